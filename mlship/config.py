@@ -1,0 +1,200 @@
+"""mlship.yaml as frozen values. Reading and merging is in `mlship.settings`; defaults live here.
+
+Every key has one meaning and one default, stated beside it; the reference page and the JSON
+schema for editors are made from these classes.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+Percent = Annotated[int, Meta(ge=0, le=100)]
+Share = Annotated[float, Meta(gt=0, lt=1)]
+Seconds = Annotated[float, Meta(ge=0)]
+Name = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{0,39}$")]
+Function = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class SplitConfig(_Section, frozen=True):
+    """Hold rows of `data.train` out by chance, instead of a file of their own."""
+
+    fraction: Annotated[Share, Meta(description="share of the rows that is held out")] = 0.2
+    seed: Annotated[int, Meta(description="the same seed holds out the same rows")] = 0
+    stratify: Annotated[
+        str | None, Meta(description="column whose shares are kept on both sides")
+    ] = None
+
+
+class DataConfig(_Section, frozen=True):
+    """Where the data is."""
+
+    train: Annotated[
+        str, Meta(description="CSV, Parquet or JSON lines: a path or an fsspec URL; .dvc followed")
+    ]
+    test: Annotated[str | None, Meta(description="held-out data; or give `split`")] = None
+    split: Annotated[SplitConfig | None, Meta(description="hold rows of `train` out")] = None
+    target: Annotated[str, Meta(description="the column to predict")] = "target"
+
+
+class ModelConfig(_Section, frozen=True):
+    """How the model is made and what goes with it."""
+
+    train: Annotated[
+        Function,
+        Meta(description="train(data, params) -> a fitted estimator, or the path of a saved model"),
+    ]
+    task: Annotated[
+        Literal["auto", "classification", "regression"],
+        Meta(description="`auto` asks the estimator, then the target column"),
+    ] = "auto"
+    params: Annotated[dict[str, Any], Meta(description="given to the training function")] = {}
+    preprocess: Annotated[
+        Function | None,
+        Meta(description="preprocess(rows: DataFrame) -> DataFrame, before training and serving"),
+    ] = None
+    postprocess: Annotated[
+        Function | None,
+        Meta(description="postprocess(outputs: DataFrame) -> DataFrame, on the model's outputs"),
+    ] = None
+    include: Annotated[
+        tuple[str, ...], Meta(description="globs of files that the hooks read; they travel along")
+    ] = ()
+    allow_pickle: Annotated[
+        bool, Meta(description="accept a saved pickle or joblib model; needs `pickle_sha256`")
+    ] = False
+    pickle_sha256: Annotated[
+        str | None, Meta(description="sha256 of the pickle, checked before it is loaded")
+    ] = None
+
+
+class TestsConfig(_Section, frozen=True):
+    """The project's own tests, run by pytest."""
+
+    unit: Annotated[str, Meta(description="folder of the code's tests")] = "tests/unit"
+    sanity: Annotated[
+        str, Meta(description="folder of tests of the served model; fixture `client`")
+    ] = "tests/sanity"
+
+
+class Bound(_Section, frozen=True):
+    """Limits of one metric. Differences are counted in the metric's own unit."""
+
+    min: Annotated[float | None, Meta(description="not less than this")] = None
+    max: Annotated[float | None, Meta(description="not more than this")] = None
+    below_champion: Annotated[
+        float | None, Meta(description="at most so much below the champion on the same data")
+    ] = None
+    above_champion: Annotated[
+        float | None, Meta(description="at most so much above the champion, for errors")
+    ] = None
+
+
+class PromotePolicy(_Section, frozen=True):
+    """What it takes to become champion."""
+
+    metric: Annotated[
+        Literal["accuracy", "mae", "mse"],
+        Meta(description="compared on outcomes; one number a prediction"),
+    ] = "accuracy"
+    min_labels: Annotated[Positive, Meta(description="outcomes needed for each of the two")] = 200
+    confidence: Annotated[Share, Meta(description="of the interval of the difference")] = 0.95
+    margin: Annotated[
+        Annotated[float, Meta(ge=0)],
+        Meta(description="how much worse the challenger may be and still pass, in the metric"),
+    ] = 0.0
+    approvals: Annotated[Count, Meta(description="distinct people, the author not counted")] = 1
+    max_age_hours: Annotated[
+        Annotated[float, Meta(gt=0)], Meta(description="an older evaluation does not count")
+    ] = 24.0
+
+
+class GatesConfig(_Section, frozen=True):
+    """What a release must reach."""
+
+    test: Annotated[dict[str, Bound], Meta(description="metrics on held-out data")] = {}
+    staging: Annotated[
+        dict[str, Bound], Meta(description="errors, mismatches, p50_ms, p99_ms of the workload")
+    ] = msgspec.field(default_factory=lambda: {"errors": Bound(max=0), "mismatches": Bound(max=0)})
+    promote: PromotePolicy = PromotePolicy()
+
+
+class ImageConfig(_Section, frozen=True):
+    """The container image. Targets of kind `local` run the bundle and need none."""
+
+    repository: Annotated[str | None, Meta(description="where images are pushed")] = None
+    base: Annotated[str, Meta(description="the image that it is built on")] = "python:3.11-slim"
+
+
+class TargetConfig(_Section, frozen=True):
+    """A place where releases run."""
+
+    kind: Annotated[Literal["local"], Meta(description="processes on this machine")] = "local"
+    port: Annotated[
+        Annotated[int, Meta(ge=0, le=65535)],
+        Meta(description="of the load balancer; 0 takes a free one and keeps it"),
+    ] = 0
+    replicas: Annotated[Positive, Meta(description="of the champion")] = 1
+    challenger_replicas: Annotated[Positive, Meta(description="of a challenger")] = 1
+    challenger_weight: Annotated[
+        Percent, Meta(description="percent of the traffic that a new challenger gets")
+    ] = 10
+    shadow: Annotated[
+        bool, Meta(description="a new challenger gets a copy of all traffic, and answers nobody")
+    ] = False
+    sticky_header: Annotated[
+        str | None, Meta(description="requests with the same value of it stay on one side")
+    ] = None
+    ready_seconds: Annotated[Seconds, Meta(description="to get ready in")] = 60.0
+    drain_seconds: Annotated[Seconds, Meta(description="to finish requests in, on removal")] = 10.0
+    warm_minutes: Annotated[
+        Seconds, Meta(description="a former champion stays ready so long before `retire` may act")
+    ] = 60.0
+
+
+class StoreConfig(_Section, frozen=True):
+    """The model registry."""
+
+    kind: Literal["mlflow", "directory"] = "mlflow"
+    uri: Annotated[
+        str | None,
+        Meta(description="MLflow: sqlite:/// or http(s)://, also MLFLOW_TRACKING_URI; a folder"),
+    ] = None
+
+
+class Config(_Section, frozen=True):
+    """A project as mlship.yaml describes it; `name`, `data.train` and `model.train` are needed."""
+
+    name: Annotated[Name, Meta(description="of the project and of its registered model")]
+    data: DataConfig
+    model: ModelConfig
+    tests: TestsConfig = TestsConfig()
+    gates: GatesConfig = GatesConfig()
+    workload: Annotated[
+        str | None, Meta(description="recorded requests, one JSON object a line")
+    ] = "workload/staging.jsonl"
+    image: ImageConfig = ImageConfig()
+    targets: Annotated[
+        dict[Name, TargetConfig], Meta(description="by name: staging and production are used")
+    ] = msgspec.field(
+        default_factory=lambda: {
+            "staging": TargetConfig(),
+            "production": TargetConfig(replicas=2),
+        }
+    )
+    store: StoreConfig = StoreConfig()
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of mlship.yaml, for editors."""
+    schema = msgspec.json.schema(Config)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "mlship.yaml",
+    } | schema

@@ -1,0 +1,210 @@
+"""What steps ask of the world: Protocols of at most five methods. Adapters implement them.
+
+Every method raises errors of `mlship.errors` only. A method that changes something is idempotent.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from mlship.bundle import Row
+from mlship.deployment import Artifact, Deployment, Revision, Route, Slot, Split
+from mlship.digests import Digest
+from mlship.evidence import Evidence, Record
+from mlship.prediction import Outcome, Prediction, Taken
+from mlship.release import Release
+from mlship.repository import Commit
+from mlship.scores import Inputs, Scores, Suite, TestRun
+from mlship.versions import Alias, Run, Version
+
+
+class Clock(Protocol):
+    """Tells the time, with a zone."""
+
+    def __call__(self) -> datetime:
+        """Return now."""
+
+
+class Progress(Protocol):
+    """Hears what a step is at. It shows it, or nothing."""
+
+    def note(self, text: str) -> None:
+        """Take in one short line: `champion: 1 of 2 replicas ready`."""
+
+
+class Ledger(Protocol):
+    """Keeps evidence. It never edits and never removes."""
+
+    def append(self, evidence: Evidence) -> Record:
+        """Add evidence after the chain's heads, durably, and return it with its digest.
+
+        Whatever the evidence names as its parents is replaced by the heads.
+
+        Raises:
+            UnavailableError: the ledger cannot be written; nothing was added.
+            IntegrityError: the chain is broken.
+        """
+
+    def records(self) -> Sequence[Record]:
+        """Return all records, verified, parents before children.
+
+        Raises:
+            IntegrityError: a record was changed or removed.
+        """
+
+
+class Locks(Protocol):
+    """Lets one process at a time change a target. A killed holder holds nothing."""
+
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
+        """Hold the lock of that name.
+
+        Raises:
+            ConflictError: another process holds it; the message names who.
+        """
+
+
+class Store(Protocol):
+    """The model registry: runs, versions and aliases of one project. Not the source of truth."""
+
+    def record(self, run: Run) -> None:
+        """Keep what is given of a release, in the one run of that release."""
+
+    def fetch(self, release: Release, into: Path) -> Path:
+        """Put the release's bundle into a folder that does not exist yet; return the folder.
+
+        Raises:
+            NotFoundError: the store has no bundle of that release.
+            IntegrityError: its manifest is not the one that the release names.
+        """
+
+    def versions(self) -> Sequence[Version]:
+        """Return the registered versions as they are now, oldest first. Starts fast."""
+
+    def point(self, alias: Alias, release: Release | None) -> None:
+        """Make an alias name a release's version, registered first where it is new.
+
+        `None` removes the alias. Only a recorded release can be named (NotFoundError).
+        """
+
+    def archive(self, release: Release, *, archived: bool) -> None:
+        """Tag the version of a release as archived, or take the tag away."""
+
+
+class Target(Protocol):
+    """A place where releases run in slots behind one weighted route."""
+
+    def deploy(
+        self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
+    ) -> Deployment:
+        """Run so many replicas in a slot and return when all are ready. Traffic is untouched.
+
+        Deploying what runs already changes nothing but the number of replicas; those taken away
+        are drained first.
+
+        Raises:
+            TimedOutError: they did not get ready in time, with the reason a person needs. A new
+                slot is removed again; other slots are as before.
+            ConflictError: the slot holds another artifact.
+        """
+
+    def inspect(self) -> Mapping[Slot, Deployment]:
+        """Return what is OBSERVED to run, slot by slot. Nothing is started for it."""
+
+    def route(self, split: Split, *, expected: Revision) -> Revision:
+        """Set the split by compare-and-set; return when it holds for every new request.
+
+        Raises:
+            ConflictError: the route is not at the expected revision; it stands as it was.
+            NotFoundError: the split names a slot with no ready replica.
+        """
+
+    def routes(self) -> Route:
+        """Return the split as it is; before the first `route`, one without weights."""
+
+    def remove(self, slot: Slot) -> None:
+        """Drain and stop a slot. One that does not exist is no error.
+
+        Raises:
+            ConflictError: the route still gives it traffic, or a copy of it.
+        """
+
+
+class Observations(Protocol):
+    """Predictions that were logged and outcomes that arrived."""
+
+    def predictions(self) -> Iterator[Prediction]:
+        """Return every logged prediction, each (id, release) once, oldest first."""
+
+    def find(self, prediction: str) -> Sequence[Prediction]:
+        """Return the prediction of that id, then its shadow if it had one."""
+
+    def outcomes(self) -> Sequence[Outcome]:
+        """Return the outcomes in the order in which they arrived."""
+
+    def take(self, outcomes: Iterable[Outcome]) -> Taken:
+        """Add outcomes durably. One that is there already counts as known.
+
+        Raises:
+            ConflictError: a prediction already has another outcome; nothing was added.
+        """
+
+
+class Source(Protocol):
+    """The git repository that the project lies in."""
+
+    def commit(self) -> Commit:
+        """Return the commit that is checked out.
+
+        Raises:
+            ProjectError: there is no repository, no commit, or no git.
+        """
+
+
+class Trainer(Protocol):
+    """Runs the user's training code and scores models on held-out data, away from this process."""
+
+    def inputs(self) -> Inputs:
+        """Return the digests of all that training depends on. Runs no user code.
+
+        Raises:
+            ProjectError: a file that the configuration names is missing or cannot be read.
+        """
+
+    def train(self, into: Path) -> Digest:
+        """Train, convert, check and seal a bundle in a new folder; return its digest.
+
+        Raises:
+            ProjectError: the user's code or data is wrong; the message says where.
+        """
+
+    def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
+        """Score a bundle, and the champion on the same held-out rows; draw plots into a folder.
+
+        Raises:
+            ProjectError: the data or the bundle's hooks are wrong.
+        """
+
+
+class Tester(Protocol):
+    """Runs the user's tests."""
+
+    def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
+        """Run a suite; `None` where the project has none.
+
+        Sanity tests get a `client` of the bundle in process, or of an endpoint.
+        """
+
+
+class Predictor(Protocol):
+    """Computes predictions from a bundle offline, in a process of its own."""
+
+    def predict(self, bundle: Path, rows: Sequence[Row]) -> list[Row]:
+        """Return the outputs for rows, through the same path as serving.
+
+        Raises:
+            IntegrityError: the bundle is not what its manifest says.
+            ProjectError: a row does not fit the schema, or a hook raised.
+        """
