@@ -1,0 +1,1 @@
+"""Ledgers: where evidence is kept."""
