@@ -1,0 +1,198 @@
+"""Reads registered versions from MLflow without importing it, which takes a second or more.
+
+A server is asked by its documented REST API (https://mlflow.org/docs/latest/rest-api.html), a
+sqlite database is read where it lies.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from mlship.digests import Digest
+from mlship.errors import NotFoundError
+from mlship.stores.mlflow_vendor import broken, denied, shown, unavailable
+from mlship.versions import Version
+
+RELEASE: Final = "mlship.release"
+ARCHIVED: Final = "mlship.archived"
+
+_SECONDS: Final = 5.0
+_PAGE: Final = 200
+_COLUMNS: Final = {
+    "model_versions": {"name", "version", "creation_time", "current_stage"},
+    "model_version_tags": {"name", "version", "key", "value"},
+    "registered_model_aliases": {"name", "version", "alias"},
+}
+_BUSY: Final = ("locked", "unable to open", "disk i/o", "readonly", "full")
+
+
+def version(
+    number: int | str, tags: Mapping[str, str], aliases: Iterable[str], created_ms: int, link: str
+) -> Version | None:
+    """Return a registered version, or nothing for one that mlship did not register."""
+    if RELEASE not in tags:
+        return None
+    return Version(
+        number=str(number),
+        release=Digest(tags[RELEASE]),
+        aliases=tuple(sorted(aliases)),
+        archived=tags.get(ARCHIVED) == "true",
+        created=datetime.fromtimestamp(created_ms / 1000, UTC),
+        link=link,
+    )
+
+
+def database_path(uri: str) -> Path | None:
+    """Return the file of a `sqlite:///` URI, or nothing for another URI."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def check_database(uri: str, path: Path) -> None:
+    """See that a database can be written now.
+
+    Raises:
+        UnavailableError: it is locked, or may not be written.
+        IntegrityError: it is no database.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
+            database.execute("PRAGMA schema_version")
+            database.execute("BEGIN IMMEDIATE")
+            database.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        raise _translated(error, uri) from error
+
+
+def from_database(uri: str, path: Path, name: str) -> list[Version] | None:
+    """Return the versions in a database; nothing where its tables are not the known ones.
+
+    Raises:
+        UnavailableError: it is locked, or may not be read.
+        IntegrityError: it is no database.
+    """
+    if not path.exists():
+        return []
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            database.execute("PRAGMA query_only = 1")
+            database.execute("BEGIN")
+            return _select(database, name) if _is_known(database) else None
+    except sqlite3.Error as error:
+        raise _translated(error, uri) from error
+
+
+def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version]:
+    """Return the versions that a tracking server holds.
+
+    Raises:
+        UnavailableError: the server does not answer, or does not let us in.
+    """
+    with _http(uri, environ) as client:
+        try:
+            model = _get(client, uri, "registered-models/get", {"name": name})["registered_model"]
+        except NotFoundError:
+            return []
+        aliases: dict[str, list[str]] = {}
+        for entry in model.get("aliases", []):
+            aliases.setdefault(str(entry["version"]), []).append(entry["alias"])
+        query = {"filter": f"name='{name}'", "max_results": str(_PAGE)}
+        found = []
+        while True:
+            answer = _get(client, uri, "model-versions/search", query)
+            found += answer.get("model_versions", [])
+            if not answer.get("next_page_token"):
+                break
+            query["page_token"] = answer["next_page_token"]
+    page = f"{shown(uri).rstrip('/')}/#/models/{name}/versions"
+    versions = [
+        version(
+            entry["version"],
+            {tag["key"]: tag.get("value", "") for tag in entry.get("tags", [])},
+            aliases.get(str(entry["version"]), []),
+            int(entry["creation_timestamp"]),
+            f"{page}/{entry['version']}",
+        )
+        for entry in sorted(found, key=lambda entry: int(entry["version"]))
+    ]
+    return [item for item in versions if item]
+
+
+def check_server(uri: str, environ: Mapping[str, str]) -> None:
+    """See within seconds that a server answers and lets us in.
+
+    Raises:
+        UnavailableError: it does not.
+    """
+    with _http(uri, environ) as client:
+        _get(client, uri, "experiments/search", {"max_results": "1"})
+
+
+def _http(uri: str, environ: Mapping[str, str]) -> httpx.Client:
+    headers = {}
+    auth = None
+    user, password = (environ.get(f"MLFLOW_TRACKING_{key}") for key in ("USERNAME", "PASSWORD"))
+    if user and password:
+        auth = httpx.BasicAuth(user, password)
+    elif token := environ.get("MLFLOW_TRACKING_TOKEN"):
+        headers["Authorization"] = f"Bearer {token}"
+    verify = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1")
+    base = f"{uri.rstrip('/')}/api/2.0/mlflow/"
+    return httpx.Client(base_url=base, headers=headers, auth=auth, timeout=_SECONDS, verify=verify)
+
+
+def _get(client: httpx.Client, uri: str, path: str, query: Mapping[str, str]) -> Any:
+    try:
+        response = client.get(path, params=query)
+        if response.status_code in (401, 403):
+            raise denied(uri)
+        if response.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in response.text:
+            message = f"MLflow at {shown(uri)} has no such object: {path} {dict(query)}"
+            raise NotFoundError(message, hint="see `mlship status`")
+        if not response.is_success:
+            raise unavailable(uri, f"{path} answered {response.status_code}")
+        return response.json()
+    except httpx.HTTPError as error:
+        raise unavailable(uri, str(error) or type(error).__name__) from error
+    except ValueError as error:
+        raise unavailable(uri, f"{path} did not answer in JSON; is it MLflow?") from error
+
+
+def _is_known(database: sqlite3.Connection) -> bool:
+    return all(
+        columns <= {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
+        for table, columns in _COLUMNS.items()
+    )
+
+
+def _select(database: sqlite3.Connection, name: str) -> list[Version]:
+    tags: dict[int, dict[str, str]] = {}
+    query = "SELECT version, key, value FROM model_version_tags WHERE name = ?"
+    for number, key, value in database.execute(query, (name,)):
+        tags.setdefault(number, {})[key] = value
+    aliases: dict[int, list[str]] = {}
+    query = "SELECT version, alias FROM registered_model_aliases WHERE name = ?"
+    for number, alias in database.execute(query, (name,)):
+        aliases.setdefault(number, []).append(alias)
+    query = (
+        "SELECT version, creation_time FROM model_versions "
+        "WHERE name = ? AND current_stage != 'Deleted_Internal' ORDER BY version"
+    )
+    versions = [
+        version(number, tags.get(number, {}), aliases.get(number, []), created, "")
+        for number, created in database.execute(query, (name,))
+    ]
+    return [item for item in versions if item]
+
+
+def _translated(error: sqlite3.Error, uri: str) -> Exception:
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError) and any(w in text.lower() for w in _BUSY):
+        return unavailable(uri, text)
+    return broken(uri, text)

@@ -1,0 +1,221 @@
+"""The door to the `mlflow` package: imported late, silent, patient for seconds and not minutes.
+
+MLflow reads its settings from the process's environment at each call. They are put there for
+the time of a call and taken back, so that nothing leaks into the programs that mlship starts.
+"""
+
+import logging
+import os
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from mlship import digests
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    IntegrityError,
+    MlshipError,
+    NotFoundError,
+    UnavailableError,
+)
+
+_DEFAULTS: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_LOGGERS: Final = ("alembic", "mlflow", "sqlalchemy")
+_BROKEN: Final = ("malformed", "not a database")
+_DENIED: Final = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
+_STATUS: Final = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
+_ABSENT: Final = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
+_WRONG: Final = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+
+
+@contextmanager
+def session(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
+    """Give a client of a tracking server or database; map what it raises to mlship's errors.
+
+    Args:
+        uri: of the server or database, for the registry too.
+        environ: its variables `MLFLOW_*` win over the defaults above.
+
+    Raises:
+        ConfigError: mlflow is not installed, or refuses a value as invalid.
+        MlshipError: whatever the calls within raise, by its kind.
+    """
+    with _settings(environ):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from mlflow.exceptions import MlflowException  # noqa: PLC0415 (takes a second)
+                from mlflow.tracking import MlflowClient  # noqa: PLC0415
+                from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+        except ImportError as error:
+            message = f"the store {shown(uri)} needs mlflow, which is not installed"
+            raise ConfigError(message, hint='pip install "mlship[mlflow]"') from error
+        try:
+            with _silence():
+                yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise _translated(error, uri) from error
+
+
+@contextmanager
+def existing_is_fine() -> Iterator[None]:
+    """Let MLflow's refusal to create what exists pass: another process was first."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def create_database(path: Path, artifacts: Path, environ: Mapping[str, str]) -> None:
+    """Make MLflow's database, whole or not at all; one that is there stands.
+
+    MLflow's migrations are many transactions. A kill between them leaves a database that MLflow
+    refuses, so they run on a database elsewhere, which is then put in place by one link.
+
+    Raises:
+        UnavailableError: the disk is full or the folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlship-") as temporary:
+        uri = f"sqlite:///{temporary}/new.db"
+        with session(uri, environ):
+            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+
+            SqlAlchemyStore(uri, artifacts.as_uri()).engine.dispose()
+        with session(f"sqlite:///{path}", environ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _publish(Path(temporary) / "new.db", path)
+
+
+def _publish(source: Path, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    draft.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(draft)) as new:
+            old.backup(new)
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    except sqlite3.Error as error:
+        raise OSError(str(error)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    digests.sync_folder(path.parent)
+
+
+def shown(uri: str) -> str:
+    """Return a URI without the user and password that it may hold."""
+    return uri.replace(f"{_userinfo(uri)}@", "") if _userinfo(uri) else uri
+
+
+def denied(uri: str) -> UnavailableError:
+    """Return the error of a server that does not let us in."""
+    message = f"MLflow at {shown(uri)} refused the credentials"
+    hint = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    return UnavailableError(message, hint=hint)
+
+
+def unavailable(uri: str, reason: str) -> UnavailableError:
+    """Return the error of a server or database that cannot be used now."""
+    message = f"MLflow at {shown(uri)} cannot be used: {reason}"
+    if uri.startswith("http"):
+        hint = "start the server or correct MLFLOW_TRACKING_URI, then run the command again"
+    else:
+        hint = "end what holds the database, check disk and permissions, then run it again"
+    return UnavailableError(message, hint=hint)
+
+
+def broken(uri: str, reason: str) -> IntegrityError:
+    """Return the error of a database whose bytes are no database."""
+    message = f"MLflow's database {shown(uri)} is damaged: {reason}"
+    return IntegrityError(message, hint="restore it from a backup, or move it away and train again")
+
+
+def _translated(error: Exception, uri: str) -> MlshipError:
+    text = _brief(error, uri)
+    if any(word in text for word in _BROKEN):
+        return broken(uri, text)
+    if "out-of-date database schema" in text:
+        message = f"MLflow's database {shown(uri)} is of another version of MLflow"
+        return ConfigError(message, hint=f"back it up, then `mlflow db upgrade {shown(uri)}`")
+    if isinstance(error, OSError):
+        response = getattr(error, "response", None)
+        code = _STATUS.get(getattr(response, "status_code", 0), "")
+    else:
+        code = str(getattr(error, "error_code", ""))
+    return _by_code(code, text, uri)
+
+
+def _by_code(code: str, text: str, uri: str) -> MlshipError:
+    if code in _DENIED:
+        return denied(uri)
+    if code in _ABSENT:
+        return NotFoundError(f"MLflow at {shown(uri)}: {text}", hint="`mlship train` records it")
+    if code == "RESOURCE_ALREADY_EXISTS":
+        message = f"MLflow at {shown(uri)}: {text}"
+        return ConflictError(message, hint="look at it with `mlship status`, then run it again")
+    if code in _WRONG and "(sqlite3." not in text:
+        message = f"MLflow at {shown(uri)} refused a value: {text}"
+        return ConfigError(message, hint="change the value that the message names")
+    return unavailable(uri, text)
+
+
+def _brief(error: Exception, uri: str) -> str:
+    text = " ".join(str(error).split())
+    if _userinfo(uri):
+        text = text.replace(f"{_userinfo(uri)}@", "")
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+def _userinfo(uri: str) -> str:
+    return urlsplit(uri).netloc.rpartition("@")[0]
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the vendor's log and warnings off the terminal.
+
+    The streams themselves stay as they are: another thread may be drawing on them.
+    """
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _settings(environ: Mapping[str, str]) -> Iterator[None]:
+    given = {name: value for name, value in environ.items() if name.startswith("MLFLOW_")}
+    wanted = {**_DEFAULTS, **given}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
