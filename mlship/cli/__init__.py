@@ -1,0 +1,1 @@
+"""The command line: a command is a paragraph that parses, wires, calls one step and renders."""

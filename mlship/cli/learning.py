@@ -1,0 +1,86 @@
+"""Commands that learn how a challenger does: feedback, evaluate, approve."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlship.cli import output
+from mlship.cli.making import ReleaseName
+from mlship.cli.session import session
+
+
+def feedback(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|PREDICTION_ID", help="CSV or JSON lines, or one id.")
+    ],
+    outcome: Annotated[
+        str | None, typer.Argument(help="What turned out to be true, for one prediction.")
+    ] = None,
+) -> None:
+    """Take in what turned out to be true for predictions.
+
+    Example: mlship feedback outcomes.csv
+    """
+    from mlship.steps.feedback import feedback as take
+    from mlship.steps.feedback import read
+
+    given = session(context)
+    outcomes = [(source, outcome)] if outcome is not None else read(Path(source))
+    taken = take(given.pipeline(), outcomes)
+    if given.json:
+        output.as_json(taken)
+    else:
+        output.line(f"{taken.new} new outcomes, {taken.known} known before")
+        if taken.unknown:
+            shown = ", ".join(taken.unknown[:5])
+            output.line(f"{len(taken.unknown)} predictions that no log knows: {shown}")
+
+
+def evaluate(context: typer.Context) -> None:
+    """Compare the challenger with the champion on outcomes.
+
+    The interval stays valid however often it is looked at.
+
+    Example: mlship evaluate
+    """
+    from mlship.steps.evaluate import evaluate as evaluate_step
+
+    given = session(context)
+    found = evaluate_step(given.pipeline())
+    facts = found.evidence.facts
+    if not given.json:
+        rows = [
+            (role, _number(facts[f"{role}_mean"]), str(facts[f"{role}_n"]))
+            for role in ("champion", "challenger")
+        ]
+        output.table("", ("", str(facts["metric"]), "outcomes"), rows)
+        interval = f"{_number(facts['low'])} to {_number(facts['high'])}"
+        output.line(f"difference {_number(facts['estimate'])} ({interval}), {facts['method']}")
+        output.line(str(facts["reason"]))
+    output.record(found, json=given.json, refuse=found.evidence.verdict == "failed")
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4f}"
+
+
+def approve(
+    context: typer.Context,
+    release: ReleaseName = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who approves; by default git's user.email.")
+    ] = None,
+    comment: Annotated[str, typer.Option(help="Anything to add.")] = "",
+) -> None:
+    """Record a person's approval of one release's digests.
+
+    Example: mlship approve challenger --by ada@example.org
+    """
+    from mlship.steps.approve import approve as approve_step
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = approve_step(pipeline, pipeline.release(release), by or pipeline.actor, comment)
+    output.record(found, json=given.json)

@@ -1,0 +1,172 @@
+"""Commands that look and change nothing: doctor, status, report, trace."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlship.cli import output
+from mlship.cli.making import ReleaseName
+from mlship.cli.session import session
+
+
+def doctor(
+    context: typer.Context,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of mlship.yaml and stop.")
+    ] = False,
+) -> None:
+    """Check the configuration and every backend that it names; say what to do about a fault.
+
+    Example: mlship doctor
+    """
+    from mlship.config import json_schema
+    from mlship.steps.doctor import doctor as examine
+
+    given = session(context)
+    if schema:
+        output.as_json(json_schema())
+        return
+    resolved = given.resolved()
+    checks = examine(given.pipeline())
+    if given.json:
+        output.as_json({"origins": resolved.origins, "checks": checks})
+    else:
+        values = [(key, layer) for key, layer in sorted(resolved.origins.items())]
+        output.table("settings that are not defaults", ("key", "set by"), values)
+        rows = [(one.name, "right" if one.right else "WRONG", one.detail) for one in checks]
+        output.table("", ("what", "is", "detail"), rows)
+        for one in checks:
+            if not one.right:
+                output.line(f"{one.name}: {one.detail}\n next: {one.hint}")
+    wrong = [one.exit_code for one in checks if not one.right]
+    if wrong:
+        raise typer.Exit(wrong[0])
+
+
+def status(
+    context: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every release and every champion there was.")
+    ] = False,
+) -> None:
+    """Show what is observed to run, who gets what traffic, and every drift from the ledger.
+
+    Example: mlship status --json
+    """
+    from mlship.steps.status import status as look
+
+    given = session(context)
+    found = look(given.pipeline())
+    if given.json:
+        output.as_json(found)
+        return
+    rows = [
+        (
+            seen.target,
+            seen.release,
+            seen.role,
+            "a copy" if seen.shadow else f"{seen.weight} %",
+            f"{seen.ready} of {seen.wanted}",
+            ", ".join(seen.aliases),
+        )
+        for seen in found.seen
+    ]
+    if rows:
+        output.table("", ("target", "release", "role", "traffic", "ready", "aliases"), rows)
+    else:
+        output.line("nothing runs; `mlship run` carries the current commit to production")
+    for target, endpoint in found.endpoints.items():
+        if endpoint:
+            output.line(f"{target}: {endpoint}/docs")
+    if everything:
+        _everything(found.reigns, found.releases)
+    for drift in found.drift:
+        output.line(f"drift: {drift}")
+
+
+def _everything(reigns: Any, releases: Any) -> None:
+    output.table(
+        "champions",
+        ("release", "since", "until", "by"),
+        [
+            (
+                reign["release"],
+                f"{reign['since']:%Y-%m-%d %H:%M:%S}",
+                f"{reign['until']:%Y-%m-%d %H:%M:%S}" if reign["until"] else "now",
+                reign["by"],
+            )
+            for reign in reigns
+        ],
+    )
+    output.table(
+        "releases",
+        ("release", "commit", "role"),
+        [(one["release"], one["commit"][:12], one["role"]) for one in releases],
+    )
+
+
+def trace(
+    context: typer.Context,
+    prediction: Annotated[
+        str, typer.Argument(metavar="PREDICTION_ID", help="As an answer named it.")
+    ],
+    reproduce: Annotated[
+        bool, typer.Option("--reproduce", help="Compute it again and compare.")
+    ] = False,
+) -> None:
+    """Go from one prediction to its model, commit, data, params, tests and approvals.
+
+    Example: mlship trace 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed.0 --reproduce
+    """
+    from mlship.steps.trace import trace as trace_step
+
+    given = session(context)
+    found = trace_step(given.pipeline(), prediction, reproduce=reproduce)
+    if given.json:
+        output.as_json(found)
+        return
+    made, release = found.prediction, found.release
+    rows = [
+        ("prediction", f"{made.id} at {made.time:%Y-%m-%d %H:%M:%S} UTC, {made.latency_ms:.2f} ms"),
+        ("inputs", str(made.inputs)),
+        ("outputs", str(made.outputs)),
+        ("outcome", str(found.outcome.value) if found.outcome else "not known yet"),
+        ("release", f"{found.name}, {found.role} then, version {found.version or 'none'}"),
+        ("commit", f"{release.commit} by {found.commit.get('author')}"),
+        ("data", release.data),
+        ("params", release.params),
+        ("code", release.code),
+        ("environment", release.environment),
+        ("bundle", f"{release.bundle} ({found.model['format']})"),
+    ]
+    rows += [
+        (
+            record.evidence.step,
+            (
+                f"{record.evidence.verdict}, {record.evidence.time:%Y-%m-%d %H:%M:%S} UTC, "
+                f"{record.evidence.actor}"
+            ),
+        )
+        for record in found.evidence
+    ]
+    if found.reproduced is not None:
+        rows.append(("reproduced", f"the same: {found.reproduced}"))
+    output.table("", ("what", "which"), rows)
+
+
+def report(
+    context: typer.Context,
+    release: ReleaseName = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Write report.md and its plots into a folder.")
+    ] = None,
+) -> None:
+    """Show what is known of a release: verdict, metrics against the champion, gates, reasons.
+
+    Example: mlship report --markdown > report.md
+    """
+    raise typer.Exit(1)

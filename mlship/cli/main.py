@@ -1,0 +1,126 @@
+"""The app: global options, the commands in the order of the pipeline, and the one error handler."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlship import __version__
+from mlship.cli import learning, local, looking, making, output, shipping
+from mlship.cli.session import Session
+from mlship.errors import MlshipError, UnavailableError
+
+_FLAGS = ("--json", "--debug")
+_OPTIONS = ("--config", "--set")
+
+app = typer.Typer(
+    name="mlship",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 (typer's signature)
+    if wanted:
+        output.line(f"mlship {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def callback(
+    context: typer.Context,
+    config: Annotated[Path, typer.Option(help="The project's file.")] = Path("mlship.yaml"),
+    flags: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Set a key: --set store.kind=directory"),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
+    debug: Annotated[  # noqa: ARG001 (main looks for it, before anything can fail)
+        bool, typer.Option("--debug", help="Print the traceback of an error.")
+    ] = False,
+    version: Annotated[  # noqa: ARG001 (handled by its callback)
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Carry a machine-learning model from a commit to a champion in production, and back.
+
+    Start with: mlship init && mlship run
+    """
+    context.obj = Session(config=config, json=json, flags=tuple(flags or ()))
+
+
+for _name, _command in (
+    ("init", local.init),
+    ("doctor", looking.doctor),
+    ("run", making.run),
+    ("train", making.train),
+    ("test", making.test),
+    ("deploy-staging", making.deploy_staging),
+    ("verify-staging-workload", making.verify_staging_workload),
+    ("deploy-production", shipping.deploy_production),
+    ("traffic", shipping.traffic),
+    ("feedback", learning.feedback),
+    ("evaluate", learning.evaluate),
+    ("approve", learning.approve),
+    ("promote", shipping.promote),
+    ("rollback", shipping.rollback),
+    ("retire", shipping.retire),
+    ("status", looking.status),
+    ("report", looking.report),
+    ("trace", looking.trace),
+    ("serve", local.serve),
+    ("down", local.down),
+):
+    app.command(_name)(_command)
+
+
+def main() -> None:
+    """Run the command line and leave with the exit code of its error, if there is one."""
+    arguments = globals_first(sys.argv[1:])
+    debug = "--debug" in arguments
+    try:
+        app(args=arguments)
+    except MlshipError as problem:
+        if debug:
+            raise
+        _fail(problem, json="--json" in arguments)
+    except OSError as problem:
+        if debug or problem.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+            raise
+        _fail(_of_disk(problem), json="--json" in arguments)
+
+
+def _of_disk(problem: OSError) -> UnavailableError:
+    return UnavailableError(
+        f"cannot write {problem.filename or 'to the disk'}: {problem.strerror}",
+        hint="make room or give the right to write there, then run the command again",
+    )
+
+
+def _fail(problem: MlshipError, *, json: bool) -> None:
+    output.error(problem, json=json, annotate=os.environ.get("GITHUB_ACTIONS") == "true")
+    sys.exit(problem.exit_code)
+
+
+def globals_first(arguments: Sequence[str]) -> list[str]:
+    """Move the global options to the front, so that `mlship status --json` works as well."""
+    front: list[str] = []
+    rest: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == "--":
+            return [*front, *rest, argument, *waiting]
+        if argument in _FLAGS or argument.startswith(tuple(f"{name}=" for name in _OPTIONS)):
+            front.append(argument)
+        elif argument in _OPTIONS and waiting:
+            front += [argument, waiting.pop(0)]
+        else:
+            rest.append(argument)
+    return [*front, *rest]

@@ -1,0 +1,109 @@
+"""Commands that make and prove a release: run, train, test, deploy-staging, verify."""
+
+from typing import Annotated
+
+import typer
+
+from mlship.cli import output
+from mlship.cli.session import session
+
+ReleaseName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RELEASE",
+        help="iris@3f9a0c12be77, its digits, champion or challenger; "
+        "by default the release that the current commit made",
+    ),
+]
+
+
+def run(
+    context: typer.Context,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Retire the challenger that runs.")
+    ] = False,
+) -> None:
+    """Carry the current commit from training to production, up to promotion.
+
+    What was proven of the release before is not done again.
+
+    Example: mlship run
+    """
+    import sys
+
+    from mlship.cli.progress import Lines, View
+    from mlship.steps.run import run as run_steps
+
+    given = session(context)
+    names = (
+        "train",
+        "test",
+        "deploy-staging",
+        "verify-staging-workload",
+        "deploy-production",
+    )
+    with View(names) if sys.stderr.isatty() else Lines() as view:
+        record = run_steps(given.pipeline(view), view, replace=replace)
+    output.record(record, json=given.json)
+
+
+def train(
+    context: typer.Context,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Train even where the same inputs made a release.")
+    ] = False,
+) -> None:
+    """Train the model of the current commit and seal it as a release.
+
+    Example: mlship train
+    """
+    from mlship.steps.train import train as train_step
+
+    given = session(context)
+    output.record(train_step(given.pipeline(), anew=anew), json=given.json)
+
+
+def test(context: typer.Context, release: ReleaseName = None) -> None:  # noqa: PT028 (no test)
+    """Run unit and sanity tests, score on held-out data, and decide by gates.test.
+
+    Example: mlship test
+    """
+    from mlship.steps.test import test as test_step
+
+    given = session(context)
+    pipeline = given.pipeline()
+    output.record(test_step(pipeline, pipeline.release(release)), json=given.json)
+
+
+def deploy_staging(context: typer.Context, release: ReleaseName = None) -> None:
+    """Run a release in staging, alone.
+
+    Example: mlship deploy-staging
+    """
+    from mlship.steps.deploy import deploy_staging as deploy
+
+    given = session(context)
+    pipeline = given.pipeline()
+    output.record(deploy(pipeline, pipeline.release(release)), json=given.json)
+
+
+def verify_staging_workload(
+    context: typer.Context,
+    release: ReleaseName = None,
+    recorded: Annotated[
+        int, typer.Option(min=0, help="Replay so many logged requests of production besides.")
+    ] = 0,
+) -> None:
+    """Replay recorded requests on staging and compare with what the bundle gives offline.
+
+    Example: mlship verify-staging-workload --recorded 100
+    """
+    from mlship.steps.verify import verify
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = verify(pipeline, pipeline.release(release), recorded=recorded)
+    if not given.json:
+        for difference in found.evidence.facts["differences"]:
+            output.line(f"  {difference}")
+    output.record(found, json=given.json)

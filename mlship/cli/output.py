@@ -1,0 +1,82 @@
+"""The one place that prints: results on stdout, errors on stderr, JSON where it is asked for."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mlship import digests
+from mlship.cli.progress import summary
+from mlship.errors import MlshipError, RefusedError
+from mlship.evidence import Record
+
+
+def as_json(value: Any) -> None:
+    """Print a value as JSON, indented, with non-finite numbers as text."""
+    text = msgspec.json.format(msgspec.json.encode(digests.plain(value)), indent=2).decode()
+    print(text)  # noqa: T201
+
+
+def line(text: str) -> None:
+    """Print one line of a result."""
+    print(text)  # noqa: T201
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; cells are data and hold no markup."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(*columns, title=title or None, title_justify="left", title_style="bold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    console = Console() if sys.stdout.isatty() else Console(width=160)
+    console.print(made)
+
+
+def record(found: Record, *, json: bool, refuse: bool = True) -> None:
+    """Print what a step learnt.
+
+    Raises:
+        RefusedError: the verdict is not `passed` and `refuse` is set.
+    """
+    evidence = found.evidence
+    if json:
+        as_json(
+            {
+                "release": str(evidence.release),
+                "step": evidence.step,
+                "verdict": evidence.verdict,
+                "facts": evidence.facts,
+                "record": found.digest,
+            }
+        )
+    else:
+        detail = summary(found)
+        line(f"{evidence.step} {evidence.release}: {evidence.verdict}. {detail}".strip())
+    if refuse and evidence.verdict != "passed":
+        raise RefusedError(
+            f"{evidence.step} of {evidence.release}: {evidence.verdict}",
+            hint=f"`mlship report {evidence.release}` shows why",
+        )
+
+
+def error(problem: MlshipError, *, json: bool, annotate: bool) -> None:
+    """Print an error: what is wrong, then the next action; as an annotation for GitHub too."""
+    if json:
+        as_json(
+            {
+                "error": type(problem).__name__,
+                "message": problem.message,
+                "hint": problem.hint,
+                "exit_code": problem.exit_code,
+            }
+        )
+    print(f"error: {problem.message}", file=sys.stderr)  # noqa: T201
+    if problem.hint:
+        print(f" next: {problem.hint}", file=sys.stderr)  # noqa: T201
+    if annotate:
+        text = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+        print(f"::error title=mlship::{text}", file=sys.stderr)  # noqa: T201

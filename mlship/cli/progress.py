@@ -1,0 +1,141 @@
+"""Progress on stderr: lines where nobody looks, a live view where somebody does."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+from mlship.evidence import Record
+
+_SYMBOLS = {"passed": "✔", "failed": "✘", "undecided": "?"}
+
+
+class Lines:
+    """One line for each thing that happens, for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop showing."""
+
+    def note(self, text: str) -> None:
+        """Print a step's note."""
+        print(f"  {text}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def started(self, step: str) -> None:
+        """Print that a step begins."""
+        self._since = time.monotonic()
+        print(f"{step}: started", file=sys.stderr, flush=True)  # noqa: T201
+
+    def finished(self, record: Record, *, reused: bool) -> None:
+        """Print a step's verdict and how long it took."""
+        took = "proven before" if reused else f"{time.monotonic() - self._since:.1f} s"
+        evidence = record.evidence
+        detail = summary(record)
+        line = f"{evidence.step}: {evidence.verdict} ({took}){': ' if detail else ''}{detail}"
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+class View:
+    """A table of the steps that moves, for a terminal."""
+
+    def __init__(self, steps: tuple[str, ...]) -> None:
+        self._rows: dict[str, tuple[str, str, str]] = dict.fromkeys(steps, ("", "", ""))
+        self._since = time.monotonic()
+        self._running = ""
+        self._note = ""
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        """Begin to show."""
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(
+            get_renderable=self._table, console=Console(stderr=True), refresh_per_second=8
+        )
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave the last state on the screen."""
+        self._running = ""
+        if self._live:
+            self._live.__exit__(None, None, None)
+
+    def note(self, text: str) -> None:
+        """Show a step's note beside it."""
+        self._note = text
+
+    def started(self, step: str) -> None:
+        """Show that a step begins."""
+        self._since, self._running, self._note = time.monotonic(), step, ""
+
+    def finished(self, record: Record, *, reused: bool) -> None:
+        """Show a step's verdict, its time, and where to click."""
+        took = "before" if reused else f"{time.monotonic() - self._since:.1f} s"
+        verdict = record.evidence.verdict
+        self._rows[self._running] = (f"{_SYMBOLS[verdict]} {verdict}", took, summary(record))
+        self._running = ""
+
+    def _table(self) -> Any:
+        from rich.spinner import Spinner
+        from rich.table import Table
+
+        table = Table(box=None, padding=(0, 2, 0, 0))
+        for column in ("step", "verdict", "time", ""):
+            table.add_column(column, style="bold" if column == "step" else None)
+        colours = {"✔": "green", "✘": "red", "?": "yellow"}
+        for step, (verdict, took, detail) in self._rows.items():
+            if step == self._running:
+                elapsed = f"{time.monotonic() - self._since:.1f} s"
+                table.add_row(
+                    step, Spinner("dots", "running"), elapsed, f"[dim]{_plain(self._note)}"
+                )
+            elif verdict:
+                colour = colours[verdict[0]]
+                table.add_row(step, f"[{colour}]{verdict}", took, _plain(detail))
+            else:
+                table.add_row(f"[dim]{step}", "", "", "")
+        return table
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def summary(record: Record) -> str:
+    """Return what a person wants to know of a step in one line: numbers, or where to click."""
+    facts, step = record.evidence.facts, record.evidence.step
+    if record.evidence.verdict != "passed" and facts.get("reasons"):
+        return "; ".join(reason for reason in facts["reasons"] if reason.startswith("NOT OK"))
+    summaries = {
+        "train": lambda: f"{record.evidence.release} ({facts.get('format')})",
+        "test": lambda: ", ".join(
+            f"{name} {_number(one)}" for name, one in facts["metrics"].items()
+        ),
+        "deploy-staging": lambda: f"{facts['endpoint']}/docs",
+        "verify-staging-workload": lambda: (
+            f"{facts['requests']} requests, p99 {facts['p99_ms']} ms"
+        ),
+        "deploy-production": lambda: f"{facts['role']}, {_share(facts)}, {facts['endpoint']}/docs",
+        "promote": lambda: f"{facts['from']} -> {facts['to']}",
+        "rollback": lambda: f"{facts['from']} -> {facts['to']}",
+    }
+    return summaries[step]() if step in summaries else ""
+
+
+def _share(facts: Mapping[str, Any]) -> str:
+    return "shadow" if facts.get("shadow") else f"{facts['weight']} %"
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3f}"

@@ -1,0 +1,121 @@
+"""Commands that change production: deploy-production, traffic, promote, rollback, retire."""
+
+from typing import Annotated
+
+import typer
+
+from mlship.cli import output
+from mlship.cli.making import ReleaseName
+from mlship.cli.session import session
+
+
+def deploy_production(
+    context: typer.Context,
+    release: ReleaseName = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Retire the challenger that runs; its outcomes go.")
+    ] = False,
+) -> None:
+    """Run a release as challenger beside the champion; the first of all becomes champion.
+
+    Example: mlship deploy-production
+    """
+    from mlship.steps.deploy import deploy_production as deploy
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = deploy(pipeline, pipeline.release(release), replace=replace)
+    output.record(found, json=given.json)
+
+
+def traffic(
+    context: typer.Context,
+    shares: Annotated[
+        list[str] | None, typer.Argument(metavar="ROLE=PERCENT...", help="challenger=20")
+    ] = None,
+    shadow: Annotated[
+        bool | None,
+        typer.Option("--shadow/--no-shadow", help="Copy all traffic to the challenger."),
+    ] = None,
+) -> None:
+    """Show who gets which share of production's requests, or set it.
+
+    Example: mlship traffic challenger=20
+    """
+    from mlship.steps.traffic import traffic as set_traffic
+
+    given = session(context)
+    pipeline = given.pipeline()
+    route = set_traffic(pipeline, _shares(shares or []), shadow=shadow)
+    history = pipeline.history()
+    deployments = pipeline.target("production").inspect()
+    rows = []
+    for slot, found in deployments.items():
+        share = "a copy" if route.split.shadow == slot else f"{route.split.share(slot)} %"
+        rows.append((slot, history.role(found.release) or "none", share))
+    if given.json:
+        output.as_json(route)
+    else:
+        output.table(route.endpoint, ("slot", "role", "traffic"), rows)
+
+
+def _shares(texts: list[str]) -> dict[str, int]:
+    shares = {}
+    for text in texts:
+        role, _, percent = text.partition("=")
+        if not percent.isdigit():
+            raise typer.BadParameter(f"{text!r}: write challenger=20")
+        shares[role] = int(percent)
+    return shares
+
+
+def promote(context: typer.Context, release: ReleaseName = None) -> None:
+    """Make the challenger champion: route, alias and archive move as one.
+
+    Example: mlship promote challenger
+    """
+    from mlship.steps.promote import promote as promote_step
+
+    given = session(context)
+    pipeline = given.pipeline()
+    output.record(promote_step(pipeline, pipeline.release(release)), json=given.json)
+
+
+def rollback(
+    context: typer.Context,
+    to: Annotated[
+        str | None, typer.Option(help="The release to go back to; by default the one before.")
+    ] = None,
+) -> None:
+    """Make the former champion champion again. Nothing is built.
+
+    Example: mlship rollback
+    """
+    from mlship.steps.rollback import rollback as rollback_step
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = rollback_step(pipeline, pipeline.release(to) if to else None)
+    output.record(found, json=given.json)
+
+
+def retire(
+    context: typer.Context,
+    release: Annotated[
+        str | None,
+        typer.Argument(help="By default the former champion that waited longest."),
+    ] = None,
+    early: Annotated[
+        bool, typer.Option("--early", help="Do not wait until it was warm for warm_minutes.")
+    ] = False,
+) -> None:
+    """Drain, stop and archive a release that is not champion.
+
+    Example: mlship retire
+    """
+    from mlship.steps.retire import retire as retire_step
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = retire_step(pipeline, pipeline.release(release) if release else None, early=early)
+    output.record(found, json=given.json)

@@ -1,0 +1,155 @@
+"""deploy-staging and deploy-production: run a release in a target and give it its traffic."""
+
+from mlship import gates
+from mlship.deployment import slot_of
+from mlship.errors import ConflictError, RefusedError
+from mlship.evidence import Record
+from mlship.history import History, latest
+from mlship.release import Release
+from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.transition import Facts, SubStep, carry_out, set_route
+from mlship.versions import Alias
+
+
+def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
+    """Run a release in staging, alone: all traffic goes to it, what ran there before is removed.
+
+    Raises:
+        TimedOutError: it did not get ready; what ran before still has the traffic.
+        ConflictError: another process changes staging.
+    """
+    target, config = pipeline.target(STAGING), pipeline.target_config(STAGING)
+    started = pipeline.clock()
+    with pipeline.locks.exclusive(STAGING):
+        slot = slot_of(release)
+        deployment = target.deploy(
+            release, pipeline.artifact(release), slot, replicas=config.replicas
+        )
+        set_route(target, {release: 100})
+        for other in target.inspect():
+            if other != slot:
+                target.remove(other)
+        facts = {
+            "target": STAGING,
+            "endpoint": target.routes().endpoint,
+            "replicas": deployment.ready,
+        }
+        last = latest(pipeline.ledger.records(), "deploy-staging")
+        if (
+            last
+            and last.evidence.release == release
+            and facts.items() <= last.evidence.facts.items()
+        ):
+            return last
+        seconds = round((pipeline.clock() - started).total_seconds(), 3)
+        saw = {"artifact": deployment.artifact}
+        return pipeline.learn(
+            release, "deploy-staging", "passed", facts | {"seconds": seconds}, saw
+        )
+
+
+def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = False) -> Record:
+    """Run a release in production as challenger; the first release of all becomes champion.
+
+    Args:
+        pipeline: the project.
+        release: what to run. It passed its tests and staging, from a clean tree.
+        replace: retire the challenger that is there, whose outcomes so far are given up.
+
+    Raises:
+        RefusedError: the release is not fit for production, or another challenger runs.
+        TimedOutError: it did not get ready; the champion is untouched.
+        ConflictError: another process changes production.
+    """
+    with pipeline.locks.exclusive(PRODUCTION):
+        decision = gates.for_production(release, pipeline.ledger.records())
+        if decision.verdict != "passed":
+            raise RefusedError(
+                f"{release} is not fit for production: {'; '.join(decision.reasons)}",
+                hint="commit all changes, then `mlship run`",
+            )
+        history = pipeline.history()
+        if history.role(release) in ("champion", "challenger"):
+            return _restored(pipeline, release, history)
+        _check_role(release, history, replace=replace)
+        return _deploy(pipeline, release, history)
+
+
+def _check_role(release: Release, history: History, *, replace: bool) -> None:
+    role = history.role(release)
+    if role == "former champion":
+        raise RefusedError(
+            f"{release} is a former champion that still runs",
+            hint="`mlship rollback` makes it champion again",
+        )
+    if history.challenger and not replace:
+        raise RefusedError(
+            f"{history.challenger} is challenger already",
+            hint="promote or retire it first, or give --replace to give its outcomes up",
+        )
+
+
+def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
+    target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
+    started = pipeline.clock()
+    champion, displaced = history.champion, history.challenger
+    first = champion is None
+    weight = 100 if first else 0 if config.shadow else config.challenger_weight
+    replicas = config.replicas if first else config.challenger_replicas
+
+    def capacity() -> Facts:
+        deployment = target.deploy(
+            release, pipeline.artifact(release), slot_of(release), replicas=replicas
+        )
+        return {"replicas": deployment.ready, "slot": deployment.slot}
+
+    def route() -> Facts:
+        if champion is None:
+            return set_route(target, {release: 100})
+        shadow = release if config.shadow else None
+        return set_route(target, {champion: 100 - weight, release: weight}, shadow)
+
+    def alias() -> Facts:
+        name: Alias = "champion" if first else "challenger"
+        pipeline.store.point(name, release)
+        pipeline.store.archive(release, archived=False)
+        return {"alias": name}
+
+    def displace() -> Facts:
+        if displaced and displaced != release:
+            target.remove(slot_of(displaced))
+            pipeline.store.archive(displaced, archived=True)
+        return {"displaced": str(displaced) if displaced else None}
+
+    substeps = [SubStep("capacity", capacity), SubStep("route", route), SubStep("alias", alias)]
+    if displaced:
+        substeps.append(SubStep("displace", displace))
+    facts = {
+        "role": "champion" if first else "challenger",
+        "weight": weight,
+        "shadow": config.shadow and not first,
+        "endpoint": target.routes().endpoint,
+        "champion": str(champion) if champion else None,
+    }
+    record = carry_out(pipeline, release, "deploy-production", substeps, facts)
+    seconds = (pipeline.clock() - started).total_seconds()
+    pipeline.progress.note(f"{facts['role']} in {seconds:.1f} s")
+    return record
+
+
+def _restored(pipeline: Pipeline, release: Release, history: History) -> Record:
+    """Make what the ledger says true again, where replicas or the route were lost."""
+    target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
+    is_champion = history.champion == release
+    replicas = config.replicas if is_champion else config.challenger_replicas
+    target.deploy(release, pipeline.artifact(release), slot_of(release), replicas=replicas)
+    if is_champion and not target.routes().split.weights:
+        set_route(target, {release: 100})
+    pipeline.store.point("champion" if is_champion else "challenger", release)
+    record = latest(pipeline.ledger.records(), "deploy-production", release)
+    if record is None:
+        raise ConflictError(
+            f"the ledger has no deployment of {release}", hint="look at `mlship status`"
+        )
+    pipeline.progress.note(f"{release} is {history.role(release)} already")
+    return record

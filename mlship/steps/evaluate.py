@@ -1,0 +1,96 @@
+"""evaluate: champion against challenger on outcomes, by a method that may be looked at daily."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from mlship.confidence import Comparison, Metric, compare, score
+from mlship.errors import NotFoundError
+from mlship.evidence import Record
+from mlship.prediction import Outcome, Prediction
+from mlship.release import Release
+from mlship.steps.pipeline import Pipeline
+
+
+def evaluate(pipeline: Pipeline) -> Record:
+    """Compare the challenger with the champion on predictions whose outcomes are known.
+
+    Only predictions made since the challenger was deployed count, of both: they saw the same
+    days. Scores are taken in the order in which outcomes arrived.
+
+    Returns:
+        The evidence `evaluate` about the challenger: `passed`, `failed` or `undecided`.
+
+    Raises:
+        NotFoundError: production has no champion or no challenger.
+    """
+    history = pipeline.history()
+    champion, challenger, since = history.champion, history.challenger, history.challenger_since
+    if champion is None or challenger is None or since is None:
+        raise NotFoundError(
+            "production has no challenger to evaluate", hint="`mlship deploy-production` runs one"
+        )
+    policy = pipeline.config.gates.promote
+    pipeline.progress.note("joining predictions with outcomes")
+    made = _by_prediction(pipeline.observations.predictions(), (champion, challenger), since)
+    outcomes = pipeline.observations.outcomes()
+    scored = _scores(outcomes, made, pipeline.config.data.target, policy.metric)
+    comparison = compare(
+        [one[champion.id] for one in scored if champion.id in one],
+        [one[challenger.id] for one in scored if challenger.id in one],
+        paired=[
+            (one[champion.id], one[challenger.id])
+            for one in scored
+            if champion.id in one and challenger.id in one
+        ],
+        metric=policy.metric,
+        confidence=policy.confidence,
+        margin=policy.margin,
+        min_labels=policy.min_labels,
+    )
+    facts = _facts(comparison, champion) | {"since": since, "outcomes": len(outcomes)}
+    saw = {"champion": champion.id, "challenger": challenger.id}
+    return pipeline.learn(challenger, "evaluate", comparison.verdict, facts, saw)
+
+
+def _by_prediction(
+    predictions: Iterable[Prediction], players: tuple[Release, Release], since: datetime
+) -> dict[str, dict[str, Prediction]]:
+    ids = {player.id for player in players}
+    made: dict[str, dict[str, Prediction]] = {}
+    for prediction in predictions:
+        if prediction.release in ids and prediction.time >= since:
+            made.setdefault(prediction.id, {})[prediction.release] = prediction
+    return made
+
+
+def _scores(
+    outcomes: Iterable[Outcome],
+    made: dict[str, dict[str, Prediction]],
+    column: str,
+    metric: Metric,
+) -> list[dict[str, float]]:
+    return [
+        {
+            release: score(metric, prediction.outputs.get(column), outcome.value)
+            for release, prediction in made[outcome.prediction].items()
+        }
+        for outcome in outcomes
+        if outcome.prediction in made
+    ]
+
+
+def _facts(comparison: Comparison, champion: Release) -> dict[str, object]:
+    return {
+        "champion": str(champion),
+        "metric": comparison.metric,
+        "method": comparison.method,
+        "confidence": comparison.confidence,
+        "champion_mean": comparison.champion_mean,
+        "challenger_mean": comparison.challenger_mean,
+        "champion_n": comparison.champion_n,
+        "challenger_n": comparison.challenger_n,
+        "estimate": comparison.estimate,
+        "low": comparison.low,
+        "high": comparison.high,
+        "reason": comparison.reason,
+    }

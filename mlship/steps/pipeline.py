@@ -1,0 +1,171 @@
+"""What every step is given: the project's Config and the ports, composed once by `mlship.wire`."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from mlship import bundle as bundles
+from mlship import digests, history
+from mlship.config import Config, TargetConfig
+from mlship.deployment import Artifact
+from mlship.digests import Digest
+from mlship.errors import IntegrityError, NotFoundError
+from mlship.evidence import Evidence, Record, Verdict
+from mlship.history import History
+from mlship.ports import (
+    Clock,
+    Ledger,
+    Locks,
+    Observations,
+    Predictor,
+    Progress,
+    Source,
+    Store,
+    Target,
+    Tester,
+    Trainer,
+)
+from mlship.release import Release, find
+
+STAGING: Final = "staging"
+PRODUCTION: Final = "production"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pipeline:
+    """A project and its ports.
+
+    Attributes:
+        root: the project's folder, where mlship.yaml lies.
+        state: mlship's own folder in it, `.mlship`.
+        actor: who runs the step, for the evidence.
+        target: gives the target of a name.
+    """
+
+    root: Path
+    state: Path
+    config: Config
+    actor: str
+    clock: Clock
+    progress: Progress
+    source: Source
+    trainer: Trainer
+    tester: Tester
+    predictor: Predictor
+    ledger: Ledger
+    locks: Locks
+    store: Store
+    observations: Observations
+    target: Callable[[str], Target]
+
+    def target_config(self, name: str) -> TargetConfig:
+        """Return the settings of a target, the defaults where mlship.yaml does not name it."""
+        return self.config.targets.get(name, TargetConfig())
+
+    def learn(
+        self,
+        release: Release,
+        step: str,
+        verdict: Verdict,
+        facts: Mapping[str, Any],
+        saw: Mapping[str, Digest] | None = None,
+    ) -> Record:
+        """Append evidence to the ledger and return its record."""
+        evidence = Evidence(
+            release=release,
+            step=step,
+            verdict=verdict,
+            facts=digests.plain(dict(facts)),
+            saw=dict(saw or {}),
+            actor=self.actor,
+            time=self.clock(),
+        )
+        return self.ledger.append(evidence)
+
+    def history(self) -> History:
+        """Return who plays which role in production, as the ledger says."""
+        return history.fold(self.ledger.records())
+
+    def release(self, reference: str | None = None) -> Release:
+        """Return the release that a reference means: a name, a role, or the current commit's.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        records = self.ledger.records()
+        if reference in ("champion", "challenger"):
+            release = getattr(history.fold(records), reference)
+            if not isinstance(release, Release):
+                raise NotFoundError(
+                    f"there is no {reference}", hint="`mlship status` shows what runs"
+                )
+            return release
+        if reference is not None:
+            return find(reference, history.releases(records))
+        release = self.trained(records)
+        if release is None:
+            commit = self.source.commit()
+            tree = " with the changes in its tree" if commit.dirty else ""
+            raise NotFoundError(
+                f"commit {commit.sha[:12]}{tree} has made no release yet",
+                hint="run `mlship train`, or name a release",
+            )
+        return release
+
+    def trained(self, records: Sequence[Record]) -> Release | None:
+        """Return the release that was trained from the tree as it is now, if there is one."""
+        commit, inputs = self.source.commit(), self.trainer.inputs()
+        for record in reversed(records):
+            release = record.evidence.release
+            if record.evidence.step == "train" and (
+                release.commit,
+                release.dirty,
+                release.data,
+                release.params,
+                release.code,
+                release.environment,
+            ) == (
+                commit.sha,
+                commit.dirty,
+                inputs.data,
+                inputs.params,
+                inputs.code,
+                inputs.environment,
+            ):
+                return release
+        return None
+
+    def policy(self, gate: Literal["test", "staging"]) -> Digest:
+        """Return the digest of a gate's bounds: evidence by other bounds proves nothing."""
+        bounds = self.config.gates.test if gate == "test" else self.config.gates.staging
+        return digests.of_value(bounds)
+
+    def bundle(self, release: Release) -> Path:
+        """Return the folder of a release's bundle, checked; fetched from the store if need be.
+
+        Raises:
+            NotFoundError: neither this machine nor the store has it.
+            IntegrityError: the store's is not the one that the release names.
+        """
+        folder = self.bundle_folder(release.bundle)
+        if folder.is_dir():
+            try:
+                bundles.read(folder, expected=release.bundle)
+            except (IntegrityError, NotFoundError):
+                self.progress.note(f"the copy in {folder} is damaged; fetching it again")
+                shutil.rmtree(folder)
+            else:
+                return folder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return self.store.fetch(release, folder)
+
+    def bundle_folder(self, bundle: Digest) -> Path:
+        """Return where this machine keeps the bundle of that digest."""
+        return self.state / "bundles" / digests.short(bundle)
+
+    def artifact(self, release: Release) -> Artifact:
+        """Return what a target is to run for a release."""
+        folder = self.bundle(release)
+        return Artifact(kind="bundle", digest=release.bundle, location=str(folder))

@@ -1,0 +1,92 @@
+"""promote: the challenger becomes champion; route, alias and archive move as one."""
+
+from mlship import gates
+from mlship.deployment import slot_of
+from mlship.errors import ConflictError, RefusedError
+from mlship.evidence import Record
+from mlship.history import History, latest
+from mlship.release import Release
+from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.steps.transition import Facts, SubStep, carry_out, set_route
+
+
+def promote(pipeline: Pipeline, release: Release) -> Record:
+    """Make a release champion. The old champion stays warm, for a rollback.
+
+    Sub-steps: gate, capacity, route, alias, archive. Killed anywhere, run again it converges.
+
+    Raises:
+        RefusedError: the gate said no, with each reason.
+        ConflictError: another process changes production, or the release is not a challenger.
+        TimedOutError: the replicas that it lacked did not get ready; the route stands.
+    """
+    with pipeline.locks.exclusive(PRODUCTION):
+        history = pipeline.history()
+        role = history.role(release)
+        if role == "champion":
+            pipeline.progress.note(f"{release} is champion already")
+            return _crowning(pipeline, release)
+        if role not in ("challenger", "standby"):
+            challenger = f"; {history.challenger} is" if history.challenger else ""
+            raise ConflictError(
+                f"{release} is not a challenger{challenger}",
+                hint="deploy it with `mlship deploy-production`, or name the one that is",
+            )
+        return _promote(pipeline, release, history)
+
+
+def _crowning(pipeline: Pipeline, release: Release) -> Record:
+    records = pipeline.ledger.records()
+    for step in ("promote", "rollback", "deploy-production"):
+        record = latest(records, step, release)
+        if record is not None:
+            return record
+    raise ConflictError(f"the ledger does not say how {release} became champion", hint="see status")
+
+
+def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
+    target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
+    old = history.champion
+
+    def gate() -> Facts:
+        decision = gates.for_promotion(
+            release,
+            pipeline.ledger.records(),
+            history,
+            pipeline.config.gates.promote,
+            pipeline.clock(),
+        )
+        if decision.verdict != "passed":
+            failed = [reason for reason in decision.reasons if reason.startswith("NOT OK")]
+            raise RefusedError(
+                f"{release} is not promoted: {'; '.join(failed)}",
+                hint="`mlship evaluate`, `mlship approve`, then `mlship promote` again",
+            )
+        return {"reasons": decision.reasons}
+
+    def capacity() -> Facts:
+        deployment = target.deploy(
+            release, pipeline.artifact(release), slot_of(release), replicas=config.replicas
+        )
+        return {"replicas": deployment.ready}
+
+    def alias() -> Facts:
+        pipeline.store.point("champion", release)
+        if history.challenger == release:
+            pipeline.store.point("challenger", None)
+        return {"alias": "champion"}
+
+    def archive() -> Facts:
+        if old:
+            pipeline.store.archive(old, archived=True)
+        return {"archived": str(old) if old else None}
+
+    substeps = [
+        SubStep("gate", gate, once=True),
+        SubStep("capacity", capacity),
+        SubStep("route", lambda: set_route(target, {release: 100})),
+        SubStep("alias", alias),
+        SubStep("archive", archive),
+    ]
+    facts = {"from": str(old) if old else None, "to": str(release)}
+    return carry_out(pipeline, release, "promote", substeps, facts)

@@ -1,0 +1,102 @@
+"""retire: take a release that is not champion out of production and archive it."""
+
+from datetime import timedelta
+
+from mlship.deployment import slot_of
+from mlship.errors import NotFoundError, RefusedError
+from mlship.evidence import Record
+from mlship.history import History, latest
+from mlship.release import Release
+from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.steps.transition import Facts, SubStep, carry_out, set_route
+
+
+def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = False) -> Record:
+    """Drain and stop a release; the rest of its traffic goes to the champion.
+
+    Args:
+        pipeline: the project.
+        release: a challenger, a former champion or one on standby; by default the oldest former
+            champion.
+        early: do not wait until a former champion was warm for `warm_minutes`.
+
+    Raises:
+        NotFoundError: it does not run in production.
+        RefusedError: it is the champion, or still has to stay warm.
+        ConflictError: another process changes production.
+    """
+    with pipeline.locks.exclusive(PRODUCTION):
+        history = pipeline.history()
+        if release is None:
+            if not history.former:
+                raise NotFoundError(
+                    "no former champion runs", hint="name a release: `mlship retire challenger`"
+                )
+            release = history.former[0]
+        role = history.role(release)
+        if role == "retired":
+            record = latest(pipeline.ledger.records(), "retire", release)
+            if record is not None:
+                pipeline.progress.note(f"{release} is retired already")
+                return record
+        _check(pipeline, release, history, early=early)
+        return _retire(pipeline, release, history)
+
+
+def _check(pipeline: Pipeline, release: Release, history: History, *, early: bool) -> None:
+    role = history.role(release)
+    if role == "champion":
+        raise RefusedError(
+            f"{release} is champion", hint="promote another release, or `mlship rollback`, first"
+        )
+    if not role:
+        raise NotFoundError(
+            f"{release} does not run in production", hint="`mlship status` lists what does"
+        )
+    if role == "former champion" and not early:
+        warm = timedelta(minutes=pipeline.target_config(PRODUCTION).warm_minutes)
+        ends = [reign.until for reign in history.reigns if reign.release == release and reign.until]
+        until = max(ends) + warm if ends else pipeline.clock()
+        if until > pipeline.clock():
+            raise RefusedError(
+                f"{release} stays warm until {until:%Y-%m-%d %H:%M} UTC, for a rollback",
+                hint="wait, or give --early",
+            )
+
+
+def _retire(pipeline: Pipeline, release: Release, history: History) -> Record:
+    target = pipeline.target(PRODUCTION)
+    champion = history.champion
+
+    def route() -> Facts:
+        split = target.routes().split
+        slot = slot_of(release)
+        if champion and (split.share(slot) or split.shadow == slot):
+            others = {
+                player: split.share(slot_of(player))
+                for player in (history.challenger, *history.standby)
+                if player and player != release
+            }
+            return set_route(target, {champion: 100 - sum(others.values()), **others})
+        return {"weights": split.weights}
+
+    def alias() -> Facts:
+        if history.challenger == release:
+            pipeline.store.point("challenger", None)
+        return {}
+
+    def remove() -> Facts:
+        target.remove(slot_of(release))
+        return {"slot": slot_of(release)}
+
+    def archive() -> Facts:
+        pipeline.store.archive(release, archived=True)
+        return {"archived": str(release)}
+
+    substeps = [
+        SubStep("route", route),
+        SubStep("alias", alias),
+        SubStep("remove", remove),
+        SubStep("archive", archive),
+    ]
+    return carry_out(pipeline, release, "retire", substeps, {"role": history.role(release)})

@@ -1,0 +1,70 @@
+"""rollback: the former champion gets its traffic, alias and place back. Nothing is built."""
+
+from mlship.deployment import slot_of
+from mlship.errors import NotFoundError
+from mlship.evidence import Record
+from mlship.release import Release
+from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.steps.transition import Facts, SubStep, carry_out, set_route
+
+
+def rollback(pipeline: Pipeline, to: Release | None = None) -> Record:
+    """Make the former champion champion again; what was champion stays, without traffic.
+
+    Sub-steps: capacity, route, alias, archive. People who are served come first, so the route
+    moves before the names in the registry do, as in a promotion.
+
+    Args:
+        pipeline: the project.
+        to: the release that is meant to be champion afterwards. By default the champion before
+            this one; right after a rollback that changes nothing, so name one to go further back.
+
+    Raises:
+        NotFoundError: there is no former champion that still runs, or `to` is not it.
+        ConflictError: another process changes production.
+    """
+    with pipeline.locks.exclusive(PRODUCTION):
+        history = pipeline.history()
+        last = history.last
+        if last and last.evidence.step == "rollback" and to in (None, history.champion):
+            pipeline.progress.note(f"{history.champion} is champion again already")
+            return last
+        former = history.former[-1] if history.former else None
+        if former is None or to not in (None, former):
+            raise NotFoundError(
+                f"no former champion{f' {to}' if to else ''} runs to roll back to",
+                hint="`mlship status` lists what runs; `mlship traffic challenger=0` or "
+                "`mlship retire challenger` takes a challenger out",
+            )
+        return _rollback(pipeline, former)
+
+
+def _rollback(pipeline: Pipeline, former: Release) -> Record:
+    target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
+    history = pipeline.history()
+    fallen, challenger = history.champion, history.challenger
+
+    def capacity() -> Facts:
+        deployment = target.deploy(
+            former, pipeline.artifact(former), slot_of(former), replicas=config.replicas
+        )
+        return {"replicas": deployment.ready}
+
+    def alias() -> Facts:
+        pipeline.store.point("champion", former)
+        if challenger is None:
+            pipeline.store.point("challenger", fallen)
+        return {"alias": "champion"}
+
+    def archive() -> Facts:
+        pipeline.store.archive(former, archived=False)
+        return {"restored": str(former)}
+
+    substeps = [
+        SubStep("capacity", capacity),
+        SubStep("route", lambda: set_route(target, {former: 100})),
+        SubStep("alias", alias),
+        SubStep("archive", archive),
+    ]
+    facts = {"from": str(fallen) if fallen else None, "to": str(former)}
+    return carry_out(pipeline, former, "rollback", substeps, facts)

@@ -1,0 +1,121 @@
+"""status: what is observed to run, what the ledger says, and every difference between them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from mlship.deployment import Deployment, Route, Slot
+from mlship.digests import Digest
+from mlship.drift import of_aliases, of_route, unfinished
+from mlship.errors import UnavailableError
+from mlship.history import History, fold, releases
+from mlship.release import Release
+from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.versions import Version
+
+
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """One release in one target: what is observed of it, and the role that the ledger gives it.
+
+    Attributes:
+        weight: percent of the traffic, by the route.
+        aliases: in the store.
+    """
+
+    target: str
+    release: str
+    slot: Slot
+    role: str
+    weight: int
+    shadow: bool
+    ready: int
+    wanted: int
+    aliases: tuple[str, ...]
+    detail: str
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What there is. `drift` holds a line for each difference, with what mends it.
+
+    Attributes:
+        endpoints: where each target takes requests in, empty for one that never ran.
+        reigns: who was champion when, oldest first.
+        releases: every release of the ledger with its role, oldest first.
+    """
+
+    name: str
+    endpoints: dict[str, str]
+    seen: tuple[Seen, ...]
+    drift: tuple[str, ...]
+    reigns: tuple[dict[str, Any], ...]
+    releases: tuple[dict[str, Any], ...]
+
+
+def status(pipeline: Pipeline) -> Status:
+    """Return the status of all targets. Nothing is started or changed for it."""
+    records = pipeline.ledger.records()
+    history = fold(records)
+    names = {release.id: release for release in releases(records)}
+    drift = unfinished(records)
+    try:
+        versions: Sequence[Version] = pipeline.store.versions()
+        drift += of_aliases(history, versions)
+    except UnavailableError as error:
+        versions = ()
+        drift.append(f"the store does not answer ({error}); its aliases are not shown")
+    aliases = {version.release: version.aliases for version in versions}
+    seen: list[Seen] = []
+    endpoints = {}
+    for name in dict.fromkeys((STAGING, PRODUCTION, *pipeline.config.targets)):
+        target = pipeline.target(name)
+        deployments, route = target.inspect(), target.routes()
+        endpoints[name] = route.endpoint if deployments else ""
+        roles = history if name == PRODUCTION else History()
+        seen += _seen(name, deployments, route, names, roles, aliases)
+        if name == PRODUCTION:
+            drift += of_route(history, deployments, route)
+    return Status(
+        name=pipeline.config.name,
+        endpoints=endpoints,
+        seen=tuple(seen),
+        drift=tuple(drift),
+        reigns=tuple(
+            {
+                "release": str(reign.release),
+                "since": reign.since,
+                "until": reign.until,
+                "by": reign.by,
+            }
+            for reign in history.reigns
+        ),
+        releases=tuple(
+            {"release": str(release), "commit": release.commit, "role": history.role(release)}
+            for release in names.values()
+        ),
+    )
+
+
+def _seen(
+    name: str,
+    deployments: Mapping[Slot, Deployment],
+    route: Route,
+    names: Mapping[Digest, Release],
+    history: History,
+    aliases: Mapping[Digest, tuple[str, ...]],
+) -> list[Seen]:
+    return [
+        Seen(
+            target=name,
+            release=str(names[found.release]) if found.release in names else f"unknown {slot}",
+            slot=slot,
+            role=history.role(found.release),
+            weight=route.split.share(slot),
+            shadow=route.split.shadow == slot,
+            ready=found.ready,
+            wanted=found.wanted,
+            aliases=aliases.get(found.release, ()),
+            detail=found.detail,
+        )
+        for slot, found in deployments.items()
+    ]

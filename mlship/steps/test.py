@@ -1,0 +1,107 @@
+"""test: the project's own tests, metrics on held-out data, and the gate on both."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlship import gates
+from mlship.errors import ConfigError
+from mlship.evidence import Record
+from mlship.release import Release
+from mlship.scores import Scores, Suite, TestRun
+from mlship.steps.pipeline import Pipeline
+from mlship.steps.train import finite
+from mlship.versions import Run
+
+
+def test(pipeline: Pipeline, release: Release) -> Record:
+    """Run unit and sanity tests, score the release and the champion on the same held-out rows.
+
+    Returns:
+        The evidence `test`, `passed` when every test passed and every gate holds.
+
+    Raises:
+        ProjectError: tests or data cannot be read.
+        ConfigError: a gate names a metric that does not exist.
+    """
+    started = pipeline.clock()
+    folder = pipeline.bundle(release)
+    history = pipeline.history()
+    champion = None if history.champion == release else history.champion
+    runs = _tests(pipeline, folder)
+    plots = pipeline.state / "plots" / folder.name
+    plots.mkdir(parents=True, exist_ok=True)
+    pipeline.progress.note("scoring on held-out data")
+    scores = pipeline.trainer.score(folder, pipeline.bundle(champion) if champion else None, plots)
+    _check_names(pipeline, scores)
+    decision = gates.decide(_checks(pipeline, runs, scores, champion))
+    pipeline.store.record(
+        Run(
+            release=release,
+            metrics=finite(scores.metrics),
+            files={f"plots/{name}": plots / name for name in scores.plots},
+        )
+    )
+    facts = {
+        "task": scores.task,
+        "samples": scores.samples,
+        "metrics": scores.metrics,
+        "champion": scores.champion,
+        "champion_release": str(champion) if champion else None,
+        "champion_error": scores.champion_error,
+        "differences": scores.differences,
+        "method": scores.method,
+        "confidence": scores.confidence,
+        "labels": scores.labels,
+        "confusion": scores.confusion,
+        "plots": scores.plots,
+        "tests": runs,
+        "reasons": decision.reasons,
+        "seconds": round((pipeline.clock() - started).total_seconds(), 3),
+    }
+    saw = {"bundle": release.bundle, "data": scores.data, "policy": pipeline.policy("test")}
+    if champion:
+        saw["champion"] = champion.id
+    return pipeline.learn(release, "test", decision.verdict, facts, saw)
+
+
+def _tests(pipeline: Pipeline, folder: Path) -> list[TestRun]:
+    runs = []
+    suites: tuple[Suite, ...] = ("unit", "sanity")
+    for suite in suites:
+        pipeline.progress.note(f"{suite} tests")
+        run = pipeline.tester.test(suite, bundle=folder, endpoint=None)
+        if run is not None:
+            runs.append(run)
+    return runs
+
+
+def _check_names(pipeline: Pipeline, scores: Scores) -> None:
+    for name in pipeline.config.gates.test:
+        if name not in scores.metrics:
+            near = difflib.get_close_matches(name, scores.metrics, n=1)
+            raise ConfigError(
+                f"mlship.yaml: gates.test.{name}: a {scores.task} has no such metric",
+                hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(scores.metrics)}",
+            )
+
+
+def _checks(
+    pipeline: Pipeline, runs: Sequence[TestRun], scores: Scores, champion: Release | None
+) -> list[tuple[bool, str]]:
+    checks = [
+        (
+            run.failed == 0 and run.passed > 0,
+            f"{run.suite} tests: {run.passed} passed, {run.failed} failed",
+        )
+        for run in runs
+    ]
+    if not runs:
+        checks.append((True, "the project has no tests of its own"))
+    checks.append((scores.samples > 0, f"{scores.samples} held-out rows"))
+    checks += gates.on_metrics(
+        scores.metrics,
+        pipeline.config.gates.test,
+        champion=scores.champion if champion else None,
+    )
+    return checks

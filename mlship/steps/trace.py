@@ -1,0 +1,112 @@
+"""trace: from one prediction to everything behind it; and computing it again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from mlship import bundle as bundles
+from mlship.bundle import Row
+from mlship.errors import IntegrityError, NotFoundError
+from mlship.evidence import Record
+from mlship.history import History, fold, latest, releases
+from mlship.prediction import Outcome, Prediction
+from mlship.release import Release
+from mlship.steps.pipeline import Pipeline
+from mlship.workload import compare
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything behind one prediction.
+
+    Attributes:
+        shadow: what a shadowed challenger said to the same request.
+        outcome: what turned out to be true, where it is known.
+        role: of the release when it made the prediction.
+        commit: sha, author, branch and subject of the code that made the model.
+        version: the number in the model registry, empty where it is not registered.
+        evidence: all that is known of the release, oldest first.
+        reproduced: the outputs computed again from the bundle, where that was asked for.
+        differences: where they are not the same; empty when they are.
+    """
+
+    prediction: Prediction
+    shadow: Prediction | None
+    outcome: Outcome | None
+    release: Release
+    name: str
+    role: str
+    commit: dict[str, Any]
+    model: dict[str, Any]
+    version: str
+    evidence: tuple[Record, ...]
+    reproduced: Row | None = None
+    differences: tuple[str, ...] = ()
+
+
+def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Trace:
+    """Return what is behind the prediction of that id, as the answer to a request named it.
+
+    Raises:
+        NotFoundError: no log knows the prediction, or the ledger not its release.
+        IntegrityError: computed again from its bundle, the prediction comes out otherwise.
+    """
+    logged = pipeline.observations.find(prediction)
+    if not logged:
+        raise NotFoundError(
+            f"no prediction {prediction}", hint="copy the id from an answer: it ends in .0"
+        )
+    records = pipeline.ledger.records()
+    made = logged[0]
+    release = next((known for known in releases(records) if known.id == made.release), None)
+    if release is None:
+        raise NotFoundError(
+            f"the ledger does not know {made.release}, which made {prediction}",
+            hint="run it where the release was trained, or with its ledger",
+        )
+    found = _trace(pipeline, logged[0], logged[1] if len(logged) > 1 else None, release, records)
+    if not reproduce:
+        return found
+    outputs = pipeline.predictor.predict(pipeline.bundle(release), [made.inputs])[0]
+    differences = tuple(
+        f"{field} is {outputs.get(field)!r}, was {made.outputs[field]!r}"
+        for field in compare(made.outputs, outputs)
+    )
+    if differences:
+        raise IntegrityError(
+            f"prediction {prediction} comes out otherwise now: {'; '.join(differences)}",
+            hint="compare the installed packages with requirements.txt in the bundle",
+        )
+    return msgspec.structs.replace(found, reproduced=outputs, differences=differences)
+
+
+def _trace(
+    pipeline: Pipeline,
+    made: Prediction,
+    shadow: Prediction | None,
+    release: Release,
+    records: Sequence[Record],
+) -> Trace:
+    trained = latest(records, "train", release)
+    manifest = bundles.read(pipeline.bundle(release), expected=release.bundle)
+    outcomes = pipeline.observations.outcomes()
+    numbers = [
+        version.number for version in pipeline.store.versions() if version.release == release.id
+    ]
+    return Trace(
+        prediction=made,
+        shadow=shadow,
+        outcome=next((outcome for outcome in outcomes if outcome.prediction == made.id), None),
+        release=release,
+        name=str(release),
+        role=_role_at(records, made, release),
+        commit=dict(trained.evidence.facts.get("commit", {})) if trained else {},
+        model={"format": manifest.model.format, "task": manifest.task, "metrics": manifest.metrics},
+        version=numbers[-1] if numbers else "",
+        evidence=tuple(record for record in records if record.evidence.release == release),
+    )
+
+
+def _role_at(records: Sequence[Record], made: Prediction, release: Release) -> str:
+    then: History = fold(record for record in records if record.evidence.time <= made.time)
+    return then.role(release) or "none yet"

@@ -1,0 +1,67 @@
+"""traffic: show or set who gets which share of production's requests."""
+
+from collections.abc import Mapping
+
+from mlship.deployment import Route, slot_of
+from mlship.errors import ConfigError, NotFoundError
+from mlship.history import History
+from mlship.release import Release
+from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.steps.transition import set_route
+
+
+def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | None = None) -> Route:
+    """Return production's route, after setting it where shares are given.
+
+    Args:
+        pipeline: the project.
+        shares: percent by role, `{"challenger": 20}`; the champion gets what is left.
+        shadow: whether the challenger gets a copy of all traffic; `None` leaves it.
+
+    Raises:
+        ConfigError: a share is not 0 to 100, or names the champion's with others.
+        NotFoundError: the role is not filled, or what fills it is not ready.
+        ConflictError: somebody changed the route in between.
+    """
+    target = pipeline.target(PRODUCTION)
+    if not shares and shadow is None:
+        return target.routes()
+    with pipeline.locks.exclusive(PRODUCTION):
+        history = pipeline.history()
+        champion, challenger = _players(history)
+        slot = slot_of(challenger)
+        before = target.routes().split
+        share = _share(shares, before.share(slot))
+        copied = before.shadow == slot if shadow is None else shadow
+        facts = set_route(
+            target,
+            {champion: 100 - share, challenger: share},
+            challenger if copied else None,
+        )
+        if before != target.routes().split:
+            pipeline.learn(challenger, "traffic", "passed", facts)
+        return target.routes()
+
+
+def _players(history: History) -> tuple[Release, Release]:
+    if history.champion is None or history.challenger is None:
+        raise NotFoundError(
+            "traffic is split between a champion and a challenger; production has no challenger",
+            hint="`mlship deploy-production` runs one",
+        )
+    return history.champion, history.challenger
+
+
+def _share(shares: Mapping[str, int], before: int) -> int:
+    unknown = set(shares) - {"challenger", "champion"}
+    if unknown:
+        raise ConfigError(
+            f"no role {', '.join(sorted(unknown))}", hint="write challenger=20 or champion=80"
+        )
+    share = shares.get("challenger", 100 - shares["champion"] if "champion" in shares else before)
+    if not 0 <= share <= 100 or ("champion" in shares and shares["champion"] != 100 - share):
+        raise ConfigError(
+            "shares must be whole percent, 0 to 100, and add up to 100",
+            hint="write challenger=20; the champion gets the rest",
+        )
+    return share

@@ -1,0 +1,113 @@
+"""train: run the user's training code and seal what comes out as a bundle, a new release."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlship import bundle as bundles
+from mlship.evidence import Record
+from mlship.history import latest
+from mlship.release import Release
+from mlship.repository import Commit
+from mlship.steps.pipeline import Pipeline
+from mlship.versions import Run
+
+
+def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
+    """Train a release from the tree as it is, or find the one that was trained from it before.
+
+    Args:
+        pipeline: the project.
+        anew: train even where the same inputs already made a release.
+
+    Returns:
+        The evidence `train`; the same inputs give the same release and bundle.
+
+    Raises:
+        ProjectError: the user's code, data or repository is wrong; nothing was recorded.
+        UnavailableError: the store or the disk cannot be used.
+    """
+    records = pipeline.ledger.records()
+    found = None if anew else pipeline.trained(records)
+    if found is not None:
+        pipeline.progress.note(f"{found} was trained from the same inputs before")
+        pipeline.bundle(found)
+        record = latest(records, "train", found)
+        if record is not None:
+            return record
+    # A store that is down is found out before the training, not after it.
+    pipeline.store.versions()
+    return _train(pipeline)
+
+
+def _train(pipeline: Pipeline) -> Record:
+    commit, inputs = pipeline.source.commit(), pipeline.trainer.inputs()
+    started = pipeline.clock()
+    workplace = pipeline.state / "bundles"
+    workplace.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".train-", dir=workplace) as temporary:
+        folder = Path(temporary) / "bundle"
+        digest = pipeline.trainer.train(folder)
+        release = Release(
+            name=pipeline.config.name,
+            commit=commit.sha,
+            dirty=commit.dirty,
+            data=inputs.data,
+            params=inputs.params,
+            code=inputs.code,
+            environment=inputs.environment,
+            bundle=digest,
+        )
+        _keep(folder, pipeline.bundle_folder(digest))
+    made = bundles.read(pipeline.bundle_folder(digest), expected=digest)
+    pipeline.store.record(_run(pipeline, release, commit, made))
+    before = latest(pipeline.ledger.records(), "train", release)
+    if before is not None:
+        return before
+    facts = {
+        "commit": commit,
+        "seconds": round((pipeline.clock() - started).total_seconds(), 3),
+        "format": made.model.format,
+        "metrics": made.metrics,
+        "params": pipeline.config.model.params,
+    }
+    saw = {"data": inputs.data, "code": inputs.code, "environment": inputs.environment}
+    return pipeline.learn(release, "train", "passed", facts, saw)
+
+
+def _keep(folder: Path, place: Path) -> None:
+    """Move a sealed bundle to its place; one that is there under its digest may be damaged."""
+    shutil.rmtree(place, ignore_errors=True)
+    folder.rename(place)
+
+
+def _run(pipeline: Pipeline, release: Release, commit: Commit, made: bundles.Bundle) -> Run:
+    return Run(
+        release=release,
+        params=_flat(pipeline.config.model.params),
+        metrics=finite(made.metrics),
+        tags={"branch": commit.branch, "author": commit.author, "format": made.model.format},
+        bundle=pipeline.bundle_folder(release.bundle),
+    )
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def finite(metrics: Mapping[str, float | str]) -> dict[str, float]:
+    """Return the metrics that are finite numbers: a store keeps no others."""
+    return {
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    }

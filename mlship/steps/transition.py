@@ -1,0 +1,87 @@
+"""Sub-steps: how a change of roles is carried out so that a kill at any point can be resumed.
+
+A transition is a list of named sub-steps. Each is idempotent and leaves one record of evidence;
+the last record, named as the step, completes the transition. Run again after a kill, what holds
+already is left alone and what was not recorded is recorded: nothing is written twice.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mlship import digests
+from mlship.deployment import Split, slot_of
+from mlship.digests import Digest
+from mlship.errors import ConflictError
+from mlship.evidence import Record
+from mlship.history import History
+from mlship.ports import Target
+from mlship.release import Release
+from mlship.steps.pipeline import Pipeline
+
+Facts = Mapping[str, Any]
+
+
+class SubStep(NamedTuple):
+    """One idempotent part of a transition: its name, and what it does, returning its facts.
+
+    `once` marks a decision: recorded as passed, it is not taken again when the step is resumed.
+    """
+
+    name: str
+    act: Callable[[], Facts]
+    once: bool = False
+
+
+def operation(step: str, release: Release, history: History) -> Digest:
+    """Return what tells one transition from the next: the same until it is completed."""
+    last = history.last.digest if history.last else None
+    return digests.of_value([step, release.id, last])
+
+
+def carry_out(
+    pipeline: Pipeline,
+    release: Release,
+    step: str,
+    substeps: Sequence[SubStep],
+    facts: Facts,
+) -> Record:
+    """Do every sub-step in order, record each once, and complete the transition.
+
+    The caller holds the target's lock.
+    """
+    operated = operation(step, release, pipeline.history())
+    recorded = {
+        record.evidence.step
+        for record in pipeline.ledger.records()
+        if record.evidence.facts.get("operation") == operated
+    }
+    for substep in substeps:
+        name = f"{step}/{substep.name}"
+        if substep.once and name in recorded:
+            continue
+        pipeline.progress.note(substep.name)
+        learnt = substep.act()
+        if name not in recorded:
+            pipeline.learn(release, name, "passed", {**learnt, "operation": operated})
+    return pipeline.learn(release, step, "passed", {**facts, "operation": operated})
+
+
+def set_route(target: Target, split: Mapping[Release, int], shadow: Release | None = None) -> Facts:
+    """Bring a target's route to a split, by compare-and-set against what it is now.
+
+    Raises:
+        ConflictError: somebody changed the route in between.
+    """
+    wanted = Split(
+        weights={slot_of(release): weight for release, weight in split.items() if weight},
+        shadow=slot_of(shadow) if shadow else None,
+    )
+    route = target.routes()
+    if route.split != wanted:
+        target.route(wanted, expected=route.revision)
+        if target.routes().split != wanted:
+            raise ConflictError(
+                "the route was changed while this step set it",
+                hint="look at `mlship traffic`, then run the step again",
+            )
+    return {"weights": wanted.weights, "shadow": wanted.shadow}

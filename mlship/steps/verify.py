@@ -1,0 +1,117 @@
+"""verify-staging-workload: replay recorded requests on staging and check what comes back."""
+
+from collections.abc import Sequence
+from itertools import islice
+
+from mlship import digests, gates, workload
+from mlship.bundle import Row
+from mlship.config import Bound
+from mlship.deployment import slot_of
+from mlship.errors import ConflictError, ProjectError
+from mlship.evidence import Record
+from mlship.release import Release
+from mlship.scores import TestRun
+from mlship.steps.pipeline import STAGING, Pipeline
+from mlship.workload import Request, WorkloadResult
+
+_ALWAYS = {"errors": Bound(max=0), "mismatches": Bound(max=0)}
+
+
+def verify(pipeline: Pipeline, release: Release, *, recorded: int = 0) -> Record:
+    """Send the workload to staging and compare the answers with the bundle's, computed offline.
+
+    Args:
+        pipeline: the project.
+        release: what staging must run.
+        recorded: how many of production's latest logged requests are replayed besides.
+
+    Returns:
+        The evidence `verify-staging-workload`; `differences` names requests, fields and values.
+
+    Raises:
+        ConflictError: staging runs another release.
+        ProjectError: the workload cannot be read, or there is nothing to send.
+        UnavailableError: nothing answers there.
+    """
+    started = pipeline.clock()
+    endpoint = _endpoint(pipeline, release)
+    requests = [*_workload(pipeline), *_recorded(pipeline, recorded)]
+    if not requests:
+        raise ProjectError(
+            "there is no request to replay",
+            hint="set `workload` in mlship.yaml, or give --recorded 100",
+        )
+    folder = pipeline.bundle(release)
+    pipeline.progress.note("computing the expected outputs offline")
+    offline: Sequence[Row] = pipeline.predictor.predict(folder, workload.rows(requests))
+    pipeline.progress.note(f"replaying {len(requests)} requests")
+    result = workload.judge(requests, workload.replay(requests, endpoint), offline)
+    pipeline.progress.note("sanity tests on staging")
+    run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
+    decision = gates.decide(_checks(pipeline, release, result, run))
+    facts = {
+        "endpoint": endpoint,
+        "requests": result.requests,
+        "errors": result.errors,
+        "mismatches": result.mismatches,
+        "p50_ms": round(result.p50_ms, 3),
+        "p99_ms": round(result.p99_ms, 3),
+        "differences": [str(difference) for difference in result.differences],
+        "tests": [run] if run else [],
+        "reasons": decision.reasons,
+        "seconds": round((pipeline.clock() - started).total_seconds(), 3),
+    }
+    saw = {
+        "bundle": release.bundle,
+        "workload": digests.of_value(requests),
+        "policy": pipeline.policy(STAGING),
+    }
+    return pipeline.learn(release, "verify-staging-workload", decision.verdict, facts, saw)
+
+
+def _endpoint(pipeline: Pipeline, release: Release) -> str:
+    target, slot = pipeline.target(STAGING), slot_of(release)
+    route, found = target.routes(), target.inspect().get(slot)
+    if found is None or route.split.share(slot) != 100:
+        raise ConflictError(
+            f"staging does not run {release}", hint=f"`mlship deploy-staging {release}` first"
+        )
+    return route.endpoint
+
+
+def _workload(pipeline: Pipeline) -> list[Request]:
+    path = pipeline.config.workload
+    return workload.read(pipeline.root / path) if path else []
+
+
+def _recorded(pipeline: Pipeline, count: int) -> list[Request]:
+    """Return the latest logged requests of production: inputs alone, no answer is expected."""
+    if count <= 0:
+        return []
+    made = {
+        prediction.id: prediction.inputs
+        for prediction in pipeline.observations.predictions()
+        if not prediction.shadow
+    }
+    latest = islice(reversed(made.items()), count)
+    return [Request(name=f"recorded {name}", body=inputs) for name, inputs in latest]
+
+
+def _checks(
+    pipeline: Pipeline, release: Release, result: WorkloadResult, run: TestRun | None
+) -> list[tuple[bool, str]]:
+    values = {
+        "errors": float(result.errors),
+        "mismatches": float(result.mismatches),
+        "p50_ms": result.p50_ms,
+        "p99_ms": result.p99_ms,
+    }
+    checks = [
+        (result.requests > 0, f"{result.requests} requests replayed"),
+        (result.releases == (str(release),), f"answered by {', '.join(result.releases) or 'none'}"),
+        *gates.on_metrics(values, _ALWAYS | pipeline.config.gates.staging),
+    ]
+    if run is not None:
+        passed = run.failed == 0 and run.passed > 0
+        checks.append((passed, f"sanity tests: {run.passed} passed, {run.failed} failed"))
+    return checks

@@ -1,0 +1,129 @@
+"""The composition root: from a Config to the ports. The only module that picks a backend."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlship.checkout.git import GitSource
+from mlship.checkout.predictor import ChildPredictor
+from mlship.checkout.tester import PytestTester
+from mlship.checkout.trainer import ChildTrainer
+from mlship.config import Config, TargetConfig
+from mlship.errors import ConfigError
+from mlship.ledgers.directory import DirectoryLedger
+from mlship.observations.directory import DirectoryObservations
+from mlship.ports import Progress, Store
+from mlship.settings import Resolved, from_environment, from_flags, from_yaml, resolve
+from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.targets.local.locks import FileLocks
+
+if TYPE_CHECKING:
+    from mlship.targets.local import LocalTarget
+
+CONFIG = "mlship.yaml"
+
+
+def read(path: Path, environment: Mapping[str, str], flags: Sequence[str]) -> Resolved:
+    """Return the Config of a project with the origin of each value.
+
+    Raises:
+        ConfigError: there is no such file, or something in it, the environment or a flag is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"no {path.name} in {path.resolve().parent}",
+            hint="`mlship init` writes one; or go to the project's folder, or give --config",
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", hint="it must be UTF-8") from error
+    return resolve([from_yaml(text, path.name), from_environment(environment), from_flags(flags)])
+
+
+def assemble(
+    config: Config, root: Path, progress: Progress, environment: Mapping[str, str]
+) -> Pipeline:
+    """Compose a project's pipeline. Nothing is opened, started or imported that is not used."""
+    state = root / ".mlship"
+
+    def target(name: str) -> "LocalTarget":
+        return local_target(name, config, state, progress)
+
+    return Pipeline(
+        root=root,
+        state=state,
+        config=config,
+        actor=actor(root, environment),
+        clock=lambda: datetime.now(UTC),
+        progress=progress,
+        source=GitSource(root),
+        trainer=ChildTrainer(root, config, progress),
+        tester=PytestTester(root, config),
+        predictor=ChildPredictor(),
+        ledger=DirectoryLedger(state / "ledger"),
+        locks=FileLocks(state / "locks"),
+        store=_store(config, state, environment),
+        observations=DirectoryObservations(
+            [state / "predictions" / PRODUCTION], state / "outcomes" / f"{PRODUCTION}.jsonl"
+        ),
+        target=target,
+    )
+
+
+def local_target(name: str, config: Config, state: Path, progress: Progress) -> "LocalTarget":
+    """Return the target of a name; `.mlship/targets/<name>` holds its state."""
+    from mlship.targets.local import LocalTarget  # noqa: PLC0415 (train and report need none)
+
+    return LocalTarget(
+        name,
+        state / "targets" / name,
+        config.targets.get(name, TargetConfig()),
+        state / "predictions" / name,
+        progress,
+    )
+
+
+def _store(config: Config, state: Path, environment: Mapping[str, str]) -> Store:
+    match config.store.kind:
+        case "directory":
+            from mlship.stores.directory import DirectoryStore  # noqa: PLC0415 (one is used)
+
+            folder = Path(config.store.uri) if config.store.uri else state / "store"
+            return DirectoryStore(folder, config.name)
+        case "mlflow":
+            from mlship.stores.mlflow import MlflowStore  # noqa: PLC0415 (one is used)
+
+            uri = config.store.uri or "sqlite:///.mlship/mlflow.db"
+            return MlflowStore(
+                _absolute(uri, state.parent), config.name, state / "mlflow-artifacts"
+            )
+
+
+def _absolute(uri: str, root: Path) -> str:
+    """Read a relative sqlite path from the project's folder, wherever the command runs."""
+    prefix = "sqlite:///"
+    if uri.startswith(prefix):
+        return prefix + str((root / uri.removeprefix(prefix)).resolve())
+    return uri
+
+
+def actor(root: Path, environment: Mapping[str, str]) -> str:
+    """Return who runs the command: GitHub's actor, git's user or the system's."""
+    if environment.get("GITHUB_ACTOR"):
+        return environment["GITHUB_ACTOR"]
+    try:
+        told = subprocess.run(
+            ["git", "config", "user.email"], cwd=root, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return environment.get("USER", "unknown")
+    return told.stdout.strip() or environment.get("USER", "unknown")
+
+
+def environment() -> Mapping[str, str]:
+    """Return the process's environment; elsewhere it comes in as a parameter."""
+    return os.environ
