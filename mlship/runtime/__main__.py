@@ -1,0 +1,86 @@
+"""`python -m mlship.runtime serve|predict`: the two things that a bundle is run for."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from mlship import digests
+from mlship.errors import MlshipError
+from mlship.runtime.predict import predict
+from mlship.runtime.service import Identity
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command; return its exit code. The last line on stderr is the error."""
+    options = _parser().parse_args(arguments)
+    if options.command == "predict":
+        return _predict(options)
+    return _serve(options)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from mlship.runtime.serve import Options, serve  # noqa: PLC0415 (predict needs no server)
+
+    try:
+        release = digests.parse(options.release)
+        identity = Identity(
+            release=release,
+            name=options.name_of_release or f"model@{digests.short(release)}",
+            slot=options.slot,
+        )
+        serve(
+            Options(
+                bundle=options.bundle,
+                identity=identity,
+                expected=digests.parse(options.digest) if options.digest else None,
+                host=options.host,
+                port=options.port,
+                log=options.log,
+                shutdown_seconds=options.shutdown_seconds,
+            )
+        )
+    except MlshipError as error:
+        hint = f"; {error.hint}" if error.hint else ""
+        sys.stderr.write(f"mlship: {error.message}{hint}\n")
+        return error.exit_code
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    try:
+        predict(options.bundle, digests.parse(options.digest) if options.digest else None)
+    except MlshipError as error:
+        report = {
+            "error": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+        }
+        sys.stderr.write(f"{msgspec.json.encode(report).decode()}\n")
+        return error.exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mlship.runtime", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="answer requests over HTTP")
+    serve.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    serve.add_argument("--release", required=True, help="the release's id, sha256:...")
+    serve.add_argument("--name-of-release", default="", help="its name for people, iris@3f9a...")
+    serve.add_argument("--slot", required=True, help="named in the log and in metrics")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at")
+    serve.add_argument("--port", type=int, required=True, help="port to listen at")
+    serve.add_argument("--log", type=Path, required=True, help="folder of the prediction log")
+    serve.add_argument("--shutdown-seconds", type=float, default=10.0, help="to drain in")
+    serve.add_argument("--digest", default="", help="the digest that the bundle must have")
+    offline = commands.add_parser("predict", help="rows on stdin, outputs on stdout, both JSON")
+    offline.add_argument("bundle", type=Path, help="folder of the bundle")
+    offline.add_argument("--digest", default="", help="the digest that the bundle must have")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

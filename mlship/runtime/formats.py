@@ -1,0 +1,216 @@
+"""Model files: a loader for each format, all behind one Protocol of one method.
+
+Heavy imports are made by the loader that needs them, so that an ONNX model starts without pandas
+and scikit-learn. Every byte was checked against the manifest before a loader sees the file.
+"""
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from mlship.bundle import Model, ModelFormat, Row, Task
+from mlship.errors import IntegrityError
+from mlship.runtime.frames import to_column, to_frame, to_matrix
+
+_TRUSTED = ("sklearn.", "numpy.", "scipy.", "pandas.", "xgboost.", "lightgbm.")
+
+
+class Raw(msgspec.Struct, frozen=True):
+    """What a model gave: labels or values of shape (n,), probabilities of shape (n, classes).
+
+    Attributes:
+        labels: `None` where the format knows probabilities only.
+    """
+
+    labels: Any
+    probabilities: Any
+
+
+class Computation(Protocol):
+    """A loaded model."""
+
+    def __call__(self, rows: Sequence[Row]) -> Raw:
+        """Compute the outputs for rows that have the model's columns."""
+
+
+def load(path: Path, model: Model, task: Task) -> Computation:
+    """Return the model of a checked file.
+
+    Raises:
+        IntegrityError: the file is no such model, or holds types that are not trusted.
+    """
+    try:
+        return _LOADERS[model.format](path, model, task)
+    except (IntegrityError, ImportError):
+        raise
+    except Exception as error:  # each library has errors of its own, some of them plain ones
+        message = f"{path.name} is not a model of format {model.format}: {error}"
+        raise IntegrityError(message, hint="train again") from error
+
+
+def feed(rows: Sequence[Row], model: Model) -> Any:
+    """Return the rows as the one array or DataFrame that the layout asks for."""
+    if model.layout == "frame":
+        return to_frame(rows, model.columns)
+    return to_matrix(rows, [field.name for field in model.columns], model.dtype)
+
+
+def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
+    import onnxruntime as ort  # noqa: PLC0415 (heavy)
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    build = _onnx_feed(session, model)
+    outputs = [output.name for output in session.get_outputs()][:2]
+    if task == "regression":
+        outputs = outputs[:1]
+
+    def compute(rows: Sequence[Row]) -> Raw:
+        found = session.run(outputs, build(rows))
+        return Raw(found[0].reshape(len(rows)), found[1] if len(found) > 1 else None)
+
+    return compute
+
+
+def _onnx_feed(session: Any, model: Model) -> Callable[[Sequence[Row]], Mapping[str, Any]]:
+    """Return what makes a session's inputs; their element types are the session's own."""
+    dtypes = {
+        "tensor(double)": "float64",
+        "tensor(float)": "float32",
+        "tensor(int64)": "int64",
+        "tensor(bool)": "bool",
+        "tensor(string)": "object",
+    }
+    inputs = [(entry.name, dtypes.get(entry.type, model.dtype)) for entry in session.get_inputs()]
+    names = [field.name for field in model.columns]
+    if model.layout == "matrix":
+        if len(inputs) != 1:
+            message = f"the ONNX model has {len(inputs)} inputs; the layout `matrix` has one"
+            raise IntegrityError(message, hint="train again")
+        matrix, dtype = inputs[0]
+        return lambda rows: {matrix: to_matrix(rows, names, dtype)}
+    known = set(names)
+    if len(inputs) != len(names) and not {name for name, _ in inputs} <= known:
+        message = f"the ONNX model wants {[name for name, _ in inputs]}, the manifest has {names}"
+        raise IntegrityError(message, hint="train again")
+    pairs = [
+        (name, name if name in known else names[place], dtype)
+        for place, (name, dtype) in enumerate(inputs)
+    ]
+    return lambda rows: {name: to_column(rows, column, dtype) for name, column, dtype in pairs}
+
+
+def _load_skops(path: Path, model: Model, task: Task) -> Computation:
+    import skops.io  # noqa: PLC0415 (heavy)
+
+    unknown = skops.io.get_untrusted_types(file=path)
+    foreign = sorted(name for name in unknown if not name.startswith(_TRUSTED))
+    if foreign:
+        message = f"{path.name} holds types that are not trusted: {', '.join(foreign)}"
+        hint = "build the model of scikit-learn's own parts, or move that code into `preprocess`"
+        raise IntegrityError(message, hint=hint)
+    return _estimator(skops.io.load(path, trusted=unknown), model, task)
+
+
+def _load_pickle(path: Path, model: Model, task: Task) -> Computation:
+    """Load a pickle, which runs code: it was allowed by name and its digest was checked."""
+    if path.suffix == ".joblib":
+        import joblib  # noqa: PLC0415 (heavy)
+
+        return _estimator(joblib.load(path), model, task)
+    with path.open("rb") as file:
+        return _estimator(pickle.load(file), model, task)  # noqa: S301 (see above)
+
+
+def _estimator(estimator: Any, model: Model, task: Task) -> Computation:
+    """Return a computation of a scikit-learn estimator or anything with its methods."""
+    order = _order(estimator, model) if task == "classification" else None
+    wants_frame = model.layout == "frame"
+
+    def compute(rows: Sequence[Row]) -> Raw:
+        data = feed(rows, model)
+        if not wants_frame and hasattr(estimator, "feature_names_in_"):
+            data = to_frame(rows, model.columns)
+        labels = estimator.predict(data)
+        if order is None:
+            return Raw(labels.reshape(len(rows)), None)
+        return Raw(labels.reshape(len(rows)), estimator.predict_proba(data)[:, order])
+
+    return compute
+
+
+def _order(estimator: Any, model: Model) -> list[int] | None:
+    """Return where the manifest's classes are among the estimator's; `None`: no probabilities."""
+    if not model.classes or not hasattr(estimator, "predict_proba"):
+        return None
+    own = list(estimator.classes_)
+    return [own.index(label) for label in model.classes]
+
+
+def _load_xgboost(path: Path, model: Model, task: Task) -> Computation:
+    import xgboost  # noqa: PLC0415 (heavy)
+
+    booster = xgboost.Booster(model_file=str(path))
+    booster.set_param({"nthread": 1})
+    best = booster.attr("best_iteration")
+    rounds = (0, int(best) + 1) if best is not None else (0, 0)
+    categories = {"enable_categorical": True} if model.layout == "frame" else {}
+    names = booster.feature_names
+
+    def compute(rows: Sequence[Row]) -> Raw:
+        data = _with_categories(feed(rows, model), model)
+        matrix = xgboost.DMatrix(data, feature_names=names, nthread=1, **categories)
+        return _boosted(booster.predict(matrix, iteration_range=rounds), model, task)
+
+    return compute
+
+
+def _load_lightgbm(path: Path, model: Model, task: Task) -> Computation:
+    import lightgbm  # noqa: PLC0415 (heavy)
+
+    booster = lightgbm.Booster(model_file=str(path))
+
+    def compute(rows: Sequence[Row]) -> Raw:
+        data = _with_categories(feed(rows, model), model)
+        found = booster.predict(data, num_threads=1)
+        return _boosted(found, model, task)
+
+    return compute
+
+
+def _with_categories(data: Any, model: Model) -> Any:
+    """Return a DataFrame with its texts as categories, which is how boosters take them."""
+    if model.layout != "frame":
+        return data
+    texts = [field.name for field in model.columns if field.kind == "text"]
+    return data.astype(dict.fromkeys(texts, "category"))
+
+
+def _boosted(found: Any, model: Model, task: Task) -> Raw:
+    """Tell values, the probability of the second class, and one of each class apart by shape."""
+    import numpy as np  # noqa: PLC0415 (this module is imported before a model is wanted)
+
+    if task == "regression" or not model.classes:
+        return Raw(found.reshape(len(found)), None)
+    if found.ndim == 2:
+        return Raw(None, found)
+    if len(model.classes) == 2:
+        return Raw(None, np.stack([1 - found, found], axis=1))
+    classes = np.array(model.classes, dtype=object)
+    return Raw(classes[found.astype(int)], None)
+
+
+_LOADERS: Mapping[ModelFormat, Callable[[Path, Model, Task], Computation]] = {
+    "onnx": _load_onnx,
+    "skops": _load_skops,
+    "xgboost": _load_xgboost,
+    "lightgbm": _load_lightgbm,
+    "pickle": _load_pickle,
+}

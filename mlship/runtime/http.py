@@ -1,0 +1,110 @@
+"""Requests and answers as values, whoever carries them: a server, or a test in process."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from mlship.errors import MlshipError
+from mlship.runtime.faults import Fault, RefusedRequest
+from mlship.runtime.record import Written
+
+BODY_BYTES = 10_000_000
+JSON = "application/json"
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A request. The names of headers are in lower case; the path is decoded, without a query."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes = b""
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Pending(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer that may be given once its predictions are on the disk.
+
+    Attributes:
+        written: `None` where there is nothing to wait for.
+        route: the path's pattern, for metrics.
+        started: the timer's seconds when the request came.
+        rows: how many predictions it holds.
+    """
+
+    response: Response
+    written: Written | None = None
+    route: str = "other"
+    started: float = 0.0
+    rows: int = 0
+    is_shadow: bool = False
+
+
+def of_json(value: Any, status: int = 200, **headers: str) -> Response:
+    """Return an answer of a value as JSON; an underscore in a header's name is a hyphen."""
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    body = msgspec.json.encode(value)
+    return Response(status=status, headers={"content-type": JSON, **named}, body=body)
+
+
+def of_fault(fault: Fault, status: int, **headers: str) -> Response:
+    """Return `{"error": {"message": ..., "field": ..., "hint": ...}}`."""
+    return of_json({"error": fault}, status, **headers)
+
+
+def of_error(error: MlshipError, status: int) -> Response:
+    """Return the same of an error of the tree."""
+    return of_fault(Fault(message=error.message, hint=error.hint), status)
+
+
+def check_body(request: Request) -> None:
+    """Refuse what is too large, or says that it is no JSON.
+
+    Raises:
+        RefusedRequest: with status 413 or 415.
+    """
+    if len(request.body) > BODY_BYTES:
+        message = f"the body has more than {BODY_BYTES:,} bytes"
+        raise RefusedRequest(message, hint="send fewer rows in a request", status=413)
+    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    is_binary = "inference-header-content-length" in request.headers
+    if is_binary or not (kind == JSON or kind.endswith("+json")):
+        message = f"the body is {kind}, and must be {JSON}"
+        if is_binary:
+            message = "the binary tensor extension is not supported"
+        hint = f"send JSON with the header `content-type: {JSON}`"
+        raise RefusedRequest(message, hint=hint, status=415)
+
+
+def decode_rows(body: bytes) -> list[Any]:
+    """Return the rows of the plain form: one row, a list of rows, or `{"rows": [...]}`.
+
+    Raises:
+        RefusedRequest: it is no JSON, or none of the three, or has no row.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        hint = 'send a row as {"column": value, ...}'
+        raise RefusedRequest(f"the body is not JSON: {error}", hint=hint) from None
+    if isinstance(value, dict) and value.keys() == {"rows"} and isinstance(value["rows"], list):
+        value = value["rows"]
+    rows = value if isinstance(value, list) else [value]
+    if not rows:
+        hint = 'send a row as {"column": value, ...}, or a list of rows'
+        raise RefusedRequest("there are no rows", field="rows", hint=hint)
+    return rows
+
+
+def is_mirrored(headers: Mapping[str, str]) -> bool:
+    """Tell whether Envoy copied the request: it adds `-shadow` to the host's name."""
+    host = headers.get("host", "")
+    return host.endswith("-shadow") or host.partition(":")[0].endswith("-shadow")

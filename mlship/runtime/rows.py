@@ -1,0 +1,118 @@
+"""Rows as they come in: checked against the schema, field by field, before anything runs."""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
+
+from mlship.bundle import Field, Kind, Row, Schema, Value
+from mlship.runtime.faults import RefusedRequest
+
+_WANTED: Mapping[Kind, str] = {
+    "number": "a number",
+    "integer": "a whole number",
+    "text": "a text",
+    "boolean": "true or false",
+}
+_INTEGER_LIMIT = 2**63
+
+
+def check(rows: Sequence[Any], schema: Schema) -> list[Row]:
+    """Return the rows with the schema's columns in its order, each value in its column's type.
+
+    A whole float becomes an `int` in an integer column; a number stays as it came.
+
+    Raises:
+        RefusedRequest: a column is missing or unknown, or a value has the wrong type, is null
+            where none may be, or is not finite; it names `rows[3].sepal_length`.
+    """
+    names = {field.name for field in schema.inputs}
+    checked = []
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            message = f"a row must be an object, not {_describe(row)}"
+            raise RefusedRequest(message, field=f"rows[{number}]", hint=_example(schema))
+        if row.keys() != names:
+            raise _wrong_columns(row, schema, f"rows[{number}]")
+        checked.append(
+            {
+                field.name: _value(row[field.name], field, f"rows[{number}]")
+                for field in schema.inputs
+            }
+        )
+    return checked
+
+
+def _value(value: Any, field: Field, place: str) -> Value:
+    if value is None:
+        if field.nullable:
+            return None
+        message = f"{field.name} must be {_WANTED[field.kind]}, not null"
+        raise RefusedRequest(message, field=f"{place}.{field.name}", hint=_such_as(field))
+    checked = _of_kind(value, field.kind)
+    if checked is None:
+        message = f"{field.name} must be {_WANTED[field.kind]}, not {_describe(value)}"
+        raise RefusedRequest(message, field=f"{place}.{field.name}", hint=_such_as(field))
+    return checked
+
+
+def _of_kind(value: Any, kind: Kind) -> Value:
+    """Return the value in the kind's type, or `None` where it is of another."""
+    match kind:
+        case "number":
+            return value if _is_number(value) else None
+        case "integer":
+            return int(value) if _is_whole(value) else None
+        case "text":
+            return value if isinstance(value, str) else None
+        case "boolean":
+            return value if isinstance(value, bool) else None
+        case _:
+            assert_never(kind)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INTEGER_LIMIT
+
+
+def _is_whole(value: Any) -> bool:
+    return _is_number(value) and value == math.trunc(value) and abs(value) < _INTEGER_LIMIT
+
+
+def _wrong_columns(row: dict[str, Any], schema: Schema, place: str) -> RefusedRequest:
+    names = [field.name for field in schema.inputs]
+    missing = [name for name in names if name not in row]
+    unknown = [str(name) for name in row if name not in names]
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], missing or names, n=1, cutoff=0.5)
+        known = f"the columns are {', '.join(names)}"
+        hint = f"did you mean {near[0]}?" if near else known
+        message = f"unknown column {unknown[0][:80]}"
+        return RefusedRequest(message, field=f"{place}.{unknown[0][:80]}", hint=hint)
+    message = f"missing column {missing[0]}"
+    return RefusedRequest(message, field=f"{place}.{missing[0]}", hint=_example(schema))
+
+
+def _such_as(field: Field) -> str:
+    if field.example is not None:
+        return f"give {_WANTED[field.kind]} such as {_describe(field.example)}"
+    return f"give {_WANTED[field.kind]}"
+
+
+def _example(schema: Schema) -> str:
+    pairs = (f'"{field.name}": {_describe(field.example)}' for field in schema.inputs)
+    return f"a row is {{{', '.join(pairs)}}}"
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f'"{value[:40]}"'
+    if isinstance(value, int | float):
+        return str(value) if abs(value) < _INTEGER_LIMIT or value != value else f"{value:.0e}"  # noqa: PLR0124 (NaN is what differs from itself)
+    return "a list" if isinstance(value, list) else "an object"

@@ -1,0 +1,147 @@
+"""Serves a bundle over HTTP until it is told to stop: granian around the ASGI app."""
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import sys
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from mlship.digests import Digest
+from mlship.errors import ConfigError, TimedOutError, UnavailableError
+from mlship.runtime.app import App
+from mlship.runtime.model import Model
+from mlship.runtime.record import Recorder
+from mlship.runtime.service import Identity, Service
+
+QUIET_SECONDS = 0.3
+"""Draining ends when no request came for so long: a router may send a few before it knows."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What to serve and where.
+
+    Attributes:
+        expected: the digest that the bundle must have, where the caller knows it.
+        log: the folder of the prediction log.
+        shutdown_seconds: how long requests may take to finish once the process is told to stop.
+    """
+
+    bundle: Path
+    identity: Identity
+    expected: Digest | None
+    host: str
+    port: int
+    log: Path
+    shutdown_seconds: float
+
+
+def serve(options: Options) -> None:
+    """Load, check, warm up, then answer until SIGTERM or SIGINT; then drain.
+
+    Raises:
+        NotFoundError: there is no bundle.
+        IntegrityError: the bundle is not what its digest says.
+        ProjectError: a hook cannot be imported.
+        UnavailableError: the port is taken, or the log's folder cannot be written.
+        TimedOutError: requests were still running when the time to drain was over.
+    """
+    check_port(options.host, options.port)
+    model = Model.load(options.bundle, options.expected)
+    recorder = Recorder(options.log, options.identity.slot, _now)
+    service = Service(
+        model, options.identity, recorder, clock=_now, new_id=lambda: str(uuid.uuid4())
+    )
+    service.warm_up(options.bundle)
+    if service.failure:
+        _say(f"not ready, and will not be: {service.failure}")
+    # The log's thread wants to run as soon as a write is done, not when the loop next pauses.
+    sys.setswitchinterval(0.0005)
+    try:
+        asyncio.run(_run(service, options))
+    finally:
+        recorder.close()
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that another process listens at; granian would share it.
+
+    Raises:
+        UnavailableError: it is taken, or may not be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            is_taken = error.errno == errno.EADDRINUSE
+            why = "another process listens there" if is_taken else error.strerror
+            message = f"cannot listen at {host}:{port}: {why}"
+            hint = "stop that process, or give another port" if is_taken else "give another port"
+            raise UnavailableError(message, hint=hint) from error
+        except OverflowError as error:
+            raise ConfigError(f"no such port: {port}", hint="give 1 to 65535") from error
+
+
+async def _run(service: Service, options: Options) -> None:
+    from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415 (tests need no server)
+    from granian.server.embed import Server  # noqa: PLC0415 (the same)
+
+    app = App(service)
+    server = Server(
+        app,
+        address=options.host,
+        port=options.port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        backlog=1024,
+        log_enabled=False,
+    )
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    serving = loop.create_task(server.serve())
+    stopping = loop.create_task(told.wait())
+    _say(f"{options.identity.name} at http://{options.host}:{options.port}/docs")
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if serving.done():
+        stopping.cancel()
+        error = serving.exception()
+        message = f"the server at {options.host}:{options.port} ended: {error or 'unexpectedly'}"
+        raise UnavailableError(message, hint="start it again")
+    service.drain()
+    is_done = await _drained(app, options.shutdown_seconds)
+    server.signal_handler_interrupt()  # type: ignore[no-untyped-call]
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(serving, timeout=1 if is_done else 0.2)
+    if not is_done:
+        message = f"{app.active} requests did not finish in {options.shutdown_seconds:g} seconds"
+        raise TimedOutError(message, hint="give more --shutdown-seconds")
+
+
+async def _drained(app: App, seconds: float) -> bool:
+    """Wait until nothing is being answered and nothing came for a moment; tell whether so."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    while loop.time() - started < seconds:
+        if app.active == 0 and loop.time() - max(app.last, started) >= QUIET_SECONDS:
+            return True
+        await asyncio.sleep(0.02)
+    return app.active == 0
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"mlship: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,290 @@
+"""The service of one model: every answer, for a server and for tests in process alike."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import msgspec
+
+from mlship import __version__, digests
+from mlship.bundle import Row
+from mlship.digests import Digest
+from mlship.errors import MlshipError
+from mlship.prediction import Prediction
+from mlship.runtime import golden, http, inference, metrics, openapi, page
+from mlship.runtime.faults import Fault, RefusedRequest
+from mlship.runtime.http import Pending, Request, Response
+from mlship.runtime.model import Model
+from mlship.runtime.record import Record, Written
+
+State = Literal["starting", "ready", "failed", "draining"]
+QUICK_SECONDS = 0.005
+"""A model that takes longer for a row is computed beside the event loop."""
+
+_Answer = Callable[[list[Row], list[str], str], Any]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What is served: the release's id, its name for people, and the slot that it runs in."""
+
+    release: Digest
+    name: str
+    slot: str
+
+
+class Service:
+    """Answers requests about one model.
+
+    Args:
+        model: a loaded bundle.
+        identity: is named in every answer and in every logged prediction.
+        record: keeps predictions; `None` keeps none, for tests in process.
+        clock: tells the time, with a zone.
+        new_id: makes the id of a request that brings none.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        identity: Identity,
+        record: Record | None,
+        *,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+    ) -> None:
+        self.state: State = "starting"
+        self.failure = ""
+        self.is_quick = True
+        self._model = model
+        self._identity = identity
+        self._record = record
+        self._clock = clock
+        self._new_id = new_id
+        bundle = model.bundle
+        self._version = digests.short(identity.release)
+        self._page = page.render(bundle, identity.name)
+        self._openapi = openapi.document(bundle, identity.name, self._version)
+        self.metrics = metrics.Metrics(
+            name=bundle.name,
+            release=identity.name,
+            slot=identity.slot,
+            format=bundle.model.format,
+        )
+        path = f"/v2/models/{bundle.name}"
+        self._gets: dict[str, Callable[[], Response]] = {
+            "/": lambda: Response(status=307, headers={"location": "docs"}, body=b""),
+            "/docs": self._docs,
+            "/openapi.json": lambda: http.of_json(self._openapi),
+            "/metrics": self._metrics,
+            "/v2": self._server,
+            "/v2/health/live": lambda: http.of_json({"live": True}),
+            "/v2/health/ready": self._ready,
+            path: self._metadata,
+            f"{path}/ready": self._ready,
+            f"{path}/versions/{self._version}": self._metadata,
+            f"{path}/versions/{self._version}/ready": self._ready,
+        }
+        self._posts: dict[str, Callable[[Request, str, float], Pending]] = {
+            "/predict": self._predict,
+            f"{path}/infer": self._infer,
+            f"{path}/versions/{self._version}/infer": self._infer,
+        }
+
+    def warm_up(self, folder: Path) -> None:
+        """Predict the golden examples; become ready where the outputs are as they were.
+
+        Raises:
+            IntegrityError: the golden examples cannot be read.
+        """
+        examples = golden.read(folder)
+        self.failure = golden.difference(self._model, examples)
+        if self.failure:
+            self.state = "failed"
+            return
+        for example in examples[:1]:
+            started = perf_counter()
+            self._model.predict([example.inputs])
+            self.is_quick = perf_counter() - started < QUICK_SECONDS
+        self.state = "ready"
+
+    def drain(self) -> None:
+        """Be ready no more, while requests that come nevertheless are answered."""
+        self.state = "draining"
+
+    def handle(self, request: Request) -> Response:
+        """Answer a request, its predictions logged first. It waits for the disk."""
+        pending = self.begin(request)
+        error = pending.written.exception() if pending.written else None
+        return self.finish(pending, error)
+
+    def begin(self, request: Request) -> Pending:
+        """Compute the answer to a request and hand its predictions to the log."""
+        started = perf_counter()
+        try:
+            return self._route(request, started)
+        except RefusedRequest as refusal:
+            extra = {"connection": "close"} if refusal.status == 413 else {}
+            response = http.of_fault(refusal.fault, refusal.status, **extra)
+        except MlshipError as error:
+            response = http.of_error(error, 503 if error.exit_code == 4 else 500)
+        route = request.path if request.path in self._posts else "other"
+        return Pending(response=response, route=route, started=started)
+
+    def finish(self, pending: Pending, error: BaseException | None) -> Response:
+        """Return the answer, or status 503 where its predictions could not be written."""
+        response = pending.response
+        if isinstance(error, MlshipError):
+            response = http.of_error(error, 503)
+        elif error is not None:
+            response = http.of_fault(Fault(message=f"the prediction log failed: {error}"), 503)
+        elif pending.rows:
+            self.metrics.predicted(pending.rows, shadow=pending.is_shadow)
+        headers = {**response.headers, "mlship-release": self._identity.name}
+        if self.state == "draining":
+            headers["connection"] = "close"
+        self.metrics.answered(pending.route, response.status, perf_counter() - pending.started)
+        return Response(status=response.status, headers=headers, body=response.body)
+
+    def _route(self, request: Request, started: float) -> Pending:
+        path = request.path.rstrip("/") or "/"
+        if path in self._posts:
+            if request.method != "POST":
+                return self._not_allowed(request, path, "POST", started)
+            http.check_body(request)
+            if self.state in ("starting", "failed"):
+                return Pending(response=self._ready(), route=path, started=started)
+            return self._posts[path](request, path, started)
+        if path in self._gets:
+            if request.method not in ("GET", "HEAD"):
+                return self._not_allowed(request, path, "GET, HEAD", started)
+            response = self._gets[path]()
+            if request.method == "HEAD":
+                response = msgspec.structs.replace(response, body=b"")
+            return Pending(response=response, route=path, started=started)
+        bundle = self._model.bundle
+        hint = f"the model is {bundle.name}, its version {self._version}; see /docs"
+        raise RefusedRequest(f"there is nothing at {path[:200]}", hint=hint, status=404)
+
+    def _not_allowed(self, request: Request, path: str, allow: str, started: float) -> Pending:
+        message = f"{path} does not take {request.method[:20]}"
+        fault = Fault(message=message, hint=f"use {allow}")
+        return Pending(response=http.of_fault(fault, 405, allow=allow), route=path, started=started)
+
+    def _predict(self, request: Request, route: str, started: float) -> Pending:
+        def answer(outputs: list[Row], ids: list[str], _: str) -> Any:
+            predictions = [{"id": id_, **row} for id_, row in zip(ids, outputs, strict=True)]
+            return {"release": self._identity.name, "predictions": predictions}
+
+        return self._answer(http.decode_rows(request.body), request, (route, started), answer)
+
+    def _infer(self, request: Request, route: str, started: float) -> Pending:
+        infer = inference.decode(request.body)
+        schema = self._model.bundle.schema
+        rows = inference.to_rows(infer, schema)
+        if not rows:
+            raise RefusedRequest("there are no rows", field="inputs", hint="send at least one")
+        names = inference.wanted(infer, [field.name for field in schema.outputs])
+
+        def answer(outputs: list[Row], ids: list[str], request_id: str) -> Any:
+            return {
+                "model_name": self._model.bundle.name,
+                "model_version": self._version,
+                "id": infer.id if infer.id is not None else request_id,
+                "parameters": {"release": self._identity.name, "predictions": ids},
+                "outputs": inference.tensors(outputs, names, schema),
+            }
+
+        return self._answer(rows, request, (route, started), answer)
+
+    def _answer(
+        self, rows: Sequence[Any], request: Request, at: tuple[str, float], answer: _Answer
+    ) -> Pending:
+        route, started = at
+        checked = self._model.check(rows)
+        outputs = self._model.compute(checked)
+        latency_ms = (perf_counter() - started) * 1e3
+        request_id = self._request_id(request)
+        ids = [f"{request_id}.{number}" for number in range(len(checked))]
+        response = http.of_json(answer(outputs, ids, request_id), x_request_id=request_id)
+        is_shadow = http.is_mirrored(request.headers)
+        written: Written | None = None
+        if self._record is not None:
+            time = self._clock()
+            written = self._record.append(
+                [
+                    Prediction(
+                        id=id_,
+                        release=self._identity.release,
+                        slot=self._identity.slot,
+                        time=time,
+                        inputs=inputs,
+                        outputs=row,
+                        latency_ms=round(latency_ms, 4),
+                        shadow=is_shadow,
+                    )
+                    for id_, inputs, row in zip(ids, checked, outputs, strict=True)
+                ]
+            )
+        return Pending(
+            response=response,
+            written=written,
+            route=route,
+            started=started,
+            rows=len(checked),
+            is_shadow=is_shadow,
+        )
+
+    def _request_id(self, request: Request) -> str:
+        given = request.headers.get("x-request-id", "")
+        if len(given) == 36:
+            try:
+                return str(uuid.UUID(given))
+            except ValueError:
+                pass
+        return self._new_id()
+
+    def _ready(self) -> Response:
+        body = {
+            "name": self._model.bundle.name,
+            "ready": self.state == "ready",
+            "state": self.state,
+            "release": self._identity.release,
+            "slot": self._identity.slot,
+            "bundle": self._model.digest,
+        }
+        if self.state == "ready":
+            return http.of_json(body)
+        message = self.failure or f"the model is {self.state}"
+        hint = "train again in the environment that serves" if self.failure else "ask again"
+        return http.of_json({**body, "error": Fault(message=message, hint=hint)}, 503)
+
+    def _server(self) -> Response:
+        return http.of_json({"name": "mlship", "version": __version__, "extensions": []})
+
+    def _metadata(self) -> Response:
+        bundle = self._model.bundle
+        return http.of_json(
+            {
+                "name": bundle.name,
+                "versions": [self._version],
+                "platform": bundle.model.format,
+                "inputs": inference.metadata(bundle.schema.inputs),
+                "outputs": inference.metadata(bundle.schema.outputs),
+                "parameters": {
+                    "release": self._identity.name,
+                    "id": self._identity.release,
+                    "bundle": self._model.digest,
+                },
+            }
+        )
+
+    def _docs(self) -> Response:
+        headers = {"content-type": "text/html; charset=utf-8", "cache-control": "no-cache"}
+        return Response(status=200, headers=headers, body=self._page)
+
+    def _metrics(self) -> Response:
+        headers = {"content-type": metrics.CONTENT_TYPE}
+        return Response(status=200, headers=headers, body=self.metrics.text())
