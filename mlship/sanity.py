@@ -1,0 +1,89 @@
+"""The client that a project's sanity tests get: over HTTP, or in process over the same Service."""
+
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, overload
+
+import httpx
+
+from mlship import digests
+from mlship.bundle import MANIFEST, Row
+from mlship.errors import IntegrityError
+from mlship.runtime.http import Request
+from mlship.runtime.model import Model
+from mlship.runtime.service import Identity, Service
+
+
+class SanityClient(httpx.Client):
+    """An `httpx.Client` of a served model, with `predict` for short tests.
+
+    `client.post("/predict", json=...)` and `client.get(...)` are httpx's own, for tests of what
+    goes wrong.
+    """
+
+    @overload
+    def predict(self, rows: Row) -> dict[str, Any]: ...
+    @overload
+    def predict(self, rows: list[Row]) -> list[dict[str, Any]]: ...
+    def predict(self, rows: Row | list[Row]) -> dict[str, Any] | list[dict[str, Any]]:
+        """Return the prediction for a row, or those for a list of rows, each with its `id`.
+
+        Raises:
+            httpx.HTTPStatusError: the service refused; the text is the one that it gave.
+        """
+        response = self.post("/predict", json=rows)
+        if not response.is_success:
+            message = f"{response.status_code} for {response.url}: {response.text}"
+            raise httpx.HTTPStatusError(message, request=response.request, response=response)
+        predictions: list[dict[str, Any]] = response.json()["predictions"]
+        return predictions[0] if isinstance(rows, dict) else predictions
+
+
+class InProcess(httpx.BaseTransport):
+    """Carries requests to a Service in this process. Nothing is logged."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer as the server does."""
+        answer = self._service.handle(
+            Request(
+                method=request.method,
+                path=request.url.path,
+                headers={name.lower(): value for name, value in request.headers.items()},
+                body=request.read(),
+            )
+        )
+        return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
+
+
+def of_endpoint(endpoint: str) -> SanityClient:
+    """Return a client of what is served at an HTTP endpoint."""
+    return SanityClient(base_url=endpoint, timeout=30.0)
+
+
+def of_bundle(folder: Path) -> SanityClient:
+    """Return a client of a bundle that is served in this process.
+
+    Raises:
+        NotFoundError: there is no bundle.
+        IntegrityError: a file was changed, or the model gives other outputs than when made.
+        ProjectError: a hook cannot be imported.
+    """
+    model = Model.load(folder, None)
+    digest = digests.of_file(folder / MANIFEST)
+    name = f"{model.bundle.name}@{digests.short(digest)}"
+    service = Service(
+        model,
+        Identity(release=digest, name=name, slot="sanity"),
+        None,
+        clock=lambda: datetime.now(UTC),
+        new_id=lambda: str(uuid.uuid4()),
+    )
+    service.warm_up(folder)
+    if service.failure:
+        message = f"bundle {folder}: {service.failure}"
+        raise IntegrityError(message, hint="train again in this environment")
+    return SanityClient(transport=InProcess(service), base_url="http://sanity")
