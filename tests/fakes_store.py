@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from mlship import bundle
-from mlship.digests import Digest
+from mlship.digests import Digest, of_bytes
 from mlship.errors import NotFoundError
 from mlship.evidence import Evidence, Record, decode, encode, heads, in_order
 from mlship.release import Release
@@ -112,3 +112,42 @@ class FakeStore:
         if release.id not in self._bundles:
             message = f"no bundle of {release}"
             raise NotFoundError(message)
+
+
+def tiny_bundle(folder: Path, text: str = "model") -> Digest:
+    """Seal a bundle with a model that no runtime would load; return its digest."""
+    column = bundle.Field(name="x", kind="number")
+    (folder / "model").mkdir(parents=True)
+    (folder / "code").mkdir()
+    (folder / "model" / "model.onnx").write_text(text)
+    (folder / "code" / "pipeline.py").write_text("x = 1\n")
+    (folder / bundle.GOLDEN).write_text("")
+    draft = bundle.Bundle(
+        name="iris",
+        task="regression",
+        target="y",
+        schema=bundle.Schema(inputs=(column,), outputs=(bundle.Field(name="y", kind="number"),)),
+        model=bundle.Model(
+            format="onnx", path="model/model.onnx", layout="matrix", columns=(column,)
+        ),
+        hooks=bundle.Hooks(),
+        metrics={"mae": 0.5},
+        requirements=(),
+        python="3.11",
+    )
+    return bundle.seal(folder, draft)
+
+
+def tiny_release(of_bundle: Digest, *, commit: str = "a" * 40) -> Release:
+    """Return a release of a bundle, clean and with made-up inputs."""
+    some = of_bytes(b"some input")
+    return Release(
+        name="iris",
+        commit=commit,
+        dirty=False,
+        data=some,
+        params=some,
+        code=some,
+        environment=some,
+        bundle=of_bundle,
+    )

@@ -4,6 +4,7 @@ One experiment and one registered model a project, both named as the project. Th
 release is found by its tag `mlship.release`, and so is its version.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,14 +27,21 @@ class MlflowStore:
         uri: `sqlite:///` and the path of a file, or `http(s)://` of a tracking server.
         name: of the project.
         artifacts: the folder for files of runs beside a sqlite database; a server has its own.
-        environ: where credentials and other `MLFLOW_*` settings come from.
+        environ: where credentials and other `MLFLOW_*` settings come from; by default the
+            process's own.
     """
 
-    def __init__(self, uri: str, name: str, artifacts: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        name: str,
+        artifacts: Path,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         self._uri = uri
         self._name = name
         self._artifacts = artifacts.absolute()
-        self._environ = environ
+        self._environ = os.environ if environ is None else environ
         self._database = mlflow_fast.database_path(uri)
 
     def record(self, run: Run) -> None:
