@@ -1,0 +1,1 @@
+"""Adapters of the port Target, one package a kind."""

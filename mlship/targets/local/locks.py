@@ -1,0 +1,108 @@
+"""Exclusive locks on files: the kernel releases them when the holder ends, however it ends."""
+
+import fcntl
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlship.errors import ConflictError, UnavailableError
+
+_PAUSE = 0.02
+
+
+class FileLocks:
+    """Implements the port Locks with one file a name in a folder, which is made on demand."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """Hold the lock of that name, or fail at once.
+
+        Raises:
+            ConflictError: another process holds it; the message names its pid and its command.
+            UnavailableError: the folder cannot be written.
+        """
+        with hold(self._folder / f"{name}.lock", what=name):
+            yield
+
+
+@contextmanager
+def hold(path: Path, *, what: str, seconds: float = 0.0) -> Iterator[None]:
+    """Hold the lock on a file, waiting so many seconds for it.
+
+    Raises:
+        ConflictError: another process holds it still; the message names `what` and the holder.
+        UnavailableError: the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        message = f"{path} cannot be locked: {error.strerror}"
+        raise UnavailableError(message, hint="make its folder writable") from error
+    try:
+        _acquire(handle, path, what, seconds)
+        _describe(handle, _command())
+        yield
+    finally:
+        # Closing releases the lock. The description goes first, while nobody else can write one.
+        _describe_if_held(handle)
+        os.close(handle)
+
+
+def is_held(path: Path) -> bool:
+    """Tell whether some process holds the lock on a file."""
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _try(handle)
+    finally:
+        os.close(handle)
+
+
+def holder(path: Path) -> str:
+    """Return who holds the lock, `4711: mlship promote`; empty when nobody wrote it down."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _acquire(handle: int, path: Path, what: str, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not _try(handle):
+        if time.monotonic() >= deadline:
+            message = f"{what} is being changed by process {holder(path) or '(unknown)'}"
+            raise ConflictError(message, hint="wait until it is done, then try again")
+        time.sleep(_PAUSE)
+
+
+def _try(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _describe(handle: int, text: str) -> None:
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, text.encode(), 0)
+
+
+def _describe_if_held(handle: int) -> None:
+    if _try(handle):
+        os.ftruncate(handle, 0)
+
+
+def _command() -> str:
+    arguments = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
+    return f"{os.getpid()}: {shlex.join(arguments)}"

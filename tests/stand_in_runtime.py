@@ -1,0 +1,104 @@
+"""A stand-in for `mlship.runtime serve`: the same command line and answers, without a model.
+
+The bundle's folder may hold `stand-in.json`: {"fail": "words", "never_ready": true,
+"start_seconds": 0.5, "answer_seconds": 0.05}. Every POST is answered with what arrived, and
+written to a file of the process in the folder of the log.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, options: dict[str, str], behaviour: dict[str, Any]) -> None:
+        self.options = options
+        self.behaviour = behaviour
+        self.active = 0
+        self.lock = threading.Lock()
+        self.ready_at = time.monotonic() + behaviour.get("start_seconds", 0)
+        super().__init__((options["host"], int(options["port"])), Handler)
+
+    def is_ready(self) -> bool:
+        return not self.behaviour.get("never_ready") and time.monotonic() >= self.ready_at
+
+    def write(self, line: dict[str, Any]) -> None:
+        path = Path(self.options["log"]) / f"{self.options['slot']}-{os.getpid()}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with self.lock, path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def do_GET(self) -> None:
+        self._answer(200 if self.server.is_ready() else 503, {})
+
+    def do_POST(self) -> None:
+        with self.server.lock:
+            self.server.active += 1
+        try:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            time.sleep(self.server.behaviour.get("answer_seconds", 0))
+            line = {
+                "slot": self.server.options["slot"],
+                "pid": os.getpid(),
+                "host": self.headers["host"],
+                "id": self.headers.get("x-request-id"),
+                "headers": dict(self.headers.items()),
+            }
+            self.server.write(line)
+            self._answer(200 if self.server.is_ready() else 503, line)
+        finally:
+            with self.server.lock:
+                self.server.active -= 1
+
+    def _answer(self, status: int, document: dict[str, Any]) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.send_header("mlship-release", self.server.options["release"])
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        return
+
+
+def main(arguments: list[str]) -> int:
+    if arguments[0] != "serve":
+        return 2
+    pairs = zip(arguments[1::2], arguments[2::2], strict=True)
+    options = {name.removeprefix("--"): value for name, value in pairs}
+    file = Path(options["bundle"]) / "stand-in.json"
+    behaviour = json.loads(file.read_text()) if file.exists() else {}
+    if "fail" in behaviour:
+        sys.stderr.write(behaviour["fail"] + "\n")
+        return 1
+    server = Server(options, behaviour)
+    ended = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    ended.wait()
+    server.shutdown()
+    deadline = time.monotonic() + float(options["shutdown-seconds"])
+    while server.active and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
