@@ -1,0 +1,1 @@
+"""Evidence rendered for people: Markdown, a terminal's table, JSON."""

@@ -1,0 +1,218 @@
+"""A report as Markdown: for a pull request, a step's summary, a file.
+
+Verdict first, then the numbers; what few people read is folded. All text that users made is
+escaped: a commit's subject cannot format, link, notify or run anything.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from urllib.parse import quote
+
+from mlship import digests
+from mlship.digests import Digest
+from mlship.reports import words
+from mlship.reports.facts import Evaluated, SuiteRun, Tested, Trained, Verified
+from mlship.reports.report import Approval, GateLine, MetricLine, Moment, Report
+from mlship.reports.words import escaped, interval, number, signed
+
+CLASSES_SHOWN = 12
+
+
+def render(report: Report, *, plots: str = "") -> str:
+    """Return the report as GitHub-flavoured Markdown.
+
+    Args:
+        report: what to show.
+        plots: the folder or the address of the plots, where a reader can open it; without one
+            pictures are left out.
+    """
+    parts = [
+        f"## {words.EMOJI[report.verdict]} {escaped(report.title)}: {report.verdict}",
+        escaped(report.summary),
+        _metrics(report.metrics, report.tested),
+        _gates(report.gates),
+        _evaluated(report.evaluated),
+        _verified(report.verified),
+        _suites(report.tested),
+        _approvals(report.approvals),
+        _confusion(report.tested),
+        _plots(report.tested, plots),
+        _identity(report),
+        _timeline(report.timeline),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
+    if tested is None or not metrics:
+        return ""
+    about = f"On {tested.samples} held-out rows"
+    if tested.champion_release:
+        about += f", against the champion {escaped(tested.champion_release)} on the same rows"
+    if tested.champion_error:
+        about += f". The champion could not be scored: {escaped(tested.champion_error)}"
+    header = ["metric", "release"]
+    cells: list[Callable[[MetricLine], str]] = [
+        lambda line: escaped(line.name, 60),
+        lambda line: number(line.release),
+    ]
+    if tested.champion:
+        within = f"{words.percent(tested.confidence)} interval"
+        header += ["champion", "difference", escaped(within)]
+        cells += [
+            lambda line: number(line.champion),
+            lambda line: signed(line.difference),
+            lambda line: interval(line.low, line.high),
+        ]
+        about += f" ({escaped(tested.method)})" if tested.method else ""
+    rows = [[cell(line) for cell in cells] for line in metrics]
+    return f"{about}:\n\n{_table(header, rows)}"
+
+
+def _gates(gates: Sequence[GateLine]) -> str:
+    lines = []
+    for gate in gates:
+        lines.append(f"- {words.EMOJI[gate.verdict]} **{escaped(gate.name)}** {gate.verdict}")
+        lines += [f"  - {escaped(reason, 300)}" for reason in gate.reasons]
+    return "### Gates\n\n" + "\n".join(lines) if lines else ""
+
+
+def _evaluated(evaluated: Evaluated | None) -> str:
+    if evaluated is None:
+        return ""
+    header = [evaluated.metric, "mean", "outcomes"]
+    rows = [
+        [
+            f"champion {escaped(evaluated.champion)}",
+            number(evaluated.champion_mean),
+            str(evaluated.champion_n),
+        ],
+        ["this release", number(evaluated.challenger_mean), str(evaluated.challenger_n)],
+    ]
+    return (
+        f"### On outcomes\n\n{_table([escaped(cell) for cell in header], rows)}\n\n"
+        f"Difference {signed(evaluated.estimate)}, {words.percent(evaluated.confidence)} interval "
+        f"{interval(evaluated.low, evaluated.high)}, valid at every look "
+        f"({escaped(evaluated.method)})."
+    )
+
+
+def _verified(verified: Verified | None) -> str:
+    if verified is None:
+        return ""
+    header = ["requests", "errors", "mismatches", "p50 ms", "p99 ms"]
+    row = [
+        str(verified.requests),
+        str(verified.errors),
+        str(verified.mismatches),
+        number(verified.p50_ms),
+        number(verified.p99_ms),
+    ]
+    text = f"### Workload on staging\n\n{_table(header, [row])}"
+    if verified.differences:
+        lines = "\n".join(f"- {escaped(line, 300)}" for line in verified.differences)
+        text += "\n\n" + _folded(f"What differed ({len(verified.differences)})", lines)
+    return text
+
+
+def _suites(tested: Tested | None) -> str:
+    if tested is None or not tested.tests:
+        return ""
+    rows = [
+        [
+            escaped(run.suite, 40),
+            str(run.passed),
+            str(run.failed),
+            str(run.skipped),
+            words.seconds(run.seconds),
+        ]
+        for run in tested.tests
+    ]
+    text = f"### Tests\n\n{_table(['suite', 'passed', 'failed', 'skipped', 'time'], rows)}"
+    failures = [line for run in tested.tests for line in _failures(run)]
+    return text + ("\n\n" + "\n".join(failures) if failures else "")
+
+
+def _failures(run: SuiteRun) -> list[str]:
+    return [
+        f"- {words.EMOJI['failed']} {escaped(run.suite, 40)}: {escaped(failure, 300)}"
+        for failure in run.failures
+    ]
+
+
+def _approvals(approvals: Sequence[Approval]) -> str:
+    lines = [
+        f"- {escaped(approval.by, 80)}, {words.moment(approval.time)} UTC"
+        + (f": {escaped(approval.comment)}" if approval.comment else "")
+        for approval in approvals
+    ]
+    return "### Approvals\n\n" + "\n".join(lines) if lines else ""
+
+
+def _confusion(tested: Tested | None) -> str:
+    if tested is None or not tested.confusion or len(tested.labels) > CLASSES_SHOWN:
+        return ""
+    labels = [escaped(label, 40) for label in tested.labels]
+    rows = [
+        [f"**{label}**", *map(str, counts)]
+        for label, counts in zip(labels, tested.confusion, strict=False)
+    ]
+    return _folded("Confusion matrix", _table(["true \\ predicted", *labels], rows))
+
+
+def _plots(tested: Tested | None, folder: str) -> str:
+    if tested is None or not tested.plots or not folder:
+        return ""
+    base = quote(folder.rstrip("/"), safe="/:.~-_")
+    pictures = [f"![{escaped(name, 60)}]({base}/{quote(name)})" for name in tested.plots]
+    return _folded("Plots", "\n\n".join(pictures))
+
+
+def _identity(report: Report) -> str:
+    release, trained = report.release, report.trained or Trained()
+    rows = [["release", _code(report.id)], ["commit", _code(release.commit)]]
+    if trained.commit:
+        rows += [
+            ["subject", escaped(trained.commit.subject)],
+            ["branch", escaped(trained.commit.branch or words.MISSING, 80)],
+            ["author", escaped(trained.commit.author, 80)],
+        ]
+    if release.dirty:
+        rows.append(["tree", "had changes that are in no commit"])
+    if trained.format:
+        rows.append(["model", escaped(trained.format, 40)])
+    rows += [["notes", escaped(note, 300)] for note in trained.notes]
+    for name in ("data", "params", "code", "environment", "bundle"):
+        digest: Digest = getattr(release, name)
+        rows.append([name, _code(digests.short(digest))])
+    return _folded("What it was made from", _table(["", ""], rows))
+
+
+def _timeline(timeline: Sequence[Moment]) -> str:
+    if not timeline:
+        return ""
+    rows = [
+        [
+            words.moment(moment.time),
+            escaped(moment.step, 60),
+            f"{words.EMOJI[moment.verdict]} {moment.verdict}",
+            words.seconds(moment.seconds),
+            escaped(moment.actor, 60),
+        ]
+        for moment in timeline
+    ]
+    return _folded("Timeline", _table(["UTC", "step", "verdict", "time", "by"], rows))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _folded(summary: str, body: str) -> str:
+    # The empty lines let Markdown be read inside HTML.
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+
+
+def _code(text: str) -> str:
+    """Return a digest or a commit as code; anything else escaped."""
+    return f"`{text}`" if text.replace(":", "").isalnum() else escaped(text, 80)

@@ -1,0 +1,208 @@
+"""A report: what the ledger knows of one release, put in order. Made from evidence alone."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from mlship import digests
+from mlship.evidence import Record, Verdict
+from mlship.history import fold
+from mlship.release import Release
+from mlship.reports import facts
+from mlship.reports.facts import Approved, Changed, Evaluated, Number, Tested, Trained, Verified
+
+
+class MetricLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A metric on the held-out data: of the release, of the champion, and between them."""
+
+    name: str
+    release: Number
+    champion: Number = None
+    difference: Number = None
+    low: Number = None
+    high: Number = None
+
+
+class GateLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gate said, with a line for each thing that it looked at."""
+
+    name: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+class Approval(msgspec.Struct, frozen=True, kw_only=True):
+    """Who approved the release, when, and what they added."""
+
+    by: str
+    comment: str
+    time: datetime
+
+
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of the timeline; `seconds` where the step's duration is known."""
+
+    step: str
+    verdict: Verdict
+    time: datetime
+    seconds: Number
+    actor: str
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a release. A part is `None` or empty where its step has not run.
+
+    Attributes:
+        title: the release's name for people.
+        verdict: `failed` if the last run of any step failed, `undecided` if one was or the tests
+            have not run, else `passed`.
+        summary: one sentence: the role that it plays, and what keeps it from passing.
+        role: in production, empty for none.
+        endpoint: where production answers, empty where the release is not in production.
+    """
+
+    title: str
+    verdict: Verdict
+    summary: str
+    role: str
+    endpoint: str
+    id: str
+    release: Release
+    metrics: tuple[MetricLine, ...] = ()
+    gates: tuple[GateLine, ...] = ()
+    trained: Trained | None = None
+    tested: Tested | None = None
+    verified: Verified | None = None
+    evaluated: Evaluated | None = None
+    approvals: tuple[Approval, ...] = ()
+    timeline: tuple[Moment, ...] = ()
+
+
+def collect(release: Release, records: Sequence[Record]) -> Report:
+    """Return the report of a release from all records of the ledger, oldest first.
+
+    Where a step ran several times its last record counts.
+
+    Raises:
+        IntegrityError: the facts of a record cannot be read.
+    """
+    own = [record for record in records if record.evidence.release == release]
+    last = {record.evidence.step: record for record in own}
+    trained = facts.of(last["train"], Trained) if "train" in last else None
+    tested = facts.of(last["test"], Tested) if "test" in last else None
+    workload = last.get("verify-staging-workload")
+    verified = facts.of(workload, Verified) if workload else None
+    evaluated = facts.of(last["evaluate"], Evaluated) if "evaluate" in last else None
+    deployed = last.get("deploy-production")
+    verdict = _verdict(last)
+    role = fold(records).role(release)
+    return Report(
+        title=str(release),
+        verdict=verdict,
+        summary=_summary(role, verdict, last),
+        role=role,
+        endpoint=facts.of(deployed, Changed).endpoint if deployed else "",
+        id=release.id,
+        release=release,
+        metrics=_metrics(tested) if tested else (),
+        gates=_gates(last, tested, verified, evaluated),
+        trained=trained,
+        tested=tested,
+        verified=verified,
+        evaluated=evaluated,
+        approvals=_approvals(own),
+        timeline=_timeline(own),
+    )
+
+
+def as_json(report: Report) -> str:
+    """Return the report as one JSON text, for machines."""
+    return digests.canonical_json(digests.plain(report)).decode()
+
+
+def _verdict(last: Mapping[str, Record]) -> Verdict:
+    verdicts = {record.evidence.verdict for record in last.values()}
+    if "failed" in verdicts:
+        return "failed"
+    return "undecided" if "undecided" in verdicts or "test" not in last else "passed"
+
+
+def _summary(role: str, verdict: Verdict, last: Mapping[str, Record]) -> str:
+    place = f"It is {role} in production" if role else "It is not in production"
+    if verdict == "passed":
+        return f"{place}; every step that ran has passed."
+    if "test" not in last and verdict == "undecided":
+        return f"{place}; it has not been tested yet."
+    blamed = [step for step, record in last.items() if record.evidence.verdict == verdict]
+    return f"{place}; {verdict}: {', '.join(blamed)}."
+
+
+def _metrics(tested: Tested) -> tuple[MetricLine, ...]:
+    lines = []
+    for name, value in tested.metrics.items():
+        between = tested.differences.get(name, facts.Between())
+        lines.append(
+            MetricLine(
+                name=name,
+                release=value,
+                champion=tested.champion.get(name),
+                difference=between.estimate,
+                low=between.low,
+                high=between.high,
+            )
+        )
+    return tuple(lines)
+
+
+def _gates(
+    last: Mapping[str, Record],
+    tested: Tested | None,
+    verified: Verified | None,
+    evaluated: Evaluated | None,
+) -> tuple[GateLine, ...]:
+    promotion = last.get("promote/gate")
+    reasons = {
+        "test": tested.reasons if tested else (),
+        "verify-staging-workload": verified.reasons if verified else (),
+        "evaluate": (evaluated.reason,) if evaluated and evaluated.reason else (),
+        "promote/gate": facts.of(promotion, Changed).reasons if promotion else (),
+    }
+    return tuple(
+        GateLine(name=step, verdict=last[step].evidence.verdict, reasons=lines)
+        for step, lines in reasons.items()
+        if step in last
+    )
+
+
+def _approvals(own: Sequence[Record]) -> tuple[Approval, ...]:
+    given = [
+        (record, facts.of(record, Approved)) for record in own if record.evidence.step == "approve"
+    ]
+    return tuple(
+        Approval(by=approved.by, comment=approved.comment, time=record.evidence.time)
+        for record, approved in given
+    )
+
+
+def _timeline(own: Sequence[Record]) -> tuple[Moment, ...]:
+    begun: dict[str, datetime] = {}
+    moments = []
+    for record in own:
+        evidence, changed = record.evidence, facts.of(record, Changed)
+        seconds = changed.seconds
+        if seconds is None and changed.operation in begun and "/" not in evidence.step:
+            # The last record of a transition is written when it ends: from its first sub-step on.
+            seconds = (evidence.time - begun[changed.operation]).total_seconds()
+        if changed.operation:
+            begun.setdefault(changed.operation, evidence.time)
+        moments.append(
+            Moment(
+                step=evidence.step,
+                verdict=evidence.verdict,
+                time=evidence.time,
+                seconds=seconds,
+                actor=evidence.actor,
+            )
+        )
+    return tuple(moments)

@@ -1,0 +1,185 @@
+"""A report in a terminal: tables that read as well without colour and in a narrow window."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mlship import digests
+from mlship.evidence import Verdict
+from mlship.reports import words
+from mlship.reports.facts import Evaluated, Tested, Trained, Verified
+from mlship.reports.report import Approval, GateLine, MetricLine, Moment, Report
+from mlship.reports.words import interval, number, short, signed
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+COLOURS: dict[Verdict, str] = {"passed": "green", "failed": "red", "undecided": "yellow"}
+
+
+def show(report: Report, console: "Console") -> None:
+    """Print the report. Text from users is printed as text: it cannot colour or move anything."""
+    from rich.text import Text  # noqa: PLC0415 (machines that read JSON start without it)
+
+    console.print(Text.assemble(marked(report.verdict), " ", (short(report.title), "bold")))
+    console.print(Text(short(report.summary)))
+    _metrics(report.metrics, report.tested, console)
+    _gates(report.gates, console)
+    _evaluated(report.evaluated, console)
+    _verified(report.verified, console)
+    _suites(report.tested, console)
+    _approvals(report.approvals, console)
+    _identity(report, console)
+    _timeline(report.timeline, console)
+
+
+def marked(verdict: Verdict) -> "Text":
+    """Return a verdict as symbol and word, in its colour where there are colours."""
+    from rich.text import Text  # noqa: PLC0415 (as above)
+
+    return Text(f"{words.SYMBOLS[verdict]} {verdict}", style=COLOURS[verdict])
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence["str | Text"]]) -> "Table":
+    """Return a table without a frame; cells are text, never rich's markup."""
+    from rich import box  # noqa: PLC0415 (as above)
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    made = Table(
+        title=Text(title),
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=any(columns),
+    )
+    for column in columns:
+        made.add_column(Text(short(column, 40)), overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(short(cell)) if isinstance(cell, str) else cell for cell in row))
+    return made
+
+
+def _metrics(metrics: Sequence[MetricLine], tested: Tested | None, console: "Console") -> None:
+    if tested is None or not metrics:
+        return
+    title = f"On {tested.samples} held-out rows"
+    columns = ["metric", "release"]
+    rows = [[line.name, number(line.release)] for line in metrics]
+    if tested.champion:
+        title += f", against the champion {tested.champion_release or ''}"
+        columns += ["champion", "difference", f"{words.percent(tested.confidence)} interval"]
+        for row, line in zip(rows, metrics, strict=True):
+            row += [number(line.champion), signed(line.difference), interval(line.low, line.high)]
+    _print(console, title, columns, rows)
+    if tested.champion_error:
+        _line(console, f"the champion could not be scored: {tested.champion_error}")
+
+
+def _gates(gates: Sequence[GateLine], console: "Console") -> None:
+    rows = [
+        [gate.name if first else "", marked(gate.verdict) if first else "", reason]
+        for gate in gates
+        for first, reason in zip(
+            [True, *[False] * len(gate.reasons)], gate.reasons or ("",), strict=False
+        )
+    ]
+    if rows:
+        _print(console, "Gates", ["gate", "verdict", "reasons"], rows)
+
+
+def _evaluated(evaluated: Evaluated | None, console: "Console") -> None:
+    if evaluated is None:
+        return
+    rows = [
+        [
+            f"champion {evaluated.champion}",
+            number(evaluated.champion_mean),
+            str(evaluated.champion_n),
+        ],
+        ["this release", number(evaluated.challenger_mean), str(evaluated.challenger_n)],
+        ["difference", signed(evaluated.estimate), ""],
+        [
+            f"{words.percent(evaluated.confidence)} interval",
+            interval(evaluated.low, evaluated.high),
+            "",
+        ],
+    ]
+    _print(console, "On outcomes", ["", evaluated.metric, "outcomes"], rows)
+    _line(console, f"method: {evaluated.method}; valid at every look")
+
+
+def _verified(verified: Verified | None, console: "Console") -> None:
+    if verified is None:
+        return
+    counts = (verified.requests, verified.errors, verified.mismatches)
+    row = [*map(str, counts), number(verified.p50_ms), number(verified.p99_ms)]
+    columns = ["requests", "errors", "mismatches", "p50 ms", "p99 ms"]
+    _print(console, "Workload on staging", columns, [row])
+    for line in verified.differences:
+        _line(console, line)
+
+
+def _suites(tested: Tested | None, console: "Console") -> None:
+    if tested is None or not tested.tests:
+        return
+    rows = [
+        [run.suite, str(run.passed), str(run.failed), str(run.skipped), words.seconds(run.seconds)]
+        for run in tested.tests
+    ]
+    _print(console, "Tests", ["suite", "passed", "failed", "skipped", "time"], rows)
+    for run in tested.tests:
+        for failure in run.failures:
+            _line(console, f"{words.SYMBOLS['failed']} {run.suite}: {failure}")
+
+
+def _approvals(approvals: Sequence[Approval], console: "Console") -> None:
+    rows = [[given.by, words.moment(given.time), given.comment] for given in approvals]
+    if rows:
+        _print(console, "Approvals", ["by", "UTC", "comment"], rows)
+
+
+def _identity(report: Report, console: "Console") -> None:
+    release, trained = report.release, report.trained or Trained()
+    rows = [["release", report.id], ["commit", release.commit + " (dirty)" * release.dirty]]
+    if trained.commit:
+        rows += [["subject", trained.commit.subject], ["author", trained.commit.author]]
+    rows += [
+        [name, digests.short(getattr(release, name))]
+        for name in ("data", "params", "code", "environment", "bundle")
+    ]
+    rows += [["note", note] for note in trained.notes]
+    _print(console, "Made from", ["", ""], rows)
+
+
+def _timeline(timeline: Sequence[Moment], console: "Console") -> None:
+    rows: list[list[str | Text]] = [
+        [
+            words.moment(moment.time),
+            moment.step,
+            marked(moment.verdict),
+            words.seconds(moment.seconds),
+            moment.actor,
+        ]
+        for moment in timeline
+    ]
+    if rows:
+        _print(console, "Timeline", ["UTC", "step", "verdict", "time", "by"], rows)
+
+
+def _print(
+    console: "Console",
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence["str | Text"]],
+) -> None:
+    console.print()
+    console.print(table(title, columns, rows))
+
+
+def _line(console: "Console", text: str) -> None:
+    from rich.text import Text  # noqa: PLC0415 (as above)
+
+    console.print(Text("  " + short(text, 300)))
