@@ -99,7 +99,7 @@ def _store(config: Config, state: Path, environment: Mapping[str, str]) -> Store
 
             uri = config.store.uri or "sqlite:///.mlship/mlflow.db"
             return MlflowStore(
-                _absolute(uri, state.parent), config.name, state / "mlflow-artifacts"
+                _absolute(uri, state.parent), config.name, state / "mlflow-artifacts", environment
             )
 
 

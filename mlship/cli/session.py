@@ -2,13 +2,15 @@
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from mlship.cli.progress import Lines
-from mlship.ports import Progress
-from mlship.settings import Resolved
-from mlship.steps.pipeline import Pipeline
+# --help must be quick: what a pipeline needs is imported when there is one.
+if TYPE_CHECKING:
+    from mlship.ports import Progress
+    from mlship.settings import Resolved
+    from mlship.steps.pipeline import Pipeline
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,15 +26,16 @@ class Session:
         """The project's folder."""
         return self.config.resolve().parent
 
-    def resolved(self) -> Resolved:
+    def resolved(self) -> "Resolved":
         """Return the Config with its origins."""
         from mlship import wire
 
         return wire.read(self.config, wire.environment(), self.flags)
 
-    def pipeline(self, progress: Progress | None = None) -> Pipeline:
+    def pipeline(self, progress: "Progress | None" = None) -> "Pipeline":
         """Return the project's pipeline."""
         from mlship import wire
+        from mlship.cli.progress import Lines
 
         config = self.resolved().config
         return wire.assemble(config, self.root, progress or Lines(), wire.environment())

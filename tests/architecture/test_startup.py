@@ -1,0 +1,41 @@
+"""What the quick commands load: no vendor's library, and no numpy, pandas or sklearn."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = {"mlflow", "numpy", "pandas", "sklearn", "onnxruntime", "granian", "matplotlib", "httpx"}
+PROJECT = """
+name: iris
+data: {train: data/train.csv, test: data/test.csv}
+model: {train: "pipeline:train"}
+"""
+
+
+def loaded(folder: Path, *arguments: str) -> set[str]:
+    """Return the top-level modules that a command has loaded when it ends."""
+    program = (
+        "import sys, atexit\n"
+        "atexit.register(lambda: print('\\n'.join(sys.modules), file=sys.stderr))\n"
+        f"sys.argv = ['mlship', *{list(arguments)!r}]\n"
+        "from mlship.cli.main import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return {name.split(".")[0] for name in done.stderr.split()}
+
+
+def test_help_loads_neither_a_vendor_nor_a_backend(tmp_path: Path) -> None:
+    modules = loaded(tmp_path, "--help")
+    assert not modules & (HEAVY | {"rich", "yaml"})
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json"), ("status", "--all")])
+def test_status_loads_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "mlship.yaml").write_text(PROJECT)
+    assert not loaded(tmp_path, *arguments) & HEAVY

@@ -1,0 +1,192 @@
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+
+import pytest
+
+from mlship import gates
+from mlship.config import Bound, PromotePolicy
+from mlship.evidence import Record
+from mlship.gates import Number
+from mlship.history import fold
+from mlship.release import Release
+from tests.samples import NOON, record, release
+
+OLD, NEW = release("old"), release("new")
+
+
+def verdict(value: Number, bound: Bound, champion: Mapping[str, Number] | None = None) -> str:
+    values = {} if value is None else {"accuracy": value}
+    return gates.decide(gates.on_metrics(values, {"accuracy": bound}, champion=champion)).verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "expected"),
+    [
+        (0.9, Bound(min=0.9), "passed"),
+        (0.89, Bound(min=0.9), "failed"),
+        (0.2, Bound(max=0.2), "passed"),
+        (0.21, Bound(max=0.2), "failed"),
+        (math.nan, Bound(min=0.0), "failed"),
+        (math.nan, Bound(max=1.0), "failed"),
+        (math.inf, Bound(min=0.0), "failed"),
+        (-math.inf, Bound(max=1.0), "failed"),
+        ("nan", Bound(min=0.0), "failed"),
+        ("inf", Bound(min=0.0), "failed"),
+        ("a lot", Bound(min=0.0), "failed"),
+        (None, Bound(min=0.0), "failed"),
+        (math.nan, Bound(), "failed"),
+    ],
+)
+def test_a_metric_passes_only_as_a_finite_number_within_bounds(
+    value: Number, bound: Bound, expected: str
+) -> None:
+    assert verdict(value, bound) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "bound", "champion", "expected"),
+    [
+        (0.88, Bound(below_champion=0.02), 0.9, "passed"),
+        (0.87, Bound(below_champion=0.02), 0.9, "failed"),
+        (0.95, Bound(below_champion=0.0), 0.9, "passed"),
+        (0.95, Bound(below_champion=0.0), math.nan, "failed"),
+        (0.95, Bound(below_champion=0.0), None, "failed"),
+        (1.1, Bound(above_champion=0.1), 1.0, "passed"),
+        (1.2, Bound(above_champion=0.1), 1.0, "failed"),
+    ],
+)
+def test_a_metric_is_held_against_the_champions(
+    value: float, bound: Bound, champion: Number, expected: str
+) -> None:
+    measured = {} if champion is None else {"accuracy": champion}
+    assert verdict(value, bound, measured) == expected
+
+
+def test_the_first_release_has_no_champion_to_beat() -> None:
+    assert verdict(0.5, Bound(below_champion=0.0), None) == "passed"
+
+
+def test_nothing_to_check_does_not_pass() -> None:
+    assert gates.decide([]).verdict == "failed"
+
+
+def proven(about: Release, *, after: timedelta = timedelta(0)) -> list[Record]:
+    commit = {"author": "ada@example.org"}
+    return [
+        record(about, "train", facts={"commit": commit}, after=after),
+        record(about, "test", after=after),
+        record(about, "verify-staging-workload", after=after),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [(None, "passed"), ("test", "failed"), ("verify-staging-workload", "failed")],
+)
+def test_production_takes_what_was_tested_and_verified(missing: str | None, expected: str) -> None:
+    records = [one for one in proven(NEW) if one.evidence.step != missing]
+    assert gates.for_production(NEW, records).verdict == expected
+
+
+def test_a_later_failure_withdraws_an_earlier_pass() -> None:
+    records = [*proven(NEW), record(NEW, "test", "failed", after=timedelta(hours=1))]
+    assert gates.for_production(NEW, records).verdict == "failed"
+
+
+def test_a_dirty_tree_stays_out_of_production() -> None:
+    dirty = release("dirty", dirty=True)
+    decision = gates.for_production(dirty, proven(dirty))
+    assert decision.verdict == "failed"
+    assert "dirty" in decision.reasons[0]
+
+
+def evaluation(**changes: object) -> Record:
+    facts = {
+        "champion_n": 300,
+        "challenger_n": 300,
+        "estimate": 0.1,
+        "low": 0.05,
+        "high": 0.15,
+    } | {
+        name: value
+        for name, value in changes.items()
+        if name not in ("verdict", "champion", "after")
+    }
+    saw = {"champion": changes.get("champion", OLD.id), "challenger": NEW.id}
+    return record(
+        NEW,
+        "evaluate",
+        changes.get("verdict", "passed"),  # type: ignore[arg-type]
+        facts,
+        saw=saw,  # type: ignore[arg-type]
+        after=changes.get("after", timedelta(hours=3)),  # type: ignore[arg-type]
+    )
+
+
+def promotion(*more: Record, now: timedelta = timedelta(hours=4)) -> gates.Decision:
+    records = [
+        *proven(OLD),
+        record(OLD, "deploy-production", facts={"role": "champion"}),
+        *proven(NEW, after=timedelta(hours=1)),
+        record(NEW, "deploy-production", facts={"role": "challenger"}, after=timedelta(hours=2)),
+        *more,
+    ]
+    policy = PromotePolicy(min_labels=200, approvals=2, max_age_hours=24)
+    return gates.for_promotion(NEW, records, fold(records), policy, NOON + now)
+
+
+def approval(by: str, about: Release = NEW) -> Record:
+    return record(about, "approve", facts={"by": by}, after=timedelta(hours=3))
+
+
+GRACE, LIN = approval("grace@example.org"), approval("lin@example.org")
+
+
+def test_a_fresh_pass_and_two_other_people_make_a_promotion() -> None:
+    assert promotion(evaluation(), GRACE, LIN).verdict == "passed"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"verdict": "undecided"},
+        {"verdict": "failed"},
+        {"champion_n": 199},
+        {"challenger_n": 199},
+        {"challenger_n": "nan"},
+        {"estimate": "nan"},
+        {"low": "-inf"},
+        {"champion": release("older").id},
+        {"after": timedelta(hours=-21)},
+        {"after": timedelta(hours=5)},
+    ],
+    ids=str,
+)
+def test_an_evaluation_must_be_passed_fresh_big_enough_and_about_this_champion(
+    changes: dict[str, object],
+) -> None:
+    assert promotion(evaluation(**changes), GRACE, LIN).verdict == "failed"
+
+
+def test_without_an_evaluation_nothing_is_promoted() -> None:
+    assert promotion(GRACE, LIN).verdict == "failed"
+
+
+@pytest.mark.parametrize(
+    "approvals",
+    [
+        [],
+        [GRACE],
+        [GRACE, approval("grace@example.org")],
+        [GRACE, approval(" Grace@Example.org ")],
+        [GRACE, approval("ada@example.org")],
+        [GRACE, approval("ADA@example.org")],
+        [GRACE, approval("lin@example.org", about=OLD)],
+        [GRACE, approval("  ")],
+    ],
+)
+def test_approvals_count_distinct_people_other_than_the_author_on_this_release(
+    approvals: list[Record],
+) -> None:
+    assert promotion(evaluation(), *approvals).verdict == "failed"

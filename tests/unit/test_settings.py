@@ -1,0 +1,134 @@
+import jsonschema
+import pytest
+import yaml
+
+from mlship.config import Config, json_schema
+from mlship.errors import ConfigError
+from mlship.settings import from_environment, from_flags, from_yaml, resolve
+
+LEAST = """
+name: iris
+data: {train: data/train.csv, test: data/test.csv, target: species}
+model: {train: "pipeline:train"}
+"""
+
+
+def read(text: str, environment: dict[str, str] | None = None, *flags: str) -> Config:
+    layers = [
+        from_yaml(text, "mlship.yaml"),
+        from_environment(environment or {}),
+        from_flags(flags),
+    ]
+    return resolve(layers).config
+
+
+def complaint(text: str, environment: dict[str, str] | None = None, *flags: str) -> tuple[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        read(text, environment, *flags)
+    return caught.value.message, caught.value.hint
+
+
+def test_three_keys_are_enough() -> None:
+    config = read(LEAST)
+    assert config.targets["production"].replicas == 2
+    assert config.store.kind == "mlflow"
+    assert config.gates.promote.min_labels == 200
+
+
+def test_flags_beat_the_environment_which_beats_the_file() -> None:
+    text = LEAST + "targets: {staging: {port: 1000}}"
+    environment = {"MLSHIP_TARGETS__STAGING__PORT": "2000"}
+    assert read(text).targets["staging"].port == 1000
+    assert read(text, environment).targets["staging"].port == 2000
+    assert read(text, environment, "targets.staging.port=3000").targets["staging"].port == 3000
+
+
+def test_each_value_remembers_where_it_came_from() -> None:
+    layers = [
+        from_yaml(LEAST, "mlship.yaml"),
+        from_environment({"MLSHIP_STORE__KIND": "directory"}),
+        from_flags(["targets.staging.port=3000"]),
+    ]
+    origins = resolve(layers).origins
+    assert origins["name"] == "mlship.yaml"
+    assert origins["store.kind"] == "environment"
+    assert origins["targets.staging.port"] == "flags"
+    assert "gates.promote.metric" not in origins
+
+
+def test_mlflows_own_variable_names_the_server() -> None:
+    environment = {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    assert read(LEAST, environment).store.uri == "http://mlflow:5000"
+    environment["MLSHIP_STORE__URI"] = "http://other:5000"
+    assert read(LEAST, environment).store.uri == "http://other:5000"
+
+
+@pytest.mark.parametrize(
+    ("addition", "named", "nearest"),
+    [
+        ("gatse: {}", "gatse", "gates"),
+        ("targets: {staging: {prot: 1}}", "targets.staging.prot", "targets.staging.port"),
+        ("gates: {test: {accuracy: {mn: 1}}}", "gates.test.accuracy.mn", "gates.test.accuracy.min"),
+        ("gates: {promote: {aprovals: 1}}", "gates.promote.aprovals", "gates.promote.approvals"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(
+    addition: str, named: str, nearest: str
+) -> None:
+    message, hint = complaint(LEAST + addition)
+    assert named in message
+    assert nearest in hint
+
+
+def test_an_unknown_key_is_found_in_the_environment_and_in_flags_too() -> None:
+    assert "targets.staging.prot" in complaint(LEAST, {"MLSHIP_TARGETS__STAGING__PROT": "1"})[0]
+    assert "flags" in complaint(LEAST, {}, "stroe.kind=mlflow")[0]
+
+
+@pytest.mark.parametrize(
+    ("addition", "named"),
+    [
+        ("targets: {staging: {port: many}}", "targets"),
+        ("targets: {staging: {replicas: 0}}", "replicas"),
+        ("targets: {production: {challenger_weight: 101}}", "challenger_weight"),
+        ("targets: {Prod!: {}}", "targets"),
+        ("targets: {staging: {kind: kubernets}}", "kind"),
+        ("gates: {promote: {confidence: 1.5}}", "confidence"),
+        ("gates: {promote: {metric: auc}}", "metric"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_key(addition: str, named: str) -> None:
+    assert named in complaint(LEAST + addition)[0]
+
+
+def test_what_is_missing_is_named() -> None:
+    assert "model" in complaint("name: iris\ndata: {train: x, test: y}")[0]
+    assert "data" in complaint("name: iris\nmodel: {train: 'a:b'}\ndata: {train: x}")[0]
+
+
+@pytest.mark.parametrize("text", ["name: [", "- a\n- b", "name: a\nname: b", "\x00"])
+def test_what_is_no_mapping_of_keys_is_refused(text: str) -> None:
+    assert complaint(text)[0].startswith("mlship.yaml")
+
+
+def test_a_key_that_stands_twice_is_named_with_its_line() -> None:
+    assert "mlship.yaml:6" in complaint(LEAST + "\nname: other")[0]
+
+
+def test_pickle_needs_its_digest() -> None:
+    text = LEAST.replace('"pipeline:train"', '"pipeline:train", allow_pickle: true')
+    assert "pickle_sha256" in complaint(text)[0]
+
+
+def test_params_are_the_users_own() -> None:
+    text = LEAST.replace('"pipeline:train"', '"pipeline:train", params: {C: 1.5, deep: {x: [1]}}')
+    assert read(text).model.params == {"C": 1.5, "deep": {"x": [1]}}
+
+
+def test_the_schema_for_editors_agrees_with_the_reader() -> None:
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    assert validator.is_valid(yaml.safe_load(LEAST))
+    assert not validator.is_valid(yaml.safe_load(LEAST + "gatse: {}"))
+    assert not validator.is_valid(yaml.safe_load(LEAST + "targets: {staging: {port: many}}"))
