@@ -1,10 +1,12 @@
 """Commands that look and change nothing: doctor, status, report, trace."""
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mlship import digests
 from mlship.cli import output
 from mlship.cli.making import ReleaseName
 from mlship.cli.session import session
@@ -169,4 +171,21 @@ def report(
 
     Example: mlship report --markdown > report.md
     """
-    raise typer.Exit(1)
+    from mlship.reports import markdown as as_markdown
+    from mlship.reports import terminal
+    from mlship.reports.report import as_json, collect
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = collect(pipeline.release(release), pipeline.ledger.records())
+    plots = pipeline.state / "plots" / digests.short(found.release.bundle)
+    if to is not None:
+        shutil.copytree(plots, to / "plots", dirs_exist_ok=True)
+        (to / "report.md").write_text(as_markdown.render(found, plots="plots"), encoding="utf-8")
+        output.line(f"wrote {to / 'report.md'}")
+    elif given.json:
+        output.line(as_json(found))
+    elif markdown:
+        output.line(as_markdown.render(found, plots=str(plots)))
+    else:
+        terminal.show(found, output.console())

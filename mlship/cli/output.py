@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 from mlship import digests
 from mlship.cli.progress import summary
@@ -25,15 +28,20 @@ def line(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; cells are data and hold no markup."""
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     made = Table(*columns, title=title or None, title_justify="left", title_style="bold")
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(made)
+    console().print(made)
+
+
+def console() -> "Console":
+    """Return where tables are drawn: as wide as the terminal, or wide enough for a log."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=160)
 
 
 def record(found: Record, *, json: bool, refuse: bool = True) -> None:
