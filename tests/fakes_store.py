@@ -151,3 +151,17 @@ def tiny_release(of_bundle: Digest, *, commit: str = "a" * 40) -> Release:
         environment=some,
         bundle=of_bundle,
     )
+
+
+def tiny_evidence(step: str = "test", *, minute: int = 0, **changes: object) -> Evidence:
+    """Return evidence of a tiny release, so many minutes into the year 2026."""
+    made = Evidence(
+        release=tiny_release(of_bytes(b"bundle")),
+        step=step,
+        verdict="passed",
+        facts={"metrics": {"accuracy": 0.97}},
+        saw={"data": of_bytes(b"data")},
+        actor="ada@example.org",
+        time=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minute),
+    )
+    return msgspec.structs.replace(made, **changes)

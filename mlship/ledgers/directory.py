@@ -13,7 +13,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -114,13 +114,17 @@ class DirectoryLedger:
         digests.write_atomically(folder / f"{digits}.json", data)
 
     def _sweep(self) -> None:
-        """Remove what killed writers left, an hour old by the clock of the file system itself."""
-        lock = self._folder / _LOCK
-        lock.touch()
-        now = lock.stat().st_mtime
-        for leftover in self._folder.glob("??/.*.tmp"):
-            if now - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
-                leftover.unlink(missing_ok=True)
+        """Remove what killed writers left, an hour old by the clock of the file system itself.
+
+        The record is safe by now: that a leftover cannot be removed is no failure.
+        """
+        with suppress(OSError):
+            lock = self._folder / _LOCK
+            lock.touch()
+            now = lock.stat().st_mtime
+            for leftover in self._folder.glob("??/.*.tmp"):
+                if now - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+                    leftover.unlink()
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:

@@ -1,0 +1,211 @@
+"""What every ledger promises, on the fake and on a directory; then what only files can suffer."""
+
+import errno
+import multiprocessing
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mlship import digests
+from mlship.errors import IntegrityError, UnavailableError
+from mlship.evidence import encode, heads
+from mlship.ledgers.directory import DirectoryLedger
+from mlship.ports import Ledger
+from tests.fakes_store import FakeLedger, tiny_evidence
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+
+@pytest.fixture(params=["fake", "directory"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Ledger]:
+    if request.param == "fake":
+        fake = FakeLedger()
+        return lambda: fake
+    return lambda: DirectoryLedger(tmp_path / "deep" / "ledger")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Give the folder of a ledger with three records."""
+    ledger = DirectoryLedger(tmp_path / "ledger")
+    for minute, step in enumerate(("train", "test", "promote")):
+        ledger.append(tiny_evidence(step, minute=minute))
+    return tmp_path / "ledger"
+
+
+def file_of(folder: Path, step: str) -> Path:
+    digest = next(
+        record.digest
+        for record in DirectoryLedger(folder).records()
+        if record.evidence.step == step
+    )
+    digits = digest.removeprefix("sha256:")
+    return folder / digits[:2] / f"{digits}.json"
+
+
+def test_a_new_ledger_is_empty_and_reading_makes_nothing(
+    reopen: Callable[[], Ledger], tmp_path: Path
+) -> None:
+    assert list(reopen().records()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_come_back_in_the_order_of_the_chain_not_of_the_clock(
+    reopen: Callable[[], Ledger],
+) -> None:
+    appended = [reopen().append(tiny_evidence(f"s{n}", minute=-n)) for n in range(5)]
+    assert list(reopen().records()) == appended
+    assert [record.evidence.step for record in appended] == ["s0", "s1", "s2", "s3", "s4"]
+
+
+def test_each_record_names_the_heads_before_it_whatever_it_came_with(
+    reopen: Callable[[], Ledger],
+) -> None:
+    stranger = digests.of_bytes(b"stranger")
+    first = reopen().append(tiny_evidence(parents=(stranger,)))
+    second = reopen().append(tiny_evidence())
+    assert first.evidence.parents == ()
+    assert second.evidence.parents == (first.digest,)
+    assert first.digest != second.digest
+
+
+def test_a_metric_that_is_not_a_number_stays_visible(reopen: Callable[[], Ledger]) -> None:
+    reopen().append(tiny_evidence(facts={"accuracy": float("nan"), "mae": float("inf")}))
+    assert reopen().records()[0].evidence.facts == {"accuracy": "nan", "mae": "inf"}
+
+
+def test_a_fork_is_joined_by_the_next_record(tmp_path: Path) -> None:
+    left, right = DirectoryLedger(tmp_path / "left"), DirectoryLedger(tmp_path / "right")
+    for ledger, step in ((left, "deploy"), (right, "approve")):
+        ledger.append(tiny_evidence(step))
+    for path in (tmp_path / "right").glob("??/*.json"):
+        into = tmp_path / "left" / path.parent.name
+        into.mkdir(exist_ok=True)
+        path.rename(into / path.name)
+    assert len(heads(left.records())) == 2
+    joined = left.append(tiny_evidence("promote"))
+    assert len(joined.evidence.parents) == 2
+    assert heads(left.records()) == (joined.digest,)
+
+
+@pytest.mark.parametrize("step", ["train", "test", "promote"])
+def test_an_edited_byte_is_named(folder: Path, step: str) -> None:
+    path = file_of(folder, step)
+    path.write_bytes(path.read_bytes().replace(b"ada@", b"eve@"))
+    with pytest.raises(IntegrityError, match=path.name):
+        DirectoryLedger(folder).records()
+    with pytest.raises(IntegrityError, match=path.name):
+        DirectoryLedger(folder).append(tiny_evidence())
+
+
+def test_an_edit_is_seen_by_a_ledger_that_read_the_record_before(folder: Path) -> None:
+    ledger = DirectoryLedger(folder)
+    assert len(ledger.records()) == 3
+    path = file_of(folder, "test")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(IntegrityError, match=path.name):
+        ledger.records()
+
+
+@pytest.mark.parametrize("step", ["train", "test"])
+def test_a_removed_record_is_named(folder: Path, step: str) -> None:
+    path = file_of(folder, step)
+    path.unlink()
+    with pytest.raises(IntegrityError, match=f"{path.name[:12]}.* missing"):
+        DirectoryLedger(folder).records()
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "ab/notes.json", "ab/" + "f" * 64 + ".json"])
+def test_a_foreign_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_text("{}")
+    with pytest.raises(IntegrityError, match=Path(name).name):
+        DirectoryLedger(folder).records()
+
+
+def test_what_a_killed_writer_left_is_ignored_then_swept(folder: Path) -> None:
+    old, young = (file_of(folder, "test").parent / f".{n}.json.1.tmp" for n in ("old", "young"))
+    for path in (old, young):
+        path.write_bytes(b"{")
+    os.utime(old, (time.time() - 7200, time.time() - 7200))
+    assert len(DirectoryLedger(folder).records()) == 3
+    DirectoryLedger(folder).append(tiny_evidence())
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_a_full_disk_adds_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UnavailableError, match="No space left") as caught:
+        DirectoryLedger(folder).append(tiny_evidence())
+    assert caught.value.hint
+    monkeypatch.undo()
+    assert len(DirectoryLedger(folder).records()) == 3
+    assert not list(folder.glob("??/.*"))
+
+
+def test_a_ledger_below_a_file_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnavailableError, match="cannot be written"):
+        DirectoryLedger(tmp_path / "file" / "ledger").append(tiny_evidence())
+
+
+def _append(folder: Path, writer: str, count: int) -> None:
+    ledger = DirectoryLedger(folder)
+    for number in range(count):
+        ledger.append(tiny_evidence(f"{writer}{number}"))
+
+
+def _two_writers(folder: Path, count: int) -> None:
+    context = multiprocessing.get_context("fork")
+    writers = [context.Process(target=_append, args=(folder, name, count)) for name in "ab"]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+
+
+def test_two_writers_at_once_lose_nothing_and_keep_one_line(tmp_path: Path) -> None:
+    _two_writers(tmp_path, 200)
+    records = DirectoryLedger(tmp_path).records()
+    steps = {record.evidence.step for record in records}
+    assert steps == {f"{name}{number}" for name in "ab" for number in range(200)}
+    assert len(records) == 400
+    assert all(len(record.evidence.parents) == 1 for record in records[1:])
+
+
+def test_two_writers_without_a_lock_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_args: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    _two_writers(tmp_path, 150)
+    records = DirectoryLedger(tmp_path).records()
+    assert len({record.evidence.step for record in records}) == len(records) == 300
+    assert any(len(record.evidence.parents) > 1 for record in records)
+
+
+def test_two_thousand_records_are_read_in_a_blink(tmp_path: Path) -> None:
+    parents: tuple[digests.Digest, ...] = ()
+    for number in range(2000):
+        data = encode(tiny_evidence(f"s{number}", minute=number, parents=parents))
+        digest = digests.of_bytes(data)
+        digits = digest.removeprefix("sha256:")
+        (tmp_path / digits[:2]).mkdir(exist_ok=True)
+        (tmp_path / digits[:2] / f"{digits}.json").write_bytes(data)
+        parents = (digest,)
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert len(DirectoryLedger(tmp_path).records()) == 2000
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5, "it takes 0.06 s where nothing else runs"
