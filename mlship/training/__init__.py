@@ -1,0 +1,1 @@
+"""What runs in the training process: the only code that imports pandas, scikit-learn and plots."""

@@ -1,0 +1,311 @@
+"""The project's data as DataFrames that look as rows do in serving, and its schema."""
+
+import difflib
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import train_test_split
+
+from mlship.bundle import Field, Kind, Row, Value
+from mlship.checkout import datafiles
+from mlship.config import DataConfig
+from mlship.errors import ProjectError
+
+_CHOICES = 50
+_DTYPES: Mapping[Kind, str] = {
+    "number": "float64",
+    "integer": "int64",
+    "text": "object",
+    "boolean": "bool",
+}
+_FORMATS = "CSV (.csv), Parquet (.parquet) or JSON lines (.jsonl), the texts also as .gz"
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training and held-out rows: features as serving would build them, targets apart."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    train_target: pd.Series
+    test_target: pd.Series
+    fields: tuple[Field, ...]
+
+    @property
+    def target(self) -> str:
+        """Return the name of the column to predict."""
+        return str(self.train_target.name)
+
+
+def read(root: Path, config: DataConfig) -> Data:
+    """Return the training and the held-out rows, checked.
+
+    A column's kind is the one that both parts agree on (`integer` and `number` make `number`);
+    dates become ISO text, because that is what a request can carry.
+
+    Raises:
+        ProjectError: a file is missing, empty or malformed; the target is missing or has missing
+            values; columns are doubled, differ between the parts or have no kind.
+        IntegrityError, ConfigError, UnavailableError: as `mlship.checkout.datafiles`.
+    """
+    train, name = load(root, config.train), config.train
+    _check_target(train, config.target, name)
+    if config.test:
+        test = load(root, config.test)
+        _check_target(test, config.target, config.test)
+        _check_same_columns(train, test, config)
+    else:
+        train, test = _split(train, config)
+    fields = tuple(
+        _field(str(column), train[column], test[column])
+        for column in train.columns
+        if column != config.target
+    )
+    if not fields:
+        message = f"{name} has no column beside the target {config.target}"
+        raise ProjectError(message, hint="add the columns to predict from")
+    target = _field(config.target, train[config.target], test[config.target])
+    return Data(
+        train=_shaped(train, fields),
+        test=_shaped(test, fields),
+        train_target=_shaped(train, (target,))[target.name],
+        test_target=_shaped(test, (target,))[target.name],
+        fields=fields,
+    )
+
+
+def load(root: Path, text: str) -> pd.DataFrame:
+    """Return a file's rows.
+
+    Raises:
+        ProjectError: it is missing, empty, malformed, or of no known format.
+    """
+    name = datafiles.name_of(text)
+    try:
+        frame = _parsed(root, text, name.removesuffix(".gz"), name.endswith(".gz"))
+    except pd.errors.EmptyDataError as error:
+        message = f"data file {text} is empty"
+        raise ProjectError(message, hint="write a header line and rows into it") from error
+    except ImportError as error:
+        message = f"data file {text} needs a library: {error}"
+        raise ProjectError(message, hint="pip install pyarrow") from error
+    except (ValueError, pd.errors.ParserWarning) as error:
+        message = f"data file {text} cannot be read: {str(error).strip()}"
+        raise ProjectError(message, hint=f"it must be {_FORMATS}") from error
+    frame.columns = [str(column) for column in frame.columns]
+    doubled = frame.columns[frame.columns.duplicated()]
+    if len(doubled):
+        message = f"data file {text} has the column {doubled[0]} twice"
+        raise ProjectError(message, hint="rename one of them")
+    if frame.empty:
+        message = f"data file {text} has no rows"
+        raise ProjectError(message, hint="fill it, or name another under data in mlship.yaml")
+    return frame.reset_index(drop=True)
+
+
+def rows_of(frame: pd.DataFrame) -> list[Row]:
+    """Return a DataFrame's rows in JSON's own types; every kind of missing value is `None`."""
+    missing = frame.isna()
+    columns = {
+        str(name): [
+            None if absent else value
+            for value, absent in zip(frame[name].tolist(), missing[name].tolist(), strict=True)
+        ]
+        for name in frame.columns
+    }
+    names = list(columns)
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def fields_of(frame: pd.DataFrame) -> tuple[Field, ...]:
+    """Return the columns of a DataFrame as fields.
+
+    Raises:
+        ProjectError: a column's values have no kind in common.
+    """
+    return tuple(_field(str(name), frame[name], frame[name]) for name in frame.columns)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Return a hint: the known name that was probably meant, or all of them."""
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known[:20])}"
+
+
+def _parsed(root: Path, text: str, name: str, zipped: bool) -> pd.DataFrame:  # noqa: FBT001
+    compression: Any = "gzip" if zipped else None
+    if name.endswith(".csv"):
+        options: dict[str, Any] = {"compression": compression, "encoding": "utf-8-sig"}
+        with datafiles.opened(root, text) as file, warnings.catch_warnings():
+            # pandas drops the surplus fields of a line that is too long, with a warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame: pd.DataFrame = pd.read_csv(file, index_col=False, low_memory=False, **options)
+        with datafiles.opened(root, text) as file:
+            header = pd.read_csv(file, header=None, nrows=1, dtype=str, **options)
+        if header.iloc[0].notna().all():
+            frame.columns = pd.Index(header.iloc[0])  # pandas renames the second of two `a`
+        return frame
+    with datafiles.opened(root, text) as file:
+        if name.endswith(".parquet"):
+            parquet: pd.DataFrame = pd.read_parquet(file)
+            return parquet
+        if name.endswith((".jsonl", ".ndjson", ".json")):
+            return _from_lines(file, zipped)
+    message = f"its name ends in none of the known ways: {name}"
+    raise ValueError(message)
+
+
+def _from_lines(file: IO[bytes], zipped: bool) -> pd.DataFrame:  # noqa: FBT001
+    import gzip  # noqa: PLC0415 (rarely needed)
+
+    records = []
+    with gzip.open(file) if zipped else file as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    records.append(msgspec.json.decode(line, type=dict[str, Any]))
+                except msgspec.DecodeError as error:
+                    message = f"line {number}: {error}"
+                    raise ValueError(message) from error
+    return pd.DataFrame(records)
+
+
+def _check_target(frame: pd.DataFrame, target: str, text: str) -> None:
+    if target not in frame.columns:
+        message = f"data file {text} has no column {target}, the target"
+        raise ProjectError(message, hint=nearest(target, list(frame.columns)))
+    missing = int(frame[target].isna().sum())
+    if missing:
+        line = int(np.flatnonzero(frame[target].isna().to_numpy())[0]) + 1
+        message = f"data file {text}: {missing} rows have no {target}, first row {line}"
+        raise ProjectError(message, hint="fill these values, or leave the rows out")
+
+
+def _check_same_columns(train: pd.DataFrame, test: pd.DataFrame, config: DataConfig) -> None:
+    for one, other, name in (
+        (train, test, f"{config.train} has, and {config.test} has not"),
+        (test, train, f"{config.test} has, and {config.train} has not"),
+    ):
+        surplus = [str(column) for column in one.columns if column not in other.columns]
+        if surplus:
+            message = f"the data files have different columns: {name}: {', '.join(surplus[:10])}"
+            raise ProjectError(message, hint=nearest(surplus[0], list(other.columns)))
+
+
+def _split(frame: pd.DataFrame, config: DataConfig) -> tuple[pd.DataFrame, pd.DataFrame]:
+    split = config.split
+    if split is None:
+        message = "mlship.yaml: data needs a held-out part"
+        raise ProjectError(message, hint="give data.test or data.split")
+    if split.stratify is not None and split.stratify not in frame.columns:
+        message = f"data.split.stratify names {split.stratify}, which {config.train} has not"
+        raise ProjectError(message, hint=nearest(split.stratify, list(frame.columns)))
+    labels = frame[split.stratify] if split.stratify else None
+    try:
+        train, test = train_test_split(
+            frame, test_size=split.fraction, random_state=split.seed, stratify=labels
+        )
+    except ValueError as error:
+        message = f"{config.train} cannot be split as data.split says: {error}"
+        raise ProjectError(message, hint="add rows, or change fraction or stratify") from error
+    return train.reset_index(drop=True), test.reset_index(drop=True)
+
+
+def _field(name: str, train: pd.Series, test: pd.Series) -> Field:
+    """Return a column's field; its choices and its example are those of training."""
+    train, test = _without_dates(train), _without_dates(test)
+    kinds = {_kind(name, part) for part in (train, test) if part.notna().any()} or {"number"}
+    kind: Kind
+    if kinds == {"integer", "number"}:
+        kind = "number"
+    elif len(kinds) == 1:
+        (kind,) = kinds
+    else:
+        message = f"column {name} is {_kind(name, train)} in training and "
+        message += f"{_kind(name, test)} in the held-out rows"
+        raise ProjectError(message, hint="look for a text among numbers there")
+    nullable = bool(train.isna().any() or test.isna().any())
+    if nullable and kind == "integer":
+        kind = "number"
+    seen = train.dropna()
+    choices = sorted(set(seen)) if kind == "text" else []
+    return Field(
+        name=name,
+        kind=kind,
+        nullable=nullable,
+        choices=tuple(choices) if len(choices) <= _CHOICES else (),
+        example=_plain(seen.iloc[0], kind) if len(seen) else None,
+    )
+
+
+def _plain(value: Any, kind: Kind) -> Value:
+    match kind:
+        case "number":
+            return float(value)
+        case "integer":
+            return int(value)
+        case "boolean":
+            return bool(value)
+        case "text":
+            return str(value)
+
+
+def _without_dates(column: pd.Series) -> pd.Series:
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = column.astype(column.dtype.categories.dtype)
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return column.map(lambda moment: moment.isoformat(), na_action="ignore").astype(object)
+    return column
+
+
+def _kind(name: str, column: pd.Series) -> Kind:
+    if pd.api.types.is_bool_dtype(column):
+        return "boolean"
+    if pd.api.types.is_integer_dtype(column):
+        return "integer"
+    if pd.api.types.is_float_dtype(column):
+        if np.isinf(column.to_numpy(dtype="float64", na_value=math.nan)).any():
+            message = f"column {name} holds an infinite number"
+            raise ProjectError(message, hint="leave the value out, or cap it")
+        return "number"
+    types = {type(value) for value in column.dropna()}
+    for kind, allowed in _PYTHON_TYPES.items():
+        if types <= allowed:
+            return kind
+    shown = ", ".join(sorted(kind.__name__ for kind in types))
+    message = f"column {name} holds values of type {shown}"
+    raise ProjectError(message, hint="make it all numbers, all texts, or all booleans")
+
+
+_PYTHON_TYPES: Mapping[Kind, set[type]] = {
+    "text": {str},
+    "boolean": {bool, np.bool_},
+    "integer": {int},
+    "number": {int, float},
+}
+
+
+def _shaped(frame: pd.DataFrame, fields: tuple[Field, ...]) -> pd.DataFrame:
+    """Return the columns in the types that the runtime gives to hooks and models."""
+    columns = {}
+    for field in fields:
+        column = _without_dates(frame[field.name])
+        dtype = _DTYPES[field.kind]
+        if field.kind in ("text", "boolean") and (field.kind == "text" or column.isna().any()):
+            values = [None if pd.isna(value) else value for value in column.tolist()]
+            columns[field.name] = pd.Series(values, dtype=object, index=frame.index)
+        else:
+            columns[field.name] = pd.Series(
+                column.to_numpy(dtype=dtype, na_value=math.nan)
+                if dtype == "float64"
+                else column.to_numpy(dtype=dtype),
+                index=frame.index,
+            )
+    return pd.DataFrame(columns)

@@ -1,0 +1,177 @@
+"""The user's functions, found and called: preprocess, train, postprocess."""
+
+import importlib
+import random
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlship.bundle import Field
+from mlship.checkout.children import full_disk_named
+from mlship.config import Config
+from mlship.errors import MlshipError, ProjectError
+from mlship.training.data import Data, fields_of, nearest
+
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Features after `preprocess`, in the order that the model is given them."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    columns: tuple[Field, ...]
+
+
+def find(root: Path, name: str) -> Function:
+    """Return the function that `module:function` names, imported from the project.
+
+    Raises:
+        ProjectError: there is no such module or function, or importing it fails.
+    """
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    module, _, function = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module + ".").startswith(error.name + "."):
+            message = f"mlship.yaml names {name}, and {root} has no module {error.name}"
+            known = sorted(path.stem for path in root.glob("*.py"))
+            raise ProjectError(message, hint=nearest(module, known)) from error
+        message = f"{module} cannot be imported: {blame(error, root)}"
+        raise ProjectError(message, hint=f"pip install {error.name}") from error
+    except (Exception, SystemExit) as error:  # importing runs the user's code
+        message = f"{module} cannot be imported: {blame(error, root)}"
+        raise ProjectError(message, hint="correct the code there") from error
+    if not callable(getattr(found, function, None)):
+        message = f"mlship.yaml names {name}, and {module} has no function {function}"
+        known = sorted(key for key, value in vars(found).items() if callable(value))
+        raise ProjectError(message, hint=nearest(function, known))
+    return getattr(found, function)  # type: ignore[no-any-return]
+
+
+def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
+    """Apply `preprocess` to the features of both parts, as serving does to each request.
+
+    mlship applies it, and not the training function, so that training and serving cannot differ.
+
+    Raises:
+        ProjectError: it raises, returns no DataFrame of as many rows, or makes of one row
+            something else than of the same row among others.
+    """
+    if hook is None:
+        return Prepared(train=data.train, test=data.test, columns=data.fields)
+    function = find(root, hook)
+    train = call_hook(root, hook, function, data.train)
+    test = call_hook(root, hook, function, data.test)
+    if list(train.columns) != list(test.columns):
+        raise _uneven(hook, "the held-out rows", list(train.columns), list(test.columns))
+    if data.target in train.columns:
+        message = f"{hook} returns a column {data.target}, which is the target"
+        raise ProjectError(message, hint="give it another name")
+    for number in range(min(3, len(test))):
+        alone = call_hook(root, hook, function, data.test.iloc[[number]].reset_index(drop=True))
+        if list(alone.columns) != list(train.columns):
+            raise _uneven(hook, "a row alone", list(train.columns), list(alone.columns))
+        _check_alike(hook, test.iloc[[number]].reset_index(drop=True), alone)
+    return Prepared(train=train, test=test, columns=fields_of(pd.concat([train, test])))
+
+
+def call_hook(root: Path, name: str, function: Function, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what a hook makes of a DataFrame, with a plain index.
+
+    Raises:
+        ProjectError: it raised, or returned something else or another number of rows.
+    """
+    result = _called(root, name, lambda: function(frame.copy()))
+    if not isinstance(result, pd.DataFrame) or len(result) != len(frame):
+        got = f"{len(result)} rows" if isinstance(result, pd.DataFrame) else type(result).__name__
+        message = f"{name} returned {got} for {len(frame)} rows"
+        raise ProjectError(message, hint="return a DataFrame with a row for each row given")
+    result = result.reset_index(drop=True)
+    result.columns = [str(column) for column in result.columns]
+    return result
+
+
+def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
+    """Call the training function with features and target; return what it returned.
+
+    The seeds of `random` and of numpy are set to 0 before, so that code that does not set its own
+    makes the same model of the same inputs.
+
+    Raises:
+        ProjectError: it raised, exited, or returned nothing.
+    """
+    name = config.model.train
+    function = find(root, name)
+    frame = prepared.train.copy()
+    frame[data.target] = data.train_target.to_numpy()
+    random.seed(0)
+    np.random.seed(0)
+    model = _called(root, name, lambda: function(frame, dict(config.model.params)))
+    if model is None:
+        message = f"{name} returned nothing"
+        raise ProjectError(message, hint="return the fitted estimator, or the path of a model")
+    return model
+
+
+def blame(error: BaseException, root: Path) -> str:
+    """Say what was raised, after the user's last line on its way: `pipeline.py:12: `."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}: SyntaxError: {error.msg}"
+    own = [frame for frame in frames if _is_own(Path(frame.filename), root)]
+    place = f"{Path(own[-1].filename).relative_to(root)}:{own[-1].lineno}: " if own else ""
+    text = str(error).strip()
+    return f"{place}{type(error).__name__}" + (f": {text}" if text else "")
+
+
+def _is_own(path: Path, root: Path) -> bool:
+    return path.is_relative_to(root) and "site-packages" not in path.parts
+
+
+def _called(root: Path, name: str, call: Callable[[], Any]) -> Any:
+    try:
+        with full_disk_named(str(root)):
+            return call()
+    except MlshipError:
+        raise
+    except MemoryError as error:
+        message = f"{name} ran out of memory: {blame(error, root)}"
+        raise ProjectError(message, hint="train on fewer rows, or on a larger machine") from error
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
+        message = f"{name} failed at {blame(error, root)}"
+        raise ProjectError(message, hint="correct the code there, then train again") from error
+
+
+def _uneven(hook: str, where: str, wanted: list[str], got: list[str]) -> ProjectError:
+    odd = [name for name in wanted if name not in got] + [n for n in got if n not in wanted]
+    what = f"column {odd[0]} on one side only" if odd else "another order of columns"
+    message = f"{hook} makes other columns of {where} than of the training rows: {what}"
+    hint = "make the same columns of any rows: encode inside the model, not with get_dummies"
+    return ProjectError(message, hint=hint)
+
+
+def _check_alike(hook: str, among: pd.DataFrame, alone: pd.DataFrame) -> None:
+    for name in among.columns:
+        one, other = among[name].iloc[0], alone[name].iloc[0]
+        if not _is_same(one, other):
+            message = f"{hook} makes {name} {other!r} of a row alone, and {one!r} among others"
+            hint = "compute a row's features from that row only; fit the rest inside the model"
+            raise ProjectError(message, hint=hint)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if pd.isna(one) and pd.isna(other):
+        return True
+    if isinstance(one, float | np.floating) and isinstance(other, float | np.floating):
+        return bool(np.isclose(one, other, rtol=1e-9, atol=1e-12))
+    return bool(one == other)

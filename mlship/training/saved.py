@@ -1,0 +1,233 @@
+"""Models that the training function saved itself, and names by their path."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mlship import digests
+from mlship.bundle import Field, Model, ModelFormat, Row, Task
+from mlship.config import ModelConfig
+from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
+from mlship.runtime import formats
+from mlship.training import skopsfile
+from mlship.training.convert import Converted
+from mlship.training.data import Data, rows_of
+from mlship.training.fit import Prepared
+from mlship.training.original import Answers, Label, Original, check_finite
+
+_PICKLES = (".pkl", ".pickle", ".joblib")
+_NATIVE: dict[str, ModelFormat] = {
+    ".onnx": "onnx",
+    ".ubj": "xgboost",
+    ".json": "xgboost",
+    ".txt": "lightgbm",
+}
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A model file that may be loaded: a pickle's digest was checked."""
+
+    name: str
+    data: bytes
+
+    @property
+    def suffix(self) -> str:
+        """Return the ending that tells the format."""
+        return Path(self.name).suffix
+
+    @property
+    def is_native(self) -> bool:
+        """Tell whether it is served as it is; others hold an estimator that is converted."""
+        return self.suffix in _NATIVE
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a native file says of itself; `None` where it says nothing."""
+
+    task: Task
+    classes: int | None
+    names: list[str] | None
+    count: int | None
+    layout: Literal["matrix", "columns"] = "matrix"
+
+
+def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
+    """Return a saved model's file, with a pickle's digest checked.
+
+    Raises:
+        ProjectError: there is no such file, or its name tells no known format.
+        RefusedError: it is a pickle, and pickles are not allowed.
+        IntegrityError: it is not the pickle that the configuration allows.
+    """
+    path = root / returned
+    known = (".skops", *_NATIVE, *_PICKLES)
+    if path.suffix not in known:
+        message = f"{config.train} returned the path {returned}, of no known format"
+        raise ProjectError(message, hint=f"the known endings are {', '.join(known)}")
+    if not path.is_file():
+        message = f"{config.train} returned the path {returned}, and there is no such file"
+        raise ProjectError(message, hint="return the path that the model was saved to")
+    source = Saved(name=str(returned), data=path.read_bytes())
+    if source.suffix in _PICKLES:
+        _check_pickle(config, source)
+    return source
+
+
+def estimator_of(source: Saved) -> Any:
+    """Return the estimator in a skops file, or in a pickle whose digest was checked.
+
+    Raises:
+        ProjectError: the file is damaged, or holds types that are not trusted.
+    """
+    try:
+        if source.suffix == ".skops":
+            import skops.io  # noqa: PLC0415 (few models are saved ones)
+
+            return skops.io.loads(source.data, trusted=skopsfile.trusted_types(source.data))
+        import joblib  # noqa: PLC0415 (see above)
+
+        return joblib.load(io.BytesIO(source.data))  # it reads plain pickles too
+    except MlshipError:
+        raise
+    except Exception as error:  # unpickling runs code, which may raise anything
+        message = f"the saved model {source.name} cannot be loaded: {type(error).__name__}: {error}"
+        raise ProjectError(message, hint="save it again with what is installed here") from error
+
+
+def adopt(
+    config: ModelConfig, source: Saved, data: Data, prepared: Prepared, folder: Path
+) -> tuple[Original, Converted]:
+    """Write a native file below `folder` as it is; return what it is and what it answers.
+
+    A class is called as the target's values are, in sorted order, where there are as many of
+    both; otherwise 0, 1, 2, as boosters count.
+
+    Raises:
+        ProjectError: it does not load, does not fit the columns, or predicts NaN.
+    """
+    form = _NATIVE[source.suffix]
+    try:
+        facts = _FACTS[form](source.data)
+    except Exception as error:  # each library has errors of its own, some of them plain ones
+        message = f"the saved model {source.name} cannot be read: {str(error).splitlines()[0]}"
+        raise ProjectError(message, hint=f"save it as {form} itself does") from error
+    task = facts.task if config.task == "auto" else config.task
+    model = Model(
+        format=form,
+        path=f"model/model{source.suffix}",
+        layout=facts.layout,
+        columns=_columns(source, facts, prepared),
+        classes=_classes(facts.classes, data) if task == "classification" else (),
+    )
+    path = folder / model.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(source.data)
+    answers = _answers(path, model, task, rows_of(prepared.test))
+    check_finite(answers, config.train)
+    original = Original(
+        estimator=None, task=task, columns=model.columns, classes=model.classes, answers=answers
+    )
+    return original, Converted(model=model, modules=("onnxruntime" if form == "onnx" else form,))
+
+
+def _check_pickle(config: ModelConfig, source: Saved) -> None:
+    if not config.allow_pickle or config.pickle_sha256 is None:
+        message = f"{config.train} returned {source.name}; loading a pickle runs its code"
+        hint = "save it as skops or ONNX, or set model.allow_pickle and model.pickle_sha256"
+        raise RefusedError(message, hint=hint)
+    found = digests.of_bytes(source.data).removeprefix("sha256:")
+    if found != config.pickle_sha256.removeprefix("sha256:").lower():
+        message = f"{source.name} has sha256 {found}, not model.pickle_sha256"
+        raise IntegrityError(message, hint="nothing was loaded; find out who changed the file")
+
+
+def _columns(source: Saved, facts: _Facts, prepared: Prepared) -> tuple[Field, ...]:
+    known = {field.name: field for field in prepared.columns}
+    if facts.names is not None and set(facts.names) <= set(known):
+        return tuple(known[name] for name in facts.names)
+    if facts.count in (None, len(known)):
+        return prepared.columns
+    message = f"the saved model {source.name} takes {facts.count} columns, and there are "
+    message += f"{len(known)}: {', '.join(known)}"
+    raise ProjectError(message, hint="train it on these, or drop the others in `preprocess`")
+
+
+def _classes(count: int | None, data: Data) -> tuple[Label, ...]:
+    seen = tuple(sorted(data.train_target.unique().tolist()))
+    return seen if count in (None, len(seen)) else tuple(range(count))
+
+
+def _answers(path: Path, model: Model, task: Task, rows: list[Row]) -> Answers:
+    try:
+        raw = formats.load(path, model, task)(rows)
+    except Exception as error:  # whatever the model's library raises
+        message = f"the saved model cannot predict the held-out rows: {error}"
+        raise ProjectError(message, hint="train it on the columns that it is given") from error
+    labels = raw.labels
+    if labels is None:
+        labels = np.array(model.classes, dtype=object)[raw.probabilities.argmax(axis=1)]
+    return Answers(labels=np.asarray(labels), probabilities=raw.probabilities)
+
+
+def _onnx_facts(data: bytes) -> _Facts:
+    import onnxruntime  # noqa: PLC0415 (few models are saved ones)
+
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if any(not output.type.startswith("tensor(") for output in outputs[:2]):
+        message = "its outputs are no tensors; export it with the option zipmap off"
+        raise ValueError(message)
+    is_classifier = outputs[0].type in ("tensor(string)", "tensor(int64)", "tensor(bool)")
+    width = outputs[1].shape[-1] if len(outputs) > 1 else None
+    is_matrix = len(inputs) == 1 and inputs[0].shape[-1] != 1
+    count = inputs[0].shape[-1] if is_matrix else len(inputs)
+    return _Facts(
+        task="classification" if is_classifier else "regression",
+        classes=width if isinstance(width, int) else None,
+        layout="matrix" if is_matrix else "columns",
+        names=None if is_matrix else [entry.name for entry in inputs],
+        count=count if isinstance(count, int) else None,
+    )
+
+
+def _xgboost_facts(data: bytes) -> _Facts:
+    import xgboost  # noqa: PLC0415 (few models are saved ones)
+
+    booster = xgboost.Booster(model_file=bytearray(data))
+    learner = json.loads(booster.save_config())["learner"]
+    objective = learner["objective"]["name"]
+    many = int(learner["learner_model_param"]["num_class"])
+    return _Facts(
+        task="classification" if objective.startswith(("binary:", "multi:")) else "regression",
+        classes=many or 2,
+        names=booster.feature_names,
+        count=booster.num_features(),
+    )
+
+
+def _lightgbm_facts(data: bytes) -> _Facts:
+    import lightgbm  # noqa: PLC0415 (few models are saved ones)
+
+    booster = lightgbm.Booster(model_str=data.decode())
+    objective = str(booster.dump_model(num_iteration=1).get("objective", ""))
+    is_classifier = objective.startswith(("binary", "multiclass"))
+    return _Facts(
+        task="classification" if is_classifier else "regression",
+        classes=max(booster.num_model_per_iteration(), 2),
+        names=booster.feature_name(),
+        count=booster.num_feature(),
+    )
+
+
+_FACTS: dict[ModelFormat, Callable[[bytes], _Facts]] = {
+    "onnx": _onnx_facts,
+    "xgboost": _xgboost_facts,
+    "lightgbm": _lightgbm_facts,
+}

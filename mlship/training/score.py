@@ -1,0 +1,102 @@
+"""A bundle and the champion on the same held-out rows, each in a process of its own."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlship import bundle as bundles
+from mlship import digests
+from mlship.bundle import Row, Task, Value
+from mlship.checkout import datafiles
+from mlship.checkout.children import ScoreRequest
+from mlship.errors import ProjectError
+from mlship.ports import Predictor
+from mlship.scores import Interval, Scores
+from mlship.training import metrics, plots
+from mlship.training.data import read, rows_of
+
+
+@dataclass(frozen=True)
+class _Champion:
+    """The champion's outputs, or why there are none."""
+
+    outputs: Sequence[Row] = ()
+    error: str = ""
+
+
+def score(request: ScoreRequest, predictor: Predictor) -> Scores:
+    """Measure a bundle and the champion, compare them, and draw plots into a folder.
+
+    Raises:
+        ProjectError: the data or the bundle's hooks are wrong.
+        IntegrityError: a bundle is not what its manifest says.
+    """
+    data = read(request.root, request.config.data)
+    manifest = bundles.read(request.bundle)
+    rows = rows_of(data.test)
+    truth = [row[data.target] for row in rows_of(data.test_target.to_frame())]
+    with ThreadPoolExecutor() as pool:
+        release = pool.submit(predictor.predict, request.bundle, _fitting(rows, manifest))
+        other = pool.submit(_champion, request.champion, manifest, rows, predictor)
+        outputs, champion = release.result(), other.result()
+    predicted = [row[data.target] for row in outputs]
+    of_champion = [row[data.target] for row in champion.outputs]
+    labels: list[Value] = []
+    if manifest.task == "classification":
+        labels = metrics.labels_of(truth, [*predicted, *of_champion])
+    sides = [plots.Side(name="this release", predicted=predicted)]
+    if champion.outputs:
+        sides.append(plots.Side(name="champion", predicted=of_champion))
+    drawn = plots.draw(manifest.task, truth, sides, request.plots)
+    return Scores(
+        task=manifest.task,
+        data=datafiles.digest_of_held_out(request.root, request.config.data),
+        samples=len(rows),
+        metrics=_measured(manifest.task, truth, outputs, data.target),
+        champion=_measured(manifest.task, truth, champion.outputs, data.target),
+        champion_error=champion.error,
+        differences=_differences(manifest.task, truth, (outputs, champion.outputs), data.target),
+        labels=tuple(labels),
+        confusion=metrics.confusion(truth, predicted, labels) if labels else (),
+        plots=drawn,
+    )
+
+
+def _fitting(rows: list[Row], manifest: bundles.Bundle) -> list[Row]:
+    """Return the rows with the bundle's own columns, where they have all of them."""
+    names = [field.name for field in manifest.schema.inputs]
+    if not rows or not set(names) <= set(rows[0]):
+        return rows
+    return [{name: row[name] for name in names} for row in rows]
+
+
+def _champion(
+    folder: Path | None, release: bundles.Bundle, rows: list[Row], predictor: Predictor
+) -> _Champion:
+    """Return the champion's outputs; one that cannot read these rows is no failure of ours."""
+    if folder is None:
+        return _Champion()
+    manifest = bundles.read(folder)
+    if (manifest.task, manifest.target) != (release.task, release.target):
+        kind = "classifies" if manifest.task == "classification" else "estimates"
+        return _Champion(error=f"the champion {kind} {manifest.target}")
+    try:
+        return _Champion(outputs=predictor.predict(folder, _fitting(rows, manifest)))
+    except ProjectError as error:
+        return _Champion(error=error.message)
+
+
+def _measured(
+    task: Task, truth: Sequence[Value], outputs: Sequence[Row], target: str
+) -> dict[str, float | str]:
+    if not outputs:
+        return {}
+    measured: dict[str, float | str] = digests.plain(metrics.measure(task, truth, outputs, target))
+    return measured
+
+
+def _differences(
+    task: Task, truth: Sequence[Value], pair: tuple[Sequence[Row], Sequence[Row]], target: str
+) -> dict[str, Interval]:
+    return metrics.differences(task, truth, pair, target) if pair[1] else {}

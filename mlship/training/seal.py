@@ -1,0 +1,187 @@
+"""From a converted model to a sealed bundle that has answered in a process of its own."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from mlship import bundle as bundles
+from mlship import digests
+from mlship.bundle import Bundle, Hooks, Row, Schema
+from mlship.checkout import code, lock
+from mlship.config import Config
+from mlship.digests import Digest
+from mlship.errors import ProjectError
+from mlship.ports import Predictor
+from mlship.scores import Golden
+from mlship.training import metrics
+from mlship.training.convert import ATOL, RTOL, Converted
+from mlship.training.data import Data, fields_of, rows_of
+from mlship.training.fit import call_hook, find
+from mlship.training.original import Original
+
+_GOLDEN = 10
+
+
+@dataclass(frozen=True)
+class Making:
+    """What a bundle is made of."""
+
+    root: Path
+    config: Config
+    data: Data
+    original: Original
+    converted: Converted
+
+
+def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
+    """Complete the bundle in `folder`, which has the model's file, and return its digest.
+
+    The bundle is sealed without golden examples and metrics first, and asked for predictions in
+    a process that sees nothing but it. Only when these are the original model's is it sealed for
+    good.
+
+    Raises:
+        ProjectError: the bundle answers otherwise than the model that was trained.
+    """
+    wanted = _wanted(making)
+    rows = rows_of(making.data.test)
+    truth = rows_of(making.data.test_target.to_frame())
+    true_values = [row[making.data.target] for row in truth]
+    _check_comparable(making, true_values, wanted)
+    _write_code(making, folder)
+    _write_lines(folder / bundles.REQUIREMENTS, _serving(making))
+    pins = lock.training_environment(making.root, making.config.model)
+    _write_lines(folder / bundles.ENVIRONMENT, pins)
+    draft = _draft(making, wanted)
+    bundles.seal(folder, draft)
+    served = predictor.predict(folder, rows)
+    _check_alike(wanted, served)
+    places = np.linspace(0, len(rows) - 1, min(_GOLDEN, len(rows))).astype(int)
+    golden = [Golden(inputs=rows[place], outputs=served[place]) for place in places]
+    lines = b"".join(msgspec.json.encode(line) + b"\n" for line in golden)
+    (folder / bundles.GOLDEN).write_bytes(lines)
+    measured = metrics.measure(making.original.task, true_values, served, making.data.target)
+    return bundles.seal(folder, msgspec.structs.replace(draft, metrics=digests.plain(measured)))
+
+
+def _draft(making: Making, wanted: list[Row]) -> Bundle:
+    model = making.config.model
+    outputs = fields_of(pd.DataFrame(wanted))
+    return Bundle(
+        name=making.config.name,
+        task=making.original.task,
+        target=making.data.target,
+        schema=Schema(inputs=making.data.fields, outputs=outputs),
+        model=making.converted.model,
+        hooks=Hooks(preprocess=model.preprocess, postprocess=model.postprocess),
+        metrics={},
+        requirements=_serving(making),
+        python=lock.python_version(),
+    )
+
+
+def _wanted(making: Making) -> list[Row]:
+    """Return what the bundle must answer to the held-out rows, by the original model."""
+    original, target = making.original, making.data.target
+    columns: dict[str, Any] = {target: original.answers.labels.tolist()}
+    if original.answers.probabilities is not None:
+        for place, label in enumerate(original.classes):
+            columns[f"probability_{label}"] = original.answers.probabilities[:, place].tolist()
+    frame = pd.DataFrame(columns)
+    name = making.config.model.postprocess
+    if name is None:
+        return rows_of(frame)
+    frame = call_hook(making.root, name, find(making.root, name), frame)
+    if target not in frame.columns:
+        message = f"{name} returns no column {target}"
+        raise ProjectError(message, hint="return the outputs with the target among them")
+    return rows_of(frame)
+
+
+def _check_comparable(making: Making, truth: list[Any], wanted: list[Row]) -> None:
+    """Refuse outputs that can never be right: a metric of them would say nothing.
+
+    Raises:
+        ProjectError: values are no numbers, or no label is one of the target's.
+    """
+    target, name = making.data.target, making.config.model.train
+    predicted = [row[target] for row in wanted]
+    if making.original.task == "regression":
+        for values, what in ((truth, f"column {target}"), (predicted, "the model's answer")):
+            if not all(isinstance(value, int | float) for value in values):
+                message = f"{what} is not a number, as a regression needs"
+                raise ProjectError(message, hint="set model.task to classification, or mend it")
+        return
+    known = {*truth, *making.data.train_target.tolist()}
+    if not known & {*predicted, *_possible(making)}:
+        message = f"the model of {name} answers {_some(predicted)}, and {target} holds "
+        message += _some(truth)
+        hint = "train on the target's own values, or turn the answers into them in `postprocess`"
+        raise ProjectError(message, hint=hint)
+
+
+def _possible(making: Making) -> tuple[Any, ...]:
+    return making.original.classes if making.config.model.postprocess is None else ()
+
+
+def _some(values: list[Any]) -> str:
+    return ", ".join(str(value) for value in list(dict.fromkeys(values))[:3])
+
+
+def _check_alike(wanted: list[Row], served: list[Row]) -> None:
+    for number, (one, other) in enumerate(zip(wanted, served, strict=True), start=1):
+        if list(one) != list(other):
+            message = f"the bundle answers {', '.join(other)} to held-out row {number}, "
+            message += f"and the trained model {', '.join(one)}"
+            raise ProjectError(message, hint="the hooks must return the same columns each time")
+        for name, value in one.items():
+            if not _is_same(value, other[name]):
+                message = f"the bundle answers {name} = {other[name]!r} to held-out row {number}, "
+                message += f"and the trained model {value!r}"
+                hint = "the hooks must compute the same from the same row each time, and read "
+                hint += "only files that model.include names"
+                raise ProjectError(message, hint=hint)
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, int | float):
+        return bool(np.isclose(other, one, rtol=RTOL, atol=ATOL))
+    return bool(one == other)
+
+
+def _hook_modules(config: Config) -> list[str]:
+    hooks = (config.model.preprocess, config.model.postprocess)
+    return [hook.partition(":")[0] for hook in hooks if hook]
+
+
+def _write_code(making: Making, folder: Path) -> None:
+    """Copy the modules that the hooks need and the files that they read."""
+    root, modules = making.root, _hook_modules(making.config)
+    files = code.closure(root, modules)
+    for module in modules:
+        if not code.closure(root, [module]):
+            message = f"mlship.yaml: the hooks' module {module} is no file of {root}"
+            raise ProjectError(message, hint="put the hooks into the project")
+    named = [(path.relative_to(root).as_posix(), path) for path in files]
+    for name, path in [*named, *code.included(root, making.config.model.include)]:
+        place = folder / bundles.CODE / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+
+
+def _serving(making: Making) -> tuple[str, ...]:
+    """Return the pins of all that predicting needs; the HTTP server's come with mlship itself."""
+    modules = set(making.converted.modules) | {"numpy", "msgspec"}
+    hooks = _hook_modules(making.config)
+    roots = code.distributions_of(modules | ({"pandas"} if hooks else set()))
+    imported = code.third_party(making.root, code.closure(making.root, hooks))
+    return lock.closure(sorted(roots | imported))
+
+
+def _write_lines(path: Path, lines: tuple[str, ...]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8", newline="\n")

@@ -1,0 +1,119 @@
+"""Estimators as skops files; the same estimator gives the same bytes.
+
+skops writes a zip archive: `schema.json`, a tree of nodes with `__id__`, the memory address of
+the object by which shared objects are told, and arrays in members that are named after such
+addresses. Addresses and times differ from process to process; they are replaced here.
+"""
+
+import io
+import json
+import zipfile
+from typing import Any
+
+import skops.io
+
+from mlship.errors import ProjectError
+
+_SCHEMA = "schema.json"
+_TRUSTED = ("sklearn.", "numpy.", "scipy.", "pandas.", "xgboost.", "lightgbm.")
+_ADDRESSES = ("_stop_words_id",)
+"""Attributes in which an estimator keeps a memory address itself."""
+
+
+def from_estimator(estimator: Any) -> tuple[bytes, tuple[str, ...]]:
+    """Return an estimator as a skops file, and the foreign modules that it is made of.
+
+    Raises:
+        ProjectError: it holds types that serving would not load, named in the message.
+    """
+    try:
+        data = normalised(skops.io.dumps(estimator))
+    except Exception as error:  # whatever an object's own state raises
+        message = f"the model {type(estimator).__name__} cannot be saved: {error}"
+        raise ProjectError(message, hint="build it of scikit-learn's own parts") from error
+    return data, refuse_foreign(data)
+
+
+def refuse_foreign(data: bytes) -> tuple[str, ...]:
+    """Return the top-level modules of a file's types beyond those that skops trusts itself.
+
+    Raises:
+        ProjectError: one is of no module that mlship trusts.
+    """
+    unknown = skops.io.get_untrusted_types(data=data)
+    foreign = sorted(name for name in unknown if not name.startswith(_TRUSTED))
+    if foreign:
+        message = f"the model holds types that are not trusted: {', '.join(foreign)}"
+        hint = "move that code into `preprocess` or `postprocess`, which travel as source, "
+        hint += "or use scikit-learn's own parts"
+        raise ProjectError(message, hint=hint)
+    return tuple(sorted({name.partition(".")[0] for name in unknown}))
+
+
+def trusted_types(data: bytes) -> list[str]:
+    """Return the types to name when a file is loaded.
+
+    Raises:
+        ProjectError: one is of no module that mlship trusts.
+    """
+    refuse_foreign(data)
+    return list(skops.io.get_untrusted_types(data=data))
+
+
+def normalised(data: bytes) -> bytes:
+    """Return a skops file with addresses numbered as they appear, and without times."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    numbers, files = _Numbers(), dict[str, str]()
+    schema = _renumbered(json.loads(members.pop(_SCHEMA)), numbers, files)
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as archive:
+        text = json.dumps(schema, indent=1, ensure_ascii=False).encode()
+        archive.writestr(_member(_SCHEMA), text)
+        for old, new in files.items():
+            archive.writestr(_member(new), members[old])
+    return result.getvalue()
+
+
+class _Numbers:
+    """Gives each address the number of its first appearance."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, int] = {}
+        self._next = 0
+
+    def of(self, address: int | None) -> int:
+        """Return the number of an address, or a fresh one for `None`."""
+        if address is not None and address in self._known:
+            return self._known[address]
+        self._next += 1
+        if address is not None:
+            self._known[address] = self._next
+        return self._next
+
+
+def _renumbered(node: Any, numbers: _Numbers, files: dict[str, str]) -> Any:
+    if isinstance(node, list):
+        return [_renumbered(item, numbers, files) for item in node]
+    if not isinstance(node, dict):
+        return node
+    # Whether two equal numbers or texts are one object is Python's affair, and may change.
+    is_plain = node.get("__loader__") == "JsonNode"
+    changed: dict[str, Any] = {}
+    for key, value in node.items():
+        if key == "__id__":
+            changed[key] = numbers.of(None if is_plain else value)
+        elif key == "file" and isinstance(value, str):
+            suffix = value.rpartition(".")[2]
+            changed[key] = files.setdefault(value, f"{len(files)}.{suffix}")
+        elif key in _ADDRESSES and isinstance(value, dict):
+            changed[key] = {**value, "content": "0", "__id__": numbers.of(None)}
+        else:
+            changed[key] = _renumbered(value, numbers, files)
+    return changed
+
+
+def _member(name: str) -> zipfile.ZipInfo:
+    member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+    member.compress_type = zipfile.ZIP_DEFLATED
+    return member
