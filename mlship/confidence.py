@@ -23,17 +23,10 @@ from mlship.scores import Interval
 
 Metric = Literal["accuracy", "mae", "mse"]
 
+# Fewer errors than this say too little of their spread, whatever `min_labels` allows.
 ASYMPTOTIC_FROM = 30
-"""Fewer errors than this say too little of their spread, whatever `min_labels` allows."""
-
 _TRUNCATION = 0.5
 _UNKNOWN = Interval(estimate=math.nan, low=math.nan, high=math.nan)
-_METHODS = {
-    (True, True): "empirical-Bernstein confidence sequence of paired differences",
-    (True, False): "empirical-Bernstein confidence sequences, union bound",
-    (False, True): "asymptotic confidence sequence of paired differences",
-    (False, False): "asymptotic confidence sequences, union bound",
-}
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +101,7 @@ def compare(  # noqa: PLR0913 (a policy's numbers, by name)
     use_pairs = len(paired) >= max(1, min(len(champion), len(challenger)))
     old = [pair[0] for pair in paired] if use_pairs else list(champion)
     new = [pair[1] for pair in paired] if use_pairs else list(challenger)
+    kind = f"{'empirical-Bernstein' if metric == 'accuracy' else 'asymptotic'} confidence sequence"
     problem = _problem(old, new, metric, min_labels)
     interval = _UNKNOWN
     if old and new and all(map(math.isfinite, (*old, *new))):
@@ -117,15 +111,13 @@ def compare(  # noqa: PLR0913 (a policy's numbers, by name)
         verdict, reason = "undecided", problem
     return Comparison(
         metric=metric,
-        method=_METHODS[metric == "accuracy", use_pairs],
+        method=f"{kind} {'of paired differences' if use_pairs else 'of each, union bound'}",
         confidence=confidence,
         champion_mean=_mean(old),
         challenger_mean=_mean(new),
         champion_n=len(old),
         challenger_n=len(new),
-        estimate=interval.estimate,
-        low=interval.low,
-        high=interval.high,
+        **msgspec.structs.asdict(interval),
         verdict=verdict,
         reason=reason,
     )
@@ -136,7 +128,7 @@ def bernstein(scores: Sequence[float], alpha: float) -> tuple[float, float]:
 
     The predictable plug-in empirical-Bernstein confidence sequence (Waudby-Smith and Ramdas 2024,
     theorem 2) with its running intersection: what was ruled out once stays ruled out. Bounds that
-    cross (low > high) mean that no one mean fits: it moved.
+    cross mean that no one mean fits, it moved: both are NaN.
     """
     budget = math.log(2 / alpha)
     low, high = 0.0, 1.0
@@ -153,15 +145,14 @@ def bernstein(scores: Sequence[float], alpha: float) -> tuple[float, float]:
         mean = (0.5 + total) / (t + 1)
         squares += (x - mean) * (x - mean)
         variance = (0.25 + squares) / (t + 1)
-    return low, high
+    return (low, high) if low <= high else (math.nan, math.nan)
 
 
 def asymptotic(scores: Sequence[float], alpha: float, first_look: int) -> tuple[float, float]:
     """Return the bounds of the mean of unbounded scores for looks from `first_look` scores on.
 
-    Robbins' normal mixture with the sample's deviation (Waudby-Smith et al. 2024, theorem 2.2),
-    tightest at the first look. It holds as the central limit theorem does: for enough scores.
-    Both bounds are NaN where the scores have no spread to learn from.
+    Robbins' normal mixture with the sample's deviation (Waudby-Smith et al. 2024, theorem 2.2).
+    It holds as the central limit theorem does: for enough scores. NaN where they have no spread.
     """
     n, mean = len(scores), _mean(scores)
     variance = sum((x - mean) * (x - mean) for x in scores) / n
@@ -201,7 +192,6 @@ def _interval(
 
 
 def _problem(old: list[float], new: list[float], metric: Metric, min_labels: int) -> str:
-    """Return why no verdict may be given yet, or nothing."""
     if not old or not new:
         side = "the champion" if not old else "the challenger"
         return f"no outcomes for {side} yet"
@@ -223,9 +213,9 @@ def _judge(
 ) -> tuple[Verdict, str]:
     low, high = interval.low, interval.high
     if not all(map(math.isfinite, (interval.estimate, low, high))):
-        return "undecided", "the scores have no spread, or too much, to tell a difference by"
-    if low > high:
-        return "undecided", "no interval fits: the scores drifted while they were counted"
+        if metric == "accuracy":
+            return "undecided", "no interval fits: a model's accuracy drifted in the meantime"
+        return "undecided", "the errors have no spread, or too much, to tell a difference by"
     gain_low, gain_high = (low, high) if metric == "accuracy" else (-high, -low)
     numbers = (
         f"challenger minus champion in {metric} is {interval.estimate:+.4g}, "

@@ -78,6 +78,7 @@ class Verified(_Facts, frozen=True):
     p50_ms: Number = None
     p99_ms: Number = None
     differences: tuple[str, ...] = ()
+    tests: tuple[SuiteRun, ...] = ()
     reasons: tuple[str, ...] = ()
 
 

@@ -32,7 +32,7 @@ def render(report: Report, *, plots: str = "") -> str:
         _gates(report.gates),
         _evaluated(report.evaluated),
         _verified(report.verified),
-        _suites(report.tested),
+        _suites(report.suites),
         _approvals(report.approvals),
         _confusion(report.tested),
         _plots(report.tested, plots),
@@ -114,8 +114,8 @@ def _verified(verified: Verified | None) -> str:
     return text
 
 
-def _suites(tested: Tested | None) -> str:
-    if tested is None or not tested.tests:
+def _suites(suites: Sequence[SuiteRun]) -> str:
+    if not suites:
         return ""
     rows = [
         [
@@ -125,10 +125,10 @@ def _suites(tested: Tested | None) -> str:
             str(run.skipped),
             words.seconds(run.seconds),
         ]
-        for run in tested.tests
+        for run in suites
     ]
     text = f"### Tests\n\n{_table(['suite', 'passed', 'failed', 'skipped', 'time'], rows)}"
-    failures = [line for run in tested.tests for line in _failures(run)]
+    failures = [line for run in suites for line in _failures(run)]
     return text + ("\n\n" + "\n".join(failures) if failures else "")
 
 

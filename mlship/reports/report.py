@@ -10,7 +10,16 @@ from mlship.evidence import Record, Verdict
 from mlship.history import fold
 from mlship.release import Release
 from mlship.reports import facts
-from mlship.reports.facts import Approved, Changed, Evaluated, Number, Tested, Trained, Verified
+from mlship.reports.facts import (
+    Approved,
+    Changed,
+    Evaluated,
+    Number,
+    SuiteRun,
+    Tested,
+    Trained,
+    Verified,
+)
 
 
 class MetricLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,6 +80,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     release: Release
     metrics: tuple[MetricLine, ...] = ()
     gates: tuple[GateLine, ...] = ()
+    suites: tuple[SuiteRun, ...] = ()
     trained: Trained | None = None
     tested: Tested | None = None
     verified: Verified | None = None
@@ -107,6 +117,7 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
         release=release,
         metrics=_metrics(tested) if tested else (),
         gates=_gates(last, tested, verified, evaluated),
+        suites=_suites(tested, verified),
         trained=trained,
         tested=tested,
         verified=verified,
@@ -153,6 +164,14 @@ def _metrics(tested: Tested) -> tuple[MetricLine, ...]:
             )
         )
     return tuple(lines)
+
+
+def _suites(tested: Tested | None, verified: Verified | None) -> tuple[SuiteRun, ...]:
+    staged = [
+        msgspec.structs.replace(run, suite=f"{run.suite} on staging")
+        for run in (verified.tests if verified else ())
+    ]
+    return (*(tested.tests if tested else ()), *staged)
 
 
 def _gates(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mlship import digests
 from mlship.evidence import Verdict
 from mlship.reports import words
-from mlship.reports.facts import Evaluated, Tested, Trained, Verified
+from mlship.reports.facts import Evaluated, SuiteRun, Tested, Trained, Verified
 from mlship.reports.report import Approval, GateLine, MetricLine, Moment, Report
 from mlship.reports.words import interval, number, short, signed
 
@@ -28,7 +28,7 @@ def show(report: Report, console: "Console") -> None:
     _gates(report.gates, console)
     _evaluated(report.evaluated, console)
     _verified(report.verified, console)
-    _suites(report.tested, console)
+    _suites(report.suites, console)
     _approvals(report.approvals, console)
     _identity(report, console)
     _timeline(report.timeline, console)
@@ -122,15 +122,15 @@ def _verified(verified: Verified | None, console: "Console") -> None:
         _line(console, line)
 
 
-def _suites(tested: Tested | None, console: "Console") -> None:
-    if tested is None or not tested.tests:
+def _suites(suites: Sequence[SuiteRun], console: "Console") -> None:
+    if not suites:
         return
     rows = [
         [run.suite, str(run.passed), str(run.failed), str(run.skipped), words.seconds(run.seconds)]
-        for run in tested.tests
+        for run in suites
     ]
     _print(console, "Tests", ["suite", "passed", "failed", "skipped", "time"], rows)
-    for run in tested.tests:
+    for run in suites:
         for failure in run.failures:
             _line(console, f"{words.SYMBOLS['failed']} {run.suite}: {failure}")
 

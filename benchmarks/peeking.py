@@ -1,0 +1,115 @@
+"""Two models, looked at every day: how often is an equal pair told apart, and a better one found?
+
+Our confidence sequences against a z-test of 95% done anew each day, on the same outcomes. The
+first figure must be at most 5%; the second is the control that ours says anything at all.
+"""
+
+import argparse
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from mlship.confidence import Metric, compare
+
+CONFIDENCE = 0.95
+Z = 1.959964
+
+
+class Case(NamedTuple):
+    """A metric, how outcomes are paired, and how good champion, equal and better models are."""
+
+    metric: Metric
+    paired: bool
+    usual: float
+    better: float
+
+
+CASES = (
+    Case("accuracy", paired=False, usual=0.80, better=0.96),
+    Case("accuracy", paired=True, usual=0.80, better=0.96),
+    Case("mae", paired=False, usual=1.0, better=0.7),
+    Case("mae", paired=True, usual=1.0, better=0.7),
+)
+
+
+def main() -> None:
+    """Print, for each case, how often each method told the models apart on any day."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--days", type=int, default=60)
+    options.add_argument("--daily", type=int, default=20, help="outcomes a day for each model")
+    options.add_argument("--rounds", type=int, default=120)
+    options.add_argument("--seed", type=int, default=7)
+    given = options.parse_args()
+    started = time.perf_counter()
+    print(f"{given.rounds} pairs of models, {given.days} daily looks, {given.daily} outcomes a day")
+    for case in CASES:
+        counts = []
+        for quality in (case.usual, case.better):
+            chance = random.Random(given.seed)
+            rounds = [
+                told_apart(case, quality, given.days, given.daily, chance)
+                for _ in range(given.rounds)
+            ]
+            counts.append([sum(one) / given.rounds for one in zip(*rounds, strict=True)])
+        (ours, naive), (found, found_naive) = counts
+        ratio = f"{naive / max(ours, 1 / given.rounds):.0f} times{' or more' if not ours else ''}"
+        print(
+            f"{case.metric:9}{'paired' if case.paired else 'split':7} "
+            f"equal models told apart: mlship {ours:.1%}, z-test {naive:.1%} ({ratio})   "
+            f"better model found: mlship {found:.0%}, z-test {found_naive:.0%}"
+        )
+    print(f"{time.perf_counter() - started:.1f} s")
+
+
+def told_apart(
+    case: Case, quality: float, days: int, daily: int, chance: random.Random
+) -> tuple[bool, bool]:
+    """Tell whether ours, and the z-test, gave a verdict on any day of one round."""
+    champion = [_score(case.metric, case.usual, chance) for _ in range(days * daily)]
+    challenger = [_score(case.metric, quality, chance) for _ in range(days * daily)]
+
+    def ever(test: Callable[[Case, Sequence[float], Sequence[float]], bool]) -> bool:
+        looks = range(daily, days * daily + 1, daily)
+        return any(test(case, champion[:n], challenger[:n]) for n in looks)
+
+    return ever(_ours), ever(_z_test)
+
+
+def _score(metric: Metric, quality: float, chance: random.Random) -> float:
+    if metric == "accuracy":
+        return float(chance.random() < quality)
+    return abs(chance.gauss(0, quality))
+
+
+def _ours(case: Case, champion: Sequence[float], challenger: Sequence[float]) -> bool:
+    found = compare(
+        champion,
+        challenger,
+        paired=list(zip(champion, challenger, strict=True)) if case.paired else (),
+        metric=case.metric,
+        confidence=CONFIDENCE,
+        margin=0.0,
+        min_labels=20,
+    )
+    return found.verdict != "undecided"
+
+
+def _z_test(case: Case, champion: Sequence[float], challenger: Sequence[float]) -> bool:
+    if case.paired:
+        gaps = [new - old for old, new in zip(champion, challenger, strict=True)]
+        variance, gap = _variance(gaps), sum(gaps) / len(gaps)
+    else:
+        variance = _variance(champion) + _variance(challenger)
+        gap = (sum(challenger) - sum(champion)) / len(champion)
+    return variance > 0 and abs(gap) > Z * math.sqrt(variance / len(champion))
+
+
+def _variance(scores: Sequence[float]) -> float:
+    mean = sum(scores) / len(scores)
+    return sum((x - mean) ** 2 for x in scores) / (len(scores) - 1)
+
+
+if __name__ == "__main__":
+    main()
