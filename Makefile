@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint docs constraints clean
+.PHONY: demo down test lint docs constraints clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -13,6 +13,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/python benchmarks/demo.py
+
+down: $(READY)
+	cd .demo && ../$(BIN)/mlship down
 
 test: $(READY) lint
 	$(BIN)/python -m pytest

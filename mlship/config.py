@@ -177,8 +177,9 @@ class Config(_Section, frozen=True):
     tests: TestsConfig = TestsConfig()
     gates: GatesConfig = GatesConfig()
     workload: Annotated[
-        str | None, Meta(description="recorded requests, one JSON object a line")
-    ] = "workload/staging.jsonl"
+        str | None,
+        Meta(description="recorded requests, one JSON object a line; without it golden examples"),
+    ] = None
     image: ImageConfig = ImageConfig()
     targets: Annotated[
         dict[Name, TargetConfig], Meta(description="by name: staging and production are used")

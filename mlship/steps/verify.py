@@ -2,7 +2,11 @@
 
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 
+import msgspec
+
+from mlship import bundle as bundles
 from mlship import digests, gates, workload
 from mlship.bundle import Row
 from mlship.config import Bound
@@ -10,7 +14,7 @@ from mlship.deployment import slot_of
 from mlship.errors import ConflictError, ProjectError
 from mlship.evidence import Record
 from mlship.release import Release
-from mlship.scores import TestRun
+from mlship.scores import Golden, TestRun
 from mlship.steps.pipeline import STAGING, Pipeline
 from mlship.workload import Request, WorkloadResult
 
@@ -35,13 +39,13 @@ def verify(pipeline: Pipeline, release: Release, *, recorded: int = 0) -> Record
     """
     started = pipeline.clock()
     endpoint = _endpoint(pipeline, release)
-    requests = [*_workload(pipeline), *_recorded(pipeline, recorded)]
+    folder = pipeline.bundle(release)
+    requests = [*_workload(pipeline, folder), *_recorded(pipeline, recorded)]
     if not requests:
         raise ProjectError(
             "there is no request to replay",
             hint="set `workload` in mlship.yaml, or give --recorded 100",
         )
-    folder = pipeline.bundle(release)
     pipeline.progress.note("computing the expected outputs offline")
     offline: Sequence[Row] = pipeline.predictor.predict(folder, workload.rows(requests))
     pipeline.progress.note(f"replaying {len(requests)} requests")
@@ -79,9 +83,17 @@ def _endpoint(pipeline: Pipeline, release: Release) -> str:
     return route.endpoint
 
 
-def _workload(pipeline: Pipeline) -> list[Request]:
+def _workload(pipeline: Pipeline, folder: Path) -> list[Request]:
+    """Return the project's workload, or the bundle's golden examples where it has none."""
     path = pipeline.config.workload
-    return workload.read(pipeline.root / path) if path else []
+    if path:
+        return workload.read(pipeline.root / path)
+    lines = (folder / bundles.GOLDEN).read_bytes().splitlines()
+    golden = [msgspec.json.decode(line, type=Golden) for line in lines]
+    return [
+        Request(name=f"golden {number}", body=example.inputs, expect=(example.outputs,))
+        for number, example in enumerate(golden, 1)
+    ]
 
 
 def _recorded(pipeline: Pipeline, count: int) -> list[Request]:

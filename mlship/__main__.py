@@ -1,0 +1,5 @@
+"""`python -m mlship` is `mlship`."""
+
+from mlship.cli.main import main
+
+main()

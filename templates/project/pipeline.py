@@ -1,0 +1,11 @@
+"""The model of this repository. mlship calls `train`; mlship.yaml names it."""
+
+from sklearn.linear_model import LogisticRegression
+
+TARGET = "target"
+
+
+def train(data, params):
+    """Return a fitted estimator. `data` is a DataFrame, `params` are those of mlship.yaml."""
+    features = data.drop(columns=[TARGET])
+    return LogisticRegression(max_iter=1000, **params).fit(features, data[TARGET])

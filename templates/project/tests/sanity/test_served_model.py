@@ -1,0 +1,10 @@
+"""Tests of the served model. mlship gives `client`: in process, and on staging."""
+
+
+def test_the_model_is_ready(client):
+    assert client.get("/v2/health/ready").status_code == 200
+
+
+def test_nonsense_is_refused(client):
+    answer = client.post("/predict", json={"no such column": 1})
+    assert answer.status_code in (400, 422)

@@ -1,0 +1,384 @@
+"""The steps on fakes: what a user would notice of each, with every backend well."""
+
+import random
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mlship.config import Bound, GatesConfig, PromotePolicy, TargetConfig
+from mlship.deployment import Slot, slot_of
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    IntegrityError,
+    NotFoundError,
+    RefusedError,
+)
+from mlship.evidence import Record
+from mlship.prediction import Prediction
+from mlship.release import Release
+from mlship.steps import test as testing
+from mlship.steps.approve import approve
+from mlship.steps.deploy import deploy_production, deploy_staging
+from mlship.steps.evaluate import evaluate
+from mlship.steps.feedback import feedback
+from mlship.steps.promote import promote
+from mlship.steps.retire import retire
+from mlship.steps.rollback import rollback
+from mlship.steps.status import status
+from mlship.steps.trace import trace
+from mlship.steps.traffic import traffic
+from mlship.steps.train import train
+from tests.fakes import CONFIG, World, world
+from tests.samples import NOON
+
+POLICY = PromotePolicy(min_labels=50, approvals=1)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> World:
+    gates = GatesConfig(test={"accuracy": Bound(min=0.5)}, promote=POLICY)
+    return world(tmp_path, msgspec.structs.replace(CONFIG, gates=gates))
+
+
+def made(here: World, params: str = "C=1") -> Release:
+    """Train and prove a release."""
+    here.trainer.params = params
+    release = train(here.pipeline).evidence.release
+    testing.test(here.pipeline, release)
+    deploy_staging(here.pipeline, release)
+    here.pipeline.learn(release, "verify-staging-workload", "passed", {})
+    return release
+
+
+def duel(here: World) -> tuple[Release, Release]:
+    """Put a champion and a challenger into production."""
+    first, second = made(here, "C=1"), made(here, "C=2")
+    deploy_production(here.pipeline, first)
+    deploy_production(here.pipeline, second)
+    return first, second
+
+
+def predictions(here: World, release: Release, right: int, wrong: int) -> None:
+    """Log predictions of a release, and give their outcomes."""
+    start, digits = here.clock(), release.id[-6:]
+    for number in range(right + wrong):
+        here.observations.made.append(
+            Prediction(
+                id=f"{digits}-{number}.0",
+                release=release.id,
+                slot=slot_of(release),
+                time=start,
+                inputs={"x": 1.0},
+                outputs={"species": "setosa", "score": 1.0},
+                latency_ms=0.5,
+            )
+        )
+    outcome = ["setosa"] * right + ["virginica"] * wrong
+    random.Random(3).shuffle(outcome)
+    feedback(here.pipeline, [(f"{digits}-{n}.0", value) for n, value in enumerate(outcome)])
+
+
+def proven_duel(here: World) -> tuple[Release, Release]:
+    """A duel that the challenger has won, and that somebody approved of."""
+    first, second = duel(here)
+    predictions(here, first, right=150, wrong=150)
+    predictions(here, second, right=299, wrong=1)
+    evaluate(here.pipeline)
+    approve(here.pipeline, second, "grace@example.org")
+    return first, second
+
+
+def steps(here: World) -> list[str]:
+    return [record.evidence.step for record in here.ledger.records()]
+
+
+def aliases(here: World) -> dict[str, str]:
+    return {
+        alias: version.release for version in here.store.versions() for alias in version.aliases
+    }
+
+
+def archived(here: World) -> set[str]:
+    return {version.release for version in here.store.versions() if version.archived}
+
+
+def weights(here: World) -> dict[Slot, int]:
+    return dict(here.targets["production"].routes().split.weights)
+
+
+def test_training_again_finds_the_release_that_is_there(here: World) -> None:
+    first, again = train(here.pipeline), train(here.pipeline)
+    assert first == again
+    assert here.trainer.trainings == 1
+
+
+def test_training_anew_gives_the_same_release_and_no_second_record(here: World) -> None:
+    first, again = train(here.pipeline), train(here.pipeline, anew=True)
+    assert (first, here.trainer.trainings) == (again, 2)
+    assert steps(here) == ["train"]
+
+
+def test_another_commit_is_another_release(here: World) -> None:
+    first = train(here.pipeline).evidence.release
+    here.source.sha = "b" * 40
+    assert train(here.pipeline).evidence.release != first
+
+
+def test_by_default_the_release_is_the_current_commits(here: World) -> None:
+    release = train(here.pipeline).evidence.release
+    assert here.pipeline.release() == release
+    here.source.sha = "b" * 40
+    with pytest.raises(NotFoundError, match="commit bbbbbbbbbbbb"):
+        here.pipeline.release()
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "failed", "verdict"),
+    [(0.9, 0, "passed"), (0.4, 0, "failed"), ("nan", 0, "failed"), (0.9, 1, "failed")],
+)
+def test_a_release_passes_its_test_by_metrics_and_tests(
+    here: World, accuracy: float | str, failed: int, verdict: str
+) -> None:
+    release = train(here.pipeline).evidence.release
+    here.trainer.metrics = {"accuracy": accuracy}
+    here.tester.failed = failed
+    assert testing.test(here.pipeline, release).evidence.verdict == verdict
+
+
+def test_a_gate_on_a_metric_that_does_not_exist_names_the_nearest(here: World) -> None:
+    release = train(here.pipeline).evidence.release
+    here.trainer.metrics = {"accurracy": 0.9}
+    with pytest.raises(ConfigError) as caught:
+        testing.test(here.pipeline, release)
+    assert "gates.test.accuracy" in caught.value.message
+    assert "accurracy" in caught.value.hint
+
+
+def test_staging_runs_one_release_alone(here: World) -> None:
+    first, second = made(here, "C=1"), made(here, "C=2")
+    staging = here.targets["staging"]
+    assert set(staging.inspect()) == {slot_of(second)}
+    assert staging.routes().split.weights == {slot_of(second): 100}
+    before = len(here.ledger.records())
+    deploy_staging(here.pipeline, second)
+    assert len(here.ledger.records()) == before
+    assert first != second
+
+
+def test_the_first_release_becomes_champion_the_second_challenger(here: World) -> None:
+    first, second = duel(here)
+    assert aliases(here) == {"champion": first.id, "challenger": second.id}
+    assert weights(here) == {slot_of(first): 90, slot_of(second): 10}
+
+
+def test_what_was_not_proven_stays_out_of_production(here: World) -> None:
+    release = train(here.pipeline).evidence.release
+    with pytest.raises(RefusedError, match="test: never run"):
+        deploy_production(here.pipeline, release)
+    assert not here.targets["production"].inspect()
+
+
+def test_a_dirty_tree_stays_out_of_production(here: World) -> None:
+    here.source.dirty = True
+    with pytest.raises(RefusedError, match="dirty"):
+        deploy_production(here.pipeline, made(here))
+
+
+def test_a_second_challenger_waits_or_replaces(here: World) -> None:
+    first, second = duel(here)
+    third = made(here, "C=3")
+    with pytest.raises(RefusedError, match="is challenger already"):
+        deploy_production(here.pipeline, third)
+    deploy_production(here.pipeline, third, replace=True)
+    assert set(here.targets["production"].inspect()) == {slot_of(first), slot_of(third)}
+    assert archived(here) == {second.id}
+    assert here.pipeline.history().challenger == third
+
+
+def test_deploying_again_writes_nothing(here: World) -> None:
+    _, second = duel(here)
+    before = len(here.ledger.records())
+    deploy_production(here.pipeline, second)
+    assert len(here.ledger.records()) == before
+
+
+def test_a_shadow_answers_nobody(tmp_path: Path) -> None:
+    targets = {"staging": TargetConfig(), "production": TargetConfig(shadow=True)}
+    here = world(tmp_path, msgspec.structs.replace(CONFIG, targets=targets))
+    first, second = duel(here)
+    split = here.targets["production"].routes().split
+    assert (split.weights, split.shadow) == ({slot_of(first): 100}, slot_of(second))
+
+
+def test_a_promotion_moves_route_alias_and_archive(here: World) -> None:
+    first, second = proven_duel(here)
+    promote(here.pipeline, second)
+    assert weights(here) == {slot_of(second): 100}
+    assert aliases(here) == {"champion": second.id}
+    assert archived(here) == {first.id}
+    assert set(here.targets["production"].inspect()) == {slot_of(first), slot_of(second)}
+    sub_steps = ["gate", "capacity", "route", "alias", "archive"]
+    assert steps(here)[-6:] == [*(f"promote/{name}" for name in sub_steps), "promote"]
+
+
+def test_a_promotion_twice_is_one(here: World) -> None:
+    _, second = proven_duel(here)
+    record = promote(here.pipeline, second)
+    assert promote(here.pipeline, second) == record
+    assert steps(here).count("promote") == 1
+
+
+def test_without_evaluation_and_approval_nothing_moves(here: World) -> None:
+    first, second = duel(here)
+    with pytest.raises(RefusedError, match=r"evaluate: never run.*0 of 1 approvals"):
+        promote(here.pipeline, second)
+    assert weights(here) == {slot_of(first): 90, slot_of(second): 10}
+    assert "promote/gate" not in steps(here)
+
+
+def test_only_a_challenger_is_promoted(here: World) -> None:
+    duel(here)
+    with pytest.raises(ConflictError, match="is not a challenger"):
+        promote(here.pipeline, made(here, "C=3"))
+
+
+def test_while_one_command_changes_production_another_is_refused(here: World) -> None:
+    _, second = proven_duel(here)
+    with here.locks.exclusive("production"), pytest.raises(ConflictError):
+        promote(here.pipeline, second)
+
+
+def test_a_rollback_undoes_a_promotion_and_it_can_be_promoted_again(here: World) -> None:
+    first, second = proven_duel(here)
+    promote(here.pipeline, second)
+    rollback(here.pipeline)
+    assert weights(here) == {slot_of(first): 100}
+    assert aliases(here) == {"champion": first.id, "challenger": second.id}
+    assert not archived(here)
+    promote(here.pipeline, second)
+    assert here.pipeline.history().champion == second
+    assert steps(here).count("promote") == 2
+
+
+def test_a_rollback_twice_is_one(here: World) -> None:
+    _, second = proven_duel(here)
+    promote(here.pipeline, second)
+    assert rollback(here.pipeline) == rollback(here.pipeline)
+
+
+def test_without_a_former_champion_there_is_nothing_to_go_back_to(here: World) -> None:
+    duel(here)
+    with pytest.raises(NotFoundError, match="no former champion"):
+        rollback(here.pipeline)
+
+
+def test_a_former_champion_stays_warm_for_its_time(here: World) -> None:
+    first, second = proven_duel(here)
+    promote(here.pipeline, second)
+    with pytest.raises(RefusedError, match="stays warm until"):
+        retire(here.pipeline)
+    here.clock.now += timedelta(hours=2)
+    retire(here.pipeline)
+    assert set(here.targets["production"].inspect()) == {slot_of(second)}
+    assert here.pipeline.history().role(first) == "retired"
+    with pytest.raises(NotFoundError):
+        rollback(here.pipeline)
+
+
+def test_retiring_a_challenger_gives_its_traffic_back(here: World) -> None:
+    first, second = duel(here)
+    retire(here.pipeline, second)
+    assert weights(here) == {slot_of(first): 100}
+    assert aliases(here) == {"champion": first.id}
+
+
+def test_the_champion_is_not_retired(here: World) -> None:
+    first, _ = duel(here)
+    with pytest.raises(RefusedError, match="is champion"):
+        retire(here.pipeline, first)
+
+
+def test_traffic_is_set_by_role(here: World) -> None:
+    first, second = duel(here)
+    traffic(here.pipeline, {"challenger": 35})
+    assert weights(here) == {slot_of(first): 65, slot_of(second): 35}
+    with pytest.raises(ConfigError):
+        traffic(here.pipeline, {"challenger": 101})
+    with pytest.raises(ConfigError):
+        traffic(here.pipeline, {"champoin": 50})
+
+
+def test_an_approval_by_the_author_is_refused_and_a_second_one_is_no_other(here: World) -> None:
+    release = made(here)
+    with pytest.raises(RefusedError, match="wrote commit"):
+        approve(here.pipeline, release, "ADA@example.org")
+    first = approve(here.pipeline, release, "grace@example.org")
+    assert approve(here.pipeline, release, "Grace@example.org") == first
+
+
+def test_too_few_outcomes_are_undecided(here: World) -> None:
+    _, second = duel(here)
+    predictions(here, second, right=40, wrong=0)
+    assert evaluate(here.pipeline).evidence.verdict == "undecided"
+
+
+def test_a_worse_challenger_fails(here: World) -> None:
+    first, second = duel(here)
+    predictions(here, first, right=299, wrong=1)
+    predictions(here, second, right=150, wrong=150)
+    assert evaluate(here.pipeline).evidence.verdict == "failed"
+
+
+def test_what_the_champion_predicted_before_the_duel_does_not_count(here: World) -> None:
+    first = made(here, "C=1")
+    deploy_production(here.pipeline, first)
+    predictions(here, first, right=0, wrong=300)
+    deploy_production(here.pipeline, made(here, "C=2"))
+    assert evaluate(here.pipeline).evidence.facts["champion_n"] == 0
+
+
+def test_status_agrees_when_all_is_well(here: World) -> None:
+    duel(here)
+    found = status(here.pipeline)
+    assert found.drift == ()
+    assert [(seen.role, seen.weight) for seen in found.seen if seen.target == "production"] == [
+        ("champion", 90),
+        ("challenger", 10),
+    ]
+
+
+def test_status_tells_an_alias_and_a_route_that_somebody_moved(here: World) -> None:
+    first, second = duel(here)
+    here.store.point("champion", second)
+    target = here.targets["production"]
+    split = msgspec.structs.replace(target.routes().split, weights={slot_of(second): 100})
+    target.route(split, expected=target.routes().revision)
+    drift = " ".join(status(here.pipeline).drift)
+    assert "alias champion names" in drift
+    assert f"gives nothing to champion {first}" in drift
+
+
+def test_a_prediction_leads_to_all_that_is_behind_it(here: World) -> None:
+    first, _ = duel(here)
+    predictions(here, first, right=1, wrong=0)
+    found = trace(here.pipeline, here.observations.made[0].id, reproduce=True)
+    assert (found.release, found.role) == (first, "champion")
+    assert found.outcome is not None
+    assert [record.evidence.step for record in found.evidence][:2] == ["train", "test"]
+    here.predictor.shift = 0.5
+    with pytest.raises(IntegrityError, match=r"score is 1\.5, was 1\.0"):
+        trace(here.pipeline, here.observations.made[0].id, reproduce=True)
+
+
+def test_an_unknown_prediction_is_not_found(here: World) -> None:
+    with pytest.raises(NotFoundError):
+        trace(here.pipeline, "nobody.0")
+
+
+def test_evidence_carries_actor_and_time(here: World) -> None:
+    record: Record = train(here.pipeline)
+    assert record.evidence.actor == "ada"
+    assert record.evidence.time > NOON
