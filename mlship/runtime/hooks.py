@@ -22,13 +22,12 @@ class _CheckedSource(SourceFileLoader):
         raise OSError(path)
 
 
-def open_code(bundle: Path) -> None:
-    """Make the modules of a bundle importable before any other of the same name.
+def open_code(code: Path) -> None:
+    """Make the modules of a bundle's `code/`, an absolute path, importable before all others.
 
     A module that an earlier import took from elsewhere is forgotten, so that a hook is the
     bundle's own even in a process that has the project's working tree on its path.
     """
-    code = (bundle / CODE).resolve()
     if not code.is_dir():
         return
 
@@ -52,12 +51,13 @@ def open_code(bundle: Path) -> None:
 class Hook:
     """One of the user's functions: a DataFrame in, a DataFrame of as many rows out."""
 
-    def __init__(self, name: str, function: Function) -> None:
+    def __init__(self, name: str, function: Function, code: Path) -> None:
         self._name = name
         self._function = function
+        self._code = code
 
     @classmethod
-    def find(cls, name: str | None) -> "Hook | None":
+    def find(cls, name: str | None, code: Path) -> "Hook | None":
         """Return the hook that the manifest names as `module:function`, or `None` for no name.
 
         Raises:
@@ -68,11 +68,11 @@ class Hook:
         module, _, function = name.partition(":")
         try:
             found = getattr(importlib.import_module(module), function)
-        except Exception as error:  # the user's code may raise anything while it is imported
-            message = f"the hook {name} cannot be imported: {_blame(error)}"
+        except (Exception, SystemExit) as error:  # the user may call exit() while it is imported
+            message = f"the hook {name} cannot be imported: {_blame(error, code)}"
             hint = "name what it reads under `model.include`, and train again"
             raise ProjectError(message, hint=hint) from error
-        return cls(name, found)
+        return cls(name, found, code)
 
     def __call__(self, frame: Any) -> Any:
         """Return what the function makes of a DataFrame, with a plain index.
@@ -84,8 +84,8 @@ class Hook:
 
         try:
             result = self._function(frame.copy())
-        except Exception as error:
-            message = f"the hook {self._name} failed: {_blame(error)}"
+        except (Exception, SystemExit) as error:
+            message = f"the hook {self._name} failed: {_blame(error, self._code)}"
             raise ProjectError(message, hint="correct it there, and train again") from error
         if not isinstance(result, pd.DataFrame) or len(result) != len(frame):
             got = (
@@ -96,19 +96,22 @@ class Hook:
         return result.reset_index(drop=True)
 
 
-def hooks_of(bundle: Hooks) -> tuple[Hook | None, Hook | None]:
-    """Return the functions before and after the model.
+def load(bundle: Path, hooks: Hooks) -> tuple[Hook | None, Hook | None]:
+    """Return the functions before and after the model, from the bundle's own code.
 
     Raises:
         ProjectError: one of them cannot be imported.
     """
-    return Hook.find(bundle.preprocess), Hook.find(bundle.postprocess)
+    code = (bundle / CODE).resolve()
+    open_code(code)
+    return Hook.find(hooks.preprocess, code), Hook.find(hooks.postprocess, code)
 
 
-def _blame(error: BaseException) -> str:
+def _blame(error: BaseException, code: Path) -> str:
     """Return the kind and text of an error with the last line of the user's code on its way."""
     frames = traceback.extract_tb(error.__traceback__)
-    marked = f"/{CODE}/"
-    own = [frame for frame in frames if marked in Path(frame.filename).as_posix()]
-    where = f" ({Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(code)]
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error}"
+    where = f" ({Path(own[-1].filename).relative_to(code)}:{own[-1].lineno})" if own else ""
     return f"{type(error).__name__}: {error}{where}"

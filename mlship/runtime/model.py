@@ -47,8 +47,7 @@ class Model:
             ProjectError: a hook cannot be imported.
         """
         bundle = bundles.read(folder, expected=expected)
-        hooks.open_code(folder)
-        found = hooks.hooks_of(bundle.hooks)
+        found = hooks.load(folder, bundle.hooks)
         compute = formats.load(folder / bundle.model.path, bundle.model, bundle.task)
         digest = digests.of_file(folder / bundles.MANIFEST)
         return cls(bundle, digest, compute, found)

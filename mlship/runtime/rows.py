@@ -113,6 +113,8 @@ def _describe(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return f'"{value[:40]}"'
-    if isinstance(value, int | float):
-        return str(value) if abs(value) < _INTEGER_LIMIT or value != value else f"{value:.0e}"  # noqa: PLR0124 (NaN is what differs from itself)
+    if isinstance(value, float):
+        return str(value)
+    if isinstance(value, int):
+        return str(value) if abs(value) < _INTEGER_LIMIT else "a number beyond 64 bits"
     return "a list" if isinstance(value, list) else "an object"
