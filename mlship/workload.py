@@ -62,7 +62,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class Difference(msgspec.Struct, frozen=True):
     """A field that came back otherwise, and who expected it: the workload or the bundle."""
 
     request: str
@@ -100,6 +100,11 @@ class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
     expect: Row | list[Row] | None = None
     tolerance: Annotated[float, msgspec.Meta(ge=0)] = TOLERANCE
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    release: str
+    predictions: tuple[Row, ...]
 
 
 def read(path: Path) -> list[Request]:
@@ -191,13 +196,14 @@ def judge(
     `offline` is what the bundle gives for `rows(requests)`; it is checked beside what the requests
     expect. Empty, it is not.
     """
-    mismatches = 0
+    if offline and len(offline) != (wanted := len(rows(requests))):
+        raise ValueError(f"{len(offline)} offline outputs for {wanted} rows")
+    mismatches, outputs = 0, iter(offline)
     found: list[Difference] = []
-    outputs = iter(offline)
     for request, reply in zip(requests, replies, strict=True):
         known = list(islice(outputs, len(request.rows)))
         if reply.error:
-            found.append(_failure(request, reply))
+            found.append(Difference(request.name, "answer", "predictions", reply.error, "HTTP 200"))
         else:
             wrong = _differences(request, reply, known)
             mismatches += bool(wrong)
@@ -235,7 +241,7 @@ def _request(line: bytes, where: str, number: int) -> Request:
 def _at_rate(
     send: _Send, requests: Sequence[Request], rate: float, clock: Callable[[], float]
 ) -> list[Reply]:
-    """Send at a constant rate: a slow answer delays no other request and hides no latency."""
+    """Send at a constant rate: a slow answer delays no other and hides no latency."""
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
         start, waiting = clock(), []
         for number, request in enumerate(requests):
@@ -246,29 +252,21 @@ def _at_rate(
 
 
 def _reply(response: "httpx.Response", many: int, latency_ms: float) -> Reply:
-    outputs: tuple[Row, ...] = ()
-    release = error = ""
+    answer, error = _Answer(release="", predictions=()), ""
     try:
-        found = msgspec.json.decode(response.content, type=Row | list[Row])
-        outputs = tuple(found) if isinstance(found, list) else (found,)
-        error = "" if len(outputs) == many else f"{len(outputs)} rows came for {many}"
-        release = response.headers.get("mlship-release", "")
+        answer = msgspec.json.decode(response.content, type=_Answer)
+        if len(answer.predictions) != many:
+            error = f"{len(answer.predictions)} predictions came for {many} rows"
     except (msgspec.DecodeError, msgspec.ValidationError) as problem:
-        error = f"the answer is no row of outputs: {problem}"
+        error = f"the answer holds no predictions: {problem}"
     if not response.is_success:
         error = f"HTTP {response.status_code}: {response.text[:200]}"
     return Reply(
         status=response.status_code,
         latency_ms=latency_ms,
-        outputs=() if error else outputs,
-        release=release,
+        outputs=() if error else answer.predictions,
+        release=answer.release,
         error=error,
-    )
-
-
-def _failure(request: Request, reply: Reply) -> Difference:
-    return Difference(
-        request=request.name, field="answer", expected="outputs", got=reply.error, source="HTTP 200"
     )
 
 
@@ -279,9 +277,7 @@ def _differences(request: Request, reply: Reply, offline: Sequence[Row]) -> list
         for number, (want, got) in enumerate(pairs):
             where = request.name if len(reply.outputs) == 1 else f"{request.name}, row {number}"
             found += [
-                Difference(
-                    request=where, field=key, expected=want[key], got=got.get(key), source=source
-                )
+                Difference(where, key, want[key], got.get(key), source)
                 for key in compare(want, got, request.tolerance)
             ]
     return found

@@ -1,0 +1,367 @@
+"""Evidence rendered: what a reviewer reads, from a full ledger, an empty one and a hostile one."""
+
+import io
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+from rich.console import Console
+
+from mlship import digests
+from mlship.errors import IntegrityError
+from mlship.evidence import Evidence, Record, Verdict, decode, encode
+from mlship.release import Release
+from mlship.reports import markdown, terminal, words
+from mlship.reports.report import Report, as_json, collect
+
+Steps = list[tuple[str, Verdict, dict[str, Any]]]
+
+RELEASE = Release(
+    name="iris",
+    commit="a" * 40,
+    dirty=False,
+    data=digests.of_value("data"),
+    params=digests.of_value("params"),
+    code=digests.of_value("code"),
+    environment=digests.of_value("environment"),
+    bundle=digests.of_value("bundle"),
+)
+BEFORE = Release(
+    name="iris",
+    commit="b" * 40,
+    dirty=False,
+    data=RELEASE.data,
+    params=digests.of_value("other"),
+    code=RELEASE.code,
+    environment=RELEASE.environment,
+    bundle=digests.of_value("other"),
+)
+COMMIT = {
+    "sha": "a" * 40,
+    "branch": "develop",
+    "author": "ada@example.org",
+    "subject": "Look at the petals too",
+    "dirty": False,
+}
+TRAIN = {"commit": COMMIT, "seconds": 3.21, "notes": ["kept as skops"], "format": "onnx"}
+TEST = {
+    "task": "classification",
+    "samples": 30,
+    "metrics": {"accuracy": 0.96666, "log_loss": float("nan")},
+    "champion": {"accuracy": 0.83333, "log_loss": 0.42},
+    "champion_release": str(BEFORE),
+    "champion_error": "",
+    "differences": {"accuracy": {"estimate": 0.13333, "low": 0.0333, "high": 0.2667}},
+    "method": "paired bootstrap, 2,000 resamples",
+    "confidence": 0.95,
+    "labels": ["setosa", "virginica"],
+    "confusion": [[15, 0], [1, 14]],
+    "plots": ["confusion matrix.png"],
+    "tests": [{"suite": "unit", "passed": 5, "failed": 0, "skipped": 1, "seconds": 1.4}],
+    "reasons": ["ok: accuracy 0.967 is at least 0.7"],
+    "seconds": 4.2,
+}
+VERIFY = {
+    "requests": 31,
+    "errors": 0,
+    "mismatches": 1,
+    "p50_ms": 2.113,
+    "p99_ms": 9.8,
+    "differences": ["virginica 10: species is 'setosa', not 'virginica' (the workload)"],
+    "tests": [{"suite": "sanity", "passed": 6, "failed": 0, "skipped": 0, "seconds": 0.3}],
+    "reasons": ["NOT OK: mismatches is 1"],
+}
+DEPLOY = {
+    "role": "challenger",
+    "weight": 20,
+    "shadow": False,
+    "endpoint": "http://127.0.0.1:4001",
+    "champion": str(BEFORE),
+}
+EVALUATE = {
+    "champion": str(BEFORE),
+    "metric": "accuracy",
+    "method": "confidence sequences",
+    "confidence": 0.95,
+    "champion_mean": 0.8,
+    "challenger_mean": 0.97,
+    "champion_n": 800,
+    "challenger_n": 90,
+    "estimate": 0.17,
+    "low": -0.01,
+    "high": 0.29,
+    "reason": "too few outcomes",
+}
+
+
+def records(steps: Steps, release: Release = RELEASE) -> list[Record]:
+    start = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
+    return [
+        decode(
+            encode(
+                Evidence(
+                    release=release,
+                    step=step,
+                    verdict=verdict,
+                    facts=facts,
+                    actor="ci@example.org",
+                    time=start + timedelta(seconds=20 * number),
+                )
+            )
+        )
+        for number, (step, verdict, facts) in enumerate(steps)
+    ]
+
+
+def report(*steps: tuple[str, Verdict, dict[str, Any]]) -> Report:
+    return collect(RELEASE, records(list(steps)))
+
+
+def html(text: str) -> str:
+    return str(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text))
+
+
+def in_terminal(found: Report, width: int = 100) -> str:
+    stream = io.StringIO()
+    terminal.show(found, Console(file=stream, width=width, color_system=None))
+    return stream.getvalue()
+
+
+FULL: Steps = [
+    ("train", "passed", TRAIN),
+    ("test", "passed", TEST),
+    ("verify-staging-workload", "failed", VERIFY),
+    ("deploy-production", "passed", DEPLOY),
+    ("evaluate", "undecided", EVALUATE),
+    ("approve", "passed", {"by": "grace@example.org", "comment": "fine"}),
+    ("promote/gate", "passed", {"operation": "x", "reasons": ["ok: 1 of 1 approvals"]}),
+    ("promote/route", "passed", {"operation": "x"}),
+    ("promote", "passed", {"operation": "x", "from": str(BEFORE), "to": str(RELEASE)}),
+]
+
+
+@pytest.mark.parametrize(
+    ("steps", "verdict"),
+    [
+        ([], "undecided"),
+        ([("train", "passed", TRAIN)], "undecided"),
+        ([("test", "passed", TEST)], "passed"),
+        ([("test", "failed", TEST)], "failed"),
+        ([("test", "failed", TEST), ("test", "passed", TEST)], "passed"),
+        ([("test", "passed", TEST), ("evaluate", "undecided", EVALUATE)], "undecided"),
+        ([("test", "failed", TEST), ("evaluate", "undecided", EVALUATE)], "failed"),
+    ],
+)
+def test_the_last_word_of_every_step_makes_the_verdict(steps: Steps, verdict: Verdict) -> None:
+    found = report(*steps)
+    assert found.verdict == verdict
+    assert markdown.render(found).splitlines()[0].endswith(f": {verdict}")
+    assert in_terminal(found).startswith(f"{words.SYMBOLS[verdict]} {verdict} {RELEASE}")
+
+
+def test_what_another_release_did_is_not_told_of_this_one() -> None:
+    others = records([("test", "failed", TEST)], BEFORE)
+    assert collect(RELEASE, others) == collect(RELEASE, [])
+
+
+def test_a_release_that_nothing_ran_for_still_has_its_identity() -> None:
+    found = report()
+    for text in (markdown.render(found), in_terminal(found)):
+        assert RELEASE.commit in text
+        assert "it has not been tested yet" in text
+        assert "None" not in text
+
+
+def test_each_step_may_be_the_only_one() -> None:
+    for step in FULL:
+        found = report(step)
+        assert step[0] in html(markdown.render(found))
+        assert step[0] in in_terminal(found)
+
+
+def test_a_metric_stands_beside_the_champions_with_difference_and_interval() -> None:
+    text = markdown.render(report(*FULL))
+    assert "| metric | release | champion | difference | 95% interval |" in text
+    assert "| accuracy | 0.9667 | 0.8333 | +0.1333 | +0.0333 to +0.2667 |" in text
+    assert r"| log\_loss | nan | 0.42 | - | unknown |" in text
+    assert f"against the champion {BEFORE}" in text
+
+
+def test_without_a_champion_there_are_no_empty_columns() -> None:
+    alone = {**TEST, "champion": {}, "champion_release": None, "differences": {}}
+    text = markdown.render(report(("test", "passed", alone)))
+    assert "| metric | release |\n" in text
+    assert "champion" not in text
+
+
+def test_a_champion_that_could_not_be_scored_is_said() -> None:
+    broken = {**TEST, "champion": {}, "champion_error": "it wants a column that is gone"}
+    found = report(("test", "passed", broken))
+    assert "it wants a column that is gone" in markdown.render(found)
+    assert "it wants a column that is gone" in in_terminal(found)
+
+
+def test_people_read_reasons_workload_outcomes_and_approvals_everywhere() -> None:
+    found = report(*FULL)
+    for text in (html(markdown.render(found)), in_terminal(found)):
+        for part in (
+            "NOT OK: mismatches is 1",
+            "too few outcomes",
+            "ok: 1 of 1 approvals",
+            "virginica 10: species is 'setosa'",
+            "sanity on staging",
+            "-0.01 to +0.29",
+            "grace@example.org",
+            "champion in production",
+            "Look at the petals too",
+            "kept as skops",
+        ):
+            assert part in text
+
+
+def test_a_narrow_window_wraps_and_cuts_nothing_off() -> None:
+    text = in_terminal(report(*FULL), 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert "…" not in text
+
+
+def test_a_promotion_lasts_from_its_first_sub_step() -> None:
+    moments = {moment.step: moment.seconds for moment in report(*FULL).timeline}
+    assert moments["promote"] == 40.0
+    assert moments["promote/route"] is None
+    assert moments["test"] == 4.2
+
+
+def test_pictures_are_shown_where_they_can_be_opened() -> None:
+    found = report(*FULL)
+    assert "![confusion matrix.png](plots/confusion%20matrix.png)" in markdown.render(
+        found, plots="plots"
+    )
+    assert "![" not in markdown.render(found)
+    assert "<th>true \\ predicted</th>" in html(markdown.render(found))
+
+
+def test_json_carries_all_of_it_with_non_finite_numbers_as_text() -> None:
+    found = json.loads(as_json(report(*FULL)))
+    assert found["verdict"] == "failed"
+    assert found["metrics"][1] == {
+        "name": "log_loss",
+        "release": "nan",
+        "champion": 0.42,
+        "difference": None,
+        "low": None,
+        "high": None,
+    }
+    assert found["release"]["bundle"] == RELEASE.bundle
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</details></td><h1>passed</h1>",
+    "&lt;b&gt; &#60;b>",
+    "**passed** `code` _it_ ~~gone~~",
+    "[here](javascript:alert(1))",
+    "![](https://example.org/pixel.png)",
+    "a | b | ✅ passed |",
+    "line one\n# A heading\n\n- a list",
+    "a \\",
+    "\\`<b>\\`",
+    "1. one",
+    "> quoted",
+    "--- \n",
+    "\x1b[2J\x1b[31mred\x07",
+    "\u202egnp.exe",
+    "[bold red]markup[/]",
+    "x" * 5000,
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_of_users_shows_and_does_nothing_else(text: str) -> None:
+    def facts(text: str) -> Steps:
+        return [
+            (
+                "train",
+                "passed",
+                TRAIN
+                | {
+                    "commit": COMMIT | {"subject": text, "branch": text, "author": text},
+                    "notes": [text],
+                    "format": text,
+                },
+            ),
+            (
+                "test",
+                "passed",
+                TEST
+                | {
+                    "metrics": {text: 1.0},
+                    "champion_error": text,
+                    "champion_release": text,
+                    "method": text,
+                    "labels": [text, "b"],
+                    "plots": [text],
+                    "tests": [{"suite": text, "failed": 1, "failures": [text]}],
+                    "reasons": [text],
+                },
+            ),
+            ("verify-staging-workload", "passed", VERIFY | {"differences": [text]}),
+            ("evaluate", "passed", EVALUATE | {"champion": text, "metric": text, "method": text}),
+            ("approve", "passed", {"by": text, "comment": text}),
+        ]
+
+    hostile = report(*facts(text))
+    harmless = report(*facts("harmless"))
+    rendered = markdown.render(hostile, plots="plots")
+    # The same tags in the same order, whatever stands between them: nothing got through.
+    assert tags(html(rendered)) == tags(html(markdown.render(harmless, plots="plots")))
+    assert len(rendered) < 20_000
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", in_terminal(hostile) + rendered)
+
+
+def tags(page: str) -> list[str]:
+    return re.findall(r"<(/?\w+)", page)
+
+
+def test_user_text_that_is_plain_reads_as_it_was_written() -> None:
+    assert words.escaped("Fix the 3rd bug (again): 0.95 -> 1.0") == (
+        "Fix the 3rd bug (again): 0.95 -> 1.0"
+    )
+    assert "A &amp; B &lt; C" in words.escaped("A & B < C")
+
+
+def test_nobody_is_notified_by_a_commits_subject() -> None:
+    assert "@everyone" not in words.escaped("thanks @everyone")
+    assert words.escaped("iris@3f9a0c12be77") == "iris@3f9a0c12be77"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.123456, "0.1235"),
+        (3, "3"),
+        ("nan", "nan"),
+        ("inf", "inf"),
+        (None, "-"),
+        ("<b>", "-"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_numbers_have_four_digits_and_text_is_none(value: float | str | None, text: str) -> None:
+    assert words.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.417, "0.42 s"), (12.34, "12.3 s"), (200, "3 min 20 s"), (None, "-")]
+)
+def test_durations_read_well(value: float | None, text: str) -> None:
+    assert words.seconds(value) == text
+
+
+def test_facts_that_another_version_wrote_are_named() -> None:
+    with pytest.raises(IntegrityError, match=r"\(test, mlship .*metrics"):
+        report(("test", "passed", {"metrics": [1, 2]}))
