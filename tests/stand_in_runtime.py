@@ -1,8 +1,8 @@
 """A stand-in for `mlship.runtime serve`: the same command line and answers, without a model.
 
-The bundle's folder may hold `stand-in.json`: {"fail": "words", "never_ready": true,
-"start_seconds": 0.5, "answer_seconds": 0.05}. Every POST is answered with what arrived, and
-written to a file of the process in the folder of the log.
+The bundle's folder may hold `stand-in.json`: {"fail": "words", "exit_code": 7, "refuses": "words",
+"never_ready": true, "start_seconds": 0.5, "answer_seconds": 0.05}. Every POST is answered with
+what arrived, which is also written to a file of the process in the folder of the log.
 """
 
 import json
@@ -31,6 +31,19 @@ class Server(ThreadingHTTPServer):
     def is_ready(self) -> bool:
         return not self.behaviour.get("never_ready") and time.monotonic() >= self.ready_at
 
+    def describe(self) -> dict[str, Any]:
+        is_ready = self.is_ready()
+        body: dict[str, Any] = {
+            "ready": is_ready,
+            "state": "ready" if is_ready else "starting",
+            "release": self.options["release"],
+            "bundle": self.options["digest"],
+        }
+        if "refuses" in self.behaviour:
+            error = {"message": self.behaviour["refuses"]}
+            body |= {"ready": False, "state": "failed", "error": error}
+        return body
+
     def write(self, line: dict[str, Any]) -> None:
         path = Path(self.options["log"]) / f"{self.options['slot']}-{os.getpid()}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,7 +57,8 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        self._answer(200 if self.server.is_ready() else 503, {})
+        body = self.server.describe()
+        self._answer(200 if body["ready"] else 503, body)
 
     def do_POST(self) -> None:
         with self.server.lock:
@@ -70,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
-        self.send_header("mlship-release", self.server.options["release"])
+        self.send_header("mlship-release", self.server.options["name-of-release"])
         self.end_headers()
         self.wfile.write(body)
 
@@ -87,7 +101,7 @@ def main(arguments: list[str]) -> int:
     behaviour = json.loads(file.read_text()) if file.exists() else {}
     if "fail" in behaviour:
         sys.stderr.write(behaviour["fail"] + "\n")
-        return 1
+        return int(behaviour.get("exit_code", 1))
     server = Server(options, behaviour)
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())

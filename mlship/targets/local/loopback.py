@@ -1,7 +1,6 @@
-"""This machine's loopback: ports that are free, and replicas that say they are ready."""
+"""Ports of this machine's loopback."""
 
 import hashlib
-import http.client
 import socket
 from collections.abc import Collection
 
@@ -38,17 +37,3 @@ def free_port(start: int, taken: Collection[int]) -> int:
             return port
     message = f"no free port from {_FIRST} to {_FIRST + _COUNT}"
     raise OSError(message)
-
-
-def release_at(port: int, *, seconds: float) -> str | None:
-    """Return the release that a ready replica on the port names; `None` when it is not ready."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=seconds)
-    try:
-        connection.request("GET", "/v2/health/ready", headers={"Connection": "close"})
-        answer = connection.getresponse()
-        answer.read()
-        return answer.getheader("mlship-release", "") if answer.status == 200 else None
-    except (OSError, http.client.HTTPException):
-        return None
-    finally:
-        connection.close()

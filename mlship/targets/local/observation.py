@@ -3,8 +3,9 @@
 from threading import Thread
 
 from mlship.deployment import Deployment, Slot
-from mlship.targets.local import loopback, processes
-from mlship.targets.local.replicas import names
+from mlship.digests import Digest
+from mlship.targets.local import probe, processes
+from mlship.targets.local.probe import Answer
 from mlship.targets.local.state import Placement, Replica, Running, Wanted
 
 _PROBE_SECONDS = 0.2
@@ -38,12 +39,12 @@ def stopped(ran: Running, *, supervised: bool) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _ask(replicas: list[Replica]) -> dict[int, str | None]:
+def _ask(replicas: list[Replica]) -> dict[int, Answer | None]:
     """Return what each live replica says of itself, by its pid."""
-    answers: dict[int, str | None] = {}
+    answers: dict[int, Answer | None] = {}
 
     def ask(replica: Replica) -> None:
-        answers[replica.process.pid] = loopback.release_at(replica.port, seconds=_PROBE_SECONDS)
+        answers[replica.process.pid] = probe.ask(replica.port, seconds=_PROBE_SECONDS)
 
     threads = [
         Thread(target=ask, args=(replica,), daemon=True)
@@ -61,37 +62,40 @@ def _deployment(
     slot: Slot,
     placement: Placement,
     replicas: list[Replica],
-    answers: dict[int, str | None],
+    answers: dict[int, Answer | None],
     *,
     note: str,
 ) -> Deployment:
     staying = [item for item in replicas if item.phase not in ("draining", "stopping")]
     said = {item.number: answers.get(item.process.pid) for item in staying}
-    ready = sum(names(answer, placement) for answer in said.values())
-    details = [_detail(item, said[item.number], placement) for item in staying]
+    heard = [answer for answer in said.values() if answer is not None and answer.ready]
+    release = heard[0].release if heard else placement.release
+    artifact = heard[0].bundle if heard else placement.artifact
+    ready = sum(answer.release == release for answer in heard)
+    details = [_detail(item, said[item.number], release) for item in staying]
     if not placement.replicas:
         note = "is being removed"
+    is_whole = ready == placement.replicas and note != "is being removed"
     return Deployment(
         slot=slot,
-        release=placement.release,
-        artifact=placement.artifact,
+        release=Digest(release),
+        artifact=Digest(artifact),
         ready=ready,
         wanted=placement.replicas,
-        detail="; ".join(text for text in (note, *details) if text)
-        if ready < placement.replicas or not placement.replicas
-        else "",
+        detail="" if is_whole else "; ".join(text for text in (note, *details) if text),
     )
 
 
-def _detail(replica: Replica, answer: str | None, placement: Placement) -> str:
+def _detail(replica: Replica, answer: Answer | None, release: str) -> str:
     who = f"replica {replica.number}"
-    if names(answer, placement):
-        return ""
+    if answer is not None and answer.release != release:
+        return f"{who} names another release: {answer.release or 'none'}"
     if answer is not None:
-        return f"{who} names another release: {answer or 'none'}"
-    if replica.phase == "crashed" or not replica.process:
+        why = answer.error.message or answer.state
+        return "" if answer.ready else f"{who} is not ready: {why}"
+    if replica.phase == "crashed":
         return f"{who} ended, {replica.crashes} times in a row"
-    return f"{who} is not ready"
+    return f"{who} does not answer"
 
 
 def _note(wanted: Wanted, *, supervised: bool) -> str:

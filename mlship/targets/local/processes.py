@@ -61,6 +61,11 @@ class Child:
         """Tell whether it runs; its exit code is taken, so that it does not stay a zombie."""
         return self._popen.poll() is None
 
+    @property
+    def code(self) -> int:
+        """The exit code of one that has ended; minus the signal's number if that ended it."""
+        return self._popen.returncode or 0
+
 
 def detach(command: Sequence[str], log: Path) -> None:
     """Start a process that belongs to nobody: in its own session, its parent init."""

@@ -13,7 +13,7 @@ from typing import assert_never
 import msgspec
 
 from mlship.deployment import Slot
-from mlship.targets.local import loopback, processes
+from mlship.targets.local import loopback, probe, processes
 from mlship.targets.local.admin import Host
 from mlship.targets.local.processes import Child, Process
 from mlship.targets.local.state import Phase, Placement, Replica, State, Wanted
@@ -25,6 +25,8 @@ _GRACE_SECONDS = 2.0
 _LONGEST_PAUSE = 10.0
 
 _Key = tuple[Slot, int]
+Hosts = Mapping[tuple[Slot, int], Host] | None
+"""What Envoy sees, by slot and port: `None` when it is away, empty when it did not answer."""
 
 
 class Replicas:
@@ -48,7 +50,7 @@ class Replicas:
         """The replicas as they are now, by slot and number."""
         return tuple(self._known[key] for key in sorted(self._known))
 
-    def step(self, wanted: Wanted, hosts: Mapping[tuple[Slot, int], Host]) -> None:
+    def step(self, wanted: Wanted, hosts: Hosts) -> None:
         """Move every replica on by what has happened to it and what is wanted.
 
         Raises:
@@ -64,15 +66,15 @@ class Replicas:
         for child in self._children.values():
             child.let_go()
 
-    def _advance(self, key: _Key, wanted: Wanted, hosts: Mapping[tuple[Slot, int], Host]) -> None:
+    def _advance(self, key: _Key, wanted: Wanted, hosts: Hosts) -> None:
         replica = self._known[key]
         placement = wanted.slots.get(replica.slot)
         match replica.phase:
-            case "starting" | "ready":
+            case "starting" | "ready" | "failed":
                 if not self._is_alive(replica.process):
                     self._crash(key)
-                elif replica.phase == "starting" and placement and _is_ready(replica, placement):
-                    self._enter(key, "ready")
+                elif replica.phase == "starting" and placement:
+                    self._ask(key, placement)
             case "crashed":
                 if placement and self._age(key) >= _pause(replica.crashes):
                     self._start(key, placement, wanted)
@@ -118,11 +120,22 @@ class Replicas:
         )
         self._since[key] = time.monotonic()
 
+    def _ask(self, key: _Key, placement: Placement) -> None:
+        answer = probe.ask(self._known[key].port, seconds=_PROBE_SECONDS)
+        if answer is None or answer.release != placement.release:
+            return
+        if answer.ready:
+            self._enter(key, "ready")
+        elif answer.state == "failed":
+            self._enter(key, "failed", problem=answer.error.message)
+
     def _crash(self, key: _Key) -> None:
         replica = self._known[key]
+        child = self._children.get(replica.process.pid)
         was_steady = replica.phase == "ready" and self._age(key) >= _STEADY_SECONDS
         self._sweep(replica.process)
-        self._enter(key, "crashed", crashes=1 if was_steady else replica.crashes + 1)
+        count = 1 if was_steady else replica.crashes + 1
+        self._enter(key, "crashed", crashes=count, code=child.code if child else 0)
 
     def _release(self, key: _Key, *, at_once: bool) -> None:
         replica = self._known[key]
@@ -135,15 +148,13 @@ class Replicas:
             self._enter(key, "draining")
             self._busy[key] = time.monotonic()
 
-    def _drain(self, key: _Key, seconds: float, hosts: Mapping[tuple[Slot, int], Host]) -> None:
+    def _drain(self, key: _Key, seconds: float, hosts: Hosts) -> None:
         replica = self._known[key]
         if not self._is_alive(replica.process):
             self._forget(key)
             return
-        host = hosts.get((replica.slot, replica.port))
         now = time.monotonic()
-        # Envoy that is away sends nothing; one that is there must have seen that it drains.
-        if hosts and host is not None and not (host.draining and host.active == 0):
+        if hosts is not None and not _is_idle(hosts, (replica.slot, replica.port)):
             self._busy[key] = now
         idle = now - self._busy.get(key, now) >= _IDLE_SECONDS
         if idle or self._age(key) >= seconds:
@@ -171,10 +182,8 @@ class Replicas:
             except (ProcessLookupError, PermissionError):
                 return
 
-    def _enter(self, key: _Key, phase: Phase, *, crashes: int | None = None) -> None:
-        replica = self._known[key]
-        count = replica.crashes if crashes is None else crashes
-        self._known[key] = msgspec.structs.replace(replica, phase=phase, crashes=count)
+    def _enter(self, key: _Key, phase: Phase, **facts: int | str) -> None:
+        self._known[key] = msgspec.structs.replace(self._known[key], phase=phase, **facts)
         self._since[key] = time.monotonic()
 
     def _age(self, key: _Key) -> float:
@@ -183,6 +192,12 @@ class Replicas:
     def _is_alive(self, process: Process) -> bool:
         child = self._children.get(process.pid)
         return child.is_alive() if child else processes.is_alive(process)
+
+
+def _is_idle(hosts: Mapping[tuple[Slot, int], Host], key: tuple[Slot, int]) -> bool:
+    """Tell whether Envoy knows that a replica drains, and waits for none of its answers."""
+    host = hosts.get(key)
+    return bool(hosts) and (host is None or (host.draining and host.active == 0))
 
 
 def serving(replicas: Iterable[Replica], wanted: Wanted) -> dict[Slot, list[Replica]]:
@@ -195,16 +210,6 @@ def serving(replicas: Iterable[Replica], wanted: Wanted) -> dict[Slot, list[Repl
         if replica.phase in phases:
             found.setdefault(replica.slot, []).append(replica)
     return found
-
-
-def _is_ready(replica: Replica, placement: Placement) -> bool:
-    found = loopback.release_at(replica.port, seconds=_PROBE_SECONDS)
-    return names(found, placement)
-
-
-def names(found: str | None, placement: Placement) -> bool:
-    """Tell whether what a replica says of itself names the release of the slot."""
-    return found in (placement.release, placement.name)
 
 
 def _pause(crashes: int) -> float:

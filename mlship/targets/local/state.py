@@ -26,7 +26,7 @@ from mlship.targets.local.processes import Process
 _T = TypeVar("_T")
 _PATIENCE = 10.0
 
-Phase = Literal["starting", "ready", "crashed", "draining", "stopping"]
+Phase = Literal["starting", "ready", "failed", "crashed", "draining", "stopping"]
 
 
 class Safeguards(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +78,12 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):
-    """One replica. `crashes` counts its deaths since it last was ready for a while."""
+    """One replica.
+
+    Attributes:
+        crashes: its deaths since it last was ready for a while; `code` the last exit code.
+        problem: why it will never be ready, where it says so itself.
+    """
 
     slot: Slot
     number: int
@@ -86,6 +91,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     phase: Phase
     crashes: int = 0
+    code: int = 0
+    problem: str = ""
 
 
 class Router(msgspec.Struct, frozen=True, kw_only=True):

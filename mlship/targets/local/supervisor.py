@@ -19,7 +19,7 @@ import msgspec
 
 from mlship.deployment import Slot
 from mlship.errors import ConflictError, MlshipError
-from mlship.targets.local import admin, locks, shutdown
+from mlship.targets.local import admin, locks, processes, shutdown
 from mlship.targets.local.replicas import Replicas, serving
 from mlship.targets.local.router import EnvoyProcess, Published
 from mlship.targets.local.state import Running, State, Wanted, write
@@ -83,11 +83,13 @@ class Supervisor:
             self._seen = seen
         return self._wanted
 
-    def _hosts(self) -> dict[tuple[Slot, int], admin.Host]:
+    def _hosts(self) -> dict[tuple[Slot, int], admin.Host] | None:
+        """Return what Envoy sees while somebody needs it; `None` when Envoy is away."""
         router = self._envoy.router
-        if router and any(replica.phase == "draining" for replica in self._replicas.known):
-            return admin.hosts(router.admin)
-        return {}
+        is_away = router is None or not processes.is_alive(router.process)
+        if router is None or is_away or all(r.phase != "draining" for r in self._replicas.known):
+            return None
+        return admin.hosts(router.admin)
 
     def _save(self) -> None:
         running = Running(router=self._envoy.router, replicas=self._replicas.known)

@@ -1,8 +1,8 @@
 """LocalTarget: what commands call. It writes what is wanted, waits for it, and observes."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -24,6 +24,7 @@ from mlship.targets.local.state import Placement, Safeguards, State, Wanted
 from mlship.targets.local.waiting import Readiness
 
 _APPLY_SECONDS = 15.0
+_END_SECONDS = 15.0
 _ALL = Safeguards()
 RUNTIME = (sys.executable, "-P", "-m", "mlship.runtime")
 
@@ -83,14 +84,17 @@ class LocalTarget:
             name=str(release),
             replicas=replicas,
         )
-        with self._changing() as wanted:
-            before = wanted.slots.get(slot)
+        with self._state.changing():
+            found = self._state.wanted()
+            before = found.slots.get(slot) if found else None
             self._check_artifact(slot, before, placement)
+            wanted = _with(self._settings(found), slot, placement)
             routing.ensure(self._state)
-            self._state.want(_with(wanted, slot, placement))
+            self._state.want(wanted)
+        seconds = self._config.ready_seconds
         try:
             supervision.start(self._state)
-            self._readiness(slot).wait(placement)
+            Readiness(self._state, slot, wanted, progress=self._progress, seconds=seconds).wait()
         except MlshipError:
             # The first error is the one that a person needs, whatever the way back says.
             with suppress(MlshipError):
@@ -142,17 +146,23 @@ class LocalTarget:
         """
         if self._state.wanted() is None:
             return
-        with self._changing() as wanted:
+        with self._state.changing():
             split = routing.read(self._state).split
             if split.share(slot) or split.shadow == slot:
                 message = f"slot {slot} of {self._name} still gets traffic"
                 raise ConflictError(message, hint="give its traffic to another slot first")
-            placement = wanted.slots.get(slot)
-            if placement is None:
+            wanted = self._state.wanted()
+            placement = wanted.slots.get(slot) if wanted else None
+            if wanted is None or placement is None:
                 return
             empty = msgspec.structs.replace(placement, replicas=0)
-            self._state.want(_with(wanted, slot, empty))
-        self._empty(slot)
+            changed = msgspec.structs.replace(
+                wanted, drain_seconds=self._config.drain_seconds, safeguards=self._safeguards
+            )
+            self._state.want(_with(changed, slot, empty))
+        if not wanted.stopped:
+            self._await_end(slot)
+        self._forget(slot)
 
     def down(self) -> tuple[str, ...]:
         """Stop replicas, router and supervisor; return what was stopped, for people.
@@ -169,20 +179,17 @@ class LocalTarget:
         ran = supervision.stop(self._state, seconds=shutdown.patience(wanted))
         return observation.stopped(ran, supervised=supervised)
 
-    @contextmanager
-    def _changing(self) -> Iterator[Wanted]:
-        """Hold the right to change the target; give what is wanted, with this one's settings."""
-        with self._state.changing():
-            found = self._state.wanted()
-            yield Wanted(
-                port=self._port(found.port if found else 0),
-                stopped=False,
-                log=str(self._logs),
-                program=self._runtime,
-                drain_seconds=self._config.drain_seconds,
-                safeguards=self._safeguards,
-                slots=found.slots if found else {},
-            )
+    def _settings(self, found: Wanted | None) -> Wanted:
+        """Return what is wanted with this target's settings, and not stopped."""
+        return Wanted(
+            port=self._port(found.port if found else 0),
+            stopped=False,
+            log=str(self._logs),
+            program=self._runtime,
+            drain_seconds=self._config.drain_seconds,
+            safeguards=self._safeguards,
+            slots=found.slots if found else {},
+        )
 
     def _port(self, kept: int) -> int:
         """Return the router's port: the configured one, else the one that was chosen once."""
@@ -212,15 +219,6 @@ class LocalTarget:
                 message = f"slot {slot} of {self._name} has no ready replica"
                 raise NotFoundError(message, hint="deploy its release there, then route to it")
 
-    def _readiness(self, slot: Slot) -> Readiness:
-        return Readiness(
-            self._state,
-            slot,
-            progress=self._progress,
-            seconds=self._config.ready_seconds,
-            safeguards=self._safeguards,
-        )
-
     def _restore(self, slot: Slot, before: Placement | None) -> None:
         """Take a failed deploy back: a new slot goes, an old one gets its former number."""
         if before is not None and before.replicas:
@@ -231,15 +229,16 @@ class LocalTarget:
             return
         self.remove(slot)
 
-    def _empty(self, slot: Slot) -> None:
-        """Wait until no replica of a slot is left, then forget the slot."""
+    def _await_end(self, slot: Slot) -> None:
+        """Wait until no replica of a slot is left."""
         supervision.start(self._state)
-        patience = 2 * self._config.drain_seconds + _APPLY_SECONDS
         supervision.until(
             lambda: all(item.slot != slot for item in self._state.running().replicas),
-            seconds=patience,
+            seconds=2 * self._config.drain_seconds + _END_SECONDS,
             what=f"slot {slot} of {self._name} does not end",
         )
+
+    def _forget(self, slot: Slot) -> None:
         with self._state.changing():
             wanted = self._state.wanted()
             placement = wanted.slots.get(slot) if wanted else None

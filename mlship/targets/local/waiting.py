@@ -4,40 +4,47 @@ import time
 from pathlib import Path
 
 from mlship.deployment import Slot
-from mlship.errors import ConflictError, ProjectError, TimedOutError, UnavailableError
+from mlship.errors import (
+    ConflictError,
+    IntegrityError,
+    MlshipError,
+    NotFoundError,
+    ProjectError,
+    TimedOutError,
+    UnavailableError,
+)
 from mlship.ports import Progress
 from mlship.targets.local import admin, processes
-from mlship.targets.local.state import Placement, Replica, Running, Safeguards, State
+from mlship.targets.local.state import Replica, Running, State, Wanted
 
 _PAUSE = 0.03
 _CRASHES = 3
+_KINDS: dict[int, type[MlshipError]] = {
+    kind.exit_code: kind for kind in (UnavailableError, NotFoundError, IntegrityError)
+}
 
 
 class Readiness:
-    """Waits for the replicas of one slot."""
+    """Waits for the replicas of one slot to be as they are wanted."""
 
     def __init__(
-        self,
-        state: State,
-        slot: Slot,
-        *,
-        progress: Progress,
-        seconds: float,
-        safeguards: Safeguards,
+        self, state: State, slot: Slot, wanted: Wanted, *, progress: Progress, seconds: float
     ) -> None:
         self._state = state
         self._slot = slot
+        self._wanted = wanted
+        self._count = wanted.slots[slot].replicas
         self._progress = progress
         self._seconds = seconds
-        self._safeguards = safeguards
         self._told = -1
 
-    def wait(self, placement: Placement) -> None:
+    def wait(self) -> None:
         """Wait until so many replicas are ready, Envoy sends to them, and no other is left.
 
         Raises:
             TimedOutError: not in time; the message ends with what the replicas logged.
-            ProjectError: a replica ended by itself three times before it was ready.
+            ProjectError: a replica says that it never will be ready, or ended by itself three
+                times; where its exit code is one of mlship's, the error of that code.
             UnavailableError: Envoy cannot run.
             ConflictError: another command wants another thing of the slot now.
         """
@@ -45,22 +52,31 @@ class Readiness:
         while True:
             running = self._state.running()
             replicas = [item for item in running.replicas if item.slot == self._slot]
-            if self._is_done(running, replicas, placement.replicas):
+            if self._is_done(running, replicas):
                 return
-            self._check(placement, replicas, running)
+            self._check(replicas, running)
             if time.monotonic() >= deadline:
-                raise self._timed_out(running, replicas, placement.replicas)
+                raise self._timed_out(running, replicas)
             time.sleep(_PAUSE)
 
-    def _is_done(self, running: Running, replicas: list[Replica], count: int) -> bool:
-        if not self._safeguards.readiness:
-            return len(replicas) == count and running.router is not None
-        ready = [item for item in replicas if item.phase == "ready"]
+    def _is_done(self, running: Running, replicas: list[Replica]) -> bool:
+        if not self._wanted.safeguards.readiness:
+            return len(replicas) == self._count and running.router is not None
+        # What is written down may be from before a supervisor was killed.
+        ready = [
+            item for item in replicas if item.phase == "ready" and processes.is_alive(item.process)
+        ]
         healthy = self._healthy(running, ready)
         if healthy != self._told:
-            self._progress.note(f"{self._slot}: {healthy} of {count} replicas ready")
+            self._progress.note(f"{self._slot}: {healthy} of {self._count} replicas ready")
             self._told = healthy
-        return healthy == count == len(replicas)
+        return healthy == self._count == len(replicas) and self._listens(running)
+
+    def _listens(self, running: Running) -> bool:
+        router = running.router
+        return (
+            router is not None and router.port == self._wanted.port and admin.is_live(router.admin)
+        )
 
     def _healthy(self, running: Running, ready: list[Replica]) -> int:
         if running.router is None or not ready:
@@ -69,21 +85,26 @@ class Readiness:
         found = [hosts.get((item.slot, item.port)) for item in ready]
         return sum(host is not None and host.healthy for host in found)
 
-    def _check(self, placement: Placement, replicas: list[Replica], running: Running) -> None:
-        wanted = self._state.wanted()
-        if wanted is None or wanted.stopped or wanted.slots.get(self._slot) != placement:
+    def _check(self, replicas: list[Replica], running: Running) -> None:
+        now = self._state.wanted()
+        mine = self._wanted.slots[self._slot]
+        if now is None or now.stopped or now.slots.get(self._slot) != mine:
             message = f"slot {self._slot} was changed by another command meanwhile"
             raise ConflictError(message, hint="look at `mlship status`, then decide again")
         if running.router and not running.router.process and running.router.problem:
             message = f"the router does not run: {running.router.problem}"
             raise UnavailableError(message, hint=f"look into {self._state.log('envoy')}")
         for item in replicas:
+            who = f"replica {item.number} of {self._slot}"
+            if item.phase == "failed":
+                message = f"{who} will not get ready: {item.problem}"
+                raise ProjectError(message, hint=self._hint(item))
             if item.crashes >= _CRASHES and item.phase != "ready":
-                message = f"replica {item.number} of {self._slot} ends by itself"
-                raise ProjectError(f"{message}:\n{self._log(item)}", hint=self._hint(item))
+                kind = _KINDS.get(item.code, ProjectError)
+                raise kind(f"{who} ends by itself:\n{self._log(item)}", hint=self._hint(item))
 
-    def _timed_out(self, running: Running, replicas: list[Replica], count: int) -> TimedOutError:
-        text = f"{self._slot}: not {count} replicas ready in {self._seconds:g} s"
+    def _timed_out(self, running: Running, replicas: list[Replica]) -> TimedOutError:
+        text = f"{self._slot}: not {self._count} replicas ready in {self._seconds:g} s"
         unready = [item for item in replicas if item.phase != "ready"]
         if unready:
             hint = self._hint(unready[0])

@@ -1,0 +1,202 @@
+"""What every target does, whatever it runs releases on."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlship import digests
+from mlship.config import TargetConfig
+from mlship.deployment import Artifact, Revision, Slot, Split, slot_of
+from mlship.errors import ConfigError, ConflictError, NotFoundError, ProjectError, TimedOutError
+from mlship.ports import Target
+from mlship.release import Release
+from tests.fakes_target import FakeTarget
+from tests.places import place
+from tests.samples import release
+
+ONE = release("one")
+TWO = release("two")
+
+
+class Stage:
+    """A target under test, and artifacts that it can and cannot run."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+
+    def artifact(self, name: str, *, is_broken: bool = False) -> Artifact:
+        raise NotImplementedError
+
+    def deploy(self, made: Release, *, replicas: int = 1) -> Slot:
+        slot = slot_of(made)
+        self.target.deploy(made, self.artifact(slot), slot, replicas=replicas)
+        return slot
+
+    def route(self, weights: dict[Slot, int], shadow: Slot | None = None) -> Revision:
+        expected = self.target.routes().revision
+        return self.target.route(Split(weights=weights, shadow=shadow), expected=expected)
+
+
+class FakeStage(Stage):
+    def __init__(self) -> None:
+        self.fake = FakeTarget()
+        super().__init__(self.fake)
+
+    def artifact(self, name: str, *, is_broken: bool = False) -> Artifact:
+        digest = digests.of_bytes(name.encode())
+        if is_broken:
+            self.fake.broken.add(digest)
+        return Artifact(kind="bundle", digest=digest, location=name)
+
+
+class LocalStage(Stage):
+    def __init__(self, folder: Path) -> None:
+        config = TargetConfig(ready_seconds=20, drain_seconds=2)
+        self.scope = place(folder, config)
+        self.place = self.scope.__enter__()
+        super().__init__(self.place.target)
+
+    def artifact(self, name: str, *, is_broken: bool = False) -> Artifact:
+        behaviour = {"fail": "no such column: petal_colour"} if is_broken else {}
+        return self.place.artifact(name, **behaviour)
+
+
+@pytest.fixture(params=["fake", "local"])
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+    if request.param == "fake":
+        yield FakeStage()
+        return
+    local = LocalStage(tmp_path)
+    try:
+        yield local
+    finally:
+        local.scope.__exit__(None, None, None)
+
+
+def test_nothing_runs_and_nobody_gets_traffic_at_first(stage: Stage) -> None:
+    assert stage.target.inspect() == {}
+    assert stage.target.routes().split == Split()
+
+
+def test_a_deployment_is_ready_when_deploy_returns(stage: Stage) -> None:
+    slot = slot_of(ONE)
+    artifact = stage.artifact("a")
+    deployed = stage.target.deploy(ONE, artifact, slot, replicas=2)
+    assert (deployed.ready, deployed.wanted, deployed.slot) == (2, 2, slot)
+    assert (deployed.release, deployed.artifact) == (ONE.id, artifact.digest)
+    assert stage.target.inspect() == {slot: deployed}
+
+
+def test_deploying_leaves_traffic_alone(stage: Stage) -> None:
+    before = stage.target.routes()
+    stage.deploy(ONE)
+    after = stage.target.routes()
+    assert (after.split, after.revision) == (before.split, before.revision)
+
+
+def test_deploying_again_changes_only_the_number_of_replicas(stage: Stage) -> None:
+    slot = stage.deploy(ONE)
+    first = stage.target.inspect()[slot]
+    stage.deploy(ONE)
+    assert stage.target.inspect()[slot] == first
+    for count in (3, 1):
+        stage.deploy(ONE, replicas=count)
+        assert stage.target.inspect()[slot].ready == count
+
+
+def test_a_slot_does_not_change_its_artifact(stage: Stage) -> None:
+    slot = stage.deploy(ONE)
+    with pytest.raises(ConflictError, match=slot):
+        stage.target.deploy(ONE, stage.artifact("another"), slot, replicas=1)
+    assert stage.target.inspect()[slot].ready == 1
+
+
+def test_a_new_slot_that_fails_goes_and_the_others_stay(stage: Stage) -> None:
+    good = stage.deploy(ONE)
+    stage.route({good: 100})
+    before = stage.target.inspect()
+    broken = stage.artifact("broken", is_broken=True)
+    with pytest.raises((TimedOutError, ProjectError)) as caught:
+        stage.target.deploy(TWO, broken, slot_of(TWO), replicas=1)
+    assert slot_of(TWO) in caught.value.message
+    assert caught.value.hint
+    assert stage.target.inspect() == before
+    assert stage.target.routes().split.weights == {good: 100}
+
+
+def test_a_route_is_read_back_as_it_was_set(stage: Stage) -> None:
+    one, two = stage.deploy(ONE), stage.deploy(TWO)
+    for split in (
+        Split(weights={one: 100}),
+        Split(weights={one: 90, two: 10}),
+        Split(weights={one: 100, two: 0}),
+        Split(weights={one: 100}, shadow=two),
+    ):
+        revision = stage.route(split.weights, split.shadow)
+        route = stage.target.routes()
+        assert (route.split, route.revision) == (split, revision)
+        assert route.endpoint.startswith("http://")
+
+
+def test_every_change_of_the_route_has_a_revision_of_its_own(stage: Stage) -> None:
+    one, two = stage.deploy(ONE), stage.deploy(TWO)
+    first = stage.target.routes().revision
+    seen = [first, *(stage.route({slot: 100}) for slot in (one, two, one, two))]
+    assert len(set(seen)) == 5
+
+
+def test_a_route_that_stays_as_it_is_keeps_its_revision(stage: Stage) -> None:
+    one = stage.deploy(ONE)
+    assert stage.route({one: 100}) == stage.route({one: 100})
+
+
+def test_a_stale_revision_changes_nothing(stage: Stage) -> None:
+    one, two = stage.deploy(ONE), stage.deploy(TWO)
+    stale = stage.target.routes().revision
+    current = stage.route({one: 100})
+    with pytest.raises(ConflictError, match=f"{current}.*{stale}"):
+        stage.target.route(Split(weights={two: 100}), expected=stale)
+    route = stage.target.routes()
+    assert (route.split.weights, route.revision) == ({one: 100}, current)
+
+
+def test_no_traffic_goes_to_a_slot_that_is_not_there(stage: Stage) -> None:
+    one = stage.deploy(ONE)
+    missing = slot_of(TWO)
+    current = stage.route({one: 100})
+    with pytest.raises(NotFoundError, match=missing):
+        stage.route({one: 90, missing: 10})
+    with pytest.raises(NotFoundError, match=missing):
+        stage.route({one: 100}, shadow=missing)
+    assert stage.target.routes().revision == current
+
+
+def test_a_shadow_needs_traffic_to_copy(stage: Stage) -> None:
+    one = stage.deploy(ONE)
+    with pytest.raises(ConfigError):
+        stage.route({}, shadow=one)
+
+
+def test_a_slot_with_traffic_or_a_copy_of_it_is_not_removed(stage: Stage) -> None:
+    one, two = stage.deploy(ONE), stage.deploy(TWO)
+    stage.route({one: 100}, shadow=two)
+    for slot in (one, two):
+        with pytest.raises(ConflictError, match=slot):
+            stage.target.remove(slot)
+        assert stage.target.inspect()[slot].ready == 1
+
+
+def test_a_removed_slot_is_gone_and_removing_it_again_is_no_error(stage: Stage) -> None:
+    one, two = stage.deploy(ONE), stage.deploy(TWO)
+    stage.route({one: 100, two: 0})
+    stage.target.remove(two)
+    stage.target.remove(two)
+    assert set(stage.target.inspect()) == {one}
+
+
+def test_a_removed_slot_can_be_deployed_again_with_another_artifact(stage: Stage) -> None:
+    slot = stage.deploy(ONE)
+    stage.target.remove(slot)
+    stage.target.deploy(ONE, stage.artifact("another"), slot, replicas=1)
+    assert stage.target.inspect()[slot].artifact == stage.artifact("another").digest
