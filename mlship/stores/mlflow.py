@@ -193,18 +193,20 @@ class MlflowStore:
         return [int(version.number) for version in listed if version.release == release.id]
 
     def _listed(self, client: Any) -> list[Version]:
-        """Return the versions through MLflow's own client."""
-        listed: list[Version] = []
+        """Return the versions through MLflow's own client; its search leaves aliases out."""
+        entries: list[Any] = []
         token = None
-        while True:
+        while not entries or token:
             page = client.search_model_versions(f"name='{self._name}'", page_token=token)
-            for entry in page:
-                made = entry.creation_timestamp
-                version = mlflow_fast.version(entry.version, entry.tags, entry.aliases, made, "")
-                listed += [version] if version else []
+            if not page:
+                break
+            entries += page
             token = page.token
-            if not token:
-                return sorted(listed, key=lambda version: int(version.number))
+        if not entries:
+            return []
+        aliases = client.get_registered_model(self._name).aliases
+        found = [(int(entry.version), entry.creation_timestamp, entry.tags) for entry in entries]
+        return mlflow_fast.listed(found, {alias: int(aliases[alias]) for alias in aliases})
 
     def _holder(self, alias: Alias) -> Digest | None:
         named = [version.release for version in self.versions() if alias in version.aliases]

@@ -31,20 +31,30 @@ _COLUMNS: Final = {
 _BUSY: Final = ("locked", "unable to open", "disk i/o", "readonly", "full")
 
 
-def version(
-    number: int | str, tags: Mapping[str, str], aliases: Iterable[str], created_ms: int, link: str
-) -> Version | None:
-    """Return a registered version, or nothing for one that mlship did not register."""
-    if RELEASE not in tags:
-        return None
-    return Version(
-        number=str(number),
-        release=Digest(tags[RELEASE]),
-        aliases=tuple(sorted(aliases)),
-        archived=tags.get(ARCHIVED) == "true",
-        created=datetime.fromtimestamp(created_ms / 1000, UTC),
-        link=link,
-    )
+Entry = tuple[int, int, Mapping[str, str]]
+"""A version's number, when it was made in milliseconds since 1970, and its tags."""
+
+
+def listed(entries: Iterable[Entry], aliases: Mapping[str, int], page: str = "") -> list[Version]:
+    """Return the versions that mlship registered, oldest first.
+
+    Args:
+        entries: all registered versions, others' too.
+        aliases: the version that each alias names.
+        page: the address that a version's number makes a link of, empty where there is none.
+    """
+    return [
+        Version(
+            number=str(number),
+            release=Digest(tags[RELEASE]),
+            aliases=tuple(sorted(alias for alias in aliases if aliases[alias] == number)),
+            archived=tags.get(ARCHIVED) == "true",
+            created=datetime.fromtimestamp(created / 1000, UTC),
+            link=f"{page}{number}" if page else "",
+        )
+        for number, created, tags in sorted(entries, key=lambda entry: entry[0])
+        if RELEASE in tags
+    ]
 
 
 def database_path(uri: str) -> Path | None:
@@ -99,9 +109,6 @@ def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version
             model = _get(client, uri, "registered-models/get", {"name": name})["registered_model"]
         except NotFoundError:
             return []
-        aliases: dict[str, list[str]] = {}
-        for entry in model.get("aliases", []):
-            aliases.setdefault(str(entry["version"]), []).append(entry["alias"])
         query = {"filter": f"name='{name}'", "max_results": str(_PAGE)}
         found = []
         while True:
@@ -110,18 +117,16 @@ def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version
             if not answer.get("next_page_token"):
                 break
             query["page_token"] = answer["next_page_token"]
-    page = f"{shown(uri).rstrip('/')}/#/models/{name}/versions"
-    versions = [
-        version(
-            entry["version"],
-            {tag["key"]: tag.get("value", "") for tag in entry.get("tags", [])},
-            aliases.get(str(entry["version"]), []),
+    entries = [
+        (
+            int(entry["version"]),
             int(entry["creation_timestamp"]),
-            f"{page}/{entry['version']}",
+            {tag["key"]: tag.get("value", "") for tag in entry.get("tags", [])},
         )
-        for entry in sorted(found, key=lambda entry: int(entry["version"]))
+        for entry in found
     ]
-    return [item for item in versions if item]
+    aliases = {entry["alias"]: int(entry["version"]) for entry in model.get("aliases", [])}
+    return listed(entries, aliases, f"{shown(uri).rstrip('/')}/#/models/{name}/versions/")
 
 
 def check_server(uri: str, environ: Mapping[str, str]) -> None:
@@ -176,19 +181,14 @@ def _select(database: sqlite3.Connection, name: str) -> list[Version]:
     query = "SELECT version, key, value FROM model_version_tags WHERE name = ?"
     for number, key, value in database.execute(query, (name,)):
         tags.setdefault(number, {})[key] = value
-    aliases: dict[int, list[str]] = {}
-    query = "SELECT version, alias FROM registered_model_aliases WHERE name = ?"
-    for number, alias in database.execute(query, (name,)):
-        aliases.setdefault(number, []).append(alias)
+    query = "SELECT alias, version FROM registered_model_aliases WHERE name = ?"
+    aliases = dict(database.execute(query, (name,)).fetchall())
     query = (
         "SELECT version, creation_time FROM model_versions "
-        "WHERE name = ? AND current_stage != 'Deleted_Internal' ORDER BY version"
+        "WHERE name = ? AND current_stage != 'Deleted_Internal'"
     )
-    versions = [
-        version(number, tags.get(number, {}), aliases.get(number, []), created, "")
-        for number, created in database.execute(query, (name,))
-    ]
-    return [item for item in versions if item]
+    entries = database.execute(query, (name,)).fetchall()
+    return listed([(number, made, tags.get(number, {})) for number, made in entries], aliases)
 
 
 def _translated(error: sqlite3.Error, uri: str) -> Exception:

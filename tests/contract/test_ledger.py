@@ -16,7 +16,6 @@ from mlship.ledgers.directory import DirectoryLedger
 from mlship.ports import Ledger
 from tests.fakes_store import FakeLedger, tiny_evidence
 
-
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 

@@ -1,0 +1,162 @@
+"""A process killed in the middle of a change of a store: run again, it ends in one state."""
+
+import os
+import random
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlship import bundle, digests
+from mlship.ports import Store
+from mlship.release import Release
+from mlship.stores.directory import DirectoryStore
+from mlship.stores.mlflow import MlflowStore
+from mlship.stores.mlflow_vendor import session
+from mlship.versions import Run
+from tests.fakes_store import tiny_bundle, tiny_release
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+CLIENT_CALLS = (
+    *("create_experiment", "create_run", "log_batch", "log_metric", "log_artifact"),
+    *("log_artifacts", "set_tag", "set_terminated", "create_registered_model"),
+    *("create_model_version", "set_registered_model_alias", "set_model_version_tag"),
+)
+Point = tuple[Any, str]
+
+
+def in_child(work: Callable[[], None], *, kill_after: float | None = None) -> bool:
+    """Run `work` in a forked child, killed after so many seconds; tell whether it finished."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 (a child must never go on as a second pytest)
+            os._exit(1)
+        os._exit(0)
+    if kill_after is not None:
+        time.sleep(kill_after)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFEXITED(status)
+
+
+def dying(points: Sequence[Point], at: int) -> None:
+    """Make this process kill itself after its call number `at` of any of these functions."""
+    calls = iter(range(10_000))
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*args: Any, **kwargs: Any) -> Any:
+            result = function(*args, **kwargs)
+            if next(calls) == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return called
+
+    for owner, name in points:
+        setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def change(store: Store, release: Release, folder: Path) -> None:
+    run = Run(
+        release=release,
+        params={"C": "1.0"},
+        metrics={"accuracy": 0.9},
+        tags={"branch": "develop"},
+        files={"report.md": folder / "golden.jsonl"},
+        bundle=folder,
+    )
+    store.record(run)
+    store.point("champion", release)
+    store.archive(release, archived=True)
+
+
+def killed_everywhere(
+    open_store: Callable[[], Store], points: Callable[[], Sequence[Point]], folder: Path
+) -> list[Release]:
+    """Change the store for a new release, killed at each point in turn, then whole."""
+    releases: list[Release] = []
+    finished = False
+    while not finished:
+        digest = tiny_bundle(folder / str(len(releases)), f"model {len(releases)}")
+        release = tiny_release(digest)
+
+        def work(release: Release = release, at: int = len(releases)) -> None:
+            dying(points(), at)
+            change(open_store(), release, folder / str(at))
+
+        finished = in_child(work)
+        store = open_store()
+        change(store, release, folder / str(len(releases)))
+        releases.append(release)
+        assert [version.release for version in store.versions()] == [r.id for r in releases]
+        assert store.versions()[-1].aliases == ("champion",)
+        assert store.versions()[-1].archived
+        fetched = store.fetch(release, folder / f"fetched{len(releases)}")
+        assert bundle.read(fetched, expected=digest)
+    return releases
+
+
+@pytest.fixture(params=["sqlite", "server"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/mlflow.db"
+    else:
+        yield request.getfixturevalue("mlflow_server")
+
+
+def test_mlflow_converges_wherever_the_process_was_killed(uri: str, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415 (slow)
+
+    name = f"iris-{uuid.uuid4().hex[:8]}"
+    releases = killed_everywhere(
+        lambda: MlflowStore(uri, name, tmp_path / "artifacts", {}),
+        lambda: [(MlflowClient, call) for call in CLIENT_CALLS],
+        tmp_path,
+    )
+    assert len(releases) > 10, "each call in turn was the last one of a process"
+    with session(uri, {}) as client:
+        experiment = client.get_experiment_by_name(name)
+        runs = client.search_runs([experiment.experiment_id])
+        assert len(runs) == len(releases)
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        assert {run.data.tags["mlship.bundle"] for run in runs} == {r.bundle for r in releases}
+
+
+def test_a_directory_converges_wherever_the_process_was_killed(tmp_path: Path) -> None:
+    points: list[Point] = [
+        *((digests, "write_atomically"), (os, "link"), (os, "mkdir"), (os, "replace")),
+        *((os, "rename"), (os, "unlink"), (os, "fsync"), (shutil, "copytree")),
+        *((Path, "touch"), (Path, "unlink"), (Path, "mkdir")),
+    ]
+    releases = killed_everywhere(
+        lambda: DirectoryStore(tmp_path / "store", "iris"), lambda: points, tmp_path
+    )
+    assert len(releases) > 10
+    assert len(list((tmp_path / "store" / "iris" / "runs").iterdir())) == len(releases)
+
+
+def test_a_database_that_was_being_made_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
+    chance = random.Random(7)
+    digest = tiny_bundle(tmp_path / "bundle")
+    release = tiny_release(digest)
+    finished = 0
+    for turn in range(8):
+        folder = tmp_path / f"turn{turn}"
+        store = MlflowStore(f"sqlite:///{folder}/mlflow.db", "iris", folder / "artifacts", {})
+
+        def work(store: MlflowStore = store) -> None:
+            change(store, release, tmp_path / "bundle")
+
+        finished += in_child(work, kill_after=chance.uniform(0.05, 1.5))
+        change(store, release, tmp_path / "bundle")
+        assert [version.release for version in store.versions()] == [release.id]
+    assert finished < 8
