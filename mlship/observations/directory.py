@@ -48,7 +48,7 @@ class DirectoryObservations:
         for segment, number, line in self._lines():
             prediction = _decoded(_prediction, line, segment, number)
             found.setdefault((prediction.id, prediction.release), prediction)
-        yield from sorted(found.values(), key=lambda found: (found.time, found.id))
+        yield from sorted(found.values(), key=lambda found: (found.time, found.id, found.shadow))
 
     def find(self, prediction: str) -> Sequence[Prediction]:
         """Return the prediction of that id, then its shadow if it had one.

@@ -1,6 +1,7 @@
 """`python -m mlship.runtime serve|predict`: the two things that a bundle is run for."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mlship import digests
-from mlship.errors import MlshipError
+from mlship.errors import MlshipError, TimedOutError
 from mlship.runtime.predict import predict
 from mlship.runtime.service import Identity
 
@@ -45,6 +46,10 @@ def _serve(options: argparse.Namespace) -> int:
     except MlshipError as error:
         hint = f"; {error.hint}" if error.hint else ""
         sys.stderr.write(f"mlship: {error.message}{hint}\n")
+        if isinstance(error, TimedOutError):
+            # A request that was cut off may still compute in a thread; nobody waits for it.
+            sys.stderr.flush()
+            os._exit(error.exit_code)
         return error.exit_code
     return 0
 

@@ -1,0 +1,259 @@
+"""The server as a process: its signals, its log, its exit codes."""
+
+import contextlib
+import json
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from mlship.prediction import Prediction
+from tests.bundles import SETOSA, iris_bundle
+
+RELEASE = "sha256:" + "ab" * 32
+SLOW = "import time\ndef preprocess(rows):\n    time.sleep(0.8)\n    return rows"
+LOUD = "print('imported')\ndef preprocess(rows):\n    print('called')\n    return rows"
+
+
+class Served:
+    """A serving process with the address and the log that it was given."""
+
+    def __init__(self, folder: Path, bundle: Path, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = folder / "log"
+        arguments = ["--bundle", str(bundle), "--release", RELEASE, "--slot", "rabab"]
+        arguments += ["--name-of-release", "iris@abababababab", "--port", str(port)]
+        arguments += ["--log", str(self.log), "--shutdown-seconds", "2"]
+        self.errors = folder / f"stderr-{port}"
+        with self.errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments], stderr=errors
+            )
+
+    def wait(self) -> None:
+        """Wait until the process answers at all, or is gone."""
+        until = time.monotonic() + 20
+        while self.process.poll() is None and time.monotonic() < until:
+            try:
+                httpx.get(f"{self.url}/v2/health/live", timeout=1)
+            except httpx.TransportError:
+                time.sleep(0.02)
+            else:
+                return
+
+    def logged(self) -> list[str]:
+        decoder = msgspec.json.Decoder(Prediction)
+        return [
+            decoder.decode(line).id
+            for path in self.log.glob("*.jsonl")
+            for line in path.read_bytes().splitlines(keepends=True)
+            if line.endswith(b"\n")
+        ]
+
+
+Serve = Callable[..., Served]
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def serve(tmp_path: Path, port: int) -> Iterator[Serve]:
+    started: list[Served] = []
+
+    def serve(**options: Any) -> Served:
+        bundle = tmp_path / "iris"
+        if not bundle.exists():
+            iris_bundle(bundle, **options)
+        served = Served(tmp_path, bundle, port)
+        started.append(served)
+        served.wait()
+        return served
+
+    yield serve
+    for served in started:
+        served.process.kill()
+        served.process.wait(10)
+
+
+def test_it_serves_logs_and_ends_with_zero(serve: Serve) -> None:
+    served = serve()
+    ready = httpx.get(f"{served.url}/v2/health/ready")
+    assert ready.json()["release"] == RELEASE
+    answer = httpx.post(f"{served.url}/predict", json=[SETOSA, SETOSA])
+    assert answer.headers["mlship-release"] == "iris@abababababab"
+    assert served.logged() == [row["id"] for row in answer.json()["predictions"]]
+    assert httpx.get(f"{served.url}/", follow_redirects=True).url.path == "/docs"
+    served.process.terminate()
+    assert served.process.wait(10) == 0
+
+
+def test_a_request_that_runs_when_it_is_told_to_stop_is_answered(serve: Serve) -> None:
+    served = serve(preprocess=SLOW)
+    with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=served.url, timeout=10) as client:
+        asked = pool.submit(httpx.post, f"{served.url}/predict", json=SETOSA, timeout=10)
+        time.sleep(0.3)
+        served.process.terminate()
+        time.sleep(0.1)
+        probe = client.get("/v2/health/ready")  # a slow model does not keep probes waiting
+        assert (probe.status_code, probe.json()["state"]) == (503, "draining")
+        assert asked.result(10).status_code == 200
+    assert served.process.wait(10) == 0
+    assert len(served.logged()) == 1
+
+
+def test_an_endless_request_is_cut_off_and_told(serve: Serve) -> None:
+    served = serve(preprocess=SLOW.replace("0.8", "0.01 if len(rows) == 1 else 30"))
+    threading.Thread(target=_ask, args=(served.url, [SETOSA, SETOSA]), daemon=True).start()
+    time.sleep(0.5)
+    served.process.terminate()
+    assert served.process.wait(15) == 6
+    assert "1 requests did not finish in 2 seconds" in served.errors.read_text()
+
+
+def test_no_acknowledged_prediction_is_lost_by_a_kill(serve: Serve) -> None:
+    served = serve()
+    acknowledged: list[str] = []
+
+    def load() -> None:
+        with httpx.Client(base_url=served.url) as client:
+            while True:
+                try:
+                    answer = client.post("/predict", json=SETOSA)
+                except httpx.TransportError:
+                    return
+                acknowledged.append(answer.json()["predictions"][0]["id"])
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    served.process.send_signal(signal.SIGKILL)
+    for thread in threads:
+        thread.join(10)
+    assert len(acknowledged) > 100
+    assert set(acknowledged) <= set(served.logged())
+    restarted = serve()
+    assert httpx.post(f"{restarted.url}/predict", json=SETOSA).status_code == 200
+    assert len(list(served.log.iterdir())) == 2, "each process has a segment of its own"
+
+
+def test_a_full_disk_refuses_until_there_is_room_again(serve: Serve) -> None:
+    served = serve()
+    assert httpx.post(f"{served.url}/predict", json=SETOSA).status_code == 200
+    size = sum(path.stat().st_size for path in served.log.iterdir())
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    limit = (size + 100, resource.RLIM_INFINITY)
+    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, limit)
+    refused = httpx.post(f"{served.url}/predict", json=SETOSA)
+    assert refused.status_code == 503
+    assert "File too large" in refused.json()["error"]["message"]
+    assert len(served.logged()) == 1
+    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, unlimited)
+    assert httpx.post(f"{served.url}/predict", json=SETOSA).status_code == 200
+    assert len(served.logged()) == 2
+
+
+def test_a_port_that_is_taken_is_a_clear_line_and_code_4(serve: Serve) -> None:
+    first = serve()
+    second = serve()
+    assert second.process.wait(10) == 4
+    (line,) = first.errors.read_text().splitlines()[-1:]
+    assert "another process listens there" in line
+
+
+def test_a_model_that_changed_its_mind_says_so_and_is_not_ready(serve: Serve) -> None:
+    served = serve(golden_error=0.2)
+    ready = httpx.get(f"{served.url}/v2/health/ready")
+    assert (ready.status_code, ready.json()["state"]) == (503, "failed")
+    assert "golden example 0" in served.errors.read_text()
+
+
+def test_a_body_that_is_too_large_is_refused(serve: Serve) -> None:
+    served = serve()
+    answer = httpx.post(
+        f"{served.url}/predict",
+        content=b" " * 10_000_001,
+        headers={"content-type": "application/json"},
+    )
+    assert answer.status_code == 413
+
+
+def _ask(url: str, body: Any) -> None:
+    with contextlib.suppress(httpx.TransportError):
+        httpx.post(f"{url}/predict", json=body, timeout=60)
+
+
+def predict(bundle: Path, rows: Any, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "mlship.runtime", "predict", str(bundle), *more],
+        input=json.dumps(rows),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_offline_predictions_are_alone_on_stdout(tmp_path: Path) -> None:
+    digest = iris_bundle(tmp_path / "iris", preprocess=LOUD)
+    done = predict(tmp_path / "iris", [SETOSA], "--digest", digest)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["species"] == "setosa"
+    assert done.stderr.split() == ["imported", "called"]
+
+
+def test_an_error_offline_is_one_line_of_json(tmp_path: Path) -> None:
+    iris_bundle(tmp_path / "iris")
+    done = predict(tmp_path / "iris", [{"sepal_length": 1}])
+    error = json.loads(done.stderr.splitlines()[-1])
+    assert (done.returncode, done.stdout, error["error"]) == (2, "", "ProjectError")
+    (tmp_path / "iris" / "more").write_text("")
+    done = predict(tmp_path / "iris", [SETOSA])
+    error = json.loads(done.stderr.splitlines()[-1])
+    assert (done.returncode, error["error"]) == (7, "IntegrityError")
+
+
+SANITY = """
+def test_setosa(client):
+    row = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
+    assert client.predict(row)["species"] == "setosa"
+"""
+
+
+def sanity(folder: Path, **environment: str) -> str:
+    (folder / "test_sanity.py").write_text(SANITY)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "test_sanity.py"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout
+
+
+def test_sanity_tests_get_a_client_from_the_plugin(tmp_path: Path, serve: Serve) -> None:
+    assert "`mlship test` sets MLSHIP_SANITY_BUNDLE" in sanity(tmp_path)
+    served = serve()
+    assert "1 passed" in sanity(tmp_path, MLSHIP_SANITY_BUNDLE=str(tmp_path / "iris"))
+    assert served.logged() == [], "nothing is logged in process"
+    assert "1 passed" in sanity(tmp_path, MLSHIP_SANITY_ENDPOINT=served.url)
+    assert len(served.logged()) == 1
