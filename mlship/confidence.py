@@ -219,7 +219,7 @@ def _judge(
     gain_low, gain_high = (low, high) if metric == "accuracy" else (-high, -low)
     numbers = (
         f"challenger minus champion in {metric} is {interval.estimate:+.4g}, "
-        f"{confidence:.4g} confident within {low:+.4g} to {high:+.4g}"
+        f"{100 * confidence:.4g}% interval {low:+.4g} to {high:+.4g}"
     )
     allowed = f"by more than {margin:.4g}" if margin else "than the champion"
     if gain_low > -margin:

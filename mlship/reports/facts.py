@@ -109,11 +109,7 @@ class Approved(_Facts, frozen=True):
 class Changed(_Facts, frozen=True):
     """What a deployment, a promotion or a rollback recorded, and their sub-steps."""
 
-    operation: str = ""
     endpoint: str = ""
-    role: str = ""
-    weight: int | None = None
-    shadow: bool = False
     reasons: tuple[str, ...] = ()
 
 

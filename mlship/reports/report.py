@@ -205,23 +205,13 @@ def _approvals(own: Sequence[Record]) -> tuple[Approval, ...]:
 
 
 def _timeline(own: Sequence[Record]) -> tuple[Moment, ...]:
-    begun: dict[str, datetime] = {}
-    moments = []
-    for record in own:
-        evidence, changed = record.evidence, facts.of(record, Changed)
-        seconds = changed.seconds
-        if seconds is None and changed.operation in begun and "/" not in evidence.step:
-            # The last record of a transition is written when it ends: from its first sub-step on.
-            seconds = (evidence.time - begun[changed.operation]).total_seconds()
-        if changed.operation:
-            begun.setdefault(changed.operation, evidence.time)
-        moments.append(
-            Moment(
-                step=evidence.step,
-                verdict=evidence.verdict,
-                time=evidence.time,
-                seconds=seconds,
-                actor=evidence.actor,
-            )
+    return tuple(
+        Moment(
+            step=record.evidence.step,
+            verdict=record.evidence.verdict,
+            time=record.evidence.time,
+            seconds=facts.of(record, Changed).seconds,
+            actor=record.evidence.actor,
         )
-    return tuple(moments)
+        for record in own
+    )
