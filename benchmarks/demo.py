@@ -124,6 +124,15 @@ def production(folder: Path) -> str:
     return str(json.loads(told.stdout)["endpoints"]["production"])
 
 
+def retired(folder: Path) -> str:
+    """Return the release that was retired last."""
+    told = subprocess.run(
+        [*command(), "status", "--json"], cwd=folder, check=True, capture_output=True, text=True
+    )
+    roles = {one["release"]: one["role"] for one in json.loads(told.stdout)["releases"]}
+    return next(name for name, role in roles.items() if role == "retired")
+
+
 def say(text: str) -> None:
     """Print a heading."""
     print(f"\n== {text}", flush=True)
