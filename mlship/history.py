@@ -90,7 +90,13 @@ def _after(history: History, evidence: Evidence) -> History:
     if evidence.step == "retire":
         return msgspec.structs.replace(history, retired=(*history.retired, release))
     if evidence.step == "deploy-production" and evidence.facts.get("role") != "champion":
-        return msgspec.structs.replace(history, challenger=release, challenger_since=evidence.time)
+        displaced = (history.challenger,) if history.challenger else ()
+        return msgspec.structs.replace(
+            history,
+            challenger=release,
+            challenger_since=evidence.time,
+            retired=(*history.retired, *displaced),
+        )
     history = _crowned(history, evidence)
     if old is None or old == release:
         return history

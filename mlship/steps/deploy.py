@@ -1,6 +1,7 @@
 """deploy-staging and deploy-production: run a release in a target and give it its traffic."""
 
 from mlship import gates
+from mlship.config import TargetConfig
 from mlship.deployment import slot_of
 from mlship.errors import ConflictError, RefusedError
 from mlship.evidence import Record
@@ -91,11 +92,9 @@ def _check_role(release: Release, history: History, *, replace: bool) -> None:
 
 def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
-    started = pipeline.clock()
     champion, displaced = history.champion, history.challenger
-    first = champion is None
-    weight = 100 if first else 0 if config.shadow else config.challenger_weight
-    replicas = config.replicas if first else config.challenger_replicas
+    role: Alias = "champion" if champion is None else "challenger"
+    weight, replicas = _share(role, config)
 
     def capacity() -> Facts:
         deployment = target.deploy(
@@ -110,10 +109,9 @@ def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
         return set_route(target, {champion: 100 - weight, release: weight}, shadow)
 
     def alias() -> Facts:
-        name: Alias = "champion" if first else "challenger"
-        pipeline.store.point(name, release)
+        pipeline.store.point(role, release)
         pipeline.store.archive(release, archived=False)
-        return {"alias": name}
+        return {"alias": role}
 
     def displace() -> Facts:
         if displaced and displaced != release:
@@ -124,17 +122,24 @@ def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
     substeps = [SubStep("capacity", capacity), SubStep("route", route), SubStep("alias", alias)]
     if displaced:
         substeps.append(SubStep("displace", displace))
-    facts = {
-        "role": "champion" if first else "challenger",
-        "weight": weight,
-        "shadow": config.shadow and not first,
-        "endpoint": target.routes().endpoint,
-        "champion": str(champion) if champion else None,
-    }
-    record = carry_out(pipeline, release, "deploy-production", substeps, facts)
-    seconds = (pipeline.clock() - started).total_seconds()
-    pipeline.progress.note(f"{facts['role']} in {seconds:.1f} s")
-    return record
+
+    def facts() -> Facts:
+        return {
+            "role": role,
+            "weight": weight,
+            "shadow": config.shadow and role == "challenger",
+            "endpoint": target.routes().endpoint,
+            "champion": str(champion) if champion else None,
+        }
+
+    return carry_out(pipeline, release, "deploy-production", substeps, facts)
+
+
+def _share(role: Alias, config: TargetConfig) -> tuple[int, int]:
+    """Return the percentage of the traffic and the replicas that a role starts with."""
+    if role == "champion":
+        return 100, config.replicas
+    return 0 if config.shadow else config.challenger_weight, config.challenger_replicas
 
 
 def _restored(pipeline: Pipeline, release: Release, history: History) -> Record:

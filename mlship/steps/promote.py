@@ -89,4 +89,4 @@ def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
         SubStep("archive", archive),
     ]
     facts = {"from": str(old) if old else None, "to": str(release)}
-    return carry_out(pipeline, release, "promote", substeps, facts)
+    return carry_out(pipeline, release, "promote", substeps, lambda: facts)

@@ -99,4 +99,4 @@ def _retire(pipeline: Pipeline, release: Release, history: History) -> Record:
         SubStep("remove", remove),
         SubStep("archive", archive),
     ]
-    return carry_out(pipeline, release, "retire", substeps, {"role": history.role(release)})
+    return carry_out(pipeline, release, "retire", substeps, lambda: {"role": history.role(release)})

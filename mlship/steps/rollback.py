@@ -67,4 +67,4 @@ def _rollback(pipeline: Pipeline, former: Release) -> Record:
         SubStep("archive", archive),
     ]
     facts = {"from": str(fallen) if fallen else None, "to": str(former)}
-    return carry_out(pipeline, former, "rollback", substeps, facts)
+    return carry_out(pipeline, former, "rollback", substeps, lambda: facts)

@@ -114,7 +114,7 @@ def _seen(
             shadow=route.split.shadow == slot,
             ready=found.ready,
             wanted=found.wanted,
-            aliases=aliases.get(found.release, ()),
+            aliases=aliases.get(found.release, ()) if name == PRODUCTION else (),
             detail=found.detail,
         )
         for slot, found in deployments.items()

@@ -43,12 +43,14 @@ def carry_out(
     release: Release,
     step: str,
     substeps: Sequence[SubStep],
-    facts: Facts,
+    facts: Callable[[], Facts],
 ) -> Record:
     """Do every sub-step in order, record each once, and complete the transition.
 
-    The caller holds the target's lock.
+    The caller holds the target's lock. `facts` are asked for when all is done; `seconds`, how long
+    this run of the transition took, is added.
     """
+    started = pipeline.clock()
     operated = operation(step, release, pipeline.history())
     recorded = {
         record.evidence.step
@@ -63,7 +65,9 @@ def carry_out(
         learnt = substep.act()
         if name not in recorded:
             pipeline.learn(release, name, "passed", {**learnt, "operation": operated})
-    return pipeline.learn(release, step, "passed", {**facts, "operation": operated})
+    seconds = round((pipeline.clock() - started).total_seconds(), 3)
+    completed = {**facts(), "operation": operated, "seconds": seconds}
+    return pipeline.learn(release, step, "passed", completed)
 
 
 def set_route(target: Target, split: Mapping[Release, int], shadow: Release | None = None) -> Facts:

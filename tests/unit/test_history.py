@@ -68,6 +68,11 @@ def test_retired_is_gone_until_it_is_deployed_again() -> None:
     assert (back.challenger, back.retired) == (B, ())
 
 
+def test_a_replaced_challenger_is_retired() -> None:
+    history = after(FIRST, SECOND, (C, "deploy-production", "challenger"))
+    assert (history.challenger, history.retired) == (C, (B,))
+
+
 def test_what_did_not_pass_changes_nothing() -> None:
     records = [*story(FIRST), record(B, "promote", "failed", after=timedelta(hours=5))]
     assert fold(records).champion == A
