@@ -3,14 +3,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mlship import sanity
 from mlship.errors import IntegrityError
+from mlship.testing import clients
 from tests.bundles import SETOSA, VIRGINICA, iris_bundle
 
 
 def test_a_client_of_a_bundle_needs_no_server(tmp_path: Path) -> None:
     iris_bundle(tmp_path / "iris")
-    with sanity.of_bundle(tmp_path / "iris") as client:
+    with clients.of_bundle(tmp_path / "iris") as client:
         assert client.predict(SETOSA)["species"] == "setosa"
         assert [row["species"] for row in client.predict([VIRGINICA, SETOSA])] == [
             "virginica",
@@ -27,4 +27,4 @@ def test_a_client_of_a_bundle_needs_no_server(tmp_path: Path) -> None:
 def test_a_bundle_that_gives_other_outputs_is_no_client(tmp_path: Path) -> None:
     iris_bundle(tmp_path / "iris", golden_error=0.5)
     with pytest.raises(IntegrityError, match="golden example 0"):
-        sanity.of_bundle(tmp_path / "iris")
+        clients.of_bundle(tmp_path / "iris")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from mlship.sanity import SanityClient
+    from mlship.testing.clients import SanityClient
 
 ENDPOINT = "MLSHIP_SANITY_ENDPOINT"
 BUNDLE = "MLSHIP_SANITY_BUNDLE"
@@ -24,8 +24,8 @@ def client() -> Iterator["SanityClient"]:
     endpoint, bundle = os.environ.get(ENDPOINT), os.environ.get(BUNDLE)
     if not endpoint and not bundle:
         pytest.skip(f"no model to test: `mlship test` sets {BUNDLE} and runs these tests")
-    from mlship import sanity  # noqa: PLC0415 (see above)
+    from mlship.testing import clients  # noqa: PLC0415 (see above)
 
-    made = sanity.of_endpoint(endpoint) if endpoint else sanity.of_bundle(Path(bundle or ""))
+    made = clients.of_endpoint(endpoint) if endpoint else clients.of_bundle(Path(bundle or ""))
     with made as opened:
         yield opened
