@@ -113,15 +113,9 @@ def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
         pipeline.store.archive(release, archived=False)
         return {"alias": role}
 
-    def displace() -> Facts:
-        if displaced and displaced != release:
-            target.remove(slot_of(displaced))
-            pipeline.store.archive(displaced, archived=True)
-        return {"displaced": str(displaced) if displaced else None}
-
     substeps = [SubStep("capacity", capacity), SubStep("route", route), SubStep("alias", alias)]
     if displaced:
-        substeps.append(SubStep("displace", displace))
+        substeps.append(SubStep("displace", lambda: _displace(pipeline, displaced)))
 
     def facts() -> Facts:
         return {
@@ -133,6 +127,12 @@ def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
         }
 
     return carry_out(pipeline, release, "deploy-production", substeps, facts)
+
+
+def _displace(pipeline: Pipeline, displaced: Release) -> Facts:
+    pipeline.target(PRODUCTION).remove(slot_of(displaced))
+    pipeline.store.archive(displaced, archived=True)
+    return {"displaced": str(displaced)}
 
 
 def _share(role: Alias, config: TargetConfig) -> tuple[int, int]:
