@@ -4,6 +4,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -137,6 +139,34 @@ def test_removing_a_slot_after_down_starts_nothing(local: Place) -> None:
     local.target.remove(slot)
     assert local.target.inspect() == {}
     assert not supervision.runs(local.state)
+
+
+def test_a_deploy_while_down_stops_all_comes_after_it(local: Place) -> None:
+    slot = local.deploy(ONE, answer_seconds=0.5)
+    local.route({slot: 100})
+    local.notes.lines.clear()
+    with load(local.target.routes().endpoint, rate=20):
+        time.sleep(0.3)
+        going = threading.Thread(target=local.target.down)
+        going.start()
+        until(lambda: bool((wanted := local.state.wanted()) and wanted.stopped))
+        local.deploy(ONE, answer_seconds=0.5)
+        going.join()
+    assert ask(local).status_code == 200
+
+
+def test_a_process_that_was_not_written_down_does_not_outlive_its_starter(tmp_path: Path) -> None:
+    starter = (
+        "import sys, time; from pathlib import Path; from mlship.targets.local import processes;"
+        "child = processes.Child([sys.executable, '-c', 'import time; time.sleep(60)'],"
+        "Path(sys.argv[1]) / 'log', {}); print(child.process.pid, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", starter, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    until(lambda: not Path(f"/proc/{pid}").exists())
 
 
 def test_all_stops_when_the_folder_is_deleted(local: Place) -> None:

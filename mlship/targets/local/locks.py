@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mlship.errors import ConflictError, UnavailableError
@@ -49,10 +49,12 @@ def hold(path: Path, *, what: str, seconds: float = 0.0) -> Iterator[None]:
     try:
         _acquire(handle, path, what, seconds)
         _describe(handle, _command())
-        yield
+        try:
+            yield
+        finally:
+            _describe(handle, "")
     finally:
-        # Closing releases the lock. The description goes first, while nobody else can write one.
-        _describe_if_held(handle)
+        # Closing releases the lock.
         os.close(handle)
 
 
@@ -94,13 +96,10 @@ def _try(handle: int) -> bool:
 
 
 def _describe(handle: int, text: str) -> None:
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, text.encode(), 0)
-
-
-def _describe_if_held(handle: int) -> None:
-    if _try(handle):
+    # A full disk keeps nobody from holding a lock; its holder is unknown then.
+    with suppress(OSError):
         os.ftruncate(handle, 0)
+        os.pwrite(handle, text.encode(), 0)
 
 
 def _command() -> str:

@@ -11,7 +11,7 @@ from mlship import digests
 from mlship.deployment import Revision, Slot, Split
 from mlship.errors import ConfigError, IntegrityError
 from mlship.targets.local import envoy
-from mlship.targets.local.state import State, write
+from mlship.targets.local.state import State, unreadable, write
 
 FIRST = Revision("0")
 _TIMEOUT = "60s"
@@ -37,6 +37,8 @@ def read(state: State) -> Written:
         data = state.routes.read_bytes()
     except FileNotFoundError:
         return Written(split=Split(), revision=FIRST, table=_table(Split(), None))
+    except OSError as error:
+        raise unreadable(state.routes, error) from error
     try:
         document = msgspec.json.decode(data)
         table = document["resources"][0]

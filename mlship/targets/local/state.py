@@ -179,11 +179,19 @@ def write(path: Path, data: bytes) -> None:
         raise UnavailableError(message, hint="make room, or make the folder writable") from error
 
 
+def unreadable(path: Path, error: OSError) -> UnavailableError:
+    """Return the error of a file of the target that is there and cannot be read."""
+    message = f"{path} cannot be read: {error.strerror}"
+    return UnavailableError(message, hint="make the file readable")
+
+
 def _read(path: Path, kind: type[_T]) -> _T | None:
     try:
         data = path.read_bytes()
-    except OSError:
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        raise unreadable(path, error) from error
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:

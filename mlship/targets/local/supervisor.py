@@ -64,6 +64,10 @@ class Supervisor:
         wanted = self._read()
         if wanted is None:
             return
+        if wanted.stopped:
+            # Whoever wrote so may have been killed before the signal.
+            self._asked_to_stop = True
+            return
         self._replicas.step(wanted, self._hosts())
         found = serving(self._replicas.known, wanted)
         self._published.step(found, checked=wanted.safeguards.readiness)

@@ -93,7 +93,6 @@ class LocalTarget:
             self._state.want(wanted)
         seconds = self._config.ready_seconds
         try:
-            supervision.start(self._state)
             Readiness(self._state, slot, wanted, progress=self._progress, seconds=seconds).wait()
         except MlshipError:
             # The first error is the one that a person needs, whatever the way back says.
@@ -169,14 +168,16 @@ class LocalTarget:
 
         What is wanted and the route stay written: the next `deploy` brings all slots back.
         """
-        wanted = self._state.wanted()
-        if wanted is None:
+        if self._state.wanted() is None:
             return ()
+        # Held until all has stopped: a deploy at the same time comes before or after, not between.
         with self._state.changing():
-            wanted = self._state.wanted() or wanted
+            wanted = self._state.wanted()
+            if wanted is None:
+                return ()
             self._state.want(msgspec.structs.replace(wanted, stopped=True))
-        supervised = supervision.runs(self._state)
-        ran = supervision.stop(self._state, seconds=shutdown.patience(wanted))
+            supervised = supervision.runs(self._state)
+            ran = supervision.stop(self._state, seconds=shutdown.patience(wanted))
         return observation.stopped(ran, supervised=supervised)
 
     def _settings(self, found: Wanted | None) -> Wanted:
@@ -231,9 +232,13 @@ class LocalTarget:
 
     def _await_end(self, slot: Slot) -> None:
         """Wait until no replica of a slot is left."""
-        supervision.start(self._state)
+
+        def is_empty() -> bool:
+            supervision.start(self._state)
+            return all(item.slot != slot for item in self._state.running().replicas)
+
         supervision.until(
-            lambda: all(item.slot != slot for item in self._state.running().replicas),
+            is_empty,
             seconds=2 * self._config.drain_seconds + _END_SECONDS,
             what=f"slot {slot} of {self._name} does not end",
         )
@@ -250,9 +255,9 @@ class LocalTarget:
         wanted = self._state.wanted()
         if wanted is None or wanted.stopped:
             return
-        supervision.start(self._state)
 
         def applied() -> bool:
+            supervision.start(self._state)
             router = self._state.running().router
             written = routing.read(self._state).revision
             return router is not None and admin.revision(router.admin) == written

@@ -14,7 +14,7 @@ from mlship.errors import (
     UnavailableError,
 )
 from mlship.ports import Progress
-from mlship.targets.local import admin, processes
+from mlship.targets.local import admin, processes, supervision
 from mlship.targets.local.state import Replica, Running, State, Wanted
 
 _PAUSE = 0.03
@@ -50,6 +50,8 @@ class Readiness:
         """
         deadline = time.monotonic() + self._seconds
         while True:
+            # One that `down` asked to stop just before, or that is killed now, has a successor.
+            supervision.start(self._state)
             running = self._state.running()
             replicas = [item for item in running.replicas if item.slot == self._slot]
             if self._is_done(running, replicas):

@@ -1,0 +1,50 @@
+"""Locks: one holder at a time, named to whoever comes second."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mlship.errors import ConflictError, UnavailableError
+from mlship.targets.local.locks import FileLocks, hold, holder, is_held
+
+
+def test_the_second_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+    locks = FileLocks(tmp_path / "locks")
+    with (
+        locks.exclusive("production"),
+        pytest.raises(ConflictError, match=f"production.*{os.getpid()}: .*pytest"),
+        FileLocks(tmp_path / "locks").exclusive("production"),
+    ):
+        pass
+
+
+def test_locks_of_other_names_are_free(tmp_path: Path) -> None:
+    locks = FileLocks(tmp_path)
+    with locks.exclusive("staging"), locks.exclusive("production"):
+        assert is_held(tmp_path / "staging.lock")
+
+
+def test_a_lock_is_free_again_after_an_error(tmp_path: Path) -> None:
+    locks = FileLocks(tmp_path)
+    with pytest.raises(ValueError, match="no"), locks.exclusive("staging"):
+        raise ValueError("no")
+    with locks.exclusive("staging"):
+        pass
+    assert not is_held(tmp_path / "staging.lock")
+    assert holder(tmp_path / "staging.lock") == ""
+
+
+def test_the_loser_does_not_wipe_out_the_name_of_the_holder(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    with hold(path, what="a"):
+        for _ in range(2):
+            with pytest.raises(ConflictError, match=str(os.getpid())), hold(path, what="a"):
+                pass
+        assert holder(path).startswith(f"{os.getpid()}:")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnavailableError, match="file"), FileLocks(tmp_path / "file").exclusive("a"):
+        pass
