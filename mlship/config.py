@@ -161,7 +161,9 @@ class TargetConfig(_Section, frozen=True):
 class StoreConfig(_Section, frozen=True):
     """The model registry."""
 
-    kind: Literal["mlflow", "directory"] = "mlflow"
+    kind: Annotated[
+        Literal["mlflow", "directory"], Meta(description="MLflow, or plain files in a folder")
+    ] = "mlflow"
     uri: Annotated[
         str | None,
         Meta(description="MLflow: sqlite:/// or http(s)://, also MLFLOW_TRACKING_URI; a folder"),

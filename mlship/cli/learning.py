@@ -19,7 +19,9 @@ def feedback(
         str | None, typer.Argument(help="What turned out to be true, for one prediction.")
     ] = None,
 ) -> None:
-    """Take in what turned out to be true for predictions.
+    """Take in what turned out to be true.
+
+    A file has a column prediction_id and one named outcome.
 
     Example: mlship feedback outcomes.csv
     """
@@ -39,7 +41,7 @@ def feedback(
 
 
 def evaluate(context: typer.Context) -> None:
-    """Compare the challenger with the champion on outcomes.
+    """Compare challenger and champion on outcomes.
 
     The interval stays valid however often it is looked at.
 
@@ -74,7 +76,9 @@ def approve(
     ] = None,
     comment: Annotated[str, typer.Option(help="Anything to add.")] = "",
 ) -> None:
-    """Record a person's approval of one release's digests.
+    """Record a person's approval of one release.
+
+    It holds for this release's digests only, and never comes from its author.
 
     Example: mlship approve challenger --by ada@example.org
     """

@@ -17,7 +17,7 @@ def init(
         str | None, typer.Option(metavar="iris", help="Write a whole example that runs.")
     ] = None,
 ) -> None:
-    """Write mlship.yaml, example tests and a workload into a repository.
+    """Write the files that a new project starts with.
 
     A file that exists is never changed: it is named, and left alone.
 
@@ -41,7 +41,7 @@ def serve(
     release: ReleaseName = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on.")] = 8080,
 ) -> None:
-    """Serve a release in the foreground, until Ctrl-C.
+    """Serve a release here, until Ctrl-C.
 
     Example: mlship serve --port 8080
     """
@@ -73,7 +73,9 @@ def serve(
 
 
 def down(context: typer.Context) -> None:
-    """Stop all that the local targets run; the route, the ledger and the logs stay.
+    """Stop all that the local targets run.
+
+    The route, the ledger and the logs stay; deploying again brings it back.
 
     Example: mlship down
     """

@@ -18,7 +18,9 @@ def doctor(
         bool, typer.Option("--schema", help="Print the JSON schema of mlship.yaml and stop.")
     ] = False,
 ) -> None:
-    """Check the configuration and every backend that it names; say what to do about a fault.
+    """Check the project and each backend that it names.
+
+    Each fault comes with the next action; the settings that are no defaults, with who set them.
 
     Example: mlship doctor
     """
@@ -52,7 +54,9 @@ def status(
         bool, typer.Option("--all", help="List every release and every champion there was.")
     ] = False,
 ) -> None:
-    """Show what is observed to run, who gets what traffic, and every drift from the ledger.
+    """Show what runs, who gets traffic, and any drift.
+
+    What is shown is observed; drift is where it differs from what the ledger says.
 
     Example: mlship status --json
     """
@@ -117,7 +121,9 @@ def trace(
         bool, typer.Option("--reproduce", help="Compute it again and compare.")
     ] = False,
 ) -> None:
-    """Go from one prediction to its model, commit, data, params, tests and approvals.
+    """Show everything that is behind one prediction.
+
+    That is model, commit, data, params, tests, approvals and, once it is known, the outcome.
 
     Example: mlship trace 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed.0 --reproduce
     """
@@ -167,7 +173,9 @@ def report(
         Path | None, typer.Option("--to", help="Write report.md and its plots into a folder.")
     ] = None,
 ) -> None:
-    """Show what is known of a release: verdict, metrics against the champion, gates, reasons.
+    """Show verdict, metrics, gates and their reasons.
+
+    Metrics stand beside the champion's on the same held-out rows.
 
     Example: mlship report --markdown > report.md
     """

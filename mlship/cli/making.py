@@ -23,9 +23,9 @@ def run(
         bool, typer.Option("--replace", help="Retire the challenger that runs.")
     ] = False,
 ) -> None:
-    """Carry the current commit from training to production, up to promotion.
+    """Carry this commit from training to production.
 
-    What was proven of the release before is not done again.
+    It ends before promotion. What was proven of the release before is not done again.
 
     Example: mlship run
     """
@@ -53,7 +53,9 @@ def train(
         bool, typer.Option("--anew", help="Train even where the same inputs made a release.")
     ] = False,
 ) -> None:
-    """Train the model of the current commit and seal it as a release.
+    """Train the model of this commit: a new release.
+
+    The same inputs find the release that they made before.
 
     Example: mlship train
     """
@@ -64,7 +66,9 @@ def train(
 
 
 def test(context: typer.Context, release: ReleaseName = None) -> None:  # noqa: PT028 (no test)
-    """Run unit and sanity tests, score on held-out data, and decide by gates.test.
+    """Run the tests, score held-out data, and decide.
+
+    Unit and sanity tests by pytest, metrics by the bounds of gates.test.
 
     Example: mlship test
     """
@@ -94,7 +98,9 @@ def verify_staging_workload(
         int, typer.Option(min=0, help="Replay so many logged requests of production besides.")
     ] = 0,
 ) -> None:
-    """Replay recorded requests on staging and compare with what the bundle gives offline.
+    """Replay recorded requests on staging; compare.
+
+    Answers are compared with those recorded and with what the bundle gives offline.
 
     Example: mlship verify-staging-workload --recorded 100
     """

@@ -16,7 +16,9 @@ def deploy_production(
         bool, typer.Option("--replace", help="Retire the challenger that runs; its outcomes go.")
     ] = False,
 ) -> None:
-    """Run a release as challenger beside the champion; the first of all becomes champion.
+    """Run a release as challenger of the champion.
+
+    The first release of all becomes champion.
 
     Example: mlship deploy-production
     """
@@ -38,7 +40,7 @@ def traffic(
         typer.Option("--shadow/--no-shadow", help="Copy all traffic to the challenger."),
     ] = None,
 ) -> None:
-    """Show who gets which share of production's requests, or set it.
+    """Show or set the split of production's requests.
 
     Example: mlship traffic challenger=20
     """
@@ -70,7 +72,9 @@ def _shares(texts: list[str]) -> dict[str, int]:
 
 
 def promote(context: typer.Context, release: ReleaseName = None) -> None:
-    """Make the challenger champion: route, alias and archive move as one.
+    """Make the challenger champion.
+
+    Route, alias and archive move as one; the old champion stays warm for a rollback.
 
     Example: mlship promote challenger
     """
@@ -87,7 +91,9 @@ def rollback(
         str | None, typer.Option(help="The release to go back to; by default the one before.")
     ] = None,
 ) -> None:
-    """Make the former champion champion again. Nothing is built.
+    """Make the former champion champion again.
+
+    Nothing is built: it still runs.
 
     Example: mlship rollback
     """
@@ -109,7 +115,9 @@ def retire(
         bool, typer.Option("--early", help="Do not wait until it was warm for warm_minutes.")
     ] = False,
 ) -> None:
-    """Drain, stop and archive a release that is not champion.
+    """Drain, stop and archive a release.
+
+    A challenger or a former champion; never the champion.
 
     Example: mlship retire
     """
