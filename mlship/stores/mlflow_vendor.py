@@ -46,13 +46,20 @@ def session(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
     """Give a client of a tracking server or database; map what it raises to mlship's errors.
 
     Args:
-        uri: of the server or database, for the registry too.
+        uri: of the server or database, for the registry too. A database must exist.
         environ: its variables `MLFLOW_*` win over the defaults above.
 
     Raises:
         ConfigError: mlflow is not installed, or refuses a value as invalid.
         MlshipError: whatever the calls within raise, by its kind.
     """
+    with _vendor(uri, environ) as client:
+        yield client(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def _vendor(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
+    """Give MLflow's class of clients; nothing of it is imported before."""
     with _settings(environ):
         try:
             with warnings.catch_warnings():
@@ -65,7 +72,7 @@ def session(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
             raise ConfigError(message, hint='pip install "mlship[mlflow]"') from error
         try:
             with _silence():
-                yield MlflowClient(tracking_uri=uri, registry_uri=uri)
+                yield MlflowClient
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise _translated(error, uri) from error
 
@@ -91,15 +98,33 @@ def create_database(path: Path, artifacts: Path, environ: Mapping[str, str]) -> 
     Raises:
         UnavailableError: the disk is full or the folder cannot be written.
     """
-    with tempfile.TemporaryDirectory(prefix="mlship-") as temporary:
-        uri = f"sqlite:///{temporary}/new.db"
-        with session(uri, environ):
-            from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+    with (
+        _vendor(f"sqlite:///{path}", environ),
+        tempfile.TemporaryDirectory(prefix="mlship-") as temporary,
+    ):
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
 
-            SqlAlchemyStore(uri, artifacts.as_uri()).engine.dispose()
-        with session(f"sqlite:///{path}", environ):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _publish(Path(temporary) / "new.db", path)
+        draft = Path(temporary) / "new.db"
+        with _hasty():
+            SqlAlchemyStore(f"sqlite:///{draft}", artifacts.as_uri()).engine.dispose()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _publish(draft, path)
+
+
+@contextmanager
+def _hasty() -> Iterator[None]:
+    """Let sqlite not wait for the disk: 1,600 times in the migrations of one new database."""
+    from sqlalchemy import Engine, event  # noqa: PLC0415
+
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
+
+    event.listen(Engine, "connect", connected)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", connected)
 
 
 def _publish(source: Path, path: Path) -> None:
