@@ -55,9 +55,11 @@ MAY_IMPORT = {
     "steps": PURE | {"steps", "reports"},
     **{name: PURE | {name} for name in ADAPTERS},
     "runtime": {"bundle", "prediction", "digests", "errors", "runtime"},
-    "training": {"bundle", "config", "digests", "errors", "scores", "training", "runtime"},
-    "testing": {"bundle", "digests", "errors", "runtime"},
+    # Its process shares files, requests and locks with the adapter that starts it.
+    "training": PURE | {"checkout", "runtime", "training"},
+    "testing": {"bundle", "digests", "errors", "runtime", "testing"},
     "templates": PURE,
+    "__main__": {"cli"},
     "reference": PURE | {"cli"},
     "wire": PURE | ADAPTERS | {"steps"},
     "cli": PURE | {"cli", "steps", "reports", "wire", "templates"},
@@ -88,9 +90,9 @@ def test_imports_follow_the_arrows(part: str) -> None:
     for owner, path in modules():
         for line, name in imported(path):
             other = name.split(".")[1] if name.startswith("mlship.") else ""
-            if owner == part and other and not other.startswith("_"):
-                if other not in MAY_IMPORT[part]:
-                    wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {name}")
+            arrow = other and not other.startswith("__")
+            if owner == part and arrow and other not in MAY_IMPORT[part]:
+                wrong.append(f"{path.relative_to(PACKAGE)}:{line} imports {name}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -131,6 +133,6 @@ def test_a_module_has_at_most_300_lines_and_a_function_at_most_50() -> None:
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
                 length = node.end_lineno - node.lineno + 1
-                if length > 60:
+                if length > 50:
                     wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {node.name}: {length}")
     assert not wrong, "\n".join(wrong)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"mlflow", "numpy", "pandas", "sklearn", "onnxruntime", "granian", "matplotlib", "httpx"}
+HEAVY = {"mlflow", "numpy", "pandas", "sklearn", "onnxruntime", "granian", "matplotlib"}
 PROJECT = """
 name: iris
 data: {train: data/train.csv, test: data/test.csv}
