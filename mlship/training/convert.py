@@ -152,7 +152,7 @@ def _onnx_of(
     try:
         difference = differs(folder, model, original, rows)
     except Exception as error:  # noqa: BLE001 (onnxruntime refuses in many ways)
-        difference = f"onnxruntime refuses it: {str(error).splitlines()[0]}"
+        difference = f"onnxruntime refuses it: {str(error).splitlines()[0][:160]}"
     if difference:
         (folder / model.path).unlink()
         raise onnxfile.NotConvertedError(f"in {dtype}, {difference}")

@@ -1,9 +1,7 @@
 """The project's data as DataFrames that look as rows do in serving, and its schema."""
 
 import difflib
-import math
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -13,18 +11,12 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from mlship.bundle import Field, Kind, Row, Value
+from mlship.bundle import Field
 from mlship.checkout import datafiles
 from mlship.config import DataConfig
 from mlship.errors import ProjectError
+from mlship.training.columns import field_of, shaped
 
-_CHOICES = 50
-_DTYPES: Mapping[Kind, str] = {
-    "number": "float64",
-    "integer": "int64",
-    "text": "object",
-    "boolean": "bool",
-}
 _FORMATS = "CSV (.csv), Parquet (.parquet) or JSON lines (.jsonl), the texts also as .gz"
 
 
@@ -64,19 +56,19 @@ def read(root: Path, config: DataConfig) -> Data:
     else:
         train, test = _split(train, config)
     fields = tuple(
-        _field(str(column), train[column], test[column])
+        field_of(str(column), train[column], test[column])
         for column in train.columns
         if column != config.target
     )
     if not fields:
         message = f"{name} has no column beside the target {config.target}"
         raise ProjectError(message, hint="add the columns to predict from")
-    target = _field(config.target, train[config.target], test[config.target])
+    target = field_of(config.target, train[config.target], test[config.target])
     return Data(
-        train=_shaped(train, fields),
-        test=_shaped(test, fields),
-        train_target=_shaped(train, (target,))[target.name],
-        test_target=_shaped(test, (target,))[target.name],
+        train=shaped(train, fields),
+        test=shaped(test, fields),
+        train_target=shaped(train, (target,))[target.name],
+        test_target=shaped(test, (target,))[target.name],
         fields=fields,
     )
 
@@ -108,29 +100,6 @@ def load(root: Path, text: str) -> pd.DataFrame:
         message = f"data file {text} has no rows"
         raise ProjectError(message, hint="fill it, or name another under data in mlship.yaml")
     return frame.reset_index(drop=True)
-
-
-def rows_of(frame: pd.DataFrame) -> list[Row]:
-    """Return a DataFrame's rows in JSON's own types; every kind of missing value is `None`."""
-    missing = frame.isna()
-    columns = {
-        str(name): [
-            None if absent else value
-            for value, absent in zip(frame[name].tolist(), missing[name].tolist(), strict=True)
-        ]
-        for name in frame.columns
-    }
-    names = list(columns)
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def fields_of(frame: pd.DataFrame) -> tuple[Field, ...]:
-    """Return the columns of a DataFrame as fields.
-
-    Raises:
-        ProjectError: a column's values have no kind in common.
-    """
-    return tuple(_field(str(name), frame[name], frame[name]) for name in frame.columns)
 
 
 def nearest(name: str, known: list[str]) -> str:
@@ -216,96 +185,3 @@ def _split(frame: pd.DataFrame, config: DataConfig) -> tuple[pd.DataFrame, pd.Da
         message = f"{config.train} cannot be split as data.split says: {error}"
         raise ProjectError(message, hint="add rows, or change fraction or stratify") from error
     return train.reset_index(drop=True), test.reset_index(drop=True)
-
-
-def _field(name: str, train: pd.Series, test: pd.Series) -> Field:
-    """Return a column's field; its choices and its example are those of training."""
-    train, test = _without_dates(train), _without_dates(test)
-    kinds = {_kind(name, part) for part in (train, test) if part.notna().any()} or {"number"}
-    kind: Kind
-    if kinds == {"integer", "number"}:
-        kind = "number"
-    elif len(kinds) == 1:
-        (kind,) = kinds
-    else:
-        message = f"column {name} is {_kind(name, train)} in training and "
-        message += f"{_kind(name, test)} in the held-out rows"
-        raise ProjectError(message, hint="look for a text among numbers there")
-    nullable = bool(train.isna().any() or test.isna().any())
-    if nullable and kind == "integer":
-        kind = "number"
-    seen = train.dropna()
-    choices = sorted(set(seen)) if kind == "text" else []
-    return Field(
-        name=name,
-        kind=kind,
-        nullable=nullable,
-        choices=tuple(choices) if len(choices) <= _CHOICES else (),
-        example=_plain(seen.iloc[0], kind) if len(seen) else None,
-    )
-
-
-def _plain(value: Any, kind: Kind) -> Value:
-    match kind:
-        case "number":
-            return float(value)
-        case "integer":
-            return int(value)
-        case "boolean":
-            return bool(value)
-        case "text":
-            return str(value)
-
-
-def _without_dates(column: pd.Series) -> pd.Series:
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.dtype.categories.dtype)
-    if pd.api.types.is_datetime64_any_dtype(column):
-        return column.map(lambda moment: moment.isoformat(), na_action="ignore").astype(object)
-    return column
-
-
-def _kind(name: str, column: pd.Series) -> Kind:
-    if pd.api.types.is_bool_dtype(column):
-        return "boolean"
-    if pd.api.types.is_integer_dtype(column):
-        return "integer"
-    if pd.api.types.is_float_dtype(column):
-        if np.isinf(column.to_numpy(dtype="float64", na_value=math.nan)).any():
-            message = f"column {name} holds an infinite number"
-            raise ProjectError(message, hint="leave the value out, or cap it")
-        return "number"
-    types = {type(value) for value in column.dropna()}
-    for kind, allowed in _PYTHON_TYPES.items():
-        if types <= allowed:
-            return kind
-    shown = ", ".join(sorted(kind.__name__ for kind in types))
-    message = f"column {name} holds values of type {shown}"
-    raise ProjectError(message, hint="make it all numbers, all texts, or all booleans")
-
-
-_PYTHON_TYPES: Mapping[Kind, set[type]] = {
-    "text": {str},
-    "boolean": {bool, np.bool_},
-    "integer": {int},
-    "number": {int, float},
-}
-
-
-def _shaped(frame: pd.DataFrame, fields: tuple[Field, ...]) -> pd.DataFrame:
-    """Return the columns in the types that the runtime gives to hooks and models."""
-    columns = {}
-    for field in fields:
-        column = _without_dates(frame[field.name])
-        dtype = _DTYPES[field.kind]
-        if field.kind in ("text", "boolean") and (field.kind == "text" or column.isna().any()):
-            values = [None if pd.isna(value) else value for value in column.tolist()]
-            columns[field.name] = pd.Series(values, dtype=object, index=frame.index)
-        else:
-            columns[field.name] = pd.Series(
-                column.to_numpy(dtype=dtype, na_value=math.nan)
-                if dtype == "float64"
-                else column.to_numpy(dtype=dtype),
-                index=frame.index,
-            )
-    return pd.DataFrame(columns)

@@ -16,7 +16,8 @@ from mlship.bundle import Field
 from mlship.checkout.children import full_disk_named
 from mlship.config import Config
 from mlship.errors import MlshipError, ProjectError
-from mlship.training.data import Data, fields_of, nearest
+from mlship.training.columns import fields_of
+from mlship.training.data import Data, nearest
 
 Function = Callable[..., Any]
 
@@ -164,7 +165,7 @@ def _check_alike(hook: str, among: pd.DataFrame, alone: pd.DataFrame) -> None:
     for name in among.columns:
         one, other = among[name].iloc[0], alone[name].iloc[0]
         if not _is_same(one, other):
-            message = f"{hook} makes {name} {other!r} of a row alone, and {one!r} among others"
+            message = f"{hook} makes {name} {other} of a row alone, and {one} among others"
             hint = "compute a row's features from that row only; fit the rest inside the model"
             raise ProjectError(message, hint=hint)
 

@@ -43,7 +43,7 @@ def from_estimator(
             for field in original.columns
         ]
     options = {}
-    if original.task == "classification":
+    if original.answers.probabilities is not None:
         options = {id(original.estimator): {"zipmap": False}}
     try:
         with warnings.catch_warnings():
@@ -64,4 +64,4 @@ def from_estimator(
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0][:160] if lines else type(error).__name__

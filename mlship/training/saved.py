@@ -15,8 +15,9 @@ from mlship.config import ModelConfig
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
 from mlship.training import skopsfile
+from mlship.training.columns import rows_of
 from mlship.training.convert import Converted
-from mlship.training.data import Data, rows_of
+from mlship.training.data import Data
 from mlship.training.fit import Prepared
 from mlship.training.original import Answers, Label, Original, check_finite
 

@@ -14,7 +14,8 @@ from mlship.errors import ProjectError
 from mlship.ports import Predictor
 from mlship.scores import Interval, Scores
 from mlship.training import metrics, plots
-from mlship.training.data import read, rows_of
+from mlship.training.columns import rows_of
+from mlship.training.data import read
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from mlship.errors import ProjectError
 from mlship.ports import Predictor
 from mlship.scores import Golden
 from mlship.training import metrics
+from mlship.training.columns import fields_of, rows_of
 from mlship.training.convert import ATOL, RTOL, Converted
-from mlship.training.data import Data, fields_of, rows_of
+from mlship.training.data import Data
 from mlship.training.fit import call_hook, find
 from mlship.training.original import Original
 

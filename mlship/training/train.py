@@ -5,8 +5,9 @@ from pathlib import Path
 from mlship.checkout.children import Trained, TrainRequest
 from mlship.ports import Predictor
 from mlship.training import convert, fit, original, saved, seal
+from mlship.training.columns import rows_of
 from mlship.training.convert import Converted
-from mlship.training.data import Data, read, rows_of
+from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
 from mlship.training.original import Original
 

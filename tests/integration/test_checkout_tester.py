@@ -1,0 +1,92 @@
+"""The user's tests as they are run and counted."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from mlship.checkout.tester import PytestTester
+from mlship.errors import ProjectError
+from mlship.scores import TestRun
+from tests.projects import config
+
+
+def run(root: Path, text: str, file: str = "test_x.py") -> TestRun:
+    folder = root / "tests" / "unit"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text(text)
+    found = PytestTester(root, config()).test("unit", bundle=None, endpoint=None)
+    assert found is not None
+    return found
+
+
+def test_no_folder_is_no_suite(tmp_path: Path) -> None:
+    assert PytestTester(tmp_path, config()).test("unit", bundle=None, endpoint=None) is None
+
+
+def test_counts_and_reasons(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("x = 1\n")
+    # A configuration above the project's folder is not the project's.
+    (tmp_path.parent / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    found = run(
+        tmp_path,
+        "import pytest, own\n"
+        "def test_good(): assert own.x == 1\n"
+        "class TestGroup:\n    def test_bad(self): assert own.x == 2, 'two\\nlines'\n"
+        "@pytest.mark.skip\ndef test_skipped(): pass\n"
+        "@pytest.fixture\ndef broken(): raise ValueError('no')\n"
+        "def test_setup(broken): pass\n",
+    )
+    (tmp_path.parent / "pytest.ini").unlink()
+    assert (found.passed, found.failed, found.skipped) == (1, 2, 1)
+    assert found.failures[0].startswith("tests/unit/test_x.py::TestGroup::test_bad: Assertion")
+    assert "ValueError: no" in found.failures[1]
+    assert not any("\n" in line for line in found.failures)
+    assert not list(tmp_path.rglob("__pycache__"))
+    assert not list(tmp_path.rglob(".pytest_cache"))
+
+
+def test_a_file_that_cannot_be_imported_is_a_failure(tmp_path: Path) -> None:
+    found = run(tmp_path, "import not_installed_here\n")
+    assert (found.passed, found.failed) == (0, 1)
+    assert "No module named 'not_installed_here'" in found.failures[0]
+
+
+def test_a_broken_conftest_is_a_failure(tmp_path: Path) -> None:
+    found = run(tmp_path, "1 / 0\n", "conftest.py")
+    assert (found.passed, found.failed) == (0, 1)
+    assert "ZeroDivisionError" in found.failures[0]
+
+
+def test_no_tests_is_a_failure(tmp_path: Path) -> None:
+    found = run(tmp_path, "", "empty.py")
+    assert (found.passed, found.failures) == (0, ("no tests in tests/unit",))
+
+
+def test_sanity_tests_are_told_what_to_test(tmp_path: Path) -> None:
+    folder = tmp_path / "tests" / "sanity"
+    folder.mkdir(parents=True)
+    (folder / "test_env.py").write_text(
+        "import os\ndef test_env():\n"
+        "    assert os.environ['MLSHIP_SANITY_BUNDLE'].endswith('/made')\n"
+        "    assert os.environ['MLSHIP_SANITY_ENDPOINT'] == 'http://127.0.0.1:1'\n"
+    )
+    tester = PytestTester(tmp_path, config())
+    found = tester.test("sanity", bundle=tmp_path / "made", endpoint="http://127.0.0.1:1")
+    assert found is not None
+    assert (found.passed, found.failures) == (1, ())
+
+
+def test_no_pytest_is_an_error_with_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tests" / "unit").mkdir(parents=True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ProjectError, match="need pytest") as caught:
+        PytestTester(tmp_path, config()).test("unit", bundle=None, endpoint=None)
+    assert caught.value.hint == "pip install pytest"
+
+
+def test_a_crash_is_named_by_its_signal(tmp_path: Path) -> None:
+    with pytest.raises(ProjectError, match="was killed by SIGKILL"):
+        run(tmp_path, "import os\ndef test_x(): os.kill(os.getpid(), 9)\n")

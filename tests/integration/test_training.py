@@ -1,0 +1,337 @@
+"""Training and scoring through the processes that really do it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mlship import bundle as bundles
+from mlship.checkout.children import Answer, ScoreRequest, Trained
+from mlship.checkout.predictor import ChildPredictor
+from mlship.checkout.trainer import ChildTrainer
+from mlship.config import Config
+from mlship.digests import Digest
+from mlship.errors import ConfigError, ConflictError, IntegrityError, ProjectError, UnavailableError
+from mlship.scores import Golden, Scores
+from mlship.training.score import score
+from mlship.training.train import train
+from tests.projects import InProcess, config, flowers, project, request
+
+CODE = """
+import json
+from pathlib import Path
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from names import NAMES
+
+def preprocess(rows):
+    scale = json.loads((Path(__file__).parent / "scale.json").read_text())
+    return rows.assign(area=rows.length * rows.width * scale)
+
+def postprocess(outputs):
+    return outputs.assign(common_name=[NAMES[name] for name in outputs.species])
+
+def train(data, params):
+    print("hello from the user")
+    numbers = ["length", "area"]
+    encoder = ("texts", OneHotEncoder(), ["colour"])
+    columns = ColumnTransformer([("numbers", StandardScaler(), numbers), encoder])
+    model = make_pipeline(columns, LogisticRegression(**params))
+    return model.fit(data[[*numbers, "colour"]], data.species)
+
+def semi(data, params):
+    from sklearn.semi_supervised import LabelSpreading
+    return LabelSpreading().fit(data[["length", "width"]], data.species)
+"""
+NAMES = "NAMES = {'rose': 'Rose', 'iris': 'Flag', 'tulip': 'Tulip'}\n"
+
+
+class Notes:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def settings() -> Config:
+    return config(
+        params={"C": 0.5},
+        preprocess="pipeline:preprocess",
+        postprocess="pipeline:postprocess",
+        include=["scale.json"],
+    )
+
+
+def write(root: Path, code: str = CODE) -> Path:
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "pipeline.py").write_text(code)
+    (root / "names.py").write_text(NAMES)
+    (root / "unused.py").write_text("")
+    (root / "scale.json").write_text("2.0")
+    flowers().to_csv(root / "data.csv", index=False)
+    subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+    return root
+
+
+class Made(msgspec.Struct):
+    root: Path
+    trainer: ChildTrainer
+    folder: Path
+    digest: Digest
+    notes: list[str]
+    scores: Scores
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    root = write(tmp_path_factory.mktemp("project"))
+    notes = Notes()
+    trainer = ChildTrainer(root, settings(), notes)
+    folder = root / ".mlship" / "bundle"
+    digest = trainer.train(folder)
+    scores = trainer.score(folder, folder, root / ".mlship" / "plots")
+    return Made(root, trainer, folder, digest, notes.lines, scores)
+
+
+def test_bundle_holds_what_serving_needs_and_no_more(made: Made) -> None:
+    bundle = bundles.read(made.folder, expected=made.digest)
+    assert (bundle.model.format, bundle.model.layout) == ("onnx", "columns")
+    assert sorted(name for name in bundle.files if name.startswith("code/")) == [
+        "code/names.py",
+        "code/pipeline.py",
+        "code/scale.json",
+    ]
+    assert [field.name for field in bundle.schema.inputs] == [
+        "length",
+        "width",
+        "leaves",
+        "colour",
+        "price",
+    ]
+    assert [field.name for field in bundle.model.columns] == ["length", "area", "colour"]
+    assert bundle.schema.outputs[-1].name == "common_name"
+    needed = {line.partition("==")[0] for line in bundle.requirements}
+    assert {"onnxruntime", "numpy", "pandas", "scikit-learn", "msgspec"} <= needed
+    assert not needed & {"skl2onnx", "matplotlib", "mlship"}
+    assert "mlship==0.1.0\n" in (made.folder / "environment.txt").read_text()
+    assert made.notes[0] == "63 rows, 5 features -> onnx"
+    assert sorted(path.name for path in made.folder.parent.iterdir()) == ["bundle", "plots"]
+
+
+def test_golden_examples_are_what_the_bundle_answers(made: Made) -> None:
+    lines = (made.folder / "golden.jsonl").read_bytes().splitlines()
+    golden = [msgspec.json.decode(line, type=Golden) for line in lines]
+    assert len(golden) == 10
+    answers = ChildPredictor().predict(made.folder, [line.inputs for line in golden])
+    assert answers == [line.outputs for line in golden]
+    assert {"species", "common_name", "probability_rose"} <= set(answers[0])
+
+
+def test_scores_of_a_champion_that_is_the_same_model_differ_by_nothing(made: Made) -> None:
+    scores = made.scores
+    assert scores.samples == 27
+    assert scores.metrics == scores.champion == bundles.read(made.folder).metrics
+    assert set(scores.differences) == set(scores.metrics)
+    assert all(entry.estimate == 0 for entry in scores.differences.values())
+    assert sum(map(sum, scores.confusion)) == 27
+    assert scores.labels == ("iris", "rose", "tulip")
+    assert (made.root / ".mlship" / "plots" / scores.plots[0]).is_file()
+
+
+def test_inputs_change_with_what_goes_in(made: Made) -> None:
+    before = made.trainer.inputs()
+    assert made.trainer.inputs() == before
+    other = ChildTrainer(made.root, config(params={"C": 1}), Notes()).inputs()
+    assert (other.data, other.environment) == (before.data, before.environment)
+    assert other.params != before.params
+    scale = made.root / "scale.json"
+    scale.write_text("3.0")
+    assert made.trainer.inputs().code != before.code
+    scale.write_text("2.0")
+    data = made.root / "data.csv"
+    text = data.read_text()
+    data.write_text(text + text.splitlines()[-1] + "\n")
+    assert made.trainer.inputs().data != before.data
+    data.write_text(text)
+    assert made.trainer.inputs() == before
+
+
+def test_params_that_have_no_json_are_refused(made: Made) -> None:
+    trainer = ChildTrainer(made.root, config(params={"C": float("nan")}), Notes())
+    with pytest.raises(ConfigError, match="nan"):
+        trainer.inputs()
+    with pytest.raises(ConfigError, match="nan"):
+        trainer.train(made.root / ".mlship" / "nan")
+
+
+def test_a_folder_that_exists_is_not_overwritten(made: Made) -> None:
+    with pytest.raises(ConflictError, match="there is a folder"):
+        made.trainer.train(made.folder)
+    assert bundles.read(made.folder, expected=made.digest)
+
+
+def test_a_changed_bundle_is_not_predicted_from(made: Made, tmp_path: Path) -> None:
+    copy = shutil.copytree(made.folder, tmp_path / "copy")
+    (copy / "code" / "names.py").write_text("raise SystemExit")
+    with pytest.raises(IntegrityError, match=r"code/names\.py"):
+        ChildPredictor().predict(copy, [{"length": 1.0}])
+
+
+def test_a_row_that_does_not_fit_is_named(made: Made) -> None:
+    with pytest.raises(ProjectError, match="lenght") as caught:
+        ChildPredictor().predict(made.folder, [{"lenght": 1.0}])
+    assert caught.value.hint == "did you mean length?"
+
+
+def test_a_champion_of_other_columns_is_no_failure(made: Made, tmp_path: Path) -> None:
+    code = "from sklearn.tree import DecisionTreeClassifier as M\n"
+    code += "def train(data, params):\n    return M().fit(data[['length']], data.species)\n"
+    setting = config(module=project(tmp_path, code, flowers().drop(columns="colour")))
+    asked = request(tmp_path, setting)
+    train(asked, InProcess())
+    question = ScoreRequest(
+        root=tmp_path, config=setting, bundle=asked.into, champion=made.folder, plots=tmp_path
+    )
+    scores = score(question, ChildPredictor())
+    assert not scores.champion
+    assert not scores.differences
+    assert "colour" in scores.champion_error
+    assert scores.metrics["accuracy"]
+    # The other way round the champion reads the columns that it knows.
+    question = ScoreRequest(
+        root=made.root, config=settings(), bundle=made.folder, champion=asked.into, plots=tmp_path
+    )
+    scores = score(question, ChildPredictor())
+    assert scores.champion_error == ""
+    assert "accuracy" in scores.differences
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def start(root: Path, setting: Config, seed: str) -> subprocess.Popen[bytes]:
+    question, reply = root / f"question{seed}.json", root / f"answer{seed}.json"
+    question.write_bytes(msgspec.json.encode(request(root, setting, seed), enc_hook=str))
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "mlship.training", "train", str(question), str(reply)],
+        env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen[bytes], root: Path, seed: str) -> Trained:
+    # Its stdin must stay open while it works.
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.read()
+    assert process.wait() == 0
+    process.stdin.close()
+    process.stdout.close()
+    answer = msgspec.json.decode((root / f"answer{seed}.json").read_bytes(), type=Answer)
+    assert answer.fault is None
+    return msgspec.json.decode(answer.value, type=Trained)
+
+
+def test_same_inputs_give_the_same_onnx_bundle_elsewhere(made: Made, tmp_path: Path) -> None:
+    root = write(tmp_path)
+    again = finish(start(root, settings(), "1"), root, "1")
+    assert (again.bundle, again.format) == (made.digest, "onnx")
+    assert bytes_of(root / "out" / "1") == bytes_of(made.folder)
+
+
+def test_same_inputs_give_the_same_skops_bundle_in_two_processes(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    model = msgspec.structs.replace(settings().model, train="pipeline:semi")
+    setting = msgspec.structs.replace(settings(), model=model)
+    started = [(seed, start(root, setting, seed)) for seed in ("1", "2")]
+    one, two = (finish(process, root, seed) for seed, process in started)
+    assert one == two
+    assert one.format == "skops"
+    assert "not ONNX" in one.notes[0]
+    assert bytes_of(root / "out" / "1") == bytes_of(root / "out" / "2")
+
+
+def crash(body: str) -> str:
+    return f"def train(data, params):\n    import os, sys, errno\n    {body}\n"
+
+
+CRASHES: dict[str, tuple[str, type[Exception], str]] = {
+    "raises": (
+        "raise ValueError('no good')",
+        ProjectError,
+        r"pipeline:train failed at pipeline\.py:3: ValueError: no good",
+    ),
+    "killed": (
+        "print('so far', flush=True); os.kill(os.getpid(), 9)",
+        ProjectError,
+        "was killed by SIGKILL .*so far",
+    ),
+    "exit": ("os._exit(3)", ProjectError, "ended with exit code 3"),
+    "disk": ("raise OSError(errno.ENOSPC, 'No space left')", UnavailableError, "no space left"),
+}
+
+
+@pytest.mark.parametrize("name", CRASHES)
+def test_a_training_that_dies_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+    body, kind, said = CRASHES[name]
+    write(tmp_path / "p", crash(body))
+    into = tmp_path / "out" / "bundle"
+    with pytest.raises(kind, match=f"(?s){said}"):
+        ChildTrainer(tmp_path / "p", config(), Notes()).train(into)
+    assert list(into.parent.iterdir()) == []
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    end = time.monotonic() + 20
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def test_a_killed_command_stops_its_training_and_the_next_one_sweeps_up(tmp_path: Path) -> None:
+    body = "open('begun', 'w').write(str(os.getpid())); import time; time.sleep(60)"
+    root = write(tmp_path / "p", crash(body))
+    script = (
+        "import sys; from pathlib import Path; from tests.projects import config\n"
+        "from mlship.checkout.trainer import ChildTrainer\n"
+        "ChildTrainer(Path(sys.argv[1]), config(), None).train(Path(sys.argv[2]))\n"
+    )
+    into = tmp_path / "out" / "bundle"
+    command = subprocess.Popen(
+        [sys.executable, "-c", script, str(root), str(into)],
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.DEVNULL,
+    )
+    assert wait_for((root / "begun").exists)
+    time.sleep(0.1)
+    child = int((root / "begun").read_text())
+    command.kill()
+    command.wait()
+
+    def is_gone() -> bool:
+        status = Path(f"/proc/{child}/stat")
+        return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
+
+    assert wait_for(is_gone)
+    assert not into.exists()
+    (into.parent / f".bundle.{command.pid}.tmp").mkdir(parents=True, exist_ok=True)
+    (root / "pipeline.py").write_text(crash("raise ValueError"))
+    with pytest.raises(ProjectError):
+        ChildTrainer(root, config(), Notes()).train(into)
+    assert list(into.parent.iterdir()) == []

@@ -1,0 +1,90 @@
+"""The user's functions: found by name, called, and blamed by file and line."""
+
+from pathlib import Path
+
+import pytest
+
+from mlship.errors import ProjectError
+from mlship.training import fit
+from mlship.training.data import read
+from tests.projects import config, flowers, project
+
+
+def prepared(root: Path, body: str) -> fit.Prepared:
+    code = f"import pandas as pd\nimport numpy as np\ndef pre(rows):\n    {body}\n"
+    module = project(root, code, flowers()[["length", "width", "colour", "species"]])
+    setting = config(module=module)
+    return fit.prepare(root, read(root, setting.data), f"{module}:pre")
+
+
+def test_preprocess_makes_the_models_columns(tmp_path: Path) -> None:
+    found = prepared(tmp_path, "return rows.assign(area=rows.length * rows.width)")
+    assert [field.name for field in found.columns] == ["length", "width", "colour", "area"]
+    assert len(found.train) == 63
+
+
+MISTAKES = {
+    "get_dummies": ("return pd.get_dummies(rows)", "makes other columns of a row alone"),
+    "mean": (
+        "return rows.assign(length=rows.length - rows.length.mean())",
+        "makes length 0.0 of a row alone",
+    ),
+    "nothing": ("return None", "returned NoneType for 63 rows"),
+    "fewer rows": ("return rows[:2]", "returned 2 rows for 63 rows"),
+    "raises": ("return rows.lenght", r"pipeline_\d+\.py:4: AttributeError"),
+    "target": ("return rows.assign(species='rose')", "returns a column species"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_preprocess_that_serving_could_not_repeat_is_refused(name: str, tmp_path: Path) -> None:
+    body, said = MISTAKES[name]
+    with pytest.raises(ProjectError, match=said) as caught:
+        prepared(tmp_path, body)
+    assert caught.value.hint
+
+
+def test_preprocess_may_not_change_the_data_of_others(tmp_path: Path) -> None:
+    found = prepared(tmp_path, "rows['length'] = 0.0; return rows")
+    assert set(found.train["length"]) == {0.0}
+
+
+def test_functions_are_found_or_the_nearest_is_named(tmp_path: Path) -> None:
+    module = project(tmp_path, "def train(data, params):\n    pass\n")
+    assert callable(fit.find(tmp_path, f"{module}:train"))
+    with pytest.raises(ProjectError, match="has no function trian") as caught:
+        fit.find(tmp_path, f"{module}:trian")
+    assert caught.value.hint == "did you mean train?"
+    with pytest.raises(ProjectError, match=f"has no module {module}x") as caught:
+        fit.find(tmp_path, f"{module}x:train")
+    assert caught.value.hint == f"did you mean {module}?"
+
+
+IMPORTS = {
+    "syntax": ("def train(:\n", r"pipeline_\d+\.py:1: SyntaxError"),
+    "missing library": ("import not_installed_here\n", r"pipeline_\d+\.py:1: ModuleNotFoundError"),
+    "raises": ("x = 1\n1 / 0\n", r"pipeline_\d+\.py:2: ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize("name", IMPORTS)
+def test_a_module_that_cannot_be_imported_is_blamed_by_line(name: str, tmp_path: Path) -> None:
+    code, said = IMPORTS[name]
+    module = project(tmp_path, code)
+    with pytest.raises(ProjectError, match=said):
+        fit.find(tmp_path, f"{module}:train")
+
+
+def test_params_and_seeds_are_given(tmp_path: Path) -> None:
+    code = (
+        "import random\nimport numpy as np\n"
+        "def train(data, params):\n"
+        "    return [params['C'], random.random(), np.random.rand(), list(data.columns)[-1]]\n"
+    )
+    module = project(tmp_path, code)
+    setting = config(module=module, params={"C": 3})
+    data = read(tmp_path, setting.data)
+    plain = fit.prepare(tmp_path, data, None)
+    first = fit.fit(tmp_path, setting, data, plain)
+    assert first == fit.fit(tmp_path, setting, data, plain)
+    assert (first[0], first[3]) == (3, "species")

@@ -1,0 +1,343 @@
+"""Each kind of model becomes a bundle that answers as the model itself does."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlship import bundle as bundles
+from mlship.bundle import Bundle, Row
+from mlship.config import Config
+from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
+from mlship.runtime.model import Model
+from mlship.training.train import train
+from tests.projects import InProcess, config, flowers, project, request
+
+NUMBERS = 'data[["length", "width", "leaves"]]'
+
+
+def make(root: Path, setting: Config, into: str = "bundle") -> Bundle:
+    asked = request(root, setting, into)
+    made = train(asked, InProcess())
+    return bundles.read(asked.into, expected=made.bundle)
+
+
+def numeric(columns: tuple[str, ...] = ("length", "width", "leaves")) -> pd.DataFrame:
+    return flowers()[[*columns, "species"]]
+
+
+CLASSIFIERS = {
+    "logistic": ("from sklearn.linear_model import LogisticRegression as M", "M()", "onnx"),
+    "forest": (
+        "from sklearn.ensemble import RandomForestClassifier as M",
+        "M(10, random_state=1)",
+        "onnx",
+    ),
+    "boosting": (
+        "from sklearn.ensemble import GradientBoostingClassifier as M",
+        "M(n_estimators=10)",
+        "onnx",
+    ),
+    "without probabilities": ("from sklearn.svm import LinearSVC as M", "M()", "onnx"),
+    "lightgbm": (
+        "from lightgbm import LGBMClassifier as M",
+        "M(n_estimators=5, min_child_samples=3, verbose=-1, n_jobs=1)",
+        "lightgbm",
+    ),
+    "no converter": (
+        "from sklearn.semi_supervised import LabelSpreading as M",
+        "M()",
+        "skops",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_classifier(name: str, tmp_path: Path) -> None:
+    line, call, form = CLASSIFIERS[name]
+    code = f"{line}\ndef train(data, params):\n    return {call}.fit({NUMBERS}, data.species)\n"
+    module = project(tmp_path, code, numeric())
+    bundle = make(tmp_path, config(module=module))
+    assert bundle.task == "classification"
+    assert bundle.model.format == form
+    assert bundle.model.classes == ("iris", "rose", "tulip")
+    assert float(bundle.metrics["accuracy"]) > 0.7
+    names = [field.name for field in bundle.schema.outputs]
+    has_probabilities = name != "without probabilities"
+    assert ("probability_rose" in names) is has_probabilities
+    assert ("log_loss" in bundle.metrics) is has_probabilities
+
+
+REGRESSORS = {
+    "ridge": ("from sklearn.linear_model import Ridge as M", "M()", "onnx"),
+    "boosting": (
+        "from sklearn.ensemble import GradientBoostingRegressor as M",
+        "M(n_estimators=20)",
+        "onnx",
+    ),
+    "xgboost": (
+        "from xgboost import XGBRegressor as M",
+        "M(n_estimators=10, n_jobs=1)",
+        "xgboost",
+    ),
+    "lightgbm": (
+        "from lightgbm import LGBMRegressor as M",
+        "M(n_estimators=5, min_child_samples=3, verbose=-1, n_jobs=1)",
+        "lightgbm",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REGRESSORS)
+def test_regressor(name: str, tmp_path: Path) -> None:
+    line, call, form = REGRESSORS[name]
+    code = f"{line}\ndef train(data, params):\n    return {call}.fit({NUMBERS}, data.price)\n"
+    module = project(tmp_path, code, flowers()[["length", "width", "leaves", "price"]])
+    bundle = make(tmp_path, config("price", module))
+    assert (bundle.task, bundle.model.format, bundle.model.classes) == ("regression", form, ())
+    assert float(bundle.metrics["r2"]) > 0.3
+    assert [field.name for field in bundle.schema.outputs] == ["price"]
+
+
+def test_xgboost_with_early_stopping_answers_from_its_best_round(tmp_path: Path) -> None:
+    code = (
+        "from xgboost import XGBClassifier\n"
+        "def train(data, params):\n"
+        f"    X, y = {NUMBERS}, data.leaf\n"
+        "    model = XGBClassifier(n_estimators=60, early_stopping_rounds=2, n_jobs=1)\n"
+        "    return model.fit(X[:40], y[:40], eval_set=[(X[40:], y[40:])], verbose=False)\n"
+    )
+    frame = numeric().drop(columns="species").assign(leaf=[0, 1, 1] * 30)
+    bundle = make(tmp_path, config("leaf", project(tmp_path, code, frame)))
+    assert bundle.model.format == "xgboost"
+    assert bundle.model.classes == (0, 1)
+    assert any(line.startswith("xgboost") for line in bundle.requirements)
+
+
+PIPELINE = """
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+{imports}
+
+def train(data, params):
+    columns = ColumnTransformer([
+        ("numbers", StandardScaler(), ["length", "width"]),
+        ("texts", OneHotEncoder(handle_unknown="ignore"), ["colour"]),
+    ])
+    model = Pipeline([("columns", columns), ("model", {model})])
+    return model.fit(data[["length", "width", "colour"]], data.species{encode})
+"""
+
+
+def test_pipeline_with_texts_is_onnx_with_an_input_a_column(tmp_path: Path) -> None:
+    code = PIPELINE.format(imports="", model="RandomForestClassifier(5)", encode="")
+    bundle = make(tmp_path, config(module=project(tmp_path, code)))
+    assert (bundle.model.format, bundle.model.layout) == ("onnx", "columns")
+    assert [field.name for field in bundle.model.columns] == ["length", "width", "colour"]
+    colour = next(field for field in bundle.schema.inputs if field.name == "colour")
+    assert (colour.kind, colour.choices) == ("text", ("blue", "pink", "white"))
+    unseen: Row = {"length": 5.0, "width": 3.0, "leaves": 3, "colour": "green", "price": 1.0}
+    answer = Model.load(tmp_path / "out/bundle", None).predict([unseen])
+    assert answer[0]["species"] in bundle.model.classes
+
+
+def test_missing_texts_are_kept_in_skops(tmp_path: Path) -> None:
+    frame = flowers()
+    frame.loc[::10, "colour"] = None
+    code = PIPELINE.format(imports="", model="RandomForestClassifier(5)", encode="")
+    bundle = make(tmp_path, config(module=project(tmp_path, code, frame)))
+    assert (bundle.model.format, bundle.model.layout) == ("skops", "frame")
+    row: Row = {"length": 5.0, "width": 3.0, "leaves": 3, "colour": None, "price": 1.0}
+    assert Model.load(tmp_path / "out/bundle", None).predict([row])
+
+
+def test_xgboost_in_a_pipeline_is_kept_in_skops(tmp_path: Path) -> None:
+    code = PIPELINE.format(
+        imports="from xgboost import XGBClassifier",
+        model="XGBClassifier(n_estimators=3, n_jobs=1)",
+        encode='.map({"iris": 0, "rose": 1, "tulip": 2})',
+    )
+    code += "def post(outputs):\n    names = ['iris', 'rose', 'tulip']\n"
+    code += "    return outputs.assign(species=[names[n] for n in outputs.species])\n"
+    module = project(tmp_path, code)
+    asked = request(tmp_path, config(module=module, postprocess=f"{module}:post"))
+    made = train(asked, InProcess())
+    bundle = bundles.read(asked.into)
+    assert bundle.model.format == "skops"
+    assert "not ONNX" in made.notes[0]
+    assert float(bundle.metrics["accuracy"]) > 0.8
+    species = next(field for field in bundle.schema.outputs if field.name == "species")
+    assert species.kind == "text"
+    assert any(line.startswith("xgboost") for line in bundle.requirements)
+
+
+def test_missing_numbers_pass_through(tmp_path: Path) -> None:
+    frame = numeric()
+    frame.loc[::7, "leaves"] = None
+    code = (
+        "from sklearn.impute import SimpleImputer\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "def train(data, params):\n"
+        "    model = make_pipeline(SimpleImputer(), LogisticRegression())\n"
+        f"    return model.fit({NUMBERS}, data.species)\n"
+    )
+    bundle = make(tmp_path, config(module=project(tmp_path, code, frame)))
+    leaves = next(field for field in bundle.schema.inputs if field.name == "leaves")
+    assert (leaves.kind, leaves.nullable) == ("number", True)
+
+
+@pytest.mark.parametrize("labels", [(0, 1), (True, False)])
+def test_labels_keep_their_type(labels: tuple[int, int], tmp_path: Path) -> None:
+    code = (
+        "from sklearn.ensemble import RandomForestClassifier\n"
+        "def train(data, params):\n"
+        f"    return RandomForestClassifier(5).fit({NUMBERS}, data.big)\n"
+    )
+    frame = numeric().drop(columns="species")
+    frame["big"] = [labels[0] if length > 7 else labels[1] for length in frame.length]
+    bundle = make(tmp_path, config("big", project(tmp_path, code, frame)))
+    assert [type(label) for label in bundle.model.classes] == [type(labels[0])] * 2
+    golden = (tmp_path / "out/bundle/golden.jsonl").read_text()
+    assert f'"big":{str(labels[0]).lower()}' in golden
+
+
+def saved(root: Path, suffix: str, write: str, imports: str = "") -> str:
+    return project(
+        root,
+        f"{imports}\nfrom pathlib import Path\nHERE = Path(__file__).parent\n"
+        f"def train(data, params):\n    X, y = {NUMBERS}.astype(float), data.species\n"
+        f"    path = HERE / 'model{suffix}'\n    {write}\n    return path\n",
+        numeric(),
+    )
+
+
+def test_saved_skops_is_converted(tmp_path: Path) -> None:
+    module = saved(
+        tmp_path,
+        ".skops",
+        "sio.dump(M().fit(X, y), path)",
+        "import skops.io as sio\nfrom sklearn.linear_model import LogisticRegression as M",
+    )
+    assert make(tmp_path, config(module=module)).model.format == "onnx"
+
+
+def test_saved_onnx_is_kept(tmp_path: Path) -> None:
+    module = saved(
+        tmp_path,
+        ".onnx",
+        "path.write_bytes(to_onnx(m := M().fit(X, y), X[:1].to_numpy(),"
+        " options={id(m): {'zipmap': False}}).SerializeToString())",
+        "from skl2onnx import to_onnx\nfrom sklearn.linear_model import LogisticRegression as M",
+    )
+    bundle = make(tmp_path, config(module=module))
+    assert (bundle.model.format, bundle.model.layout) == ("onnx", "matrix")
+    assert bundle.model.classes == ("iris", "rose", "tulip")
+    assert float(bundle.metrics["accuracy"]) > 0.8
+
+
+@pytest.mark.parametrize("suffix", [".ubj", ".json"])
+def test_saved_xgboost_is_kept_with_the_targets_labels(suffix: str, tmp_path: Path) -> None:
+    module = saved(
+        tmp_path,
+        suffix,
+        "M(n_estimators=5, n_jobs=1).fit(X, y.astype('category').cat.codes).save_model(path)",
+        "from xgboost import XGBClassifier as M",
+    )
+    bundle = make(tmp_path, config(module=module))
+    assert bundle.model.classes == ("iris", "rose", "tulip")
+    assert float(bundle.metrics["accuracy"]) > 0.8
+
+
+def test_saved_lightgbm_is_kept(tmp_path: Path) -> None:
+    module = saved(
+        tmp_path,
+        ".txt",
+        "M(n_estimators=5, min_child_samples=3, verbose=-1, n_jobs=1).fit(X, y)"
+        ".booster_.save_model(path)",
+        "from lightgbm import LGBMClassifier as M",
+    )
+    bundle = make(tmp_path, config(module=module))
+    assert bundle.model.format == "lightgbm"
+    assert float(bundle.metrics["accuracy"]) > 0.8
+
+
+PICKLED = "import pickle\nfrom sklearn.linear_model import LogisticRegression as M"
+
+
+def test_pickle_is_refused_unless_it_is_the_one_that_was_allowed(tmp_path: Path) -> None:
+    write = "path.exists() or path.write_bytes(pickle.dumps(M().fit(X, y)))"
+    module = saved(tmp_path, ".pkl", write, PICKLED)
+    with pytest.raises(RefusedError, match="runs its code"):
+        make(tmp_path, config(module=module))
+    digest = hashlib.sha256((tmp_path / "model.pkl").read_bytes()).hexdigest()
+    allowed = config(module=module, allow_pickle=True, pickle_sha256=digest)
+    assert make(tmp_path, allowed, "allowed").model.format == "onnx"
+    (tmp_path / "model.pkl").write_bytes(b"cos\nsystem\n(S'touch loaded'\ntR.")
+    with pytest.raises(IntegrityError, match="not model"):
+        make(tmp_path, allowed, "other")
+
+
+MISTAKES = {
+    "raises": ("raise ValueError('no good')", r"pipeline_\d+\.py:5: ValueError: no good"),
+    "exits": ("raise SystemExit(1)", "SystemExit"),
+    "nothing": ("pass", "returned nothing"),
+    "no model": ("return {'a': 1}", "returned dict, which cannot predict"),
+    "not fitted": ("return M()", "cannot predict the held-out rows"),
+    "no such file": ("return 'model.onnx'", "there is no such file"),
+    "unknown file": ("return 'model.h5'", "of no known format"),
+    "own features": (
+        "return M().fit(data.assign(area=1.0)[['length', 'area']], data.species)",
+        "a column area, which serving",
+    ),
+    "without names": (
+        "return M().fit(data[['length']].to_numpy(), data.species)",
+        "1 of 3 columns",
+    ),
+    "NaN": ("return Broken().fit(data[['length']], data.price)", "predicts NaN or infinity"),
+    "own class": ("return Own().fit(data[['length']], data.species)", r"not trusted: .*\.Own"),
+    "other labels": (
+        "return M().fit(data[['length']], data.species.map(len).astype(str))",
+        "species holds",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_in_training_is_named(name: str, tmp_path: Path) -> None:
+    body, said = MISTAKES[name]
+    code = (
+        "from sklearn.linear_model import LinearRegression, LogisticRegression as M\n"
+        "import numpy as np\n"
+        "\n"
+        "def train(data, params):\n"
+        f"    {body}\n"
+        "class Own(M):\n"
+        "    def predict(self, X):\n"
+        "        return super().predict(X)\n"
+        "class Broken(LinearRegression):\n"
+        "    def predict(self, X):\n"
+        "        return super().predict(X) * np.nan\n"
+    )
+    module = project(tmp_path, code, numeric().assign(price=1.0) if name == "NaN" else numeric())
+    target = "price" if name == "NaN" else "species"
+    with pytest.raises(MlshipError, match=said) as caught:
+        make(tmp_path, config(target, module))
+    assert isinstance(caught.value, ProjectError)
+    assert caught.value.hint
+
+
+def test_model_that_float32_would_change_is_not_served_in_float32(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"x": 1 + np.arange(60) * 1e-9, "late": [0.0] * 30 + [9.5] * 30})
+    code = (
+        "from sklearn.neighbors import KNeighborsRegressor\n"
+        "def train(data, params):\n"
+        "    return KNeighborsRegressor(1).fit(data[['x']], data.late)\n"
+    )
+    bundle = make(tmp_path, config("late", project(tmp_path, code, frame)))
+    assert (bundle.model.format, bundle.model.dtype) != ("onnx", "float32")
+    assert bundle.metrics["mae"] == 0.0
