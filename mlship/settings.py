@@ -5,8 +5,6 @@ The layers are one visible list; each value remembers the layer that it came fro
 """
 
 import difflib
-import types
-import typing
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -15,9 +13,18 @@ import yaml
 
 from mlship.config import Config
 from mlship.errors import ConfigError
+from mlship.keys import PREFIX, explained, fields_of, place_of, value_kind
 
-PREFIX = "MLSHIP_"
-RESERVED = {"MLSHIP_CONFIG", "MLSHIP_DEBUG", "MLSHIP_REQUIRE_SERVICES"}
+RESERVED = {
+    "MLSHIP_CONFIG",
+    "MLSHIP_DEBUG",
+    "MLSHIP_REQUIRE_SERVICES",
+    "MLSHIP_SANITY_BUNDLE",
+    "MLSHIP_SANITY_ENDPOINT",
+}
+
+
+_STAGING = ("errors", "mismatches", "p50_ms", "p99_ms")
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +56,7 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
     try:
         config = msgspec.convert(merged, Config)
     except msgspec.ValidationError as error:
-        raise _explained(error, origins) from error
+        raise explained(error, merged, origins) from error
     _check_together(config)
     return Resolved(config=config, origins=origins)
 
@@ -173,44 +180,10 @@ def _check_keys(values: Mapping[Any, Any], kind: Any, layer: str, prefix: str) -
 
 
 def _unknown(path: str, key: str, known: list[str], layer: str, prefix: str) -> ConfigError:
-    message = f"{layer}: unknown key {path}"
+    message = f"{place_of(layer, path)}: unknown key {path}"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
     return ConfigError(message, hint=hint)
-
-
-def fields_of(kind: Any) -> dict[str, Any] | None:
-    """Return the fields of a section's class with their types; `None` for anything else."""
-    kind = _bare(kind)
-    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        return typing.get_type_hints(kind, include_extras=True)
-    return None
-
-
-def value_kind(kind: Any) -> Any | None:
-    """Return the type of a mapping's values, where they are a section; else `None`."""
-    kind = _bare(kind)
-    if typing.get_origin(kind) is dict:
-        inner = typing.get_args(kind)[1]
-        return inner if fields_of(inner) is not None else None
-    return None
-
-
-def _bare(kind: Any) -> Any:
-    while typing.get_origin(kind) is typing.Annotated:
-        kind = typing.get_args(kind)[0]
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        options = [option for option in typing.get_args(kind) if option is not type(None)]
-        return _bare(options[0])
-    return kind
-
-
-def _explained(error: msgspec.ValidationError, origins: Mapping[str, str]) -> ConfigError:
-    text, _, path = str(error).partition(" - at `$")
-    key = path.rstrip("`").replace("[...]", ".*").strip(".")
-    where = origins.get(key, "mlship.yaml")
-    place = f"{where}: {key}: " if key else f"{where}: "
-    return ConfigError(place + text[:1].lower() + text[1:], hint="`mlship init` shows every key")
 
 
 def _check_together(config: Config) -> None:
@@ -220,3 +193,8 @@ def _check_together(config: Config) -> None:
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="put the sha256 of the file there: `sha256sum model.pkl`")
+    for name in set(config.gates.staging) - set(_STAGING):
+        message = f"mlship.yaml: gates.staging.{name}: a replay has no such metric"
+        near = difflib.get_close_matches(name, _STAGING, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(_STAGING)}"
+        raise ConfigError(message, hint=hint)

@@ -22,7 +22,7 @@ VALUES = {
     "scores",
     "versions",
 }
-PURE = VALUES | {"confidence", "drift", "gates", "ports", "settings", "workload"}
+PURE = VALUES | {"confidence", "drift", "gates", "keys", "ports", "settings", "workload"}
 ADAPTERS = {"checkout", "ledgers", "observations", "stores", "targets"}
 VENDORS = {
     "docker",
@@ -49,7 +49,8 @@ MAY_IMPORT = {
     "drift": VALUES,
     "gates": VALUES,
     "ports": VALUES,
-    "settings": VALUES,
+    "keys": VALUES,
+    "settings": VALUES | {"keys"},
     "workload": VALUES,
     "reports": PURE | {"reports"},
     "steps": PURE | {"steps", "reports"},

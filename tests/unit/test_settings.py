@@ -82,7 +82,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_one(
 
 def test_an_unknown_key_is_found_in_the_environment_and_in_flags_too() -> None:
     assert "targets.staging.prot" in complaint(LEAST, {"MLSHIP_TARGETS__STAGING__PROT": "1"})[0]
-    assert "flags" in complaint(LEAST, {}, "stroe.kind=mlflow")[0]
+    assert "--set stroe" in complaint(LEAST, {}, "stroe.kind=mlflow")[0]
 
 
 @pytest.mark.parametrize(
