@@ -239,4 +239,9 @@ def _copy_bundle(source: Path, into: Path, expected: Digest) -> None:
         draft = Path(temporary) / into.name
         shutil.copytree(source, draft, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         bundle.read(draft, expected=expected)
-        draft.rename(into)
+        try:
+            draft.rename(into)
+        except OSError:
+            if not into.is_dir():
+                raise
+            bundle.read(into, expected=expected)  # another process was first

@@ -5,6 +5,7 @@ sqlite database is read where it lies.
 """
 
 import sqlite3
+import ssl
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
@@ -147,9 +148,18 @@ def _http(uri: str, environ: Mapping[str, str]) -> httpx.Client:
         auth = httpx.BasicAuth(user, password)
     elif token := environ.get("MLFLOW_TRACKING_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
-    verify = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() not in ("true", "1")
     base = f"{uri.rstrip('/')}/api/2.0/mlflow/"
-    return httpx.Client(base_url=base, headers=headers, auth=auth, timeout=_SECONDS, verify=verify)
+    return httpx.Client(
+        base_url=base, headers=headers, auth=auth, timeout=_SECONDS, verify=_trust(environ)
+    )
+
+
+def _trust(environ: Mapping[str, str]) -> ssl.SSLContext | bool:
+    if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        return False
+    if authority := environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
+        return ssl.create_default_context(cafile=authority)
+    return True
 
 
 def _get(client: httpx.Client, uri: str, path: str, query: Mapping[str, str]) -> Any:

@@ -1,12 +1,12 @@
-"""A process killed in the middle of a change of a store: run again, it ends in one state."""
+"""Changes of a store that are killed in the middle, or run twice at once, end in one state."""
 
 import os
-import random
 import shutil
 import signal
-import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,19 +31,22 @@ CLIENT_CALLS = (
 Point = tuple[Any, str]
 
 
-def in_child(work: Callable[[], None], *, kill_after: float | None = None) -> bool:
-    """Run `work` in a forked child, killed after so many seconds; tell whether it finished."""
+def start(work: Callable[[], None]) -> int:
+    """Run `work` in a forked child; return the child's process id."""
     child = os.fork()
     if child == 0:
         try:
             work()
         except BaseException:  # noqa: BLE001 (a child must never go on as a second pytest)
+            traceback.print_exc()
             os._exit(1)
         os._exit(0)
-    if kill_after is not None:
-        time.sleep(kill_after)
-        os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
+    return child
+
+
+def in_child(work: Callable[[], None]) -> bool:
+    """Run `work` in a child; tell whether it finished or was killed."""
+    status = os.waitpid(start(work), 0)[1]
     assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0
     return os.WIFEXITED(status)
 
@@ -144,19 +147,47 @@ def test_a_directory_converges_wherever_the_process_was_killed(tmp_path: Path) -
     assert len(list((tmp_path / "store" / "iris" / "runs").iterdir())) == len(releases)
 
 
-def test_a_database_that_was_being_made_is_made_whole_or_not_at_all(tmp_path: Path) -> None:
-    chance = random.Random(7)
-    digest = tiny_bundle(tmp_path / "bundle")
-    release = tiny_release(digest)
-    finished = 0
-    for turn in range(8):
-        folder = tmp_path / f"turn{turn}"
-        store = MlflowStore(f"sqlite:///{folder}/mlflow.db", "iris", folder / "artifacts", {})
+@pytest.mark.parametrize("statement", [1, 100, 400, 700])
+def test_a_database_that_was_being_made_is_made_whole_or_not_at_all(
+    statement: int, tmp_path: Path
+) -> None:
+    from sqlalchemy import Engine, event  # noqa: PLC0415 (slow)
 
-        def work(store: MlflowStore = store) -> None:
-            change(store, release, tmp_path / "bundle")
+    release = tiny_release(tiny_bundle(tmp_path / "bundle"))
+    store = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db", "iris", tmp_path / "artifacts", {})
 
-        finished += in_child(work, kill_after=chance.uniform(0.05, 1.5))
+    def work() -> None:
+        executed = iter(range(10_000))
+
+        def count(*_args: object) -> None:
+            if next(executed) == statement:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        event.listen(Engine, "before_cursor_execute", count)
         change(store, release, tmp_path / "bundle")
-        assert [version.release for version in store.versions()] == [release.id]
-    assert finished < 8
+
+    assert not in_child(work)
+    assert not (tmp_path / "mlflow.db").exists()
+    change(store, release, tmp_path / "bundle")
+    assert [version.release for version in store.versions()] == [release.id]
+
+
+@pytest.mark.parametrize("kind", ["directory", "sqlite"])
+def test_two_processes_at_once_register_a_release_once(kind: str, tmp_path: Path) -> None:
+    def open_store() -> Store:
+        if kind == "directory":
+            return DirectoryStore(tmp_path / "store", "iris")
+        return MlflowStore(f"sqlite:///{tmp_path}/mlflow.db", "iris", tmp_path / "artifacts", {})
+
+    releases = []
+    for turn in range(5):
+        folder = tmp_path / f"bundle{turn}"
+        releases.append(tiny_release(tiny_bundle(folder, f"model {turn}")))
+        work = partial(change, open_store(), releases[-1], folder)
+        children = [start(work), start(work)]
+        assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+        fetched = open_store().fetch(releases[-1], tmp_path / f"fetched{turn}")
+        assert bundle.read(fetched, expected=releases[-1].bundle)
+    versions = open_store().versions()
+    assert [version.release for version in versions] == [release.id for release in releases]
+    assert [version.aliases for version in versions] == [()] * 4 + [("champion",)]
