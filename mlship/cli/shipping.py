@@ -7,6 +7,7 @@ import typer
 from mlship.cli import output
 from mlship.cli.making import ReleaseName
 from mlship.cli.session import session
+from mlship.errors import ConfigError
 
 
 def deploy_production(
@@ -66,7 +67,9 @@ def _shares(texts: list[str]) -> dict[str, int]:
     for text in texts:
         role, _, percent = text.partition("=")
         if not percent.isdigit():
-            raise typer.BadParameter(f"{text!r}: write challenger=20")
+            raise ConfigError(
+                f"{text!r} is no share of the traffic", hint="write challenger=20, in whole percent"
+            )
         shares[role] = int(percent)
     return shares
 
@@ -78,11 +81,14 @@ def promote(context: typer.Context, release: ReleaseName = None) -> None:
 
     Example: mlship promote challenger
     """
+    from mlship.steps.promote import chosen
     from mlship.steps.promote import promote as promote_step
 
     given = session(context)
     pipeline = given.pipeline()
-    output.record(promote_step(pipeline, pipeline.release(release)), json=given.json)
+    seen = pipeline.history()
+    found = promote_step(pipeline, chosen(pipeline, release, seen), seen)
+    output.record(found, json=given.json)
 
 
 def rollback(

@@ -8,7 +8,7 @@ from mlship.evidence import Record
 from mlship.history import History, latest
 from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, set_route
+from mlship.steps.transition import Facts, SubStep, carry_out, changing, recorded, set_route
 from mlship.versions import Alias
 
 
@@ -60,19 +60,20 @@ def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = F
     Raises:
         RefusedError: the release is not fit for production, or another challenger runs.
         TimedOutError: it did not get ready; the champion is untouched.
-        ConflictError: another process changes production.
+        ConflictError: another process changes production, or has since this one began.
     """
-    with pipeline.locks.exclusive(PRODUCTION):
+    with changing(pipeline) as history:
         decision = gates.for_production(release, pipeline.ledger.records())
         if decision.verdict != "passed":
             raise RefusedError(
                 f"{release} is not fit for production: {'; '.join(decision.reasons)}",
                 hint="commit all changes, then `mlship run`",
             )
-        history = pipeline.history()
         if history.role(release) in ("champion", "challenger"):
             return _restored(pipeline, release, history)
-        _check_role(release, history, replace=replace)
+        # Begun with a challenger in place, it was told to replace it.
+        begun = bool(recorded(pipeline, "deploy-production", release, history))
+        _check_role(release, history, replace=replace or begun)
         return _deploy(pipeline, release, history)
 
 

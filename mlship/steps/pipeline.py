@@ -88,15 +88,17 @@ class Pipeline:
         """Return who plays which role in production, as the ledger says."""
         return history.fold(self.ledger.records())
 
-    def release(self, reference: str | None = None) -> Release:
+    def release(self, reference: str | None = None, seen: History | None = None) -> Release:
         """Return the release that a reference means: a name, a role, or the current commit's.
+
+        A role is read in the history that the caller has seen, or in the one of now.
 
         Raises:
             NotFoundError: there is none.
         """
         records = self.ledger.records()
         if reference in ("champion", "challenger"):
-            release = getattr(history.fold(records), reference)
+            release = getattr(seen or history.fold(records), reference)
             if not isinstance(release, Release):
                 raise NotFoundError(
                     f"there is no {reference}", hint="`mlship status` shows what runs"

@@ -7,21 +7,41 @@ from mlship.evidence import Record
 from mlship.history import History, latest
 from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, set_route
+from mlship.steps.transition import Facts, SubStep, carry_out, changing, set_route
 
 
-def promote(pipeline: Pipeline, release: Release) -> Record:
+def chosen(pipeline: Pipeline, reference: str | None, seen: History) -> Release:
+    """Return the release that a promotion is asked for.
+
+    Right after a promotion `challenger` still means the one that was promoted: who was killed
+    before he heard of the end may ask again.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    last = seen.last.evidence if seen.last else None
+    if (reference, seen.challenger) == ("challenger", None) and last and last.step == "promote":
+        return last.release
+    return pipeline.release(reference, seen)
+
+
+def promote(pipeline: Pipeline, release: Release, seen: History | None = None) -> Record:
     """Make a release champion. The old champion stays warm, for a rollback.
 
     Sub-steps: gate, capacity, route, alias, archive. Killed anywhere, run again it converges.
 
+    Args:
+        pipeline: the project.
+        release: the challenger, or one on standby.
+        seen: production as it was when the release was chosen; by default as it is now.
+
     Raises:
         RefusedError: the gate said no, with each reason.
-        ConflictError: another process changes production, or the release is not a challenger.
+        ConflictError: another process changes production, or has since it was seen; or the
+            release is not a challenger.
         TimedOutError: the replicas that it lacked did not get ready; the route stands.
     """
-    with pipeline.locks.exclusive(PRODUCTION):
-        history = pipeline.history()
+    with changing(pipeline, seen) as history:
         role = history.role(release)
         if role == "champion":
             pipeline.progress.note(f"{release} is champion already")
@@ -81,8 +101,10 @@ def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
             pipeline.store.archive(old, archived=True)
         return {"archived": str(old) if old else None}
 
+    # What was decided before the route moved is decided again: it may be long ago.
+    moved = target.routes().split.share(slot_of(release)) == 100
     substeps = [
-        SubStep("gate", gate, once=True),
+        SubStep("gate", gate, once=moved),
         SubStep("capacity", capacity),
         SubStep("route", lambda: set_route(target, {release: 100})),
         SubStep("alias", alias),

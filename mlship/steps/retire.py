@@ -8,7 +8,7 @@ from mlship.evidence import Record
 from mlship.history import History, latest
 from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, set_route
+from mlship.steps.transition import Facts, SubStep, carry_out, changing, set_route
 
 
 def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = False) -> Record:
@@ -23,10 +23,9 @@ def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = 
     Raises:
         NotFoundError: it does not run in production.
         RefusedError: it is the champion, or still has to stay warm.
-        ConflictError: another process changes production.
+        ConflictError: another process changes production, or has since this one began.
     """
-    with pipeline.locks.exclusive(PRODUCTION):
-        history = pipeline.history()
+    with changing(pipeline) as history:
         if release is None:
             if not history.former:
                 raise NotFoundError(
@@ -78,7 +77,7 @@ def _retire(pipeline: Pipeline, release: Release, history: History) -> Record:
                 if player and player != release
             }
             return set_route(target, {champion: 100 - sum(others.values()), **others})
-        return {"weights": split.weights}
+        return {"weights": split.weights, "shadow": split.shadow}
 
     def alias() -> Facts:
         if history.challenger == release:

@@ -3,9 +3,10 @@
 from mlship.deployment import slot_of
 from mlship.errors import NotFoundError
 from mlship.evidence import Record
+from mlship.history import History
 from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, set_route
+from mlship.steps.transition import Facts, SubStep, carry_out, changing, set_route
 
 
 def rollback(pipeline: Pipeline, to: Release | None = None) -> Record:
@@ -21,10 +22,9 @@ def rollback(pipeline: Pipeline, to: Release | None = None) -> Record:
 
     Raises:
         NotFoundError: there is no former champion that still runs, or `to` is not it.
-        ConflictError: another process changes production.
+        ConflictError: another process changes production, or has since this one began.
     """
-    with pipeline.locks.exclusive(PRODUCTION):
-        history = pipeline.history()
+    with changing(pipeline) as history:
         last = history.last
         if last and last.evidence.step == "rollback" and to in (None, history.champion):
             pipeline.progress.note(f"{history.champion} is champion again already")
@@ -36,12 +36,11 @@ def rollback(pipeline: Pipeline, to: Release | None = None) -> Record:
                 hint="`mlship status` lists what runs; `mlship traffic challenger=0` or "
                 "`mlship retire challenger` takes a challenger out",
             )
-        return _rollback(pipeline, former)
+        return _rollback(pipeline, former, history)
 
 
-def _rollback(pipeline: Pipeline, former: Release) -> Record:
+def _rollback(pipeline: Pipeline, former: Release, history: History) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
-    history = pipeline.history()
     fallen, challenger = history.champion, history.challenger
 
     def capacity() -> Facts:

@@ -5,7 +5,8 @@ the last record, named as the step, completes the transition. Run again after a 
 already is left alone and what was not recorded is recorded: nothing is written twice.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from mlship import digests
@@ -16,7 +17,7 @@ from mlship.evidence import Record
 from mlship.history import History
 from mlship.ports import Target
 from mlship.release import Release
-from mlship.steps.pipeline import Pipeline
+from mlship.steps.pipeline import PRODUCTION, Pipeline
 
 Facts = Mapping[str, Any]
 
@@ -24,7 +25,7 @@ Facts = Mapping[str, Any]
 class SubStep(NamedTuple):
     """One idempotent part of a transition: its name, and what it does, returning its facts.
 
-    `once` marks a decision: recorded as passed, it is not taken again when the step is resumed.
+    `once` marks a decision that was acted on: recorded as passed, it is not taken again.
     """
 
     name: str
@@ -32,10 +33,46 @@ class SubStep(NamedTuple):
     once: bool = False
 
 
+@contextmanager
+def changing(pipeline: Pipeline, seen: History | None = None) -> Iterator[History]:
+    """Hold the right to change production; give its history, which nobody else changes meanwhile.
+
+    The lock alone would let the second of two commands that start together decide anew on what the
+    first has made of production. So what was seen at the start is compared under the lock.
+
+    Args:
+        pipeline: the project.
+        seen: the history that the caller has decided on; by default the one of now.
+
+    Raises:
+        ConflictError: another command changes production, or has changed it since it was seen.
+    """
+    seen = pipeline.history() if seen is None else seen
+    with pipeline.locks.exclusive(PRODUCTION):
+        history = pipeline.history()
+        if history.last is not None and history.last != seen.last:
+            made = history.last.evidence
+            raise ConflictError(
+                f"{made.step} of {made.release} by {made.actor} was completed meanwhile",
+                hint="look at `mlship status`, then decide again",
+            )
+        yield history
+
+
 def operation(step: str, release: Release, history: History) -> Digest:
     """Return what tells one transition from the next: the same until it is completed."""
     last = history.last.digest if history.last else None
     return digests.of_value([step, release.id, last])
+
+
+def recorded(pipeline: Pipeline, step: str, release: Release, history: History) -> set[str]:
+    """Return the sub-steps of the transition that the ledger has already; it may be resumed."""
+    operated = operation(step, release, history)
+    return {
+        record.evidence.step
+        for record in pipeline.ledger.records()
+        if record.evidence.facts.get("operation") == operated
+    }
 
 
 def carry_out(
@@ -51,19 +88,16 @@ def carry_out(
     this run of the transition took, is added.
     """
     started = pipeline.clock()
-    operated = operation(step, release, pipeline.history())
-    recorded = {
-        record.evidence.step
-        for record in pipeline.ledger.records()
-        if record.evidence.facts.get("operation") == operated
-    }
+    history = pipeline.history()
+    operated = operation(step, release, history)
+    known = recorded(pipeline, step, release, history)
     for substep in substeps:
         name = f"{step}/{substep.name}"
-        if substep.once and name in recorded:
+        if substep.once and name in known:
             continue
         pipeline.progress.note(substep.name)
         learnt = substep.act()
-        if name not in recorded:
+        if name not in known:
             pipeline.learn(release, name, "passed", {**learnt, "operation": operated})
     seconds = round((pipeline.clock() - started).total_seconds(), 3)
     completed = {**facts(), "operation": operated, "seconds": seconds}
@@ -80,12 +114,11 @@ def set_route(target: Target, split: Mapping[Release, int], shadow: Release | No
         weights={slot_of(release): weight for release, weight in split.items() if weight},
         shadow=slot_of(shadow) if shadow else None,
     )
-    route = target.routes()
-    if route.split != wanted:
-        target.route(wanted, expected=route.revision)
-        if target.routes().split != wanted:
-            raise ConflictError(
-                "the route was changed while this step set it",
-                hint="look at `mlship traffic`, then run the step again",
-            )
+    # Also where it is so already: who wrote it may have been killed before it was applied.
+    target.route(wanted, expected=target.routes().revision)
+    if target.routes().split != wanted:
+        raise ConflictError(
+            "the route was changed while this step set it",
+            hint="look at `mlship traffic`, then run the step again",
+        )
     return {"weights": wanted.weights, "shadow": wanted.shadow}

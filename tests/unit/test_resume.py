@@ -1,0 +1,261 @@
+"""A step that is killed at any changing call, then run again, ends as if nothing had happened."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from mlship.config import PromotePolicy
+from mlship.deployment import slot_of
+from mlship.errors import ConflictError, NotFoundError, RefusedError
+from mlship.release import Release
+from mlship.steps.approve import approve
+from mlship.steps.deploy import deploy_production
+from mlship.steps.pipeline import Pipeline
+from mlship.steps.promote import chosen, promote
+from mlship.steps.retire import retire
+from mlship.steps.rollback import rollback
+from mlship.steps.status import status
+from mlship.steps.traffic import traffic
+from mlship.steps.train import train
+from tests.fakes import CONFIG, World, world
+from tests.killing import SIDES, Killed, Side, Watch, watched
+
+Act = Callable[[Pipeline], object]
+Scene = Callable[[World], Act]
+"""Prepares a world and returns what is to be done in it."""
+
+
+def proven(here: World, params: str) -> Release:
+    here.trainer.params = params
+    release = train(here.pipeline).evidence.release
+    for step in ("test", "verify-staging-workload"):
+        here.pipeline.learn(release, step, "passed", {})
+    return release
+
+
+def won(here: World, release: Release) -> Release:
+    """Let a challenger win its duel, and somebody approve of it."""
+    champion = here.pipeline.history().champion
+    assert champion is not None
+    facts = {"champion_n": 300, "challenger_n": 300, "estimate": 0.2, "low": 0.1, "high": 0.3}
+    here.pipeline.learn(release, "evaluate", "passed", facts, {"champion": champion.id})
+    approve(here.pipeline, release, "grace@example.org")
+    return release
+
+
+def first_release(here: World) -> Act:
+    release = proven(here, "C=1")
+    return lambda pipeline: deploy_production(pipeline, release)
+
+
+def challenger(here: World) -> Act:
+    deploy_production(here.pipeline, proven(here, "C=1"))
+    release = proven(here, "C=2")
+    return lambda pipeline: deploy_production(pipeline, release)
+
+
+def replacement(here: World) -> Act:
+    challenger(here)(here.pipeline)
+    release = proven(here, "C=3")
+    return lambda pipeline: deploy_production(pipeline, release, replace=True)
+
+
+def promotion(here: World) -> Act:
+    challenger(here)(here.pipeline)
+    won(here, here.pipeline.release("challenger"))
+
+    def act(pipeline: Pipeline) -> object:
+        seen = pipeline.history()
+        return promote(pipeline, chosen(pipeline, "challenger", seen), seen)
+
+    return act
+
+
+def way_back(here: World) -> Act:
+    promotion(here)(here.pipeline)
+    return rollback
+
+
+def way_back_beside_a_challenger(here: World) -> Act:
+    promotion(here)(here.pipeline)
+    deploy_production(here.pipeline, proven(here, "C=3"))
+    return rollback
+
+
+def second_promotion(here: World) -> Act:
+    act = promotion(here)
+    act(here.pipeline)
+    rollback(here.pipeline)
+    return act
+
+
+def retirement(here: World) -> Act:
+    promotion(here)(here.pipeline)
+    former = here.pipeline.history().former[0]
+    return lambda pipeline: retire(pipeline, former, early=True)
+
+
+def retirement_of_the_challenger(here: World) -> Act:
+    challenger(here)(here.pipeline)
+    release = here.pipeline.release("challenger")
+    return lambda pipeline: retire(pipeline, release)
+
+
+def split(here: World) -> Act:
+    challenger(here)(here.pipeline)
+    return lambda pipeline: traffic(pipeline, {"challenger": 35})
+
+
+SCENES: tuple[Scene, ...] = (
+    first_release,
+    challenger,
+    replacement,
+    promotion,
+    second_promotion,
+    way_back,
+    way_back_beside_a_challenger,
+    retirement,
+    retirement_of_the_challenger,
+    split,
+)
+
+
+def start(folder: Path, scene: Scene) -> tuple[World, Act]:
+    gates = msgspec.structs.replace(CONFIG.gates, promote=PromotePolicy(min_labels=50))
+    here = world(folder, msgspec.structs.replace(CONFIG, gates=gates))
+    return here, scene(here)
+
+
+def state(here: World) -> dict[str, Any]:
+    """Return all that a user can see: who runs, who gets traffic, names, roles, evidence."""
+    target, history = here.targets["production"], here.pipeline.history()
+    records = here.ledger.records()
+    return {
+        "runs": dict(target.inspect()),
+        "route": target.routes().split,
+        "aliases": {version.release: version.aliases for version in here.store.versions()},
+        "archived": [version.release for version in here.store.versions() if version.archived],
+        "roles": {one.evidence.release.id: history.role(one.evidence.release) for one in records},
+        "reigns": [(reign.release, reign.by, reign.until is None) for reign in history.reigns],
+        "drift": status(here.pipeline).drift,
+        "evidence": [
+            (
+                record.evidence.step,
+                record.evidence.release,
+                {
+                    name: fact
+                    for name, fact in record.evidence.facts.items()
+                    if name not in ("operation", "seconds")
+                },
+            )
+            for record in records
+        ],
+    }
+
+
+def undisturbed(folder: Path, scene: Scene) -> tuple[list[str], dict[str, Any]]:
+    here, act = start(folder, scene)
+    watch = Watch()
+    act(watched(here.pipeline, watch))
+    return watch.calls, state(here)
+
+
+@pytest.mark.parametrize("side", SIDES)
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_step_killed_at_any_call_and_run_again_ends_the_same(
+    scene: Scene, side: Side, tmp_path: Path
+) -> None:
+    calls, expected = undisturbed(tmp_path / "whole", scene)
+    assert expected["drift"] == ()
+    for number, call in enumerate(calls, start=1):
+        here, act = start(tmp_path / str(number), scene)
+        with pytest.raises(Killed):
+            act(watched(here.pipeline, Watch(point=(side, number))))
+        act(here.pipeline)
+        assert state(here) == expected, f"killed {side} {number}, {call}"
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_step_killed_again_and_again_ends_the_same(scene: Scene, tmp_path: Path) -> None:
+    calls, expected = undisturbed(tmp_path / "whole", scene)
+    for seed in range(3):
+        chance = random.Random(seed)
+        here, act = start(tmp_path / str(seed), scene)
+        for _ in range(6):
+            point = chance.choice(SIDES), chance.randint(1, len(calls))
+            try:
+                act(watched(here.pipeline, Watch(point=point)))
+            except Killed:
+                continue
+        act(here.pipeline)
+        assert state(here) == expected, f"seed {seed}"
+
+
+def test_a_kill_before_the_end_leaves_something_to_do_and_status_says_what(tmp_path: Path) -> None:
+    calls, expected = undisturbed(tmp_path / "whole", promotion)
+    here, act = start(tmp_path / "killed", promotion)
+    with pytest.raises(Killed):
+        act(watched(here.pipeline, Watch(point=("before", len(calls)))))
+    assert state(here) != expected
+    challenger = here.pipeline.history().challenger
+    assert any(f"`mlship promote {challenger}`" in line for line in status(here.pipeline).drift)
+
+
+def test_a_replacement_that_was_begun_is_resumed_without_being_told_again(tmp_path: Path) -> None:
+    here, act = start(tmp_path, replacement)
+    with pytest.raises(Killed):
+        act(watched(here.pipeline, Watch(point=("after", 4))))
+    third = here.ledger.records()[-1].evidence.release
+    deploy_production(here.pipeline, third)
+    assert here.pipeline.history().challenger == third
+
+
+def test_a_gate_that_was_passed_before_the_route_moved_is_asked_again(tmp_path: Path) -> None:
+    here, act = start(tmp_path, promotion)
+    calls, _ = undisturbed(tmp_path / "whole", promotion)
+    route = calls.index("target.route") + 1
+    with pytest.raises(Killed):
+        act(watched(here.pipeline, Watch(point=("before", route))))
+    here.pipeline.learn(here.pipeline.release("challenger"), "evaluate", "failed", {})
+    with pytest.raises(RefusedError, match="evaluate: failed"):
+        act(here.pipeline)
+
+
+def test_a_promotion_whose_route_has_moved_is_completed_whatever_was_learnt_since(
+    tmp_path: Path,
+) -> None:
+    here, act = start(tmp_path, promotion)
+    calls, _ = undisturbed(tmp_path / "whole", promotion)
+    route = calls.index("target.route") + 1
+    with pytest.raises(Killed):
+        act(watched(here.pipeline, Watch(point=("after", route))))
+    here.pipeline.learn(here.pipeline.release("challenger"), "evaluate", "undecided", {})
+    act(here.pipeline)
+    assert status(here.pipeline).drift == ()
+
+
+def test_who_comes_second_is_told_so_even_when_the_first_is_done(tmp_path: Path) -> None:
+    here, act = start(tmp_path, promotion)
+    seen = here.pipeline.history()
+    release = chosen(here.pipeline, "challenger", seen)
+    act(here.pipeline)
+    with pytest.raises(ConflictError, match=r"promote of iris@\w+ by ada was completed meanwhile"):
+        promote(here.pipeline, chosen(here.pipeline, "challenger", seen), seen)
+    assert here.targets["production"].routes().split.weights == {slot_of(release): 100}
+
+
+def test_after_a_rollback_challenger_means_the_one_that_fell(tmp_path: Path) -> None:
+    here, _ = start(tmp_path, second_promotion)
+    seen = here.pipeline.history()
+    assert chosen(here.pipeline, "challenger", seen) == seen.challenger
+
+
+def test_without_a_promotion_there_is_no_challenger_to_promote_again(tmp_path: Path) -> None:
+    here, act = start(tmp_path, first_release)
+    act(here.pipeline)
+    with pytest.raises(NotFoundError, match="no challenger"):
+        chosen(here.pipeline, "challenger", here.pipeline.history())
