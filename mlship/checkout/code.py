@@ -118,7 +118,8 @@ def _imports(path: Path, root: Path) -> set[str]:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None) or 1
-        message = f"{path.relative_to(root)}:{line}: not Python: {error}"
+        reason = getattr(error, "msg", None) or error
+        message = f"{path.relative_to(root)}:{line}: not Python: {reason}"
         raise ProjectError(message, hint="correct the file there") from error
     package = path.relative_to(root).parent.parts
     names: set[str] = set()

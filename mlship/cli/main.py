@@ -16,6 +16,7 @@ from mlship.errors import MlshipError, UnavailableError
 
 _FLAGS = ("--json", "--debug")
 _OPTIONS = ("--config", "--set")
+_DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG)
 
 app = typer.Typer(
     name="mlship",
@@ -90,10 +91,20 @@ def main() -> None:
         if debug:
             raise
         _fail(problem, json="--json" in arguments)
-    except OSError as problem:
-        if debug or problem.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT):
+    except Exception as problem:  # what nobody foresaw is told in one line too
+        if debug:
             raise
-        _fail(_of_disk(problem), json="--json" in arguments)
+        _fail(_unforeseen(problem), json="--json" in arguments)
+
+
+def _unforeseen(problem: Exception) -> MlshipError:
+    if isinstance(problem, OSError) and problem.errno in _DISK:
+        return _of_disk(problem)
+    said = " ".join(str(problem).split())
+    return MlshipError(
+        f"mlship itself failed: {type(problem).__name__}: {said[:500]}",
+        hint="run it again with --debug, and report what it prints as a fault of mlship",
+    )
 
 
 def _of_disk(problem: OSError) -> UnavailableError:

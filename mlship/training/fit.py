@@ -148,9 +148,13 @@ def _called(root: Path, name: str, call: Callable[[], Any]) -> Any:
     except MemoryError as error:
         message = f"{name} ran out of memory: {blame(error, root)}"
         raise ProjectError(message, hint="train on fewer rows, or on a larger machine") from error
-    except (Exception, SystemExit) as error:  # the user's code may raise anything
+    except SystemExit as error:
+        message = f"{name} ended the program at {blame(error, root)}"
+        raise ProjectError(message, hint="take the call of exit() out, then train again") from error
+    except Exception as error:  # the user's code may raise anything
         message = f"{name} failed at {blame(error, root)}"
-        raise ProjectError(message, hint="correct the code there, then train again") from error
+        hint = "correct the code there, or what mlship.yaml gives it, then train again"
+        raise ProjectError(message, hint=hint) from error
 
 
 def _uneven(hook: str, where: str, wanted: list[str], got: list[str]) -> ProjectError:
