@@ -173,7 +173,8 @@ def full_disk_named(place: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        message = f"no space left on the disk of {error.filename or place}"
+        full = error.filename2 or error.filename or place
+        message = f"no space left on the disk of {full}"
         raise UnavailableError(message, hint="free some space and run it again") from error
 
 

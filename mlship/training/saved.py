@@ -81,6 +81,19 @@ def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
     return source
 
 
+def of_booster(returned: object) -> Saved | None:
+    """Return the file of a bare XGBoost or LightGBM booster; `None` for anything else."""
+    origin = type(returned).__module__.partition(".")[0]
+    if type(returned).__name__ != "Booster":
+        return None
+    booster: Any = returned
+    if origin == "xgboost":
+        return Saved(name="booster.ubj", data=bytes(booster.save_raw("ubj")))
+    if origin == "lightgbm":
+        return Saved(name="booster.txt", data=booster.model_to_string().encode())
+    return None
+
+
 def estimator_of(source: Saved) -> Any:
     """Return the estimator in a skops file, or in a pickle whose digest was checked.
 

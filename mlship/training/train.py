@@ -40,10 +40,14 @@ def _converted(
     request: TrainRequest, data: Data, prepared: Prepared, returned: object
 ) -> tuple[Original, Converted]:
     config = request.config.model
-    if isinstance(returned, str | Path):
-        source = saved.read(request.root, config, returned)
-        if source.is_native:
-            return saved.adopt(config, source, data, prepared, request.into)
+    source = (
+        saved.read(request.root, config, returned)
+        if isinstance(returned, str | Path)
+        else saved.of_booster(returned)
+    )
+    if source is not None and source.is_native:
+        return saved.adopt(config, source, data, prepared, request.into)
+    if source is not None:
         returned = saved.estimator_of(source)
     found = original.examine(returned, config, data, prepared)
     rows = rows_of(prepared.test)

@@ -266,6 +266,27 @@ def test_saved_lightgbm_is_kept(tmp_path: Path) -> None:
     assert float(bundle.metrics["accuracy"]) > 0.8
 
 
+BOOSTERS = {
+    "xgboost": "M.train({'objective': 'multi:softprob', 'num_class': 3}, M.DMatrix(X, label=y), 5)",
+    "lightgbm": "M.train({'objective': 'multiclass', 'num_class': 3, 'verbose': -1,"
+    " 'min_data_in_leaf': 3}, M.Dataset(X, label=y), 5)",
+}
+
+
+@pytest.mark.parametrize("library", BOOSTERS)
+def test_bare_booster_is_kept_with_the_targets_labels(library: str, tmp_path: Path) -> None:
+    code = (
+        f"import {library} as M\n"
+        "def train(data, params):\n"
+        f"    X, y = {NUMBERS}, data.species.astype('category').cat.codes\n"
+        f"    return {BOOSTERS[library]}\n"
+    )
+    bundle = make(tmp_path, config(module=project(tmp_path, code, numeric())))
+    assert bundle.model.format == library
+    assert bundle.model.classes == ("iris", "rose", "tulip")
+    assert float(bundle.metrics["accuracy"]) > 0.8
+
+
 PICKLED = "import pickle\nfrom sklearn.linear_model import LogisticRegression as M"
 
 
