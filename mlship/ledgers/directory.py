@@ -78,15 +78,26 @@ class DirectoryLedger:
             IntegrityError: a record was changed or removed, or a file is no record.
             UnavailableError: the folder cannot be read.
         """
+        stored = self._look()
+        while stored != self._stored:
+            try:
+                self._records = in_order({name: item.data for name, item in stored.items()})
+            except IntegrityError:
+                # A record that was added during the look may be seen without its parent.
+                again = self._look()
+                if again == stored:
+                    raise
+                stored = again
+            else:
+                self._stored = stored
+        return tuple(self._records)
+
+    def _look(self) -> dict[Digest, _Stored]:
         try:
-            stored = dict(self._read())
+            return dict(self._read())
         except OSError as error:
             message = f"ledger {self._folder} cannot be read: {error.strerror or error}"
             raise UnavailableError(message, hint="make the folder readable") from error
-        if stored != self._stored:
-            self._records = in_order({name: item.data for name, item in stored.items()})
-            self._stored = stored
-        return tuple(self._records)
 
     def _read(self) -> Iterator[tuple[Digest, _Stored]]:
         for entry in _entries(self._folder):

@@ -12,6 +12,7 @@ import pytest
 from mlship import digests
 from mlship.errors import IntegrityError, UnavailableError
 from mlship.evidence import encode, heads
+from mlship.ledgers import directory
 from mlship.ledgers.directory import DirectoryLedger
 from mlship.ports import Ledger
 from tests.fakes_store import FakeLedger, tiny_evidence
@@ -116,6 +117,23 @@ def test_a_removed_record_is_named(folder: Path, step: str) -> None:
     path.unlink()
     with pytest.raises(IntegrityError, match=f"{path.name[:12]}.* missing"):
         DirectoryLedger(folder).records()
+
+
+def test_a_record_that_is_added_during_a_look_is_no_tampering(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missed = [file_of(folder, "test")]
+    listed = directory._entries
+
+    def late(place: str | Path) -> list[os.DirEntry[str]]:
+        if missed and Path(place) == missed[0].parent:
+            missed.clear()
+            return []
+        return listed(place)
+
+    monkeypatch.setattr(directory, "_entries", late)
+    assert len(DirectoryLedger(folder).records()) == 3
+    assert not missed
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "ab/notes.json", "ab/" + "f" * 64 + ".json"])
