@@ -120,6 +120,14 @@ def from_flags(assignments: Sequence[str]) -> Layer:
     return Layer(name="flags", values=values)
 
 
+def value_at(config: Config, key: str) -> Any:
+    """Return the value of a key as `Resolved.origins` names it: `targets.staging.port`."""
+    found: Any = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else getattr(found, part, None)
+    return found
+
+
 class _UniqueKeys(yaml.SafeLoader):
     """Refuses a key that stands twice, where YAML would let the last one win."""
 

@@ -25,6 +25,7 @@ def doctor(
     Example: mlship doctor
     """
     from mlship.config import json_schema
+    from mlship.settings import value_at
     from mlship.steps.doctor import doctor as examine
 
     given = session(context)
@@ -36,8 +37,11 @@ def doctor(
     if given.json:
         output.as_json({"origins": resolved.origins, "checks": checks})
     else:
-        values = [(key, layer) for key, layer in sorted(resolved.origins.items())]
-        output.table("settings that are not defaults", ("key", "set by"), values)
+        values = [
+            (key, str(value_at(resolved.config, key)), layer)
+            for key, layer in sorted(resolved.origins.items())
+        ]
+        output.table("settings that are not defaults", ("key", "value", "set by"), values)
         rows = [(one.name, "right" if one.right else "WRONG", one.detail) for one in checks]
         output.table("", ("what", "is", "detail"), rows)
         for one in checks:
@@ -188,7 +192,9 @@ def report(
     found = collect(pipeline.release(release), pipeline.ledger.records())
     plots = pipeline.state / "plots" / digests.short(found.release.bundle)
     if to is not None:
-        shutil.copytree(plots, to / "plots", dirs_exist_ok=True)
+        to.mkdir(parents=True, exist_ok=True)
+        if plots.is_dir():
+            shutil.copytree(plots, to / "plots", dirs_exist_ok=True)
         (to / "report.md").write_text(as_markdown.render(found, plots="plots"), encoding="utf-8")
         output.line(f"wrote {to / 'report.md'}")
     elif given.json:

@@ -28,13 +28,9 @@ def line(text: str) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; cells are data and hold no markup."""
-    from rich.table import Table
-    from rich.text import Text
+    from mlship.reports import terminal
 
-    made = Table(*columns, title=title or None, title_justify="left", title_style="bold")
-    for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    console().print(made)
+    console().print(terminal.table(title, columns, rows))
 
 
 def console() -> "Console":

@@ -48,7 +48,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence["str | Tex
     from rich.text import Text  # noqa: PLC0415
 
     made = Table(
-        title=Text(short(title)),
+        title=Text(short(title)) if title else None,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,

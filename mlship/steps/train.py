@@ -50,6 +50,7 @@ def _train(pipeline: Pipeline) -> Record:
     workplace.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".train-", dir=workplace) as temporary:
         folder = Path(temporary) / "bundle"
+        pipeline.progress.note("training")
         digest = pipeline.trainer.train(folder)
         release = Release(
             name=pipeline.config.name,
@@ -63,6 +64,7 @@ def _train(pipeline: Pipeline) -> Record:
         )
         _keep(folder, pipeline.bundle_folder(digest))
     made = bundles.read(pipeline.bundle_folder(digest), expected=digest)
+    pipeline.progress.note("recording the run")
     pipeline.store.record(_run(pipeline, release, commit, made))
     before = latest(pipeline.ledger.records(), "train", release)
     if before is not None:
