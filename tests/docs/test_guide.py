@@ -1,0 +1,54 @@
+"""What the pages tell a reader to type works, in order, from an empty folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import PAGES, ROOT, Reader, blocks, dialogue, fits
+
+GUIDE = ROOT / "docs" / "guide"
+EXECUTED = [ROOT / "README.md", GUIDE / "first-promotion.md", GUIDE / "when-it-fails.md"]
+PROMISED = {
+    "README": ["wrote mlship.yaml", "champion, 100 %", "accuracy", "the supervisor"],
+    "first-promotion": [
+        "the chain is whole",
+        "challenger, 20 %",
+        "1200 new outcomes",
+        *(f"\n{step} iris@" for step in ("evaluate", "approve", "promote", "rollback", "retire")),
+        "former champion",
+        "reproduced",
+    ],
+    "when-it-fails": [],
+}
+"""What a page's commands must have said, by page: that they end well is not all they promise."""
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    reader = Reader(tmp_path)
+    yield reader
+    reader.leave()
+
+
+@pytest.mark.parametrize("page", EXECUTED, ids=lambda page: page.stem)
+def test_every_block_of_a_page_works(page: Path, reader: Reader) -> None:
+    told = []
+    for block in blocks(page, "bash", "console"):
+        if block.language == "bash":
+            told.append(reader.run(block.text))
+            continue
+        for command, expected in dialogue(block):
+            output = reader.run(command, check=False)
+            assert fits(expected, output), f"{page.name}:{block.line}: {command}\n{output}"
+    for said in PROMISED[page.stem]:
+        assert said in "\n".join(told), said
+
+
+def test_only_the_pages_that_are_executed_have_dialogues() -> None:
+    assert not [page for page in PAGES if page not in EXECUTED and blocks(page, "console")]
+
+
+def test_a_page_that_shows_another_output_is_found_out() -> None:
+    assert fits("error: no ... here\n next: go", "error: no file here\n next: go\n")
+    assert not fits("error: no ... here", "error: none")
