@@ -77,7 +77,8 @@ class DirectoryStore:
         with self._mapped():
             folder = self._run_folder(run.release.id)
             folder.mkdir(parents=True, exist_ok=True)
-            if run.bundle and not (folder / "bundle").exists():
+            if run.bundle and not _is_whole(folder / "bundle", run.release.bundle):
+                shutil.rmtree(folder / "bundle", ignore_errors=True)
                 _copy_bundle(run.bundle, folder / "bundle", run.release.bundle)
             for name, path in run.files.items():
                 _copy_file(path, folder / "files" / name)
@@ -231,6 +232,14 @@ def _read(path: Path, kind: type[_Value]) -> _Value | None:
 def _copy_file(source: Path, into: Path) -> None:
     into.parent.mkdir(parents=True, exist_ok=True)
     digests.write_atomically(into, source.read_bytes())
+
+
+def _is_whole(folder: Path, expected: Digest) -> bool:
+    try:
+        bundle.read(folder, expected=expected)
+    except (IntegrityError, NotFoundError):
+        return False
+    return True
 
 
 def _copy_bundle(source: Path, into: Path, expected: Digest) -> None:

@@ -8,11 +8,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from mlship import bundle
+from mlship.bundle import Bundle
 from mlship.digests import Digest
 from mlship.errors import ConflictError, NotFoundError
 from mlship.release import Release
@@ -44,6 +45,7 @@ class MlflowStore:
         self._artifacts = artifacts.absolute()
         self._environ = os.environ if environ is None else environ
         self._database = mlflow_fast.database_path(uri)
+        self._is_server = uri.startswith(("http://", "https://"))
 
     def record(self, run: Run) -> None:
         """Keep what is given of a release, in the one run of that release.
@@ -58,17 +60,8 @@ class MlflowStore:
             if not path.is_file():
                 message = f"{path} does not exist, so it cannot be kept with {run.release}"
                 raise NotFoundError(message, hint="make it with `mlship train` first")
-        with self._client(create=True) as client:
-            found = mlflow_runs.find(client, self._name, run.release)
-            if found is None:
-                artifacts = self._artifacts.as_uri() if self._database else None
-                found = mlflow_runs.create(client, self._name, run.release, artifacts)
-            mlflow_runs.log(client, found, run)
-            mlflow_runs.upload_files(client, found, run.files)
-            if run.bundle and manifest:
-                mlflow_runs.upload_bundle(client, found, run.bundle, manifest, run.release.bundle)
-            if found.info.status == "RUNNING":
-                client.set_terminated(found.info.run_id)
+        with self._client(creates=True, changes=True) as client:
+            mlflow_vendor.persist(lambda: self._record(client, run, manifest))
 
     def fetch(self, release: Release, into: Path) -> Path:
         """Put the release's bundle into a folder that does not exist yet; return the folder.
@@ -103,7 +96,7 @@ class MlflowStore:
             UnavailableError: MLflow cannot be reached or read.
             IntegrityError: the database is damaged.
         """
-        if self._uri.startswith(("http://", "https://")):
+        if self._is_server:
             return mlflow_fast.from_server(self._uri, self._name, self._environ)
         if self._database:
             found = mlflow_fast.from_database(self._uri, self._database, self._name)
@@ -122,12 +115,8 @@ class MlflowStore:
         """
         if self._holder(alias) == (release and release.id):
             return
-        with self._client() as client:
-            if release is None:
-                client.delete_registered_model_alias(self._name, alias)
-            else:
-                number = self._register(client, release)
-                client.set_registered_model_alias(self._name, alias, number)
+        with self._client(changes=True) as client:
+            mlflow_vendor.persist(lambda: self._point(client, alias, release))
         if self._holder(alias) != (release and release.id):
             message = f"alias {alias} of {self._name} was changed by somebody else meanwhile"
             raise ConflictError(message, hint="look at it with `mlship status`, then run it again")
@@ -145,27 +134,48 @@ class MlflowStore:
             raise NotFoundError(message, hint="deploy it to production first")
         if found[0].archived == archived:
             return
-        with self._client() as client:
+        number = found[0].number
+        with self._client(changes=True) as client:
             if archived:
-                client.set_model_version_tag(self._name, found[0].number, ARCHIVED, "true")
+                client.set_model_version_tag(self._name, number, ARCHIVED, "true")
             else:
-                client.delete_model_version_tag(self._name, found[0].number, ARCHIVED)
+                client.delete_model_version_tag(self._name, number, ARCHIVED)
 
     @contextmanager
-    def _client(self, *, create: bool = False) -> Iterator[Any]:
+    def _client(self, *, creates: bool = False, changes: bool = False) -> Iterator[Any]:
         """Give a client of a server or database that was seen to work a moment ago."""
-        if self._database is None:
-            if self._uri.startswith(("http://", "https://")):
+        with ExitStack() as held:
+            if self._database:
+                if not self._database.exists() and not creates:
+                    message = f"there is no MLflow database {self._database}"
+                    raise NotFoundError(message, hint="`mlship train` makes it")
+                if changes:
+                    held.enter_context(mlflow_fast.alone(self._uri, self._database))
+                if not self._database.exists():
+                    mlflow_vendor.create_database(self._database, self._artifacts, self._environ)
+                mlflow_fast.check_database(self._uri, self._database)
+            elif self._is_server:
                 mlflow_fast.check_server(self._uri, self._environ)
-        elif self._database.exists():
-            mlflow_fast.check_database(self._uri, self._database)
-        elif create:
-            mlflow_vendor.create_database(self._database, self._artifacts, self._environ)
+            yield held.enter_context(mlflow_vendor.session(self._uri, self._environ))
+
+    def _record(self, client: Any, run: Run, manifest: Bundle | None) -> None:
+        found = mlflow_runs.find(client, self._name, run.release)
+        if found is None:
+            artifacts = self._artifacts.as_uri() if self._database else None
+            found = mlflow_runs.create(client, self._name, run.release, artifacts)
+        mlflow_runs.log(client, found, run)
+        mlflow_runs.upload_files(client, found, run.files)
+        if run.bundle and manifest:
+            mlflow_runs.upload_bundle(client, found, run.bundle, manifest, run.release.bundle)
+        if found.info.status == "RUNNING":
+            client.set_terminated(found.info.run_id)
+
+    def _point(self, client: Any, alias: Alias, release: Release | None) -> None:
+        if release is None:
+            client.delete_registered_model_alias(self._name, alias)
         else:
-            message = f"there is no MLflow database {self._database}"
-            raise NotFoundError(message, hint="`mlship train` makes it")
-        with mlflow_vendor.session(self._uri, self._environ) as client:
-            yield client
+            number = self._register(client, release)
+            client.set_registered_model_alias(self._name, alias, number)
 
     def _with_bundle(self, client: Any, release: Release) -> Any:
         run = mlflow_runs.find(client, self._name, release)

@@ -6,8 +6,8 @@ sqlite database is read where it lies.
 
 import sqlite3
 import ssl
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ RELEASE: Final = "mlship.release"
 ARCHIVED: Final = "mlship.archived"
 
 _SECONDS: Final = 5.0
+_PATIENCE: Final = 60.0
 _PAGE: Final = 200
 _COLUMNS: Final = {
     "model_versions": {"name", "version", "creation_time", "current_stage"},
@@ -79,6 +80,28 @@ def check_database(uri: str, path: Path) -> None:
             database.execute("ROLLBACK")
     except sqlite3.Error as error:
         raise _translated(error, uri) from error
+
+
+@contextmanager
+def alone(uri: str, path: Path) -> Iterator[None]:
+    """Hold the right to change what lies in a database, in which MLflow's own steps may mingle.
+
+    It is a lock of sqlite on an empty file beside it: it works on every system, and ends with
+    the process that holds it.
+
+    Raises:
+        UnavailableError: another process holds it for a minute, or the folder cannot be written.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(lock, timeout=_PATIENCE, isolation_level=None)) as held:
+            held.execute("BEGIN EXCLUSIVE")
+            yield
+    except sqlite3.Error as error:
+        raise unavailable(uri, f"another process is changing it ({error})") from error
+    except OSError as error:
+        raise unavailable(uri, error.strerror or str(error)) from error
 
 
 def from_database(uri: str, path: Path, name: str) -> list[Version] | None:

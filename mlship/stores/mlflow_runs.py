@@ -32,14 +32,17 @@ _BATCH: Final = 100
 
 
 def find(client: Any, name: str, release: Release) -> Any:
-    """Return the run of a release, or None; of two made at the same time, the older."""
+    """Return the run of a release, or None.
+
+    A server may hold two that were made at the same moment: the one with a bundle, then the older.
+    """
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         return None
     tagged = f"tags.`{RELEASE}` = '{release.id}'"
     order = ["attributes.start_time ASC", "attributes.run_id ASC"]
     found = client.search_runs([experiment.experiment_id], tagged, order_by=order)
-    return found[0] if found else None
+    return min(found, key=lambda run: BUNDLE not in run.data.tags, default=None)
 
 
 def create(client: Any, name: str, release: Release, artifacts: str | None) -> Any:

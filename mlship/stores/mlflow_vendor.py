@@ -9,7 +9,7 @@ import os
 import sqlite3
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,8 @@ _DEFAULTS: Final = {
 }
 _LOGGERS: Final = ("alembic", "mlflow", "sqlalchemy")
 _BROKEN: Final = ("malformed", "not a database")
+_TIMES: Final = 10
+_TWICE: Final = ("UNIQUE constraint", "duplicate key", "Duplicate entry")
 _DENIED: Final = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 _STATUS: Final = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
 _ABSENT: Final = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
@@ -87,6 +89,25 @@ def existing_is_fine() -> Iterator[None]:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def persist(work: Callable[[], None]) -> None:
+    """Do it again when the database tells that another process wrote the same row first.
+
+    Args:
+        work: looks at what is there and writes what is missing, so it may be done many times.
+    """
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    for _ in range(_TIMES):
+        try:
+            work()
+        except MlflowException as error:
+            if not any(word in str(error) for word in _TWICE):
+                raise
+        else:
+            return
+    work()
 
 
 def create_database(path: Path, artifacts: Path, environ: Mapping[str, str]) -> None:

@@ -144,6 +144,21 @@ def test_a_foreign_file_is_named(folder: Path, name: str) -> None:
         DirectoryLedger(folder).records()
 
 
+def test_a_record_added_during_a_look_is_no_tampering(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = DirectoryLedger._read
+    parent = f"sha256:{file_of(folder, 'test').stem}"
+    looks = iter(range(10))
+
+    def torn(ledger: DirectoryLedger) -> list[tuple[digests.Digest, object]]:
+        is_first = next(looks) == 0
+        return [item for item in whole(ledger) if not (is_first and item[0] == parent)]
+
+    monkeypatch.setattr(DirectoryLedger, "_read", torn)
+    assert len(DirectoryLedger(folder).records()) == 3
+
+
 def test_what_a_killed_writer_left_is_ignored_then_swept(folder: Path) -> None:
     old, young = (file_of(folder, "test").parent / f".{n}.json.1.tmp" for n in ("old", "young"))
     for path in (old, young):
@@ -196,6 +211,19 @@ def test_two_writers_at_once_lose_nothing_and_keep_one_line(tmp_path: Path) -> N
     assert steps == {f"{name}{number}" for name in "ab" for number in range(200)}
     assert len(records) == 400
     assert all(len(record.evidence.parents) == 1 for record in records[1:])
+
+
+def test_a_reader_beside_a_writer_never_sees_a_broken_chain(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    writer = context.Process(target=_append, args=(tmp_path, "a", 150))
+    writer.start()
+    seen = []
+    while writer.is_alive():
+        seen.append(len(DirectoryLedger(tmp_path).records()))
+    writer.join(60)
+    assert writer.exitcode == 0
+    assert seen == sorted(seen)
+    assert len(DirectoryLedger(tmp_path).records()) == 150
 
 
 def test_two_writers_without_a_lock_lose_nothing(

@@ -172,12 +172,19 @@ def test_a_database_that_was_being_made_is_made_whole_or_not_at_all(
     assert [version.release for version in store.versions()] == [release.id]
 
 
-@pytest.mark.parametrize("kind", ["directory", "sqlite"])
-def test_two_processes_at_once_register_a_release_once(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["directory", "sqlite", "server"])
+def test_two_processes_at_once_register_a_release_once(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    name = f"iris-{uuid.uuid4().hex[:8]}"
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    if kind == "server":
+        uri = request.getfixturevalue("mlflow_server")
+
     def open_store() -> Store:
         if kind == "directory":
-            return DirectoryStore(tmp_path / "store", "iris")
-        return MlflowStore(f"sqlite:///{tmp_path}/mlflow.db", "iris", tmp_path / "artifacts", {})
+            return DirectoryStore(tmp_path / "store", name)
+        return MlflowStore(uri, name, tmp_path / "artifacts", {})
 
     releases = []
     for turn in range(5):
@@ -191,3 +198,7 @@ def test_two_processes_at_once_register_a_release_once(kind: str, tmp_path: Path
     versions = open_store().versions()
     assert [version.release for version in versions] == [release.id for release in releases]
     assert [version.aliases for version in versions] == [()] * 4 + [("champion",)]
+    if kind == "sqlite":
+        with session(uri, {}) as client:
+            experiment = client.get_experiment_by_name(name)
+            assert len(client.search_runs([experiment.experiment_id])) == len(releases)
