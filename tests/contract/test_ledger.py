@@ -250,7 +250,7 @@ def test_two_thousand_records_are_read_in_a_blink(tmp_path: Path) -> None:
         parents = (digest,)
     seconds = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.process_time()
         assert len(DirectoryLedger(tmp_path).records()) == 2000
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5, "it takes 0.06 s where nothing else runs"
+        seconds.append(time.process_time() - start)
+    assert min(seconds) < 0.5, "it takes 0.06 s of a processor"
