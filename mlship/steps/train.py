@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlship import bundle as bundles
+from mlship import digests
 from mlship.evidence import Record
 from mlship.history import latest
 from mlship.release import Release
@@ -48,6 +49,10 @@ def _train(pipeline: Pipeline) -> Record:
     started = pipeline.clock()
     workplace = pipeline.state / "bundles"
     workplace.mkdir(parents=True, exist_ok=True)
+    # `git add -A` in a repository whose .gitignore does not know mlship must not take it in.
+    ignore = pipeline.state / ".gitignore"
+    if not ignore.exists():
+        digests.write_atomically(ignore, b"*\n")
     with tempfile.TemporaryDirectory(prefix=".train-", dir=workplace) as temporary:
         folder = Path(temporary) / "bundle"
         pipeline.progress.note("training")

@@ -115,6 +115,11 @@ def test_training_again_finds_the_release_that_is_there(here: World) -> None:
     assert here.trainer.trainings == 1
 
 
+def test_git_is_told_to_leave_the_state_alone(here: World) -> None:
+    train(here.pipeline)
+    assert (here.pipeline.state / ".gitignore").read_text() == "*\n"
+
+
 def test_training_anew_gives_the_same_release_and_no_second_record(here: World) -> None:
     first, again = train(here.pipeline), train(here.pipeline, anew=True)
     assert (first, here.trainer.trainings) == (again, 2)
