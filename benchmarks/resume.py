@@ -1,0 +1,198 @@
+"""Kill deploy-production, promote and rollback at every changing call, run them again, compare.
+
+The command line kills itself with SIGKILL before and after each call that changes ledger, store or
+target; then the plain command runs again. What is observed afterwards (replicas, route, aliases,
+archive, roles, drift) must be what the undisturbed command left, each sub-step must be recorded
+once, and nobody may have to unlock anything. A store in a directory is killed everywhere, one in
+MLflow around each of its calls.
+
+    python benchmarks/resume.py --folder /tmp/resume
+"""
+
+import argparse
+import csv
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import demo  # noqa: E402 (the root must be on the path first)
+
+from mlship.targets.local import locks  # noqa: E402
+from tests.killing import SIDES, Point, Project, substeps  # noqa: E402
+
+STORES = {
+    "directory": "store: {kind: directory}",
+    "mlflow": 'store: {kind: mlflow, uri: "sqlite:///.mlship/mlflow.db"}',
+}
+PROOFS = ("train", "test", "deploy-staging", "verify-staging-workload")
+
+
+class Round(NamedTuple):
+    """One kill and what came of it; `problem` is empty where all is as it should be."""
+
+    store: str
+    step: str
+    substep: str
+    call: str
+    side: str
+    records: int
+    problem: str
+
+
+def main() -> None:
+    """Run the rounds and print them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--folder", type=Path, default=Path(tempfile.gettempdir()) / "mlship-resume"
+    )
+    parser.add_argument("--store", choices=[*STORES], help="one of the two only")
+    given = parser.parse_args()
+    started = time.monotonic()
+    rounds: list[Round] = []
+    for store in [given.store] if given.store else STORES:
+        project = prepared(given.folder / store, store)
+        try:
+            play(project, store, rounds)
+        finally:
+            project.plain("down")
+    same = sum(not one.problem for one in rounds)
+    print(f"{time.monotonic() - started:.0f} s")
+    print(f"{same} of {len(rounds)} kills resumed to the same state")
+    sys.exit(same != len(rounds))
+
+
+def prepared(folder: Path, store: str) -> Project:
+    """Make a project with two proven releases, neither of them in production."""
+    demo.new_repository(folder)
+    config = folder / "mlship.yaml"
+    edit(config, STORES["mlflow"], STORES[store])
+    names = ", ".join(demo.MEASUREMENTS[:2]), ", ".join(demo.MEASUREMENTS)
+    for number in range(2):
+        if number:
+            edit(config, f"features: [{names[0]}]", f"features: [{names[1]}]")
+        demo.git(folder, "commit", "-q", "--allow-empty", "-am", f"Release {number + 1}")
+        for step in PROOFS:
+            demo.mlship(folder, step, quiet=True)
+    return Project(folder)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace a line's text that must be there."""
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new))
+
+
+def play(project: Project, store: str, rounds: list[Round]) -> None:
+    """Kill each step at each point of it."""
+    first, second = releases(project)
+    project.plain("down")
+    snapshot = project.folder.with_name(f"{project.folder.name}-before")
+    shutil.rmtree(snapshot, ignore_errors=True)
+    shutil.copytree(project.folder / ".mlship", snapshot)
+
+    def never_deployed() -> None:
+        project.plain("down")
+        shutil.rmtree(project.folder / ".mlship")
+        shutil.copytree(snapshot, project.folder / ".mlship")
+
+    def duelling() -> None:
+        project.plain("rollback")
+        project.plain("deploy-production", second)
+        project.plain("traffic", "challenger=20")
+
+    everywhere = store == "directory"
+    kill(project, store, rounds, ["deploy-production", first], never_deployed, everywhere)
+    retire = lambda: project.plain("retire", "challenger")  # noqa: E731
+    kill(project, store, rounds, ["deploy-production", second], retire, everywhere)
+    win(project)
+    kill(project, store, rounds, ["promote", "challenger"], duelling, everywhere)
+    promote = lambda: project.plain("promote", "challenger")  # noqa: E731
+    kill(project, store, rounds, ["rollback"], promote, everywhere)
+    shutil.rmtree(snapshot)
+
+
+def kill(
+    project: Project,
+    store: str,
+    rounds: list[Round],
+    command: list[str],
+    again: Callable[[], object],
+    everywhere: bool,  # noqa: FBT001
+) -> None:
+    """Run a command whole, then killed at each point; `again` leads back to where it starts."""
+    before = project.steps()
+    calls = project.run(*command)
+    expected, gained = project.observed(), project.steps() - before
+    assert not expected["drift"], expected["drift"]
+    for number, (call, substep) in enumerate(zip(calls, substeps(calls), strict=True), start=1):
+        for side in SIDES if everywhere or call.startswith("store.") else ():
+            again()
+            problem, records = one(project, command, (side, number), expected, gained)
+            made = Round(store, command[0], substep, call, side, records, problem)
+            rounds.append(made)
+            show(made)
+
+
+def one(
+    project: Project,
+    command: list[str],
+    point: Point,
+    expected: dict[str, Any],
+    gained: dict[str, int],
+) -> tuple[str, int]:
+    """Kill a command, run it again; return what differs, and how often it was recorded."""
+    before = project.steps()
+    project.run(*command, point=point)
+    if locks.is_held(project.folder / ".mlship" / "locks" / "production.lock"):
+        return "the lock is still held", 0
+    try:
+        project.plain(*command)
+    except AssertionError as error:
+        return str(error), 0
+    problems = project.differences(expected)
+    now = project.steps() - before
+    if now != gained:
+        problems.append(f"records {dict(now)} are not {dict(gained)}")
+    return "; ".join(problems), now[command[0]]
+
+
+def releases(project: Project) -> tuple[str, str]:
+    """Return the names of the two releases, the older first."""
+    records = project.pipeline().ledger.records()
+    names = [str(record.evidence.release) for record in records if record.evidence.step == "train"]
+    assert len(names) == 2, names
+    return names[0], names[1]
+
+
+def win(project: Project) -> None:
+    """Let the challenger win on outcomes, and somebody approve of it."""
+    folder = project.folder
+    outcomes = demo.send(demo.production(folder), demo.flowers(folder), 1500)
+    path = folder / ".mlship" / "outcomes.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("prediction_id", "outcome"), *outcomes])
+    project.plain("feedback", str(path))
+    project.plain("evaluate")
+    project.plain("approve", "challenger", "--by", "grace@example.org")
+
+
+def show(made: Round) -> None:
+    """Print one line of the table."""
+    verdict = "same" if not made.problem else f"DIFFERS: {made.problem}"
+    records = f"{made.records} record{'s'[: made.records != 1]}"
+    print(
+        f"{made.store:9} {made.substep:26} {made.side:6} {made.call:40} {verdict}, {records}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
