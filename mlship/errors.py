@@ -14,7 +14,8 @@ A message names the object, a hint names the next action. Adapters map their ven
 to this tree; `mlship.cli.output` is the one place that prints them.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class MlshipError(Exception):
@@ -23,14 +24,18 @@ class MlshipError(Exception):
     Args:
         message: what is wrong, with the name of the object that it is wrong with.
         hint: the next action, in the imperative.
+        facts: what was learnt on the way, for `--json`.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, hint: str = "", facts: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.facts = dict(facts or {})
 
     def __str__(self) -> str:
         """Return the message alone; the hint is printed on a line of its own."""

@@ -19,7 +19,7 @@ from msgspec import inspect as kinds
 
 from mlship import config, digests, errors
 from mlship.cli.main import app
-from mlship.settings import PREFIX
+from mlship.keys import PREFIX
 
 _MADE = "<!-- Made by `make docs` from the code. Do not edit. -->"
 _COMMANDS = """\

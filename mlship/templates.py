@@ -25,6 +25,8 @@ def write(folder: Path, example: str | None) -> tuple[list[str], list[str]]:
     """
     if example not in (None, "iris"):
         raise ConfigError(f"no example {example}", hint="there is one: mlship init --example iris")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder", hint="name a new folder, or an empty one")
     source = _source("iris_example" if example else "templates/project")
     written, kept = [], []
     for path in sorted(source.rglob("*")):

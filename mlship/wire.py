@@ -36,12 +36,19 @@ def read(path: Path, environment: Mapping[str, str], flags: Sequence[str]) -> Re
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(
-            f"no {path.name} in {path.resolve().parent}",
-            hint="`mlship init` writes one; or go to the project's folder, or give --config",
+            f"no {path.name} in {path.resolve().parent}", hint=_where_it_is(path)
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="it must be UTF-8") from error
     return resolve([from_yaml(text, path.name), from_environment(environment), from_flags(flags)])
+
+
+def _where_it_is(path: Path) -> str:
+    """Return the next action where there is no such file: go to the one above, or write one."""
+    for folder in path.resolve().parents:
+        if (folder / path.name).is_file():
+            return f"there is one in {folder}: go there, or give --config {folder / path.name}"
+    return "`mlship init` writes one; or go to the project's folder, or give --config"
 
 
 def assemble(

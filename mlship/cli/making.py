@@ -109,7 +109,4 @@ def verify_staging_workload(
     given = session(context)
     pipeline = given.pipeline()
     found = verify(pipeline, pipeline.release(release), recorded=recorded)
-    if not given.json:
-        for difference in found.evidence.facts["differences"]:
-            output.line(f"  {difference}")
     output.record(found, json=given.json)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 from mlship import digests
 from mlship.cli.progress import summary
 from mlship.errors import MlshipError, RefusedError
-from mlship.evidence import Record
+from mlship.evidence import Evidence, Record
 
 
 def as_json(value: Any) -> None:
@@ -46,25 +46,36 @@ def record(found: Record, *, json: bool, refuse: bool = True) -> None:
     Raises:
         RefusedError: the verdict is not `passed` and `refuse` is set.
     """
-    evidence = found.evidence
-    if json:
-        as_json(
-            {
-                "release": str(evidence.release),
-                "step": evidence.step,
-                "verdict": evidence.verdict,
-                "facts": evidence.facts,
-                "record": found.digest,
-            }
-        )
-    else:
-        detail = summary(found)
-        line(f"{evidence.step} {evidence.release}: {evidence.verdict}. {detail}".strip())
+    evidence, detail = found.evidence, summary(found)
+    known = {
+        "release": str(evidence.release),
+        "step": evidence.step,
+        "verdict": evidence.verdict,
+        "facts": evidence.facts,
+        "record": found.digest,
+    }
     if refuse and evidence.verdict != "passed":
+        if not json:
+            for said in _failures(evidence):
+                line(f"  {said}")
         raise RefusedError(
-            f"{evidence.step} of {evidence.release}: {evidence.verdict}",
-            hint=f"`mlship report {evidence.release}` shows why",
+            f"{evidence.step} of {evidence.release}: {evidence.verdict}. {detail}".rstrip(". "),
+            hint=f"`mlship report {evidence.release}` shows all of it; mend it, then run again",
+            facts=known,
         )
+    if json:
+        as_json(known)
+    else:
+        line(f"{evidence.step} {evidence.release}: {evidence.verdict}. {detail}".strip())
+
+
+def _failures(evidence: Evidence) -> list[str]:
+    """Return a line for each test that failed and for each request that differed."""
+    facts = evidence.facts
+    failures = [line for run in facts.get("tests", ()) for line in run["failures"]]
+    if evidence.step == "verify-staging-workload":
+        failures += facts["differences"]
+    return failures
 
 
 def error(problem: MlshipError, *, json: bool, annotate: bool) -> None:
@@ -72,6 +83,7 @@ def error(problem: MlshipError, *, json: bool, annotate: bool) -> None:
     if json:
         as_json(
             {
+                **problem.facts,
                 "error": type(problem).__name__,
                 "message": problem.message,
                 "hint": problem.hint,

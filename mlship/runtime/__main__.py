@@ -44,8 +44,8 @@ def _serve(options: argparse.Namespace) -> int:
             )
         )
     except MlshipError as error:
-        hint = f"; {error.hint}" if error.hint else ""
-        sys.stderr.write(f"mlship: {error.message}{hint}\n")
+        hint = f" next: {error.hint}\n" if error.hint else ""
+        sys.stderr.write(f"error: {error.message}\n{hint}")
         if isinstance(error, TimedOutError):
             # A request that was cut off may still compute in a thread; nobody waits for it.
             sys.stderr.flush()

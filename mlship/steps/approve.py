@@ -31,7 +31,7 @@ def approve(pipeline: Pipeline, release: Release, by: str, comment: str = "") ->
     if str(commit.get("author", "")).strip().casefold() == person.casefold():
         raise RefusedError(
             f"{person} wrote commit {release.commit[:12]} and cannot approve {release}",
-            hint="ask somebody else",
+            hint=f"ask somebody else to run `mlship approve {release}`",
         )
     for record in records:
         evidence = record.evidence

@@ -65,9 +65,10 @@ def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = F
     with changing(pipeline) as history:
         decision = gates.for_production(release, pipeline.ledger.records())
         if decision.verdict != "passed":
+            failed = [reason for reason in decision.reasons if reason.startswith("NOT OK")]
+            hint = "commit all changes, then `mlship run`" if release.dirty else "`mlship run`"
             raise RefusedError(
-                f"{release} is not fit for production: {'; '.join(decision.reasons)}",
-                hint="commit all changes, then `mlship run`",
+                f"{release} is not fit for production: {'; '.join(failed)}", hint=hint
             )
         if history.role(release) in ("champion", "challenger"):
             return _restored(pipeline, release, history)

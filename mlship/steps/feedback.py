@@ -11,6 +11,7 @@ from mlship.prediction import Outcome, Taken
 from mlship.steps.pipeline import Pipeline
 
 _IDS = ("prediction_id", "prediction", "id")
+_LINE = 'write one object a line: {"prediction_id": "...", "outcome": "..."}'
 _VALUES = ("outcome", "label", "value", "actual")
 
 
@@ -18,13 +19,22 @@ def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Value]]) -> Taken
     """Add outcomes to what is known; giving one again changes nothing.
 
     Raises:
+        NotFoundError: no log knows any of the predictions.
         ConflictError: a prediction has another outcome already; nothing was added.
         UnavailableError: they cannot be written.
     """
     now = pipeline.clock()
-    return pipeline.observations.take(
+    taken = pipeline.observations.take(
         [Outcome(prediction=name, value=value, time=now) for name, value in outcomes]
     )
+    if taken.unknown and not taken.new + taken.known:
+        shown = ", ".join(name[:60] for name in taken.unknown[:5])
+        more = f" and {len(taken.unknown) - 5} more" if len(taken.unknown) > 5 else ""
+        raise NotFoundError(
+            f"production's log knows none of these predictions: {shown}{more}",
+            hint="copy the id from an answer of production: it ends in .0",
+        )
+    return taken
 
 
 def read(path: Path) -> list[tuple[str, Value]]:
@@ -62,7 +72,7 @@ def _json_lines(text: str, path: Path) -> list[tuple[int, dict[str, Value]]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise ProjectError(f"{path}:{number}: not JSON: {error}", hint="correct it") from error
+            raise ProjectError(f"{path}:{number}: not JSON: {error}", hint=_LINE) from error
         rows.append((number, row if isinstance(row, dict) else {}))
     return rows
 

@@ -101,7 +101,8 @@ class Pipeline:
             release = getattr(seen or history.fold(records), reference)
             if not isinstance(release, Release):
                 raise NotFoundError(
-                    f"there is no {reference}", hint="`mlship status` shows what runs"
+                    f"production has no {reference}",
+                    hint="`mlship deploy-production` runs one; `mlship status` shows what there is",
                 )
             return release
         if reference is not None:
@@ -161,7 +162,14 @@ class Pipeline:
             else:
                 return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
-        return self.store.fetch(release, folder)
+        try:
+            return self.store.fetch(release, folder)
+        except IntegrityError as error:
+            raise IntegrityError(
+                f"the store's bundle of {release} is damaged: {error.message}",
+                hint="restore the store from a backup, or go to commit "
+                f"{release.commit[:12]} and run `mlship train --anew`",
+            ) from error
 
     def bundle_folder(self, bundle: Digest) -> Path:
         """Return where this machine keeps the bundle of that digest."""

@@ -54,7 +54,8 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
     logged = pipeline.observations.find(prediction)
     if not logged:
         raise NotFoundError(
-            f"no prediction {prediction}", hint="copy the id from an answer: it ends in .0"
+            f"production's log has no prediction {prediction}",
+            hint="copy the id from an answer: it ends in .0",
         )
     records = pipeline.ledger.records()
     made = logged[0]

@@ -69,8 +69,9 @@ def _share(shares: Mapping[str, int], before: int) -> int:
         )
     share = shares.get("challenger", 100 - shares["champion"] if "champion" in shares else before)
     if not 0 <= share <= 100 or ("champion" in shares and shares["champion"] != 100 - share):
+        asked = " ".join(f"{role}={percent}" for role, percent in shares.items())
         raise ConfigError(
-            "shares must be whole percent, 0 to 100, and add up to 100",
+            f"{asked}: shares must be whole percent, 0 to 100, and add up to 100",
             hint="write challenger=20; the champion gets the rest",
         )
     return share

@@ -173,8 +173,10 @@ def test_a_port_that_is_taken_is_a_clear_line_and_code_4(serve: Serve) -> None:
     first = serve()
     second = serve()
     assert second.process.wait(10) == 4
-    (line,) = first.errors.read_text().splitlines()[-1:]
-    assert "another process listens there" in line
+    error, hint = first.errors.read_text().splitlines()[-2:]
+    assert error.startswith("error: ")
+    assert hint.startswith(" next: ")
+    assert "another process listens there" in error
 
 
 def test_a_model_that_changed_its_mind_says_so_and_is_not_ready(serve: Serve) -> None:
