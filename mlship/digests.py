@@ -125,8 +125,10 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except OSError:
+    except OSError as error:
         temporary.unlink(missing_ok=True)
+        # A disk that is full does not say for which file.
+        error.filename = error.filename or str(path)
         raise
     sync_folder(path.parent)
 

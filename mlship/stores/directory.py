@@ -209,9 +209,16 @@ class DirectoryStore:
         try:
             yield
         except OSError as error:
-            message = f"store {self._folder} cannot be used: {error.strerror or error}"
+            message = f"store {self._folder} cannot be used: {_reason(error)}"
             hint = "free disk space or make the folder writable, then run the command again"
             raise UnavailableError(message, hint=hint) from error
+
+
+def _reason(error: OSError) -> str:
+    """Return why in a few words; a copy of many files fails with a list of reasons."""
+    if isinstance(error, shutil.Error) and error.args and error.args[0]:
+        return str(error.args[0][0][-1]).partition(": ")[0]
+    return error.strerror or str(error)
 
 
 def _no_bundle(release: Release, folder: Path) -> NotFoundError:
@@ -246,7 +253,7 @@ def _copy_bundle(source: Path, into: Path, expected: Digest) -> None:
     """Copy beside the place, check the copy, rename it: it is there whole or not at all."""
     with tempfile.TemporaryDirectory(prefix=".", dir=into.parent) as temporary:
         draft = Path(temporary) / into.name
-        shutil.copytree(source, draft, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(source, draft, symlinks=True)
         bundle.read(draft, expected=expected)
         try:
             draft.rename(into)
