@@ -181,11 +181,9 @@ def _problem(name: str, path: Path | None, entry: File | None) -> str:
 
 
 def _contents(folder: Path) -> list[tuple[str, Path]]:
-    """List the files beside the manifest; Python's own caches do not count."""
+    """List the files beside the manifest. A compiled module counts: Python would run it."""
     return sorted(
         (path.relative_to(folder).as_posix(), path)
         for path in folder.rglob("*")
-        if (path.is_file() or path.is_symlink())
-        and path != folder / MANIFEST
-        and "__pycache__" not in path.parts
+        if (path.is_file() or path.is_symlink()) and path != folder / MANIFEST
     )

@@ -5,7 +5,7 @@ from mlship.config import TargetConfig
 from mlship.deployment import slot_of
 from mlship.errors import ConflictError, RefusedError
 from mlship.evidence import Record
-from mlship.history import History, latest
+from mlship.history import TRANSITIONS, History, latest
 from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import Facts, SubStep, carry_out, changing, recorded, set_route
@@ -153,7 +153,15 @@ def _restored(pipeline: Pipeline, release: Release, history: History) -> Record:
     if is_champion and not target.routes().split.weights:
         set_route(target, {release: 100})
     pipeline.store.point("champion" if is_champion else "challenger", release)
-    record = latest(pipeline.ledger.records(), "deploy-production", release)
+    records = pipeline.ledger.records()
+    record = next(
+        (
+            one
+            for one in reversed(records)
+            if one.evidence.release == release and one.evidence.step in TRANSITIONS
+        ),
+        None,
+    )
     if record is None:
         raise ConflictError(
             f"the ledger has no deployment of {release}", hint="look at `mlship status`"

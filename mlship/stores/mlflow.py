@@ -5,7 +5,6 @@ release is found by its tag `mlship.release`, and so is its version.
 """
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -83,8 +82,6 @@ class MlflowStore:
                 draft = Path(
                     client.download_artifacts(run.info.run_id, mlflow_runs.FOLDER, temporary)
                 )
-                for cache in [*draft.rglob("__pycache__")]:
-                    shutil.rmtree(cache)  # no manifest vouches for what lies there
                 bundle.read(draft, expected=release.bundle)
                 draft.rename(into)
         return into

@@ -59,51 +59,6 @@ def listed(entries: Iterable[Entry], aliases: Mapping[str, int], page: str = "")
     ]
 
 
-def database_path(uri: str) -> Path | None:
-    """Return the file of a `sqlite:///` URI, or nothing for another URI."""
-    if not uri.startswith("sqlite:///"):
-        return None
-    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
-
-
-def check_database(uri: str, path: Path) -> None:
-    """See that a database can be written now.
-
-    Raises:
-        UnavailableError: it is locked, or may not be written.
-        IntegrityError: it is no database.
-    """
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
-            database.execute("PRAGMA schema_version")
-            database.execute("BEGIN IMMEDIATE")
-            database.execute("ROLLBACK")
-    except sqlite3.Error as error:
-        raise _translated(error, uri) from error
-
-
-@contextmanager
-def alone(uri: str, path: Path) -> Iterator[None]:
-    """Hold the right to change what lies in a database, in which MLflow's own steps may mingle.
-
-    It is a lock of sqlite on an empty file beside it: it works on every system, and ends with
-    the process that holds it.
-
-    Raises:
-        UnavailableError: another process holds it for a minute, or the folder cannot be written.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(lock, timeout=_PATIENCE, isolation_level=None)) as held:
-            held.execute("BEGIN EXCLUSIVE")
-            yield
-    except sqlite3.Error as error:
-        raise unavailable(uri, f"another process is changing it ({error})") from error
-    except OSError as error:
-        raise unavailable(uri, error.strerror or str(error)) from error
-
-
 def from_database(uri: str, path: Path, name: str) -> list[Version] | None:
     """Return the versions in a database; nothing where its tables are not the known ones.
 
@@ -153,55 +108,6 @@ def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version
     return listed(entries, aliases, f"{shown(uri).rstrip('/')}/#/models/{name}/versions/")
 
 
-def check_server(uri: str, environ: Mapping[str, str]) -> None:
-    """See within seconds that a server answers and lets us in.
-
-    Raises:
-        UnavailableError: it does not.
-    """
-    with _http(uri, environ) as client:
-        _get(client, uri, "experiments/search", {"max_results": "1"})
-
-
-def _http(uri: str, environ: Mapping[str, str]) -> httpx.Client:
-    headers = {}
-    auth = None
-    user, password = (environ.get(f"MLFLOW_TRACKING_{key}") for key in ("USERNAME", "PASSWORD"))
-    if user and password:
-        auth = httpx.BasicAuth(user, password)
-    elif token := environ.get("MLFLOW_TRACKING_TOKEN"):
-        headers["Authorization"] = f"Bearer {token}"
-    base = f"{uri.rstrip('/')}/api/2.0/mlflow/"
-    return httpx.Client(
-        base_url=base, headers=headers, auth=auth, timeout=_SECONDS, verify=_trust(environ)
-    )
-
-
-def _trust(environ: Mapping[str, str]) -> ssl.SSLContext | bool:
-    if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
-        return False
-    if authority := environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"):
-        return ssl.create_default_context(cafile=authority)
-    return True
-
-
-def _get(client: httpx.Client, uri: str, path: str, query: Mapping[str, str]) -> Any:
-    try:
-        response = client.get(path, params=query)
-        if response.status_code in (401, 403):
-            raise denied(uri)
-        if response.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in response.text:
-            message = f"MLflow at {shown(uri)} has no such object: {path} {dict(query)}"
-            raise NotFoundError(message, hint="see `mlship status`")
-        if not response.is_success:
-            raise unavailable(uri, f"{path} answered {response.status_code}")
-        return response.json()
-    except httpx.HTTPError as error:
-        raise unavailable(uri, str(error) or type(error).__name__) from error
-    except ValueError as error:
-        raise unavailable(uri, f"{path} did not answer in JSON; is it MLflow?") from error
-
-
 def _is_known(database: sqlite3.Connection) -> bool:
     return all(
         columns <= {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
@@ -222,10 +128,3 @@ def _select(database: sqlite3.Connection, name: str) -> list[Version]:
     )
     entries = database.execute(query, (name,)).fetchall()
     return listed([(number, made, tags.get(number, {})) for number, made in entries], aliases)
-
-
-def _translated(error: sqlite3.Error, uri: str) -> Exception:
-    text = str(error)
-    if isinstance(error, sqlite3.OperationalError) and any(w in text.lower() for w in _BUSY):
-        return unavailable(uri, text)
-    return broken(uri, text)

@@ -203,7 +203,7 @@ def test_a_bundle_changed_in_the_artifacts_is_refused_and_nothing_is_left(
     assert not list((tmp_path / "into").iterdir())
 
 
-def test_code_that_python_would_run_from_a_cache_is_not_fetched(
+def test_code_that_python_would_run_from_a_cache_is_refused(
     tmp_path: Path, release: Release
 ) -> None:
     tiny_bundle(tmp_path / "bundle")
@@ -212,8 +212,8 @@ def test_code_that_python_would_run_from_a_cache_is_not_fetched(
     (code,) = (tmp_path / "artifacts").rglob("code")
     (code / "__pycache__").mkdir()
     (code / "__pycache__" / "pipeline.cpython-311.pyc").write_bytes(b"evil")
-    fetched = store.fetch(release, tmp_path / "fetched")
-    assert not list(fetched.rglob("__pycache__"))
+    with pytest.raises(IntegrityError, match="__pycache__"):
+        store.fetch(release, tmp_path / "fetched")
 
 
 def test_artifacts_that_are_gone_are_not_found(tmp_path: Path, release: Release) -> None:

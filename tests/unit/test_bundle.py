@@ -113,14 +113,11 @@ def test_the_same_content_has_the_same_digest_wherever_it_lies(tmp_path: Path) -
     assert tiny_bundle(tmp_path / "c", "other model") != tiny_bundle(tmp_path / "d")
 
 
-def test_caches_of_python_do_not_count(folder: Path) -> None:
+def test_a_compiled_module_that_python_would_run_is_refused(folder: Path) -> None:
     (folder / "code" / "__pycache__").mkdir()
     (folder / "code" / "__pycache__" / "pipeline.cpython-311.pyc").write_bytes(b"")
-    assert set(bundle.read(folder).files) == {
-        "code/pipeline.py",
-        "golden.jsonl",
-        "model/model.onnx",
-    }
+    with pytest.raises(IntegrityError, match="__pycache__"):
+        bundle.read(folder)
 
 
 def test_sealing_again_changes_nothing(folder: Path) -> None:
