@@ -5,7 +5,8 @@ Run by its path this file is the command line itself, with the ports watched or 
     killing.py none CALLS promote challenger        writes each changing call into the file CALLS
     killing.py before:3 CALLS promote challenger    SIGKILLs itself before the third one
     killing.py after:3 CALLS promote challenger     SIGKILLs itself after the third one
-    killing.py wait - promote challenger            says `ready`, waits for a line, then goes on
+    killing.py wait - promote challenger            waits for a line when its pipeline is composed
+    killing.py late - promote challenger            waits for a line when it asks for its lock
 """
 
 import dataclasses
@@ -16,7 +17,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -25,7 +27,7 @@ from mlship.cli import main as cli
 from mlship.cli.progress import Lines
 from mlship.config import Config
 from mlship.ledgers.directory import DirectoryLedger
-from mlship.ports import Ledger, Progress, Store, Target
+from mlship.ports import Ledger, Locks, Progress, Store, Target
 from mlship.steps.pipeline import Pipeline
 
 _T = TypeVar("_T")
@@ -141,29 +143,24 @@ class Project:
         calls.parent.mkdir(exist_ok=True)
         calls.write_text("")
         plan = f"{point[0]}:{point[1]}" if point else "none"
-        done = subprocess.run(
-            [sys.executable, __file__, plan, str(calls), *arguments],
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
         meant = -signal.SIGKILL if point else 0
-        assert done.returncode == meant, f"{arguments} {plan}: {done.returncode} {done.stderr}"
+        self._run([__file__, plan, str(calls), *arguments], meant)
         return calls.read_text().splitlines()
 
     def plain(self, *arguments: str) -> str:
         """Run a command as a user would, with nothing watched; return what it printed."""
+        return self._run(["-m", "mlship", *arguments], 0)
+
+    def _run(self, arguments: list[str], meant: int) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "mlship", *arguments],
+            [sys.executable, *arguments],
             cwd=self.folder,
             capture_output=True,
             text=True,
             timeout=_SECONDS,
             check=False,
         )
-        assert done.returncode == 0, f"{arguments}: {done.returncode} {done.stderr}"
+        assert done.returncode == meant, f"{arguments}: {done.returncode} {done.stderr}"
         return done.stdout
 
     def pipeline(self) -> Pipeline:
@@ -192,8 +189,7 @@ class Project:
     def differences(self, expected: dict[str, Any]) -> list[str]:
         """Return in what the project differs from a state, once it had time to settle.
 
-        A replica that is slow to answer a probe on a busy machine counts as not ready; so a
-        difference must be seen again and again.
+        On a busy machine a replica may be slow to answer a probe, and count as not ready.
         """
         found: dict[str, Any] = {}
         for _ in range(_LOOKS):
@@ -202,48 +198,80 @@ class Project:
                 return []
             time.sleep(0.5)
         return [
-            f"{key}: {found[key]} is not {expected[key]}"
-            for key in expected
+            f"{key}: {found[key]}, not {expected[key]}"
+            for key in found
             if found[key] != expected[key]
         ]
 
 
 def race(project: Project, *arguments: str) -> list[tuple[int, str]]:
-    """Run a command twice, released at one moment; return exit code and stderr of both.
+    """Run a command twice, released at one moment; return exit code and stderr of both."""
+    with _held(project, "wait", *arguments) as one, _held(project, "wait", *arguments) as other:
+        _release(one)
+        _release(other)
+        return [_ended(one), _ended(other)]
 
-    Both have imported, read the configuration and composed the pipeline when they are released.
-    """
-    command = [sys.executable, __file__, "wait", "-", *arguments]
-    runners = [
-        subprocess.Popen(
-            command,
-            cwd=project.folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    try:
-        for runner in runners:
+
+def overtaken(project: Project, *arguments: str) -> tuple[int, str]:
+    """Let a whole run overtake another that asks for its lock; return how the other one ended."""
+    with _held(project, "late", *arguments) as slow:
+        project.plain(*arguments)
+        _release(slow)
+        return _ended(slow)
+
+
+@contextmanager
+def _held(project: Project, plan: str, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start a command and give it when it is ready; it ends with the block at the latest."""
+    runner = subprocess.Popen(
+        [sys.executable, __file__, plan, "-", *arguments],
+        cwd=project.folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with runner:
+        try:
             assert runner.stdout is not None
             assert runner.stdout.readline() == "ready\n"
-        for runner in runners:
-            assert runner.stdin is not None
-            runner.stdin.write("go\n")
-            runner.stdin.flush()
-        ended = [runner.communicate(timeout=_SECONDS) for runner in runners]
-    finally:
-        for runner in runners:
+            yield runner
+        finally:
             runner.kill()
-            runner.wait()
-    return [(runner.returncode, said[1]) for runner, said in zip(runners, ended, strict=True)]
+
+
+def _release(runner: "subprocess.Popen[str]") -> None:
+    assert runner.stdin is not None
+    runner.stdin.write("go\n")
+    runner.stdin.flush()
+
+
+def _ended(runner: "subprocess.Popen[str]") -> tuple[int, str]:
+    _, said = runner.communicate(timeout=_SECONDS)
+    return runner.returncode, said
+
+
+class _LateLocks:
+    """Locks that are asked for only when a line has come."""
+
+    def __init__(self, locks: Locks) -> None:
+        self._locks = locks
+
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
+        _wait()
+        return self._locks.exclusive(name)
+
+
+def _wait() -> None:
+    print("ready", flush=True)  # noqa: T201
+    sys.stdin.readline()
 
 
 def main() -> None:
     """Be the command line, watched or held."""
     plan, calls, *arguments = sys.argv[1:]
+    side, _, number = plan.partition(":")
+    point = (cast("Side", side), int(number)) if number else None
     compose = wire.assemble
     sys.argv = ["mlship", *arguments]
 
@@ -251,11 +279,12 @@ def main() -> None:
         config: Config, root: Path, progress: Progress, environment: Mapping[str, str]
     ) -> Pipeline:
         pipeline = compose(config, root, progress, environment)
+        if plan == "late":
+            return dataclasses.replace(pipeline, locks=_LateLocks(pipeline.locks))
         if plan == "wait":
-            print("ready", flush=True)  # noqa: T201
-            sys.stdin.readline()
+            _wait()
             return pipeline
-        return watched(pipeline, Watch(kill_for_real, _point(plan), heard))
+        return watched(pipeline, Watch(kill_for_real, point, heard))
 
     def heard(call: str) -> None:
         with Path(calls).open("a") as file:
@@ -263,11 +292,6 @@ def main() -> None:
 
     wire.assemble = assemble
     cli.main()
-
-
-def _point(plan: str) -> Point | None:
-    side, _, number = plan.partition(":")
-    return (cast("Side", side), int(number)) if number else None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from mlship.steps.approve import approve
 from mlship.targets.local import locks
 from mlship.versions import Run
 from tests.bundles import iris_bundle, iris_draft
-from tests.killing import Point, Project, Side, race
+from tests.killing import Point, Project, Side, overtaken, race
 from tests.samples import release as sample
 
 CONFIG = """
@@ -124,3 +124,14 @@ def test_of_two_promotions_at_one_moment_one_wins_and_the_other_is_told(project:
         assert [code for code, _ in ended] == [0, 8], ended
         assert project.steps()["promote"] == before + 1
         project.plain("rollback")
+
+
+def test_a_promotion_that_another_overtakes_is_told_of_it(project: Project) -> None:
+    before = project.steps()["promote"]
+    code, said = overtaken(project, "promote", "challenger")
+    assert code == 8, said
+    assert "was completed meanwhile" in said
+    assert project.steps()["promote"] == before + 1
+    project.plain("promote", "challenger")
+    assert project.steps()["promote"] == before + 1
+    project.plain("rollback")
