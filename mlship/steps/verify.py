@@ -1,5 +1,6 @@
 """verify-staging-workload: replay recorded requests on staging and check what comes back."""
 
+import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -47,7 +48,7 @@ def verify(pipeline: Pipeline, release: Release, *, recorded: int = 0) -> Record
             hint="set `workload` in mlship.yaml, or give --recorded 100",
         )
     pipeline.progress.note("computing the expected outputs offline")
-    offline: Sequence[Row] = pipeline.predictor.predict(folder, workload.rows(requests))
+    offline = _offline(pipeline, folder, requests)
     pipeline.progress.note(f"replaying {len(requests)} requests")
     result = workload.judge(requests, workload.replay(requests, endpoint), offline)
     pipeline.progress.note("sanity tests on staging")
@@ -71,6 +72,18 @@ def verify(pipeline: Pipeline, release: Release, *, recorded: int = 0) -> Record
         "policy": pipeline.policy(STAGING),
     }
     return pipeline.learn(release, "verify-staging-workload", decision.verdict, facts, saw)
+
+
+def _offline(pipeline: Pipeline, folder: Path, requests: Sequence[Request]) -> Sequence[Row]:
+    try:
+        return pipeline.predictor.predict(folder, workload.rows(requests))
+    except ProjectError as error:
+        found = re.match(r"rows\[(\d+)\]\.?", error.message)
+        if found is None:
+            raise
+        owners = [request.name for request in requests for _ in request.rows]
+        message = f"workload: request {owners[int(found[1])]}: {error.message[found.end() :]}"
+        raise ProjectError(message, hint=error.hint) from error
 
 
 def _endpoint(pipeline: Pipeline, release: Release) -> str:

@@ -5,6 +5,7 @@ when its stdin ends, because then the process that asked is gone.
 """
 
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -30,6 +31,8 @@ _ORPHANED = 1
 def main(arguments: list[str]) -> int:
     """Do the job that a request describes and write the answer; return the exit code."""
     job, question, reply = arguments
+    # Ctrl-C reaches the one that asked as well, which says so; here it only ends the process.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _stop_with_stdin()
     try:
         with full_disk_named("the bundle's folder"):

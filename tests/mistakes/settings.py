@@ -1,0 +1,185 @@
+"""Mistakes in mlship.yaml, in the environment, in options, and in the repository."""
+
+import shutil
+
+from tests.mistakes.mistake import Mistake
+from tests.mistakes.project import Project
+from tests.mistakes.training import SETTINGS, replaced
+
+
+def _without_git(project: Project) -> None:
+    shutil.rmtree(project.folder / ".git")
+
+
+def _with_commit(project: Project) -> None:
+    project.git("init", "-q")
+    project.commit()
+
+
+def _without_commit(project: Project) -> None:
+    _without_git(project)
+    project.git("init", "-q")
+
+
+CONFIG = (
+    Mistake(
+        name="an unknown key in mlship.yaml",
+        do=replaced(SETTINGS, "workload: ", "worklaod: "),
+        code=2,
+        says="mlship.yaml: unknown key worklaod",
+        hints="did you mean workload?",
+    ),
+    Mistake(
+        name="an unknown key deep in mlship.yaml",
+        do=replaced(SETTINGS, "min_labels", "min_label"),
+        code=2,
+        says="gates.promote.min_label",
+        hints="did you mean gates.promote.min_labels?",
+    ),
+    Mistake(
+        name="an unknown key in the environment",
+        environment={"MLSHIP_STORE__KIN": "directory"},
+        code=2,
+        says="MLSHIP_STORE__KIN",
+        hints="did you mean store.kind?",
+    ),
+    Mistake(
+        name="an unknown key in --set",
+        command=("--set", "stor.kind=directory", "train"),
+        code=2,
+        says="stor",
+        hints="did you mean store?",
+    ),
+    Mistake(
+        name="--set without a value",
+        command=("--set", "store.kind", "train"),
+        code=2,
+        says="--set store.kind",
+        hints="--set targets.staging.port=8080",
+    ),
+    Mistake(
+        name="a value of the wrong type",
+        do=replaced(SETTINGS, "challenger_weight: 50", "challenger_weight: half"),
+        code=2,
+        says="targets.production.challenger_weight",
+        hints="percent",
+    ),
+    Mistake(
+        name="a value out of range",
+        command=("--set", "targets.production.challenger_weight=120", "train"),
+        code=2,
+        says="targets.production.challenger_weight",
+        hints="100",
+    ),
+    Mistake(
+        name="a needed key is missing",
+        do=replaced(SETTINGS, "name: iris\n", ""),
+        code=2,
+        says="name is missing",
+        hints="as in iris",
+    ),
+    Mistake(
+        name="a section that is a text",
+        do=replaced(SETTINGS, "store: {kind: directory}", "store: directory"),
+        code=2,
+        says="store: expected a section of keys, got a text",
+        hints="a section with kind, uri",
+    ),
+    Mistake(
+        name="broken YAML",
+        do=replaced(SETTINGS, "store: {kind: directory}", "store: {kind: directory"),
+        code=2,
+        says="mlship.yaml:",
+        hints="correct",
+    ),
+    Mistake(
+        name="YAML that is a list",
+        do=lambda project: project.write(SETTINGS, "- name\n- data\n"),
+        code=2,
+        says="mlship.yaml",
+        hints="mlship init",
+    ),
+    Mistake(
+        name="mlship.yaml is empty",
+        do=lambda project: project.write(SETTINGS, ""),
+        code=2,
+        says="mlship.yaml",
+        hints="mlship init",
+    ),
+    Mistake(
+        name="mlship.yaml is binary",
+        do=lambda project: project.write(SETTINGS, bytes(range(256))),
+        code=2,
+        says="mlship.yaml",
+        hints="UTF-8",
+    ),
+    Mistake(
+        name="mlship.yaml is missing",
+        do=lambda project: (project.folder / SETTINGS).unlink(),
+        code=2,
+        says="no mlship.yaml in",
+        hints="mlship init",
+        mend=lambda project: project.git("checkout", SETTINGS),
+    ),
+    Mistake(
+        name="--config names no file",
+        command=("--config", "mlship.yml", "status"),
+        code=2,
+        says="no mlship.yml in",
+        hints="--config",
+    ),
+    Mistake(
+        name="a gate of staging that does not exist",
+        command=("--set", "gates.staging.p99ms.max=250", "train"),
+        code=2,
+        says="gates.staging.p99ms",
+        hints="did you mean p99_ms?",
+    ),
+    Mistake(
+        name="a name with capitals",
+        do=replaced(SETTINGS, "name: iris\n", "name: Iris Model\n"),
+        code=2,
+        says="name",
+        hints="lower-case",
+    ),
+    Mistake(
+        name="init of an example that does not exist",
+        command=("init", "--example", "irises"),
+        code=2,
+        says="no example irises",
+        hints="mlship init --example iris",
+    ),
+)
+
+REPOSITORY = (
+    Mistake(
+        name="no git repository",
+        do=_without_git,
+        code=2,
+        says="is in no git repository",
+        hints="git init",
+        mend=_with_commit,
+    ),
+    Mistake(
+        name="a git repository without a commit",
+        do=_without_commit,
+        code=2,
+        says="has no commit yet",
+        hints="git add -A && git commit",
+        mend=lambda project: project.commit(),
+    ),
+    Mistake(
+        name="nothing was trained yet",
+        command=("report",),
+        code=5,
+        says="has made no release yet",
+        hints="mlship train",
+    ),
+    Mistake(
+        name="nothing was trained yet, and it is to be tested",
+        command=("test",),
+        code=5,
+        says="has made no release yet",
+        hints="mlship train",
+    ),
+)

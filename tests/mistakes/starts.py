@@ -1,0 +1,93 @@
+"""Where mistakes start from: projects that were carried so far once, and are copied."""
+
+import dataclasses
+import json
+import shutil
+import time
+from pathlib import Path
+
+import httpx
+
+from tests.mistakes.mistake import Mistake, Start, changes, faults
+from tests.mistakes.project import Answer, Project
+from tests.mistakes.training import SETTINGS
+
+FLOWER = {"sepal_length": 5.0, "sepal_width": 3.6, "petal_length": 1.4, "petal_width": 0.2}
+
+
+class Starts:
+    """Makes each start when it is first asked for; `end` stops what runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._made: dict[Start, Project] = {}
+
+    def give(self, start: Start, folder: Path) -> Project:
+        """Return a copy that a mistake may be made in; nothing runs in it."""
+        return self.original(start).copy(folder)
+
+    def original(self, start: Start) -> Project:
+        """Return the one that copies are made of; where it was shipped, it runs."""
+        if start not in self._made:
+            self._made[start] = getattr(self, f"_{start}")(self._folder / start)
+        return self._made[start]
+
+    def end(self) -> None:
+        """Stop what runs."""
+        if "shipped" in self._made:
+            self._made["shipped"].done("down")
+
+    def _fresh(self, folder: Path) -> Project:
+        return Project.new(folder)
+
+    def _trained(self, folder: Path) -> Project:
+        project = self.give("fresh", folder)
+        project.done("train")
+        return project
+
+    def _shipped(self, folder: Path) -> Project:
+        """Run a champion and a challenger, which answered twenty requests."""
+        project = self.give("trained", folder)
+        project.done("run")
+        project.edit(SETTINGS, "    features: [sepal_length, sepal_width]\n", "")
+        project.commit()
+        project.done("run")
+        status = json.loads(project.done("status", "--json"))
+        with httpx.Client(trust_env=False) as client:
+            for _ in range(20):
+                address = f"{status['endpoints']['production']}/predict"
+                client.post(address, json=FLOWER).raise_for_status()
+        return project
+
+
+@dataclasses.dataclass(frozen=True)
+class Met:
+    """A mistake, what the command answered, and what is wrong with that."""
+
+    mistake: Mistake
+    answer: Answer
+    seconds: float
+    wrong: tuple[str, ...]
+
+
+def meet(starts: Starts, mistake: Mistake, folder: Path) -> Met:
+    """Make a mistake in a project of its own; look at the answer and at what was left behind."""
+    project = starts.give(mistake.on, folder)
+    with project.held:
+        mistake.do(project)
+        before = project.state()
+        started = time.monotonic()
+        answer = project.mlship(*mistake.command, environment=mistake.environment)
+        seconds = time.monotonic() - started
+        wrong = faults(mistake, answer)
+        wrong += changes(before, project.state(), mistake.leaves)
+        wrong += [f"left behind: {name}" for name in project.drafts()]
+        if seconds > mistake.seconds:
+            wrong.append(f"answered after {seconds:.1f} s, may take {mistake.seconds:g} s")
+        if mistake.mend is not None:
+            mistake.mend(project)
+            again = project.mlship(*mistake.command, environment=mistake.environment)
+            if again.code != 0:
+                wrong.append(f"mended, and still: {again.stderr}")
+    shutil.rmtree(folder)
+    return Met(mistake, answer, seconds, tuple(wrong))

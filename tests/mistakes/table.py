@@ -1,0 +1,17 @@
+"""All mistakes, in the order in which a student might make them."""
+
+from tests.mistakes import kept, machine, settings, shipping, training
+from tests.mistakes.mistake import Mistake
+
+MISTAKES: tuple[Mistake, ...] = (
+    *settings.CONFIG,
+    *settings.REPOSITORY,
+    *training.DATA,
+    *training.CODE,
+    *shipping.TESTS,
+    *shipping.RELEASES,
+    *kept.OUTCOMES,
+    *kept.KEPT,
+    *machine.DISKS,
+    *machine.BACKENDS,
+)
