@@ -16,8 +16,12 @@ from mlship.bundle import Bundle
 from mlship.digests import Digest
 from mlship.errors import ConflictError, NotFoundError
 from mlship.release import Release
-from mlship.stores import mlflow_fast, mlflow_runs, mlflow_vendor
+from mlship.stores import mlflow_fast, mlflow_runs
 from mlship.stores.mlflow_fast import ARCHIVED, RELEASE
+from mlship.tracking import library
+from mlship.tracking.database import alone, check_database, database_path
+from mlship.tracking.faults import shown
+from mlship.tracking.rest import check_server
 from mlship.versions import Alias, Run, Version
 
 
@@ -43,7 +47,7 @@ class MlflowStore:
         self._name = name
         self._artifacts = artifacts.absolute()
         self._environ = os.environ if environ is None else environ
-        self._database = mlflow_fast.database_path(uri)
+        self._database = database_path(uri)
         self._is_server = uri.startswith(("http://", "https://"))
 
     def record(self, run: Run) -> None:
@@ -60,7 +64,7 @@ class MlflowStore:
                 message = f"{path} does not exist, so it cannot be kept with {run.release}"
                 raise NotFoundError(message, hint="make it with `mlship train` first")
         with self._client(creates=True, changes=True) as client:
-            mlflow_vendor.persist(lambda: self._record(client, run, manifest))
+            library.persist(lambda: self._record(client, run, manifest))
 
     def fetch(self, release: Release, into: Path) -> Path:
         """Put the release's bundle into a folder that does not exist yet; return the folder.
@@ -113,7 +117,7 @@ class MlflowStore:
         if self._holder(alias) == (release and release.id):
             return
         with self._client(changes=True) as client:
-            mlflow_vendor.persist(lambda: self._point(client, alias, release))
+            library.persist(lambda: self._point(client, alias, release))
         if self._holder(alias) != (release and release.id):
             message = f"alias {alias} of {self._name} was changed by somebody else meanwhile"
             raise ConflictError(message, hint="look at it with `mlship status`, then run it again")
@@ -127,7 +131,7 @@ class MlflowStore:
         """
         found = [version for version in self.versions() if version.release == release.id]
         if not found:
-            message = f"{release} has no registered version in {mlflow_vendor.shown(self._uri)}"
+            message = f"{release} has no registered version in {shown(self._uri)}"
             raise NotFoundError(message, hint="deploy it to production first")
         if found[0].archived == archived:
             return
@@ -147,13 +151,13 @@ class MlflowStore:
                     message = f"there is no MLflow database {self._database}"
                     raise NotFoundError(message, hint="`mlship train` makes it")
                 if changes:
-                    held.enter_context(mlflow_fast.alone(self._uri, self._database))
+                    held.enter_context(alone(self._uri, self._database))
                 if not self._database.exists():
-                    mlflow_vendor.create_database(self._database, self._artifacts, self._environ)
-                mlflow_fast.check_database(self._uri, self._database)
+                    library.create_database(self._database, self._artifacts, self._environ)
+                check_database(self._uri, self._database)
             elif self._is_server:
-                mlflow_fast.check_server(self._uri, self._environ)
-            yield held.enter_context(mlflow_vendor.session(self._uri, self._environ))
+                check_server(self._uri, self._environ)
+            yield held.enter_context(library.session(self._uri, self._environ))
 
     def _record(self, client: Any, run: Run, manifest: Bundle | None) -> None:
         found = mlflow_runs.find(client, self._name, run.release)
@@ -177,7 +181,7 @@ class MlflowStore:
     def _with_bundle(self, client: Any, release: Release) -> Any:
         run = mlflow_runs.find(client, self._name, release)
         if run is None or mlflow_runs.BUNDLE not in run.data.tags:
-            message = f"MLflow at {mlflow_vendor.shown(self._uri)} has no bundle of {release}"
+            message = f"MLflow at {shown(self._uri)} has no bundle of {release}"
             raise NotFoundError(message, hint="`mlship train` on its commit records it")
         return run
 
@@ -185,7 +189,7 @@ class MlflowStore:
         """Return the number of a release's version; of two made at once, the first stays."""
         run = self._with_bundle(client, release)
         if not (found := self._numbers(client, release)):
-            with mlflow_vendor.existing_is_fine():
+            with library.existing_is_fine():
                 client.create_registered_model(self._name)
             source = f"{run.info.artifact_uri}/{mlflow_runs.FOLDER}"
             tags = {RELEASE: release.id, "mlship.commit": release.commit}

@@ -5,33 +5,27 @@ sqlite database is read where it lies.
 """
 
 import sqlite3
-import ssl
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
-
-import httpx
+from typing import Final
 
 from mlship.digests import Digest
 from mlship.errors import NotFoundError
-from mlship.stores.mlflow_vendor import broken, denied, shown, unavailable
+from mlship.tracking.database import reading
+from mlship.tracking.faults import shown
+from mlship.tracking.rest import connected
 from mlship.versions import Version
 
 RELEASE: Final = "mlship.release"
 ARCHIVED: Final = "mlship.archived"
 
-_SECONDS: Final = 5.0
-_PATIENCE: Final = 60.0
 _PAGE: Final = 200
 _COLUMNS: Final = {
     "model_versions": {"name", "version", "creation_time", "current_stage"},
     "model_version_tags": {"name", "version", "key", "value"},
     "registered_model_aliases": {"name", "version", "alias"},
 }
-_BUSY: Final = ("locked", "unable to open", "disk i/o", "readonly", "full")
-
 
 Entry = tuple[int, int, Mapping[str, str]]
 """A version's number, when it was made in milliseconds since 1970, and its tags."""
@@ -68,13 +62,8 @@ def from_database(uri: str, path: Path, name: str) -> list[Version] | None:
     """
     if not path.exists():
         return []
-    try:
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
-            database.execute("PRAGMA query_only = 1")
-            database.execute("BEGIN")
-            return _select(database, name) if _is_known(database) else None
-    except sqlite3.Error as error:
-        raise _translated(error, uri) from error
+    with reading(uri, path, _COLUMNS) as database:
+        return _select(database, name) if database else None
 
 
 def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version]:
@@ -83,15 +72,15 @@ def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version
     Raises:
         UnavailableError: the server does not answer, or does not let us in.
     """
-    with _http(uri, environ) as client:
+    with connected(uri, environ) as server:
         try:
-            model = _get(client, uri, "registered-models/get", {"name": name})["registered_model"]
+            model = server.get("registered-models/get", {"name": name})["registered_model"]
         except NotFoundError:
             return []
         query = {"filter": f"name='{name}'", "max_results": str(_PAGE)}
         found = []
         while True:
-            answer = _get(client, uri, "model-versions/search", query)
+            answer = server.get("model-versions/search", query)
             found += answer.get("model_versions", [])
             if not answer.get("next_page_token"):
                 break
@@ -106,13 +95,6 @@ def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version
     ]
     aliases = {entry["alias"]: int(entry["version"]) for entry in model.get("aliases", [])}
     return listed(entries, aliases, f"{shown(uri).rstrip('/')}/#/models/{name}/versions/")
-
-
-def _is_known(database: sqlite3.Connection) -> bool:
-    return all(
-        columns <= {row[1] for row in database.execute(f"PRAGMA table_info({table})")}
-        for table, columns in _COLUMNS.items()
-    )
 
 
 def _select(database: sqlite3.Connection, name: str) -> list[Version]:

@@ -19,7 +19,7 @@ from mlship.digests import Digest
 from mlship.errors import ConflictError
 from mlship.release import Release
 from mlship.stores.mlflow_fast import RELEASE
-from mlship.stores.mlflow_vendor import existing_is_fine
+from mlship.tracking.library import existing_is_fine
 from mlship.versions import Run
 
 BUNDLE: Final = "mlship.bundle"

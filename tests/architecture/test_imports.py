@@ -37,6 +37,7 @@ VENDORS = {
     "onnxruntime",
     "pandas",
     "prometheus_client",
+    "psycopg",
     "skl2onnx",
     "sklearn",
     "skops",
@@ -54,7 +55,10 @@ MAY_IMPORT = {
     "workload": VALUES,
     "reports": PURE | {"reports"},
     "steps": PURE | {"steps", "reports"},
+    # How MLflow is reached: two kinds of adapters keep things there.
+    "tracking": {"digests", "errors", "tracking"},
     **{name: PURE | {name} for name in ADAPTERS},
+    **{name: PURE | {name, "tracking"} for name in ("ledgers", "stores")},
     "runtime": {"bundle", "prediction", "digests", "errors", "runtime"},
     # Its process shares files, requests and locks with the adapter that starts it.
     "training": PURE | {"checkout", "runtime", "training"},
@@ -65,7 +69,7 @@ MAY_IMPORT = {
     "wire": PURE | ADAPTERS | {"steps"},
     "cli": PURE | {"cli", "steps", "reports", "wire", "templates"},
 }
-MAY_USE_VENDORS = ADAPTERS | {"runtime", "training"}
+MAY_USE_VENDORS = ADAPTERS | {"runtime", "tracking", "training"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:

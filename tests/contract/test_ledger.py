@@ -1,9 +1,13 @@
-"""What every ledger promises, on the fake and on a directory; then what only files can suffer."""
+"""What every ledger promises, on the fake, a directory, and MLflow in sqlite and on a server.
+
+Then what only files can suffer; what MLflow alone can is in test_ledger_mlflow.py.
+"""
 
 import errno
 import multiprocessing
 import os
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,18 +18,34 @@ from mlship.errors import IntegrityError, UnavailableError
 from mlship.evidence import encode, heads
 from mlship.ledgers import directory
 from mlship.ledgers.directory import DirectoryLedger
+from mlship.ledgers.mlflow import MlflowLedger
 from mlship.ports import Ledger
 from tests.fakes_store import FakeLedger, tiny_evidence
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
-@pytest.fixture(params=["fake", "directory"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Ledger]:
-    if request.param == "fake":
-        fake = FakeLedger()
-        return lambda: fake
-    return lambda: DirectoryLedger(tmp_path / "deep" / "ledger")
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("a folder") / "mlflow.db"
+
+
+@pytest.fixture(params=["fake", "directory", "mlflow-sqlite", "mlflow-server"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path, database: Path) -> Callable[[], Ledger]:
+    """Give a function that opens the same ledger anew, as the next command would."""
+    name = f"iris-{uuid.uuid4().hex[:8]}"
+    match request.param:
+        case "fake":
+            fake = FakeLedger()
+            return lambda: fake
+        case "directory":
+            return lambda: DirectoryLedger(tmp_path / "deep" / "ledger")
+        case "mlflow-sqlite":
+            uri = f"sqlite:///{database}"
+            return lambda: MlflowLedger(uri, name, database.parent / "art ifacts", {})
+        case _:
+            uri = request.getfixturevalue("mlflow_server")
+            return lambda: MlflowLedger(uri, name, tmp_path / "unused", {})
 
 
 @pytest.fixture
@@ -76,6 +96,13 @@ def test_each_record_names_the_heads_before_it_whatever_it_came_with(
 def test_a_metric_that_is_not_a_number_stays_visible(reopen: Callable[[], Ledger]) -> None:
     reopen().append(tiny_evidence(facts={"accuracy": float("nan"), "mae": float("inf")}))
     assert reopen().records()[0].evidence.facts == {"accuracy": "nan", "mae": "inf"}
+
+
+def test_every_text_comes_back_to_the_letter(reopen: Callable[[], Ledger]) -> None:
+    texts = {"edges": "  \n", "signs": "é漢😀\u2028\x00'\"\\%`", "long": " 😀" * 9_000, "": None}
+    appended = reopen().append(tiny_evidence(facts=texts))
+    assert appended.evidence.facts == texts
+    assert list(reopen().records()) == [appended]
 
 
 def test_a_fork_is_joined_by_the_next_record(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mlship.ports import Store
 from mlship.release import Release
 from mlship.stores.directory import DirectoryStore
 from mlship.stores.mlflow import MlflowStore
-from mlship.stores.mlflow_vendor import session
+from mlship.tracking.library import session
 from mlship.versions import Run
 from tests.fakes_store import tiny_bundle, tiny_release
 

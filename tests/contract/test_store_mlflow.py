@@ -26,7 +26,7 @@ from mlship.errors import (
 from mlship.release import Release
 from mlship.stores import mlflow_fast
 from mlship.stores.mlflow import MlflowStore
-from mlship.stores.mlflow_vendor import session
+from mlship.tracking.library import session
 from mlship.versions import Run
 from tests.fakes_store import tiny_bundle, tiny_release
 

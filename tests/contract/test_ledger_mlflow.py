@@ -1,0 +1,352 @@
+"""What only a ledger in MLflow can suffer: others edit runs there, and the server goes away."""
+
+import multiprocessing
+import random
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlship import digests
+from mlship.errors import IntegrityError, NotFoundError, UnavailableError
+from mlship.evidence import Record, encode, heads
+from mlship.ledgers import mlflow_places
+from mlship.ledgers.mlflow import RECORD, MlflowLedger
+from mlship.tracking import library
+from mlship.tracking.rest import Server, connected
+from tests.fakes_store import tiny_evidence
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+ROOT = Path(__file__).parents[2]
+ROUNDS = 8
+WRITER = """
+import sys
+from pathlib import Path
+from mlship.ledgers.mlflow import MlflowLedger
+from tests.fakes_store import tiny_evidence
+
+ledger = MlflowLedger(sys.argv[1], sys.argv[2], Path("unused"), {})
+number = 0
+while True:
+    record = ledger.append(tiny_evidence(f"round {sys.argv[3]}, record {number}"))
+    print(record.digest, flush=True)
+    number += 1
+"""
+
+
+@pytest.fixture
+def name() -> str:
+    return f"iris-{uuid.uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def ledger(mlflow_server: str, name: str, tmp_path: Path) -> MlflowLedger:
+    """Give a ledger of three records on a server."""
+    made = MlflowLedger(mlflow_server, name, tmp_path, {})
+    for minute, step in enumerate(("train", "test", "promote")):
+        made.append(tiny_evidence(step, minute=minute))
+    return made
+
+
+@pytest.fixture
+def server(mlflow_server: str) -> Iterator[Server]:
+    with connected(mlflow_server, {}) as opened:
+        yield opened
+
+
+def runs(server: Server, name: str) -> dict[str, dict[str, Any]]:
+    """Return the runs of a ledger by the step that their name begins with."""
+    query = {"experiment_name": f"{name}-ledger"}
+    experiment = server.get("experiments/get-by-name", query)["experiment"]["experiment_id"]
+    found = server.post("runs/search", {"experiment_ids": [experiment], "max_results": 1000})
+    return {run["info"]["run_name"].split()[0]: run for run in found["runs"]}
+
+
+def run_of(server: Server, name: str, step: str) -> str:
+    return str(runs(server, name)[step]["info"]["run_id"])
+
+
+def test_a_clean_machine_sees_what_another_proved(
+    ledger: MlflowLedger, mlflow_server: str, name: str, tmp_path: Path
+) -> None:
+    elsewhere = MlflowLedger(mlflow_server, name, tmp_path / "elsewhere", {})
+    assert elsewhere.records() == ledger.records()
+    assert [record.evidence.step for record in elsewhere.records()] == ["train", "test", "promote"]
+    other = MlflowLedger(mlflow_server, f"{name}-2", tmp_path, {})
+    assert list(other.records()) == []
+
+
+def test_a_person_sees_finished_runs_with_the_statement_in_clear(
+    ledger: MlflowLedger, server: Server, name: str
+) -> None:
+    for record in ledger.records():
+        run = runs(server, name)[record.evidence.step]
+        tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+        assert run["info"]["run_name"] == f"{record.evidence.step} {record.evidence.release}"
+        assert run["info"]["status"] == "FINISHED"
+        assert run["info"]["start_time"] == record.evidence.time.timestamp() * 1000
+        assert tags[RECORD] == record.digest
+        assert tags[f"{RECORD}.0"].startswith('{"_type":"https://in-toto.io/Statement/v1"')
+
+
+@pytest.mark.parametrize("step", ["train", "promote"])
+def test_an_edited_tag_is_named(ledger: MlflowLedger, server: Server, name: str, step: str) -> None:
+    digest = next(one.digest for one in ledger.records() if one.evidence.step == step)
+    run = runs(server, name)[step]
+    text = next(tag["value"] for tag in run["data"]["tags"] if tag["key"] == f"{RECORD}.0")
+    edit = {"key": f"{RECORD}.0", "value": text.replace("ada@", "eve@")}
+    server.post("runs/set-tag", {"run_id": run["info"]["run_id"], **edit})
+    with pytest.raises(IntegrityError, match=f"{digests.short(digest)} was changed"):
+        ledger.records()
+    with pytest.raises(IntegrityError, match=f"{digests.short(digest)} was changed"):
+        ledger.append(tiny_evidence())
+
+
+@pytest.mark.parametrize("step", ["train", "promote"])
+def test_a_deleted_run_is_named_with_the_way_back(
+    ledger: MlflowLedger, server: Server, name: str, step: str
+) -> None:
+    run = run_of(server, name, step)
+    server.post("runs/delete", {"run_id": run})
+    with pytest.raises(IntegrityError, match=f"{run}.* was deleted") as caught:
+        ledger.records()
+    assert caught.value.hint == f"`mlflow runs restore --run-id {run}`"
+    server.post("runs/restore", {"run_id": run})
+    assert len(ledger.records()) == 3
+
+
+def test_a_record_that_lost_its_tags_and_a_foreign_run_are_named(
+    ledger: MlflowLedger, server: Server, name: str
+) -> None:
+    run = run_of(server, name, "test")
+    server.post("runs/delete-tag", {"run_id": run, "key": RECORD})
+    with pytest.raises(IntegrityError, match=f"{run}.* is no record"):
+        ledger.records()
+
+
+def test_a_record_that_is_gone_for_good_is_missed_by_its_child(
+    ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = ledger.records()[0]
+    read = mlflow_places.ServerPlace.read
+
+    def purged(place: mlflow_places.ServerPlace) -> list[mlflow_places.Kept]:
+        return [kept for kept in read(place) if kept.tags[RECORD] != first.digest]
+
+    monkeypatch.setattr(mlflow_places.ServerPlace, "read", purged)
+    with pytest.raises(IntegrityError, match=f"{digests.short(first.digest)}, which is missing"):
+        ledger.records()
+
+
+def test_a_deleted_experiment_is_no_empty_ledger(
+    ledger: MlflowLedger, server: Server, name: str
+) -> None:
+    query = {"experiment_name": f"{name}-ledger"}
+    number = server.get("experiments/get-by-name", query)["experiment"]["experiment_id"]
+    server.post("experiments/delete", {"experiment_id": number})
+    for act in (ledger.records, lambda: ledger.append(tiny_evidence())):
+        with pytest.raises(IntegrityError, match=f"{name}-ledger.* was deleted") as caught:
+            act()
+        assert caught.value.hint == f"`mlflow experiments restore -x {number}`"
+
+
+def test_a_record_that_is_added_during_a_look_is_no_tampering(
+    ledger: MlflowLedger, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = mlflow_places.ServerPlace.read
+    missed = [ledger.records()[1].digest]
+
+    def late(place: mlflow_places.ServerPlace) -> list[mlflow_places.Kept]:
+        found = [kept for kept in read(place) if kept.tags[RECORD] not in missed]
+        missed.clear()
+        return found
+
+    monkeypatch.setattr(mlflow_places.ServerPlace, "read", late)
+    assert len(MlflowLedger(mlflow_server, name, Path("unused"), {}).records()) == 3
+    assert not missed
+
+
+def test_an_answer_that_is_lost_loses_no_record_and_makes_no_second(
+    ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = mlflow_places.ServerPlace.write
+
+    def lost(place: mlflow_places.ServerPlace, fresh: mlflow_places.Fresh) -> None:
+        write(place, fresh)
+        raise UnavailableError("the connection broke")
+
+    monkeypatch.setattr(mlflow_places.ServerPlace, "write", lost)
+    record = ledger.append(tiny_evidence("evaluate"))
+    assert ledger.records()[-1] == record
+    assert len(ledger.records()) == 4
+
+
+def test_a_server_that_changes_texts_is_refused(
+    ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = mlflow_places.ServerPlace.write
+
+    def trimming(place: mlflow_places.ServerPlace, fresh: mlflow_places.Fresh) -> None:
+        tags = {key: value.replace("é", "e") for key, value in fresh.tags.items()}
+        write(place, mlflow_places.Fresh(name=fresh.name, time=fresh.time, tags=tags))
+
+    monkeypatch.setattr(mlflow_places.ServerPlace, "write", trimming)
+    with pytest.raises(IntegrityError, match=r"not in experiment .* as it was written"):
+        ledger.append(tiny_evidence(actor="Zoé"))
+
+
+def test_a_server_that_is_down_or_silent_is_told_in_seconds(tmp_path: Path) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        port = silent.getsockname()[1]
+        started = time.monotonic()
+        with pytest.raises(UnavailableError, match=r"127\.0\.0\.1"):
+            MlflowLedger(f"http://u:secret@127.0.0.1:{port}", "iris", tmp_path, {}).records()
+        assert time.monotonic() - started < 10
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match="cannot be used") as caught:
+        MlflowLedger(f"http://u:secret@127.0.0.1:{port}", "iris", tmp_path, {}).append(
+            tiny_evidence()
+        )
+    assert time.monotonic() - started < 5
+    assert "secret" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_database_that_does_not_exist_is_an_empty_ledger_and_stays_so(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/deep/mlflow.db"
+    assert list(MlflowLedger(uri, "iris", tmp_path / "artifacts", {}).records()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_reads_the_same_with_and_without_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    ledger = MlflowLedger(uri, "iris", tmp_path / "artifacts", {})
+    for step in ("train", "test"):
+        ledger.append(tiny_evidence(step))
+    known = ledger.records()
+    monkeypatch.setattr(mlflow_places, "_COLUMNS", {"tags": {"of_a_later_mlflow"}})
+    again = MlflowLedger(uri, "iris", tmp_path / "artifacts", {})
+    assert again.records() == known
+    assert list(MlflowLedger(uri, "empty", tmp_path, {}).records()) == []
+    monkeypatch.undo()
+    with library.session(uri, {}) as client:
+        experiment = client.get_experiment_by_name("iris-ledger")
+        client.delete_experiment(experiment.experiment_id)
+    for columns in (mlflow_places._COLUMNS, {"tags": {"of_a_later_mlflow"}}):
+        monkeypatch.setattr(mlflow_places, "_COLUMNS", columns)
+        with pytest.raises(IntegrityError, match="was deleted"):
+            again.records()
+
+
+def test_a_damaged_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"no database" * 500)
+    with pytest.raises(IntegrityError, match="damaged"):
+        MlflowLedger(f"sqlite:///{tmp_path}/mlflow.db", "iris", tmp_path, {}).records()
+
+
+def _append(uri: str, name: str, writer: str, count: int) -> None:
+    ledger = MlflowLedger(uri, name, Path("unused"), {})
+    for number in range(count):
+        ledger.append(tiny_evidence(f"{writer}{number}"))
+
+
+def test_two_writers_at_once_lose_nothing_and_the_chain_is_joined(
+    mlflow_server: str, name: str
+) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [
+        context.Process(target=_append, args=(mlflow_server, name, writer, 25)) for writer in "ab"
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(180)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    ledger = MlflowLedger(mlflow_server, name, Path("unused"), {})
+    steps = {record.evidence.step for record in ledger.records()}
+    assert steps == {f"{writer}{number}" for writer in "ab" for number in range(25)}
+    joined = ledger.append(tiny_evidence("joined"))
+    assert heads(ledger.records()) == (joined.digest,)
+
+
+def _acknowledged_before_kill(argv: list[str], after: float) -> list[str]:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, cwd=ROOT) as writer:
+        assert writer.stdout
+        first = writer.stdout.readline()
+        time.sleep(after)
+        writer.kill()
+        rest = writer.stdout.read()
+    return [line for line in (first + rest).split("\n") if len(line) == len("sha256:") + 64]
+
+
+def test_a_writer_killed_again_and_again_loses_no_acknowledged_record(
+    mlflow_server: str, name: str
+) -> None:
+    chance = random.Random(7)
+    acknowledged: set[str] = set()
+    ledger = MlflowLedger(mlflow_server, name, Path("unused"), {})
+    for turn in range(ROUNDS):
+        argv = [sys.executable, "-c", WRITER, mlflow_server, name, str(turn)]
+        acknowledged.update(_acknowledged_before_kill(argv, chance.uniform(0, 1.5)))
+        records = ledger.records()
+        assert acknowledged <= {record.digest for record in records}
+        assert len(records) <= len(acknowledged) + turn + 1
+    after = ledger.append(tiny_evidence("after"))
+    assert heads(ledger.records()) == (after.digest,)
+    assert len(acknowledged) > ROUNDS
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "server"])
+def test_hundreds_of_records_are_read_in_a_second_without_the_library(
+    kind: str, mlflow_server: str, name: str, tmp_path: Path
+) -> None:
+    uri = mlflow_server if kind == "server" else f"sqlite:///{tmp_path}/mlflow.db"
+    MlflowLedger(uri, name, tmp_path / "artifacts", {}).append(tiny_evidence())
+    _fill(uri, name, 300)
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from mlship.ledgers.mlflow import MlflowLedger\n"
+        "started = time.perf_counter()\n"
+        "records = MlflowLedger(sys.argv[1], sys.argv[2], Path('unused'), {}).records()\n"
+        "assert len(records) == 301, len(records)\n"
+        "assert not {'mlflow', 'numpy', 'pandas'} & set(sys.modules)\n"
+        "print(time.perf_counter() - started)\n"
+    )
+    argv = [sys.executable, "-c", program, uri, name]
+    seconds = []
+    for _ in range(3):
+        done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, check=False)
+        assert done.returncode == 0, done.stderr
+        seconds.append(float(done.stdout))
+    assert min(seconds) < 1.0, "it takes 0.1 to 0.2 s where nothing else runs"
+
+
+def _fill(uri: str, name: str, count: int) -> None:
+    """Make records as `append` does, without a look before and after each."""
+    place: mlflow_places.Place
+    parent: Record = MlflowLedger(uri, name, Path("unused"), {}).records()[0]
+    if uri.startswith("http"):
+        place = mlflow_places.ServerPlace(uri, f"{name}-ledger", {})
+    else:
+        place = mlflow_places.LibraryPlace(uri, f"{name}-ledger", Path("unused"), {})
+    digest = parent.digest
+    for number in range(count):
+        data = encode(tiny_evidence(f"s{number}", minute=number, parents=(digest,)))
+        digest = digests.of_bytes(data)
+        tags = {RECORD: digest, f"{RECORD}.0": data.decode()}
+        place.write(mlflow_places.Fresh(name=f"s{number}", time=number, tags=tags))
+
+
+def test_an_object_that_is_not_there_is_told(server: Server) -> None:
+    with pytest.raises(NotFoundError, match="nobody-ledger"):
+        server.get("experiments/get-by-name", {"experiment_name": "nobody-ledger"})
