@@ -103,5 +103,8 @@ def _describe(handle: int, text: str) -> None:
 
 
 def _command() -> str:
-    arguments = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else []
+    program = Path(sys.argv[0])
+    # `python -m mlship` runs mlship/__main__.py.
+    name = program.parent.name if program.name == "__main__.py" else program.name
+    arguments = [name, *sys.argv[1:]]
     return f"{os.getpid()}: {shlex.join(arguments)}"
