@@ -44,8 +44,6 @@ def main() -> int:
 
 
 def _met(starts: Starts, chosen: list[Mistake], folder: Path) -> list[Met]:
-    for start in dict.fromkeys(mistake.on for mistake in chosen):
-        starts.original(start)
     with ThreadPoolExecutor(2) as pool:
         waiting = [
             pool.submit(meet, starts, mistake, folder / str(number))

@@ -50,8 +50,6 @@ def met(
         mistake for mistake in COMMON if f"test_a_mistake_is_answered[{mistake.name}]" in names
     ]
     mountable = can_mount()
-    for start in dict.fromkeys(mistake.on for mistake in chosen):
-        starts.original(start)
     with ThreadPoolExecutor(2) as pool:
         yield {
             mistake.name: pool.submit(meet, starts, mistake, folder / str(number))
@@ -85,7 +83,8 @@ def test_an_answer_that_is_no_good_is_told_from_a_good_one(starts: Starts, tmp_p
     found = meet(starts, wrong, tmp_path / "control").wrong
     assert "a traceback" in found
     assert "0 lines `error:`" in found
-    right = Mistake(name="control", command=("train",), code=0, says="", hints="")
+    approve = ("approve", "--by", "grace@example.org")
+    right = Mistake(name="control", on="trained", command=approve, code=0, says="", hints="")
     found = meet(starts, right, tmp_path / "other").wrong
     assert any(fault.startswith("new: ledger/") for fault in found)
 

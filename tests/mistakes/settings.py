@@ -116,6 +116,7 @@ CONFIG = (
     Mistake(
         name="mlship.yaml is missing",
         do=lambda project: (project.folder / SETTINGS).unlink(),
+        command=("status",),
         code=2,
         says="no mlship.yaml in",
         hints="mlship init",
@@ -166,7 +167,6 @@ REPOSITORY = (
         code=2,
         says="has no commit yet",
         hints="git add -A && git commit",
-        mend=lambda project: project.commit(),
     ),
     Mistake(
         name="nothing was trained yet",

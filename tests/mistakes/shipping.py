@@ -198,6 +198,7 @@ TESTS = (
         says="unit tests: 0 passed, 1 failed",
         hints="mlship report",
         leaves=("ledger", "plots"),
+        is_rare=True,
     ),
     Mistake(
         name="a gate that does not hold",
@@ -207,5 +208,6 @@ TESTS = (
         says="needs at least 0.99",
         hints="mlship report",
         leaves=("ledger", "plots"),
+        is_rare=True,
     ),
 )

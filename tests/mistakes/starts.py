@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import shutil
+import threading
 import time
 from pathlib import Path
+from typing import get_args
 
 import httpx
 
@@ -21,6 +23,7 @@ class Starts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._made: dict[Start, Project] = {}
+        self._making = {start: threading.Lock() for start in get_args(Start)}
 
     def give(self, start: Start, folder: Path) -> Project:
         """Return a copy that a mistake may be made in; nothing runs in it."""
@@ -28,9 +31,10 @@ class Starts:
 
     def original(self, start: Start) -> Project:
         """Return the one that copies are made of; where it was shipped, it runs."""
-        if start not in self._made:
-            self._made[start] = getattr(self, f"_{start}")(self._folder / start)
-        return self._made[start]
+        with self._making[start]:
+            if start not in self._made:
+                self._made[start] = getattr(self, f"_{start}")(self._folder / start)
+            return self._made[start]
 
     def end(self) -> None:
         """Stop what runs."""

@@ -95,7 +95,6 @@ DATA = (
         code=2,
         says="pipeline:train",
         hints="mlship.yaml",
-        mend=replaced(SETTINGS, "sepal_wide]", "sepal_width]"),
     ),
     Mistake(
         name="data.target is misspelt",
@@ -103,7 +102,6 @@ DATA = (
         code=2,
         says="data/train.csv has no column specie",
         hints="did you mean species?",
-        mend=replaced(SETTINGS, "target: specie\n", "target: species\n"),
     ),
     Mistake(
         name="data.target is left out",
@@ -153,6 +151,7 @@ DATA = (
         code=2,
         says="data/train.csv has no rows",
         hints="data",
+        is_rare=True,
     ),
     Mistake(
         name="a CSV that is binary",
@@ -193,6 +192,7 @@ CODE = (
         code=2,
         says="pipeline:train returned dict, which cannot predict",
         hints="return a fitted estimator",
+        is_rare=True,
     ),
     Mistake(
         name="train returns an estimator that is not fitted",
@@ -259,6 +259,7 @@ CODE = (
         code=2,
         says="pipeline has no function trane",
         hints="did you mean train?",
+        is_rare=True,
     ),
     Mistake(
         name="preprocess raises",
@@ -282,6 +283,7 @@ CODE = (
         says=".mlship/model.pkl",
         hints="model.allow_pickle",
         leaves=("model.pkl",),
+        is_rare=True,
     ),
     Mistake(
         name="a pickle with another sha256",
