@@ -73,6 +73,9 @@ def explained(
     for technical, plain in _WORDS.items():
         text = text.replace(technical, plain)
     text = re.sub(r" matching regex .*", " of another form", text, flags=re.DOTALL)
+    value = _value_at(key, merged)
+    if isinstance(value, str | int | float) and repr(value) not in text:
+        text = f"{text}: {repr(value)[:60]}"
     where = place_of(origins.get(key, "mlship.yaml"), key)
     place = where if key in where else f"{where}: {key}"
     return ConfigError(f"{place}: {text[:1].lower()}{text[1:]}", hint=_meaning(key))
@@ -84,14 +87,18 @@ def _key_at_fault(key: str, merged: Mapping[str, Any], origins: Mapping[str, str
     for candidate in origins:
         if not re.fullmatch(pattern, candidate):
             continue
-        value: Any = merged
-        for part in candidate.split("."):
-            value = value[part]
         try:
-            msgspec.convert(value, _kind_at(candidate))
+            msgspec.convert(_value_at(candidate, merged), _kind_at(candidate))
         except msgspec.ValidationError:
             return candidate
     return key.replace("[...]", ".*")
+
+
+def _value_at(key: str, merged: Mapping[str, Any]) -> Any:
+    value: Any = merged
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _kind_at(key: str) -> Any:

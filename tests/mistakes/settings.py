@@ -82,7 +82,7 @@ CONFIG = (
         name="a section that is a text",
         do=replaced(SETTINGS, "store: {kind: directory}", "store: directory"),
         code=2,
-        says="store: expected a section of keys, got a text",
+        says="store: expected a section of keys, got a text: 'directory'",
         hints="a section with kind, uri",
     ),
     Mistake(
@@ -140,7 +140,7 @@ CONFIG = (
         name="a name with capitals",
         do=replaced(SETTINGS, "name: iris\n", "name: Iris Model\n"),
         code=2,
-        says="name",
+        says="name: expected a text of another form: 'Iris Model'",
         hints="lower-case",
     ),
     Mistake(

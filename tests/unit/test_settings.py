@@ -101,6 +101,36 @@ def test_a_wrong_value_is_refused_by_its_key(addition: str, named: str) -> None:
     assert named in complaint(LEAST + addition)[0]
 
 
+@pytest.mark.parametrize(
+    ("addition", "says", "explains"),
+    [
+        (
+            "targets: {staging: {port: 1}, production: {port: many}}",
+            "targets.production.port: expected a whole number, got a text: 'many'",
+            "of the load balancer",
+        ),
+        ("store: directory", "store: expected a section of keys", "kind, uri"),
+        ("store: {kind: mlflw}", "store.kind: unknown value 'mlflw'", "one of mlflow, directory"),
+        ("gates: {staging: {p99ms: {max: 1}}}", "gates.staging.p99ms", "did you mean p99_ms?"),
+    ],
+)
+def test_a_wrong_value_is_told_in_words(addition: str, says: str, explains: str) -> None:
+    message, hint = complaint(LEAST + addition)
+    assert says in message
+    assert explains in hint
+
+
+def test_the_form_of_a_name_is_explained() -> None:
+    message, hint = complaint(LEAST.replace("name: iris", "name: Iris Model"))
+    assert "'Iris Model'" in message
+    assert "lower-case letters" in hint
+
+
+def test_a_wrong_value_names_the_variable_or_the_option_that_set_it() -> None:
+    assert "MLSHIP_STORE__KIND" in complaint(LEAST, {"MLSHIP_STORE__KIND": "none"})[0]
+    assert "--set store.kind" in complaint(LEAST, {}, "store.kind=none")[0]
+
+
 def test_what_is_missing_is_named() -> None:
     assert "model" in complaint("name: iris\ndata: {train: x, test: y}")[0]
     assert "data" in complaint("name: iris\nmodel: {train: 'a:b'}\ndata: {train: x}")[0]
