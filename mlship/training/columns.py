@@ -53,7 +53,7 @@ def field_of(name: str, train: pd.Series, test: pd.Series) -> Field:
         (kind,) = kinds
     else:
         message = f"column {name} is {_kind(name, train)} in training and "
-        message += f"{_kind(name, test)} in the held-out rows"
+        message += f"{_kind(name, test)} in the held-out rows{_odd(train, test)}"
         raise ProjectError(message, hint="look for a text among numbers there")
     nullable = bool(train.isna().any() or test.isna().any())
     if nullable and kind == "integer":
@@ -67,6 +67,16 @@ def field_of(name: str, train: pd.Series, test: pd.Series) -> Field:
         choices=tuple(choices) if len(choices) <= _CHOICES else (),
         example=_plain(seen.iloc[0], kind) if len(seen) else None,
     )
+
+
+def _odd(train: pd.Series, test: pd.Series) -> str:
+    """Name the first text that is no number, where one part has texts and the other numbers."""
+    for part in (train, test):
+        given = part.dropna()
+        odd = given[pd.to_numeric(given, errors="coerce").isna()]
+        if len(odd):
+            return f", where {str(odd.iloc[0])[:60]!r} stands"
+    return ""
 
 
 def _plain(value: Any, kind: Kind) -> Value:

@@ -17,7 +17,9 @@ from mlship.config import DataConfig
 from mlship.errors import ProjectError
 from mlship.training.columns import field_of, shaped
 
-_FORMATS = "CSV (.csv), Parquet (.parquet) or JSON lines (.jsonl), the texts also as .gz"
+_FORMATS = (
+    "CSV (.csv), Parquet (.parquet) or JSON lines (.jsonl), the texts in UTF-8 and also as .gz"
+)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ from mlship.training.data import Data
 from mlship.training.fit import Prepared
 from mlship.training.original import Answers, Label, Original, check_finite
 
+_CHANGED = (
+    "nothing was loaded; find out who changed it, or set model.pickle_sha256 to what you made"
+)
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _NATIVE: dict[str, ModelFormat] = {
     ".onnx": "onnx",
@@ -159,7 +162,7 @@ def _check_pickle(config: ModelConfig, source: Saved) -> None:
     found = digests.of_bytes(source.data).removeprefix("sha256:")
     if found != config.pickle_sha256.removeprefix("sha256:").lower():
         message = f"{source.name} has sha256 {found}, not model.pickle_sha256"
-        raise IntegrityError(message, hint="nothing was loaded; find out who changed the file")
+        raise IntegrityError(message, hint=_CHANGED)
 
 
 def _columns(source: Saved, facts: _Facts, prepared: Prepared) -> tuple[Field, ...]:

@@ -130,7 +130,7 @@ DATA = (
         name="a text among numbers",
         do=_text_among_numbers,
         code=2,
-        says="sepal_length",
+        says="where 'wide' stands",
         hints="text among numbers",
         is_rare=True,
     ),
