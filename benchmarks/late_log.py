@@ -3,6 +3,7 @@
 The control of benchmarks/durability.py starts it in place of `python -m mlship.runtime`.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Sequence
@@ -28,4 +29,4 @@ def append_late(self: record.Recorder, predictions: Sequence[Prediction]) -> "Fu
 
 if __name__ == "__main__":
     record.Recorder.append = append_late  # type: ignore[method-assign]
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mlship.image import Platform
+
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
@@ -141,7 +143,19 @@ class ImageConfig(_Section, frozen=True):
     """The container image. Targets of kind `local` run the bundle and need none."""
 
     repository: Annotated[str | None, Meta(description="where images are pushed")] = None
-    base: Annotated[str, Meta(description="the image that it is built on")] = "python:3.11-slim"
+    base: Annotated[
+        str, Meta(description="the image that it is built on, best by digest: name:tag@sha256:...")
+    ] = "python:3.11-slim"
+    platforms: Annotated[
+        tuple[Platform, ...], Meta(min_length=1, description="what it shall run on")
+    ] = ("linux/amd64",)
+    source: Annotated[
+        str | None, Meta(description="address of the source code, for the image's label")
+    ] = None
+    insecure: Annotated[
+        tuple[str, ...],
+        Meta(description="registries spoken to without TLS, as host:port; localhost always is"),
+    ] = ()
 
 
 class TargetConfig(_Section, frozen=True):

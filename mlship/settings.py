@@ -18,9 +18,13 @@ from mlship.keys import PREFIX, explained, fields_of, place_of, value_kind
 RESERVED = {
     "MLSHIP_CONFIG",
     "MLSHIP_DEBUG",
+    "MLSHIP_LOG",
+    "MLSHIP_REGISTRY_PASSWORD",
+    "MLSHIP_REGISTRY_USER",
     "MLSHIP_REQUIRE_SERVICES",
     "MLSHIP_SANITY_BUNDLE",
     "MLSHIP_SANITY_ENDPOINT",
+    "MLSHIP_SLOT",
 }
 
 

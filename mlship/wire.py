@@ -15,7 +15,7 @@ from mlship.config import Config, TargetConfig
 from mlship.errors import ConfigError
 from mlship.ledgers.directory import DirectoryLedger
 from mlship.observations.directory import DirectoryObservations
-from mlship.ports import Progress, Store
+from mlship.ports import Images, Progress, Store
 from mlship.settings import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.targets.local.locks import FileLocks
@@ -60,6 +60,9 @@ def assemble(
     def target(name: str) -> "LocalTarget":
         return local_target(name, config, state, progress)
 
+    def images() -> Images:
+        return oci_images(config, state, progress, environment)
+
     return Pipeline(
         root=root,
         state=state,
@@ -78,6 +81,7 @@ def assemble(
             [state / "predictions" / PRODUCTION], state / "outcomes" / f"{PRODUCTION}.jsonl"
         ),
         target=target,
+        images=images,
     )
 
 
@@ -92,6 +96,17 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
         state / "predictions" / name,
         progress,
     )
+
+
+def oci_images(
+    config: Config, state: Path, progress: Progress, environment: Mapping[str, str]
+) -> Images:
+    """Return what makes images without a container engine; `.mlship/images` keeps them."""
+    from mlship.images.oci import OciImages  # noqa: PLC0415 (status needs no client of HTTP)
+    from mlship.images.registries import Registries  # noqa: PLC0415 (the same)
+
+    registries = Registries(config.image, environment)
+    return OciImages(config.image, state / "images", registries, progress)
 
 
 def _store(config: Config, state: Path, environment: Mapping[str, str]) -> Store:

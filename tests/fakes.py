@@ -16,6 +16,7 @@ from mlship.prediction import Outcome, Prediction, Taken
 from mlship.repository import Commit
 from mlship.scores import Inputs, Scores, Suite, TestRun
 from mlship.steps.pipeline import Pipeline
+from tests.fakes_images import FakeImages
 from tests.fakes_store import FakeLedger, FakeStore, tiny_bundle
 from tests.fakes_target import FakeTarget
 from tests.samples import NOON
@@ -150,6 +151,7 @@ class World:
     clock: FakeClock
     progress: FakeProgress
     targets: dict[str, Target]
+    images: FakeImages
 
 
 CONFIG = Config(
@@ -166,6 +168,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
     source, trainer, tester, predictor = FakeSource(), FakeTrainer(), FakeTester(), FakePredictor()
     ledger, store, locks, observations = FakeLedger(), FakeStore(), FakeLocks(), FakeObservations()
     targets: dict[str, Target] = {"staging": FakeTarget(), "production": FakeTarget()}
+    images = FakeImages()
     pipeline = Pipeline(
         root=root,
         state=root / ".mlship",
@@ -182,6 +185,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
         store=store,
         observations=observations,
         target=targets.__getitem__,
+        images=lambda: images,
     )
     return World(
         pipeline=pipeline,
@@ -196,4 +200,5 @@ def world(root: Path, config: Config = CONFIG) -> World:
         clock=clock,
         progress=progress,
         targets=targets,
+        images=images,
     )

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,9 +14,12 @@ from mlship.runtime.predict import predict
 from mlship.runtime.service import Identity
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run a command; return its exit code. The last line on stderr is the error."""
-    options = _parser().parse_args(arguments)
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command; return its exit code. The last line on stderr is the error.
+
+    The environment gives what differs from one place to the other where an image runs.
+    """
+    options = _parser(environment).parse_args(arguments)
     if options.command == "predict":
         return _predict(options)
     return _serve(options)
@@ -68,17 +71,29 @@ def _predict(options: argparse.Namespace) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mlship.runtime", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="answer requests over HTTP")
     serve.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     serve.add_argument("--release", required=True, help="the release's id, sha256:...")
     serve.add_argument("--name-of-release", default="", help="its name for people, iris@3f9a...")
-    serve.add_argument("--slot", required=True, help="named in the log and in metrics")
+    slot, log = environment.get("MLSHIP_SLOT"), environment.get("MLSHIP_LOG")
+    serve.add_argument(
+        "--slot",
+        default=slot,
+        required=slot is None,
+        help="named in the log and in metrics; by default $MLSHIP_SLOT",
+    )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at")
     serve.add_argument("--port", type=int, required=True, help="port to listen at")
-    serve.add_argument("--log", type=Path, required=True, help="folder of the prediction log")
+    serve.add_argument(
+        "--log",
+        type=Path,
+        default=Path(log) if log else None,
+        required=log is None,
+        help="folder of the prediction log; by default $MLSHIP_LOG",
+    )
     serve.add_argument("--shutdown-seconds", type=float, default=10.0, help="to drain in")
     serve.add_argument("--digest", default="", help="the digest that the bundle must have")
     offline = commands.add_parser("predict", help="rows on stdin, outputs on stdout, both JSON")
@@ -88,4 +103,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], os.environ))

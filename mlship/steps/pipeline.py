@@ -16,6 +16,7 @@ from mlship.evidence import Evidence, Record, Verdict
 from mlship.history import History
 from mlship.ports import (
     Clock,
+    Images,
     Ledger,
     Locks,
     Observations,
@@ -42,6 +43,7 @@ class Pipeline:
         state: mlship's own folder in it, `.mlship`.
         actor: who runs the step, for the evidence.
         target: gives the target of a name.
+        images: gives what makes images, loaded by the steps that need it.
     """
 
     root: Path
@@ -59,6 +61,7 @@ class Pipeline:
     store: Store
     observations: Observations
     target: Callable[[str], Target]
+    images: Callable[[], Images]
 
     def target_config(self, name: str) -> TargetConfig:
         """Return the settings of a target, the defaults where mlship.yaml does not name it."""

@@ -16,14 +16,17 @@ VALUES = {
     "errors",
     "evidence",
     "history",
+    "image",
+    "job",
     "prediction",
+    "pullrequest",
     "release",
     "repository",
     "scores",
     "versions",
 }
 PURE = VALUES | {"confidence", "drift", "gates", "keys", "ports", "settings", "workload"}
-ADAPTERS = {"checkout", "ledgers", "observations", "stores", "targets"}
+ADAPTERS = {"checkout", "forges", "images", "ledgers", "observations", "stores", "targets"}
 VENDORS = {
     "docker",
     "envoy",

@@ -1,0 +1,1 @@
+"""Container images without a container engine, and the registries that keep them."""

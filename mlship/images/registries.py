@@ -1,0 +1,112 @@
+"""The registries that a project deals with: its own, and those that base images come from."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import httpx
+
+from mlship.config import ImageConfig
+from mlship.errors import ConfigError
+from mlship.image import Platform, Reference, reference
+from mlship.images.authentication import Credential, credential
+from mlship.images.exchange import Exchange
+from mlship.images.manifests import (
+    DOCKER_INDEX,
+    INDEX,
+    Base,
+    choose,
+    decode_configuration,
+    decode_manifest,
+    other_platform,
+)
+from mlship.images.registry import Registry
+
+
+class Registries:
+    """Gives the registry of a reference, the same one each time.
+
+    Args:
+        config: names the project's repository and the registries without TLS.
+        environment: holds credentials, or says where Docker's are.
+        transport: answers in the registries' place, in tests.
+        pause: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        config: ImageConfig,
+        environment: Mapping[str, str],
+        *,
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.repository = reference(config.repository) if config.repository else None
+        self._insecure = config.insecure
+        self._environment = environment
+        self._transport = transport
+        self._pause = pause
+        self._known: dict[str, Registry] = {}
+        self._lock = threading.Lock()
+
+    def of(self, name: Reference) -> Registry:
+        """Return the registry that a reference names."""
+        with self._lock:
+            if name.registry not in self._known:
+                exchange = Exchange(
+                    name.registry,
+                    lambda: self._credential(name.registry),
+                    insecure=self._insecure,
+                    transport=self._transport,
+                    pause=self._pause,
+                )
+                self._known[name.registry] = Registry(exchange)
+            return self._known[name.registry]
+
+    def own(self) -> Reference:
+        """Return the project's repository.
+
+        Raises:
+            ConfigError: none is configured.
+        """
+        if self.repository is None:
+            message = "mlship.yaml names no repository to push images to"
+            raise ConfigError(message, hint="set image.repository: registry/name")
+        return self.repository
+
+    def base(self, name: Reference, platforms: Sequence[Platform]) -> dict[Platform, Base]:
+        """Return what a base image is on each platform. Its layers are not downloaded.
+
+        Raises:
+            ConfigError: there is no such image, or not for a platform.
+            UnavailableError: its registry does not answer, or denies it.
+            IntegrityError: it is nothing that can be built on.
+        """
+        stored = self.of(name).manifest(name)
+        if stored is None:
+            message = f"there is no base image {name}"
+            raise ConfigError(message, hint="correct image.base; `docker pull` finds what exists")
+        found = name.at(stored.digest)
+        if stored.media_type not in (INDEX, DOCKER_INDEX):
+            return {one: self._base(found, stored.data, one, str(name)) for one in platforms}
+        bases = {}
+        for platform in platforms:
+            chosen = name.at(choose(stored.data, platform, str(name)))
+            one = self.of(name).manifest(chosen)
+            if one is None:
+                message = f"{name} names {chosen.digest} for {platform}, which does not exist"
+                raise ConfigError(message, hint="set image.base to an image that is whole")
+            bases[platform] = self._base(found, one.data, platform, str(name))
+        return bases
+
+    def _base(self, found: Reference, data: bytes, platform: Platform, name: str) -> Base:
+        manifest = decode_manifest(data, name)
+        blob = self.of(found).small_blob(found.repository, manifest.config.digest)
+        config = decode_configuration(blob, name)
+        if f"{config.os}/{config.architecture}" != platform:
+            raise other_platform(name, f"{config.os}/{config.architecture}", platform)
+        return Base(reference=found, manifest=manifest, configuration=config)
+
+    def _credential(self, host: str) -> Credential | None:
+        is_own = self.repository is not None and self.repository.registry == host
+        return credential(host, self._environment, is_own=is_own)
