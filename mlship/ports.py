@@ -3,7 +3,7 @@
 Every method raises errors of `mlship.errors` only. A method that changes something is idempotent.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ from mlship.digests import Digest
 from mlship.evidence import Evidence, Record
 from mlship.image import Form, Image, Pushed
 from mlship.prediction import Outcome, Prediction, Taken
+from mlship.pullrequest import Posted, PullRequest, Reviews
 from mlship.release import Release
 from mlship.repository import Commit
 from mlship.scores import Inputs, Scores, Suite, TestRun
@@ -236,4 +237,51 @@ class Predictor(Protocol):
         Raises:
             IntegrityError: the bundle is not what its manifest says.
             ProjectError: a row does not fit the schema, or a hook raised.
+        """
+
+
+class Comments(Protocol):
+    """Posts the one comment of ours in a pull request."""
+
+    def comment(self, number: int, body: str) -> Posted:
+        """Post the comment, or replace the text of the one that was posted before.
+
+        A fork's pull request whose job may not write is no error: nothing is posted.
+
+        Raises:
+            ConfigError: there is no token, or it may not write in a repository of its own.
+            NotFoundError: there is no such pull request.
+            UnavailableError: the forge does not answer, or wants to be left alone for long.
+        """
+
+
+class Forge(Comments, Protocol):
+    """Pull requests of the repository, their comments and reviews. Errors as in `Comments`."""
+
+    def get(self, number: int) -> PullRequest:
+        """Return a pull request, open or not."""
+
+    def find(self, *, branch: str = "", commit: str = "", base: str = "") -> PullRequest | None:
+        """Return the newest open pull request from a branch, else one that brings a commit."""
+
+    def open(self, head: str, base: str, title: str, body: str) -> Posted:
+        """Open a pull request between two branches, or set title and body of the open one.
+
+        Raises:
+            RefusedError: the one branch has no commit that the other lacks.
+            NotFoundError: there is no such branch.
+        """
+
+    def reviews(self, number: int) -> Reviews:
+        """Return each account's last decision; a mere comment is none and changes none."""
+
+
+class Summary(Protocol):
+    """The page that a CI job shows of itself."""
+
+    def append(self, render: Callable[[int], str]) -> Path | None:
+        """Add what `render` makes of so many bytes of room; `None` where no room is left.
+
+        Raises:
+            ConfigError: no CI job runs that would show it.
         """

@@ -13,6 +13,7 @@ from mlship.checkout.tester import PytestTester
 from mlship.checkout.trainer import ChildTrainer
 from mlship.config import Config, TargetConfig
 from mlship.errors import ConfigError
+from mlship.forges.github import GitHubForge
 from mlship.ledgers.directory import DirectoryLedger
 from mlship.observations.directory import DirectoryObservations
 from mlship.ports import Images, Progress, Store
@@ -21,6 +22,7 @@ from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.targets.local.locks import FileLocks
 
 if TYPE_CHECKING:
+    from mlship.steps.publish import Publishing
     from mlship.targets.local import LocalTarget
 
 CONFIG = "mlship.yaml"
@@ -80,6 +82,7 @@ def assemble(
         observations=DirectoryObservations(
             [state / "predictions" / PRODUCTION], state / "outcomes" / f"{PRODUCTION}.jsonl"
         ),
+        forge=GitHubForge(environment, config.name),
         target=target,
         images=images,
     )
@@ -107,6 +110,21 @@ def oci_images(
 
     registries = Registries(config.image, environment)
     return OciImages(config.image, state / "images", registries, progress)
+
+
+def publishing(pipeline: Pipeline, environment: Mapping[str, str]) -> "Publishing":
+    """Return what a report is published with besides the forge: CML's program, the job's page."""
+    from mlship.forges.cml import CmlComments  # noqa: PLC0415 (one command publishes)
+    from mlship.forges.summary import StepSummary  # noqa: PLC0415 (the same)
+    from mlship.job import of  # noqa: PLC0415 (the same)
+    from mlship.steps.publish import Publishing  # noqa: PLC0415 (the same)
+
+    job = of(environment)
+    return Publishing(
+        job=job,
+        cml=CmlComments(environment, pipeline.forge.get),
+        summary=StepSummary(job.summary),
+    )
 
 
 def _store(config: Config, state: Path, environment: Mapping[str, str]) -> Store:

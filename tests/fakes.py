@@ -17,6 +17,7 @@ from mlship.repository import Commit
 from mlship.scores import Inputs, Scores, Suite, TestRun
 from mlship.steps.pipeline import Pipeline
 from tests.fakes_images import FakeImages
+from tests.fakes_forge import FakeForge
 from tests.fakes_store import FakeLedger, FakeStore, tiny_bundle
 from tests.fakes_target import FakeTarget
 from tests.samples import NOON
@@ -151,6 +152,7 @@ class World:
     clock: FakeClock
     progress: FakeProgress
     targets: dict[str, Target]
+    forge: FakeForge
     images: FakeImages
 
 
@@ -169,6 +171,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
     ledger, store, locks, observations = FakeLedger(), FakeStore(), FakeLocks(), FakeObservations()
     targets: dict[str, Target] = {"staging": FakeTarget(), "production": FakeTarget()}
     images = FakeImages()
+    forge = FakeForge()
     pipeline = Pipeline(
         root=root,
         state=root / ".mlship",
@@ -184,6 +187,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
         locks=locks,
         store=store,
         observations=observations,
+        forge=forge,
         target=targets.__getitem__,
         images=lambda: images,
     )
@@ -200,5 +204,6 @@ def world(root: Path, config: Config = CONFIG) -> World:
         clock=clock,
         progress=progress,
         targets=targets,
+        forge=forge,
         images=images,
     )

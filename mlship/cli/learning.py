@@ -8,6 +8,7 @@ import typer
 from mlship.cli import output
 from mlship.cli.making import ReleaseName
 from mlship.cli.session import session
+from mlship.errors import ConfigError
 
 
 def feedback(
@@ -75,16 +76,39 @@ def approve(
         str | None, typer.Option(help="Who approves; by default git's user.email.")
     ] = None,
     comment: Annotated[str, typer.Option(help="Anything to add.")] = "",
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--from-pull-request", metavar="N", min=1, help="Take the approvals of its reviews."
+        ),
+    ] = None,
 ) -> None:
-    """Record a person's approval of one release.
+    """Record people's approval of one release.
 
-    It holds for this release's digests only, and never comes from its author.
+    It holds for this release's digests only, and never comes from its author. Of a pull request's
+    reviews those count that approve of the very commit, by people who may push.
 
     Example: mlship approve challenger --by ada@example.org
     """
     from mlship.steps.approve import approve as approve_step
+    from mlship.steps.approve import approve_from_pull_request
 
     given = session(context)
     pipeline = given.pipeline()
+    if number is not None:
+        if by or comment:
+            raise ConfigError(
+                "--from-pull-request takes who approves from the reviews",
+                hint="leave --by and --comment out",
+            )
+        chosen = pipeline.release(release)
+        taken = approve_from_pull_request(pipeline, chosen, number)
+        if given.json:
+            output.as_json(taken)
+            return
+        output.line(f"approve {chosen}: {len(taken.people)}, by {', '.join(taken.people)}")
+        for reason in taken.left_out:
+            output.line(f"  not counted: {reason}")
+        return
     found = approve_step(pipeline, pipeline.release(release), by or pipeline.actor, comment)
     output.record(found, json=given.json)

@@ -176,6 +176,14 @@ def report(
     to: Annotated[
         Path | None, typer.Option("--to", help="Write report.md and its plots into a folder.")
     ] = None,
+    publish: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--publish",
+            metavar="cml|github|summary",
+            help="Post it: a comment by CML or by mlship, or the job's summary. May be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Show verdict, metrics, gates and their reasons.
 
@@ -183,12 +191,16 @@ def report(
 
     Example: mlship report --markdown > report.md
     """
+    from mlship.cli.publishing import publish_report
     from mlship.reports import markdown as as_markdown
     from mlship.reports import terminal
     from mlship.reports.report import as_json, collect
 
     given = session(context)
     pipeline = given.pipeline()
+    if publish:
+        publish_report(given, pipeline, pipeline.release(release), publish)
+        return
     found = collect(pipeline.release(release), pipeline.ledger.records())
     plots = pipeline.state / "plots" / digests.short(found.release.bundle)
     if to is not None:

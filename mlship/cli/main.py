@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mlship import __version__
-from mlship.cli import learning, local, looking, making, output, shipping
+from mlship.cli import learning, local, looking, making, output, publishing, shipping
 from mlship.cli.session import Session
 from mlship.errors import MlshipError, UnavailableError
 
@@ -64,6 +64,7 @@ for _name, _command in (
     ("test", making.test),
     ("deploy-staging", making.deploy_staging),
     ("verify-staging-workload", making.verify_staging_workload),
+    ("open-release-pr", publishing.open_release_pr),
     ("deploy-production", shipping.deploy_production),
     ("traffic", shipping.traffic),
     ("feedback", learning.feedback),

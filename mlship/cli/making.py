@@ -31,6 +31,7 @@ def run(
     """
     import sys
 
+    from mlship import wire
     from mlship.cli.progress import Lines, View
     from mlship.steps.run import run as run_steps
 
@@ -42,7 +43,8 @@ def run(
         "verify-staging-workload",
         "deploy-production",
     )
-    with View(names) if sys.stderr.isatty() else Lines() as view:
+    lines = Lines(folded=wire.environment().get("GITHUB_ACTIONS") == "true")
+    with View(names) if sys.stderr.isatty() else lines as view:
         record = run_steps(given.pipeline(view), view, replace=replace)
     output.record(record, json=given.json)
 

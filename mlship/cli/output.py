@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 from mlship import digests
+from mlship.cli import actions
 from mlship.cli.progress import summary
 from mlship.errors import MlshipError, RefusedError
 from mlship.evidence import Evidence, Record
@@ -23,7 +24,7 @@ def as_json(value: Any) -> None:
 
 def line(text: str) -> None:
     """Print one line of a result."""
-    print(text)  # noqa: T201
+    print(actions.inert(text))  # noqa: T201
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -90,9 +91,8 @@ def error(problem: MlshipError, *, json: bool, annotate: bool) -> None:
                 "exit_code": problem.exit_code,
             }
         )
-    print(f"error: {problem.message}", file=sys.stderr)  # noqa: T201
+    print(actions.inert(f"error: {problem.message}"), file=sys.stderr)  # noqa: T201
     if problem.hint:
-        print(f" next: {problem.hint}", file=sys.stderr)  # noqa: T201
+        print(actions.inert(f" next: {problem.hint}"), file=sys.stderr)  # noqa: T201
     if annotate:
-        text = problem.message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-        print(f"::error title=mlship::{text}", file=sys.stderr)  # noqa: T201
+        print(actions.annotation("error", problem.message), file=sys.stderr)  # noqa: T201

@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from rich.live import Live
 
+from mlship.cli import actions
 from mlship.evidence import Record
 
 _SYMBOLS = {"passed": "✔", "failed": "✘", "undecided": "?"}
 
 
 class Lines:
-    """One line for each thing that happens, for logs and pipes."""
+    """One line for each thing that happens, for logs and pipes.
 
-    def __init__(self) -> None:
+    Args:
+        folded: whether a GitHub runner reads them, which can fold what a step says.
+    """
+
+    def __init__(self, *, folded: bool = False) -> None:
         self._since = time.monotonic()
+        self._folded = folded
 
     def __enter__(self) -> Self:
         """Begin to show."""
@@ -28,12 +34,13 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Print a step's note."""
-        print(f"  {text}", file=sys.stderr, flush=True)  # noqa: T201
+        print(actions.inert(f"  {text}"), file=sys.stderr, flush=True)  # noqa: T201
 
     def started(self, step: str) -> None:
         """Print that a step begins."""
         self._since = time.monotonic()
-        print(f"{step}: started", file=sys.stderr, flush=True)  # noqa: T201
+        started = actions.group(step) if self._folded else f"{step}: started"
+        print(started, file=sys.stderr, flush=True)  # noqa: T201
 
     def finished(self, record: Record, *, reused: bool) -> None:
         """Print a step's verdict and how long it took."""
@@ -41,7 +48,9 @@ class Lines:
         evidence = record.evidence
         detail = summary(record)
         line = f"{evidence.step}: {evidence.verdict} ({took}){': ' if detail else ''}{detail}"
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        if self._folded:
+            print(actions.GROUP_END, file=sys.stderr, flush=True)  # noqa: T201
+        print(actions.inert(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
 class View:

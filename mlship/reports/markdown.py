@@ -5,16 +5,24 @@ escaped: a commit's subject cannot format, link, notify or run anything.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from urllib.parse import quote
+from ipaddress import ip_address
+from typing import NamedTuple
+from urllib.parse import quote, urlsplit
 
 from mlship import digests
 from mlship.digests import Digest
-from mlship.reports import words
+from mlship.reports import matrix, words
 from mlship.reports.facts import Evaluated, SuiteRun, Tested, Trained, Verified
 from mlship.reports.report import Approval, GateLine, MetricLine, Moment, Report
 from mlship.reports.words import escaped, interval, number, signed
 
-CLASSES_SHOWN = 12
+
+class Part(NamedTuple):
+    """A part of a report. A detail is folded, and goes first where there is too little room."""
+
+    name: str
+    text: str
+    is_detail: bool = False
 
 
 def render(report: Report, *, plots: str = "") -> str:
@@ -25,21 +33,51 @@ def render(report: Report, *, plots: str = "") -> str:
         plots: the folder or the address of the plots, where a reader can open it; without one
             pictures are left out.
     """
-    parts = [
-        f"## {words.EMOJI[report.verdict]} {escaped(report.title)}: {report.verdict}",
-        escaped(report.summary),
-        _metrics(report.metrics, report.tested),
-        _gates(report.gates),
-        _evaluated(report.evaluated),
-        _verified(report.verified),
-        _suites(report.suites),
-        _approvals(report.approvals),
-        _confusion(report.tested),
-        _plots(report.tested, plots),
-        _identity(report),
-        _timeline(report.timeline),
+    return "\n\n".join(part.text for part in parts(report, plots=plots)) + "\n"
+
+
+def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
+    """Return the parts of the report that have something to say, the verdict first.
+
+    Args:
+        report: what to show.
+        plots: as for `render`.
+        run: the page of the CI run that made the report; it has the plots among its artifacts.
+    """
+    heading = f"## {words.EMOJI[report.verdict]} {escaped(report.title)}: {report.verdict}"
+    found = [
+        Part("the verdict", f"{heading}\n\n{escaped(report.summary)}"),
+        Part("links", _links(report, run)),
+        Part("metrics", _metrics(report.metrics, report.tested)),
+        Part("the confusion matrix", _confusion(report.tested, run)),
+        Part("gates", _gates(report.gates)),
+        Part("outcomes", _evaluated(report.evaluated)),
+        Part("the workload on staging", _verified(report.verified)),
+        Part("tests", _suites(report.suites)),
+        Part("approvals", _approvals(report.approvals)),
+        Part("plots", _plots(report.tested, plots), is_detail=True),
+        Part("what it was made from", _identity(report), is_detail=True),
+        Part("the timeline", _timeline(report.timeline), is_detail=True),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return [part for part in found if part.text]
+
+
+def _links(report: Report, run: str) -> str:
+    """Return where to click; an address of the machine that ran a step is of no use to a reader."""
+    links = [f"[run]({run})"] if run else []
+    for place, endpoint in (("staging", report.staging), ("production", report.endpoint)):
+        host = urlsplit(endpoint).hostname or ""
+        if endpoint.startswith(("http://", "https://")) and not _is_loopback(host):
+            address = quote(endpoint.rstrip("/"), safe="/:.~-_[]@?=&%")
+            links.append(f"[{place}](<{address}/docs>)")
+    return " · ".join(links)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host in ("", "localhost")
 
 
 def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
@@ -148,15 +186,14 @@ def _approvals(approvals: Sequence[Approval]) -> str:
     return "### Approvals\n\n" + "\n".join(lines) if lines else ""
 
 
-def _confusion(tested: Tested | None) -> str:
-    if tested is None or not tested.confusion or len(tested.labels) > CLASSES_SHOWN:
+def _confusion(tested: Tested | None, run: str) -> str:
+    if tested is None:
         return ""
-    labels = [escaped(label, 40) for label in tested.labels]
-    rows = [
-        [f"**{label}**", *map(str, counts)]
-        for label, counts in zip(labels, tested.confusion, strict=False)
-    ]
-    return _folded("Confusion matrix", _table(["true \\ predicted", *labels], rows))
+    picture = matrix.picture(tested.labels, tested.confusion)
+    if not picture:
+        return ""
+    more = f"\n\n[The plots]({run}#artifacts) are among the run's artifacts." if run else ""
+    return _folded("Confusion matrix", picture + (more if tested.plots else ""))
 
 
 def _plots(tested: Tested | None, folder: str) -> str:

@@ -69,6 +69,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         summary: one sentence: the role that it plays, and what keeps it from passing.
         role: in production, empty for none.
         endpoint: where production answers, empty where the release is not in production.
+        staging: where staging answers, empty where the release was not deployed there.
     """
 
     title: str
@@ -77,6 +78,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     endpoint: str
     id: str
+    staging: str = ""
     release: Release
     metrics: tuple[MetricLine, ...] = ()
     gates: tuple[GateLine, ...] = ()
@@ -104,7 +106,7 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
     workload = last.get("verify-staging-workload")
     verified = facts.of(workload, Verified) if workload else None
     evaluated = facts.of(last["evaluate"], Evaluated) if "evaluate" in last else None
-    deployed = last.get("deploy-production")
+    deployed, staged = last.get("deploy-production"), last.get("deploy-staging")
     verdict = _verdict(last)
     role = fold(records).role(release)
     return Report(
@@ -113,6 +115,7 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
         summary=_summary(role, verdict, last),
         role=role,
         endpoint=facts.of(deployed, Changed).endpoint if deployed else "",
+        staging=facts.of(staged, Changed).endpoint if staged else "",
         id=release.id,
         release=release,
         metrics=_metrics(tested) if tested else (),

@@ -17,7 +17,8 @@ MISSING = "-"
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#!|~$])")
 _BLOCK = re.compile(r"^(\d+)([.)])(?=\s)|^()([-+=>])")
-_MENTION = re.compile(r"(?<!\w)@(?=\w)")
+_MENTION = re.compile(r"(?<![A-Za-z0-9_])@(?=\w)")
+_REFERENCE = re.compile(r"(?i)(\\#|\bGH-)(?=\d)")
 _WORD_JOINER = "\u2060"
 
 
@@ -77,10 +78,12 @@ def short(text: object, limit: int = 200) -> str:
 def escaped(text: object, limit: int = 200) -> str:
     """Return text from a user as Markdown that shows it and does nothing else.
 
-    No HTML, no formatting, no link, no picture, no column of a table, and nobody is notified
-    by a name in it.
+    No HTML, no formatting, no link, no picture, no column of a table; nobody is notified by a
+    name in it, and no issue by a number. A backslash does not prevent the last two: names and
+    numbers are looked for when the Markdown is HTML already.
     """
     line = short(text, limit).replace("&", "&amp;").replace("<", "&lt;")
     line = _BLOCK.sub(r"\1\3\\\2\4", _MARKDOWN.sub(r"\\\1", line))
     line = line.replace("://", r"\://").replace("www.", r"www\.")
+    line = _REFERENCE.sub(r"\1" + _WORD_JOINER, line)
     return _MENTION.sub("@" + _WORD_JOINER, line)

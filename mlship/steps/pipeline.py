@@ -16,6 +16,7 @@ from mlship.evidence import Evidence, Record, Verdict
 from mlship.history import History
 from mlship.ports import (
     Clock,
+    Forge,
     Images,
     Ledger,
     Locks,
@@ -60,6 +61,7 @@ class Pipeline:
     locks: Locks
     store: Store
     observations: Observations
+    forge: Forge
     target: Callable[[str], Target]
     images: Callable[[], Images]
 

@@ -18,7 +18,9 @@ VALUES = {
     "history",
     "image",
     "job",
+    "job",
     "prediction",
+    "pullrequest",
     "pullrequest",
     "release",
     "repository",
@@ -26,7 +28,7 @@ VALUES = {
     "versions",
 }
 PURE = VALUES | {"confidence", "drift", "gates", "keys", "ports", "settings", "workload"}
-ADAPTERS = {"checkout", "forges", "images", "ledgers", "observations", "stores", "targets"}
+ADAPTERS = {"checkout", "forges", "forges", "images", "ledgers", "observations", "stores", "targets"}
 VENDORS = {
     "docker",
     "envoy",

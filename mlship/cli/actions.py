@@ -1,0 +1,68 @@
+"""What a GitHub runner reads in a job's log and files: outputs, groups, annotations.
+
+Source: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+"""
+
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Literal
+
+from mlship.errors import UnavailableError
+
+Level = Literal["notice", "warning", "error"]
+
+GROUP_END: Final = "::endgroup::"
+
+_COMMAND = re.compile(r"(?m)^(\s*)(?=::|##\[)")
+_WORD_JOINER = "\u2060"
+
+
+def annotation(level: Level, message: str, title: str = "mlship") -> str:
+    """Return the line that makes a message an annotation of the run."""
+    return f"::{level} title={_property(title)}::{_data(message)}"
+
+
+def group(title: str) -> str:
+    """Return the line that folds what is printed after it, until `GROUP_END`."""
+    return f"::group::{_data(title)}"
+
+
+def inert(text: str) -> str:
+    """Return text in which no line is a command to the runner, whoever wrote it."""
+    return _COMMAND.sub(rf"\1{_WORD_JOINER}", text)
+
+
+def set_outputs(path: Path, values: Mapping[str, str], delimiter: str | None = None) -> None:
+    """Set outputs of the step. A value of many lines can set no other output.
+
+    Args:
+        path: the file that GITHUB_OUTPUT names.
+        values: by name, which is ours and no user's.
+        delimiter: ends each value; by default one that nobody can guess.
+
+    Raises:
+        UnavailableError: the file cannot be written.
+        ValueError: a value holds the delimiter.
+    """
+    end = delimiter or f"mlship-{secrets.token_hex(16)}"
+    if any(end in value for value in values.values()):
+        raise ValueError(end)
+    text = "".join(f"{name}<<{end}\n{value}\n{end}\n" for name, value in values.items())
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise UnavailableError(
+            f"the outputs of the step cannot be written to {path}: {error.strerror}",
+            hint="look at GITHUB_OUTPUT; it must name a file",
+        ) from error
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

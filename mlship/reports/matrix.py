@@ -1,0 +1,67 @@
+"""A confusion matrix as a picture made of text: it is shown where no image can be."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from mlship.bundle import Value
+from mlship.reports.words import escaped
+
+CLASSES_SHOWN: Final = 12
+PAIRS_SHOWN: Final = 10
+
+
+def picture(labels: Sequence[Value], counts: Sequence[Sequence[int]]) -> str:
+    """Return the matrix as a Markdown table: a coloured square, the count, the share of its row.
+
+    Green on the diagonal is right; the hotter elsewhere, the more of a class is taken for another.
+    With more than 12 classes the pairs that are confused most often are listed instead.
+
+    Args:
+        labels: of the classes, made by users.
+        counts: rows of true classes, columns of predicted ones, as many of each as labels.
+    """
+    if not labels or any(len(row) != len(labels) for row in [counts, *counts]):
+        return ""
+    if len(labels) > CLASSES_SHOWN:
+        return _pairs(labels, counts)
+    names = [escaped(label, 40) for label in labels]
+    lines = [["true \\ predicted", *names], ["---", *["---:"] * len(names)]]
+    for place, (name, row) in enumerate(zip(names, counts, strict=True)):
+        total = sum(row)
+        cells = [
+            f"{_square(count, total, is_right=place == column)} {count}{_percent(count, total)}"
+            for column, count in enumerate(row)
+        ]
+        lines.append([f"**{name}**", *cells])
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    return f"{table}\n\n🟩 right, 🟨 a few, 🟧 many, 🟥 most taken for another class, ⬜ none"
+
+
+def _square(count: int, total: int, *, is_right: bool) -> str:
+    share = count / total if total else 0.0
+    wrong = 1 - share if is_right else share
+    if not total or (not count and not is_right):
+        return "⬜"
+    if is_right and wrong <= 0.1:
+        return "🟩"
+    return "🟨" if wrong <= 0.2 else "🟧" if wrong <= 0.5 else "🟥"
+
+
+def _percent(count: int, total: int) -> str:
+    return f" ({count / total:.0%})" if count and total else ""
+
+
+def _pairs(labels: Sequence[Value], counts: Sequence[Sequence[int]]) -> str:
+    wrong = [
+        (count, labels[true], labels[predicted])
+        for true, row in enumerate(counts)
+        for predicted, count in enumerate(row)
+        if true != predicted and count
+    ]
+    if not wrong:
+        return f"Not one of {len(labels)} classes was taken for another."
+    most = sorted(wrong, key=lambda pair: pair[0], reverse=True)[:PAIRS_SHOWN]
+    lines = [
+        f"| {escaped(true, 40)} | {escaped(taken, 40)} | {count} |" for count, true, taken in most
+    ]
+    return "\n".join(["| true | predicted | rows |", "| --- | --- | ---: |", *lines])

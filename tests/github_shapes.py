@@ -1,0 +1,139 @@
+"""The JSON that the stand-in for GitHub answers with: the fields of GitHub's OpenAPI description.
+
+Source: https://docs.github.com/en/rest (issue comments, pulls, reviews, commits, collaborators).
+Fields that are links to more of the API are left out where no client of ours follows them.
+"""
+
+import base64
+from typing import Any
+
+Json = dict[str, Any]
+
+DOCS = "https://docs.github.com/rest"
+
+
+def user(login: str, number: int, web: str) -> Json:
+    """A simple user. Accounts of apps are named so and have the type Bot."""
+    is_bot = login.endswith("[bot]")
+    return {
+        "login": login,
+        "id": number,
+        "node_id": _node("User", number),
+        "avatar_url": f"{web}/avatars/{number}",
+        "gravatar_id": "",
+        "html_url": f"{web}/{login}" if not is_bot else f"{web}/apps/{login[:-5]}",
+        "type": "Bot" if is_bot else "User",
+        "site_admin": False,
+    }
+
+
+def comment(kept: Json, author: Json, api: str, web: str, repository: str) -> Json:
+    """An issue comment."""
+    number, issue = kept["id"], kept["issue"]
+    return {
+        "id": number,
+        "node_id": _node("IssueComment", number),
+        "url": f"{api}/repos/{repository}/issues/comments/{number}",
+        "html_url": f"{web}/{repository}/pull/{issue}#issuecomment-{number}",
+        "issue_url": f"{api}/repos/{repository}/issues/{issue}",
+        "body": kept["body"],
+        "user": author,
+        "created_at": kept["created_at"],
+        "updated_at": kept["updated_at"],
+        "author_association": kept["association"],
+        "performed_via_github_app": None,
+    }
+
+
+def review(kept: Json, author: Json, api: str, web: str, repository: str) -> Json:
+    """A pull request review."""
+    number, pull = kept["id"], kept["pull"]
+    html = f"{web}/{repository}/pull/{pull}#pullrequestreview-{number}"
+    pull_url = f"{api}/repos/{repository}/pulls/{pull}"
+    return {
+        "id": number,
+        "node_id": _node("PullRequestReview", number),
+        "user": author,
+        "body": kept["body"],
+        "state": kept["state"],
+        "html_url": html,
+        "pull_request_url": pull_url,
+        "author_association": kept["association"],
+        "_links": {"html": {"href": html}, "pull_request": {"href": pull_url}},
+        "submitted_at": kept["submitted_at"],
+        "commit_id": kept["commit_id"],
+    }
+
+
+def pull(kept: Json, author: Json, api: str, web: str, repository: str) -> Json:
+    """A pull request."""
+    number = kept["number"]
+    source = kept["head_repository"]
+    return {
+        "url": f"{api}/repos/{repository}/pulls/{number}",
+        "id": 1_000_000 + number,
+        "node_id": _node("PullRequest", number),
+        "html_url": f"{web}/{repository}/pull/{number}",
+        "issue_url": f"{api}/repos/{repository}/issues/{number}",
+        "number": number,
+        "state": kept["state"],
+        "locked": False,
+        "title": kept["title"],
+        "user": author,
+        "body": kept["body"],
+        "created_at": kept["created_at"],
+        "updated_at": kept["updated_at"],
+        "closed_at": kept["closed_at"],
+        "merged_at": kept["merged_at"],
+        "merge_commit_sha": kept["merge_commit_sha"],
+        "draft": False,
+        "labels": [],
+        "head": _side(kept["head"], kept["head_sha"], source, web),
+        "base": _side(kept["base"], kept["base_sha"], repository, web),
+        "author_association": kept["association"],
+        "auto_merge": None,
+    }
+
+
+def _side(ref: str, sha: str, repository: str | None, web: str) -> Json:
+    owner, _, name = (repository or "gone/gone").partition("/")
+    repo = {
+        "id": sum(map(ord, repository or "")),
+        "name": name,
+        "full_name": repository,
+        "private": False,
+        "html_url": f"{web}/{repository}",
+        "default_branch": "main",
+    }
+    label = f"{owner}:{ref}"
+    return {"label": label, "ref": ref, "sha": sha, "repo": repo if repository else None}
+
+
+def commit(sha: str, kept: Json, author: Json | None, api: str, repository: str) -> Json:
+    """A commit with git's data and the account of its author, `null` where none has the email."""
+    who = {"name": kept["email"].partition("@")[0], "email": kept["email"], "date": kept["date"]}
+    return {
+        "url": f"{api}/repos/{repository}/commits/{sha}",
+        "sha": sha,
+        "node_id": _node("Commit", sha),
+        "commit": {
+            "author": who,
+            "committer": who,
+            "message": kept["message"],
+            "tree": {"sha": kept["tree"], "url": f"{api}/repos/{repository}/git/trees"},
+            "comment_count": 0,
+        },
+        "author": author,
+        "committer": author,
+        "parents": [{"sha": parent} for parent in kept["parents"]],
+    }
+
+
+def fault(status: int, message: str, *errors: Json) -> Json:
+    """The body of an error."""
+    body: Json = {"message": message, "documentation_url": DOCS, "status": str(status)}
+    return {**body, "errors": list(errors)} if errors else body
+
+
+def _node(kind: str, key: int | str) -> str:
+    return base64.b64encode(f"{kind}:{key}".encode()).decode()
