@@ -14,6 +14,7 @@ A message names the object, a hint names the next action. Adapters map their ven
 to this tree; `mlship.cli.output` is the one place that prints them.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -86,6 +87,14 @@ class ConflictError(MlshipError):
     """Somebody else changed the object first; nothing was written."""
 
     exit_code = 8
+
+
+def shown(address: str) -> str:
+    """Return an address as a message may show it: without the user and password in it."""
+    scheme, separator, rest = address.partition("://")
+    if separator and not rest.startswith("/"):
+        rest = rest.rpartition("@")[2]
+    return re.sub(r"(password=)[^&]*", r"\1***", f"{scheme}{separator}{rest}")
 
 
 def tree() -> dict[str, type[MlshipError]]:

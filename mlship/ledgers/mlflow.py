@@ -19,10 +19,9 @@ from typing import Final
 import msgspec
 
 from mlship.digests import Digest
-from mlship.errors import IntegrityError, UnavailableError
+from mlship.errors import IntegrityError, UnavailableError, shown
 from mlship.evidence import Evidence, Record, decode, encode, heads, in_order
 from mlship.ledgers.mlflow_places import Fresh, Kept, LibraryPlace, Place, ServerPlace
-from mlship.tracking.faults import shown
 
 RECORD: Final = "mlship.record"
 _PIECE: Final = 4000

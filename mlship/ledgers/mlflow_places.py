@@ -8,10 +8,9 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from mlship.errors import ConflictError, IntegrityError, NotFoundError
+from mlship.errors import ConflictError, IntegrityError, NotFoundError, shown
 from mlship.tracking import library
 from mlship.tracking.database import alone, check_database, database_path, reading
-from mlship.tracking.faults import shown
 from mlship.tracking.rest import Server, connected
 
 _PAGE: Final = 1000

@@ -10,8 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from mlship import digests
-from mlship.bundle import Value
-from mlship.errors import ConflictError, IntegrityError, UnavailableError
+from mlship.errors import IntegrityError, UnavailableError
+from mlship.observations.taking import fresh, taken
 from mlship.prediction import Outcome, Prediction, Taken
 
 _T = TypeVar("_T")
@@ -90,19 +90,13 @@ class DirectoryObservations:
         try:
             with _locked(self._outcomes) as handle:
                 known = {outcome.prediction: outcome.value for outcome in self.outcomes()}
-                fresh = _fresh(given, known, logged)
-                if fresh:
-                    _append(handle, fresh)
+                added = fresh(given, known, logged)
+                if added:
+                    _append(handle, added)
         except OSError as error:
             message = f"outcomes cannot be written to {self._outcomes}: {error.strerror}"
             raise UnavailableError(message, hint="make room on that disk, and repeat") from error
-        unknown = tuple(
-            dict.fromkeys(
-                outcome.prediction for outcome in given if outcome.prediction not in logged
-            )
-        )
-        taken = sum(outcome.prediction in logged for outcome in given)
-        return Taken(new=len(fresh), known=taken - len(fresh), unknown=unknown)
+        return taken(given, added, logged)
 
     def _lines(self) -> Iterator[tuple[Path, int, bytes]]:
         """Return each whole line of each segment with its place."""
@@ -110,31 +104,6 @@ class DirectoryObservations:
         for segment in sorted(segments - {self._outcomes}):
             for number, line in enumerate(_whole_lines(segment), start=1):
                 yield segment, number, line
-
-
-def _fresh(given: Sequence[Outcome], known: dict[str, Value], logged: set[str]) -> list[Outcome]:
-    """Return the outcomes to add: of logged predictions, each once.
-
-    Raises:
-        ConflictError: one contradicts what is known, or another of the same call.
-    """
-    fresh = []
-    seen = dict(known)
-    contradicted = []
-    for outcome in given:
-        if outcome.prediction not in logged:
-            continue
-        if outcome.prediction not in seen:
-            seen[outcome.prediction] = outcome.value
-            fresh.append(outcome)
-        elif seen[outcome.prediction] != outcome.value:
-            contradicted.append(outcome.prediction)
-    if contradicted:
-        names = ", ".join(dict.fromkeys(contradicted[:5]))
-        more = f" and {len(contradicted) - 5} more" if len(contradicted) > 5 else ""
-        message = f"predictions have another outcome already: {names}{more}"
-        raise ConflictError(message, hint="take them out of the file; an outcome is never edited")
-    return fresh
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

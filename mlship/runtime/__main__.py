@@ -89,10 +89,10 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, required=True, help="port to listen at")
     serve.add_argument(
         "--log",
-        type=Path,
-        default=Path(log) if log else None,
+        default=log,
         required=log is None,
-        help="folder of the prediction log; by default $MLSHIP_LOG",
+        help="folder of the prediction log, or postgresql://user@host/database; by default "
+        "$MLSHIP_LOG",
     )
     serve.add_argument("--shutdown-seconds", type=float, default=10.0, help="to drain in")
     serve.add_argument("--digest", default="", help="the digest that the bundle must have")

@@ -7,10 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from mlship.errors import UnavailableError
 from mlship.runtime import http
 from mlship.runtime.faults import Fault
 from mlship.runtime.http import BODY_BYTES, Pending, Request, Response
 from mlship.runtime.service import Service
+
+LOG_SECONDS = 10.0
+"""An answer waits for the prediction log no longer: its disk or database may be stuck."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -61,7 +65,10 @@ class App:
             if pending.written is None:
                 return self._service.finish(pending, None)
             try:
-                await asyncio.wrap_future(pending.written)
+                async with asyncio.timeout(LOG_SECONDS):
+                    await asyncio.wrap_future(pending.written)
+            except TimeoutError:
+                return self._service.finish(pending, _silent())
             except Exception as error:  # noqa: BLE001 (whatever the log's disk raised)
                 return self._service.finish(pending, error)
             return self._service.finish(pending, None)
@@ -75,6 +82,13 @@ class App:
             return self._service.begin(request)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._beside, self._service.begin, request)
+
+
+def _silent() -> UnavailableError:
+    message = f"the prediction log was not written within {LOG_SECONDS:g} seconds"
+    return UnavailableError(
+        message, hint="look at its disk or database; the request may be repeated"
+    )
 
 
 async def _body(receive: Receive) -> bytes:

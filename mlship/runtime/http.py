@@ -7,7 +7,7 @@ import msgspec
 
 from mlship.errors import MlshipError
 from mlship.runtime.faults import Fault, RefusedRequest
-from mlship.runtime.record import Written
+from mlship.runtime.groups import Written
 
 BODY_BYTES = 10_000_000
 JSON = "application/json"

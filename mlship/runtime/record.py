@@ -7,9 +7,7 @@ prediction that was acknowledged, and leaves at most one torn line at the end of
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -19,11 +17,9 @@ import msgspec
 from mlship import digests
 from mlship.errors import UnavailableError
 from mlship.prediction import Prediction
+from mlship.runtime.groups import GroupCommit, Written
 
 SEGMENT_BYTES = 64 << 20
-
-Written = Future[None]
-"""Done when the predictions are on the disk; holds an `UnavailableError` where they are not."""
 
 
 class Record(Protocol):
@@ -56,13 +52,8 @@ class Recorder:
     ) -> None:
         self._segments = _Segments(folder, slot, clock, segment_bytes)
         self._encode = msgspec.json.Encoder().encode
-        self._waiting: list[bytes] = []
-        self._written = _unwritten()
-        self._changed = threading.Condition()
-        self._is_closing = False
         self._segments.open()
-        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
+        self._commit = GroupCommit(self._write)
 
     def append(self, predictions: Sequence[Prediction]) -> Written:
         """Keep predictions; the result is done when they are durable.
@@ -71,45 +62,20 @@ class Recorder:
             UnavailableError: the recorder is closed.
         """
         lines = b"".join(self._encode(prediction) + b"\n" for prediction in predictions)
-        with self._changed:
-            if self._is_closing:
-                raise UnavailableError("the prediction log is closed", hint="ask again")
-            self._waiting.append(lines)
-            self._changed.notify()
-            return self._written
+        return self._commit.append(lines)
 
     def close(self) -> None:
         """Write what waits, and stop."""
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify()
-        self._thread.join()
+        self._commit.close()
         self._segments.close()
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._is_closing:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                batch, self._waiting = self._waiting, []
-                written, self._written = self._written, _unwritten()
-            try:
-                self._segments.write(b"".join(batch))
-            except OSError as error:
-                message = f"the prediction log in {self._segments.folder} cannot be written: "
-                hint = "make room on that disk; the request was not answered and may be repeated"
-                written.set_exception(UnavailableError(f"{message}{error.strerror}", hint=hint))
-            else:
-                written.set_result(None)
-
-
-def _unwritten() -> Written:
-    """Return a future that nobody can cancel: a request that is given up shares it with others."""
-    written: Written = Future()
-    written.set_running_or_notify_cancel()
-    return written
+    def _write(self, batch: list[bytes], _since: float) -> None:
+        try:
+            self._segments.write(b"".join(batch))
+        except OSError as error:
+            message = f"the prediction log in {self._segments.folder} cannot be written: "
+            hint = "make room on that disk; the request was not answered and may be repeated"
+            raise UnavailableError(f"{message}{error.strerror}", hint=hint) from error
 
 
 class _Segments:

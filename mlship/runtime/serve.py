@@ -16,8 +16,8 @@ from mlship.digests import Digest
 from mlship.errors import ConfigError, TimedOutError, UnavailableError
 from mlship.runtime.app import App
 from mlship.runtime.model import Model
-from mlship.runtime.record import Recorder
 from mlship.runtime.service import Identity, Service
+from mlship.runtime.sinks import open_sink
 
 QUIET_SECONDS = 0.3
 """Draining ends when no request came for so long: a router may send a few before it knows."""
@@ -28,7 +28,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         expected: the digest that the bundle must have, where the caller knows it.
-        log: the folder of the prediction log.
+        log: the folder of the prediction log, or `postgresql://...`.
         shutdown_seconds: how long requests may take to finish once the process is told to stop.
     """
 
@@ -37,7 +37,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     expected: Digest | None
     host: str
     port: int
-    log: Path
+    log: str
     shutdown_seconds: float
 
 
@@ -48,15 +48,14 @@ def serve(options: Options) -> None:
         NotFoundError: there is no bundle.
         IntegrityError: the bundle is not what its digest says.
         ProjectError: a hook cannot be imported.
-        UnavailableError: the port is taken, or the log's folder cannot be written.
+        UnavailableError: the port is taken, or the log cannot be written.
+        ConfigError: the log's address is not understood.
         TimedOutError: requests were still running when the time to drain was over.
     """
     check_port(options.host, options.port)
     model = Model.load(options.bundle, options.expected)
-    recorder = Recorder(options.log, options.identity.slot, _now)
-    service = Service(
-        model, options.identity, recorder, clock=_now, new_id=lambda: str(uuid.uuid4())
-    )
+    sink = open_sink(options.log, options.identity.slot, _now)
+    service = Service(model, options.identity, sink, clock=_now, new_id=lambda: str(uuid.uuid4()))
     service.warm_up(options.bundle)
     if service.failure:
         _say(f"not ready, and will not be: {service.failure}")
@@ -65,7 +64,7 @@ def serve(options: Options) -> None:
     try:
         asyncio.run(_run(service, options))
     finally:
-        recorder.close()
+        sink.close()
 
 
 def check_port(host: str, port: int) -> None:

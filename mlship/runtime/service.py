@@ -16,9 +16,10 @@ from mlship.errors import MlshipError
 from mlship.prediction import Prediction
 from mlship.runtime import golden, http, inference, metrics, openapi, page
 from mlship.runtime.faults import Fault, RefusedRequest
+from mlship.runtime.groups import Written
 from mlship.runtime.http import Pending, Request, Response
 from mlship.runtime.model import Model
-from mlship.runtime.record import Record, Written
+from mlship.runtime.record import Record
 
 State = Literal["starting", "ready", "failed", "draining"]
 QUICK_SECONDS = 0.005

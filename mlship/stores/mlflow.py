@@ -14,13 +14,12 @@ from typing import Any
 from mlship import bundle
 from mlship.bundle import Bundle
 from mlship.digests import Digest
-from mlship.errors import ConflictError, NotFoundError
+from mlship.errors import ConflictError, NotFoundError, shown
 from mlship.release import Release
 from mlship.stores import mlflow_fast, mlflow_runs
 from mlship.stores.mlflow_fast import ARCHIVED, RELEASE
 from mlship.tracking import library
 from mlship.tracking.database import alone, check_database, database_path
-from mlship.tracking.faults import shown
 from mlship.tracking.rest import check_server
 from mlship.versions import Alias, Run, Version
 

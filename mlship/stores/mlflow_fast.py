@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from mlship.digests import Digest
-from mlship.errors import NotFoundError
+from mlship.errors import NotFoundError, shown
 from mlship.tracking.database import reading
-from mlship.tracking.faults import shown
 from mlship.tracking.rest import connected
 from mlship.versions import Version
 

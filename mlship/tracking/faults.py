@@ -1,13 +1,8 @@
-"""What is said when MLflow does not work, and its address without the password in it."""
+"""What is said when MLflow does not work."""
 
 from urllib.parse import urlsplit
 
-from mlship.errors import IntegrityError, UnavailableError
-
-
-def shown(uri: str) -> str:
-    """Return a URI without the user and password that it may hold."""
-    return uri.replace(f"{userinfo(uri)}@", "") if userinfo(uri) else uri
+from mlship.errors import IntegrityError, UnavailableError, shown
 
 
 def userinfo(uri: str) -> str:

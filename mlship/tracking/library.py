@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlship import digests
-from mlship.errors import ConfigError, ConflictError, MlshipError, NotFoundError
-from mlship.tracking.faults import broken, denied, shown, unavailable, userinfo
+from mlship.errors import ConfigError, ConflictError, MlshipError, NotFoundError, shown
+from mlship.tracking.faults import broken, denied, unavailable, userinfo
 
 _DEFAULTS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -63,7 +63,7 @@ def _vendor(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
                 from mlflow.tracking import MlflowClient  # noqa: PLC0415
                 from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
         except ImportError as error:
-            message = f"the store {shown(uri)} needs mlflow, which is not installed"
+            message = f"MLflow at {shown(uri)} needs the package mlflow, which is not installed"
             raise ConfigError(message, hint='pip install "mlship[mlflow]"') from error
         try:
             with _silence():

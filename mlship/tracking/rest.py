@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import httpx
 
-from mlship.errors import ConflictError, NotFoundError
-from mlship.tracking.faults import denied, shown, unavailable
+from mlship.errors import ConflictError, NotFoundError, shown
+from mlship.tracking.faults import denied, unavailable
 
 _SECONDS: Final = 5.0
 

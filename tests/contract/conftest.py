@@ -6,10 +6,13 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 
 import httpx
 import pytest
+
+from tests import postgres
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +39,19 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """Give a real PostgreSQL server of the tests' own."""
+    with postgres.server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.Server) -> str:
+    """Give the address of a new and empty database."""
+    return postgres_server.create(f"test_{uuid.uuid4().hex}")
 
 
 def _await(url: str, process: subprocess.Popen[bytes]) -> None:

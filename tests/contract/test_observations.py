@@ -1,6 +1,10 @@
-"""What every implementation of `mlship.ports.Observations` keeps; here, the one in folders."""
+"""What every implementation of `mlship.ports.Observations` keeps: in folders, in PostgreSQL.
+
+Then what only files can suffer; what only a database can is in test_observations_postgres.py.
+"""
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,8 +15,10 @@ import pytest
 from mlship.digests import Digest
 from mlship.errors import ConflictError, IntegrityError, UnavailableError
 from mlship.observations.directory import DirectoryObservations
+from mlship.observations.postgres import PostgresObservations
 from mlship.ports import Observations
 from mlship.prediction import Outcome, Prediction, Taken
+from mlship.runtime.postgres import PostgresRecorder
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 OLD, NEW = Digest("sha256:" + "0" * 64), Digest("sha256:" + "1" * 64)
@@ -42,10 +48,47 @@ def log(folder: Path, segment: str, *predictions: Prediction) -> Path:
     return path
 
 
+Write = Callable[..., None]
+BACKENDS = ("directory", pytest.param("postgres", marks=pytest.mark.service("postgresql")))
+
+
+@pytest.fixture(params=BACKENDS)
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Observations, Write]:
+    """Give observations, and what logs predictions as the replica of a slot does."""
+    if request.param == "directory":
+        segments = iter(range(100))
+
+        def append(slot: str, *made: Prediction) -> None:
+            log(tmp_path / slot / "r0", str(next(segments)), *made)
+
+        return in_folders(tmp_path), append
+    url = request.getfixturevalue("postgres_url")
+
+    def write(slot: str, *made: Prediction) -> None:
+        recorder = PostgresRecorder(url, slot)
+        recorder.append(made).result(10)
+        recorder.close()
+
+    return PostgresObservations(url, {}), write
+
+
 @pytest.fixture
-def observations(tmp_path: Path) -> Observations:
-    logs = [tmp_path / "champion", tmp_path / "challenger"]
-    return DirectoryObservations(logs, tmp_path / "outcomes.jsonl")
+def folders(tmp_path: Path) -> DirectoryObservations:
+    return in_folders(tmp_path)
+
+
+@pytest.fixture
+def observations(opened: tuple[Observations, Write]) -> Observations:
+    return opened[0]
+
+
+@pytest.fixture
+def write(opened: tuple[Observations, Write]) -> Write:
+    return opened[1]
+
+
+def in_folders(folder: Path) -> DirectoryObservations:
+    return DirectoryObservations([folder / "champion", folder / "challenger"], folder / "o.jsonl")
 
 
 def names(observations: Observations) -> list[str]:
@@ -59,61 +102,68 @@ def test_nothing_was_logged_yet(observations: Observations) -> None:
     assert observations.take([]) == Taken(new=0, known=0)
 
 
-def test_segments_are_merged_by_time(observations: Observations, tmp_path: Path) -> None:
-    log(tmp_path / "champion" / "r0", "2", prediction("c", 3), prediction("a", 1))
-    log(tmp_path / "challenger", "1", prediction("b", 2))
+def test_logs_are_merged_by_time_and_nothing_of_them_is_lost(
+    observations: Observations, write: Write
+) -> None:
+    values = {"nul": "a\0b", "sign": "é\U0001f600", "big": 1e23, "small": 5e-324, "none": None}
+    odd = msgspec.structs.replace(prediction("b", 2), inputs=values, outputs={"yes": True, "n": -7})
+    write("champion", prediction("c", 3), prediction("a", 1))
+    write("challenger", odd)
     assert names(observations) == ["a", "b", "c"]
+    assert list(observations.predictions())[1] == odd
+    assert repr(observations.find("b")[0].inputs) == repr(values)
 
 
 def test_a_prediction_that_was_logged_twice_counts_once(
-    observations: Observations, tmp_path: Path
+    observations: Observations, write: Write
 ) -> None:
-    log(tmp_path / "champion", "1", prediction("a"), prediction("a"))
-    log(tmp_path / "challenger", "1", prediction("a", release=NEW))
+    write("champion", prediction("a"), prediction("a"))
+    write("champion", prediction("a"))
+    write("challenger", prediction("a", release=NEW))
     assert [found.release for found in observations.predictions()] == [OLD, NEW]
 
 
-def test_a_prediction_is_found_before_its_shadow(
-    observations: Observations, tmp_path: Path
-) -> None:
-    log(tmp_path / "challenger", "1", prediction("a.0", -1, release=NEW), prediction("a.01"))
-    log(tmp_path / "champion", "1", prediction("a.0"))
+def test_a_prediction_is_found_before_its_shadow(observations: Observations, write: Write) -> None:
+    write("challenger", prediction("a.0", -1, release=NEW), prediction("a.01"))
+    write("champion", prediction("a.0"))
     assert [found.shadow for found in observations.find("a.0")] == [False, True]
     assert observations.find("a") == []
+    assert observations.find("a.0\0") == []
 
 
 def test_a_torn_last_line_is_skipped_and_a_changed_one_is_not(
-    observations: Observations, tmp_path: Path
+    folders: DirectoryObservations, tmp_path: Path
 ) -> None:
     path = log(tmp_path / "champion", "1", prediction("a"), prediction("b"))
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
-    assert names(observations) == ["a"]
+    assert names(folders) == ["a"]
     path.write_bytes(b"{}\n" + whole)
     with pytest.raises(IntegrityError, match=r"1\.jsonl:1 was changed"):
-        names(observations)
+        names(folders)
 
 
-def test_outcomes_arrive_once_and_in_order(observations: Observations, tmp_path: Path) -> None:
-    log(tmp_path / "champion", "1", *(prediction(name) for name in "abc"))
+def test_outcomes_arrive_once_and_in_order(observations: Observations, write: Write) -> None:
+    write("champion", *(prediction(name) for name in "abc"))
     assert observations.take([outcome("b"), outcome("a"), outcome("b")]) == Taken(new=2, known=1)
     assert observations.take([outcome("a"), outcome("c")]) == Taken(new=1, known=1)
     assert [found.prediction for found in observations.outcomes()] == ["b", "a", "c"]
+    assert observations.outcomes()[0] == outcome("b")
 
 
 def test_outcomes_of_unknown_predictions_are_reported_and_not_kept(
-    observations: Observations, tmp_path: Path
+    observations: Observations, write: Write
 ) -> None:
-    log(tmp_path / "champion", "1", prediction("a"))
-    taken = observations.take([outcome("x"), outcome("a"), outcome("x")])
-    assert taken == Taken(new=1, known=0, unknown=("x",))
+    write("champion", prediction("a"))
+    taken = observations.take([outcome("x\0"), outcome("a"), outcome("y"), outcome("x\0")])
+    assert taken == Taken(new=1, known=0, unknown=("x\0", "y"))
     assert [found.prediction for found in observations.outcomes()] == ["a"]
 
 
 def test_a_contradiction_is_named_and_nothing_is_kept(
-    observations: Observations, tmp_path: Path
+    observations: Observations, write: Write
 ) -> None:
-    log(tmp_path / "champion", "1", *(prediction(name) for name in "abc"))
+    write("champion", *(prediction(name) for name in "abc"))
     observations.take([outcome("a")])
     with pytest.raises(ConflictError, match=r"another outcome already: a$"):
         observations.take([outcome("b"), outcome("a", "virginica")])
@@ -122,9 +172,9 @@ def test_a_contradiction_is_named_and_nothing_is_kept(
     assert [found.prediction for found in observations.outcomes()] == ["a"]
 
 
-def test_two_writers_keep_each_outcome_once(observations: Observations, tmp_path: Path) -> None:
+def test_two_writers_keep_each_outcome_once(observations: Observations, write: Write) -> None:
     everything = [str(number) for number in range(40)]
-    log(tmp_path / "champion", "1", *map(prediction, everything))
+    write("champion", *map(prediction, everything))
 
     def take(_: int) -> int:
         return sum(observations.take([outcome(name)]).new for name in everything)
@@ -135,28 +185,28 @@ def test_two_writers_keep_each_outcome_once(observations: Observations, tmp_path
 
 
 def test_a_tail_that_a_killed_writer_left_is_repaired(
-    observations: Observations, tmp_path: Path
+    folders: DirectoryObservations, tmp_path: Path
 ) -> None:
     log(tmp_path / "champion", "1", prediction("a"), prediction("b"))
-    observations.take([outcome("a")])
-    with (tmp_path / "outcomes.jsonl").open("ab") as file:
+    folders.take([outcome("a")])
+    with (tmp_path / "o.jsonl").open("ab") as file:
         file.write(b'{"prediction": "b", "val')
-    assert [found.prediction for found in observations.outcomes()] == ["a"]
-    assert observations.take([outcome("b")]).new == 1
-    assert [found.prediction for found in observations.outcomes()] == ["a", "b"]
+    assert [found.prediction for found in folders.outcomes()] == ["a"]
+    assert folders.take([outcome("b")]).new == 1
+    assert [found.prediction for found in folders.outcomes()] == ["a", "b"]
 
 
 def test_a_full_disk_keeps_nothing_of_the_call(
-    observations: Observations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: DirectoryObservations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log(tmp_path / "champion", "1", prediction("a"), prediction("b"))
-    observations.take([outcome("a")])
+    folders.take([outcome("a")])
     monkeypatch.setattr(os, "fsync", _full)
     with pytest.raises(UnavailableError, match="cannot be written"):
-        observations.take([outcome("b")])
+        folders.take([outcome("b")])
     monkeypatch.undo()
-    assert [found.prediction for found in observations.outcomes()] == ["a"]
-    assert observations.take([outcome("b")]).new == 1
+    assert [found.prediction for found in folders.outcomes()] == ["a"]
+    assert folders.take([outcome("b")]).new == 1
 
 
 def _full(handle: int) -> None:

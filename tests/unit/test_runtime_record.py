@@ -61,7 +61,7 @@ def test_requests_that_come_together_are_synced_together(
     monkeypatch.setattr(os, "fdatasync", slow)
     recorder = Recorder(tmp_path, "r0", lambda: NOON)
     first = recorder.append([prediction("first")])
-    while recorder._waiting:  # the thread has taken the first
+    while recorder._commit._waiting:  # the thread has taken the first
         threading.Event().wait(0.001)
     rest = [recorder.append([prediction(str(number))]) for number in range(50)]
     gate.set()

@@ -12,9 +12,9 @@ import pytest
 from mlship.digests import Digest
 from mlship.errors import UnavailableError
 from mlship.prediction import Prediction
+from mlship.runtime.groups import Written
 from mlship.runtime.http import BODY_BYTES, Request, Response
 from mlship.runtime.model import Model
-from mlship.runtime.record import Written
 from mlship.runtime.service import Identity, Service
 from tests.bundles import CLASSES, COLUMNS, SETOSA, VIRGINICA, iris_bundle
 

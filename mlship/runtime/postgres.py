@@ -1,0 +1,225 @@
+"""The prediction log in PostgreSQL: committed before an answer is given.
+
+One table holds what every replica of every release logged. A batch is one statement and one
+transaction; a batch whose fate is unknown, because the connection broke, is written again, and the
+primary key keeps each prediction once. Documents are kept as `json`, not `jsonb`: that one
+takes no text with a NUL in it and gives some numbers back as others.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from mlship.errors import ConfigError, UnavailableError, shown
+from mlship.prediction import Prediction
+from mlship.runtime.groups import GroupCommit, Written
+
+if TYPE_CHECKING:
+    from psycopg import Connection, Error
+
+_Row = tuple[object, ...]
+
+_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS mlship_predictions (
+    id text NOT NULL,
+    release text NOT NULL,
+    slot text NOT NULL,
+    time timestamptz NOT NULL,
+    inputs json NOT NULL,
+    outputs json NOT NULL,
+    latency_ms double precision NOT NULL,
+    shadow boolean NOT NULL,
+    PRIMARY KEY (id, release)
+)"""
+_LOCK: Final = "SELECT pg_advisory_xact_lock(119182827122032)"  # "mlship" in ASCII, as a number
+_LOOK: Final = """
+SELECT to_regclass('mlship_predictions') IS NOT NULL, current_setting('server_encoding')"""
+_DURABLY: Final = """
+SELECT set_config('synchronous_commit', 'on', false)
+WHERE current_setting('synchronous_commit') = 'off'"""
+_INSERT: Final = """
+INSERT INTO mlship_predictions (id, release, slot, time, inputs, outputs, latency_ms, shadow)
+SELECT id, release, slot, time, inputs::json, outputs::json, latency_ms, shadow
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::text[],
+    %s::double precision[], %s::boolean[])
+    AS t (id, release, slot, time, inputs, outputs, latency_ms, shadow)
+ON CONFLICT DO NOTHING"""
+
+PATIENCE: Final = 3.0
+_START: Final = 10.0
+_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 0.5
+_HINT: Final = "see that the database runs; the request was not answered and may be repeated"
+
+
+class PostgresRecorder:
+    """Inserts predictions into the table `mlship_predictions`, which is made where it is missing.
+
+    Args:
+        url: `postgresql://user@host:5432/database`; what it leaves out, libpq's own variables
+            say (`PGPASSWORD`, `PGSSLMODE`, ...).
+        slot: where this process runs; the database's operator sees it.
+        patience: seconds that a request waits for a database that is away.
+
+    Raises:
+        ConfigError: psycopg is not installed, or the URL or the database is not fit.
+        UnavailableError: the database does not answer, or refuses the user.
+    """
+
+    def __init__(self, url: str, slot: str, *, patience: float = PATIENCE) -> None:
+        self._patience = patience
+        self._database = _Database(url, slot)
+        self._encode = msgspec.json.Encoder().encode
+        self._database.persist((), time.monotonic() + _START)
+        self._commit = GroupCommit(self._write)
+
+    def append(self, predictions: Sequence[Prediction]) -> Written:
+        """Keep predictions; the result is done when they are committed.
+
+        Raises:
+            UnavailableError: the recorder is closed.
+        """
+        return self._commit.append([self._row(prediction) for prediction in predictions])
+
+    def close(self) -> None:
+        """Write what waits, and stop."""
+        self._commit.close()
+        self._database.drop()
+
+    def _row(self, prediction: Prediction) -> _Row:
+        return (
+            prediction.id,
+            prediction.release,
+            prediction.slot,
+            prediction.time,
+            self._encode(prediction.inputs).decode(),
+            self._encode(prediction.outputs).decode(),
+            prediction.latency_ms,
+            prediction.shadow,
+        )
+
+    def _write(self, batch: list[list[_Row]], since: float) -> None:
+        rows = [row for rows in batch for row in rows]
+        self._database.persist(rows, since + self._patience)
+
+
+class _Database:
+    """One connection, opened again when it broke."""
+
+    def __init__(self, url: str, slot: str) -> None:
+        self._url = url
+        self._address, self._password = _address(url, slot)
+        self._connection: Connection | None = None
+
+    def persist(self, rows: Sequence[_Row], deadline: float) -> None:
+        """Commit rows, again and again until the deadline of the monotonic clock.
+
+        Raises:
+            UnavailableError: it could not be done, or never can.
+            ConfigError: the database is not fit.
+        """
+        import psycopg  # noqa: PLC0415 (a log in a folder needs none)
+
+        pause = _PAUSE
+        while True:
+            try:
+                self._insert(rows)
+            except psycopg.OperationalError as error:
+                self.drop()
+                if time.monotonic() + pause > deadline:
+                    raise self._unavailable(error) from error
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            except psycopg.Error as error:
+                self.drop()
+                raise self._unavailable(error) from error
+            else:
+                return
+
+    def drop(self) -> None:
+        """Close the connection; the next batch opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _insert(self, rows: Sequence[_Row]) -> None:
+        if self._connection is None:
+            self._connection = self._opened()
+        if rows:
+            self._connection.execute(_INSERT, [list(column) for column in zip(*rows, strict=True)])
+
+    def _opened(self) -> "Connection":
+        """Return a connection on which each statement is a transaction, to a database that is fit.
+
+        Raises:
+            ConfigError: the database is not in UTF-8, or lacks the table and we may not make it.
+        """
+        import psycopg  # noqa: PLC0415
+
+        connection = psycopg.connect(self._address, autocommit=True)
+        try:
+            self._make_fit(connection)
+        except psycopg.errors.InsufficientPrivilege as error:
+            connection.close()
+            message = f"the table mlship_predictions in {shown(self._url)} cannot be made: {error}"
+            hint = "let the schema's owner make it, as docs/guide/predictions.md tells"
+            raise ConfigError(message, hint=hint) from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_fit(self, connection: "Connection") -> None:
+        exists, encoding = connection.execute(_LOOK).fetchone() or (False, "")
+        if encoding != "UTF8":
+            message = f"the database {shown(self._url)} is in {encoding}, not in UTF8"
+            raise ConfigError(message, hint="create one with ENCODING 'UTF8'")
+        if not exists:
+            with connection.transaction():
+                connection.execute(_LOCK)
+                connection.execute(_TABLE)
+        connection.execute(_DURABLY)
+        connection.execute(f"SET statement_timeout = {int(PATIENCE * 1000)}")
+
+    def _unavailable(self, error: "Error") -> UnavailableError:
+        reason = " ".join(str(error).split())[:300]
+        if self._password:
+            reason = reason.replace(self._password, "***")
+        message = f"the prediction log {shown(self._url)} cannot be written: {reason}"
+        return UnavailableError(message, hint=_HINT)
+
+
+def _address(url: str, slot: str) -> tuple[str, str]:
+    """Return libpq's connection string of a URL, ours where it says nothing, and its password.
+
+    They find a server that is gone within seconds, and of several hosts the one that is writable.
+
+    Raises:
+        ConfigError: psycopg is not installed, or the URL is not understood.
+    """
+    try:
+        from psycopg import ProgrammingError  # noqa: PLC0415 (a log in a folder needs none)
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
+    except ImportError as error:
+        message = f"the prediction log {shown(url)} needs psycopg, which is not installed"
+        raise ConfigError(message, hint='pip install "mlship[postgres]"') from error
+    ours: dict[str, str | int] = {
+        "application_name": f"mlship {slot}"[:60],
+        "client_encoding": "UTF8",
+        "connect_timeout": 2,
+        "keepalives_count": 3,
+        "keepalives_idle": 1,
+        "keepalives_interval": 1,
+        "target_session_attrs": "read-write",
+        "tcp_user_timeout": int(PATIENCE * 1000),
+    }
+    try:
+        given = conninfo_to_dict(url)
+    except ProgrammingError:
+        # What libpq says of it may hold the password, so that it is no cause either.
+        message = f"the address of the prediction log is not understood: {shown(url)}"
+        hint = "write postgresql://user@host:5432/database; signs of a password as %XX"
+        raise ConfigError(message, hint=hint) from None
+    return make_conninfo("", **{**ours, **given}), str(given.get("password") or "")

@@ -1,0 +1,186 @@
+"""What only predictions in PostgreSQL can suffer: rights, encodings, a server that is away."""
+
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from mlship.errors import ConfigError, IntegrityError, UnavailableError
+from mlship.observations.postgres import PostgresObservations
+from mlship.prediction import Taken
+from mlship.runtime.postgres import PostgresRecorder
+from mlship.runtime.sinks import open_sink
+from tests.contract.test_observations import NOON, outcome, prediction
+from tests.postgres import Server, server
+
+pytestmark = pytest.mark.service("postgresql")
+
+
+def logged(url: str) -> list[str]:
+    return [one.id for one in PostgresObservations(url, {}).predictions()]
+
+
+def database_of(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+def test_many_replicas_that_start_at_once_make_one_table_and_lose_nothing(
+    postgres_url: str,
+) -> None:
+    def replica(number: int) -> None:
+        recorder = PostgresRecorder(postgres_url, f"r{number}")
+        for request in range(20):
+            recorder.append([prediction(f"{number}-{request}.0")]).result(10)
+        recorder.close()
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(replica, range(6)))
+    assert len(logged(postgres_url)) == 120
+
+
+def test_requests_that_come_together_are_one_transaction(
+    postgres_server: Server, postgres_url: str
+) -> None:
+    recorder = PostgresRecorder(postgres_url, "r0")
+    postgres_server.pause()
+    written = [recorder.append([prediction(f"{number}.0")]) for number in range(50)]
+    postgres_server.resume()
+    for one in written:
+        one.result(10)
+    recorder.close()
+    with psycopg.connect(postgres_url) as connection:
+        query = "SELECT count(DISTINCT xmin::text) FROM mlship_predictions"
+        assert connection.execute(query).fetchone() in [(1,), (2,)]
+    assert len(logged(postgres_url)) == 50
+
+
+def test_the_least_rights_are_enough_once_the_table_is_there(
+    postgres_server: Server, postgres_url: str
+) -> None:
+    user, database = f"replica_{uuid.uuid4().hex}", database_of(postgres_url)
+    url = postgres_server.url(database, user=user, password="once")
+    postgres_server.execute(database, f"CREATE ROLE {user} LOGIN PASSWORD 'once'")
+    with pytest.raises(ConfigError, match=r"mlship_predictions .* cannot be made") as caught:
+        PostgresRecorder(url, "r0")
+    assert "once" not in f"{caught.value.message} {caught.value.hint}"
+    PostgresRecorder(postgres_url, "r0").close()
+    postgres_server.execute(database, f"GRANT INSERT ON mlship_predictions TO {user}")
+    recorder = PostgresRecorder(url, "r0")
+    recorder.append([prediction("a.0")]).result(10)
+    recorder.append([prediction("a.0")]).result(10)
+    recorder.close()
+    assert logged(postgres_url) == ["a.0"]
+    with pytest.raises(UnavailableError, match="permission denied") as refused:
+        logged(url)
+    assert "once" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_a_table_that_was_dropped_is_made_again_for_the_next_request(
+    postgres_server: Server, postgres_url: str
+) -> None:
+    recorder = PostgresRecorder(postgres_url, "r0")
+    postgres_server.execute(database_of(postgres_url), "DROP TABLE mlship_predictions")
+    with pytest.raises(UnavailableError, match="does not exist"):
+        recorder.append([prediction("lost.0")]).result(10)
+    recorder.append([prediction("a.0")]).result(10)
+    recorder.close()
+    assert logged(postgres_url) == ["a.0"]
+
+
+def test_a_row_that_somebody_changed_is_named(postgres_server: Server, postgres_url: str) -> None:
+    recorder = PostgresRecorder(postgres_url, "r0")
+    recorder.append([prediction("a.0")]).result(10)
+    recorder.close()
+    database = database_of(postgres_url)
+    postgres_server.execute(database, "UPDATE mlship_predictions SET outputs = '[1]'")
+    with pytest.raises(IntegrityError, match=r"prediction a\.0 was changed"):
+        logged(postgres_url)
+
+
+def test_a_commit_that_does_not_wait_for_the_disk_is_not_accepted(
+    postgres_server: Server, postgres_url: str
+) -> None:
+    database = database_of(postgres_url)
+    postgres_server.execute(database, f"ALTER DATABASE {database} SET synchronous_commit = off")
+    recorder = PostgresRecorder(postgres_url, "r0")
+    connection = recorder._database._connection
+    assert connection is not None
+    assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",)
+    recorder.close()
+
+
+def test_another_encoding_is_refused_at_the_start(postgres_server: Server) -> None:
+    options = "ENCODING 'SQL_ASCII' TEMPLATE template0"
+    url = postgres_server.create(f"test_{uuid.uuid4().hex}", options)
+    with pytest.raises(ConfigError, match="SQL_ASCII"):
+        PostgresRecorder(url, "r0")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://mlship:se%zzcret@127.0.0.1/mlship",
+        "postgresql://127.0.0.1/mlship?passwort=secret",
+        "mysql://mlship:se%zzcret@127.0.0.1/mlship",
+    ],
+)
+def test_an_address_that_is_not_understood_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_sink(url, "r0", lambda: NOON)
+    with pytest.raises(ConfigError) as read:
+        PostgresObservations(url.replace("mysql", "postgresql"), {}).outcomes()
+    for error in (caught.value, read.value):
+        assert "cret@" not in error.message
+        assert "%zzcret" not in f"{error.message}{error.hint}{error.__cause__}"
+
+
+def test_a_password_comes_from_the_environment_too(
+    postgres_server: Server, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare = postgres_url.replace(f":{postgres_server.password}@", "@")
+    given = {"PGPASSWORD": postgres_server.password}
+    assert list(PostgresObservations(bare, given).predictions()) == []
+    assert PostgresObservations(bare, given).take([outcome("a")]) == Taken(
+        new=0, known=0, unknown=("a",)
+    )
+    with pytest.raises(UnavailableError, match="password"):
+        PostgresObservations(bare, {}).outcomes()
+    monkeypatch.setenv("PGPASSWORD", postgres_server.password)
+    PostgresRecorder(bare, "r0").close()
+
+
+def test_a_wrong_password_and_a_server_that_is_away_are_told_in_seconds(
+    postgres_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlship.runtime.postgres._START", 0.5)
+    away = postgres_server.url(password="wrong").replace(f":{postgres_server.port}/", ":1/")
+    for url, reason in ((postgres_server.url(password="wrong"), "password"), (away, "refused")):
+        started = time.monotonic()
+        with pytest.raises(UnavailableError, match=reason) as caught:
+            PostgresRecorder(url, "r0")
+        with pytest.raises(UnavailableError, match=reason):
+            PostgresObservations(url, {}).outcomes()
+        assert time.monotonic() - started < 5
+        assert "wrong" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_restart_is_waited_for_and_a_longer_absence_is_told() -> None:
+    with server() as own:
+        recorder = PostgresRecorder(own.url(), "r0", patience=10)
+        recorder.append([prediction("before.0")]).result(10)
+        own.stop("immediate")
+        waiting = recorder.append([prediction("meanwhile.0")])
+        own.start()
+        waiting.result(20)
+        own.stop()
+        recorder._patience = 0.5
+        started = time.monotonic()
+        with pytest.raises(UnavailableError, match="cannot be written"):
+            recorder.append([prediction("lost.0")]).result(20)
+        assert time.monotonic() - started < 5
+        own.start()
+        recorder.append([prediction("after.0")]).result(20)
+        recorder.close()
+        assert logged(own.url()) == ["after.0", "before.0", "meanwhile.0"]

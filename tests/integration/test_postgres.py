@@ -1,0 +1,214 @@
+"""Replicas that log in PostgreSQL, killed under load, and the database itself restarted.
+
+Every prediction that a client was told of must be in the table. The control answers before the
+commit, and shows that what is missing would be found.
+"""
+
+import contextlib
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from mlship.observations.postgres import PostgresObservations
+from tests.bundles import SETOSA, iris_bundle
+from tests.postgres import Server, server
+
+pytestmark = pytest.mark.service("postgresql")
+
+RELEASE = "sha256:" + "ab" * 32
+KILLS = 8
+RUNTIME = (sys.executable, "-P", "-m", "mlship.runtime")
+LATE = """
+import os, sys, threading
+from concurrent.futures import Future
+from mlship.runtime import postgres
+from mlship.runtime.__main__ import main
+
+append = postgres.PostgresRecorder.append
+
+def append_late(self, predictions):
+    timer = threading.Timer(0.5, append, (self, predictions))
+    timer.daemon = True
+    timer.start()
+    written = Future()
+    written.set_result(None)
+    return written
+
+postgres.PostgresRecorder.append = append_late
+sys.exit(main(sys.argv[1:], os.environ))
+"""
+
+
+class Replica:
+    """A serving process that is started again, at the same port, after each kill."""
+
+    def __init__(self, program: Sequence[str], folder: Path, database: Server) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.errors = folder / "stderr"
+        bare = database.url().replace(f":{database.password}@", "@")
+        self._argv = [*program, "serve", "--bundle", str(folder / "iris"), "--release", RELEASE]
+        self._argv += ["--slot", "rabab", "--port", str(self.port), "--log", bare]
+        self._environ = {**os.environ, "PGPASSWORD": database.password}
+        self.process = self._started()
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL and start it again."""
+        self.process.kill()
+        self.process.wait()
+        self.process = self._started()
+
+    def wait(self) -> None:
+        """Wait until it is ready."""
+        end = time.monotonic() + 30
+        while time.monotonic() < end and self.process.poll() is None:
+            with contextlib.suppress(httpx.TransportError):
+                if httpx.get(f"http://127.0.0.1:{self.port}/v2/health/ready").is_success:
+                    return
+            time.sleep(0.05)
+        pytest.fail(self.errors.read_text())
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        with self.errors.open("ab") as errors:
+            return subprocess.Popen(self._argv, stderr=errors, env=self._environ)
+
+
+class Users:
+    """Ask one after the other, a few at a time, and remember what they were told."""
+
+    def __init__(self, port: int) -> None:
+        self.acknowledged: list[str] = []
+        self.answers: Counter[str] = Counter()
+        self._url = f"http://127.0.0.1:{port}/predict"
+        self._ended = threading.Event()
+
+    def ask(self, _: int) -> None:
+        with httpx.Client(timeout=30) as client:
+            while not self._ended.is_set():
+                try:
+                    answer = client.post(self._url, json=SETOSA)
+                except httpx.HTTPError as error:
+                    self.answers[type(error).__name__] += 1
+                    time.sleep(0.02)
+                    continue
+                self.answers[str(answer.status_code)] += 1
+                if answer.is_success:
+                    self.acknowledged.append(answer.json()["predictions"][0]["id"])
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Ask while the block runs."""
+        with ThreadPoolExecutor(8) as pool:
+            done = [pool.submit(self.ask, number) for number in range(8)]
+            try:
+                yield
+            finally:
+                self._ended.set()
+        for one in done:
+            one.result()
+
+
+@pytest.fixture
+def database() -> Iterator[Server]:
+    with server() as running:
+        yield running
+
+
+@contextlib.contextmanager
+def replica(program: Sequence[str], folder: Path, database: Server) -> Iterator[Replica]:
+    iris_bundle(folder / "iris")
+    made = Replica(program, folder, database)
+    try:
+        made.wait()
+        yield made
+    finally:
+        made.process.kill()
+        made.process.wait()
+
+
+def missing(users: Users, database: Server) -> list[str]:
+    logged = {one.id for one in PostgresObservations(database.url(), {}).predictions()}
+    return [name for name in users.acknowledged if name not in logged]
+
+
+def killed_under_load(program: Sequence[str], folder: Path, database: Server) -> Users:
+    with replica(program, folder, database) as serving:
+        users = Users(serving.port)
+        with users.asking():
+            for _ in range(KILLS):
+                time.sleep(0.3)
+                serving.kill()
+                serving.wait()
+            time.sleep(0.3)
+    assert len(users.acknowledged) > 20 * KILLS
+    return users
+
+
+def test_a_replica_killed_again_and_again_loses_no_acknowledged_prediction(
+    tmp_path: Path, database: Server
+) -> None:
+    users = killed_under_load(RUNTIME, tmp_path, database)
+    assert missing(users, database) == []
+    assert (tmp_path / "stderr").read_text().count("password") == 0
+
+
+def test_answers_before_the_commit_would_be_found_missing(tmp_path: Path, database: Server) -> None:
+    users = killed_under_load((sys.executable, "-P", "-c", LATE), tmp_path, database)
+    assert missing(users, database)
+
+
+def test_a_database_restarted_under_load_loses_no_acknowledged_prediction(
+    tmp_path: Path, database: Server
+) -> None:
+    with replica(RUNTIME, tmp_path, database) as serving:
+        users = Users(serving.port)
+        with users.asking():
+            for how in itertools.islice(itertools.cycle(("immediate", "fast")), 4):
+                time.sleep(0.5)
+                database.stop("immediate" if how == "immediate" else "fast")
+                time.sleep(0.3)
+                database.start()
+            answered = len(users.acknowledged)
+            time.sleep(1)
+        assert len(users.acknowledged) > answered, "it answers again"
+    assert missing(users, database) == []
+    assert set(users.answers) <= {"200", "503"}
+
+
+def test_a_database_that_is_away_or_stuck_gives_503_in_time_and_then_answers_again(
+    tmp_path: Path, database: Server
+) -> None:
+    with replica(RUNTIME, tmp_path, database) as serving:
+        url = f"http://127.0.0.1:{serving.port}/predict"
+
+        def ask() -> tuple[int, float]:
+            started = time.monotonic()
+            answer = httpx.post(url, json=SETOSA, timeout=30)
+            assert database.password not in answer.text
+            return answer.status_code, time.monotonic() - started
+
+        assert ask()[0] == 200
+        database.stop()
+        status, seconds = ask()
+        assert (status, seconds < 7) == (503, True), seconds
+        database.start()
+        assert ask()[0] == 200
+        database.pause()
+        try:
+            status, seconds = ask()
+        finally:
+            database.resume()
+        assert (status, seconds < 15) == (503, True), seconds
+        assert ask()[0] == 200
