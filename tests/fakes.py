@@ -16,8 +16,8 @@ from mlship.prediction import Outcome, Prediction, Taken
 from mlship.repository import Commit
 from mlship.scores import Inputs, Scores, Suite, TestRun
 from mlship.steps.pipeline import Pipeline
-from tests.fakes_images import FakeImages
 from tests.fakes_forge import FakeForge
+from tests.fakes_images import FakeImages
 from tests.fakes_store import FakeLedger, FakeStore, tiny_bundle
 from tests.fakes_target import FakeTarget
 from tests.samples import NOON

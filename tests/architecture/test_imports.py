@@ -18,9 +18,7 @@ VALUES = {
     "history",
     "image",
     "job",
-    "job",
     "prediction",
-    "pullrequest",
     "pullrequest",
     "release",
     "repository",
@@ -28,7 +26,7 @@ VALUES = {
     "versions",
 }
 PURE = VALUES | {"confidence", "drift", "gates", "keys", "ports", "settings", "workload"}
-ADAPTERS = {"checkout", "forges", "forges", "images", "ledgers", "observations", "stores", "targets"}
+ADAPTERS = {"checkout", "forges", "images", "ledgers", "observations", "stores", "targets"}
 VENDORS = {
     "docker",
     "envoy",
