@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mlship.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.image import Platform
 
 Count = Annotated[int, Meta(ge=0)]
@@ -184,18 +185,6 @@ class TargetConfig(_Section, frozen=True):
     ] = 60.0
 
 
-class StoreConfig(_Section, frozen=True):
-    """The model registry."""
-
-    kind: Annotated[
-        Literal["mlflow", "directory"], Meta(description="MLflow, or plain files in a folder")
-    ] = "mlflow"
-    uri: Annotated[
-        str | None,
-        Meta(description="MLflow: sqlite:/// or http(s)://, also MLFLOW_TRACKING_URI; a folder"),
-    ] = None
-
-
 class Config(_Section, frozen=True):
     """A project as mlship.yaml describes it; `name`, `data.train` and `model.train` are needed."""
 
@@ -218,6 +207,8 @@ class Config(_Section, frozen=True):
         }
     )
     store: StoreConfig = StoreConfig()
+    ledger: LedgerConfig = LedgerConfig()
+    observations: ObservationsConfig = ObservationsConfig()
 
 
 def json_schema() -> dict[str, Any]:

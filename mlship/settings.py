@@ -205,6 +205,10 @@ def _check_together(config: Config) -> None:
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="put the sha256 of the file there: `sha256sum model.pkl`")
+    if (config.observations.kind == "postgres") != (config.observations.url is not None):
+        message = "mlship.yaml: observations: kind postgres and a url go together"
+        hint = "observations: {kind: postgres, url: postgresql://user@host/database}"
+        raise ConfigError(message, hint=hint)
     for name in set(config.gates.staging) - set(_STAGING):
         message = f"mlship.yaml: gates.staging.{name}: a replay has no such metric"
         near = difflib.get_close_matches(name, _STAGING, n=1, cutoff=0.5)

@@ -14,9 +14,7 @@ from mlship.checkout.trainer import ChildTrainer
 from mlship.config import Config, TargetConfig
 from mlship.errors import ConfigError
 from mlship.forges.github import GitHubForge
-from mlship.ledgers.directory import DirectoryLedger
-from mlship.observations.directory import DirectoryObservations
-from mlship.ports import Images, Progress, Store
+from mlship.ports import Images, Ledger, Observations, Progress, Store
 from mlship.settings import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.targets.local.locks import FileLocks
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from mlship.targets.local import LocalTarget
 
 CONFIG = "mlship.yaml"
+_MLFLOW = "sqlite:///.mlship/mlflow.db"
 
 
 def read(path: Path, environment: Mapping[str, str], flags: Sequence[str]) -> Resolved:
@@ -76,12 +75,10 @@ def assemble(
         trainer=ChildTrainer(root, config, progress),
         tester=PytestTester(root, config),
         predictor=ChildPredictor(),
-        ledger=DirectoryLedger(state / "ledger"),
+        ledger=_ledger(config, state, environment),
         locks=FileLocks(state / "locks"),
         store=_store(config, state, environment),
-        observations=DirectoryObservations(
-            [state / "predictions" / PRODUCTION], state / "outcomes" / f"{PRODUCTION}.jsonl"
-        ),
+        observations=_observations(config, state, environment),
         forge=GitHubForge(environment, config.name),
         target=target,
         images=images,
@@ -96,7 +93,7 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
         name,
         state / "targets" / name,
         config.targets.get(name, TargetConfig()),
-        state / "predictions" / name,
+        _log(name, config, state),
         progress,
     )
 
@@ -137,10 +134,49 @@ def _store(config: Config, state: Path, environment: Mapping[str, str]) -> Store
         case "mlflow":
             from mlship.stores.mlflow import MlflowStore  # noqa: PLC0415 (one is used)
 
-            uri = config.store.uri or "sqlite:///.mlship/mlflow.db"
-            return MlflowStore(
-                _absolute(uri, state.parent), config.name, state / "mlflow-artifacts", environment
-            )
+            uri = _absolute(config.store.uri or _MLFLOW, state.parent)
+            return MlflowStore(uri, config.name, state / "mlflow-artifacts", environment)
+
+
+def _ledger(config: Config, state: Path, environment: Mapping[str, str]) -> Ledger:
+    match config.ledger.kind:
+        case "directory":
+            from mlship.ledgers.directory import DirectoryLedger  # noqa: PLC0415 (one is used)
+
+            folder = state.parent / config.ledger.uri if config.ledger.uri else state / "ledger"
+            return DirectoryLedger(folder)
+        case "mlflow":
+            from mlship.ledgers.mlflow import MlflowLedger  # noqa: PLC0415 (one is used)
+
+            of_store = config.store.uri if config.store.kind == "mlflow" else None
+            uri = _absolute(config.ledger.uri or of_store or _MLFLOW, state.parent)
+            return MlflowLedger(uri, config.name, state / "mlflow-artifacts", environment)
+
+
+def _observations(config: Config, state: Path, environment: Mapping[str, str]) -> Observations:
+    if config.observations.url is not None:
+        from mlship.observations.postgres import PostgresObservations  # noqa: PLC0415 (one is used)
+
+        return PostgresObservations(config.observations.url, environment)
+    from mlship.observations.directory import DirectoryObservations  # noqa: PLC0415 (one is used)
+
+    outcomes = state / "outcomes" / f"{PRODUCTION}.jsonl"
+    return DirectoryObservations([state / "predictions" / PRODUCTION], outcomes)
+
+
+def _log(name: str, config: Config, state: Path) -> Path | str:
+    """Return where a local target logs predictions: production's where they are read from.
+
+    Raises:
+        ConfigError: the address has a password, which a list of processes would show.
+    """
+    url = config.observations.url
+    if name != PRODUCTION or url is None:
+        return state / "predictions" / name
+    if ":" in url.partition("://")[2].rpartition("@")[0] or "password=" in url:
+        message = "observations.url has a password, which everybody on this machine would see"
+        raise ConfigError(message, hint="take it out of the address and set PGPASSWORD")
+    return url
 
 
 def _absolute(uri: str, root: Path) -> str:

@@ -25,6 +25,7 @@ def doctor(
     Example: mlship doctor
     """
     from mlship.config import json_schema
+    from mlship.errors import shown
     from mlship.settings import value_at
     from mlship.steps.doctor import doctor as examine
 
@@ -38,7 +39,7 @@ def doctor(
         output.as_json({"origins": resolved.origins, "checks": checks})
     else:
         values = [
-            (key, str(value_at(resolved.config, key)), layer)
+            (key, shown(str(value_at(resolved.config, key))), layer)
             for key, layer in sorted(resolved.origins.items())
         ]
         output.table("settings that are not defaults", ("key", "value", "set by"), values)

@@ -12,6 +12,7 @@ _EXTRAS = {
     "train": ("pandas", "sklearn", "skl2onnx", "onnxruntime", "skops", "matplotlib", "pytest"),
     "local": ("granian", "onnxruntime", "prometheus_client", "envoy"),
     "mlflow": ("mlflow",),
+    "postgres": ("psycopg",),
 }
 
 
@@ -32,6 +33,7 @@ def doctor(pipeline: Pipeline) -> list[Check]:
         ("git", lambda: _git(pipeline)),
         ("data and code", lambda: _inputs(pipeline)),
         ("ledger", lambda: f"{len(pipeline.ledger.records())} records, the chain is whole"),
+        ("observations", lambda: f"{len(pipeline.observations.outcomes())} outcomes"),
         ("store", lambda: f"{len(pipeline.store.versions())} versions"),
         *(
             (f"target {name}", lambda name=name: _target(pipeline, name))
@@ -59,7 +61,12 @@ def _names(pipeline: Pipeline) -> list[str]:
 
 
 def _packages(pipeline: Pipeline) -> str:
-    extras = ["train", "local", *(["mlflow"] if pipeline.config.store.kind == "mlflow" else [])]
+    config = pipeline.config
+    extras = [
+        *("train", "local"),
+        *(["mlflow"] if "mlflow" in (config.store.kind, config.ledger.kind) else []),
+        *(["postgres"] if config.observations.kind == "postgres" else []),
+    ]
     missing = [
         extra
         for extra in extras

@@ -37,7 +37,7 @@ class LocalTarget:
         name: str,
         folder: Path,
         config: TargetConfig,
-        logs: Path,
+        logs: Path | str,
         progress: Progress,
         safeguards: Safeguards = _ALL,
         *,
@@ -49,7 +49,7 @@ class LocalTarget:
             name: of the target, as in mlship.yaml.
             folder: where the target keeps its state, `.mlship/targets/<name>`.
             config: its section of mlship.yaml.
-            logs: the folder of the prediction log.
+            logs: the folder of the prediction log, or `postgresql://...`.
             progress: hears how many replicas are ready.
             safeguards: all of them on, but in control runs.
             runtime: the command that serves a bundle, before its options.
@@ -57,7 +57,7 @@ class LocalTarget:
         self._name = name
         self._state = State(folder.absolute())
         self._config = config
-        self._logs = logs.absolute()
+        self._logs = str(logs.absolute()) if isinstance(logs, Path) else logs
         self._progress = progress
         self._safeguards = safeguards
         self._runtime = tuple(runtime)
@@ -185,7 +185,7 @@ class LocalTarget:
         return Wanted(
             port=self._port(found.port if found else 0),
             stopped=False,
-            log=str(self._logs),
+            log=self._logs,
             program=self._runtime,
             drain_seconds=self._config.drain_seconds,
             safeguards=self._safeguards,

@@ -1,0 +1,89 @@
+"""What mlship.yaml says of backends is what a command gets."""
+
+from pathlib import Path
+
+import pytest
+
+from mlship import wire
+from mlship.cli.progress import Lines
+from mlship.errors import ConfigError
+from mlship.ledgers.directory import DirectoryLedger
+from mlship.ledgers.mlflow import MlflowLedger
+from mlship.observations.directory import DirectoryObservations
+from mlship.observations.postgres import PostgresObservations
+from mlship.settings import from_environment, from_yaml, resolve
+from mlship.steps.pipeline import Pipeline
+from tests.fakes_store import tiny_evidence
+
+LEAST = """
+name: iris
+data: {train: data/train.csv, test: data/test.csv}
+model: {train: "pipeline:train"}
+"""
+POSTGRES = "observations: {kind: postgres, url: 'postgresql://ada@db.example.org/iris'}"
+
+
+def pipeline(root: Path, more: str = "", **environment: str) -> Pipeline:
+    layers = [from_yaml(LEAST + more, "mlship.yaml"), from_environment(environment)]
+    config = resolve(layers).config
+    return wire.assemble(config, root, Lines(), {"GITHUB_ACTOR": "ada", **environment})
+
+
+def test_by_default_everything_is_in_folders(tmp_path: Path) -> None:
+    made = pipeline(tmp_path)
+    assert isinstance(made.ledger, DirectoryLedger)
+    assert isinstance(made.observations, DirectoryObservations)
+    made.ledger.append(tiny_evidence())
+    assert list((tmp_path / ".mlship" / "ledger").glob("??/*.json"))
+
+
+def test_a_ledgers_folder_is_read_from_the_projects_folder(tmp_path: Path) -> None:
+    pipeline(tmp_path, "ledger: {uri: shared/ledger}").ledger.append(tiny_evidence())
+    assert list((tmp_path / "shared" / "ledger").glob("??/*.json"))
+
+
+@pytest.mark.parametrize(
+    ("more", "environment", "place"),
+    [
+        ("ledger: {kind: mlflow}", {}, "sqlite:///.../.mlship/mlflow.db"),
+        ("ledger: {kind: mlflow}", {"MLFLOW_TRACKING_URI": "http://a:1"}, "http://a:1"),
+        ("", {"MLSHIP_LEDGER__KIND": "mlflow", "MLSHIP_LEDGER__URI": "http://b:2"}, "http://b:2"),
+        (
+            "ledger: {kind: mlflow}\nstore: {kind: directory, uri: models}",
+            {},
+            "sqlite:///.../.mlship/mlflow.db",
+        ),
+    ],
+)
+def test_a_ledger_in_mlflow_is_where_the_store_is_unless_it_says_otherwise(
+    tmp_path: Path, more: str, environment: dict[str, str], place: str
+) -> None:
+    ledger = pipeline(tmp_path, more, **environment).ledger
+    assert isinstance(ledger, MlflowLedger)
+    expected = place.replace("...", str(tmp_path))
+    assert ledger._where == f"experiment iris-ledger of MLflow at {expected}"
+
+
+def test_observations_in_postgresql_are_where_productions_replicas_log(tmp_path: Path) -> None:
+    made = pipeline(tmp_path, POSTGRES)
+    production, staging = (
+        wire.local_target(name, made.config, made.state, made.progress)
+        for name in ("production", "staging")
+    )
+    assert production._logs == "postgresql://ada@db.example.org/iris"
+    assert staging._logs == str(tmp_path / ".mlship" / "predictions" / "staging")
+    assert isinstance(made.observations, PostgresObservations)
+
+
+def test_a_password_is_kept_from_the_list_of_processes(tmp_path: Path) -> None:
+    made = pipeline(tmp_path, POSTGRES.replace("ada@", "ada:secret@"))
+    with pytest.raises(ConfigError, match="has a password") as caught:
+        wire.local_target("production", made.config, made.state, made.progress)
+    assert "PGPASSWORD" in caught.value.hint
+    assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("wrong", ["{kind: postgres}", "{url: 'postgresql://a@b/c'}"])
+def test_the_kind_of_observations_and_their_address_go_together(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(ConfigError, match="go together"):
+        pipeline(tmp_path, f"observations: {wrong}")
