@@ -16,24 +16,48 @@ def init(
     example: Annotated[
         str | None, typer.Option(metavar="iris", help="Write a whole example that runs.")
     ] = None,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Overwrite this file, or folder; may be repeated."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing.")] = False,
 ) -> None:
-    """Write the files that a new project starts with.
+    """Write a project's first files and its GitHub workflows.
 
-    A file that exists is never changed: it is named, and left alone.
+    The workflows are made from mlship.yaml: run it again after a change there. A file that
+    somebody wrote or edited is named, and left alone.
 
     Example: mlship init --example iris
     """
-    from mlship.templates import write
+    import sys
+
+    from mlship.templates.project import carry_out, plan
 
     given = session(context)
-    written, kept = write(folder, example)
+    made = plan(folder, example, force or (), given.flags)
+    ways = ("write", "update", "overwrite", "keep")
+    asks = not (yes or given.json) and sys.stdin.isatty() and folder.is_dir()
+    if asks and any(folder.iterdir()):
+        for way in ways[:3]:
+            for name in made.names(way):
+                output.line(f"{way} {name}")
+        typer.confirm("Go on?", default=True, abort=True)
+    carry_out(made)
     if given.json:
-        output.as_json({"written": written, "kept": kept})
+        output.as_json({way: made.names(way) for way in ways} | {"next": made.next})
         return
-    for name in written:
-        output.line(f"wrote {name}")
-    for name in kept:
-        output.line(f"kept  {name}, which was there")
+    said = {
+        "write": "wrote {}",
+        "update": "updated {}, to fit mlship.yaml",
+        "overwrite": "overwrote {}",
+        "keep": "kept  {}, which was there",
+    }
+    for way in ways:
+        for name in made.names(way):
+            output.line(said[way].format(name))
+    output.line("next:")
+    for step in made.next:
+        output.line(f"  {step}")
 
 
 def serve(

@@ -199,9 +199,6 @@ def report(
 
     given = session(context)
     pipeline = given.pipeline()
-    if publish:
-        publish_report(given, pipeline, pipeline.release(release), publish)
-        return
     found = collect(pipeline.release(release), pipeline.ledger.records())
     plots = pipeline.state / "plots" / digests.short(found.release.bundle)
     if to is not None:
@@ -209,7 +206,12 @@ def report(
         if plots.is_dir():
             shutil.copytree(plots, to / "plots", dirs_exist_ok=True)
         (to / "report.md").write_text(as_markdown.render(found, plots="plots"), encoding="utf-8")
-        output.line(f"wrote {to / 'report.md'}")
+        tell = pipeline.progress.note if publish else output.line
+        tell(f"wrote {to / 'report.md'}")
+    if publish:
+        publish_report(given, pipeline, found.release, publish)
+    elif to is not None:
+        return
     elif given.json:
         output.line(as_json(found))
     elif markdown:

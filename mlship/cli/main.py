@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mlship import __version__
-from mlship.cli import learning, local, looking, making, output, publishing, shipping
+from mlship.cli import imaging, learning, local, looking, making, output, publishing, shipping
 from mlship.cli.session import Session
 from mlship.errors import MlshipError, UnavailableError
 
@@ -62,6 +62,8 @@ for _name, _command in (
     ("run", making.run),
     ("train", making.train),
     ("test", making.test),
+    ("containerize", imaging.containerize),
+    ("push-to-registry", imaging.push_to_registry),
     ("deploy-staging", making.deploy_staging),
     ("verify-staging-workload", making.verify_staging_workload),
     ("open-release-pr", publishing.open_release_pr),

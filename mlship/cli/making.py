@@ -33,18 +33,12 @@ def run(
 
     from mlship import wire
     from mlship.cli.progress import Lines, View
+    from mlship.steps.run import names
     from mlship.steps.run import run as run_steps
 
     given = session(context)
-    names = (
-        "train",
-        "test",
-        "deploy-staging",
-        "verify-staging-workload",
-        "deploy-production",
-    )
     lines = Lines(folded=wire.environment().get("GITHUB_ACTIONS") == "true")
-    with View(names) if sys.stderr.isatty() else lines as view:
+    with View(names(given.pipeline())) if sys.stderr.isatty() else lines as view:
         record = run_steps(given.pipeline(view), view, replace=replace)
     output.record(record, json=given.json)
 
@@ -99,6 +93,10 @@ def verify_staging_workload(
     recorded: Annotated[
         int, typer.Option(min=0, help="Replay so many logged requests of production besides.")
     ] = 0,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where staging answers; by default the target is asked."),
+    ] = None,
 ) -> None:
     """Replay recorded requests on staging; compare.
 
@@ -110,5 +108,5 @@ def verify_staging_workload(
 
     given = session(context)
     pipeline = given.pipeline()
-    found = verify(pipeline, pipeline.release(release), recorded=recorded)
+    found = verify(pipeline, pipeline.release(release), recorded=recorded, endpoint=endpoint)
     output.record(found, json=given.json)

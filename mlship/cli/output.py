@@ -1,7 +1,9 @@
 """The one place that prints: results on stdout, errors on stderr, JSON where it is asked for."""
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -42,12 +44,15 @@ def console() -> "Console":
 
 
 def record(found: Record, *, json: bool, refuse: bool = True) -> None:
-    """Print what a step learnt.
+    """Print what a step learnt; in a GitHub job, set the step's outputs too.
+
+    The outputs are `release`, `verdict` and, where the step tells them, `endpoint` and `reference`.
 
     Raises:
         RefusedError: the verdict is not `passed` and `refuse` is set.
     """
     evidence, detail = found.evidence, summary(found)
+    _set_outputs(evidence)
     known = {
         "release": str(evidence.release),
         "step": evidence.step,
@@ -68,6 +73,18 @@ def record(found: Record, *, json: bool, refuse: bool = True) -> None:
         as_json(known)
     else:
         line(f"{evidence.step} {evidence.release}: {evidence.verdict}. {detail}".strip())
+
+
+def _set_outputs(evidence: Evidence) -> None:
+    path = os.environ.get("GITHUB_OUTPUT")
+    if path:
+        told = {
+            name: str(evidence.facts[name])
+            for name in ("endpoint", "reference")
+            if name in evidence.facts
+        }
+        known = {"release": str(evidence.release), "verdict": evidence.verdict}
+        actions.set_outputs(Path(path), known | told)
 
 
 def _failures(evidence: Evidence) -> list[str]:

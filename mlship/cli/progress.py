@@ -131,6 +131,8 @@ def summary(record: Record) -> str:
         "test": lambda: ", ".join(
             f"{name} {_number(one)}" for name, one in facts["metrics"].items()
         ),
+        "containerize": lambda: f"{facts['digest'][:19]}, {facts['size'] / 1e6:.0f} MB",
+        "push-to-registry": lambda: f"{facts['reference']}, {facts['sent'] / 1e6:.1f} MB sent",
         "deploy-staging": lambda: f"{facts['endpoint']}/docs",
         "verify-staging-workload": lambda: (
             f"{facts['requests']} requests, p99 {facts['p99_ms']} ms"

@@ -24,7 +24,7 @@ def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
     with pipeline.locks.exclusive(STAGING):
         slot = slot_of(release)
         deployment = target.deploy(
-            release, pipeline.artifact(release), slot, replicas=config.replicas
+            release, pipeline.artifact(release, STAGING), slot, replicas=config.replicas
         )
         set_route(target, {release: 100})
         for other in target.inspect():
@@ -100,7 +100,7 @@ def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
 
     def capacity() -> Facts:
         deployment = target.deploy(
-            release, pipeline.artifact(release), slot_of(release), replicas=replicas
+            release, pipeline.artifact(release, PRODUCTION), slot_of(release), replicas=replicas
         )
         return {"replicas": deployment.ready, "slot": deployment.slot}
 
@@ -149,7 +149,9 @@ def _restored(pipeline: Pipeline, release: Release, history: History) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     is_champion = history.champion == release
     replicas = config.replicas if is_champion else config.challenger_replicas
-    target.deploy(release, pipeline.artifact(release), slot_of(release), replicas=replicas)
+    target.deploy(
+        release, pipeline.artifact(release, PRODUCTION), slot_of(release), replicas=replicas
+    )
     if is_champion and not target.routes().split.weights:
         set_route(target, {release: 100})
     pipeline.store.point("champion" if is_champion else "challenger", release)

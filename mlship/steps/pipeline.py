@@ -180,7 +180,22 @@ class Pipeline:
         """Return where this machine keeps the bundle of that digest."""
         return self.state / "bundles" / digests.short(bundle)
 
-    def artifact(self, release: Release) -> Artifact:
-        """Return what a target is to run for a release."""
-        folder = self.bundle(release)
-        return Artifact(kind="bundle", digest=release.bundle, location=str(folder))
+    def artifact(self, release: Release, target: str) -> Artifact:
+        """Return what a target is to run for a release: its bundle, or its pushed image.
+
+        Raises:
+            NotFoundError: the target runs images and the release has none in a registry.
+        """
+        if self.target_config(target).kind == "local":
+            folder = self.bundle(release)
+            return Artifact(kind="bundle", digest=release.bundle, location=str(folder))
+        pushed = history.latest(self.ledger.records(), "push-to-registry", release)
+        if pushed is None:
+            raise NotFoundError(
+                f"{release} has no image in a registry, and target {target} runs images",
+                hint=f"`mlship containerize {release}`, then `mlship push-to-registry {release}`",
+            )
+        facts = pushed.evidence.facts
+        return Artifact(
+            kind="image", digest=digests.parse(facts["digest"]), location=facts["reference"]
+        )

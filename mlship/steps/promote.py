@@ -86,7 +86,10 @@ def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
 
     def capacity() -> Facts:
         deployment = target.deploy(
-            release, pipeline.artifact(release), slot_of(release), replicas=config.replicas
+            release,
+            pipeline.artifact(release, PRODUCTION),
+            slot_of(release),
+            replicas=config.replicas,
         )
         return {"replicas": deployment.ready}
 

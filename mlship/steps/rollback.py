@@ -45,7 +45,7 @@ def _rollback(pipeline: Pipeline, former: Release, history: History) -> Record:
 
     def capacity() -> Facts:
         deployment = target.deploy(
-            former, pipeline.artifact(former), slot_of(former), replicas=config.replicas
+            former, pipeline.artifact(former, PRODUCTION), slot_of(former), replicas=config.replicas
         )
         return {"replicas": deployment.ready}
 

@@ -6,8 +6,10 @@ from typing import NamedTuple, Protocol
 from mlship.evidence import Record
 from mlship.history import latest
 from mlship.release import Release
+from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_production, deploy_staging
-from mlship.steps.pipeline import STAGING, Pipeline
+from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.push import push
 from mlship.steps.test import test
 from mlship.steps.train import train
 from mlship.steps.verify import verify
@@ -45,17 +47,7 @@ def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Rec
     record = train(pipeline)
     listener.finished(record, reused=before is not None)
     release = record.evidence.release
-    stages = [
-        _Stage("test", _tested, test),
-        _Stage("deploy-staging", lambda *_: None, deploy_staging),
-        _Stage("verify-staging-workload", _verified, verify),
-        _Stage(
-            "deploy-production",
-            lambda *_: None,
-            lambda pipeline, release: deploy_production(pipeline, release, replace=replace),
-        ),
-    ]
-    for stage in stages:
+    for stage in _stages(pipeline, replace=replace):
         listener.started(stage.step)
         proven = stage.proven(pipeline, release)
         record = proven or stage.act(pipeline, release)
@@ -63,6 +55,33 @@ def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Rec
         if record.evidence.verdict != "passed":
             break
     return record
+
+
+def names(pipeline: Pipeline) -> tuple[str, ...]:
+    """Return the steps that a run consists of, in order."""
+    return ("train", *(stage.step for stage in _stages(pipeline, replace=False)))
+
+
+def _stages(pipeline: Pipeline, *, replace: bool) -> list[_Stage]:
+    def production(pipeline: Pipeline, release: Release) -> Record:
+        return deploy_production(pipeline, release, replace=replace)
+
+    kinds = {pipeline.target_config(name).kind for name in (STAGING, PRODUCTION)}
+    image = [
+        _Stage("containerize", _never, containerize),
+        _Stage("push-to-registry", _never, push),
+    ]
+    return [
+        _Stage("test", _tested, test),
+        *(image if kinds != {"local"} else []),
+        _Stage("deploy-staging", _never, deploy_staging),
+        _Stage("verify-staging-workload", _verified, verify),
+        _Stage("deploy-production", _never, production),
+    ]
+
+
+def _never(*_: object) -> None:
+    """Prove nothing: the step itself finds out what is there already."""
 
 
 def _tested(pipeline: Pipeline, release: Release) -> Record | None:

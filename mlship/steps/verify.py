@@ -22,13 +22,16 @@ from mlship.workload import Request, WorkloadResult
 _ALWAYS = {"errors": Bound(max=0), "mismatches": Bound(max=0)}
 
 
-def verify(pipeline: Pipeline, release: Release, *, recorded: int = 0) -> Record:
+def verify(
+    pipeline: Pipeline, release: Release, *, recorded: int = 0, endpoint: str | None = None
+) -> Record:
     """Send the workload to staging and compare the answers with the bundle's, computed offline.
 
     Args:
         pipeline: the project.
         release: what staging must run.
         recorded: how many of production's latest logged requests are replayed besides.
+        endpoint: where staging answers; `None` asks the target. Each answer names its release.
 
     Returns:
         The evidence `verify-staging-workload`; `differences` names requests, fields and values.
@@ -39,7 +42,7 @@ def verify(pipeline: Pipeline, release: Release, *, recorded: int = 0) -> Record
         UnavailableError: nothing answers there.
     """
     started = pipeline.clock()
-    endpoint = _endpoint(pipeline, release)
+    endpoint = endpoint or _endpoint(pipeline, release)
     folder = pipeline.bundle(release)
     requests = [*_workload(pipeline, folder), *_recorded(pipeline, recorded)]
     if not requests:
