@@ -101,15 +101,16 @@ class Rest:
     def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> httpx.Response:
         """Return the answer of the last attempt.
 
-        What GitHub put off is sent again. What failed on the way is sent again only where it is a
-        question: a comment might have been posted.
+        What GitHub put off is sent again. What failed on the way is sent again too, unless it makes
+        something new: a comment might have been posted.
         """
         for attempt in range(_ATTEMPTS):
             is_last = attempt == _ATTEMPTS - 1
+            is_final = is_last or method == "POST"
             try:
                 response = self._client.request(method, url, json=body)
             except httpx.TransportError as error:
-                if method != "GET" or is_last:
+                if is_final:
                     raise self._silent(error) from error
                 self._pause(0.5 * 2**attempt)
                 continue
@@ -118,7 +119,7 @@ class Rest:
                 if is_last or delay > _PATIENCE:
                     raise self._limited(delay)
                 self._pause(delay)
-            elif response.status_code in _PASSING and method == "GET" and not is_last:
+            elif response.status_code in _PASSING and not is_final:
                 self._pause(0.5 * 2**attempt)
             else:
                 return response

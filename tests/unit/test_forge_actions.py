@@ -1,0 +1,128 @@
+"""What a GitHub runner reads of us: nothing that a user wrote can be a command to it."""
+
+from pathlib import Path
+
+import pytest
+
+from mlship.cli import actions, output
+from mlship.cli.progress import Lines
+from mlship.errors import ConfigError, UnavailableError
+from mlship.forges.summary import LIMIT, StepSummary
+from mlship.job import Job, of
+
+HOSTILE = 'x";touch /tmp/pwn;#\nurl<<EOF\nhttps://evil.example\nEOF\nurl=https://evil.example'
+
+
+def read(path: Path) -> dict[str, str]:
+    """Read outputs as the runner does: `name=value` or `name<<delimiter`."""
+    found, lines = {}, iter(path.read_text().split("\n"))
+    for line in lines:
+        name, heredoc, end = line.partition("<<")
+        if heredoc and "=" not in name:
+            value = []
+            for inner in lines:
+                if inner == end:
+                    break
+                value.append(inner)
+            found[name] = "\n".join(value)
+        elif "=" in line:
+            name, _, text = line.partition("=")
+            found[name] = text
+    return found
+
+
+def test_a_value_of_many_lines_sets_no_other_output(tmp_path: Path) -> None:
+    path = tmp_path / "outputs"
+    actions.set_outputs(path, {"branch": HOSTILE, "url": "https://good.example"})
+    actions.set_outputs(path, {"more": "1"})
+    assert read(path) == {"branch": HOSTILE, "url": "https://good.example", "more": "1"}
+
+
+def test_a_guessed_delimiter_would_be_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="EOF"):
+        actions.set_outputs(tmp_path / "outputs", {"branch": HOSTILE}, delimiter="EOF")
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_outputs_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="cannot be written"):
+        actions.set_outputs(tmp_path / "no" / "outputs", {"url": "x"})
+
+
+def test_annotations_are_escaped_as_documented() -> None:
+    line = actions.annotation("error", "50%\r\n::add-mask::x", title="a:b,c")
+    assert line == "::error title=a%3Ab%2Cc::50%25%0D%0A::add-mask::x"
+
+
+@pytest.mark.parametrize("text", ["::add-mask::x", "  ::stop-commands::x", "ok\n\t##[error]x"])
+def test_no_line_of_ours_is_a_command(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output.line(text)
+    Lines().note(text)
+    output.error(ConfigError(text, hint=text), json=False, annotate=False)
+    told = capsys.readouterr()
+    for line in (told.out + told.err).splitlines():
+        assert not line.strip().startswith(("::", "##["))
+
+
+def test_an_error_is_an_annotation_too(capsys: pytest.CaptureFixture[str]) -> None:
+    output.error(ConfigError("100% wrong\nhere"), json=False, annotate=True)
+    assert "::error title=mlship::100%25 wrong%0Ahere" in capsys.readouterr().err
+
+
+def test_a_job_is_told_by_its_environment() -> None:
+    environment = {
+        "GITHUB_REPOSITORY": "ada/iris",
+        "GITHUB_RUN_ID": "7",
+        "GITHUB_SERVER_URL": "https://git.example",
+        "GITHUB_REF": "refs/pull/12/merge",
+        "GITHUB_REF_NAME": "12/merge",
+        "GITHUB_HEAD_REF": 'x";touch /tmp/pwn;#',
+        "GITHUB_SHA": "a" * 40,
+        "GITHUB_STEP_SUMMARY": "/run/summary",
+        "GITHUB_OUTPUT": "/run/output",
+    }
+    assert of(environment) == Job(
+        url="https://git.example/ada/iris/actions/runs/7",
+        pull=12,
+        branch='x";touch /tmp/pwn;#',
+        commit="a" * 40,
+        summary=Path("/run/summary"),
+        outputs=Path("/run/output"),
+    )
+
+
+def test_a_push_is_told_by_its_branch_and_a_tag_is_none() -> None:
+    push = {"GITHUB_REF": "refs/heads/develop", "GITHUB_REF_NAME": "develop"}
+    assert of({**push, "GITHUB_REF_TYPE": "branch"}).branch == "develop"
+    assert of({**push, "GITHUB_REF_TYPE": "tag"}).branch == ""
+    assert of({}) == Job()
+
+
+def test_a_summary_is_added_to_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "summary"
+    path.write_text("before")
+    assert StepSummary(path).append(lambda _: "## after\n") == path
+    assert path.read_text() == "before\n## after\n"
+
+
+def test_a_summary_never_grows_over_githubs_limit(tmp_path: Path) -> None:
+    path = tmp_path / "summary"
+    path.write_text("x" * (LIMIT - 100))
+    asked: list[int] = []
+
+    def render(room: int) -> str:
+        asked.append(room)
+        return "é" * (room // 2)
+
+    assert StepSummary(path).append(render) == path
+    assert asked == [99]
+    assert path.stat().st_size <= LIMIT
+    before = path.stat().st_size
+    assert StepSummary(path).append(lambda _: "too long for it" * 10) is None
+    assert path.stat().st_size == before
+
+
+def test_outside_of_a_job_there_is_no_summary() -> None:
+    with pytest.raises(ConfigError, match="GITHUB_STEP_SUMMARY") as told:
+        StepSummary(None).append(lambda _: "text")
+    assert "--markdown" in told.value.hint

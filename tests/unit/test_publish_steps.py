@@ -1,0 +1,242 @@
+"""Publishing, the pull request to main and approvals by review, on fakes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from mlship.config import GatesConfig, PromotePolicy
+from mlship.errors import ConfigError, RefusedError
+from mlship.gates import approvers
+from mlship.job import Job, Way
+from mlship.pullrequest import Review
+from mlship.release import Release
+from mlship.steps import test as testing
+from mlship.steps.approve import approve_from_pull_request
+from mlship.steps.open_release_pr import open_release_pr
+from mlship.steps.publish import Published, Publishing, publish
+from mlship.steps.train import train
+from tests.fakes import CONFIG, World, world
+from tests.fakes_forge import FakeForge
+
+RUN = "https://github.com/ada/iris/actions/runs/7"
+
+
+class FakeSummary:
+    """The page of a job, with so much room."""
+
+    def __init__(self, room: int = 100_000) -> None:
+        self.room, self.text = room, ""
+
+    def append(self, render: Callable[[int], str]) -> Path | None:
+        text = render(self.room)
+        self.text += text
+        return Path("summary.md") if text else None
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> World:
+    gates = GatesConfig(promote=PromotePolicy(approvals=1))
+    return world(tmp_path, msgspec.structs.replace(CONFIG, gates=gates))
+
+
+def proven(here: World) -> Release:
+    made = train(here.pipeline).evidence.release
+    testing.test(here.pipeline, made)
+    here.pipeline.learn(made, "verify-staging-workload", "passed", {"requests": 3})
+    return made
+
+
+def posted(
+    here: World, ways: list[Way], *, room: int = 100_000, job: Job | None = None
+) -> tuple[list[Published], FakeSummary, FakeForge]:
+    summary, cml = FakeSummary(room), FakeForge()
+    cml.pulls = here.forge.pulls
+    cml.may_write = here.forge.may_write
+    found = publish(
+        here.pipeline,
+        proven(here),
+        ways,
+        Publishing(job=job or Job(url=RUN, summary=Path("s")), cml=cml, summary=summary),
+    )
+    return found, summary, cml
+
+
+def test_the_report_is_a_comment_on_the_branchs_pull_request(here: World) -> None:
+    pull = here.forge.add("develop", "main")
+    found, summary, _ = posted(here, ["github", "summary"])
+    assert [(one.way, one.change) for one in found] == [
+        ("github", "created"),
+        ("summary", "updated"),
+    ]
+    assert here.forge.comments[pull.number].startswith("## ✅ iris@")
+    assert here.forge.comments[pull.number] == summary.text
+
+
+def test_a_job_of_a_pull_request_comments_there(here: World) -> None:
+    here.forge.add("develop", "main")
+    here.forge.branches["other"] = "c" * 40
+    second = here.forge.add("other", "main")
+    posted(here, ["github"], job=Job(pull=second.number))
+    assert list(here.forge.comments) == [second.number]
+
+
+def test_cml_posts_in_our_place(here: World) -> None:
+    pull = here.forge.add("develop", "main")
+    _, _, cml = posted(here, ["cml"])
+    assert (list(cml.comments), here.forge.comments) == ([pull.number], {})
+
+
+@pytest.mark.parametrize("way", ["cml", "github"])
+def test_a_forks_job_puts_the_report_on_its_page_and_succeeds(here: World, way: Way) -> None:
+    pull = here.forge.add("develop", "main", from_fork=True)
+    here.forge.may_write = False
+    found, summary, _ = posted(here, [way], job=Job(pull=pull.number, summary=Path("s")))
+    assert [(one.way, one.change) for one in found] == [(way, None), ("summary", "updated")]
+    assert "fork" in found[0].note
+    assert summary.text.startswith("## ✅")
+
+
+def test_a_branch_without_a_pull_request_has_its_report_on_the_jobs_page(here: World) -> None:
+    found, summary, _ = posted(here, ["github", "summary", "github"])
+    assert [(one.way, bool(one.note)) for one in found] == [("github", True), ("summary", False)]
+    assert summary.text
+
+
+def test_outside_of_a_job_nothing_stands_in(here: World) -> None:
+    found, summary, _ = posted(here, ["github"], job=Job())
+    assert [one.way for one in found] == ["github"]
+    assert summary.text == ""
+
+
+def test_a_token_that_may_not_write_in_its_own_repository_is_an_error(here: World) -> None:
+    here.forge.add("develop", "main")
+    here.forge.may_write = False
+    with pytest.raises(ConfigError):
+        posted(here, ["github"])
+
+
+def test_a_full_page_is_told(here: World) -> None:
+    found, _, _ = posted(here, ["summary"], room=10)
+    assert found == [Published(way="summary", note="the step's summary is full")]
+
+
+def test_the_pull_request_to_main_is_opened_once(here: World) -> None:
+    made = proven(here)
+    record, first = open_release_pr(here.pipeline, made, "develop", "main", run=RUN)
+    pull = here.forge.pulls[1]
+    assert (first.change, pull.title) == ("created", f"Release {made}")
+    assert "## ✅ iris@" in pull.body
+    before = len(here.pipeline.ledger.records())
+    again, second = open_release_pr(here.pipeline, made, "develop", "main", run=RUN)
+    assert (second.change, again) == ("unchanged", record)
+    assert here.forge.writes == ["open"]
+    assert len(here.pipeline.ledger.records()) == before
+
+
+def test_another_release_brings_title_and_report_up_to_date(here: World) -> None:
+    open_release_pr(here.pipeline, proven(here), "develop", "main")
+    here.trainer.params = "C=2"
+    second = proven(here)
+    _, posted = open_release_pr(here.pipeline, second, "develop", "main")
+    assert posted.change == "updated"
+    pull = here.forge.pulls[1]
+    assert pull.title == f"Release {second}"
+    assert pull.body.count("## ✅ iris@") == 1
+
+
+def test_what_people_wrote_around_the_report_stays(here: World) -> None:
+    made = proven(here)
+    open_release_pr(here.pipeline, made, "develop", "main")
+    pull = here.forge.pulls[1]
+    body = f"Please look at the petals.\r\n\r\n{pull.body}\r\n- [ ] told the team"
+    here.forge.pulls[1] = msgspec.structs.replace(pull, title="My title", body=body)
+    here.pipeline.learn(made, "approve", "passed", {"by": "grace", "comment": ""})
+    open_release_pr(here.pipeline, made, "develop", "main")
+    changed = here.forge.pulls[1]
+    assert changed.title == "My title"
+    assert changed.body.startswith("Please look at the petals.\n\n<!-- mlship: begin -->")
+    assert changed.body.endswith("<!-- mlship: end -->\n- [ ] told the team")
+    assert "grace" in changed.body
+
+
+def test_what_has_not_passed_is_not_brought_to_main(here: World) -> None:
+    made = train(here.pipeline).evidence.release
+    with pytest.raises(RefusedError, match="test: never run"):
+        open_release_pr(here.pipeline, made, "develop", "main")
+    testing.test(here.pipeline, made)
+    here.pipeline.learn(made, "verify-staging-workload", "failed", {})
+    with pytest.raises(RefusedError, match="verify-staging-workload: failed"):
+        open_release_pr(here.pipeline, made, "develop", "main")
+    assert here.forge.writes == []
+
+
+GOOD = Review(
+    by="grace",
+    decision="approved",
+    commit="a" * 40,
+    text="fine",
+    url="https://github.com/ada/iris/pull/1#pullrequestreview-2",
+    time=None,
+    is_person=True,
+    may_write=True,
+)
+
+
+def reviewed(here: World, *reviews: Review) -> Release:
+    here.forge.add("develop", "main")
+    here.forge.latest[1] = reviews
+    here.forge.authors[1] = ("Linus",)
+    return proven(here)
+
+
+def test_a_review_of_the_very_commit_is_an_approval_once(here: World) -> None:
+    made = reviewed(here, GOOD)
+    taken = approve_from_pull_request(here.pipeline, made, 1)
+    assert (taken.people, taken.left_out) == (("grace",), ())
+    facts = taken.given[0].evidence.facts
+    assert facts == {"by": "grace", "comment": "fine", "url": GOOD.url}
+    before = len(here.pipeline.ledger.records())
+    assert approve_from_pull_request(here.pipeline, made, 1) == taken
+    assert len(here.pipeline.ledger.records()) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"decision": "dismissed"}, "dismissed"),
+        ({"decision": "changes requested"}, "changes requested"),
+        ({"commit": "c" * 40}, "looked at commit cccccccccccc"),
+        ({"commit": ""}, "looked at commit"),
+        ({"by": "ada"}, "wrote or opened"),
+        ({"by": "linus"}, "wrote or opened"),
+        ({"by": "ada@example.org"}, "cannot approve"),
+        ({"is_person": False}, "is no person"),
+        ({"may_write": False}, "may not push"),
+    ],
+)
+def test_what_is_no_approval_is_left_out_with_the_reason(
+    here: World, changes: dict[str, object], reason: str
+) -> None:
+    made = reviewed(here, msgspec.structs.replace(GOOD, **changes))
+    with pytest.raises(RefusedError, match=reason) as told:
+        approve_from_pull_request(here.pipeline, made, 1)
+    assert "0 of 1 approvals" in told.value.message
+    assert approvers(made, here.pipeline.ledger.records()) == []
+
+
+def test_approvals_of_another_commit_are_none_even_by_many(here: World) -> None:
+    made = reviewed(here, *(msgspec.structs.replace(GOOD, by=name) for name in ("a", "b", "c")))
+    here.forge.pulls[1] = msgspec.structs.replace(here.forge.pulls[1], commit="e" * 40)
+    with pytest.raises(RefusedError, match="0 of 1"):
+        approve_from_pull_request(here.pipeline, made, 1)
+
+
+def test_a_merge_with_the_same_content_is_what_was_looked_at(here: World) -> None:
+    here.source.sha = "d" * 40
+    made = reviewed(here, GOOD)
+    with pytest.raises(RefusedError):
+        approve_from_pull_request(here.pipeline, made, 1)
+    here.forge.contents[1] = ("d" * 40,)
+    assert approve_from_pull_request(here.pipeline, made, 1).people == ("grace",)
