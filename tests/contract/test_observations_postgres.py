@@ -13,8 +13,10 @@ from mlship.prediction import Taken
 from mlship.runtime.postgres import PostgresRecorder
 from mlship.runtime.sinks import open_sink
 from tests.contract.test_observations import NOON, outcome, prediction
+from tests.docs.blocks import ROOT, blocks
 from tests.postgres import Server, server
 
+GUIDE = ROOT / "docs" / "guide" / "predictions.md"
 pytestmark = pytest.mark.service("postgresql")
 
 
@@ -75,6 +77,28 @@ def test_the_least_rights_are_enough_once_the_table_is_there(
     with pytest.raises(UnavailableError, match="permission denied") as refused:
         logged(url)
     assert "once" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_the_rights_of_the_guide_are_enough_for_replicas_and_for_jobs(
+    postgres_server: Server, postgres_url: str
+) -> None:
+    database = database_of(postgres_url)
+    postgres_server.execute(database, "CREATE ROLE replicas", "CREATE ROLE jobs")
+    postgres_server.execute(database, blocks(GUIDE, "sql")[0].text)
+    urls = []
+    for role in ("replicas", "jobs"):
+        user = f"{role}_{uuid.uuid4().hex}"
+        postgres_server.execute(
+            database, f"CREATE ROLE {user} LOGIN PASSWORD 'once'", f"GRANT {role} TO {user}"
+        )
+        urls.append(postgres_server.url(database, user=user, password="once"))
+    recorder = PostgresRecorder(urls[0], "r0")
+    recorder.append([prediction("a.0")]).result(10)
+    recorder.close()
+    observations = PostgresObservations(urls[1], {})
+    assert observations.take([outcome("a.0")]).new == 1
+    assert [one.id for one in observations.predictions()] == ["a.0"]
+    assert list(observations.outcomes()) == [outcome("a.0")]
 
 
 def test_a_table_that_was_dropped_is_made_again_for_the_next_request(
