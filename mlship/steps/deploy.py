@@ -8,7 +8,7 @@ from mlship.evidence import Record
 from mlship.history import TRANSITIONS, History, latest
 from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, changing, recorded, set_route
+from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, recorded, set_route
 from mlship.versions import Alias
 
 
@@ -98,12 +98,6 @@ def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
     role: Alias = "champion" if champion is None else "challenger"
     weight, replicas = _share(role, config)
 
-    def capacity() -> Facts:
-        deployment = target.deploy(
-            release, pipeline.artifact(release, PRODUCTION), slot_of(release), replicas=replicas
-        )
-        return {"replicas": deployment.ready, "slot": deployment.slot}
-
     def route() -> Facts:
         if champion is None:
             return set_route(target, {release: 100})
@@ -115,7 +109,11 @@ def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
         pipeline.store.archive(release, archived=False)
         return {"alias": role}
 
-    substeps = [SubStep("capacity", capacity), SubStep("route", route), SubStep("alias", alias)]
+    substeps = [
+        SubStep("capacity", lambda: ready(pipeline, release, replicas)),
+        SubStep("route", route),
+        SubStep("alias", alias),
+    ]
     if displaced:
         substeps.append(SubStep("displace", lambda: _displace(pipeline, displaced)))
 
@@ -149,9 +147,7 @@ def _restored(pipeline: Pipeline, release: Release, history: History) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     is_champion = history.champion == release
     replicas = config.replicas if is_champion else config.challenger_replicas
-    target.deploy(
-        release, pipeline.artifact(release, PRODUCTION), slot_of(release), replicas=replicas
-    )
+    ready(pipeline, release, replicas)
     if is_champion and not target.routes().split.weights:
         set_route(target, {release: 100})
     pipeline.store.point("champion" if is_champion else "challenger", release)

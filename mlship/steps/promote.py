@@ -7,7 +7,7 @@ from mlship.evidence import Record
 from mlship.history import History, latest
 from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, changing, set_route
+from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, set_route
 
 
 def chosen(pipeline: Pipeline, reference: str | None, seen: History) -> Release:
@@ -84,15 +84,6 @@ def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
             )
         return {"reasons": decision.reasons}
 
-    def capacity() -> Facts:
-        deployment = target.deploy(
-            release,
-            pipeline.artifact(release, PRODUCTION),
-            slot_of(release),
-            replicas=config.replicas,
-        )
-        return {"replicas": deployment.ready}
-
     def alias() -> Facts:
         pipeline.store.point("champion", release)
         if history.challenger == release:
@@ -108,7 +99,7 @@ def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
     moved = target.routes().split.share(slot_of(release)) == 100
     substeps = [
         SubStep("gate", gate, once=moved),
-        SubStep("capacity", capacity),
+        SubStep("capacity", lambda: ready(pipeline, release, config.replicas)),
         SubStep("route", lambda: set_route(target, {release: 100})),
         SubStep("alias", alias),
         SubStep("archive", archive),

@@ -1,12 +1,11 @@
 """rollback: the former champion gets its traffic, alias and place back. Nothing is built."""
 
-from mlship.deployment import slot_of
 from mlship.errors import NotFoundError
 from mlship.evidence import Record
 from mlship.history import History
 from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, changing, set_route
+from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, set_route
 
 
 def rollback(pipeline: Pipeline, to: Release | None = None) -> Record:
@@ -43,12 +42,6 @@ def _rollback(pipeline: Pipeline, former: Release, history: History) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     fallen, challenger = history.champion, history.challenger
 
-    def capacity() -> Facts:
-        deployment = target.deploy(
-            former, pipeline.artifact(former, PRODUCTION), slot_of(former), replicas=config.replicas
-        )
-        return {"replicas": deployment.ready}
-
     def alias() -> Facts:
         pipeline.store.point("champion", former)
         if challenger is None:
@@ -60,7 +53,7 @@ def _rollback(pipeline: Pipeline, former: Release, history: History) -> Record:
         return {"restored": str(former)}
 
     substeps = [
-        SubStep("capacity", capacity),
+        SubStep("capacity", lambda: ready(pipeline, former, config.replicas)),
         SubStep("route", lambda: set_route(target, {former: 100})),
         SubStep("alias", alias),
         SubStep("archive", archive),

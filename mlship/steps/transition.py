@@ -104,6 +104,17 @@ def carry_out(
     return pipeline.learn(release, step, "passed", completed)
 
 
+def ready(pipeline: Pipeline, release: Release, replicas: int) -> Facts:
+    """Run so many replicas of a release in production; traffic is untouched.
+
+    Raises:
+        TimedOutError: they did not get ready in time.
+    """
+    artifact, slot = pipeline.artifact(release, PRODUCTION), slot_of(release)
+    deployment = pipeline.target(PRODUCTION).deploy(release, artifact, slot, replicas=replicas)
+    return {"replicas": deployment.ready, "slot": deployment.slot}
+
+
 def set_route(target: Target, split: Mapping[Release, int], shadow: Release | None = None) -> Facts:
     """Bring a target's route to a split, by compare-and-set against what it is now.
 
