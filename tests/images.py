@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -85,6 +86,7 @@ def wheel(folder: Path, name: str, files: Mapping[str, bytes], needs: str = "") 
         for place, data in files.items():
             archive.writestr(place, data)
         archive.writestr(f"{info}/METADATA", metadata)
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         archive.writestr(f"{info}/RECORD", os.urandom(8))
         archive.writestr(f"{info}/direct_url.json", os.urandom(8))
     return path
@@ -98,7 +100,10 @@ class Wheels:
 
     def __call__(self, lock: Lock, into: Path) -> list[Path]:
         self.fetched.append(lock)
-        code = {"granian/__init__.py": b"x = 1\n", "granian/_granian.so": b"\x7fELF" * 500_000}
+        code = {
+            "granian/__init__.py": b"x = 1\n",
+            "granian/_granian.so": random.Random(7).randbytes(3_000_000),
+        }
         return [
             wheel(into, "granian", code),
             wheel(into, "click", {"click/__init__.py": b"", "click/old.pyc": b"?"}),
@@ -108,7 +113,7 @@ class Wheels:
 class Project:
     """A release with its bundle, and what makes its image, in a folder of its own."""
 
-    def __init__(self, folder: Path, fake: FakeRegistry, **config: object) -> None:
+    def __init__(self, folder: Path, fake: FakeRegistry | None, **config: object) -> None:
         self.folder = folder
         self.release, self.bundle = a_release(folder / "bundle")
         settings = {"repository": "localhost:5000/iris", "base": BASE, **config}
@@ -116,7 +121,7 @@ class Project:
         self.waits: list[float] = []
         self.notes, self.wheels = Notes(), Wheels()
         self.registries = Registries(
-            self.config, {}, transport=fake.transport, pause=self.waits.append
+            self.config, {}, transport=fake.transport if fake else None, pause=self.waits.append
         )
         self.images = OciImages(
             self.config, folder / "images", self.registries, self.notes, self.wheels

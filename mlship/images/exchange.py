@@ -6,6 +6,7 @@ and those that `image.insecure` names.
 """
 
 import email.utils
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -73,7 +74,7 @@ class Exchange:
         where = "registry-1.docker.io" if host == DOCKER_HUB else host
         self.url = httpx.URL(f"{'http' if is_plain else 'https'}://{where}")
         self.sent = 0
-        self._credential = credential
+        self._credential = functools.cache(credential)
         self._transport = transport
         self._pause = pause
         self._clients: dict[str, httpx.Client] = {}
@@ -94,7 +95,7 @@ class Exchange:
         for attempt in range(1, attempts + 1):
             try:
                 answer = self._authorized(ask)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 if attempt == attempts:
                     raise self.silent(error) from error
                 self._pause(_growing(attempt))
@@ -110,6 +111,13 @@ class Exchange:
             answer.close()
             self._pause(_growing(attempt) if seconds is None else seconds)
         return self._undenied(answer, ask.scope)
+
+    def close(self) -> None:
+        """Close the connections; the next request opens another."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
 
     def silent(self, error: Exception) -> UnavailableError:
         """Return the error for a registry that does not answer."""

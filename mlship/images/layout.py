@@ -109,7 +109,9 @@ class Layout:
             blob = Blob(**told)
         except (OSError, ValueError, TypeError):
             return None
-        return blob if lock == name and self.has(blob.digest, blob.size) else None
+        if lock != name or not self.has(blob.digest, blob.size):
+            return None
+        return blob if digests.of_file(self.path(blob.digest)) == blob.digest else None
 
     def name(self, image: Image) -> None:
         """List an image in the folder's index, so that other programs find it."""

@@ -244,7 +244,13 @@ def annotations(
         base: the base image by digest.
         name: the base image as mlship.yaml names it.
         source: where the source code is, if that is configured.
+
+    Raises:
+        ConfigError: the address of the source code holds a credential.
     """
+    if source and "@" in source.partition("://")[2].partition("/")[0]:
+        message = "image.source holds a user or a password, and a label is for everybody to read"
+        raise ConfigError(message, hint="write https://github.com/owner/name")
     found = {
         "dev.mlship.bundle": release.bundle,
         "dev.mlship.release": release.id,

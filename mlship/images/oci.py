@@ -7,6 +7,7 @@ through on their way from one registry to another.
 """
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from mlship import bundle as bundles
@@ -56,12 +57,13 @@ class OciImages:
         manifest = bundles.read(bundle, expected=release.bundle)
         named = reference(self._config.base)
         wanted = named if base is None else named.at(base)
-        found = self._registries.base(wanted, self._config.platforms)
-        for one in found.values():
-            _check_python(one, manifest)
         try:
-            self._layout.prepare()
-            return self._build(release, (bundle, manifest), found, named)
+            with closing(self._registries):
+                found = self._registries.base(wanted, self._config.platforms)
+                for one in found.values():
+                    _check_python(one, manifest)
+                self._layout.prepare()
+                return self._build(release, (bundle, manifest), found, named)
         except OSError as error:
             message = f"the image of {release} cannot be written to {self._layout.folder}"
             hint = "make room on that disk, and run it again"
@@ -70,12 +72,14 @@ class OciImages:
     def push(self, image: Image) -> Pushed:
         """Bring a built image to the registry; see `mlship.ports.Images`."""
         target = self._registries.own()
-        return Delivery(image, self._layout, self._registries, self._progress).push(target)
+        with closing(self._registries):
+            return Delivery(image, self._layout, self._registries, self._progress).push(target)
 
     def save(self, image: Image, into: Path, form: Form) -> None:
         """Write a built image, whole, to a folder or a file; see `mlship.ports.Images`."""
-        Delivery(image, self._layout, self._registries, self._progress).complete()
         try:
+            with closing(self._registries):
+                Delivery(image, self._layout, self._registries, self._progress).complete()
             into.parent.mkdir(parents=True, exist_ok=True)
             if form == "tarball":
                 self._layout.tarball(image, into)

@@ -9,6 +9,7 @@ import httpx
 from mlship.config import ImageConfig
 from mlship.errors import ConfigError
 from mlship.image import Platform, Reference, reference
+from mlship.images import artifact_registry
 from mlship.images.authentication import Credential, credential
 from mlship.images.exchange import Exchange
 from mlship.images.manifests import (
@@ -31,6 +32,9 @@ class Registries:
         environment: holds credentials, or says where Docker's are.
         transport: answers in the registries' place, in tests.
         pause: waits so many seconds.
+
+    Raises:
+        ConfigError: the repository's name is none, or has a tag.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Registries:
         transport: httpx.BaseTransport | None = None,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.repository = reference(config.repository) if config.repository else None
+        self.repository = _repository(config.repository) if config.repository else None
         self._insecure = config.insecure
         self._environment = environment
         self._transport = transport
@@ -62,6 +66,12 @@ class Registries:
                 )
                 self._known[name.registry] = Registry(exchange)
             return self._known[name.registry]
+
+    def close(self) -> None:
+        """Close all connections; whoever asks again opens others."""
+        with self._lock:
+            for registry in self._known.values():
+                registry.exchange.close()
 
     def own(self) -> Reference:
         """Return the project's repository.
@@ -109,4 +119,15 @@ class Registries:
 
     def _credential(self, host: str) -> Credential | None:
         is_own = self.repository is not None and self.repository.registry == host
-        return credential(host, self._environment, is_own=is_own)
+        found = credential(host, self._environment, is_own=is_own)
+        if found is None and artifact_registry.is_google(host):
+            return artifact_registry.credential(host)
+        return found
+
+
+def _repository(text: str) -> Reference:
+    found = reference(text)
+    if found.tag or found.digest:
+        message = f"image.repository {text} names one image of a repository"
+        raise ConfigError(message, hint=f"write {found.name}; each release gets a tag of its own")
+    return found

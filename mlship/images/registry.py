@@ -138,7 +138,7 @@ class Registry:
                 for piece in self._read_once(repository, digest, offset):
                     offset += len(piece)
                     yield piece
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 if attempt == ATTEMPTS:
                     raise self.exchange.silent(error) from error
             else:

@@ -111,7 +111,7 @@ class _Upload:
         try:
             answer = self._exchange.send(ask, attempts=1)
         except UnavailableError as error:
-            if not isinstance(error.__cause__, httpx.TransportError):
+            if not isinstance(error.__cause__, httpx.RequestError):
                 raise
             return self._status(place)
         if answer.status_code in (202, 204):

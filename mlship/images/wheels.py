@@ -144,7 +144,8 @@ def _check_complete(wheels: Sequence[Path], lock: Lock) -> None:
     for wheel in wheels:
         for need in _needs(wheel, lock):
             if canonicalize_name(need.name) not in names:
-                message = f"{wheel.name} needs {need} on {lock.platform}, which is not pinned"
+                what = f"{need.name}{need.specifier}"
+                message = f"{wheel.name} needs {what} on {lock.platform}, which is not pinned"
                 hint = f"add {need.name} to requirements.txt, install it, and train again"
                 raise ProjectError(message, hint=hint)
 

@@ -10,6 +10,7 @@ import pytest
 
 from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
 from mlship.image import reference
+from mlship.images import artifact_registry
 from mlship.images.authentication import Credential, challenge, credential
 from mlship.images.exchange import Exchange, patience
 from mlship.images.registry import Registry
@@ -298,3 +299,18 @@ def test_broken_files_of_docker_are_named(tmp_path: Path, text: str, message: st
 def test_half_a_credential_is_refused() -> None:
     with pytest.raises(ConfigError, match="belong together"):
         credential("ghcr.io", {"MLSHIP_REGISTRY_USER": "ada"}, is_own=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("europe-west1-docker.pkg.dev", True),
+        ("gcr.io", True),
+        ("eu.gcr.io", True),
+        ("ghcr.io", False),
+        ("docker.pkg.dev.example", False),
+        ("notgcr.io", False),
+    ],
+)
+def test_googles_registries_are_known_by_their_names(host: str, *, expected: bool) -> None:
+    assert artifact_registry.is_google(host) is expected

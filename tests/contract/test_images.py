@@ -1,0 +1,96 @@
+"""What everything that makes images promises: the fake, and ours on a fake and a real registry."""
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from mlship import digests
+from mlship.errors import IntegrityError
+from mlship.ports import Images
+from mlship.release import Release
+from tests.fake_registry import FakeRegistry
+from tests.fakes_images import FakeImages
+from tests.images import Project, a_release, base_image
+from tests.services import require
+
+BACKENDS = ("fake", "oci", pytest.param("registry", marks=pytest.mark.service("registry")))
+
+
+@pytest.fixture(params=BACKENDS)
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Images]:
+    """Give a function that opens the same images anew, as the next command would."""
+    if request.param == "fake":
+        images = FakeImages()
+        return lambda: images
+    if request.param == "oci":
+        fake = FakeRegistry()
+        base_image(fake)
+        return lambda: Project(tmp_path / uuid.uuid4().hex, fake).images
+    require("registry", answers(), "services up registry")
+    name = f"localhost:5000/contract/{uuid.uuid4().hex}"
+    return lambda: Project(tmp_path / uuid.uuid4().hex, None, repository=name).images
+
+
+def answers() -> bool:
+    try:
+        return httpx.get("http://localhost:5000/v2/", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Release, Path]:
+    return a_release(tmp_path / "bundle")
+
+
+def test_the_same_release_gives_the_same_digest_each_time(
+    reopen: Callable[[], Images], made: tuple[Release, Path]
+) -> None:
+    image = reopen().build(*made, base=None)
+    assert reopen().build(*made, base=image.base.digest).digest == image.digest
+    assert image.base.digest is not None
+    assert image.tag == digests.short(made[0].id)
+
+
+def test_another_release_gives_another_digest(
+    reopen: Callable[[], Images], made: tuple[Release, Path], tmp_path: Path
+) -> None:
+    images = reopen()
+    other = a_release(tmp_path / "other", "another model")
+    same_model = msgspec.structs.replace(made[0], commit="b" * 40)
+    found = [images.build(*made, base=None), images.build(*other, base=None)]
+    found.append(images.build(same_model, made[1], base=None))
+    assert len({image.digest for image in found}) == 3
+
+
+def test_a_push_twice_sends_once_and_names_the_same_digest(
+    reopen: Callable[[], Images], made: tuple[Release, Path]
+) -> None:
+    one, two = reopen(), reopen()
+    pushed = one.push(one.build(*made, base=None))
+    again = two.push(two.build(*made, base=None))
+    assert pushed.sent > 0
+    assert again.sent == 0
+    assert again.reference == pushed.reference
+    assert pushed.reference.endswith(f"@{pushed.digest}")
+
+
+def test_a_damaged_bundle_makes_no_image(
+    reopen: Callable[[], Images], made: tuple[Release, Path]
+) -> None:
+    (made[1] / "model" / "model.onnx").write_text("another")
+    with pytest.raises(IntegrityError):
+        reopen().build(*made, base=None)
+
+
+def test_an_image_is_saved_where_it_is_told(
+    reopen: Callable[[], Images], made: tuple[Release, Path], tmp_path: Path
+) -> None:
+    images = reopen()
+    image = images.build(*made, base=None)
+    images.save(image, tmp_path / "new" / "image.tar", "tarball")
+    assert (tmp_path / "new" / "image.tar").stat().st_size > 0
