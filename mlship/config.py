@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mlship.backends import LedgerConfig, ObservationsConfig, StoreConfig
+from mlship.clusters import GkeConfig, KubernetesConfig
 from mlship.image import Platform
 
 Count = Annotated[int, Meta(ge=0)]
@@ -162,10 +163,15 @@ class ImageConfig(_Section, frozen=True):
 class TargetConfig(_Section, frozen=True):
     """A place where releases run."""
 
-    kind: Annotated[Literal["local"], Meta(description="processes on this machine")] = "local"
+    kind: Annotated[
+        Literal["local", "kubernetes", "gke"],
+        Meta(description="processes on this machine, a cluster, or a cluster of Google's"),
+    ] = "local"
+    kubernetes: KubernetesConfig = KubernetesConfig()
+    gke: Annotated[GkeConfig | None, Meta(description="for kind gke")] = None
     port: Annotated[
         Annotated[int, Meta(ge=0, le=65535)],
-        Meta(description="of the load balancer; 0 takes a free one and keeps it"),
+        Meta(description="of the load balancer; 0 takes a free one and keeps it; local only"),
     ] = 0
     replicas: Annotated[Positive, Meta(description="of the champion")] = 1
     challenger_replicas: Annotated[Positive, Meta(description="of a challenger")] = 1
@@ -176,7 +182,8 @@ class TargetConfig(_Section, frozen=True):
         bool, Meta(description="a new challenger gets a copy of all traffic, and answers nobody")
     ] = False
     sticky_header: Annotated[
-        str | None, Meta(description="requests with the same value of it stay on one side")
+        str | None,
+        Meta(description="requests with the same value of it stay on one side; local only"),
     ] = None
     ready_seconds: Annotated[Seconds, Meta(description="to get ready in")] = 60.0
     drain_seconds: Annotated[Seconds, Meta(description="to finish requests in, on removal")] = 10.0

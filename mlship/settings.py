@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from mlship.config import Config
+from mlship.config import Config, TargetConfig
 from mlship.errors import ConfigError
 from mlship.keys import PREFIX, explained, fields_of, place_of, value_kind
 
@@ -214,3 +214,24 @@ def _check_together(config: Config) -> None:
         near = difflib.get_close_matches(name, _STAGING, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(_STAGING)}"
         raise ConfigError(message, hint=hint)
+    for name, target in config.targets.items():
+        _check_target(f"targets.{name}", target)
+
+
+def _check_target(key: str, target: TargetConfig) -> None:
+    if (target.kind == "gke") != (target.gke is not None):
+        message = f"mlship.yaml: {key}: kind gke and the section gke go together"
+        hint = f"{key}: {{kind: gke, gke: {{project: ..., location: ..., cluster: ...}}}}"
+        raise ConfigError(message, hint=hint)
+    if target.kind == "local":
+        return
+    if target.sticky_header is not None:
+        message = f"mlship.yaml: {key}.sticky_header: a Gateway cannot keep clients on one side"
+        raise ConfigError(message, hint="take it away, or use a target of kind local")
+    if target.port:
+        message = f"mlship.yaml: {key}.port: the Gateway's listeners have the ports"
+        raise ConfigError(message, hint=f"take it away; {key}.kubernetes.gateway names the Gateway")
+    most = target.kubernetes.max_replicas
+    if most is not None and most < max(target.replicas, target.challenger_replicas):
+        message = f"mlship.yaml: {key}.kubernetes.max_replicas is less than the replicas asked for"
+        raise ConfigError(message, hint=f"give at least {target.replicas}, or take it away")

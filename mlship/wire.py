@@ -1,11 +1,16 @@
 """The composition root: from a Config to the ports. The only module that picks a backend."""
 
+import functools
 import os
+import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from mlship.checkout.git import GitSource
 from mlship.checkout.predictor import ChildPredictor
@@ -14,13 +19,14 @@ from mlship.checkout.trainer import ChildTrainer
 from mlship.config import Config, TargetConfig
 from mlship.errors import ConfigError
 from mlship.forges.github import GitHubForge
-from mlship.ports import Images, Ledger, Observations, Progress, Store
+from mlship.ports import Images, Ledger, Locks, Observations, Progress, Store, Target
 from mlship.settings import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.targets.local.locks import FileLocks
 
 if TYPE_CHECKING:
     from mlship.steps.publish import Publishing
+    from mlship.targets.kubernetes import Access, KubernetesTarget, LeaseLocks
     from mlship.targets.local import LocalTarget
 
 CONFIG = "mlship.yaml"
@@ -40,7 +46,9 @@ def read(path: Path, environment: Mapping[str, str], flags: Sequence[str]) -> Re
             f"no {path.name} in {path.resolve().parent}", hint=_where_it_is(path)
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", hint="it must be UTF-8") from error
+        raise ConfigError(
+            f"{path} cannot be read: {error}", hint="save it as text in UTF-8"
+        ) from error
     return resolve([from_yaml(text, path.name), from_environment(environment), from_flags(flags)])
 
 
@@ -58,8 +66,17 @@ def assemble(
     """Compose a project's pipeline. Nothing is opened, started or imported that is not used."""
     state = root / ".mlship"
 
-    def target(name: str) -> "LocalTarget":
-        return local_target(name, config, state, progress)
+    who = actor(root, environment)
+
+    def target(name: str) -> Target:
+        if _settings(config, name).kind == "local":
+            return local_target(name, config, state, progress)
+        return cluster_target(name, config, progress, environment)
+
+    def locks(name: str) -> Locks:
+        if _settings(config, name).kind == "local":
+            return FileLocks(state / "locks")
+        return cluster_locks(name, config, who, environment)
 
     def images() -> Images:
         return oci_images(config, state, progress, environment)
@@ -68,7 +85,7 @@ def assemble(
         root=root,
         state=state,
         config=config,
-        actor=actor(root, environment),
+        actor=who,
         clock=lambda: datetime.now(UTC),
         progress=progress,
         source=GitSource(root),
@@ -76,7 +93,7 @@ def assemble(
         tester=PytestTester(root, config),
         predictor=ChildPredictor(),
         ledger=_ledger(config, state, environment),
-        locks=FileLocks(state / "locks"),
+        locks=_EachTargets(locks),
         store=_store(config, state, environment),
         observations=_observations(config, state, environment),
         forge=GitHubForge(environment, config.name),
@@ -92,10 +109,63 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
     return LocalTarget(
         name,
         state / "targets" / name,
-        config.targets.get(name, TargetConfig()),
+        _settings(config, name),
         _log(name, config, state),
         progress,
     )
+
+
+def cluster_target(
+    name: str, config: Config, progress: Progress, environment: Mapping[str, str]
+) -> "KubernetesTarget":
+    """Return the target of a name that is in a cluster; nothing is asked yet."""
+    from mlship.targets.kubernetes import KubernetesTarget  # noqa: PLC0415 (local ones need none)
+
+    settings = _settings(config, name)
+    own, url = settings.kubernetes, config.observations.url
+    if name == PRODUCTION and url and not own.env_from_secret:
+        own = msgspec.structs.replace(own, env={"MLSHIP_LOG": url, **own.env})
+        settings = msgspec.structs.replace(settings, kubernetes=own)
+    access = _cluster_access(settings, environment)
+    return KubernetesTarget(name, config.name, settings, access, progress)
+
+
+def cluster_locks(
+    name: str, config: Config, who: str, environment: Mapping[str, str]
+) -> "LeaseLocks":
+    """Return the locks of a target that is in a cluster: they are there, for every machine."""
+    from mlship.targets.kubernetes import LeaseLocks  # noqa: PLC0415 (local targets need none)
+
+    settings = _settings(config, name)
+    holder = f"{who} at {socket.gethostname()}, process {os.getpid()}"
+    namespace = settings.kubernetes.namespace
+    return LeaseLocks(config.name, namespace, _cluster_access(settings, environment), holder)
+
+
+def _cluster_access(
+    settings: TargetConfig, environment: Mapping[str, str]
+) -> "Callable[[], Access]":
+    if settings.gke is not None:
+        from mlship.targets import gke  # noqa: PLC0415 (one is used)
+
+        return functools.partial(gke.find, settings.gke)
+    from mlship.targets import kubernetes  # noqa: PLC0415 (one is used)
+
+    return functools.partial(kubernetes.find, settings.kubernetes, environment)
+
+
+def _settings(config: Config, name: str) -> TargetConfig:
+    return config.targets.get(name, TargetConfig())
+
+
+class _EachTargets:
+    """The port Locks where each target keeps its own lock."""
+
+    def __init__(self, find: Callable[[str], Locks]) -> None:
+        self._find = find
+
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
+        return self._find(name).exclusive(name)
 
 
 def oci_images(
@@ -129,7 +199,9 @@ def _store(config: Config, state: Path, environment: Mapping[str, str]) -> Store
         case "directory":
             from mlship.stores.directory import DirectoryStore  # noqa: PLC0415 (one is used)
 
-            folder = Path(config.store.uri) if config.store.uri else state / "store"
+            uri = config.store.uri
+            # An address was meant for MLflow, before another layer changed the kind.
+            folder = state.parent / uri if uri and "://" not in uri else state / "store"
             return DirectoryStore(folder, config.name)
         case "mlflow":
             from mlship.stores.mlflow import MlflowStore  # noqa: PLC0415 (one is used)

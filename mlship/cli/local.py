@@ -109,6 +109,8 @@ def down(context: typer.Context) -> None:
     pipeline = given.pipeline()
     stopped = {}
     for name in dict.fromkeys(("staging", "production", *pipeline.config.targets)):
+        if pipeline.target_config(name).kind != "local":
+            continue
         with pipeline.locks.exclusive(name):
             target = wire.local_target(name, pipeline.config, pipeline.state, pipeline.progress)
             stopped[name] = target.down()

@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "mlship"
 VALUES = {
     "backends",
     "bundle",
+    "clusters",
     "config",
     "deployment",
     "digests",
@@ -31,6 +32,7 @@ ADAPTERS = {"checkout", "forges", "images", "ledgers", "observations", "stores",
 VENDORS = {
     "docker",
     "envoy",
+    "google",
     "granian",
     "kubernetes",
     "lightgbm",

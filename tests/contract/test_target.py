@@ -11,6 +11,8 @@ from mlship.deployment import Artifact, Revision, Slot, Split, slot_of
 from mlship.errors import ConfigError, ConflictError, NotFoundError, ProjectError, TimedOutError
 from mlship.ports import Target
 from mlship.release import Release
+from tests import clusters
+from tests.clusters import Cluster
 from tests.fakes_target import FakeTarget
 from tests.places import place
 from tests.samples import release
@@ -62,10 +64,25 @@ class LocalStage(Stage):
         return self.place.artifact(name, **behaviour)
 
 
-@pytest.fixture(params=["fake", "local"])
+class ClusterStage(Stage):
+    def __init__(self, place: Cluster) -> None:
+        super().__init__(place.again(drain_seconds=1, kubernetes_prestop_seconds=1))
+
+    def artifact(self, name: str, *, is_broken: bool = False) -> Artifact:
+        behaviour = {"refuses": "no such column: petal_colour"} if is_broken else {}
+        return clusters.artifact(name, **behaviour)
+
+
+@pytest.fixture(
+    params=["fake", "local", pytest.param("kubernetes", marks=pytest.mark.service("cluster"))]
+)
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
     if request.param == "fake":
         yield FakeStage()
+        return
+    if request.param == "kubernetes":
+        with clusters.cluster() as place:
+            yield ClusterStage(place)
         return
     local = LocalStage(tmp_path)
     try:

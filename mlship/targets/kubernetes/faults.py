@@ -1,0 +1,110 @@
+"""What the API server answers, or does not, as errors of mlship."""
+
+import re
+import ssl
+
+import httpx
+import msgspec
+
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    MlshipError,
+    NotFoundError,
+    UnavailableError,
+)
+
+_CLASSES: dict[int, type[MlshipError]] = {
+    400: ConfigError,
+    404: NotFoundError,
+    409: ConflictError,
+    422: ConfigError,
+}
+_HINTS = {
+    409: "look at `mlship status`, then run the command again",
+    422: "correct the target's section `kubernetes` in mlship.yaml",
+    429: "wait a little, then run the command again",
+}
+_CAN = re.compile(
+    r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
+    r'(?: in API group "(?P<group>[^"]*)")?(?:.* in the namespace "(?P<namespace>[^"]*)")?'
+)
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The API's own words for a failure; a server without the path has none."""
+
+    message: str = ""
+    reason: str = ""
+
+
+def status(answer: httpx.Response) -> Status | None:
+    """Return the Status in an answer; `None` where it has another body."""
+    try:
+        return msgspec.json.decode(answer.content, type=Status)
+    except msgspec.DecodeError:
+        return None
+
+
+def refused(answer: httpx.Response, cluster: str, what: str) -> MlshipError:
+    """Return the error for an answer that is no success.
+
+    Args:
+        answer: with its body read.
+        cluster: for people, `context staging`.
+        what: was asked for, `HTTPRoute iris-staging`.
+    """
+    found = status(answer)
+    said = found.message if found else answer.text.strip()[:300]
+    code = answer.status_code
+    if code == 401:
+        message = f"{cluster} does not accept our credentials"
+        hint = "log in again; `kubectl auth whoami` with the same context tells more"
+        return UnavailableError(message, hint=hint)
+    if code == 403:
+        return _forbidden(said, cluster)
+    missing = re.match(r'namespaces "([^"]+)" not found', said)
+    if missing:
+        message = f"{cluster} has no namespace {missing[1]}"
+        hint = f"`kubectl create namespace {missing[1]}`, or correct kubernetes.namespace"
+        return NotFoundError(message, hint=hint)
+    if code == 404 and found is None and what.startswith(("HTTPRoute", "Gateway")):
+        return no_gateway_api(cluster)
+    message = f"{cluster}: {what}: {said or f'answered {code}'}"
+    hint = _HINTS.get(code, "look at the cluster's state, then run the command again")
+    return _CLASSES.get(code, UnavailableError)(message, hint=hint)
+
+
+def no_gateway_api(cluster: str) -> MlshipError:
+    """Return the error for a cluster that knows no kinds of the Gateway API."""
+    message = f"{cluster} has no Gateway API (gateway.networking.k8s.io/v1)"
+    hint = "install it with an implementation, https://gateway-api.sigs.k8s.io; on GKE enable it: "
+    hint += "`gcloud container clusters update NAME --gateway-api=standard`"
+    return UnavailableError(message, hint=hint)
+
+
+def unreachable(error: httpx.HTTPError, cluster: str, server: str) -> MlshipError:
+    """Return the error for a server that gave no answer."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        message = f"{cluster}: no trusted connection to {server}: {cause}"
+        hint = "fetch the kubeconfig again; the cluster's certificates may have changed"
+        return UnavailableError(message, hint=hint)
+    why = "it is silent" if isinstance(error, httpx.TimeoutException) else str(error)
+    message = f"{cluster}: {server} does not answer: {why or type(error).__name__}"
+    hint = "check that the cluster runs and that this machine reaches it (network, VPN, firewall)"
+    return UnavailableError(message, hint=hint)
+
+
+def _forbidden(said: str, cluster: str) -> MlshipError:
+    found = _CAN.search(said)
+    if found is None:
+        message = f"{cluster} forbids it: {said}"
+        return UnavailableError(message, hint="ask the cluster's administrator, then try again")
+    resource = ".".join(part for part in (found["resource"], found["group"]) if part)
+    where = f" in namespace {found['namespace']}" if found["namespace"] else ""
+    message = f"{cluster} forbids {found['user']} to {found['verb']} {resource}{where}"
+    hint = f"ask for a Role with the verb {found['verb']} on {resource}; see the guide's Role"
+    return UnavailableError(message, hint=hint)

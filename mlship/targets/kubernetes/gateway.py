@@ -1,0 +1,159 @@
+"""The target's route in the cluster: read, changed by compare-and-set, and awaited."""
+
+import time
+
+from mlship.clusters import KubernetesConfig
+from mlship.deployment import Revision, Route, Slot, Split
+from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
+from mlship.targets.kubernetes import routing
+from mlship.targets.kubernetes.api import Api
+from mlship.targets.kubernetes.kinds import Manifest
+from mlship.targets.kubernetes.manifests import Scope
+from mlship.targets.kubernetes.routing import Written
+
+_ACCEPT_SECONDS = 20.0
+_PAUSE = 0.05
+_TURNS = 20
+_PORTS = {"HTTP": 80, "HTTPS": 443}
+
+
+class Traffic:
+    """The HTTPRoute of one target, and the Gateway that it belongs to."""
+
+    def __init__(self, api: Api, scope: Scope, config: KubernetesConfig) -> None:
+        self._api = api
+        self._scope = scope
+        self._config = config
+
+    def read(self) -> Written:
+        """Return the route as it is written; before the first, one without weights.
+
+        Raises:
+            IntegrityError: it is not a route that mlship wrote.
+            UnavailableError: the cluster has no Gateway API.
+        """
+        return routing.read(self._scope, self._api.get("HTTPRoute", self._scope.name))
+
+    def route(self) -> Route:
+        """Return the split, its revision, and where requests go in."""
+        found = self.read()
+        return Route(split=found.split, revision=found.revision, endpoint=self.endpoint())
+
+    def endpoint(self) -> str:
+        """Return the address for clients: of the configured host, else of the Gateway.
+
+        Raises:
+            NotFoundError: there is no such Gateway.
+            UnavailableError: it has no address yet; or the cluster has no Gateway API.
+        """
+        gateway = self._gateway()
+        listener = gateway["spec"]["listeners"][0]
+        addresses = gateway.get("status", {}).get("addresses") or ()
+        host = self._config.host or next((one["value"] for one in addresses), None)
+        if host is None:
+            message = f"Gateway {self._config.gateway} of {self._api.cluster} has no address yet"
+            hint = "see `kubectl describe gateway`; its controller may not run"
+            raise UnavailableError(message, hint=hint)
+        scheme, port = str(listener["protocol"]).lower(), int(listener["port"])
+        shown = "" if port == _PORTS.get(listener["protocol"]) else f":{port}"
+        return f"{scheme}://{host}{shown}{self._config.path.rstrip('/')}"
+
+    def change(self, split: Split, expected: Revision, *, running: frozenset[Slot]) -> Revision:
+        """Write a split if the route is at the expected revision; return when the gateway has it.
+
+        Args:
+            split: the new one.
+            expected: the revision that it is to replace.
+            running: the slots that there are; no other one stays parked.
+
+        Raises:
+            ConflictError: it is not; it stands as it was.
+            ConfigError: the gateway refuses it; it stands as it was.
+            UnavailableError: it is written, but the gateway does not take it.
+        """
+        before = self.read()
+        slots = set(split.weights) | ({split.shadow} if split.shadow else set())
+        unknown = frozenset(slot for slot in slots if slot not in before.slots)
+        if before.manifest is not None and unknown:
+            found = self._write(expected, before.split, before.parked | unknown)
+            expected = self._accepted(found, before)
+        found = self._write(expected, split, (before.slots | unknown) & running)
+        return self._accepted(found, before)
+
+    def forget(self, slot: Slot) -> None:
+        """Take a slot that has no traffic out of the route.
+
+        Raises:
+            ConflictError: it has traffic, or a copy of it.
+        """
+        found = self.read()
+        if found.split.share(slot) or found.split.shadow == slot:
+            message = f"slot {slot} of {self._scope.target} still gets traffic"
+            raise ConflictError(message, hint="give its traffic to another slot first")
+        if slot not in found.slots:
+            return
+        weights = {name: share for name, share in found.split.weights.items() if name != slot}
+        split = Split(weights=weights, shadow=found.split.shadow)
+        self._accepted(self._write(found.revision, split, found.parked - {slot}), found)
+
+    def _write(self, expected: Revision, split: Split, parked: frozenset[Slot]) -> Written:
+        """Write the route by compare-and-set on its resourceVersion.
+
+        The gateway's controller writes its status into the same object: a conflict with it is no
+        conflict of revisions, and is tried again.
+        """
+        for _ in range(_TURNS):
+            current = self.read()
+            if current.revision != expected:
+                raise self._conflict(current.revision, expected)
+            manifest = routing.written(self._scope, self._config, current.manifest, split, parked)
+            write = self._api.replace if current.manifest else self._api.create
+            try:
+                return routing.read(self._scope, write(manifest))
+            except ConflictError:
+                time.sleep(_PAUSE)
+        raise self._conflict(self.read().revision, expected)
+
+    def _accepted(self, found: Written, before: Written) -> Revision:
+        """Wait until the gateway has taken the route; put the former back where it refuses."""
+        deadline = time.monotonic() + _ACCEPT_SECONDS
+        while True:
+            manifest = self._api.get("HTTPRoute", self._scope.name)
+            current = routing.read(self._scope, manifest)
+            if manifest is None or current.revision != found.revision:
+                raise self._conflict(current.revision, found.revision)
+            taken = routing.verdict(manifest, self._config)
+            if taken is True:
+                return found.revision
+            if isinstance(taken, str):
+                self._put_back(found, before)
+                message = f"Gateway {self._config.gateway} refuses the route of"
+                message = f"{message} {self._scope.target}: {taken}"
+                hint = "correct the section `kubernetes` of the target"
+                hint += "; this Gateway may know no shadow" if found.split.shadow else ""
+                raise ConfigError(message, hint=hint)
+            if time.monotonic() >= deadline:
+                message = f"the route of {self._scope.target} is written, but"
+                message = f"{message} Gateway {self._config.gateway} does not take it"
+                hint = f"`kubectl describe httproute {self._scope.name}`, and its controller's log"
+                raise UnavailableError(message, hint=hint)
+            time.sleep(_PAUSE)
+
+    def _put_back(self, found: Written, before: Written) -> None:
+        if before.manifest is None:
+            self._api.delete("HTTPRoute", self._scope.name)
+        else:
+            self._write(found.revision, before.split, before.parked)
+
+    def _gateway(self) -> Manifest:
+        namespace, _, name = self._config.gateway.partition("/")
+        found = self._api.get("Gateway", name, namespace)
+        if found is None:
+            message = f"{self._api.cluster} has no Gateway {self._config.gateway}"
+            hint = "`kubectl get gateway -A` lists them; correct kubernetes.gateway"
+            raise NotFoundError(message, hint=hint)
+        return found
+
+    def _conflict(self, current: Revision, expected: Revision) -> ConflictError:
+        message = f"the route of {self._scope.target} is at revision {current}, not {expected}"
+        return ConflictError(message, hint="look at `mlship status`, then decide again")

@@ -1,0 +1,91 @@
+"""Why a pod does not get ready, in a person's words. Pure functions of what the API says."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from mlship.targets.kubernetes.kinds import Manifest
+from mlship.targets.kubernetes.readiness import condition, is_ready
+
+_CRASHES = 3
+_NO_IMAGE = ("not found", "manifest unknown", "name unknown", "NAME_UNKNOWN", "MANIFEST_UNKNOWN")
+_UNUSABLE = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull")
+
+Fault = Literal["image", "settings", "crash", "memory", "place", "quota", "probe"]
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeps a pod from being ready.
+
+    Attributes:
+        pod: its name; empty where no pod could be made.
+        is_final: waiting longer will not help.
+    """
+
+    pod: str
+    fault: Fault
+    text: str
+    is_final: bool = False
+
+
+def of_deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Trouble | None:
+    """Return the trouble of a Deployment, the gravest first; `None` where nothing is wrong yet.
+
+    Args:
+        deployment: as the API gave it.
+        pods: those of its pods that are to stay.
+    """
+    failure = condition(deployment, "ReplicaFailure")
+    if failure.get("status") == "True":
+        said = failure.get("message", "")
+        is_forbidden = "forbidden" in said
+        return Trouble(pod="", fault="quota", text=f"no pod: {said}", is_final=is_forbidden)
+    found = [trouble for pod in pods if (trouble := of_pod(pod))]
+    return min(found, key=lambda trouble: not trouble.is_final, default=None)
+
+
+def of_pod(pod: Manifest) -> Trouble | None:
+    """Return what keeps a pod from being ready; `None` for one that is ready, or just begins."""
+    if is_ready(pod):
+        return None
+    name = pod["metadata"]["name"]
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        text = f"no node takes it: {scheduled.get('message') or scheduled.get('reason')}"
+        return Trouble(pod=name, fault="place", text=text)
+    containers = pod.get("status", {}).get("containerStatuses") or ()
+    for container in containers:
+        trouble = _of_container(name, container)
+        if trouble:
+            return trouble
+    return None
+
+
+def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in _UNUSABLE:
+        return Trouble(pod=pod, fault="settings", text=f"{reason}: {message}", is_final=True)
+    if "Image" in reason:
+        is_missing = any(words in message for words in _NO_IMAGE)
+        text = f"the image {container['image']} cannot be pulled: {message or reason}"
+        return Trouble(pod=pod, fault="image", text=text, is_final=is_missing)
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    if ended:
+        return _of_end(pod, container, ended)
+    if "running" in state:
+        return Trouble(pod=pod, fault="probe", text="it runs, but does not say that it is ready")
+    return None
+
+
+def _of_end(pod: str, container: Mapping[str, Any], ended: Mapping[str, Any]) -> Trouble:
+    if ended.get("reason") == "OOMKilled":
+        text = "it was killed for using more memory than its limit"
+        return Trouble(pod=pod, fault="memory", text=text, is_final=True)
+    crashes = container.get("restartCount", 0) + ("running" not in container["state"])
+    code, said = ended.get("exitCode"), ended.get("message", "")
+    text = f"it ends by itself, with exit code {code}" + (f": {said}" if said else "")
+    # A pod that still runs after a restart may yet get ready.
+    return Trouble(pod=pod, fault="crash", text=text, is_final=crashes >= _CRASHES)
