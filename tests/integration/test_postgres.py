@@ -38,7 +38,7 @@ from mlship.runtime.__main__ import main
 append = postgres.PostgresRecorder.append
 
 def append_late(self, predictions):
-    timer = threading.Timer(0.5, append, (self, predictions))
+    timer = threading.Timer(0.1, append, (self, predictions))
     timer.daemon = True
     timer.start()
     written = Future()
@@ -166,7 +166,7 @@ def test_a_replica_killed_again_and_again_loses_no_acknowledged_prediction(
 
 def test_answers_before_the_commit_would_be_found_missing(tmp_path: Path, database: Server) -> None:
     users = killed_under_load((sys.executable, "-P", "-c", LATE), tmp_path, database)
-    assert missing(users, database)
+    assert 0 < len(missing(users, database)) < len(users.acknowledged)
 
 
 def test_a_database_restarted_under_load_loses_no_acknowledged_prediction(
