@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo down test lint docs constraints clean
+.PHONY: demo down test lint docs workflows constraints clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -27,6 +27,9 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/python -m mlship.reference docs/reference
+
+workflows: $(READY)
+	$(BIN)/mlship --set workflows.mlship=. init iris_example --yes
 
 constraints: $(READY)
 	(head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable) > constraints.new

@@ -12,6 +12,7 @@ from msgspec import Meta
 from mlship.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.clusters import GkeConfig, KubernetesConfig
 from mlship.image import Platform
+from mlship.workflows import WorkflowsConfig
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -151,6 +152,15 @@ class ImageConfig(_Section, frozen=True):
     platforms: Annotated[
         tuple[Platform, ...], Meta(min_length=1, description="what it shall run on")
     ] = ("linux/amd64",)
+    memory: Annotated[
+        str,
+        Meta(
+            pattern=r"^[1-9][0-9]*[kmg]$",
+            description="limit of the container that `test --container` runs",
+            extra={"form": "a number and k, m or g, as in 512m"},
+        ),
+    ] = "512m"
+    max_mb: Annotated[Positive, Meta(description="size, unpacked, that `test --container` allows")] = 250
     source: Annotated[
         str | None, Meta(description="address of the source code, for the image's label")
     ] = None
@@ -216,6 +226,7 @@ class Config(_Section, frozen=True):
     store: StoreConfig = StoreConfig()
     ledger: LedgerConfig = LedgerConfig()
     observations: ObservationsConfig = ObservationsConfig()
+    workflows: WorkflowsConfig = WorkflowsConfig()
 
 
 def json_schema() -> dict[str, Any]:

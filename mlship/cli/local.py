@@ -22,7 +22,7 @@ def init(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing.")] = False,
 ) -> None:
-    """Write a project's first files and its GitHub workflows.
+    """Write a project's files and its workflows.
 
     The workflows are made from mlship.yaml: run it again after a change there. A file that
     somebody wrote or edited is named, and left alone.

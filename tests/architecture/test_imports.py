@@ -13,6 +13,7 @@ VALUES = {
     "bundle",
     "clusters",
     "config",
+    "container",
     "deployment",
     "digests",
     "errors",
@@ -26,8 +27,9 @@ VALUES = {
     "repository",
     "scores",
     "versions",
+    "workflows",
 }
-PURE = VALUES | {"confidence", "drift", "gates", "keys", "ports", "settings", "workload"}
+PURE = VALUES | {"confidence", "drift", "gates", "keys", "ports", "probes", "settings", "workload"}
 ADAPTERS = {"checkout", "forges", "images", "ledgers", "observations", "stores", "targets"}
 VENDORS = {
     "docker",
@@ -58,6 +60,7 @@ MAY_IMPORT = {
     "ports": VALUES,
     "keys": VALUES,
     "settings": VALUES | {"keys"},
+    "probes": VALUES,
     "workload": VALUES,
     "reports": PURE | {"reports"},
     "steps": PURE | {"steps", "reports"},
@@ -69,7 +72,7 @@ MAY_IMPORT = {
     # Its process shares files, requests and locks with the adapter that starts it.
     "training": PURE | {"checkout", "runtime", "training"},
     "testing": {"bundle", "digests", "errors", "runtime", "testing"},
-    "templates": PURE,
+    "templates": PURE | {"templates"},
     "__main__": {"cli"},
     "reference": PURE | {"cli"},
     "wire": PURE | ADAPTERS | {"steps"},

@@ -1,0 +1,101 @@
+"""Workflows run on this machine by act, with stand-ins of our own for the actions that they use."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+ACT = Path(sys.executable).with_name("act")
+STAND_INS = ROOT / "tests" / "stand_ins" / "actions"
+
+_USES = re.compile(r"uses: ([\w.-]+/([\w.-]+)@[0-9a-f]{40})")
+_STEP = re.compile(r"(✅  Success|❌  Failure) - Main (.*?)(?: \[[\d.]+\w+\])?$", re.MULTILINE)
+
+# Stands in for `python -m pip`: what jobs install is here already. All else is Python's.
+_PYTHON = """#!/bin/sh
+if [ "$1 $2 $3" = "-m pip install" ]; then echo "$@" >> "$STAND_IN_INSTALLED"; exit 0; fi
+exec "{python}" "$@"
+"""
+
+
+class Ran(NamedTuple):
+    """How a workflow went: its exit code, each step that ran with whether it passed, its log."""
+
+    code: int
+    steps: dict[str, bool]
+    log: str
+
+
+class Runner:
+    """A runner of workflows for one repository.
+
+    Args:
+        repository: a git repository with a commit; its remote `origin` tells owner and name.
+        home: a folder for all that act and the jobs keep.
+        environment: added to that of the jobs.
+    """
+
+    def __init__(self, repository: Path, home: Path, environment: Mapping[str, str]) -> None:
+        self.repository, self.home = repository, home
+        self.artifacts, self.installed = home / "artifacts", home / "installed"
+        programs = home / "bin"
+        programs.mkdir(parents=True)
+        python = _PYTHON.format(python=sys.executable)
+        mlship = f'#!/bin/sh\nexec "{sys.executable}" -m mlship "$@"\n'
+        for name, text in (("python", python), ("mlship", mlship)):
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+        self._environment = {
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "PYTHONPATH": str(ROOT),
+            "STAND_IN_REPOSITORY": str(repository),
+            "STAND_IN_ARTIFACTS": str(self.artifacts),
+            "STAND_IN_INSTALLED": str(self.installed),
+            **environment,
+        }
+
+    def run(
+        self,
+        workflow: str,
+        event: str = "push",
+        *,
+        payload: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+        secrets: Mapping[str, str] | None = None,
+        seconds: float = 120,
+    ) -> Ran:
+        """Run a workflow to its end, as GitHub would for an event."""
+        file = self.repository / ".github" / "workflows" / workflow
+        used = dict(_USES.findall(file.read_text("utf-8")))
+        argv = [
+            str(ACT),
+            event,
+            "--workflows",
+            str(file),
+            "--platform",
+            "ubuntu-latest=-self-hosted",
+        ]
+        argv += ["--no-skip-checkout", "--no-cache-server"]
+        argv += [f"--local-repository={uses}={STAND_INS / name}" for uses, name in used.items()]
+        argv += [f"--env={name}={value}" for name, value in self._environment.items()]
+        argv += [f"--var={name}={value}" for name, value in (variables or {}).items()]
+        argv += [f"--secret={name}={value}" for name, value in (secrets or {}).items()]
+        argv += ["--eventpath", str(payload)] if payload else []
+        done = subprocess.run(
+            argv,
+            cwd=self.repository,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+        steps = {name: "Success" in verdict for verdict, name in _STEP.findall(done.stdout)}
+        return Ran(done.returncode, steps, done.stdout)

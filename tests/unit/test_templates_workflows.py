@@ -1,0 +1,205 @@
+"""The workflows as text: pinned, with few rights, and with no way in for what users write."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from mlship.templates import workflows
+from mlship.templates.workflows import requirement
+from tests.rendered import PROJECTS, committed, rendered
+
+PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+FOREIGN = re.compile(r"\$\{\{.*?\b(github\.(event|head_ref|ref|ref_name|actor)|inputs)\b.*?\}\}")
+ALL = [(project, name, text) for project in PROJECTS for name, text in rendered(project).items()]
+ALL += [("this repository", name, text) for name, text in committed().items()]
+
+texts = pytest.mark.parametrize(
+    "text",
+    [text for _, _, text in ALL],
+    ids=[f"{project}-{name[18:-4]}" for project, name, _ in ALL],
+)
+
+
+def jobs(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield from yaml.safe_load(text)["jobs"].items()
+
+
+def steps(text: str) -> Iterator[dict[str, Any]]:
+    for _, job in jobs(text):
+        yield from job["steps"]
+
+
+def commands(text: str) -> list[str]:
+    return [step["run"] for step in steps(text) if "run" in step]
+
+
+def foreign(text: str) -> list[str]:
+    """Return the scripts of a workflow that an event's text becomes a part of."""
+    return [run for run in commands(text) if FOREIGN.search(run)]
+
+
+def bare(text: str) -> list[str]:
+    """Return the scripts in which a variable could be taken for an option, or split."""
+    told = [
+        (run, match) for run in commands(text) for match in re.finditer(r"\$\w+|\$\{(?!\{)", run)
+    ]
+    return [
+        run
+        for run, match in told
+        if run.startswith("mlship") and not re.search(r'(--[a-z-]+=| -- )"$', run[: match.start()])
+    ]
+
+
+@texts
+def test_actions_are_pinned_by_hash(text: str) -> None:
+    used = re.findall(r"uses: (.*)", text)
+    assert used
+    assert not [one for one in used if not PINNED.fullmatch(one)]
+
+
+@texts
+def test_no_right_is_given_to_all_jobs_and_each_has_a_limit(text: str) -> None:
+    assert yaml.safe_load(text)["permissions"] == {}
+    for name, job in jobs(text):
+        assert job["permissions"]["contents"] == "read", name
+        assert job["timeout-minutes"] <= 45, name
+    for step in steps(text):
+        if step.get("uses", "").startswith("actions/checkout@"):
+            assert step["with"]["persist-credentials"] is False
+
+
+@texts
+def test_no_event_and_no_input_becomes_part_of_a_script(text: str) -> None:
+    assert not foreign(text)
+    assert not bare(text)
+    assert "pull_request_target" not in text
+    assert "workflow_run" not in text
+
+
+def test_a_script_with_an_events_text_in_it_would_be_found() -> None:
+    text = rendered("Google")[".github/workflows/promote.yml"]
+    for evil in (
+        "${{ inputs.release }}",
+        "${{ github.event.pull_request.title }}",
+        "${{ github.head_ref }}",
+        "${{ format('{0}', github.ref_name) }}",
+    ):
+        assert foreign(text.replace('mlship promote -- "$RELEASE"', f"mlship promote {evil}"))
+    for loose in ('mlship promote "$RELEASE"', "mlship promote -- $RELEASE"):
+        assert bare(text.replace('mlship promote -- "$RELEASE"', loose))
+    assert bare(text.replace('request="$PULL', 'request "$PULL'))
+
+
+@texts
+def test_nothing_is_restored_from_a_cache(text: str) -> None:
+    assert "cache" not in text
+
+
+@texts
+def test_a_job_with_credentials_runs_no_code_of_the_project(text: str) -> None:
+    for name, job in jobs(text):
+        rights = {right for right, level in job["permissions"].items() if level == "write"}
+        scripts = "\n".join(step.get("run", "") for step in job["steps"])
+        secret = re.findall(r"secrets\.(\w+)", str(job))
+        holds = rights & {"id-token", "packages"} or any(
+            one.endswith("KUBECONFIG") or one.startswith("REGISTRY") for one in secret
+        )
+        runs = re.search(r"requirements\.txt|mlship (train|test|verify)|make test", scripts)
+        assert not (holds and runs), name
+
+
+@texts
+def test_a_deployment_is_never_cut_off(text: str) -> None:
+    queue = yaml.safe_load(text)["concurrency"]
+    assert queue["group"]
+    if "deploy-" in text or "mlship promote" in text:
+        assert queue["cancel-in-progress"] is False
+
+
+@texts
+def test_one_command_of_mlship_a_step(text: str) -> None:
+    assert not [
+        run for run in commands(text) if len(re.findall(r"^ *mlship ", run, re.MULTILINE)) > 1
+    ]
+
+
+def test_the_pipeline_is_whole_and_in_order() -> None:
+    names = rendered("Google")
+    assert [name[18:-4] for name in names] == [
+        "feature",
+        "develop",
+        "release",
+        "main",
+        "evaluate",
+        "promote",
+    ]
+    ran = [run for run in commands(names[".github/workflows/main.yml"]) if "mlship " in run]
+    order = [
+        match[1] for run in ran if (match := re.match(r"mlship ([a-z-]+( --container)?)", run))
+    ]
+    assert [one for one in order if one != "report"] == [
+        "train",
+        "test",
+        "containerize",
+        "test --container",
+        "push-to-registry",
+        "deploy-staging",
+        "verify-staging-workload",
+        "deploy-production",
+    ]
+    assert "open-release-pr" in names[".github/workflows/develop.yml"]
+
+
+def test_a_production_on_one_machine_is_left_to_that_machine() -> None:
+    names = rendered("one machine")
+    assert len(names) == 4
+    assert not any(
+        "mlship deploy-production" in run for text in names.values() for run in commands(text)
+    )
+    assert any(
+        "mlship verify-staging-workload" in run
+        for run in commands(names[".github/workflows/main.yml"])
+    )
+
+
+def test_each_registry_and_each_target_gets_its_own_credentials() -> None:
+    def asked(project: str) -> set[str]:
+        found = rendered(project).values()
+        return {*workflows.asked_for(found, "vars"), *workflows.asked_for(found, "secrets")}
+
+    google = {f"GCP_{name}_SERVICE_ACCOUNT" for name in ("STAGING", "PRODUCTION")}
+    kubernetes = {"STAGING_KUBECONFIG", "PRODUCTION_KUBECONFIG"}
+    assert google <= asked("Google")
+    assert not kubernetes & asked("Google")
+    assert kubernetes | {"REGISTRY_USER", "REGISTRY_PASSWORD"} <= asked("Kubernetes and a registry")
+    assert not google & asked("Kubernetes and a registry")
+    assert "REGISTRY_USER" not in asked("Kubernetes and GitHub's registry")
+    assert "GITHUB_TOKEN" not in asked("Kubernetes and GitHub's registry")
+    assert "GCP_STAGING_SERVICE_ACCOUNT" in asked("Kubernetes and Google's registry")
+
+
+def test_only_what_init_wrote_itself_counts_as_untouched() -> None:
+    text = rendered("one machine")[".github/workflows/main.yml"]
+    assert workflows.is_untouched(text)
+    assert not workflows.is_untouched(text.replace("45", "46"))
+    assert not workflows.is_untouched(text.partition("\n")[2])
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "wanted"),
+    [
+        ("mlship==1.2.0", "", "mlship[gcp,mlflow]==1.2.0"),
+        ("mlship", "", "mlship[gcp,mlflow]"),
+        ("git+https://example.org/m@v1", "", "mlship[gcp,mlflow] @ git+https://example.org/m@v1"),
+        (".", "", ".[gcp,mlflow]"),
+        (".", "iris_example", "..[gcp,mlflow]"),
+        ("./tools/mlship", "models/iris", "../../tools/mlship[gcp,mlflow]"),
+    ],
+)
+def test_mlship_is_installed_from_where_the_settings_say(
+    source: str, folder: str, wanted: str
+) -> None:
+    assert requirement(source, ["gcp", "mlflow"], folder) == wanted
