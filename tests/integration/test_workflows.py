@@ -185,6 +185,7 @@ def test_a_push_to_a_hostile_feature_branch_is_trained_tested_and_reported(
     assert ran.code == 0, ran.log
     assert all(ran.steps.values())
     assert {"train", "test", "report"} <= set(ran.steps)
+    assert "set-output:: release=iris@" in ran.log
     steps = [record.evidence.step for record in DirectoryLedger(tmp_path / "ledger").records()]
     assert steps == ["train", "test"]
     assert [one["body"].count("accuracy") > 0 for one in state.data["comments"]] == [True]
