@@ -160,7 +160,9 @@ class ImageConfig(_Section, frozen=True):
             extra={"form": "a number and k, m or g, as in 512m"},
         ),
     ] = "512m"
-    max_mb: Annotated[Positive, Meta(description="size, unpacked, that `test --container` allows")] = 250
+    max_mb: Annotated[
+        Positive, Meta(description="size, unpacked, that `test --container` allows")
+    ] = 250
     source: Annotated[
         str | None, Meta(description="address of the source code, for the image's label")
     ] = None

@@ -17,6 +17,7 @@ from mlship.checkout.predictor import ChildPredictor
 from mlship.checkout.tester import PytestTester
 from mlship.checkout.trainer import ChildTrainer
 from mlship.config import Config, TargetConfig
+from mlship.container import Engine
 from mlship.errors import ConfigError
 from mlship.forges.github import GitHubForge
 from mlship.ports import Images, Ledger, Locks, Observations, Progress, Store, Target
@@ -99,6 +100,7 @@ def assemble(
         forge=GitHubForge(environment, config.name),
         target=target,
         images=images,
+        engine=lambda: docker_engine(environment),
     )
 
 
@@ -177,6 +179,13 @@ def oci_images(
 
     registries = Registries(config.image, environment)
     return OciImages(config.image, state / "images", registries, progress)
+
+
+def docker_engine(environment: Mapping[str, str]) -> AbstractContextManager[Engine]:
+    """Return the connection to the container engine of this machine."""
+    from mlship.images.engine import connect  # noqa: PLC0415 (one step runs containers)
+
+    return connect(environment, lambda: datetime.now(UTC))
 
 
 def publishing(pipeline: Pipeline, environment: Mapping[str, str]) -> "Publishing":

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from mlship.prediction import Outcome, Prediction, Taken
 from mlship.repository import Commit
 from mlship.scores import Inputs, Scores, Suite, TestRun
 from mlship.steps.pipeline import Pipeline
+from tests.fakes_engine import FakeEngine
 from tests.fakes_forge import FakeForge
 from tests.fakes_images import FakeImages
 from tests.fakes_store import FakeLedger, FakeStore, tiny_bundle
@@ -61,6 +62,7 @@ class FakeTrainer:
 
     def __init__(self) -> None:
         self.params = "C=1"
+        self.golden = ""
         self.trainings = 0
         self.metrics: dict[str, float | str] = {"accuracy": 0.9}
         self.champion: dict[str, float | str] = {"accuracy": 0.8}
@@ -73,7 +75,7 @@ class FakeTrainer:
 
     def train(self, into: Path) -> Digest:
         self.trainings += 1
-        return tiny_bundle(into, self.params)
+        return tiny_bundle(into, self.params, self.golden)
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
         return Scores(
@@ -154,6 +156,7 @@ class World:
     targets: dict[str, Target]
     forge: FakeForge
     images: FakeImages
+    engine: FakeEngine
 
 
 CONFIG = Config(
@@ -171,6 +174,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
     ledger, store, locks, observations = FakeLedger(), FakeStore(), FakeLocks(), FakeObservations()
     targets: dict[str, Target] = {"staging": FakeTarget(), "production": FakeTarget()}
     images = FakeImages()
+    engine = FakeEngine(images)
     forge = FakeForge()
     pipeline = Pipeline(
         root=root,
@@ -190,6 +194,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
         forge=forge,
         target=targets.__getitem__,
         images=lambda: images,
+        engine=lambda: nullcontext(engine),
     )
     return World(
         pipeline=pipeline,
@@ -206,4 +211,5 @@ def world(root: Path, config: Config = CONFIG) -> World:
         targets=targets,
         forge=forge,
         images=images,
+        engine=engine,
     )

@@ -114,14 +114,14 @@ class FakeStore:
             raise NotFoundError(message)
 
 
-def tiny_bundle(folder: Path, text: str = "model") -> Digest:
+def tiny_bundle(folder: Path, text: str = "model", golden: str = "") -> Digest:
     """Seal a bundle with a model that no runtime would load; return its digest."""
     column = bundle.Field(name="x", kind="number")
     (folder / "model").mkdir(parents=True)
     (folder / "code").mkdir()
     (folder / "model" / "model.onnx").write_text(text)
     (folder / "code" / "pipeline.py").write_text("x = 1\n")
-    (folder / bundle.GOLDEN).write_text("")
+    (folder / bundle.GOLDEN).write_text(golden)
     draft = bundle.Bundle(
         name="iris",
         task="regression",

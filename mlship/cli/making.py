@@ -61,17 +61,28 @@ def train(
     output.record(train_step(given.pipeline(), anew=anew), json=given.json)
 
 
-def test(context: typer.Context, release: ReleaseName = None) -> None:  # noqa: PT028 (no test)
+def test(
+    context: typer.Context,
+    release: ReleaseName = None,  # noqa: PT028 (no test)
+    container: Annotated[
+        bool, typer.Option("--container", help="Test the image in a Docker engine instead.")
+    ] = False,  # noqa: PT028 (the same)
+) -> None:
     """Run the tests, score held-out data, and decide.
 
-    Unit and sanity tests by pytest, metrics by the bounds of gates.test.
+    Unit and sanity tests by pytest, metrics by the bounds of gates.test. With --container: the
+    release's image gets ready, answers as offline, refuses what is wrong, and drains.
 
-    Example: mlship test
+    Example: mlship test --container
     """
+    from mlship.steps.container import check_container
     from mlship.steps.test import test as test_step
 
     given = session(context)
     pipeline = given.pipeline()
+    if container:
+        output.record(check_container(pipeline, pipeline.release(release)), json=given.json)
+        return
     output.record(test_step(pipeline, pipeline.release(release)), json=given.json)
 
 

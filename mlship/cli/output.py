@@ -91,7 +91,7 @@ def _failures(evidence: Evidence) -> list[str]:
     """Return a line for each test that failed and for each request that differed."""
     facts = evidence.facts
     failures = [line for run in facts.get("tests", ()) for line in run["failures"]]
-    if evidence.step == "verify-staging-workload":
+    if evidence.step in ("verify-staging-workload", "test-container"):
         failures += facts["differences"]
     return failures
 

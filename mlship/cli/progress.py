@@ -133,6 +133,10 @@ def summary(record: Record) -> str:
         ),
         "containerize": lambda: f"{facts['digest'][:19]}, {facts['size'] / 1e6:.0f} MB",
         "push-to-registry": lambda: f"{facts['reference']}, {facts['sent'] / 1e6:.1f} MB sent",
+        "test-container": lambda: (
+            f"ready after {facts['ready_seconds']} s, {facts['requests']} requests, "
+            f"{facts['size'] / 1e6:.0f} MB"
+        ),
         "deploy-staging": lambda: f"{facts['endpoint']}/docs",
         "verify-staging-workload": lambda: (
             f"{facts['requests']} requests, p99 {facts['p99_ms']} ms"

@@ -43,21 +43,16 @@ def connect(
     _check_near(address)
     with _faults(address):
         client = docker.from_env(environment=dict(environment))
-        try:
-            client.ping()
-            engine = DockerEngine(client, address, clock)
-            engine.sweep()
-            yield engine
-        finally:
-            client.close()
+    with contextlib.closing(client):
+        engine = DockerEngine(client, address, clock)
+        engine.sweep()
+        yield engine
 
 
 class DockerEngine:
-    """Brings images into the engine and runs containers of them: `mlship.ports.Engine`."""
+    """Brings images into the engine and runs containers of them: `mlship.container.Engine`."""
 
-    def __init__(
-        self, client: "DockerClient", address: str, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, client: "DockerClient", address: str, clock: Callable[[], datetime]) -> None:
         self._client = client
         self._address = address
         self._clock = clock
@@ -102,11 +97,13 @@ class DockerEngine:
                 user="65532:65532",
                 ports={_PORT: ("127.0.0.1", None)},
             )
-            try:
+        try:
+            with _faults(self._address):
                 made.start()
                 made.reload()
-                yield Container(id=made.id, endpoint=_endpoint(made.ports))
-            finally:
+            yield Container(id=made.id, endpoint=_endpoint(made.ports))
+        finally:
+            with _faults(self._address):
                 _remove(made)
 
     def observe(self, container: Container) -> Observed:
@@ -123,10 +120,10 @@ class DockerEngine:
 
     def sweep(self) -> None:
         """Remove the containers of runs that were killed: ours, and older than an hour."""
-        everything = self._client.api.containers(all=True, filters={"label": LABEL})
-        for one in everything:
-            if self._clock().timestamp() - one["Created"] > _LEFT_SECONDS:
-                _remove(self._client.containers.get(one["Id"]))
+        with _faults(self._address):
+            for one in self._client.api.containers(all=True, filters={"label": LABEL}):
+                if self._clock().timestamp() - one["Created"] > _LEFT_SECONDS:
+                    _remove(self._client.containers.get(one["Id"]))
 
 
 def _check_near(address: str) -> None:

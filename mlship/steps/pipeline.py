@@ -3,12 +3,14 @@
 import dataclasses
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from mlship import bundle as bundles
 from mlship import digests, history
 from mlship.config import Config, TargetConfig
+from mlship.container import Engine
 from mlship.deployment import Artifact
 from mlship.digests import Digest
 from mlship.errors import IntegrityError, NotFoundError
@@ -45,6 +47,7 @@ class Pipeline:
         actor: who runs the step, for the evidence.
         target: gives the target of a name.
         images: gives what makes images, loaded by the steps that need it.
+        engine: connects to what runs containers, for the step that needs it.
     """
 
     root: Path
@@ -64,6 +67,7 @@ class Pipeline:
     forge: Forge
     target: Callable[[str], Target]
     images: Callable[[], Images]
+    engine: Callable[[], AbstractContextManager[Engine]]
 
     def target_config(self, name: str) -> TargetConfig:
         """Return the settings of a target, the defaults where mlship.yaml does not name it."""

@@ -28,7 +28,7 @@ def push(pipeline: Pipeline, release: Release) -> Record:
     """
     started = pipeline.clock()
     records = pipeline.ledger.records()
-    image = _proven(pipeline, release, latest(records, CONTAINERIZE, release))
+    image = proven(pipeline, release, latest(records, CONTAINERIZE, release))
     pipeline.progress.note(f"pushing {image.name}:{image.tag}")
     pushed = pipeline.images().push(image)
     before = latest(records, STEP, release)
@@ -47,15 +47,23 @@ def push(pipeline: Pipeline, release: Release) -> Record:
     return pipeline.learn(release, STEP, "passed", facts, {"image": pushed.digest})
 
 
-def _proven(pipeline: Pipeline, release: Release, made: Record | None) -> Image:
+def proven(pipeline: Pipeline, release: Release, made: Record | None) -> Image:
+    """Return the image that `containerize` recorded, made again from the same bytes.
+
+    Raises:
+        NotFoundError: it recorded none.
+        ConflictError: what is made now is another one.
+    """
     if made is None:
         message = f"{release} has no image yet"
         raise NotFoundError(message, hint=f"`mlship containerize {release}` makes it")
     base = recorded_base(made)
     image = pipeline.images().build(release, pipeline.bundle(release), base=base)
-    proven = made.evidence.facts["digest"]
-    if image.digest != proven:
-        message = f"the image of {release} comes out as {image.digest} now, and {proven} was proven"
+    recorded = made.evidence.facts["digest"]
+    if image.digest != recorded:
+        message = (
+            f"the image of {release} comes out as {image.digest} now, and {recorded} was proven"
+        )
         hint = f"mlship or image.* in mlship.yaml changed: `mlship containerize {release}` again"
         raise ConflictError(message, hint=hint)
     return image

@@ -104,6 +104,11 @@ def _workload(pipeline: Pipeline, folder: Path) -> list[Request]:
     path = pipeline.config.workload
     if path:
         return workload.read(pipeline.root / path)
+    return golden_requests(folder)
+
+
+def golden_requests(folder: Path) -> list[Request]:
+    """Return the golden examples of a bundle as requests that expect the recorded outputs."""
     lines = (folder / bundles.GOLDEN).read_bytes().splitlines()
     golden = [msgspec.json.decode(line, type=Golden) for line in lines]
     return [

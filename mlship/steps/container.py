@@ -1,0 +1,218 @@
+"""test --container: the image of a release proves itself in a real engine."""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mlship import gates, probes, workload
+from mlship.bundle import Row
+from mlship.container import Container, Engine, Local, Observed
+from mlship.digests import Digest
+from mlship.errors import IntegrityError, UnavailableError
+from mlship.evidence import Record
+from mlship.history import latest
+from mlship.release import Release
+from mlship.scores import TestRun
+from mlship.steps.containerize import STEP as CONTAINERIZE
+from mlship.steps.pipeline import STAGING, Pipeline
+from mlship.steps.push import STEP as PUSH
+from mlship.steps.push import proven
+from mlship.steps.verify import golden_requests
+from mlship.workload import Request, WorkloadResult
+
+if TYPE_CHECKING:
+    import httpx
+
+STEP = "test-container"
+_LOOK_SECONDS = 0.02
+
+
+class _Found(msgspec.Struct, kw_only=True):
+    """What was seen so far; a container that dies early leaves the rest empty."""
+
+    checks: list[tuple[bool, str]] = []
+    ready_seconds: float | None = None
+    result: WorkloadResult | None = None
+    run: TestRun | None = None
+
+
+def check_container(
+    pipeline: Pipeline, release: Release, transport: "httpx.BaseTransport | None" = None
+) -> Record:
+    """Run a release's image as production would, ask it everything, stop it in mid-request.
+
+    The image is the pushed one by digest; before a push, the one that `containerize` made,
+    brought to the engine as a file. `transport` is how httpx reaches the container.
+
+    Returns:
+        The evidence `test-container`; `reasons` tell each thing that was looked at.
+
+    Raises:
+        NotFoundError: the release has no image, or the registry lost it.
+        IntegrityError: the engine holds another image than was proven.
+        UnavailableError: no container engine answers.
+    """
+    started = pipeline.clock()
+    folder = pipeline.bundle(release)
+    requests = golden_requests(folder)
+    found = _Found()
+    with pipeline.engine() as engine:
+        reference, digest, image = _bring(pipeline, release, engine)
+        most = pipeline.config.image.max_mb
+        size = f"{image.size / 1e6:.0f} MB unpacked, allowed up to {most} (image.max_mb)"
+        found.checks.append((image.size <= most * 1e6, size))
+        begun = pipeline.clock()
+        with engine.run(image, memory=pipeline.config.image.memory) as container:
+            ask = _Asking(pipeline, release, engine, container, transport)
+            if ask.ready(found, begun):
+                ask.everything(found, folder, requests)
+                ask.drains(found, requests)
+    decision = gates.decide(found.checks)
+    result = found.result
+    facts = {
+        "reference": reference,
+        "ready_seconds": found.ready_seconds,
+        "size": image.size,
+        "requests": result.requests if result else 0,
+        "errors": result.errors if result else 0,
+        "mismatches": result.mismatches if result else 0,
+        "p99_ms": round(result.p99_ms, 3) if result else None,
+        "differences": [str(one) for one in result.differences] if result else [],
+        "tests": [found.run] if found.run else [],
+        "reasons": decision.reasons,
+        "seconds": round((pipeline.clock() - started).total_seconds(), 3),
+    }
+    saw = {"bundle": release.bundle, "image": digest}
+    return pipeline.learn(release, STEP, decision.verdict, facts, saw)
+
+
+def _bring(pipeline: Pipeline, release: Release, engine: Engine) -> tuple[str, Digest, Local]:
+    records = pipeline.ledger.records()
+    made, pushed = (latest(records, step, release) for step in (CONTAINERIZE, PUSH))
+    if made and pushed and pushed.evidence.facts["digest"] == made.evidence.facts["digest"]:
+        facts = pushed.evidence.facts
+        pipeline.progress.note(f"bringing {facts['reference']} to the engine")
+        return facts["reference"], facts["digest"], engine.pull(facts["reference"])
+    image = proven(pipeline, release, made)
+    pipeline.progress.note("loading the image into the engine")
+    pipeline.state.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".load-", dir=pipeline.state) as folder:
+        archive = Path(folder, "image.tar")
+        pipeline.images().save(image, archive, "tarball")
+        local = engine.load(archive)
+    known = {image.digest} | {
+        name for one in image.platforms for name in (one.manifest, one.config)
+    }
+    if local.id not in known:
+        message = f"the engine loaded {local.id}, which is no part of {image.digest}"
+        raise IntegrityError(message, hint=f"`mlship containerize {release}`, then run it again")
+    return f"{image.name}@{image.digest}", image.digest, local
+
+
+class _Asking:
+    """Asks one container, and writes down what holds."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        release: Release,
+        engine: Engine,
+        container: Container,
+        transport: "httpx.BaseTransport | None",
+    ) -> None:
+        self._pipeline = pipeline
+        self._release = release
+        self._engine = engine
+        self._container = container
+        self._transport = transport
+
+    def ready(self, found: _Found, begun: datetime) -> bool:
+        """Wait until it is ready; tell whether it came to be in time, counted from `begun`."""
+        limit = self._pipeline.target_config(STAGING).ready_seconds
+        self._pipeline.progress.note(f"waiting for the container, up to {limit:g} s")
+        clock, endpoint = self._pipeline.clock, self._container.endpoint
+        while not probes.is_ready(endpoint, self._transport):
+            seen = self._engine.observe(self._container)
+            if not seen.running:
+                found.checks.append((False, f"never ready: {seen}"))
+                return False
+            if _since(begun, clock()) > limit:
+                why = "\n".join([f"not ready after {limit:g} s; its last lines:", *seen.lines])
+                found.checks.append((False, why))
+                return False
+            time.sleep(_LOOK_SECONDS)
+        found.ready_seconds = _since(begun, clock())
+        taken = f"ready after {found.ready_seconds:.2f} s, allowed up to {limit:g}"
+        found.checks.append((found.ready_seconds <= limit, taken))
+        return True
+
+    def everything(self, found: _Found, folder: Path, requests: Sequence[Request]) -> None:
+        """Replay the golden examples, run the sanity tests, send what is wrong."""
+        pipeline, endpoint = self._pipeline, self._container.endpoint
+        offline = pipeline.predictor.predict(folder, workload.rows(requests))
+        pipeline.progress.note(f"replaying {len(requests)} golden examples")
+        try:
+            replies = workload.replay(requests, endpoint, transport=self._transport)
+        except UnavailableError as error:
+            found.checks.append((False, error.message))
+            return
+        found.result = workload.judge(requests, replies, offline)
+        found.checks += _as_offline(self._release, found.result)
+        pipeline.progress.note("sanity tests on the container")
+        found.run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
+        if found.run is not None:
+            passed = found.run.failed == 0 and found.run.passed > 0
+            said = f"sanity tests: {found.run.passed} passed, {found.run.failed} failed"
+            found.checks.append((passed, said))
+        for name, status in probes.refusals(endpoint, _row(requests), self._transport).items():
+            said = f"{name} is answered with HTTP {status}" if status else f"{name}: no answer"
+            found.checks.append((400 <= status < 500, said))
+
+    def drains(self, found: _Found, requests: Sequence[Request]) -> None:
+        """Send SIGTERM while a request is half sent: it is answered, then the process ends."""
+        before = self._engine.observe(self._container)
+        if not before.running:
+            found.checks.append((False, f"died while it was asked: {before}"))
+            return
+        grace = self._pipeline.target_config(STAGING).drain_seconds
+        self._pipeline.progress.note("SIGTERM, with a request in flight")
+        begun = self._pipeline.clock()
+        stopping: list[Future[Observed]] = []
+        with ThreadPoolExecutor(1) as pool:
+
+            def stop() -> None:
+                stopping.append(pool.submit(self._engine.stop, self._container, grace))
+
+            endpoint, row = self._container.endpoint, _row(requests)
+            status = probes.in_flight(endpoint, row, stop, self._transport)
+        answered = f"HTTP {status}" if status else "no answer"
+        found.checks.append((status == 200, f"a request in flight at SIGTERM got {answered}"))
+        took = _since(begun, self._pipeline.clock())
+        if not stopping:
+            return
+        ended = stopping[0].result()
+        how = f"exit code 0 after {took:.1f} s" if ended.exit_code == 0 else str(ended)
+        found.checks.append((ended.exit_code == 0, f"SIGTERM, with {grace:g} s to end: {how}"))
+
+
+def _as_offline(release: Release, result: WorkloadResult) -> list[tuple[bool, str]]:
+    return [
+        (result.requests > 0, f"{result.requests} golden examples replayed"),
+        (result.releases == (str(release),), f"answered by {', '.join(result.releases) or 'none'}"),
+        (result.errors == 0, f"{result.errors} without an answer"),
+        (result.mismatches == 0, f"{result.mismatches} answered otherwise than offline"),
+    ]
+
+
+def _row(requests: Sequence[Request]) -> Row:
+    return requests[0].rows[0] if requests else {}
+
+
+def _since(begun: datetime, now: datetime) -> float:
+    return round((now - begun).total_seconds(), 3)

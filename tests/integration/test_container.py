@@ -1,0 +1,216 @@
+"""Images in a real engine: proven, refused with the reason, and nothing left behind."""
+
+import dataclasses
+import gc
+import os
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from mlship import bundle as bundles
+from mlship.checkout import lock
+from mlship.checkout.predictor import ChildPredictor
+from mlship.config import ImageConfig, TargetConfig
+from mlship.errors import ConfigError, NotFoundError, UnavailableError
+from mlship.evidence import Evidence
+from mlship.images import engine as engines
+from mlship.images.engine import connect
+from mlship.images.oci import OciImages
+from mlship.images.registries import Registries
+from mlship.release import Release
+from mlship.steps.container import check_container
+from mlship.steps.containerize import containerize
+from mlship.steps.pipeline import Pipeline
+from mlship.steps.push import push
+from tests.bundles import iris_bundle
+from tests.fakes import CONFIG, world
+from tests.fakes_store import tiny_release
+from tests.images import BASE
+from tests.places import Notes
+from tests.services import require
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Require registry and engine; give a label of this test's own, and look that all is gone."""
+    try:
+        there = httpx.get("http://localhost:5000/v2/", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        there = False
+    require("registry at localhost:5000", there, "run a registry there, with library/python")
+    program = shutil.which("docker")
+    answers = bool(program) and (
+        subprocess.run([str(program), "info"], capture_output=True, check=False).returncode == 0
+    )
+    require("docker", answers, "start the Docker engine")
+    label = f"mlship.dev/test-{uuid.uuid4().hex}"
+    monkeypatch.setattr(engines, "LABEL", label)
+    yield label
+    assert not left(label)
+
+
+def left(label: str) -> list[str]:
+    done = subprocess.run(
+        ["docker", "ps", "--all", "--quiet", "--filter", f"label={label}"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def project(
+    root: Path, *, golden_error: float = 0.0, memory: str = "512m"
+) -> tuple[Pipeline, Release]:
+    """Return a pipeline of a real engine, real images and a bundle of iris, and its release."""
+    folder = root / "bundle"
+    iris_bundle(folder, golden_error=golden_error)
+    pins = lock.closure(["msgspec", "numpy", "onnxruntime"])
+    draft = msgspec.structs.replace(bundles.read(folder), requirements=pins, files={})
+    release = tiny_release(bundles.seal(folder, draft))
+    repository = f"localhost:5000/test/{uuid.uuid4().hex}"
+    settings = ImageConfig(repository=repository, base=BASE, memory=memory)
+    config = msgspec.structs.replace(
+        CONFIG, image=settings, targets={"staging": TargetConfig(ready_seconds=10)}
+    )
+    registries = Registries(settings, dict(os.environ))
+    images = OciImages(settings, root / "images", registries, Notes())
+    pipeline = dataclasses.replace(
+        world(root, config).pipeline,
+        predictor=ChildPredictor(),
+        clock=now,
+        images=lambda: images,
+        engine=lambda: connect(os.environ, now),
+    )
+    shutil.copytree(folder, pipeline.bundle_folder(release.bundle))
+    return pipeline, release
+
+
+def reasons(evidence: Evidence) -> str:
+    return "\n".join(evidence.facts["reasons"])
+
+
+@pytest.mark.service("docker")
+@pytest.mark.service("registry")
+def test_an_image_is_proven_from_the_registry_and_from_a_file(
+    services: str, tmp_path: Path
+) -> None:
+    pipeline, release = project(tmp_path)
+    containerize(pipeline, release)
+    loaded = check_container(pipeline, release).evidence
+    pushed = push(pipeline, release).evidence.facts["reference"]
+    pulled = check_container(pipeline, release).evidence
+    for found in (loaded, pulled):
+        assert found.verdict == "passed", reasons(found)
+        assert found.facts["reference"] == pushed
+        assert found.facts["requests"] == 5
+        assert found.facts["size"] <= 250_000_000
+
+
+@pytest.mark.service("docker")
+@pytest.mark.service("registry")
+def test_too_little_memory_is_the_reason(services: str, tmp_path: Path) -> None:
+    pipeline, release = project(tmp_path, memory="24m")
+    containerize(pipeline, release)
+    found = check_container(pipeline, release).evidence
+    assert found.verdict == "failed"
+    assert "out of memory" in reasons(found)
+
+
+@pytest.mark.service("docker")
+@pytest.mark.service("registry")
+def test_a_model_that_answers_otherwise_here_is_never_ready(services: str, tmp_path: Path) -> None:
+    pipeline, release = project(tmp_path, golden_error=0.5)
+    quick = {"staging": TargetConfig(ready_seconds=3)}
+    config = msgspec.structs.replace(pipeline.config, targets=quick)
+    pipeline = dataclasses.replace(pipeline, config=config)
+    containerize(pipeline, release)
+    found = check_container(pipeline, release).evidence
+    assert found.verdict == "failed"
+    assert "not ready after 3 s; its last lines:" in reasons(found)
+    assert "golden" in reasons(found)
+
+
+@pytest.mark.service("docker")
+@pytest.mark.service("registry")
+def test_a_container_has_no_rights_and_what_a_killed_run_left_is_swept(services: str) -> None:
+    with connect(os.environ, now) as engine:
+        image = engine.pull(BASE)
+        with engine.run(image, memory="64m") as container:
+            told = subprocess.run(
+                ["docker", "inspect", "--format", "{{json .HostConfig}}", container.id],
+                capture_output=True,
+                timeout=30,
+                check=True,
+            )
+            host = msgspec.json.decode(told.stdout)
+            assert host["ReadonlyRootfs"]
+            assert host["CapDrop"] == ["ALL"]
+            assert host["SecurityOpt"] == ["no-new-privileges"]
+            assert host["Memory"] == host["MemorySwap"] == 64 << 20
+            with connect(os.environ, lambda: now() + timedelta(minutes=50)):
+                assert left(services), "swept while it may still be in use"
+            with connect(os.environ, lambda: now() + timedelta(hours=2)):
+                assert not left(services)
+
+
+@pytest.mark.service("docker")
+@pytest.mark.service("registry")
+def test_a_container_is_removed_when_what_asks_it_fails(services: str) -> None:
+    with connect(os.environ, now) as engine:
+        image = engine.pull(BASE)
+
+        def interrupted() -> None:
+            with engine.run(image, memory="64m"):
+                assert left(services)
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+
+
+@pytest.mark.service("docker")
+@pytest.mark.service("registry")
+def test_an_image_that_nobody_has_is_named(services: str) -> None:
+    name = f"localhost:5000/test/{uuid.uuid4().hex}@sha256:{'0' * 64}"
+    with connect(os.environ, now) as engine, pytest.raises(NotFoundError, match=name) as caught:
+        engine.pull(name)
+    assert "push-to-registry" in caught.value.hint
+
+
+# The package leaves the socket that it could not connect to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_engine_names_the_socket_and_what_to_do(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/docker.sock"
+    begun = time.monotonic()
+    with (
+        pytest.raises(UnavailableError, match=address) as caught,
+        connect({"DOCKER_HOST": address}, now),
+    ):
+        pass
+    assert "DOCKER_HOST" in caught.value.hint
+    assert "No such file" in caught.value.message
+    assert time.monotonic() - begun < 5
+    del caught
+    gc.collect()
+
+
+def test_an_engine_of_another_machine_is_refused() -> None:
+    with (
+        pytest.raises(ConfigError, match="another machine"),
+        connect({"DOCKER_HOST": "tcp://docker.example:2376"}, now),
+    ):
+        pass
