@@ -65,12 +65,16 @@ class Served(httpx.BaseTransport):
         self.is_ready = True
         self.accepts_anything = False
         self.drops_in_flight = False
+        self.dies_when_asked = False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if not self.engine.runs():
             raise httpx.ConnectError("connection refused")
         if request.method == "GET":
             return httpx.Response(200 if self.is_ready else 503)
+        if self.dies_when_asked:
+            self.engine.running["one"] = False
+            raise httpx.RemoteProtocolError("the server disconnected")
         body = request.read()
         if self.drops_in_flight and not self.engine.runs():
             raise httpx.RemoteProtocolError("the server disconnected")

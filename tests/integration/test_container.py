@@ -8,6 +8,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import msgspec
 import pytest
 
 from mlship import bundle as bundles
+from mlship import probes
 from mlship.checkout import lock
 from mlship.checkout.predictor import ChildPredictor
 from mlship.config import ImageConfig, TargetConfig
+from mlship.container import Observed
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
 from mlship.evidence import Evidence
 from mlship.images import engine as engines
@@ -54,18 +57,27 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     label = f"mlship.dev/test-{uuid.uuid4().hex}"
     monkeypatch.setattr(engines, "LABEL", label)
     yield label
+    # By their names here: another test may hold the same image under another name.
+    for form in ("{{.Repository}}:{{.Tag}}", "{{.Repository}}@{{.Digest}}"):
+        for name in docker("images", "--digests", "--format", form, repository(label)):
+            if "<none>" not in name:
+                docker("rmi", name)
     assert not left(label)
 
 
-def left(label: str) -> list[str]:
+def docker(*arguments: str) -> list[str]:
     done = subprocess.run(
-        ["docker", "ps", "--all", "--quiet", "--filter", f"label={label}"],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=True,
+        ["docker", *arguments], capture_output=True, text=True, timeout=60, check=True
     )
     return done.stdout.split()
+
+
+def left(label: str) -> list[str]:
+    return docker("ps", "--all", "--quiet", "--filter", f"label={label}")
+
+
+def repository(label: str) -> str:
+    return f"localhost:5000/test/{label.rpartition('-')[2]}"
 
 
 def now() -> datetime:
@@ -73,7 +85,7 @@ def now() -> datetime:
 
 
 def project(
-    root: Path, *, golden_error: float = 0.0, memory: str = "512m"
+    root: Path, label: str, *, golden_error: float = 0.0, memory: str = "512m"
 ) -> tuple[Pipeline, Release]:
     """Return a pipeline of a real engine, real images and a bundle of iris, and its release."""
     folder = root / "bundle"
@@ -81,8 +93,7 @@ def project(
     pins = lock.closure(["msgspec", "numpy", "onnxruntime"])
     draft = msgspec.structs.replace(bundles.read(folder), requirements=pins, files={})
     release = tiny_release(bundles.seal(folder, draft))
-    repository = f"localhost:5000/test/{uuid.uuid4().hex}"
-    settings = ImageConfig(repository=repository, base=BASE, memory=memory)
+    settings = ImageConfig(repository=repository(label), base=BASE, memory=memory)
     config = msgspec.structs.replace(
         CONFIG, image=settings, targets={"staging": TargetConfig(ready_seconds=10)}
     )
@@ -108,7 +119,7 @@ def reasons(evidence: Evidence) -> str:
 def test_an_image_is_proven_from_the_registry_and_from_a_file(
     services: str, tmp_path: Path
 ) -> None:
-    pipeline, release = project(tmp_path)
+    pipeline, release = project(tmp_path, services)
     containerize(pipeline, release)
     loaded = check_container(pipeline, release).evidence
     pushed = push(pipeline, release).evidence.facts["reference"]
@@ -123,7 +134,7 @@ def test_an_image_is_proven_from_the_registry_and_from_a_file(
 @pytest.mark.service("docker")
 @pytest.mark.service("registry")
 def test_too_little_memory_is_the_reason(services: str, tmp_path: Path) -> None:
-    pipeline, release = project(tmp_path, memory="24m")
+    pipeline, release = project(tmp_path, services, memory="24m")
     containerize(pipeline, release)
     found = check_container(pipeline, release).evidence
     assert found.verdict == "failed"
@@ -133,7 +144,7 @@ def test_too_little_memory_is_the_reason(services: str, tmp_path: Path) -> None:
 @pytest.mark.service("docker")
 @pytest.mark.service("registry")
 def test_a_model_that_answers_otherwise_here_is_never_ready(services: str, tmp_path: Path) -> None:
-    pipeline, release = project(tmp_path, golden_error=0.5)
+    pipeline, release = project(tmp_path, services, golden_error=0.5)
     quick = {"staging": TargetConfig(ready_seconds=3)}
     config = msgspec.structs.replace(pipeline.config, targets=quick)
     pipeline = dataclasses.replace(pipeline, config=config)
@@ -150,13 +161,8 @@ def test_a_container_has_no_rights_and_what_a_killed_run_left_is_swept(services:
     with connect(os.environ, now) as engine:
         image = engine.pull(BASE)
         with engine.run(image, memory="64m") as container:
-            told = subprocess.run(
-                ["docker", "inspect", "--format", "{{json .HostConfig}}", container.id],
-                capture_output=True,
-                timeout=30,
-                check=True,
-            )
-            host = msgspec.json.decode(told.stdout)
+            told = docker("inspect", "--format", "{{json .HostConfig}}", container.id)
+            host = msgspec.json.decode(" ".join(told))
             assert host["ReadonlyRootfs"]
             assert host["CapDrop"] == ["ALL"]
             assert host["SecurityOpt"] == ["no-new-privileges"]
@@ -165,6 +171,56 @@ def test_a_container_has_no_rights_and_what_a_killed_run_left_is_swept(services:
                 assert left(services), "swept while it may still be in use"
             with connect(os.environ, lambda: now() + timedelta(hours=2)):
                 assert not left(services)
+
+
+SERVER = """
+import http.server, os, signal, threading
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(200)
+        self.end_headers()
+
+    do_POST = do_GET
+
+server = http.server.ThreadingHTTPServer(("", 8080), Answering)
+server.daemon_threads = False
+signal.signal(signal.SIGTERM, lambda *_: STOP)
+server.serve_forever()
+server.server_close()
+"""
+DRAINS = "threading.Thread(target=server.shutdown).start()"
+
+
+@pytest.mark.service("docker")
+@pytest.mark.service("registry")
+@pytest.mark.parametrize(("stop", "status"), [(DRAINS, 200), ("os._exit(0)", 0)])
+def test_a_server_that_drops_what_it_has_begun_is_found_out(
+    services: str, tmp_path: Path, stop: str, status: int
+) -> None:
+    (tmp_path / "server.py").write_text(SERVER.replace("STOP", stop))
+    (tmp_path / "Dockerfile").write_text(
+        f'FROM {BASE}\nCOPY server.py /server.py\nENTRYPOINT ["python3", "/server.py"]\n'
+    )
+    name = f"mlship-test-{uuid.uuid4().hex}:1"
+    docker("build", "--quiet", "--tag", name, str(tmp_path))
+    ended: list[Future[Observed]] = []
+    try:
+        with connect(os.environ, now) as engine:
+            image = engine.pull(name)
+            with engine.run(image, memory="64m") as container, ThreadPoolExecutor(1) as pool:
+                while not probes.is_ready(container.endpoint):
+                    assert engine.observe(container).running
+                got = probes.in_flight(
+                    container.endpoint,
+                    {"x": 1.5},
+                    lambda: ended.append(pool.submit(engine.stop, container, 5)),
+                )
+    finally:
+        docker("rmi", "--force", name)
+    assert got == status
+    assert ended[0].result().exit_code == 0
 
 
 @pytest.mark.service("docker")

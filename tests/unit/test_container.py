@@ -97,6 +97,13 @@ def test_a_crash_shows_its_last_lines(case: Case) -> None:
     assert "ImportError: libgomp.so.1" in said
 
 
+def test_one_that_dies_of_a_request_shows_its_last_lines(case: Case) -> None:
+    case.served.dies_when_asked = True
+    said = case.refused()
+    assert "nothing answers at http://container" in said
+    assert "died while it was asked: it ended with exit code 0" in said
+
+
 def test_too_little_memory_is_named(case: Case) -> None:
     case.world.engine.crashed = Observed(running=False, exit_code=137, out_of_memory=True)
     assert "exit code 137 (out of memory), and said nothing" in case.refused()
