@@ -130,7 +130,7 @@ def retired(folder: Path) -> str:
         [*command(), "status", "--json"], cwd=folder, check=True, capture_output=True, text=True
     )
     roles = {one["release"]: one["role"] for one in json.loads(told.stdout)["releases"]}
-    return next(name for name, role in roles.items() if role == "retired")
+    return str(next(name for name, role in roles.items() if role == "retired"))
 
 
 def say(text: str) -> None:
