@@ -162,7 +162,7 @@ class ImageConfig(_Section, frozen=True):
     ] = "512m"
     max_mb: Annotated[
         Positive, Meta(description="size, unpacked, that `test --container` allows")
-    ] = 250
+    ] = 500
     source: Annotated[
         str | None, Meta(description="address of the source code, for the image's label")
     ] = None
