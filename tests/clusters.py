@@ -115,19 +115,21 @@ class Cluster:
     def access(self) -> Access:
         return find(self.kubernetes, {})
 
-    def again(
-        self, *, access: Callable[[], Access] | None = None, **changes: Any
-    ) -> KubernetesTarget:
+    def again(self, **changes: Any) -> KubernetesTarget:
         """Return the target as another command sees it, with other settings.
 
         Settings of a cluster's section have the prefix `kubernetes_`.
         """
-        own = {name.removeprefix("kubernetes_"): value for name, value in changes.items()}
-        ours = {name: own.pop(name) for name in list(own) if f"kubernetes_{name}" in changes}
-        config = msgspec.structs.replace(
-            self.config, kubernetes=msgspec.structs.replace(self.kubernetes, **ours), **own
-        )
-        return KubernetesTarget("staging", "iris", config, access or self.access, self.notes)
+        prefix = "kubernetes_"
+        ours = {
+            name.removeprefix(prefix): value
+            for name, value in changes.items()
+            if name.startswith(prefix)
+        }
+        own = {name: value for name, value in changes.items() if not name.startswith(prefix)}
+        settings = msgspec.structs.replace(self.kubernetes, **ours)
+        config = msgspec.structs.replace(self.config, kubernetes=settings, **own)
+        return KubernetesTarget("staging", "iris", config, lambda: find(settings, {}), self.notes)
 
     def locks(self, holder: str) -> LeaseLocks:
         return LeaseLocks("iris", self.namespace, self.access, holder)

@@ -1,8 +1,8 @@
 """A stand-in for `mlship.runtime serve`: the same command line and answers, without a model.
 
 The bundle's folder may hold `stand-in.json`: {"fail": "words", "exit_code": 7, "refuses": "words",
-"never_ready": true, "start_seconds": 0.5, "answer_seconds": 0.05}. Every POST is answered with
-what arrived, which is also written to a file of the process in the folder of the log.
+"never_ready": true, "abrupt": true, "start_seconds": 0.5, "answer_seconds": 0.05}. Every POST is
+answered with what arrived, which is also written to a file of the process in the folder of the log.
 """
 
 import json
@@ -24,6 +24,7 @@ class Server(ThreadingHTTPServer):
         self.options = options
         self.behaviour = behaviour
         self.active = 0
+        self.asked = 0
         self.lock = threading.Lock()
         self.ready_at = time.monotonic() + behaviour.get("start_seconds", 0)
         super().__init__((options["host"], int(options["port"])), Handler)
@@ -58,11 +59,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = self.server.describe()
-        self._answer(200 if body["ready"] else 503, body)
+        self._answer(200 if body["ready"] else 503, body | {"asked": self.server.asked})
 
     def do_POST(self) -> None:
         with self.server.lock:
             self.server.active += 1
+            self.server.asked += 1
         try:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             time.sleep(self.server.behaviour.get("answer_seconds", 0))
@@ -104,7 +106,8 @@ def main(arguments: list[str]) -> int:
         return int(behaviour.get("exit_code", 1))
     server = Server(options, behaviour)
     ended = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    is_abrupt = behaviour.get("abrupt", False)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1) if is_abrupt else ended.set())
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     ended.wait()
     server.shutdown()

@@ -6,6 +6,7 @@ waiting.py      waits until a slot is rolled out; reasons.py says why it is not
 readiness.py    when a pod and a Deployment count as ready
 observation.py  looks at each pod
 gateway.py      the route: compare-and-set, and the gateway's word on it; routing.py its object
+holding.py      whether the gateway's proxies apply it
 locks.py        exclusive locks as Leases
 api.py          the one door to the API server; kinds.py where it keeps what
 access.py       kubeconfig, or the pod's own account; faults.py the server's answers as errors

@@ -5,7 +5,7 @@ import time
 from mlship.clusters import KubernetesConfig
 from mlship.deployment import Revision, Route, Slot, Split
 from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
-from mlship.targets.kubernetes import routing
+from mlship.targets.kubernetes import holding, routing
 from mlship.targets.kubernetes.api import Api
 from mlship.targets.kubernetes.kinds import Manifest
 from mlship.targets.kubernetes.manifests import Scope
@@ -124,6 +124,7 @@ class Traffic:
                 raise self._conflict(current.revision, found.revision)
             taken = routing.verdict(manifest, self._config)
             if taken is True:
+                holding.wait(self.endpoint(), found.name)
                 return found.revision
             if isinstance(taken, str):
                 self._put_back(found, before)

@@ -117,11 +117,13 @@ def render(
 
 def files(manifests: list[Manifest]) -> dict[str, str]:
     """Return manifests as YAML by file name, in the order in which `kubectl apply -f` reads."""
+    # Copies, since parts that are shared would become anchors, which are hard to read.
+    copies = msgspec.json.decode(msgspec.json.encode(manifests))
     return {
         f"{number}-{one['kind'].lower()}-{one['metadata']['name']}.yaml": yaml.safe_dump(
             one, sort_keys=False
         )
-        for number, one in enumerate(manifests, 1)
+        for number, one in enumerate(copies, 1)
     }
 
 
@@ -223,6 +225,8 @@ def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest
         "name": CONTAINER,
         "image": artifact.location,
         "imagePullPolicy": "IfNotPresent",
+        # What a crash leaves in the pod's status, also for who may not read logs.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "ports": [{"name": "http", "containerPort": _POD_PORT, "protocol": "TCP"}],
         "env": [{"name": name, "value": value} for name, value in _env(config, slot).items()],
         "resources": _resources(own.cpu, own.memory),

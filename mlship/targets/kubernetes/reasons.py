@@ -9,6 +9,7 @@ from mlship.targets.kubernetes.kinds import Manifest
 from mlship.targets.kubernetes.readiness import condition, is_ready
 
 _CRASHES = 3
+_LINES = 15
 _NO_IMAGE = ("not found", "manifest unknown", "name unknown", "NAME_UNKNOWN", "MANIFEST_UNKNOWN")
 _UNUSABLE = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull")
 
@@ -80,12 +81,16 @@ def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
     return None
 
 
+def _last(text: str) -> str:
+    return "\n".join(text.rstrip().splitlines()[-_LINES:])
+
+
 def _of_end(pod: str, container: Mapping[str, Any], ended: Mapping[str, Any]) -> Trouble:
     if ended.get("reason") == "OOMKilled":
         text = "it was killed for using more memory than its limit"
         return Trouble(pod=pod, fault="memory", text=text, is_final=True)
     crashes = container.get("restartCount", 0) + ("running" not in container["state"])
     code, said = ended.get("exitCode"), ended.get("message", "")
-    text = f"it ends by itself, with exit code {code}" + (f": {said}" if said else "")
+    text = f"it ends by itself, with exit code {code}" + (f":\n{_last(said)}" if said else "")
     # A pod that still runs after a restart may yet get ready.
     return Trouble(pod=pod, fault="crash", text=text, is_final=crashes >= _CRASHES)

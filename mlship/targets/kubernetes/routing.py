@@ -13,6 +13,7 @@ from mlship import digests
 from mlship.clusters import KubernetesConfig
 from mlship.deployment import Revision, Slot, Split
 from mlship.errors import ConfigError, IntegrityError
+from mlship.targets.kubernetes.holding import HEADER
 from mlship.targets.kubernetes.kinds import Manifest, new
 from mlship.targets.kubernetes.manifests import PORT, Scope
 
@@ -26,11 +27,13 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         parked: slots that are in the route without belonging to the split.
+        name: what answers name it by.
     """
 
     split: Split = Split()
     parked: frozenset[Slot] = frozenset()
     revision: Revision = FIRST
+    name: str = ""
     manifest: Manifest | None = None
 
     @property
@@ -58,9 +61,9 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
         raise IntegrityError(message, hint=hint) from error
     metadata = manifest["metadata"]
     # Not the resourceVersion itself: the gateway's controller writes into the status.
-    told = digests.short(digests.of_value([split, sorted(parked)]))[:6]
-    revision = Revision(f"{metadata['generation']}-{metadata['uid'][:8]}-{told}")
-    return Written(split=split, parked=parked, revision=revision, manifest=manifest)
+    name = _name(split, parked)
+    revision = Revision(f"{metadata['generation']}-{metadata['uid'][:8]}-{name[:6]}")
+    return Written(split=split, parked=parked, revision=revision, name=name, manifest=manifest)
 
 
 def written(
@@ -79,6 +82,7 @@ def written(
         message = f"slot {split.shadow} cannot shadow: no slot has traffic to copy"
         raise ConfigError(message, hint="give a slot weight in the same split")
     parked -= set(split.weights)
+    name = _name(split, parked)
     metadata: Manifest = before["metadata"] if before else {"name": scope.name}
     metadata = {
         **{key: value for key, value in metadata.items() if key != "managedFields"},
@@ -86,7 +90,7 @@ def written(
         "annotations": {**metadata.get("annotations", {}), PARKED: " ".join(sorted(parked))},
     }
     weights = {**split.weights, **dict.fromkeys(sorted(parked), 0)}
-    made = new("HTTPRoute", metadata, _spec(scope, config, weights, split.shadow))
+    made = new("HTTPRoute", metadata, _spec(scope, config, weights, split.shadow, name))
     return {**before, **made} if before else made
 
 
@@ -139,8 +143,17 @@ def _slot(scope: Scope, reference: Manifest) -> Slot:
     return Slot(name.removeprefix(prefix))
 
 
+def _name(split: Split, parked: frozenset[Slot]) -> str:
+    """Return what answers name a route by: the same split has the same name."""
+    return digests.short(digests.of_value([split, sorted(parked)]))
+
+
 def _spec(
-    scope: Scope, config: KubernetesConfig, weights: dict[Slot, int], shadow: Slot | None
+    scope: Scope,
+    config: KubernetesConfig,
+    weights: dict[Slot, int],
+    shadow: Slot | None,
+    name: str,
 ) -> Manifest:
     """Return a spec with every default spelled out, so that writing it again changes nothing."""
     namespace, _, gateway = config.gateway.partition("/")
@@ -148,18 +161,20 @@ def _spec(
         "type": "URLRewrite",
         "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
     }
-    filters: list[Manifest] = [] if config.path == "/" else [rewrite]
+    header = {"set": [{"name": HEADER, "value": name}]}
+    filters: list[Manifest] = [{"type": "ResponseHeaderModifier", "responseHeaderModifier": header}]
+    if config.path != "/":
+        filters.append(rewrite)
     if shadow is not None:
         mirror = {"backendRef": _backend(scope, shadow)}
         filters.append({"type": "RequestMirror", "requestMirror": mirror})
     rule: Manifest = {
         "matches": [{"path": {"type": "PathPrefix", "value": config.path}}],
+        "filters": filters,
         "backendRefs": [
             {**_backend(scope, slot), "weight": weight} for slot, weight in weights.items()
         ],
     }
-    if filters:
-        rule["filters"] = filters
     parent = {"group": _GROUP, "kind": "Gateway", "namespace": namespace, "name": gateway}
     spec: Manifest = {"parentRefs": [parent], "rules": [rule]}
     return {**spec, "hostnames": [config.host]} if config.host else spec

@@ -19,12 +19,11 @@ from mlship.errors import (
 from mlship.ports import Progress
 from mlship.targets.kubernetes.api import Api
 from mlship.targets.kubernetes.kinds import Manifest
-from mlship.targets.kubernetes.manifests import CONTAINER, INSTANCE, SLOT, Scope
+from mlship.targets.kubernetes.manifests import INSTANCE, SLOT, Scope
 from mlship.targets.kubernetes.readiness import is_ready, is_rolled_out, staying
 from mlship.targets.kubernetes.reasons import Fault, Trouble, of_deployment
 
 _PAUSE = 0.3
-_LINES = "15"
 _FINAL: Final[dict[Fault, type[MlshipError]]] = {
     "image": NotFoundError,
     "settings": ConfigError,
@@ -36,7 +35,7 @@ _FINAL: Final[dict[Fault, type[MlshipError]]] = {
 _HINTS: dict[Fault, str] = {
     "image": "push the image to the registry, or correct image.repository",
     "settings": "correct kubernetes.env_from_secret, or create what is missing",
-    "crash": "run the same image here: `docker run --read-only`; the log above is its last",
+    "crash": "run the same image here: `docker run --read-only`; above are its last lines",
     "memory": "raise kubernetes.memory of the target, or make the model smaller",
     "place": "ask for less (kubernetes.cpu, kubernetes.memory), or add nodes",
     "quota": "ask the cluster's administrator for more quota, or ask for less",
@@ -112,7 +111,7 @@ class Rollout:
         wanted = deployment["spec"]["replicas"]
         ready = sum(is_ready(pod) for pod in pods)
         trouble = of_deployment(deployment, pods)
-        why = f" ({trouble.text[:200]})" if trouble and trouble.fault != "probe" else ""
+        why = f" ({_line(trouble.text)})" if trouble and trouble.fault != "probe" else ""
         told = f"{self._slot}: {ready} of {wanted} replicas ready{why}"
         if told != self._told:
             self._progress.note(told)
@@ -130,9 +129,6 @@ class Rollout:
             return Trouble(pod=name, fault="probe", text=text) if text else None
         if trouble.fault == "probe":
             return self._asked(trouble, is_over=is_over)
-        if trouble.fault in ("crash", "memory") and (trouble.is_final or is_over):
-            text = f"{trouble.text}\n{self._log(trouble.pod)}".rstrip()
-            return msgspec.structs.replace(trouble, text=text)
         return trouble
 
     def _asked(self, trouble: Trouble, *, is_over: bool) -> Trouble:
@@ -148,15 +144,6 @@ class Rollout:
         is_final = answer.state == "failed"
         return msgspec.structs.replace(trouble, text=text, is_final=is_final)
 
-    def _log(self, pod: str) -> str:
-        """Return the last lines of a container that ended, or of the one that runs."""
-        options = {"container": CONTAINER, "tailLines": _LINES}
-        try:
-            ended = self._api.text(pod, "log", previous="true", **options)
-            return ended or self._api.text(pod, "log", **options)
-        except MlshipError:
-            return ""
-
     def _last_warning(self, pod: str) -> str:
         try:
             events = self._api.list(
@@ -168,7 +155,7 @@ class Rollout:
         return str(events[-1].get("message", "")) if events else ""
 
     def _text(self, trouble: Trouble) -> str:
-        who = f" (pod {trouble.pod})" if trouble.pod else ""
+        who = f", pod {trouble.pod}" if trouble.pod else ""
         return f"{self._slot} of {self._scope.target}{who}: {trouble.text}"
 
     def _timed_out(self, deployment: Manifest, trouble: Trouble | None) -> TimedOutError:
@@ -178,3 +165,7 @@ class Rollout:
             message = f"{self._slot} of {self._scope.target}: {text}"
             return TimedOutError(message, hint=_HINTS["probe"])
         return TimedOutError(f"{self._text(trouble)}; {text}", hint=_HINTS[trouble.fault])
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:160]

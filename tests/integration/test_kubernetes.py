@@ -1,0 +1,389 @@
+"""The cluster target as its users meet it: mistakes, repeats, splits, locks, a silent server."""
+
+import base64
+import json
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from mlship.clusters import KubernetesConfig
+from mlship.config import TargetConfig
+from mlship.deployment import Artifact, Slot, Split, slot_of
+from mlship.digests import Digest
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    MlshipError,
+    NotFoundError,
+    ProjectError,
+    TimedOutError,
+    UnavailableError,
+)
+from mlship.targets.kubernetes import KubernetesTarget, LeaseLocks, find
+from mlship.targets.kubernetes.kinds import Kind, path
+from mlship.targets.kubernetes.manifests import KINDS
+from tests import clusters
+from tests.clusters import Cluster, artifact
+from tests.places import Notes
+from tests.samples import release
+
+pytestmark = pytest.mark.service("cluster")
+
+ONE = release("one")
+TWO = release("two")
+MISSING = Digest("sha256:" + "0" * 64)
+
+
+@pytest.fixture
+def place() -> Iterator[Cluster]:
+    with clusters.cluster() as found:
+        yield found
+
+
+def ask(place: Cluster, **headers: str) -> httpx.Response:
+    return httpx.post(place.target.routes().endpoint + "/predict", json={}, headers=headers)
+
+
+def state(place: Cluster) -> dict[str, str]:
+    """Return the generation of every object that the target wrote."""
+    kinds: tuple[Kind, ...] = (*KINDS, "HTTPRoute")
+    with place.api() as api:
+        return {
+            f"{kind} {one['metadata']['name']}": str(one["metadata"].get("generation", 0))
+            for kind in kinds
+            for one in api.list(kind, place.scope.labels)
+        }
+
+
+def missing_image() -> Artifact:
+    location = f"{clusters.REGISTRY}/mlship-tests/stand-in@{MISSING}"
+    return Artifact(kind="image", digest=MISSING, location=location)
+
+
+FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], type[MlshipError], str]] = {
+    "crashes": ({"fail": "no such column: petal_colour"}, {}, ProjectError, "petal_colour"),
+    "never ready": (
+        {"never_ready": True},
+        {"ready_seconds": 6},
+        TimedOutError,
+        "it is starting; not 1 replicas ready in 6 s",
+    ),
+    "refuses": (
+        {"refuses": "golden example 3 differs"},
+        {},
+        ProjectError,
+        "golden example 3 differs",
+    ),
+    "takes too much memory": (
+        {"megabytes": 200},
+        {"kubernetes_memory": "64Mi"},
+        ProjectError,
+        "more memory than its limit",
+    ),
+    "asks for too much memory": (
+        {},
+        {"kubernetes_memory": "900Gi", "ready_seconds": 4},
+        TimedOutError,
+        "Insufficient memory",
+    ),
+    "has no Secret": (
+        {},
+        {"kubernetes_env_from_secret": "database"},
+        ConfigError,
+        'secret "database" not found',
+    ),
+    "has no image": ({}, {}, NotFoundError, "cannot be pulled.*not found"),
+}
+
+
+@pytest.fixture(scope="module")
+def champion() -> Iterator[Cluster]:
+    """A namespace where a champion runs and has all traffic."""
+    with clusters.cluster() as found:
+        found.route({found.deploy(ONE): 100})
+        yield found
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_challenger_that_fails_is_taken_away_with_the_reason(
+    champion: Cluster, fault: str
+) -> None:
+    behaviour, settings, kind, reason = FAULTS[fault]
+    broken = missing_image() if fault == "has no image" else artifact("broken", **behaviour)
+    observed, written = champion.target.inspect(), state(champion)
+    slot = slot_of(TWO)
+    with pytest.raises(kind, match=f"(?s){slot} of staging, pod .*{reason}") as caught:
+        champion.again(**settings).deploy(TWO, broken, slot, replicas=1)
+    assert caught.value.hint
+    assert champion.target.inspect() == observed
+    assert state(champion) == written
+    assert champion.pods(slot) == []
+    assert ask(champion).status_code == 200
+
+
+def test_deploying_and_routing_twice_writes_nothing(place: Cluster) -> None:
+    slot = place.deploy(ONE, replicas=2)
+    place.route({slot: 100})
+    before, pods = state(place), {pod["metadata"]["name"] for pod in place.pods(slot)}
+    assert len(before) == 5
+    place.deploy(ONE, replicas=2)
+    place.route({slot: 100})
+    assert state(place) == before
+    assert {pod["metadata"]["name"] for pod in place.pods(slot)} == pods
+
+
+def test_every_object_says_which_release_it_belongs_to(place: Cluster) -> None:
+    slot = place.deploy(ONE)
+    with place.api() as api:
+        found = [api.get(kind, place.scope.object(slot)) for kind in KINDS] + api.list("Pod", {})
+    for one in found:
+        assert one is not None
+        assert one["metadata"]["annotations"]["mlship.dev/release"] == ONE.id
+        assert one["metadata"]["labels"]["mlship.dev/release"] == slot.removeprefix("r")
+        assert one["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "mlship"
+
+
+def test_a_change_of_settings_that_does_not_work_leaves_the_running_pods(place: Cluster) -> None:
+    slot = place.deploy(ONE)
+    place.route({slot: 100})
+    changed = place.again(kubernetes_env_from_secret="database")
+    with pytest.raises(ConfigError, match="database"):
+        changed.deploy(ONE, artifact(slot), slot, replicas=2)
+    clusters.until(lambda: place.target.inspect()[slot].detail == "")
+    found = place.target.inspect()[slot]
+    assert (found.ready, found.wanted) == (1, 1)
+    assert ask(place).status_code == 200
+
+
+def test_the_gateway_splits_by_weight(place: Cluster) -> None:
+    one, two = place.deploy(ONE), place.deploy(TWO)
+    place.route({one: 80, two: 20})
+    url = place.target.routes().endpoint + "/predict"
+    with httpx.Client() as client:
+        seen = Counter(client.post(url, json={}).json()["slot"] for _ in range(1000))
+    assert 150 <= seen[two] <= 250
+    assert seen[one] + seen[two] == 1000
+
+
+def test_a_split_holds_for_every_request_after_route_returned(place: Cluster) -> None:
+    one, two = place.deploy(ONE), place.deploy(TWO)
+    url = place.target.routes().endpoint + "/predict"
+    with httpx.Client() as client:
+        for slot in (one, two, one, two, one):
+            started = time.monotonic()
+            place.route({slot: 100})
+            assert time.monotonic() - started < 2
+            seen = {client.post(url, json={}).json()["slot"] for _ in range(20)}
+            assert seen == {slot}
+
+
+def test_a_shadow_gets_a_copy_and_answers_nobody(place: Cluster) -> None:
+    one, two = place.deploy(ONE), place.deploy(TWO)
+    place.route({one: 100}, shadow=two)
+    assert {ask(place).json()["slot"] for _ in range(20)} == {one}
+    (pod,) = place.pods(two)
+    where = path("Pod", place.namespace, pod["metadata"]["name"], "proxy/asked")
+    asked = place.kubectl("GET", where)["asked"]
+    assert 15 <= asked <= 20
+
+
+def test_the_diff_shows_what_deploying_would_change_and_changes_nothing(place: Cluster) -> None:
+    slot = slot_of(ONE)
+    made = artifact(slot)
+    assert "+kind: Deployment" in place.target.difference(ONE, made, slot, 1)
+    assert state(place) == {}
+    place.deploy(ONE)
+    assert place.target.difference(ONE, made, slot, 1) == ""
+    changed = place.target.difference(ONE, made, slot, 3)
+    assert "-  replicas: 1" in changed
+    assert "+  replicas: 3" in changed
+    assert place.target.inspect()[slot].wanted == 1
+
+
+def test_a_slot_that_has_grown_keeps_its_replicas(place: Cluster) -> None:
+    slot = slot_of(ONE)
+    target = place.again(kubernetes_max_replicas=3)
+    target.deploy(ONE, artifact(slot), slot, replicas=1)
+    where = path("Deployment", place.namespace, place.scope.object(slot), "scale")
+    scale = place.kubectl("GET", where)
+    scale["spec"]["replicas"] = 2
+    place.kubectl("PUT", where, json=scale)
+    assert target.deploy(ONE, artifact(slot), slot, replicas=1).wanted == 2
+    assert target.deploy(ONE, artifact(slot), slot, replicas=3).wanted == 3
+
+
+def test_a_route_that_somebody_else_writes_is_a_conflict(place: Cluster) -> None:
+    one, two = place.deploy(ONE), place.deploy(TWO)
+    place.route({one: 90, two: 10})
+    seen = place.target.routes().revision
+    with place.api() as api:
+        found = api.get("HTTPRoute", place.scope.name)
+        assert found is not None
+        for reference, weight in zip(
+            found["spec"]["rules"][0]["backendRefs"], (50, 50), strict=True
+        ):
+            reference["weight"] = weight
+        api.replace(found)
+    with pytest.raises(ConflictError):
+        place.target.route(Split(weights={two: 100}), expected=seen)
+    assert place.target.routes().split.weights == {one: 50, two: 50}
+
+
+def holding(config: bytes, namespace: str, ready: Any) -> None:
+    """Hold the lock in a process of its own until it is killed."""
+    settings = msgspec.json.decode(config, type=KubernetesConfig)
+    locks = LeaseLocks("iris", namespace, lambda: find(settings, {}), "ada at laptop, process 7")
+    with locks.exclusive("staging"):
+        ready.set()
+        time.sleep(120)
+
+
+def test_a_lock_is_one_processs_and_a_killed_one_loses_it(place: Cluster) -> None:
+    with place.locks("bob").exclusive("staging"):
+        pass
+    context = multiprocessing.get_context("spawn")
+    ready = context.Event()
+    settings = msgspec.json.encode(place.kubernetes)
+    holder = context.Process(target=holding, args=(settings, place.namespace, ready))
+    holder.start()
+    assert ready.wait(30)
+    started = time.monotonic()
+    with (
+        pytest.raises(ConflictError, match="ada at laptop, process 7"),
+        place.locks("bob").exclusive("staging"),
+    ):
+        pass
+    assert time.monotonic() - started < 5
+    with place.locks("bob").exclusive("production"):
+        pass
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    started = time.monotonic()
+    with place.locks("bob").exclusive("staging"):
+        taken = time.monotonic() - started
+    assert 5 < taken <= 15
+    started = time.monotonic()
+    with place.locks("carol").exclusive("staging"):
+        assert time.monotonic() - started < 2
+
+
+def test_of_many_that_want_a_lock_one_gets_it(place: Cluster) -> None:
+    won: list[str] = []
+
+    def want(who: str) -> None:
+        try:
+            with place.locks(who).exclusive("staging"):
+                won.append(who)
+                time.sleep(6)
+        except ConflictError:
+            pass
+
+    threads = [threading.Thread(target=want, args=(f"process {n}",)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+
+
+def refusal(place: Cluster, **changes: Any) -> MlshipError:
+    """Return why a first look, then a deploy, fails with other settings."""
+    target = place.again(**changes)
+    slot = slot_of(ONE)
+    with pytest.raises(MlshipError) as caught:
+        target.deploy(ONE, artifact(slot), slot, replicas=1)
+    assert caught.value.hint
+    return caught.value
+
+
+def test_what_does_not_exist_is_named(place: Cluster) -> None:
+    error = refusal(place, kubernetes_context="prod")
+    assert isinstance(error, ConfigError)
+    assert "no context prod" in error.message
+    error = refusal(place, kubernetes_namespace="nowhere")
+    assert isinstance(error, NotFoundError)
+    assert "no namespace nowhere" in error.message
+    error = refusal(place, kubernetes_gateway="gateway/other")
+    assert isinstance(error, NotFoundError)
+    assert "no Gateway gateway/other" in error.message
+    error = refusal(place, kubernetes_kubeconfig="/nowhere")
+    assert isinstance(error, ConfigError)
+
+
+def test_who_may_not_is_told_what_he_may_not(place: Cluster, tmp_path: Path) -> None:
+    where = f"/api/v1/namespaces/{place.namespace}/serviceaccounts"
+    place.kubectl("POST", where, json={"metadata": {"name": "nobody"}})
+    token = place.kubectl("POST", f"{where}/nobody/token", json={"spec": {}})["status"]["token"]
+    document = json.loads(place.path.read_text())
+    document["users"][0]["user"] = {"token": token}
+    limited = tmp_path / "kubeconfig"
+    limited.write_text(json.dumps(document))
+    error = refusal(place, kubernetes_kubeconfig=str(limited))
+    assert isinstance(error, UnavailableError)
+    assert "nobody to get gateways.gateway.networking.k8s.io" in error.message
+    target = place.again(kubernetes_kubeconfig=str(limited))
+    with pytest.raises(UnavailableError, match=r"nobody to list pods in namespace"):
+        target.inspect()
+    document["users"][0]["user"] = {"token": "expired"}
+    limited.write_text(json.dumps(document))
+    assert (
+        "does not accept our credentials"
+        in refusal(place, kubernetes_kubeconfig=str(limited)).message
+    )
+
+
+def test_a_silent_server_is_given_up_in_seconds(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as silent:
+        port = silent.getsockname()[1]
+        document = {
+            "clusters": [{"name": "a", "cluster": {"server": f"https://127.0.0.1:{port}"}}],
+            "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+            "users": [{"name": "a", "user": {"token": base64.b64encode(b"a").decode()}}],
+        }
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(json.dumps(document))
+        settings = KubernetesConfig(kubeconfig=str(kubeconfig))
+        target = KubernetesTarget(
+            "staging",
+            "iris",
+            TargetConfig(kind="kubernetes", kubernetes=settings),
+            lambda: find(settings, {}),
+            Notes(),
+        )
+        started = time.monotonic()
+        with pytest.raises(UnavailableError, match=f"context a: .*{port} does not answer"):
+            target.inspect()
+        assert time.monotonic() - started < 5.5
+
+
+def test_a_slot_whose_removal_was_begun_can_be_deployed_again(place: Cluster) -> None:
+    slot = place.deploy(ONE)
+    with place.api() as api:
+        api.delete("Deployment", place.scope.object(slot))
+    assert place.deploy(ONE) == slot
+    assert place.target.inspect()[slot].ready == 1
+
+
+def test_a_deployment_that_vanished_is_a_slot_that_is_gone(place: Cluster) -> None:
+    one, two = place.deploy(ONE), place.deploy(TWO)
+    place.route({one: 90, two: 10})
+    place.route({one: 100})
+    with place.api() as api:
+        for kind in reversed(KINDS):
+            api.delete(kind, place.scope.object(two))
+    clusters.until(lambda: Slot(two) not in place.target.inspect())
+    place.route({one: 100}, None)
+    place.target.remove(two)
+    assert set(place.target.inspect()) == {one}

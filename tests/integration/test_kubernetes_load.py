@@ -1,0 +1,78 @@
+"""No request is lost while slots and pods change in a cluster; without draining, requests are."""
+
+import time
+from typing import Any
+
+import pytest
+
+from mlship.deployment import slot_of
+from mlship.targets.kubernetes.kinds import path
+from tests import clusters
+from tests.clusters import Cluster, artifact
+from tests.load import load
+from tests.samples import release
+
+pytestmark = pytest.mark.service("cluster")
+
+ONE = release("one")
+TWO = release("two")
+# Told to end, it ends in the middle of a request: only what keeps it from being told too early
+# protects requests here.
+BEHAVIOUR: dict[str, Any] = {"answer_seconds": 0.2, "abrupt": True}
+
+
+@pytest.mark.parametrize("is_guarded", [True, False])
+def test_changes_under_load_fail_no_request_but_without_draining(is_guarded: bool) -> None:
+    with clusters.cluster() as place:
+        if not is_guarded:
+            place.target = place.again(drain_seconds=0, kubernetes_prestop_seconds=0)
+        place.route({place.deploy(ONE, replicas=2, **BEHAVIOUR): 100})
+        with load(place.target.routes().endpoint + "/predict", 100) as requests:
+            time.sleep(1)
+            change(place)
+            time.sleep(1)
+    assert sum(requests.answers.values()) > 1500
+    assert (requests.failed == {}) == is_guarded, requests.answers
+
+
+def change(place: Cluster) -> None:
+    """Challenge, promote, roll back, promote, retire; then a rolling update and two evictions."""
+    one, two = slot_of(ONE), place.deploy(TWO, replicas=2, **BEHAVIOUR)
+    for weights in ({one: 90, two: 10}, {two: 100}, {one: 100}, {two: 100}):
+        place.route(weights)
+        time.sleep(0.5)
+    place.target.remove(one)
+    restart(place)
+    for pod in place.pods(two):
+        evict(place, pod["metadata"]["name"])
+        clusters.until(lambda: place.target.inspect()[two].detail == "", seconds=40)
+    place.target.deploy(TWO, artifact(two, **BEHAVIOUR), two, replicas=1)
+    place.route({place.deploy(ONE, **BEHAVIOUR): 100})
+
+
+def restart(place: Cluster) -> None:
+    """Do what `kubectl rollout restart` does, and wait for it."""
+    slot = slot_of(TWO)
+    where = path("Deployment", place.namespace, place.scope.object(slot))
+    annotation = {"kubectl.kubernetes.io/restartedAt": str(time.time())}
+    change = {"spec": {"template": {"metadata": {"annotations": annotation}}}}
+    headers = {"content-type": "application/merge-patch+json"}
+    before = {pod["metadata"]["name"] for pod in place.pods(slot)}
+    place.kubectl("PATCH", where, json=change, headers=headers)
+    clusters.until(
+        lambda: not before & {pod["metadata"]["name"] for pod in place.pods(slot)}, seconds=60
+    )
+
+
+def evict(place: Cluster, pod: str) -> None:
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+    place.kubectl("POST", path("Pod", place.namespace, pod, "eviction"), json=body)
+
+
+def test_the_budget_lets_one_pod_at_a_time_be_evicted() -> None:
+    with clusters.cluster() as place:
+        slot = place.deploy(ONE, replicas=2)
+        first, second = (pod["metadata"]["name"] for pod in place.pods(slot))
+        evict(place, first)
+        with pytest.raises(AssertionError, match="disruption budget"):
+            evict(place, second)

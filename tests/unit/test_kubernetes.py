@@ -1,0 +1,449 @@
+"""The pure half of the cluster target: objects, the route, reasons, errors, access."""
+
+import base64
+import ssl
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+import yaml
+
+from mlship.clusters import KubernetesConfig
+from mlship.config import TargetConfig
+from mlship.deployment import Artifact, Split, slot_of
+from mlship.digests import Digest
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    IntegrityError,
+    MlshipError,
+    NotFoundError,
+    UnavailableError,
+)
+from mlship.settings import from_yaml, resolve
+from mlship.targets.kubernetes import access, faults, manifests, routing
+from mlship.targets.kubernetes.access import Access
+from mlship.targets.kubernetes.api import Api
+from mlship.targets.kubernetes.manifests import Scope
+from mlship.targets.kubernetes.readiness import is_rolled_out
+from mlship.targets.kubernetes.reasons import of_deployment, of_pod
+from tests.samples import release
+
+ONE, TWO = slot_of(release("one")), slot_of(release("two"))
+SCOPE = Scope(project="iris", target="staging")
+DIGEST = Digest("sha256:" + "a" * 64)
+IMAGE = Artifact(kind="image", digest=DIGEST, location=f"registry.example/iris@{DIGEST}")
+
+
+def rendered(replicas: int = 2, **settings: Any) -> dict[str, dict[str, Any]]:
+    config = TargetConfig(kind="kubernetes", kubernetes=KubernetesConfig(**settings))
+    made = manifests.render(SCOPE, config, release("one"), IMAGE, ONE, replicas)
+    return {one["kind"]: one for one in made}
+
+
+def container(**settings: Any) -> dict[str, Any]:
+    pod = rendered(**settings)["Deployment"]["spec"]["template"]["spec"]
+    found: dict[str, Any] = pod["containers"][0]
+    return found
+
+
+def test_a_pod_is_nobody_and_can_write_to_its_volumes_only() -> None:
+    pod = rendered()["Deployment"]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    secured = pod["containers"][0]["securityContext"]
+    assert secured["readOnlyRootFilesystem"] is True
+    assert secured["allowPrivilegeEscalation"] is False
+    assert secured["capabilities"] == {"drop": ["ALL"]}
+    assert [one["emptyDir"] for one in pod["volumes"]] == [{}, {}]
+
+
+def test_a_pod_has_time_to_drain_before_it_is_killed() -> None:
+    pod = rendered(prestop_seconds=7)["Deployment"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["lifecycle"] == {"preStop": {"sleep": {"seconds": 7}}}
+    assert pod["terminationGracePeriodSeconds"] > 7 + TargetConfig().drain_seconds
+
+
+def test_the_autoscaler_agrees_with_the_number_of_replicas() -> None:
+    scaled = rendered(3)["HorizontalPodAutoscaler"]["spec"]
+    assert (scaled["minReplicas"], scaled["maxReplicas"]) == (3, 3)
+    scaled = rendered(2, max_replicas=8)["HorizontalPodAutoscaler"]["spec"]
+    assert (scaled["minReplicas"], scaled["maxReplicas"]) == (2, 8)
+
+
+def test_a_secret_may_say_where_predictions_go() -> None:
+    named = {one["name"] for one in container()["env"]}
+    assert named == {"MLSHIP_LOG", "MLSHIP_SLOT"}
+    own = container(env_from_secret="database", env={"A": "1"})
+    assert own["env"] == [{"name": "A", "value": "1"}, {"name": "MLSHIP_SLOT", "value": ONE}]
+    assert own["envFrom"] == [{"secretRef": {"name": "database"}}]
+
+
+@pytest.mark.parametrize("target", ["staging", "a-target-with-a-name-of-forty-characters"])
+def test_every_name_and_label_is_short_enough(target: str) -> None:
+    scope = Scope(project="p" * 40, target=target)
+    config = TargetConfig(kind="kubernetes")
+    for one in manifests.render(scope, config, release("one"), IMAGE, ONE, 1):
+        metadata = one["metadata"]
+        for text in (metadata["name"], *metadata["labels"].values()):
+            assert len(text) <= 63
+    other = Scope(project="p" * 40, target=target[:-1] + "x")
+    assert scope.object(ONE) != other.object(ONE)
+
+
+def test_the_files_are_yaml_that_reads_back() -> None:
+    config = TargetConfig(kind="kubernetes")
+    made = manifests.render(SCOPE, config, release("one"), IMAGE, ONE, 1)
+    files = manifests.files(made)
+    assert [yaml.safe_load(text) for text in files.values()] == made
+    assert not any("&id" in text for text in files.values())
+    assert next(iter(files)) == f"1-service-iris-staging-{ONE}.yaml"
+
+
+@pytest.mark.parametrize(
+    "artifact",
+    [
+        Artifact(kind="bundle", digest=DIGEST, location="/bundles/a"),
+        Artifact(kind="image", digest=DIGEST, location="registry.example/iris:latest"),
+    ],
+)
+def test_only_images_by_digest_are_run(artifact: Artifact) -> None:
+    with pytest.raises(ConfigError, match="by digest"):
+        manifests.render(SCOPE, TargetConfig(), release("one"), artifact, ONE, 1)
+
+
+def as_written(split: Split, parked: frozenset[Any] = frozenset(), **settings: Any) -> Any:
+    made = routing.written(SCOPE, KubernetesConfig(**settings), None, split, parked)
+    made["metadata"] |= {"uid": "0123456789", "generation": 1}
+    return made
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        Split(weights={ONE: 100}),
+        Split(weights={ONE: 90, TWO: 10}),
+        Split(weights={ONE: 100, TWO: 0}),
+        Split(weights={ONE: 100}, shadow=TWO),
+    ],
+)
+def test_a_split_is_read_back_as_it_was_written(split: Split) -> None:
+    parked = frozenset({TWO})
+    found = routing.read(SCOPE, as_written(split, parked, path="/iris", host="iris.example"))
+    assert found.split == split
+    assert found.slots == {ONE, TWO}
+
+
+def test_a_parked_slot_stays_in_the_route_without_traffic() -> None:
+    made = as_written(Split(weights={ONE: 100}), frozenset({TWO}))
+    backends = made["spec"]["rules"][0]["backendRefs"]
+    assert [(one["name"], one["weight"]) for one in backends] == [
+        (SCOPE.object(ONE), 100),
+        (SCOPE.object(TWO), 0),
+    ]
+
+
+def test_what_others_wrote_into_the_route_is_kept() -> None:
+    before = as_written(Split(weights={ONE: 100}))
+    before["metadata"]["annotations"]["dns.example/ttl"] = "60"
+    before["metadata"]["resourceVersion"] = "7"
+    after = routing.written(
+        SCOPE, KubernetesConfig(), before, Split(weights={TWO: 100}), frozenset({ONE})
+    )
+    assert after["metadata"]["annotations"]["dns.example/ttl"] == "60"
+    assert after["metadata"]["resourceVersion"] == "7"
+
+
+@pytest.mark.parametrize("weights", [(60, 60), (-1, 101)])
+def test_a_route_that_is_no_split_is_refused(weights: tuple[int, int]) -> None:
+    made = as_written(Split(weights={ONE: 90, TWO: 10}))
+    for one, weight in zip(made["spec"]["rules"][0]["backendRefs"], weights, strict=True):
+        one["weight"] = weight
+    with pytest.raises(IntegrityError, match="HTTPRoute iris-staging"):
+        routing.read(SCOPE, made)
+
+
+def test_a_verdict_from_before_the_change_is_none() -> None:
+    made = as_written(Split(weights={ONE: 100}))
+    made["metadata"]["generation"] = 2
+
+    def told(generation: int, status: str) -> Any:
+        conditions = [
+            {
+                "type": kind,
+                "status": status,
+                "observedGeneration": generation,
+                "reason": "UnsupportedValue",
+                "message": "no mirrors",
+            }
+            for kind in ("Accepted", "ResolvedRefs")
+        ]
+        parent = {"parentRef": {"namespace": "gateway", "name": "gateway"}}
+        return made | {"status": {"parents": [parent | {"conditions": conditions}]}}
+
+    config = KubernetesConfig()
+    assert routing.verdict(made, config) is False
+    assert routing.verdict(told(1, "True"), config) is False
+    assert routing.verdict(told(2, "True"), config) is True
+    assert "no mirrors" in str(routing.verdict(told(2, "False"), config))
+    assert routing.verdict(told(2, "True"), KubernetesConfig(gateway="other/one")) is False
+
+
+def test_a_status_from_before_the_change_is_not_ready() -> None:
+    counts = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}
+    deployment = {
+        "metadata": {"generation": 4},
+        "spec": {"replicas": 2},
+        "status": {"observedGeneration": 3, **counts},
+    }
+    assert not is_rolled_out(deployment)
+    deployment["status"] = {"observedGeneration": 4, **counts}
+    assert is_rolled_out(deployment)
+    deployment["status"] = {"observedGeneration": 4, **counts, "updatedReplicas": 1}
+    assert not is_rolled_out(deployment)
+
+
+def pod(state: dict[str, Any], restarts: int = 0, **more: Any) -> dict[str, Any]:
+    one = {"image": "iris", "restartCount": restarts, "state": state, **more}
+    return {"metadata": {"name": "iris-1"}, "status": {"containerStatuses": [one]}}
+
+
+def waiting(reason: str, message: str = "") -> dict[str, Any]:
+    return {"waiting": {"reason": reason, "message": message}}
+
+
+ENDED = {"terminated": {"exitCode": 3, "reason": "Error", "message": "no such column\n"}}
+KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+
+
+@pytest.mark.parametrize(
+    ("found", "fault", "words", "is_final"),
+    [
+        (pod(waiting("ErrImagePull", "iris: not found")), "image", "not found", True),
+        (pod(waiting("ImagePullBackOff", "i/o timeout")), "image", "i/o timeout", False),
+        (pod(waiting("CreateContainerConfigError", "no secret")), "settings", "no secret", True),
+        (pod(ENDED), "crash", "exit code 3:\nno such column", False),
+        (pod(waiting("CrashLoopBackOff"), 2, lastState=ENDED), "crash", "no such column", True),
+        (pod({"running": {}}, 2, lastState=ENDED), "crash", "no such column", False),
+        (pod(KILLED), "memory", "more memory", True),
+        (pod({"running": {}}), "probe", "does not say", False),
+    ],
+)
+def test_the_reason_is_told_and_whether_waiting_helps(
+    found: dict[str, Any], fault: str, words: str, is_final: bool
+) -> None:
+    trouble = of_pod(found)
+    assert trouble is not None
+    assert (trouble.fault, trouble.is_final) == (fault, is_final)
+    assert words in trouble.text
+
+
+def test_a_pod_that_is_being_made_or_ready_has_no_trouble() -> None:
+    assert of_pod(pod(waiting("ContainerCreating"))) is None
+    ready = pod({"running": {}})
+    ready["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    assert of_pod(ready) is None
+
+
+def test_the_gravest_trouble_is_told_first() -> None:
+    deployment: dict[str, Any] = {"metadata": {}, "status": {}}
+    trouble = of_deployment(deployment, [pod({"running": {}}), pod(KILLED)])
+    assert trouble is not None
+    assert trouble.fault == "memory"
+    message = "pods is forbidden: exceeded quota: small"
+    failed = {"type": "ReplicaFailure", "status": "True", "message": message}
+    deployment["status"]["conditions"] = [failed]
+    trouble = of_deployment(deployment, [])
+    assert trouble is not None
+    assert trouble.is_final
+    assert "exceeded quota" in trouble.text
+
+
+def answer(code: int, message: str = "", reason: str = "Failure") -> httpx.Response:
+    if not message:
+        return httpx.Response(code, text="404 page not found\n")
+    return httpx.Response(code, json={"message": message, "reason": reason})
+
+
+@pytest.mark.parametrize(
+    ("given", "what", "kind", "words"),
+    [
+        (answer(401, "Unauthorized"), "Pod a", UnavailableError, "our credentials"),
+        (
+            answer(
+                403,
+                'pods is forbidden: User "ada" cannot list resource "pods" in API group "" in the '
+                'namespace "iris"',
+            ),
+            "Pods",
+            UnavailableError,
+            "forbids ada to list pods in namespace iris",
+        ),
+        (
+            answer(
+                403,
+                'httproutes.gateway.networking.k8s.io "a" is forbidden: User "ada" cannot patch '
+                'resource "httproutes" in API group "gateway.networking.k8s.io" in the namespace '
+                '"iris"',
+            ),
+            "HTTPRoute a",
+            UnavailableError,
+            "ada to patch httproutes.gateway.networking.k8s.io in namespace iris",
+        ),
+        (
+            answer(404, 'namespaces "iris" not found'),
+            "Service a",
+            NotFoundError,
+            "no namespace iris",
+        ),
+        (answer(404), "HTTPRoute a", UnavailableError, "no Gateway API"),
+        (answer(409, "the object has been modified"), "Lease a", ConflictError, "modified"),
+        (answer(422, "memory: Invalid value"), "Deployment a", ConfigError, "Invalid value"),
+        (answer(500, "etcdserver: timeout"), "Deployment a", UnavailableError, "etcdserver"),
+    ],
+)
+def test_an_answer_of_the_server_is_an_error_with_a_next_step(
+    given: httpx.Response, what: str, kind: type[MlshipError], words: str
+) -> None:
+    error = faults.refused(given, "context staging", what)
+    assert type(error) is kind
+    assert error.message.startswith("context staging")
+    assert words in error.message
+    assert error.hint
+
+
+class Server:
+    """Answers what it is told to, in turn, and remembers what it was asked."""
+
+    def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.answers = list(answers)
+        self.asked: list[httpx.Request] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        found = self.answers.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def api(self) -> Api:
+        reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
+        client = httpx.Client(base_url=reached.server, transport=httpx.MockTransport(self))
+        return Api(client, reached, "iris")
+
+
+def busy(seconds: str) -> httpx.Response:
+    return httpx.Response(429, headers={"Retry-After": seconds}, json={"message": "busy"})
+
+
+def test_a_busy_server_is_asked_again() -> None:
+    server = Server(busy("0"), httpx.ReadError("reset"), httpx.Response(200, json={"kind": "Pod"}))
+    assert server.api().get("Pod", "a") == {"kind": "Pod"}
+    assert len(server.asked) == 3
+
+
+def test_what_would_be_made_twice_is_not_sent_twice() -> None:
+    server = Server(httpx.ReadError("reset"))
+    with pytest.raises(UnavailableError, match="does not answer"):
+        server.api().create({"kind": "Lease", "metadata": {"name": "a"}})
+    assert len(server.asked) == 1
+
+
+def test_a_silent_server_is_asked_once() -> None:
+    server = Server(httpx.ConnectTimeout("timed out"))
+    with pytest.raises(UnavailableError, match="silent"):
+        server.api().get("Pod", "a")
+
+
+def test_objects_are_applied_by_the_server_under_our_name() -> None:
+    server = Server(httpx.Response(200, json={}))
+    server.api().apply({"kind": "Service", "metadata": {"name": "a"}})
+    (asked,) = server.asked
+    assert asked.headers["content-type"] == "application/apply-patch+yaml"
+    assert asked.url.params["fieldManager"] == "mlship"
+    assert asked.url.path == "/api/v1/namespaces/iris/services/a"
+
+
+def kubeconfig(user: dict[str, Any], *contexts: str) -> dict[str, Any]:
+    names = contexts or ("staging",)
+    return {
+        "clusters": [{"name": "c", "cluster": {"server": "https://10.0.0.1"}}],
+        "users": [{"name": "u", "user": user}],
+        "contexts": [{"name": one, "context": {"cluster": "c", "user": "u"}} for one in names],
+    }
+
+
+def read(document: dict[str, Any], context: str | None = None) -> Access:
+    return access.of_context(document, Path("/home/ada/.kube/config"), context, {})
+
+
+def sent(found: Access) -> Any:
+    assert found.auth is not None
+    request = next(found.auth.auth_flow(httpx.Request("GET", found.server)))
+    return request.headers.get("Authorization")
+
+
+def test_a_token_is_sent() -> None:
+    found = read(kubeconfig({"token": "abc"}))
+    assert (found.server, found.name) == ("https://10.0.0.1", "context staging")
+    assert sent(found) == "Bearer abc"
+
+
+def test_a_token_in_a_file_is_read_each_time(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    found = read(kubeconfig({"tokenFile": str(file)}))
+    for text in ("one", "two"):
+        file.write_text(text + "\n")
+        assert sent(found) == f"Bearer {text}"
+    file.unlink()
+    with pytest.raises(ConfigError, match="token"):
+        sent(found)
+
+
+def test_of_several_contexts_one_must_be_named() -> None:
+    document = kubeconfig({}, "staging", "production")
+    assert read(document, "production").name == "context production"
+    with pytest.raises(ConfigError) as caught:
+        read(document)
+    assert "staging, production" in caught.value.hint
+    with pytest.raises(ConfigError, match="no context prod"):
+        read(document, "prod")
+
+
+def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    document = kubeconfig({})
+    broken = {"certificate-authority-data": base64.b64encode(b"no certificate").decode()}
+    document["clusters"][0]["cluster"] |= broken
+    with pytest.raises(ConfigError, match="certificate"):
+        read(document)
+    document["clusters"] = []
+    with pytest.raises(ConfigError, match="no cluster"):
+        read(document)
+    with pytest.raises(ConfigError, match="no kubeconfig"):
+        access.find(KubernetesConfig(kubeconfig=str(tmp_path / "none")), {})
+
+
+def test_settings_that_do_not_fit_together_are_refused() -> None:
+    least = "name: iris\ndata: {train: a, test: b}\nmodel: {train: 'a:b'}\ntargets: {staging: {"
+    gke = "gke: {project: p, location: l, cluster: c}"
+    resolve([from_yaml(f"{least}kind: gke, {gke}}}}}", "mlship.yaml")])
+    for text, words in (
+        ("kind: gke", "gke"),
+        (f"kind: kubernetes, {gke}", "gke"),
+        ("kind: kubernetes, sticky_header: user", "sticky_header"),
+        ("kind: kubernetes, port: 80", "port"),
+        ("kind: kubernetes, replicas: 3, kubernetes: {max_replicas: 2}", "max_replicas"),
+        ("kind: kubernetes, kubernetes: {gateway: gateway}", "gateway"),
+        ("kind: kubernetes, kubernetes: {path: iris}", "path"),
+    ):
+        with pytest.raises(ConfigError, match=words) as caught:
+            resolve([from_yaml(f"{least}{text}}}}}", "mlship.yaml")])
+        assert "targets.staging" in caught.value.message
+        assert caught.value.hint
+
+
+def test_a_manifest_is_the_same_each_time() -> None:
+    assert msgspec.json.encode(rendered()) == msgspec.json.encode(rendered())
