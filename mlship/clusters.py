@@ -48,10 +48,25 @@ class KubernetesConfig(_Section, frozen=True):
         ),
     ] = "/"
     cpu: Annotated[
-        str | None, Meta(description="requested for a pod, as 250m or 2; null asks for none")
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9]+(\.[0-9]+)?m?$", extra={"form": "as 250m, which is 0.25, or as 2"}
+            ),
+        ]
+        | None,
+        Meta(description="requested for a pod; null asks for none"),
     ] = "250m"
     memory: Annotated[
-        str | None, Meta(description="requested for a pod, and its limit; null asks for none")
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[0-9]+(\.[0-9]+)?([KMGT]i|[kMGT])?$",
+                extra={"form": "as 512Mi or 2Gi"},
+            ),
+        ]
+        | None,
+        Meta(description="requested for a pod, and its limit; null asks for none"),
     ] = "512Mi"
     max_replicas: Annotated[
         Annotated[int, Meta(ge=1)] | None,

@@ -438,6 +438,8 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
         ("kind: kubernetes, replicas: 3, kubernetes: {max_replicas: 2}", "max_replicas"),
         ("kind: kubernetes, kubernetes: {gateway: gateway}", "gateway"),
         ("kind: kubernetes, kubernetes: {path: iris}", "path"),
+        ("kind: kubernetes, kubernetes: {memory: lots}", "memory"),
+        ("kind: kubernetes, kubernetes: {cpu: 2 cores}", "cpu"),
     ):
         with pytest.raises(ConfigError, match=words) as caught:
             resolve([from_yaml(f"{least}{text}}}}}", "mlship.yaml")])

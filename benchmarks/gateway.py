@@ -1,0 +1,89 @@
+"""Requests through a cluster's Gateway while releases and pods change: how many fail.
+
+    TEST_KUBECONFIG=... python benchmarks/gateway.py [REQUESTS]
+
+Two comparisons, each with both sides in one run, at a constant arrival:
+
+- deploy, promote, rollback, promote, retire, a rolling update and evictions at 100 requests/s, with
+  draining, and with a control whose pods are told to end at once;
+- 40 switches of all traffic at 200 requests/s, with slots parked in the route, and with a control
+  that writes each route in one go.
+"""
+
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from mlship.deployment import Revision, Slot, Split, slot_of
+from mlship.targets.kubernetes.gateway import Traffic
+from tests import clusters
+from tests.clusters import Cluster
+from tests.integration.test_kubernetes_load import BEHAVIOUR, ONE, TWO, change
+from tests.load import Load, load
+
+_SWITCHES = 40
+
+
+def main(requests: int) -> None:
+    """Print a line for each side."""
+    print(f"drained      {drained(requests)}")
+    print(f"not drained  {drained(0, drain_seconds=0, kubernetes_prestop_seconds=0)}")
+    print(f"parked       {switched()}")
+    with mock.patch.object(Traffic, "change", at_once):
+        print(f"at once      {switched()}")
+
+
+def drained(requests: int, **settings: float) -> str:
+    """Change everything, again and again until so many requests were sent."""
+    with clusters.cluster() as place:
+        place.target = place.again(**settings)
+        place.route({place.deploy(ONE, replicas=2, **BEHAVIOUR): 100})
+        with load(place.target.routes().endpoint + "/predict", 100) as sent:
+            while True:
+                change(place)
+                if sum(sent.answers.values()) >= requests:
+                    break
+                place.target.remove(slot_of(TWO))
+                place.deploy(ONE, replicas=2, **BEHAVIOUR)
+    return said(sent)
+
+
+def switched() -> str:
+    """Move all traffic from one release to another and back; tell the slowest move too."""
+    with clusters.cluster() as place:
+        one, two = place.deploy(ONE), place.deploy(TWO)
+        place.route({one: 100})
+        took = []
+        with load(place.target.routes().endpoint + "/predict", 200) as sent:
+            for turn in range(_SWITCHES):
+                took.append(timed(place, (two, one)[turn % 2]))
+                time.sleep(0.3)
+    middle = sorted(took)[len(took) // 2]
+    return f"{said(sent)}; a switch takes {middle:.2f} s, {max(took):.2f} s at most"
+
+
+def timed(place: Cluster, slot: Slot) -> float:
+    """Give a slot all traffic; return how long it took."""
+    started = time.monotonic()
+    place.route({slot: 100})
+    return time.monotonic() - started
+
+
+def at_once(self: Traffic, split: Split, expected: Revision, *, running: frozenset[Slot]) -> object:
+    """Write a route without parking any slot that runs."""
+    assert running
+    before = self.read()
+    return self._accepted(self._write(expected, split, frozenset()), before)
+
+
+def said(sent: Load) -> str:
+    """Return how many requests were sent, and how many of them failed, how."""
+    total = sum(sent.answers.values())
+    return f"{sum(sent.failed.values())} of {total} failed {sent.failed or ''}".rstrip()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 2000)
