@@ -50,9 +50,7 @@ class KubernetesConfig(_Section, frozen=True):
     cpu: Annotated[
         Annotated[
             str,
-            Meta(
-                pattern=r"^[0-9]+(\.[0-9]+)?m?$", extra={"form": "as 250m, which is 0.25, or as 2"}
-            ),
+            Meta(pattern=r"^[0-9]+(\.[0-9]+)?m?$", extra={"form": "as 250m, or as '2' in quotes"}),
         ]
         | None,
         Meta(description="requested for a pod; null asks for none"),
