@@ -13,7 +13,12 @@ ACT = Path(sys.executable).with_name("act")
 STAND_INS = ROOT / "tests" / "stand_ins" / "actions"
 
 _USES = re.compile(r"uses: ([\w.-]+/([\w.-]+)@[0-9a-f]{40})")
-_STEP = re.compile(r"(✅  Success|❌  Failure) - Main (.*?)(?: \[[\d.]+\w+\])?$", re.MULTILINE)
+_STEP = re.compile(
+    r"^\[[^/\]]*/(.*?) *\] +(✅  Success|❌  Failure) - Main (.*?)"
+    r"(?: \[(?:(\d+)m)?([\d.]+)(s|ms|µs)\])?$",
+    re.MULTILINE,
+)
+_UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "": 0.0}
 
 # Stands in for `python -m pip`: what jobs install is here already. All else is Python's.
 _PYTHON = """#!/bin/sh
@@ -22,12 +27,21 @@ exec "{python}" "$@"
 """
 
 
+class Took(NamedTuple):
+    """How long a step of a job took."""
+
+    job: str
+    step: str
+    seconds: float
+
+
 class Ran(NamedTuple):
     """How a workflow went: its exit code, each step that ran with whether it passed, its log."""
 
     code: int
     steps: dict[str, bool]
     log: str
+    times: tuple[Took, ...]
 
 
 class Runner:
@@ -97,5 +111,10 @@ class Runner:
             timeout=seconds,
             check=False,
         )
-        steps = {name: "Success" in verdict for verdict, name in _STEP.findall(done.stdout)}
-        return Ran(done.returncode, steps, done.stdout)
+        steps: dict[str, bool] = {}
+        times: list[Took] = []
+        for job, verdict, name, minutes, amount, unit in _STEP.findall(done.stdout):
+            steps[name] = steps.get(name, True) and "Success" in verdict
+            seconds = float(minutes or 0) * 60 + float(amount or 0) * _UNITS[unit]
+            times.append(Took(job, name, seconds))
+        return Ran(done.returncode, steps, done.stdout, tuple(times))

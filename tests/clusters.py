@@ -2,6 +2,7 @@
 
 TEST_KUBECONFIG names the kubeconfig of a cluster that tests may fill and empty: never one's own by
 default. Its Gateway is `gateway` in the namespace `gateway`, and its nodes pull from REGISTRY.
+TEST_KUBECONFIG_PRODUCTION names that of another one, for what needs two.
 """
 
 import functools
@@ -46,10 +47,10 @@ ENV PYTHONUNBUFFERED=1
 """
 
 
-def kubeconfig() -> Path:
-    """Return the kubeconfig of the tests' cluster, or skip the test."""
-    given = os.environ.get("TEST_KUBECONFIG", "")
-    require("a cluster", bool(given), "set TEST_KUBECONFIG to the kubeconfig of one for tests")
+def kubeconfig(variable: str = "TEST_KUBECONFIG") -> Path:
+    """Return the kubeconfig of a cluster of the tests', or skip the test."""
+    given = os.environ.get(variable, "")
+    require("a cluster", bool(given), f"set {variable} to the kubeconfig of one for tests")
     path = Path(given)
     config = KubernetesConfig(kubeconfig=str(path))
     try:
@@ -164,9 +165,9 @@ class Cluster:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
+def cluster(variable: str = "TEST_KUBECONFIG") -> Iterator[Cluster]:
     """Give a new namespace, and take it away with all that is in it."""
-    found = Cluster(kubeconfig(), f"test-{uuid.uuid4().hex[:8]}")
+    found = Cluster(kubeconfig(variable), f"test-{uuid.uuid4().hex[:8]}")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": found.namespace}}
     found.kubectl("POST", "/api/v1/namespaces", json=namespace)
     try:
