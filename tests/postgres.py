@@ -1,4 +1,4 @@
-"""A private PostgreSQL server on a loopback port, made of the machine's own programs."""
+"""A private PostgreSQL server, made of the machine's own programs."""
 
 import os
 import re
@@ -18,6 +18,7 @@ import psycopg
 from tests.services import require
 
 HINT = "install PostgreSQL's server (Debian: apt-get install postgresql)"
+LOOPBACK = "127.0.0.1"
 _NOBODY = 65534
 _SECONDS = 60.0
 
@@ -36,25 +37,35 @@ def _version(folder: Path) -> int:
 
 
 class Server:
-    """A server with one superuser, `mlship`, whose password it asks for."""
+    """A server with one superuser, `mlship`, whose password it asks for.
 
-    def __init__(self, folder: Path, bin_: Path) -> None:
+    Args:
+        folder: for its data, its socket and its log.
+        bin_: the programs.
+        host: this machine's address for those who ask, pods of a cluster for one.
+    """
+
+    def __init__(self, folder: Path, bin_: Path, host: str = LOOPBACK) -> None:
         self.folder = folder
+        self.host = host
         self.password = secrets.token_hex(8)
         self._bin = bin_
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
             self.port = int(probe.getsockname()[1])
         (folder / "password").write_text(self.password)
         if os.getuid() == 0:
             for path in (folder, folder / "password"):
                 os.chown(path, _NOBODY, _NOBODY)
         self._run("initdb", "-U", "mlship", "-A", "scram-sha-256", "-E", "UTF8", "--no-locale")
+        if host != LOOPBACK:
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all all scram-sha-256\n")
 
     def url(self, database: str = "postgres", *, user: str = "mlship", password: str = "") -> str:
         """Return the address of a database, with the password in it."""
         secret = password or self.password
-        return f"postgresql://{user}:{secret}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{user}:{secret}@{self.host}:{self.port}/{database}"
 
     def execute(self, database: str, *statements: str) -> None:
         """Execute statements, each as a transaction of its own, as the superuser."""
@@ -69,7 +80,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server and return when it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -k {self.folder}"
+        options = f"-p {self.port} -c listen_addresses={self.host} -k {self.folder}"
         self._run("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
     def stop(self, how: Literal["fast", "immediate"] = "fast") -> None:
@@ -124,13 +135,13 @@ def _as_nobody() -> Sequence[str]:
 
 
 @contextmanager
-def server() -> Iterator[Server]:
-    """Give a running server of its own; stop it and remove its data afterwards."""
+def server(host: str = LOOPBACK) -> Iterator[Server]:
+    """Give a running server of its own at an address of this machine; remove it afterwards."""
     bin_ = programs()
     require("postgresql", bin_ is not None, HINT)
     assert bin_ is not None
     with tempfile.TemporaryDirectory(prefix="mlship-pg-", ignore_cleanup_errors=True) as folder:
-        made = Server(Path(folder), bin_)
+        made = Server(Path(folder), bin_, host)
         made.start()
         try:
             yield made
