@@ -1,11 +1,8 @@
 """Commands that make and move a release's image: containerize, push-to-registry."""
 
-import os
-from pathlib import Path
-
 import typer
 
-from mlship.cli import actions, output
+from mlship.cli import output
 from mlship.cli.making import ReleaseName
 from mlship.cli.session import session
 
@@ -27,7 +24,8 @@ def containerize(context: typer.Context, release: ReleaseName = None) -> None:
 def push_to_registry(context: typer.Context, release: ReleaseName = None) -> None:
     """Push the image of a release to its registry.
 
-    Prints the reference by digest; in GitHub Actions it is the step's output `reference`.
+    Prints the reference by digest; in GitHub Actions the step has the outputs `reference` and
+    `digest`.
 
     Example: mlship push-to-registry
     """
@@ -35,8 +33,4 @@ def push_to_registry(context: typer.Context, release: ReleaseName = None) -> Non
 
     given = session(context)
     pipeline = given.pipeline()
-    found = push(pipeline, pipeline.release(release))
-    if os.environ.get("GITHUB_OUTPUT"):
-        reference = {"reference": str(found.evidence.facts["reference"])}
-        actions.set_outputs(Path(os.environ["GITHUB_OUTPUT"]), reference)
-    output.record(found, json=given.json)
+    output.record(push(pipeline, pipeline.release(release)), json=given.json)

@@ -46,7 +46,8 @@ def console() -> "Console":
 def record(found: Record, *, json: bool, refuse: bool = True) -> None:
     """Print what a step learnt; in a GitHub job, set the step's outputs too.
 
-    The outputs are `release`, `verdict` and, where the step tells them, `endpoint` and `reference`.
+    The outputs are `release`, `verdict` and, where the step tells them, `endpoint`, `reference` and
+    `digest`.
 
     Raises:
         RefusedError: the verdict is not `passed` and `refuse` is set.
@@ -80,7 +81,7 @@ def _set_outputs(evidence: Evidence) -> None:
     if path:
         told = {
             name: str(evidence.facts[name])
-            for name in ("endpoint", "reference")
+            for name in ("endpoint", "reference", "digest")
             if name in evidence.facts
         }
         known = {"release": str(evidence.release), "verdict": evidence.verdict}

@@ -1,13 +1,17 @@
 """containerize and push-to-registry on fakes: what they record, and what they do not do twice."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mlship import digests
+from mlship.cli import output
 from mlship.errors import ConflictError, NotFoundError
+from mlship.evidence import Record
 from mlship.release import Release
 from mlship.steps.containerize import containerize
+from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from mlship.steps.train import train
 from tests.fakes import World, world
@@ -73,3 +77,25 @@ def test_a_release_without_an_image_is_not_pushed(made: tuple[World, Release]) -
     with pytest.raises(NotFoundError, match="no image yet") as caught:
         push(there.pipeline, release)
     assert "mlship containerize" in caught.value.hint
+
+
+@pytest.mark.parametrize("step", [containerize, push])
+def test_a_job_is_given_the_reference_and_the_digest(
+    made: tuple[World, Release],
+    step: Callable[[Pipeline, Release], Record],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there, release = made
+    digest = containerize(there.pipeline, release).evidence.facts["digest"]
+    outputs = tmp_path / "outputs"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(outputs))
+    output.record(step(there.pipeline, release), json=True)
+    lines = outputs.read_text().splitlines()
+    told = {line.partition("<<")[0]: lines[at + 1] for at, line in enumerate(lines) if "<<" in line}
+    assert told == {
+        "release": str(release),
+        "verdict": "passed",
+        "reference": f"localhost:5000/iris@{digest}",
+        "digest": digest,
+    }
