@@ -73,7 +73,9 @@ class KubernetesConfig(_Section, frozen=True):
     env: Annotated[dict[str, str], Meta(description="environment variables of a pod")] = {}
     env_from_secret: Annotated[
         str | None,
-        Meta(description="a Secret whose keys become environment variables of a pod: PGPASSWORD"),
+        Meta(
+            description="a Secret whose keys become variables of a pod, as PGPASSWORD; `env` wins"
+        ),
     ] = None
     image_pull_secret: Annotated[
         str | None, Meta(description="a Secret for a registry that asks who pulls")

@@ -112,7 +112,7 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
         name,
         state / "targets" / name,
         _settings(config, name),
-        _log(name, config, state),
+        _database(name, config) or state / "predictions" / name,
         progress,
     )
 
@@ -124,8 +124,8 @@ def cluster_target(
     from mlship.targets.kubernetes import KubernetesTarget  # noqa: PLC0415 (local ones need none)
 
     settings = _settings(config, name)
-    own, url = settings.kubernetes, config.observations.url
-    if name == PRODUCTION and url and not own.env_from_secret:
+    if url := _database(name, config):
+        own = settings.kubernetes
         own = msgspec.structs.replace(own, env={"MLSHIP_LOG": url, **own.env})
         settings = msgspec.structs.replace(settings, kubernetes=own)
     access = _cluster_access(settings, environment)
@@ -245,17 +245,17 @@ def _observations(config: Config, state: Path, environment: Mapping[str, str]) -
     return DirectoryObservations([state / "predictions" / PRODUCTION], outcomes)
 
 
-def _log(name: str, config: Config, state: Path) -> Path | str:
-    """Return where a local target logs predictions: production's where they are read from.
+def _database(name: str, config: Config) -> str | None:
+    """Return the database where a target's replicas log: production's where they are read from.
 
     Raises:
-        ConfigError: the address has a password, which a list of processes would show.
+        ConfigError: the address has a password, which lists of processes and of pods would show.
     """
     url = config.observations.url
     if name != PRODUCTION or url is None:
-        return state / "predictions" / name
+        return None
     if ":" in url.partition("://")[2].rpartition("@")[0] or "password=" in url:
-        message = "observations.url has a password, which everybody on this machine would see"
+        message = "observations.url has a password, which lists of processes and of pods would show"
         raise ConfigError(message, hint="take it out of the address and set PGPASSWORD")
     return url
 

@@ -22,6 +22,17 @@ model: {train: "pipeline:train"}
 """
 POSTGRES = "observations: {kind: postgres, url: 'postgresql://ada@db.example.org/iris'}"
 
+CLUSTERS = """
+targets:
+  staging: {kind: kubernetes}
+  production:
+    kind: kubernetes"""
+
+
+def told(made: Pipeline, target: str) -> dict[str, str]:
+    """Return the variables that the pods of a target are given by its settings."""
+    return wire.cluster_target(target, made.config, made.progress, {})._config.kubernetes.env
+
 
 def pipeline(root: Path, more: str = "", **environment: str) -> Pipeline:
     layers = [from_yaml(LEAST + more, "mlship.yaml"), from_environment(environment)]
@@ -75,10 +86,27 @@ def test_observations_in_postgresql_are_where_productions_replicas_log(tmp_path:
     assert isinstance(made.observations, PostgresObservations)
 
 
-def test_a_password_is_kept_from_the_list_of_processes(tmp_path: Path) -> None:
-    made = pipeline(tmp_path, POSTGRES.replace("ada@", "ada:secret@"))
+@pytest.mark.parametrize("more", ["", "\n    kubernetes: {env_from_secret: password}"])
+def test_productions_pods_are_told_the_database_with_or_without_a_secret(
+    tmp_path: Path, more: str
+) -> None:
+    made = pipeline(tmp_path, f"{POSTGRES}{CLUSTERS}{more}")
+    assert told(made, "production") == {"MLSHIP_LOG": "postgresql://ada@db.example.org/iris"}
+    assert told(made, "staging") == {}
+
+
+def test_pods_may_be_told_another_address_of_the_database(tmp_path: Path) -> None:
+    more = "\n    kubernetes: {env: {MLSHIP_LOG: 'postgresql://replicas@database/iris'}}"
+    made = pipeline(tmp_path, f"{POSTGRES}{CLUSTERS}{more}")
+    assert told(made, "production") == {"MLSHIP_LOG": "postgresql://replicas@database/iris"}
+
+
+@pytest.mark.parametrize("kind", ["local", "kubernetes"])
+def test_a_password_is_kept_from_the_lists_of_processes_and_pods(tmp_path: Path, kind: str) -> None:
+    more = f"\ntargets: {{production: {{kind: {kind}}}}}"
+    made = pipeline(tmp_path, POSTGRES.replace("ada@", "ada:secret@") + more)
     with pytest.raises(ConfigError, match="has a password") as caught:
-        wire.local_target("production", made.config, made.state, made.progress)
+        made.target("production")
     assert "PGPASSWORD" in caught.value.hint
     assert "secret" not in caught.value.message
 
