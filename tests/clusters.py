@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -131,6 +133,23 @@ class Cluster:
         settings = msgspec.structs.replace(self.kubernetes, **ours)
         config = msgspec.structs.replace(self.config, kubernetes=settings, **own)
         return KubernetesTarget("staging", "iris", config, lambda: find(settings, {}), self.notes)
+
+    def host(self) -> str:
+        """Return this machine's address as pods know it: the one that asks the cluster."""
+        server = urlsplit(self.access().server)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(server.hostname), server.port or 443))
+            return str(probe.getsockname()[0])
+
+    def secret(self, name: str, **values: str) -> None:
+        """Make a Secret of these keys and values."""
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name},
+            "stringData": values,
+        }
+        self.kubectl("POST", f"/api/v1/namespaces/{self.namespace}/secrets", json=secret)
 
     def locks(self, holder: str) -> LeaseLocks:
         return LeaseLocks("iris", self.namespace, self.access, holder)

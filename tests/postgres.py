@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,7 @@ class Server:
         self.host = host
         self.password = secrets.token_hex(8)
         self._bin = bin_
+        self._file = folder / "data" / "postmaster.pid"
         with socket.socket() as probe:
             probe.bind((host, 0))
             self.port = int(probe.getsockname()[1])
@@ -87,6 +89,16 @@ class Server:
         """Stop the server; `immediate` is what a power cut would do to it."""
         self._run("pg_ctl", "-w", "-m", how, "stop")
 
+    def kill(self) -> None:
+        """Kill the server and its children with SIGKILL; return when the system has let it go."""
+        # Standing still, it starts no child that would be overlooked.
+        os.kill(self._first(), signal.SIGSTOP)
+        self._signal(signal.SIGKILL)
+        end = time.monotonic() + _SECONDS
+        while self.is_running():
+            assert time.monotonic() < end, "nobody has waited for the killed server"
+            time.sleep(0.02)
+
     def pause(self) -> None:
         """Have the server and its children stand still, with all connections open."""
         self._signal(signal.SIGSTOP)
@@ -100,14 +112,19 @@ class Server:
         return (self.folder / "log").read_text()
 
     def is_running(self) -> bool:
-        return (self.folder / "data" / "postmaster.pid").exists()
+        # Killed, it leaves its file.
+        return self._file.exists() and Path(f"/proc/{self._first()}").exists()
 
     def _signal(self, number: int) -> None:
-        first = (self.folder / "data" / "postmaster.pid").read_text().split()[0]
-        argv = ["ps", "-o", "pid=", "--ppid", first]
+        first = self._first()
+        argv = ["ps", "-o", "pid=", "--ppid", str(first)]
         children = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
-        for process in (first, *children):
-            os.kill(int(process), number)
+        for process in (first, *map(int, children)):
+            os.kill(process, number)
+
+    def _first(self) -> int:
+        """Return the id of the process that started all others."""
+        return int(self._file.read_text().split()[0])
 
     def _run(self, program: str, *arguments: str) -> None:
         argv = [str(self._bin / program), "-D", str(self.folder / "data"), *arguments]
