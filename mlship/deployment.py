@@ -67,9 +67,52 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
             message = f"weights must be 0 to 100 and add up to 100: {self.weights}"
             raise ConfigError(message, hint="give shares in whole percent")
 
+    @property
+    def slots(self) -> frozenset[Slot]:
+        """The slots that it names, also those with no weight."""
+        return frozenset(self.weights) | self._copied
+
+    @property
+    def asked(self) -> frozenset[Slot]:
+        """The slots that get requests by it, or a copy of them: these must be ready."""
+        return frozenset(slot for slot, weight in self.weights.items() if weight) | self._copied
+
+    @property
+    def _copied(self) -> frozenset[Slot]:
+        return frozenset() if self.shadow is None else frozenset({self.shadow})
+
     def share(self, slot: Slot) -> int:
         """Return the percentage of a slot, 0 for one that the route does not name."""
         return self.weights.get(slot, 0)
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deployment is to bring about in a target.
+
+    Attributes:
+        split: the route afterwards; `None` leaves it as it is.
+        removed: slots that are taken away afterwards.
+    """
+
+    release: Release
+    artifact: Artifact
+    slot: Slot
+    replicas: int
+    split: Split | None = None
+    removed: tuple[Slot, ...] = ()
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """How one object of a target would become another.
+
+    Attributes:
+        object: its kind and name, `HTTPRoute iris-production`.
+        diff: a unified diff of its text, lines that end with newlines.
+    """
+
+    object: str
+    action: Literal["create", "change", "delete"]
+    diff: str
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

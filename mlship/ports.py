@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mlship.bundle import Row
-from mlship.deployment import Artifact, Deployment, Revision, Route, Slot, Split
+from mlship.deployment import Artifact, Change, Deployment, Plan, Revision, Route, Slot, Split
 from mlship.digests import Digest
 from mlship.evidence import Evidence, Record
 from mlship.image import Form, Image, Pushed
@@ -18,7 +18,7 @@ from mlship.prediction import Outcome, Prediction, Taken
 from mlship.pullrequest import Posted, PullRequest, Reviews
 from mlship.release import Release
 from mlship.repository import Commit
-from mlship.scores import Inputs, Scores, Suite, TestRun
+from mlship.scores import Inputs, Scores, Suite, TestRun, Trained
 from mlship.versions import Alias, Run, Version
 
 
@@ -134,6 +134,17 @@ class Target(Protocol):
         """
 
 
+@runtime_checkable
+class Declarative(Protocol):
+    """A target that shows its objects before they are written. Errors as in `Target`."""
+
+    def render(self, plan: Plan) -> Mapping[str, str]:
+        """Return a plan's objects as text by file name, as where nothing is yet. Asks nobody."""
+
+    def changes(self, plan: Plan) -> Sequence[Change]:
+        """Return how carrying a plan out would change each object. Changes nothing."""
+
+
 class Images(Protocol):
     """Makes container images of bundles and brings them where they are run. Known by digest."""
 
@@ -203,8 +214,8 @@ class Trainer(Protocol):
             ProjectError: a file that the configuration names is missing or cannot be read.
         """
 
-    def train(self, into: Path) -> Digest:
-        """Train, convert, check and seal a bundle in a new folder; return its digest.
+    def train(self, into: Path) -> Trained:
+        """Train, convert, check and seal a bundle in a new folder.
 
         Raises:
             ProjectError: the user's code or data is wrong; the message says where.

@@ -16,10 +16,11 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+import yaml
 
 from mlship.clusters import KubernetesConfig
 from mlship.config import TargetConfig
-from mlship.deployment import Artifact, Slot, Split, slot_of
+from mlship.deployment import Artifact, Plan, Slot, Split, slot_of
 from mlship.digests import Digest
 from mlship.errors import (
     ConfigError,
@@ -198,17 +199,76 @@ def test_a_shadow_gets_a_copy_and_answers_nobody(place: Cluster) -> None:
     assert 15 <= asked <= 20
 
 
-def test_the_diff_shows_what_deploying_would_change_and_changes_nothing(place: Cluster) -> None:
+def planned(*, replicas: int = 1, **more: Any) -> Plan:
+    """Return the plan to give ONE all traffic."""
     slot = slot_of(ONE)
-    made = artifact(slot)
-    assert "+kind: Deployment" in place.target.difference(ONE, made, slot, 1)
+    made = {"split": Split(weights={slot: 100}), **more}
+    return Plan(release=ONE, artifact=artifact(slot), slot=slot, replicas=replicas, **made)
+
+
+def test_the_diff_shows_what_deploying_would_change_and_changes_nothing(place: Cluster) -> None:
+    new = place.target.changes(planned())
+    assert [one.object.partition(" ")[0] for one in new] == [*KINDS, "HTTPRoute"]
+    assert {one.action for one in new} == {"create"}
+    assert "+kind: Deployment" in "".join(one.diff for one in new)
     assert state(place) == {}
-    place.deploy(ONE)
-    assert place.target.difference(ONE, made, slot, 1) == ""
-    changed = place.target.difference(ONE, made, slot, 3)
+    slot = place.deploy(ONE)
+    (route,) = place.target.changes(planned())
+    assert (route.object, route.action) == ("HTTPRoute iris-staging", "create")
+    assert f"+    - group: ''\n+      kind: Service\n+      name: iris-staging-{slot}" in route.diff
+    place.route({slot: 100})
+    before = state(place)
+    assert place.target.changes(planned()) == []
+    more = place.target.changes(planned(replicas=3))
+    changed = "".join(one.diff for one in more)
     assert "-  replicas: 1" in changed
     assert "+  replicas: 3" in changed
+    assert {one.action for one in more} == {"change"}
+    assert state(place) == before
     assert place.target.inspect()[slot].wanted == 1
+
+
+def test_the_diff_of_a_split_and_a_removal_is_what_comes_of_them(place: Cluster) -> None:
+    one, two = place.deploy(ONE), place.deploy(TWO)
+    place.route({two: 100})
+    before = state(place)
+    found = place.target.changes(planned(removed=(two,)))
+    route, *gone = found
+    assert (route.object, route.action) == ("HTTPRoute iris-staging", "change")
+    assert {each.object for each in gone} == {f"{kind} iris-staging-{two}" for kind in KINDS}
+    assert {each.action for each in gone} == {"delete"}
+    assert state(place) == before
+    place.route({one: 100})
+    place.target.remove(two)
+    assert place.target.changes(planned()) == []
+    with pytest.raises(NotFoundError, match=f"slot {two} of staging has no ready replica"):
+        place.target.changes(planned(split=Split(weights={one: 90, two: 10})))
+    other = missing_image()
+    with pytest.raises(ConflictError, match="holds"):
+        place.target.changes(msgspec.structs.replace(planned(), artifact=other))
+
+
+def test_the_rendered_files_are_taken_by_the_server_and_are_what_a_deployment_writes(
+    place: Cluster,
+) -> None:
+    files = place.target.render(planned())
+    assert place.target.render(planned()) == files
+    assert len(files) == 5
+    with place.api() as api:
+        for text in files.values():
+            one = yaml.safe_load(text)
+            where = path(one["kind"], place.namespace, one["metadata"]["name"])
+            asked = {"fieldManager": "kubectl", "dryRun": "All", "fieldValidation": "Strict"}
+            kind = {"Content-Type": "application/apply-patch+yaml"}
+            place.kubectl("PATCH", where, params=asked, headers=kind, content=text)
+            assert api.get(one["kind"], one["metadata"]["name"]) is None
+        place.route({place.deploy(ONE): 100})
+        for text in files.values():
+            one = yaml.safe_load(text)
+            found = api.get(one["kind"], one["metadata"]["name"])
+            assert found is not None
+            assert found["metadata"]["labels"] == one["metadata"]["labels"]
+            assert one["kind"] != "HTTPRoute" or found["spec"] == one["spec"]
 
 
 def test_a_slot_that_has_grown_keeps_its_replicas(place: Cluster) -> None:

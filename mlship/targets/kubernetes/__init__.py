@@ -1,7 +1,7 @@
 """The target `kubernetes`: replicas of an image as pods of a cluster, behind a Gateway.
 
 target.py       KubernetesTarget, what commands call: applies what is wanted, waits, observes
-manifests.py    the objects of a slot; difference.py what applying them would change
+manifests.py    the objects of a slot; difference.py what would change of them
 waiting.py      waits until a slot is rolled out; reasons.py says why it is not
 readiness.py    when a pod and a Deployment count as ready
 observation.py  looks at each pod

@@ -55,27 +55,26 @@ class Api:
         Fields that others set are left alone; who set one of these gives it up.
         """
         name = manifest["metadata"]["name"]
-        params = {"fieldManager": MANAGER, "force": "true"}
         answer = self._send(
             "PATCH",
             path(manifest["kind"], self.namespace, name),
-            params={**params, "dryRun": "All"} if dry_run else params,
+            params={**_written(dry_run), "force": "true"},
             body=manifest,
             kind="application/apply-patch+yaml",
         )
         return self._decoded(answer, f"{manifest['kind']} {name}")
 
-    def create(self, manifest: Manifest) -> Manifest:
+    def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Make an object that does not exist.
 
         Raises:
             ConflictError: it exists.
         """
         where = path(manifest["kind"], self.namespace)
-        answer = self._send("POST", where, params={"fieldManager": MANAGER}, body=manifest)
+        answer = self._send("POST", where, params=_written(dry_run), body=manifest)
         return self._decoded(answer, f"{manifest['kind']} {manifest['metadata']['name']}")
 
-    def replace(self, manifest: Manifest) -> Manifest:
+    def replace(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Write an object that was read and changed, if nobody wrote it since.
 
         Raises:
@@ -83,7 +82,7 @@ class Api:
         """
         name = manifest["metadata"]["name"]
         where = path(manifest["kind"], self.namespace, name)
-        answer = self._send("PUT", where, params={"fieldManager": MANAGER}, body=manifest)
+        answer = self._send("PUT", where, params=_written(dry_run), body=manifest)
         return self._decoded(answer, f"{manifest['kind']} {name}")
 
     def delete(self, kind: Kind, name: str, *, grace: int | None = None) -> None:
@@ -141,6 +140,11 @@ class Api:
                 pause = _asked_pause(answer, pause)
             time.sleep(pause)
         raise AssertionError(where)
+
+
+def _written(dry_run: bool) -> dict[str, str]:  # noqa: FBT001 (it is named by its callers)
+    """Return the parameters of a write; a dry run is checked and completed, and not kept."""
+    return {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
 
 
 def _proxied(where: str) -> bool:

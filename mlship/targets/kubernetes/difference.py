@@ -1,10 +1,11 @@
-"""What applying objects would change, as the cluster itself computes it."""
+"""What writing objects would change, as the cluster itself computes it."""
 
 import difflib
+from typing import Literal
 
 import yaml
 
-from mlship.targets.kubernetes.api import Api
+from mlship.deployment import Change
 from mlship.targets.kubernetes.kinds import Manifest
 
 _BOOKKEEPING = {
@@ -16,20 +17,25 @@ _BOOKKEEPING = {
 }
 
 
-def of(api: Api, manifests: list[Manifest]) -> str:
-    """Return a unified diff of all objects, empty where nothing would change."""
-    parts: list[str] = []
-    for manifest in manifests:
-        kind, name = manifest["kind"], manifest["metadata"]["name"]
-        before = api.get(kind, name)
-        after = api.apply(manifest, dry_run=True)
-        parts += difflib.unified_diff(
-            _lines(before),
-            _lines(after),
-            fromfile=f"{kind} {name} in {api.cluster}" if before else "nothing",
-            tofile=f"{kind} {name}",
-        )
-    return "".join(parts)
+def of(cluster: str, before: Manifest | None, after: Manifest | None) -> list[Change]:
+    """Return the change from an object of a cluster to what comes of it; none where it stays.
+
+    `None` is an object that does not exist.
+    """
+    known = before or after
+    if known is None:
+        return []
+    name = f"{known['kind']} {known['metadata']['name']}"
+    lines = difflib.unified_diff(
+        _lines(before),
+        _lines(after),
+        fromfile=f"{name} in {cluster}" if before else "nothing",
+        tofile=name if after else "nothing",
+    )
+    diff = "".join(lines)
+    action: Literal["create", "change", "delete"] = "change" if before and after else "delete"
+    action = action if before else "create"
+    return [Change(object=name, action=action, diff=diff)] if diff else []
 
 
 def _lines(manifest: Manifest | None) -> list[str]:

@@ -72,13 +72,25 @@ class Traffic:
             UnavailableError: it is written, but the gateway does not take it.
         """
         before = self.read()
-        slots = set(split.weights) | ({split.shadow} if split.shadow else set())
-        unknown = frozenset(slot for slot in slots if slot not in before.slots)
+        unknown = split.slots - before.slots
         if before.manifest is not None and unknown:
             found = self._write(expected, before.split, before.parked | unknown)
             expected = self._accepted(found, before)
         found = self._write(expected, split, (before.slots | unknown) & running)
         return self._accepted(found, before)
+
+    def planned(
+        self, split: Split, *, running: frozenset[Slot]
+    ) -> tuple[Manifest | None, Manifest]:
+        """Return the route as it is, and as `change` would leave it, completed by the cluster.
+
+        Nothing is written. The Gateway's controller is not asked: it looks at what is written.
+        """
+        before = self.read()
+        parked = (before.slots | split.slots) & running
+        manifest = routing.written(self._scope, self._config, before.manifest, split, parked)
+        write = self._api.replace if before.manifest else self._api.create
+        return before.manifest, write(manifest, dry_run=True)
 
     def forget(self, slot: Slot) -> None:
         """Take a slot that has no traffic out of the route.

@@ -83,7 +83,8 @@ def written(
         raise ConfigError(message, hint="give a slot weight in the same split")
     parked -= set(split.weights)
     name = _name(split, parked)
-    metadata: Manifest = before["metadata"] if before else {"name": scope.name}
+    first = {"name": scope.name, "namespace": config.namespace}
+    metadata: Manifest = before["metadata"] if before else first
     metadata = {
         **{key: value for key, value in metadata.items() if key != "managedFields"},
         "labels": {**metadata.get("labels", {}), **scope.labels},

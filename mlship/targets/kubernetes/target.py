@@ -2,15 +2,15 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from mlship.config import TargetConfig
-from mlship.deployment import Artifact, Deployment, Revision, Route, Slot, Split
+from mlship.deployment import Artifact, Change, Deployment, Plan, Revision, Route, Slot, Split
 from mlship.errors import ConflictError, MlshipError, NotFoundError, TimedOutError
 from mlship.ports import Progress
 from mlship.release import Release
-from mlship.targets.kubernetes import difference, manifests, observation
+from mlship.targets.kubernetes import difference, manifests, observation, routing
 from mlship.targets.kubernetes.access import Access
 from mlship.targets.kubernetes.api import Api, connected
 from mlship.targets.kubernetes.gateway import Traffic
@@ -25,7 +25,7 @@ _END_SECONDS = 30.0
 
 
 class KubernetesTarget:
-    """Runs replicas of images as pods of a cluster, behind a Gateway. A port Target."""
+    """Runs images as pods of a cluster, behind a Gateway. The ports Target and Declarative."""
 
     def __init__(
         self,
@@ -64,14 +64,12 @@ class KubernetesTarget:
             ProjectError: a replica ends by itself, or will never be ready; with its last lines.
             UnavailableError: the cluster does not answer, or does not let us.
         """
-        rendered = self.render(release, artifact, slot, replicas)
+        plan = Plan(release=release, artifact=artifact, slot=slot, replicas=replicas)
+        rendered = self._objects(plan)
         with self._open() as api:
             self._traffic(api).endpoint()
             before = self._before(api, slot)
-            found = before.get("Deployment")
-            self._check_artifact(slot, found, artifact)
-            deployment = next(one for one in rendered if one["kind"] == "Deployment")
-            deployment["spec"]["replicas"] = self._count(found, replicas)
+            self._fit(rendered, plan, before.get("Deployment"))
             try:
                 for manifest in rendered:
                     api.apply(manifest)
@@ -101,7 +99,7 @@ class KubernetesTarget:
             traffic = self._traffic(api)
             found = observation.deployments(api, self._scope)
             if traffic.read().revision == expected:
-                self._check_ready(found, split)
+                self._check_ready(found, split.asked)
             return traffic.change(split, expected, running=frozenset(found))
 
     def routes(self) -> Route:
@@ -120,24 +118,58 @@ class KubernetesTarget:
             self._traffic(api).forget(slot)
             self._delete(api, slot)
 
-    def render(
-        self, release: Release, artifact: Artifact, slot: Slot, replicas: int
-    ) -> list[Manifest]:
-        """Return the objects that `deploy` would apply. No cluster is needed.
+    def render(self, plan: Plan) -> Mapping[str, str]:
+        """Return the objects of a slot, then the route that has no other slot parked, as YAML.
 
         Raises:
             ConfigError: the artifact is no image by digest, or there is no replica.
         """
-        return manifests.render(self._scope, self._config, release, artifact, slot, replicas)
+        objects = self._objects(plan)
+        if plan.split is not None:
+            own = self._config.kubernetes
+            objects.append(routing.written(self._scope, own, None, plan.split, frozenset()))
+        return manifests.files(objects)
 
-    def difference(self, release: Release, artifact: Artifact, slot: Slot, replicas: int) -> str:
-        """Return what `deploy` would change, as a diff of YAML; empty where nothing.
+    def changes(self, plan: Plan) -> Sequence[Change]:
+        """Return what would be written: the slot's objects, the route, and what is removed.
 
-        The cluster computes it, defaults and webhooks included, and changes nothing.
+        The cluster computes it, defaults and webhooks included, and keeps nothing.
+
+        Raises:
+            ConflictError: the slot holds another artifact.
+            NotFoundError: the split names a slot with no ready replica; or there is no Gateway.
         """
-        rendered = self.render(release, artifact, slot, replicas)
+        rendered = self._objects(plan)
         with self._open() as api:
-            return difference.of(api, rendered)
+            traffic = self._traffic(api)
+            traffic.endpoint()
+            self._fit(rendered, plan, api.get("Deployment", self._scope.object(plan.slot)))
+            pairs = [
+                (api.get(one["kind"], one["metadata"]["name"]), api.apply(one, dry_run=True))
+                for one in rendered
+            ]
+            found = [one for pair in pairs for one in difference.of(api.cluster, *pair)]
+            if plan.split is not None:
+                observed = observation.deployments(api, self._scope)
+                self._check_ready(observed, plan.split.asked - {plan.slot})
+                running = (frozenset(observed) | {plan.slot}) - set(plan.removed)
+                found += difference.of(api.cluster, *traffic.planned(plan.split, running=running))
+            for slot in plan.removed:
+                for kind in reversed(manifests.KINDS):
+                    before = api.get(kind, self._scope.object(slot))
+                    found += difference.of(api.cluster, before, None)
+            return found
+
+    def _objects(self, plan: Plan) -> list[Manifest]:
+        return manifests.render(
+            self._scope, self._config, plan.release, plan.artifact, plan.slot, plan.replicas
+        )
+
+    def _fit(self, rendered: list[Manifest], plan: Plan, found: Manifest | None) -> None:
+        """Check that a slot may become this, and let it keep the replicas that it has grown."""
+        self._check_artifact(plan.slot, found, plan.artifact)
+        deployment = next(one for one in rendered if one["kind"] == "Deployment")
+        deployment["spec"]["replicas"] = self._count(found, plan.replicas)
 
     def _traffic(self, api: Api) -> Traffic:
         return Traffic(api, self._scope, self._config.kubernetes)
@@ -164,9 +196,7 @@ class KubernetesTarget:
             return replicas
         return min(max(replicas, int(found["spec"]["replicas"])), max(most, replicas))
 
-    def _check_ready(self, found: Mapping[Slot, Deployment], split: Split) -> None:
-        needed = {slot for slot, weight in split.weights.items() if weight}
-        needed |= {split.shadow} if split.shadow is not None else set()
+    def _check_ready(self, found: Mapping[Slot, Deployment], needed: frozenset[Slot]) -> None:
         for slot in sorted(needed):
             if slot not in found or not found[slot].ready:
                 message = f"slot {slot} of {self._scope.target} has no ready replica"
