@@ -139,6 +139,13 @@ class GatesConfig(_Section, frozen=True):
     staging: Annotated[
         dict[str, Bound], Meta(description="errors, mismatches, p50_ms, p99_ms of the workload")
     ] = msgspec.field(default_factory=lambda: {"errors": Bound(max=0), "mismatches": Bound(max=0)})
+    container: Annotated[
+        bool,
+        Meta(
+            description="`run` and production ask an image for a passed `test --container`; false "
+            "does without an engine, and reports say so"
+        ),
+    ] = True
     promote: PromotePolicy = PromotePolicy()
 
 

@@ -6,9 +6,11 @@ NaN, infinity, no data, stale data and too few samples never pass.
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 
+from mlship import digests
 from mlship.config import Bound, PromotePolicy
 from mlship.evidence import Record, Verdict
 from mlship.history import History, latest
@@ -16,6 +18,10 @@ from mlship.release import Release
 
 Number = float | int | str | None
 """A metric as evidence holds it: a number, or the text of one that is not finite."""
+
+
+ContainerTest = Literal["asked for", "not asked for", "no image"]
+"""Whether the image that production runs must have passed its test in a container."""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,9 +111,11 @@ def _at_least(value: float, floor: float) -> bool:
     return value >= floor or math.isclose(value, floor, rel_tol=1e-9, abs_tol=1e-12)
 
 
-def for_production(release: Release, records: Sequence[Record]) -> Decision:
+def for_production(
+    release: Release, records: Sequence[Record], container: ContainerTest
+) -> Decision:
     """Decide whether a release may run in production at all."""
-    return decide(_proven(release, records))
+    return decide([*_proven(release, records), *_contained(release, records, container)])
 
 
 def for_promotion(
@@ -116,13 +124,14 @@ def for_promotion(
     history: History,
     policy: PromotePolicy,
     now: datetime,
+    container: ContainerTest,
 ) -> Decision:
     """Decide whether a release may become champion.
 
     It needs an evaluation against the champion of now that passed, is fresh and has enough
     outcomes, and approvals by distinct people who are not the release's author.
     """
-    checks = _proven(release, records)
+    checks = [*_proven(release, records), *_contained(release, records, container)]
     if history.champion is not None:
         checks += _evaluated(release, records, history.champion, policy, now)
     checks.append(_approved(release, records, policy.approvals))
@@ -156,6 +165,27 @@ def _proven(release: Release, records: Sequence[Record]) -> list[tuple[bool, str
         verdict = record.evidence.verdict if record else "never run"
         checks.append((verdict == "passed", f"{step}: {verdict}"))
     return checks
+
+
+def _contained(
+    release: Release, records: Sequence[Record], container: ContainerTest
+) -> list[tuple[bool, str]]:
+    """Check the pushed image, which production runs: by its very digest it passed the test."""
+    if container == "no image":
+        return []
+    if container == "not asked for":
+        return [(True, "test-container: not asked for (gates.container is false)")]
+    pushed = latest(records, "push-to-registry", release)
+    if pushed is None:
+        return [(False, "test-container: no image was pushed")]
+    digest = pushed.evidence.saw["image"]
+    tested = latest(
+        (one for one in records if one.evidence.saw.get("image") == digest),
+        "test-container",
+        release,
+    )
+    verdict = tested.evidence.verdict if tested else "never run"
+    return [(verdict == "passed", f"test-container of image {digests.short(digest)}: {verdict}")]
 
 
 def _evaluated(

@@ -52,6 +52,10 @@ class Lines:
             print(actions.GROUP_END, file=sys.stderr, flush=True)  # noqa: T201
         print(actions.inert(line), file=sys.stderr, flush=True)  # noqa: T201
 
+    def skipped(self, step: str, why: str) -> None:
+        """Print that a step is left out."""
+        print(f"{step}: left out ({why})", file=sys.stderr, flush=True)  # noqa: T201
+
 
 class View:
     """A table of the steps that moves, for a terminal."""
@@ -95,6 +99,10 @@ class View:
         self._rows[self._running] = (f"{_SYMBOLS[verdict]} {verdict}", took, summary(record))
         self._running = ""
 
+    def skipped(self, step: str, why: str) -> None:
+        """Show that a step is left out."""
+        self._rows[step] = ("- left out", "", why)
+
     def _table(self) -> Any:
         from rich.spinner import Spinner
         from rich.table import Table
@@ -102,7 +110,7 @@ class View:
         table = Table(box=None, padding=(0, 2, 0, 0))
         for column in ("step", "verdict", "time", ""):
             table.add_column(column, style="bold" if column == "step" else None)
-        colours = {"✔": "green", "✘": "red", "?": "yellow"}
+        colours = {"✔": "green", "✘": "red", "?": "yellow", "-": "dim"}
         for step, (verdict, took, detail) in self._rows.items():
             if step == self._running:
                 elapsed = f"{time.monotonic() - self._since:.1f} s"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from mlship import gates, probes, workload
 from mlship.bundle import Row
 from mlship.container import Container, Engine, Local, Observed
 from mlship.digests import Digest
-from mlship.errors import IntegrityError, UnavailableError
+from mlship.errors import ConfigError, IntegrityError, UnavailableError
 from mlship.evidence import Record
 from mlship.history import latest
 from mlship.release import Release
@@ -56,13 +57,15 @@ def check_container(
     Raises:
         NotFoundError: the release has no image, or the registry lost it.
         IntegrityError: the engine holds another image than was proven.
+        ConfigError: the package of the engine is missing, or the engine is on another machine.
         UnavailableError: no container engine answers.
     """
     started = pipeline.clock()
     folder = pipeline.bundle(release)
     requests = golden_requests(folder)
     found = _Found()
-    with pipeline.engine() as engine:
+    with ExitStack() as until_done:
+        engine = _connected(pipeline, until_done)
         reference, digest, image = _bring(pipeline, release, engine)
         most = pipeline.config.image.max_mb
         size = f"{image.size / 1e6:.0f} MB unpacked, allowed up to {most} (image.max_mb)"
@@ -79,6 +82,8 @@ def check_container(
         "reference": reference,
         "ready_seconds": found.ready_seconds,
         "size": image.size,
+        "max_mb": most,
+        "memory": pipeline.config.image.memory,
         "requests": result.requests if result else 0,
         "errors": result.errors if result else 0,
         "mismatches": result.mismatches if result else 0,
@@ -88,8 +93,17 @@ def check_container(
         "reasons": decision.reasons,
         "seconds": round((pipeline.clock() - started).total_seconds(), 3),
     }
-    saw = {"bundle": release.bundle, "image": digest}
+    saw = {"bundle": release.bundle, "image": digest, "policy": pipeline.policy("container")}
     return pipeline.learn(release, STEP, decision.verdict, facts, saw)
+
+
+def _connected(pipeline: Pipeline, until_done: ExitStack) -> Engine:
+    """Connect to the engine; who can have none learns how to do without."""
+    try:
+        return until_done.enter_context(pipeline.engine())
+    except (ConfigError, UnavailableError) as error:
+        hint = f"{error.hint}; without an engine, set `gates.container: false`"
+        raise type(error)(error.message, hint=hint) from error
 
 
 def _bring(pipeline: Pipeline, release: Release, engine: Engine) -> tuple[str, Digest, Local]:

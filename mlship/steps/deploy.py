@@ -1,5 +1,7 @@
 """deploy-staging and deploy-production: run a release in a target and give it its traffic."""
 
+from collections.abc import Sequence
+
 from mlship import gates
 from mlship.config import TargetConfig
 from mlship.deployment import slot_of
@@ -54,7 +56,8 @@ def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = F
 
     Args:
         pipeline: the project.
-        release: what to run. It passed its tests and staging, from a clean tree.
+        release: what to run. It passed its tests and staging, from a clean tree; and, where
+            production runs images, its image the test in a container.
         replace: retire the challenger that is there, whose outcomes so far are given up.
 
     Raises:
@@ -63,19 +66,32 @@ def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = F
         ConflictError: another process changes production, or has since this one began.
     """
     with changing(pipeline) as history:
-        decision = gates.for_production(release, pipeline.ledger.records())
-        if decision.verdict != "passed":
-            failed = [reason for reason in decision.reasons if reason.startswith("NOT OK")]
-            hint = "commit all changes, then `mlship run`" if release.dirty else "`mlship run`"
-            raise RefusedError(
-                f"{release} is not fit for production: {'; '.join(failed)}", hint=hint
-            )
+        # What the gate let in once is brought back, whatever the gate asks for by now.
         if history.role(release) in ("champion", "challenger"):
             return _restored(pipeline, release, history)
+        reasons = _gate(pipeline, release)
         # Begun with a challenger in place, it was told to replace it.
         begun = bool(recorded(pipeline, "deploy-production", release, history))
         _check_role(release, history, replace=replace or begun)
-        return _deploy(pipeline, release, history)
+        return _deploy(pipeline, release, history, reasons)
+
+
+def _gate(pipeline: Pipeline, release: Release) -> Sequence[str]:
+    """Return why a release may run in production.
+
+    Raises:
+        RefusedError: it may not.
+    """
+    asked = pipeline.container_test(PRODUCTION)
+    decision = gates.for_production(release, pipeline.ledger.records(), asked)
+    if decision.verdict == "passed":
+        return decision.reasons
+    failed = [reason for reason in decision.reasons if reason.startswith("NOT OK")]
+    lacks_container_test = all("test-container of image" in reason for reason in failed)
+    hint = f"`mlship test --container {release}`" if lacks_container_test else "`mlship run`"
+    if release.dirty:
+        hint = "commit all changes, then `mlship run`"
+    raise RefusedError(f"{release} is not fit for production: {'; '.join(failed)}", hint=hint)
 
 
 def _check_role(release: Release, history: History, *, replace: bool) -> None:
@@ -92,7 +108,9 @@ def _check_role(release: Release, history: History, *, replace: bool) -> None:
         )
 
 
-def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
+def _deploy(
+    pipeline: Pipeline, release: Release, history: History, reasons: Sequence[str]
+) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     champion, displaced = history.champion, history.challenger
     role: Alias = "champion" if champion is None else "challenger"
@@ -124,6 +142,7 @@ def _deploy(pipeline: Pipeline, release: Release, history: History) -> Record:
             "shadow": config.shadow and role == "challenger",
             "endpoint": target.routes().endpoint,
             "champion": str(champion) if champion else None,
+            "reasons": reasons,
         }
 
     return carry_out(pipeline, release, "deploy-production", substeps, facts)

@@ -15,6 +15,7 @@ from mlship.deployment import Artifact
 from mlship.digests import Digest
 from mlship.errors import IntegrityError, NotFoundError
 from mlship.evidence import Evidence, Record, Verdict
+from mlship.gates import ContainerTest
 from mlship.history import History
 from mlship.ports import (
     Clock,
@@ -149,10 +150,26 @@ class Pipeline:
                 return release
         return None
 
-    def policy(self, gate: Literal["test", "staging"]) -> Digest:
+    def policy(self, gate: Literal["test", "staging", "container"]) -> Digest:
         """Return the digest of a gate's bounds: evidence by other bounds proves nothing."""
-        bounds = self.config.gates.test if gate == "test" else self.config.gates.staging
-        return digests.of_value(bounds)
+        staging, image = self.target_config(STAGING), self.config.image
+        bounds: dict[str, Any] = {
+            "test": self.config.gates.test,
+            "staging": self.config.gates.staging,
+            "container": {
+                "memory": image.memory,
+                "max_mb": image.max_mb,
+                "ready_seconds": staging.ready_seconds,
+                "drain_seconds": staging.drain_seconds,
+            },
+        }
+        return digests.of_value(bounds[gate])
+
+    def container_test(self, *names: str) -> ContainerTest:
+        """Return whether what these targets run must have passed its test in a container."""
+        if all(self.target_config(name).kind == "local" for name in names):
+            return "no image"
+        return "asked for" if self.config.gates.container else "not asked for"
 
     def bundle(self, release: Release) -> Path:
         """Return the folder of a release's bundle, checked; fetched from the store if need be.

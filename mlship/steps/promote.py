@@ -75,6 +75,7 @@ def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
             history,
             pipeline.config.gates.promote,
             pipeline.clock(),
+            pipeline.container_test(PRODUCTION),
         )
         if decision.verdict != "passed":
             failed = [reason for reason in decision.reasons if reason.startswith("NOT OK")]

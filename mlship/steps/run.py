@@ -6,9 +6,13 @@ from typing import NamedTuple, Protocol
 from mlship.evidence import Record
 from mlship.history import latest
 from mlship.release import Release
+from mlship.steps.container import STEP as TEST_CONTAINER
+from mlship.steps.container import check_container
+from mlship.steps.containerize import STEP as CONTAINERIZE
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_production, deploy_staging
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.push import STEP as PUSH
 from mlship.steps.push import push
 from mlship.steps.test import test
 from mlship.steps.train import train
@@ -24,15 +28,21 @@ class Listener(Protocol):
     def finished(self, record: Record, *, reused: bool) -> None:
         """Take in what a step learnt; `reused` where it was proven before."""
 
+    def skipped(self, step: str, why: str) -> None:
+        """Take in that a step is left out."""
+
 
 class _Stage(NamedTuple):
     step: str
     proven: Callable[[Pipeline, Release], Record | None]
     act: Callable[[Pipeline, Release], Record]
+    left_out: str = ""
 
 
 def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Record:
     """Train, test, deploy to staging, verify there, deploy to production.
+
+    Where a target runs images, one is made, tested in a container and pushed before staging.
 
     Args:
         pipeline: the project.
@@ -48,6 +58,9 @@ def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Rec
     listener.finished(record, reused=before is not None)
     release = record.evidence.release
     for stage in _stages(pipeline, replace=replace):
+        if stage.left_out:
+            listener.skipped(stage.step, stage.left_out)
+            continue
         listener.started(stage.step)
         proven = stage.proven(pipeline, release)
         record = proven or stage.act(pipeline, release)
@@ -66,14 +79,16 @@ def _stages(pipeline: Pipeline, *, replace: bool) -> list[_Stage]:
     def production(pipeline: Pipeline, release: Release) -> Record:
         return deploy_production(pipeline, release, replace=replace)
 
-    kinds = {pipeline.target_config(name).kind for name in (STAGING, PRODUCTION)}
+    asked = pipeline.container_test(STAGING, PRODUCTION)
+    why = "" if asked == "asked for" else "gates.container is false"
     image = [
-        _Stage("containerize", _never, containerize),
-        _Stage("push-to-registry", _never, push),
+        _Stage(CONTAINERIZE, _never, containerize),
+        _Stage(TEST_CONTAINER, _contained, check_container, left_out=why),
+        _Stage(PUSH, _never, push),
     ]
     return [
         _Stage("test", _tested, test),
-        *(image if kinds != {"local"} else []),
+        *(image if asked != "no image" else []),
         _Stage("deploy-staging", _never, deploy_staging),
         _Stage("verify-staging-workload", _verified, verify),
         _Stage("deploy-production", _never, production),
@@ -93,6 +108,17 @@ def _tested(pipeline: Pipeline, release: Release) -> Record | None:
     rival = None if champion in (None, release) else champion.id
     same = record.evidence.saw.get("champion") == rival
     return record if same and record.evidence.saw.get("policy") == pipeline.policy("test") else None
+
+
+def _contained(pipeline: Pipeline, release: Release) -> Record | None:
+    """Find a test that passed in a container of the very image, by the bounds of now."""
+    records = pipeline.ledger.records()
+    made, tested = (latest(records, step, release) for step in (CONTAINERIZE, TEST_CONTAINER))
+    if made is None or tested is None or tested.evidence.verdict != "passed":
+        return None
+    saw = tested.evidence.saw
+    same = saw.get("image") == made.evidence.facts["digest"]
+    return tested if same and saw.get("policy") == pipeline.policy("container") else None
 
 
 def _verified(pipeline: Pipeline, release: Release) -> Record | None:

@@ -42,6 +42,7 @@ class Given(NamedTuple):
         project_needs: what jobs that run the project's code install besides its requirements.
         mlship_needs: what the other jobs install.
         registry: who takes the image in; `None` where all targets run bundles.
+        container: whether the image is tested in a container before.
         predictions: whether they lie in a database, which asks for a password.
     """
 
@@ -54,6 +55,7 @@ class Given(NamedTuple):
     staging: Place
     production: Place
     registry: Registry | None
+    container: bool
     predictions: bool
 
 
@@ -67,7 +69,8 @@ def given(config: Config, folder: str) -> Given:
     registry = _registry(config, staging, production)
     google = registry == "google" or "gke" in (staging.kind, production.kind)
     clusters = {staging.kind, production.kind} - {"local"}
-    own = ["docker"] if registry else []
+    container = registry is not None and config.gates.container
+    own = ["docker"] if container else []
     remote = ["kubernetes"] if clusters else []
     remote += ["gcp"] if google else []
     remote += ["mlflow"] if "mlflow" in (config.store.kind, config.ledger.kind) else []
@@ -83,6 +86,7 @@ def given(config: Config, folder: str) -> Given:
         staging=staging,
         production=production,
         registry=registry,
+        container=container,
         predictions=config.observations.url is not None,
     )
 

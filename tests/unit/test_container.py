@@ -1,15 +1,16 @@
 """test --container on fakes: what an image must show, and what is told when it does not."""
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 
 from mlship.config import Config, ImageConfig, TargetConfig
 from mlship.container import Observed
-from mlship.errors import IntegrityError, NotFoundError
+from mlship.errors import IntegrityError, NotFoundError, UnavailableError
 from mlship.evidence import Record
 from mlship.release import Release
 from mlship.steps.container import check_container
@@ -159,6 +160,16 @@ def test_without_golden_examples_nothing_is_proven(
     case = Case(tmp_path)
     monkeypatch.setattr("mlship.steps.container.golden_requests", lambda _: [])
     assert "0 golden examples replayed" in case.refused()
+
+
+def test_who_has_no_engine_learns_how_to_do_without(case: Case) -> None:
+    def nothing() -> NoReturn:
+        raise UnavailableError("no Docker engine answers", hint="start Docker")
+
+    without = dataclasses.replace(case.world.pipeline, engine=nothing)
+    with pytest.raises(UnavailableError) as caught:
+        check_container(without, case.release, case.served)
+    assert caught.value.hint == "start Docker; without an engine, set `gates.container: false`"
 
 
 def test_an_image_that_the_registry_lost_is_named(case: Case) -> None:

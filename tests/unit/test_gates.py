@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from mlship import gates
+from mlship import digests, gates
 from mlship.config import Bound, PromotePolicy
-from mlship.evidence import Record
-from mlship.gates import Number
+from mlship.digests import Digest
+from mlship.evidence import Record, Verdict
+from mlship.gates import ContainerTest, Number
 from mlship.history import fold
 from mlship.release import Release
 from tests.samples import NOON, record, release
@@ -86,19 +87,59 @@ def proven(about: Release, *, after: timedelta = timedelta(0)) -> list[Record]:
 )
 def test_production_takes_what_was_tested_and_verified(missing: str | None, expected: str) -> None:
     records = [one for one in proven(NEW) if one.evidence.step != missing]
-    assert gates.for_production(NEW, records).verdict == expected
+    assert gates.for_production(NEW, records, "no image").verdict == expected
 
 
 def test_a_later_failure_withdraws_an_earlier_pass() -> None:
     records = [*proven(NEW), record(NEW, "test", "failed", after=timedelta(hours=1))]
-    assert gates.for_production(NEW, records).verdict == "failed"
+    assert gates.for_production(NEW, records, "no image").verdict == "failed"
 
 
 def test_a_dirty_tree_stays_out_of_production() -> None:
     dirty = release("dirty", dirty=True)
-    decision = gates.for_production(dirty, proven(dirty))
+    decision = gates.for_production(dirty, proven(dirty), "no image")
     assert decision.verdict == "failed"
     assert "dirty" in decision.reasons[0]
+
+
+ONE, OTHER = digests.of_bytes(b"one image"), digests.of_bytes(b"another image")
+PUSHED = record(NEW, "push-to-registry", saw={"image": ONE})
+
+
+def contained(verdict: Verdict = "passed", image: Digest = ONE) -> Record:
+    return record(NEW, "test-container", verdict, saw={"image": image})
+
+
+@pytest.mark.parametrize(
+    ("more", "expected", "reason"),
+    [
+        ([contained(), PUSHED], "passed", "ok: test-container of image"),
+        ([contained("failed"), contained(), PUSHED], "passed", "passed"),
+        ([contained(image=ONE), contained("failed", OTHER), PUSHED], "passed", "passed"),
+        ([PUSHED], "failed", "never run"),
+        ([contained(image=OTHER), PUSHED], "failed", "never run"),
+        ([contained(), contained("failed"), PUSHED], "failed", "failed"),
+        ([contained()], "failed", "no image was pushed"),
+    ],
+)
+def test_an_image_needs_its_own_test_in_a_container(
+    more: list[Record], expected: str, reason: str
+) -> None:
+    decision = gates.for_production(NEW, [*proven(NEW), *more], "asked for")
+    assert decision.verdict == expected
+    assert reason in decision.reasons[-1]
+
+
+def test_a_container_test_that_is_not_asked_for_is_named() -> None:
+    decision = gates.for_production(NEW, proven(NEW), "not asked for")
+    assert decision.verdict == "passed"
+    assert "gates.container is false" in decision.reasons[-1]
+
+
+def test_a_promotion_asks_for_the_container_test_too() -> None:
+    given = evaluation(), GRACE, LIN
+    assert promotion(*given, PUSHED, container="asked for").verdict == "failed"
+    assert promotion(*given, PUSHED, contained(), container="asked for").verdict == "passed"
 
 
 def evaluation(**changes: object) -> Record:
@@ -124,7 +165,9 @@ def evaluation(**changes: object) -> Record:
     )
 
 
-def promotion(*more: Record, now: timedelta = timedelta(hours=4)) -> gates.Decision:
+def promotion(
+    *more: Record, now: timedelta = timedelta(hours=4), container: ContainerTest = "no image"
+) -> gates.Decision:
     records = [
         *proven(OLD),
         record(OLD, "deploy-production", facts={"role": "champion"}),
@@ -133,7 +176,7 @@ def promotion(*more: Record, now: timedelta = timedelta(hours=4)) -> gates.Decis
         *more,
     ]
     policy = PromotePolicy(min_labels=200, approvals=2, max_age_hours=24)
-    return gates.for_promotion(NEW, records, fold(records), policy, NOON + now)
+    return gates.for_promotion(NEW, records, fold(records), policy, NOON + now, container)
 
 
 def approval(by: str, about: Release = NEW) -> Record:

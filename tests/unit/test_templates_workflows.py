@@ -4,12 +4,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
+from mlship.config import GatesConfig
 from mlship.templates import workflows
 from mlship.templates.workflows import requirement
-from tests.rendered import PROJECTS, committed, rendered
+from tests.rendered import PROJECTS, committed, config, rendered
 
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 FOREIGN = re.compile(r"\$\{\{.*?\b(github\.(event|head_ref|ref|ref_name|actor)|inputs)\b.*?\}\}")
@@ -151,6 +153,18 @@ def test_the_pipeline_is_whole_and_in_order() -> None:
         "deploy-production",
     ]
     assert "open-release-pr" in names[".github/workflows/develop.yml"]
+
+
+def test_a_container_test_that_is_not_asked_for_is_in_no_workflow() -> None:
+    asked = rendered("Google")
+    left_out = workflows.render(
+        msgspec.structs.replace(config("Google"), gates=GatesConfig(container=False))
+    )
+    main = ".github/workflows/main.yml"
+    assert "mlship test --container" in asked[main]
+    assert "mlship[all,docker]" in asked[main]
+    assert not any("test --container" in text or "docker]" in text for text in left_out.values())
+    assert "mlship containerize" in left_out[main]
 
 
 def test_a_production_on_one_machine_is_left_to_that_machine() -> None:
