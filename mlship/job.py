@@ -1,4 +1,4 @@
-"""The CI job that a command runs in, as GitHub's environment variables tell it."""
+"""The CI job that a command runs in: what its variables tell, and what its runner would obey."""
 
 import re
 from collections.abc import Mapping
@@ -13,6 +13,9 @@ Way = Literal["cml", "github", "summary"]
 
 _PULL = re.compile(r"refs/pull/(\d+)/(?:merge|head)")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+# The runner ends lines at each of \r and \n, and finds `##[` anywhere in one.
+_COMMAND = re.compile(r"(?:^|(?<=[\r\n]))(\s*)(?=::)|(?<=##)(?=\[)")
+_WORD_JOINER = "\u2060"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +54,17 @@ def of(environment: Mapping[str, str]) -> Job:
         summary=_path(environment, "GITHUB_STEP_SUMMARY"),
         outputs=_path(environment, "GITHUB_OUTPUT"),
     )
+
+
+def inert(text: str) -> str:
+    """Return text in which nothing is a command to the job's runner, whoever wrote it.
+
+    A runner reads all that a step prints: `::set-output name=release::x` would set an output, and
+    `##[add-mask]x` would hide a word in the rest of the log. A letter without width prevents it.
+
+    Source: https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs
+    """
+    return _COMMAND.sub(lambda found: f"{found[1] or ''}{_WORD_JOINER}", text)
 
 
 def _run(environment: Mapping[str, str]) -> str:

@@ -24,6 +24,7 @@ from mlship import errors
 from mlship.config import Config
 from mlship.digests import Digest
 from mlship.errors import MlshipError, ProjectError, UnavailableError
+from mlship.job import inert
 
 Answered = TypeVar("Answered")
 Job = Literal["train", "score"]
@@ -191,7 +192,8 @@ def describe_end(ended: Ended) -> str:
 def _show(process: subprocess.Popen[str], tail: deque[str]) -> None:
     for line in process.stdout or ():
         tail.append(line.rstrip("\n"))
-        sys.stderr.write(line)
+        # The project's code may print what its data holds; it gives no orders to a CI runner.
+        sys.stderr.write(inert(line))
 
 
 def _death(ended: Ended, job: Job) -> ProjectError:

@@ -3,7 +3,6 @@
 Source: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 """
 
-import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,9 +14,6 @@ Level = Literal["notice", "warning", "error"]
 
 GROUP_END: Final = "::endgroup::"
 
-_COMMAND = re.compile(r"(?m)^(\s*)(?=::|##\[)")
-_WORD_JOINER = "\u2060"
-
 
 def annotation(level: Level, message: str, title: str = "mlship") -> str:
     """Return the line that makes a message an annotation of the run."""
@@ -27,11 +23,6 @@ def annotation(level: Level, message: str, title: str = "mlship") -> str:
 def group(title: str) -> str:
     """Return the line that folds what is printed after it, until `GROUP_END`."""
     return f"::group::{_data(title)}"
-
-
-def inert(text: str) -> str:
-    """Return text in which no line is a command to the runner, whoever wrote it."""
-    return _COMMAND.sub(rf"\1{_WORD_JOINER}", text)
 
 
 def set_outputs(path: Path, values: Mapping[str, str], delimiter: str | None = None) -> None:

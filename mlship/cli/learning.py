@@ -1,5 +1,6 @@
 """Commands that learn how a challenger does: feedback, evaluate, approve."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +70,15 @@ def _number(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4f}"
 
 
+def _number_of_pull(text: str) -> int:
+    """Return what a person typed into a form of GitHub as a number, or refuse it in our words."""
+    if not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise ConfigError(
+            f"{text[:80]!r} is no number of a pull request", hint="give the one behind the #, as 7"
+        )
+    return int(text)
+
+
 def approve(
     context: typer.Context,
     release: ReleaseName = None,
@@ -79,7 +89,10 @@ def approve(
     number: Annotated[
         int | None,
         typer.Option(
-            "--from-pull-request", metavar="N", min=1, help="Take the approvals of its reviews."
+            "--from-pull-request",
+            metavar="N",
+            parser=_number_of_pull,
+            help="Take the approvals of its reviews.",
         ),
     ] = None,
 ) -> None:

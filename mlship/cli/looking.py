@@ -213,8 +213,8 @@ def report(
     elif to is not None:
         return
     elif given.json:
-        output.line(as_json(found))
+        output.json_text(as_json(found))
     elif markdown:
         output.line(as_markdown.render(found, plots=str(plots)))
     else:
-        terminal.show(found, output.console())
+        output.drawn(lambda console: terminal.show(found, console))

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +16,36 @@ from mlship.cli import actions
 from mlship.cli.progress import summary
 from mlship.errors import MlshipError, RefusedError
 from mlship.evidence import Evidence, Record
+from mlship.job import inert
 
 
 def as_json(value: Any) -> None:
     """Print a value as JSON, indented, with non-finite numbers as text."""
-    text = msgspec.json.format(msgspec.json.encode(digests.plain(value)), indent=2).decode()
-    print(text)  # noqa: T201
+    json_text(msgspec.json.format(msgspec.json.encode(digests.plain(value)), indent=2).decode())
+
+
+def json_text(text: str) -> None:
+    """Print JSON. Its strings stay what they are, and are no commands to a GitHub runner."""
+    print(text.replace("##[", r"##\u005b"))  # noqa: T201
 
 
 def line(text: str) -> None:
     """Print one line of a result."""
-    print(actions.inert(text))  # noqa: T201
+    print(inert(text))  # noqa: T201
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; cells are data and hold no markup."""
     from mlship.reports import terminal
 
-    console().print(terminal.table(title, columns, rows))
+    drawn(lambda console: console.print(terminal.table(title, columns, rows)))
+
+
+def drawn(draw: "Callable[[Console], None]") -> None:
+    """Print what is drawn on a console; a cell that is wrapped may begin a line."""
+    with (drawing := console()).capture() as captured:
+        draw(drawing)
+    print(inert(captured.get()), end="")  # noqa: T201
 
 
 def console() -> "Console":
@@ -109,8 +121,8 @@ def error(problem: MlshipError, *, json: bool, annotate: bool) -> None:
                 "exit_code": problem.exit_code,
             }
         )
-    print(actions.inert(f"error: {problem.message}"), file=sys.stderr)  # noqa: T201
+    print(inert(f"error: {problem.message}"), file=sys.stderr)  # noqa: T201
     if problem.hint:
-        print(actions.inert(f" next: {problem.hint}"), file=sys.stderr)  # noqa: T201
+        print(inert(f" next: {problem.hint}"), file=sys.stderr)  # noqa: T201
     if annotate:
         print(actions.annotation("error", problem.message), file=sys.stderr)  # noqa: T201

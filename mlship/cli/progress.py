@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 from mlship.cli import actions
 from mlship.evidence import Record
+from mlship.job import inert
 
 _SYMBOLS = {"passed": "✔", "failed": "✘", "undecided": "?"}
 
@@ -34,7 +35,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Print a step's note."""
-        print(actions.inert(f"  {text}"), file=sys.stderr, flush=True)  # noqa: T201
+        print(inert(f"  {text}"), file=sys.stderr, flush=True)  # noqa: T201
 
     def started(self, step: str) -> None:
         """Print that a step begins."""
@@ -50,7 +51,7 @@ class Lines:
         line = f"{evidence.step}: {evidence.verdict} ({took}){': ' if detail else ''}{detail}"
         if self._folded:
             print(actions.GROUP_END, file=sys.stderr, flush=True)  # noqa: T201
-        print(actions.inert(line), file=sys.stderr, flush=True)  # noqa: T201
+        print(inert(line), file=sys.stderr, flush=True)  # noqa: T201
 
     def skipped(self, step: str, why: str) -> None:
         """Print that a step is left out."""

@@ -1,5 +1,6 @@
 """What a GitHub runner reads of us: nothing that a user wrote can be a command to it."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from mlship.cli import actions, output
 from mlship.cli.progress import Lines
 from mlship.errors import ConfigError, UnavailableError
 from mlship.forges.summary import LIMIT, StepSummary
-from mlship.job import Job, of
+from mlship.job import Job, inert, of
+from tests.runner_commands import Command, obeyed
 
 HOSTILE = 'x";touch /tmp/pwn;#\nurl<<EOF\nhttps://evil.example\nEOF\nurl=https://evil.example'
 
@@ -54,14 +56,46 @@ def test_annotations_are_escaped_as_documented() -> None:
     assert line == "::error title=a%3Ab%2Cc::50%25%0D%0A::add-mask::x"
 
 
-@pytest.mark.parametrize("text", ["::add-mask::x", "  ::stop-commands::x", "ok\n\t##[error]x"])
-def test_no_line_of_ours_is_a_command(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+COMMANDS = [
+    "::set-output name=release::evil",
+    "  ::stop-commands::x",
+    "one\n\n\t::error::x",
+    "one\r::add-mask::x",
+    "\u2028\u00a0::warning::x",
+    "one\n\t##[error]x",
+    "Fix it ##[add-mask]secret ##[set-output name=release]evil",
+    "##[group]::error::x",
+]
+
+
+def shown(text: str) -> None:
+    """Print a text in every way that a command has."""
     output.line(text)
+    output.as_json({text: text})
+    output.table(text, (text, "b"), [(text, "b" * 200), ("b" * 200, text)])
+    output.drawn(lambda console: console.print(text, markup=False))
+    output.error(ConfigError(text, hint=text), json=True, annotate=False)
     Lines().note(text)
-    output.error(ConfigError(text, hint=text), json=False, annotate=False)
+    Lines(folded=True).started("train")
+
+
+@pytest.mark.parametrize("text", COMMANDS)
+def test_nothing_that_we_print_is_a_command(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert obeyed(text), "a runner obeys the text as it is"
+    shown(text)
     told = capsys.readouterr()
-    for line in (told.out + told.err).splitlines():
-        assert not line.strip().startswith(("::", "##["))
+    assert obeyed(told.out + told.err) == [Command("group", "train")]
+
+
+def test_json_says_the_same_as_before(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in COMMANDS:
+        output.as_json({"subject": text})
+        assert json.loads(capsys.readouterr().out) == {"subject": text}
+
+
+def test_text_without_a_command_is_printed_as_it_is() -> None:
+    text = "tests/unit/test_x.py::test_y failed ## [see] a::b"
+    assert inert(text) == text
 
 
 def test_an_error_is_an_annotation_too(capsys: pytest.CaptureFixture[str]) -> None:
