@@ -153,6 +153,9 @@ class ImageConfig(_Section, frozen=True):
     """The container image. Targets of kind `local` run the bundle and need none."""
 
     repository: Annotated[str | None, Meta(description="where images are pushed")] = None
+    create: Annotated[
+        bool, Meta(description="make a repository of Artifact Registry that is missing, on a push")
+    ] = False
     base: Annotated[
         str, Meta(description="the image that it is built on, best by digest: name:tag@sha256:...")
     ] = "python:3.11-slim"

@@ -174,11 +174,14 @@ def oci_images(
     config: Config, state: Path, progress: Progress, environment: Mapping[str, str]
 ) -> Images:
     """Return what makes images without a container engine; `.mlship/images` keeps them."""
-    from mlship.images.oci import OciImages  # noqa: PLC0415 (status needs no client of HTTP)
+    from mlship.images import artifact_repository  # noqa: PLC0415 (status pushes nothing)
+    from mlship.images.oci import OciImages  # noqa: PLC0415 (the same)
     from mlship.images.registries import Registries  # noqa: PLC0415 (the same)
 
     registries = Registries(config.image, environment)
-    return OciImages(config.image, state / "images", registries, progress)
+    create = config.image.create
+    prepare = functools.partial(artifact_repository.prepare, create=create, progress=progress)
+    return OciImages(config.image, state / "images", registries, progress, prepare=prepare)
 
 
 def docker_engine(environment: Mapping[str, str]) -> AbstractContextManager[Engine]:

@@ -6,11 +6,15 @@ credentials and MLSHIP_REGISTRY_USER come first where they are set.
 https://cloud.google.com/artifact-registry/docs/docker/authentication
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Final
 
 from mlship.errors import ConfigError, UnavailableError
 from mlship.images.authentication import Credential
 
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+
+LOGIN: Final = "`gcloud auth application-default login`, or google-github-actions/auth in a job"
 _USER = "oauth2accesstoken"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _HOSTS = ("-docker.pkg.dev", ".gcr.io")
@@ -28,6 +32,22 @@ def credential(host: str) -> Credential:
         ConfigError: there are no Application Default Credentials, or no library for them.
         UnavailableError: Google did not exchange them for a token.
     """
+    return Credential(user=_USER, password=str(application_default(host).token))
+
+
+def denied(action: str) -> str:
+    """Return the next action of who may not `pull` or `push`."""
+    role = "roles/artifactregistry." + ("writer" if action == "push" else "reader")
+    return f"grant {role} on the repository to who runs this, and see that it exists; or {LOGIN}"
+
+
+def application_default(host: str) -> "Credentials":
+    """Return Application Default Credentials with a new access token.
+
+    Raises:
+        ConfigError: there are no Application Default Credentials, or no library for them.
+        UnavailableError: Google did not exchange them for a token.
+    """
     try:
         import google.auth  # noqa: PLC0415 (other registries need none)
         from google.auth import exceptions  # noqa: PLC0415 (the same)
@@ -36,15 +56,14 @@ def credential(host: str) -> Credential:
         message = f"{host} is Google's, and the library for its credentials is not installed"
         raise ConfigError(message, hint="pip install 'mlship[gcp]'") from error
     try:
-        found: Any = google.auth.default(scopes=[_SCOPE])[0]
-        found.refresh(Request())
+        found: Credentials = google.auth.default(scopes=[_SCOPE])[0]
+        found.refresh(Request())  # type: ignore[no-untyped-call]
     except exceptions.DefaultCredentialsError as error:
         message = f"there are no Application Default Credentials for {host}"
-        hint = "`gcloud auth application-default login`, or google-github-actions/auth in a job"
-        raise ConfigError(message, hint=hint) from error
+        raise ConfigError(message, hint=LOGIN) from error
     except exceptions.GoogleAuthError as error:
         message = f"Google gave no token for {host}: {str(error)[:200]}"
         raise UnavailableError(
             message, hint="log in again, or check the workload's identity"
         ) from error
-    return Credential(user=_USER, password=str(found.token))
+    return found

@@ -18,6 +18,7 @@ import msgspec
 
 from mlship.errors import ConfigError, MlshipError, NotFoundError, UnavailableError
 from mlship.image import DOCKER_HUB
+from mlship.images import artifact_registry
 from mlship.images.authentication import Challenge, Credential, challenge
 
 Body = bytes | Callable[[], Iterable[bytes]] | None
@@ -143,10 +144,13 @@ class Exchange:
             return answer
         _, told = _told(answer)
         name, _, actions = scope.split(maxsplit=1)[0].removeprefix("repository:").rpartition(":")
-        what = "push to" if "push" in actions else "pull from"
+        action = "push" if "push" in actions else "pull"
+        what = "push to" if action == "push" else "pull from"
         message = f"{self.host} does not let us {what} {name}{told}"
         hint = f"`docker login {self.host}` as one who may, "
         hint += "or set MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD"
+        if artifact_registry.is_google(self.host):
+            hint = artifact_registry.denied(action)
         raise UnavailableError(message, hint=hint)
 
     def _authorized(self, ask: Ask) -> httpx.Response:

@@ -6,7 +6,7 @@ made for a new release. The layers of the base are never read here: they are mou
 through on their way from one registry to another.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class OciImages:
         registries: gives the registry of a reference.
         progress: hears what is done.
         fetch: downloads the wheels of a lock.
+        prepare: sees to it that there is a repository to push to.
     """
 
     def __init__(
@@ -45,8 +46,10 @@ class OciImages:
         registries: Registries,
         progress: Progress,
         fetch: Fetch = wheels.fetch,
+        prepare: Callable[[Reference], None] | None = None,
     ) -> None:
         self._config = config
+        self._prepare = prepare
         self._layout = Layout(folder)
         self._registries = registries
         self._progress = progress
@@ -72,6 +75,8 @@ class OciImages:
     def push(self, image: Image) -> Pushed:
         """Bring a built image to the registry; see `mlship.ports.Images`."""
         target = self._registries.own()
+        if self._prepare is not None:
+            self._prepare(target)
         with closing(self._registries):
             return Delivery(image, self._layout, self._registries, self._progress).push(target)
 
