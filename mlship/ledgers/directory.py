@@ -22,7 +22,8 @@ import msgspec
 from mlship import digests
 from mlship.digests import Digest
 from mlship.errors import IntegrityError, UnavailableError
-from mlship.evidence import Evidence, Record, decode, encode, heads, in_order
+from mlship.evidence import Evidence, Record, decode, encode, heads
+from mlship.ledgers.chain import Chain
 
 _RECORD: Final = re.compile(r"[0-9a-f]{64}\.json")
 _LOCK: Final = ".lock"
@@ -47,8 +48,7 @@ class DirectoryLedger:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._stored: dict[Digest, _Stored] = {}
-        self._records: list[Record] = []
+        self._chain: Chain[_Stored] = Chain(self._look, lambda stored: stored.data)
 
     def append(self, evidence: Evidence) -> Record:
         """Add evidence after the chain's heads, durably, and return it with its digest.
@@ -78,19 +78,7 @@ class DirectoryLedger:
             IntegrityError: a record was changed or removed, or a file is no record.
             UnavailableError: the folder cannot be read.
         """
-        stored = self._look()
-        while stored != self._stored:
-            try:
-                self._records = in_order({name: item.data for name, item in stored.items()})
-            except IntegrityError:
-                # A record that was added during the look may be seen without its parent.
-                again = self._look()
-                if again == stored:
-                    raise
-                stored = again
-            else:
-                self._stored = stored
-        return tuple(self._records)
+        return self._chain.records()
 
     def _look(self) -> dict[Digest, _Stored]:
         try:
@@ -109,7 +97,7 @@ class DirectoryLedger:
                     raise _foreign(file.path)
                 digest = Digest(f"sha256:{digits}")
                 status = file.stat()
-                known = self._stored.get(digest)
+                known = self._chain.stored.get(digest)
                 if known and (known.size, known.changed) == (status.st_size, status.st_mtime_ns):
                     yield digest, known
                 else:

@@ -20,7 +20,8 @@ import msgspec
 
 from mlship.digests import Digest
 from mlship.errors import IntegrityError, UnavailableError, shown
-from mlship.evidence import Evidence, Record, decode, encode, heads, in_order
+from mlship.evidence import Evidence, Record, decode, encode, heads
+from mlship.ledgers.chain import Chain
 from mlship.ledgers.mlflow_places import Fresh, Kept, LibraryPlace, Place, ServerPlace
 
 RECORD: Final = "mlship.record"
@@ -50,8 +51,7 @@ class MlflowLedger:
             self._place = ServerPlace(uri, experiment, environ)
         else:
             self._place = LibraryPlace(uri, experiment, artifacts, environ)
-        self._stored: dict[Digest, bytes] = {}
-        self._records: list[Record] = []
+        self._chain: Chain[bytes] = Chain(self._look, lambda data: data)
 
     def append(self, evidence: Evidence) -> Record:
         """Add evidence after the chain's heads, durably, and return it with its digest.
@@ -82,19 +82,7 @@ class MlflowLedger:
             IntegrityError: a record was changed or removed, or a run is no record.
             UnavailableError: MLflow cannot be reached or read.
         """
-        stored = self._look()
-        while stored != self._stored:
-            try:
-                self._records = in_order(stored)
-            except IntegrityError:
-                # A record that was added during the look may be seen without its parent.
-                again = self._look()
-                if again == stored:
-                    raise
-                stored = again
-            else:
-                self._stored = stored
-        return tuple(self._records)
+        return self._chain.records()
 
     def _look(self) -> dict[Digest, bytes]:
         return dict(self._bytes_of(kept) for kept in self._place.read())
