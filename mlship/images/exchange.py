@@ -1,8 +1,8 @@
 """Requests to one registry: who we are, patience, and faults in a person's words.
 
 A request that the registry could not take now is repeated, after the time that it asks for in
-Retry-After or a growing one of ours. Without TLS only this machine's registries are spoken to,
-and those that `image.insecure` names.
+Retry-After or a growing one of ours; one that it did not answer for long is not. Without TLS only
+this machine's registries are spoken to, and those that `image.insecure` names.
 """
 
 import email.utils
@@ -11,14 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import msgspec
 
-from mlship.errors import ConfigError, MlshipError, NotFoundError, UnavailableError
+from mlship.errors import ConfigError, MlshipError, UnavailableError
 from mlship.image import DOCKER_HUB
-from mlship.images import artifact_registry
+from mlship.images import artifact_registry, faults
 from mlship.images.authentication import Challenge, Credential, challenge
 
 Body = bytes | Callable[[], Iterable[bytes]] | None
@@ -46,6 +46,9 @@ ATTEMPTS: Final = 5
 _REPEATED = {408, 425, 429, 500, 502, 503, 504}
 _LONGEST = 60.0
 """A registry that asks for more patience, in seconds, is told to the user instead."""
+_SECONDS: Final = 20.0
+_STORING: Final = 60.0
+"""Seconds of silence: a registry may take longer to store what it was sent than to answer."""
 _LOCAL = {"localhost", "127.0.0.1", "[::1]"}
 
 
@@ -97,7 +100,7 @@ class Exchange:
             try:
                 answer = self._authorized(ask)
             except httpx.RequestError as error:
-                if attempt == attempts:
+                if attempt == attempts or isinstance(error, httpx.TimeoutException):
                     raise self.silent(error) from error
                 self._pause(_growing(attempt))
                 continue
@@ -122,27 +125,16 @@ class Exchange:
 
     def silent(self, error: Exception) -> UnavailableError:
         """Return the error for a registry that does not answer."""
-        why = str(error) or type(error).__name__
-        message = f"registry {self.host} does not answer at {self.url}: {why}"
-        return UnavailableError(message, hint="start it, or check its address and the network")
+        return faults.silent(error, self.host, str(self.url))
 
     def failure(self, answer: httpx.Response, what: str) -> MlshipError:
         """Return the error for an answer that is not what was asked for."""
-        code, told = _told(answer)
-        if code in ("NAME_UNKNOWN", "NAME_INVALID") or answer.status_code == 404:
-            message = f"{self.host} knows no {what}{told}"
-            return NotFoundError(message, hint="create the repository there, or correct its name")
-        if answer.status_code == 429 or answer.headers.get("Retry-After"):
-            wait = answer.headers.get("Retry-After", "some time")
-            message = f"{self.host} is busy with {what}: {answer.status_code}{told}"
-            return UnavailableError(message, hint=f"it asks to come back in {wait}; then again")
-        message = f"{self.host} answered {answer.status_code} for {what}{told}"
-        return UnavailableError(message, hint="look at the registry's log, then try again")
+        return faults.failure(answer, self.host, what)
 
     def _undenied(self, answer: httpx.Response, scope: str) -> httpx.Response:
         if answer.status_code not in (401, 403):
             return answer
-        _, told = _told(answer)
+        _, told = faults.words(answer)
         name, _, actions = scope.split(maxsplit=1)[0].removeprefix("repository:").rpartition(":")
         action = "push" if "push" in actions else "pull"
         what = "push to" if action == "push" else "pull from"
@@ -173,7 +165,11 @@ class Exchange:
         own = {"Authorization": authorization} if authorization else {}
         client = self._client(url)
         request = client.build_request(
-            ask.method, url, headers={**ask.headers, **own}, content=self._counted(ask.body)
+            ask.method,
+            url,
+            headers={**ask.headers, **own},
+            content=self._counted(ask.body),
+            timeout=httpx.Timeout(_SECONDS if ask.body is None else _STORING, connect=10),
         )
         return client.send(request, stream=ask.stream, follow_redirects=True)
 
@@ -226,9 +222,11 @@ class Exchange:
             headers = {"Authorization": found.basic} if found else {}
             query = realm.params.merge({**service, "scope": scope.split()})
             answer = client.get(realm.copy_with(params=query), headers=headers)
+        if answer.status_code in _REPEATED:
+            raise self.failure(answer, f"a token of {realm.host}")
         if answer.status_code != 200:
             return ""
-        told = _json(answer)
+        told = faults.decoded(answer)
         return str(told.get("token") or told.get("access_token") or "")
 
     def _client(self, url: httpx.URL) -> httpx.Client:
@@ -238,7 +236,7 @@ class Exchange:
                 self._clients[url.scheme] = httpx.Client(
                     transport=self._transport,
                     verify=url.scheme != "http",
-                    timeout=httpx.Timeout(60, connect=10),
+                    timeout=httpx.Timeout(_SECONDS, connect=10),
                     headers={"User-Agent": "mlship"},
                 )
             return self._clients[url.scheme]
@@ -259,22 +257,3 @@ def patience(header: str | None, now: datetime) -> float | None:
 
 def _growing(attempt: int) -> float:
     return float(0.25 * 2**attempt)
-
-
-def _told(answer: httpx.Response) -> tuple[str, str]:
-    """Return the code of a registry's error, and its words to be put after a message."""
-    answer.read()
-    errors = _json(answer).get("errors")
-    first = errors[0] if isinstance(errors, list) and errors else {}
-    if not isinstance(first, dict) or not first:
-        return "", ""
-    code, words = str(first.get("code", "")), str(first.get("message", ""))
-    return code, f" ({code}: {words[:200]})"
-
-
-def _json(answer: httpx.Response) -> dict[str, Any]:
-    try:
-        found = answer.json()
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

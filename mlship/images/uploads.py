@@ -9,6 +9,7 @@ import msgspec
 
 from mlship.digests import Digest
 from mlship.errors import UnavailableError
+from mlship.images import faults
 from mlship.images.exchange import ATTEMPTS, Ask, Exchange
 
 _WHOLE = 1 << 20
@@ -58,7 +59,7 @@ def upload(exchange: Exchange, repository: str, content: Content, mount_from: st
         # Some registries forget an upload that broke: it begins again.
         if one.finish(place):
             return "sent"
-    message = f"{exchange.host} broke off {ATTEMPTS} uploads of {content.digest}"
+    message = f"{exchange.host} broke off {ATTEMPTS} uploads of {content.digest}{one.said}"
     raise UnavailableError(message, hint="check the network and the registry's disk; push again")
 
 
@@ -68,6 +69,8 @@ class _Upload:
         self._repository = repository
         self._content = content
         self._what = f"blob {content.digest} in {repository}"
+        self.said = ""
+        """The registry's own words, where it gave some."""
 
     def begin(self, mount_from: str | None) -> httpx.URL | None:
         """Begin an upload and return where to, or `None` where the blob was mounted."""
@@ -117,6 +120,7 @@ class _Upload:
         if answer.status_code in (202, 204):
             return self._place(answer), _reached(answer, size)
         if answer.status_code in (404, 416) or answer.status_code >= 500:
+            self.said = faults.words(answer)[1]
             return self._status(place)
         raise self._exchange.failure(answer, self._what)
 

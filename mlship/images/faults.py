@@ -1,0 +1,67 @@
+"""What a registry answers, or does not, as errors of mlship."""
+
+from typing import Any
+
+import httpx
+
+from mlship.errors import ConflictError, MlshipError, NotFoundError, UnavailableError
+
+
+def silent(error: Exception, host: str, url: str) -> UnavailableError:
+    """Return the error for a registry that does not answer."""
+    if "SSL" in str(error):
+        message = f"no trusted connection to registry {host}: {error}"
+        hint = "set SSL_CERT_FILE to its certificate authority; "
+        hint += f"where it speaks no TLS at all, image.insecure: [{host}]"
+        return UnavailableError(message, hint=hint)
+    why = "it is silent" if isinstance(error, httpx.TimeoutException) else str(error)
+    message = f"registry {host} does not answer at {url}: {why or type(error).__name__}"
+    return UnavailableError(message, hint="start it, or check its address and the network")
+
+
+def failure(answer: httpx.Response, host: str, what: str) -> MlshipError:
+    """Return the error for an answer that is not what was asked for.
+
+    Args:
+        answer: is read to its end.
+        host: the registry.
+        what: was asked for, `repository team/iris`.
+    """
+    code, told = words(answer)
+    if code in ("NAME_UNKNOWN", "NAME_INVALID") or answer.status_code == 404:
+        message = f"{host} knows no {what}{told}"
+        return NotFoundError(message, hint="create the repository there, or correct its name")
+    if answer.status_code in (409, 412) or "immutable" in told.lower():
+        message = f"{host} does not let {what} be changed{told}"
+        hint = "let the repository's tags be overwritten, or set image.repository to another"
+        return ConflictError(message, hint=hint)
+    if answer.status_code == 429 or answer.headers.get("Retry-After"):
+        wait = answer.headers.get("Retry-After", "some time")
+        wait += " s" if wait.isdigit() else ""
+        message = f"{host} is busy with {what}: {answer.status_code}{told}"
+        return UnavailableError(message, hint=f"it asks to come back in {wait}; then again")
+    message = f"{host} answered {answer.status_code} for {what}{told}"
+    hint = "look at the registry's log, then try again"
+    if answer.status_code == 413:
+        hint = "a proxy before the registry limits the size of a request: raise that limit"
+    return UnavailableError(message, hint=hint)
+
+
+def words(answer: httpx.Response) -> tuple[str, str]:
+    """Return the code of a registry's error, and its words to be put after a message."""
+    answer.read()
+    errors = decoded(answer).get("errors")
+    first = errors[0] if isinstance(errors, list) and errors else {}
+    if not isinstance(first, dict) or not first:
+        return "", ""
+    code, told = str(first.get("code", "")), str(first.get("message", ""))
+    return code, f" ({code}: {told[:200]})"
+
+
+def decoded(answer: httpx.Response) -> dict[str, Any]:
+    """Return the JSON of an answer, empty where it has none."""
+    try:
+        found = answer.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
