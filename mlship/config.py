@@ -22,7 +22,8 @@ Seconds = Annotated[float, Meta(ge=0)]
 Name = Annotated[
     str,
     Meta(
-        pattern=r"^[a-z][a-z0-9-]{0,39}$",
+        # Python takes $ before a line end too; an editor that checks the schema does not.
+        pattern=r"^[a-z][a-z0-9-]{0,39}(?!\n)$",
         extra={"form": "lower-case letters, digits and -, at most 40, as in iris"},
     ),
 ]

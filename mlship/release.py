@@ -8,7 +8,6 @@ from mlship import digests
 from mlship.digests import Digest
 from mlship.errors import NotFoundError
 
-_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _REFERENCE = re.compile(r"(?:(?P<name>[a-z][a-z0-9-]{0,39})@)?(?P<digits>[0-9a-f]{6,64})")
 
 
@@ -47,11 +46,6 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Return the name for people, `iris@3f9a0c12be77`, which `find` reads back."""
         return f"{self.name}@{digests.short(self.id)}"
-
-
-def is_name(text: str) -> bool:
-    """Tell whether a project or a target may be called so: `[a-z][a-z0-9-]*`, at most 40."""
-    return _NAME.fullmatch(text) is not None
 
 
 def find(reference: str, releases: list[Release]) -> Release:

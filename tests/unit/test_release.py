@@ -4,8 +4,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlship import digests
+from mlship.config import Name
 from mlship.errors import NotFoundError
-from mlship.release import Release, find, is_name
+from mlship.release import Release, find
 from tests.fakes_store import tiny_release
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -85,10 +86,16 @@ def test_every_field_counts_for_the_identity_and_the_bundle_is_no_input() -> Non
 
 
 @pytest.mark.parametrize("name", ["iris", "a", "a-1", "a" * 40])
-def test_names_that_are_allowed(name: str) -> None:
-    assert is_name(name)
+def test_what_a_project_may_be_called_is_a_releases_name(name: str) -> None:
+    assert msgspec.convert(name, Name) == name
+    release = msgspec.structs.replace(tiny_release(digests.of_bytes(b"x")), name=name)
+    assert find(str(release), [release]) == release
 
 
 @pytest.mark.parametrize("name", ["", "Iris", "1a", "-a", "a_b", "a" * 41, "a/b", "a\n", "é"])
-def test_names_that_are_not(name: str) -> None:
-    assert not is_name(name)
+def test_what_it_may_not_be_called_names_no_release(name: str) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert(name, Name)
+    release = msgspec.structs.replace(tiny_release(digests.of_bytes(b"x")), name=name)
+    with pytest.raises(NotFoundError, match="not a release"):
+        find(str(release), [release])
