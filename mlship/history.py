@@ -1,6 +1,6 @@
 """What the ledger says of production: a fold over evidence, never a field that someone sets."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import msgspec
@@ -8,6 +8,8 @@ import msgspec
 from mlship.digests import Digest
 from mlship.evidence import Evidence, Record
 from mlship.release import Release
+from mlship.repository import Commit
+from mlship.scores import Inputs
 
 TRANSITIONS = ("deploy-production", "promote", "rollback", "retire")
 """The steps that change who plays which role; each ends with one record of that name."""
@@ -73,6 +75,17 @@ def releases(records: Iterable[Record]) -> list[Release]:
     return list(
         {record.evidence.release.id: record.evidence.release for record in records}.values()
     )
+
+
+def made_from(records: Sequence[Record], commit: Commit, inputs: Inputs) -> Release | None:
+    """Return the release that was trained last from a tree and its inputs, if there is one."""
+    wanted = (commit.sha, commit.dirty, *msgspec.structs.astuple(inputs))
+    for record in reversed(records):
+        made = record.evidence.release
+        found = (made.commit, made.dirty, made.data, made.params, made.code, made.environment)
+        if record.evidence.step == "train" and found == wanted:
+            return made
+    return None
 
 
 def latest(records: Iterable[Record], step: str, release: Release | None = None) -> Record | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -117,38 +117,15 @@ class Pipeline:
             return release
         if reference is not None:
             return find(reference, history.releases(records))
-        release = self.trained(records)
+        commit = self.source.commit()
+        release = history.made_from(records, commit, self.trainer.inputs())
         if release is None:
-            commit = self.source.commit()
             tree = " with the changes in its tree" if commit.dirty else ""
             raise NotFoundError(
                 f"commit {commit.sha[:12]}{tree} has made no release yet",
                 hint="run `mlship train`, or name a release",
             )
         return release
-
-    def trained(self, records: Sequence[Record]) -> Release | None:
-        """Return the release that was trained from the tree as it is now, if there is one."""
-        commit, inputs = self.source.commit(), self.trainer.inputs()
-        for record in reversed(records):
-            release = record.evidence.release
-            if record.evidence.step == "train" and (
-                release.commit,
-                release.dirty,
-                release.data,
-                release.params,
-                release.code,
-                release.environment,
-            ) == (
-                commit.sha,
-                commit.dirty,
-                inputs.data,
-                inputs.params,
-                inputs.code,
-                inputs.environment,
-            ):
-                return release
-        return None
 
     def policy(self, gate: Literal["test", "staging", "container"]) -> Digest:
         """Return the digest of a gate's bounds: evidence by other bounds proves nothing."""

@@ -53,9 +53,9 @@ def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Rec
         The last record: of `deploy-production`, or of the first step that did not pass.
     """
     listener.started("train")
-    before = pipeline.trained(pipeline.ledger.records())
+    known = {one.digest for one in pipeline.ledger.records()}
     record = train(pipeline)
-    listener.finished(record, reused=before is not None)
+    listener.finished(record, reused=record.digest in known)
     release = record.evidence.release
     for stage in _stages(pipeline, replace=replace):
         if stage.left_out:

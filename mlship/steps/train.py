@@ -10,9 +10,10 @@ from typing import Any
 from mlship import bundle as bundles
 from mlship import digests
 from mlship.evidence import Record
-from mlship.history import latest
+from mlship.history import latest, made_from
 from mlship.release import Release
 from mlship.repository import Commit
+from mlship.scores import Inputs
 from mlship.steps.pipeline import Pipeline
 from mlship.versions import Run
 
@@ -32,7 +33,8 @@ def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
         UnavailableError: the store or the disk cannot be used.
     """
     records = pipeline.ledger.records()
-    found = None if anew else pipeline.trained(records)
+    commit, inputs = pipeline.source.commit(), pipeline.trainer.inputs()
+    found = None if anew else made_from(records, commit, inputs)
     if found is not None:
         pipeline.progress.note(f"{found} was trained from the same inputs before")
         pipeline.bundle(found)
@@ -41,11 +43,10 @@ def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
             return record
     # A store that is down is found out before the training, not after it.
     pipeline.store.versions()
-    return _train(pipeline)
+    return _train(pipeline, commit, inputs)
 
 
-def _train(pipeline: Pipeline) -> Record:
-    commit, inputs = pipeline.source.commit(), pipeline.trainer.inputs()
+def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     started = pipeline.clock()
     workplace = pipeline.state / "bundles"
     workplace.mkdir(parents=True, exist_ok=True)

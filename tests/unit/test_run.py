@@ -13,6 +13,7 @@ from mlship.deployment import slot_of
 from mlship.errors import ConflictError, RefusedError
 from mlship.evidence import Record
 from mlship.release import Release
+from mlship.scores import Inputs
 from mlship.steps.container import check_container
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_production
@@ -92,6 +93,23 @@ def test_what_was_proven_in_a_container_is_not_done_again(here: World) -> None:
     ran(here)
     assert "test-container" in ran(here).reused
     assert len(here.engine.made) == 1
+
+
+def test_the_inputs_of_the_training_are_computed_once(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Inputs] = []
+    inputs = here.trainer.inputs()
+
+    def look() -> Inputs:
+        looked.append(inputs)
+        return inputs
+
+    monkeypatch.setattr(here.trainer, "inputs", look)
+    assert "train" not in ran(here).reused
+    assert len(looked) == 1
+    assert "train" in ran(here).reused
+    assert len(looked) == 2
 
 
 def test_another_image_is_tested_anew(here: World) -> None:
