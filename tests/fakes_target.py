@@ -1,10 +1,21 @@
 """A small honest target in memory: the contract of the port, without processes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import msgspec
 
-from mlship.deployment import Artifact, Deployment, Revision, Route, Slot, Split
+from mlship import digests
+from mlship.deployment import (
+    Artifact,
+    Change,
+    Deployment,
+    Plan,
+    Revision,
+    Route,
+    Slot,
+    Split,
+)
 from mlship.digests import Digest
 from mlship.errors import ConfigError, ConflictError, NotFoundError, TimedOutError
 from mlship.release import Release
@@ -68,3 +79,35 @@ class FakeTarget:
     def _check_ready(self, slot: Slot) -> None:
         if slot not in self._slots or not self._slots[slot].ready:
             raise NotFoundError(f"slot {slot} has no ready replica", hint="deploy it first")
+
+
+class FakeCluster(FakeTarget):
+    """A target whose objects can be shown: a slot each, and the route."""
+
+    def render(self, plan: Plan) -> Mapping[str, str]:
+        files = {f"1-slot-{plan.slot}.yaml": self._slot(plan)}
+        return files if plan.split is None else {**files, "2-route.yaml": text_of(plan.split)}
+
+    def changes(self, plan: Plan) -> Sequence[Change]:
+        found = self._slots.get(plan.slot)
+        changes = []
+        if found is None or found.wanted != plan.replicas:
+            action: Literal["create", "change"] = "change" if found else "create"
+            diff = f"+{self._slot(plan)}"
+            changes.append(Change(object=f"Slot {plan.slot}", action=action, diff=diff))
+        if plan.split is not None and plan.split != self._route.split:
+            diff = f"-{text_of(self._route.split)}+{text_of(plan.split)}"
+            changes.append(Change(object="Route", action="change", diff=diff))
+        changes += [
+            Change(object=f"Slot {slot}", action="delete", diff=f"-{slot}\n")
+            for slot in plan.removed
+        ]
+        return changes
+
+    def _slot(self, plan: Plan) -> str:
+        return f"{plan.artifact.location} times {plan.replicas}\n"
+
+
+def text_of(split: Split) -> str:
+    """Return a split as the fake's text."""
+    return f"{digests.canonical_json(split).decode()}\n"

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from mlship.cli import output
+from mlship.cli.previewing import DryRun, Render, preview
 from mlship.cli.session import session
 
 ReleaseName = Annotated[
@@ -86,7 +87,12 @@ def test(
     output.record(test_step(pipeline, pipeline.release(release)), json=given.json)
 
 
-def deploy_staging(context: typer.Context, release: ReleaseName = None) -> None:
+def deploy_staging(
+    context: typer.Context,
+    release: ReleaseName = None,
+    dry_run: DryRun = False,
+    render: Render = None,
+) -> None:
     """Run a release in staging, alone.
 
     Example: mlship deploy-staging
@@ -94,6 +100,8 @@ def deploy_staging(context: typer.Context, release: ReleaseName = None) -> None:
     from mlship.steps.deploy import deploy_staging as deploy
 
     given = session(context)
+    if preview(given, "staging", release, dry_run=dry_run, render=render):
+        return
     pipeline = given.pipeline()
     output.record(deploy(pipeline, pipeline.release(release)), json=given.json)
 

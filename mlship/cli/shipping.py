@@ -6,6 +6,7 @@ import typer
 
 from mlship.cli import output
 from mlship.cli.making import ReleaseName
+from mlship.cli.previewing import DryRun, Render, preview
 from mlship.cli.session import session
 from mlship.errors import ConfigError
 
@@ -16,6 +17,8 @@ def deploy_production(
     replace: Annotated[
         bool, typer.Option("--replace", help="Retire the challenger that runs; its outcomes go.")
     ] = False,
+    dry_run: DryRun = False,
+    render: Render = None,
 ) -> None:
     """Run a release as challenger of the champion.
 
@@ -26,6 +29,8 @@ def deploy_production(
     from mlship.steps.deploy import deploy_production as deploy
 
     given = session(context)
+    if preview(given, "production", release, dry_run=dry_run, render=render, replace=replace):
+        return
     pipeline = given.pipeline()
     found = deploy(pipeline, pipeline.release(release), replace=replace)
     output.record(found, json=given.json)

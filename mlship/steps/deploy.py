@@ -69,14 +69,14 @@ def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = F
         # What the gate let in once is brought back, whatever the gate asks for by now.
         if history.role(release) in ("champion", "challenger"):
             return _restored(pipeline, release, history)
-        reasons = _gate(pipeline, release)
+        reasons = check_fitness(pipeline, release)
         # Begun with a challenger in place, it was told to replace it.
         begun = bool(recorded(pipeline, "deploy-production", release, history))
-        _check_role(release, history, replace=replace or begun)
+        check_role(release, history, replace=replace or begun)
         return _deploy(pipeline, release, history, reasons)
 
 
-def _gate(pipeline: Pipeline, release: Release) -> Sequence[str]:
+def check_fitness(pipeline: Pipeline, release: Release) -> Sequence[str]:
     """Return why a release may run in production.
 
     Raises:
@@ -94,7 +94,12 @@ def _gate(pipeline: Pipeline, release: Release) -> Sequence[str]:
     raise RefusedError(f"{release} is not fit for production: {'; '.join(failed)}", hint=hint)
 
 
-def _check_role(release: Release, history: History, *, replace: bool) -> None:
+def check_role(release: Release, history: History, *, replace: bool) -> None:
+    """Check that there is room for one more challenger.
+
+    Raises:
+        RefusedError: there is not, or the release is a former champion.
+    """
     role = history.role(release)
     if role == "former champion":
         raise RefusedError(
@@ -114,13 +119,10 @@ def _deploy(
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     champion, displaced = history.champion, history.challenger
     role: Alias = "champion" if champion is None else "challenger"
-    weight, replicas = _share(role, config)
+    weight, replicas = share(role, config)
 
     def route() -> Facts:
-        if champion is None:
-            return set_route(target, {release: 100})
-        shadow = release if config.shadow else None
-        return set_route(target, {champion: 100 - weight, release: weight}, shadow)
+        return set_route(target, *shares(release, champion, config))
 
     def alias() -> Facts:
         pipeline.store.point(role, release)
@@ -154,7 +156,17 @@ def _displace(pipeline: Pipeline, displaced: Release) -> Facts:
     return {"displaced": str(displaced)}
 
 
-def _share(role: Alias, config: TargetConfig) -> tuple[int, int]:
+def shares(
+    release: Release, champion: Release | None, config: TargetConfig
+) -> tuple[dict[Release, int], Release | None]:
+    """Return the percentage of each release when a new one starts, and who gets a copy of all."""
+    if champion is None:
+        return {release: 100}, None
+    weight, _ = share("challenger", config)
+    return {champion: 100 - weight, release: weight}, release if config.shadow else None
+
+
+def share(role: Alias, config: TargetConfig) -> tuple[int, int]:
     """Return the percentage of the traffic and the replicas that a role starts with."""
     if role == "champion":
         return 100, config.replicas

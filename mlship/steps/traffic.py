@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-from mlship import digests
-from mlship.deployment import Route, slot_of
+from mlship.deployment import Route, Split, slot_of
 from mlship.errors import ConfigError, NotFoundError
 from mlship.history import History
 from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.transition import Facts, set_route
+from mlship.steps.transition import set_route
 
 
 def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | None = None) -> Route:
@@ -39,17 +38,20 @@ def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | Non
             {champion: 100 - share, challenger: share},
             challenger if copied else None,
         )
-        if before != target.routes().split or _told(pipeline) != digests.plain(facts):
+        after = target.routes()
+        if before != after.split or told(pipeline) != after.split:
             pipeline.learn(challenger, "traffic", "passed", facts)
-        return target.routes()
+        return after
 
 
-def _told(pipeline: Pipeline) -> Facts:
+def told(pipeline: Pipeline) -> Split | None:
     """Return the split that the ledger speaks of last: a kill may have kept a later one from it."""
-    told = [
+    found = [
         one.evidence.facts for one in pipeline.ledger.records() if "weights" in one.evidence.facts
     ]
-    return {name: told[-1].get(name) for name in ("weights", "shadow")} if told else {}
+    if not found:
+        return None
+    return Split(weights=found[-1]["weights"], shadow=found[-1].get("shadow"))
 
 
 def _players(history: History) -> tuple[Release, Release]:

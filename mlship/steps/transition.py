@@ -115,16 +115,23 @@ def ready(pipeline: Pipeline, release: Release, replicas: int) -> Facts:
     return {"replicas": deployment.ready, "slot": deployment.slot}
 
 
-def set_route(target: Target, split: Mapping[Release, int], shadow: Release | None = None) -> Facts:
+def split_of(shares: Mapping[Release, int], shadow: Release | None = None) -> Split:
+    """Return the split of a target's traffic, by slots, that gives releases their percentage."""
+    return Split(
+        weights={slot_of(release): weight for release, weight in shares.items() if weight},
+        shadow=slot_of(shadow) if shadow else None,
+    )
+
+
+def set_route(
+    target: Target, shares: Mapping[Release, int], shadow: Release | None = None
+) -> Facts:
     """Bring a target's route to a split, by compare-and-set against what it is now.
 
     Raises:
         ConflictError: somebody changed the route in between.
     """
-    wanted = Split(
-        weights={slot_of(release): weight for release, weight in split.items() if weight},
-        shadow=slot_of(shadow) if shadow else None,
-    )
+    wanted = split_of(shares, shadow)
     # Also where it is so already: who wrote it may have been killed before it was applied.
     target.route(wanted, expected=target.routes().revision)
     if target.routes().split != wanted:

@@ -90,7 +90,8 @@ def written(
         "labels": {**metadata.get("labels", {}), **scope.labels},
         "annotations": {**metadata.get("annotations", {}), PARKED: " ".join(sorted(parked))},
     }
-    weights = {**split.weights, **dict.fromkeys(sorted(parked), 0)}
+    # In one order, whoever made the split: the same one, written again, changes nothing.
+    weights = {**dict(sorted(split.weights.items())), **dict.fromkeys(sorted(parked), 0)}
     made = new("HTTPRoute", metadata, _spec(scope, config, weights, split.shadow, name))
     return {**before, **made} if before else made
 

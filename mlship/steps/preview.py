@@ -1,0 +1,152 @@
+"""What a deployment would do, as a diff or as files. Nothing is locked, changed or recorded."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, Literal
+
+import msgspec
+
+from mlship import digests
+from mlship.deployment import Change, Plan, Slot, Split, slot_of
+from mlship.errors import ConfigError, ConflictError
+from mlship.history import History
+from mlship.ports import Declarative, Target
+from mlship.release import Release
+from mlship.steps.deploy import check_fitness, check_role, share, shares
+from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.traffic import told
+from mlship.steps.transition import split_of
+
+Name = Literal["staging", "production"]
+
+_HEAD: Final = "# Written by `mlship deploy-{} --render`; once edited, it is left alone. Digest: "
+_MADE: Final = re.compile(r"# Written by `mlship deploy-\w+ --render`.* Digest: ([0-9a-f]{12})\n")
+
+
+def changes(
+    pipeline: Pipeline, name: Name, release: Release, *, replace: bool = False
+) -> Sequence[Change]:
+    """Return how deploying a release would change each object of a target.
+
+    Args:
+        pipeline: the project.
+        name: of the target.
+        release: what would be deployed.
+        replace: the challenger that runs would be retired.
+
+    Raises:
+        ConfigError: the target is local.
+        RefusedError: deploying it would be refused.
+        NotFoundError: the release has no image in a registry, or the target no Gateway.
+    """
+    target = pipeline.target(name)
+    shown = _declarative(name, target)
+    if name == STAGING:
+        plan = _in_staging(pipeline, release)
+        removed = tuple(slot for slot in target.inspect() if slot != plan.slot)
+        return shown.changes(msgspec.structs.replace(plan, removed=removed))
+    history = pipeline.history()
+    plan = _in_production(pipeline, release, history)
+    if history.role(release) in ("champion", "challenger"):
+        lost = history.champion == release and not target.routes().split.weights
+        split = split_of({release: 100}) if lost else None
+        return shown.changes(msgspec.structs.replace(plan, split=split))
+    check_fitness(pipeline, release)
+    check_role(release, history, replace=replace)
+    displaced: tuple[Slot, ...] = (slot_of(history.challenger),) if history.challenger else ()
+    return shown.changes(msgspec.structs.replace(plan, removed=displaced))
+
+
+def render(pipeline: Pipeline, name: Name, release: Release, into: Path) -> list[Path]:
+    """Write the objects of a release into a folder, a file each; no cluster and no gate is asked.
+
+    The same release, settings and split give the same bytes. A file that is there already so is
+    not written; none is removed.
+
+    Args:
+        pipeline: the project.
+        name: of the target.
+        release: what the objects run.
+        into: the folder, made if need be.
+
+    Raises:
+        ConfigError: the target is local, or `into` is no folder.
+        NotFoundError: the release has no image in a registry.
+        ConflictError: a file of that name was written or edited by somebody else; none is written.
+    """
+    shown = _declarative(name, pipeline.target(name))
+    plan = (
+        _in_staging(pipeline, release)
+        if name == STAGING
+        else _in_production(pipeline, release, pipeline.history())
+    )
+    files = {into / file: _signed(name, text) for file, text in shown.render(plan).items()}
+    if any(place.exists() and not place.is_dir() for place in (into, *into.parents)):
+        raise ConfigError(f"{into} is no folder", hint="give --render a folder, or a new name")
+    for path in files:
+        if path.exists() and not _is_untouched(path):
+            message = f"{path} is not as mlship wrote it"
+            hint = "move it away, or give --render another folder; settings belong in mlship.yaml"
+            raise ConflictError(message, hint=hint)
+    into.mkdir(parents=True, exist_ok=True)
+    for path, text in files.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            digests.write_atomically(path, text.encode())
+    return list(files)
+
+
+def _declarative(name: Name, target: Target) -> Declarative:
+    if isinstance(target, Declarative):
+        return target
+    raise ConfigError(
+        f"target {name} is local: it has no manifests, and nothing to compare with",
+        hint=f"leave the option out, or set targets.{name}.kind to kubernetes",
+    )
+
+
+def _in_staging(pipeline: Pipeline, release: Release) -> Plan:
+    return Plan(
+        release=release,
+        artifact=pipeline.artifact(release, STAGING),
+        slot=slot_of(release),
+        replicas=pipeline.target_config(STAGING).replicas,
+        split=split_of({release: 100}),
+    )
+
+
+def _in_production(pipeline: Pipeline, release: Release, history: History) -> Plan:
+    config, role = pipeline.target_config(PRODUCTION), history.role(release)
+    reigned = role in ("champion", "former champion") or history.champion is None
+    _, replicas = share("champion" if reigned else "challenger", config)
+    split: Split | None
+    if role in ("champion", "challenger", "former champion"):
+        # It is in the route already, which may have been changed since.
+        split = told(pipeline)
+    else:
+        split = split_of(*shares(release, history.champion, config))
+    return Plan(
+        release=release,
+        artifact=pipeline.artifact(release, PRODUCTION),
+        slot=slot_of(release),
+        replicas=replicas,
+        split=split,
+    )
+
+
+def _signed(name: Name, text: str) -> str:
+    return f"{_HEAD.format(name)}{_digest(text)}\n{text}"
+
+
+def _is_untouched(path: Path) -> bool:
+    """Tell whether a file is as it was rendered, be it of other settings."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    made = _MADE.match(text)
+    return made is not None and made[1] == _digest(text[made.end() :])
+
+
+def _digest(text: str) -> str:
+    return digests.short(digests.of_bytes(text.encode()))
