@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mlship.config import GatesConfig
+from mlship.config import TargetConfig
 from mlship.templates import workflows
 from mlship.templates.workflows import requirement
 from tests.rendered import PROJECTS, committed, config, rendered
@@ -119,6 +120,25 @@ def test_a_deployment_is_never_cut_off(text: str) -> None:
     assert queue["group"]
     if "deploy-" in text or "mlship promote" in text:
         assert queue["cancel-in-progress"] is False
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_develop_and_main_deploy_to_staging_one_after_the_other(project: str) -> None:
+    names, queues, shared = rendered(project), [], []
+    for name in ("develop", "main"):
+        text = names[f".github/workflows/{name}.yml"]
+        queues.append(yaml.safe_load(text)["concurrency"]["group"])
+        shared += [
+            job.get("concurrency")
+            for _, job in jobs(text)
+            if any("mlship deploy-staging" in step.get("run", "") for step in job["steps"])
+        ]
+    is_local = config(project).targets.get("staging", TargetConfig()).kind == "local"
+    # A local one ends with its job.
+    group = None if is_local else {"group": "staging", "cancel-in-progress": False}
+    assert shared == [group, group]
+    # A third that waits for the shared group would have the second cancelled.
+    assert len({*queues, "staging"}) == 3
 
 
 @texts
