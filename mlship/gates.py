@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from mlship import digests
+from mlship.approvals import approvers
 from mlship.config import Bound, PromotePolicy
 from mlship.evidence import Record, Verdict
 from mlship.history import History, latest
@@ -138,25 +139,6 @@ def for_promotion(
     return decide(checks)
 
 
-def approvers(release: Release, records: Sequence[Record]) -> list[str]:
-    """Return who approved a release: distinct names in order, its author left out."""
-    trained = latest(records, "train", release)
-    author = _author(trained) if trained else ""
-    names: dict[str, str] = {}
-    for record in records:
-        evidence = record.evidence
-        if (evidence.step, evidence.release, evidence.verdict) == ("approve", release, "passed"):
-            by = str(evidence.facts.get("by", "")).strip()
-            if by and by.casefold() != author:
-                names.setdefault(by.casefold(), by)
-    return list(names.values())
-
-
-def _author(trained: Record) -> str:
-    commit = trained.evidence.facts.get("commit")
-    return str(commit.get("author", "")).strip().casefold() if isinstance(commit, dict) else ""
-
-
 def _proven(release: Release, records: Sequence[Record]) -> list[tuple[bool, str]]:
     tree = "dirty" if release.dirty else "clean"
     checks = [(not release.dirty, f"commit {release.commit[:12]}, the tree was {tree}")]
@@ -219,8 +201,10 @@ def _hours(age: timedelta) -> str:
 
 
 def _approved(release: Release, records: Sequence[Record], needed: int) -> tuple[bool, str]:
-    people = approvers(release, records)
-    names = f" ({', '.join(people)})" if people else ""
-    return len(
-        people
-    ) >= needed, f"{len(people)} of {needed} approvals by others than the author{names}"
+    found = approvers(release, records)
+    reason = f"{found.count} of {needed} approvals by others than the author"
+    if found.names:
+        reason += f" ({', '.join(found.names)})"
+    if len(found.names) > found.count:
+        reason += "; an account and an address may be one person"
+    return found.count >= needed, reason

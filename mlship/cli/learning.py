@@ -119,7 +119,10 @@ def approve(
         if given.json:
             output.as_json(taken)
             return
-        output.line(f"approve {chosen}: {len(taken.people)}, by {', '.join(taken.people)}")
+        output.line(f"approve {chosen}: {taken.count}, by {', '.join(taken.people)}")
+        for record in taken.withdrawn:
+            facts = record.evidence.facts
+            output.line(f"  withdrawn: {facts['by']}: {facts['reason']}")
         for reason in taken.left_out:
             output.line(f"  not counted: {reason}")
         return

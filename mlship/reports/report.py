@@ -6,6 +6,7 @@ from datetime import datetime
 import msgspec
 
 from mlship import digests
+from mlship.approvals import standing
 from mlship.evidence import Record, Verdict
 from mlship.history import fold
 from mlship.release import Release
@@ -125,7 +126,7 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
         tested=tested,
         verified=verified,
         evaluated=evaluated,
-        approvals=_approvals(own),
+        approvals=_approvals(release, own),
         timeline=_timeline(own),
     )
 
@@ -197,10 +198,8 @@ def _gates(
     )
 
 
-def _approvals(own: Sequence[Record]) -> tuple[Approval, ...]:
-    given = [
-        (record, facts.of(record, Approved)) for record in own if record.evidence.step == "approve"
-    ]
+def _approvals(release: Release, own: Sequence[Record]) -> tuple[Approval, ...]:
+    given = [(record, facts.of(record, Approved)) for record in standing(release, own)]
     return tuple(
         Approval(by=approved.by, comment=approved.comment, time=record.evidence.time)
         for record, approved in given

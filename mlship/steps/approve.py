@@ -1,11 +1,10 @@
-"""approve: record that a person approves of one release's digests."""
+"""approve: record that a person approves of one release's digests, or does no more."""
 
 import msgspec
 
+from mlship import approvals
 from mlship.errors import RefusedError
 from mlship.evidence import Record
-from mlship.gates import approvers
-from mlship.history import latest
 from mlship.pullrequest import Review, Reviews
 from mlship.release import Release
 from mlship.steps.pipeline import Pipeline
@@ -16,13 +15,17 @@ class Approvals(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         given: the evidence of each approval that counts.
+        withdrawn: the evidence of each that was given before and stands no more.
         left_out: a line for each review that does not, with the reason.
         people: everybody whose approval of the release counts now, however it was given.
+        count: how many different people they surely are.
     """
 
     given: tuple[Record, ...]
+    withdrawn: tuple[Record, ...]
     left_out: tuple[str, ...]
     people: tuple[str, ...]
+    count: int
 
 
 def approve(
@@ -38,7 +41,7 @@ def approve(
         url: where they said so, if it was in a review.
 
     Returns:
-        The evidence `approve`; the first one, where the person approved before.
+        The evidence `approve`; the first one, where the person approved there before.
 
     Raises:
         RefusedError: the person is the release's author, or nobody is named.
@@ -49,21 +52,16 @@ def approve(
             f"an approval of {release} needs a person", hint="give --by ada@example.org"
         )
     records = pipeline.ledger.records()
-    trained = latest(records, "train", release)
-    commit = trained.evidence.facts.get("commit", {}) if trained else {}
-    if str(commit.get("author", "")).strip().casefold() == person.casefold():
+    if approvals.person(person) == approvals.author(release, records):
         raise RefusedError(
             f"{person} wrote commit {release.commit[:12]} and cannot approve {release}",
             hint=f"ask somebody else to run `mlship approve {release}`",
         )
-    for record in records:
-        evidence = record.evidence
-        if (evidence.step, evidence.release) == ("approve", release) and str(
-            evidence.facts.get("by")
-        ).casefold() == person.casefold():
-            return record
     facts = {"by": person, "comment": comment[:500], **({"url": url} if url else {})}
-    return pipeline.learn(release, "approve", "passed", facts)
+    for record in approvals.standing(release, records):
+        if approvals.given(record.evidence.facts) == approvals.given(facts):
+            return record
+    return pipeline.learn(release, approvals.APPROVE, "passed", facts)
 
 
 def approve_from_pull_request(pipeline: Pipeline, release: Release, number: int) -> Approvals:
@@ -71,13 +69,15 @@ def approve_from_pull_request(pipeline: Pipeline, release: Release, number: int)
 
     An account's last decision counts: an approval of the very commit that the release was made
     from, by a person who may push and who wrote neither. After a merge that brought in nothing
-    else, the merge is that commit too.
+    else, the merge is that commit too. An approval that was taken from the pull request before and
+    that its account dismissed or took back is withdrawn.
 
     Raises:
         RefusedError: the release has fewer approvals than `gates.promote.approvals` after all;
             the facts say which reviews were left out, and why.
     """
     reviews = pipeline.forge.reviews(number)
+    withdrawn = _withdraw(pipeline, release, reviews)
     given: list[Record] = []
     left_out: list[str] = []
     for review in reviews.latest:
@@ -86,21 +86,42 @@ def approve_from_pull_request(pipeline: Pipeline, release: Release, number: int)
             left_out.append(f"{review.by}: {reason}")
             continue
         try:
-            record = approve(pipeline, release, review.by, review.text, url=review.url)
+            where = review.url or reviews.pull.url
+            record = approve(pipeline, release, review.by, review.text, url=where)
         except RefusedError as error:
             left_out.append(f"{review.by}: {error.message}")
         else:
             given.append(record)
-    people = tuple(approvers(release, pipeline.ledger.records()))
+    found = approvals.approvers(release, pipeline.ledger.records())
     needed = pipeline.config.gates.promote.approvals
-    if len(people) < needed:
+    if found.count < needed:
         raise RefusedError(
-            f"{len(people)} of {needed} approvals of {release}; pull request {number}: "
+            f"{found.count} of {needed} approvals of {release}; pull request {number}: "
             + ("; ".join(left_out) or "nobody else has reviewed it"),
             hint=f"ask for a review of commit {release.commit[:12]}, then run it again",
-            facts={"left_out": left_out, "people": people},
+            facts={"left_out": left_out, "people": found.names},
         )
-    return Approvals(given=tuple(given), left_out=tuple(left_out), people=people)
+    return Approvals(
+        given=tuple(given),
+        withdrawn=tuple(withdrawn),
+        left_out=tuple(left_out),
+        people=found.names,
+        count=found.count,
+    )
+
+
+def _withdraw(pipeline: Pipeline, release: Release, reviews: Reviews) -> list[Record]:
+    """Record each approval of this pull request that its account's last decision is no more."""
+    last = {approvals.person(review.by): review.decision for review in reviews.latest}
+    withdrawn = []
+    for record in approvals.standing(release, pipeline.ledger.records()):
+        facts = record.evidence.facts
+        person, place = approvals.given(facts)
+        decision = last.get(person, "the review is gone")
+        if place == reviews.pull.url and decision != "approved":
+            learnt = {"by": facts["by"], "url": facts["url"], "reason": decision}
+            withdrawn.append(pipeline.learn(release, approvals.WITHDRAW, "passed", learnt))
+    return withdrawn
 
 
 def _objection(review: Review, reviews: Reviews, release: Release) -> str:

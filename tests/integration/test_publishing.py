@@ -226,6 +226,11 @@ def test_from_the_pull_request_to_an_approval_and_each_command_twice(desk: Desk)
     kept = len(DirectoryLedger(desk.folder / ".mlship" / "ledger").records())
     assert desk.mlship(*take).returncode == 0
     assert len(DirectoryLedger(desk.folder / ".mlship" / "ledger").records()) == kept
+    desk.state.add_review(REPOSITORY, 1, "grace", "DISMISSED")
+    dismissed = desk.mlship(*take)
+    assert dismissed.returncode == 3
+    assert "grace: dismissed" in dismissed.stderr
+    assert len(DirectoryLedger(desk.folder / ".mlship" / "ledger").records()) == kept + 1
 
 
 def test_cml_is_called_without_a_third_party_and_with_little_of_the_environment(

@@ -227,9 +227,34 @@ def test_without_an_evaluation_nothing_is_promoted() -> None:
         [GRACE, approval("ADA@example.org")],
         [GRACE, approval("lin@example.org", about=OLD)],
         [GRACE, approval("  ")],
+        [GRACE, approval("grace")],
+        [approval("grace"), approval("7+Grace@users.noreply.github.com")],
+        [GRACE, record(NEW, "withdraw-approval", facts={"by": "grace@example.org"}), LIN],
+        [GRACE, LIN, record(NEW, "withdraw-approval", facts={"by": " LIN@example.org"})],
     ],
 )
 def test_approvals_count_distinct_people_other_than_the_author_on_this_release(
     approvals: list[Record],
 ) -> None:
     assert promotion(evaluation(), *approvals).verdict == "failed"
+
+
+def test_who_approves_again_after_a_withdrawal_counts() -> None:
+    withdrawn = record(NEW, "withdraw-approval", facts={"by": "grace@example.org"})
+    given = [GRACE, LIN, withdrawn]
+    assert promotion(evaluation(), *given).verdict == "failed"
+    assert promotion(evaluation(), *given, GRACE).verdict == "passed"
+
+
+def test_two_accounts_are_two_people_and_an_address_beside_them_is_no_third() -> None:
+    people = [approval("grace"), approval("lin"), approval("grace@example.org")]
+    reason = promotion(evaluation(), *people).reasons[-1]
+    assert reason.startswith("ok: 2 of 2 approvals")
+    assert "an account and an address may be one person" in reason
+
+
+def test_the_author_cannot_approve_by_the_account_behind_a_hidden_address() -> None:
+    hidden = record(NEW, "train", facts={"commit": {"author": "7+Lin@users.noreply.github.com"}})
+    approved = [hidden, approval("grace"), approval("lin")]
+    assert promotion(evaluation(), *approved).verdict == "failed"
+    assert promotion(evaluation(), *approved, approval("max")).verdict == "passed"

@@ -6,14 +6,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlship.approvals import approvers
 from mlship.config import GatesConfig, PromotePolicy
 from mlship.errors import ConfigError, RefusedError
-from mlship.gates import approvers
 from mlship.job import Job, Way
 from mlship.pullrequest import Review
 from mlship.release import Release
+from mlship.reports.report import collect
 from mlship.steps import test as testing
-from mlship.steps.approve import approve_from_pull_request
+from mlship.steps.approve import approve, approve_from_pull_request
 from mlship.steps.open_release_pr import open_release_pr
 from mlship.steps.publish import Published, Publishing, publish
 from mlship.steps.train import train
@@ -223,7 +224,48 @@ def test_what_is_no_approval_is_left_out_with_the_reason(
     with pytest.raises(RefusedError, match=reason) as told:
         approve_from_pull_request(here.pipeline, made, 1)
     assert "0 of 1 approvals" in told.value.message
-    assert approvers(made, here.pipeline.ledger.records()) == []
+    assert approvers(made, here.pipeline.ledger.records()).names == ()
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        ([msgspec.structs.replace(GOOD, decision="dismissed")], "dismissed"),
+        ([msgspec.structs.replace(GOOD, decision="changes requested")], "changes requested"),
+        ([], "the review is gone"),
+    ],
+)
+def test_an_approval_whose_review_is_taken_back_is_withdrawn_once(
+    here: World, now: list[Review], reason: str
+) -> None:
+    made = reviewed(here, GOOD)
+    approve_from_pull_request(here.pipeline, made, 1)
+    here.forge.latest[1] = now
+    for _ in range(2):
+        with pytest.raises(RefusedError, match="0 of 1 approvals"):
+            approve_from_pull_request(here.pipeline, made, 1)
+    withdrawn = [
+        record.evidence.facts
+        for record in here.pipeline.ledger.records()
+        if record.evidence.step == "withdraw-approval"
+    ]
+    assert withdrawn == [{"by": "grace", "url": GOOD.url, "reason": reason}]
+    assert not collect(made, here.pipeline.ledger.records()).approvals
+    here.forge.latest[1] = [GOOD]
+    assert approve_from_pull_request(here.pipeline, made, 1).people == ("grace",)
+
+
+def test_what_was_approved_elsewhere_is_not_withdrawn(here: World) -> None:
+    made = reviewed(here, GOOD)
+    approve(here.pipeline, made, "Grace")
+    approve(
+        here.pipeline, made, "lin", url="https://github.com/ada/iris/pull/11#pullrequestreview-3"
+    )
+    approve_from_pull_request(here.pipeline, made, 1)
+    here.forge.latest[1] = [msgspec.structs.replace(GOOD, decision="dismissed")]
+    taken = approve_from_pull_request(here.pipeline, made, 1)
+    assert [record.evidence.facts["by"] for record in taken.withdrawn] == ["grace"]
+    assert (taken.people, taken.count) == (("Grace", "lin"), 2)
 
 
 def test_approvals_of_another_commit_are_none_even_by_many(here: World) -> None:
