@@ -10,7 +10,9 @@ from mlship.digests import Digest
 from mlship.errors import ConfigError, IntegrityError
 
 Platform = Literal["linux/amd64", "linux/arm64"]
-Role = Literal["base", "dependencies", "runtime", "bundle"]
+Role = Literal["base", "system", "dependencies", "runtime", "bundle"]
+Builder = Literal["oci", "docker"]
+"""Who makes an image: mlship itself, the same bytes anywhere, or a Docker engine."""
 Form = Literal["layout", "tarball"]
 """What an image is saved as: a folder of the OCI image layout, or a file for `docker load`."""
 
@@ -125,6 +127,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         tag: follows from the release.
         digest: of its manifest, or of its index where it is for several platforms.
         base: the image that it is built on, by digest.
+        builder: who made it.
     """
 
     name: str
@@ -132,6 +135,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest
     base: Reference
     platforms: tuple[PlatformImage, ...]
+    builder: Builder = "oci"
 
     @property
     def size(self) -> int:

@@ -45,11 +45,20 @@ class Building:
         if found is not None:
             self._progress.note(f"dependencies for {lock.platform}: the registry has them")
             return _layer("dependencies", found, tag=tag, reused=True)
+        return _layer("dependencies", self.unpacked(lock), tag=tag)
+
+    def unpacked(self, lock: Lock) -> Blob:
+        """Return the unpacked wheels of a lock: this machine's, or made now.
+
+        Raises:
+            ProjectError: a requirement has no wheel for the platform.
+            UnavailableError: the package index does not answer.
+        """
         blob = self._layout.remembered(lock.digest)
         if blob is None:
             blob = self._made(lock)
             self._layout.remember(lock.digest, blob)
-        return _layer("dependencies", blob, tag=tag)
+        return blob
 
     def _made(self, lock: Lock) -> Blob:
         self._progress.note(f"dependencies for {lock.platform}: fetching {len(lock.pins)} packages")

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from mlship.digests import Digest
-from mlship.errors import ConflictError
+from mlship.errors import ConflictError, NotFoundError
 from mlship.image import Image, Layer, PlatformImage, Pushed, Reference
 from mlship.images import manifests
 from mlship.images.layout import Layout
@@ -57,6 +57,7 @@ class Delivery:
             self._progress.note(f"{tagged} is there already")
             count = len(self._layout.digests(image))
             return Pushed(reference=reference, digest=image.digest, there=count)
+        self._check_here()
         before = registry.exchange.sent
         fates = self._blobs(registry, target)
         for one in image.platforms:
@@ -76,6 +77,7 @@ class Delivery:
 
     def complete(self) -> None:
         """Fetch the layers that are not in the layout from where they are."""
+        self._check_here()
         for one in self._image.platforms:
             for layer in one.layers:
                 if not self._layout.has(layer.digest, layer.size):
@@ -83,6 +85,13 @@ class Delivery:
                     pieces = self._registries.of(where).read_blob(where.repository, layer.digest)
                     what = f"fetching {layer.role}"
                     self._layout.take(layer.digest, self._shown(pieces, layer.size, what))
+
+    def _check_here(self) -> None:
+        if self._layout.missing(self._image):
+            message = f"{self._image.digest} was built on another machine, and is not here"
+            hint = "there: `mlship containerize --to image.tar`; "
+            hint += "here: `mlship push-to-registry --from image.tar`"
+            raise NotFoundError(message, hint=hint)
 
     def _blobs(self, registry: Registry, target: Reference) -> list[Fate]:
         found: dict[Digest, tuple[Content, str | None]] = {}

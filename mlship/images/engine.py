@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 
 from mlship import digests
 from mlship.container import Container, Local, Observed
-from mlship.errors import ConfigError, IntegrityError, MlshipError, NotFoundError, UnavailableError
+from mlship.errors import ConfigError, IntegrityError, NotFoundError
+from mlship.images import client
+from mlship.images.client import faults
 
 if TYPE_CHECKING:
     from docker import DockerClient
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 LABEL: Final = "mlship.dev/test"
 """On each container that is made here; with its age it tells what a killed run left behind."""
 
-SOCKET: Final = "unix:///var/run/docker.sock"
 _LEFT_SECONDS = 3600
 _PORT = "8080/tcp"
 _LINES = 15
@@ -34,17 +35,10 @@ def connect(
         ConfigError: the package `docker` is missing, or the engine is on another machine.
         UnavailableError: no engine answers there, or it may not be used.
     """
-    address = environment.get("DOCKER_HOST") or SOCKET
-    try:
-        import docker  # noqa: PLC0415 (most commands need no engine)
-    except ImportError as error:
-        message = "the package docker is not installed"
-        raise ConfigError(message, hint="pip install 'mlship[docker]'") from error
+    address = client.address(environment)
     _check_near(address)
-    with _faults(address):
-        client = docker.from_env(environment=dict(environment))
-    with contextlib.closing(client):
-        engine = DockerEngine(client, address, clock)
+    with client.opened(environment) as opened:
+        engine = DockerEngine(opened, address, clock)
         engine.sweep()
         yield engine
 
@@ -59,9 +53,9 @@ class DockerEngine:
 
     def pull(self, reference: str) -> Local:
         """Return the image of a reference by digest; it is pulled where it is not there."""
-        from docker.errors import ImageNotFound, NotFound  # noqa: PLC0415 (see `connect`)
+        from docker.errors import ImageNotFound, NotFound  # noqa: PLC0415 (see `client.opened`)
 
-        with _faults(self._address):
+        with faults(self._address):
             try:
                 return _local(self._client.images.get(reference))
             except ImageNotFound:
@@ -74,7 +68,7 @@ class DockerEngine:
 
     def load(self, archive: Path) -> Local:
         """Return the image of a file that `Images.save` wrote, loaded into the engine."""
-        with _faults(self._address), archive.open("rb") as file:
+        with faults(self._address), archive.open("rb") as file:
             found = self._client.images.load(file)
             if len(found) != 1:
                 message = f"the engine found {len(found)} images in {archive.name}"
@@ -84,7 +78,7 @@ class DockerEngine:
     @contextmanager
     def run(self, image: Local, *, memory: str) -> Iterator[Container]:
         """Run a container of an image; it is removed at the end, whatever happened."""
-        with _faults(self._address):
+        with faults(self._address):
             made = self._client.containers.create(
                 image.id,
                 labels={LABEL: "container"},
@@ -98,29 +92,29 @@ class DockerEngine:
                 ports={_PORT: ("127.0.0.1", None)},
             )
         try:
-            with _faults(self._address):
+            with faults(self._address):
                 made.start()
                 made.reload()
             yield Container(id=made.id, endpoint=_endpoint(made.ports))
         finally:
-            with _faults(self._address):
+            with faults(self._address):
                 _remove(made)
 
     def observe(self, container: Container) -> Observed:
         """Return how a container is, with its last lines."""
-        with _faults(self._address):
+        with faults(self._address):
             return _observed(self._client.containers.get(container.id))
 
     def stop(self, container: Container, seconds: float) -> Observed:
         """Send SIGTERM, and SIGKILL if it has not ended after so long; return how it ended."""
-        with _faults(self._address):
+        with faults(self._address):
             found = self._client.containers.get(container.id)
             found.stop(timeout=round(seconds))
             return _observed(found)
 
     def sweep(self) -> None:
         """Remove the containers of runs that were killed: ours, and older than an hour."""
-        with _faults(self._address):
+        with faults(self._address):
             for one in self._client.api.containers(all=True, filters={"label": LABEL}):
                 if self._clock().timestamp() - one["Created"] > _LEFT_SECONDS:
                     _remove(self._client.containers.get(one["Id"]))
@@ -157,7 +151,7 @@ def _observed(container: Any) -> Observed:
 
 
 def _remove(container: Any) -> None:
-    from docker.errors import APIError, NotFound  # noqa: PLC0415 (see `connect`)
+    from docker.errors import APIError, NotFound  # noqa: PLC0415 (see `client.opened`)
 
     with contextlib.suppress(NotFound):
         try:
@@ -165,32 +159,3 @@ def _remove(container: Any) -> None:
         except APIError as error:
             if error.status_code != 409:  # somebody else is removing it
                 raise
-
-
-@contextmanager
-def _faults(address: str) -> Iterator[None]:
-    """Turn what the package raises into errors of mlship."""
-    from docker.errors import APIError, DockerException  # noqa: PLC0415 (see `connect`)
-    from requests.exceptions import RequestException  # noqa: PLC0415 (the same)
-
-    try:
-        yield
-    except MlshipError:
-        raise
-    except APIError as error:
-        message = f"the Docker engine at {address} refused: {error.explanation or error}"
-        raise UnavailableError(message, hint="correct what it names, and run it again") from error
-    except (DockerException, RequestException) as error:
-        message = f"no Docker engine answers at {address}: {_reason(error)}"
-        hint = "start Docker, or set DOCKER_HOST to where it listens (`docker context ls` tells)"
-        raise UnavailableError(message, hint=hint) from error
-
-
-def _reason(error: BaseException) -> str:
-    """Return the system's own word in a chain of wrapped errors."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror
-        found = found.__cause__ or found.__context__
-    return str(error)

@@ -9,6 +9,7 @@ of dependencies is compressed.
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 import tempfile
 import zlib
@@ -25,6 +26,7 @@ _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 """gzip (RFC 1952) without a name, a time, flags or the system's name."""
 _STORED = 0xFFFF
 _LEVEL = 6
+_PIECE = 1 << 20
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,12 +62,27 @@ def write(members: Iterable[Member], blobs: Path, *, compressed: bool) -> Blob:
     Raises:
         OSError: the disk is full or the folder cannot be written; nothing is left there.
     """
+    return _kept(lambda sink: _archive(members, sink), blobs, compressed=compressed)
+
+
+def pack(archive: BinaryIO, blobs: Path, *, compressed: bool) -> Blob:
+    """Write an archive that somebody else made, as it is, into a folder of blobs as a layer.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written; nothing is left there.
+    """
+    return _kept(
+        lambda sink: shutil.copyfileobj(archive, sink, _PIECE), blobs, compressed=compressed
+    )
+
+
+def _kept(fill: Callable[["_Sink"], None], blobs: Path, *, compressed: bool) -> Blob:
     handle, name = tempfile.mkstemp(prefix=".layer-", dir=blobs)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             sink = _Sink(file, compressed=compressed)
-            _archive(members, sink)
+            fill(sink)
             blob = sink.finish()
         temporary.chmod(0o644)
         temporary.replace(blobs / blob.digest.removeprefix("sha256:"))

@@ -12,11 +12,13 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
+
+import msgspec
 
 from mlship import digests
 from mlship.digests import Digest
-from mlship.errors import IntegrityError
+from mlship.errors import IntegrityError, NotFoundError
 from mlship.image import Image, check
 from mlship.images.layers import Blob
 from mlship.images.manifests import INDEX, MANIFEST
@@ -64,8 +66,7 @@ class Layout:
         """Give a blob's bytes from an offset."""
         with self.path(digest).open("rb") as file:
             file.seek(offset)
-            while piece := file.read(_PIECE):
-                yield piece
+            yield from _pieces(file)
 
     def put(self, data: bytes) -> Digest:
         """Keep bytes and return their digest."""
@@ -95,6 +96,30 @@ class Layout:
         finally:
             temporary.unlink(missing_ok=True)
 
+    def load(self, image: Image, archive: Path) -> None:
+        """Take an image's blobs out of a file that `tarball` wrote; those of its base stay there.
+
+        Raises:
+            NotFoundError: there is no such file.
+            IntegrityError: the file does not hold the image, or is damaged.
+        """
+        layers = [layer for one in image.platforms for layer in one.layers]
+        wanted = set(self.digests(image)) - {one.digest for one in layers if one.role == "base"}
+        try:
+            with tarfile.open(archive, mode="r:") as opened:
+                for digest in sorted(wanted):
+                    blob = opened.extractfile(self._inside(digest))
+                    if blob is not None and not self.path(digest).is_file():
+                        self.take(digest, _pieces(cast("BinaryIO", blob)))
+        except FileNotFoundError as error:
+            message = f"there is no {archive}"
+            hint = "`mlship containerize --to` writes it, where the image was built"
+            raise NotFoundError(message, hint=hint) from error
+        except (tarfile.TarError, KeyError, EOFError) as error:
+            message = f"{archive} does not hold the image {image.digest}: {error}"
+            hint = "bring the file that `mlship containerize --to` wrote of this release's image"
+            raise IntegrityError(message, hint=hint) from error
+
     def remember(self, name: Digest, blob: Blob) -> None:
         """Keep which layer came of a lock of that digest."""
         folder = self.folder / "dependencies"
@@ -112,6 +137,29 @@ class Layout:
         if lock != name or not self.has(blob.digest, blob.size):
             return None
         return blob if digests.of_file(self.path(blob.digest)) == blob.digest else None
+
+    def keep(self, recipe: Digest, image: Image) -> None:
+        """Keep which image was built by a recipe; its blobs are here."""
+        folder = self.folder / "built"
+        folder.mkdir(exist_ok=True)
+        written = digests.canonical_json((recipe, image))
+        digests.write_atomically(folder / digests.short(recipe), written)
+
+    def built(self, recipe: Digest) -> Image | None:
+        """Return the image that was built by a recipe, where all of it is still here."""
+        try:
+            written = (self.folder / "built" / digests.short(recipe)).read_bytes()
+            known, image = msgspec.json.decode(written, type=tuple[Digest, Image])
+        except (OSError, msgspec.MsgspecError):
+            return None
+        layers = [layer for one in image.platforms for layer in one.layers if layer.role != "base"]
+        is_whole = all(self.has(layer.digest, layer.size) for layer in layers)
+        return image if known == recipe and is_whole and not self.missing(image) else None
+
+    def missing(self, image: Image) -> bool:
+        """Tell whether a manifest or a configuration of an image is not here."""
+        small = [name for one in image.platforms for name in (one.manifest, one.config)]
+        return not all(self.path(digest).is_file() for digest in (image.digest, *small))
 
     def name(self, image: Image) -> None:
         """List an image in the folder's index, so that other programs find it."""
@@ -184,6 +232,11 @@ class Layout:
 
     def _inside(self, digest: Digest) -> str:
         return self.path(digest).relative_to(self.folder).as_posix()
+
+
+def _pieces(file: BinaryIO) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece
 
 
 def _index(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -10,11 +10,10 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from mlship import digests
-from mlship.deployment import slot_of
 from mlship.digests import Digest
 from mlship.errors import ConfigError, IntegrityError
 from mlship.image import Layer, Platform, Reference
-from mlship.images.contents import BUNDLE, DEPENDENCIES, RUNTIME
+from mlship.images import process
 from mlship.images.layers import MEDIA_TYPE
 from mlship.release import Release
 
@@ -25,8 +24,6 @@ DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_INDEX: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 _EPOCH = "1970-01-01T00:00:00Z"
-_NOBODY = "65532:65532"
-_PORT = "8080"
 _Kind = TypeVar("_Kind")
 
 
@@ -62,19 +59,23 @@ class _RootFs(msgspec.Struct, frozen=True, kw_only=True):
     diff_ids: tuple[Digest, ...]
 
 
-class _Process(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+class Process(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
+    """How an image starts its process, as far as it matters here."""
+
     env: tuple[str, ...] | None = None
     labels: dict[str, str] | None = None
+    entrypoint: tuple[str, ...] | None = None
+    user: str | None = None
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """A base image's configuration, as far as it matters here."""
+    """An image's configuration, as far as it matters here."""
 
     architecture: str
     os: str
     rootfs: _RootFs
     variant: str | None = None
-    config: _Process | None = None
+    config: Process | None = None
     history: tuple[dict[str, Any], ...] | None = None
 
     @property
@@ -158,28 +159,17 @@ def other_platform(what: str, there: str, wanted: Platform) -> ConfigError:
 def configuration(
     base: Base, layers: Sequence[Layer], release: Release, labels: Mapping[str, str]
 ) -> bytes:
-    """Return the configuration of a release's image on a base.
-
-    The process is nobody in particular, needs no shell, and writes to /tmp alone; MLSHIP_SLOT and
-    MLSHIP_LOG say where it runs and where predictions are logged.
-    """
+    """Return the configuration of a release's image on a base."""
     found = base.configuration
-    process = found.config or _Process()
-    environment = {
-        **found.environment,
-        "HOME": "/tmp",  # noqa: S108 (the one place that is writable under a read-only root)
-        "MLSHIP_LOG": "/tmp/predictions",  # noqa: S108 (the same)
-        "MLSHIP_SLOT": slot_of(release),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONPATH": f"/{RUNTIME}:/{DEPENDENCIES}",
-    }
+    inherited = (found.config and found.config.labels) or {}
+    environment = found.environment | process.environment(release)
     run = {
-        "Entrypoint": _entry_point(release),
+        "Entrypoint": process.entry_point(release),
         "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
-        "ExposedPorts": {f"{_PORT}/tcp": {}},
-        "Labels": {**(process.labels or {}), **labels},
-        "StopSignal": "SIGTERM",
-        "User": _NOBODY,
+        "ExposedPorts": {f"{process.PORT}/tcp": {}},
+        "Labels": {**inherited, **labels},
+        "StopSignal": process.STOP_SIGNAL,
+        "User": process.USER,
         "WorkingDir": "/",
     }
     made = {
@@ -191,13 +181,6 @@ def configuration(
         "history": [*(found.history or ()), *_history(layers)],
     }
     return digests.canonical_json(made | ({"variant": found.variant} if found.variant else {}))
-
-
-def _entry_point(release: Release) -> list[str]:
-    # -P: a file of the user's in the working directory must not shadow a module.
-    served = ["python3", "-P", "-m", "mlship.runtime", "serve", "--bundle", f"/{BUNDLE}"]
-    served += ["--digest", release.bundle, "--release", release.id]
-    return [*served, "--name-of-release", str(release), "--host", "0.0.0.0", "--port", _PORT]  # noqa: S104 (in a container)
 
 
 def _history(layers: Sequence[Layer]) -> list[dict[str, str]]:
