@@ -59,6 +59,10 @@ class DataConfig(_Section, frozen=True):
     test: Annotated[str | None, Meta(description="held-out data; or give `split`")] = None
     split: Annotated[SplitConfig | None, Meta(description="hold rows of `train` out")] = None
     target: Annotated[str, Meta(description="the column to predict")] = "target"
+    slices: Annotated[
+        tuple[str, ...],
+        Meta(description="columns on whose values release and champion are compared; else all"),
+    ] = ()
 
 
 class ModelConfig(_Section, frozen=True):

@@ -6,6 +6,7 @@ import msgspec
 
 from mlship.bundle import Row, Task, Value
 from mlship.digests import Digest
+from mlship.profiles import Profile
 
 Suite = Literal["unit", "sanity"]
 
@@ -19,12 +20,70 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     environment: Digest
 
 
+class Trained(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training made.
+
+    Attributes:
+        bundle: the digest of the sealed bundle.
+        notes: what a person should know: why ONNX was not used.
+        profile: what the training data look like.
+    """
+
+    bundle: Digest
+    format: str
+    rows: int
+    features: int
+    notes: tuple[str, ...] = ()
+    profile: Profile | None = None
+
+
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
     """A difference with its confidence interval: this release minus the champion."""
 
     estimate: float
     low: float
     high: float
+
+
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the held-out rows: those that have a value in a column, and how both did on them.
+
+    Attributes:
+        column: the column's name, made by users, as `value` is; both are cut.
+        value: the value, or the range of numbers; `(missing)` for the rows that have none.
+        difference: release minus champion, corrected for the number of slices looked at.
+        is_worse: the whole interval lies on the bad side of zero.
+    """
+
+    column: str
+    value: str
+    samples: int
+    release: float
+    champion: float
+    difference: Interval
+    is_worse: bool
+
+
+class Slices(msgspec.Struct, frozen=True, kw_only=True):
+    """The held-out rows in slices: where a release is worse though it may be better on average.
+
+    Attributes:
+        metric: what is compared on each slice.
+        judged: slices with enough rows; the intervals hold for all of them at once.
+        small: slices with too few rows to say anything.
+        left_out: columns and values beyond the most that are looked at.
+        worse: how many of those judged got worse.
+        listed: the worst of those judged first, not all where they are many.
+    """
+
+    metric: Literal["accuracy", "mae"]
+    judged: int = 0
+    small: int = 0
+    left_out: int = 0
+    worse: int = 0
+    confidence: float = 0.95
+    method: str = ""
+    listed: tuple[Slice, ...] = ()
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +99,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
         labels: the classes, in the order of `confusion`; empty for a regression.
         confusion: rows are the true class, columns the predicted one.
         plots: file names of the pictures that were drawn, in the folder given.
+        slices: both on parts of the rows, `None` where there is no champion to compare with.
     """
 
     task: Task
@@ -54,6 +114,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[Value, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     plots: tuple[str, ...] = ()
+    slices: Slices | None = None
 
 
 class TestRun(msgspec.Struct, frozen=True, kw_only=True):

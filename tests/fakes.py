@@ -9,12 +9,12 @@ from pathlib import Path
 from mlship import digests
 from mlship.bundle import Row
 from mlship.config import Config, DataConfig, ModelConfig
-from mlship.digests import Digest
 from mlship.errors import ConflictError
 from mlship.ports import Target
 from mlship.prediction import Outcome, Prediction, Taken
+from mlship.profiles import Profile
 from mlship.repository import Commit
-from mlship.scores import Inputs, Scores, Suite, TestRun
+from mlship.scores import Inputs, Scores, Slices, Suite, TestRun, Trained
 from mlship.steps.pipeline import Pipeline
 from tests.fakes_engine import FakeEngine
 from tests.fakes_forge import FakeForge
@@ -62,20 +62,23 @@ class FakeTrainer:
 
     def __init__(self) -> None:
         self.params = "C=1"
+        self.data = "same"
         self.golden = ""
         self.trainings = 0
         self.metrics: dict[str, float | str] = {"accuracy": 0.9}
         self.champion: dict[str, float | str] = {"accuracy": 0.8}
+        self.profile: Profile | None = None
+        self.slices: Slices | None = None
 
     def inputs(self) -> Inputs:
         same = digests.of_bytes(b"same")
-        return Inputs(
-            data=same, params=digests.of_bytes(self.params.encode()), code=same, environment=same
-        )
+        data, params = (digests.of_bytes(text.encode()) for text in (self.data, self.params))
+        return Inputs(data=data, params=params, code=same, environment=same)
 
-    def train(self, into: Path) -> Digest:
+    def train(self, into: Path) -> Trained:
         self.trainings += 1
-        return tiny_bundle(into, self.params, self.golden)
+        digest = tiny_bundle(into, self.params, self.golden)
+        return Trained(bundle=digest, format="onnx", rows=30, features=1, profile=self.profile)
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
         return Scores(
@@ -84,6 +87,7 @@ class FakeTrainer:
             samples=30,
             metrics=self.metrics,
             champion=self.champion if champion else {},
+            slices=self.slices if champion else None,
         )
 
 

@@ -22,7 +22,6 @@ import msgspec
 
 from mlship import errors
 from mlship.config import Config
-from mlship.digests import Digest
 from mlship.errors import MlshipError, ProjectError, UnavailableError
 from mlship.job import inert
 
@@ -39,16 +38,6 @@ class TrainRequest(msgspec.Struct, frozen=True, kw_only=True):
     root: Path
     config: Config
     into: Path
-
-
-class Trained(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training made. `notes` say what a person should know: why ONNX was not used."""
-
-    bundle: Digest
-    format: str
-    rows: int
-    features: int
-    notes: tuple[str, ...] = ()
 
 
 class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):

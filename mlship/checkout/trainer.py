@@ -6,12 +6,12 @@ from pathlib import Path
 
 from mlship import digests
 from mlship.checkout import children, code, datafiles, lock
-from mlship.checkout.children import ScoreRequest, Trained, TrainRequest
+from mlship.checkout.children import ScoreRequest, TrainRequest
 from mlship.config import Config, ModelConfig
 from mlship.digests import Digest
 from mlship.errors import ConfigError, ConflictError
 from mlship.ports import Progress
-from mlship.scores import Inputs, Scores
+from mlship.scores import Inputs, Scores, Trained
 
 
 class ChildTrainer:
@@ -37,8 +37,8 @@ class ChildTrainer:
             environment=lock.digest_of(lock.training_environment(self._root, self._config.model)),
         )
 
-    def train(self, into: Path) -> Digest:
-        """Train, convert, check and seal a bundle in a new folder; return its digest.
+    def train(self, into: Path) -> Trained:
+        """Train, convert, check and seal a bundle in a new folder.
 
         The bundle is made beside `into` and moved there whole. What an earlier, killed training
         left there is removed.
@@ -66,7 +66,7 @@ class ChildTrainer:
         self._progress.note(f"{made.rows} rows, {made.features} features -> {made.format}")
         for note in made.notes:
             self._progress.note(note)
-        return made.bundle
+        return made
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
         """Score a bundle, and the champion on the same held-out rows; draw plots into a folder.

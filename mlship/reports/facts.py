@@ -11,7 +11,10 @@ from mlship import digests
 from mlship.bundle import Value
 from mlship.errors import IntegrityError
 from mlship.evidence import Record
+from mlship.profiles import Profile
 from mlship.repository import Commit
+from mlship.scores import Slices
+from mlship.shifts import Shifts
 
 Number = float | str | None
 """A number of evidence: one that is not finite is the text of it, one that is missing null."""
@@ -29,6 +32,7 @@ class Trained(_Facts, frozen=True):
     format: str = ""
     metrics: dict[str, Number] = {}
     params: dict[str, Any] = {}
+    profile: Profile | None = None
 
 
 class Between(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +69,8 @@ class Tested(_Facts, frozen=True):
     labels: tuple[Value, ...] = ()
     confusion: tuple[tuple[int, ...], ...] = ()
     plots: tuple[str, ...] = ()
+    slices: Slices | None = None
+    shifts: Shifts | None = None
     tests: tuple[SuiteRun, ...] = ()
     reasons: tuple[str, ...] = ()
 

@@ -4,14 +4,15 @@ Verdict first, then the numbers; what few people read is folded. All text that u
 escaped: a commit's subject cannot format, link, notify or run anything.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from mlship import digests
 from mlship.digests import Digest
-from mlship.reports import matrix, words
+from mlship.reports import comparison, matrix, words
+from mlship.reports.blocks import folded, table
 from mlship.reports.facts import Evaluated, SuiteRun, Tested, Trained, Verified
 from mlship.reports.report import Approval, GateLine, MetricLine, Moment, Report
 from mlship.reports.words import escaped, interval, number, signed
@@ -50,11 +51,15 @@ def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
         Part("links", _links(report, run)),
         Part("metrics", _metrics(report.metrics, report.tested)),
         Part("the confusion matrix", _confusion(report.tested, run)),
+        Part("slices that got worse", comparison.slices(report.tested)),
+        Part("data changes", comparison.data(report.tested)),
         Part("gates", _gates(report.gates)),
         Part("outcomes", _evaluated(report.evaluated)),
         Part("the workload on staging", _verified(report.verified)),
         Part("tests", _suites(report.suites)),
         Part("approvals", _approvals(report.approvals)),
+        Part("all slices", comparison.all_slices(report.tested), is_detail=True),
+        Part("all columns", comparison.all_columns(report.tested), is_detail=True),
         Part("plots", _plots(report.tested, plots), is_detail=True),
         Part("what it was made from", _identity(report), is_detail=True),
         Part("the timeline", _timeline(report.timeline), is_detail=True),
@@ -103,7 +108,7 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
         ]
         about += f" ({escaped(tested.method)})" if tested.method else ""
     rows = [[cell(line) for cell in cells] for line in metrics]
-    return f"{about}:\n\n{_table(header, rows)}"
+    return f"{about}:\n\n{table(header, rows)}"
 
 
 def _gates(gates: Sequence[GateLine]) -> str:
@@ -127,7 +132,7 @@ def _evaluated(evaluated: Evaluated | None) -> str:
         ["this release", number(evaluated.challenger_mean), str(evaluated.challenger_n)],
     ]
     return (
-        f"### On outcomes\n\n{_table([escaped(cell) for cell in header], rows)}\n\n"
+        f"### On outcomes\n\n{table([escaped(cell) for cell in header], rows)}\n\n"
         f"Difference {signed(evaluated.estimate)}, {words.percent(evaluated.confidence)} interval "
         f"{interval(evaluated.low, evaluated.high)}, valid at every look "
         f"({escaped(evaluated.method)})."
@@ -145,10 +150,10 @@ def _verified(verified: Verified | None) -> str:
         number(verified.p50_ms),
         number(verified.p99_ms),
     ]
-    text = f"### Workload on staging\n\n{_table(header, [row])}"
+    text = f"### Workload on staging\n\n{table(header, [row])}"
     if verified.differences:
         lines = "\n".join(f"- {escaped(line, 300)}" for line in verified.differences)
-        text += "\n\n" + _folded(f"What differed ({len(verified.differences)})", lines)
+        text += "\n\n" + folded(f"What differed ({len(verified.differences)})", lines)
     return text
 
 
@@ -165,7 +170,7 @@ def _suites(suites: Sequence[SuiteRun]) -> str:
         ]
         for run in suites
     ]
-    text = f"### Tests\n\n{_table(['suite', 'passed', 'failed', 'skipped', 'time'], rows)}"
+    text = f"### Tests\n\n{table(['suite', 'passed', 'failed', 'skipped', 'time'], rows)}"
     failures = [line for run in suites for line in _failures(run)]
     return text + ("\n\n" + "\n".join(failures) if failures else "")
 
@@ -193,7 +198,7 @@ def _confusion(tested: Tested | None, run: str) -> str:
     if not picture:
         return ""
     more = f"\n\n[The plots]({run}#artifacts) are among the run's artifacts." if run else ""
-    return _folded("Confusion matrix", picture + (more if tested.plots else ""))
+    return folded("Confusion matrix", picture + (more if tested.plots else ""))
 
 
 def _plots(tested: Tested | None, folder: str) -> str:
@@ -201,7 +206,7 @@ def _plots(tested: Tested | None, folder: str) -> str:
         return ""
     base = quote(folder.rstrip("/"), safe="/:.~-_")
     pictures = [f"![{escaped(name, 60)}]({base}/{quote(name)})" for name in tested.plots]
-    return _folded("Plots", "\n\n".join(pictures))
+    return folded("Plots", "\n\n".join(pictures))
 
 
 def _identity(report: Report) -> str:
@@ -221,7 +226,7 @@ def _identity(report: Report) -> str:
     for name in ("data", "params", "code", "environment", "bundle"):
         digest: Digest = getattr(release, name)
         rows.append([name, _code(digests.short(digest))])
-    return _folded("What it was made from", _table(["", ""], rows))
+    return folded("What it was made from", table(["", ""], rows))
 
 
 def _timeline(timeline: Sequence[Moment]) -> str:
@@ -237,17 +242,7 @@ def _timeline(timeline: Sequence[Moment]) -> str:
         ]
         for moment in timeline
     ]
-    return _folded("Timeline", _table(["UTC", "step", "verdict", "time", "by"], rows))
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _folded(summary: str, body: str) -> str:
-    # The empty lines let Markdown be read inside HTML.
-    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
+    return folded("Timeline", table(["UTC", "step", "verdict", "time", "by"], rows))
 
 
 def _code(text: str) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from mlship import digests
 from mlship.evidence import Verdict
-from mlship.reports import words
+from mlship.reports import comparison, words
 from mlship.reports.facts import Evaluated, SuiteRun, Tested, Trained, Verified
 from mlship.reports.report import Approval, GateLine, MetricLine, Moment, Report
 from mlship.reports.words import interval, number, short, signed
@@ -25,6 +25,8 @@ def show(report: Report, console: "Console") -> None:
     console.print(Text.assemble(marked(report.verdict), " ", (short(report.title), "bold")))
     console.print(Text(short(report.summary)))
     _metrics(report.metrics, report.tested, console)
+    _slices(report.tested, console)
+    _data(report.tested, console)
     _gates(report.gates, console)
     _evaluated(report.evaluated, console)
     _verified(report.verified, console)
@@ -76,6 +78,24 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None, console: "Con
     _print(console, title, columns, rows)
     if tested.champion_error:
         _line(console, f"the champion could not be scored: {tested.champion_error}")
+
+
+def _slices(tested: Tested | None, console: "Console") -> None:
+    if tested is None or tested.slices is None:
+        return
+    found = comparison.of_slices(tested.slices, comparison.worst(tested.slices))
+    if found.rows:
+        _print(console, "Slices that got worse", found.header, found.rows)
+    else:
+        console.print()
+    _line(console, comparison.told_of_slices(tested.slices))
+
+
+def _data(tested: Tested | None, console: "Console") -> None:
+    if tested is None or tested.shifts is None:
+        return
+    rows = [[line] for line in comparison.told_of_data(tested.shifts)]
+    _print(console, "Training data against the champion's", [""], rows)
 
 
 def _gates(gates: Sequence[GateLine], console: "Console") -> None:

@@ -4,11 +4,15 @@ import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlship import gates
+from mlship import gates, shifts
 from mlship.errors import ConfigError
 from mlship.evidence import Record
+from mlship.history import fold, latest
+from mlship.profiles import Profile
 from mlship.release import Release
+from mlship.reports import facts as shapes
 from mlship.scores import Scores, Suite, TestRun
+from mlship.shifts import Shifts
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.train import finite
 from mlship.versions import Run
@@ -26,7 +30,8 @@ def test(pipeline: Pipeline, release: Release) -> Record:
     """
     started = pipeline.clock()
     folder = pipeline.bundle(release)
-    history = pipeline.history()
+    records = pipeline.ledger.records()
+    history = fold(records)
     champion = None if history.champion == release else history.champion
     runs = _tests(pipeline, folder)
     plots = pipeline.state / "plots" / folder.name
@@ -55,6 +60,8 @@ def test(pipeline: Pipeline, release: Release) -> Record:
         "labels": scores.labels,
         "confusion": scores.confusion,
         "plots": scores.plots,
+        "slices": scores.slices,
+        "shifts": _shifts(records, release, champion) if champion else None,
         "tests": runs,
         "reasons": decision.reasons,
         "seconds": round((pipeline.clock() - started).total_seconds(), 3),
@@ -63,6 +70,21 @@ def test(pipeline: Pipeline, release: Release) -> Record:
     if champion:
         saw["champion"] = champion.id
     return pipeline.learn(release, "test", decision.verdict, facts, saw)
+
+
+def _shifts(records: Sequence[Record], release: Release, champion: Release) -> Shifts:
+    """Compare the training data of two releases by what their trainings recorded of them."""
+    profiles = [_profile(records, one) for one in (champion, release)]
+    before, after = profiles
+    if before is None or after is None:
+        whose = "the champion's" if before is None else "this release's"
+        return Shifts(unknown=f"{whose} training recorded no profile of its data")
+    return shifts.between(before, after, same=release.data == champion.data)
+
+
+def _profile(records: Sequence[Record], release: Release) -> Profile | None:
+    record = latest(records, "train", release)
+    return shapes.of(record, shapes.Trained).profile if record else None
 
 
 def _tests(pipeline: Pipeline, folder: Path) -> list[TestRun]:

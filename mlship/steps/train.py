@@ -57,7 +57,8 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     with tempfile.TemporaryDirectory(prefix=".train-", dir=workplace) as temporary:
         folder = Path(temporary) / "bundle"
         pipeline.progress.note("training")
-        digest = pipeline.trainer.train(folder)
+        trained = pipeline.trainer.train(folder)
+        digest = trained.bundle
         release = Release(
             name=pipeline.config.name,
             commit=commit.sha,
@@ -81,6 +82,8 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
         "format": made.model.format,
         "metrics": made.metrics,
         "params": pipeline.config.model.params,
+        "notes": trained.notes,
+        "profile": trained.profile,
     }
     saw = {"data": inputs.data, "code": inputs.code, "environment": inputs.environment}
     return pipeline.learn(release, "train", "passed", facts, saw)

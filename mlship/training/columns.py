@@ -143,3 +143,9 @@ def shaped(frame: pd.DataFrame, fields: tuple[Field, ...]) -> pd.DataFrame:
                 index=frame.index,
             )
     return pd.DataFrame(columns)
+
+
+def text_of(value: Any, limit: int = 60) -> str:
+    """Return a name or a value of users as text that any record can hold, cut at the limit."""
+    text = str(value)[: limit + 1].encode("utf-8", "replace").decode("utf-8")
+    return text if len(text) <= limit else text[: limit - 1] + "…"

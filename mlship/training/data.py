@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from mlship.bundle import Field
+from mlship.bundle import Field, Kind
 from mlship.checkout import datafiles
 from mlship.config import DataConfig
 from mlship.errors import ProjectError
@@ -31,6 +31,7 @@ class Data:
     train_target: pd.Series
     test_target: pd.Series
     fields: tuple[Field, ...]
+    target_kind: Kind
 
     @property
     def target(self) -> str:
@@ -72,6 +73,7 @@ def read(root: Path, config: DataConfig) -> Data:
         train_target=shaped(train, (target,))[target.name],
         test_target=shaped(test, (target,))[target.name],
         fields=fields,
+        target_kind=target.kind,
     )
 
 

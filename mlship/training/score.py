@@ -13,7 +13,7 @@ from mlship.checkout.children import ScoreRequest
 from mlship.errors import ProjectError
 from mlship.ports import Predictor
 from mlship.scores import Interval, Scores
-from mlship.training import metrics, plots
+from mlship.training import metrics, plots, slices
 from mlship.training.columns import rows_of
 from mlship.training.data import read
 
@@ -31,9 +31,11 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
 
     Raises:
         ProjectError: the data or the bundle's hooks are wrong.
+        ConfigError: `data.slices` names a column that the data do not have.
         IntegrityError: a bundle is not what its manifest says.
     """
     data = read(request.root, request.config.data)
+    slices.check_names(data, request.config.data.slices)
     manifest = bundles.read(request.bundle)
     rows = rows_of(data.test)
     truth = [row[data.target] for row in rows_of(data.test_target.to_frame())]
@@ -49,6 +51,10 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
     sides = [plots.Side(name="this release", predicted=predicted)]
     if champion.outputs:
         sides.append(plots.Side(name="champion", predicted=of_champion))
+    compared = None
+    if champion.outputs:
+        pair = predicted, of_champion
+        compared = slices.compare(manifest.task, data, pair, request.config.data.slices)
     drawn = plots.draw(manifest.task, truth, sides, request.plots)
     return Scores(
         task=manifest.task,
@@ -61,6 +67,7 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
         labels=tuple(labels),
         confusion=metrics.confusion(truth, predicted, labels) if labels else (),
         plots=drawn,
+        slices=compared,
     )
 
 

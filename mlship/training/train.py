@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
-from mlship.checkout.children import Trained, TrainRequest
+from mlship.checkout.children import TrainRequest
 from mlship.ports import Predictor
+from mlship.scores import Trained
 from mlship.training import convert, fit, original, saved, seal
 from mlship.training.columns import rows_of
 from mlship.training.convert import Converted
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
 from mlship.training.original import Original
+from mlship.training.profile import profile_of
 
 
 def train(request: TrainRequest, predictor: Predictor) -> Trained:
@@ -33,6 +35,7 @@ def train(request: TrainRequest, predictor: Predictor) -> Trained:
         rows=len(data.train),
         features=len(data.fields),
         notes=converted.notes,
+        profile=profile_of(data, model.task),
     )
 
 

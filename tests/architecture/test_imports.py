@@ -23,6 +23,7 @@ VALUES = {
     "image",
     "job",
     "prediction",
+    "profiles",
     "pullrequest",
     "release",
     "repository",
@@ -30,7 +31,17 @@ VALUES = {
     "versions",
     "workflows",
 }
-PURE = VALUES | {"confidence", "drift", "gates", "keys", "ports", "probes", "settings", "workload"}
+PURE = VALUES | {
+    "confidence",
+    "drift",
+    "gates",
+    "keys",
+    "ports",
+    "probes",
+    "settings",
+    "shifts",
+    "workload",
+}
 ADAPTERS = {"checkout", "forges", "images", "ledgers", "observations", "stores", "targets"}
 VENDORS = {
     "docker",
@@ -62,6 +73,7 @@ MAY_IMPORT = {
     "keys": VALUES,
     "settings": VALUES | {"keys"},
     "probes": VALUES,
+    "shifts": VALUES,
     "workload": VALUES,
     "reports": PURE | {"reports"},
     "steps": PURE | {"steps", "reports"},

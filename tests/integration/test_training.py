@@ -12,13 +12,13 @@ import msgspec
 import pytest
 
 from mlship import bundle as bundles
-from mlship.checkout.children import Answer, ScoreRequest, Trained
+from mlship.checkout.children import Answer, ScoreRequest
 from mlship.checkout.predictor import ChildPredictor
 from mlship.checkout.trainer import ChildTrainer
 from mlship.config import Config
 from mlship.digests import Digest
 from mlship.errors import ConfigError, ConflictError, IntegrityError, ProjectError, UnavailableError
-from mlship.scores import Golden, Scores
+from mlship.scores import Golden, Scores, Trained
 from mlship.training.score import score
 from mlship.training.train import train
 from tests.projects import InProcess, config, flowers, project, request
@@ -97,7 +97,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     notes = Notes()
     trainer = ChildTrainer(root, settings(), notes)
     folder = root / ".mlship" / "bundle"
-    digest = trainer.train(folder)
+    digest = trainer.train(folder).bundle
     scores = trainer.score(folder, folder, root / ".mlship" / "plots")
     return Made(root, trainer, folder, digest, notes.lines, scores)
 

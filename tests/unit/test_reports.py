@@ -64,6 +64,56 @@ TEST = {
     "reasons": ["ok: accuracy 0.967 is at least 0.7"],
     "seconds": 4.2,
 }
+SLICE = {
+    "column": "region",
+    "value": "north",
+    "samples": 120,
+    "release": 0.71,
+    "champion": 0.9,
+    "difference": {"estimate": -0.19, "low": -0.31, "high": -0.06},
+    "is_worse": True,
+}
+SLICES = {
+    "metric": "accuracy",
+    "judged": 12,
+    "small": 3,
+    "left_out": 2,
+    "worse": 1,
+    "confidence": 0.95,
+    "method": "exact, corrected",
+    "listed": [
+        SLICE,
+        SLICE
+        | {
+            "value": "south",
+            "difference": {"estimate": 0.04, "low": -0.1, "high": 0.18},
+            "is_worse": False,
+        },
+    ],
+}
+SHIFT = {
+    "column": "species",
+    "psi": 0.416,
+    "chance": 0.05,
+    "is_told": True,
+    "group": "virginica",
+    "before": 0.3,
+    "after": 0.45,
+    "missing_before": 0.0,
+    "missing_after": 0.02,
+}
+SHIFTS = {
+    "rows_before": 100,
+    "rows_after": 120,
+    "added": ["stem"],
+    "removed": ["leaf"],
+    "retyped": [{"column": "petal", "before": "integer", "after": "number"}],
+    "compared": 4,
+    "told": 1,
+    "listed": [SHIFT, SHIFT | {"column": "petal", "psi": 0.02, "is_told": False}],
+    "left_out": 1,
+}
+COMPARED = TEST | {"slices": SLICES, "shifts": SHIFTS}
 VERIFY = {
     "requests": 31,
     "errors": 0,
@@ -204,6 +254,81 @@ def test_a_champion_that_could_not_be_scored_is_said() -> None:
     assert "it wants a column that is gone" in in_terminal(found)
 
 
+def test_a_slice_that_got_worse_is_seen_at_once_and_the_others_are_folded() -> None:
+    found = report(("test", "passed", COMPARED))
+    text = markdown.render(found)
+    seen, folded = text.split("<details><summary>Slices (12)")
+    told = "1 slice got worse than with the champion, of 12 on accuracy; 3 too small to judge."
+    assert told in seen
+    row = "| region | north | 120 | 0.71 | 0.9 | -0.19 | -0.31 to -0.06 |"
+    assert row in seen
+    assert "south" not in seen
+    assert "south" in folded
+    assert "10 more are not listed. 2 columns or values were not looked at." in folded
+    shown = in_terminal(found, 120)
+    assert told in shown
+    assert re.search(r"region +north +120 +0\.71 +0\.9 +-0\.19 +-0\.31 to -0\.06", shown)
+
+
+def test_what_changed_in_the_data_is_listed_and_the_columns_are_folded() -> None:
+    found = report(("test", "passed", COMPARED))
+    text = markdown.render(found)
+    seen, folded = text.split("<details><summary>Columns of the training data (4)")
+    changes = [
+        "120 rows, the champion's had 100 (+20.0%)",
+        "new columns: stem",
+        "columns gone: leaf",
+        "petal is number, was integer",
+        "species shifted greatly (PSI 0.42): virginica are 45.0% of the rows, were 30.0%",
+    ]
+    for line in changes:
+        assert f"\n- {line}" in seen
+        assert line in in_terminal(found, 120)
+    assert "| petal | 0.02 | 0.05 | virginica | 30.0% | 45.0% | 0.0% to 2.0% |" in folded
+    assert "2 more are not listed. 1 columns were not looked at." in folded
+
+
+@pytest.mark.parametrize(
+    ("compared", "told"),
+    [
+        ({"slices": SLICES | {"worse": 0, "listed": []}}, "No slice got worse than with the"),
+        ({"slices": {"metric": "mae", "small": 4}}, "No slice could be judged; 4 too small to"),
+        ({"shifts": SHIFTS | {"same": True}}, "The same data as the champion's, byte for byte."),
+        ({"shifts": {"unknown": "it has no profile"}}, "Not known: it has no profile."),
+        (
+            {"shifts": {"rows_before": 9, "rows_after": 9, "compared": 3}},
+            "no column shifted, of 3 compared",
+        ),
+    ],
+)
+def test_where_nothing_is_worse_one_line_says_so(compared: dict[str, Any], told: str) -> None:
+    found = report(("test", "passed", TEST | compared))
+    assert told in markdown.render(found)
+    assert told in in_terminal(found)
+    assert "<summary>Slices" not in markdown.render(found)
+    assert "<summary>Columns" not in markdown.render(found)
+
+
+def test_a_first_release_has_no_slices_and_no_changes() -> None:
+    text = markdown.render(report(("test", "passed", TEST | {"slices": None, "shifts": None})))
+    assert "Slices" not in text
+    assert "Training data" not in text
+
+
+def test_many_slices_and_changes_are_cut() -> None:
+    many = [f"column {place}" for place in range(3_000)]
+    facts = TEST | {
+        "slices": SLICES | {"worse": 50, "listed": [SLICE] * 50},
+        "shifts": SHIFTS | {"added": many, "listed": [SHIFT] * 20},
+    }
+    text = markdown.render(report(("test", "passed", facts)))
+    seen = text.partition("<details><summary>Slices")[0]
+    assert seen.count("| region |") == 10
+    assert "column 9 and 2990 more" in seen
+    assert "and 14 more" in seen
+    assert len(text) < 16_000
+
+
 def test_people_read_reasons_workload_outcomes_and_approvals_everywhere() -> None:
     found = report(*FULL)
     for text in (html(markdown.render(found)), in_terminal(found)):
@@ -306,6 +431,15 @@ def test_text_of_users_shows_and_does_nothing_else(text: str) -> None:
                     "plots": [text],
                     "tests": [{"suite": text, "failed": 1, "failures": [text]}],
                     "reasons": [text],
+                    "slices": SLICES
+                    | {"method": text, "listed": [SLICE | {"column": text, "value": text}]},
+                    "shifts": SHIFTS
+                    | {
+                        "added": [text],
+                        "removed": [text],
+                        "retyped": [{"column": text, "before": "text", "after": "number"}],
+                        "listed": [SHIFT | {"column": text, "group": text}],
+                    },
                 },
             ),
             ("verify-staging-workload", "passed", VERIFY | {"differences": [text]}),

@@ -17,8 +17,11 @@ from mlship.errors import (
     RefusedError,
 )
 from mlship.evidence import Record
+from mlship.history import latest
 from mlship.prediction import Prediction
+from mlship.profiles import Column, Profile
 from mlship.release import Release
+from mlship.scores import Slices
 from mlship.steps import test as testing
 from mlship.steps.approve import approve
 from mlship.steps.deploy import deploy_production, deploy_staging
@@ -160,6 +163,41 @@ def test_a_gate_on_a_metric_that_does_not_exist_names_the_nearest(here: World) -
         testing.test(here.pipeline, release)
     assert "gates.test.accuracy" in caught.value.message
     assert "accurracy" in caught.value.hint
+
+
+def profiled(rows: int, setosa: int) -> Profile:
+    species = Column(name="species", kind="text", named={"setosa": setosa, "b": rows - setosa})
+    return Profile(rows=rows, columns=(species,))
+
+
+def test_the_training_data_are_compared_with_the_champions_by_what_was_recorded(
+    here: World,
+) -> None:
+    here.trainer.profile = profiled(100, 50)
+    here.trainer.slices = Slices(metric="accuracy", judged=3, worse=1)
+    first = made(here, "C=1")
+    tested = latest(here.ledger.records(), "test", first)
+    assert tested is not None
+    assert (tested.evidence.facts["shifts"], tested.evidence.facts["slices"]) == (None, None)
+    deploy_production(here.pipeline, first)
+    # The champion's data are gone; what its training recorded is left.
+    here.trainer.profile, here.trainer.data = profiled(300, 290), "other"
+    second = train(here.pipeline).evidence.release
+    facts = testing.test(here.pipeline, second).evidence.facts
+    assert (facts["shifts"]["rows_before"], facts["shifts"]["rows_after"]) == (100, 300)
+    assert (facts["shifts"]["told"], facts["shifts"]["same"]) == (1, False)
+    assert facts["slices"]["worse"] == 1
+
+
+def test_a_training_without_a_profile_is_said(here: World) -> None:
+    first = made(here, "C=1")
+    deploy_production(here.pipeline, first)
+    here.trainer.profile = profiled(300, 290)
+    second = made(here, "C=2")
+    record = latest(here.ledger.records(), "test", second)
+    assert record is not None
+    told = record.evidence.facts["shifts"]["unknown"]
+    assert told == "the champion's training recorded no profile of its data"
 
 
 def test_staging_runs_one_release_alone(here: World) -> None:
