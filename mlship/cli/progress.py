@@ -150,7 +150,9 @@ def summary(record: Record) -> str:
         "verify-staging-workload": lambda: (
             f"{facts['requests']} requests, p99 {facts['p99_ms']} ms"
         ),
-        "deploy-production": lambda: f"{facts['role']}, {_share(facts)}, {facts['endpoint']}/docs",
+        "deploy-production": lambda: (
+            f"{facts['role']}, {_share(facts)}, {facts['endpoint']}/docs{_lost(facts)}"
+        ),
         "promote": lambda: f"{facts['from']} -> {facts['to']}",
         "rollback": lambda: f"{facts['from']} -> {facts['to']}",
     }
@@ -159,6 +161,10 @@ def summary(record: Record) -> str:
 
 def _share(facts: Mapping[str, Any]) -> str:
     return "shadow" if facts.get("shadow") else f"{facts['weight']} %"
+
+
+def _lost(facts: Mapping[str, Any]) -> str:
+    return "" if facts.get("predictions_last", True) else "; its predictions go with its pods"
 
 
 def _number(value: float | str) -> str:

@@ -1,6 +1,7 @@
 """deploy-staging and deploy-production: run a release in a target and give it its traffic."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from mlship import gates
 from mlship.config import TargetConfig
@@ -12,6 +13,9 @@ from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, recorded, set_route
 from mlship.versions import Alias
+
+LOST: Final = "production's predictions go with its pods, and nothing can be evaluated"
+KEEP: Final = "set observations to a PostgreSQL database, as docs/guide/predictions.md tells"
 
 
 def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
@@ -65,6 +69,8 @@ def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = F
         TimedOutError: it did not get ready; the champion is untouched.
         ConflictError: another process changes production, or has since this one began.
     """
+    if pipeline.loses_predictions():
+        pipeline.progress.note(f"{LOST}: {KEEP}")
     with changing(pipeline) as history:
         # What the gate let in once is brought back, whatever the gate asks for by now.
         if history.role(release) in ("champion", "challenger"):
@@ -144,6 +150,7 @@ def _deploy(
             "shadow": config.shadow and role == "challenger",
             "endpoint": target.routes().endpoint,
             "champion": str(champion) if champion else None,
+            "predictions_last": not pipeline.loses_predictions(),
             "reasons": reasons,
         }
 

@@ -148,6 +148,11 @@ class Pipeline:
             return "no image"
         return "asked for" if self.config.gates.container else "not asked for"
 
+    def loses_predictions(self) -> bool:
+        """Tell whether production's predictions are in its pods, which take them along."""
+        is_local = self.target_config(PRODUCTION).kind == "local"
+        return not is_local and self.config.observations.url is None
+
     def bundle(self, release: Release) -> Path:
         """Return the folder of a release's bundle, checked; fetched from the store if need be.
 

@@ -8,6 +8,8 @@ import msgspec
 import pytest
 
 from mlship import digests
+from mlship.backends import ObservationsConfig
+from mlship.cli.progress import summary
 from mlship.config import GatesConfig, ImageConfig, TargetConfig
 from mlship.deployment import slot_of
 from mlship.errors import ConflictError, RefusedError
@@ -212,3 +214,20 @@ def test_what_runs_in_production_is_brought_back_whatever_the_gate_asks_for_by_n
     assert contain(here, release).evidence.verdict == "failed"
     deploy_production(here.pipeline, release)
     assert here.targets["production"].inspect()[slot_of(release)].ready
+
+
+@pytest.mark.parametrize(
+    ("changes", "lost"),
+    [
+        ({}, True),
+        ({"observations": ObservationsConfig(kind="postgres", url="postgresql://db/iris")}, False),
+        ({"targets": {}}, False),
+    ],
+)
+def test_whose_predictions_go_with_the_pods_is_told(
+    here: World, changes: dict[str, object], lost: bool
+) -> None:
+    ran(here, **changes)
+    told = [note for note in here.progress.notes if "go with its pods" in note]
+    assert len(told) == lost
+    assert ("go with its pods" in summary(here.ledger.records()[-1])) == lost
