@@ -16,7 +16,7 @@ from mlship.errors import UnavailableError
 from mlship.forges.answers import Answer, Purpose, Shape, fault
 
 _VERSION: Final = "2022-11-28"
-_TIMEOUT: Final = 30.0
+_TIMEOUT: Final = httpx.Timeout(20.0, connect=10.0)
 _PAGES: Final = 100
 """More than this many pages are an answer that runs in circles."""
 _PATIENCE: Final = 60.0
@@ -102,7 +102,7 @@ class Rest:
         """Return the answer of the last attempt.
 
         What GitHub put off is sent again. What failed on the way is sent again too, unless it makes
-        something new: a comment might have been posted.
+        something new: a comment might have been posted. Who was silent for long is silent.
         """
         for attempt in range(_ATTEMPTS):
             is_last = attempt == _ATTEMPTS - 1
@@ -110,7 +110,7 @@ class Rest:
             try:
                 response = self._client.request(method, url, json=body)
             except httpx.TransportError as error:
-                if is_final:
+                if is_final or isinstance(error, httpx.TimeoutException):
                     raise self._silent(error) from error
                 self._pause(0.5 * 2**attempt)
                 continue

@@ -47,8 +47,16 @@ SELECT prediction, value::json, time
 FROM unnest(%s::text[], %s::text[], %s::timestamptz[])
     WITH ORDINALITY AS t (prediction, value, time, place)
 ORDER BY place"""
+_BOUNDED: Final = """
+SELECT set_config('lock_timeout', '10s', true), set_config('statement_timeout', '60s', true)"""
 _PAGE: Final = 2000
 _SECONDS: Final = 5
+_HINTS: Final = {
+    "password": "set PGPASSWORD to the password of that user",
+    "permission denied": "grant the user the tables, as docs/guide/predictions.md tells",
+    "lock timeout": "somebody else may hold the tables: see pg_stat_activity, then run it again",
+}
+_HINT: Final = "see that the database runs, and that observations.url names it and its user"
 
 _row = msgspec.json.Decoder(Row)
 _value = msgspec.json.Decoder(Value)
@@ -173,6 +181,9 @@ class PostgresObservations:
             "application_name": "mlship",
             "client_encoding": "UTF8",
             "connect_timeout": _SECONDS,
+            "keepalives_count": 3,
+            "keepalives_idle": 5,
+            "keepalives_interval": 5,
             "target_session_attrs": "read-write",
         }
         if password:
@@ -180,12 +191,13 @@ class PostgresObservations:
         try:
             with psycopg.connect(make_conninfo("", **{**ours, **given})) as connection:
                 connection.read_only = reads
+                connection.execute(_BOUNDED)
                 yield connection
         except psycopg.Error as error:
             reason = " ".join(str(error).split())[:300]
             reason = reason.replace(password, "***") if password else reason
             message = f"observations in {shown(self._url)} cannot be used: {reason}"
-            hint = "see that the database runs and that the user may read and write its tables"
+            hint = next((hint for word, hint in _HINTS.items() if word in reason), _HINT)
             raise UnavailableError(message, hint=hint) from error
 
 

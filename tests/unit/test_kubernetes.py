@@ -226,6 +226,18 @@ KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
         (pod(waiting("ImagePullBackOff", "i/o timeout")), "image", "i/o timeout", False),
         (pod(waiting("CreateContainerConfigError", "no secret")), "settings", "no secret", True),
         (pod(ENDED), "crash", "exit code 3:\nno such column", False),
+        (
+            pod(waiting("ErrImagePull", "failed to authorize: 401 Unauthorized")),
+            "pull",
+            "401",
+            True,
+        ),
+        (
+            pod(waiting("ImagePullBackOff", "pull access denied, repository does not exist")),
+            "pull",
+            "access denied",
+            True,
+        ),
         (pod(waiting("CrashLoopBackOff"), 2, lastState=ENDED), "crash", "no such column", True),
         (pod({"running": {}}, 2, lastState=ENDED), "crash", "no such column", False),
         (pod(KILLED), "memory", "more memory", True),

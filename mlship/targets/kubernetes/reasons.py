@@ -11,9 +11,10 @@ from mlship.targets.kubernetes.readiness import condition, is_ready
 _CRASHES = 3
 _LINES = 15
 _NO_IMAGE = ("not found", "manifest unknown", "name unknown", "NAME_UNKNOWN", "MANIFEST_UNKNOWN")
+_NO_RIGHT = ("unauthorized", "no basic auth", "authorization", "access denied", "forbidden")
 _UNUSABLE = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull")
 
-Fault = Literal["image", "settings", "crash", "memory", "place", "quota", "probe"]
+Fault = Literal["image", "pull", "settings", "crash", "memory", "place", "quota", "probe"]
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +73,9 @@ def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
     if "Image" in reason:
         is_missing = any(words in message for words in _NO_IMAGE)
         text = f"the image {container['image']} cannot be pulled: {message or reason}"
+        # Docker Hub does not tell an image that is missing from one that is not for us.
+        if any(words in message.lower() for words in _NO_RIGHT):
+            return Trouble(pod=pod, fault="pull", text=text, is_final=True)
         return Trouble(pod=pod, fault="image", text=text, is_final=is_missing)
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if ended:

@@ -26,6 +26,7 @@ from mlship.targets.kubernetes.reasons import Fault, Trouble, of_deployment
 _PAUSE = 0.3
 _FINAL: Final[dict[Fault, type[MlshipError]]] = {
     "image": NotFoundError,
+    "pull": UnavailableError,
     "settings": ConfigError,
     "crash": ProjectError,
     "memory": ProjectError,
@@ -34,6 +35,7 @@ _FINAL: Final[dict[Fault, type[MlshipError]]] = {
 }
 _HINTS: dict[Fault, str] = {
     "image": "push the image to the registry, or correct image.repository",
+    "pull": "let the nodes pull it: name a Secret as kubernetes.image_pull_secret",
     "settings": "correct kubernetes.env_from_secret, or create what is missing",
     "crash": "run the same image here: `docker run --read-only`; above are its last lines",
     "memory": "raise kubernetes.memory of the target, or make the model smaller",
@@ -76,7 +78,8 @@ class Rollout:
             ProjectError: a replica ends by itself, needs more memory than it may have, or says
                 that it will never be ready.
             ConfigError: the settings name a Secret that does not exist, or no image.
-            UnavailableError: the cluster does not let pods be made, or ceased to answer.
+            UnavailableError: the cluster does not let pods be made, or its nodes pull the image; or
+                it ceased to answer.
             ConflictError: the slot was removed meanwhile.
         """
         deadline = time.monotonic() + self._seconds
