@@ -82,7 +82,12 @@ def image(name: str, behaviour: str = "{}") -> str:
         told = behaviour.replace("\\", "\\\\").replace('"', '\\"')
         text = f'{_DOCKERFILE}ENV NAME={name}\nENV BEHAVIOUR="{told}"\n'
         (Path(folder) / "Dockerfile").write_text(text)
-        run("docker", "build", "--quiet", "--tag", tag, folder)
+        return built(tag, Path(folder))
+
+
+def built(tag: str, folder: Path) -> str:
+    """Build and push the image of a folder's Dockerfile; return its reference by digest."""
+    run("docker", "build", "--quiet", "--tag", tag, str(folder))
     run("docker", "push", "--quiet", tag)
     return run("docker", "inspect", "--format", "{{index .RepoDigests 0}}", tag)
 

@@ -1,0 +1,213 @@
+"""Kill pods and the database under load: is any acknowledged prediction missing from PostgreSQL?
+
+A release of iris runs in a cluster, as a champion of two pods behind a Gateway, and logs in
+PostgreSQL. Requests arrive through the Gateway at a constant 100 a second. At random moments the
+process of a ready pod gets SIGKILL; if the pod was killed before, it is deleted too, without any
+grace, and another takes its place: the kubelet would let it wait longer each time. Half-way all of
+PostgreSQL gets SIGKILL and is started again. Afterwards each prediction id that a client got is
+looked for in the table.
+
+The control is the same image, but that it answers first and logs a second later
+(benchmarks/late_log.py). It shows that missing ones would be found.
+
+    TEST_KUBECONFIG=... python benchmarks/pods.py --kills 20
+
+The cluster's nodes must be this machine, and we root: processes are killed by their ids. Images
+are pushed to localhost:5000.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import demo
+import msgspec
+from durability import Tally, Users
+
+from mlship import wire
+from mlship.backends import ObservationsConfig
+from mlship.cli.progress import Lines
+from mlship.config import Config, TargetConfig
+from mlship.deployment import Artifact, Slot, Split, slot_of
+from mlship.digests import Digest
+from mlship.observations.postgres import PostgresObservations
+from mlship.release import Release
+from mlship.targets.kubernetes.kinds import Manifest
+from mlship.targets.kubernetes.readiness import is_ready
+from tests import clusters, postgres
+from tests.clusters import Cluster
+from tests.postgres import Server
+
+RATE = 100
+PAUSES = 2.0, 4.0
+CONTROL = 5
+CREDENTIALS = "predictions"
+REPOSITORY = f"{clusters.REGISTRY}/mlship-benchmarks/iris"
+SETTINGS = {
+    "MLSHIP_IMAGE__REPOSITORY": REPOSITORY,
+    "MLSHIP_IMAGE__BASE": f"{clusters.REGISTRY}/library/python:3.11-slim",
+}
+
+
+class Side(NamedTuple):
+    """What was done to one side, what its clients were told, and what is not in the table."""
+
+    name: str
+    kills: int
+    tally: Tally
+    missing: int
+
+
+def main() -> None:
+    """Run the benchmark; exit with 1 where something is missing, or the control shows nothing."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=7, help="of the moments and the victims")
+    given = parser.parse_args()
+    clusters.kubeconfig()  # before minutes are spent on what needs it
+    os.environ.update(SETTINGS)
+    dice = random.Random(given.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "iris"
+        demo.new_repository(folder)
+        for command in ("train", "containerize", "push-to-registry"):
+            demo.mlship(folder, command)
+        release, image = pushed(folder)
+        protected = measure("protected", folder, release, image, given.kills, dice)
+        late = answering_early(image, folder / ".mlship")
+        control = measure("control", folder, release, late, min(given.kills, CONTROL), dice)
+    sys.exit(not show(protected, control))
+
+
+def pushed(folder: Path) -> tuple[Release, Artifact]:
+    """Return the release that was trained, and its image in the registry."""
+    config = wire.read(folder / "mlship.yaml", os.environ, ()).config
+    targets = {"production": TargetConfig(kind="kubernetes")}
+    config = msgspec.structs.replace(config, targets=targets)
+    pipeline = wire.assemble(config, folder, Lines(), os.environ)
+    release = pipeline.release()
+    return release, pipeline.artifact(release, "production")
+
+
+def answering_early(image: Artifact, folder: Path) -> Artifact:
+    """Return an image that differs in one thing: it answers before it logs."""
+    clusters.run("docker", "pull", "--quiet", image.location)
+    form = "{{json .Config.Entrypoint}}"
+    start = json.loads(clusters.run("docker", "inspect", "--format", form, image.location))
+    module = start.index("-m")
+    start[module : module + 2] = ["/late_log.py"]
+    text = f"FROM {image.location}\nCOPY late_log.py /\nENTRYPOINT {json.dumps(start)}\n"
+    (folder / "Dockerfile").write_text(text)
+    shutil.copy(Path(__file__).with_name("late_log.py"), folder)
+    location = clusters.built(f"{REPOSITORY}:late", folder)
+    return Artifact(kind="image", digest=Digest(location.partition("@")[2]), location=location)
+
+
+def measure(
+    name: str, folder: Path, release: Release, image: Artifact, kills: int, dice: random.Random
+) -> Side:
+    """Serve a release from pods, kill so many under load, and count what is missing."""
+    print(f"\n{name}: {kills} kills of pods, 1 of PostgreSQL", flush=True)
+    with clusters.cluster() as place, postgres.server(place.host()) as database:
+        url = database.create("predictions")
+        config = configured(folder, place, url.replace(f":{database.password}@", "@"))
+        place.secret(CREDENTIALS, PGPASSWORD=database.password)
+        place.target = wire.cluster_target("production", config, Lines(), os.environ)
+        slot = slot_of(release)
+        place.target.deploy(release, image, slot, replicas=2)
+        place.target.route(Split(weights={slot: 100}), expected=place.target.routes().revision)
+        users = Users(place.target.routes().endpoint, demo.flowers(folder)[0][0], RATE)
+        try:
+            kill_all(place, slot, database, kills, dice)
+        finally:
+            tally = users.end()
+        logged = {one.id for one in PostgresObservations(url, {}).predictions()}
+    missing = sum(one not in logged for one in tally.acknowledged)
+    return Side(name=name, kills=kills, tally=tally, missing=missing)
+
+
+def configured(folder: Path, place: Cluster, url: str) -> Config:
+    """Return the example's settings, with production in the cluster and predictions in a database.
+
+    The Secret has nothing but the password.
+    """
+    config = wire.read(folder / "mlship.yaml", os.environ, ()).config
+    own = msgspec.structs.replace(place.kubernetes, env_from_secret=CREDENTIALS)
+    production = msgspec.structs.replace(place.config, kubernetes=own)
+    return msgspec.structs.replace(
+        config,
+        targets={"production": production},
+        observations=ObservationsConfig(kind="postgres", url=url),
+    )
+
+
+def kill_all(place: Cluster, slot: Slot, database: Server, kills: int, dice: random.Random) -> None:
+    """Kill at random moments, and let the last replies come."""
+    for number in range(kills):
+        time.sleep(dice.uniform(*PAUSES))
+        kill(place, dice.choice(ready(place, slot)))
+        if number == kills // 2:
+            time.sleep(dice.uniform(*PAUSES))
+            database.kill()
+            database.start()
+    ready(place, slot, 2)
+    time.sleep(1)
+
+
+def ready(place: Cluster, slot: Slot, count: int = 1) -> list[Manifest]:
+    """Wait for ready pods of a slot; return them."""
+    found: list[Manifest] = []
+
+    def look() -> bool:
+        found[:] = [pod for pod in place.pods(slot) if is_ready(pod)]
+        return len(found) >= count
+
+    clusters.until(look, seconds=90)
+    return found
+
+
+def kill(place: Cluster, pod: Manifest) -> None:
+    """Send SIGKILL to the processes in a pod's container, found by its id in their groups."""
+    (status,) = pod["status"]["containerStatuses"]
+    container = status["containerID"].rpartition("/")[2]
+    for group in Path("/proc").glob("[0-9]*/cgroup"):
+        try:
+            is_inside = container in group.read_text()
+        except OSError:
+            continue
+        if is_inside:
+            os.kill(int(group.parent.name), signal.SIGKILL)
+    if status["restartCount"]:
+        with place.api() as api:
+            api.delete("Pod", pod["metadata"]["name"], grace=0)
+
+
+def show(protected: Side, control: Side) -> bool:
+    """Print both sides and a verdict; tell whether it is a good one."""
+    print(
+        f"\n{'':10} {'kills':>5} {'requests':>8} {'acknowledged':>12} {'missing':>7} {'failed':>6}"
+    )
+    for name, kills, tally, missing in (protected, control):
+        got, failed = len(tally.acknowledged), tally.failed.total()
+        row = f"{name:10} {kills:5} {got + failed:8} {got:12} {missing:7} {failed:6}"
+        print(f"{row} {dict(tally.failed) or ''}".rstrip())
+    total = len(protected.tally.acknowledged)
+    said = f"{protected.missing} of {total} acknowledged predictions are missing"
+    print(f"{said} after {protected.kills} kills of pods and one of PostgreSQL")
+    if not control.missing:
+        print("the control lost none: it does not show that missing ones would be found")
+    return total > 0 and not protected.missing and control.missing > 0
+
+
+if __name__ == "__main__":
+    main()
