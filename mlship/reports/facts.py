@@ -75,6 +75,28 @@ class Tested(_Facts, frozen=True):
     reasons: tuple[str, ...] = ()
 
 
+class Made(_Facts, frozen=True):
+    """What `containerize` made, or `push-to-registry` pushed."""
+
+    digest: str = ""
+
+
+class Contained(_Facts, frozen=True):
+    """What `test --container` learnt; sizes in bytes, but `max_mb`."""
+
+    ready_seconds: Number = None
+    size: Number = None
+    max_mb: int | None = None
+    memory: str = ""
+    requests: int = 0
+    errors: int = 0
+    mismatches: int = 0
+    p99_ms: Number = None
+    differences: tuple[str, ...] = ()
+    tests: tuple[SuiteRun, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+
 class Verified(_Facts, frozen=True):
     """What `verify-staging-workload` learnt."""
 
@@ -116,7 +138,13 @@ class Changed(_Facts, frozen=True):
     """What a deployment, a promotion or a rollback recorded, and their sub-steps."""
 
     endpoint: str = ""
+
+
+class Judged(_Facts, frozen=True):
+    """Why a gate said what it said: a line for each thing, or one for all."""
+
     reasons: tuple[str, ...] = ()
+    reason: str = ""
 
 
 Shape = TypeVar("Shape", bound=_Facts)

@@ -11,10 +11,10 @@ from urllib.parse import quote, urlsplit
 
 from mlship import digests
 from mlship.digests import Digest
-from mlship.reports import comparison, matrix, words
+from mlship.reports import comparison, container, matrix, words
 from mlship.reports.blocks import folded, table
 from mlship.reports.facts import Evaluated, SuiteRun, Tested, Trained, Verified
-from mlship.reports.report import Approval, GateLine, MetricLine, Moment, Report
+from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
 from mlship.reports.words import escaped, interval, number, signed
 
 
@@ -55,6 +55,7 @@ def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
         Part("data changes", comparison.data(report.tested)),
         Part("gates", _gates(report.gates)),
         Part("outcomes", _evaluated(report.evaluated)),
+        Part("the container", _contained(report.image)),
         Part("the workload on staging", _verified(report.verified)),
         Part("tests", _suites(report.suites)),
         Part("approvals", _approvals(report.approvals)),
@@ -139,6 +140,18 @@ def _evaluated(evaluated: Evaluated | None) -> str:
     )
 
 
+def _contained(image: Image | None) -> str:
+    if image is None:
+        return ""
+    said = f"The {escaped(container.told(image.digest, image.tested))}"
+    text = f"### In a container\n\n{said}"
+    if image.tested is None:
+        return f"{text}."
+    cells = container.cells(image.tested)
+    text += f":\n\n{table(list(cells), [[escaped(cell, 40) for cell in cells.values()]])}"
+    return text + _differed(image.tested.differences)
+
+
 def _verified(verified: Verified | None) -> str:
     if verified is None:
         return ""
@@ -151,10 +164,14 @@ def _verified(verified: Verified | None) -> str:
         number(verified.p99_ms),
     ]
     text = f"### Workload on staging\n\n{table(header, [row])}"
-    if verified.differences:
-        lines = "\n".join(f"- {escaped(line, 300)}" for line in verified.differences)
-        text += "\n\n" + folded(f"What differed ({len(verified.differences)})", lines)
-    return text
+    return text + _differed(verified.differences)
+
+
+def _differed(differences: Sequence[str]) -> str:
+    if not differences:
+        return ""
+    lines = "\n".join(f"- {escaped(line, 300)}" for line in differences)
+    return "\n\n" + folded(f"What differed ({len(differences)})", lines)
 
 
 def _suites(suites: Sequence[SuiteRun]) -> str:

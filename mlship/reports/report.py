@@ -2,25 +2,40 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from mlship import digests
 from mlship.approvals import standing
 from mlship.evidence import Record, Verdict
-from mlship.history import fold
+from mlship.history import fold, latest
 from mlship.release import Release
 from mlship.reports import facts
 from mlship.reports.facts import (
     Approved,
     Changed,
+    Contained,
     Evaluated,
+    Judged,
+    Made,
     Number,
     SuiteRun,
     Tested,
     Trained,
     Verified,
 )
+
+CONTAINER: Final = "test-container"
+GATES: Final = (
+    "test",
+    CONTAINER,
+    "verify-staging-workload",
+    "deploy-production",
+    "evaluate",
+    "promote/gate",
+)
+"""The steps that decide, in the order of the pipeline."""
 
 
 class MetricLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +63,17 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
     by: str
     comment: str
     time: datetime
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """The image of the release that was made or pushed last.
+
+    Attributes:
+        tested: what this very image showed in a container; `None` where it never ran in one.
+    """
+
+    digest: str
+    tested: Contained | None = None
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +112,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     suites: tuple[SuiteRun, ...] = ()
     trained: Trained | None = None
     tested: Tested | None = None
+    image: Image | None = None
     verified: Verified | None = None
     evaluated: Evaluated | None = None
     approvals: tuple[Approval, ...] = ()
@@ -104,6 +131,11 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
     last = {record.evidence.step: record for record in own}
     trained = facts.of(last["train"], Trained) if "train" in last else None
     tested = facts.of(last["test"], Tested) if "test" in last else None
+    digest, test = _image(own)
+    # The test of an earlier image tells nothing of this one.
+    last = {step: record for step, record in last.items() if step != CONTAINER}
+    last |= {CONTAINER: test} if test else {}
+    contained = facts.of(test, Contained) if test else None
     workload = last.get("verify-staging-workload")
     verified = facts.of(workload, Verified) if workload else None
     evaluated = facts.of(last["evaluate"], Evaluated) if "evaluate" in last else None
@@ -120,10 +152,11 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
         id=release.id,
         release=release,
         metrics=_metrics(tested) if tested else (),
-        gates=_gates(last, tested, verified, evaluated),
-        suites=_suites(tested, verified),
+        gates=_gates(last),
+        suites=_suites(tested, contained, verified),
         trained=trained,
         tested=tested,
+        image=Image(digest=digest, tested=contained) if digest else None,
         verified=verified,
         evaluated=evaluated,
         approvals=_approvals(release, own),
@@ -170,31 +203,35 @@ def _metrics(tested: Tested) -> tuple[MetricLine, ...]:
     return tuple(lines)
 
 
-def _suites(tested: Tested | None, verified: Verified | None) -> tuple[SuiteRun, ...]:
-    staged = [
-        msgspec.structs.replace(run, suite=f"{run.suite} on staging")
-        for run in (verified.tests if verified else ())
+def _image(own: Sequence[Record]) -> tuple[str, Record | None]:
+    """Return the digest of the last image, with the record of its own test in a container."""
+    made = [one for one in own if one.evidence.step in ("containerize", "push-to-registry")]
+    digest = facts.of(made[-1], Made).digest if made else ""
+    return digest, latest(
+        (one for one in own if one.evidence.saw.get("image") == digest), CONTAINER
+    )
+
+
+def _suites(
+    tested: Tested | None, contained: Contained | None, verified: Verified | None
+) -> tuple[SuiteRun, ...]:
+    elsewhere = [
+        msgspec.structs.replace(run, suite=f"{run.suite} {place}")
+        for place, found in (("in a container", contained), ("on staging", verified))
+        for run in (found.tests if found else ())
     ]
-    return (*(tested.tests if tested else ()), *staged)
+    return (*(tested.tests if tested else ()), *elsewhere)
 
 
-def _gates(
-    last: Mapping[str, Record],
-    tested: Tested | None,
-    verified: Verified | None,
-    evaluated: Evaluated | None,
-) -> tuple[GateLine, ...]:
-    promotion = last.get("promote/gate")
-    reasons = {
-        "test": tested.reasons if tested else (),
-        "verify-staging-workload": verified.reasons if verified else (),
-        "evaluate": (evaluated.reason,) if evaluated and evaluated.reason else (),
-        "promote/gate": facts.of(promotion, Changed).reasons if promotion else (),
-    }
+def _gates(last: Mapping[str, Record]) -> tuple[GateLine, ...]:
+    judged = {step: facts.of(last[step], Judged) for step in GATES if step in last}
     return tuple(
-        GateLine(name=step, verdict=last[step].evidence.verdict, reasons=lines)
-        for step, lines in reasons.items()
-        if step in last
+        GateLine(
+            name=step,
+            verdict=last[step].evidence.verdict,
+            reasons=found.reasons or ((found.reason,) if found.reason else ()),
+        )
+        for step, found in judged.items()
     )
 
 

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING
 
 from mlship import digests
 from mlship.evidence import Verdict
-from mlship.reports import comparison, words
+from mlship.reports import comparison, container, words
 from mlship.reports.facts import Evaluated, SuiteRun, Tested, Trained, Verified
-from mlship.reports.report import Approval, GateLine, MetricLine, Moment, Report
+from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
 from mlship.reports.words import interval, number, short, signed
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def show(report: Report, console: "Console") -> None:
     _data(report.tested, console)
     _gates(report.gates, console)
     _evaluated(report.evaluated, console)
+    _contained(report.image, console)
     _verified(report.verified, console)
     _suites(report.suites, console)
     _approvals(report.approvals, console)
@@ -129,6 +130,20 @@ def _evaluated(evaluated: Evaluated | None, console: "Console") -> None:
     ]
     _print(console, "On outcomes", ["", evaluated.metric, "outcomes"], rows)
     _line(console, f"method: {evaluated.method}; valid at every look")
+
+
+def _contained(image: Image | None, console: "Console") -> None:
+    if image is None:
+        return
+    said = container.told(image.digest, image.tested)
+    if image.tested is None:
+        console.print()
+        _line(console, said)
+        return
+    cells = container.cells(image.tested)
+    _print(console, f"In a container: {said}", list(cells), [list(cells.values())])
+    for line in image.tested.differences:
+        _line(console, line)
 
 
 def _verified(verified: Verified | None, console: "Console") -> None:

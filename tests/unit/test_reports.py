@@ -6,11 +6,13 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
 from mlship import digests
+from mlship.digests import Digest
 from mlship.errors import IntegrityError
 from mlship.evidence import Evidence, Record, Verdict, decode, encode
 from mlship.release import Release
@@ -498,3 +500,98 @@ def test_durations_read_well(value: float | None, text: str) -> None:
 def test_facts_that_another_version_wrote_are_named() -> None:
     with pytest.raises(IntegrityError, match=r"\(test, mlship .*metrics"):
         report(("test", "passed", {"metrics": [1, 2]}))
+
+
+ONE, OTHER = digests.of_value("one image"), digests.of_value("another image")
+CONTAIN = {
+    "ready_seconds": 1.234,
+    "size": 239_400_000,
+    "max_mb": 500,
+    "memory": "512m",
+    "requests": 12,
+    "errors": 0,
+    "mismatches": 1,
+    "p99_ms": 4.25,
+    "differences": ["row 3: species is 'setosa', not 'virginica' (offline)"],
+    "tests": [{"suite": "sanity", "passed": 6, "failed": 0, "skipped": 0, "seconds": 0.3}],
+    "reasons": ["ok: ready after 1.23 s, allowed up to 60", "NOT OK: 1 answered otherwise"],
+    "seconds": 9.9,
+}
+
+
+def contained(digest: Digest, verdict: Verdict = "failed", **changes: Any) -> Record:
+    made = records([("test-container", verdict, CONTAIN | changes)])[0].evidence
+    return decode(encode(msgspec.structs.replace(made, saw={"image": digest})))
+
+
+def imaged(digest: Digest, step: str = "containerize") -> list[Record]:
+    return records([("test", "passed", TEST), (step, "passed", {"digest": digest})])
+
+
+def test_what_an_image_showed_in_a_container_is_told_everywhere() -> None:
+    found = collect(RELEASE, [*imaged(ONE), contained(ONE)])
+    assert found.verdict == "failed"
+    for text in (html(markdown.render(found)), in_terminal(found)):
+        for part in (
+            "In a container",
+            f"image {digests.short(ONE)}",
+            *("1.23 s", "239 of 500 MB", "512m", "4.25"),
+            "ok: ready after 1.23 s, allowed up to 60",
+            "NOT OK: 1 answered otherwise",
+            "row 3: species is",
+            "sanity in a container",
+        ):
+            assert part in text
+    told = json.loads(as_json(found))["image"]
+    assert told["digest"] == ONE
+    assert told["tested"]["ready_seconds"] == 1.234
+    assert told["tested"]["memory"] == "512m"
+
+
+@pytest.mark.parametrize("step", ["containerize", "push-to-registry"])
+def test_an_image_that_never_ran_is_told_and_the_test_of_another_is_not_its_own(step: str) -> None:
+    for before in ([], [contained(OTHER)]):
+        found = collect(RELEASE, [*before, *imaged(ONE, step)])
+        assert found.verdict == "passed"
+        assert found.image is not None
+        assert found.image.tested is None
+        for text in (html(markdown.render(found)), in_terminal(found)):
+            assert f"image {digests.short(ONE)}: not tested in a container" in text
+            assert "NOT OK" not in text
+
+
+def test_the_last_test_of_the_very_image_counts() -> None:
+    tests = [contained(ONE), contained(ONE, "passed", reasons=["ok: all"]), contained(OTHER)]
+    found = collect(RELEASE, [*imaged(ONE), *tests])
+    assert found.verdict == "passed"
+    assert [gate.reasons for gate in found.gates if gate.name == "test-container"] == [("ok: all",)]
+
+
+def test_a_release_without_an_image_has_no_part_of_one() -> None:
+    for text in (markdown.render(report(*FULL)), in_terminal(report(*FULL))):
+        assert "container" not in text
+
+
+def test_why_production_let_a_release_in_is_told() -> None:
+    reason = "ok: test-container: not asked for (gates.container is false)"
+    found = report(("deploy-production", "passed", DEPLOY | {"reasons": [reason]}))
+    assert reason in html(markdown.render(found))
+    assert "gates.container is false" in in_terminal(found)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_in_a_containers_facts_shows_and_does_nothing_else(text: str) -> None:
+    def rendered(text: str) -> tuple[str, str]:
+        test = contained(ONE, memory=text, differences=[text], reasons=[text])
+        found = collect(RELEASE, [*imaged(ONE), test])
+        return markdown.render(found), in_terminal(found)
+
+    shown, harmless = rendered(text), rendered("harmless")
+    assert tags(html(shown[0])) == tags(html(harmless[0]))
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", "".join(shown))
+
+
+def test_the_container_fits_into_a_narrow_window() -> None:
+    text = in_terminal(collect(RELEASE, [*imaged(ONE), contained(ONE)]), 60)
+    assert max(map(len, text.splitlines())) <= 60
+    assert "…" not in text
