@@ -92,3 +92,7 @@ class GkeConfig(_Section, frozen=True):
     project: Annotated[str, Meta(description="id of the Google Cloud project")]
     location: Annotated[str, Meta(description="region or zone, as in europe-west1")]
     cluster: Annotated[str, Meta(description="name of the cluster")]
+    health_check_policy: Annotated[
+        bool,
+        Meta(description="tell Google's Gateway classes what to ask pods; false with another"),
+    ] = True

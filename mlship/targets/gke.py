@@ -120,6 +120,7 @@ def _fault(error: Exception, name: str) -> MlshipError:
         return NotFoundError(message, hint=hint)
     if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized):
         message = f"Google forbids to look at {name}: {said}"
-        return UnavailableError(message, hint="grant roles/container.developer to who deploys")
+        hint = "grant roles/container.clusterViewer to who deploys; what it may do in the cluster "
+        return UnavailableError(message, hint=f"{hint}is a Role of the cluster's, see the guide")
     message = f"Google's API of clusters does not answer for {name}: {said}"
     return UnavailableError(message, hint="run the command again")

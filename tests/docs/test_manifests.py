@@ -32,7 +32,7 @@ def test_only_the_pages_that_are_read_here_show_objects() -> None:
 def test_the_roles_cover_each_kind_that_the_target_uses_and_no_other() -> None:
     given = {
         (group, resource.partition("/")[0])
-        for one in shown("kubernetes.md")
+        for one in [*shown("kubernetes.md"), *shown("gke.md")]
         if one["kind"] == "Role"
         for rule in one["rules"]
         for group in rule["apiGroups"]

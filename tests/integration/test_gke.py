@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
@@ -20,12 +21,13 @@ from google.oauth2.credentials import Credentials
 
 from mlship.clusters import GkeConfig
 from mlship.config import TargetConfig
-from mlship.deployment import slot_of
+from mlship.deployment import Plan, slot_of
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
 from mlship.targets import gke
-from mlship.targets.kubernetes import KubernetesTarget
+from mlship.targets.kubernetes import KubernetesTarget, checks
+from mlship.targets.kubernetes.manifests import TARGET, Scope
 from tests import clusters
-from tests.clusters import artifact
+from tests.clusters import Cluster, artifact
 from tests.places import Notes
 from tests.samples import release
 
@@ -86,29 +88,154 @@ def google(**known: container_v1.Cluster) -> Iterator[tuple[Google, Callable[[An
         server.stop(0).wait()
 
 
-@pytest.mark.service("cluster")
-def test_a_release_runs_in_a_cluster_that_google_names() -> None:
-    with clusters.cluster() as place:
-        document = json.loads(place.path.read_text())
-        reached, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
-        production = container_v1.Cluster(
-            endpoint=reached["server"].removeprefix("https://"),
-            master_auth={"cluster_ca_certificate": reached["certificate-authority-data"]},
-        )
-        config = TargetConfig(kind="gke", gke=CONFIG, kubernetes=place.kubernetes)
-        with google(production=production) as (handler, client):
-            target = KubernetesTarget(
+def spec(**fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": fields}
+
+
+TEXT = {"type": "string"}
+PORTS = {"type": "string", "enum": ["USE_FIXED_PORT", "USE_NAMED_PORT", "USE_SERVING_PORT"]}
+PATH = {"type": "string", "maxLength": 2048, "pattern": r"\/[A-Za-z0-9\/\-._~%!?$&'()*+,;=:]*$"}
+# What a policy may say, as far as ours says it: the cluster drops what is not in its schema.
+# https://github.com/GoogleCloudPlatform/gke-gateway-api, apis/networking/v1
+POLICY = spec(
+    spec={
+        **spec(
+            default=spec(
+                config={
+                    **spec(
+                        type={**TEXT, "enum": ["TCP", "HTTP", "HTTPS", "HTTP2", "GRPC"]},
+                        httpHealthCheck=spec(portSpecification=PORTS, requestPath=PATH),
+                    ),
+                    "minProperties": 2,
+                    "maxProperties": 2,
+                }
+            ),
+            targetRef={
+                **spec(group=TEXT, kind=TEXT, name=TEXT),
+                "required": ["group", "kind", "name"],
+            },
+        ),
+        "required": ["targetRef"],
+    }
+)
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+POLICIES = "healthcheckpolicies.networking.gke.io"
+DEFINITION = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": POLICIES},
+    "spec": {
+        "group": "networking.gke.io",
+        "names": {"kind": "HealthCheckPolicy", "plural": "healthcheckpolicies"},
+        "scope": "Namespaced",
+        "versions": [
+            {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": POLICY}}
+        ],
+    },
+}
+
+
+@contextmanager
+def health_checks(place: Cluster) -> Iterator[None]:
+    """Let the cluster know policies, as Google's do, for as long as this lasts."""
+    place.kubectl("POST", DEFINITIONS, json=DEFINITION)
+    try:
+        clusters.until(lambda: knows_policies(place))
+        yield
+    finally:
+        place.kubectl("DELETE", f"{DEFINITIONS}/{POLICIES}")
+        clusters.until(lambda: not knows_policies(place))
+
+
+def knows_policies(place: Cluster) -> bool:
+    try:
+        with place.api() as api:
+            api.list("HealthCheckPolicy", {})
+    except UnavailableError:
+        return False
+    return True
+
+
+@pytest.fixture
+def place() -> Iterator[Cluster]:
+    with clusters.cluster() as found:
+        # Kinds are a cluster's: another run of these tests may be at it.
+        clusters.until(lambda: not knows_policies(found), seconds=90)
+        yield found
+
+
+@contextmanager
+def target(place: Cluster, **gke_settings: Any) -> Iterator[tuple[KubernetesTarget, Google]]:
+    """Give a target whose cluster is named by Google."""
+    document = json.loads(place.path.read_text())
+    reached, user = document["clusters"][0]["cluster"], document["users"][0]["user"]
+    production = container_v1.Cluster(
+        endpoint=reached["server"].removeprefix("https://"),
+        master_auth={"cluster_ca_certificate": reached["certificate-authority-data"]},
+    )
+    own = msgspec.structs.replace(CONFIG, **gke_settings)
+    config = TargetConfig(kind="gke", gke=own, kubernetes=place.kubernetes)
+    with google(production=production) as (handler, client):
+        yield (
+            KubernetesTarget(
                 "production",
                 "iris",
                 config,
-                lambda: gke.find(CONFIG, credentials=lambda: static(user["token"]), client=client),
+                lambda: gke.find(own, credentials=lambda: static(user["token"]), client=client),
                 Notes(),
-            )
-            slot = slot_of(ONE)
-            target.deploy(ONE, artifact(slot), slot, replicas=1)
-            assert target.inspect()[slot].ready == 1
-            target.remove(slot)
-            assert handler.asked == [NAME]
+            ),
+            handler,
+        )
+
+
+@pytest.mark.service("cluster")
+def test_a_release_runs_in_a_cluster_that_google_names(place: Cluster) -> None:
+    with target(place, health_check_policy=False) as (found, handler):
+        slot = slot_of(ONE)
+        found.deploy(ONE, artifact(slot), slot, replicas=1)
+        assert found.inspect()[slot].ready == 1
+        found.remove(slot)
+        assert handler.asked == [NAME]
+
+
+@pytest.mark.service("cluster")
+def test_googles_load_balancer_is_told_what_to_ask_the_pods_of_a_slot(place: Cluster) -> None:
+    slot = slot_of(ONE)
+    plan = Plan(release=ONE, artifact=artifact(slot), slot=slot, replicas=1)
+    with health_checks(place), target(place) as (found, _), place.api() as api:
+        name = Scope(project="iris", target="production").object(slot)
+        assert f"HealthCheckPolicy {name}" in [one.object for one in found.changes(plan)]
+        found.deploy(ONE, plan.artifact, slot, replicas=1)
+        made = api.get("HealthCheckPolicy", name)
+        service = api.get("Service", name)
+        assert made is not None
+        assert service is not None
+        # Nothing was dropped: each field is one that Google's schema has.
+        assert made["spec"] == checks.policy(name)
+        assert made["spec"]["targetRef"]["name"] == service["metadata"]["name"]
+        (pod,) = place.pods(slot)
+        probe = pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]
+        assert made["spec"]["default"]["config"]["httpHealthCheck"]["requestPath"] == probe["path"]
+        found.deploy(ONE, plan.artifact, slot, replicas=1)
+        assert found.changes(plan) == []
+        again = api.get("HealthCheckPolicy", name)
+        assert again is not None
+        assert again["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+        found.remove(slot)
+        assert api.get("HealthCheckPolicy", name) is None
+
+
+@pytest.mark.service("cluster")
+def test_a_cluster_that_knows_no_health_checks_says_how_it_learns_them(place: Cluster) -> None:
+    slot = slot_of(ONE)
+    with target(place) as (found, _):
+        with pytest.raises(UnavailableError, match="knows no HealthCheckPolicy") as caught:
+            found.deploy(ONE, artifact(slot), slot, replicas=1)
+        assert "--gateway-api=standard" in caught.value.hint
+        assert "health_check_policy: false" in caught.value.hint
+        assert found.inspect() == {}
+    with place.api() as api:
+        assert api.list("Service", {TARGET: "production"}) == []
 
 
 def test_a_cluster_that_google_does_not_know_is_named() -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import yaml
 
-from mlship.clusters import KubernetesConfig
+from mlship.clusters import GkeConfig, KubernetesConfig
 from mlship.config import TargetConfig
 from mlship.deployment import Artifact, Split, slot_of
 from mlship.digests import Digest
@@ -31,6 +31,7 @@ from mlship.targets.kubernetes.readiness import is_rolled_out
 from mlship.targets.kubernetes.reasons import of_deployment, of_pod
 from tests.samples import release
 
+GKE = GkeConfig(project="iris-1", location="europe-west1", cluster="staging")
 ONE, TWO = slot_of(release("one")), slot_of(release("two"))
 SCOPE = Scope(project="iris", target="staging")
 DIGEST = Digest("sha256:" + "a" * 64)
@@ -80,6 +81,25 @@ def test_a_secret_may_say_where_predictions_go() -> None:
     own = container(env_from_secret="database", env={"A": "1"})
     assert own["env"] == [{"name": "A", "value": "1"}, {"name": "MLSHIP_SLOT", "value": ONE}]
     assert own["envFrom"] == [{"secretRef": {"name": "database"}}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (TargetConfig(kind="gke", gke=GKE), ["HealthCheckPolicy", *manifests.KINDS]),
+        (
+            TargetConfig(kind="gke", gke=msgspec.structs.replace(GKE, health_check_policy=False)),
+            [*manifests.KINDS],
+        ),
+        (TargetConfig(kind="kubernetes"), [*manifests.KINDS]),
+    ],
+)
+def test_only_googles_gateways_are_told_what_to_ask_the_pods(
+    settings: TargetConfig, expected: list[str]
+) -> None:
+    made = manifests.render(SCOPE, settings, release("one"), IMAGE, ONE, 1)
+    assert [one["kind"] for one in made] == expected == [*manifests.kinds(settings)]
+    assert {one["metadata"]["name"] for one in made} == {SCOPE.object(ONE)}
 
 
 @pytest.mark.parametrize("target", ["staging", "a-target-with-a-name-of-forty-characters"])

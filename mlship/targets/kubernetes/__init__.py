@@ -2,6 +2,7 @@
 
 target.py       KubernetesTarget, what commands call: applies what is wanted, waits, observes
 manifests.py    the objects of a slot; difference.py what would change of them
+checks.py       what asks pods whether they live and are ready
 waiting.py      waits until a slot is rolled out; reasons.py says why it is not
 readiness.py    when a pod and a Deployment count as ready
 observation.py  looks at each pod

@@ -70,6 +70,8 @@ def refused(answer: httpx.Response, cluster: str, what: str) -> MlshipError:
         return NotFoundError(message, hint=hint)
     if code == 404 and found is None and what.startswith(("HTTPRoute", "Gateway")):
         return no_gateway_api(cluster)
+    if code == 404 and found is None and what.startswith("HealthCheckPolicy"):
+        return _no_health_checks(cluster)
     message = f"{cluster}: {what}: {said or f'answered {code}'}"
     hint = _HINTS.get(code, "look at the cluster's state, then run the command again")
     return _CLASSES.get(code, UnavailableError)(message, hint=hint)
@@ -80,6 +82,13 @@ def no_gateway_api(cluster: str) -> MlshipError:
     message = f"{cluster} has no Gateway API (gateway.networking.k8s.io/v1)"
     hint = "install it with an implementation, https://gateway-api.sigs.k8s.io; on GKE enable it: "
     hint += "`gcloud container clusters update NAME --gateway-api=standard`"
+    return UnavailableError(message, hint=hint)
+
+
+def _no_health_checks(cluster: str) -> MlshipError:
+    message = f"{cluster} knows no HealthCheckPolicy (networking.gke.io/v1)"
+    hint = "for Google's Gateway classes: `gcloud container clusters update NAME "
+    hint += "--gateway-api=standard`; with another Gateway set gke.health_check_policy: false"
     return UnavailableError(message, hint=hint)
 
 

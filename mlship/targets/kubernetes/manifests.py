@@ -1,5 +1,7 @@
 """The objects of one slot: Service, PodDisruptionBudget, HorizontalPodAutoscaler, Deployment.
 
+For Google's Gateways a HealthCheckPolicy comes before them.
+
 Pure functions; the same arguments give the same objects, so that applying them again changes
 nothing.
 """
@@ -16,6 +18,7 @@ from mlship.config import TargetConfig
 from mlship.deployment import Artifact, Slot
 from mlship.errors import ConfigError
 from mlship.release import Release
+from mlship.targets.kubernetes import checks
 from mlship.targets.kubernetes.kinds import Kind, Manifest, new
 
 RELEASE: Final = "mlship.dev/release"
@@ -76,6 +79,13 @@ def digest_of(image: str) -> str:
     return found[1] if found else ""
 
 
+def kinds(config: TargetConfig) -> tuple[Kind, ...]:
+    """Return the kinds of a slot's objects, in the order in which they are applied."""
+    checked = config.gke is not None and config.gke.health_check_policy
+    # A cluster that does not know it refuses it before anything is written.
+    return ("HealthCheckPolicy", *KINDS) if checked else KINDS
+
+
 def render(
     scope: Scope,
     config: TargetConfig,
@@ -107,12 +117,14 @@ def render(
         "metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]},
         "spec": _pod(config, artifact, slot, selector),
     }
-    return [
-        new("Service", metadata, _service(selector)),
-        new("PodDisruptionBudget", metadata, _budget(selector)),
-        new("HorizontalPodAutoscaler", metadata, _autoscaler(scope.object(slot), config, replicas)),
-        new("Deployment", metadata, _deployment(config, selector, template, replicas)),
-    ]
+    specs = {
+        "HealthCheckPolicy": checks.policy(scope.object(slot)),
+        "Service": _service(selector),
+        "PodDisruptionBudget": _budget(selector),
+        "HorizontalPodAutoscaler": _autoscaler(scope.object(slot), config, replicas),
+        "Deployment": _deployment(config, selector, template, replicas),
+    }
+    return [new(kind, metadata, specs[kind]) for kind in kinds(config)]
 
 
 def files(manifests: list[Manifest]) -> dict[str, str]:
@@ -239,7 +251,7 @@ def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the pod, a volume of its own)
             {"name": "log", "mountPath": _LOG},
         ],
-        **_probes(config.ready_seconds),
+        **checks.probes(config.ready_seconds),
     }
     if own.env_from_secret:
         container["envFrom"] = [{"secretRef": {"name": own.env_from_secret}}]
@@ -261,19 +273,3 @@ def _resources(cpu: str | None, memory: str | None) -> Manifest:
     requests = {name: amount for name, amount in asked.items() if amount is not None}
     found = {"requests": requests, "limits": {"memory": memory} if memory else {}}
     return {name: amounts for name, amounts in found.items() if amounts}
-
-
-def _probes(ready_seconds: float) -> Manifest:
-    def probe(what: str, every: int, failures: int) -> Manifest:
-        return {
-            "httpGet": {"path": f"/v2/health/{what}", "port": "http", "scheme": "HTTP"},
-            "periodSeconds": every,
-            "timeoutSeconds": 2,
-            "failureThreshold": failures,
-        }
-
-    return {
-        "startupProbe": probe("live", 1, max(1, math.ceil(ready_seconds))),
-        "readinessProbe": probe("ready", 2, 2),
-        "livenessProbe": probe("live", 10, 3),
-    }

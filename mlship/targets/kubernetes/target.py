@@ -155,7 +155,7 @@ class KubernetesTarget:
                 running = (frozenset(observed) | {plan.slot}) - set(plan.removed)
                 found += difference.of(api.cluster, *traffic.planned(plan.split, running=running))
             for slot in plan.removed:
-                for kind in reversed(manifests.KINDS):
+                for kind in reversed(manifests.kinds(self._config)):
                     before = api.get(kind, self._scope.object(slot))
                     found += difference.of(api.cluster, before, None)
             return found
@@ -215,7 +215,7 @@ class KubernetesTarget:
     def _delete(self, api: Api, slot: Slot, *, grace: int | None = None) -> None:
         """Delete a slot's objects and wait until no pod is left."""
         name = self._scope.object(slot)
-        for kind in reversed(manifests.KINDS):
+        for kind in reversed(manifests.kinds(self._config)):
             api.delete(kind, name)
         labels = {INSTANCE: self._scope.name, SLOT: slot}
         patience = 0.0
