@@ -88,6 +88,12 @@ def record(found: Record, *, json: bool, refuse: bool = True) -> None:
         line(f"{evidence.step} {evidence.release}: {evidence.verdict}. {detail}".strip())
 
 
+def notice(text: str) -> None:
+    """Show something on the page of a GitHub job's run, which succeeds all the same."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        print(actions.annotation("notice", text), file=sys.stderr)  # noqa: T201
+
+
 def _set_outputs(evidence: Evidence) -> None:
     path = os.environ.get("GITHUB_OUTPUT")
     if path:

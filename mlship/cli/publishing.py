@@ -60,7 +60,11 @@ def publish_report(
     from mlship.steps.publish import publish
 
     ways = [_way(name) for name in names]
-    done = publish(pipeline, release, ways, wire.publishing(pipeline, wire.environment()))
+    publishing = wire.publishing(pipeline, wire.environment())
+    done = publish(pipeline, release, ways, publishing)
+    for one in done:
+        if one.note and publishing.job.pull is not None:
+            output.notice(f"the report of {release} was not posted: {one.note}")
     if given.json:
         output.as_json(done)
         return

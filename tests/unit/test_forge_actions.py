@@ -103,6 +103,18 @@ def test_an_error_is_an_annotation_too(capsys: pytest.CaptureFixture[str]) -> No
     assert "::error title=mlship::100%25 wrong%0Ahere" in capsys.readouterr().err
 
 
+def test_a_notice_is_for_jobs_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    output.notice("not posted")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    output.notice("not posted\n::error::x")
+    told = capsys.readouterr().err
+    assert obeyed(told) == [Command("notice", "not posted%0A::error::x")]
+
+
 def test_a_job_is_told_by_its_environment() -> None:
     environment = {
         "GITHUB_REPOSITORY": "ada/iris",
