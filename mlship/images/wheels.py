@@ -24,6 +24,7 @@ _GLIBC = 31
 """The newest C library, 2.31, that wheels may ask for: that of the oldest Debian in use."""
 _SECONDS = 900.0
 _UNMADE = re.compile(r"No matching distribution found for (\S+)")
+_BROKEN = re.compile(r"Failed to establish a new connection: ([^'\"]+)")
 _OFFLINE = ("Max retries exceeded", "NewConnectionError", "NameResolutionError", "timed out")
 
 # Files that serving never reads, by distribution: tests, headers, libraries for C programs.
@@ -130,7 +131,10 @@ def _failure(told: str, lock: Lock) -> ProjectError | UnavailableError:
         message = f"{unmade[1]} has no wheel for Python {lock.python} on {lock.platform}"
         return ProjectError(message, hint="train with a version that has one, or leave it out")
     lines = [line for line in told.splitlines() if line.strip()]
-    message = f"the package index cannot be used: {lines[-1][:300] if lines else 'pip failed'}"
+    broken = _BROKEN.search(told)
+    # That nothing matches is the last thing that pip says of an index which does not answer, too.
+    why = broken[1] if broken else lines[-1][:300] if lines else "pip failed"
+    message = f"the package index cannot be used: {why}"
     return UnavailableError(message, hint="check the network and `pip config list`; then again")
 
 
