@@ -120,7 +120,10 @@ def retire(
     context: typer.Context,
     release: Annotated[
         str | None,
-        typer.Argument(help="By default the former champion that waited longest."),
+        typer.Argument(
+            help="By default the former champion that waited longest; "
+            "right after one was retired, name the next."
+        ),
     ] = None,
     early: Annotated[
         bool, typer.Option("--early", help="Do not wait until it was warm for warm_minutes.")

@@ -1,6 +1,7 @@
 """retire: take a release that is not champion out of production and archive it."""
 
 from datetime import timedelta
+from typing import Final
 
 from mlship.deployment import slot_of
 from mlship.errors import NotFoundError, RefusedError
@@ -10,6 +11,8 @@ from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import Facts, SubStep, carry_out, changing, set_route
 
+_FORMER: Final = "former champion"
+
 
 def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = False) -> Record:
     """Drain and stop a release; the rest of its traffic goes to the champion.
@@ -17,7 +20,7 @@ def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = 
     Args:
         pipeline: the project.
         release: a challenger, a former champion or one on standby; by default the oldest former
-            champion.
+            champion. Right after one was retired that changes nothing, so name one to go on.
         early: do not wait until a former champion was warm for `warm_minutes`.
 
     Raises:
@@ -27,6 +30,10 @@ def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = 
     """
     with changing(pipeline) as history:
         if release is None:
+            last = history.last
+            if last and last.evidence.step == "retire" and last.evidence.facts["role"] == _FORMER:
+                pipeline.progress.note(f"{last.evidence.release} is retired already")
+                return last
             if not history.former:
                 raise NotFoundError(
                     "no former champion runs", hint="name a release: `mlship retire challenger`"
@@ -52,7 +59,7 @@ def _check(pipeline: Pipeline, release: Release, history: History, *, early: boo
         raise NotFoundError(
             f"{release} does not run in production", hint="`mlship status` lists what does"
         )
-    if role == "former champion" and not early:
+    if role == _FORMER and not early:
         warm = timedelta(minutes=pipeline.target_config(PRODUCTION).warm_minutes)
         ends = [reign.until for reign in history.reigns if reign.release == release and reign.until]
         until = max(ends) + warm if ends else pipeline.clock()

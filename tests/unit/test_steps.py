@@ -94,6 +94,14 @@ def proven_duel(here: World) -> tuple[Release, Release]:
     return first, second
 
 
+def preferred(here: World, challenger: Release, champion: Release) -> None:
+    """Say that a challenger is better, and that somebody approved of it; promote it."""
+    facts = {"champion_n": 90, "challenger_n": 90, "estimate": 0.2, "low": 0.1, "high": 0.3}
+    here.pipeline.learn(challenger, "evaluate", "passed", facts, {"champion": champion.id})
+    approve(here.pipeline, challenger, "grace@example.org")
+    promote(here.pipeline, challenger)
+
+
 def steps(here: World) -> list[str]:
     return [record.evidence.step for record in here.ledger.records()]
 
@@ -329,6 +337,20 @@ def test_a_former_champion_stays_warm_for_its_time(here: World) -> None:
     assert here.pipeline.history().role(first) == "retired"
     with pytest.raises(NotFoundError):
         rollback(here.pipeline)
+
+
+def test_retiring_twice_takes_one_former_champion_away(here: World) -> None:
+    first, second = duel(here)
+    preferred(here, second, first)
+    third = made(here, "C=3")
+    deploy_production(here.pipeline, third)
+    preferred(here, third, second)
+    assert here.pipeline.history().former == (first, second)
+    record = retire(here.pipeline, early=True)
+    assert record.evidence.release == first
+    assert retire(here.pipeline, early=True) == record
+    assert here.pipeline.history().former == (second,)
+    assert retire(here.pipeline, second, early=True).evidence.release == second
 
 
 def test_retiring_a_challenger_gives_its_traffic_back(here: World) -> None:
