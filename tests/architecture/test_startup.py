@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 HEAVY = {"mlflow", "numpy", "pandas", "sklearn", "onnxruntime", "granian", "matplotlib"}
+HEAVY |= {"google", "grpc"}
 PROJECT = """
 name: iris
 data: {train: data/train.csv, test: data/test.csv}
 model: {train: "pipeline:train"}
+image: {repository: europe-west1-docker.pkg.dev/iris-1/models/iris, create: true}
 """
 
 

@@ -308,7 +308,7 @@ def test_the_key_of_the_configuration_decides(
             model=ModelConfig(train="pipeline:train"),
             image=ImageConfig(repository=IMAGE.name, **given),
         )
-        wire.oci_images(config, tmp_path, world.notes, {}).push(image)
+        wire.assemble(config, tmp_path, world.notes, {}).images().push(image)
 
     with pytest.raises(NotFoundError, match="no repository"):
         push()

@@ -248,19 +248,19 @@ def test_a_cluster_that_google_does_not_know_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
+    ("code", "words", "hint"),
     [
-        (grpc.StatusCode.PERMISSION_DENIED, "forbids to look at"),
-        (grpc.StatusCode.UNAUTHENTICATED, "forbids to look at"),
-        (grpc.StatusCode.INTERNAL, "does not answer"),
+        (grpc.StatusCode.PERMISSION_DENIED, "forbids to look at", "roles/container.clusterViewer"),
+        (grpc.StatusCode.UNAUTHENTICATED, "forbids to look at", "roles/container.clusterViewer"),
+        (grpc.StatusCode.INTERNAL, "does not answer", "again"),
     ],
 )
-def test_a_refusal_of_googles_is_told(code: grpc.StatusCode, words: str) -> None:
+def test_a_refusal_of_googles_is_told(code: grpc.StatusCode, words: str, hint: str) -> None:
     with google() as (handler, client):
         handler.refuses = (code, "Required container.clusters.get permission")
         with pytest.raises(UnavailableError, match=f"{words} .*container.clusters.get") as caught:
             gke.find(CONFIG, credentials=AnonymousCredentials, client=client)
-    assert caught.value.hint
+    assert hint in caught.value.hint
 
 
 def test_a_cluster_that_is_still_being_made_has_no_address() -> None:
