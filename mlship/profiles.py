@@ -18,6 +18,11 @@ NAMED: Final = 20
 """Values of a column that are named at most, the most frequent ones."""
 
 
+def shown(number: float) -> str:
+    """Return an edge for people: large numbers in full, others with 5 digits that count."""
+    return f"{number:.0f}" if 1e5 <= abs(number) < 1e15 else f"{number:.5g}"
+
+
 class Bins(msgspec.Struct, frozen=True, kw_only=True):
     """Numbers counted in bins of one width.
 

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from mlship.profiles import NAMED, NAMED_FROM, Bins, Column, Profile
+from mlship.profiles import NAMED, NAMED_FROM, Bins, Column, Profile, shown
 
 SOME: Final = 0.1
 GREAT: Final = 0.25
@@ -228,8 +228,8 @@ def _rebinned(bins: Bins, step: float, first: int, last: int) -> list[int]:
 
 def _range(low: float | None, high: float | None) -> str:
     if low is None:
-        return "all" if high is None else f"below {high:.6g}"
-    return f"from {low:.6g} on" if high is None else f"{low:.6g} to {high:.6g}"
+        return "all" if high is None else f"below {shown(high)}"
+    return f"from {shown(low)} on" if high is None else f"{shown(low)} to {shown(high)}"
 
 
 def chi_squared(degrees: int, error: float) -> float:

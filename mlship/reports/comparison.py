@@ -24,14 +24,13 @@ class Rows(NamedTuple):
 
 def told_of_slices(slices: Slices) -> str:
     """Say in one line how many slices got worse, of how many that were judged."""
-    small = f"; {slices.small} too small to judge" if slices.small else ""
+    small = f"; {slices.small} more are too small to judge" if slices.small else ""
     if not slices.judged:
-        return f"No slice could be judged{small}."
-    looked = f"of {slices.judged} on {slices.metric}{small}"
-    if not slices.worse:
-        return f"No slice got worse than with the champion, {looked}."
-    many = "slices got" if slices.worse > 1 else "slice got"
-    return f"{slices.worse} {many} worse than with the champion, {looked}."
+        return f"None of {slices.small} slices is large enough to judge."
+    many = slices.worse or "None"
+    return (
+        f"{many} of {slices.judged} slices got worse than the champion, by {slices.metric}{small}."
+    )
 
 
 def worst(slices: Slices) -> list[Slice]:
@@ -61,8 +60,8 @@ def of_slices(slices: Slices, chosen: Sequence[Slice]) -> Rows:
 def about_slices(slices: Slices) -> str:
     """Say how the intervals were made, and what was not looked at."""
     missed = slices.judged - len(slices.listed)
-    more = f" {missed} more are not listed." if missed else ""
-    left = f" {slices.left_out} columns or values were not looked at." if slices.left_out else ""
+    more = f" Not listed: {missed} more." if missed else ""
+    left = f" Not looked at: {slices.left_out} columns or values." if slices.left_out else ""
     return f"Intervals: {slices.method}.{more}{left}"
 
 
@@ -98,8 +97,8 @@ def of_data(shifts: Shifts) -> Rows:
 def about_data(shifts: Shifts) -> str:
     """Say how columns were compared, and what was not."""
     missed = shifts.compared - len(shifts.listed)
-    more = f" {missed} more are not listed." if missed else ""
-    left = f" {shifts.left_out} columns were not looked at." if shifts.left_out else ""
+    more = f" Not listed: {missed} more." if missed else ""
+    left = f" Not looked at: {shifts.left_out}." if shifts.left_out else ""
     index = "PSI is the population stability index: 0.1 is some change, 0.25 a great one."
     return f"{index}{more}{left}"
 
@@ -108,7 +107,8 @@ def slices(tested: Tested | None) -> str:
     """Return Markdown that says which slices got worse; empty where none were compared."""
     if tested is None or tested.slices is None:
         return ""
-    text = f"### Slices\n\n{escaped(told_of_slices(tested.slices))}"
+    title = "Slices that got worse" if tested.slices.worse else "Slices"
+    text = f"### {title}\n\n{escaped(told_of_slices(tested.slices))}"
     chosen = worst(tested.slices)
     return f"{text}\n\n{_table(of_slices(tested.slices, chosen))}" if chosen else text
 

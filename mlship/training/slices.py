@@ -22,6 +22,7 @@ from scipy.special import betaincinv, stdtrit
 
 from mlship.bundle import Task, Value
 from mlship.errors import ConfigError
+from mlship.profiles import shown
 from mlship.scores import Interval, Slice, Slices
 from mlship.training.columns import text_of
 from mlship.training.data import Data, nearest
@@ -164,7 +165,8 @@ def _values(name: str, column: pd.Series) -> _Groups:
     table[kept] = np.arange(len(kept))
     places = table[codes]
     places[codes < 0] = len(kept)
-    names = [_shown(found[place]) for place in kept]
+    values = [found[place] for place in kept]
+    names = [shown(value) if isinstance(value, float) else text_of(value) for value in values]
     return _Groups(text_of(name), [*names, _MISSING], places, len(found) - len(kept))
 
 
@@ -174,14 +176,10 @@ def _quarters(name: str, numbers: Any) -> _Groups:
     edges = np.unique(np.quantile(numbers[there], [0.25, 0.5, 0.75], method="lower"))
     places = np.searchsorted(edges, numbers)
     places[~there] = len(edges) + 1
-    shown = [_shown(edge) for edge in edges]
-    between = [f"above {low} to {high}" for low, high in pairwise(shown)]
-    names = [f"up to {shown[0]}", *between, f"above {shown[-1]}", _MISSING]
+    texts = [shown(edge) for edge in edges]
+    between = [f"above {low} to {high}" for low, high in pairwise(texts)]
+    names = [f"up to {texts[0]}", *between, f"above {texts[-1]}", _MISSING]
     return _Groups(text_of(name), names, places)
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else text_of(value)
 
 
 def _parts(groups: _Groups, scores: Sequence[Any]) -> Iterator[_Part]:

@@ -260,13 +260,13 @@ def test_a_slice_that_got_worse_is_seen_at_once_and_the_others_are_folded() -> N
     found = report(("test", "passed", COMPARED))
     text = markdown.render(found)
     seen, folded = text.split("<details><summary>Slices (12)")
-    told = "1 slice got worse than with the champion, of 12 on accuracy; 3 too small to judge."
+    told = "1 of 12 slices got worse than the champion, by accuracy; 3 more are too small to judge."
     assert told in seen
     row = "| region | north | 120 | 0.71 | 0.9 | -0.19 | -0.31 to -0.06 |"
     assert row in seen
     assert "south" not in seen
     assert "south" in folded
-    assert "10 more are not listed. 2 columns or values were not looked at." in folded
+    assert "Not listed: 10 more. Not looked at: 2 columns or values." in folded
     shown = in_terminal(found, 120)
     assert told in shown
     assert re.search(r"region +north +120 +0\.71 +0\.9 +-0\.19 +-0\.31 to -0\.06", shown)
@@ -287,14 +287,17 @@ def test_what_changed_in_the_data_is_listed_and_the_columns_are_folded() -> None
         assert f"\n- {line}" in seen
         assert line in in_terminal(found, 120)
     assert "| petal | 0.02 | 0.05 | virginica | 30.0% | 45.0% | 0.0% to 2.0% |" in folded
-    assert "2 more are not listed. 1 columns were not looked at." in folded
+    assert "Not listed: 2 more. Not looked at: 1." in folded
 
 
 @pytest.mark.parametrize(
     ("compared", "told"),
     [
-        ({"slices": SLICES | {"worse": 0, "listed": []}}, "No slice got worse than with the"),
-        ({"slices": {"metric": "mae", "small": 4}}, "No slice could be judged; 4 too small to"),
+        (
+            {"slices": SLICES | {"worse": 0, "listed": []}},
+            "None of 12 slices got worse than the champion, by",
+        ),
+        ({"slices": {"metric": "mae", "small": 4}}, "None of 4 slices is large enough to judge."),
         ({"shifts": SHIFTS | {"same": True}}, "The same data as the champion's, byte for byte."),
         ({"shifts": {"unknown": "it has no profile"}}, "Not known: it has no profile."),
         (
