@@ -18,7 +18,7 @@ _STEP = re.compile(
     r"(?: \[(?:(\d+)m)?([\d.]+)(s|ms|µs)\])?$",
     re.MULTILINE,
 )
-_UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "": 0.0}
+_UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
 
 # Stands in for `python -m pip`: what jobs install is here already. All else is Python's.
 _PYTHON = """#!/bin/sh
@@ -56,6 +56,7 @@ class Runner:
     def __init__(self, repository: Path, home: Path, environment: Mapping[str, str]) -> None:
         self.repository, self.home = repository, home
         self.artifacts, self.installed = home / "artifacts", home / "installed"
+        self.log = home / "log"
         programs = home / "bin"
         programs.mkdir(parents=True)
         python = _PYTHON.format(python=sys.executable)
@@ -68,6 +69,7 @@ class Runner:
             "HOME": str(home),
             "PYTHONPATH": str(ROOT),
             "STAND_IN_REPOSITORY": str(repository),
+            "STAND_IN_PROGRAMS": str(STAND_INS.parent),
             "STAND_IN_ARTIFACTS": str(self.artifacts),
             "STAND_IN_INSTALLED": str(self.installed),
             **environment,
@@ -100,21 +102,23 @@ class Runner:
         argv += [f"--var={name}={value}" for name, value in (variables or {}).items()]
         argv += [f"--secret={name}={value}" for name, value in (secrets or {}).items()]
         argv += ["--eventpath", str(payload)] if payload else []
-        done = subprocess.run(
-            argv,
-            cwd=self.repository,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
+        with self.log.open("w") as log:
+            done = subprocess.run(
+                argv,
+                cwd=self.repository,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=seconds,
+                check=False,
+            )
+        said = self.log.read_text()
         steps: dict[str, bool] = {}
         times: list[Took] = []
-        for job, verdict, name, minutes, amount, unit in _STEP.findall(done.stdout):
+        for job, verdict, name, minutes, amount, unit in _STEP.findall(said):
             steps[name] = steps.get(name, True) and "Success" in verdict
-            seconds = float(minutes or 0) * 60 + float(amount or 0) * _UNITS[unit]
-            times.append(Took(job, name, seconds))
-        return Ran(done.returncode, steps, done.stdout, tuple(times))
+            if amount:  # what a composite action consists of has none
+                seconds = float(minutes or 0) * 60 + float(amount) * _UNITS[unit]
+                times.append(Took(job, name, seconds))
+        return Ran(done.returncode, steps, said, tuple(times))

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-_SECONDS = 90
+_SECONDS = 180
 
 
 @contextmanager
