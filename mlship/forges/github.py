@@ -223,7 +223,7 @@ class GitHubForge:
     def _listed(self, head: str, base: str) -> list[shapes.Pull]:
         owner = self._repository.partition("/")[0]
         params = {"state": "open", "head": f"{owner}:{head}", **({"base": base} if base else {})}
-        purpose = Purpose("list the pull requests", _READ)
+        purpose = Purpose(f"list the pull requests of {self._repository}", _READ)
         return list(self._rest.pages(f"{self._path}/pulls", params, purpose, shapes.Pull))
 
     def _value(self, pull: shapes.Pull) -> PullRequest:

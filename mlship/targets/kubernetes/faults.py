@@ -62,7 +62,7 @@ def refused(answer: httpx.Response, cluster: str, what: str) -> MlshipError:
         hint = "log in again; `kubectl auth whoami` with the same context tells more"
         return UnavailableError(message, hint=hint)
     if code == 403:
-        return _forbidden(said, cluster)
+        return _forbidden(said, cluster, what)
     missing = re.match(r'namespaces "([^"]+)" not found', said)
     if missing:
         message = f"{cluster} has no namespace {missing[1]}"
@@ -107,10 +107,10 @@ def unreachable(error: httpx.HTTPError, cluster: str, server: str) -> MlshipErro
     return UnavailableError(message, hint=hint)
 
 
-def _forbidden(said: str, cluster: str) -> MlshipError:
+def _forbidden(said: str, cluster: str, what: str) -> MlshipError:
     found = _CAN.search(said)
     if found is None:
-        message = f"{cluster} forbids it: {said}"
+        message = f"{cluster} forbids {what}: {said}"
         return UnavailableError(message, hint="ask the cluster's administrator, then try again")
     resource = ".".join(part for part in (found["resource"], found["group"]) if part)
     where = f" in namespace {found['namespace']}" if found["namespace"] else ""
