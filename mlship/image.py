@@ -85,6 +85,11 @@ def reference(text: str) -> Reference:
     return Reference(registry=first, repository=path, tag=tag, digest=digest)
 
 
+def is_google(registry: str) -> bool:
+    """Tell whether a registry is Google's: `europe-west1-docker.pkg.dev`, `gcr.io`."""
+    return registry == "gcr.io" or registry.endswith(("-docker.pkg.dev", ".gcr.io"))
+
+
 def _no_reference(text: str, why: str) -> ConfigError:
     message = f"not an image's name: {text[:120]!r}"
     return ConfigError(message, hint=f"{why}; write one as localhost:5000/iris:1")

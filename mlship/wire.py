@@ -128,7 +128,7 @@ def cluster_target(
         own = settings.kubernetes
         own = msgspec.structs.replace(own, env={"MLSHIP_LOG": url, **own.env})
         settings = msgspec.structs.replace(settings, kubernetes=own)
-    access = _cluster_access(settings, environment)
+    access = cluster_access(settings, environment)
     return KubernetesTarget(name, config.name, settings, access, progress)
 
 
@@ -141,12 +141,13 @@ def cluster_locks(
     settings = _settings(config, name)
     holder = f"{who} at {socket.gethostname()}, process {os.getpid()}"
     namespace = settings.kubernetes.namespace
-    return LeaseLocks(config.name, namespace, _cluster_access(settings, environment), holder)
+    return LeaseLocks(config.name, namespace, cluster_access(settings, environment), holder)
 
 
-def _cluster_access(
+def cluster_access(
     settings: TargetConfig, environment: Mapping[str, str]
 ) -> "Callable[[], Access]":
+    """Return how the cluster of a target is reached; nothing is asked yet."""
     if settings.gke is not None:
         from mlship.targets import gke  # noqa: PLC0415 (one is used)
 

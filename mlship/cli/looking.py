@@ -28,13 +28,15 @@ def doctor(
     from mlship.errors import shown
     from mlship.settings import value_at
     from mlship.steps.doctor import doctor as examine
+    from mlship.wire_doctor import surroundings
 
     given = session(context)
     if schema:
         output.as_json(json_schema())
         return
     resolved = given.resolved()
-    checks = examine(given.pipeline())
+    pipeline = given.pipeline()
+    checks = examine(pipeline, surroundings(pipeline, wire.environment()))
     if given.json:
         output.as_json({"origins": resolved.origins, "checks": checks})
     else:
@@ -43,12 +45,14 @@ def doctor(
             for key, layer in sorted(resolved.origins.items())
         ]
         output.table("settings that are not defaults", ("key", "value", "set by"), values)
-        rows = [(one.name, "right" if one.right else "WRONG", one.detail) for one in checks]
+        rows = [
+            (one.name, "WRONG" if one.state == "wrong" else one.state, one.detail) for one in checks
+        ]
         output.table("", ("what", "is", "detail"), rows)
         for one in checks:
-            if not one.right:
+            if one.state != "right":
                 output.line(f"{one.name}: {one.detail}\n next: {one.hint}")
-    wrong = [one.exit_code for one in checks if not one.right]
+    wrong = [one.exit_code for one in checks if one.state == "wrong"]
     if wrong:
         raise typer.Exit(wrong[0])
 

@@ -17,7 +17,7 @@ import httpx
 import msgspec
 
 from mlship.errors import ConfigError, MlshipError, UnavailableError
-from mlship.image import DOCKER_HUB
+from mlship.image import DOCKER_HUB, is_google
 from mlship.images import artifact_registry, faults
 from mlship.images.authentication import Challenge, Credential, challenge
 
@@ -141,7 +141,7 @@ class Exchange:
         message = f"{self.host} does not let us {what} {name}{told}"
         hint = f"`docker login {self.host}` as one who may, "
         hint += "or set MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD"
-        if artifact_registry.is_google(self.host):
+        if is_google(self.host):
             hint = artifact_registry.denied(action)
         raise UnavailableError(message, hint=hint)
 

@@ -8,7 +8,7 @@ import httpx
 
 from mlship.config import ImageConfig
 from mlship.errors import ConfigError
-from mlship.image import Platform, Reference, reference
+from mlship.image import Platform, Reference, is_google, reference
 from mlship.images import artifact_registry
 from mlship.images.authentication import Credential, credential
 from mlship.images.exchange import Exchange
@@ -84,6 +84,17 @@ class Registries:
             raise ConfigError(message, hint="set image.repository: registry/name")
         return self.repository
 
+    def reach(self) -> str:
+        """Tell that images can be pushed, as far as that is known without a push.
+
+        Raises:
+            ConfigError: no repository is configured, or credentials cannot be read.
+            UnavailableError: the registry does not answer, or denies it.
+        """
+        own = self.own()
+        found = self.of(own).holds_tags(own.repository)
+        return f"{own.name} answers" + ("" if found else " and has nothing yet")
+
     def base(self, name: Reference, platforms: Sequence[Platform]) -> dict[Platform, Base]:
         """Return what a base image is on each platform. Its layers are not downloaded.
 
@@ -120,7 +131,7 @@ class Registries:
     def _credential(self, host: str) -> Credential | None:
         is_own = self.repository is not None and self.repository.registry == host
         found = credential(host, self._environment, is_own=is_own)
-        if found is None and artifact_registry.is_google(host):
+        if found is None and is_google(host):
             return artifact_registry.credential(host)
         return found
 

@@ -10,7 +10,7 @@ from mlship import __version__
 from mlship.config import Config, TargetConfig
 from mlship.digests import of_bytes, short
 from mlship.errors import ConfigError
-from mlship.image import reference
+from mlship.image import is_google, reference
 from mlship.templates import shipped
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _registry(config: Config, staging: Place, production: Place) -> Registry | N
             )
         return None
     host = reference(config.image.repository).registry
-    if host == "gcr.io" or host.endswith(("-docker.pkg.dev", ".gcr.io")):
+    if is_google(host):
         return "google"
     return "github" if host == "ghcr.io" else "other"
 

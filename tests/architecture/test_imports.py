@@ -89,7 +89,8 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "reference": PURE | {"cli"},
     "wire": PURE | ADAPTERS | {"steps"},
-    "cli": PURE | {"cli", "steps", "reports", "wire", "templates"},
+    "wire_doctor": PURE | ADAPTERS | {"steps", "wire"},
+    "cli": PURE | {"cli", "steps", "reports", "wire", "wire_doctor", "templates"},
 }
 MAY_USE_VENDORS = ADAPTERS | {"runtime", "tracking", "training"}
 

@@ -23,7 +23,7 @@ from mlship.errors import (
     UnavailableError,
 )
 from mlship.settings import from_yaml, resolve
-from mlship.targets.kubernetes import access, faults, manifests, routing
+from mlship.targets.kubernetes import access, access_review, faults, manifests, routing
 from mlship.targets.kubernetes.access import Access
 from mlship.targets.kubernetes.api import Api
 from mlship.targets.kubernetes.manifests import Scope
@@ -305,6 +305,12 @@ def answer(code: int, message: str = "", reason: str = "Failure") -> httpx.Respo
     [
         (answer(401, "Unauthorized"), "Pod a", UnavailableError, "our credentials"),
         (
+            answer(403, 'pods is forbidden: User "system:anonymous" cannot list resource "pods"'),
+            "Pods",
+            UnavailableError,
+            "our credentials",
+        ),
+        (
             answer(
                 403,
                 'pods is forbidden: User "ada" cannot list resource "pods" in API group "" in the '
@@ -481,3 +487,61 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
 
 def test_a_manifest_is_the_same_each_time() -> None:
     assert msgspec.json.encode(rendered()) == msgspec.json.encode(rendered())
+
+
+class Reviewed:
+    """A cluster that allows all but some rights, and has a Gateway, or not."""
+
+    def __init__(self, *denied: str, gateway: bool = True, namespace: bool = True) -> None:
+        self.denied, self.gateway, self.namespace = denied, gateway, namespace
+        self.written: list[str] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("selfsubjectaccessreviews"):
+            asked = msgspec.json.decode(request.content)["spec"]["resourceAttributes"]
+            right = f"{asked['verb']} {asked['resource']}.{asked['group']} in {asked['namespace']}"
+            return httpx.Response(201, json={"status": {"allowed": right not in self.denied}})
+        if request.method != "GET" and request.url.params.get("dryRun") != "All":
+            self.written.append(request.url.path)
+        if not self.namespace:
+            return answer(404, 'namespaces "iris" not found', "NotFound")
+        if request.url.path.endswith("/gateways/gateway"):
+            listener = {"listeners": [{"protocol": "HTTP", "port": 80}]}
+            found = {"spec": listener, "status": {"addresses": [{"value": "10.0.0.9"}]}}
+            missing = answer(404, "gateways not found", "NotFound")
+            return httpx.Response(200, json=found) if self.gateway else missing
+        return httpx.Response(200, json={})
+
+    def review(self) -> str:
+        reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
+        client = httpx.Client(base_url=reached.server, transport=httpx.MockTransport(self))
+        return access_review.of(Api(client, reached, "iris"), SCOPE, KubernetesConfig())
+
+
+def test_a_cluster_is_reviewed_and_nothing_is_written() -> None:
+    server = Reviewed()
+    assert server.review() == "context a lets us deploy to namespace iris; Gateway http://10.0.0.9"
+    assert not server.written
+
+
+def test_each_right_that_is_missing_is_named() -> None:
+    denied = (
+        "patch deployments.apps in iris",
+        "create services. in iris",
+        "update leases.coordination.k8s.io in iris",
+        "get gateways.gateway.networking.k8s.io in gateway",
+    )
+    with pytest.raises(UnavailableError) as caught:
+        Reviewed(*denied).review()
+    assert caught.value.message == (
+        "context a does not let us: patch deployments in iris; create services in iris; "
+        "update leases in iris; get gateways in gateway"
+    )
+    assert "docs/guide/kubernetes.md" in caught.value.hint
+
+
+def test_a_namespace_or_a_gateway_that_is_missing_is_named() -> None:
+    with pytest.raises(NotFoundError, match="no namespace iris"):
+        Reviewed(namespace=False).review()
+    with pytest.raises(NotFoundError, match="gateway/gateway"):
+        Reviewed(gateway=False).review()

@@ -8,12 +8,14 @@ readiness.py    when a pod and a Deployment count as ready
 observation.py  looks at each pod
 gateway.py      the route: compare-and-set, and the gateway's word on it; routing.py its object
 holding.py      whether the gateway's proxies apply it
+access_review.py  whether a cluster has what a target needs, and lets us
 locks.py        exclusive locks as Leases
 api.py          the one door to the API server; kinds.py where it keeps what
 access.py       kubeconfig, or the pod's own account; faults.py the server's answers as errors
 """
 
 from mlship.targets.kubernetes.access import Access, find
+from mlship.targets.kubernetes.access_review import review
 from mlship.targets.kubernetes.locks import LeaseLocks
 from mlship.targets.kubernetes.target import KubernetesTarget
 

@@ -176,7 +176,8 @@ def _document(path: Path) -> Mapping[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        message = f"no kubeconfig can be read from {path}: {error}"
+        why = " ".join(str(error).split())
+        message = f"no kubeconfig can be read from {path}: {why}"
         hint = "set kubernetes.kubeconfig or KUBECONFIG to the file that kubectl uses"
         raise ConfigError(message, hint=hint) from error
     if not isinstance(document, dict):

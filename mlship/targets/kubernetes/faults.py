@@ -57,7 +57,7 @@ def refused(answer: httpx.Response, cluster: str, what: str) -> MlshipError:
     found = status(answer)
     said = found.message if found else answer.text.strip()[:300]
     code = answer.status_code
-    if code == 401:
+    if code == 401 or (code == 403 and "system:anonymous" in said):
         message = f"{cluster} does not accept our credentials"
         hint = "log in again; `kubectl auth whoami` with the same context tells more"
         return UnavailableError(message, hint=hint)
