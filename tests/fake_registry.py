@@ -55,6 +55,8 @@ class FakeRegistry:
         denied = self._denied(request)
         if denied is not None:
             return denied
+        if request.url.path.endswith("/tags/list"):
+            return self._tags(request.url.path.removeprefix("/v2/").removesuffix("/tags/list"))
         match = _PATH.match(request.url.path)
         if match is None:
             return httpx.Response(404)
@@ -89,6 +91,12 @@ class FakeRegistry:
         asked = request.url.params.get_list("scope")
         may_push = self.pushes and any(scope.endswith("pull,push") for scope in asked)
         return httpx.Response(200, json={"token": "pull,push" if may_push else "pull"})
+
+    def _tags(self, name: str) -> httpx.Response:
+        if name not in self.manifests:
+            return httpx.Response(404, json={"errors": [{"code": "NAME_UNKNOWN"}]})
+        tags = [one for one in self.manifests[name] if not one.startswith("sha256:")]
+        return httpx.Response(200, json={"name": name, "tags": tags or None})
 
     def _manifest(self, request: httpx.Request, match: "re.Match[str]") -> httpx.Response:
         kept = self.manifests.setdefault(match["name"], {})

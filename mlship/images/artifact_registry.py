@@ -17,12 +17,6 @@ if TYPE_CHECKING:
 LOGIN: Final = "`gcloud auth application-default login`, or google-github-actions/auth in a job"
 _USER = "oauth2accesstoken"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
-_HOSTS = ("-docker.pkg.dev", ".gcr.io")
-
-
-def is_google(host: str) -> bool:
-    """Tell whether a registry is Google's: `europe-west1-docker.pkg.dev`, `gcr.io`."""
-    return host == "gcr.io" or host.endswith(_HOSTS)
 
 
 def credential(host: str) -> Credential:

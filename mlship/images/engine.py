@@ -43,6 +43,19 @@ def connect(
         yield engine
 
 
+def look(environment: Mapping[str, str]) -> str:
+    """Tell which engine answers. Nothing is started, and nothing removed.
+
+    Raises:
+        ConfigError: the package `docker` is missing, or the engine is on another machine.
+        UnavailableError: no engine answers, or it may not be used.
+    """
+    address = client.address(environment)
+    _check_near(address)
+    with client.opened(environment) as opened, faults(address):
+        return f"Docker {opened.version()['Version']} at {address}"
+
+
 class DockerEngine:
     """Brings images into the engine and runs containers of them: `mlship.container.Engine`."""
 

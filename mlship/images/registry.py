@@ -13,7 +13,7 @@ import msgspec
 
 from mlship import digests
 from mlship.digests import Digest
-from mlship.errors import IntegrityError
+from mlship.errors import IntegrityError, UnavailableError
 from mlship.image import Reference, check
 from mlship.images.exchange import ATTEMPTS, Ask, Exchange
 from mlship.images.manifests import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
@@ -29,6 +29,10 @@ class Stored(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
     media_type: str
     digest: Digest
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
 
 
 class Registry:
@@ -107,6 +111,26 @@ class Registry:
         if answer.status_code not in (200, 404):
             raise self.exchange.failure(answer, f"blob {digest} in {repository}")
         return answer.status_code == 200
+
+    def holds_tags(self, repository: str) -> bool:
+        """Tell whether a repository has tags, asked at once and as one who would push to it.
+
+        Nothing is written. A registry that hands out tokens may refuse one to who may not push.
+
+        Raises:
+            UnavailableError: the registry does not answer, or denies it.
+        """
+        path = f"/v2/{repository}/tags/list?n=1"
+        answer = self.exchange.send(Ask(method="GET", url=path, scope=push(repository)), attempts=1)
+        if answer.status_code == 404:
+            return False
+        if answer.status_code != 200:
+            raise self.exchange.failure(answer, repository)
+        try:
+            return bool(msgspec.json.decode(answer.content, type=_Tags).tags)
+        except msgspec.DecodeError as error:
+            message = f"what answers at {self.exchange.url} is no registry"
+            raise UnavailableError(message, hint="correct image.repository") from error
 
     def _ask(
         self, method: str, path: str, scope: str, headers: dict[str, str] | None = None

@@ -1,83 +1,154 @@
-"""doctor: check the project and every backend that its configuration names."""
+"""doctor: check the project and every backend that its configuration names. It changes nothing."""
 
+import dataclasses
+import functools
 import importlib.util
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 
+from mlship import image
+from mlship.config import Config
 from mlship.errors import ConfigError, MlshipError
-from mlship.steps.pipeline import Pipeline
+from mlship.steps.deploy import KEEP, LOST
+from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 
 _EXTRAS = {
     "train": ("pandas", "sklearn", "skl2onnx", "onnxruntime", "skops", "matplotlib", "pytest"),
     "local": ("granian", "onnxruntime", "prometheus_client", "envoy"),
     "mlflow": ("mlflow",),
     "postgres": ("psycopg",),
+    "docker": ("docker",),
+    "gcp": ("google.auth", "google.cloud.artifactregistry_v1", "google.cloud.container_v1"),
 }
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at. `hint` is the next action where it is not right."""
+    """One thing that was looked at.
+
+    Attributes:
+        state: a warning keeps nothing from working, and something may be lost.
+        hint: the next action where it is not right.
+        exit_code: of the error that a step would end with; 0 where it is not wrong.
+    """
 
     name: str
-    right: bool
+    state: Literal["right", "warning", "wrong"]
     detail: str
     hint: str = ""
     exit_code: int = 0
 
 
-def doctor(pipeline: Pipeline) -> list[Check]:
+class Warned(msgspec.Struct, frozen=True, kw_only=True):
+    """What is found where something works and is not as it should be, with the next action."""
+
+    detail: str
+    hint: str
+
+
+Look = Callable[[], str | Warned]
+"""Looks at one thing; an error of mlship says what is wrong with it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What doctor asks besides the pipeline's ports. Each answer is one line for people.
+
+    Attributes:
+        registry: whether images could be pushed, as far as that is known without a push.
+        engine: which container engine answers.
+        cluster: whether a target's cluster has what the target needs, and lets us.
+        forge: which repository on GitHub it is, and whether there is a token; empty for none.
+    """
+
+    registry: Callable[[], str]
+    engine: Callable[[], str]
+    cluster: Callable[[str], str]
+    forge: Callable[[], str]
+
+
+def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
     """Return what is right and what is not, with what to do about it. Nothing is changed."""
-    looks: list[tuple[str, Callable[[], str]]] = [
-        ("packages", lambda: _packages(pipeline)),
-        ("git", lambda: _git(pipeline)),
-        ("data and code", lambda: _inputs(pipeline)),
-        ("ledger", lambda: f"{len(pipeline.ledger.records())} records, the chain is whole"),
-        ("observations", lambda: f"{len(pipeline.observations.outcomes())} outcomes"),
-        ("store", lambda: f"{len(pipeline.store.versions())} versions"),
-        *(
-            (f"target {name}", lambda name=name: _target(pipeline, name))
-            for name in _names(pipeline)
-        ),
-    ]
-    return [_check(name, look) for name, look in looks]
+    targets = targets_of(pipeline.config)
+    runs_images = pipeline.container_test(*targets) != "no image"
+    looks: dict[str, Look] = {
+        "packages": lambda: _packages(pipeline),
+        "git": lambda: _git(pipeline),
+        "data and code": lambda: _inputs(pipeline),
+        "ledger": lambda: f"{len(pipeline.ledger.records())} records, the chain is whole",
+        "observations": lambda: _observations(pipeline),
+        "store": lambda: f"{len(pipeline.store.versions())} versions",
+    }
+    if runs_images or pipeline.config.image.repository is not None:
+        looks["registry"] = around.registry
+    if needs_engine(pipeline):
+        looks["engine"] = around.engine
+    for name in targets:
+        looks[f"target {name}"] = functools.partial(_target, pipeline, name, around)
+    forge = _check("GitHub", around.forge)
+    return [_check(name, look) for name, look in looks.items()] + ([forge] if forge.detail else [])
 
 
-def _check(name: str, look: Callable[[], str]) -> Check:
+def targets_of(config: Config) -> list[str]:
+    """Return the names of all targets; staging and production are there unnamed."""
+    return list(dict.fromkeys((STAGING, PRODUCTION, *config.targets)))
+
+
+def needs_engine(pipeline: Pipeline) -> bool:
+    """Tell whether a step of this project starts containers on this machine."""
+    return pipeline.container_test(STAGING, PRODUCTION) == "asked for"
+
+
+def _check(name: str, look: Look) -> Check:
     try:
-        return Check(name=name, right=True, detail=look())
+        found = look()
     except MlshipError as error:
         return Check(
             name=name,
-            right=False,
+            state="wrong",
             detail=error.message,
             hint=error.hint,
             exit_code=error.exit_code,
         )
-
-
-def _names(pipeline: Pipeline) -> list[str]:
-    return list(dict.fromkeys(("staging", "production", *pipeline.config.targets)))
+    if isinstance(found, Warned):
+        return Check(name=name, state="warning", detail=found.detail, hint=found.hint)
+    return Check(name=name, state="right", detail=found)
 
 
 def _packages(pipeline: Pipeline) -> str:
-    config = pipeline.config
-    extras = [
-        *("train", "local"),
-        *(["mlflow"] if "mlflow" in (config.store.kind, config.ledger.kind) else []),
-        *(["postgres"] if config.observations.kind == "postgres" else []),
-    ]
-    missing = [
-        extra
-        for extra in extras
-        if any(importlib.util.find_spec(module) is None for module in _EXTRAS[extra])
-    ]
+    extras = extras_of(pipeline)
+    missing = [extra for extra in extras if not all(map(_is_there, _EXTRAS[extra]))]
     if missing:
         raise ConfigError(
             f"packages of {', '.join(missing)} are not installed",
             hint=f'pip install "mlship[{",".join(missing)}]"',
         )
     return f"all of {', '.join(extras)}"
+
+
+def extras_of(pipeline: Pipeline) -> list[str]:
+    """Return the extras of mlship that the configuration needs on a machine that does all steps."""
+    config = pipeline.config
+    kinds = {pipeline.target_config(name).kind for name in targets_of(config)}
+    repository = config.image.repository
+    is_google = repository is not None and image.is_google(image.reference(repository).registry)
+    needed = {
+        "train": True,
+        "local": "local" in kinds,
+        "mlflow": "mlflow" in (config.store.kind, config.ledger.kind),
+        "postgres": config.observations.kind == "postgres",
+        "docker": needs_engine(pipeline),
+        "gcp": "gke" in kinds or is_google,
+    }
+    return [extra for extra, is_needed in needed.items() if is_needed]
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # what it is a part of is missing
+        return False
 
 
 def _git(pipeline: Pipeline) -> str:
@@ -91,9 +162,18 @@ def _inputs(pipeline: Pipeline) -> str:
     return "all that the configuration names is there"
 
 
-def _target(pipeline: Pipeline, name: str) -> str:
-    target = pipeline.target(name)
-    deployments = target.inspect()
+def _observations(pipeline: Pipeline) -> str | Warned:
+    outcomes = f"{len(pipeline.observations.outcomes())} outcomes"
+    if pipeline.loses_predictions():
+        return Warned(detail=f"{outcomes}; {LOST}", hint=KEEP)
+    return outcomes
+
+
+def _target(pipeline: Pipeline, name: str, around: Surroundings) -> str:
+    is_local = pipeline.target_config(name).kind == "local"
+    where = "" if is_local else f"{around.cluster(name)}; "
+    deployments = pipeline.target(name).inspect()
     ready = sum(found.ready for found in deployments.values())
     wanted = sum(found.wanted for found in deployments.values())
-    return f"{ready} of {wanted} replicas ready" if deployments else "nothing was deployed yet"
+    runs = f"{ready} of {wanted} replicas ready" if deployments else "nothing was deployed yet"
+    return where + runs

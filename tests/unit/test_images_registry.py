@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
-from mlship.image import reference
-from mlship.images import artifact_registry
+from mlship.image import is_google, reference
 from mlship.images.authentication import Credential, challenge, credential
 from mlship.images.exchange import Exchange, patience
 from mlship.images.registry import Registry
@@ -313,4 +312,4 @@ def test_half_a_credential_is_refused() -> None:
     ],
 )
 def test_googles_registries_are_known_by_their_names(host: str, *, expected: bool) -> None:
-    assert artifact_registry.is_google(host) is expected
+    assert is_google(host) is expected

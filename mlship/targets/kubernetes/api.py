@@ -11,13 +11,14 @@ import msgspec
 from mlship.errors import NotFoundError
 from mlship.targets.kubernetes import faults
 from mlship.targets.kubernetes.access import Access
-from mlship.targets.kubernetes.kinds import Kind, Manifest, path
+from mlship.targets.kubernetes.kinds import PLACES, Kind, Manifest, path
 
 MANAGER = "mlship"
 _TIMEOUT = httpx.Timeout(20, connect=4)
 _TRIES = 4
 _PAUSE = 0.25
 _LONGEST_PAUSE = 5.0
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _BUSY = {429, 500, 502, 503, 504}
 
 
@@ -94,6 +95,19 @@ class Api:
         answer = self._send("DELETE", path(kind, self.namespace, name), body=body)
         if answer.status_code != 404 or faults.status(answer) is None:
             self._decoded(answer, f"{kind} {name}")
+
+    def may(self, kind: Kind, verb: str, namespace: str) -> bool:
+        """Tell whether we may do something to all objects of a kind. Nothing is written."""
+        place = PLACES[kind]
+        asked = {"verb": verb, "resource": place.plural, "namespace": namespace}
+        asked["group"] = place.version.rpartition("/")[0]
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": asked},
+        }
+        answer = self._send("POST", _REVIEWS, body=body)
+        return bool(self._decoded(answer, "access review")["status"]["allowed"])
 
     def text(self, name: str, part: str, **params: str) -> str:
         """Return a part of a pod as text, `log` or what it answers; empty where there is none."""

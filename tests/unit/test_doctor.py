@@ -1,0 +1,259 @@
+"""doctor on fakes: what each kind of project is asked for, and what is said of each fault."""
+
+import dataclasses
+import importlib.machinery
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+import msgspec
+import pytest
+
+from mlship.backends import LedgerConfig, ObservationsConfig, StoreConfig
+from mlship.clusters import GkeConfig
+from mlship.config import GatesConfig, ImageConfig, TargetConfig
+from mlship.errors import NotFoundError, UnavailableError
+from mlship.forges.presence import look
+from mlship.steps.doctor import Check, Surroundings, doctor, extras_of
+from tests.fake_registry import FakeRegistry
+from tests.fakes import CONFIG, World, world
+from tests.images import Project
+
+LOCAL = {"staging": TargetConfig(), "production": TargetConfig()}
+CLUSTER = TargetConfig(kind="kubernetes")
+GKE = TargetConfig(kind="gke", gke=GkeConfig(project="p", location="l", cluster="c"))
+CLUSTERS = {"staging": CLUSTER, "production": CLUSTER}
+PUSHED = ImageConfig(repository="ghcr.io/ada/iris")
+WELL = Surroundings(
+    registry=lambda: "ghcr.io/ada/iris answers",
+    engine=lambda: "Docker 27.1",
+    cluster=lambda name: f"context {name} lets us",
+    forge=lambda: "",
+)
+ALWAYS = ["packages", "git", "data and code", "ledger", "observations", "store"]
+TARGETS = ["target staging", "target production"]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    spec = importlib.machinery.ModuleSpec("there", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    return world(tmp_path)
+
+
+def checks(here: World, around: Surroundings = WELL, **changes: Any) -> dict[str, Check]:
+    config = msgspec.structs.replace(CONFIG, **changes)
+    pipeline = dataclasses.replace(here.pipeline, config=config)
+    return {one.name: one for one in doctor(pipeline, around)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "also"),
+    [
+        ({"targets": LOCAL}, []),
+        ({"targets": {}}, []),
+        ({"targets": LOCAL, "image": PUSHED}, ["registry"]),
+        ({"targets": CLUSTERS}, ["registry", "engine"]),
+        ({"targets": CLUSTERS, "gates": GatesConfig(container=False)}, ["registry"]),
+        ({"targets": LOCAL | {"production": GKE}}, ["registry", "engine"]),
+    ],
+)
+def test_only_what_the_configuration_needs_is_looked_at(
+    here: World, changes: dict[str, Any], also: list[str]
+) -> None:
+    found = checks(here, **changes)
+    assert list(found) == [*ALWAYS, *also, *TARGETS]
+    assert {one.state for name, one in found.items() if name != "observations"} == {"right"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "extras"),
+    [
+        ({"targets": LOCAL, "store": StoreConfig(kind="directory")}, ["train", "local"]),
+        ({"targets": {}}, ["train", "local", "mlflow"]),
+        ({"targets": CLUSTERS}, ["train", "mlflow", "docker"]),
+        (
+            {"targets": CLUSTERS, "gates": GatesConfig(container=False)},
+            ["train", "mlflow"],
+        ),
+        (
+            {"targets": CLUSTERS | {"staging": TargetConfig()}},
+            ["train", "local", "mlflow", "docker"],
+        ),
+        ({"targets": {"staging": GKE, "production": GKE}}, ["train", "mlflow", "docker", "gcp"]),
+        (
+            {"image": ImageConfig(repository="europe-docker.pkg.dev/p/r/iris")},
+            ["train", "local", "mlflow", "gcp"],
+        ),
+        ({"image": PUSHED}, ["train", "local", "mlflow"]),
+        (
+            {
+                "store": StoreConfig(kind="directory"),
+                "ledger": LedgerConfig(kind="mlflow"),
+                "observations": ObservationsConfig(kind="postgres", url="postgresql://db/iris"),
+            },
+            ["train", "local", "mlflow", "postgres"],
+        ),
+    ],
+)
+def test_the_extras_follow_from_the_configuration(
+    here: World, changes: dict[str, Any], extras: list[str]
+) -> None:
+    config = msgspec.structs.replace(CONFIG, **changes)
+    assert extras_of(dataclasses.replace(here.pipeline, config=config)) == extras
+
+
+def test_missing_packages_are_named_with_the_command(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(name: str) -> None:
+        if name.startswith("google."):
+            raise ModuleNotFoundError("No module named 'google'")
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
+    found = checks(here, targets={"staging": GKE, "production": GKE})["packages"]
+    assert (found.state, found.exit_code) == ("wrong", 2)
+    assert found.hint == 'pip install "mlship[train,mlflow,docker,gcp]"'
+
+
+@pytest.mark.parametrize(
+    ("name", "failing"),
+    [("registry", "registry"), ("engine", "engine"), ("GitHub", "forge")],
+)
+def test_a_fault_is_told_with_the_next_action_and_ends_no_other_look(
+    here: World, name: str, failing: str
+) -> None:
+    def fail(_: str = "") -> NoReturn:
+        raise UnavailableError("it is silent", hint="start it")
+
+    around = dataclasses.replace(WELL, **{failing: fail})
+    found = checks(here, around, targets=CLUSTERS)
+    one = found[name]
+    assert (one.state, one.detail, one.hint, one.exit_code) == (
+        "wrong",
+        "it is silent",
+        "start it",
+        4,
+    )
+    assert [other.name for other in found.values() if other.state == "wrong"] == [name]
+
+
+def test_a_cluster_that_lacks_something_is_wrong_and_the_other_is_not(here: World) -> None:
+    def cluster(name: str) -> str:
+        if name == "production":
+            raise NotFoundError("no namespace iris", hint="`kubectl create namespace iris`")
+        return "context staging lets us"
+
+    found = checks(here, dataclasses.replace(WELL, cluster=cluster), targets=CLUSTERS)
+    assert found["target production"].hint == "`kubectl create namespace iris`"
+    assert found["target staging"].detail == "context staging lets us; nothing was deployed yet"
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"targets": LOCAL}, "right"),
+        ({"targets": LOCAL | {"staging": CLUSTER}}, "right"),
+        ({"targets": LOCAL | {"production": CLUSTER}}, "warning"),
+        (
+            {
+                "targets": CLUSTERS,
+                "observations": ObservationsConfig(kind="postgres", url="postgresql://db/iris"),
+            },
+            "right",
+        ),
+    ],
+)
+def test_predictions_that_go_with_their_pods_are_warned_of(
+    here: World, changes: dict[str, Any], state: str
+) -> None:
+    found = checks(here, **changes)["observations"]
+    assert found.state == state
+    assert ("PostgreSQL" in found.hint) == (state == "warning")
+    assert found.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "remote", "said"),
+    [
+        ({}, "", ""),
+        ({}, "git@gitlab.com:ada/iris.git\n", ""),
+        ({}, "https://github.com.example.org/ada/iris", ""),
+        ({}, "git@github.com:ada/iris.git\n", "repository ada/iris; GITHUB_TOKEN is not"),
+        ({}, "https://github.com/ada/iris", "repository ada/iris; GITHUB_TOKEN is not"),
+        ({}, "ssh://git@github.com/ada/iris.git/", "repository ada/iris; GITHUB_TOKEN is not"),
+        ({"GITHUB_TOKEN": "t"}, "git@github.com:ada/i.ris.git", "repository ada/i.ris, and"),
+        ({"GITHUB_REPOSITORY": "a/b"}, "", "repository a/b; GITHUB_TOKEN is not"),
+        ({"GITHUB_REPOSITORY": "a/b", "GITHUB_TOKEN": " "}, "", "repository a/b; GITHUB_TOKEN is"),
+        ({"GITHUB_TOKEN": "t"}, "", ""),
+    ],
+)
+def test_github_is_told_of_where_it_is_in_sight(
+    environment: Mapping[str, str], remote: str, said: str
+) -> None:
+    found = look(environment, remote)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+@pytest.fixture
+def fake() -> FakeRegistry:
+    return FakeRegistry()
+
+
+def test_a_registry_is_asked_as_one_who_would_push_and_nothing_is_written(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    project = Project(tmp_path, fake)
+    assert project.registries.reach() == "localhost:5000/iris answers and has nothing yet"
+    fake.manifests["iris"] = {"one": (b"{}", "application/json")}
+    assert project.registries.reach() == "localhost:5000/iris answers"
+    assert set(fake.requests) == {"GET"}
+
+
+def test_a_registry_that_wants_a_password_is_asked_for_the_right_to_push(
+    fake: FakeRegistry, tmp_path: Path
+) -> None:
+    fake.password = "secret"
+    with pytest.raises(UnavailableError, match="does not let us push to iris") as caught:
+        Project(tmp_path, fake).registries.reach()
+    assert "docker login" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (httpx.Response(200, text="<html>"), "is no registry"),
+        (httpx.Response(200, json=["tags"]), "is no registry"),
+        (httpx.Response(503), "answered 503"),
+    ],
+)
+def test_what_is_no_registry_is_told_at_once(
+    tmp_path: Path, answer: httpx.Response, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[httpx.Request] = []
+
+    def server(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return answer
+
+    fake = FakeRegistry()
+    monkeypatch.setattr(FakeRegistry, "transport", httpx.MockTransport(server))
+    with pytest.raises(UnavailableError, match=said):
+        Project(tmp_path, fake).registries.reach()
+    assert len(asked) == 1
+
+
+def test_a_registry_that_is_down_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def server(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("connection refused")
+
+    monkeypatch.setattr(FakeRegistry, "transport", httpx.MockTransport(server))
+    project = Project(tmp_path, FakeRegistry())
+    with pytest.raises(UnavailableError, match="connection refused"):
+        project.registries.reach()
+    assert not project.waits
