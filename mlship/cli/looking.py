@@ -24,6 +24,7 @@ def doctor(
 
     Example: mlship doctor
     """
+    from mlship import wire
     from mlship.config import json_schema
     from mlship.errors import shown
     from mlship.settings import value_at

@@ -17,6 +17,7 @@ access.py       kubeconfig, or the pod's own account; faults.py the server's ans
 from mlship.targets.kubernetes.access import Access, find
 from mlship.targets.kubernetes.access_review import review
 from mlship.targets.kubernetes.locks import LeaseLocks
+from mlship.targets.kubernetes.manifests import Scope
 from mlship.targets.kubernetes.target import KubernetesTarget
 
-__all__ = ["Access", "KubernetesTarget", "LeaseLocks", "find"]
+__all__ = ["Access", "KubernetesTarget", "LeaseLocks", "Scope", "find", "review"]
