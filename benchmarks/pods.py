@@ -50,7 +50,11 @@ from tests.postgres import Server
 
 RATE = 100
 PAUSES = 2.0, 4.0
+"""Seconds between two kills, from and to."""
+PATIENCE = 300.0
+"""Seconds for pods to get ready in: the machine may be busy."""
 CONTROL = 5
+"""So many kills are enough for the control."""
 CREDENTIALS = "predictions"
 REPOSITORY = f"{clusters.REGISTRY}/mlship-benchmarks/iris"
 SETTINGS = {
@@ -143,7 +147,7 @@ def configured(folder: Path, place: Cluster, url: str) -> Config:
     """
     config = wire.read(folder / "mlship.yaml", os.environ, ()).config
     own = msgspec.structs.replace(place.kubernetes, env_from_secret=CREDENTIALS)
-    production = msgspec.structs.replace(place.config, kubernetes=own)
+    production = msgspec.structs.replace(place.config, kubernetes=own, ready_seconds=PATIENCE)
     return msgspec.structs.replace(
         config,
         targets={"production": production},
@@ -156,6 +160,7 @@ def kill_all(place: Cluster, slot: Slot, database: Server, kills: int, dice: ran
     for number in range(kills):
         time.sleep(dice.uniform(*PAUSES))
         kill(place, dice.choice(ready(place, slot)))
+        print(f"  {number + 1} of {kills} killed", flush=True)
         if number == kills // 2:
             time.sleep(dice.uniform(*PAUSES))
             database.kill()
@@ -172,7 +177,7 @@ def ready(place: Cluster, slot: Slot, count: int = 1) -> list[Manifest]:
         found[:] = [pod for pod in place.pods(slot) if is_ready(pod)]
         return len(found) >= count
 
-    clusters.until(look, seconds=90)
+    clusters.until(look, seconds=PATIENCE)
     return found
 
 
