@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 SOCKET: Final = "unix:///var/run/docker.sock"
 _SECONDS = 60
+_DENIED = ("no basic auth credentials", "unauthorized", "access denied")
 
 
 def address(environment: Mapping[str, str]) -> str:
@@ -55,7 +56,10 @@ def faults(where: str) -> Iterator[None]:
         raise
     except APIError as error:
         message = f"the Docker engine at {where} refused: {error.explanation or error}"
-        raise UnavailableError(message, hint="correct what it names, and run it again") from error
+        is_denied = any(words in message for words in _DENIED)
+        hint = "correct what it names, and run it again"
+        hint = "`docker login` at that registry, as one who may pull" if is_denied else hint
+        raise UnavailableError(message, hint=hint) from error
     except (Timeout, TimeoutError) as error:
         message = f"the Docker engine at {where} has gone silent: {_reason(error)}"
         raise TimedOutError(message, hint="look at its log; then run it again") from error

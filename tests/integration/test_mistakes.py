@@ -30,16 +30,6 @@ NEEDS_MOUNT = "needs root and mount, to make a small disk"
 
 
 @pytest.fixture(scope="module")
-def starts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starts]:
-    """Give what mistakes start from; what runs of it is stopped in the end."""
-    made = Starts(tmp_path_factory.mktemp("starts"))
-    try:
-        yield made
-    finally:
-        made.end()
-
-
-@pytest.fixture(scope="module")
 def met(
     request: pytest.FixtureRequest, starts: Starts, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, Future[Met]]]:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tests.mistakes.project import Answer, Project
 
-Start = Literal["fresh", "trained", "shipped"]
+Start = Literal["fresh", "trained", "shipped", "prepared", "imaged", "pushed"]
 
 
 def _nothing(_: Project) -> None:
@@ -24,7 +24,8 @@ class Mistake:
         code: the exit code that the command must have.
         says: what the error must name.
         hints: what the next action must name.
-        on: a committed project, one with a release, or one with champion and challenger.
+        on: a committed project, one with a release, or one with champion and challenger; or one
+            with the layers of an image, with an image, or with an image in the registry.
         leaves: folders of `.mlship` in which the command may add files: evidence that says no.
         mend: undoes the mistake, after which the same command must succeed.
         seconds: the answer is there by then.

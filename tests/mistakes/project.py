@@ -55,6 +55,8 @@ class Project:
         self.folder = folder
         self.held = contextlib.ExitStack()
         """What a mistake holds until the project is done with: a lock, a port, a small disk."""
+        self.variables: dict[str, str] = {}
+        """What each command of the project finds in its environment besides."""
 
     @classmethod
     def new(cls, folder: Path) -> "Project":
@@ -72,7 +74,9 @@ class Project:
         """Copy the repository with all that mlship learnt; nothing runs in the copy."""
         skipped = shutil.ignore_patterns("targets", "locks")
         shutil.copytree(self.folder, folder, ignore=skipped, symlinks=True)
-        return Project(folder)
+        made = Project(folder)
+        made.variables.update(self.variables)
+        return made
 
     def read(self, name: str) -> str:
         """Return a file's text."""
@@ -113,7 +117,7 @@ class Project:
         """Return what a command sees: nothing of mlship's but what is given."""
         ours = ("MLSHIP_", "MLFLOW_", "GITHUB_", "GIT_")
         clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-        return {**clean, "PYTHONPATH": str(ROOT), **(extra or {})}
+        return {**clean, "PYTHONPATH": str(ROOT), **self.variables, **(extra or {})}
 
     def mlship(
         self,

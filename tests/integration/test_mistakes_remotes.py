@@ -1,0 +1,93 @@
+"""Every mistake with a registry, a cluster, GitHub or a database gets a clear error, and is mended.
+
+The table is in `tests/mistakes/remotes.py`. After each mistake the same command is run again, and
+must leave what it leaves where no mistake was made; the rows marked as slow are run again by
+`benchmarks/mistakes.py --remotes` only.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.mistakes.forges import GitHub
+from tests.mistakes.remote import RemoteMistake, Unharmed, meet_remote
+from tests.mistakes.remotes import REMOTES, missing
+from tests.mistakes.starts import Met, Starts
+from tests.services import require
+
+COMMON = [mistake for mistake in REMOTES if not mistake.is_rare]
+ROWS = [
+    pytest.param(
+        mistake, id=mistake.name, marks=[pytest.mark.service(one) for one in mistake.needs]
+    )
+    for mistake in COMMON
+]
+MISSING = missing()
+
+
+@pytest.fixture(scope="module")
+def met(
+    request: pytest.FixtureRequest, starts: Starts, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Future[Met]]]:
+    """Begin to meet all mistakes that this run asks for, two at once."""
+    folder = tmp_path_factory.mktemp("remotes")
+    names = {item.name for item in request.session.items}
+    unharmed = Unharmed(starts, folder / "unharmed")
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            mistake.name: pool.submit(
+                meet_remote,
+                starts,
+                unharmed,
+                mistake,
+                folder / str(number),
+                mends=not mistake.is_slow,
+            )
+            for number, mistake in enumerate(COMMON)
+            if f"test_a_mistake_is_answered_and_mended[{mistake.name}]" in names
+            and not set(mistake.needs) & set(MISSING)
+        }
+
+
+@pytest.mark.parametrize("mistake", ROWS)
+def test_a_mistake_is_answered_and_mended(
+    mistake: RemoteMistake, met: Mapping[str, Future[Met]]
+) -> None:
+    for need in mistake.needs:
+        require(need, need not in MISSING, MISSING.get(need, ""))
+    found = met[mistake.name].result()
+    assert not found.wrong, "\n".join([*found.wrong, found.answer.stderr])
+
+
+def test_every_mistake_has_a_name_of_its_own() -> None:
+    assert len({mistake.name for mistake in REMOTES}) == len(REMOTES)
+
+
+class Tampered(GitHub):
+    """A GitHub where taking the mistake back leaves something else behind."""
+
+    def mend(self) -> None:
+        super().mend()
+        self.state.data["pulls"][0]["title"] = "Another"
+
+
+def test_what_is_half_written_or_left_otherwise_is_seen(starts: Starts, tmp_path: Path) -> None:
+    """The control: a command that writes, and one that does not end as without the mistake."""
+    mistake = RemoteMistake(
+        name="control",
+        on="trained",
+        at=Tampered,
+        breaks=lambda _: None,
+        command=("open-release-pr",),
+        code=2,
+        says="nothing of the kind",
+        hints="",
+    )
+    unharmed = Unharmed(starts, tmp_path / "unharmed")
+    found = meet_remote(starts, unharmed, mistake, tmp_path / "project", mends=True).wrong
+    assert "exit code 0, not 2" in found
+    assert "new: pull 1" in found
+    assert any(fault.startswith("new: ledger/") for fault in found)
+    assert any(fault.startswith("without the mistake pull 1 is") for fault in found)
