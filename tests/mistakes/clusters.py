@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.faulty import Fault, before, self_signed, silent
+from tests.faulty import Fault, before
 from tests.mistakes.namespace import OURS, Cluster
 from tests.mistakes.remote import Remote, RemoteMistake
+from tests.sockets import self_signed, silent
 
 _GATEWAY_API = "/apis/gateway.networking.k8s.io/"
 

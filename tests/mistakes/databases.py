@@ -13,11 +13,12 @@ from psycopg import sql
 from mlship.ledgers.directory import DirectoryLedger
 from mlship.prediction import Prediction
 from mlship.runtime.postgres import PostgresRecorder
-from tests.faulty import Fault, before, gate
+from tests.faulty import Fault, before
 from tests.mistakes.project import Project
 from tests.mistakes.remote import Remote, RemoteMistake
 from tests.mistakes.starts import Starts
 from tests.postgres import Server, server
+from tests.sockets import gate
 from tests.tracking import server as tracking
 
 _URL = "MLSHIP_OBSERVATIONS__URL"
