@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 from mlship.reports import words
 from mlship.reports.blocks import folded, table
 from mlship.reports.facts import Tested
-from mlship.reports.words import escaped, interval, number, signed
+from mlship.reports.words import escaped, interval, number, short, signed
 from mlship.scores import Slice, Slices
 from mlship.shifts import GREAT, Shift, Shifts
 
@@ -44,8 +44,8 @@ def of_slices(slices: Slices, chosen: Sequence[Slice]) -> Rows:
     header = ["column", "value", "rows", "release", "champion", "difference", within]
     rows = [
         [
-            one.column,
-            one.value,
+            short(one.column, 40),
+            short(one.value, 40),
             str(one.samples),
             number(one.release),
             number(one.champion),
@@ -81,10 +81,10 @@ def of_data(shifts: Shifts) -> Rows:
     header = ["column", "PSI", "by chance below", "moved most", "before", "after", "missing"]
     rows = [
         [
-            shift.column,
+            short(shift.column, 40),
             _index(shift.psi),
             _index(shift.chance),
-            shift.group,
+            short(shift.group, 40),
             _share(shift.before),
             _share(shift.after),
             f"{_share(shift.missing_before)} to {_share(shift.missing_after)}",
@@ -156,7 +156,7 @@ def _changes(shifts: Shifts) -> Iterator[str]:
     if shifts.removed:
         yield f"columns gone: {_listed(shifts.removed)}"
     for one in shifts.retyped:
-        yield f"{words.short(one.column, 60)} is {one.after}, was {one.before}"
+        yield f"{short(one.column, 40)} is {one.after}, was {one.before}"
     if not shifts.told:
         yield f"no column shifted, of {shifts.compared} compared"
     for shift in shifts.listed:
@@ -166,15 +166,15 @@ def _changes(shifts: Shifts) -> Iterator[str]:
 
 def _moved(shift: Shift) -> str:
     how = "shifted greatly" if shift.psi >= GREAT else "shifted"
-    moved = f"{words.short(shift.group, 60)} are {_share(shift.after)} of the rows"
+    moved = f"{short(shift.group, 40)} are {_share(shift.after)} of the rows"
     return (
-        f"{words.short(shift.column, 60)} {how} (PSI {_index(shift.psi)}): "
+        f"{short(shift.column, 40)} {how} (PSI {_index(shift.psi)}): "
         f"{moved}, were {_share(shift.before)}"
     )
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(words.short(name, 60) for name in names[:10])
+    shown = ", ".join(short(name, 40) for name in names[:10])
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return f"{shown}{more}"
 

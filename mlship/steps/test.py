@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from mlship import gates, shifts
 from mlship.errors import ConfigError
@@ -16,6 +17,9 @@ from mlship.shifts import Shifts
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.train import finite
 from mlship.versions import Run
+
+SLICES_WORSE: Final = "slices_worse"
+"""What `gates.test` may bound beside the metrics: how many slices got worse."""
 
 
 def test(pipeline: Pipeline, release: Release) -> Record:
@@ -99,12 +103,13 @@ def _tests(pipeline: Pipeline, folder: Path) -> list[TestRun]:
 
 
 def _check_names(pipeline: Pipeline, scores: Scores) -> None:
+    known = [*scores.metrics, SLICES_WORSE]
     for name in pipeline.config.gates.test:
-        if name not in scores.metrics:
-            near = difflib.get_close_matches(name, scores.metrics, n=1)
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
                 f"mlship.yaml: gates.test.{name}: a {scores.task} has no such metric",
-                hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(scores.metrics)}",
+                hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}",
             )
 
 
@@ -122,8 +127,17 @@ def _checks(
         checks.append((True, "the project has no tests of its own"))
     checks.append((scores.samples > 0, f"{scores.samples} held-out rows"))
     checks += gates.on_metrics(
-        scores.metrics,
+        _bounded(scores, champion),
         pipeline.config.gates.test,
         champion=scores.champion if champion else None,
     )
     return checks
+
+
+def _bounded(scores: Scores, champion: Release | None) -> dict[str, float | str]:
+    """Return what gates bound; where no slice could be judged none is known to have held."""
+    if champion is None:
+        return {**scores.metrics, SLICES_WORSE: 0}
+    if scores.slices is None or not scores.slices.judged:
+        return scores.metrics
+    return {**scores.metrics, SLICES_WORSE: scores.slices.worse}

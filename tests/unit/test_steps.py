@@ -16,7 +16,7 @@ from mlship.errors import (
     NotFoundError,
     RefusedError,
 )
-from mlship.evidence import Record
+from mlship.evidence import Evidence, Record
 from mlship.history import latest
 from mlship.prediction import Prediction
 from mlship.profiles import Column, Profile
@@ -173,6 +173,34 @@ def test_a_gate_on_a_metric_that_does_not_exist_names_the_nearest(here: World) -
     assert "accurracy" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("slices", "verdict", "reason"),
+    [
+        (Slices(metric="accuracy", judged=9), "passed", "ok: slices_worse 0, allowed up to 0"),
+        (Slices(metric="accuracy", judged=9, worse=1), "failed", "NOT OK: slices_worse 1, allowed"),
+        (Slices(metric="accuracy", small=9), "failed", "NOT OK: slices_worse was not measured"),
+        (None, "failed", "NOT OK: slices_worse was not measured"),
+    ],
+)
+def test_a_gate_may_bound_how_many_slices_got_worse(
+    tmp_path: Path, slices: Slices | None, verdict: str, reason: str
+) -> None:
+    gates = GatesConfig(test={"slices_worse": Bound(max=0)})
+    here = world(tmp_path, msgspec.structs.replace(CONFIG, gates=gates))
+    here.trainer.slices = slices
+    # The first release has no champion to be worse than.
+    deploy_production(here.pipeline, made(here, "C=1"))
+    evidence = latest_test(here, made(here, "C=2"))
+    assert evidence.verdict == verdict
+    assert any(line.startswith(reason) for line in evidence.facts["reasons"])
+
+
+def latest_test(here: World, release: Release) -> Evidence:
+    record = latest(here.ledger.records(), "test", release)
+    assert record is not None
+    return record.evidence
+
+
 def profiled(rows: int, setosa: int) -> Profile:
     species = Column(name="species", kind="text", named={"setosa": setosa, "b": rows - setosa})
     return Profile(rows=rows, columns=(species,))
@@ -184,9 +212,8 @@ def test_the_training_data_are_compared_with_the_champions_by_what_was_recorded(
     here.trainer.profile = profiled(100, 50)
     here.trainer.slices = Slices(metric="accuracy", judged=3, worse=1)
     first = made(here, "C=1")
-    tested = latest(here.ledger.records(), "test", first)
-    assert tested is not None
-    assert (tested.evidence.facts["shifts"], tested.evidence.facts["slices"]) == (None, None)
+    facts = latest_test(here, first).facts
+    assert (facts["shifts"], facts["slices"]) == (None, None)
     deploy_production(here.pipeline, first)
     # The champion's data are gone; what its training recorded is left.
     here.trainer.profile, here.trainer.data = profiled(300, 290), "other"
@@ -202,9 +229,7 @@ def test_a_training_without_a_profile_is_said(here: World) -> None:
     deploy_production(here.pipeline, first)
     here.trainer.profile = profiled(300, 290)
     second = made(here, "C=2")
-    record = latest(here.ledger.records(), "test", second)
-    assert record is not None
-    told = record.evidence.facts["shifts"]["unknown"]
+    told = latest_test(here, second).facts["shifts"]["unknown"]
     assert told == "the champion's training recorded no profile of its data"
 
 
