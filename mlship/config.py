@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from mlship.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.clusters import GkeConfig, KubernetesConfig
-from mlship.image import Platform
+from mlship.image import Builder, Platform
 from mlship.workflows import WorkflowsConfig
 
 Count = Annotated[int, Meta(ge=0)]
@@ -164,6 +164,20 @@ class ImageConfig(_Section, frozen=True):
     base: Annotated[
         str, Meta(description="the image that it is built on, best by digest: name:tag@sha256:...")
     ] = "python:3.11-slim"
+    builder: Annotated[
+        Builder,
+        Meta(
+            description="`oci` needs no engine and gives the same digest anywhere; `docker` builds "
+            "a generated Dockerfile in an engine, once, and can be extended"
+        ),
+    ] = "oci"
+    extend: Annotated[
+        str | None,
+        Meta(
+            description="file with Dockerfile instructions, as `RUN apt-get ...`, that come after "
+            "FROM; for builder docker"
+        ),
+    ] = None
     platforms: Annotated[
         tuple[Platform, ...], Meta(min_length=1, description="what it shall run on")
     ] = ("linux/amd64",)

@@ -1,13 +1,15 @@
-"""Values of container images: references, layers, an image as built, and what a push did."""
+"""Values of container images (references, layers, pushes), and the port of what makes them."""
 
 import re
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Protocol
 
 import msgspec
 
 from mlship import digests
 from mlship.digests import Digest
 from mlship.errors import ConfigError, IntegrityError
+from mlship.release import Release
 
 Platform = Literal["linux/amd64", "linux/arm64"]
 Role = Literal["base", "system", "dependencies", "runtime", "bundle"]
@@ -164,6 +166,50 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
     sent: int = 0
     there: int = 0
     mounted: int = 0
+
+
+class Images(Protocol):
+    """Makes container images of bundles and brings them where they are run. Known by digest."""
+
+    def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
+        """Make the image of a release on this machine, or find that it is there.
+
+        The same release, bundle and base give the same digest, on this machine at least: what
+        an engine built is kept, and not built again. `base` is the digest of the image to build
+        on; `None` takes the one that the configured name means now.
+
+        Raises:
+            ConfigError: the base does not exist, or is for another platform or Python.
+            ProjectError: a requirement has no build for the platform, or an instruction of the
+                user's failed.
+            UnavailableError: a registry, the package index or the engine that builds does not
+                answer, or denies it.
+        """
+
+    def push(self, image: Image) -> Pushed:
+        """Bring a built image to the registry: blobs that are missing, manifest, tag last.
+
+        Raises:
+            ConfigError: no repository is configured.
+            NotFoundError: neither this machine nor the registry has the image.
+            UnavailableError: the registry does not answer, or denies it; no tag was written.
+            IntegrityError: the registry gives back another digest than was sent.
+        """
+
+    def save(self, image: Image, into: Path, form: Form) -> None:
+        """Write a built image, whole, to a folder or a file; what is missing here is fetched.
+
+        Raises:
+            NotFoundError: the image was built on another machine.
+        """
+
+    def load(self, image: Image, archive: Path) -> None:
+        """Take in the tarball of an image that `save` wrote, on this machine or another.
+
+        Raises:
+            NotFoundError: there is no such file.
+            IntegrityError: it does not hold that very image.
+        """
 
 
 def check(data: bytes, expected: Digest, what: str) -> bytes:

@@ -11,9 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from mlship.bundle import Row
 from mlship.deployment import Artifact, Change, Deployment, Plan, Revision, Route, Slot, Split
-from mlship.digests import Digest
 from mlship.evidence import Evidence, Record
-from mlship.image import Form, Image, Pushed
 from mlship.prediction import Outcome, Prediction, Taken
 from mlship.pullrequest import Posted, PullRequest, Reviews
 from mlship.release import Release
@@ -143,34 +141,6 @@ class Declarative(Protocol):
 
     def changes(self, plan: Plan) -> Sequence[Change]:
         """Return how carrying a plan out would change each object. Changes nothing."""
-
-
-class Images(Protocol):
-    """Makes container images of bundles and brings them where they are run. Known by digest."""
-
-    def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
-        """Make the image of a release on this machine, or find that it is there.
-
-        The same release, bundle and base give the same digest. `base` is the digest of the image
-        to build on; `None` takes the one that the configured name means now.
-
-        Raises:
-            ConfigError: the base does not exist, or is for another platform or Python.
-            ProjectError: a requirement has no build for the platform.
-            UnavailableError: a registry or the package index does not answer, or denies it.
-        """
-
-    def push(self, image: Image) -> Pushed:
-        """Bring a built image to the registry: blobs that are missing, manifest, tag last.
-
-        Raises:
-            ConfigError: no repository is configured.
-            UnavailableError: the registry does not answer, or denies it; no tag was written.
-            IntegrityError: the registry gives back another digest than was sent.
-        """
-
-    def save(self, image: Image, into: Path, form: Form) -> None:
-        """Write a built image, whole, to a folder or a file; what is missing here is fetched."""
 
 
 class Observations(Protocol):

@@ -209,6 +209,12 @@ def _check_together(config: Config) -> None:
         message = "mlship.yaml: observations: kind postgres and a url go together"
         hint = "observations: {kind: postgres, url: postgresql://user@host/database}"
         raise ConfigError(message, hint=hint)
+    if config.image.builder != "docker" and config.image.extend is not None:
+        message = "mlship.yaml: image.extend needs image.builder docker: instructions are run there"
+        raise ConfigError(message, hint="add `builder: docker`, or take `extend` away")
+    if config.image.builder == "docker" and len(config.image.platforms) > 1:
+        message = "mlship.yaml: image.builder docker makes images for one platform"
+        raise ConfigError(message, hint="leave one in image.platforms, or use builder oci")
     for name in set(config.gates.staging) - set(_STAGING):
         message = f"mlship.yaml: gates.staging.{name}: a replay has no such metric"
         near = difflib.get_close_matches(name, _STAGING, n=1, cutoff=0.5)

@@ -20,7 +20,8 @@ from mlship.config import Config, TargetConfig
 from mlship.container import Engine
 from mlship.errors import ConfigError
 from mlship.forges.github import GitHubForge
-from mlship.ports import Images, Ledger, Locks, Observations, Progress, Store, Target
+from mlship.image import Images
+from mlship.ports import Ledger, Locks, Observations, Progress, Store, Target
 from mlship.settings import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.targets.local.locks import FileLocks
@@ -80,7 +81,7 @@ def assemble(
         return cluster_locks(name, config, who, environment)
 
     def images() -> Images:
-        return oci_images(config, state, progress, environment)
+        return _images(config, state, progress, environment)
 
     return Pipeline(
         root=root,
@@ -171,18 +172,26 @@ class _EachTargets:
         return self._find(name).exclusive(name)
 
 
-def oci_images(
+def _images(
     config: Config, state: Path, progress: Progress, environment: Mapping[str, str]
 ) -> Images:
-    """Return what makes images without a container engine; `.mlship/images` keeps them."""
+    """Return what makes images; `.mlship/images` keeps them."""
     from mlship.images import artifact_repository  # noqa: PLC0415 (status pushes nothing)
-    from mlship.images.oci import OciImages  # noqa: PLC0415 (the same)
     from mlship.images.registries import Registries  # noqa: PLC0415 (the same)
 
-    registries = Registries(config.image, environment)
-    create = config.image.create
+    registries, create = Registries(config.image, environment), config.image.create
     prepare = functools.partial(artifact_repository.prepare, create=create, progress=progress)
-    return OciImages(config.image, state / "images", registries, progress, prepare=prepare)
+    match config.image.builder:
+        case "oci":
+            from mlship.images.oci import OciImages  # noqa: PLC0415 (one is used)
+
+            return OciImages(config.image, state / "images", registries, progress, prepare=prepare)
+        case "docker":
+            from mlship.images import builds  # noqa: PLC0415 (one is used)
+            from mlship.images.docker_images import DockerImages, Tools  # noqa: PLC0415 (the same)
+
+            tools = Tools(builds.EngineBuild(environment, progress))
+            return DockerImages(config.image, state.parent, registries, progress, tools, prepare)
 
 
 def docker_engine(environment: Mapping[str, str]) -> AbstractContextManager[Engine]:

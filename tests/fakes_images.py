@@ -5,7 +5,8 @@ from pathlib import Path
 from mlship import bundle as bundles
 from mlship import digests
 from mlship.digests import Digest
-from mlship.image import Form, Image, Layer, PlatformImage, Pushed, Reference, Role
+from mlship.errors import IntegrityError, NotFoundError
+from mlship.image import Builder, Form, Image, Layer, PlatformImage, Pushed, Reference, Role
 from mlship.release import Release
 
 BASE = Reference(registry="localhost:5000", repository="library/python")
@@ -19,12 +20,15 @@ class FakeImages:
         self.tool = "1"
         self.builds = 0
         self.registry: dict[Digest, Image] = {}
+        self.builder: Builder = "oci"
+        self.kept: set[Digest] = set()
 
     def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
         bundles.read(bundle, expected=release.bundle)
         self.builds += 1
         built_on = base or self.base
-        digest = digests.of_value((release, built_on, self.tool))
+        digest = digests.of_value((release, built_on, self.tool, self.builder))
+        self.kept.add(digest)
         layers = (self._layer("base", built_on), self._layer("bundle", release.bundle))
         return Image(
             name="localhost:5000/iris",
@@ -39,9 +43,12 @@ class FakeImages:
                     layers=layers,
                 ),
             ),
+            builder=self.builder,
         )
 
     def push(self, image: Image) -> Pushed:
+        if image.digest not in self.registry and image.digest not in self.kept:
+            raise NotFoundError(f"{image.digest} is not here", hint="--from image.tar")
         sent = 0 if image.digest in self.registry else image.size
         self.registry[image.digest] = image
         reference = f"{image.name}@{image.digest}"
@@ -50,6 +57,13 @@ class FakeImages:
     def save(self, image: Image, into: Path, form: Form) -> None:
         into.parent.mkdir(parents=True, exist_ok=True)
         into.write_text(image.digest)
+
+    def load(self, image: Image, archive: Path) -> None:
+        if not archive.is_file():
+            raise NotFoundError(f"there is no {archive}", hint="--to writes it")
+        if archive.read_text() != image.digest:
+            raise IntegrityError(f"{archive} holds another image", hint="bring the right one")
+        self.kept.add(image.digest)
 
     @staticmethod
     def _layer(role: Role, digest: Digest) -> Layer:

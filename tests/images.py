@@ -13,7 +13,10 @@ from pathlib import Path
 
 from mlship.config import ImageConfig
 from mlship.digests import Digest
+from mlship.images.builds import Make
 from mlship.images.contents import Lock
+from mlship.images.docker_images import DockerImages, Tools
+from mlship.images.local import LocalImages
 from mlship.images.oci import OciImages
 from mlship.images.registries import Registries
 from mlship.release import Release
@@ -111,20 +114,33 @@ class Wheels:
 
 
 class Project:
-    """A release with its bundle, and what makes its image, in a folder of its own."""
+    """A release with its bundle, and what makes its image, in a folder of its own.
 
-    def __init__(self, folder: Path, fake: FakeRegistry | None, **config: object) -> None:
+    With `make`, that is a Docker engine's build.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fake: FakeRegistry | None,
+        make: Make | None = None,
+        **config: object,
+    ) -> None:
         self.folder = folder
         self.release, self.bundle = a_release(folder / "bundle")
         settings = {"repository": "localhost:5000/iris", "base": BASE, **config}
+        settings["builder"] = "docker" if make else "oci"
         self.config = ImageConfig(**settings)  # type: ignore[arg-type]
         self.waits: list[float] = []
         self.notes, self.wheels = Notes(), Wheels()
         self.registries = Registries(
             self.config, {}, transport=fake.transport if fake else None, pause=self.waits.append
         )
-        self.images = OciImages(
-            self.config, folder / "images", self.registries, self.notes, self.wheels
+        given = (self.registries, self.notes)
+        self.images: LocalImages = (
+            DockerImages(self.config, folder, *given, Tools(make, self.wheels))
+            if make
+            else OciImages(self.config, folder / "images", *given, self.wheels)
         )
 
     def another(self, text: str) -> tuple[Release, Path]:

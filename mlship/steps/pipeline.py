@@ -17,10 +17,10 @@ from mlship.errors import IntegrityError, NotFoundError
 from mlship.evidence import Evidence, Record, Verdict
 from mlship.gates import ContainerTest
 from mlship.history import History
+from mlship.image import Images
 from mlship.ports import (
     Clock,
     Forge,
-    Images,
     Ledger,
     Locks,
     Observations,

@@ -1,34 +1,43 @@
 """push-to-registry: bring the image of a release to the registry, by digest."""
 
+from pathlib import Path
+
 from mlship.errors import ConflictError, NotFoundError
 from mlship.evidence import Record
 from mlship.history import latest
 from mlship.image import Image
 from mlship.release import Release
 from mlship.steps.containerize import STEP as CONTAINERIZE
-from mlship.steps.containerize import recorded_base
+from mlship.steps.containerize import recorded, recorded_base
 from mlship.steps.pipeline import Pipeline
 
 STEP = "push-to-registry"
 
 
-def push(pipeline: Pipeline, release: Release) -> Record:
-    """Push the image that `containerize` made. On another machine it is made again, the same.
+def push(pipeline: Pipeline, release: Release, archive: Path | None = None) -> Record:
+    """Push the image that `containerize` made.
+
+    On another machine it is made again, the same; but what Docker built is not: it comes as a file.
+
+    Args:
+        pipeline: the project.
+        release: whose image it is.
+        archive: the file that `containerize` wrote where it made the image.
 
     Returns:
         The evidence `push-to-registry`, with the reference by digest and the bytes that were
         sent; an image that is there already is not pushed, and not recorded, twice.
 
     Raises:
-        NotFoundError: the release has no image yet.
+        NotFoundError: the release has no image yet, or Docker built it on another machine.
         ConflictError: what is made now is not the image that was proven.
         ConfigError: no repository is configured.
         UnavailableError: the registry does not answer, or denies it; no tag was written.
-        IntegrityError: the registry gives back another digest.
+        IntegrityError: the registry gives back another digest, or the file holds another image.
     """
     started = pipeline.clock()
     records = pipeline.ledger.records()
-    image = proven(pipeline, release, latest(records, CONTAINERIZE, release))
+    image = proven(pipeline, release, latest(records, CONTAINERIZE, release), archive)
     pipeline.progress.note(f"pushing {image.name}:{image.tag}")
     pushed = pipeline.images().push(image)
     before = latest(records, STEP, release)
@@ -47,23 +56,37 @@ def push(pipeline: Pipeline, release: Release) -> Record:
     return pipeline.learn(release, STEP, "passed", facts, {"image": pushed.digest})
 
 
-def proven(pipeline: Pipeline, release: Release, made: Record | None) -> Image:
-    """Return the image that `containerize` recorded, made again from the same bytes.
+def proven(
+    pipeline: Pipeline, release: Release, made: Record | None, archive: Path | None = None
+) -> Image:
+    """Return the image that `containerize` recorded.
+
+    It comes out of the file, where there is one; what mlship built is made again from the same
+    bytes; what Docker built never is.
 
     Raises:
-        NotFoundError: it recorded none.
+        NotFoundError: it recorded none, or there is no such file.
         ConflictError: what is made now is another one.
+        IntegrityError: the file does not hold that image.
     """
     if made is None:
         message = f"{release} has no image yet"
         raise NotFoundError(message, hint=f"`mlship containerize {release}` makes it")
+    digest = made.evidence.facts["digest"]
+    name = pipeline.config.image.repository or release.name
+    again = f"`mlship containerize {release}` again"
+    if archive is not None:
+        image = recorded(made, name)
+        pipeline.images().load(image, archive)
+        return image
+    if made.evidence.facts.get("builder") == "docker":
+        return recorded(made, name)
+    if pipeline.config.image.builder == "docker":
+        message = f"the image {digest} of {release} was made without Docker, which builds it now"
+        raise ConflictError(message, hint=f"image.builder in mlship.yaml changed: {again}")
     base = recorded_base(made)
     image = pipeline.images().build(release, pipeline.bundle(release), base=base)
-    recorded = made.evidence.facts["digest"]
-    if image.digest != recorded:
-        message = (
-            f"the image of {release} comes out as {image.digest} now, and {recorded} was proven"
-        )
-        hint = f"mlship or image.* in mlship.yaml changed: `mlship containerize {release}` again"
-        raise ConflictError(message, hint=hint)
+    if image.digest != digest:
+        message = f"the image of {release} comes out as {image.digest} now, and {digest} was proven"
+        raise ConflictError(message, hint=f"mlship or image.* in mlship.yaml changed: {again}")
     return image

@@ -10,7 +10,7 @@ import pytest
 
 from mlship import digests
 from mlship.errors import IntegrityError
-from mlship.ports import Images
+from mlship.image import Images
 from mlship.release import Release
 from tests.fake_registry import FakeRegistry
 from tests.fakes_images import FakeImages

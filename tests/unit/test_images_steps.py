@@ -1,16 +1,19 @@
 """containerize and push-to-registry on fakes: what they record, and what they do not do twice."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mlship import digests
 from mlship.cli import output
-from mlship.errors import ConflictError, NotFoundError
+from mlship.config import ImageConfig
+from mlship.errors import ConflictError, IntegrityError, NotFoundError
 from mlship.evidence import Record
 from mlship.release import Release
-from mlship.steps.containerize import containerize
+from mlship.steps.containerize import containerize, hand_over
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from mlship.steps.train import train
@@ -99,3 +102,88 @@ def test_a_job_is_given_the_reference_and_the_digest(
         "reference": f"localhost:5000/iris@{digest}",
         "digest": digest,
     }
+
+
+def by_docker(there: World, extension: str = "RUN a") -> Pipeline:
+    """Return the pipeline of a project whose images Docker builds."""
+    there.images.builder = "docker"
+    (there.pipeline.root / "system.Dockerfile").write_text(extension)
+    image = ImageConfig(builder="docker", extend="system.Dockerfile", repository="localhost:5000/i")
+    config = msgspec.structs.replace(there.pipeline.config, image=image)
+    return dataclasses.replace(there.pipeline, config=config)
+
+
+def test_what_docker_built_is_recorded_with_its_instructions_and_not_made_again_to_be_pushed(
+    made: tuple[World, Release],
+) -> None:
+    there, release = made
+    pipeline = by_docker(there)
+    found = containerize(pipeline, release).evidence
+    assert found.facts["builder"] == "docker"
+    assert found.saw["extension"] == digests.of_bytes(b"RUN a")
+    there.images.tool = "an engine that builds other bytes"
+    pushed = push(pipeline, release).evidence
+    assert pushed.facts["digest"] == found.facts["digest"]
+    assert there.images.builds == 1
+
+
+def test_what_docker_built_elsewhere_comes_as_a_file(
+    made: tuple[World, Release], tmp_path: Path
+) -> None:
+    there, release = made
+    pipeline, file = by_docker(there), tmp_path / "image.tar"
+    record = containerize(pipeline, release)
+    hand_over(pipeline, record, file)
+    there.images.kept.clear()
+    with pytest.raises(NotFoundError):
+        push(pipeline, release)
+    with pytest.raises(NotFoundError, match="there is no"):
+        push(pipeline, release, tmp_path / "other.tar")
+    (tmp_path / "other.tar").write_text("another image")
+    with pytest.raises(IntegrityError):
+        push(pipeline, release, tmp_path / "other.tar")
+    assert not there.images.registry
+    digest = push(pipeline, release, file).evidence.facts["digest"]
+    assert digest == record.evidence.facts["digest"]
+    assert there.images.builds == 1
+
+
+def test_an_image_of_mlships_own_may_come_as_a_file_too(
+    made: tuple[World, Release], tmp_path: Path
+) -> None:
+    there, release = made
+    record = containerize(there.pipeline, release)
+    hand_over(there.pipeline, record, tmp_path / "image.tar")
+    push(there.pipeline, release, tmp_path / "image.tar")
+    assert there.images.builds == 1
+
+
+def test_once_pushed_docker_builds_a_release_again_only_by_other_instructions(
+    made: tuple[World, Release],
+) -> None:
+    there, release = made
+    pipeline = by_docker(there)
+    first = containerize(pipeline, release)
+    there.images.tool = "an engine that builds other bytes"
+    second = containerize(pipeline, release)
+    assert second != first, "not pushed: nobody depends on it"
+    push(pipeline, release)
+    there.images.tool = "a third"
+    assert containerize(pipeline, release) == second
+    assert there.images.builds == 2
+    third = containerize(by_docker(there, "RUN b"), release)
+    assert third.evidence.facts["digest"] != second.evidence.facts["digest"]
+
+
+def test_another_builder_than_that_of_the_proven_image_is_refused(
+    made: tuple[World, Release],
+) -> None:
+    there, release = made
+    containerize(there.pipeline, release)
+    pipeline = by_docker(there)
+    with pytest.raises(ConflictError, match="made without Docker") as caught:
+        push(pipeline, release)
+    assert "containerize" in caught.value.hint
+    assert there.images.builds == 1
+    containerize(pipeline, release)
+    push(pipeline, release)
