@@ -140,7 +140,9 @@ class PromotePolicy(_Section, frozen=True):
 class GatesConfig(_Section, frozen=True):
     """What a release must reach."""
 
-    test: Annotated[dict[str, Bound], Meta(description="metrics on held-out data")] = {}
+    test: Annotated[
+        dict[str, Bound], Meta(description="metrics on held-out data, and slices_worse")
+    ] = {}
     staging: Annotated[
         dict[str, Bound], Meta(description="errors, mismatches, p50_ms, p99_ms of the workload")
     ] = msgspec.field(default_factory=lambda: {"errors": Bound(max=0), "mismatches": Bound(max=0)})
