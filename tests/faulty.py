@@ -161,7 +161,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _forward(self) -> None:
-        headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+        # A client may say in several fields what it accepts.
+        headers = {
+            name: ", ".join(self.headers.get_all(name) or ())
+            for name in self.headers
+            if name.lower() not in _HOP
+        }
         has_body = "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
         connection = self._connection()
         try:

@@ -97,6 +97,7 @@ ENGINES = (
         "the engine's disk is full",
         _full,
         on="imaged",
+        leaves=("images",),
         says="no space left on device",
         hints="correct what it names",
     ),
