@@ -87,9 +87,13 @@ class Api:
         return self._decoded(answer, f"{manifest['kind']} {name}")
 
     def delete(self, kind: Kind, name: str, *, grace: int | None = None) -> None:
-        """Take an object away, and first what it owns. One that does not exist is no error."""
+        """Take an object away; a Deployment stays until its pods are gone, and says that it goes.
+
+        One that does not exist is no error.
+        """
         body: Manifest = {"kind": "DeleteOptions", "apiVersion": "v1"}
-        body["propagationPolicy"] = "Foreground"
+        # Others go at once: what lingered could be applied again, and go after that.
+        body["propagationPolicy"] = "Foreground" if kind == "Deployment" else "Background"
         if grace is not None:
             body["gracePeriodSeconds"] = grace
         answer = self._send("DELETE", path(kind, self.namespace, name), body=body)
