@@ -36,6 +36,18 @@ image: {repository: ghcr.io/ada/iris}
 targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
 workflows: {mlship: "git+https://example.org/mlship@v1.2.0"}
 """,
+    "Kubernetes and images by Docker": """
+image: {repository: registry.example.org/models/iris, builder: docker, extend: system.Dockerfile}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+""",
+    "GKE and images by Docker, staging in the job": f"""
+image: {{repository: europe-docker.pkg.dev/my-project/models/iris, builder: docker}}
+targets: {{production: {{{_GKE}}}}}
+gates: {{container: false}}
+""",
+    "one machine, an image by Docker": """
+image: {repository: "localhost:5000/iris", builder: docker}
+""",
     "Kubernetes and Google's registry": """
 image: {repository: europe-docker.pkg.dev/my-project/models/iris}
 targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}

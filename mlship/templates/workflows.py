@@ -43,6 +43,7 @@ class Given(NamedTuple):
         mlship_needs: what the other jobs install.
         registry: who takes the image in; `None` where all targets run bundles.
         container: whether the image is tested in a container before.
+        travels: whether it goes from job to job as a file, because Docker builds it once.
         predictions: whether they lie in a database, which asks for a password.
     """
 
@@ -56,6 +57,7 @@ class Given(NamedTuple):
     production: Place
     registry: Registry | None
     container: bool
+    travels: bool
     predictions: bool
 
 
@@ -70,7 +72,8 @@ def given(config: Config, folder: str) -> Given:
     google = registry == "google" or "gke" in (staging.kind, production.kind)
     clusters = {staging.kind, production.kind} - {"local"}
     container = registry is not None and config.gates.container
-    own = ["docker"] if container else []
+    by_docker = registry is not None and config.image.builder == "docker"
+    own = ["docker"] if container or by_docker else []
     remote = ["kubernetes"] if clusters else []
     remote += ["gcp"] if google else []
     remote += ["mlflow"] if "mlflow" in (config.store.kind, config.ledger.kind) else []
@@ -87,6 +90,7 @@ def given(config: Config, folder: str) -> Given:
         production=production,
         registry=registry,
         container=container,
+        travels=by_docker and bool(clusters),
         predictions=config.observations.url is not None,
     )
 

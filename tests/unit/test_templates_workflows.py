@@ -8,8 +8,7 @@ import msgspec
 import pytest
 import yaml
 
-from mlship.config import GatesConfig
-from mlship.config import TargetConfig
+from mlship.config import GatesConfig, TargetConfig
 from mlship.templates import workflows
 from mlship.templates.workflows import requirement
 from tests.rendered import PROJECTS, committed, config, rendered
@@ -185,6 +184,34 @@ def test_a_container_test_that_is_not_asked_for_is_in_no_workflow() -> None:
     assert "mlship[all,docker]" in asked[main]
     assert not any("test --container" in text or "docker]" in text for text in left_out.values())
     assert "mlship containerize" in left_out[main]
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_what_docker_builds_goes_from_job_to_job_as_a_file_and_nothing_else_does(
+    project: str,
+) -> None:
+    travels = "Docker" in project and "one machine" not in project
+    for name in ("develop", "main"):
+        kept, got = [], []
+        for job, one in jobs(rendered(project)[f".github/workflows/{name}.yml"]):
+            steps = [step.get("uses", step.get("run", "")) for step in one["steps"]]
+            made = [step for step in steps if step.startswith("mlship containerize")]
+            pushed = [step for step in steps if step.startswith("mlship push-to-registry")]
+            kept += [job for step in one["steps"] if step.get("name") == "keep the image"]
+            got += [job for step in steps if step.startswith("actions/download-artifact@")]
+            assert all(("--to=" in step) == travels for step in made)
+            assert all(("--from=" in step) == travels for step in pushed)
+        assert bool(kept) == travels
+        others = {job for job, _ in jobs(rendered(project)[f".github/workflows/{name}.yml"])}
+        assert set(got) <= others - set(kept), "another job than the one that made it"
+
+
+def test_docker_that_builds_is_installed_where_no_container_is_tested() -> None:
+    text = rendered("GKE and images by Docker, staging in the job")[".github/workflows/main.yml"]
+    assert "mlship[all,docker]" in text
+    assert "mlship[kubernetes,gcp,mlflow]" in text
+    order = [text.index(one) for one in ("get the image", "mlship push-to-registry --from=")]
+    assert order == sorted(order)
 
 
 def test_a_production_on_one_machine_is_left_to_that_machine() -> None:
