@@ -71,6 +71,14 @@ class Side(NamedTuple):
     tally: Tally
     missing: int
 
+    def row(self) -> str:
+        """Return it as a line."""
+        got, failed = len(self.tally.acknowledged), self.tally.failed
+        return (
+            f"{self.name:10} {got + failed.total()} requests, {got} acknowledged, "
+            f"{self.missing} of them missing, {failed.total()} failed {dict(failed) or ''}"
+        ).rstrip()
+
 
 def main() -> None:
     """Run the benchmark; exit with 1 where something is missing, or the control shows nothing."""
@@ -90,7 +98,7 @@ def main() -> None:
         protected = measure("protected", folder, release, image, given.kills, dice)
         late = answering_early(image, folder / ".mlship")
         control = measure("control", folder, release, late, min(given.kills, CONTROL), dice)
-    sys.exit(not show(protected, control))
+    sys.exit(not verdict(protected, control))
 
 
 def pushed(folder: Path) -> tuple[Release, Artifact]:
@@ -137,7 +145,9 @@ def measure(
             tally = users.end()
         logged = {one.id for one in PostgresObservations(url, {}).predictions()}
     missing = sum(one not in logged for one in tally.acknowledged)
-    return Side(name=name, kills=kills, tally=tally, missing=missing)
+    side = Side(name=name, kills=kills, tally=tally, missing=missing)
+    print(side.row(), flush=True)
+    return side
 
 
 def configured(folder: Path, place: Cluster, url: str) -> Config:
@@ -158,15 +168,21 @@ def configured(folder: Path, place: Cluster, url: str) -> Config:
 def kill_all(place: Cluster, slot: Slot, database: Server, kills: int, dice: random.Random) -> None:
     """Kill at random moments, and let the last replies come."""
     for number in range(kills):
-        time.sleep(dice.uniform(*PAUSES))
+        let_serve(place, slot, dice)
         kill(place, dice.choice(ready(place, slot)))
         print(f"  {number + 1} of {kills} killed", flush=True)
         if number == kills // 2:
-            time.sleep(dice.uniform(*PAUSES))
+            let_serve(place, slot, dice)
             database.kill()
             database.start()
     ready(place, slot, 2)
     time.sleep(1)
+
+
+def let_serve(place: Cluster, slot: Slot, dice: random.Random) -> None:
+    """Have requests answered for a random while: what is killed before it serves shows nothing."""
+    ready(place, slot)
+    time.sleep(dice.uniform(*PAUSES))
 
 
 def ready(place: Cluster, slot: Slot, count: int = 1) -> list[Manifest]:
@@ -197,18 +213,11 @@ def kill(place: Cluster, pod: Manifest) -> None:
             api.delete("Pod", pod["metadata"]["name"], grace=0)
 
 
-def show(protected: Side, control: Side) -> bool:
-    """Print both sides and a verdict; tell whether it is a good one."""
-    print(
-        f"\n{'':10} {'kills':>5} {'requests':>8} {'acknowledged':>12} {'missing':>7} {'failed':>6}"
-    )
-    for name, kills, tally, missing in (protected, control):
-        got, failed = len(tally.acknowledged), tally.failed.total()
-        row = f"{name:10} {kills:5} {got + failed:8} {got:12} {missing:7} {failed:6}"
-        print(f"{row} {dict(tally.failed) or ''}".rstrip())
+def verdict(protected: Side, control: Side) -> bool:
+    """Print what the two sides show; tell whether it is what was promised."""
     total = len(protected.tally.acknowledged)
     said = f"{protected.missing} of {total} acknowledged predictions are missing"
-    print(f"{said} after {protected.kills} kills of pods and one of PostgreSQL")
+    print(f"\n{said} after {protected.kills} kills of pods and one of PostgreSQL")
     if not control.missing:
         print("the control lost none: it does not show that missing ones would be found")
     return total > 0 and not protected.missing and control.missing > 0
