@@ -193,18 +193,21 @@ FORGES = (
         "GitHub cannot be reached",
         lambda remote: remote.proxy.down(),
         says="cannot be reached",
+        is_slow=True,
         hints="githubstatus.com",
     ),
     _opens(
         "GitHub does not answer",
         lambda remote: remote.proxy.faults.append(Fault(status=0)),
         says="did not answer in time",
+        is_slow=True,
         hints="githubstatus.com",
     ),
     _opens(
         "an address that is no GitHub's",
         _answers(200),
         says="GitHub's answer cannot be read",
+        is_slow=True,
         hints="GITHUB_API_URL",
     ),
     _opens(
@@ -212,6 +215,7 @@ FORGES = (
         _sets(GITHUB_REPOSITORY="ada/iri"),
         code=5,
         says="GitHub cannot list the pull requests of ada/iri",
+        is_slow=True,
         hints="repository",
     ),
     _opens(
@@ -222,13 +226,19 @@ FORGES = (
         hints="allow GitHub Actions",
     ),
     _opens(
-        "GitHub has no such branch", _forgets_main, code=5, says="no branch main", hints="push both"
+        "GitHub has no such branch",
+        _forgets_main,
+        code=5,
+        says="no branch main",
+        is_slow=True,
+        hints="push both",
     ),
     _opens(
         "nothing to bring to main",
         _merged,
         code=3,
         says="develop has no commit that main lacks",
+        is_slow=True,
         hints="nothing to release",
     ),
     _comments(
@@ -236,6 +246,7 @@ FORGES = (
         _sets(GITHUB_REF="refs/pull/77/merge"),
         code=5,
         says="pull request 77",
+        is_slow=True,
         hints="number",
     ),
 )

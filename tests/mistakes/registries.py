@@ -177,6 +177,7 @@ PUSHES = (
         "the registry is silent",
         _silent,
         says="does not answer",
+        is_slow=True,
         hints="check its address",
     ),
     _push(
@@ -240,18 +241,21 @@ PUSHES = (
         "the registry answers 503",
         _answers(503, at="", Retry_After="0"),
         says="is busy",
+        is_slow=True,
         hints="come back in 0 s",
     ),
     _push(
         "a registry without TLS, and not on this machine",
         _speaks_no_tls,
         says="no trusted connection to registry 127.0.0.2",
+        is_slow=True,
         hints="image.insecure",
     ),
     _push(
         "a registry whose certificate nobody vouches for",
         _of_no_authority,
         says="no trusted connection to registry 127.0.0.2",
+        is_slow=True,
         hints="SSL_CERT_FILE",
     ),
     _push(
@@ -259,6 +263,7 @@ PUSHES = (
         _answers(200, at=""),
         code=7,
         says="is no image that mlship can read",
+        is_slow=True,
         hints="OCI",
     ),
 )
