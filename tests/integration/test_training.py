@@ -18,6 +18,7 @@ from mlship.checkout.trainer import ChildTrainer
 from mlship.config import Config
 from mlship.digests import Digest
 from mlship.errors import ConfigError, ConflictError, IntegrityError, ProjectError, UnavailableError
+from mlship.profiles import Profile
 from mlship.scores import Golden, Scores, Trained
 from mlship.training.score import score
 from mlship.training.train import train
@@ -87,6 +88,7 @@ class Made(msgspec.Struct):
     trainer: ChildTrainer
     folder: Path
     digest: Digest
+    profile: Profile | None
     notes: list[str]
     scores: Scores
 
@@ -97,9 +99,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     notes = Notes()
     trainer = ChildTrainer(root, settings(), notes)
     folder = root / ".mlship" / "bundle"
-    digest = trainer.train(folder).bundle
+    trained = trainer.train(folder)
     scores = trainer.score(folder, folder, root / ".mlship" / "plots")
-    return Made(root, trainer, folder, digest, notes.lines, scores)
+    return Made(root, trainer, folder, trained.bundle, trained.profile, notes.lines, scores)
 
 
 def test_bundle_holds_what_serving_needs_and_no_more(made: Made) -> None:
@@ -125,6 +127,20 @@ def test_bundle_holds_what_serving_needs_and_no_more(made: Made) -> None:
     assert "mlship==0.1.0\n" in (made.folder / "environment.txt").read_text()
     assert made.notes[0] == "63 rows, 5 features -> onnx"
     assert sorted(path.name for path in made.folder.parent.iterdir()) == ["bundle", "plots"]
+
+
+def test_a_bundle_against_itself_has_slices_none_of_which_got_worse(made: Made) -> None:
+    assert made.scores.slices is not None
+    assert made.scores.slices.worse == 0
+    assert made.scores.slices.judged + made.scores.slices.small > 5
+
+
+def test_a_training_tells_what_its_data_look_like(made: Made) -> None:
+    assert made.profile is not None
+    assert made.profile.rows == 63
+    names = [column.name for column in made.profile.columns]
+    assert names == ["species", "length", "width", "leaves", "colour", "price"]
+    assert sum(made.profile.columns[0].named.values()) == 63
 
 
 def test_golden_examples_are_what_the_bundle_answers(made: Made) -> None:
