@@ -54,7 +54,9 @@ def pipeline(root: Path, place: Cluster, database: Server) -> Pipeline:
     """Return a pipeline with production in the cluster and its predictions in the database."""
     url = database.create("iris").replace(f":{database.password}@", "@")
     own = msgspec.structs.replace(place.kubernetes, env_from_secret=CREDENTIALS)
-    production = msgspec.structs.replace(place.config, kubernetes=own, challenger_weight=50)
+    production = msgspec.structs.replace(
+        place.config, kubernetes=own, challenger_weight=50, ready_seconds=200
+    )
     config = msgspec.structs.replace(
         CONFIG,
         gates=GatesConfig(container=False),
