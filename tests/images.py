@@ -136,12 +136,15 @@ class Project:
         self.registries = Registries(
             self.config, {}, transport=fake.transport if fake else None, pause=self.waits.append
         )
+        self._make = make
+        self.images = self.again()
+
+    def again(self) -> LocalImages:
+        """Return what makes images on this machine, as the next command opens it."""
         given = (self.registries, self.notes)
-        self.images: LocalImages = (
-            DockerImages(self.config, folder, *given, Tools(make, self.wheels))
-            if make
-            else OciImages(self.config, folder / "images", *given, self.wheels)
-        )
+        if self._make:
+            return DockerImages(self.config, self.folder, *given, Tools(self._make, self.wheels))
+        return OciImages(self.config, self.folder / "images", *given, self.wheels)
 
     def another(self, text: str) -> tuple[Release, Path]:
         """Return a release with another model and the same requirements."""

@@ -22,6 +22,8 @@ _SILENT_SECONDS = 1800
 """An instruction that downloads or compiles may say nothing for long."""
 _LINES = 15
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_OWN = re.compile(r" ---> |Removing intermediate container ")
+"""What the engine says of itself between the lines of an instruction."""
 _STEP = re.compile(r"Step (\d+)/(\d+) : .*")
 
 
@@ -87,10 +89,11 @@ def follow(events: Iterable[Mapping[str, Any]], progress: Progress) -> str:
             raise _failure(str(event["error"]), lines, is_users=is_users)
         built = str(event.get("aux", {}).get("ID", built))
         for line in _lines(str(event.get("stream", ""))):
-            lines.append(line)
             if found := _STEP.fullmatch(line):
+                lines.clear()
                 is_users = 1 < int(found[1]) <= int(found[2]) - dockerfile.OWN_STEPS
                 progress.note(line)
+            lines.append(line)
     if not built:
         message = f"the engine ended the build without an image: {lines[-1] if lines else ''}"
         raise UnavailableError(message, hint="look at the engine's log; then run it again")
@@ -99,7 +102,7 @@ def follow(events: Iterable[Mapping[str, Any]], progress: Progress) -> str:
 
 def _lines(said: str) -> list[str]:
     plain = _COLOUR.sub("", said).replace("\r", "\n")
-    return [line.rstrip() for line in plain.split("\n") if line.strip()]
+    return [line.rstrip() for line in plain.split("\n") if line.strip() and not _OWN.match(line)]
 
 
 def _failure(why: str, lines: Iterable[str], *, is_users: bool) -> MlshipError:

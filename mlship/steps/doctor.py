@@ -96,8 +96,10 @@ def targets_of(config: Config) -> list[str]:
 
 
 def needs_engine(pipeline: Pipeline) -> bool:
-    """Tell whether a step of this project starts containers on this machine."""
-    return pipeline.container_test(STAGING, PRODUCTION) == "asked for"
+    """Tell whether a step of this project builds images or starts containers on this machine."""
+    asked = pipeline.container_test(STAGING, PRODUCTION)
+    builds = pipeline.config.image.builder == "docker" and asked != "no image"
+    return builds or asked == "asked for"
 
 
 def _check(name: str, look: Look) -> Check:

@@ -1,7 +1,8 @@
 """What everything that makes images promises: the fake, and ours on a fake and a real registry."""
 
+import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -9,29 +10,56 @@ import msgspec
 import pytest
 
 from mlship import digests
-from mlship.errors import IntegrityError
+from mlship.errors import IntegrityError, NotFoundError
 from mlship.image import Images
+from mlship.images.builds import EngineBuild
 from mlship.release import Release
+from tests import engine
 from tests.fake_registry import FakeRegistry
+from tests.fakes_docker import FakeBuild
 from tests.fakes_images import FakeImages
 from tests.images import Project, a_release, base_image
+from tests.places import Notes
 from tests.services import require
 
-BACKENDS = ("fake", "oci", pytest.param("registry", marks=pytest.mark.service("registry")))
+BACKENDS = (
+    "fake",
+    "oci",
+    "engine's fake",
+    pytest.param("registry", marks=pytest.mark.service("registry")),
+    pytest.param("engine", marks=[pytest.mark.service("registry"), pytest.mark.service("docker")]),
+)
 
 
 @pytest.fixture(params=BACKENDS)
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Images]:
-    """Give a function that opens the same images anew, as the next command would."""
-    if request.param == "fake":
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Images]]:
+    """Give a function that opens the same images anew, as the next command would.
+
+    What mlship makes itself is the same on another machine; what Docker builds, on this one.
+    """
+    yield opening(request.param, tmp_path)
+    if request.param == "engine":
+        engine.forget(tmp_path)
+
+
+def opening(backend: str, tmp_path: Path) -> Callable[[], Images]:
+    if backend == "fake":
         images = FakeImages()
         return lambda: images
-    if request.param == "oci":
+    if backend == "engine's fake":
+        fake = FakeRegistry()
+        base_image(fake)
+        return Project(tmp_path / "machine", fake, FakeBuild()).again
+    if backend == "oci":
         fake = FakeRegistry()
         base_image(fake)
         return lambda: Project(tmp_path / uuid.uuid4().hex, fake).images
     require("registry", answers(), "services up registry")
     name = f"localhost:5000/contract/{uuid.uuid4().hex}"
+    if backend == "engine":
+        engine.required()
+        build = EngineBuild(os.environ, Notes())
+        return Project(tmp_path / "machine", None, build, repository=name).again
     return lambda: Project(tmp_path / uuid.uuid4().hex, None, repository=name).images
 
 
@@ -94,3 +122,18 @@ def test_an_image_is_saved_where_it_is_told(
     image = images.build(*made, base=None)
     images.save(image, tmp_path / "new" / "image.tar", "tarball")
     assert (tmp_path / "new" / "image.tar").stat().st_size > 0
+
+
+def test_a_saved_image_is_taken_in_again_and_no_other_file_is(
+    reopen: Callable[[], Images], made: tuple[Release, Path], tmp_path: Path
+) -> None:
+    images, file = reopen(), tmp_path / "image.tar"
+    image = images.build(*made, base=None)
+    images.save(image, file, "tarball")
+    reopen().load(image, file)
+    assert reopen().push(image).digest == image.digest
+    other = images.build(*a_release(tmp_path / "other", "another model"), base=None)
+    with pytest.raises(IntegrityError):
+        images.load(other, file)
+    with pytest.raises(NotFoundError):
+        images.load(image, tmp_path / "nothing.tar")

@@ -26,6 +26,7 @@ CLUSTER = TargetConfig(kind="kubernetes")
 GKE = TargetConfig(kind="gke", gke=GkeConfig(project="p", location="l", cluster="c"))
 CLUSTERS = {"staging": CLUSTER, "production": CLUSTER}
 PUSHED = ImageConfig(repository="ghcr.io/ada/iris")
+BY_DOCKER = ImageConfig(builder="docker")
 WELL = Surroundings(
     registry=lambda: "ghcr.io/ada/iris answers",
     engine=lambda: "Docker 27.1",
@@ -57,6 +58,10 @@ def checks(here: World, around: Surroundings = WELL, **changes: Any) -> dict[str
         ({"targets": LOCAL, "image": PUSHED}, ["registry"]),
         ({"targets": CLUSTERS}, ["registry", "engine"]),
         ({"targets": CLUSTERS, "gates": GatesConfig(container=False)}, ["registry"]),
+        (
+            {"targets": CLUSTERS, "gates": GatesConfig(container=False), "image": BY_DOCKER},
+            ["registry", "engine"],
+        ),
         ({"targets": LOCAL | {"production": GKE}}, ["registry", "engine"]),
     ],
 )
