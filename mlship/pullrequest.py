@@ -70,7 +70,8 @@ class Reviews(msgspec.Struct, frozen=True, kw_only=True):
     """The reviews of a pull request, with what it takes to judge them.
 
     Attributes:
-        authors: the accounts that opened the pull request or wrote its last commit.
+        authors: the accounts that opened the pull request or wrote its last commit. Of a merge, who
+            wrote the last commit that it brought; who made it too, unless the forge itself did.
         contents: the commits with the content of the last one: itself and, where it was merged
             and nothing else came in, the merge.
         latest: each account's last decision.

@@ -10,6 +10,8 @@ from typing import Any
 Json = dict[str, Any]
 
 DOCS = "https://docs.github.com/rest"
+GITHUB = "noreply@github.com"
+"""Who commits what GitHub's pages do; its account is web-flow."""
 
 
 def user(login: str, number: int, web: str) -> Json:
@@ -112,19 +114,28 @@ def _side(ref: str, sha: str, repository: str | None, web: str) -> Json:
 def commit(sha: str, kept: Json, author: Json | None, api: str, repository: str) -> Json:
     """A commit with git's data and the account of its author, `null` where none has the email."""
     who = {"name": kept["email"].partition("@")[0], "email": kept["email"], "date": kept["date"]}
+    is_githubs = kept["committer"] == GITHUB
+    committer = {**who, "name": "GitHub", "email": GITHUB} if is_githubs else who
+    is_signed = is_githubs and kept["is_signed"]
     return {
         "url": f"{api}/repos/{repository}/commits/{sha}",
         "sha": sha,
         "node_id": _node("Commit", sha),
         "commit": {
             "author": who,
-            "committer": who,
+            "committer": committer,
             "message": kept["message"],
+            "verification": {
+                "verified": is_signed,
+                "reason": "valid" if is_signed else "unsigned",
+                "signature": None,
+                "payload": None,
+            },
             "tree": {"sha": kept["tree"], "url": f"{api}/repos/{repository}/git/trees"},
             "comment_count": 0,
         },
         "author": author,
-        "committer": author,
+        "committer": {"login": "web-flow", "type": "User"} if is_githubs else author,
         "parents": [{"sha": parent} for parent in kept["parents"]],
     }
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.github_shapes import Json
+from tests.github_shapes import GITHUB, Json
 
 ROLES = ("none", "read", "write", "admin")
 
@@ -82,6 +82,7 @@ class State:
             "jobs_may_open_pulls": True,
             "branches": {},
             "commits": {},
+            "signed": [],
         }
         return self.repository(name)
 
@@ -127,14 +128,16 @@ class State:
             found = kept["commits"].get(sha)
             if found is None:
                 raise RefusedRequestError(422, f"No commit found for SHA: {sha}")
-            return found  # type: ignore[no-any-return]
-        told = git(kept, "log", "-1", "--format=%T%x00%ae%x00%cI%x00%P%x00%s", sha, "--")
+            return {"committer": found["email"], **found, "is_signed": sha in kept["signed"]}
+        told = git(kept, "log", "-1", "--format=%T%x00%ae%x00%ce%x00%cI%x00%P%x00%s", sha, "--")
         if not told:
             raise RefusedRequestError(422, f"No commit found for SHA: {sha}")
-        tree, email, date, parents, message = told.split("\0")
+        tree, email, committer, date, parents, message = told.split("\0")
         return {
             "tree": tree,
             "email": email,
+            "committer": committer,
+            "is_signed": sha in kept["signed"],
             "date": date,
             "parents": parents.split(),
             "message": message,
@@ -171,11 +174,16 @@ class State:
             tree = self.commit_of(repository, head)["tree"]
             self.commit(repository, base, sha, email, tree)
             kept["commits"][sha]["parents"].append(head)
+            kept["commits"][sha]["committer"] = GITHUB
+            kept["signed"].append(sha)
             return sha
         tree = git(kept, "merge-tree", "--write-tree", str(before), head).splitlines()[0]
-        identity = ("-c", f"user.email={email}", "-c", "user.name=merger")
+        names = {"author.name": "merger", "author.email": email}
+        names |= {"committer.name": "GitHub", "committer.email": GITHUB}
+        identity = [part for name, value in names.items() for part in ("-c", f"{name}={value}")]
         parents = ("-p", str(before), "-p", head)
         sha = git(kept, *identity, "commit-tree", tree, *parents, "-m", "Merge pull request")
+        kept["signed"].append(sha)
         git(kept, "update-ref", f"refs/heads/{base}", sha, str(before))
         return sha
 

@@ -25,6 +25,9 @@ _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _READ: Final = "pull-requests: read"
 _WRITE: Final = "pull-requests: write"
 _BOT: Final = "Bot"
+_GITHUB: Final = "web-flow"
+_MERGES: Final = 10
+"""So many merges of merges are looked through for who wrote what they brought."""
 
 
 class GitHubForge:
@@ -191,14 +194,29 @@ class GitHubForge:
             merge = self._commit(pull.merge_commit_sha)
             if last and merge and merge.commit.tree == last.commit.tree:
                 contents.append(merge.sha)
-        author = last.author if last else None
-        accounts = [user.login for user in (pull.user, author) if user and user.login]
+        accounts = [user.login for user in (pull.user, *self._writers(last)) if user and user.login]
         return Reviews(
             pull=self._value(pull),
             authors=tuple(dict.fromkeys(accounts)),
             contents=tuple(dict.fromkeys(contents)),
             latest=decisions.latest(listed, self._may_write),
         )
+
+    def _writers(self, commit: shapes.Commit | None) -> list[shapes.User | None]:
+        """Return who wrote a commit, and behind a merge who wrote the last one that it brought.
+
+        A merge that GitHub made, and signed, was written by nobody: its author pressed a button.
+        """
+        found: list[shapes.User | None] = []
+        for _ in range(_MERGES):
+            if commit is None:
+                break
+            if not _is_made_by_github(commit):
+                found.append(commit.author)
+            if len(commit.parents) < 2:
+                break
+            commit = self._commit(commit.parents[1].sha)
+        return found
 
     def _may_write(self, login: str) -> bool:
         """Tell whether an account may push. Anybody may approve in a public repository."""
@@ -241,6 +259,13 @@ class GitHubForge:
             commit=pull.head.sha,
             from_fork=source.casefold() != self._repository.casefold(),
         )
+
+
+def _is_made_by_github(commit: shapes.Commit) -> bool:
+    """Tell whether GitHub itself merged. Anybody can write its name, but not its signature."""
+    committer = commit.committer.login if commit.committer else ""
+    is_merge = len(commit.parents) > 1
+    return is_merge and committer == _GITHUB and commit.commit.verification.verified
 
 
 def _lines(text: str | None) -> str:

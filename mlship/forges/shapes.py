@@ -70,18 +70,33 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
     sha: str
 
 
+class Verification(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether the signature of a commit is its committer's."""
+
+    verified: bool = False
+
+
 class GitCommit(msgspec.Struct, frozen=True, kw_only=True):
-    """What git knows of a commit."""
+    """What git knows of a commit, and what GitHub knows of its signature."""
 
     tree: Tree
+    verification: Verification = Verification()
+
+
+class Parent(msgspec.Struct, frozen=True, kw_only=True):
+    """A commit before another."""
+
+    sha: str
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """A commit, with the account of its author where there is one."""
+    """A commit, with the accounts of its author and its committer where there are any."""
 
     sha: str
     commit: GitCommit
     author: User | None = None
+    committer: User | None = None
+    parents: tuple[Parent, ...] = ()
 
 
 class Permission(msgspec.Struct, frozen=True, kw_only=True):

@@ -105,6 +105,12 @@ class GitHubPlace:
     def branch(self, name: str, commit: str) -> None:
         self.state.commit(REPOSITORY, name, commit, "ada@example.org")
 
+    def merged(self, by: str) -> str:
+        """Merge a feature of Mallory's into develop, as GitHub does; return the merge."""
+        self.state.commit(REPOSITORY, "feature", DEVELOP, "linus@example.org")
+        self.state.commit(REPOSITORY, "feature", LATER, "mallory@example.org")
+        return self.state.merge(REPOSITORY, LATER, "develop", by)
+
     def review(self, number: int, by: str, state: str, commit: str = "") -> None:
         self.state.add_review(REPOSITORY, number, by, state, commit)
 
@@ -311,6 +317,20 @@ def test_after_a_merge_that_brought_nothing_else_the_merge_is_what_was_seen(
 
 def test_who_opened_and_who_wrote_the_last_commit_are_both_authors(github: GitHubPlace) -> None:
     assert set(github.forge.reviews(github.pull()).authors) == {"ada", "linus"}
+
+
+def test_who_pressed_the_button_of_a_merge_wrote_nothing(github: GitHubPlace) -> None:
+    merge = github.merged("grace@example.org")
+    assert set(github.forge.reviews(github.pull()).authors) == {"ada", "mallory"}
+    github.state.repository(REPOSITORY)["signed"].remove(merge)
+    forged = github.forge.reviews(1).authors
+    assert set(forged) == {"ada", "grace", "mallory"}
+
+
+def test_a_merge_by_hand_was_written_by_who_made_it_too(github: GitHubPlace) -> None:
+    merge = github.merged("grace@example.org")
+    github.state.repository(REPOSITORY)["commits"][merge]["committer"] = "grace@example.org"
+    assert set(github.forge.reviews(github.pull()).authors) == {"ada", "grace", "mallory"}
 
 
 def test_a_short_limit_is_waited_for(github: GitHubPlace) -> None:
