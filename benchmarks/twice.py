@@ -22,9 +22,9 @@ from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import demo
 import yaml
 
-from benchmarks import demo
 from tests import clusters, postgres
 from tests.twice import Shop, Twice, target
 
