@@ -48,8 +48,9 @@ def check_container(
 ) -> Record:
     """Run a release's image as production would, ask it everything, stop it in mid-request.
 
-    The image is the pushed one by digest; before a push, the one that `containerize` made,
-    brought to the engine as a file. `transport` is how httpx reaches the container.
+    The image is the pushed one by digest. Before a push, or where no repository is configured, as
+    in a job that has no credentials for one, it is the one that `containerize` made, brought to the
+    engine as a file. `transport` is how httpx reaches the container.
 
     Returns:
         The evidence `test-container`; `reasons` tell each thing that was looked at.
@@ -109,8 +110,8 @@ def _connected(pipeline: Pipeline, until_done: ExitStack) -> Engine:
 def _bring(pipeline: Pipeline, release: Release, engine: Engine) -> tuple[str, Digest, Local]:
     records = pipeline.ledger.records()
     made, pushed = (latest(records, step, release) for step in (CONTAINERIZE, PUSH))
-    if made and pushed and pushed.evidence.facts["digest"] == made.evidence.facts["digest"]:
-        facts = pushed.evidence.facts
+    facts = pushed.evidence.facts if pushed and pipeline.config.image.repository else {}
+    if made and facts.get("digest") == made.evidence.facts["digest"]:
         pipeline.progress.note(f"bringing {facts['reference']} to the engine")
         return facts["reference"], facts["digest"], engine.pull(facts["reference"])
     image = proven(pipeline, release, made)

@@ -23,7 +23,7 @@ from tests.fakes_engine import Served
 GOLDEN = {"inputs": {"x": 1.5}, "outputs": {"species": "setosa", "score": 1.0}}
 QUICK: Config = msgspec.structs.replace(
     CONFIG,
-    image=ImageConfig(memory="300m", max_mb=220),
+    image=ImageConfig(repository="localhost:5000/iris", memory="300m", max_mb=220),
     targets={"staging": TargetConfig(ready_seconds=2, drain_seconds=7)},
 )
 
@@ -74,6 +74,17 @@ def test_before_a_push_the_image_that_was_made_is_loaded(case: Case) -> None:
     made = containerize(case.world.pipeline, case.release).evidence.facts["digest"]
     assert case.check().evidence.verdict == "passed"
     assert case.world.engine.made == [(made, "300m")]
+
+
+def test_a_job_without_credentials_asks_no_registry_after_a_push(case: Case) -> None:
+    image = msgspec.structs.replace(QUICK.image, repository=None)
+    pipeline = dataclasses.replace(
+        case.world.pipeline, config=msgspec.structs.replace(QUICK, image=image)
+    )
+    case.world.images.registry.clear()
+    found = check_container(pipeline, case.release, case.served).evidence
+    assert found.verdict == "passed"
+    assert found.saw["image"] == case.pushed.evidence.facts["digest"]
 
 
 def test_an_engine_that_loads_other_bytes_is_not_believed(
