@@ -512,10 +512,10 @@ class Reviewed:
             return httpx.Response(200, json=found) if self.gateway else missing
         return httpx.Response(200, json={})
 
-    def review(self) -> str:
+    def review(self, gke: GkeConfig | None = None) -> str:
         reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
         client = httpx.Client(base_url=reached.server, transport=httpx.MockTransport(self))
-        return access_review.of(Api(client, reached, "iris"), SCOPE, KubernetesConfig())
+        return access_review.of(Api(client, reached, "iris"), SCOPE, TargetConfig(gke=gke))
 
 
 def test_a_cluster_is_reviewed_and_nothing_is_written() -> None:
@@ -538,6 +538,15 @@ def test_each_right_that_is_missing_is_named() -> None:
         "update leases in iris; get gateways in gateway"
     )
     assert "docs/guide/kubernetes.md" in caught.value.hint
+
+
+def test_the_rights_for_googles_load_balancers_are_asked_for_where_they_are_needed() -> None:
+    denied = "patch healthcheckpolicies.networking.gke.io in iris"
+    google = GkeConfig(project="my-project", location="europe-west1", cluster="one")
+    Reviewed(denied).review()
+    Reviewed(denied).review(msgspec.structs.replace(google, health_check_policy=False))
+    with pytest.raises(UnavailableError, match="let us: patch healthcheckpolicies in iris"):
+        Reviewed(denied).review(google)
 
 
 def test_a_namespace_or_a_gateway_that_is_missing_is_named() -> None:

@@ -1,16 +1,15 @@
 """What a target needs of its cluster before anything is deployed: rights, namespace, Gateway."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from mlship.clusters import KubernetesConfig
 from mlship.config import TargetConfig
 from mlship.errors import UnavailableError
 from mlship.targets.kubernetes.access import Access
 from mlship.targets.kubernetes.api import Api, connected
 from mlship.targets.kubernetes.gateway import Traffic
 from mlship.targets.kubernetes.kinds import PLACES, Kind, new
-from mlship.targets.kubernetes.manifests import Scope
+from mlship.targets.kubernetes.manifests import Scope, kinds
 
 _RIGHTS: dict[Kind, tuple[str, ...]] = {
     "Deployment": ("get", "list", "create", "patch", "update", "delete"),
@@ -22,6 +21,9 @@ _RIGHTS: dict[Kind, tuple[str, ...]] = {
     "Pod": ("list", "delete"),
 }
 """The rights of the guide's Role, without those that it calls dispensable."""
+
+_CHECKS: dict[Kind, tuple[str, ...]] = {"HealthCheckPolicy": ("get", "create", "patch", "delete")}
+"""Those that Google's Gateways take besides: docs/guide/gke.md."""
 
 _AT_ONCE = 8
 
@@ -39,27 +41,30 @@ def review(scope: Scope, config: TargetConfig, access: Callable[[], Access]) -> 
             or it has no Gateway API.
     """
     with connected(access, config.kubernetes.namespace) as api:
-        return of(api, scope, config.kubernetes)
+        return of(api, scope, config)
 
 
-def of(api: Api, scope: Scope, settings: KubernetesConfig) -> str:
+def of(api: Api, scope: Scope, config: TargetConfig) -> str:
     """Tell the same of a cluster that is connected."""
-    _check_rights(api, settings.gateway.partition("/")[0])
+    settings = config.kubernetes
+    checked = "HealthCheckPolicy" in kinds(config)
+    _check_rights(api, settings.gateway.partition("/")[0], _RIGHTS | (_CHECKS if checked else {}))
     # Only an object tells whether the namespace is there: to read namespaces is another right.
     api.apply(new("Service", {"name": scope.name}, {"ports": [{"port": 80}]}), dry_run=True)
     endpoint = Traffic(api, scope, settings).endpoint()
     return f"{api.cluster} lets us deploy to namespace {api.namespace}; Gateway {endpoint}"
 
 
-def _check_rights(api: Api, gateways: str) -> None:
+def _check_rights(api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]]) -> None:
     """Ask for each right.
 
     Args:
         api: of the target's namespace.
         gateways: the namespace of the Gateway.
+        rights: verbs by kind.
     """
     wanted: list[tuple[Kind, str, str]] = [
-        (kind, verb, api.namespace) for kind, verbs in _RIGHTS.items() for verb in verbs
+        (kind, verb, api.namespace) for kind, verbs in rights.items() for verb in verbs
     ]
     wanted.append(("Gateway", "get", gateways))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -71,6 +76,6 @@ def _check_rights(api: Api, gateways: str) -> None:
     if denied:
         listed = "; ".join(f"{', '.join(verbs)} {what}" for what, verbs in denied.items())
         message = f"{api.cluster} does not let us: {listed}"
-        hint = "have its administrator apply the Roles of docs/guide/kubernetes.md; "
+        hint = "have its administrator apply the Roles of docs/guide/kubernetes.md and gke.md; "
         hint += "`kubectl auth can-i --list` tells what you may"
         raise UnavailableError(message, hint=hint)
