@@ -87,7 +87,8 @@ class Runner:
     ) -> Ran:
         """Run a workflow to its end, as GitHub would for an event."""
         file = self.repository / ".github" / "workflows" / workflow
-        used = dict(_USES.findall(file.read_text("utf-8")))
+        text = file.read_text("utf-8")
+        used = dict(_USES.findall(text))
         argv = [
             str(ACT),
             event,
@@ -118,7 +119,7 @@ class Runner:
         times: list[Took] = []
         for job, verdict, name, minutes, amount, unit in _STEP.findall(said):
             steps[name] = steps.get(name, True) and "Success" in verdict
-            if amount:  # what a composite action consists of has none
-                seconds = float(minutes or 0) * 60 + float(amount) * _UNITS[unit]
+            if f"- name: {name}\n" in text:  # what a composite action consists of is left out
+                seconds = float(minutes or 0) * 60 + float(amount or 0) * _UNITS[unit or "s"]
                 times.append(Took(job, name, seconds))
         return Ran(done.returncode, steps, said, tuple(times))
