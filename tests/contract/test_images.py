@@ -130,8 +130,9 @@ def test_a_saved_image_is_taken_in_again_and_no_other_file_is(
     images, file = reopen(), tmp_path / "image.tar"
     image = images.build(*made, base=None)
     images.save(image, file, "tarball")
-    reopen().load(image, file)
-    assert reopen().push(image).digest == image.digest
+    elsewhere = reopen()
+    elsewhere.load(image, file)
+    assert elsewhere.push(image).digest == image.digest
     other = images.build(*a_release(tmp_path / "other", "another model"), base=None)
     with pytest.raises(IntegrityError):
         images.load(other, file)
