@@ -106,6 +106,8 @@ def test_a_training_that_is_interrupted_ends_quietly_and_is_repeated(
     project = starts.give("fresh", tmp_path / "project")
     code("open('begun', 'w').close()\nimport time\ntime.sleep(60)")(project)
     before = project.state()
+    # A shell that runs the tests in the background has them ignore it, and all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "mlship", "train"],
         cwd=project.folder,
@@ -121,7 +123,7 @@ def test_a_training_that_is_interrupted_ends_quietly_and_is_repeated(
             time.sleep(0.05)
         # As a terminal does it: to the command and to the training that it started.
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

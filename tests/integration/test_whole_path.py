@@ -5,7 +5,6 @@ clusters, all real; GitHub and its actions are stand-ins of our own.
 """
 
 import csv
-import itertools
 import random
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def comments(ours: Team, number: int) -> list[str]:
 def observed(ours: Team, count: int) -> None:
     """Send real flowers to production, and tell it later what they were."""
     files = (ours.desk / "data" / name for name in ("train.csv", "test.csv"))
-    rows = list(itertools.chain.from_iterable(csv.DictReader(file.open()) for file in files))
+    rows = [row for file in files for row in csv.DictReader(file.read_text().splitlines())]
     outcomes = ours.folder / "outcomes.csv"
     endpoint = ours.mlship("status")["endpoints"]["production"]
     with outcomes.open("w", newline="") as file, httpx.Client(base_url=endpoint) as client:
