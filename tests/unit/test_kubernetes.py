@@ -245,6 +245,12 @@ KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
         (pod(waiting("ErrImagePull", "iris: not found")), "image", "not found", True),
         (pod(waiting("ImagePullBackOff", "i/o timeout")), "image", "i/o timeout", False),
         (pod(waiting("CreateContainerConfigError", "no secret")), "settings", "no secret", True),
+        (
+            pod(waiting("CreateContainerConfigError", "failed to sync secret cache: timed out")),
+            "settings",
+            "failed to sync",
+            False,
+        ),
         (pod(ENDED), "crash", "exit code 3:\nno such column", False),
         (
             pod(waiting("ErrImagePull", "failed to authorize: 401 Unauthorized")),

@@ -14,6 +14,9 @@ _NO_IMAGE = ("not found", "manifest unknown", "name unknown", "NAME_UNKNOWN", "M
 _NO_RIGHT = ("unauthorized", "no basic auth", "authorization", "access denied", "forbidden")
 _UNUSABLE = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull")
 
+_LATE = "failed to sync"
+"""So a busy node begins to say that it has not read a Secret yet; it tries again."""
+
 Fault = Literal["image", "pull", "settings", "crash", "memory", "place", "quota", "probe"]
 
 
@@ -69,7 +72,8 @@ def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
     waiting = state.get("waiting") or {}
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason in _UNUSABLE:
-        return Trouble(pod=pod, fault="settings", text=f"{reason}: {message}", is_final=True)
+        text, is_late = f"{reason}: {message}", message.startswith(_LATE)
+        return Trouble(pod=pod, fault="settings", text=text, is_final=not is_late)
     if "Image" in reason:
         is_missing = any(words in message for words in _NO_IMAGE)
         text = f"the image {container['image']} cannot be pulled: {message or reason}"
