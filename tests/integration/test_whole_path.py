@@ -66,7 +66,7 @@ def observed(ours: Team, count: int) -> None:
 
 
 @pytest.mark.service("two clusters")
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_from_a_commit_to_the_champion_and_back(tmp_path: Path) -> None:
     with team(tmp_path) as ours:
         champion = released(passed(ours.pushed("main.yml", "main")))
