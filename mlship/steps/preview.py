@@ -1,13 +1,12 @@
 """What a deployment would do, as a diff or as files. Nothing is locked, changed or recorded."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
 
-from mlship import digests
+from mlship import digests, generated
 from mlship.deployment import Change, Plan, Slot, Split, slot_of
 from mlship.errors import ConfigError, ConflictError
 from mlship.history import History
@@ -20,8 +19,10 @@ from mlship.steps.transition import split_of
 
 Name = Literal["staging", "production"]
 
-_HEAD: Final = "# Written by `mlship deploy-{} --render`; once edited, it is left alone. Digest: "
-_MADE: Final = re.compile(r"# Written by `mlship deploy-\w+ --render`.* Digest: ([0-9a-f]{12})\n")
+_WRITERS: Final[dict[Name, str]] = {
+    "staging": "`mlship deploy-staging --render`",
+    "production": "`mlship deploy-production --render`",
+}
 
 
 def changes(
@@ -81,7 +82,10 @@ def render(pipeline: Pipeline, name: Name, release: Release, into: Path) -> list
         if name == STAGING
         else _in_production(pipeline, release, pipeline.history())
     )
-    files = {into / file: _signed(name, text) for file, text in shown.render(plan).items()}
+    files = {
+        into / file: generated.signed(text, _WRITERS[name])
+        for file, text in shown.render(plan).items()
+    }
     if any(place.exists() and not place.is_dir() for place in (into, *into.parents)):
         raise ConfigError(f"{into} is no folder", hint="give --render a folder, or a new name")
     for path in files:
@@ -134,19 +138,10 @@ def _in_production(pipeline: Pipeline, release: Release, history: History) -> Pl
     )
 
 
-def _signed(name: Name, text: str) -> str:
-    return f"{_HEAD.format(name)}{_digest(text)}\n{text}"
-
-
 def _is_untouched(path: Path) -> bool:
     """Tell whether a file is as it was rendered, be it of other settings."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    made = _MADE.match(text)
-    return made is not None and made[1] == _digest(text[made.end() :])
-
-
-def _digest(text: str) -> str:
-    return digests.short(digests.of_bytes(text.encode()))
+    return any(generated.is_untouched(text, by) for by in _WRITERS.values())

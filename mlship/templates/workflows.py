@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from mlship import __version__
+from mlship import __version__, generated
 from mlship.config import Config, TargetConfig
-from mlship.digests import of_bytes, short
 from mlship.errors import ConfigError
 from mlship.image import is_google, reference
 from mlship.templates import shipped
@@ -23,8 +22,7 @@ Registry = Literal["google", "github", "other"]
 
 ALWAYS = ("feature", "develop", "release", "main")
 _OF_PRODUCTION = ("evaluate", "promote")
-_HEAD = "# Written by `mlship init` from mlship.yaml; once edited, it is left alone. Digest: "
-_MADE = re.compile(re.escape(_HEAD) + r"([0-9a-f]{12})\n")
+_WRITER = "`mlship init` from mlship.yaml"
 
 
 class Place(NamedTuple):
@@ -109,8 +107,8 @@ def render(config: Config, folder: str = "") -> dict[str, str]:
     names = [*ALWAYS, *(_OF_PRODUCTION if values.production.kind != "local" else ())]
     environment = _environment()
     return {
-        f"{FOLDER}/{name}.yml": _signed(
-            _tidy(environment.get_template(f"{name}.yml").render(given=values))
+        f"{FOLDER}/{name}.yml": generated.signed(
+            _tidy(environment.get_template(f"{name}.yml").render(given=values)), _WRITER
         )
         for name in names
     }
@@ -118,8 +116,7 @@ def render(config: Config, folder: str = "") -> dict[str, str]:
 
 def is_untouched(text: str) -> bool:
     """Tell whether a workflow is as `mlship init` wrote it, be it by another mlship.yaml."""
-    made = _MADE.match(text)
-    return made is not None and made[1] == _digest(text[made.end() :])
+    return generated.is_untouched(text, _WRITER)
 
 
 def asked_for(texts: Iterable[str], kind: Literal["vars", "secrets"]) -> list[str]:
@@ -196,11 +193,3 @@ def _tidy(text: str) -> str:
     """Take out the blank lines that macros leave, but those between sections and jobs."""
     text = re.sub(r"\n(?:[ ]*\n)+(?=   )", "\n", text.strip())
     return re.sub(r"\n(?:[ ]*\n)+", "\n\n", text) + "\n"
-
-
-def _signed(text: str) -> str:
-    return f"{_HEAD}{_digest(text)}\n{text}"
-
-
-def _digest(text: str) -> str:
-    return short(of_bytes(text.encode()))

@@ -19,6 +19,7 @@ VALUES = {
     "digests",
     "errors",
     "evidence",
+    "generated",
     "history",
     "image",
     "job",
