@@ -26,29 +26,33 @@ def silent() -> Iterator[int]:
 
 def self_signed(path: Path, address: str, *, days: int = 1) -> Path:
     """Write a certificate of an address that nobody vouches for, with its key; return the path."""
+    certificate, key = identity("nobody vouches", address, days=days)
+    path.write_bytes(key + certificate)
+    return path
+
+
+def identity(name: str, *addresses: str, days: int = 1) -> tuple[bytes, bytes]:
+    """Return a certificate of its own and its key, valid since two days ago, for some days."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "nobody vouches")])
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(dt.UTC)
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
+        .subject_name(subject)
+        .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(1)
         .not_valid_before(now - dt.timedelta(days=2))
         .not_valid_after(now + dt.timedelta(days=days))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]),
-            critical=False,
-        )
-        .sign(key, hashes.SHA256())
     )
+    if addresses:
+        names = [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     pem = serialization.Encoding.PEM
     private = key.private_bytes(
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    path.write_bytes(private + certificate.public_bytes(pem))
-    return path
+    return builder.sign(key, hashes.SHA256()).public_bytes(pem), private
 
 
 class Gate:

@@ -1,6 +1,5 @@
 """Who we are to a cluster, where a program or a file says so."""
 
-import datetime as dt
 import json
 import ssl
 import sys
@@ -10,14 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from mlship.clusters import KubernetesConfig
 from mlship.errors import ConfigError, UnavailableError
 from mlship.targets.kubernetes import Access, access
+from tests.sockets import identity
 
 PLUGIN = """
 import json, os, sys
@@ -99,32 +95,9 @@ def test_a_plugin_that_is_not_installed_is_named(tmp_path: Path) -> None:
         client.get("https://a")
 
 
-def identity() -> tuple[bytes, bytes]:
-    """Return a certificate and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ada")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + dt.timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    encoded = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM), encoded
-
-
 @pytest.mark.parametrize("form", ["data", "file"])
 def test_a_certificate_of_ones_own_is_loaded(tmp_path: Path, form: str) -> None:
-    certificate, key = identity()
+    certificate, key = identity("ada")
     (tmp_path / "crt").write_bytes(certificate)
     (tmp_path / "key").write_bytes(key)
     user = (
@@ -145,7 +118,7 @@ def test_a_certificate_of_ones_own_is_loaded(tmp_path: Path, form: str) -> None:
 
 
 def test_a_pod_takes_its_own_account(tmp_path: Path) -> None:
-    certificate, _ = identity()
+    certificate, _ = identity("ada")
     (tmp_path / "ca.crt").write_bytes(certificate)
     (tmp_path / "token").write_text("abc")
     environment = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
