@@ -26,7 +26,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)
-	$(BIN)/python -m mlship.reference docs/reference
+	$(BIN)/python -m mlship.cli.reference docs/reference
 
 workflows: $(READY)
 	$(BIN)/mlship --set workflows.mlship=. init iris_example --yes

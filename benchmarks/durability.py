@@ -24,13 +24,13 @@ import demo
 import httpx
 
 from mlship import wire
+from mlship.adapters.observations.directory import DirectoryObservations
+from mlship.adapters.targets.local import LocalTarget
 from mlship.cli.progress import Lines
-from mlship.config import TargetConfig
-from mlship.deployment import Split, slot_of
-from mlship.observations.directory import DirectoryObservations
-from mlship.release import Release
+from mlship.config.project import TargetConfig
+from mlship.domain.deployment import Split, slot_of
+from mlship.domain.release import Release
 from mlship.steps.pipeline import Pipeline
-from mlship.targets.local import LocalTarget
 
 VICTIMS = ("replica", "router", "both")
 

@@ -17,12 +17,12 @@ from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from mlship.deployment import Revision, Slot, Split, slot_of
-from mlship.targets.kubernetes.gateway import Traffic
-from tests import clusters
-from tests.clusters import Cluster
+from mlship.adapters.targets.kubernetes.gateway import Traffic
+from mlship.domain.deployment import Revision, Slot, Split, slot_of
+from tests.harness import clusters
+from tests.harness.clusters import Cluster
+from tests.harness.load import Load, load
 from tests.integration.test_kubernetes_load import BEHAVIOUR, ONE, TWO, change
-from tests.load import Load, load
 
 _SWITCHES = 40
 

@@ -30,8 +30,8 @@ from typing import Any
 
 import httpx
 
-from mlship import bundle as bundles
-from mlship.images import contents, wheels
+from mlship.adapters.images.build import contents, wheels
+from mlship.domain import bundle as bundles
 
 ROOT = Path(__file__).parents[1]
 BASE = "library/python:3.11-slim"

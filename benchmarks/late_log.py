@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from mlship.prediction import Prediction
+from mlship.domain.prediction import Prediction
 from mlship.runtime import postgres, record
 from mlship.runtime.__main__ import main
 

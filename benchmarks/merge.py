@@ -20,8 +20,8 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from tests.acting import Ran
-from tests.team import Team, team
+from tests.harness.act import Ran
+from tests.harness.team import Team, team
 
 _FLOWER = {"sepal_length": 5.1, "sepal_width": 3.5, "petal_length": 1.4, "petal_width": 0.2}
 _ALLOWED = 90.0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mlship.confidence import Metric, compare
+from mlship.domain.confidence import Metric, compare
 
 CONFIDENCE = 0.95
 Z = 1.959964

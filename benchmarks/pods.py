@@ -35,18 +35,18 @@ import msgspec
 from durability import Tally, Users
 
 from mlship import wire
-from mlship.backends import ObservationsConfig
+from mlship.adapters.observations.postgres import PostgresObservations
+from mlship.adapters.targets.kubernetes.api import Manifest
+from mlship.adapters.targets.kubernetes.pod_status import is_ready
 from mlship.cli.progress import Lines
-from mlship.config import Config, TargetConfig
-from mlship.deployment import Artifact, Slot, Split, slot_of
-from mlship.digests import Digest
-from mlship.observations.postgres import PostgresObservations
-from mlship.release import Release
-from mlship.targets.kubernetes.kinds import Manifest
-from mlship.targets.kubernetes.readiness import is_ready
-from tests import clusters, postgres
-from tests.clusters import Cluster
-from tests.postgres import Server
+from mlship.config.backends import ObservationsConfig
+from mlship.config.project import Config, TargetConfig
+from mlship.domain.deployment import Artifact, Slot, Split, slot_of
+from mlship.domain.digests import Digest
+from mlship.domain.release import Release
+from tests.harness import clusters, postgres
+from tests.harness.clusters import Cluster
+from tests.harness.postgres import Server
 
 RATE = 100
 PAUSES = 2.0, 4.0

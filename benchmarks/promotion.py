@@ -26,13 +26,13 @@ import demo
 import httpx
 
 from mlship import wire
+from mlship.adapters.targets.local import LocalTarget, Safeguards
 from mlship.cli.progress import Lines
 from mlship.steps.deploy import deploy_production
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
 from mlship.steps.retire import retire
 from mlship.steps.rollback import rollback
-from mlship.targets.local import LocalTarget, Safeguards
 
 Answer = tuple[float, str]
 """When it came, and the release that gave it or the reason that none came."""

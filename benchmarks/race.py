@@ -15,7 +15,7 @@ from pathlib import Path
 
 import resume
 
-from tests.killing import race
+from tests.harness.kills import race
 
 CONFLICT = 8
 

@@ -24,8 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 import demo  # noqa: E402 (the root must be on the path first)
 
-from mlship.targets.local import locks  # noqa: E402
-from tests.killing import SIDES, Point, Project, substeps  # noqa: E402
+from mlship.adapters.targets.local import locks  # noqa: E402
+from tests.harness.kills import SIDES, Point, Project, substeps  # noqa: E402
 
 STORES = {
     "directory": "store: {kind: directory}",

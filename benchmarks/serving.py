@@ -26,7 +26,7 @@ import httpx
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.bundles import SETOSA, iris_bundle  # noqa: E402 (the root must be on the path first)
+from tests.harness.bundles import SETOSA, iris_bundle  # noqa: E402 (the root must be on the path first)
 
 BODY = json.dumps(SETOSA).encode()
 ECHO = """

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlship.bundle import Field, Task, Value
+from mlship.domain.bundle import Field, Task, Value
 from mlship.training import metrics, slices
 from mlship.training.data import Data
 from mlship.training.profile import profile_of

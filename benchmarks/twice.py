@@ -25,8 +25,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import demo
 import yaml
 
-from tests import clusters, postgres
-from tests.twice import Shop, Twice, target
+from tests.harness import clusters, postgres
+from tests.harness.twice import Shop, Twice, target
 
 _REQUESTS = 1500
 _PROOF = (

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mlship import __version__
-from mlship.cli import imaging, learning, local, looking, making, output, publishing, shipping
+from mlship.cli import build, inspect, output, production, project, release
 from mlship.cli.session import Session
 from mlship.errors import MlshipError, UnavailableError
 
@@ -57,29 +57,29 @@ def callback(
 
 
 for _name, _command in (
-    ("init", local.init),
-    ("doctor", looking.doctor),
-    ("run", making.run),
-    ("train", making.train),
-    ("test", making.test),
-    ("containerize", imaging.containerize),
-    ("push-to-registry", imaging.push_to_registry),
-    ("deploy-staging", making.deploy_staging),
-    ("verify-staging-workload", making.verify_staging_workload),
-    ("open-release-pr", publishing.open_release_pr),
-    ("deploy-production", shipping.deploy_production),
-    ("traffic", shipping.traffic),
-    ("feedback", learning.feedback),
-    ("evaluate", learning.evaluate),
-    ("approve", learning.approve),
-    ("promote", shipping.promote),
-    ("rollback", shipping.rollback),
-    ("retire", shipping.retire),
-    ("status", looking.status),
-    ("report", looking.report),
-    ("trace", looking.trace),
-    ("serve", local.serve),
-    ("down", local.down),
+    ("init", project.init),
+    ("doctor", inspect.doctor),
+    ("run", build.run),
+    ("train", build.train),
+    ("test", build.test),
+    ("containerize", build.containerize),
+    ("push-to-registry", build.push_to_registry),
+    ("deploy-staging", release.deploy_staging),
+    ("verify-staging-workload", release.verify_staging_workload),
+    ("open-release-pr", release.open_release_pr),
+    ("deploy-production", production.deploy_production),
+    ("traffic", production.traffic),
+    ("feedback", production.feedback),
+    ("evaluate", production.evaluate),
+    ("approve", production.approve),
+    ("promote", production.promote),
+    ("rollback", production.rollback),
+    ("retire", production.retire),
+    ("status", inspect.status),
+    ("report", inspect.report),
+    ("trace", inspect.trace),
+    ("serve", project.serve),
+    ("down", project.down),
 ):
     app.command(_name)(_command)
 

@@ -11,12 +11,12 @@ import msgspec
 if TYPE_CHECKING:
     from rich.console import Console
 
-from mlship import digests
 from mlship.cli import actions
 from mlship.cli.progress import summary
+from mlship.domain import digests
+from mlship.domain.evidence import Evidence, Record
+from mlship.domain.job import inert
 from mlship.errors import MlshipError, RefusedError
-from mlship.evidence import Evidence, Record
-from mlship.job import inert
 
 
 def as_json(value: Any) -> None:

@@ -9,8 +9,8 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 from mlship.cli import actions
-from mlship.evidence import Record
-from mlship.job import inert
+from mlship.domain.evidence import Record
+from mlship.domain.job import inert
 
 _SYMBOLS = {"passed": "✔", "failed": "✘", "undecided": "?"}
 

@@ -8,8 +8,8 @@ import typer
 
 # --help must be quick: what a pipeline needs is imported when there is one.
 if TYPE_CHECKING:
-    from mlship.ports import Progress
-    from mlship.settings import Resolved
+    from mlship.config.layers import Resolved
+    from mlship.domain.ports import Progress
     from mlship.steps.pipeline import Pipeline
 
 

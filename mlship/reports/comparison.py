@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from mlship.reports import words
-from mlship.reports.blocks import folded, table
-from mlship.reports.facts import Tested
-from mlship.reports.words import escaped, interval, number, short, signed
-from mlship.scores import Slice, Slices
-from mlship.shifts import GREAT, Shift, Shifts
+from mlship.domain.facts import Tested
+from mlship.domain.scores import Slice, Slices
+from mlship.domain.shifts import GREAT, Shift, Shifts
+from mlship.reports import formatting
+from mlship.reports.formatting import escaped, folded, interval, number, short, signed, table
 
 WORST_SHOWN: Final = 10
 CHANGES_SHOWN: Final = 10
@@ -40,7 +39,7 @@ def worst(slices: Slices) -> list[Slice]:
 
 def of_slices(slices: Slices, chosen: Sequence[Slice]) -> Rows:
     """Return a row for each of the slices given."""
-    within = f"{words.percent(slices.confidence)} interval"
+    within = f"{formatting.percent(slices.confidence)} interval"
     header = ["column", "value", "rows", "release", "champion", "difference", within]
     rows = [
         [

@@ -1,7 +1,7 @@
 """The test of an image in a container, in words for every way in which a report is shown."""
 
-from mlship.reports.facts import Contained, Number
-from mlship.reports.words import MISSING, number, seconds
+from mlship.domain.facts import Contained, Number
+from mlship.reports.formatting import MISSING, number, seconds
 
 
 def cells(tested: Contained) -> dict[str, str]:

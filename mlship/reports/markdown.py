@@ -9,13 +9,12 @@ from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
-from mlship import digests
-from mlship.digests import Digest
-from mlship.reports import comparison, container, matrix, words
-from mlship.reports.blocks import folded, table
-from mlship.reports.facts import Evaluated, SuiteRun, Tested, Trained, Verified
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.domain.facts import Evaluated, SuiteRun, Tested, Trained, Verified
+from mlship.reports import comparison, container, formatting, matrix
+from mlship.reports.formatting import escaped, folded, interval, number, signed, table
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
-from mlship.reports.words import escaped, interval, number, signed
 
 
 class Part(NamedTuple):
@@ -45,7 +44,7 @@ def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
         plots: as for `render`.
         run: the page of the CI run that made the report; it has the plots among its artifacts.
     """
-    heading = f"## {words.EMOJI[report.verdict]} {escaped(report.title)}: {report.verdict}"
+    heading = f"## {formatting.EMOJI[report.verdict]} {escaped(report.title)}: {report.verdict}"
     found = [
         Part("the verdict", f"{heading}\n\n{escaped(report.summary)}"),
         Part("links", _links(report, run)),
@@ -100,7 +99,7 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
         lambda line: number(line.release),
     ]
     if tested.champion:
-        within = f"{words.percent(tested.confidence)} interval"
+        within = f"{formatting.percent(tested.confidence)} interval"
         header += ["champion", "difference", escaped(within)]
         cells += [
             lambda line: number(line.champion),
@@ -115,7 +114,7 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
 def _gates(gates: Sequence[GateLine]) -> str:
     lines = []
     for gate in gates:
-        lines.append(f"- {words.EMOJI[gate.verdict]} **{escaped(gate.name)}** {gate.verdict}")
+        lines.append(f"- {formatting.EMOJI[gate.verdict]} **{escaped(gate.name)}** {gate.verdict}")
         lines += [f"  - {escaped(reason, 300)}" for reason in gate.reasons]
     return "### Gates\n\n" + "\n".join(lines) if lines else ""
 
@@ -134,8 +133,8 @@ def _evaluated(evaluated: Evaluated | None) -> str:
     ]
     return (
         f"### On outcomes\n\n{table([escaped(cell) for cell in header], rows)}\n\n"
-        f"Difference {signed(evaluated.estimate)}, {words.percent(evaluated.confidence)} interval "
-        f"{interval(evaluated.low, evaluated.high)}, valid at every look "
+        f"Difference {signed(evaluated.estimate)}, {formatting.percent(evaluated.confidence)} "
+        f"interval {interval(evaluated.low, evaluated.high)}, valid at every look "
         f"({escaped(evaluated.method)})."
     )
 
@@ -183,7 +182,7 @@ def _suites(suites: Sequence[SuiteRun]) -> str:
             str(run.passed),
             str(run.failed),
             str(run.skipped),
-            words.seconds(run.seconds),
+            formatting.seconds(run.seconds),
         ]
         for run in suites
     ]
@@ -194,14 +193,14 @@ def _suites(suites: Sequence[SuiteRun]) -> str:
 
 def _failures(run: SuiteRun) -> list[str]:
     return [
-        f"- {words.EMOJI['failed']} {escaped(run.suite, 40)}: {escaped(failure, 300)}"
+        f"- {formatting.EMOJI['failed']} {escaped(run.suite, 40)}: {escaped(failure, 300)}"
         for failure in run.failures
     ]
 
 
 def _approvals(approvals: Sequence[Approval]) -> str:
     lines = [
-        f"- {escaped(approval.by, 80)}, {words.moment(approval.time)} UTC"
+        f"- {escaped(approval.by, 80)}, {formatting.moment(approval.time)} UTC"
         + (f": {escaped(approval.comment)}" if approval.comment else "")
         for approval in approvals
     ]
@@ -232,7 +231,7 @@ def _identity(report: Report) -> str:
     if trained.commit:
         rows += [
             ["subject", escaped(trained.commit.subject)],
-            ["branch", escaped(trained.commit.branch or words.MISSING, 80)],
+            ["branch", escaped(trained.commit.branch or formatting.MISSING, 80)],
             ["author", escaped(trained.commit.author, 80)],
         ]
     if release.dirty:
@@ -251,10 +250,10 @@ def _timeline(timeline: Sequence[Moment]) -> str:
         return ""
     rows = [
         [
-            words.moment(moment.time),
+            formatting.moment(moment.time),
             escaped(moment.step, 60),
-            f"{words.EMOJI[moment.verdict]} {moment.verdict}",
-            words.seconds(moment.seconds),
+            f"{formatting.EMOJI[moment.verdict]} {moment.verdict}",
+            formatting.seconds(moment.seconds),
             escaped(moment.actor, 60),
         ]
         for moment in timeline

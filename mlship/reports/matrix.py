@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from mlship.bundle import Value
-from mlship.reports.words import escaped
+from mlship.domain.bundle import Value
+from mlship.reports.formatting import escaped
 
 CLASSES_SHOWN: Final = 12
 PAIRS_SHOWN: Final = 10

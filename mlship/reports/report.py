@@ -6,13 +6,10 @@ from typing import Final
 
 import msgspec
 
-from mlship import digests
-from mlship.approvals import standing
-from mlship.evidence import Record, Verdict
-from mlship.history import fold, latest
-from mlship.release import Release
-from mlship.reports import facts
-from mlship.reports.facts import (
+from mlship.domain import digests, facts
+from mlship.domain.approvals import standing
+from mlship.domain.evidence import Record, Verdict
+from mlship.domain.facts import (
     Approved,
     Changed,
     Contained,
@@ -25,6 +22,8 @@ from mlship.reports.facts import (
     Trained,
     Verified,
 )
+from mlship.domain.history import fold, latest
+from mlship.domain.release import Release
 
 CONTAINER: Final = "test-container"
 GATES: Final = (

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mlship import digests
-from mlship.evidence import Verdict
-from mlship.reports import comparison, container, words
-from mlship.reports.facts import Evaluated, SuiteRun, Tested, Trained, Verified
+from mlship.domain import digests
+from mlship.domain.evidence import Verdict
+from mlship.domain.facts import Evaluated, SuiteRun, Tested, Trained, Verified
+from mlship.reports import comparison, container, formatting
+from mlship.reports.formatting import interval, number, short, signed
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
-from mlship.reports.words import interval, number, short, signed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -41,7 +41,7 @@ def marked(verdict: Verdict) -> "Text":
     """Return a verdict as symbol and word, in its colour where there are colours."""
     from rich.text import Text  # noqa: PLC0415 (as above)
 
-    return Text(f"{words.SYMBOLS[verdict]} {verdict}", style=COLOURS[verdict])
+    return Text(f"{formatting.SYMBOLS[verdict]} {verdict}", style=COLOURS[verdict])
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence["str | Text"]]) -> "Table":
@@ -73,7 +73,7 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None, console: "Con
     rows = [[line.name, number(line.release)] for line in metrics]
     if tested.champion:
         title += f", against the champion {tested.champion_release or ''}"
-        columns += ["champion", "difference", f"{words.percent(tested.confidence)} interval"]
+        columns += ["champion", "difference", f"{formatting.percent(tested.confidence)} interval"]
         for row, line in zip(rows, metrics, strict=True):
             row += [number(line.champion), signed(line.difference), interval(line.low, line.high)]
     _print(console, title, columns, rows)
@@ -123,7 +123,7 @@ def _evaluated(evaluated: Evaluated | None, console: "Console") -> None:
         ["this release", number(evaluated.challenger_mean), str(evaluated.challenger_n)],
         ["difference", signed(evaluated.estimate), ""],
         [
-            f"{words.percent(evaluated.confidence)} interval",
+            f"{formatting.percent(evaluated.confidence)} interval",
             interval(evaluated.low, evaluated.high),
             "",
         ],
@@ -161,17 +161,23 @@ def _suites(suites: Sequence[SuiteRun], console: "Console") -> None:
     if not suites:
         return
     rows = [
-        [run.suite, str(run.passed), str(run.failed), str(run.skipped), words.seconds(run.seconds)]
+        [
+            run.suite,
+            str(run.passed),
+            str(run.failed),
+            str(run.skipped),
+            formatting.seconds(run.seconds),
+        ]
         for run in suites
     ]
     _print(console, "Tests", ["suite", "passed", "failed", "skipped", "time"], rows)
     for run in suites:
         for failure in run.failures:
-            _line(console, f"{words.SYMBOLS['failed']} {run.suite}: {failure}")
+            _line(console, f"{formatting.SYMBOLS['failed']} {run.suite}: {failure}")
 
 
 def _approvals(approvals: Sequence[Approval], console: "Console") -> None:
-    rows = [[given.by, words.moment(given.time), given.comment] for given in approvals]
+    rows = [[given.by, formatting.moment(given.time), given.comment] for given in approvals]
     if rows:
         _print(console, "Approvals", ["by", "UTC", "comment"], rows)
 
@@ -192,10 +198,10 @@ def _identity(report: Report, console: "Console") -> None:
 def _timeline(timeline: Sequence[Moment], console: "Console") -> None:
     rows: list[list[str | Text]] = [
         [
-            words.moment(moment.time),
+            formatting.moment(moment.time),
             moment.step,
             marked(moment.verdict),
-            words.seconds(moment.seconds),
+            formatting.seconds(moment.seconds),
             moment.actor,
         ]
         for moment in timeline

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlship import digests
+from mlship.domain import digests
 from mlship.errors import MlshipError, TimedOutError
 from mlship.runtime.predict import predict
 from mlship.runtime.service import Identity

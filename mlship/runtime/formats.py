@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mlship.bundle import Model, ModelFormat, Row, Task
+from mlship.domain.bundle import Model, ModelFormat, Row, Task
 from mlship.errors import IntegrityError
 from mlship.runtime.frames import to_column, to_frame, to_matrix
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlship.bundle import Field, Kind, Row, Value
+from mlship.domain.bundle import Field, Kind, Row, Value
 from mlship.errors import ProjectError
 
 _DTYPES: Mapping[Kind, str] = {

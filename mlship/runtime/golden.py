@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlship.bundle import GOLDEN, Row, Value
+from mlship.domain.bundle import GOLDEN, Row, Value
 from mlship.errors import IntegrityError, MlshipError
 from mlship.runtime.model import Model
 

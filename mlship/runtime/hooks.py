@@ -8,7 +8,7 @@ from importlib.machinery import FileFinder, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-from mlship.bundle import CODE, Hooks
+from mlship.domain.bundle import CODE, Hooks
 from mlship.errors import ProjectError
 
 Function = Callable[[Any], Any]

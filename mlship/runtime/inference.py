@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from mlship.bundle import Field, Kind, Row, Schema, Value
+from mlship.domain.bundle import Field, Kind, Row, Schema, Value
 from mlship.runtime.faults import RefusedRequest
 
 Datatype: TypeAlias = Literal["FP64", "FP32", "INT64", "BOOL", "BYTES"]

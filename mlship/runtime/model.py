@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mlship import bundle as bundles
-from mlship import digests
-from mlship.bundle import Bundle, Row, Value
-from mlship.digests import Digest
+from mlship.domain import bundle as bundles
+from mlship.domain import digests
+from mlship.domain.bundle import Bundle, Row, Value
+from mlship.domain.digests import Digest
 from mlship.errors import ProjectError
 from mlship.runtime import formats, frames, hooks, rows
 from mlship.runtime.faults import RefusedRequest

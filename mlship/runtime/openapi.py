@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mlship.bundle import Bundle, Field, Kind
+from mlship.domain.bundle import Bundle, Field, Kind
 from mlship.runtime import inference
 
 _TYPES: Mapping[Kind, str] = {

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from mlship.bundle import Bundle
+from mlship.domain.bundle import Bundle
 
 _MARK = b"__PAGE_DATA__"
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from mlship.domain.prediction import Prediction
 from mlship.errors import ConfigError, UnavailableError, shown
-from mlship.prediction import Prediction
 from mlship.runtime.groups import GroupCommit, Written
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlship.digests import Digest
+from mlship.domain.digests import Digest
 from mlship.errors import ProjectError
 from mlship.runtime.model import Model
 

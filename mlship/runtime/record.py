@@ -14,9 +14,9 @@ from typing import Protocol
 
 import msgspec
 
-from mlship import digests
+from mlship import files
+from mlship.domain.prediction import Prediction
 from mlship.errors import UnavailableError
-from mlship.prediction import Prediction
 from mlship.runtime.groups import GroupCommit, Written
 
 SEGMENT_BYTES = 64 << 20
@@ -152,4 +152,4 @@ class _Segments:
         self._handle = os.open(self.folder / name, flags, 0o644)
         self._count += 1
         self._size = 0
-        digests.sync_folder(self.folder)
+        files.sync_folder(self.folder)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, assert_never
 
-from mlship.bundle import Field, Kind, Row, Schema, Value
+from mlship.domain.bundle import Field, Kind, Row, Schema, Value
 from mlship.runtime.faults import RefusedRequest
 
 _WANTED: Mapping[Kind, str] = {

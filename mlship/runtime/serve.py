@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from mlship.digests import Digest
+from mlship.domain.digests import Digest
 from mlship.errors import ConfigError, TimedOutError, UnavailableError
 from mlship.runtime.app import App
 from mlship.runtime.model import Model

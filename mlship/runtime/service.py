@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlship import __version__, digests
-from mlship.bundle import Row
-from mlship.digests import Digest
+from mlship import __version__
+from mlship.domain import digests
+from mlship.domain.bundle import Row
+from mlship.domain.digests import Digest
+from mlship.domain.prediction import Prediction
 from mlship.errors import MlshipError
-from mlship.prediction import Prediction
 from mlship.runtime import golden, http, inference, metrics, openapi, page
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.groups import Written

@@ -5,8 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from mlship.domain.prediction import Prediction
 from mlship.errors import ConfigError, shown
-from mlship.prediction import Prediction
 from mlship.runtime.groups import Written
 from mlship.runtime.record import Recorder
 

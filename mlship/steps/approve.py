@@ -2,11 +2,11 @@
 
 import msgspec
 
-from mlship import approvals
+from mlship.domain import approvals
+from mlship.domain.evidence import Record
+from mlship.domain.pullrequest import Review, Reviews
+from mlship.domain.release import Release
 from mlship.errors import RefusedError
-from mlship.evidence import Record
-from mlship.pullrequest import Review, Reviews
-from mlship.release import Release
 from mlship.steps.pipeline import Pipeline
 
 

@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from mlship import gates, probes, workload
-from mlship.bundle import Row
-from mlship.container import Container, Engine, Local, Observed
-from mlship.digests import Digest
+from mlship.domain import gates, workload
+from mlship.domain.bundle import Row
+from mlship.domain.container import Container, Local, Observed
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Record
+from mlship.domain.history import latest
+from mlship.domain.ports import Engine
+from mlship.domain.release import Release
+from mlship.domain.scores import TestRun
+from mlship.domain.workload import Request, WorkloadResult
 from mlship.errors import ConfigError, IntegrityError, UnavailableError
-from mlship.evidence import Record
-from mlship.history import latest
-from mlship.release import Release
-from mlship.scores import TestRun
+from mlship.steps import replay
 from mlship.steps.containerize import STEP as CONTAINERIZE
 from mlship.steps.pipeline import STAGING, Pipeline
 from mlship.steps.push import STEP as PUSH
 from mlship.steps.push import proven
 from mlship.steps.verify import golden_requests
-from mlship.workload import Request, WorkloadResult
 
 if TYPE_CHECKING:
     import httpx
@@ -152,7 +154,7 @@ class _Asking:
         limit = self._pipeline.target_config(STAGING).ready_seconds
         self._pipeline.progress.note(f"waiting for the container, up to {limit:g} s")
         clock, endpoint = self._pipeline.clock, self._container.endpoint
-        while not probes.is_ready(endpoint, self._transport):
+        while not replay.is_ready(endpoint, self._transport):
             seen = self._engine.observe(self._container)
             if not seen.running:
                 found.checks.append((False, f"never ready: {seen}"))
@@ -173,7 +175,7 @@ class _Asking:
         offline = pipeline.predictor.predict(folder, workload.rows(requests))
         pipeline.progress.note(f"replaying {len(requests)} golden examples")
         try:
-            replies = workload.replay(requests, endpoint, transport=self._transport)
+            replies = replay.replay(requests, endpoint, transport=self._transport)
         except UnavailableError as error:
             found.checks.append((False, error.message))
             return
@@ -185,7 +187,7 @@ class _Asking:
             passed = found.run.failed == 0 and found.run.passed > 0
             said = f"sanity tests: {found.run.passed} passed, {found.run.failed} failed"
             found.checks.append((passed, said))
-        for name, status in probes.refusals(endpoint, _row(requests), self._transport).items():
+        for name, status in replay.refusals(endpoint, _row(requests), self._transport).items():
             said = f"{name} is answered with HTTP {status}" if status else f"{name}: no answer"
             found.checks.append((400 <= status < 500, said))
 
@@ -205,7 +207,7 @@ class _Asking:
                 stopping.append(pool.submit(self._engine.stop, self._container, grace))
 
             endpoint, row = self._container.endpoint, _row(requests)
-            status = probes.in_flight(endpoint, row, stop, self._transport)
+            status = replay.in_flight(endpoint, row, stop, self._transport)
         answered = f"HTTP {status}" if status else "no answer"
         found.checks.append((status == 200, f"a request in flight at SIGTERM got {answered}"))
         took = _since(begun, self._pipeline.clock())

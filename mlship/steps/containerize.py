@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from mlship import digests
-from mlship.digests import Digest
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Record
+from mlship.domain.history import latest
+from mlship.domain.image import Image, reference
+from mlship.domain.release import Release
 from mlship.errors import NotFoundError
-from mlship.evidence import Record
-from mlship.history import latest
-from mlship.image import Image, reference
-from mlship.release import Release
 from mlship.steps.pipeline import Pipeline
 
 STEP = "containerize"

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from typing import Final
 
-from mlship import gates
-from mlship.config import TargetConfig
-from mlship.deployment import slot_of
+from mlship.config.project import TargetConfig
+from mlship.domain import gates
+from mlship.domain.deployment import slot_of
+from mlship.domain.evidence import Record
+from mlship.domain.history import TRANSITIONS, History, latest
+from mlship.domain.release import Release
+from mlship.domain.versions import Alias
 from mlship.errors import ConflictError, RefusedError
-from mlship.evidence import Record
-from mlship.history import TRANSITIONS, History, latest
-from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, recorded, set_route
-from mlship.versions import Alias
 
 LOST: Final = "production's predictions go with its pods, and nothing can be evaluated"
 KEEP: Final = "set observations to a PostgreSQL database, as docs/guide/predictions.md tells"

@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from mlship import image
-from mlship.config import Config
+from mlship.config.project import Config
+from mlship.domain import image
 from mlship.errors import ConfigError, MlshipError
 from mlship.steps.deploy import KEEP, LOST
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from mlship.confidence import Comparison, Metric, compare, score
+from mlship.domain.confidence import Comparison, Metric, compare, score
+from mlship.domain.evidence import Record
+from mlship.domain.prediction import Outcome, Prediction
+from mlship.domain.release import Release
 from mlship.errors import NotFoundError
-from mlship.evidence import Record
-from mlship.prediction import Outcome, Prediction
-from mlship.release import Release
 from mlship.steps.pipeline import Pipeline
 
 

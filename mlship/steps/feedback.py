@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlship.bundle import Value
+from mlship.domain.bundle import Value
+from mlship.domain.prediction import Outcome, Taken
 from mlship.errors import NotFoundError, ProjectError
-from mlship.prediction import Outcome, Taken
 from mlship.steps.pipeline import Pipeline
 
 _IDS = ("prediction_id", "prediction", "id")

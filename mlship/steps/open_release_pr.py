@@ -4,11 +4,11 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from mlship.domain.evidence import Record
+from mlship.domain.history import latest
+from mlship.domain.pullrequest import Posted, PullRequest
+from mlship.domain.release import Release
 from mlship.errors import RefusedError
-from mlship.evidence import Record
-from mlship.history import latest
-from mlship.pullrequest import Posted, PullRequest
-from mlship.release import Release
 from mlship.reports.publish import COMMENT_LIMIT, characters, fitted
 from mlship.reports.report import collect
 from mlship.steps.pipeline import Pipeline

@@ -7,20 +7,19 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from mlship import bundle as bundles
-from mlship import digests, history
-from mlship.config import Config, TargetConfig
-from mlship.container import Engine
-from mlship.deployment import Artifact
-from mlship.digests import Digest
-from mlship.errors import IntegrityError, NotFoundError
-from mlship.evidence import Evidence, Record, Verdict
-from mlship.gates import ContainerTest
-from mlship.history import History
-from mlship.image import Images
-from mlship.ports import (
+from mlship.config.project import Config, TargetConfig
+from mlship.domain import bundle as bundles
+from mlship.domain import digests, history
+from mlship.domain.deployment import Artifact
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Evidence, Record, Verdict
+from mlship.domain.gates import ContainerTest
+from mlship.domain.history import History
+from mlship.domain.ports import (
     Clock,
+    Engine,
     Forge,
+    Images,
     Ledger,
     Locks,
     Observations,
@@ -32,7 +31,8 @@ from mlship.ports import (
     Tester,
     Trainer,
 )
-from mlship.release import Release, find
+from mlship.domain.release import Release, find
+from mlship.errors import IntegrityError, NotFoundError
 
 STAGING: Final = "staging"
 PRODUCTION: Final = "production"

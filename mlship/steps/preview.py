@@ -6,12 +6,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from mlship import digests, generated
-from mlship.deployment import Change, Plan, Slot, Split, slot_of
+from mlship import files
+from mlship.domain.deployment import Change, Plan, Slot, Split, slot_of
+from mlship.domain.history import History
+from mlship.domain.ports import Declarative, Target
+from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError
-from mlship.history import History
-from mlship.ports import Declarative, Target
-from mlship.release import Release
 from mlship.steps.deploy import check_fitness, check_role, share, shares
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.traffic import told
@@ -82,22 +82,21 @@ def render(pipeline: Pipeline, name: Name, release: Release, into: Path) -> list
         if name == STAGING
         else _in_production(pipeline, release, pipeline.history())
     )
-    files = {
-        into / file: generated.signed(text, _WRITERS[name])
-        for file, text in shown.render(plan).items()
+    texts = {
+        into / file: files.signed(text, _WRITERS[name]) for file, text in shown.render(plan).items()
     }
     if any(place.exists() and not place.is_dir() for place in (into, *into.parents)):
         raise ConfigError(f"{into} is no folder", hint="give --render a folder, or a new name")
-    for path in files:
+    for path in texts:
         if path.exists() and not _is_untouched(path):
             message = f"{path} is not as mlship wrote it"
             hint = "move it away, or give --render another folder; settings belong in mlship.yaml"
             raise ConflictError(message, hint=hint)
     into.mkdir(parents=True, exist_ok=True)
-    for path, text in files.items():
+    for path, text in texts.items():
         if not path.exists() or path.read_text(encoding="utf-8") != text:
-            digests.write_atomically(path, text.encode())
-    return list(files)
+            files.write_atomically(path, text.encode())
+    return list(texts)
 
 
 def _declarative(name: Name, target: Target) -> Declarative:
@@ -144,4 +143,4 @@ def _is_untouched(path: Path) -> bool:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    return any(generated.is_untouched(text, by) for by in _WRITERS.values())
+    return any(files.is_untouched(text, by) for by in _WRITERS.values())

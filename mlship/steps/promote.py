@@ -1,11 +1,11 @@
 """promote: the challenger becomes champion; route, alias and archive move as one."""
 
-from mlship import gates
-from mlship.deployment import slot_of
+from mlship.domain import gates
+from mlship.domain.deployment import slot_of
+from mlship.domain.evidence import Record
+from mlship.domain.history import History, latest
+from mlship.domain.release import Release
 from mlship.errors import ConflictError, RefusedError
-from mlship.evidence import Record
-from mlship.history import History, latest
-from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, set_route
 

@@ -6,10 +6,10 @@ from typing import Literal
 
 import msgspec
 
-from mlship.job import Job, Way
-from mlship.ports import Comments, Summary
-from mlship.pullrequest import Change
-from mlship.release import Release
+from mlship.domain.job import Job, Way
+from mlship.domain.ports import Comments, Summary
+from mlship.domain.pullrequest import Change
+from mlship.domain.release import Release
 from mlship.reports.publish import COMMENT_LIMIT, fitted, octets
 from mlship.reports.report import Report, collect
 from mlship.steps.pipeline import Pipeline

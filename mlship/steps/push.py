@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from mlship.domain.evidence import Record
+from mlship.domain.history import latest
+from mlship.domain.image import Image
+from mlship.domain.release import Release
 from mlship.errors import ConflictError, NotFoundError
-from mlship.evidence import Record
-from mlship.history import latest
-from mlship.image import Image
-from mlship.release import Release
 from mlship.steps.containerize import STEP as CONTAINERIZE
 from mlship.steps.containerize import recorded, recorded_base
 from mlship.steps.pipeline import Pipeline

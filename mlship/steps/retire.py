@@ -3,11 +3,11 @@
 from datetime import timedelta
 from typing import Final
 
-from mlship.deployment import slot_of
+from mlship.domain.deployment import slot_of
+from mlship.domain.evidence import Record
+from mlship.domain.history import History, latest
+from mlship.domain.release import Release
 from mlship.errors import NotFoundError, RefusedError
-from mlship.evidence import Record
-from mlship.history import History, latest
-from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import Facts, SubStep, carry_out, changing, set_route
 

@@ -1,9 +1,9 @@
 """rollback: the former champion gets its traffic, alias and place back. Nothing is built."""
 
+from mlship.domain.evidence import Record
+from mlship.domain.history import History
+from mlship.domain.release import Release
 from mlship.errors import NotFoundError
-from mlship.evidence import Record
-from mlship.history import History
-from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, set_route
 

@@ -1,11 +1,12 @@
 """run: the whole pipeline, up to promotion. What was proven of the release is not done again."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from mlship.evidence import Record
-from mlship.history import latest
-from mlship.release import Release
+from mlship.domain.evidence import Record
+from mlship.domain.history import latest
+from mlship.domain.ports import Listener
+from mlship.domain.release import Release
 from mlship.steps.container import STEP as TEST_CONTAINER
 from mlship.steps.container import check_container
 from mlship.steps.containerize import STEP as CONTAINERIZE
@@ -17,19 +18,6 @@ from mlship.steps.push import push
 from mlship.steps.test import test
 from mlship.steps.train import train
 from mlship.steps.verify import verify
-
-
-class Listener(Protocol):
-    """Hears of each step. It shows the run, or nothing."""
-
-    def started(self, step: str) -> None:
-        """Take in that a step begins."""
-
-    def finished(self, record: Record, *, reused: bool) -> None:
-        """Take in what a step learnt; `reused` where it was proven before."""
-
-    def skipped(self, step: str, why: str) -> None:
-        """Take in that a step is left out."""
 
 
 class _Stage(NamedTuple):

@@ -5,14 +5,14 @@ from typing import Any
 
 import msgspec
 
-from mlship.deployment import Deployment, Route, Slot
-from mlship.digests import Digest
-from mlship.drift import of_aliases, of_route, unfinished
+from mlship.domain.deployment import Deployment, Route, Slot
+from mlship.domain.digests import Digest
+from mlship.domain.drift import of_aliases, of_route, unfinished
+from mlship.domain.history import History, fold, releases
+from mlship.domain.release import Release
+from mlship.domain.versions import Version
 from mlship.errors import UnavailableError
-from mlship.history import History, fold, releases
-from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
-from mlship.versions import Version
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from mlship import gates, shifts
+from mlship.domain import facts as shapes
+from mlship.domain import gates, shifts
+from mlship.domain.evidence import Record
+from mlship.domain.history import fold, latest
+from mlship.domain.profiles import Profile
+from mlship.domain.release import Release
+from mlship.domain.scores import Scores, Suite, TestRun
+from mlship.domain.shifts import Shifts
+from mlship.domain.versions import Run
 from mlship.errors import ConfigError
-from mlship.evidence import Record
-from mlship.history import fold, latest
-from mlship.profiles import Profile
-from mlship.release import Release
-from mlship.reports import facts as shapes
-from mlship.scores import Scores, Suite, TestRun
-from mlship.shifts import Shifts
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.train import finite
-from mlship.versions import Run
 
 SLICES_WORSE: Final = "slices_worse"
 """What `gates.test` may bound beside the metrics: how many slices got worse."""

@@ -5,15 +5,15 @@ from typing import Any
 
 import msgspec
 
-from mlship import bundle as bundles
-from mlship.bundle import Row
+from mlship.domain import bundle as bundles
+from mlship.domain.bundle import Row
+from mlship.domain.evidence import Record
+from mlship.domain.history import History, fold, latest, releases
+from mlship.domain.prediction import Outcome, Prediction
+from mlship.domain.release import Release
+from mlship.domain.workload import compare
 from mlship.errors import IntegrityError, NotFoundError
-from mlship.evidence import Record
-from mlship.history import History, fold, latest, releases
-from mlship.prediction import Outcome, Prediction
-from mlship.release import Release
 from mlship.steps.pipeline import Pipeline
-from mlship.workload import compare
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from mlship.deployment import Route, Split, slot_of
+from mlship.domain.deployment import Route, Split, slot_of
+from mlship.domain.history import History
+from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError
-from mlship.history import History
-from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import set_route
 

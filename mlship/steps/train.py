@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlship import bundle as bundles
-from mlship import digests
-from mlship.evidence import Record
-from mlship.history import latest, made_from
-from mlship.release import Release
-from mlship.repository import Commit
-from mlship.scores import Inputs
+from mlship import files
+from mlship.domain import bundle as bundles
+from mlship.domain.commit import Commit
+from mlship.domain.evidence import Record
+from mlship.domain.history import latest, made_from
+from mlship.domain.release import Release
+from mlship.domain.scores import Inputs
+from mlship.domain.versions import Run
 from mlship.steps.pipeline import Pipeline
-from mlship.versions import Run
 
 
 def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
@@ -53,7 +53,7 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     # `git add -A` in a repository whose .gitignore does not know mlship must not take it in.
     ignore = pipeline.state / ".gitignore"
     if not ignore.exists():
-        digests.write_atomically(ignore, b"*\n")
+        files.write_atomically(ignore, b"*\n")
     with tempfile.TemporaryDirectory(prefix=".train-", dir=workplace) as temporary:
         folder = Path(temporary) / "bundle"
         pipeline.progress.note("training")

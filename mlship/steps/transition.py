@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from mlship import digests
-from mlship.deployment import Split, slot_of
-from mlship.digests import Digest
+from mlship.domain import digests
+from mlship.domain.deployment import Split, slot_of
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Record
+from mlship.domain.history import History
+from mlship.domain.ports import Target
+from mlship.domain.release import Release
 from mlship.errors import ConflictError
-from mlship.evidence import Record
-from mlship.history import History
-from mlship.ports import Target
-from mlship.release import Release
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 
 Facts = Mapping[str, Any]

@@ -7,17 +7,18 @@ from pathlib import Path
 
 import msgspec
 
-from mlship import bundle as bundles
-from mlship import digests, gates, workload
-from mlship.bundle import Row
-from mlship.config import Bound
-from mlship.deployment import slot_of
+from mlship.domain import bundle as bundles
+from mlship.domain import digests, gates, workload
+from mlship.domain.bundle import Row
+from mlship.domain.deployment import slot_of
+from mlship.domain.evidence import Record
+from mlship.domain.policy import Bound
+from mlship.domain.release import Release
+from mlship.domain.scores import Golden, TestRun
+from mlship.domain.workload import Request, WorkloadResult
 from mlship.errors import ConflictError, ProjectError
-from mlship.evidence import Record
-from mlship.release import Release
-from mlship.scores import Golden, TestRun
+from mlship.steps import replay
 from mlship.steps.pipeline import STAGING, Pipeline
-from mlship.workload import Request, WorkloadResult
 
 _ALWAYS = {"errors": Bound(max=0), "mismatches": Bound(max=0)}
 
@@ -53,7 +54,7 @@ def verify(
     pipeline.progress.note("computing the expected outputs offline")
     offline = _offline(pipeline, folder, requests)
     pipeline.progress.note(f"replaying {len(requests)} requests")
-    result = workload.judge(requests, workload.replay(requests, endpoint), offline)
+    result = workload.judge(requests, replay.replay(requests, endpoint), offline)
     pipeline.progress.note("sanity tests on staging")
     run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
     decision = gates.decide(_checks(pipeline, release, result, run))

@@ -7,8 +7,10 @@ from typing import Literal
 
 import msgspec
 
-from mlship import digests, settings
-from mlship.config import Config, json_schema
+from mlship import files
+from mlship.domain import digests
+from mlship.config import layers
+from mlship.config.project import Config, json_schema
 from mlship.errors import ConfigError
 from mlship.templates import shipped, workflows
 
@@ -119,7 +121,7 @@ def _config(folder: Path, wanted: Mapping[str, bytes], flags: Sequence[str]) -> 
         text = path.read_text("utf-8") if path.exists() else wanted[CONFIG].decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="it must be UTF-8") from error
-    return settings.resolve([settings.from_yaml(text, CONFIG), settings.from_flags(flags)]).config
+    return layers.resolve([layers.from_yaml(text, CONFIG), layers.from_flags(flags)]).config
 
 
 def _top(folder: Path) -> Path | None:
@@ -195,4 +197,4 @@ def _next(
 
 def _write(place: Path, data: bytes) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    digests.write_atomically(place, data)
+    files.write_atomically(place, data)

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from mlship import __version__, generated
-from mlship.config import Config, TargetConfig
+from mlship import __version__, files
+from mlship.config.project import Config, TargetConfig
 from mlship.errors import ConfigError
-from mlship.image import is_google, reference
+from mlship.domain.image import is_google, reference
 from mlship.templates import shipped
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def render(config: Config, folder: str = "") -> dict[str, str]:
     names = [*ALWAYS, *(_OF_PRODUCTION if values.production.kind != "local" else ())]
     environment = _environment()
     return {
-        f"{FOLDER}/{name}.yml": generated.signed(
+        f"{FOLDER}/{name}.yml": files.signed(
             _tidy(environment.get_template(f"{name}.yml").render(given=values)), _WRITER
         )
         for name in names
@@ -116,7 +116,7 @@ def render(config: Config, folder: str = "") -> dict[str, str]:
 
 def is_untouched(text: str) -> bool:
     """Tell whether a workflow is as `mlship init` wrote it, be it by another mlship.yaml."""
-    return generated.is_untouched(text, _WRITER)
+    return files.is_untouched(text, _WRITER)
 
 
 def asked_for(texts: Iterable[str], kind: Literal["vars", "secrets"]) -> list[str]:

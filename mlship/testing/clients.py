@@ -7,8 +7,8 @@ from typing import Any, overload
 
 import httpx
 
-from mlship import digests
-from mlship.bundle import MANIFEST, Row
+from mlship.domain import digests
+from mlship.domain.bundle import MANIFEST, Row
 from mlship.errors import IntegrityError
 from mlship.runtime.http import Request
 from mlship.runtime.model import Model

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from mlship import digests
-from mlship.checkout.children import (
+from mlship import files
+from mlship.adapters.checkout.children import (
     Answer,
     Fault,
     ScoreRequest,
@@ -22,7 +22,7 @@ from mlship.checkout.children import (
     full_disk_named,
     request_of,
 )
-from mlship.checkout.predictor import ChildPredictor
+from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.errors import MlshipError
 
 _ORPHANED = 1
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
             answer = Answer(value=msgspec.Raw(msgspec.json.encode(_done(job, Path(question)))))
     except MlshipError as error:
         answer = Answer(fault=Fault.of(error))
-    digests.write_atomically(Path(reply), msgspec.json.encode(answer))
+    files.write_atomically(Path(reply), msgspec.json.encode(answer))
     return 0
 
 

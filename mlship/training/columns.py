@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlship.bundle import Field, Kind, Row, Value
+from mlship.domain.bundle import Field, Kind, Row, Value
 from mlship.errors import ProjectError
 
 _CHOICES = 50

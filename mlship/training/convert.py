@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mlship.bundle import Model, ModelFormat, Row
+from mlship.domain.bundle import Model, ModelFormat, Row
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import formats
 from mlship.training import onnxfile, skopsfile

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from mlship.bundle import Field, Kind
-from mlship.checkout import datafiles
-from mlship.config import DataConfig
+from mlship.adapters.checkout import datafiles
+from mlship.config.project import DataConfig
+from mlship.domain.bundle import Field, Kind
 from mlship.errors import ProjectError
 from mlship.training.columns import field_of, shaped
 
@@ -48,7 +48,7 @@ def read(root: Path, config: DataConfig) -> Data:
     Raises:
         ProjectError: a file is missing, empty or malformed; the target is missing or has missing
             values; columns are doubled, differ between the parts or have no kind.
-        IntegrityError, ConfigError, UnavailableError: as `mlship.checkout.datafiles`.
+        IntegrityError, ConfigError, UnavailableError: as `mlship.adapters.checkout.datafiles`.
     """
     train, name = load(root, config.train), config.train
     _check_target(train, config.target, name)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlship.bundle import Field
-from mlship.checkout.children import full_disk_named
-from mlship.config import Config
+from mlship.adapters.checkout.children import full_disk_named
+from mlship.config.project import Config
+from mlship.domain.bundle import Field
 from mlship.errors import MlshipError, ProjectError
 from mlship.training.columns import fields_of
 from mlship.training.data import Data, nearest

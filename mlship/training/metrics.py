@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import sklearn.metrics
 
-from mlship.bundle import Row, Task, Value
-from mlship.scores import Interval
+from mlship.domain.bundle import Row, Task, Value
+from mlship.domain.scores import Interval
 
 RESAMPLES = 2_000
 SEED = 0

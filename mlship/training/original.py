@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from sklearn.base import is_classifier, is_regressor
 
-from mlship.bundle import Field, Task
-from mlship.config import ModelConfig
+from mlship.config.project import ModelConfig
+from mlship.domain.bundle import Field, Task
 from mlship.errors import ProjectError
 from mlship.training.data import Data
 from mlship.training.fit import Prepared

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from mlship.bundle import Task, Value
+from mlship.domain.bundle import Task, Value
 from mlship.training import metrics
 
 CONFUSION = "confusion.png"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlship.bundle import Field, Kind, Task
-from mlship.profiles import NAMED, NAMED_FROM, Bins, Column, Profile
+from mlship.domain.bundle import Field, Kind, Task
+from mlship.domain.profiles import NAMED, NAMED_FROM, Bins, Column, Profile
 from mlship.training.columns import text_of
 from mlship.training.data import Data
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mlship import digests
-from mlship.bundle import Field, Model, ModelFormat, Row, Task
-from mlship.config import ModelConfig
+from mlship.config.project import ModelConfig
+from mlship.domain import digests
+from mlship.domain.bundle import Field, Model, ModelFormat, Row, Task
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
 from mlship.training import skopsfile

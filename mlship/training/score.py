@@ -5,14 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlship import bundle as bundles
-from mlship import digests
-from mlship.bundle import Row, Task, Value
-from mlship.checkout import datafiles
-from mlship.checkout.children import ScoreRequest
+from mlship.adapters.checkout import datafiles
+from mlship.adapters.checkout.children import ScoreRequest
+from mlship.domain import bundle as bundles
+from mlship.domain import digests
+from mlship.domain.bundle import Row, Task, Value
+from mlship.domain.ports import Predictor
+from mlship.domain.scores import Interval, Scores
 from mlship.errors import ProjectError
-from mlship.ports import Predictor
-from mlship.scores import Interval, Scores
 from mlship.training import metrics, plots, slices
 from mlship.training.columns import rows_of
 from mlship.training.data import read

@@ -9,15 +9,15 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from mlship import bundle as bundles
-from mlship import digests
-from mlship.bundle import Bundle, Hooks, Row, Schema
-from mlship.checkout import code, lock
-from mlship.config import Config
-from mlship.digests import Digest
+from mlship.adapters.checkout import code, lock
+from mlship.config.project import Config
+from mlship.domain import bundle as bundles
+from mlship.domain import digests
+from mlship.domain.bundle import Bundle, Hooks, Row, Schema
+from mlship.domain.digests import Digest
+from mlship.domain.ports import Predictor
+from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
-from mlship.ports import Predictor
-from mlship.scores import Golden
 from mlship.training import metrics
 from mlship.training.columns import fields_of, rows_of
 from mlship.training.convert import ATOL, RTOL, Converted

@@ -20,10 +20,10 @@ import numpy as np
 import pandas as pd
 from scipy.special import betaincinv, stdtrit
 
-from mlship.bundle import Task, Value
+from mlship.domain.bundle import Task, Value
+from mlship.domain.profiles import shown
+from mlship.domain.scores import Interval, Slice, Slices
 from mlship.errors import ConfigError
-from mlship.profiles import shown
-from mlship.scores import Interval, Slice, Slices
 from mlship.training.columns import text_of
 from mlship.training.data import Data, nearest
 

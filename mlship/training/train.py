@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mlship.checkout.children import TrainRequest
-from mlship.ports import Predictor
-from mlship.scores import Trained
+from mlship.adapters.checkout.children import TrainRequest
+from mlship.domain.ports import Predictor
+from mlship.domain.scores import Trained
 from mlship.training import convert, fit, original, saved, seal
 from mlship.training.columns import rows_of
 from mlship.training.convert import Converted

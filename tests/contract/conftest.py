@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import postgres, tracking
+from tests.harness import postgres, tracking
 
 
 @pytest.fixture(scope="session")

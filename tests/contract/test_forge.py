@@ -6,13 +6,13 @@ from typing import Any, Protocol
 
 import pytest
 
+from mlship.adapters.forges.github.forge import GitHubForge
+from mlship.domain.ports import Forge
+from mlship.domain.pullrequest import Review
 from mlship.errors import ConfigError, NotFoundError, RefusedError, UnavailableError
-from mlship.forges.github import GitHubForge
-from mlship.ports import Forge
-from mlship.pullrequest import Review
-from tests.fakes_forge import FakeForge
-from tests.github_stand_in import serving
-from tests.github_state import State
+from tests.fakes.forge import FakeForge
+from tests.stand_ins.github import serving
+from tests.stand_ins.github_state import State
 
 REPOSITORY = "ada/iris"
 MAIN, DEVELOP, LATER, MERGE = "b" * 40, "a" * 40, "c" * 40, "d" * 40

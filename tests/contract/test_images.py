@@ -9,18 +9,18 @@ import httpx
 import msgspec
 import pytest
 
-from mlship import digests
+from mlship.adapters.images.engine.builds import EngineBuild
+from mlship.domain import digests
+from mlship.domain.ports import Images
+from mlship.domain.release import Release
 from mlship.errors import IntegrityError, NotFoundError
-from mlship.image import Images
-from mlship.images.builds import EngineBuild
-from mlship.release import Release
-from tests import engine
-from tests.fake_registry import FakeRegistry
-from tests.fakes_docker import FakeBuild
-from tests.fakes_images import FakeImages
-from tests.images import Project, a_release, base_image
-from tests.places import Notes
-from tests.services import require
+from tests.fakes.docker import FakeBuild
+from tests.fakes.images import FakeImages
+from tests.fakes.registry import FakeRegistry
+from tests.harness import engine
+from tests.harness.images import Project, a_release, base_image
+from tests.harness.places import Notes
+from tests.harness.services import require
 
 BACKENDS = (
     "fake",

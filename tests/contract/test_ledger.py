@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from mlship import digests
+from mlship.adapters.ledgers import directory
+from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.adapters.ledgers.mlflow import MlflowLedger
+from mlship.domain import digests
+from mlship.domain.evidence import encode, heads
+from mlship.domain.ports import Ledger
 from mlship.errors import IntegrityError, UnavailableError
-from mlship.evidence import encode, heads
-from mlship.ledgers import directory
-from mlship.ledgers.directory import DirectoryLedger
-from mlship.ledgers.mlflow import MlflowLedger
-from mlship.ports import Ledger
-from tests.fakes_store import FakeLedger, tiny_evidence
+from tests.fakes.store import FakeLedger, tiny_evidence
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 

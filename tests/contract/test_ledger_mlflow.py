@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from mlship import digests
+from mlship.adapters.ledgers import mlflow_places
+from mlship.adapters.ledgers.mlflow import RECORD, MlflowLedger
+from mlship.adapters.mlflow import library
+from mlship.adapters.mlflow.rest import Server, connected
+from mlship.domain import digests
+from mlship.domain.evidence import Record, encode, heads
 from mlship.errors import IntegrityError, NotFoundError, UnavailableError
-from mlship.evidence import Record, encode, heads
-from mlship.ledgers import mlflow_places
-from mlship.ledgers.mlflow import RECORD, MlflowLedger
-from mlship.tracking import library
-from mlship.tracking.rest import Server, connected
-from tests.fakes_store import tiny_evidence
+from tests.fakes.store import tiny_evidence
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 ROOT = Path(__file__).parents[2]
@@ -28,8 +28,8 @@ ROUNDS = 8
 WRITER = """
 import sys
 from pathlib import Path
-from mlship.ledgers.mlflow import MlflowLedger
-from tests.fakes_store import tiny_evidence
+from mlship.adapters.ledgers.mlflow import MlflowLedger
+from tests.fakes.store import tiny_evidence
 
 ledger = MlflowLedger(sys.argv[1], sys.argv[2], Path("unused"), {})
 number = 0
@@ -315,7 +315,7 @@ def test_hundreds_of_records_are_read_in_a_second_without_the_library(
     program = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from mlship.ledgers.mlflow import MlflowLedger\n"
+        "from mlship.adapters.ledgers.mlflow import MlflowLedger\n"
         "started = time.perf_counter()\n"
         "records = MlflowLedger(sys.argv[1], sys.argv[2], Path('unused'), {}).records()\n"
         "assert len(records) == 301, len(records)\n"

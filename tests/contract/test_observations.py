@@ -1,4 +1,4 @@
-"""What every implementation of `mlship.ports.Observations` keeps: in folders, in PostgreSQL.
+"""What every implementation of `mlship.domain.ports.Observations` keeps: in folders, in PostgreSQL.
 
 Then what only files can suffer; what only a database can is in test_observations_postgres.py.
 """
@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.digests import Digest
+from mlship.adapters.observations.directory import DirectoryObservations
+from mlship.adapters.observations.postgres import PostgresObservations
+from mlship.domain.digests import Digest
+from mlship.domain.ports import Observations
+from mlship.domain.prediction import Outcome, Prediction, Taken
 from mlship.errors import ConflictError, IntegrityError, UnavailableError
-from mlship.observations.directory import DirectoryObservations
-from mlship.observations.postgres import PostgresObservations
-from mlship.ports import Observations
-from mlship.prediction import Outcome, Prediction, Taken
 from mlship.runtime.postgres import PostgresRecorder
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from mlship.adapters.observations.postgres import PostgresObservations
+from mlship.domain.prediction import Taken
 from mlship.errors import ConfigError, IntegrityError, UnavailableError
-from mlship.observations.postgres import PostgresObservations
-from mlship.prediction import Taken
 from mlship.runtime.postgres import PostgresRecorder
 from mlship.runtime.sinks import open_sink
 from tests.contract.test_observations import NOON, outcome, prediction
 from tests.docs.blocks import ROOT, blocks
-from tests.postgres import Server, server
+from tests.harness.postgres import Server, server
 
 GUIDE = ROOT / "docs" / "guide" / "predictions.md"
 pytestmark = pytest.mark.service("postgresql")

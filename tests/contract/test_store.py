@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mlship import bundle, digests
+from mlship.adapters.stores.directory import DirectoryStore
+from mlship.adapters.stores.mlflow import MlflowStore
+from mlship.domain import bundle, digests
+from mlship.domain.ports import Store
+from mlship.domain.release import Release
+from mlship.domain.versions import Run
 from mlship.errors import IntegrityError, NotFoundError
-from mlship.ports import Store
-from mlship.release import Release
-from mlship.stores.directory import DirectoryStore
-from mlship.stores.mlflow import MlflowStore
-from mlship.versions import Run
-from tests.fakes_store import FakeStore, tiny_bundle, tiny_release
+from tests.fakes.store import FakeStore, tiny_bundle, tiny_release
 
 BACKENDS = ("fake", "directory", "mlflow-sqlite", "mlflow-server")
 

@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from mlship import bundle, digests
-from mlship.ports import Store
-from mlship.release import Release
-from mlship.stores.directory import DirectoryStore
-from mlship.stores.mlflow import MlflowStore
-from mlship.tracking.library import session
-from mlship.versions import Run
-from tests.fakes_store import tiny_bundle, tiny_release
+from mlship import files
+from mlship.adapters.mlflow.library import session
+from mlship.adapters.stores.directory import DirectoryStore
+from mlship.adapters.stores.mlflow import MlflowStore
+from mlship.domain import bundle
+from mlship.domain.ports import Store
+from mlship.domain.release import Release
+from mlship.domain.versions import Run
+from tests.fakes.store import tiny_bundle, tiny_release
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -136,7 +137,7 @@ def test_mlflow_converges_wherever_the_process_was_killed(uri: str, tmp_path: Pa
 
 def test_a_directory_converges_wherever_the_process_was_killed(tmp_path: Path) -> None:
     points: list[Point] = [
-        *((digests, "write_atomically"), (os, "link"), (os, "mkdir"), (os, "replace")),
+        *((files, "write_atomically"), (os, "link"), (os, "mkdir"), (os, "replace")),
         *((os, "rename"), (os, "unlink"), (os, "fsync"), (shutil, "copytree")),
         *((Path, "touch"), (Path, "unlink"), (Path, "mkdir")),
     ]

@@ -16,6 +16,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from mlship.adapters.mlflow.library import session
+from mlship.adapters.stores import mlflow_fast
+from mlship.adapters.stores.mlflow import MlflowStore
+from mlship.domain.release import Release
+from mlship.domain.versions import Run
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -23,12 +28,7 @@ from mlship.errors import (
     NotFoundError,
     UnavailableError,
 )
-from mlship.release import Release
-from mlship.stores import mlflow_fast
-from mlship.stores.mlflow import MlflowStore
-from mlship.tracking.library import session
-from mlship.versions import Run
-from tests.fakes_store import tiny_bundle, tiny_release
+from tests.fakes.store import tiny_bundle, tiny_release
 
 ROOT = Path(__file__).parents[2]
 
@@ -159,11 +159,11 @@ def test_reading_imports_no_mlflow_and_writing_prints_nothing(
     source = """
 import sys
 from pathlib import Path
-from mlship.stores import mlflow_fast
-from mlship.stores.mlflow import MlflowStore
-from mlship.versions import Run
-from tests.fakes_store import tiny_release
-from mlship import digests
+from mlship.adapters.stores import mlflow_fast
+from mlship.adapters.stores.mlflow import MlflowStore
+from mlship.domain.versions import Run
+from tests.fakes.store import tiny_release
+from mlship.domain import digests
 
 folder, uri = Path(sys.argv[1]), sys.argv[2]
 store = MlflowStore(uri, "quiet", folder / "artifacts", {})

@@ -5,17 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from mlship import digests
-from mlship.config import TargetConfig
-from mlship.deployment import Artifact, Revision, Slot, Split, slot_of
+from mlship.config.project import TargetConfig
+from mlship.domain import digests
+from mlship.domain.deployment import Artifact, Revision, Slot, Split, slot_of
+from mlship.domain.ports import Target
+from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError, NotFoundError, ProjectError, TimedOutError
-from mlship.ports import Target
-from mlship.release import Release
-from tests import clusters
-from tests.clusters import Cluster
-from tests.fakes_target import FakeTarget
-from tests.places import place
-from tests.samples import release
+from tests.fakes.target import FakeTarget
+from tests.harness import clusters
+from tests.harness.clusters import Cluster
+from tests.harness.places import place
+from tests.harness.samples import release
 
 ONE = release("one")
 TWO = release("two")

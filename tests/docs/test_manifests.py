@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlship.targets.kubernetes.kinds import PLACES
+from mlship.adapters.targets.kubernetes.api import PLACES
 from tests.docs.blocks import PAGES, ROOT, blocks
 
 

@@ -10,7 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from mlship.cli.main import app
-from mlship.settings import Layer, from_yaml, resolve
+from mlship.config.layers import Layer, from_yaml, resolve
 from tests.docs.blocks import PAGES, ROOT, blocks, without_blocks
 
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

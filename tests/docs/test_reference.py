@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from mlship import errors, reference
-from mlship.config import json_schema
+from mlship import errors
+from mlship.cli import reference
+from mlship.config.project import json_schema
 from tests.docs.blocks import ROOT
 from tests.docs.test_pages import commands, help_of
 

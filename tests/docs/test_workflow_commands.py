@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.docs.test_pages import problem
-from tests.rendered import PROJECTS, rendered
+from tests.harness.workflows import PROJECTS, rendered
 
 
 @pytest.mark.parametrize("project", PROJECTS)

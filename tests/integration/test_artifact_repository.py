@@ -23,8 +23,12 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from mlship import wire
-from mlship.config import Config, DataConfig, ImageConfig, ModelConfig
-from mlship.digests import Digest
+from mlship.adapters.images.build.oci import OciImages
+from mlship.adapters.images.registry import google_credentials, google_repository
+from mlship.adapters.images.registry.registries import Registries
+from mlship.config.project import Config, DataConfig, ImageConfig, ModelConfig
+from mlship.domain.digests import Digest
+from mlship.domain.image import Image, Reference, reference
 from mlship.errors import (
     ConfigError,
     MlshipError,
@@ -32,13 +36,9 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
-from mlship.image import Image, Reference, reference
-from mlship.images import artifact_registry, artifact_repository
-from mlship.images.oci import OciImages
-from mlship.images.registries import Registries
-from tests.images import BASE, Wheels, a_release
-from tests.places import Notes
-from tests.services import require
+from tests.harness.images import BASE, Wheels, a_release
+from tests.harness.places import Notes
+from tests.harness.services import require
 
 NAME = "projects/iris-1/locations/europe-west1/repositories/models"
 IMAGE = reference("europe-west1-docker.pkg.dev/iris-1/models/iris")
@@ -148,7 +148,7 @@ class World:
         return artifactregistry_v1.ArtifactRegistryClient(transport=transport(channel=channel))
 
     def prepare(self, image: Reference = IMAGE, *, create: bool = False) -> None:
-        artifact_repository.prepare(
+        google_repository.prepare(
             image,
             create=create,
             progress=self.notes,
@@ -160,7 +160,7 @@ class World:
 @pytest.fixture(autouse=True)
 def _logged_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        artifact_registry,
+        google_credentials,
         "application_default",
         lambda host: AnonymousCredentials(),  # type: ignore[no-untyped-call]
     )
@@ -285,7 +285,7 @@ def test_without_credentials_only_what_must_be_made_is_an_error(
     def none(host: str) -> Any:
         raise ConfigError(f"there are no Application Default Credentials for {host}")
 
-    monkeypatch.setattr(artifact_registry, "application_default", none)
+    monkeypatch.setattr(google_credentials, "application_default", none)
     world.prepare()
     assert "is not looked up: there are no Application" in world.notes.lines[0]
     with pytest.raises(ConfigError, match="no Application Default Credentials"):
@@ -296,7 +296,7 @@ def test_without_credentials_only_what_must_be_made_is_an_error(
 def test_the_key_of_the_configuration_decides(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifact_repository, "_client", lambda: world.client)
+    monkeypatch.setattr(google_repository, "_client", lambda: world.client)
     image = Image(
         name=IMAGE.name, tag="1", digest=Digest("sha256:" + "0" * 64), base=IMAGE, platforms=()
     )

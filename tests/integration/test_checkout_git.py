@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mlship.checkout.code import project_code
-from mlship.checkout.git import GitSource
+from mlship.adapters.checkout.code import project_code
+from mlship.adapters.checkout.git import GitSource
 from mlship.errors import ProjectError
-from tests.projects import config
+from tests.harness.projects import config
 
 WHO = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mlship.checkout.tester import PytestTester
+from mlship.adapters.checkout.tester import PytestTester
+from mlship.domain.scores import TestRun
 from mlship.errors import ProjectError
-from mlship.scores import TestRun
-from tests.projects import config
+from tests.harness.projects import config
 
 
 def run(root: Path, text: str, file: str = "test_x.py") -> TestRun:

@@ -16,29 +16,29 @@ import httpx
 import msgspec
 import pytest
 
-from mlship import bundle as bundles
-from mlship import probes
-from mlship.checkout import lock
-from mlship.checkout.predictor import ChildPredictor
-from mlship.config import ImageConfig, TargetConfig
-from mlship.container import Observed
+from mlship.adapters.checkout import lock
+from mlship.adapters.checkout.predictor import ChildPredictor
+from mlship.adapters.images.build.oci import OciImages
+from mlship.adapters.images.engine import engine as engines
+from mlship.adapters.images.engine.engine import connect
+from mlship.adapters.images.registry.registries import Registries
+from mlship.config.project import ImageConfig, TargetConfig
+from mlship.domain import bundle as bundles
+from mlship.domain.container import Observed
+from mlship.domain.evidence import Evidence
+from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
-from mlship.evidence import Evidence
-from mlship.images import engine as engines
-from mlship.images.engine import connect
-from mlship.images.oci import OciImages
-from mlship.images.registries import Registries
-from mlship.release import Release
+from mlship.steps import replay
 from mlship.steps.container import check_container
 from mlship.steps.containerize import containerize
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
-from tests.bundles import iris_bundle
-from tests.fakes import CONFIG, world
-from tests.fakes_store import tiny_release
-from tests.images import BASE
-from tests.places import Notes
-from tests.services import require
+from tests.fakes.ports import CONFIG, world
+from tests.fakes.store import tiny_release
+from tests.harness.bundles import iris_bundle
+from tests.harness.images import BASE
+from tests.harness.places import Notes
+from tests.harness.services import require
 
 
 @pytest.fixture
@@ -210,9 +210,9 @@ def test_a_server_that_drops_what_it_has_begun_is_found_out(
         with connect(os.environ, now) as engine:
             image = engine.pull(name)
             with engine.run(image, memory="64m") as container, ThreadPoolExecutor(1) as pool:
-                while not probes.is_ready(container.endpoint):
+                while not replay.is_ready(container.endpoint):
                     assert engine.observe(container).running
-                got = probes.in_flight(
+                got = replay.in_flight(
                     container.endpoint,
                     {"x": 1.5},
                     lambda: ended.append(pool.submit(engine.stop, container, 5)),

@@ -15,32 +15,32 @@ import httpx
 import msgspec
 import pytest
 
-from mlship import bundle as bundles
-from mlship.checkout import lock
-from mlship.checkout.predictor import ChildPredictor
-from mlship.config import ImageConfig, TargetConfig
+from mlship.adapters.checkout import lock
+from mlship.adapters.checkout.predictor import ChildPredictor
+from mlship.adapters.images.build import layers
+from mlship.adapters.images.build.docker import DockerImages, Tools
+from mlship.adapters.images.build.layout import Layout
+from mlship.adapters.images.engine.builds import EngineBuild
+from mlship.adapters.images.engine.engine import connect
+from mlship.adapters.images.registry.registries import Registries
+from mlship.config.project import ImageConfig, TargetConfig
+from mlship.domain import bundle as bundles
+from mlship.domain.image import Image, PlatformImage
+from mlship.domain.release import Release
 from mlship.errors import ConfigError, ProjectError, UnavailableError
-from mlship.image import Image, PlatformImage
-from mlship.images import layers
-from mlship.images.builds import EngineBuild
-from mlship.images.docker_images import DockerImages, Tools
-from mlship.images.engine import connect
-from mlship.images.layout import Layout
-from mlship.images.registries import Registries
-from mlship.release import Release
 from mlship.steps.container import check_container
 from mlship.steps.containerize import containerize
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
-from tests import engine
-from tests.bundles import iris_bundle
-from tests.engine import docker
-from tests.fakes import CONFIG, world
-from tests.fakes_store import tiny_release
-from tests.images import BASE, Project
+from tests.fakes.ports import CONFIG, world
+from tests.fakes.store import tiny_release
+from tests.harness import engine
+from tests.harness.bundles import iris_bundle
+from tests.harness.engine import docker
+from tests.harness.images import BASE, Project
+from tests.harness.places import Notes
+from tests.harness.services import require
 from tests.integration.test_container import now, reasons
-from tests.places import Notes
-from tests.services import require
 from tests.unit.test_images_docker import HOSTILE
 
 SYSTEM = "system.Dockerfile"

@@ -9,15 +9,15 @@ import httpx
 import msgspec
 import pytest
 
-from mlship.config import ImageConfig, TargetConfig
+from mlship.adapters.images.engine.engine import look
+from mlship.adapters.images.registry.registries import Registries
+from mlship.adapters.targets.kubernetes import review
+from mlship.adapters.targets.kubernetes.api import Kind
+from mlship.config.project import ImageConfig, TargetConfig
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
-from mlship.images.engine import look
-from mlship.images.registries import Registries
-from mlship.targets.kubernetes import review
-from mlship.targets.kubernetes.kinds import Kind
-from tests import clusters
-from tests.clusters import Cluster
-from tests.services import require
+from tests.harness import clusters
+from tests.harness.clusters import Cluster
+from tests.harness.services import require
 
 
 class Nobody(httpx.Auth):

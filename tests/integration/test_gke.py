@@ -19,18 +19,18 @@ from google.auth.exceptions import DefaultCredentialsError
 from google.cloud import container_v1
 from google.oauth2.credentials import Credentials
 
-from mlship.clusters import GkeConfig
-from mlship.config import TargetConfig
-from mlship.deployment import Plan, slot_of
+from mlship.adapters.targets import gke
+from mlship.adapters.targets.kubernetes import KubernetesTarget, health
+from mlship.adapters.targets.kubernetes.api import PLACES, Place
+from mlship.adapters.targets.kubernetes.manifests import TARGET, Scope
+from mlship.config.project import TargetConfig
+from mlship.config.targets import GkeConfig
+from mlship.domain.deployment import Plan, slot_of
 from mlship.errors import ConfigError, NotFoundError, UnavailableError
-from mlship.targets import gke
-from mlship.targets.kubernetes import KubernetesTarget, checks
-from mlship.targets.kubernetes.kinds import PLACES, Place
-from mlship.targets.kubernetes.manifests import TARGET, Scope
-from tests import clusters
-from tests.clusters import Cluster, artifact
-from tests.places import Notes
-from tests.samples import release
+from tests.harness import clusters
+from tests.harness.clusters import Cluster, artifact
+from tests.harness.places import Notes
+from tests.harness.samples import release
 
 ONE = release("one")
 CONFIG = GkeConfig(project="iris-1", location="europe-west1", cluster="production")
@@ -205,7 +205,7 @@ def test_googles_load_balancer_is_told_what_to_ask_the_pods_of_a_slot(place: Clu
         assert made is not None
         assert service is not None
         # Nothing was dropped: each field is one that Google's schema has.
-        assert made["spec"] == checks.policy(name)
+        assert made["spec"] == health.policy(name)
         assert made["spec"]["targetRef"]["name"] == service["metadata"]["name"]
         (pod,) = place.pods(slot)
         probe = pod["spec"]["containers"][0]["readinessProbe"]["httpGet"]

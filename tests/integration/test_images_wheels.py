@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from mlship.adapters.images.build import wheels
+from mlship.adapters.images.build.contents import Lock
+from mlship.domain.image import Platform
 from mlship.errors import ProjectError, UnavailableError
-from mlship.image import Platform
-from mlship.images import wheels
-from mlship.images.contents import Lock
-from tests.images import wheel
+from tests.harness.images import wheel
 
 
 @pytest.fixture

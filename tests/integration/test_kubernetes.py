@@ -18,10 +18,13 @@ import msgspec
 import pytest
 import yaml
 
-from mlship.clusters import KubernetesConfig
-from mlship.config import TargetConfig
-from mlship.deployment import Artifact, Plan, Slot, Split, slot_of
-from mlship.digests import Digest
+from mlship.adapters.targets.kubernetes import KubernetesTarget, LeaseLocks, find
+from mlship.adapters.targets.kubernetes.api import Kind, path
+from mlship.adapters.targets.kubernetes.manifests import KINDS
+from mlship.config.project import TargetConfig
+from mlship.config.targets import KubernetesConfig
+from mlship.domain.deployment import Artifact, Plan, Slot, Split, slot_of
+from mlship.domain.digests import Digest
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -31,13 +34,10 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
-from mlship.targets.kubernetes import KubernetesTarget, LeaseLocks, find
-from mlship.targets.kubernetes.kinds import Kind, path
-from mlship.targets.kubernetes.manifests import KINDS
-from tests import clusters
-from tests.clusters import Cluster, artifact
-from tests.places import Notes
-from tests.samples import release
+from tests.harness import clusters
+from tests.harness.clusters import Cluster, artifact
+from tests.harness.places import Notes
+from tests.harness.samples import release
 
 pytestmark = pytest.mark.service("cluster")
 

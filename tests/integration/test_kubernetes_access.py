@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from mlship.clusters import KubernetesConfig
+from mlship.adapters.targets.kubernetes import Access, access
+from mlship.config.targets import KubernetesConfig
 from mlship.errors import ConfigError, UnavailableError
-from mlship.targets.kubernetes import Access, access
-from tests.sockets import identity
+from tests.harness.sockets import identity
 
 PLUGIN = """
 import json, os, sys

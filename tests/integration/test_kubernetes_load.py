@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from mlship.deployment import slot_of
-from mlship.targets.kubernetes.kinds import path
-from tests import clusters
-from tests.clusters import Cluster, artifact
-from tests.load import load
-from tests.samples import release
+from mlship.adapters.targets.kubernetes.api import path
+from mlship.domain.deployment import slot_of
+from tests.harness import clusters
+from tests.harness.clusters import Cluster, artifact
+from tests.harness.load import load
+from tests.harness.samples import release
 
 pytestmark = pytest.mark.service("cluster")
 

@@ -8,13 +8,14 @@ import httpx
 import msgspec
 import pytest
 
-from mlship import bundle as bundles
 from mlship import wire
-from mlship.backends import ObservationsConfig, StoreConfig
-from mlship.checkout import lock
-from mlship.config import GatesConfig, ImageConfig
-from mlship.deployment import slot_of
-from mlship.release import Release
+from mlship.adapters.checkout import lock
+from mlship.config.backends import ObservationsConfig, StoreConfig
+from mlship.config.project import GatesConfig, ImageConfig
+from mlship.domain import bundle as bundles
+from mlship.domain.deployment import slot_of
+from mlship.domain.release import Release
+from mlship.domain.versions import Run
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_production
 from mlship.steps.evaluate import evaluate
@@ -22,14 +23,13 @@ from mlship.steps.feedback import feedback
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from mlship.steps.trace import trace
-from mlship.versions import Run
-from tests import clusters, postgres
-from tests.bundles import SETOSA, iris_bundle
-from tests.clusters import REGISTRY, Cluster
-from tests.fakes import CONFIG
-from tests.places import Notes
-from tests.postgres import Server
-from tests.samples import release as sample
+from tests.fakes.ports import CONFIG
+from tests.harness import clusters, postgres
+from tests.harness.bundles import SETOSA, iris_bundle
+from tests.harness.clusters import REGISTRY, Cluster
+from tests.harness.places import Notes
+from tests.harness.postgres import Server
+from tests.harness.samples import release as sample
 
 pytestmark = [pytest.mark.service("cluster"), pytest.mark.service("postgresql")]
 

@@ -6,15 +6,15 @@ import sys
 import time
 from pathlib import Path
 
-from mlship.evidence import heads
-from mlship.ledgers.directory import DirectoryLedger
+from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.domain.evidence import heads
 
 ROUNDS = 30
 WRITER = """
 import sys
 from pathlib import Path
-from mlship.ledgers.directory import DirectoryLedger
-from tests.fakes_store import tiny_evidence
+from mlship.adapters.ledgers.directory import DirectoryLedger
+from tests.fakes.store import tiny_evidence
 
 ledger = DirectoryLedger(Path(sys.argv[1]))
 number = 0

@@ -17,8 +17,10 @@ import httpx
 import msgspec
 import pytest
 
-from mlship.config import TargetConfig
-from mlship.deployment import Slot, Split, slot_of
+from mlship.adapters.targets.local import admin, supervision
+from mlship.adapters.targets.local.processes import is_alive
+from mlship.config.project import TargetConfig
+from mlship.domain.deployment import Slot, Split, slot_of
 from mlship.errors import (
     ConflictError,
     IntegrityError,
@@ -27,11 +29,9 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
-from mlship.targets.local import admin, supervision
-from mlship.targets.local.processes import is_alive
-from tests.load import load
-from tests.places import CONFIG, Place, place
-from tests.samples import release
+from tests.harness.load import load
+from tests.harness.places import CONFIG, Place, place
+from tests.harness.samples import release
 
 ONE = release("one")
 TWO = release("two")
@@ -157,7 +157,8 @@ def test_a_deploy_while_down_stops_all_comes_after_it(local: Place) -> None:
 
 def test_a_process_that_was_not_written_down_does_not_outlive_its_starter(tmp_path: Path) -> None:
     starter = (
-        "import sys, time; from pathlib import Path; from mlship.targets.local import processes;"
+        "import sys, time; from pathlib import Path;"
+        "from mlship.adapters.targets.local import processes;"
         "child = processes.Child([sys.executable, '-c', 'import time; time.sleep(60)'],"
         "Path(sys.argv[1]) / 'log', {}); print(child.process.pid, flush=True); time.sleep(60)"
     )

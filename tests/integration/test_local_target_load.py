@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from mlship.deployment import slot_of
-from mlship.targets.local import Safeguards
-from tests.load import load
-from tests.places import Place, place
-from tests.samples import release
+from mlship.adapters.targets.local import Safeguards
+from mlship.domain.deployment import slot_of
+from tests.harness.load import load
+from tests.harness.places import Place, place
+from tests.harness.samples import release
 
 ONE = release("one")
 TWO = release("two")

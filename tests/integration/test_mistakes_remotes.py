@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.services import require
 from tests.mistakes.forges import GitHub
 from tests.mistakes.remote import RemoteMistake, Unharmed, meet_remote
 from tests.mistakes.remotes import REMOTES, missing
 from tests.mistakes.starts import Met, Starts
-from tests.services import require
 
 COMMON = [mistake for mistake in REMOTES if not mistake.is_rare]
 ROWS = [

@@ -20,9 +20,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mlship.observations.postgres import PostgresObservations
-from tests.bundles import SETOSA, iris_bundle
-from tests.postgres import Server, server
+from mlship.adapters.observations.postgres import PostgresObservations
+from tests.harness.bundles import SETOSA, iris_bundle
+from tests.harness.postgres import Server, server
 
 pytestmark = pytest.mark.service("postgresql")
 

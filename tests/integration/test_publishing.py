@@ -13,15 +13,15 @@ import httpx
 import msgspec
 import pytest
 
+from mlship.adapters.forges.cml import CmlComments
+from mlship.adapters.forges.github.forge import GitHubForge
+from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.domain.evidence import Evidence, Verdict
+from mlship.domain.release import Release
 from mlship.errors import ConfigError, UnavailableError
-from mlship.evidence import Evidence, Verdict
-from mlship.forges.cml import CmlComments
-from mlship.forges.github import GitHubForge
-from mlship.ledgers.directory import DirectoryLedger
-from mlship.release import Release
-from tests.github_stand_in import serving
-from tests.github_state import State
-from tests.samples import NOON, release
+from tests.harness.samples import NOON, release
+from tests.stand_ins.github import serving
+from tests.stand_ins.github_state import State
 
 ROOT = Path(__file__).parents[2]
 STAND_INS = ROOT / "tests" / "stand_ins"
@@ -317,7 +317,7 @@ def test_the_stand_in_for_github_runs_as_a_program_on_a_real_repository(tmp_path
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    program = [sys.executable, "-m", "tests.github_stand_in", "--port", str(port)]
+    program = [sys.executable, "-m", "tests.stand_ins.github", "--port", str(port)]
     process = subprocess.Popen(
         [*program, "--state", str(kept)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )

@@ -16,20 +16,20 @@ import httpx
 import msgspec
 import pytest
 
-from mlship import bundle as bundles
-from mlship.checkout import lock
-from mlship.config import ImageConfig
+from mlship.adapters.checkout import lock
+from mlship.adapters.images.build.oci import OciImages
+from mlship.adapters.images.registry.registries import Registries
+from mlship.config.project import ImageConfig
+from mlship.domain import bundle as bundles
+from mlship.domain.image import Image, Reference, reference
+from mlship.domain.release import Release
 from mlship.errors import UnavailableError
-from mlship.image import Image, Reference, reference
-from mlship.images.oci import OciImages
-from mlship.images.registries import Registries
-from mlship.release import Release
-from tests.bundles import SETOSA, iris_bundle
-from tests.fakes_store import tiny_release
-from tests.images import BASE, Project, Wheels, a_release
-from tests.places import Notes
-from tests.private_registry import private_registry
-from tests.services import require
+from tests.fakes.store import tiny_release
+from tests.harness.bundles import SETOSA, iris_bundle
+from tests.harness.images import BASE, Project, Wheels, a_release
+from tests.harness.places import Notes
+from tests.harness.services import require
+from tests.stand_ins.private_registry import private_registry
 
 pytestmark = pytest.mark.service("registry")
 

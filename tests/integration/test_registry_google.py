@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from mlship.adapters.images.registry import google_credentials
 from mlship.errors import ConfigError, UnavailableError
-from mlship.images import artifact_registry
 
 pytest.importorskip("google.auth", reason="the extra gcp is not installed")
 HOST = "europe-west1-docker.pkg.dev"
@@ -68,7 +68,7 @@ def logged_in(tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_jobs_identity_becomes_a_password(logged_in: None, tokens: Tokens) -> None:
-    found = artifact_registry.credential(HOST)
+    found = google_credentials.credential(HOST)
     assert (found.user, found.password) == ("oauth2accesstoken", "ya29.token")
     assert b"subject_token=the+job" in tokens.asked
 
@@ -76,7 +76,7 @@ def test_a_jobs_identity_becomes_a_password(logged_in: None, tokens: Tokens) -> 
 def test_credentials_that_google_does_not_take_are_named(logged_in: None, tokens: Tokens) -> None:
     tokens.status = 400
     with pytest.raises(UnavailableError, match=f"no token for {HOST}"):
-        artifact_registry.credential(HOST)
+        google_credentials.credential(HOST)
 
 
 def test_who_has_not_logged_in_is_told_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,5 +84,5 @@ def test_who_has_not_logged_in_is_told_how(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
     with pytest.raises(ConfigError, match="no Application Default Credentials") as caught:
-        artifact_registry.credential(HOST)
+        google_credentials.credential(HOST)
     assert "gcloud auth application-default login" in caught.value.hint

@@ -6,15 +6,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from mlship import bundle
-from mlship.bundle import Hooks
-from mlship.release import Release
+from mlship.adapters.targets.local import locks
+from mlship.domain import bundle
+from mlship.domain.bundle import Hooks
+from mlship.domain.release import Release
+from mlship.domain.versions import Run
 from mlship.steps.approve import approve
-from mlship.targets.local import locks
-from mlship.versions import Run
-from tests.bundles import iris_bundle, iris_draft
-from tests.killing import Point, Project, Side, overtaken, race
-from tests.samples import release as sample
+from tests.harness.bundles import iris_bundle, iris_draft
+from tests.harness.kills import Point, Project, Side, overtaken, race
+from tests.harness.samples import release as sample
 
 CONFIG = """
 name: iris

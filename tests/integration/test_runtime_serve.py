@@ -18,8 +18,8 @@ import httpx
 import msgspec
 import pytest
 
-from mlship.prediction import Prediction
-from tests.bundles import SETOSA, iris_bundle
+from mlship.domain.prediction import Prediction
+from tests.harness.bundles import SETOSA, iris_bundle
 
 RELEASE = "sha256:" + "ab" * 32
 SLOW = "import time\ndef preprocess(rows):\n    time.sleep(0.8)\n    return rows"

@@ -11,18 +11,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship import bundle as bundles
-from mlship.checkout.children import Answer, ScoreRequest
-from mlship.checkout.predictor import ChildPredictor
-from mlship.checkout.trainer import ChildTrainer
-from mlship.config import Config
-from mlship.digests import Digest
+from mlship.adapters.checkout.children import Answer, ScoreRequest
+from mlship.adapters.checkout.predictor import ChildPredictor
+from mlship.adapters.checkout.trainer import ChildTrainer
+from mlship.config.project import Config
+from mlship.domain import bundle as bundles
+from mlship.domain.digests import Digest
+from mlship.domain.profiles import Profile
+from mlship.domain.scores import Golden, Scores, Trained
 from mlship.errors import ConfigError, ConflictError, IntegrityError, ProjectError, UnavailableError
-from mlship.profiles import Profile
-from mlship.scores import Golden, Scores, Trained
 from mlship.training.score import score
 from mlship.training.train import train
-from tests.projects import InProcess, config, flowers, project, request
+from tests.harness.projects import InProcess, config, flowers, project, request
 
 CODE = """
 import json
@@ -324,8 +324,8 @@ def test_a_killed_command_stops_its_training_and_the_next_one_sweeps_up(tmp_path
     body = "open('begun', 'w').write(str(os.getpid())); import time; time.sleep(60)"
     root = write(tmp_path / "p", crash(body))
     script = (
-        "import sys; from pathlib import Path; from tests.projects import config\n"
-        "from mlship.checkout.trainer import ChildTrainer\n"
+        "import sys; from pathlib import Path; from tests.harness.projects import config\n"
+        "from mlship.adapters.checkout.trainer import ChildTrainer\n"
         "ChildTrainer(Path(sys.argv[1]), config(), None).train(Path(sys.argv[2]))\n"
     )
     into = tmp_path / "out" / "bundle"

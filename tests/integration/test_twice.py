@@ -9,15 +9,15 @@ import msgspec
 import pytest
 import yaml
 
-from mlship.deployment import slot_of
-from mlship.release import Release
+from mlship.adapters.targets.kubernetes.api import path
+from mlship.domain.deployment import slot_of
+from mlship.domain.release import Release
+from mlship.domain.versions import Run
 from mlship.steps.approve import approve
-from mlship.targets.kubernetes.kinds import path
-from mlship.versions import Run
-from tests import clusters
-from tests.fakes_store import tiny_bundle
-from tests.samples import release as sample
-from tests.twice import Shop, target
+from tests.fakes.store import tiny_bundle
+from tests.harness import clusters
+from tests.harness.samples import release as sample
+from tests.harness.twice import Shop, target
 
 pytestmark = pytest.mark.service("cluster")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.acting import Ran
-from tests.team import Team, team
+from tests.harness.act import Ran
+from tests.harness.team import Team, team
 
 MEASUREMENTS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 PARAMS = "model.params.features"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests import rendered
-from tests.services import require
+from tests.harness import workflows
+from tests.harness.services import require
 
 ROOT = Path(__file__).parents[2]
 ZIZMOR = Path(sys.executable).with_name("zizmor")
@@ -20,11 +20,11 @@ ZIZMOR = Path(sys.executable).with_name("zizmor")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the workflows of every kind of project, and this repository's own."""
     top = tmp_path_factory.mktemp("workflows")
-    for number, project in enumerate(rendered.PROJECTS):
-        rendered.write(
-            rendered.rendered(project, "models/iris" if number else ""), top / str(number)
+    for number, project in enumerate(workflows.PROJECTS):
+        workflows.write(
+            workflows.rendered(project, "models/iris" if number else ""), top / str(number)
         )
-    rendered.write(rendered.committed(), top / "own")
+    workflows.write(workflows.committed(), top / "own")
     return top
 
 
@@ -116,6 +116,6 @@ def test_this_repositorys_workflows_are_those_that_init_writes(tmp_path: Path) -
         path.relative_to(tmp_path).as_posix(): path.read_text("utf-8")
         for path in (tmp_path / ".github/workflows").iterdir()
     }
-    own = rendered.committed()
+    own = workflows.committed()
     del own[".github/workflows/ci.yml"]
     assert written == own, "run `make workflows`"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mlship.ledgers.directory import DirectoryLedger
-from tests import hostile, rendered
-from tests.acting import ACT, Ran, Runner
-from tests.github_stand_in import serving
-from tests.github_state import State
-from tests.hostile import FEATURE, LINE, ran
-from tests.services import require
+from mlship.adapters.ledgers.directory import DirectoryLedger
+from tests.harness import hostile, workflows
+from tests.harness.act import ACT, Ran, Runner
+from tests.harness.hostile import FEATURE, LINE, ran
+from tests.harness.services import require
+from tests.stand_ins.github import serving
+from tests.stand_ins.github_state import State
 
 pytestmark = [pytest.mark.service("act"), pytest.mark.timeout(900)]
 
@@ -56,9 +56,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     with serving(state) as url:
         runner = Runner(top / "iris", top / "home", {"GITHUB_API_URL": url})
         # Those that a production outside of the job has; no step of theirs reaches it here.
-        texts = rendered.rendered("Kubernetes and a registry")
+        texts = workflows.rendered("Kubernetes and a registry")
         both = [name for name in texts if name.endswith(("evaluate.yml", "promote.yml"))]
-        rendered.write({name: texts[name] for name in both}, top / "iris")
+        workflows.write({name: texts[name] for name in both}, top / "iris")
         yield Here(runner, state, top / "places" / "ledger")
     hostile.end(runner)
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.faulty import Fault, before
 from tests.mistakes.registries import OwnRegistry, sets
 from tests.mistakes.remote import RemoteMistake
+from tests.stand_ins.faulty import Fault, before
 
 
 def _index_without(remote: OwnRegistry) -> None:

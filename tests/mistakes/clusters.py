@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.faulty import Fault, before
+from tests.harness.sockets import self_signed, silent
 from tests.mistakes.namespace import OURS, Cluster
 from tests.mistakes.remote import Remote, RemoteMistake
-from tests.sockets import self_signed, silent
+from tests.stand_ins.faulty import Fault, before
 
 _GATEWAY_API = "/apis/gateway.networking.k8s.io/"
 

@@ -10,16 +10,16 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from mlship.ledgers.directory import DirectoryLedger
-from mlship.prediction import Prediction
+from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.domain.prediction import Prediction
 from mlship.runtime.postgres import PostgresRecorder
-from tests.faulty import Fault, before
+from tests.harness.postgres import Server, server
+from tests.harness.sockets import gate
+from tests.harness.tracking import server as tracking
 from tests.mistakes.project import Project
 from tests.mistakes.remote import Remote, RemoteMistake
 from tests.mistakes.starts import Starts
-from tests.postgres import Server, server
-from tests.sockets import gate
-from tests.tracking import server as tracking
+from tests.stand_ins.faulty import Fault, before
 
 _URL = "MLSHIP_OBSERVATIONS__URL"
 _TABLES = ("mlship_predictions", "mlship_outcomes")

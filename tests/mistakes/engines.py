@@ -5,12 +5,12 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from tests.faulty import Fault, before
+from tests.harness.sockets import silent
 from tests.mistakes.project import Project
 from tests.mistakes.registries import LOGIN, OwnRegistry
 from tests.mistakes.remote import Remote, RemoteMistake
 from tests.mistakes.starts import Starts
-from tests.sockets import silent
+from tests.stand_ins.faulty import Fault, before
 
 _SOCKET = "unix:///var/run/docker.sock"
 

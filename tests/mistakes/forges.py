@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests.faulty import Fault, before
-from tests.github_stand_in import serving
-from tests.github_state import State
 from tests.mistakes.project import Project
 from tests.mistakes.remote import Remote, RemoteMistake, proven
 from tests.mistakes.starts import Starts
+from tests.stand_ins.faulty import Fault, before
+from tests.stand_ins.github import serving
+from tests.stand_ins.github_state import State
 
 _NAME = "ada/iris"
 _HOUR = 3600

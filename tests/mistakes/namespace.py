@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 import yaml
 
-from mlship.clusters import KubernetesConfig
-from mlship.targets.kubernetes import Access, find
-from tests.faulty import Fault, before
+from mlship.adapters.targets.kubernetes import Access, find
+from mlship.config.targets import KubernetesConfig
 from tests.mistakes.project import Project
 from tests.mistakes.remote import Remote
 from tests.mistakes.starts import Starts
+from tests.stand_ins.faulty import Fault, before
 
 _PREFIX = "MLSHIP_TARGETS__STAGING__"
 OURS = f"{_PREFIX}KUBERNETES__"

@@ -9,12 +9,12 @@ from typing import Any
 
 import httpx
 
-from tests.faulty import Fault, before
+from tests.harness.sockets import self_signed
 from tests.mistakes.project import Project
 from tests.mistakes.remote import Remote, RemoteMistake
 from tests.mistakes.starts import BASE, Starts
-from tests.private_registry import private_registry
-from tests.sockets import self_signed
+from tests.stand_ins.faulty import Fault, before
+from tests.stand_ins.private_registry import private_registry
 
 OTHER = "127.0.0.2"
 LOGIN = ("ada", "secret")

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from mlship.evidence import Record
-from mlship.ledgers.directory import DirectoryLedger
+from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.domain.evidence import Record
 from tests.mistakes.mistake import Mistake, Start, changes, faults
 from tests.mistakes.project import Project
 from tests.mistakes.starts import Met, Starts

@@ -6,9 +6,9 @@ import subprocess
 
 import httpx
 
+from tests.harness.postgres import HINT, programs
 from tests.mistakes import bases, clusters, databases, engines, forges, registries
 from tests.mistakes.remote import Need, RemoteMistake
-from tests.postgres import HINT, programs
 
 REMOTES: tuple[RemoteMistake, ...] = (
     *engines.ENGINES,

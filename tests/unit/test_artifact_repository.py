@@ -5,12 +5,12 @@ import sys
 import httpx
 import pytest
 
+from mlship.adapters.images.registry import google_repository
+from mlship.adapters.images.registry.client import Ask, Exchange
+from mlship.adapters.images.registry.credentials import Credential
+from mlship.domain.image import reference
 from mlship.errors import ConfigError, UnavailableError
-from mlship.image import reference
-from mlship.images import artifact_repository
-from mlship.images.authentication import Credential
-from mlship.images.exchange import Ask, Exchange
-from tests.places import Notes
+from tests.harness.places import Notes
 
 HOST = "europe-west1-docker.pkg.dev"
 
@@ -30,7 +30,7 @@ HOST = "europe-west1-docker.pkg.dev"
     ],
 )
 def test_an_images_name_tells_where_its_repository_is(image: str, expected: str) -> None:
-    assert str(artifact_repository.place(reference(image))) == expected
+    assert str(google_repository.place(reference(image))) == expected
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_an_images_name_tells_where_its_repository_is(image: str, expected: str)
 )
 def test_other_registries_are_left_alone(image: str) -> None:
     notes = Notes()
-    artifact_repository.prepare(
+    google_repository.prepare(
         reference(image),
         create=True,
         progress=notes,
@@ -50,7 +50,7 @@ def test_other_registries_are_left_alone(image: str) -> None:
 @pytest.mark.parametrize("name", ["iris-1", "iris-1/models", "example.com/iris-1/models"])
 def test_a_name_without_an_image_or_a_repository_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="names no image of a repository") as caught:
-        artifact_repository.place(reference(f"{HOST}/{name}"))
+        google_repository.place(reference(f"{HOST}/{name}"))
     assert f"{HOST}/PROJECT/REPOSITORY/IMAGE" in caught.value.hint
 
 
@@ -59,10 +59,10 @@ def test_without_googles_library_only_what_must_be_made_is_an_error(
 ) -> None:
     monkeypatch.setitem(sys.modules, "google.cloud", None)
     notes, image = Notes(), reference(f"{HOST}/iris-1/models/iris")
-    artifact_repository.prepare(image, create=False, progress=notes)
+    google_repository.prepare(image, create=False, progress=notes)
     assert "is not looked up: Artifact Registry needs a package" in notes.lines[0]
     with pytest.raises(ConfigError, match="not installed") as caught:
-        artifact_repository.prepare(image, create=True, progress=notes)
+        google_repository.prepare(image, create=True, progress=notes)
     assert "mlship[gcp]" in caught.value.hint
 
 

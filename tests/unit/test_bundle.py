@@ -4,10 +4,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship import bundle, digests
-from mlship.digests import Digest
+from mlship.domain import bundle, digests
+from mlship.domain.digests import Digest
 from mlship.errors import IntegrityError, NotFoundError
-from tests.fakes_store import tiny_bundle
+from tests.fakes.store import tiny_bundle
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.checkout import code, lock
+from mlship.adapters.checkout import code, lock
 from mlship.errors import ProjectError
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from mlship.bundle import Value
-from mlship.confidence import Metric, asymptotic, bernstein, compare, score
+from mlship.domain.bundle import Value
+from mlship.domain.confidence import Metric, asymptotic, bernstein, compare, score
 
 BAD, GOOD = [1.0, 0.0] * 300, [1.0] * 600
 FAR, NEAR = [4.0, 6.0] * 300, [0.5, 1.5] * 300

@@ -8,17 +8,17 @@ from typing import Any, NoReturn
 import msgspec
 import pytest
 
-from mlship.config import Config, ImageConfig, TargetConfig
-from mlship.container import Observed
+from mlship.config.project import Config, ImageConfig, TargetConfig
+from mlship.domain.container import Observed
+from mlship.domain.evidence import Record
+from mlship.domain.release import Release
 from mlship.errors import IntegrityError, NotFoundError, UnavailableError
-from mlship.evidence import Record
-from mlship.release import Release
 from mlship.steps.container import check_container
 from mlship.steps.containerize import containerize
 from mlship.steps.push import push
 from mlship.steps.train import train
-from tests.fakes import CONFIG, World, world
-from tests.fakes_engine import Served
+from tests.fakes.engine import Served
+from tests.fakes.ports import CONFIG, World, world
 
 GOLDEN = {"inputs": {"x": 1.5}, "outputs": {"species": "setosa", "score": 1.0}}
 QUICK: Config = msgspec.structs.replace(
@@ -51,7 +51,7 @@ class Case:
 
 @pytest.fixture
 def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    monkeypatch.setattr("mlship.probes._SETTLED", 0.01)
+    monkeypatch.setattr("mlship.steps.replay._SETTLED", 0.01)
     return Case(tmp_path)
 
 
@@ -167,7 +167,7 @@ def test_failing_sanity_tests_and_too_large_an_image_fail(case: Case) -> None:
 def test_without_golden_examples_nothing_is_proven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlship.probes._SETTLED", 0.01)
+    monkeypatch.setattr("mlship.steps.replay._SETTLED", 0.01)
     case = Case(tmp_path)
     monkeypatch.setattr("mlship.steps.container.golden_requests", lambda _: [])
     assert "0 golden examples replayed" in case.refused()

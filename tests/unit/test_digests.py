@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlship import digests
+from mlship import files
+from mlship.domain import digests
 from mlship.errors import IntegrityError
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -85,13 +86,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "state.json"
-    digests.write_atomically(path, b"old")
+    files.write_atomically(path, b"old")
 
     def fails(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(OSError, match="No space left"):
-        digests.write_atomically(path, b"new")
+        files.write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

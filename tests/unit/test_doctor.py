@@ -11,15 +11,15 @@ import httpx
 import msgspec
 import pytest
 
-from mlship.backends import LedgerConfig, ObservationsConfig, StoreConfig
-from mlship.clusters import GkeConfig
-from mlship.config import GatesConfig, ImageConfig, TargetConfig
+from mlship.adapters.forges.github.detect import look
+from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
+from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
+from mlship.config.targets import GkeConfig
 from mlship.errors import NotFoundError, UnavailableError
-from mlship.forges.presence import look
 from mlship.steps.doctor import Check, Surroundings, doctor, extras_of
-from tests.fake_registry import FakeRegistry
-from tests.fakes import CONFIG, World, world
-from tests.images import Project
+from tests.fakes.ports import CONFIG, World, world
+from tests.fakes.registry import FakeRegistry
+from tests.harness.images import Project
 
 LOCAL = {"staging": TargetConfig(), "production": TargetConfig()}
 CLUSTER = TargetConfig(kind="kubernetes")

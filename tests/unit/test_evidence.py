@@ -5,11 +5,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlship import digests
-from mlship.digests import Digest
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Evidence, Record, decode, encode, heads, in_order
 from mlship.errors import IntegrityError
-from mlship.evidence import Evidence, Record, decode, encode, heads, in_order
-from tests.fakes_store import FakeLedger, tiny_evidence, tiny_release
+from tests.fakes.store import FakeLedger, tiny_evidence, tiny_release
 
 texts = st.text(max_size=20)
 json_values = st.recursive(

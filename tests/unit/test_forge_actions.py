@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from mlship.adapters.forges.summary import LIMIT, StepSummary
 from mlship.cli import actions, output
 from mlship.cli.progress import Lines
+from mlship.domain.job import Job, inert, of
 from mlship.errors import ConfigError, UnavailableError
-from mlship.forges.summary import LIMIT, StepSummary
-from mlship.job import Job, inert, of
-from tests.runner_commands import Command, obeyed
+from tests.harness.runner_commands import Command, obeyed
 
 HOSTILE = 'x";touch /tmp/pwn;#\nurl<<EOF\nhttps://evil.example\nEOF\nurl=https://evil.example'
 

@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from mlship import digests, gates
-from mlship.config import Bound, PromotePolicy
-from mlship.digests import Digest
-from mlship.evidence import Record, Verdict
-from mlship.gates import ContainerTest, Number
-from mlship.history import fold
-from mlship.release import Release
-from tests.samples import NOON, record, release
+from mlship.domain import digests, gates
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Record, Verdict
+from mlship.domain.gates import ContainerTest, Number
+from mlship.domain.history import fold
+from mlship.domain.policy import Bound, PromotePolicy
+from mlship.domain.release import Release
+from tests.harness.samples import NOON, record, release
 
 OLD, NEW = release("old"), release("new")
 

@@ -1,9 +1,9 @@
 from datetime import timedelta
 
-from mlship.evidence import Record
-from mlship.history import History, fold, latest, releases
-from mlship.release import Release
-from tests.samples import record, release
+from mlship.domain.evidence import Record
+from mlship.domain.history import History, fold, latest, releases
+from mlship.domain.release import Release
+from tests.harness.samples import record, release
 
 A, B, C = release("a"), release("b"), release("c")
 

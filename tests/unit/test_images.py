@@ -12,15 +12,15 @@ import msgspec
 import pytest
 
 import mlship
-from mlship import bundle as bundles
-from mlship.bundle import Bundle
+from mlship.adapters.images.build import contents, layers, wheels
+from mlship.adapters.images.build.contents import Lock, lock
+from mlship.adapters.images.build.layout import Layout
+from mlship.domain import bundle as bundles
+from mlship.domain.bundle import Bundle
+from mlship.domain.image import Image, PlatformImage, Reference, Role, reference
 from mlship.errors import ConfigError, IntegrityError, ProjectError, UnavailableError
-from mlship.image import Image, PlatformImage, Reference, Role, reference
-from mlship.images import contents, layers, wheels
-from mlship.images.contents import Lock, lock
-from mlship.images.layout import Layout
-from tests.fake_registry import FakeRegistry, digest_of
-from tests.images import LAYER, Project, base_image, base_index, unpacked, wheel
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.harness.images import LAYER, Project, base_image, base_index, unpacked, wheel
 
 NAMES = [
     ("localhost:5000/iris:1", "localhost:5000", "iris", "1"),

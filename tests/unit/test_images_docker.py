@@ -10,7 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from mlship import digests
+from mlship.adapters.images.build import contents, dockerfile, entry_point, exports
+from mlship.adapters.images.build.layout import Layout
+from mlship.adapters.images.engine import builds
+from mlship.domain import digests
+from mlship.domain.image import Image, reference
 from mlship.errors import (
     ConfigError,
     IntegrityError,
@@ -18,13 +22,10 @@ from mlship.errors import (
     ProjectError,
     UnavailableError,
 )
-from mlship.image import Image, reference
-from mlship.images import builds, contents, dockerfile, exports, process
-from mlship.images.layout import Layout
-from tests.fake_registry import FakeRegistry
-from tests.fakes_docker import FakeBuild, pairs, saved
-from tests.images import Project, base_image, unpacked
-from tests.places import Notes
+from tests.fakes.docker import FakeBuild, pairs, saved
+from tests.fakes.registry import FakeRegistry
+from tests.harness.images import Project, base_image, unpacked
+from tests.harness.places import Notes
 
 EXTENSION = "system.Dockerfile"
 HOSTILE = 'https://github.com/ada/"\'\\$PATH ${HOME} \\"=x #\u00e9'
@@ -102,8 +103,8 @@ def test_an_image_is_what_the_engine_built_and_its_base_stays_in_its_registry(
     assert roles == ["base", "system", "dependencies", "runtime", "bundle"]
     config = json.loads(layout(project).read(one.config))
     assert config["rootfs"]["diff_ids"] == [layer.diff_id for layer in one.layers]
-    assert config["config"]["User"] == process.USER
-    assert config["config"]["Entrypoint"] == process.entry_point(project.release)
+    assert config["config"]["User"] == entry_point.USER
+    assert config["config"]["Entrypoint"] == entry_point.entry_point(project.release)
     manifest = json.loads(layout(project).read(image.digest))
     assert manifest["annotations"] == config["config"]["Labels"]
     there = [layer.role for layer in one.layers if layout(project).has(layer.digest, layer.size)]

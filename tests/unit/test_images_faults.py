@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from mlship import digests
+from mlship.adapters.images.registry.client import Ask, Exchange
+from mlship.adapters.images.registry.uploads import Content, upload
+from mlship.domain import digests
 from mlship.errors import ConflictError, MlshipError, UnavailableError
-from mlship.images.exchange import Ask, Exchange
-from mlship.images.uploads import Content, upload
 
 ASK = Ask(method="GET", url="/v2/iris/manifests/1", scope="repository:iris:pull")
 

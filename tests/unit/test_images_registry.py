@@ -8,13 +8,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mlship.adapters.images.registry.client import Exchange, patience
+from mlship.adapters.images.registry.credentials import Credential, challenge, credential
+from mlship.adapters.images.registry.registry import Registry
+from mlship.adapters.images.registry.uploads import Content
+from mlship.domain.image import is_google, reference
 from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
-from mlship.image import is_google, reference
-from mlship.images.authentication import Credential, challenge, credential
-from mlship.images.exchange import Exchange, patience
-from mlship.images.registry import Registry
-from mlship.images.uploads import Content
-from tests.fake_registry import FakeRegistry, digest_of
+from tests.fakes.registry import FakeRegistry, digest_of
 
 DATA = bytes(range(256)) * 12_000
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

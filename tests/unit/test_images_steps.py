@@ -7,17 +7,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship import digests
 from mlship.cli import output
-from mlship.config import ImageConfig
+from mlship.config.project import ImageConfig
+from mlship.domain import digests
+from mlship.domain.evidence import Record
+from mlship.domain.release import Release
 from mlship.errors import ConflictError, IntegrityError, NotFoundError
-from mlship.evidence import Record
-from mlship.release import Release
 from mlship.steps.containerize import containerize, hand_over
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from mlship.steps.train import train
-from tests.fakes import World, world
+from tests.fakes.ports import World, world
 
 
 @pytest.fixture

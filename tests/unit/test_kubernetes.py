@@ -10,10 +10,16 @@ import msgspec
 import pytest
 import yaml
 
-from mlship.clusters import GkeConfig, KubernetesConfig
-from mlship.config import TargetConfig
-from mlship.deployment import Artifact, Split, slot_of
-from mlship.digests import Digest
+from mlship.adapters.targets.kubernetes import access, access_review, faults, manifests, routing
+from mlship.adapters.targets.kubernetes.access import Access
+from mlship.adapters.targets.kubernetes.api import Api
+from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.pod_status import is_rolled_out, of_deployment, of_pod
+from mlship.config.layers import from_yaml, resolve
+from mlship.config.project import TargetConfig
+from mlship.config.targets import GkeConfig, KubernetesConfig
+from mlship.domain.deployment import Artifact, Split, slot_of
+from mlship.domain.digests import Digest
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -22,14 +28,7 @@ from mlship.errors import (
     NotFoundError,
     UnavailableError,
 )
-from mlship.settings import from_yaml, resolve
-from mlship.targets.kubernetes import access, access_review, faults, manifests, routing
-from mlship.targets.kubernetes.access import Access
-from mlship.targets.kubernetes.api import Api
-from mlship.targets.kubernetes.manifests import Scope
-from mlship.targets.kubernetes.readiness import is_rolled_out
-from mlship.targets.kubernetes.reasons import of_deployment, of_pod
-from tests.samples import release
+from tests.harness.samples import release
 
 GKE = GkeConfig(project="iris-1", location="europe-west1", cluster="staging")
 ONE, TWO = slot_of(release("one")), slot_of(release("two"))

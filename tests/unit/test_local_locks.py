@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mlship.adapters.targets.local.locks import FileLocks, hold, holder, is_held
 from mlship.errors import ConflictError, UnavailableError
-from mlship.targets.local.locks import FileLocks, hold, holder, is_held
 
 
 def test_the_second_is_told_who_holds_the_lock(tmp_path: Path) -> None:

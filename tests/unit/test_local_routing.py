@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship import digests
-from mlship.deployment import Slot, Split
+from mlship.adapters.targets.local import envoy, routing
+from mlship.adapters.targets.local.processes import Process
+from mlship.adapters.targets.local.state import Phase, Placement, Replica, State, Wanted
+from mlship.domain import digests
+from mlship.domain.deployment import Slot, Split
 from mlship.errors import IntegrityError, UnavailableError
-from mlship.targets.local import envoy, routing
-from mlship.targets.local.processes import Process
-from mlship.targets.local.state import Phase, Placement, Replica, State, Wanted
 
 ONE, TWO = Slot("rone"), Slot("rtwo")
 

@@ -5,20 +5,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.config import TargetConfig
-from mlship.deployment import Split, slot_of
-from mlship.digests import Digest
+from mlship.adapters.targets.kubernetes import KubernetesTarget
+from mlship.adapters.targets.local import LocalTarget
+from mlship.config.project import TargetConfig
+from mlship.domain.deployment import Split, slot_of
+from mlship.domain.digests import Digest
+from mlship.domain.ports import Declarative, Target
+from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError, NotFoundError, RefusedError
-from mlship.ports import Declarative, Target
-from mlship.release import Release
 from mlship.steps.deploy import deploy_production, deploy_staging
 from mlship.steps.preview import Name, changes, render
 from mlship.steps.traffic import traffic
 from mlship.steps.train import train
-from mlship.targets.kubernetes import KubernetesTarget
-from mlship.targets.local import LocalTarget
-from tests.fakes import CONFIG, World, world
-from tests.fakes_target import FakeCluster, FakeTarget, text_of
+from tests.fakes.ports import CONFIG, World, world
+from tests.fakes.target import FakeCluster, FakeTarget, text_of
 
 DIGEST = Digest("sha256:" + "a" * 64)
 

@@ -7,13 +7,13 @@ import msgspec
 import pytest
 from markdown_it import MarkdownIt
 
-from mlship.evidence import Verdict
-from mlship.release import Release
-from mlship.reports import matrix, words
+from mlship.domain.evidence import Verdict
+from mlship.domain.release import Release
+from mlship.reports import formatting, matrix
 from mlship.reports.markdown import render
 from mlship.reports.publish import COMMENT_LIMIT, characters, fitted, octets
 from mlship.reports.report import Report, collect
-from tests.samples import record, release
+from tests.harness.samples import record, release
 
 RUN = "https://github.com/ada/iris/actions/runs/7"
 COMMIT = {
@@ -107,7 +107,7 @@ def test_text_of_users_names_nobody_and_no_issue() -> None:
 
 
 def test_a_number_sign_alone_and_an_address_stay_readable() -> None:
-    assert words.escaped("C# and ada@example.org") == r"C\# and ada@example.org"
+    assert formatting.escaped("C# and ada@example.org") == r"C\# and ada@example.org"
 
 
 def test_the_confusion_matrix_is_drawn_with_counts_and_shares() -> None:

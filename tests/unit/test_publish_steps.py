@@ -6,20 +6,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.approvals import approvers
-from mlship.config import GatesConfig, PromotePolicy
+from mlship.config.project import GatesConfig
+from mlship.domain.approvals import approvers
+from mlship.domain.job import Job, Way
+from mlship.domain.policy import PromotePolicy
+from mlship.domain.pullrequest import Review
+from mlship.domain.release import Release
 from mlship.errors import ConfigError, RefusedError
-from mlship.job import Job, Way
-from mlship.pullrequest import Review
-from mlship.release import Release
 from mlship.reports.report import collect
 from mlship.steps import test as testing
 from mlship.steps.approve import approve, approve_from_pull_request
 from mlship.steps.open_release_pr import open_release_pr
 from mlship.steps.publish import Published, Publishing, publish
 from mlship.steps.train import train
-from tests.fakes import CONFIG, World, world
-from tests.fakes_forge import FakeForge
+from tests.fakes.forge import FakeForge
+from tests.fakes.ports import CONFIG, World, world
 
 RUN = "https://github.com/ada/iris/actions/runs/7"
 

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlship import digests
-from mlship.config import Name
+from mlship.config.project import Name
+from mlship.domain import digests
+from mlship.domain.release import Release, find
 from mlship.errors import NotFoundError
-from mlship.release import Release, find
-from tests.fakes_store import tiny_release
+from tests.fakes.store import tiny_release
 
 unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 releases = st.builds(

@@ -11,12 +11,12 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from mlship import digests
-from mlship.digests import Digest
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Evidence, Record, Verdict, decode, encode
+from mlship.domain.release import Release
 from mlship.errors import IntegrityError
-from mlship.evidence import Evidence, Record, Verdict, decode, encode
-from mlship.release import Release
-from mlship.reports import markdown, terminal, words
+from mlship.reports import formatting, markdown, terminal
 from mlship.reports.report import Report, as_json, collect
 
 Steps = list[tuple[str, Verdict, dict[str, Any]]]
@@ -211,7 +211,7 @@ def test_the_last_word_of_every_step_makes_the_verdict(steps: Steps, verdict: Ve
     found = report(*steps)
     assert found.verdict == verdict
     assert markdown.render(found).splitlines()[0].endswith(f": {verdict}")
-    assert in_terminal(found).startswith(f"{words.SYMBOLS[verdict]} {verdict} {RELEASE}")
+    assert in_terminal(found).startswith(f"{formatting.SYMBOLS[verdict]} {verdict} {RELEASE}")
 
 
 def test_what_another_release_did_is_not_told_of_this_one() -> None:
@@ -466,15 +466,15 @@ def tags(page: str) -> list[str]:
 
 
 def test_user_text_that_is_plain_reads_as_it_was_written() -> None:
-    assert words.escaped("Fix the 3rd bug (again): 0.95 -> 1.0") == (
+    assert formatting.escaped("Fix the 3rd bug (again): 0.95 -> 1.0") == (
         "Fix the 3rd bug (again): 0.95 -> 1.0"
     )
-    assert "A &amp; B &lt; C" in words.escaped("A & B < C")
+    assert "A &amp; B &lt; C" in formatting.escaped("A & B < C")
 
 
 def test_nobody_is_notified_by_a_commits_subject() -> None:
-    assert "@everyone" not in words.escaped("thanks @everyone")
-    assert words.escaped("iris@3f9a0c12be77") == "iris@3f9a0c12be77"
+    assert "@everyone" not in formatting.escaped("thanks @everyone")
+    assert formatting.escaped("iris@3f9a0c12be77") == "iris@3f9a0c12be77"
 
 
 @pytest.mark.parametrize(
@@ -490,14 +490,14 @@ def test_nobody_is_notified_by_a_commits_subject() -> None:
     ],
 )
 def test_numbers_have_four_digits_and_text_is_none(value: float | str | None, text: str) -> None:
-    assert words.number(value) == text
+    assert formatting.number(value) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.417, "0.42 s"), (12.34, "12.3 s"), (200, "3 min 20 s"), (None, "-")]
 )
 def test_durations_read_well(value: float | None, text: str) -> None:
-    assert words.seconds(value) == text
+    assert formatting.seconds(value) == text
 
 
 def test_facts_that_another_version_wrote_are_named() -> None:

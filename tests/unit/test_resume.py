@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from mlship.config import PromotePolicy
-from mlship.deployment import slot_of
+from mlship.domain.deployment import slot_of
+from mlship.domain.policy import PromotePolicy
+from mlship.domain.release import Release
 from mlship.errors import ConflictError, NotFoundError, RefusedError
-from mlship.release import Release
 from mlship.steps.approve import approve
 from mlship.steps.deploy import deploy_production
 from mlship.steps.pipeline import Pipeline
@@ -21,8 +21,8 @@ from mlship.steps.rollback import rollback
 from mlship.steps.status import status
 from mlship.steps.traffic import traffic
 from mlship.steps.train import train
-from tests.fakes import CONFIG, World, world
-from tests.killing import SIDES, Killed, Side, Watch, watched
+from tests.fakes.ports import CONFIG, World, world
+from tests.harness.kills import SIDES, Killed, Side, Watch, watched
 
 Act = Callable[[Pipeline], object]
 Scene = Callable[[World], Act]

@@ -7,15 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship import digests
-from mlship.backends import ObservationsConfig
 from mlship.cli.progress import summary
-from mlship.config import GatesConfig, ImageConfig, TargetConfig
-from mlship.deployment import slot_of
+from mlship.config.backends import ObservationsConfig
+from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
+from mlship.domain import digests
+from mlship.domain.deployment import slot_of
+from mlship.domain.evidence import Record
+from mlship.domain.release import Release
+from mlship.domain.scores import Inputs
 from mlship.errors import ConflictError, RefusedError
-from mlship.evidence import Record
-from mlship.release import Release
-from mlship.scores import Inputs
 from mlship.steps.container import check_container
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_production
@@ -23,8 +23,8 @@ from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from mlship.steps.run import names, run
 from mlship.steps.train import train
-from tests.fakes import CONFIG, World, world
-from tests.fakes_engine import Served
+from tests.fakes.engine import Served
+from tests.fakes.ports import CONFIG, World, world
 
 GOLDEN = {"inputs": {"x": 1.5}, "outputs": {"species": "setosa", "score": 1.0}}
 IMAGES = {"staging": TargetConfig(kind="kubernetes"), "production": TargetConfig(kind="kubernetes")}
@@ -71,7 +71,7 @@ def ran(here: World, **changes: object) -> Heard:
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = world(tmp_path, msgspec.structs.replace(CONFIG, targets=IMAGES))
     made.trainer.golden = json.dumps(GOLDEN) + "\n"
-    monkeypatch.setattr("mlship.probes._SETTLED", 0.01)
+    monkeypatch.setattr("mlship.steps.replay._SETTLED", 0.01)
 
     def contained(pipeline: Pipeline, release: Release) -> Record:
         return check_container(pipeline, release, Served(made.engine, str(release)))

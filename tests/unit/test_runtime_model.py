@@ -21,13 +21,13 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
-from mlship import bundle as bundles
-from mlship.bundle import Bundle, Field, Hooks, Model, Schema
-from mlship.digests import Digest
+from mlship.domain import bundle as bundles
+from mlship.domain.bundle import Bundle, Field, Hooks, Model, Schema
+from mlship.domain.digests import Digest
 from mlship.errors import IntegrityError, ProjectError
 from mlship.runtime import golden
 from mlship.runtime.model import Model as Loaded
-from tests.bundles import (
+from tests.harness.bundles import (
     CLASSES,
     COLUMNS,
     FIELDS,

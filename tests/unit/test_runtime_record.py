@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.digests import Digest
+from mlship.domain.digests import Digest
+from mlship.domain.prediction import Prediction
 from mlship.errors import UnavailableError
-from mlship.prediction import Prediction
 from mlship.runtime.record import Recorder
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from mlship.bundle import Field, Schema
+from mlship.domain.bundle import Field, Schema
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.rows import check
 

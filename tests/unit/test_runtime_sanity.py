@@ -5,7 +5,7 @@ import pytest
 
 from mlship.errors import IntegrityError
 from mlship.testing import clients
-from tests.bundles import SETOSA, VIRGINICA, iris_bundle
+from tests.harness.bundles import SETOSA, VIRGINICA, iris_bundle
 
 
 def test_a_client_of_a_bundle_needs_no_server(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mlship.digests import Digest
+from mlship.domain.digests import Digest
+from mlship.domain.prediction import Prediction
 from mlship.errors import UnavailableError
-from mlship.prediction import Prediction
 from mlship.runtime.groups import Written
 from mlship.runtime.http import BODY_BYTES, Request, Response
 from mlship.runtime.model import Model
 from mlship.runtime.service import Identity, Service
-from tests.bundles import CLASSES, COLUMNS, SETOSA, VIRGINICA, iris_bundle
+from tests.harness.bundles import CLASSES, COLUMNS, SETOSA, VIRGINICA, iris_bundle
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RELEASE = Digest("sha256:" + "ab" * 32)

@@ -2,9 +2,9 @@ import jsonschema
 import pytest
 import yaml
 
-from mlship.config import Config, json_schema
+from mlship.config.layers import from_environment, from_flags, from_yaml, resolve
+from mlship.config.project import Config, json_schema
 from mlship.errors import ConfigError
-from mlship.settings import from_environment, from_flags, from_yaml, resolve
 
 LEAST = """
 name: iris

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from mlship import shifts
-from mlship.bundle import Field, Kind, Task
-from mlship.profiles import NAMED_FROM, Profile
-from mlship.shifts import Shifts, between
+from mlship.domain import shifts
+from mlship.domain.bundle import Field, Kind, Task
+from mlship.domain.profiles import NAMED_FROM, Profile
+from mlship.domain.shifts import Shifts, between
 from mlship.training.data import Data
 from mlship.training.profile import profile_of
 

@@ -7,8 +7,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.config import Bound, GatesConfig, PromotePolicy, TargetConfig
-from mlship.deployment import Slot, slot_of
+from mlship.config.project import GatesConfig, TargetConfig
+from mlship.domain.deployment import Slot, slot_of
+from mlship.domain.evidence import Evidence, Record
+from mlship.domain.history import latest
+from mlship.domain.policy import Bound, PromotePolicy
+from mlship.domain.prediction import Prediction
+from mlship.domain.profiles import Column, Profile
+from mlship.domain.release import Release
+from mlship.domain.scores import Slices
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -16,12 +23,6 @@ from mlship.errors import (
     NotFoundError,
     RefusedError,
 )
-from mlship.evidence import Evidence, Record
-from mlship.history import latest
-from mlship.prediction import Prediction
-from mlship.profiles import Column, Profile
-from mlship.release import Release
-from mlship.scores import Slices
 from mlship.steps import test as testing
 from mlship.steps.approve import approve
 from mlship.steps.deploy import deploy_production, deploy_staging
@@ -34,8 +35,8 @@ from mlship.steps.status import status
 from mlship.steps.trace import trace
 from mlship.steps.traffic import traffic
 from mlship.steps.train import train
-from tests.fakes import CONFIG, World, world
-from tests.samples import NOON
+from tests.fakes.ports import CONFIG, World, world
+from tests.harness.samples import NOON
 
 POLICY = PromotePolicy(min_labels=50, approvals=1)
 

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 import yaml
 
-from mlship.config import GatesConfig, TargetConfig
+from mlship.config.project import GatesConfig, TargetConfig
 from mlship.templates import workflows
 from mlship.templates.workflows import requirement
-from tests.rendered import PROJECTS, committed, config, rendered
+from tests.harness.workflows import PROJECTS, committed, config, rendered
 
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 FOREIGN = re.compile(r"\$\{\{.*?\b(github\.(event|head_ref|ref|ref_name|actor)|inputs)\b.*?\}\}")

@@ -9,7 +9,7 @@ import msgspec
 import pandas as pd
 import pytest
 
-from mlship.config import DataConfig
+from mlship.config.project import DataConfig
 from mlship.errors import ConfigError, IntegrityError, ProjectError
 from mlship.training.columns import rows_of
 from mlship.training.data import Data, read

@@ -7,7 +7,7 @@ import pytest
 from mlship.errors import ProjectError
 from mlship.training import fit
 from mlship.training.data import read
-from tests.projects import config, flowers, project
+from tests.harness.projects import config, flowers, project
 
 
 def prepared(root: Path, body: str) -> fit.Prepared:

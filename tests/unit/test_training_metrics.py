@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, log_loss
 
-from mlship.bundle import Row, Value
+from mlship.domain.bundle import Row, Value
 from mlship.training import metrics, plots
 
 

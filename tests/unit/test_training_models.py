@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlship import bundle as bundles
-from mlship.bundle import Bundle, Row
-from mlship.config import Config
+from mlship.config.project import Config
+from mlship.domain import bundle as bundles
+from mlship.domain.bundle import Bundle, Row
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime.model import Model
 from mlship.training.train import train
-from tests.projects import InProcess, config, flowers, project, request
+from tests.harness.projects import InProcess, config, flowers, project, request
 
 NUMBERS = 'data[["length", "width", "leaves"]]'
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from mlship.bundle import Field, Kind, Task
+from mlship.domain.bundle import Field, Kind, Task
+from mlship.domain.scores import Slices
 from mlship.errors import ConfigError
-from mlship.scores import Slices
 from mlship.training import slices
 from mlship.training.data import Data
 

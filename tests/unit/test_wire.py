@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 
 from mlship import wire
+from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.adapters.ledgers.mlflow import MlflowLedger
+from mlship.adapters.observations.directory import DirectoryObservations
+from mlship.adapters.observations.postgres import PostgresObservations
 from mlship.cli.progress import Lines
+from mlship.config.layers import from_environment, from_yaml, resolve
 from mlship.errors import ConfigError
-from mlship.ledgers.directory import DirectoryLedger
-from mlship.ledgers.mlflow import MlflowLedger
-from mlship.observations.directory import DirectoryObservations
-from mlship.observations.postgres import PostgresObservations
-from mlship.settings import from_environment, from_yaml, resolve
 from mlship.steps.pipeline import Pipeline
-from tests.fakes_store import tiny_evidence
+from tests.fakes.store import tiny_evidence
 
 LEAST = """
 name: iris

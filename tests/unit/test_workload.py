@@ -9,10 +9,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from mlship import workload
-from mlship.bundle import Row, Value
+from mlship.domain import workload
+from mlship.domain.bundle import Row, Value
+from mlship.domain.workload import Reply, Request
 from mlship.errors import ProjectError, UnavailableError
-from mlship.workload import Reply, Request
+from mlship.steps import replay as driver
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -24,7 +25,7 @@ def one(name: str = "one", **fields: object) -> Request:
 
 def replay(requests: list[Request], answer: Answer, rate: float | None = None) -> list[Reply]:
     transport = httpx.MockTransport(answer)
-    return workload.replay(requests, "http://staging", rate=rate, transport=transport)
+    return driver.replay(requests, "http://staging", rate=rate, transport=transport)
 
 
 def predicted(many: int) -> httpx.Response:
@@ -211,7 +212,7 @@ def test_percentiles_are_latencies_that_happened() -> None:
 def test_at_a_constant_rate_waiting_in_line_counts_as_latency() -> None:
     # The start and the first look at the clock are on time; then the world stood still.
     turns = count()
-    replies = workload.replay(
+    replies = driver.replay(
         [one(), one("two")],
         "http://staging",
         rate=10.0,

@@ -1,0 +1,198 @@
+"""Processes that run the user's code, so that what it imports, prints or breaks stays there.
+
+A request goes in as a JSON file, an answer comes back as one: a value, or a fault that names an
+error of `mlship.errors`, which is raised here as what it was there. The child's stdin is a pipe
+that ends when this process does; the child stops then, and so never outlives a kill.
+"""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from mlship import errors
+from mlship.config.project import Config
+from mlship.domain.job import inert
+from mlship.errors import MlshipError, ProjectError, UnavailableError
+
+Answered = TypeVar("Answered")
+Job = Literal["train", "score"]
+
+_TAIL = 15
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class TrainRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Train what a project's configuration says, into a folder that does not exist yet."""
+
+    root: Path
+    config: Config
+    into: Path
+
+
+class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Score a bundle, and a champion's, on a project's held-out rows."""
+
+    root: Path
+    config: Config
+    bundle: Path
+    champion: Path | None
+    plots: Path
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """An error on its way between processes: the name of its class, and what it says."""
+
+    error: str
+    message: str
+    hint: str = ""
+
+    @classmethod
+    def of(cls, error: MlshipError) -> "Fault":
+        """Return an error as a value."""
+        return cls(error=type(error).__name__, message=error.message, hint=error.hint)
+
+    def raised(self) -> MlshipError:
+        """Return the error that it names; an unknown name becomes the root of the tree."""
+        kind = errors.tree().get(self.error, MlshipError)
+        return kind(self.message, hint=self.hint)
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a child says in the end: a value or a fault."""
+
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    fault: Fault | None = None
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How a process ended, and the last lines that it wrote."""
+
+    code: int
+    tail: tuple[str, ...]
+
+
+def ask(job: Job, request: Any, answer: type[Answered], *, cwd: Path) -> Answered:
+    """Run a job of `mlship.training` in a process of its own and return its answer.
+
+    What it writes to stdout and stderr goes to this process's stderr.
+
+    Raises:
+        MlshipError: as it was raised there.
+        ProjectError: the process died without an answer; the message has its last lines.
+        UnavailableError: the disk is full.
+    """
+    with full_disk_named("the temporary folder"), tempfile.TemporaryDirectory() as folder:
+        question, reply = Path(folder, "request.json"), Path(folder, "answer.json")
+        question.write_bytes(msgspec.json.encode(request, enc_hook=str))
+        # -P: a file of the project must not stand in for a library that mlship itself imports.
+        argv = [sys.executable, "-P", "-m", "mlship.training", job, str(question), str(reply)]
+        # The hash seed orders sets in the user's code: the same inputs give the same model.
+        ended = run(argv, cwd=cwd, extra={"PYTHONHASHSEED": "0"})
+        if ended.code != 0 or not reply.is_file():
+            raise _death(ended, job)
+        said = msgspec.json.decode(reply.read_bytes(), type=Answer)
+    if said.fault is not None:
+        raise said.fault.raised()
+    return msgspec.json.decode(said.value, type=answer)
+
+
+def run(argv: Sequence[str], *, cwd: Path, extra: Mapping[str, str]) -> Ended:
+    """Run a program to its end, with what it writes shown on stderr line by line.
+
+    Args:
+        argv: the program and its arguments.
+        cwd: the folder that it runs in.
+        extra: variables added to the environment.
+    """
+    # Compiled files would lie among the user's own and make a clean tree dirty.
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **extra}
+    tail: deque[str] = deque(maxlen=_TAIL)
+    process = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    # A thread, because a grandchild may hold the pipe open long after the child has ended.
+    reader = threading.Thread(target=_show, args=(process, tail), daemon=True)
+    reader.start()
+    try:
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        if process.stdin:
+            process.stdin.close()
+        reader.join(timeout=2)
+        if not reader.is_alive() and process.stdout:
+            process.stdout.close()
+    return Ended(code=code, tail=tuple(tail))
+
+
+def request_of(data: bytes, kind: type[Answered]) -> Answered:
+    """Return a request as it was asked; paths travel as text."""
+    return msgspec.json.decode(data, type=kind, dec_hook=lambda to, text: to(text))
+
+
+@contextmanager
+def full_disk_named(place: str) -> Iterator[None]:
+    """Turn the system's "no space left" into an error of the tree.
+
+    Raises:
+        UnavailableError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        full = error.filename2 or error.filename or place
+        message = f"no space left on the disk of {full}"
+        raise UnavailableError(message, hint="free some space and run it again") from error
+
+
+def describe_end(ended: Ended) -> str:
+    """Say how a process ended: its exit code, or the signal that killed it."""
+    if ended.code >= 0:
+        return f"ended with exit code {ended.code}"
+    try:
+        return f"was killed by {signal.Signals(-ended.code).name}"
+    except ValueError:
+        return f"was killed by signal {-ended.code}"
+
+
+def _show(process: subprocess.Popen[str], tail: deque[str]) -> None:
+    for line in process.stdout or ():
+        tail.append(line.rstrip("\n"))
+        # The project's code may print what its data holds; it gives no orders to a CI runner.
+        sys.stderr.write(inert(line))
+
+
+def _death(ended: Ended, job: Job) -> ProjectError:
+    work = "training" if job == "train" else "scoring"
+    said = "\n".join(["; its last lines:", *ended.tail]) if ended.tail else ""
+    message = f"the {work} process {describe_end(ended)} without an answer{said}"
+    if ended.code == -signal.SIGKILL:
+        hint = "it may have run out of memory: train on fewer rows, or on a larger machine"
+    elif ended.code < 0:
+        hint = "a compiled library crashed: check its version, and the data that it was given"
+    else:
+        hint = "take calls of exit() out of the training code, or correct what it printed"
+    return ProjectError(message, hint=hint)

@@ -1,0 +1,134 @@
+"""The project's code: which files count, what imports what, and which distributions it needs."""
+
+import ast
+import importlib.metadata
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mlship.adapters.checkout import git
+from mlship.config.project import Config
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.errors import ProjectError
+
+_COUNTS = ("*.py", "*.onnx", "*.skops", "*.ubj", "*.pkl", "*.pickle", "*.joblib")
+
+
+def project_code(root: Path, config: Config) -> Digest:
+    """Return the digest of all that shapes a training beside data, params and environment.
+
+    That is each Python or saved model file of the project that git tracks or would add, except
+    its tests; the files that `model.include` names; and the settings of data and model.
+
+    Raises:
+        ProjectError: there is no git or no repository, or an included file is missing.
+    """
+    tests = [root / config.tests.unit, root / config.tests.sanity]
+    listed = [
+        path
+        for path in git.list_files(root, _COUNTS)
+        if not any(path.is_relative_to(folder) for folder in tests)
+    ]
+    files = {path.relative_to(root).as_posix(): path for path in listed}
+    files |= dict(included(root, config.model.include))
+    model = config.model
+    settings = {
+        "name": config.name,
+        "target": config.data.target,
+        "split": config.data.split,
+        "task": model.task,
+        "train": model.train,
+        "preprocess": model.preprocess,
+        "postprocess": model.postprocess,
+        "include": model.include,
+        "pickle_sha256": model.pickle_sha256 if model.allow_pickle else None,
+    }
+    return digests.of_value({"files": digests.of_files(files.items()), "settings": settings})
+
+
+def included(root: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:
+    """Return the files that globs name below `root`, by their path in the project.
+
+    Raises:
+        ProjectError: a glob names nothing, or something outside of the project.
+    """
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+            message = f"mlship.yaml: model.include names {pattern}, outside of the project"
+            raise ProjectError(message, hint="copy the file into the project")
+        paths = [path for path in root.glob(pattern) if path.is_file()]
+        if not paths:
+            message = f"mlship.yaml: model.include names {pattern}, and no file is called so"
+            raise ProjectError(message, hint="correct the glob; `**/` stands for any folders")
+        found |= {path.relative_to(root).as_posix(): path for path in paths}
+    return sorted(found.items())
+
+
+def closure(root: Path, modules: Iterable[str]) -> list[Path]:
+    """Return the files below `root` that modules such as `pkg.hooks` are made of, sorted.
+
+    Each import statement is followed, wherever it stands; what is imported by a computed name
+    is not seen and belongs under `model.include`.
+
+    Raises:
+        ProjectError: a file is not Python.
+    """
+    found: set[Path] = set()
+    waiting = [path for module in modules for path in _files_of(root, module)]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            names = _imports(path, root)
+            waiting.extend(file for name in names for file in _files_of(root, name))
+    return sorted(found)
+
+
+def third_party(root: Path, files: Iterable[Path]) -> set[str]:
+    """Return the installed distributions that files of a project import directly."""
+    modules = {name.partition(".")[0] for path in files for name in _imports(path, root)}
+    foreign = {
+        name
+        for name in modules
+        if name not in sys.stdlib_module_names and not _files_of(root, name)
+    }
+    return distributions_of(foreign)
+
+
+def distributions_of(modules: Iterable[str]) -> set[str]:
+    """Return the installed distributions that top-level modules come from: xgboost-cpu."""
+    wanted = set(modules)
+    known = importlib.metadata.packages_distributions() if wanted else {}
+    return {distribution for name in wanted for distribution in known.get(name, ())}
+
+
+def _files_of(root: Path, module: str) -> list[Path]:
+    """Return the file of a module and the `__init__.py` of each package around it."""
+    parts = module.split(".")
+    packages = [root.joinpath(*parts[: n + 1], "__init__.py") for n in range(len(parts))]
+    files = [*packages, root.joinpath(*parts).with_suffix(".py")]
+    return [path for path in files if path.is_file()]
+
+
+def _imports(path: Path, root: Path) -> set[str]:
+    """Return the modules that a file may import; `from a import b` gives `a` and `a.b`."""
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None) or 1
+        reason = getattr(error, "msg", None) or error
+        message = f"{path.relative_to(root)}:{line}: not Python: {reason}"
+        raise ProjectError(message, hint="correct the file there") from error
+    package = path.relative_to(root).parent.parts
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join((*above, *([node.module] if node.module else [])))
+            names |= {origin} - {""}
+            names |= {f"{origin}.{alias.name}".lstrip(".") for alias in node.names}
+    return names

@@ -1,0 +1,112 @@
+"""Git, by its own program: the commit that is checked out and the files that count."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from mlship.domain.commit import Commit
+from mlship.errors import ProjectError
+
+STATE = ".mlship"
+"""The folder of mlship's own state in a project; it never counts as a change."""
+
+_OF_ANOTHER_REPOSITORY = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_PREFIX",
+    "GIT_COMMON_DIR",
+    "GIT_OBJECT_DIRECTORY",
+)
+_BEGIN = "git init && git add -A && git commit"
+
+
+class GitSource:
+    """The commit that a project's folder has checked out: `ports.Source`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def commit(self) -> Commit:
+        """Return the commit; only files under the project's folder can make it dirty.
+
+        Raises:
+            ProjectError: there is no git, no repository, no commit, or no file of the project
+                is in it.
+        """
+        if run(self._root, "rev-parse", "--verify", "--quiet", "HEAD", check=False) == "":
+            run(self._root, "rev-parse", "--git-dir")
+            message = f"the git repository of {self._root} has no commit yet"
+            raise ProjectError(message, hint=f"cd {self._root} && git add -A && git commit")
+        if not run(self._root, "ls-files", "-z", "--", "."):
+            message = f"no file of {self._root} is in its git repository"
+            raise ProjectError(message, hint=f"cd {self._root} && git add -A && git commit")
+        shown = run(self._root, "log", "-1", "--no-show-signature", "--format=%H%x00%ae%x00%s")
+        sha, author, subject = shown.rstrip("\n").split("\0", 2)
+        branch = run(self._root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False)
+        changes = ("status", "--porcelain", "-z", "--untracked-files=normal")
+        paths = (".", f":(exclude){STATE}")
+        return Commit(
+            sha=sha,
+            dirty=bool(run(self._root, *changes, "--", *paths)),
+            branch=branch.strip(),
+            author=author,
+            subject=subject,
+        )
+
+
+def list_files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
+    """Return the files under `root` that git tracks or would add, by globs such as `*.py`.
+
+    Raises:
+        ProjectError: there is no git or no repository.
+    """
+    wanted = ("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    listed = run(root, *wanted, "--", *patterns)
+    names = sorted({name for name in listed.split("\0") if name})
+    paths = [root / name for name in names if Path(name).parts[0] != STATE]
+    return [path for path in paths if path.is_file()]
+
+
+def run(root: Path, *arguments: str, check: bool = True) -> str:
+    """Run a git command in a folder and return its output, or `""` where it may fail and does.
+
+    Raises:
+        ProjectError: there is no git or no such folder; or it failed and `check` is set.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY
+    }
+    # LC_ALL: messages are read below. The lock would make a look at the state a change of it.
+    environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        done = subprocess.run(
+            ["git", "-c", "core.fsmonitor=false", *arguments],
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        if not root.is_dir():
+            message = f"no folder {root}"
+            raise ProjectError(message, hint="run mlship in the folder of mlship.yaml") from error
+        message = "the program git is not installed"
+        raise ProjectError(message, hint="install git, then: " + _BEGIN) from error
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "surrogateescape")
+    if not check:
+        return ""
+    raise _fault(root, done.stderr.decode("utf-8", "replace").strip())
+
+
+def _fault(root: Path, said: str) -> ProjectError:
+    if "dubious ownership" in said:
+        message = f"git does not trust {root}: it belongs to another user"
+        return ProjectError(message, hint=f"git config --global --add safe.directory {root}")
+    if "not a git repository" in said:
+        message = f"{root} is in no git repository"
+        return ProjectError(message, hint=f"cd {root} && {_BEGIN}")
+    message = f"git failed in {root}: {said.splitlines()[-1] if said else 'it said nothing'}"
+    return ProjectError(message, hint="run `git status` there and correct what it says")

@@ -1,0 +1,120 @@
+"""The environment as pinned lines: which distributions, and which version of each."""
+
+import sys
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from mlship.adapters.checkout import code
+from mlship.config.project import ModelConfig
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.errors import ProjectError
+
+REQUIREMENTS = "requirements.txt"
+TRAINING = ("mlship", "numpy", "onnxruntime", "pandas", "scikit-learn", "skl2onnx", "skops")
+"""What shapes a model whatever the project is."""
+
+
+def closure(roots: Iterable[str]) -> tuple[str, ...]:
+    """Return `name==version` of the roots and all that they need here, sorted by name.
+
+    Roots are requirements (`numpy`, `uvicorn[standard]`); their versions are what is installed.
+    A dependency that is not installed is left out, a root that is not is an error.
+
+    Raises:
+        ProjectError: a root is not installed.
+    """
+    waiting = [Requirement(root) for root in roots]
+    asked = {canonicalize_name(root.name) for root in waiting}
+    seen: set[tuple[str, str]] = set()
+    pins: dict[str, str] = {}
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        try:
+            found = metadata.distribution(name)
+        except metadata.PackageNotFoundError as error:
+            if name not in asked:
+                continue
+            message = f"{requirement.name} is not installed"
+            raise ProjectError(message, hint=f"pip install {requirement.name}") from error
+        pins[name] = f"{name}=={found.version}"
+        for extra in ("", *requirement.extras):
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                waiting.extend(_needs(found, extra))
+    return tuple(pins[name] for name in sorted(pins))
+
+
+def training_environment(root: Path, model: ModelConfig) -> tuple[str, ...]:
+    """Return the pinned lines of all that a training of this project runs on.
+
+    These are mlship's own libraries for training, what `requirements.txt` names, what the
+    project's modules import, and all that these need.
+
+    Raises:
+        ProjectError: something of it is not installed.
+    """
+    hooks = (model.train, model.preprocess, model.postprocess)
+    modules = [hook.partition(":")[0] for hook in hooks if hook]
+    imported = code.third_party(root, code.closure(root, modules))
+    return closure([*TRAINING, *roots_of(root), *sorted(imported)])
+
+
+def digest_of(pins: tuple[str, ...]) -> Digest:
+    """Return the digest of pinned lines and of Python's minor version."""
+    return digests.of_value({"python": python_version(), "pins": pins})
+
+
+def python_version() -> str:
+    """Return the minor version of the Python that runs: `3.11`."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def roots_of(root: Path) -> list[str]:
+    """Return the requirements that a project's `requirements.txt` names, where it has one.
+
+    Options, paths and bare addresses are passed over: they have no name to look up.
+
+    Raises:
+        ProjectError: a line is no requirement.
+    """
+    path = root / REQUIREMENTS
+    if not path.is_file():
+        return []
+    found = []
+    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
+        text = line.partition(" #")[0].partition(" --")[0].strip().rstrip("\\").strip()
+        if not text or text.startswith(("#", "-", ".", "/")) or _is_address(text):
+            continue
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            message = f"{path.name}:{number}: {text[:80]!r} is not a requirement"
+            raise ProjectError(message, hint="write one as name or name==1.2.3") from error
+        if requirement.marker is None or requirement.marker.evaluate():
+            extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+            found.append(requirement.name + extras)
+    return found
+
+
+def _is_address(text: str) -> bool:
+    return "://" in text.partition("@")[0]
+
+
+def _needs(distribution: metadata.Distribution, extra: str) -> list[Requirement]:
+    needs = [Requirement(line) for line in distribution.requires or ()]
+    return [
+        need
+        for need in needs
+        if need.marker is None
+        or (need.marker.evaluate({"extra": extra}) and (not extra or _is_of_extra(need)))
+    ]
+
+
+def _is_of_extra(need: Requirement) -> bool:
+    return need.marker is not None and not need.marker.evaluate({"extra": ""})

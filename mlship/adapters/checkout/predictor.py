@@ -1,0 +1,54 @@
+"""Predictions from a bundle, offline, by the runtime in a process of its own."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from mlship.adapters.checkout.children import Ended, Fault, describe_end
+from mlship.domain.bundle import Row
+from mlship.errors import MlshipError, ProjectError
+
+
+class ChildPredictor:
+    """Runs `mlship.runtime predict`, the path that serving takes: `ports.Predictor`."""
+
+    def predict(self, bundle: Path, rows: Sequence[Row]) -> list[Row]:
+        """Return the outputs for rows, in their order.
+
+        Raises:
+            IntegrityError: the bundle is not what its manifest says.
+            ProjectError: a row does not fit the schema, a hook raised, or the process died.
+        """
+        if not rows:
+            return []
+        # -P: only the bundle's own code may be found, not what lies in the current folder.
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "mlship.runtime", "predict", str(bundle.absolute())],
+            input=msgspec.json.encode(rows),
+            capture_output=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise _fault(bundle, Ended(code=done.returncode, tail=tuple(lines[-15:])))
+        try:
+            outputs = msgspec.json.decode(done.stdout, type=list[Row])
+        except msgspec.DecodeError as error:
+            message = f"bundle {bundle}: its code writes to stdout instead of predictions"
+            raise ProjectError(message, hint="take print() out of the hooks") from error
+        if len(outputs) != len(rows):
+            message = f"bundle {bundle} gave {len(outputs)} answers to {len(rows)} rows"
+            raise ProjectError(message, hint="the hooks must return a row for each row")
+        return outputs
+
+
+def _fault(bundle: Path, ended: Ended) -> MlshipError:
+    try:
+        return msgspec.json.decode(ended.tail[-1] if ended.tail else "", type=Fault).raised()
+    except msgspec.DecodeError:
+        said = "\n".join(["; its last lines:", *ended.tail]) if ended.tail else ""
+        message = f"predicting from bundle {bundle} {describe_end(ended)}{said}"
+        return ProjectError(message, hint="check the model and the hooks for what crashes")

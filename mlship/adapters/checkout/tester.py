@@ -1,0 +1,130 @@
+"""The project's own tests, run by pytest as the user would, in a process of its own."""
+
+import importlib.util
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from mlship.adapters.checkout import children
+from mlship.config.project import Config
+from mlship.domain.scores import Suite, TestRun
+from mlship.errors import ProjectError
+
+BUNDLE = "MLSHIP_SANITY_BUNDLE"
+ENDPOINT = "MLSHIP_SANITY_ENDPOINT"
+"""What the fixture `client` of `mlship.testing` reads."""
+
+_SETTINGS = ("pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+_NO_TESTS = 5
+
+
+class PytestTester:
+    """Runs the suites that the configuration names: `ports.Tester`."""
+
+    def __init__(self, root: Path, config: Config) -> None:
+        self._root = root.absolute()
+        self._config = config
+
+    def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
+        """Run a suite; `None` where the project has no such folder.
+
+        A file that cannot be imported counts as a failed test, and so does a folder without
+        tests: neither says anything good of a model.
+
+        Raises:
+            ProjectError: pytest is not installed, or it died.
+        """
+        folder = self._config.tests.unit if suite == "unit" else self._config.tests.sanity
+        if not (self._root / folder).is_dir():
+            return None
+        if importlib.util.find_spec("pytest") is None:
+            message = f"the tests in {folder} need pytest, which is not installed"
+            raise ProjectError(message, hint="pip install pytest")
+        extra = {"PYTHONPATH": _path_with(self._root)}
+        extra |= {BUNDLE: str(bundle.absolute())} if bundle else {}
+        extra |= {ENDPOINT: endpoint} if endpoint else {}
+        begun = time.monotonic()
+        with children.full_disk_named("the temporary folder"), _temporary() as place:
+            report = Path(place, "junit.xml")
+            ended = children.run(self._argv(folder, report), cwd=self._root, extra=extra)
+            seconds = time.monotonic() - begun
+            if ended.code < 0:
+                message = f"pytest in {folder} {children.describe_end(ended)}"
+                raise ProjectError(message, hint=f"python -m pytest {folder}")
+            cases = _cases(report)
+        return _counted(suite, folder, seconds, cases, ended)
+
+    def _argv(self, folder: str, report: Path) -> list[str]:
+        found = [self._root / name for name in _SETTINGS if (self._root / name).is_file()]
+        # A configuration of a folder above is another project's.
+        settings = str(found[0]) if found else os.devnull
+        own = ["-c", settings, "--rootdir", str(self._root), "-p", "no:cacheprovider"]
+        form = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
+        return [sys.executable, "-m", "pytest", "-q", *own, *form, "--", folder]
+
+
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
+
+
+def _path_with(root: Path) -> str:
+    before = os.environ.get("PYTHONPATH")
+    return os.pathsep.join([str(root), *([before] if before else [])])
+
+
+def _cases(report: Path) -> list[ET.Element]:
+    if not report.is_file():
+        return []
+    return list(ET.parse(report).getroot().iter("testcase"))  # noqa: S314 (pytest wrote it)
+
+
+def _counted(
+    suite: Suite, folder: str, seconds: float, cases: list[ET.Element], ended: children.Ended
+) -> TestRun:
+    failures = [line for case in cases if (line := _failure(case))]
+    skipped = sum(case.find("skipped") is not None for case in cases)
+    passed = len(cases) - len(failures) - skipped
+    if ended.code == _NO_TESTS:
+        failures = [f"no tests in {folder}"]
+    elif ended.code != 0 and not failures:
+        said = [line for line in ended.tail if line.strip()]
+        reason = said[-1] if said else f"pytest {children.describe_end(ended)}"
+        failures = [f"{folder}: {reason}"]
+    return TestRun(
+        suite=suite,
+        passed=passed,
+        failed=len(failures),
+        skipped=skipped,
+        seconds=round(seconds, 3),
+        failures=tuple(failures),
+    )
+
+
+def _failure(case: ET.Element) -> str:
+    """Return `nodeid: message` on one line, or nothing where the test did not fail."""
+    for kind in ("failure", "error"):
+        found = case.find(kind)
+        if found is not None:
+            return f"{_node(case)}: {_reason(found)}"
+    return ""
+
+
+def _reason(found: ET.Element) -> str:
+    said = (found.get("message") or "").strip()
+    raised = [line[1:].strip() for line in (found.text or "").splitlines() if line[:2] == "E "]
+    if not said or said == "collection failure":
+        said = raised[-1] if raised else said
+    return said.splitlines()[0] if said else "failed"
+
+
+def _node(case: ET.Element) -> str:
+    file, name = case.get("file"), case.get("name") or ""
+    origin = case.get("classname") or ""
+    if file is None:
+        return "::".join(part for part in (origin, name) if part)
+    module = file.removesuffix(".py").replace("/", ".").replace("\\", ".")
+    group = origin.removeprefix(module).strip(".").replace(".", "::")
+    return "::".join(part for part in (file, group, name) if part)

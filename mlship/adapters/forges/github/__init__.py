@@ -1,0 +1,1 @@
+"""GitHub: pull requests, their comments and reviews, by its REST API."""

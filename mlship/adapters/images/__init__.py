@@ -1,0 +1,1 @@
+"""Container images: built, run in an engine, and moved to and from registries."""

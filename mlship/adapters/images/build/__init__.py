@@ -1,0 +1,1 @@
+"""Container images without a container engine, or by one from a generated Dockerfile."""

@@ -1,0 +1,106 @@
+"""What goes into an image: the pins of its dependencies, mlship's runtime, and the bundle."""
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from mlship.domain import bundle as bundles
+from mlship.domain import digests
+from mlship.domain.bundle import Bundle
+from mlship.domain.digests import Digest
+from mlship.errors import ProjectError
+from mlship.domain.image import Platform
+from mlship.adapters.images.build.layers import Member, of_file
+
+DEPENDENCIES: Final = "opt/mlship/dependencies"
+RUNTIME: Final = "opt/mlship/runtime"
+BUNDLE: Final = "bundle"
+_PACKAGE = Path(__file__).parents[3]
+_VALUES = (
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "domain/__init__.py",
+    "domain/bundle.py",
+    "domain/digests.py",
+    "domain/prediction.py",
+)
+"""What mlship.runtime imports of mlship; a test holds it to the arrows of import."""
+_FORMAT = 1
+"""Part of a lock's digest: another number where wheels are unpacked in another way."""
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """What a layer of dependencies is made of, and named by.
+
+    Attributes:
+        pins: `name==version`, sorted by name.
+        python: the minor version that they are for, `3.11`.
+    """
+
+    pins: tuple[str, ...]
+    platform: Platform
+    python: str
+    format: int = _FORMAT
+
+    @property
+    def digest(self) -> Digest:
+        """The digest of all fields."""
+        return digests.of_value(self)
+
+
+def lock(bundle: Bundle, platform: Platform) -> Lock:
+    """Return what must be installed to serve a bundle on a platform.
+
+    Raises:
+        ProjectError: a requirement of the bundle is not pinned.
+    """
+    pins = _by_name(tuple((Path(__file__).parent / "serving.txt").read_text().splitlines()))
+    pins |= _by_name(bundle.requirements)
+    ordered = tuple(pins[name] for name in sorted(pins))
+    return Lock(pins=ordered, platform=platform, python=bundle.python)
+
+
+def _by_name(lines: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in lines:
+        if not line or line.startswith("#"):
+            continue
+        try:
+            requirement = Requirement(line)
+        except InvalidRequirement as error:
+            raise _unpinned(line) from error
+        versions = list(requirement.specifier)
+        if requirement.url or len(versions) != 1 or versions[0].operator != "==":
+            raise _unpinned(line)
+        name = canonicalize_name(requirement.name)
+        found[name] = f"{name}=={versions[0].version}"
+    return found
+
+
+def _unpinned(line: str) -> ProjectError:
+    message = f"the bundle requires {line[:120]!r}, which is not pinned as name==version"
+    return ProjectError(message, hint="train again in an environment with released packages")
+
+
+def runtime() -> dict[str, bytes]:
+    """Return the files of mlship that serving needs by their names in an image, as installed."""
+    paths = [_PACKAGE / name for name in _VALUES]
+    paths += [
+        path
+        for path in (_PACKAGE / "runtime").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+    return {
+        f"{RUNTIME}/mlship/{path.relative_to(_PACKAGE).as_posix()}": path.read_bytes()
+        for path in paths
+    }
+
+
+def bundle(folder: Path, manifest: Bundle) -> list[Member]:
+    """Return the files that a bundle's manifest names, and the manifest; nothing else."""
+    names = [bundles.MANIFEST, *manifest.files]
+    return [of_file(f"{BUNDLE}/{name}", folder / name) for name in names]

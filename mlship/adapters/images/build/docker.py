@@ -1,0 +1,197 @@
+"""Images that a Docker engine builds from a generated Dockerfile, which the user may extend.
+
+A build with `apt-get` gives other bytes each time. So what the engine built is taken out of it at
+once, into this machine's layout: its digest is known before anything is pushed, and from then on
+it moves as every other image does. No part of it is made again.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar, NamedTuple
+
+from mlship.domain import digests
+from mlship.domain.bundle import Bundle
+from mlship.config.project import ImageConfig
+from mlship.domain.digests import Digest
+from mlship.errors import ConfigError, IntegrityError
+from mlship.domain.image import Builder, Image, Layer, Platform, PlatformImage, Reference
+from mlship.adapters.images.build import contents, dockerfile, exports, layers, manifests, entry_point, wheels
+from mlship.adapters.images.build.image_layers import Building, Fetch
+from mlship.adapters.images.engine.builds import Make
+from mlship.adapters.images.build.exports import Export
+from mlship.adapters.images.build.layers import MEDIA_TYPE
+from mlship.adapters.images.build.layout import Layout
+from mlship.adapters.images.build.local import LocalImages
+from mlship.adapters.images.build.manifests import CONFIG, Base, Configuration, Process
+from mlship.adapters.images.registry.registries import Registries
+from mlship.domain.ports import Progress
+from mlship.domain.release import Release
+
+
+class Tools(NamedTuple):
+    """What does the work: the engine's build, and what downloads the wheels of a lock."""
+
+    make: Make
+    fetch: Fetch = wheels.fetch
+
+
+class DockerImages(LocalImages):
+    """Builds images in an engine.
+
+    Args:
+        config: names the base, the platform, the repository and the user's instructions.
+        root: the project's folder; `.mlship` in it keeps images and Dockerfiles.
+        registries: gives the registry of a reference.
+        progress: hears what is done.
+        tools: do the work.
+        prepare: sees to it that there is a repository to push to.
+    """
+
+    builder: ClassVar[Builder] = "docker"
+
+    def __init__(
+        self,
+        config: ImageConfig,
+        root: Path,
+        registries: Registries,
+        progress: Progress,
+        tools: Tools,
+        prepare: Callable[[Reference], None] | None = None,
+    ) -> None:
+        state = root / ".mlship"
+        super().__init__(config, Layout(state / "images"), registries, progress, prepare)
+        self._root = root
+        self._contexts = state / "docker"
+        self._make = tools.make
+        self._building = Building(self._layout, registries, progress, tools.fetch)
+
+    def build_on(
+        self,
+        release: Release,
+        bundle: tuple[Path, Bundle],
+        bases: Mapping[Platform, Base],
+        named: Reference,
+    ) -> Image:
+        """Have the engine build an image, or find that this machine has it."""
+        (platform,) = bases
+        base = bases[platform]
+        notes = manifests.annotations(release, base.reference, named, self._config.source)
+        text = dockerfile.text(base.reference, release, notes, self._extension())
+        own = {
+            "dependencies": self._building.unpacked(contents.lock(bundle[1], platform)).digest,
+            "runtime": self._building.runtime().digest,
+            "bundle": self._building.bundle(*bundle, release.bundle).digest,
+        }
+        recipe = digests.of_value((text, own, platform))
+        found = self._layout.built(recipe)
+        if found is not None:
+            return self._named(release, found.digest, base.reference, found.platforms)
+        context = self._context(release, text, own)
+        with TemporaryDirectory(prefix=".built-", dir=self._layout.folder) as folder:
+            archive = Path(folder, "image.tar")
+            self._make(context, platform, archive)
+            with exports.opened(archive) as export:
+                one = self._taken(export, platform, base, notes)
+        _check(self._layout.read(one.config), base, release, notes)
+        image = self._named(release, one.manifest, base.reference, [one])
+        self._layout.keep(recipe, image)
+        return image
+
+    def _extension(self) -> str:
+        name = self._config.extend
+        if name is None:
+            return ""
+        try:
+            return dockerfile.checked((self._root / name).read_bytes(), name)
+        except (OSError, ValueError) as error:
+            message = f"image.extend names {name!r}, which cannot be read: "
+            message += getattr(error, "strerror", None) or str(error)
+            hint = "write Dockerfile instructions there, as `RUN apt-get ...`, or take the key out"
+            raise ConfigError(message, hint=hint) from error
+
+    def _context(self, release: Release, text: str, own: Mapping[str, Digest]) -> Path:
+        """Write the folder that the engine gets: the Dockerfile, our archives, nothing else."""
+        folder = self._contexts / digests.short(release.id)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / dockerfile.NAME).write_text(text, encoding="utf-8")
+        for role in dockerfile.ARCHIVES:
+            blob, place = self._layout.path(own[role]), folder / dockerfile.archive(role)
+            try:
+                os.link(blob, place)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(blob, place)
+        self._progress.note(f"building {folder / dockerfile.NAME}")
+        return folder
+
+    def _taken(
+        self, export: Export, platform: Platform, base: Base, notes: Mapping[str, str]
+    ) -> PlatformImage:
+        """Take an image that was built into the layout; its base stays in its registry."""
+        config = export.config
+        found = manifests.decode_configuration(config, "the image that Docker built")
+        if f"{found.os}/{found.architecture}" != platform:
+            there = f"{found.os}/{found.architecture}"
+            raise manifests.other_platform(str(base.reference), there, platform)
+        below, count = len(base.layers), len(found.rootfs.diff_ids)
+        if found.rootfs.diff_ids[:below] != base.configuration.rootfs.diff_ids:
+            message = "the image that Docker built is not on image.base"
+            raise ConfigError(message, hint="take FROM out of the file that image.extend names")
+        made = [self._layer(export, number, found) for number in range(below, count)]
+        all_layers = (*base.layers, *made)
+        data = manifests.manifest(manifests.describe(config, CONFIG), all_layers, notes)
+        return PlatformImage(
+            platform=platform,
+            manifest=self._layout.put(data),
+            config=self._layout.put(config),
+            layers=all_layers,
+        )
+
+    def _layer(self, export: Export, number: int, found: Configuration) -> Layer:
+        diff_ids = found.rootfs.diff_ids
+        from_top = number - len(diff_ids) + len(dockerfile.ARCHIVES)
+        role = dockerfile.ARCHIVES[from_top] if from_top >= 0 else "system"
+        diff_id = diff_ids[number]
+        blob = self._layout.remembered(diff_id)
+        if blob is None:
+            with export.layer(number) as archive:
+                is_compressed = role in ("system", "dependencies")
+                blob = layers.pack(archive, self._layout.blobs, compressed=is_compressed)
+            if blob.diff_id != diff_id:
+                message = f"the engine gave layer {blob.diff_id} in the place of {diff_id}"
+                raise IntegrityError(message, hint="look at the engine's disk; then run it again")
+            self._layout.remember(diff_id, blob)
+        return Layer(
+            role=role,
+            media_type=MEDIA_TYPE,
+            digest=blob.digest,
+            diff_id=diff_id,
+            size=blob.size,
+        )
+
+
+def _check(data: bytes, base: Base, release: Release, notes: Mapping[str, str]) -> None:
+    """Refuse an image in which the user's instructions swallowed or overrode ours.
+
+    Raises:
+        ConfigError: it is not started, or not labelled, as it must be.
+    """
+    config = manifests.decode_configuration(data, "the image that Docker built")
+    found = config.config or Process()
+    differs = [
+        what
+        for what, is_right in (
+            ("ENTRYPOINT", found.entrypoint == tuple(entry_point.entry_point(release))),
+            ("USER", found.user == entry_point.USER),
+            ("ENV", entry_point.environment(release).items() <= config.environment.items()),
+            ("LABEL", notes.items() <= (found.labels or {}).items()),
+        )
+        if not is_right
+    ]
+    if differs:
+        message = f"the image that Docker built on {base.reference} has another {differs[0]}"
+        hint = "see that each instruction in the file of image.extend ends before ours begin"
+        raise ConfigError(message, hint=hint)

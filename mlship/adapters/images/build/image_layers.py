@@ -1,0 +1,114 @@
+"""The layers of an image: found where they are already, made where they are not."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from mlship.domain import digests
+from mlship.domain.bundle import Bundle
+from mlship.domain.digests import Digest
+from mlship.domain.image import Layer, Role
+from mlship.adapters.images.build import contents, layers, manifests, wheels
+from mlship.adapters.images.build.contents import Lock
+from mlship.adapters.images.build.layers import MEDIA_TYPE, Blob, Member
+from mlship.adapters.images.build.layout import Layout
+from mlship.adapters.images.registry.registries import Registries
+from mlship.domain.ports import Progress
+
+Fetch = Callable[[Lock, Path], list[Path]]
+"""Downloads the wheels of a lock into a folder."""
+
+
+class Building:
+    """Finds or makes layers, in this machine's layout."""
+
+    def __init__(
+        self, layout: Layout, registries: Registries, progress: Progress, fetch: Fetch
+    ) -> None:
+        self._layout = layout
+        self._registries = registries
+        self._progress = progress
+        self._fetch = fetch
+
+    def dependencies(self, lock: Lock) -> Layer:
+        """Return the layer of a lock: the registry's, this machine's, or one made now.
+
+        The registry is asked first, so that all machines build on the same bytes.
+
+        Raises:
+            ProjectError: a requirement has no wheel for the platform.
+            UnavailableError: the registry or the package index does not answer.
+        """
+        tag = f"deps-{lock.digest.removeprefix('sha256:')}"
+        found = self._in_registry(tag)
+        if found is not None:
+            self._progress.note(f"dependencies for {lock.platform}: the registry has them")
+            return _layer("dependencies", found, tag=tag, reused=True)
+        return _layer("dependencies", self.unpacked(lock), tag=tag)
+
+    def unpacked(self, lock: Lock) -> Blob:
+        """Return the unpacked wheels of a lock: this machine's, or made now.
+
+        Raises:
+            ProjectError: a requirement has no wheel for the platform.
+            UnavailableError: the package index does not answer.
+        """
+        blob = self._layout.remembered(lock.digest)
+        if blob is None:
+            blob = self._made(lock)
+            self._layout.remember(lock.digest, blob)
+        return blob
+
+    def _made(self, lock: Lock) -> Blob:
+        self._progress.note(f"dependencies for {lock.platform}: fetching {len(lock.pins)} packages")
+        with ExitStack() as stack:
+            folder = TemporaryDirectory(prefix=".wheels-", dir=self._layout.folder)
+            fetched = self._fetch(lock, Path(stack.enter_context(folder)))
+            members = stack.enter_context(wheels.members(fetched))
+            return layers.write(members, self._layout.blobs, compressed=True)
+
+    def runtime(self) -> Layer:
+        """Return the layer of mlship's runtime, as it is installed here."""
+        files = contents.runtime()
+        name = digests.of_value({place: digests.of_bytes(data) for place, data in files.items()})
+        members = [layers.of_bytes(place, data) for place, data in files.items()]
+        return self._own("runtime", name, members)
+
+    def bundle(self, folder: Path, manifest: Bundle, digest: Digest) -> Layer:
+        """Return the layer of a bundle whose bytes were checked."""
+        members = contents.bundle(folder, manifest)
+        return self._own("bundle", digests.of_value(("bundle", digest)), members)
+
+    def _own(self, role: Role, name: Digest, members: Sequence[Member]) -> Layer:
+        blob = self._layout.remembered(name)
+        if blob is None:
+            blob = layers.write(members, self._layout.blobs, compressed=False)
+            self._layout.remember(name, blob)
+        return _layer(role, blob)
+
+    def _in_registry(self, tag: str) -> Blob | None:
+        if self._registries.repository is None:
+            return None
+        name = self._registries.repository.tagged(tag)
+        registry = self._registries.of(name)
+        stored = registry.manifest(name)
+        if stored is None:
+            return None
+        manifest = manifests.decode_manifest(stored.data, str(name))
+        data = registry.small_blob(name.repository, manifest.config.digest)
+        config = manifests.decode_configuration(data, str(name))
+        layer, diff_id = manifest.layers[0], config.rootfs.diff_ids[0]
+        return Blob(digest=layer.digest, diff_id=diff_id, size=layer.size)
+
+
+def _layer(role: Role, blob: Blob, *, tag: str = "", reused: bool = False) -> Layer:
+    return Layer(
+        role=role,
+        media_type=MEDIA_TYPE,
+        digest=blob.digest,
+        diff_id=blob.diff_id,
+        size=blob.size,
+        reused=reused,
+        tag=tag,
+    )

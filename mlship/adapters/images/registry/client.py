@@ -1,0 +1,259 @@
+"""Requests to one registry: who we are, patience, and faults in a person's words.
+
+A request that the registry could not take now is repeated, after the time that it asks for in
+Retry-After or a growing one of ours; one that it did not answer for long is not. Without TLS only
+this machine's registries are spoken to, and those that `image.insecure` names.
+"""
+
+import email.utils
+import functools
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Final
+
+import httpx
+import msgspec
+
+from mlship.adapters.images.registry import faults, google_credentials
+from mlship.adapters.images.registry.credentials import Challenge, Credential, challenge
+from mlship.domain.image import DOCKER_HUB, is_google
+from mlship.errors import ConfigError, MlshipError, UnavailableError
+
+Body = bytes | Callable[[], Iterable[bytes]] | None
+"""What is sent: bytes, or a function that gives them anew for each attempt."""
+
+
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """A request to a registry.
+
+    Attributes:
+        url: a path, or an address that the registry gave.
+        scope: what is asked for, `repository:iris:pull,push`; several with spaces between.
+        stream: leave the answer's body to be read by the caller, who closes it.
+    """
+
+    method: str
+    url: str | httpx.URL
+    scope: str
+    body: Body = None
+    headers: dict[str, str] = {}
+    stream: bool = False
+
+
+ATTEMPTS: Final = 5
+_REPEATED = {408, 425, 429, 500, 502, 503, 504}
+_LONGEST = 60.0
+"""A registry that asks for more patience, in seconds, is told to the user instead."""
+_SECONDS: Final = 20.0
+_STORING: Final = 60.0
+"""Seconds of silence: a registry may take longer to store what it was sent than to answer."""
+_LOCAL = {"localhost", "127.0.0.1", "[::1]"}
+
+
+class Exchange:
+    """Sends requests to a registry.
+
+    Args:
+        host: the registry as references name it, `localhost:5000`.
+        credential: tells who we are; asked once, when the registry wants to know.
+        insecure: registries that are spoken to without TLS.
+        transport: answers in the registry's place, in tests.
+        pause: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        credential: Callable[[], Credential | None],
+        *,
+        insecure: Iterable[str] = (),
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.host = host
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        is_plain = name in _LOCAL or host in _LOCAL or host in set(insecure)
+        where = "registry-1.docker.io" if host == DOCKER_HUB else host
+        self.url = httpx.URL(f"{'http' if is_plain else 'https'}://{where}")
+        self.sent = 0
+        self._credential = functools.cache(credential)
+        self._transport = transport
+        self._pause = pause
+        self._clients: dict[str, httpx.Client] = {}
+        self._headers: dict[str, str] = {}
+        self._lock = threading.RLock()
+
+    def send(self, ask: Ask, *, attempts: int = ATTEMPTS) -> httpx.Response:
+        """Return the answer of the last attempt; any status but a denial may come back.
+
+        Args:
+            ask: what is asked; its body is counted in `sent` each time that it travels.
+            attempts: 1 for what must not be repeated blindly.
+
+        Raises:
+            UnavailableError: the registry does not answer, asks for too much patience, or denies.
+            ConfigError: Docker's credentials cannot be read.
+        """
+        for attempt in range(1, attempts + 1):
+            try:
+                answer = self._authorized(ask)
+            except httpx.RequestError as error:
+                if attempt == attempts or isinstance(error, httpx.TimeoutException):
+                    raise self.silent(error) from error
+                self._pause(_growing(attempt))
+                continue
+            except httpx.InvalidURL as error:
+                message = f"{self.host} gave an address that is none: {error}"
+                raise UnavailableError(message, hint="ask the registry's operator") from error
+            if answer.status_code not in _REPEATED or attempt == attempts:
+                break
+            seconds = patience(answer.headers.get("Retry-After"), datetime.now(UTC))
+            if seconds is not None and seconds > _LONGEST:
+                break
+            answer.close()
+            self._pause(_growing(attempt) if seconds is None else seconds)
+        return self._undenied(answer, ask.scope)
+
+    def close(self) -> None:
+        """Close the connections; the next request opens another."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+    def silent(self, error: Exception) -> UnavailableError:
+        """Return the error for a registry that does not answer."""
+        return faults.silent(error, self.host, str(self.url))
+
+    def failure(self, answer: httpx.Response, what: str) -> MlshipError:
+        """Return the error for an answer that is not what was asked for."""
+        return faults.failure(answer, self.host, what)
+
+    def _undenied(self, answer: httpx.Response, scope: str) -> httpx.Response:
+        if answer.status_code not in (401, 403):
+            return answer
+        _, told = faults.words(answer)
+        name, _, actions = scope.split(maxsplit=1)[0].removeprefix("repository:").rpartition(":")
+        action = "push" if "push" in actions else "pull"
+        what = "push to" if action == "push" else "pull from"
+        message = f"{self.host} does not let us {what} {name}{told}"
+        hint = f"`docker login {self.host}` as one who may, "
+        hint += "or set MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD"
+        if is_google(self.host):
+            hint = google_credentials.denied(action)
+        raise UnavailableError(message, hint=hint)
+
+    def _authorized(self, ask: Ask) -> httpx.Response:
+        url = self.url.join(ask.url)
+        is_own = (url.scheme, url.host, url.port) == (self.url.scheme, self.url.host, self.url.port)
+        used = self._headers.get(ask.scope) if is_own else None
+        answer = self._once(ask, url, used)
+        if answer.status_code != 401 or not is_own:
+            return answer
+        asked = challenge(answer.headers.get("WWW-Authenticate", ""))
+        with self._lock:
+            # Another thread may have logged in meanwhile.
+            is_known = self._headers.get(ask.scope) != used
+            if not is_known and not (asked and self._log_in(asked, ask.scope)):
+                return answer
+        answer.close()
+        return self._once(ask, url, self._headers[ask.scope])
+
+    def _once(self, ask: Ask, url: httpx.URL, authorization: str | None) -> httpx.Response:
+        own = {"Authorization": authorization} if authorization else {}
+        client = self._client(url)
+        request = client.build_request(
+            ask.method,
+            url,
+            headers={**ask.headers, **own},
+            content=self._counted(ask.body),
+            timeout=httpx.Timeout(_SECONDS if ask.body is None else _STORING, connect=10),
+        )
+        return client.send(request, stream=ask.stream, follow_redirects=True)
+
+    def _counted(self, body: Body) -> bytes | Iterable[bytes] | None:
+        if body is None:
+            return None
+        if isinstance(body, bytes):
+            self._count(len(body))
+            return body
+        return self._counting(body())
+
+    def _counting(self, pieces: Iterable[bytes]) -> Iterable[bytes]:
+        for piece in pieces:
+            yield piece
+            self._count(len(piece))
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.sent += size
+
+    def _log_in(self, asked: Challenge, scope: str) -> bool:
+        """Take what the registry wants into use; tell whether there is anything."""
+        found = self._credential()
+        if asked.scheme == "basic":
+            if found is None:
+                return False
+            self._headers[scope] = found.basic
+            return True
+        token = self._token(asked, scope, found)
+        if token:
+            self._headers[scope] = f"Bearer {token}"
+        return bool(token)
+
+    def _token(self, asked: Challenge, scope: str, found: Credential | None) -> str:
+        realm = httpx.URL(asked.realm)
+        if (
+            found
+            and realm.scheme != "https"
+            and realm.host not in ("localhost", "127.0.0.1", "::1")
+        ):
+            message = f"{self.host} asks for the password at {asked.realm}, without TLS"
+            raise ConfigError(message, hint="nothing was sent; ask the registry's operator")
+        service = {"service": asked.service} if asked.service else {}
+        client = self._client(realm)
+        if found and found.identity_token:
+            form = {"grant_type": "refresh_token", "client_id": "mlship", "scope": scope}
+            form |= service | {"refresh_token": found.identity_token}
+            answer = client.post(realm, data=form)
+        else:
+            headers = {"Authorization": found.basic} if found else {}
+            query = realm.params.merge({**service, "scope": scope.split()})
+            answer = client.get(realm.copy_with(params=query), headers=headers)
+        if answer.status_code in _REPEATED:
+            raise self.failure(answer, f"a token of {realm.host}")
+        if answer.status_code != 200:
+            return ""
+        told = faults.decoded(answer)
+        return str(told.get("token") or told.get("access_token") or "")
+
+    def _client(self, url: httpx.URL) -> httpx.Client:
+        """Return the client for a scheme; http can do without the time that certificates take."""
+        with self._lock:
+            if url.scheme not in self._clients:
+                self._clients[url.scheme] = httpx.Client(
+                    transport=self._transport,
+                    verify=url.scheme != "http",
+                    timeout=httpx.Timeout(_SECONDS, connect=10),
+                    headers={"User-Agent": "mlship"},
+                )
+            return self._clients[url.scheme]
+
+
+def patience(header: str | None, now: datetime) -> float | None:
+    """Return the seconds that a Retry-After header asks to wait, in either of its forms."""
+    if not header:
+        return None
+    if header.strip().isdigit():
+        return float(header)
+    try:
+        until = email.utils.parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, (until.astimezone(UTC) - now).total_seconds())
+
+
+def _growing(attempt: int) -> float:
+    return float(0.25 * 2**attempt)

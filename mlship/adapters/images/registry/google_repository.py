@@ -1,0 +1,252 @@
+"""The repository in Artifact Registry that images are pushed to: found, or created when told to.
+
+Google's registry makes no repository by the first push to it. So it is looked up before, by the
+name of the image itself: `LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE`. Who may push need not
+be let look: then the push itself shows what is missing.
+https://cloud.google.com/artifact-registry/docs/docker/names
+"""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mlship.adapters.images.registry import google_credentials
+from mlship.domain.image import Reference
+from mlship.domain.ports import Progress
+from mlship.errors import (
+    ConfigError,
+    MlshipError,
+    NotFoundError,
+    TimedOutError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from google.api_core.exceptions import GoogleAPIError
+    from google.auth.credentials import Credentials
+    from google.cloud.artifactregistry_v1 import ArtifactRegistryClient, Repository
+
+_HOST = "-docker.pkg.dev"
+_API = "artifactregistry.googleapis.com"
+_SECONDS = 10.0
+_CREATION_SECONDS = 120.0
+_PAUSE = 1.0
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a repository is in Google Cloud."""
+
+    project: str
+    location: str
+    repository: str
+
+    @property
+    def parent(self) -> str:
+        """The project's part of a location, as the API names it."""
+        return f"projects/{self.project}/locations/{self.location}"
+
+    def __str__(self) -> str:
+        """Return the repository's name in the API."""
+        return f"{self.parent}/repositories/{self.repository}"
+
+
+def place(image: Reference) -> Place | None:
+    """Return where the repository of an image is; `None` in other registries.
+
+    Raises:
+        ConfigError: the name has no repository or no image in it.
+    """
+    if not image.registry.endswith(_HOST):
+        return None
+    project, *rest = image.repository.split("/")
+    if "." in project and rest:
+        # A project of a domain, `example.com:iris`, cannot have its colon in an image's name.
+        project = f"{project}:{rest.pop(0)}"
+    if len(rest) < 2:
+        message = f"image.repository {image.name} names no image of a repository"
+        hint = f"write {image.registry}/PROJECT/REPOSITORY/IMAGE"
+        raise ConfigError(message, hint=hint)
+    location = image.registry.removesuffix(_HOST)
+    return Place(project=project, location=location, repository=rest[0])
+
+
+def prepare(
+    image: Reference,
+    *,
+    create: bool,
+    progress: Progress,
+    client: "Callable[[Credentials], ArtifactRegistryClient] | None" = None,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """See to it that an image's repository exists. Other registries than Google's are left alone.
+
+    Args:
+        image: what is to be pushed.
+        create: make the repository where there is none.
+        progress: hears of what is made, and why nothing was looked up.
+        client: of the API that knows repositories; by default Google's.
+        pause: waits so many seconds.
+
+    Raises:
+        NotFoundError: there is no such repository, and none is to be made.
+        ConfigError: it is not one for images; or one is to be made, without credentials.
+        UnavailableError: the API does not answer, is not enabled, or does not let us create.
+        TimedOutError: it was not made within two minutes.
+    """
+    wanted = place(image)
+    if wanted is None:
+        return
+    try:
+        make = client or _client()
+        credentials = google_credentials.application_default(image.registry)
+    except (ConfigError, UnavailableError) as error:
+        if create:
+            raise
+        # Docker's credentials may do for the push.
+        progress.note(f"{wanted} is not looked up: {error.message}")
+        return
+    with make(credentials) as api:
+        repositories = _Repositories(api, wanted, progress, pause)
+        found = repositories.find(instead=create) or (repositories.create() if create else None)
+    if found is not None:
+        _check(found, wanted)
+
+
+def _client() -> "Callable[[Credentials], ArtifactRegistryClient]":
+    try:
+        from google.cloud import artifactregistry_v1  # noqa: PLC0415 (other registries need none)
+    except ImportError as error:
+        message = f"Artifact Registry needs a package that is not installed: {error.name}"
+        raise ConfigError(message, hint='pip install "mlship[gcp]"') from error
+    return lambda credentials: artifactregistry_v1.ArtifactRegistryClient(credentials=credentials)
+
+
+class _Repositories:
+    """What is asked of the API for one repository."""
+
+    def __init__(
+        self,
+        api: "ArtifactRegistryClient",
+        wanted: Place,
+        progress: Progress,
+        pause: Callable[[float], None],
+    ) -> None:
+        from google.api_core import exceptions, retry  # noqa: PLC0415 (they are loaded by now)
+
+        self._api = api
+        self._wanted = wanted
+        self._progress = progress
+        self._pause = pause
+        self._errors = exceptions
+        # Creating twice is as creating once: the second is told that it exists.
+        self._retry = retry.Retry(timeout=_SECONDS)
+
+    def find(self, *, instead: bool) -> "Repository | None":
+        """Return the repository; `None` where we may not look, or it can be made instead."""
+        try:
+            return self._api.get_repository(
+                name=str(self._wanted), retry=self._retry, timeout=_SECONDS
+            )
+        except self._errors.NotFound as error:
+            if instead:
+                return None
+            raise _missing(self._wanted) from error
+        except self._errors.PermissionDenied as error:
+            if error.reason == "SERVICE_DISABLED":
+                raise self._fault(error) from error
+            self._progress.note(f"Google does not let us look at {self._wanted}")
+            return None
+        except self._errors.GoogleAPIError as error:
+            raise self._fault(error) from error
+
+    def create(self) -> "Repository | None":
+        """Make the repository; `None` where somebody else was first and we may not look at it."""
+        from google.cloud import artifactregistry_v1  # noqa: PLC0415 (it is loaded by now)
+
+        described = artifactregistry_v1.Repository(
+            format_=artifactregistry_v1.Repository.Format.DOCKER,
+            description="Images of models, pushed by mlship",
+        )
+        try:
+            operation = self._api.create_repository(
+                parent=self._wanted.parent,
+                repository=described,
+                repository_id=self._wanted.repository,
+                retry=self._retry,
+                timeout=_SECONDS,
+            )
+            waited = 0.0
+            while not operation.done():  # type: ignore[no-untyped-call]
+                if waited >= _CREATION_SECONDS:
+                    message = f"{self._wanted} is not created after {waited:.0f} s"
+                    raise TimedOutError(message, hint="push again; it goes on without us")
+                self._progress.note(f"creating {self._wanted}: {waited:.0f} s")
+                self._pause(_PAUSE)
+                waited += _PAUSE
+            made: Repository = operation.result()  # type: ignore[no-untyped-call]
+        except self._errors.AlreadyExists:
+            return self.find(instead=True)
+        except self._errors.GoogleAPIError as error:
+            raise self._fault(error) from error
+        self._progress.note(f"created {self._wanted}")
+        return made
+
+    def _fault(self, error: "GoogleAPIError") -> MlshipError:
+        wanted, said = self._wanted, _said(error)
+        if getattr(error, "reason", None) == "SERVICE_DISABLED":
+            message = f"Artifact Registry is not enabled in project {wanted.project}: {said}"
+            hint = f"`gcloud services enable {_API} --project {wanted.project}`, then push again"
+            return UnavailableError(message, hint=hint)
+        if isinstance(error, self._errors.Forbidden):
+            message = f"Google does not let us create {wanted}: {said}"
+            hint = "grant roles/artifactregistry.admin in the project to who pushes; or let "
+            hint += f"somebody else run `{_command(wanted)}`"
+            return UnavailableError(message, hint=hint)
+        if isinstance(error, self._errors.Unauthorized):
+            message = f"Google does not accept our credentials for {wanted}: {said}"
+            return UnavailableError(message, hint=google_credentials.LOGIN)
+        if isinstance(error, self._errors.InvalidArgument):
+            message = f"Google knows no place {wanted}: {said}"
+            return ConfigError(message, hint="correct image.repository")
+        message = f"Artifact Registry does not answer for {wanted}: {said}"
+        return UnavailableError(message, hint="push again")
+
+
+def _check(found: "Repository", wanted: Place) -> None:
+    """Refuse a repository that cannot take images.
+
+    Raises:
+        ConfigError: it is for other things, or only passes on what others have.
+    """
+    kinds = type(found)
+    hint = "name one of format DOCKER and mode STANDARD_REPOSITORY in image.repository"
+    if found.format_ != kinds.Format.DOCKER:
+        message = f"{wanted} has format {_name(found.format_)} and takes no images"
+        raise ConfigError(message, hint=hint)
+    if found.mode in (kinds.Mode.VIRTUAL_REPOSITORY, kinds.Mode.REMOTE_REPOSITORY):
+        message = f"{wanted} is a {_name(found.mode)}: nothing can be pushed to it"
+        raise ConfigError(message, hint=hint)
+
+
+def _name(value: object) -> str:
+    # A value that is newer than the client is a bare number.
+    return str(getattr(value, "name", value))
+
+
+def _missing(wanted: Place) -> NotFoundError:
+    message = f"Artifact Registry has no repository {wanted}"
+    hint = f"`{_command(wanted)}`, or set image.create: true to have mlship do it"
+    return NotFoundError(message, hint=hint)
+
+
+def _command(wanted: Place) -> str:
+    return (
+        f"gcloud artifacts repositories create {wanted.repository} --repository-format docker "
+        f"--location {wanted.location} --project {wanted.project}"
+    )
+
+
+def _said(error: "GoogleAPIError") -> str:
+    return str(getattr(error, "message", "") or error)[:300]

@@ -1,0 +1,206 @@
+"""A registry of images: manifests and blobs by the OCI distribution API, version 1.1.
+
+https://github.com/opencontainers/distribution-spec. Blobs are asked for before they are sent,
+taken over from another repository of the same registry where it has them, and an upload that
+broke goes on where the registry says that it stopped.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import httpx
+import msgspec
+
+from mlship.adapters.images.build.manifests import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
+from mlship.adapters.images.registry.client import ATTEMPTS, Ask, Exchange
+from mlship.adapters.images.registry.uploads import Content, Fate, pull, push, upload
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.domain.image import Reference, check
+from mlship.errors import IntegrityError, UnavailableError
+
+PIECE: Final = 1 << 18
+_ACCEPTED = f"{INDEX}, {MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A manifest as a registry has it."""
+
+    data: bytes
+    media_type: str
+    digest: Digest
+
+
+class _Tags(msgspec.Struct):
+    tags: list[str] | None = None
+
+
+class Registry:
+    """One registry's repositories, through an `Exchange`."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def manifest(self, reference: Reference) -> Stored | None:
+        """Return the manifest or the index that a reference means; `None` where there is none.
+
+        Raises:
+            UnavailableError: the registry does not answer, or denies it.
+            IntegrityError: its bytes do not have the digest.
+        """
+        path = f"/v2/{reference.repository}/manifests/{reference.wanted}"
+        answer = self._ask("GET", path, pull(reference.repository), {"Accept": _ACCEPTED})
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise self.exchange.failure(answer, str(reference))
+        digest = reference.digest or digests.of_bytes(answer.content)
+        data = check(answer.content, digest, str(reference))
+        kind = answer.headers.get("Content-Type", MANIFEST).partition(";")[0].strip()
+        return Stored(data=data, media_type=kind, digest=digest)
+
+    def tagged(self, reference: Reference) -> Digest | None:
+        """Return the digest that a tag has now, without its manifest.
+
+        Raises:
+            UnavailableError: the registry does not answer, or denies it.
+        """
+        path = f"/v2/{reference.repository}/manifests/{reference.wanted}"
+        answer = self._ask("HEAD", path, pull(reference.repository), {"Accept": _ACCEPTED})
+        if answer.status_code == 404:
+            return None
+        if answer.status_code != 200:
+            raise self.exchange.failure(answer, str(reference))
+        told = answer.headers.get("Docker-Content-Digest")
+        if told:
+            return digests.parse(told)
+        found = self.manifest(reference)
+        return found.digest if found else None
+
+    def put_manifest(self, reference: Reference, data: bytes, media_type: str) -> None:
+        """Write a manifest under a tag or its digest, and read the digest back.
+
+        Raises:
+            UnavailableError: the registry does not answer, or denies it.
+            IntegrityError: the registry has other bytes now.
+        """
+        path = f"/v2/{reference.repository}/manifests/{reference.wanted}"
+        ask = Ask(
+            method="PUT",
+            url=path,
+            scope=push(reference.repository),
+            body=data,
+            headers={"Content-Type": media_type},
+        )
+        answer = self.exchange.send(ask)
+        if answer.status_code not in (200, 201, 202):
+            raise self.exchange.failure(answer, str(reference))
+        found = self.tagged(reference)
+        if found != digests.of_bytes(data):
+            message = f"{reference} was written, and the registry gives back {found}"
+            raise IntegrityError(message, hint="another process may write this tag; push again")
+
+    def has_blob(self, repository: str, digest: Digest) -> bool:
+        """Tell whether a repository has a blob.
+
+        Raises:
+            UnavailableError: the registry does not answer, or denies it.
+        """
+        path = f"/v2/{repository}/blobs/{digest}"
+        answer = self._ask("HEAD", path, pull(repository))
+        if answer.status_code not in (200, 404):
+            raise self.exchange.failure(answer, f"blob {digest} in {repository}")
+        return answer.status_code == 200
+
+    def holds_tags(self, repository: str) -> bool:
+        """Tell whether a repository has tags, asked at once and as one who would push to it.
+
+        Nothing is written. A registry that hands out tokens may refuse one to who may not push.
+
+        Raises:
+            UnavailableError: the registry does not answer, or denies it.
+        """
+        path = f"/v2/{repository}/tags/list?n=1"
+        answer = self.exchange.send(Ask(method="GET", url=path, scope=push(repository)), attempts=1)
+        if answer.status_code == 404:
+            return False
+        if answer.status_code != 200:
+            raise self.exchange.failure(answer, repository)
+        try:
+            return bool(msgspec.json.decode(answer.content, type=_Tags).tags)
+        except msgspec.DecodeError as error:
+            message = f"what answers at {self.exchange.url} is no registry"
+            raise UnavailableError(message, hint="correct image.repository") from error
+
+    def _ask(
+        self, method: str, path: str, scope: str, headers: dict[str, str] | None = None
+    ) -> httpx.Response:
+        return self.exchange.send(Ask(method=method, url=path, scope=scope, headers=headers or {}))
+
+    def small_blob(self, repository: str, digest: Digest) -> bytes:
+        """Return a blob of some kilobytes, checked.
+
+        Raises:
+            NotFoundError: the repository has no such blob.
+            UnavailableError: the registry does not answer, or denies it.
+            IntegrityError: its bytes have another digest.
+        """
+        data = b"".join(self.read_blob(repository, digest))
+        return check(data, digest, f"blob {digest} in {repository}")
+
+    def read_blob(self, repository: str, digest: Digest, offset: int = 0) -> Iterator[bytes]:
+        """Give a blob's bytes from an offset. They are not checked: whoever reads all of it does.
+
+        A connection that breaks is taken up where it broke.
+
+        Raises:
+            NotFoundError: the repository has no such blob.
+            UnavailableError: the registry does not answer, or denies it.
+        """
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                for piece in self._read_once(repository, digest, offset):
+                    offset += len(piece)
+                    yield piece
+            except httpx.RequestError as error:
+                if attempt == ATTEMPTS:
+                    raise self.exchange.silent(error) from error
+            else:
+                return
+
+    def _read_once(self, repository: str, digest: Digest, offset: int) -> Iterator[bytes]:
+        path = f"/v2/{repository}/blobs/{digest}"
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        scope = pull(repository)
+        ask = Ask(method="GET", url=path, scope=scope, headers=headers, stream=True)
+        answer = self.exchange.send(ask)
+        try:
+            if answer.status_code not in (200, 206):
+                raise self.exchange.failure(answer, f"blob {digest} in {repository}")
+            # A registry that knows no ranges gives all of it again.
+            passed = offset if answer.status_code == 200 else 0
+            for piece in answer.iter_raw(PIECE):
+                rest = piece[passed:]
+                passed = max(0, passed - len(piece))
+                if rest:
+                    yield rest
+        finally:
+            answer.close()
+
+    def bring(self, repository: str, content: Content, mount_from: str | None = None) -> Fate:
+        """See to it that a repository has a blob; tell how it got there.
+
+        Args:
+            repository: where to.
+            content: is read only where it must be sent.
+            mount_from: a repository of the same registry that has the blob.
+
+        Raises:
+            UnavailableError: the registry does not answer, or denies it.
+            NotFoundError: the registry knows no such repository.
+        """
+        if self.has_blob(repository, content.digest):
+            return "there"
+        return upload(self.exchange, repository, content, mount_from)

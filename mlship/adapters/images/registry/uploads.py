@@ -1,0 +1,169 @@
+"""Uploads of blobs to a registry: mounted where it can be, and taken up where they broke off."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import httpx
+import msgspec
+
+from mlship.adapters.images.registry import faults
+from mlship.adapters.images.registry.client import ATTEMPTS, Ask, Exchange
+from mlship.domain.digests import Digest
+from mlship.errors import UnavailableError
+
+_WHOLE = 1 << 20
+"""Up to this size, in bytes, a blob goes in one request."""
+_RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+_OCTETS = {"Content-Type": "application/octet-stream"}
+
+Fate = Literal["there", "mounted", "sent"]
+
+
+class Content(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob to send. `read(offset)` gives its bytes from there, in pieces."""
+
+    digest: Digest
+    size: int
+    read: Callable[[int], Iterator[bytes]]
+
+
+def pull(repository: str) -> str:
+    """Return the scope for reading a repository."""
+    return f"repository:{repository}:pull"
+
+
+def push(repository: str) -> str:
+    """Return the scope for reading and writing a repository."""
+    return f"repository:{repository}:pull,push"
+
+
+def upload(exchange: Exchange, repository: str, content: Content, mount_from: str | None) -> Fate:
+    """Bring a blob to a repository that lacks it.
+
+    Args:
+        exchange: with the registry.
+        repository: where to.
+        content: is read only where it must be sent.
+        mount_from: a repository of the same registry that has the blob.
+
+    Raises:
+        UnavailableError: the registry does not answer, denies it, or breaks every upload off.
+        NotFoundError: the registry knows no such repository.
+    """
+    one = _Upload(exchange, repository, content)
+    for _ in range(ATTEMPTS):
+        place = one.begin(mount_from)
+        if place is None:
+            return "mounted"
+        # Some registries forget an upload that broke: it begins again.
+        if one.finish(place):
+            return "sent"
+    message = f"{exchange.host} broke off {ATTEMPTS} uploads of {content.digest}{one.said}"
+    raise UnavailableError(message, hint="check the network and the registry's disk; push again")
+
+
+class _Upload:
+    def __init__(self, exchange: Exchange, repository: str, content: Content) -> None:
+        self._exchange = exchange
+        self._repository = repository
+        self._content = content
+        self._what = f"blob {content.digest} in {repository}"
+        self.said = ""
+        """The registry's own words, where it gave some."""
+
+    def begin(self, mount_from: str | None) -> httpx.URL | None:
+        """Begin an upload and return where to, or `None` where the blob was mounted."""
+        path, scope = f"/v2/{self._repository}/blobs/uploads/", push(self._repository)
+        if mount_from:
+            path += f"?mount={self._content.digest}&from={mount_from}"
+            scope += f" {pull(mount_from)}"
+        answer = self._exchange.send(Ask(method="POST", url=path, scope=scope))
+        if answer.status_code == 201:
+            return None
+        if answer.status_code != 202:
+            raise self._exchange.failure(answer, f"repository {self._repository}")
+        return self._place(answer)
+
+    def finish(self, place: httpx.URL) -> bool:
+        """Send the bytes of a begun upload; tell whether the registry has them all.
+
+        As in Docker's own client, all of them go in one PATCH, which every registry takes; where
+        that breaks, the registry is asked how far it came.
+        """
+        offset = 0
+        if self._content.size > _WHOLE:
+            for _ in range(ATTEMPTS):
+                reached = self._continue(place, offset)
+                if reached is None:
+                    return False
+                place, offset = reached
+                if offset >= self._content.size:
+                    break
+            else:
+                return False
+        return self._close(place, offset)
+
+    def _continue(self, place: httpx.URL, offset: int) -> tuple[httpx.URL, int] | None:
+        """Send from an offset on; return where the registry is then, `None` if it forgot."""
+        size = self._content.size
+        headers = _OCTETS | {"Content-Length": str(size - offset)}
+        if offset:
+            headers["Content-Range"] = f"{offset}-{size - 1}"
+        ask = self._ask("PATCH", place, lambda: self._content.read(offset), headers)
+        try:
+            answer = self._exchange.send(ask, attempts=1)
+        except UnavailableError as error:
+            if not isinstance(error.__cause__, httpx.RequestError):
+                raise
+            return self._status(place)
+        if answer.status_code in (202, 204):
+            return self._place(answer), _reached(answer, size)
+        if answer.status_code in (404, 416) or answer.status_code >= 500:
+            self.said = faults.words(answer)[1]
+            return self._status(place)
+        raise self._exchange.failure(answer, self._what)
+
+    def _status(self, place: httpx.URL) -> tuple[httpx.URL, int] | None:
+        """Ask how far a broken upload came; `None` if the registry knows it no more."""
+        answer = self._exchange.send(self._ask("GET", place))
+        if answer.status_code != 204:
+            return None
+        return self._place(answer), _reached(answer, 0)
+
+    def _close(self, place: httpx.URL, offset: int) -> bool:
+        content = self._content
+        rest = b"".join(content.read(offset)) if offset < content.size else b""
+        named = place.copy_add_param("digest", content.digest)
+        answer = self._exchange.send(self._ask("PUT", named, rest, _OCTETS))
+        if answer.status_code in (201, 204):
+            return True
+        if answer.status_code in (404, 416):
+            return False
+        raise self._exchange.failure(answer, self._what)
+
+    def _ask(
+        self,
+        method: str,
+        place: httpx.URL,
+        body: bytes | Callable[[], Iterator[bytes]] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Ask:
+        scope = push(self._repository)
+        return Ask(method=method, url=place, scope=scope, body=body, headers=headers or {})
+
+    def _place(self, answer: httpx.Response) -> httpx.URL:
+        location = answer.headers.get("Location")
+        if not location:
+            message = f"{self._exchange.host} names no place for an upload"
+            raise UnavailableError(message, hint="ask the registry's operator")
+        return answer.url.join(location)
+
+
+def _reached(answer: httpx.Response, otherwise: int) -> int:
+    """Return how many bytes a registry has: Range names the last of them, `0-1023`."""
+    match = _RANGE.fullmatch(answer.headers.get("Range", ""))
+    if not match:
+        return otherwise
+    # `0-0` is how an upload without a byte is told; nothing so small is sent in pieces.
+    return int(match[1]) + 1 if match[1] != "0" else 0

@@ -1,0 +1,169 @@
+"""A ledger in a directory: one file a record, named by the digest of its bytes.
+
+    <folder>/3f/3f9a0c....json    a record, written whole or not at all
+    <folder>/.lock                held while a record is added
+    <folder>/3f/.3f9a....tmp      what a killed writer left: no record, swept an hour later
+
+The lock only keeps the chain in one line. Where it cannot be had (a shared drive without locks, a
+holder that is suspended) the writers fork the chain, and nothing is lost.
+"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from mlship import files
+from mlship.adapters.ledgers.chain import Chain
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Evidence, Record, decode, encode, heads
+from mlship.errors import IntegrityError, UnavailableError
+
+_RECORD: Final = re.compile(r"[0-9a-f]{64}\.json")
+_LOCK: Final = ".lock"
+_LOCK_ATTEMPTS: Final = 500
+_LOCK_PAUSE: Final = 0.01
+_LEFTOVER_SECONDS: Final = 3600.0
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    """A record's bytes and what the file system said of the file that they were read from."""
+
+    size: int
+    changed: int
+    data: bytes
+
+
+class DirectoryLedger:
+    """Keeps evidence in a folder, which is made when the first record is added.
+
+    A file is read again only when its size or its time of change differs from the last look.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._chain: Chain[_Stored] = Chain(self._look, lambda stored: stored.data)
+
+    def append(self, evidence: Evidence) -> Record:
+        """Add evidence after the chain's heads, durably, and return it with its digest.
+
+        Raises:
+            UnavailableError: the disk is full or the folder cannot be written; nothing was added.
+            IntegrityError: the chain is broken.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with _alone(self._folder / _LOCK):
+                parents = heads(self.records())
+                data = encode(msgspec.structs.replace(evidence, parents=parents))
+                record = decode(data)
+                self._write(record.digest, data)
+                self._sweep()
+        except OSError as error:
+            message = f"ledger {self._folder} cannot be written: {error.strerror or error}"
+            hint = "free disk space or make the folder writable, then run the command again"
+            raise UnavailableError(message, hint=hint) from error
+        return record
+
+    def records(self) -> Sequence[Record]:
+        """Return all records, verified, parents before children.
+
+        Raises:
+            IntegrityError: a record was changed or removed, or a file is no record.
+            UnavailableError: the folder cannot be read.
+        """
+        return self._chain.records()
+
+    def _look(self) -> dict[Digest, _Stored]:
+        try:
+            return dict(self._read())
+        except OSError as error:
+            message = f"ledger {self._folder} cannot be read: {error.strerror or error}"
+            raise UnavailableError(message, hint="make the folder readable") from error
+
+    def _read(self) -> Iterator[tuple[Digest, _Stored]]:
+        for entry in _entries(self._folder):
+            if not entry.is_dir(follow_symlinks=False):
+                raise _foreign(entry.path)
+            for file in _entries(entry.path):
+                digits = file.name.removesuffix(".json")
+                if not _RECORD.fullmatch(file.name) or digits[:2] != entry.name:
+                    raise _foreign(file.path)
+                digest = Digest(f"sha256:{digits}")
+                status = file.stat()
+                known = self._chain.stored.get(digest)
+                if known and (known.size, known.changed) == (status.st_size, status.st_mtime_ns):
+                    yield digest, known
+                else:
+                    data = _checked(Path(file.path), digest)
+                    yield digest, _Stored(status.st_size, status.st_mtime_ns, data)
+
+    def _write(self, digest: Digest, data: bytes) -> None:
+        digits = digest.removeprefix("sha256:")
+        folder = self._folder / digits[:2]
+        if not folder.is_dir():
+            folder.mkdir(exist_ok=True)
+            files.sync_folder(self._folder)
+        files.write_atomically(folder / f"{digits}.json", data)
+
+    def _sweep(self) -> None:
+        """Remove what killed writers left, an hour old by the clock of the file system itself.
+
+        The record is safe by now: that a leftover cannot be removed is no failure.
+        """
+        with suppress(OSError):
+            lock = self._folder / _LOCK
+            lock.touch()
+            now = lock.stat().st_mtime
+            for leftover in self._folder.glob("??/.*.tmp"):
+                if now - leftover.stat().st_mtime > _LEFTOVER_SECONDS:
+                    leftover.unlink()
+
+
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    """List what is not hidden; a folder that does not exist has nothing."""
+    try:
+        with os.scandir(folder) as found:
+            return [entry for entry in found if not entry.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+
+
+def _checked(path: Path, digest: Digest) -> bytes:
+    data = path.read_bytes()
+    if digests.of_bytes(data) != digest:
+        message = f"{path} was changed: its bytes do not have the digest that it is named by"
+        raise IntegrityError(message, hint="restore the ledger from a backup")
+    return data
+
+
+def _foreign(path: str) -> IntegrityError:
+    message = f"{path} is no record of the ledger"
+    return IntegrityError(message, hint="move it away, or restore the ledger from a backup")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Hold the lock if it can be had within seconds; go on without it otherwise."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl  # noqa: PLC0415 (POSIX only)
+
+    with path.open("ab") as lock:
+        for _ in range(_LOCK_ATTEMPTS):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_LOCK_PAUSE)
+            except OSError:
+                break
+        yield

@@ -1,0 +1,119 @@
+"""A ledger in MLflow: a run a record, so that every machine sees what the others proved.
+
+    experiment  <project>-ledger
+    run         "promote/route iris@3f9a0c1b2d4e"
+    tags        mlship.record     the digest of the record's bytes
+                mlship.record.0   the bytes, UTF-8 JSON in pieces of 4,000 characters
+                mlship.record.1   ...
+
+A run and its tags are made by one call, whole or not at all. MLflow has no lock: two writers at
+once fork the chain, and the next record joins it. What MLflow cannot promise, that nobody edits or
+removes a run, the chain of digests shows.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from mlship.adapters.ledgers.chain import Chain
+from mlship.adapters.ledgers.mlflow_places import Fresh, Kept, LibraryPlace, Place, ServerPlace
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Evidence, Record, decode, encode, heads
+from mlship.errors import IntegrityError, UnavailableError, shown
+
+RECORD: Final = "mlship.record"
+_PIECE: Final = 4000
+"""The longest text of a tag is 5,000 characters by MLflow's REST API, 4,096 at some hosts."""
+
+
+class MlflowLedger:
+    """Keeps evidence in the experiment `<name>-ledger`, made when the first record is added.
+
+    Args:
+        uri: `http(s)://` of a tracking server, or `sqlite:///` and the path of a file.
+        name: of the project.
+        artifacts: the folder for files of runs beside a sqlite database; records have none.
+        environ: where credentials and other `MLFLOW_*` settings come from; by default the
+            process's own.
+    """
+
+    def __init__(
+        self, uri: str, name: str, artifacts: Path, environ: Mapping[str, str] | None = None
+    ) -> None:
+        environ = os.environ if environ is None else environ
+        experiment = f"{name}-ledger"
+        self._where = f"experiment {experiment} of MLflow at {shown(uri)}"
+        self._place: Place
+        if uri.startswith(("http://", "https://")):
+            self._place = ServerPlace(uri, experiment, environ)
+        else:
+            self._place = LibraryPlace(uri, experiment, artifacts, environ)
+        self._chain: Chain[bytes] = Chain(self._look, lambda data: data)
+
+    def append(self, evidence: Evidence) -> Record:
+        """Add evidence after the chain's heads, durably, and return it with its digest.
+
+        Raises:
+            UnavailableError: MLflow cannot be reached or written; nothing was added that could be
+                found again.
+            IntegrityError: the chain is broken, or MLflow does not give back what it was given.
+        """
+        parents = heads(self.records())
+        data = encode(msgspec.structs.replace(evidence, parents=parents))
+        record = decode(data)
+        try:
+            self._place.write(_as_run(record, data))
+        except UnavailableError:
+            # The answer may have been lost, and not the record.
+            if record.digest not in self._look():
+                raise
+        if self._look().get(record.digest) != data:
+            message = f"record {record.digest} is not in {self._where} as it was written"
+            raise IntegrityError(message, hint="see that nothing edits tags there; run it again")
+        return record
+
+    def records(self) -> Sequence[Record]:
+        """Return all records, verified, parents before children.
+
+        Raises:
+            IntegrityError: a record was changed or removed, or a run is no record.
+            UnavailableError: MLflow cannot be reached or read.
+        """
+        return self._chain.records()
+
+    def _look(self) -> dict[Digest, bytes]:
+        return dict(self._bytes_of(kept) for kept in self._place.read())
+
+    def _bytes_of(self, kept: Kept) -> tuple[Digest, bytes]:
+        """Return the bytes of a record under the digest that its run is tagged with.
+
+        Raises:
+            IntegrityError: the run was deleted, or is no record.
+        """
+        if kept.deleted:
+            message = f"run {kept.run} in {self._where} was deleted; it is a record of the ledger"
+            raise IntegrityError(message, hint=f"`mlflow runs restore --run-id {kept.run}`")
+        if RECORD not in kept.tags:
+            message = f"run {kept.run} in {self._where} is no record of the ledger"
+            raise IntegrityError(message, hint="keep other runs in another experiment; move it")
+        pieces: list[str] = []
+        while (piece := kept.tags.get(f"{RECORD}.{len(pieces)}")) is not None:
+            pieces.append(piece)
+        return Digest(kept.tags[RECORD]), "".join(pieces).encode()
+
+
+def _as_run(record: Record, data: bytes) -> Fresh:
+    text = data.decode()
+    pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
+    evidence = record.evidence
+    return Fresh(
+        name=f"{evidence.step} {evidence.release}",
+        time=int(evidence.time.timestamp() * 1000),
+        tags={
+            RECORD: record.digest,
+            **{f"{RECORD}.{number}": piece for number, piece in enumerate(pieces)},
+        },
+    )

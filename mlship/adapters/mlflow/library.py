@@ -1,0 +1,228 @@
+"""The door to the `mlflow` package: imported late, silent, patient for seconds and not minutes.
+
+MLflow reads its settings from the process's environment at each call. They are put there for
+the time of a call and taken back, so that nothing leaks into the programs that mlship starts.
+"""
+
+import logging
+import os
+import sqlite3
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from mlship import files
+from mlship.adapters.mlflow.faults import broken, denied, unavailable, userinfo
+from mlship.errors import ConfigError, ConflictError, MlshipError, NotFoundError, shown
+
+_DEFAULTS: Final = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_LOGGERS: Final = ("alembic", "mlflow", "sqlalchemy")
+_BROKEN: Final = ("malformed", "not a database")
+_TIMES: Final = 10
+_TWICE: Final = ("UNIQUE constraint", "duplicate key", "Duplicate entry")
+_DENIED: Final = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
+_STATUS: Final = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
+_ABSENT: Final = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
+_WRONG: Final = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+
+
+@contextmanager
+def session(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
+    """Give a client of a tracking server or database; map what it raises to mlship's errors.
+
+    Args:
+        uri: of the server or database, for the registry too. A database must exist.
+        environ: its variables `MLFLOW_*` win over the defaults above.
+
+    Raises:
+        ConfigError: mlflow is not installed, or refuses a value as invalid.
+        MlshipError: whatever the calls within raise, by its kind.
+    """
+    with _vendor(uri, environ) as client:
+        yield client(tracking_uri=uri, registry_uri=uri)
+
+
+@contextmanager
+def _vendor(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
+    """Give MLflow's class of clients; nothing of it is imported before."""
+    with _settings(environ):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                from mlflow.exceptions import MlflowException  # noqa: PLC0415 (takes a second)
+                from mlflow.tracking import MlflowClient  # noqa: PLC0415
+                from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+        except ImportError as error:
+            message = f"MLflow at {shown(uri)} needs the package mlflow, which is not installed"
+            raise ConfigError(message, hint='pip install "mlship[mlflow]"') from error
+        try:
+            with _silence():
+                yield MlflowClient
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise _translated(error, uri) from error
+
+
+@contextmanager
+def existing_is_fine() -> Iterator[None]:
+    """Let MLflow's refusal to create what exists pass: another process was first."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def persist(work: Callable[[], None]) -> None:
+    """Do it again when the database tells that another process wrote the same row first.
+
+    Args:
+        work: looks at what is there and writes what is missing, so it may be done many times.
+    """
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    for _ in range(_TIMES):
+        try:
+            work()
+        except MlflowException as error:
+            if not any(word in str(error) for word in _TWICE):
+                raise
+        else:
+            return
+    work()
+
+
+def create_database(path: Path, artifacts: Path, environ: Mapping[str, str]) -> None:
+    """Make MLflow's database, whole or not at all; one that is there stands.
+
+    MLflow's migrations are many transactions. A kill between them leaves a database that MLflow
+    refuses, so they run on a database elsewhere, which is then put in place by one link.
+
+    Raises:
+        UnavailableError: the disk is full or the folder cannot be written.
+    """
+    with (
+        _vendor(f"sqlite:///{path}", environ),
+        tempfile.TemporaryDirectory(prefix="mlship-") as temporary,
+    ):
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+
+        draft = Path(temporary) / "new.db"
+        with _hasty():
+            SqlAlchemyStore(f"sqlite:///{draft}", artifacts.as_uri()).engine.dispose()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _publish(draft, path)
+
+
+@contextmanager
+def _hasty() -> Iterator[None]:
+    """Let sqlite not wait for the disk: 1,600 times in the migrations of one new database."""
+    from sqlalchemy import Engine, event  # noqa: PLC0415
+
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
+
+    event.listen(Engine, "connect", connected)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", connected)
+
+
+def _publish(source: Path, path: Path) -> None:
+    draft = path.with_name(f".{path.name}.{os.getpid()}.new")
+    draft.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(draft)) as new:
+            old.backup(new)
+        os.link(draft, path)
+    except FileExistsError:
+        return
+    except sqlite3.Error as error:
+        raise OSError(str(error)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+    files.sync_folder(path.parent)
+
+
+def _translated(error: Exception, uri: str) -> MlshipError:
+    text = _brief(error, uri)
+    if any(word in text for word in _BROKEN):
+        return broken(uri, text)
+    if "out-of-date database schema" in text:
+        message = f"MLflow's database {shown(uri)} is of another version of MLflow"
+        return ConfigError(message, hint=f"back it up, then `mlflow db upgrade {shown(uri)}`")
+    if isinstance(error, OSError):
+        response = getattr(error, "response", None)
+        code = _STATUS.get(getattr(response, "status_code", 0), "")
+    else:
+        code = str(getattr(error, "error_code", ""))
+    return _by_code(code, text, uri)
+
+
+def _by_code(code: str, text: str, uri: str) -> MlshipError:
+    if code in _DENIED:
+        return denied(uri)
+    if code in _ABSENT:
+        return NotFoundError(f"MLflow at {shown(uri)}: {text}", hint="`mlship train` records it")
+    if code == "RESOURCE_ALREADY_EXISTS":
+        message = f"MLflow at {shown(uri)}: {text}"
+        return ConflictError(message, hint="look at it with `mlship status`, then run it again")
+    if code in _WRONG and "(sqlite3." not in text:
+        message = f"MLflow at {shown(uri)} refused a value: {text}"
+        return ConfigError(message, hint="change the value that the message names")
+    return unavailable(uri, text)
+
+
+def _brief(error: Exception, uri: str) -> str:
+    text = " ".join(str(error).split())
+    if userinfo(uri):
+        text = text.replace(f"{userinfo(uri)}@", "")
+    return text if len(text) <= 300 else text[:297] + "..."
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the vendor's log and warnings off the terminal.
+
+    The streams themselves stay as they are: another thread may be drawing on them.
+    """
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _settings(environ: Mapping[str, str]) -> Iterator[None]:
+    given = {name: value for name, value in environ.items() if name.startswith("MLFLOW_")}
+    wanted = {**_DEFAULTS, **given}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

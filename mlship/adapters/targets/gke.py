@@ -1,0 +1,126 @@
+"""The target `gke`: a cluster of Google's is a cluster; its address and the token come from Google.
+
+Who we are comes from Application Default Credentials: a workload identity in a job, an account of
+`gcloud auth application-default login` on a laptop.
+"""
+
+import base64
+import ssl
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from mlship.adapters.targets.kubernetes import Access
+from mlship.config.targets import GkeConfig
+from mlship.errors import ConfigError, MlshipError, NotFoundError, UnavailableError
+
+if TYPE_CHECKING:
+    from google.auth.credentials import Credentials
+    from google.cloud.container_v1 import ClusterManagerClient
+
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_SECONDS = 20.0
+_LOGIN = "in a job use google-github-actions/auth, on a laptop "
+_LOGIN += "`gcloud auth application-default login`"
+
+
+class GoogleToken(httpx.Auth):
+    """An access token of Google's, renewed before it expires."""
+
+    def __init__(self, credentials: "Credentials") -> None:
+        self._credentials = credentials
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
+        """Add a token that is valid.
+
+        Raises:
+            UnavailableError: Google gives none.
+        """
+        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 (it is loaded by now)
+        from google.auth.transport.requests import Request  # noqa: PLC0415 (the same)
+
+        try:
+            if not self._credentials.valid:
+                self._credentials.refresh(Request())  # type: ignore[no-untyped-call]
+        except GoogleAuthError as error:
+            message = f"Google gives no access token: {error}"
+            raise UnavailableError(message, hint=_LOGIN) from error
+        request.headers["Authorization"] = f"Bearer {self._credentials.token}"
+        yield request
+
+
+def find(
+    config: GkeConfig,
+    *,
+    credentials: "Callable[[], Credentials] | None" = None,
+    client: "Callable[[Credentials], ClusterManagerClient] | None" = None,
+) -> Access:
+    """Return the access to a cluster of Google's.
+
+    Args:
+        config: project, location and name of the cluster.
+        credentials: by default the application's own.
+        client: of the API that knows clusters; by default Google's.
+
+    Raises:
+        ConfigError: google-cloud-container is not installed, or there are no credentials.
+        NotFoundError: there is no such cluster.
+        UnavailableError: Google does not answer, or does not let us; or the cluster has no
+            address yet.
+    """
+    try:
+        from google.api_core import exceptions  # noqa: PLC0415 (only who deploys there pays)
+        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 (the same)
+        from google.cloud import container_v1  # noqa: PLC0415 (the same)
+    except ImportError as error:
+        message = f"a target of kind gke needs a package that is not installed: {error.name}"
+        raise ConfigError(message, hint='pip install "mlship[gcp]"') from error
+    name = f"projects/{config.project}/locations/{config.location}/clusters/{config.cluster}"
+    try:
+        ours = (credentials or _default)()
+        clusters = client(ours) if client else container_v1.ClusterManagerClient(credentials=ours)
+        # The client tries a busy API again by itself, within this time.
+        found = clusters.get_cluster(name=name, timeout=_SECONDS)
+    except GoogleAuthError as error:
+        message = f"no credentials for Google Cloud: {error}"
+        raise ConfigError(message, hint=_LOGIN) from error
+    except exceptions.GoogleAPIError as error:
+        raise _fault(error, name) from error
+    return _access(found, config, ours)
+
+
+def _default() -> "Credentials":
+    import google.auth  # noqa: PLC0415 (only who deploys there pays)
+
+    found, _ = google.auth.default(scopes=[_SCOPE])
+    return found
+
+
+def _access(found: Any, config: GkeConfig, credentials: "Credentials") -> Access:
+    if not found.endpoint:
+        message = f"cluster {config.cluster} of {config.project} has no address yet"
+        raise UnavailableError(message, hint="wait until it is created, then run the command again")
+    authority = base64.b64decode(found.master_auth.cluster_ca_certificate).decode()
+    return Access(
+        name=f"cluster {config.cluster} of {config.project}",
+        server=f"https://{found.endpoint}",
+        trust=ssl.create_default_context(cadata=authority),
+        auth=GoogleToken(credentials),
+    )
+
+
+def _fault(error: Exception, name: str) -> MlshipError:
+    from google.api_core import exceptions  # noqa: PLC0415 (it is loaded by now)
+
+    said = getattr(error, "message", "") or str(error)
+    if isinstance(error, exceptions.NotFound):
+        message = f"Google has no cluster {name}: {said}"
+        hint = "`gcloud container clusters list` lists them; correct the target's section gke"
+        return NotFoundError(message, hint=hint)
+    if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized):
+        message = f"Google forbids to look at {name}: {said}"
+        hint = "grant roles/container.clusterViewer to who deploys; what it may do in the cluster "
+        return UnavailableError(message, hint=f"{hint}is a Role of the cluster's, see the guide")
+    message = f"Google's API of clusters does not answer for {name}: {said}"
+    return UnavailableError(message, hint="run the command again")

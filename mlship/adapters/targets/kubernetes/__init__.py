@@ -1,0 +1,23 @@
+"""The target `kubernetes`: replicas of an image as pods of a cluster, behind a Gateway.
+
+target.py         KubernetesTarget, what commands call: applies what is wanted, waits, observes
+manifests.py      the objects of a slot; difference.py what would change of them
+health.py         the probes that the kubelet and Google's load balancers use
+waiting.py        waits until a slot is rolled out
+pod_status.py     when a pod and a Deployment count as ready, and why they are not
+observation.py    what is observed to run: each pod is looked at
+gateway.py        the route: compare-and-set, and waiting until proxies apply it
+routing.py        the HTTPRoute object: the source of truth for traffic
+access_review.py  whether a cluster has what a target needs, and which rights are missing
+locks.py          exclusive locks as Leases
+api.py            the one door to the API server, and the paths of each kind of object
+access.py         kubeconfig, or the pod's own account; faults.py the server's answers as errors
+"""
+
+from mlship.adapters.targets.kubernetes.access import Access, find
+from mlship.adapters.targets.kubernetes.access_review import review
+from mlship.adapters.targets.kubernetes.locks import LeaseLocks
+from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.target import KubernetesTarget
+
+__all__ = ["Access", "KubernetesTarget", "LeaseLocks", "Scope", "find", "review"]

@@ -1,0 +1,80 @@
+"""What a target needs of its cluster before anything is deployed: rights, namespace, Gateway."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from mlship.adapters.targets.kubernetes.access import Access
+from mlship.adapters.targets.kubernetes.api import PLACES, Api, Kind, connected, new
+from mlship.adapters.targets.kubernetes.gateway import Traffic
+from mlship.adapters.targets.kubernetes.manifests import Scope, kinds
+from mlship.config.project import TargetConfig
+from mlship.errors import UnavailableError
+
+_RIGHTS: dict[Kind, tuple[str, ...]] = {
+    "Deployment": ("get", "list", "create", "patch", "update", "delete"),
+    "Service": ("get", "create", "patch", "delete"),
+    "PodDisruptionBudget": ("get", "create", "patch", "delete"),
+    "HorizontalPodAutoscaler": ("get", "create", "patch", "update", "delete"),
+    "HTTPRoute": ("get", "create", "update", "delete"),
+    "Lease": ("get", "create", "update"),
+    "Pod": ("list", "delete"),
+}
+"""The rights of the guide's Role, without those that it calls dispensable."""
+
+_CHECKS: dict[Kind, tuple[str, ...]] = {"HealthCheckPolicy": ("get", "create", "patch", "delete")}
+"""Those that Google's Gateways take besides: docs/guide/gke.md."""
+
+_AT_ONCE = 8
+
+
+def review(scope: Scope, config: TargetConfig, access: Callable[[], Access]) -> str:
+    """Tell that a cluster has what a target needs and lets us use it. Nothing is changed.
+
+    Returns:
+        The cluster and the address of the Gateway.
+
+    Raises:
+        ConfigError: the access cannot be made of the settings.
+        NotFoundError: there is no such namespace, or no such Gateway.
+        UnavailableError: the cluster does not answer; or it denies something, with all of that;
+            or it has no Gateway API.
+    """
+    with connected(access, config.kubernetes.namespace) as api:
+        return of(api, scope, config)
+
+
+def of(api: Api, scope: Scope, config: TargetConfig) -> str:
+    """Tell the same of a cluster that is connected."""
+    settings = config.kubernetes
+    checked = "HealthCheckPolicy" in kinds(config)
+    _check_rights(api, settings.gateway.partition("/")[0], _RIGHTS | (_CHECKS if checked else {}))
+    # Only an object tells whether the namespace is there: to read namespaces is another right.
+    api.apply(new("Service", {"name": scope.name}, {"ports": [{"port": 80}]}), dry_run=True)
+    endpoint = Traffic(api, scope, settings).endpoint()
+    return f"{api.cluster} lets us deploy to namespace {api.namespace}; Gateway {endpoint}"
+
+
+def _check_rights(api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]]) -> None:
+    """Ask for each right.
+
+    Args:
+        api: of the target's namespace.
+        gateways: the namespace of the Gateway.
+        rights: verbs by kind.
+    """
+    wanted: list[tuple[Kind, str, str]] = [
+        (kind, verb, api.namespace) for kind, verbs in rights.items() for verb in verbs
+    ]
+    wanted.append(("Gateway", "get", gateways))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        allowed = list(pool.map(lambda right: api.may(*right), wanted))
+    denied: dict[str, list[str]] = {}
+    for (kind, verb, namespace), is_allowed in zip(wanted, allowed, strict=True):
+        if not is_allowed:
+            denied.setdefault(f"{PLACES[kind].plural} in {namespace}", []).append(verb)
+    if denied:
+        listed = "; ".join(f"{', '.join(verbs)} {what}" for what, verbs in denied.items())
+        message = f"{api.cluster} does not let us: {listed}"
+        hint = "have its administrator apply the Roles of docs/guide/kubernetes.md and gke.md; "
+        hint += "`kubectl auth can-i --list` tells what you may"
+        raise UnavailableError(message, hint=hint)

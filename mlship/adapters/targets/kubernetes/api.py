@@ -1,0 +1,243 @@
+"""The one door to a cluster: requests to its API server, and the paths of each kind of object."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import httpx
+import msgspec
+
+from mlship.adapters.targets.kubernetes import faults
+from mlship.adapters.targets.kubernetes.access import Access
+from mlship.errors import NotFoundError
+
+Kind = Literal[
+    "Deployment",
+    "Event",
+    "Gateway",
+    "HealthCheckPolicy",
+    "HorizontalPodAutoscaler",
+    "HTTPRoute",
+    "Lease",
+    "Pod",
+    "PodDisruptionBudget",
+    "Service",
+]
+Manifest = dict[str, Any]
+"""An object of the API, as JSON has it."""
+
+
+class Place(NamedTuple):
+    """The API version of a kind and its plural, as they stand in paths."""
+
+    version: str
+    plural: str
+
+
+PLACES: dict[Kind, Place] = {
+    "Deployment": Place("apps/v1", "deployments"),
+    "Event": Place("v1", "events"),
+    "Gateway": Place("gateway.networking.k8s.io/v1", "gateways"),
+    "HealthCheckPolicy": Place("networking.gke.io/v1", "healthcheckpolicies"),
+    "HorizontalPodAutoscaler": Place("autoscaling/v2", "horizontalpodautoscalers"),
+    "HTTPRoute": Place("gateway.networking.k8s.io/v1", "httproutes"),
+    "Lease": Place("coordination.k8s.io/v1", "leases"),
+    "Pod": Place("v1", "pods"),
+    "PodDisruptionBudget": Place("policy/v1", "poddisruptionbudgets"),
+    "Service": Place("v1", "services"),
+}
+
+
+def path(kind: Kind, namespace: str, name: str = "", part: str = "") -> str:
+    """Return the path of a kind's objects in a namespace, of one object, or of a part of it."""
+    place = PLACES[kind]
+    root = "apis" if "/" in place.version else "api"
+    parts = [root, place.version, "namespaces", namespace, place.plural, name, part]
+    return "/" + "/".join(one for one in parts if one)
+
+
+def new(kind: Kind, metadata: Manifest, spec: Manifest) -> Manifest:
+    """Return an object of a kind, with the version that the table gives."""
+    return {
+        "apiVersion": PLACES[kind].version,
+        "kind": kind,
+        "metadata": metadata,
+        "spec": spec,
+    }
+
+
+MANAGER = "mlship"
+_TIMEOUT = httpx.Timeout(20, connect=4)
+_TRIES = 4
+_PAUSE = 0.25
+_LONGEST_PAUSE = 5.0
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_BUSY = {429, 500, 502, 503, 504}
+
+
+class Api:
+    """Objects of one namespace of one cluster. Every method raises errors of mlship only."""
+
+    def __init__(self, client: httpx.Client, access: Access, namespace: str) -> None:
+        self._client = client
+        self._access = access
+        self.namespace = namespace
+
+    @property
+    def cluster(self) -> str:
+        """The cluster for people, `context staging`."""
+        return self._access.name
+
+    def get(self, kind: Kind, name: str, namespace: str = "") -> Manifest | None:
+        """Return an object, `None` where there is none."""
+        answer = self._send("GET", path(kind, namespace or self.namespace, name))
+        if answer.status_code == 404 and faults.status(answer) is not None:
+            return None
+        return self._decoded(answer, f"{kind} {name}")
+
+    def list(self, kind: Kind, labels: Mapping[str, str], **selectors: str) -> list[Manifest]:
+        """Return the objects of a kind that have all these labels."""
+        wanted = ",".join(f"{name}={value}" for name, value in labels.items())
+        params = {"labelSelector": wanted, **selectors}
+        answer = self._send("GET", path(kind, self.namespace), params=params)
+        found: list[Manifest] = self._decoded(answer, f"{kind}s").get("items") or []
+        return found
+
+    def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Make an object have these fields, by server-side apply; return it.
+
+        Fields that others set are left alone; who set one of these gives it up.
+        """
+        name = manifest["metadata"]["name"]
+        answer = self._send(
+            "PATCH",
+            path(manifest["kind"], self.namespace, name),
+            params={**_written(dry_run), "force": "true"},
+            body=manifest,
+            kind="application/apply-patch+yaml",
+        )
+        return self._decoded(answer, f"{manifest['kind']} {name}")
+
+    def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Make an object that does not exist.
+
+        Raises:
+            ConflictError: it exists.
+        """
+        where = path(manifest["kind"], self.namespace)
+        answer = self._send("POST", where, params=_written(dry_run), body=manifest)
+        return self._decoded(answer, f"{manifest['kind']} {manifest['metadata']['name']}")
+
+    def replace(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
+        """Write an object that was read and changed, if nobody wrote it since.
+
+        Raises:
+            ConflictError: its resourceVersion is not the cluster's.
+        """
+        name = manifest["metadata"]["name"]
+        where = path(manifest["kind"], self.namespace, name)
+        answer = self._send("PUT", where, params=_written(dry_run), body=manifest)
+        return self._decoded(answer, f"{manifest['kind']} {name}")
+
+    def delete(self, kind: Kind, name: str, *, grace: int | None = None) -> None:
+        """Take an object away; a Deployment stays until its pods are gone, and says that it goes.
+
+        One that does not exist is no error.
+        """
+        body: Manifest = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        # Others go at once: what lingered could be applied again, and go after that.
+        body["propagationPolicy"] = "Foreground" if kind == "Deployment" else "Background"
+        if grace is not None:
+            body["gracePeriodSeconds"] = grace
+        answer = self._send("DELETE", path(kind, self.namespace, name), body=body)
+        if answer.status_code != 404 or faults.status(answer) is None:
+            self._decoded(answer, f"{kind} {name}")
+
+    def may(self, kind: Kind, verb: str, namespace: str) -> bool:
+        """Tell whether we may do something to all objects of a kind. Nothing is written."""
+        place = PLACES[kind]
+        asked = {"verb": verb, "resource": place.plural, "namespace": namespace}
+        asked["group"] = place.version.rpartition("/")[0]
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": asked},
+        }
+        answer = self._send("POST", _REVIEWS, body=body)
+        return bool(self._decoded(answer, "access review")["status"]["allowed"])
+
+    def text(self, name: str, part: str, **params: str) -> str:
+        """Return a part of a pod as text, `log` or what it answers; empty where there is none."""
+        answer = self._send("GET", path("Pod", self.namespace, name, part), params=params)
+        found = faults.status(answer) if answer.is_error else None
+        return "" if found is not None and found.reason else answer.text.strip()
+
+    def _decoded(self, answer: httpx.Response, what: str) -> Manifest:
+        if answer.is_error:
+            raise faults.refused(answer, self.cluster, what)
+        try:
+            found: Manifest = msgspec.json.decode(answer.content)
+        except msgspec.DecodeError as error:
+            message = f"{self.cluster}: {self._access.server} is no API server of Kubernetes"
+            raise NotFoundError(message, hint="correct the server in the kubeconfig") from error
+        return found
+
+    def _send(
+        self,
+        method: str,
+        where: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Any = None,
+        kind: str = "application/json",
+    ) -> httpx.Response:
+        """Send a request; again where the server is busy and doing it twice is as doing it once."""
+        content = None if body is None else msgspec.json.encode(body)
+        request = self._client.build_request(
+            method, where, params=params, content=content, headers={"Content-Type": kind}
+        )
+        tries = 1 if method == "POST" else _TRIES
+        for turn in range(1, tries + 1):
+            pause = _PAUSE * 2**turn
+            try:
+                answer = self._client.send(request)
+            except httpx.HTTPError as error:
+                # Who was silent for seconds is silent; a connection that broke may be made anew.
+                if isinstance(error, httpx.TimeoutException) or turn == tries:
+                    raise faults.unreachable(error, self.cluster, self._access.server) from error
+            else:
+                if answer.status_code not in _BUSY or turn == tries or _proxied(where):
+                    return answer
+                pause = _asked_pause(answer, pause)
+            time.sleep(pause)
+        raise AssertionError(where)
+
+
+def _written(dry_run: bool) -> dict[str, str]:  # noqa: FBT001 (it is named by its callers)
+    """Return the parameters of a write; a dry run is checked and completed, and not kept."""
+    return {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
+
+
+def _proxied(where: str) -> bool:
+    """Tell whether a pod answers, not the API server: its 503 is what we want to hear."""
+    return "/proxy/" in where
+
+
+def _asked_pause(answer: httpx.Response, otherwise: float) -> float:
+    asked = answer.headers.get("Retry-After", "")
+    return min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else otherwise
+
+
+@contextmanager
+def connected(access: Callable[[], Access], namespace: str) -> Iterator[Api]:
+    """Open the door; nothing is asked yet.
+
+    Raises:
+        ConfigError: the access cannot be made of the settings.
+    """
+    found = access()
+    with httpx.Client(
+        base_url=found.server, verify=found.trust, auth=found.auth, timeout=_TIMEOUT
+    ) as client:
+        yield Api(client, found, namespace)

@@ -1,0 +1,50 @@
+"""What writing objects would change, as the cluster itself computes it."""
+
+import difflib
+from typing import Literal
+
+import yaml
+
+from mlship.adapters.targets.kubernetes.api import Manifest
+from mlship.domain.deployment import Change
+
+_BOOKKEEPING = {
+    "creationTimestamp",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "uid",
+}
+
+
+def of(cluster: str, before: Manifest | None, after: Manifest | None) -> list[Change]:
+    """Return the change from an object of a cluster to what comes of it; none where it stays.
+
+    `None` is an object that does not exist.
+    """
+    known = before or after
+    if known is None:
+        return []
+    name = f"{known['kind']} {known['metadata']['name']}"
+    lines = difflib.unified_diff(
+        _lines(before),
+        _lines(after),
+        fromfile=f"{name} in {cluster}" if before else "nothing",
+        tofile=name if after else "nothing",
+    )
+    diff = "".join(lines)
+    action: Literal["create", "change", "delete"] = "change" if before and after else "delete"
+    action = action if before else "create"
+    return [Change(object=name, action=action, diff=diff)] if diff else []
+
+
+def _lines(manifest: Manifest | None) -> list[str]:
+    """Return an object as lines of YAML, without its status and the server's own bookkeeping."""
+    if manifest is None:
+        return []
+    metadata = {
+        key: value for key, value in manifest["metadata"].items() if key not in _BOOKKEEPING
+    }
+    shown = {**manifest, "metadata": metadata}
+    shown.pop("status", None)
+    return yaml.safe_dump(shown, sort_keys=True).splitlines(keepends=True)

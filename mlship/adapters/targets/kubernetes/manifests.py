@@ -1,0 +1,275 @@
+"""The objects of one slot: Service, PodDisruptionBudget, HorizontalPodAutoscaler, Deployment.
+
+For Google's Gateways a HealthCheckPolicy comes before them.
+
+Pure functions; the same arguments give the same objects, so that applying them again changes
+nothing.
+"""
+
+import math
+import re
+from typing import Any, Final
+
+import msgspec
+import yaml
+
+from mlship.adapters.targets.kubernetes import health
+from mlship.adapters.targets.kubernetes.api import Kind, Manifest, new
+from mlship.config.project import TargetConfig
+from mlship.domain import digests
+from mlship.domain.deployment import Artifact, Slot
+from mlship.domain.release import Release
+from mlship.errors import ConfigError
+
+RELEASE: Final = "mlship.dev/release"
+"""The label has the short id of the release, the annotation of the same name the whole one."""
+SLOT: Final = "mlship.dev/slot"
+TARGET: Final = "mlship.dev/target"
+INSTANCE: Final = "app.kubernetes.io/instance"
+CONTAINER: Final = "server"
+PORT: Final = 80
+KINDS: tuple[Kind, ...] = (
+    "Service",
+    "PodDisruptionBudget",
+    "HorizontalPodAutoscaler",
+    "Deployment",
+)
+_POD_PORT = 8080
+_NOBODY = 65532
+_LOG = "/var/log/mlship"
+_CPU_PERCENT = 70
+_SPARE_SECONDS = 5
+_LONGEST_SCOPE = 49
+
+
+class Scope(msgspec.Struct, frozen=True, kw_only=True):
+    """One target of one project, as its objects are named and labelled."""
+
+    project: str
+    target: str
+
+    @property
+    def name(self) -> str:
+        """The first part of the objects' names: with a slot it still is a name for a Service."""
+        whole = f"{self.project}-{self.target}"
+        if len(whole) <= _LONGEST_SCOPE:
+            return whole
+        digest = digests.short(digests.of_bytes(whole.encode()))
+        return f"{whole[: _LONGEST_SCOPE - 9]}-{digest[:8]}"
+
+    def object(self, slot: Slot) -> str:
+        """Return the name of a slot's objects, `iris-staging-r3f9a0c12be77`."""
+        return f"{self.name}-{slot}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What all objects of the target have in common."""
+        return {
+            "app.kubernetes.io/name": self.project,
+            INSTANCE: self.name,
+            "app.kubernetes.io/part-of": self.project,
+            "app.kubernetes.io/managed-by": "mlship",
+            TARGET: self.target,
+        }
+
+
+def digest_of(image: str) -> str:
+    """Return the digest that ends an image's reference; empty where it has none."""
+    found = re.search(r"@(sha256:[0-9a-f]{64})$", image)
+    return found[1] if found else ""
+
+
+def kinds(config: TargetConfig) -> tuple[Kind, ...]:
+    """Return the kinds of a slot's objects, in the order in which they are applied."""
+    checked = config.gke is not None and config.gke.health_check_policy
+    # A cluster that does not know it refuses it before anything is written.
+    return ("HealthCheckPolicy", *KINDS) if checked else KINDS
+
+
+def render(
+    scope: Scope,
+    config: TargetConfig,
+    release: Release,
+    artifact: Artifact,
+    slot: Slot,
+    replicas: int,
+) -> list[Manifest]:
+    """Return the objects of a slot, in the order in which they are applied.
+
+    Raises:
+        ConfigError: the artifact is no image by digest, or there is no replica.
+    """
+    if artifact.kind != "image" or not digest_of(artifact.location):
+        message = f"target {scope.target} runs images by digest, not {artifact.location}"
+        hint = "`mlship containerize` and `mlship push-to-registry` first; image.repository names"
+        raise ConfigError(message, hint=f"{hint} where to")
+    if replicas < 1:
+        message = f"target {scope.target}: {replicas} replicas"
+        raise ConfigError(message, hint="ask for one or more")
+    metadata = {
+        "name": scope.object(slot),
+        "namespace": config.kubernetes.namespace,
+        "labels": _labels(scope, release, slot),
+        "annotations": _annotations(release),
+    }
+    selector = {INSTANCE: scope.name, SLOT: slot}
+    template = {
+        "metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]},
+        "spec": _pod(config, artifact, slot, selector),
+    }
+    specs = {
+        "HealthCheckPolicy": health.policy(scope.object(slot)),
+        "Service": _service(selector),
+        "PodDisruptionBudget": _budget(selector),
+        "HorizontalPodAutoscaler": _autoscaler(scope.object(slot), config, replicas),
+        "Deployment": _deployment(config, selector, template, replicas),
+    }
+    return [new(kind, metadata, specs[kind]) for kind in kinds(config)]
+
+
+def files(manifests: list[Manifest]) -> dict[str, str]:
+    """Return manifests as YAML by file name, in the order in which `kubectl apply -f` reads."""
+    # Copies, since parts that are shared would become anchors, which are hard to read.
+    copies = msgspec.json.decode(msgspec.json.encode(manifests))
+    return {
+        f"{number}-{one['kind'].lower()}-{one['metadata']['name']}.yaml": yaml.safe_dump(
+            one, sort_keys=False
+        )
+        for number, one in enumerate(copies, 1)
+    }
+
+
+def _labels(scope: Scope, release: Release, slot: Slot) -> dict[str, str]:
+    short = digests.short(release.id)
+    return {
+        **scope.labels,
+        "app.kubernetes.io/version": short,
+        "app.kubernetes.io/component": "model",
+        SLOT: slot,
+        RELEASE: short,
+    }
+
+
+def _annotations(release: Release) -> dict[str, str]:
+    return {
+        RELEASE: release.id,
+        "mlship.dev/release-name": str(release),
+        "mlship.dev/commit": release.commit,
+    }
+
+
+def _service(selector: dict[str, str]) -> Manifest:
+    port = {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}
+    return {"type": "ClusterIP", "selector": selector, "ports": [port]}
+
+
+def _budget(selector: dict[str, str]) -> Manifest:
+    # One at a time, so that a node can be emptied whatever the number of replicas is.
+    return {
+        "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
+        "selector": {"matchLabels": selector},
+    }
+
+
+def _autoscaler(name: str, config: TargetConfig, replicas: int) -> Manifest:
+    target = {"type": "Utilization", "averageUtilization": _CPU_PERCENT}
+    return {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
+        # With no greater number it agrees with the Deployment, whatever it measures.
+        "minReplicas": replicas,
+        "maxReplicas": max(replicas, config.kubernetes.max_replicas or replicas),
+        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+    }
+
+
+def _deployment(
+    config: TargetConfig, selector: dict[str, str], template: Manifest, replicas: int
+) -> Manifest:
+    return {
+        "replicas": replicas,
+        "selector": {"matchLabels": selector},
+        "strategy": {
+            "type": "RollingUpdate",
+            "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+        },
+        "progressDeadlineSeconds": max(2, math.ceil(config.ready_seconds)),
+        "revisionHistoryLimit": 2,
+        "template": template,
+    }
+
+
+def _pod(
+    config: TargetConfig, artifact: Artifact, slot: Slot, selector: dict[str, str]
+) -> Manifest:
+    own = config.kubernetes
+    grace = own.prestop_seconds + math.ceil(config.drain_seconds) + _SPARE_SECONDS
+    pod: Manifest = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace if grace > _SPARE_SECONDS else 1,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _NOBODY,
+            "runAsGroup": _NOBODY,
+            "fsGroup": _NOBODY,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector},
+            }
+        ],
+        "containers": [_container(config, artifact, slot)],
+        "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "log", "emptyDir": {}}],
+    }
+    if own.image_pull_secret:
+        pod["imagePullSecrets"] = [{"name": own.image_pull_secret}]
+    return pod
+
+
+def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest:
+    own = config.kubernetes
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": artifact.location,
+        "imagePullPolicy": "IfNotPresent",
+        # What a crash leaves in the pod's status, also for who may not read logs.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "ports": [{"name": "http", "containerPort": _POD_PORT, "protocol": "TCP"}],
+        "env": [{"name": name, "value": value} for name, value in _env(config, slot).items()],
+        "resources": _resources(own.cpu, own.memory),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the pod, a volume of its own)
+            {"name": "log", "mountPath": _LOG},
+        ],
+        **health.probes(config.ready_seconds),
+    }
+    if own.env_from_secret:
+        container["envFrom"] = [{"secretRef": {"name": own.env_from_secret}}]
+    if own.prestop_seconds:
+        # Requests still come until every proxy knows that the pod ends.
+        container["lifecycle"] = {"preStop": {"sleep": {"seconds": own.prestop_seconds}}}
+    return container
+
+
+def _env(config: TargetConfig, slot: Slot) -> dict[str, str]:
+    # A Secret may say where predictions go; what stands in `env` would win over it.
+    log = {} if config.kubernetes.env_from_secret else {"MLSHIP_LOG": _LOG}
+    return {**log, **dict(sorted(config.kubernetes.env.items())), "MLSHIP_SLOT": slot}
+
+
+def _resources(cpu: str | None, memory: str | None) -> Manifest:
+    # No limit of cpu: a pod may use what the node has to spare.
+    asked = {"cpu": cpu, "memory": memory}
+    requests = {name: amount for name, amount in asked.items() if amount is not None}
+    found = {"requests": requests, "limits": {"memory": memory} if memory else {}}
+    return {name: amounts for name, amounts in found.items() if amounts}

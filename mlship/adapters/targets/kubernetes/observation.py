@@ -1,0 +1,73 @@
+"""What is observed in a cluster: each pod is looked at, nothing is believed."""
+
+from collections.abc import Mapping, Sequence
+
+from mlship.adapters.targets.kubernetes.api import Api, Manifest
+from mlship.adapters.targets.kubernetes.manifests import INSTANCE, RELEASE, SLOT, Scope, digest_of
+from mlship.adapters.targets.kubernetes.pod_status import (
+    is_leaving,
+    is_ready,
+    is_rolled_out,
+    of_deployment,
+    staying,
+)
+from mlship.domain.deployment import Deployment, Slot
+from mlship.domain.digests import Digest
+
+
+def deployments(api: Api, scope: Scope) -> Mapping[Slot, Deployment]:
+    """Return what is observed in each slot of a target."""
+    labels = {INSTANCE: scope.name}
+    pods = api.list("Pod", labels)
+    return {
+        Slot(found["metadata"]["labels"][SLOT]): _deployment(found, _of(found, pods))
+        for found in api.list("Deployment", labels)
+    }
+
+
+def image_of(deployment: Manifest) -> Digest:
+    """Return the digest of the image that a Deployment is to run."""
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return Digest(digest_of(container["image"]))
+
+
+def _of(deployment: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
+    slot = deployment["metadata"]["labels"][SLOT]
+    return [pod for pod in pods if pod["metadata"]["labels"].get(SLOT) == slot]
+
+
+def _deployment(found: Manifest, pods: Sequence[Manifest]) -> Deployment:
+    wanted = found["spec"]["replicas"]
+    pods = staying(pods)
+    ready = [pod for pod in pods if is_ready(pod)]
+    releases = [pod["metadata"].get("annotations", {}).get(RELEASE, "") for pod in ready]
+    release = releases[0] if releases else found["metadata"]["annotations"][RELEASE]
+    running = [_running(pod) for pod in ready]
+    artifact = running[0] if running else image_of(found)
+    count = sum(pair == (release, artifact) for pair in zip(releases, running, strict=True))
+    return Deployment(
+        slot=Slot(found["metadata"]["labels"][SLOT]),
+        release=Digest(release),
+        artifact=Digest(artifact),
+        ready=count,
+        wanted=wanted,
+        detail=_detail(found, pods, count),
+    )
+
+
+def _running(pod: Manifest) -> str:
+    """Return the digest of the image that the kubelet says it runs."""
+    statuses = pod.get("status", {}).get("containerStatuses") or ()
+    found = [digest_of(one.get("imageID", "")) for one in statuses]
+    return found[0] if found else ""
+
+
+def _detail(found: Manifest, pods: Sequence[Manifest], ready: int) -> str:
+    if is_leaving(found):
+        return "is being removed"
+    if ready == found["spec"]["replicas"] and is_rolled_out(found):
+        return ""
+    trouble = of_deployment(found, pods)
+    if trouble is None:
+        return "is being rolled out"
+    return f"{trouble.pod}: {trouble.text}" if trouble.pod else trouble.text

@@ -1,0 +1,141 @@
+"""When a pod and a Deployment count as ready, and why they are not. Pure functions."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from mlship.adapters.targets.kubernetes.api import Manifest
+
+
+def condition(found: Manifest, kind: str) -> Mapping[str, Any]:
+    """Return a condition of an object's status; empty where it has none of that kind."""
+    conditions = found.get("status", {}).get("conditions") or ()
+    return next((one for one in conditions if one.get("type") == kind), {})
+
+
+def is_leaving(found: Manifest) -> bool:
+    """Tell whether an object is being deleted; a pod still answers for its grace period."""
+    return "deletionTimestamp" in found["metadata"]
+
+
+def staying(pods: Iterable[Manifest]) -> list[Manifest]:
+    """Return the pods that are to stay: not deleted, evicted or completed."""
+    ended = ("Failed", "Succeeded")
+    return [
+        pod
+        for pod in pods
+        if not is_leaving(pod) and pod.get("status", {}).get("phase") not in ended
+    ]
+
+
+def is_ready(pod: Manifest) -> bool:
+    """Tell whether a pod gets requests: its readiness probe succeeds and it is not leaving."""
+    return not is_leaving(pod) and condition(pod, "Ready").get("status") == "True"
+
+
+def is_rolled_out(deployment: Manifest) -> bool:
+    """Tell whether all replicas are of the Deployment as it is written, and ready.
+
+    A status from before the last change says nothing: observedGeneration must have caught up.
+    """
+    status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
+    counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
+    is_current = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+    return is_current and counts == [wanted, wanted, wanted]
+
+
+_CRASHES = 3
+_LINES = 15
+_NO_IMAGE = ("not found", "manifest unknown", "name unknown", "NAME_UNKNOWN", "MANIFEST_UNKNOWN")
+_NO_RIGHT = ("unauthorized", "no basic auth", "authorization", "access denied", "forbidden")
+_UNUSABLE = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull")
+
+_LATE = "failed to sync"
+"""So a busy node begins to say that it has not read a Secret yet; it tries again."""
+
+Fault = Literal["image", "pull", "settings", "crash", "memory", "place", "quota", "probe"]
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeps a pod from being ready.
+
+    Attributes:
+        pod: its name; empty where no pod could be made.
+        is_final: waiting longer will not help.
+    """
+
+    pod: str
+    fault: Fault
+    text: str
+    is_final: bool = False
+
+
+def of_deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Trouble | None:
+    """Return the trouble of a Deployment, the gravest first; `None` where nothing is wrong yet.
+
+    Args:
+        deployment: as the API gave it.
+        pods: those of its pods that are to stay.
+    """
+    failure = condition(deployment, "ReplicaFailure")
+    if failure.get("status") == "True":
+        said = failure.get("message", "")
+        is_forbidden = "forbidden" in said
+        return Trouble(pod="", fault="quota", text=f"no pod: {said}", is_final=is_forbidden)
+    found = [trouble for pod in pods if (trouble := of_pod(pod))]
+    return min(found, key=lambda trouble: not trouble.is_final, default=None)
+
+
+def of_pod(pod: Manifest) -> Trouble | None:
+    """Return what keeps a pod from being ready; `None` for one that is ready, or just begins."""
+    if is_ready(pod):
+        return None
+    name = pod["metadata"]["name"]
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        text = f"no node takes it: {scheduled.get('message') or scheduled.get('reason')}"
+        return Trouble(pod=name, fault="place", text=text)
+    containers = pod.get("status", {}).get("containerStatuses") or ()
+    for container in containers:
+        trouble = _of_container(name, container)
+        if trouble:
+            return trouble
+    return None
+
+
+def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    reason, message = waiting.get("reason", ""), waiting.get("message", "")
+    if reason in _UNUSABLE:
+        text, is_late = f"{reason}: {message}", message.startswith(_LATE)
+        return Trouble(pod=pod, fault="settings", text=text, is_final=not is_late)
+    if "Image" in reason:
+        is_missing = any(words in message for words in _NO_IMAGE)
+        text = f"the image {container['image']} cannot be pulled: {message or reason}"
+        # Docker Hub does not tell an image that is missing from one that is not for us.
+        if any(words in message.lower() for words in _NO_RIGHT):
+            return Trouble(pod=pod, fault="pull", text=text, is_final=True)
+        return Trouble(pod=pod, fault="image", text=text, is_final=is_missing)
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    if ended:
+        return _of_end(pod, container, ended)
+    if "running" in state:
+        return Trouble(pod=pod, fault="probe", text="it runs, but does not say that it is ready")
+    return None
+
+
+def _last(text: str) -> str:
+    return "\n".join(text.rstrip().splitlines()[-_LINES:])
+
+
+def _of_end(pod: str, container: Mapping[str, Any], ended: Mapping[str, Any]) -> Trouble:
+    if ended.get("reason") == "OOMKilled":
+        text = "it was killed for using more memory than its limit"
+        return Trouble(pod=pod, fault="memory", text=text, is_final=True)
+    crashes = container.get("restartCount", 0) + ("running" not in container["state"])
+    code, said = ended.get("exitCode"), ended.get("message", "")
+    text = f"it ends by itself, with exit code {code}" + (f":\n{_last(said)}" if said else "")
+    # A pod that still runs after a restart may yet get ready.
+    return Trouble(pod=pod, fault="crash", text=text, is_final=crashes >= _CRASHES)

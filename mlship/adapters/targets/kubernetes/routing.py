@@ -1,0 +1,187 @@
+"""The HTTPRoute of a target: the one source of truth for who gets its traffic.
+
+A slot that lost its weight stays in the route with weight 0, *parked*, until it is removed, and a
+new one is parked before it gets weight. A proxy learns of routes and of where they lead to apart
+from each other: so neither is ever new or gone while traffic goes there.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from mlship.adapters.targets.kubernetes.api import Manifest, new
+from mlship.adapters.targets.kubernetes.manifests import PORT, Scope
+from mlship.config.targets import KubernetesConfig
+from mlship.domain import digests
+from mlship.domain.deployment import Revision, Slot, Split
+from mlship.errors import ConfigError, IntegrityError
+
+FIRST: Final = Revision("0")
+HEADER: Final = "mlship-route"
+"""A header of each response that names the route which sent the request here."""
+PARKED: Final = "mlship.dev/parked"
+_GROUP: Final = "gateway.networking.k8s.io"
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """The route as it is written. Without a `manifest` there is none yet.
+
+    Attributes:
+        parked: slots that are in the route without belonging to the split.
+        name: what answers name it by.
+    """
+
+    split: Split = Split()
+    parked: frozenset[Slot] = frozenset()
+    revision: Revision = FIRST
+    name: str = ""
+    manifest: Manifest | None = None
+
+    @property
+    def slots(self) -> frozenset[Slot]:
+        """All slots that the proxy knows of by this route."""
+        return self.parked | frozenset(self.split.weights)
+
+
+def read(scope: Scope, manifest: Manifest | None) -> Written:
+    """Return what a route says.
+
+    Raises:
+        IntegrityError: it is not as mlship writes it.
+    """
+    if manifest is None:
+        return Written()
+    try:
+        parked = frozenset(
+            Slot(name) for name in _annotations(manifest).get(PARKED, "").split() if name
+        )
+        split = _split(scope, manifest["spec"]["rules"], parked)
+    except (LookupError, TypeError, ValueError, ConfigError) as error:
+        message = f"HTTPRoute {scope.name} is not as mlship writes it: {error}"
+        hint = f"`kubectl delete httproute {scope.name}`, then `mlship traffic` or deploy again"
+        raise IntegrityError(message, hint=hint) from error
+    metadata = manifest["metadata"]
+    # Not the resourceVersion itself: the gateway's controller writes into the status.
+    name = _name(split, parked)
+    revision = Revision(f"{metadata['generation']}-{metadata['uid'][:8]}-{name[:6]}")
+    return Written(split=split, parked=parked, revision=revision, name=name, manifest=manifest)
+
+
+def written(
+    scope: Scope,
+    config: KubernetesConfig,
+    before: Manifest | None,
+    split: Split,
+    parked: frozenset[Slot],
+) -> Manifest:
+    """Return the route for a split; what others wrote into `before` besides is kept.
+
+    Raises:
+        ConfigError: there is a shadow and no traffic that it could get a copy of.
+    """
+    if split.shadow is not None and not split.weights:
+        message = f"slot {split.shadow} cannot shadow: no slot has traffic to copy"
+        raise ConfigError(message, hint="give a slot weight in the same split")
+    parked -= set(split.weights)
+    name = _name(split, parked)
+    first = {"name": scope.name, "namespace": config.namespace}
+    metadata: Manifest = before["metadata"] if before else first
+    metadata = {
+        **{key: value for key, value in metadata.items() if key != "managedFields"},
+        "labels": {**metadata.get("labels", {}), **scope.labels},
+        "annotations": {**metadata.get("annotations", {}), PARKED: " ".join(sorted(parked))},
+    }
+    # In one order, whoever made the split: the same one, written again, changes nothing.
+    weights = {**dict(sorted(split.weights.items())), **dict.fromkeys(sorted(parked), 0)}
+    made = new("HTTPRoute", metadata, _spec(scope, config, weights, split.shadow, name))
+    return {**before, **made} if before else made
+
+
+def verdict(manifest: Manifest, config: KubernetesConfig) -> bool | str:
+    """Tell whether the gateway has taken the route as it is written; or why it refuses it."""
+    namespace, _, name = config.gateway.partition("/")
+    generation = manifest["metadata"]["generation"]
+    for parent in manifest.get("status", {}).get("parents") or ():
+        reference = parent["parentRef"]
+        if (reference.get("namespace", namespace), reference["name"]) != (namespace, name):
+            continue
+        conditions = {one["type"]: one for one in parent.get("conditions") or ()}
+        told = [conditions.get(kind, {}) for kind in ("Accepted", "ResolvedRefs")]
+        if any(one.get("observedGeneration", 0) < generation for one in told):
+            return False
+        refusals = [one for one in told if one["status"] == "False"]
+        if refusals:
+            return "; ".join(f"{one['reason']}: {one['message']}" for one in refusals)
+        return all(one["status"] == "True" for one in told)
+    return False
+
+
+def _annotations(manifest: Manifest) -> dict[str, str]:
+    found: dict[str, str] = manifest["metadata"].get("annotations") or {}
+    return found
+
+
+def _split(scope: Scope, rules: list[Any], parked: frozenset[Slot]) -> Split:
+    (rule,) = rules
+    weights = {_slot(scope, one): int(one.get("weight", 1)) for one in rule.get("backendRefs", ())}
+    mirrors = [
+        _slot(scope, one["requestMirror"]["backendRef"])
+        for one in rule.get("filters", ())
+        if one["type"] == "RequestMirror"
+    ]
+    if any(weights[slot] for slot in parked):
+        message = "a parked slot has traffic"
+        raise ValueError(message)
+    return Split(
+        weights={slot: weight for slot, weight in weights.items() if slot not in parked},
+        shadow=mirrors[0] if mirrors else None,
+    )
+
+
+def _slot(scope: Scope, reference: Manifest) -> Slot:
+    name, prefix = str(reference["name"]), f"{scope.name}-"
+    if not name.startswith(prefix):
+        message = f"Service {name} is no slot's"
+        raise ValueError(message)
+    return Slot(name.removeprefix(prefix))
+
+
+def _name(split: Split, parked: frozenset[Slot]) -> str:
+    """Return what answers name a route by: the same split has the same name."""
+    return digests.short(digests.of_value([split, sorted(parked)]))
+
+
+def _spec(
+    scope: Scope,
+    config: KubernetesConfig,
+    weights: dict[Slot, int],
+    shadow: Slot | None,
+    name: str,
+) -> Manifest:
+    """Return a spec with every default spelled out, so that writing it again changes nothing."""
+    namespace, _, gateway = config.gateway.partition("/")
+    rewrite = {
+        "type": "URLRewrite",
+        "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
+    }
+    header = {"set": [{"name": HEADER, "value": name}]}
+    filters: list[Manifest] = [{"type": "ResponseHeaderModifier", "responseHeaderModifier": header}]
+    if config.path != "/":
+        filters.append(rewrite)
+    if shadow is not None:
+        mirror = {"backendRef": _backend(scope, shadow)}
+        filters.append({"type": "RequestMirror", "requestMirror": mirror})
+    rule: Manifest = {
+        "matches": [{"path": {"type": "PathPrefix", "value": config.path}}],
+        "filters": filters,
+        "backendRefs": [
+            {**_backend(scope, slot), "weight": weight} for slot, weight in weights.items()
+        ],
+    }
+    parent = {"group": _GROUP, "kind": "Gateway", "namespace": namespace, "name": gateway}
+    spec: Manifest = {"parentRefs": [parent], "rules": [rule]}
+    return {**spec, "hostnames": [config.host]} if config.host else spec
+
+
+def _backend(scope: Scope, slot: Slot) -> Manifest:
+    return {"group": "", "kind": "Service", "name": scope.object(slot), "port": PORT}

@@ -1,0 +1,242 @@
+"""KubernetesTarget: what commands call. It applies what is wanted, waits, and observes."""
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+
+from mlship.adapters.targets.kubernetes import difference, manifests, observation, routing
+from mlship.adapters.targets.kubernetes.access import Access
+from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest, connected
+from mlship.adapters.targets.kubernetes.gateway import Traffic
+from mlship.adapters.targets.kubernetes.manifests import INSTANCE, SLOT, Scope
+from mlship.adapters.targets.kubernetes.pod_status import is_leaving
+from mlship.adapters.targets.kubernetes.waiting import Rollout
+from mlship.config.project import TargetConfig
+from mlship.domain.deployment import (
+    Artifact,
+    Change,
+    Deployment,
+    Plan,
+    Revision,
+    Route,
+    Slot,
+    Split,
+)
+from mlship.domain.ports import Progress
+from mlship.domain.release import Release
+from mlship.errors import ConflictError, MlshipError, NotFoundError, TimedOutError
+
+_SCALED: tuple[Kind, ...] = ("HorizontalPodAutoscaler", "Deployment")
+_PAUSE = 0.2
+_END_SECONDS = 30.0
+
+
+class KubernetesTarget:
+    """Runs images as pods of a cluster, behind a Gateway. The ports Target and Declarative."""
+
+    def __init__(
+        self,
+        name: str,
+        project: str,
+        config: TargetConfig,
+        access: Callable[[], Access],
+        progress: Progress,
+    ) -> None:
+        """Take what it needs; nothing is read or asked.
+
+        Args:
+            name: of the target, as in mlship.yaml.
+            project: whose releases run here; names and labels of all objects begin with it.
+            config: the target's section of mlship.yaml.
+            access: how to reach the cluster, called once, when it is needed.
+            progress: hears how many replicas are ready.
+        """
+        self._scope = Scope(project=project, target=name)
+        self._config = config
+        self._access = functools.cache(access)
+        self._progress = progress
+        self._open = functools.partial(connected, self._access, config.kubernetes.namespace)
+
+    def deploy(
+        self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
+    ) -> Deployment:
+        """Run so many replicas in a slot and return when all are ready.
+
+        Where `max_replicas` lets a slot grow, one that has grown keeps what it has.
+
+        Raises:
+            ConflictError: the slot holds another artifact.
+            TimedOutError: they were not ready within `ready_seconds`, with the reason.
+            NotFoundError: the image, the namespace or the Gateway does not exist.
+            ProjectError: a replica ends by itself, or will never be ready; with its last lines.
+            UnavailableError: the cluster does not answer, or does not let us.
+        """
+        plan = Plan(release=release, artifact=artifact, slot=slot, replicas=replicas)
+        rendered = self._objects(plan)
+        with self._open() as api:
+            self._traffic(api).endpoint()
+            before = self._before(api, slot)
+            self._fit(rendered, plan, before.get("Deployment"))
+            try:
+                for manifest in rendered:
+                    api.apply(manifest)
+                Rollout(api, self._scope, self._config, slot, self._progress).wait()
+            except MlshipError:
+                # The first error is the one that a person needs, whatever the way back says.
+                with suppress(MlshipError):
+                    self._restore(api, slot, before)
+                raise
+            return observation.deployments(api, self._scope)[slot]
+
+    def inspect(self) -> Mapping[Slot, Deployment]:
+        """Return what is observed in each slot, by looking at each pod. Starts nothing."""
+        with self._open() as api:
+            return observation.deployments(api, self._scope)
+
+    def route(self, split: Split, *, expected: Revision) -> Revision:
+        """Set the split by compare-and-set; return when the gateway has taken it.
+
+        Raises:
+            ConflictError: the route is not at the expected revision; it stands as it was.
+            NotFoundError: the split names a slot with no ready replica.
+            ConfigError: the Gateway refuses the route, as one that knows no shadow does.
+            UnavailableError: the route is written but the Gateway does not take it.
+        """
+        with self._open() as api:
+            traffic = self._traffic(api)
+            found = observation.deployments(api, self._scope)
+            if traffic.read().revision == expected:
+                self._check_ready(found, split.asked)
+            return traffic.change(split, expected, running=frozenset(found))
+
+    def routes(self) -> Route:
+        """Return the split as it is written in the cluster, and the Gateway's address."""
+        with self._open() as api:
+            return self._traffic(api).route()
+
+    def remove(self, slot: Slot) -> None:
+        """Drain and stop a slot: it leaves the route, then its pods finish and end.
+
+        Raises:
+            ConflictError: the route still gives it traffic, or a copy of it.
+            TimedOutError: its pods do not end.
+        """
+        with self._open() as api:
+            self._traffic(api).forget(slot)
+            self._delete(api, slot)
+
+    def render(self, plan: Plan) -> Mapping[str, str]:
+        """Return the objects of a slot, then the route that has no other slot parked, as YAML.
+
+        Raises:
+            ConfigError: the artifact is no image by digest, or there is no replica.
+        """
+        objects = self._objects(plan)
+        if plan.split is not None:
+            own = self._config.kubernetes
+            objects.append(routing.written(self._scope, own, None, plan.split, frozenset()))
+        return manifests.files(objects)
+
+    def changes(self, plan: Plan) -> Sequence[Change]:
+        """Return what would be written: the slot's objects, the route, and what is removed.
+
+        The cluster computes it, defaults and webhooks included, and keeps nothing.
+
+        Raises:
+            ConflictError: the slot holds another artifact.
+            NotFoundError: the split names a slot with no ready replica; or there is no Gateway.
+        """
+        rendered = self._objects(plan)
+        with self._open() as api:
+            traffic = self._traffic(api)
+            traffic.endpoint()
+            self._fit(rendered, plan, api.get("Deployment", self._scope.object(plan.slot)))
+            pairs = [
+                (api.get(one["kind"], one["metadata"]["name"]), api.apply(one, dry_run=True))
+                for one in rendered
+            ]
+            found = [one for pair in pairs for one in difference.of(api.cluster, *pair)]
+            if plan.split is not None:
+                observed = observation.deployments(api, self._scope)
+                self._check_ready(observed, plan.split.asked - {plan.slot})
+                running = (frozenset(observed) | {plan.slot}) - set(plan.removed)
+                found += difference.of(api.cluster, *traffic.planned(plan.split, running=running))
+            for slot in plan.removed:
+                for kind in reversed(manifests.kinds(self._config)):
+                    before = api.get(kind, self._scope.object(slot))
+                    found += difference.of(api.cluster, before, None)
+            return found
+
+    def _objects(self, plan: Plan) -> list[Manifest]:
+        return manifests.render(
+            self._scope, self._config, plan.release, plan.artifact, plan.slot, plan.replicas
+        )
+
+    def _fit(self, rendered: list[Manifest], plan: Plan, found: Manifest | None) -> None:
+        """Check that a slot may become this, and let it keep the replicas that it has grown."""
+        self._check_artifact(plan.slot, found, plan.artifact)
+        deployment = next(one for one in rendered if one["kind"] == "Deployment")
+        deployment["spec"]["replicas"] = self._count(found, plan.replicas)
+
+    def _traffic(self, api: Api) -> Traffic:
+        return Traffic(api, self._scope, self._config.kubernetes)
+
+    def _before(self, api: Api, slot: Slot) -> dict[Kind, Manifest]:
+        """Return the slot's objects as they are; one whose removal was begun is removed first."""
+        name = self._scope.object(slot)
+        found = api.get("Deployment", name)
+        if found is not None and is_leaving(found):
+            self._delete(api, slot)
+        before = {kind: api.get(kind, name) for kind in _SCALED}
+        return {kind: one for kind, one in before.items() if one is not None}
+
+    def _check_artifact(self, slot: Slot, found: Manifest | None, artifact: Artifact) -> None:
+        wanted = manifests.digest_of(artifact.location)
+        if found is not None and observation.image_of(found) != wanted:
+            held = observation.image_of(found)
+            message = f"slot {slot} of {self._scope.target} holds {held}, not {wanted}"
+            raise ConflictError(message, hint="a slot runs one artifact: remove it first")
+
+    def _count(self, found: Manifest | None, replicas: int) -> int:
+        most = self._config.kubernetes.max_replicas
+        if found is None or most is None:
+            return replicas
+        return min(max(replicas, int(found["spec"]["replicas"])), max(most, replicas))
+
+    def _check_ready(self, found: Mapping[Slot, Deployment], needed: frozenset[Slot]) -> None:
+        for slot in sorted(needed):
+            if slot not in found or not found[slot].ready:
+                message = f"slot {slot} of {self._scope.target} has no ready replica"
+                raise NotFoundError(message, hint="deploy its release there, then route to it")
+
+    def _restore(self, api: Api, slot: Slot, before: dict[Kind, Manifest]) -> None:
+        """Take a failed deploy back: a new slot goes, an old one becomes as it was."""
+        if "Deployment" not in before:
+            self._delete(api, slot, grace=0)
+            return
+        for kind, old in before.items():
+            current = api.get(kind, old["metadata"]["name"])
+            if current is not None:
+                api.replace({**current, "spec": old["spec"]})
+
+    def _delete(self, api: Api, slot: Slot, *, grace: int | None = None) -> None:
+        """Delete a slot's objects and wait until no pod is left."""
+        name = self._scope.object(slot)
+        for kind in reversed(manifests.kinds(self._config)):
+            api.delete(kind, name)
+        labels = {INSTANCE: self._scope.name, SLOT: slot}
+        patience = 0.0
+        deadline = time.monotonic() + _END_SECONDS
+        while pods := api.list("Pod", labels):
+            for pod in pods:
+                patience = max(patience, pod["spec"]["terminationGracePeriodSeconds"])
+                if grace is not None and pod["metadata"].get("deletionGracePeriodSeconds") != grace:
+                    api.delete("Pod", pod["metadata"]["name"], grace=grace)
+            if time.monotonic() >= deadline + patience:
+                names = ", ".join(pod["metadata"]["name"] for pod in pods)
+                message = f"slot {slot} of {self._scope.target} does not end: {names}"
+                raise TimedOutError(
+                    message, hint="see `kubectl describe pod`; its node may be gone"
+                )
+            time.sleep(_PAUSE)

@@ -1,0 +1,179 @@
+"""Wait until a slot is rolled out, telling people how far it is and why it is not."""
+
+import time
+from typing import Final
+
+import msgspec
+
+from mlship.adapters.targets.kubernetes.api import Api, Manifest
+from mlship.adapters.targets.kubernetes.manifests import INSTANCE, SLOT, Scope
+from mlship.adapters.targets.kubernetes.pod_status import (
+    Fault,
+    Trouble,
+    is_ready,
+    is_rolled_out,
+    of_deployment,
+    staying,
+)
+from mlship.config.project import TargetConfig
+from mlship.domain.deployment import Slot
+from mlship.domain.ports import Progress
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    MlshipError,
+    NotFoundError,
+    ProjectError,
+    TimedOutError,
+    UnavailableError,
+)
+
+_PAUSE = 0.3
+_FINAL: Final[dict[Fault, type[MlshipError]]] = {
+    "image": NotFoundError,
+    "pull": UnavailableError,
+    "settings": ConfigError,
+    "crash": ProjectError,
+    "memory": ProjectError,
+    "quota": UnavailableError,
+    "probe": ProjectError,
+}
+_HINTS: dict[Fault, str] = {
+    "image": "push the image to the registry, or correct image.repository",
+    "pull": "let the nodes pull it: name a Secret as kubernetes.image_pull_secret",
+    "settings": "correct kubernetes.env_from_secret, or create what is missing",
+    "crash": "run the same image here: `docker run --read-only`; above are its last lines",
+    "memory": "raise kubernetes.memory of the target, or make the model smaller",
+    "place": "ask for less (kubernetes.cpu, kubernetes.memory), or add nodes",
+    "quota": "ask the cluster's administrator for more quota, or ask for less",
+    "probe": "raise ready_seconds where it only needs longer",
+}
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    message: str = ""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What a replica says of itself at /v2/health/ready."""
+
+    state: str = ""
+    error: _Fault = _Fault()
+
+
+class Rollout:
+    """Waits for one slot."""
+
+    def __init__(
+        self, api: Api, scope: Scope, config: TargetConfig, slot: Slot, progress: Progress
+    ) -> None:
+        self._api = api
+        self._scope = scope
+        self._slot = slot
+        self._seconds = config.ready_seconds
+        self._progress = progress
+        self._told = ""
+
+    def wait(self) -> None:
+        """Wait until all replicas of the slot are as they are written, and ready.
+
+        Raises:
+            TimedOutError: not within the target's `ready_seconds`; the message says why.
+            NotFoundError: the image does not exist.
+            ProjectError: a replica ends by itself, needs more memory than it may have, or says
+                that it will never be ready.
+            ConfigError: the settings name a Secret that does not exist, or no image.
+            UnavailableError: the cluster does not let pods be made, or its nodes pull the image; or
+                it ceased to answer.
+            ConflictError: the slot was removed meanwhile.
+        """
+        deadline = time.monotonic() + self._seconds
+        while True:
+            is_over = time.monotonic() >= deadline
+            try:
+                deployment, pods = self._look()
+                if self._is_done(deployment, pods):
+                    return
+                trouble = self._trouble(deployment, pods, is_over=is_over)
+            except UnavailableError:
+                # An API server that restarts, as while a cluster is upgraded, comes back.
+                if is_over:
+                    raise
+                time.sleep(_PAUSE)
+                continue
+            if trouble and trouble.is_final:
+                raise _FINAL[trouble.fault](self._text(trouble), hint=_HINTS[trouble.fault])
+            if is_over:
+                raise self._timed_out(deployment, trouble)
+            time.sleep(_PAUSE)
+
+    def _look(self) -> tuple[Manifest, list[Manifest]]:
+        deployment = self._api.get("Deployment", self._scope.object(self._slot))
+        if deployment is None:
+            message = f"slot {self._slot} of {self._scope.target} was removed meanwhile"
+            raise ConflictError(message, hint="look at `mlship status`, then decide again")
+        labels = {INSTANCE: self._scope.name, SLOT: self._slot}
+        return deployment, staying(self._api.list("Pod", labels))
+
+    def _is_done(self, deployment: Manifest, pods: list[Manifest]) -> bool:
+        wanted = deployment["spec"]["replicas"]
+        ready = sum(is_ready(pod) for pod in pods)
+        trouble = of_deployment(deployment, pods)
+        why = f" ({_line(trouble.text)})" if trouble and trouble.fault != "probe" else ""
+        told = f"{self._slot}: {ready} of {wanted} replicas ready{why}"
+        if told != self._told:
+            self._progress.note(told)
+            self._told = told
+        return is_rolled_out(deployment) and ready == len(pods) == wanted
+
+    def _trouble(
+        self, deployment: Manifest, pods: list[Manifest], *, is_over: bool
+    ) -> Trouble | None:
+        """Return what is wrong, with what only a look into the pod tells where it matters."""
+        trouble = of_deployment(deployment, pods)
+        if trouble is None:
+            name = next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), "")
+            text = self._last_warning(name) if is_over and name else ""
+            return Trouble(pod=name, fault="probe", text=text) if text else None
+        if trouble.fault == "probe":
+            return self._asked(trouble, is_over=is_over)
+        return trouble
+
+    def _asked(self, trouble: Trouble, *, is_over: bool) -> Trouble:
+        """Return the trouble with the pod's own answer; final where it says so."""
+        try:
+            said = self._api.text(trouble.pod, "proxy/v2/health/ready")
+            answer = msgspec.json.decode(said, type=_Answer)
+        except (UnavailableError, msgspec.DecodeError):
+            # Who may not ask the pod, or gets no answer, is told what the kubelet saw.
+            text = self._last_warning(trouble.pod) if is_over else ""
+            return msgspec.structs.replace(trouble, text=text or trouble.text)
+        text = f"it is {answer.state}: {answer.error.message}".rstrip(": ")
+        is_final = answer.state == "failed"
+        return msgspec.structs.replace(trouble, text=text, is_final=is_final)
+
+    def _last_warning(self, pod: str) -> str:
+        try:
+            events = self._api.list(
+                "Event", {}, fieldSelector=f"involvedObject.name={pod},type=Warning"
+            )
+        except MlshipError:
+            return ""
+        events.sort(key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))
+        return str(events[-1].get("message", "")) if events else ""
+
+    def _text(self, trouble: Trouble) -> str:
+        who = f", pod {trouble.pod}" if trouble.pod else ""
+        return f"{self._slot} of {self._scope.target}{who}: {trouble.text}"
+
+    def _timed_out(self, deployment: Manifest, trouble: Trouble | None) -> TimedOutError:
+        wanted = deployment["spec"]["replicas"]
+        text = f"not {wanted} replicas ready in {self._seconds:g} s"
+        if trouble is None:
+            message = f"{self._slot} of {self._scope.target}: {text}"
+            return TimedOutError(message, hint=_HINTS["probe"])
+        return TimedOutError(f"{self._text(trouble)}; {text}", hint=_HINTS[trouble.fault])
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())[:160]

@@ -1,0 +1,104 @@
+"""What is observed of a local target: each replica is asked, nothing is believed."""
+
+from threading import Thread
+
+from mlship.adapters.targets.local import probe, processes
+from mlship.adapters.targets.local.probe import Answer
+from mlship.adapters.targets.local.state import Placement, Replica, Running, Wanted
+from mlship.domain.deployment import Deployment, Slot
+from mlship.domain.digests import Digest
+
+_PROBE_SECONDS = 0.2
+
+
+def deployments(wanted: Wanted, running: Running, *, supervised: bool) -> dict[Slot, Deployment]:
+    """Return what is observed in each slot: replicas are asked all at once, for 0.2 s at most."""
+    answers = _ask([replica for replica in running.replicas if replica.phase != "crashed"])
+    return {
+        slot: _deployment(
+            slot,
+            placement,
+            [replica for replica in running.replicas if replica.slot == slot],
+            answers,
+            note=_note(wanted, supervised=supervised),
+        )
+        for slot, placement in sorted(wanted.slots.items())
+        if placement.replicas or any(replica.slot == slot for replica in running.replicas)
+    }
+
+
+def stopped(ran: Running, *, supervised: bool) -> tuple[str, ...]:
+    """Return what was stopped, for people: one line each."""
+    slots = sorted({replica.slot for replica in ran.replicas})
+    counts = {slot: sum(item.slot == slot for item in ran.replicas) for slot in slots}
+    lines = [f"{count} replica{'s'[: count != 1]} of {slot}" for slot, count in counts.items()]
+    if ran.router:
+        lines.append(f"the router on port {ran.router.port}")
+    if supervised:
+        lines.append("the supervisor")
+    return tuple(lines)
+
+
+def _ask(replicas: list[Replica]) -> dict[int, Answer | None]:
+    """Return what each live replica says of itself, by its pid."""
+    answers: dict[int, Answer | None] = {}
+
+    def ask(replica: Replica) -> None:
+        answers[replica.process.pid] = probe.ask(replica.port, seconds=_PROBE_SECONDS)
+
+    threads = [
+        Thread(target=ask, args=(replica,), daemon=True)
+        for replica in replicas
+        if processes.is_alive(replica.process)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2 * _PROBE_SECONDS)
+    return dict(answers)
+
+
+def _deployment(
+    slot: Slot,
+    placement: Placement,
+    replicas: list[Replica],
+    answers: dict[int, Answer | None],
+    *,
+    note: str,
+) -> Deployment:
+    staying = [item for item in replicas if item.phase not in ("draining", "stopping")]
+    said = {item.number: answers.get(item.process.pid) for item in staying}
+    heard = [answer for answer in said.values() if answer is not None and answer.ready]
+    release = heard[0].release if heard else placement.release
+    artifact = heard[0].bundle if heard else placement.artifact
+    ready = sum(answer.release == release for answer in heard)
+    details = [_detail(item, said[item.number], release) for item in staying]
+    if not placement.replicas:
+        note = "is being removed"
+    is_whole = ready == placement.replicas and note != "is being removed"
+    return Deployment(
+        slot=slot,
+        release=Digest(release),
+        artifact=Digest(artifact),
+        ready=ready,
+        wanted=placement.replicas,
+        detail="" if is_whole else "; ".join(text for text in (note, *details) if text),
+    )
+
+
+def _detail(replica: Replica, answer: Answer | None, release: str) -> str:
+    who = f"replica {replica.number}"
+    if answer is not None and answer.release != release:
+        return f"{who} names another release: {answer.release or 'none'}"
+    if answer is not None:
+        why = answer.error.message or answer.state
+        return "" if answer.ready else f"{who} is not ready: {why}"
+    if replica.phase == "crashed":
+        return f"{who} ended, {replica.crashes} times in a row"
+    return f"{who} does not answer"
+
+
+def _note(wanted: Wanted, *, supervised: bool) -> str:
+    if wanted.stopped:
+        return "stopped by `mlship down`"
+    return "" if supervised else "the supervisor does not run: deploy again to start it"

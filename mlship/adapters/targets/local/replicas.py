@@ -1,0 +1,233 @@
+r"""The supervisor's part for replicas: a small machine of phases for each of them.
+
+starting -> ready -> draining -> stopping -> (gone)
+    \-------/\-> crashed -> starting          on another port, later each time
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from typing import assert_never
+
+import msgspec
+
+from mlship.adapters.targets.local import loopback, probe, processes
+from mlship.adapters.targets.local.admin import Host
+from mlship.adapters.targets.local.processes import Child, Process
+from mlship.adapters.targets.local.state import Phase, Placement, Replica, State, Wanted
+from mlship.domain.deployment import Slot
+
+_PROBE_SECONDS = 0.3
+_STEADY_SECONDS = 2.0
+_IDLE_SECONDS = 0.1
+_GRACE_SECONDS = 2.0
+_LONGEST_PAUSE = 10.0
+
+_Key = tuple[Slot, int]
+Hosts = Mapping[tuple[Slot, int], Host] | None
+"""What Envoy sees, by slot and port: `None` when it is away, empty when it did not answer."""
+
+
+class Replicas:
+    """Keeps the wanted number of replicas in each slot."""
+
+    def __init__(
+        self, state: State, environment: Mapping[str, str], running: Iterable[Replica]
+    ) -> None:
+        """Take over those that run; what ended meanwhile counts as crashed."""
+        self._state = state
+        self._environment = {**environment, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._known: dict[_Key, Replica] = {(each.slot, each.number): each for each in running}
+        now = time.monotonic()
+        self._since: dict[_Key, float] = dict.fromkeys(self._known, now)
+        self._busy: dict[_Key, float] = {}
+        self._children: dict[int, Child] = {}
+        self._port = loopback.start_of(f"{state.folder} replicas")
+
+    @property
+    def known(self) -> tuple[Replica, ...]:
+        """The replicas as they are now, by slot and number."""
+        return tuple(self._known[key] for key in sorted(self._known))
+
+    def step(self, wanted: Wanted, hosts: Hosts) -> None:
+        """Move every replica on by what has happened to it and what is wanted.
+
+        Raises:
+            OSError: a process cannot be started now; the next step tries again.
+        """
+        for key in list(self._known):
+            self._advance(key, wanted, hosts)
+        for slot in {*wanted.slots, *(slot for slot, _ in self._known)}:
+            self._fit(slot, wanted)
+
+    def let_go(self) -> None:
+        """Let those that wait become replicas: they are written down now."""
+        for child in self._children.values():
+            child.let_go()
+
+    def _advance(self, key: _Key, wanted: Wanted, hosts: Hosts) -> None:
+        replica = self._known[key]
+        placement = wanted.slots.get(replica.slot)
+        match replica.phase:
+            case "starting" | "ready" | "failed":
+                if not self._is_alive(replica.process):
+                    self._crash(key)
+                elif replica.phase == "starting" and placement:
+                    self._ask(key, placement)
+            case "crashed":
+                if placement and self._age(key) >= _pause(replica.crashes):
+                    self._start(key, placement, wanted)
+            case "draining":
+                self._drain(key, wanted.drain_seconds, hosts)
+            case "stopping":
+                self._stop(key, wanted.drain_seconds)
+            case _:
+                assert_never(replica.phase)
+
+    def _fit(self, slot: Slot, wanted: Wanted) -> None:
+        placement = wanted.slots.get(slot)
+        count = placement.replicas if placement else 0
+        staying = [
+            key
+            for key, replica in self._known.items()
+            if replica.slot == slot and replica.phase not in ("draining", "stopping")
+        ]
+        # The ready ones stay, and of them the oldest numbers.
+        staying.sort(key=lambda key: (self._known[key].phase != "ready", key))
+        for key in staying[count:]:
+            self._release(key, at_once=not wanted.safeguards.draining)
+        for _ in range(count - len(staying)):
+            number = next(n for n in range(1, len(self._known) + 2) if (slot, n) not in self._known)
+            if placement:
+                self._start((slot, number), placement, wanted)
+
+    def _start(self, key: _Key, placement: Placement, wanted: Wanted) -> None:
+        taken = {replica.port for replica in self._known.values()} | {wanted.port}
+        self._port = loopback.free_port(self._port, taken)
+        slot, number = key
+        command = _command(slot, self._port, placement, wanted)
+        child = Child(command, self._state.log(f"{slot}-{number}"), self._environment)
+        self._children[child.process.pid] = child
+        before = self._known.get(key)
+        self._known[key] = Replica(
+            slot=slot,
+            number=number,
+            process=child.process,
+            port=self._port,
+            phase="starting",
+            crashes=before.crashes if before else 0,
+        )
+        self._since[key] = time.monotonic()
+
+    def _ask(self, key: _Key, placement: Placement) -> None:
+        answer = probe.ask(self._known[key].port, seconds=_PROBE_SECONDS)
+        if answer is None or answer.release != placement.release:
+            return
+        if answer.ready:
+            self._enter(key, "ready")
+        elif answer.state == "failed":
+            self._enter(key, "failed", problem=answer.error.message)
+
+    def _crash(self, key: _Key) -> None:
+        replica = self._known[key]
+        child = self._children.get(replica.process.pid)
+        was_steady = replica.phase == "ready" and self._age(key) >= _STEADY_SECONDS
+        self._sweep(replica.process)
+        count = 1 if was_steady else replica.crashes + 1
+        self._enter(key, "crashed", crashes=count, code=child.code if child else 0)
+
+    def _release(self, key: _Key, *, at_once: bool) -> None:
+        replica = self._known[key]
+        if replica.phase == "crashed":
+            self._forget(key)
+        elif at_once:
+            processes.send(replica.process, signal.SIGKILL)
+            self._enter(key, "stopping")
+        else:
+            self._enter(key, "draining")
+            self._busy[key] = time.monotonic()
+
+    def _drain(self, key: _Key, seconds: float, hosts: Hosts) -> None:
+        replica = self._known[key]
+        if not self._is_alive(replica.process):
+            self._forget(key)
+            return
+        now = time.monotonic()
+        if hosts is not None and not _is_idle(hosts, (replica.slot, replica.port)):
+            self._busy[key] = now
+        idle = now - self._busy.get(key, now) >= _IDLE_SECONDS
+        if idle or self._age(key) >= seconds:
+            processes.send(replica.process, signal.SIGTERM)
+            self._enter(key, "stopping")
+
+    def _stop(self, key: _Key, seconds: float) -> None:
+        process = self._known[key].process
+        if not self._is_alive(process):
+            self._forget(key)
+        elif self._age(key) >= seconds + _GRACE_SECONDS:
+            processes.send(process, signal.SIGKILL)
+
+    def _forget(self, key: _Key) -> None:
+        self._sweep(self._known.pop(key).process)
+        self._since.pop(key, None)
+        self._busy.pop(key, None)
+
+    def _sweep(self, process: Process) -> None:
+        """Kill what a dead replica left behind in its group, for instance its workers."""
+        # Only for those that this supervisor saw alive: the number is not reused so soon.
+        if self._children.pop(process.pid, None) is not None:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                return
+
+    def _enter(self, key: _Key, phase: Phase, **facts: int | str) -> None:
+        self._known[key] = msgspec.structs.replace(self._known[key], phase=phase, **facts)
+        self._since[key] = time.monotonic()
+
+    def _age(self, key: _Key) -> float:
+        return time.monotonic() - self._since[key]
+
+    def _is_alive(self, process: Process) -> bool:
+        child = self._children.get(process.pid)
+        return child.is_alive() if child else processes.is_alive(process)
+
+
+def _is_idle(hosts: Mapping[tuple[Slot, int], Host], key: tuple[Slot, int]) -> bool:
+    """Tell whether Envoy knows that a replica drains, and waits for none of its answers."""
+    host = hosts.get(key)
+    return bool(hosts) and (host is None or (host.draining and host.active == 0))
+
+
+def serving(replicas: Iterable[Replica], wanted: Wanted) -> dict[Slot, list[Replica]]:
+    """Return the replicas that Envoy is to know of, for every slot; draining ones as such."""
+    phases: tuple[Phase, ...] = ("ready", "draining")
+    if not wanted.safeguards.readiness:
+        phases = ("starting", *phases)
+    found: dict[Slot, list[Replica]] = {slot: [] for slot in wanted.slots}
+    for replica in replicas:
+        if replica.phase in phases:
+            found.setdefault(replica.slot, []).append(replica)
+    return found
+
+
+def _pause(crashes: int) -> float:
+    """Return how long to wait before the next start, in seconds: none after the first crash."""
+    return 0.0 if crashes <= 1 else min(0.25 * 2 ** (crashes - 2), _LONGEST_PAUSE)
+
+
+def _command(slot: Slot, port: int, placement: Placement, wanted: Wanted) -> list[str]:
+    options = {
+        "--bundle": placement.bundle,
+        "--digest": placement.artifact,
+        "--release": placement.release,
+        "--name-of-release": placement.name,
+        "--slot": slot,
+        "--host": loopback.HOST,
+        "--port": str(port),
+        "--log": wanted.log,
+        "--shutdown-seconds": f"{wanted.drain_seconds:g}",
+    }
+    flat = [text for option in options.items() for text in option]
+    return [*wanted.program, "serve", *flat]

@@ -1,0 +1,28 @@
+"""Stop all that a target runs, in the order in which no request is lost."""
+
+import time
+
+from mlship.adapters.targets.local import admin, processes
+from mlship.adapters.targets.local.state import Running, Wanted
+
+_PAUSE = 0.05
+_GRACE_SECONDS = 2.0
+
+
+def patience(wanted: Wanted) -> float:
+    """Return how long requests get to finish, in seconds; 0 is to kill at once."""
+    return wanted.drain_seconds if wanted.safeguards.draining else 0.0
+
+
+def stop(running: Running, *, seconds: float) -> None:
+    """Stop Envoy once the requests in its hands are done, then the replicas; wait for all."""
+    router = running.router
+    if router and router.process and processes.is_alive(router.process):
+        deadline = time.monotonic() + seconds
+        if seconds:
+            admin.stop_listening(router.admin)
+        while admin.active_requests(router.admin) and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
+        processes.stop([router.process], seconds=_GRACE_SECONDS if seconds else 0.0)
+    grace = seconds + _GRACE_SECONDS if seconds else 0.0
+    processes.stop([replica.process for replica in running.replicas], seconds=grace)

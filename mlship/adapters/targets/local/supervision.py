@@ -1,0 +1,85 @@
+"""The command's side of the supervisor: have one run, stop it, and wait for what it does."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+from mlship.adapters.targets.local import locks, processes, shutdown
+from mlship.adapters.targets.local.state import Running, State
+from mlship.errors import TimedOutError, UnavailableError
+
+_PAUSE = 0.03
+_START_SECONDS = 15.0
+_GRACE_SECONDS = 10.0
+
+
+def runs(state: State) -> bool:
+    """Tell whether a supervisor runs."""
+    return locks.is_held(state.supervisor)
+
+
+def start(state: State) -> None:
+    """Have a supervisor run; one that was killed is followed by another, which takes over.
+
+    Raises:
+        UnavailableError: it does not start; the message has the end of its log.
+    """
+    if runs(state):
+        return
+    log = state.log("supervisor")
+    module = "mlship.adapters.targets.local.supervisor"
+    # -P: the folder of the caller, full of a user's modules, stays out of the search path.
+    processes.detach([sys.executable, "-P", "-m", module, str(state.folder)], log)
+    try:
+        until(lambda: runs(state), seconds=_START_SECONDS, what="supervisor")
+    except TimedOutError as error:
+        message = f"the supervisor of {state.folder} does not start: {processes.last_lines(log)}"
+        raise UnavailableError(message, hint=f"look into {log}") from error
+
+
+def stop(state: State, *, seconds: float) -> Running:
+    """Stop the supervisor and all that it runs, or ran when it was killed; return what ran."""
+    before = _alive(state.running())
+    deadline = time.monotonic() + 2 * seconds + _GRACE_SECONDS
+    while runs(state) and time.monotonic() < deadline:
+        _send(state, signal.SIGTERM)
+        time.sleep(_PAUSE)
+    if runs(state):
+        _send(state, signal.SIGKILL)
+    shutdown.stop(state.running(), seconds=seconds)
+    return before
+
+
+def until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
+    """Wait for a condition, looking at it at least once.
+
+    Raises:
+        TimedOutError: it did not come true in time; the message names `what`.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            message = f"{what}: not in {seconds:g} s"
+            raise TimedOutError(message)
+        time.sleep(_PAUSE)
+
+
+def _alive(running: Running) -> Running:
+    router = running.router
+    return Running(
+        router=router if router and processes.is_alive(router.process) else None,
+        replicas=tuple(item for item in running.replicas if processes.is_alive(item.process)),
+    )
+
+
+def _send(state: State, number: signal.Signals) -> None:
+    """Send a signal to the supervisor, once it has written down its pid."""
+    pid = locks.holder(state.supervisor).partition(":")[0]
+    if not pid.isdigit() or not runs(state):
+        return
+    try:
+        os.kill(int(pid), number)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,144 @@
+"""The supervisor of one local target: a process that outlives the commands that change slots.
+
+    python -m mlship.adapters.targets.local.supervisor FOLDER
+
+It makes what is wanted come true, and it alone starts and stops replicas and Envoy. Killed, it
+loses nothing: the next one takes over what runs. SIGTERM drains and stops all; so does the loss
+of its folder.
+"""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+
+from mlship.adapters.targets.local import admin, locks, processes, shutdown
+from mlship.adapters.targets.local.replicas import Replicas, serving
+from mlship.adapters.targets.local.router import EnvoyProcess, Published
+from mlship.adapters.targets.local.state import Running, State, Wanted, write
+from mlship.domain.deployment import Slot
+from mlship.errors import ConflictError, MlshipError
+
+_PAUSE = 0.05
+_LOCK_SECONDS = 1.0
+_DRAIN_SECONDS = 10.0
+
+
+class Supervisor:
+    """Looks, a few times a second, and does what is missing."""
+
+    def __init__(self, state: State, environment: Mapping[str, str]) -> None:
+        self._state = state
+        running = state.running()
+        self._saved: Running | None = None
+        self._replicas = Replicas(state, environment, running.replicas)
+        self._envoy = EnvoyProcess(state, environment, running.router)
+        self._published = Published(state)
+        self._wanted: Wanted | None = None
+        self._seen = 0, 0
+        self._folder = _identity(state.folder)
+        self._asked_to_stop = False
+        self._complaint = ""
+
+    def run(self) -> None:
+        """Look until it is asked to stop or its folder is gone; then stop everything."""
+        while not self._asked_to_stop and _identity(self._state.folder) == self._folder:
+            try:
+                self._step()
+                self._complaint = ""
+            except (OSError, MlshipError) as error:
+                self._complain(str(error))
+            time.sleep(_PAUSE)
+        self._stop()
+
+    def ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
+        """Handle SIGTERM."""
+        self._asked_to_stop = True
+
+    def _step(self) -> None:
+        wanted = self._read()
+        if wanted is None:
+            return
+        if wanted.stopped:
+            # Whoever wrote so may have been killed before the signal.
+            self._asked_to_stop = True
+            return
+        self._replicas.step(wanted, self._hosts())
+        found = serving(self._replicas.known, wanted)
+        self._published.step(found, checked=wanted.safeguards.readiness)
+        self._envoy.step(wanted)
+        self._save()
+        self._replicas.let_go()
+        self._envoy.let_go()
+
+    def _read(self) -> Wanted | None:
+        try:
+            status = self._state.slots.stat()
+        except FileNotFoundError:
+            return self._wanted
+        seen = status.st_ino, status.st_mtime_ns
+        if seen != self._seen:
+            self._wanted = self._state.wanted()
+            self._seen = seen
+        return self._wanted
+
+    def _hosts(self) -> dict[tuple[Slot, int], admin.Host] | None:
+        """Return what Envoy sees while somebody needs it; `None` when Envoy is away."""
+        router = self._envoy.router
+        is_away = router is None or not processes.is_alive(router.process)
+        if router is None or is_away or all(r.phase != "draining" for r in self._replicas.known):
+            return None
+        return admin.hosts(router.admin)
+
+    def _save(self) -> None:
+        running = Running(router=self._envoy.router, replicas=self._replicas.known)
+        if running != self._saved:
+            write(self._state.processes, msgspec.json.format(msgspec.json.encode(running)))
+            self._saved = running
+
+    def _stop(self) -> None:
+        wanted = self._wanted
+        seconds = shutdown.patience(wanted) if wanted else _DRAIN_SECONDS
+        running = Running(router=self._envoy.router, replicas=self._replicas.known)
+        shutdown.stop(running, seconds=seconds)
+        if _identity(self._state.folder) == self._folder:
+            write(self._state.processes, msgspec.json.encode(Running()))
+
+    def _complain(self, text: str) -> None:
+        if text != self._complaint:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+            self._complaint = text
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        status = folder.stat()
+    except OSError:
+        return 0, 0
+    return status.st_dev, status.st_ino
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise the target in a folder until asked to stop; at once done if another one does."""
+    state = State(Path(arguments[0]))
+    try:
+        # A command that looks whether the lock is held holds it for an instant.
+        what = f"target {state.folder.name}"
+        with locks.hold(state.supervisor, what=what, seconds=_LOCK_SECONDS):
+            supervisor = Supervisor(state, os.environ)
+            signal.signal(signal.SIGTERM, supervisor.ask_to_stop)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            supervisor.run()
+    except ConflictError:
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,285 @@
+"""LocalTarget: what commands call. It writes what is wanted, waits for it, and observes."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from mlship.adapters.targets.local import (
+    admin,
+    envoy,
+    loopback,
+    observation,
+    routing,
+    shutdown,
+    supervision,
+)
+from mlship.adapters.targets.local.state import Placement, Safeguards, State, Wanted
+from mlship.adapters.targets.local.waiting import Readiness
+from mlship.config.project import TargetConfig
+from mlship.domain.deployment import Artifact, Deployment, Revision, Route, Slot, Split
+from mlship.domain.ports import Progress
+from mlship.domain.release import Release
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    MlshipError,
+    NotFoundError,
+    TimedOutError,
+    UnavailableError,
+)
+
+_APPLY_SECONDS = 15.0
+_END_SECONDS = 15.0
+_ALL = Safeguards()
+RUNTIME = (sys.executable, "-P", "-m", "mlship.runtime")
+
+
+class LocalTarget:
+    """Runs replicas of bundles as processes of this machine, behind Envoy. A port Target."""
+
+    def __init__(  # noqa: PLR0913 (all of it is wiring, given once in wire.py)
+        self,
+        name: str,
+        folder: Path,
+        config: TargetConfig,
+        logs: Path | str,
+        progress: Progress,
+        safeguards: Safeguards = _ALL,
+        *,
+        runtime: Sequence[str] = RUNTIME,
+    ) -> None:
+        """Take what it needs; nothing is read, written or started.
+
+        Args:
+            name: of the target, as in mlship.yaml.
+            folder: where the target keeps its state, `.mlship/targets/<name>`.
+            config: its section of mlship.yaml.
+            logs: the folder of the prediction log, or `postgresql://...`.
+            progress: hears how many replicas are ready.
+            safeguards: all of them on, but in control runs.
+            runtime: the command that serves a bundle, before its options.
+        """
+        self._name = name
+        self._state = State(folder.absolute())
+        self._config = config
+        self._logs = str(logs.absolute()) if isinstance(logs, Path) else logs
+        self._progress = progress
+        self._safeguards = safeguards
+        self._runtime = tuple(runtime)
+
+    def deploy(
+        self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
+    ) -> Deployment:
+        """Run so many replicas in a slot and return when all are ready and Envoy knows them.
+
+        Raises:
+            ConflictError: the slot holds another artifact.
+            TimedOutError: they were not ready within `ready_seconds`.
+            ProjectError: they ended by themselves again and again; the message has their log.
+            UnavailableError: Envoy is not installed, or the port is taken.
+        """
+        if artifact.kind != "bundle" or replicas < 1:
+            message = f"target {self._name} runs bundles, one replica or more: {artifact.kind}"
+            raise ConfigError(message, hint="deploy a bundle, or choose another kind of target")
+        envoy.program()
+        placement = Placement(
+            bundle=str(Path(artifact.location).absolute()),
+            artifact=artifact.digest,
+            release=release.id,
+            name=str(release),
+            replicas=replicas,
+        )
+        with self._state.changing():
+            found = self._state.wanted()
+            before = found.slots.get(slot) if found else None
+            self._check_artifact(slot, before, placement)
+            wanted = _with(self._settings(found), slot, placement)
+            routing.ensure(self._state)
+            self._state.want(wanted)
+        seconds = self._config.ready_seconds
+        try:
+            Readiness(self._state, slot, wanted, progress=self._progress, seconds=seconds).wait()
+        except MlshipError:
+            # The first error is the one that a person needs, whatever the way back says.
+            with suppress(MlshipError):
+                self._restore(slot, before)
+            raise
+        return self.inspect()[slot]
+
+    def inspect(self) -> Mapping[Slot, Deployment]:
+        """Return what is observed in each slot, by asking each replica. Starts nothing."""
+        wanted = self._state.wanted()
+        if wanted is None:
+            return {}
+        supervised = supervision.runs(self._state)
+        return observation.deployments(wanted, self._state.running(), supervised=supervised)
+
+    def route(self, split: Split, *, expected: Revision) -> Revision:
+        """Set the split by compare-and-set; return when Envoy applies it.
+
+        Raises:
+            ConflictError: the route is not at the expected revision; it stands as it was.
+            NotFoundError: the split names a slot with no ready replica.
+            UnavailableError: the route is written but Envoy does not apply it.
+        """
+        with self._state.changing():
+            current = routing.read(self._state)
+            if current.revision != expected:
+                message = (
+                    f"the route of {self._name} is at revision {current.revision}, not {expected}"
+                )
+                raise ConflictError(message, hint="look at `mlship status`, then decide again")
+            self._check_ready(split)
+            revision = routing.change(self._state, split, self._config.sticky_header)
+        self._wait_applied()
+        return revision
+
+    def routes(self) -> Route:
+        """Return the split as it is written; the endpoint is empty before the first deploy."""
+        written = routing.read(self._state)
+        wanted = self._state.wanted()
+        endpoint = f"http://{loopback.HOST}:{wanted.port}" if wanted else ""
+        return Route(split=written.split, revision=written.revision, endpoint=endpoint)
+
+    def remove(self, slot: Slot) -> None:
+        """Drain and stop a slot. One that does not exist is no error.
+
+        Raises:
+            ConflictError: the route still gives it traffic, or a copy of it.
+            TimedOutError: its replicas do not end.
+        """
+        if self._state.wanted() is None:
+            return
+        with self._state.changing():
+            split = routing.read(self._state).split
+            if split.share(slot) or split.shadow == slot:
+                message = f"slot {slot} of {self._name} still gets traffic"
+                raise ConflictError(message, hint="give its traffic to another slot first")
+            wanted = self._state.wanted()
+            placement = wanted.slots.get(slot) if wanted else None
+            if wanted is None or placement is None:
+                return
+            empty = msgspec.structs.replace(placement, replicas=0)
+            changed = msgspec.structs.replace(
+                wanted, drain_seconds=self._config.drain_seconds, safeguards=self._safeguards
+            )
+            self._state.want(_with(changed, slot, empty))
+        if not wanted.stopped:
+            self._await_end(slot)
+        self._forget(slot)
+
+    def down(self) -> tuple[str, ...]:
+        """Stop replicas, router and supervisor; return what was stopped, for people.
+
+        What is wanted and the route stay written: the next `deploy` brings all slots back.
+        """
+        if self._state.wanted() is None:
+            return ()
+        # Held until all has stopped: a deploy at the same time comes before or after, not between.
+        with self._state.changing():
+            wanted = self._state.wanted()
+            if wanted is None:
+                return ()
+            self._state.want(msgspec.structs.replace(wanted, stopped=True))
+            supervised = supervision.runs(self._state)
+            ran = supervision.stop(self._state, seconds=shutdown.patience(wanted))
+        return observation.stopped(ran, supervised=supervised)
+
+    def _settings(self, found: Wanted | None) -> Wanted:
+        """Return what is wanted with this target's settings, and not stopped."""
+        return Wanted(
+            port=self._port(found.port if found else 0),
+            stopped=False,
+            log=self._logs,
+            program=self._runtime,
+            drain_seconds=self._config.drain_seconds,
+            safeguards=self._safeguards,
+            slots=found.slots if found else {},
+        )
+
+    def _port(self, kept: int) -> int:
+        """Return the router's port: the configured one, else the one that was chosen once."""
+        port = self._config.port or kept
+        if not port:
+            return loopback.free_port(loopback.start_of(str(self._state.folder)), ())
+        router = self._state.running().router
+        ours = router is not None and router.port == port and admin.is_live(router.admin)
+        if not ours and not loopback.is_free(port):
+            message = f"port {port} of {loopback.HOST} is taken by another program"
+            hint = f"end that program, or set targets.{self._name}.port to another"
+            raise UnavailableError(message, hint=hint)
+        return port
+
+    def _check_artifact(self, slot: Slot, before: Placement | None, after: Placement) -> None:
+        if before and before.replicas and before.artifact != after.artifact:
+            message = f"slot {slot} of {self._name} holds {before.artifact}, not {after.artifact}"
+            raise ConflictError(message, hint="a slot runs one artifact: remove it first")
+
+    def _check_ready(self, split: Split) -> None:
+        needed = {slot for slot, weight in split.weights.items() if weight}
+        needed |= {split.shadow} if split.shadow is not None else set()
+        found = self.inspect()
+        for slot in sorted(needed):
+            deployment = found.get(slot)
+            if deployment is None or not (deployment.ready or not self._safeguards.readiness):
+                message = f"slot {slot} of {self._name} has no ready replica"
+                raise NotFoundError(message, hint="deploy its release there, then route to it")
+
+    def _restore(self, slot: Slot, before: Placement | None) -> None:
+        """Take a failed deploy back: a new slot goes, an old one gets its former number."""
+        if before is not None and before.replicas:
+            with self._state.changing():
+                wanted = self._state.wanted()
+                if wanted:
+                    self._state.want(_with(wanted, slot, before))
+            return
+        self.remove(slot)
+
+    def _await_end(self, slot: Slot) -> None:
+        """Wait until no replica of a slot is left."""
+
+        def is_empty() -> bool:
+            supervision.start(self._state)
+            return all(item.slot != slot for item in self._state.running().replicas)
+
+        supervision.until(
+            is_empty,
+            seconds=2 * self._config.drain_seconds + _END_SECONDS,
+            what=f"slot {slot} of {self._name} does not end",
+        )
+
+    def _forget(self, slot: Slot) -> None:
+        with self._state.changing():
+            wanted = self._state.wanted()
+            placement = wanted.slots.get(slot) if wanted else None
+            if wanted and placement and not placement.replicas:
+                self._state.want(_with(wanted, slot, None))
+
+    def _wait_applied(self) -> None:
+        """Wait until Envoy applies the route as it is written, where Envoy is to run."""
+        wanted = self._state.wanted()
+        if wanted is None or wanted.stopped:
+            return
+
+        def applied() -> bool:
+            supervision.start(self._state)
+            router = self._state.running().router
+            written = routing.read(self._state).revision
+            return router is not None and admin.revision(router.admin) == written
+
+        try:
+            supervision.until(applied, seconds=_APPLY_SECONDS, what="route")
+        except TimedOutError as error:
+            log = self._state.log("envoy")
+            message = f"the route of {self._name} is written, but Envoy does not apply it"
+            raise UnavailableError(message, hint=f"look into {log}, then try again") from error
+
+
+def _with(wanted: Wanted, slot: Slot, placement: Placement | None) -> Wanted:
+    slots = {name: item for name, item in wanted.slots.items() if name != slot}
+    if placement is not None:
+        slots[slot] = placement
+    return msgspec.structs.replace(wanted, slots=slots)

@@ -1,0 +1,125 @@
+"""Wait until a slot is as it is wanted, telling people how far it is and why it fails."""
+
+import time
+from pathlib import Path
+
+from mlship.adapters.targets.local import admin, processes, supervision
+from mlship.adapters.targets.local.state import Replica, Running, State, Wanted
+from mlship.domain.deployment import Slot
+from mlship.domain.ports import Progress
+from mlship.errors import (
+    ConflictError,
+    IntegrityError,
+    MlshipError,
+    NotFoundError,
+    ProjectError,
+    TimedOutError,
+    UnavailableError,
+)
+
+_PAUSE = 0.03
+_CRASHES = 3
+_KINDS: dict[int, type[MlshipError]] = {
+    kind.exit_code: kind for kind in (UnavailableError, NotFoundError, IntegrityError)
+}
+
+
+class Readiness:
+    """Waits for the replicas of one slot to be as they are wanted."""
+
+    def __init__(
+        self, state: State, slot: Slot, wanted: Wanted, *, progress: Progress, seconds: float
+    ) -> None:
+        self._state = state
+        self._slot = slot
+        self._wanted = wanted
+        self._count = wanted.slots[slot].replicas
+        self._progress = progress
+        self._seconds = seconds
+        self._told = -1
+
+    def wait(self) -> None:
+        """Wait until so many replicas are ready, Envoy sends to them, and no other is left.
+
+        Raises:
+            TimedOutError: not in time; the message ends with what the replicas logged.
+            ProjectError: a replica says that it never will be ready, or ended by itself three
+                times; where its exit code is one of mlship's, the error of that code.
+            UnavailableError: Envoy cannot run.
+            ConflictError: another command wants another thing of the slot now.
+        """
+        deadline = time.monotonic() + self._seconds
+        while True:
+            # One that `down` asked to stop just before, or that is killed now, has a successor.
+            supervision.start(self._state)
+            running = self._state.running()
+            replicas = [item for item in running.replicas if item.slot == self._slot]
+            if self._is_done(running, replicas):
+                return
+            self._check(replicas, running)
+            if time.monotonic() >= deadline:
+                raise self._timed_out(running, replicas)
+            time.sleep(_PAUSE)
+
+    def _is_done(self, running: Running, replicas: list[Replica]) -> bool:
+        if not self._wanted.safeguards.readiness:
+            return len(replicas) == self._count and running.router is not None
+        # What is written down may be from before a supervisor was killed.
+        ready = [
+            item for item in replicas if item.phase == "ready" and processes.is_alive(item.process)
+        ]
+        healthy = self._healthy(running, ready)
+        if healthy != self._told:
+            self._progress.note(f"{self._slot}: {healthy} of {self._count} replicas ready")
+            self._told = healthy
+        return healthy == self._count == len(replicas) and self._listens(running)
+
+    def _listens(self, running: Running) -> bool:
+        router = running.router
+        return (
+            router is not None and router.port == self._wanted.port and admin.is_live(router.admin)
+        )
+
+    def _healthy(self, running: Running, ready: list[Replica]) -> int:
+        if running.router is None or not ready:
+            return 0
+        hosts = admin.hosts(running.router.admin)
+        found = [hosts.get((item.slot, item.port)) for item in ready]
+        return sum(host is not None and host.healthy for host in found)
+
+    def _check(self, replicas: list[Replica], running: Running) -> None:
+        now = self._state.wanted()
+        mine = self._wanted.slots[self._slot]
+        if now is None or now.stopped or now.slots.get(self._slot) != mine:
+            message = f"slot {self._slot} was changed by another command meanwhile"
+            raise ConflictError(message, hint="look at `mlship status`, then decide again")
+        if running.router and not running.router.process and running.router.problem:
+            message = f"the router does not run: {running.router.problem}"
+            raise UnavailableError(message, hint=f"look into {self._state.log('envoy')}")
+        for item in replicas:
+            who = f"replica {item.number} of {self._slot}"
+            if item.phase == "failed":
+                message = f"{who} will not get ready: {item.problem}"
+                raise ProjectError(message, hint=self._hint(item))
+            if item.crashes >= _CRASHES and item.phase != "ready":
+                kind = _KINDS.get(item.code, ProjectError)
+                raise kind(f"{who} ends by itself:\n{self._log(item)}", hint=self._hint(item))
+
+    def _timed_out(self, running: Running, replicas: list[Replica]) -> TimedOutError:
+        text = f"{self._slot}: not {self._count} replicas ready in {self._seconds:g} s"
+        unready = [item for item in replicas if item.phase != "ready"]
+        if unready:
+            hint = self._hint(unready[0])
+            return TimedOutError(f"{text}:\n{self._log(unready[0])}".rstrip(":\n"), hint=hint)
+        problem = running.router.problem if running.router else "the supervisor runs no router"
+        hint = f"look into {self._state.log('envoy')} and {self._state.log('supervisor')}"
+        return TimedOutError(f"{text}: {problem or 'Envoy does not see them'}", hint=hint)
+
+    def _log(self, replica: Replica) -> str:
+        return processes.last_lines(self._path(replica))
+
+    def _hint(self, replica: Replica) -> str:
+        return f"the whole log: {self._path(replica)}"
+
+    def _path(self, replica: Replica) -> Path:
+        return self._state.log(f"{replica.slot}-{replica.number}")

@@ -1,0 +1,225 @@
+"""Commands that look and change nothing: doctor, status, report, trace."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mlship.cli import output
+from mlship.cli.options import ReleaseName
+from mlship.cli.session import session
+from mlship.domain import digests
+
+
+def doctor(
+    context: typer.Context,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of mlship.yaml and stop.")
+    ] = False,
+) -> None:
+    """Check the project and each backend that it names.
+
+    Each fault comes with the next action; the settings that are no defaults, with who set them.
+
+    Example: mlship doctor
+    """
+    from mlship import wire
+    from mlship.config.layers import value_at
+    from mlship.config.project import json_schema
+    from mlship.errors import shown
+    from mlship.steps.doctor import doctor as examine
+    from mlship.wire.doctor import surroundings
+
+    given = session(context)
+    if schema:
+        output.as_json(json_schema())
+        return
+    resolved = given.resolved()
+    pipeline = given.pipeline()
+    checks = examine(pipeline, surroundings(pipeline, wire.environment()))
+    if given.json:
+        output.as_json({"origins": resolved.origins, "checks": checks})
+    else:
+        values = [
+            (key, shown(str(value_at(resolved.config, key))), layer)
+            for key, layer in sorted(resolved.origins.items())
+        ]
+        output.table("settings that are not defaults", ("key", "value", "set by"), values)
+        rows = [
+            (one.name, "WRONG" if one.state == "wrong" else one.state, one.detail) for one in checks
+        ]
+        output.table("", ("what", "is", "detail"), rows)
+        for one in checks:
+            if one.state != "right":
+                output.line(f"{one.name}: {one.detail}\n next: {one.hint}")
+    wrong = [one.exit_code for one in checks if one.state == "wrong"]
+    if wrong:
+        raise typer.Exit(wrong[0])
+
+
+def status(
+    context: typer.Context,
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every release and every champion there was.")
+    ] = False,
+) -> None:
+    """Show what runs, who gets traffic, and any drift.
+
+    What is shown is observed; drift is where it differs from what the ledger says.
+
+    Example: mlship status --json
+    """
+    from mlship.steps.status import status as look
+
+    given = session(context)
+    found = look(given.pipeline())
+    if given.json:
+        output.as_json(found)
+        return
+    rows = [
+        (
+            seen.target,
+            seen.release,
+            seen.role,
+            "a copy" if seen.shadow else f"{seen.weight} %",
+            f"{seen.ready} of {seen.wanted}",
+            ", ".join(seen.aliases),
+        )
+        for seen in found.seen
+    ]
+    if rows:
+        output.table("", ("target", "release", "role", "traffic", "ready", "aliases"), rows)
+    else:
+        output.line("nothing runs; `mlship run` carries the current commit to production")
+    for target, endpoint in found.endpoints.items():
+        if endpoint:
+            output.line(f"{target}: {endpoint}/docs")
+    if everything:
+        _everything(found.reigns, found.releases)
+    for drift in found.drift:
+        output.line(f"drift: {drift}")
+
+
+def _everything(reigns: Any, releases: Any) -> None:
+    output.table(
+        "champions",
+        ("release", "since", "until", "by"),
+        [
+            (
+                reign["release"],
+                f"{reign['since']:%Y-%m-%d %H:%M:%S}",
+                f"{reign['until']:%Y-%m-%d %H:%M:%S}" if reign["until"] else "now",
+                reign["by"],
+            )
+            for reign in reigns
+        ],
+    )
+    output.table(
+        "releases",
+        ("release", "commit", "role"),
+        [(one["release"], one["commit"][:12], one["role"]) for one in releases],
+    )
+
+
+def trace(
+    context: typer.Context,
+    prediction: Annotated[
+        str, typer.Argument(metavar="PREDICTION_ID", help="As an answer named it.")
+    ],
+    reproduce: Annotated[
+        bool, typer.Option("--reproduce", help="Compute it again and compare.")
+    ] = False,
+) -> None:
+    """Show everything that is behind one prediction.
+
+    That is model, commit, data, params, tests, approvals and, once it is known, the outcome.
+
+    Example: mlship trace 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed.0 --reproduce
+    """
+    from mlship.steps.trace import trace as trace_step
+
+    given = session(context)
+    found = trace_step(given.pipeline(), prediction, reproduce=reproduce)
+    if given.json:
+        output.as_json(found)
+        return
+    made, release = found.prediction, found.release
+    rows = [
+        ("prediction", f"{made.id} at {made.time:%Y-%m-%d %H:%M:%S} UTC, {made.latency_ms:.2f} ms"),
+        ("inputs", str(made.inputs)),
+        ("outputs", str(made.outputs)),
+        ("outcome", str(found.outcome.value) if found.outcome else "not known yet"),
+        ("release", f"{found.name}, {found.role} then, version {found.version or 'none'}"),
+        ("commit", f"{release.commit} by {found.commit.get('author')}"),
+        ("data", release.data),
+        ("params", release.params),
+        ("code", release.code),
+        ("environment", release.environment),
+        ("bundle", f"{release.bundle} ({found.model['format']})"),
+    ]
+    rows += [
+        (
+            record.evidence.step,
+            (
+                f"{record.evidence.verdict}, {record.evidence.time:%Y-%m-%d %H:%M:%S} UTC, "
+                f"{record.evidence.actor}"
+            ),
+        )
+        for record in found.evidence
+    ]
+    if found.reproduced is not None:
+        rows.append(("reproduced", f"the same: {found.reproduced}"))
+    output.table("", ("what", "which"), rows)
+
+
+def report(
+    context: typer.Context,
+    release: ReleaseName = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")
+    ] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", help="Write report.md and its plots into a folder.")
+    ] = None,
+    publish: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--publish",
+            metavar="cml|github|summary",
+            help="Post it: a comment by CML or by mlship, or the job's summary. May be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Show verdict, metrics, gates and their reasons.
+
+    Metrics stand beside the champion's on the same held-out rows.
+
+    Example: mlship report --markdown > report.md
+    """
+    from mlship.cli.release import publish_report
+    from mlship.reports import markdown as as_markdown
+    from mlship.reports import terminal
+    from mlship.reports.report import as_json, collect
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = collect(pipeline.release(release), pipeline.ledger.records())
+    plots = pipeline.state / "plots" / digests.short(found.release.bundle)
+    if to is not None:
+        to.mkdir(parents=True, exist_ok=True)
+        if plots.is_dir():
+            shutil.copytree(plots, to / "plots", dirs_exist_ok=True)
+        (to / "report.md").write_text(as_markdown.render(found, plots="plots"), encoding="utf-8")
+        tell = pipeline.progress.note if publish else output.line
+        tell(f"wrote {to / 'report.md'}")
+    if publish:
+        publish_report(given, pipeline, found.release, publish)
+    elif to is not None:
+        return
+    elif given.json:
+        output.json_text(as_json(found))
+    elif markdown:
+        output.line(as_markdown.render(found, plots=str(plots)))
+    else:
+        output.drawn(lambda console: terminal.show(found, console))

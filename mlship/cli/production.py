@@ -1,0 +1,262 @@
+"""Commands that change production, and what its outcomes say: deploy-production to retire."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlship.cli import output
+from mlship.cli.options import DryRun, ReleaseName, Render, preview
+from mlship.cli.session import session
+from mlship.errors import ConfigError
+
+
+def deploy_production(
+    context: typer.Context,
+    release: ReleaseName = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Retire the challenger that runs; its outcomes go.")
+    ] = False,
+    dry_run: DryRun = False,
+    render: Render = None,
+) -> None:
+    """Run a release as challenger of the champion.
+
+    The first release of all becomes champion.
+
+    Example: mlship deploy-production
+    """
+    from mlship.steps.deploy import deploy_production as deploy
+
+    given = session(context)
+    if preview(given, "production", release, dry_run=dry_run, render=render, replace=replace):
+        return
+    pipeline = given.pipeline()
+    found = deploy(pipeline, pipeline.release(release), replace=replace)
+    output.record(found, json=given.json)
+
+
+def traffic(
+    context: typer.Context,
+    shares: Annotated[
+        list[str] | None, typer.Argument(metavar="ROLE=PERCENT...", help="challenger=20")
+    ] = None,
+    shadow: Annotated[
+        bool | None,
+        typer.Option("--shadow/--no-shadow", help="Copy all traffic to the challenger."),
+    ] = None,
+) -> None:
+    """Show or set the split of production's requests.
+
+    Example: mlship traffic challenger=20
+    """
+    from mlship.steps.traffic import traffic as set_traffic
+
+    given = session(context)
+    pipeline = given.pipeline()
+    route = set_traffic(pipeline, _shares(shares or []), shadow=shadow)
+    history = pipeline.history()
+    deployments = pipeline.target("production").inspect()
+    rows = []
+    for slot, found in deployments.items():
+        share = "a copy" if route.split.shadow == slot else f"{route.split.share(slot)} %"
+        rows.append((slot, history.role(found.release) or "none", share))
+    if given.json:
+        output.as_json(route)
+    else:
+        output.table(route.endpoint, ("slot", "role", "traffic"), rows)
+
+
+def _shares(texts: list[str]) -> dict[str, int]:
+    shares = {}
+    for text in texts:
+        role, _, percent = text.partition("=")
+        if not percent.isdigit():
+            raise ConfigError(
+                f"{text!r} is no share of the traffic", hint="write challenger=20, in whole percent"
+            )
+        shares[role] = int(percent)
+    return shares
+
+
+def promote(context: typer.Context, release: ReleaseName = None) -> None:
+    """Make the challenger champion.
+
+    Route, alias and archive move as one; the old champion stays warm for a rollback.
+
+    Example: mlship promote challenger
+    """
+    from mlship.steps.promote import chosen
+    from mlship.steps.promote import promote as promote_step
+
+    given = session(context)
+    pipeline = given.pipeline()
+    seen = pipeline.history()
+    found = promote_step(pipeline, chosen(pipeline, release, seen), seen)
+    output.record(found, json=given.json)
+
+
+def rollback(
+    context: typer.Context,
+    to: Annotated[
+        str | None, typer.Option(help="The release to go back to; by default the one before.")
+    ] = None,
+) -> None:
+    """Make the former champion champion again.
+
+    Nothing is built: it still runs.
+
+    Example: mlship rollback
+    """
+    from mlship.steps.rollback import rollback as rollback_step
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = rollback_step(pipeline, pipeline.release(to) if to else None)
+    output.record(found, json=given.json)
+
+
+def retire(
+    context: typer.Context,
+    release: Annotated[
+        str | None,
+        typer.Argument(
+            help="By default the former champion that waited longest; "
+            "right after one was retired, name the next."
+        ),
+    ] = None,
+    early: Annotated[
+        bool, typer.Option("--early", help="Do not wait until it was warm for warm_minutes.")
+    ] = False,
+) -> None:
+    """Drain, stop and archive a release.
+
+    A challenger or a former champion; never the champion.
+
+    Example: mlship retire
+    """
+    from mlship.steps.retire import retire as retire_step
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = retire_step(pipeline, pipeline.release(release) if release else None, early=early)
+    output.record(found, json=given.json)
+
+
+def feedback(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="FILE|PREDICTION_ID", help="CSV or JSON lines, or one id.")
+    ],
+    outcome: Annotated[
+        str | None, typer.Argument(help="What turned out to be true, for one prediction.")
+    ] = None,
+) -> None:
+    """Take in what turned out to be true.
+
+    A file has a column prediction_id and one named outcome.
+
+    Example: mlship feedback outcomes.csv
+    """
+    from mlship.steps.feedback import feedback as take
+    from mlship.steps.feedback import read
+
+    given = session(context)
+    outcomes = [(source, outcome)] if outcome is not None else read(Path(source))
+    taken = take(given.pipeline(), outcomes)
+    if given.json:
+        output.as_json(taken)
+    else:
+        output.line(f"{taken.new} new outcomes, {taken.known} known before")
+        if taken.unknown:
+            shown = ", ".join(taken.unknown[:5])
+            output.line(f"{len(taken.unknown)} predictions that no log knows: {shown}")
+
+
+def evaluate(context: typer.Context) -> None:
+    """Compare challenger and champion on outcomes.
+
+    The interval stays valid however often it is looked at.
+
+    Example: mlship evaluate
+    """
+    from mlship.steps.evaluate import evaluate as evaluate_step
+
+    given = session(context)
+    found = evaluate_step(given.pipeline())
+    facts = found.evidence.facts
+    if not given.json:
+        rows = [
+            (role, _number(facts[f"{role}_mean"]), str(facts[f"{role}_n"]))
+            for role in ("champion", "challenger")
+        ]
+        output.table("", ("", str(facts["metric"]), "outcomes"), rows)
+        interval = f"{_number(facts['low'])} to {_number(facts['high'])}"
+        output.line(f"difference {_number(facts['estimate'])} ({interval}), {facts['method']}")
+        output.line(str(facts["reason"]))
+    output.record(found, json=given.json, refuse=found.evidence.verdict == "failed")
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4f}"
+
+
+def _number_of_pull(text: str) -> int:
+    """Return what a person typed into a form of GitHub as a number, or refuse it in our words."""
+    if not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise ConfigError(
+            f"{text[:80]!r} is no number of a pull request", hint="give the one behind the #, as 7"
+        )
+    return int(text)
+
+
+def approve(
+    context: typer.Context,
+    release: ReleaseName = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who approves; by default git's user.email.")
+    ] = None,
+    comment: Annotated[str, typer.Option(help="Anything to add.")] = "",
+    number: Annotated[
+        int | None,
+        typer.Option(
+            "--from-pull-request",
+            metavar="N",
+            parser=_number_of_pull,
+            help="Take the approvals of its reviews.",
+        ),
+    ] = None,
+) -> None:
+    """Record people's approval of one release.
+
+    It holds for this release's digests only, and never comes from its author. Of a pull request's
+    reviews those count that approve of the very commit, by people who may push.
+
+    Example: mlship approve challenger --by ada@example.org
+    """
+    from mlship.steps.approve import approve as approve_step
+    from mlship.steps.approve import approve_from_pull_request
+
+    given = session(context)
+    pipeline = given.pipeline()
+    if number is not None:
+        if by or comment:
+            raise ConfigError(
+                "--from-pull-request takes who approves from the reviews",
+                hint="leave --by and --comment out",
+            )
+        chosen = pipeline.release(release)
+        taken = approve_from_pull_request(pipeline, chosen, number)
+        if given.json:
+            output.as_json(taken)
+            return
+        output.line(f"approve {chosen}: {taken.count}, by {', '.join(taken.people)}")
+        for record in taken.withdrawn:
+            facts = record.evidence.facts
+            output.line(f"  withdrawn: {facts['by']}: {facts['reason']}")
+        for reason in taken.left_out:
+            output.line(f"  not counted: {reason}")
+        return
+    found = approve_step(pipeline, pipeline.release(release), by or pipeline.actor, comment)
+    output.record(found, json=given.json)

@@ -1,0 +1,121 @@
+"""Commands of this machine: init, serve, down."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mlship.cli import output
+from mlship.cli.options import ReleaseName
+from mlship.cli.session import session
+
+
+def init(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Where to write; made if need be.")] = Path(),
+    example: Annotated[
+        str | None, typer.Option(metavar="iris", help="Write a whole example that runs.")
+    ] = None,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Overwrite this file, or folder; may be repeated."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing.")] = False,
+) -> None:
+    """Write a project's files and its workflows.
+
+    The workflows are made from mlship.yaml: run it again after a change there. A file that
+    somebody wrote or edited is named, and left alone.
+
+    Example: mlship init --example iris
+    """
+    import sys
+
+    from mlship.templates.project import carry_out, plan
+
+    given = session(context)
+    made = plan(folder, example, force or (), given.flags)
+    ways = ("write", "update", "overwrite", "keep")
+    asks = not (yes or given.json) and sys.stdin.isatty() and folder.is_dir()
+    if asks and any(folder.iterdir()):
+        for way in ways[:3]:
+            for name in made.names(way):
+                output.line(f"{way} {name}")
+        typer.confirm("Go on?", default=True, abort=True)
+    carry_out(made)
+    if given.json:
+        output.as_json({way: made.names(way) for way in ways} | {"next": made.next})
+        return
+    said = {
+        "write": "wrote {}",
+        "update": "updated {}, to fit mlship.yaml",
+        "overwrite": "overwrote {}",
+        "keep": "kept  {}, which was there",
+    }
+    for way in ways:
+        for name in made.names(way):
+            output.line(said[way].format(name))
+    output.line("next:")
+    for step in made.next:
+        output.line(f"  {step}")
+
+
+def serve(
+    context: typer.Context,
+    release: ReleaseName = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on.")] = 8080,
+) -> None:
+    """Serve a release here, until Ctrl-C.
+
+    Example: mlship serve --port 8080
+    """
+    import os
+    import sys
+
+    from mlship.domain.deployment import slot_of
+
+    given = session(context)
+    pipeline = given.pipeline()
+    found = pipeline.release(release)
+    folder = pipeline.bundle(found)
+    output.line(f"{found} on http://127.0.0.1:{port}/docs")
+    sys.stdout.flush()
+    options = {
+        "--bundle": str(folder),
+        "--digest": found.bundle,
+        "--release": found.id,
+        "--name-of-release": str(found),
+        "--slot": slot_of(found),
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--log": str(pipeline.state / "predictions" / "serve"),
+    }
+    arguments = [part for pair in options.items() for part in pair]
+    os.execv(  # noqa: S606 (the foreground is the server's: signals and exit code are its own)
+        sys.executable, [sys.executable, "-m", "mlship.runtime", "serve", *arguments]
+    )
+
+
+def down(context: typer.Context) -> None:
+    """Stop all that the local targets run.
+
+    The route, the ledger and the logs stay; deploying again brings it back.
+
+    Example: mlship down
+    """
+    from mlship import wire
+
+    given = session(context)
+    pipeline = given.pipeline()
+    stopped = {}
+    for name in dict.fromkeys(("staging", "production", *pipeline.config.targets)):
+        if pipeline.target_config(name).kind != "local":
+            continue
+        with pipeline.locks.exclusive(name):
+            target = wire.local_target(name, pipeline.config, pipeline.state, pipeline.progress)
+            stopped[name] = target.down()
+    if given.json:
+        output.as_json(stopped)
+        return
+    for name, what in stopped.items():
+        output.line(f"{name}: {', '.join(what) if what else 'nothing ran'}")

@@ -1,0 +1,130 @@
+"""The keys of mlship.yaml as Config's classes make them, and faults in their values, in words."""
+
+import re
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from mlship.config.project import Config
+from mlship.errors import ConfigError
+
+PREFIX = "MLSHIP_"
+_WORDS: Mapping[str, str] = {
+    " | null`": "`",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`str`": "a text",
+    "`bool`": "true or false",
+    "`object`": "a section of keys",
+    "`array`": "a list",
+    "`null`": "nothing",
+    "Invalid enum value": "Unknown value",
+}
+
+
+def fields_of(kind: Any) -> dict[str, Any] | None:
+    """Return the fields of a section's class with their types; `None` for anything else."""
+    kind = _bare(kind)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return typing.get_type_hints(kind, include_extras=True)
+    return None
+
+
+def value_kind(kind: Any) -> Any | None:
+    """Return the type of a mapping's values, where they are a section; else `None`."""
+    kind = _bare(kind)
+    if typing.get_origin(kind) is dict:
+        inner = typing.get_args(kind)[1]
+        return inner if fields_of(inner) is not None else None
+    return None
+
+
+def _bare(kind: Any) -> Any:
+    while typing.get_origin(kind) is typing.Annotated:
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        options = [option for option in typing.get_args(kind) if option is not type(None)]
+        return _bare(options[0])
+    return kind
+
+
+def place_of(layer: str, path: str) -> str:
+    """Return where a person finds a key: the file, the variable's name, or the option."""
+    if layer == "environment":
+        return f"environment variable {PREFIX}{path.upper().replace('.', '__')}"
+    return f"--set {path}" if layer == "flags" else layer
+
+
+def explained(
+    error: msgspec.ValidationError, merged: Mapping[str, Any], origins: Mapping[str, str]
+) -> ConfigError:
+    """Return the error of a value in a person's words, with its key and what it may be."""
+    text, _, path = str(error).partition(" - at ")
+    key = path.replace("`key` in ", "").strip("`").removeprefix("$").strip(".")
+    missing = re.fullmatch(r"Object missing required field `(\w+)`", text)
+    if missing:
+        key = f"{key}.{missing[1]}".strip(".")
+        hint = f"add {_meaning(key)} (`mlship init` in a new folder writes an example)"
+        return ConfigError(f"mlship.yaml: the key {key} is missing", hint=hint)
+    key = _key_at_fault(key, merged, origins)
+    for technical, plain in _WORDS.items():
+        text = text.replace(technical, plain)
+    text = re.sub(r" matching regex .*", " of another form", text, flags=re.DOTALL)
+    value = _value_at(key, merged)
+    if isinstance(value, str | int | float) and repr(value) not in text:
+        text = f"{text}: {repr(value)[:60]}"
+    where = place_of(origins.get(key, "mlship.yaml"), key)
+    place = where if key in where else f"{where}: {key}"
+    return ConfigError(f"{place}: {text[:1].lower()}{text[1:]}", hint=_meaning(key))
+
+
+def _key_at_fault(key: str, merged: Mapping[str, Any], origins: Mapping[str, str]) -> str:
+    """Return the key that `targets[...].port` stands for: the first whose value does not fit."""
+    pattern = re.escape(key).replace(re.escape("[...]"), r"\.[^.]+")
+    for candidate in origins:
+        if not re.fullmatch(pattern, candidate):
+            continue
+        try:
+            msgspec.convert(_value_at(candidate, merged), _kind_at(candidate))
+        except msgspec.ValidationError:
+            return candidate
+    return key.replace("[...]", ".*")
+
+
+def _value_at(key: str, merged: Mapping[str, Any]) -> Any:
+    value: Any = merged
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _kind_at(key: str) -> Any:
+    kind: Any = Config
+    for part in key.split("."):
+        fields = fields_of(kind)
+        kind = fields[part] if fields is not None else value_kind(kind)
+    return kind
+
+
+def _meaning(key: str) -> str:
+    """Say what a key is for and which values it takes, as its type tells."""
+    try:
+        kind = _kind_at(re.sub(r"\[.*", "", key))
+    except KeyError:
+        return f"correct {key}; `mlship init` in a new folder writes an example"
+    metas: list[msgspec.Meta] = []
+    while typing.get_origin(kind) in (typing.Annotated, typing.Union, types.UnionType):
+        metas += getattr(kind, "__metadata__", ())
+        kind = typing.get_args(kind)[0]
+    said = [meta.description for meta in metas if meta.description]
+    said += [str(meta.extra["form"]) for meta in metas if meta.extra]
+    said += [f"at least {meta.ge}" for meta in metas if meta.ge is not None]
+    said += [f"at most {meta.le}" for meta in metas if meta.le is not None]
+    if typing.get_origin(kind) is typing.Literal:
+        said.append(f"one of {', '.join(typing.get_args(kind))}")
+    if (fields := fields_of(kind)) is not None:
+        said.append(f"a section with {', '.join(fields)}")
+    return f"{key}: {'; '.join(said)}" if said else f"correct {key} there"

@@ -1,0 +1,1 @@
+"""What is true: values, pure decisions, and the ports. Standard library and msgspec only."""

@@ -1,0 +1,249 @@
+"""Is the challenger better? Intervals that stay valid when somebody looks at them every day.
+
+A classic 95% interval is wrong one time in twenty at ONE look; looked at daily, it calls two equal
+models different far more often. A confidence sequence covers the truth at all looks at once, so
+that a promotion may be decided on any day. Standard library only: the numbers are few.
+
+Sources:
+    Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of
+    the Royal Statistical Society B 86(1), 2024, theorem 2: scores in [0, 1].
+    Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and
+    asymptotic confidence sequences", Annals of Statistics 52(6), 2024, theorem 2.2: the rest.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import msgspec
+
+from mlship.domain.bundle import Value
+from mlship.domain.evidence import Verdict
+from mlship.domain.scores import Interval
+
+Metric = Literal["accuracy", "mae", "mse"]
+
+# Fewer errors than this say too little of their spread, whatever `min_labels` allows.
+ASYMPTOTIC_FROM = 30
+_TRUNCATION = 0.5
+_UNKNOWN = Interval(estimate=math.nan, low=math.nan, high=math.nan)
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Champion against challenger on outcomes.
+
+    Attributes:
+        champion_mean: the metric itself, NaN without outcomes; so is `challenger_mean`.
+        champion_n: outcomes used; the number of pairs where the method is paired.
+        estimate: challenger minus champion, in the metric's unit; `low` and `high` bound it with
+            the stated confidence at every look so far and to come. NaN where nothing is known.
+        reason: one line for people.
+    """
+
+    metric: Metric
+    method: str
+    confidence: float
+    champion_mean: float
+    challenger_mean: float
+    champion_n: int
+    challenger_n: int
+    estimate: float
+    low: float
+    high: float
+    verdict: Verdict
+    reason: str
+
+
+def score(metric: Metric, predicted: Value, actual: Value) -> float:
+    """Return what one prediction counts for: 1 or 0 for accuracy, else the error.
+
+    For accuracy the outcome is read as the type of the prediction, because a label that came
+    through a CSV is text: 1, 1.0 and "1" agree. NaN, which lets nothing pass, where there is no
+    outcome or an error cannot be computed.
+    """
+    if actual is None:
+        return math.nan
+    if metric == "accuracy":
+        return float(_agree(predicted, actual))
+    error = _number(predicted) - _number(actual)
+    return abs(error) if metric == "mae" else error * error
+
+
+def compare(  # noqa: PLR0913 (a policy's numbers, by name)
+    champion: Sequence[float],
+    challenger: Sequence[float],
+    *,
+    paired: Sequence[tuple[float, float]] = (),
+    metric: Metric,
+    confidence: float,
+    margin: float,
+    min_labels: int,
+) -> Comparison:
+    """Say whether the challenger is better than the champion less `margin`.
+
+    `passed`: the whole interval lies above -margin in the better direction (higher for accuracy,
+    lower for errors). `failed`: the whole of it lies below. Else `undecided`; so it is with fewer
+    than `min_labels` outcomes on a side, without data, or with any score that is not finite.
+
+    The pairs are used where they are at least as many as the smaller side. Each method errs at
+    most 1 - confidence of the time over all looks; one that changes on the way, because a
+    challenger was shadowed only for a while, may err as often once more.
+
+    Args:
+        champion: scores of `score`, in the order in which the outcomes arrived.
+        challenger: the same for the challenger.
+        paired: (champion, challenger) for predictions that both made, shadowed, in that order.
+        metric: what the scores are.
+        confidence: of the interval, between 0 and 1.
+        margin: how much worse the challenger may be, in the metric's unit.
+        min_labels: outcomes needed for each.
+    """
+    use_pairs = len(paired) >= max(1, min(len(champion), len(challenger)))
+    old = [pair[0] for pair in paired] if use_pairs else list(champion)
+    new = [pair[1] for pair in paired] if use_pairs else list(challenger)
+    kind = f"{'empirical-Bernstein' if metric == 'accuracy' else 'asymptotic'} confidence sequence"
+    problem = _problem(old, new, metric, min_labels)
+    interval = _UNKNOWN
+    if old and new and all(map(math.isfinite, (*old, *new))):
+        interval = _interval(old, new, use_pairs, metric, 1 - confidence, min_labels)
+    verdict, reason = _judge(interval, metric, margin, confidence)
+    if problem:
+        verdict, reason = "undecided", problem
+    return Comparison(
+        metric=metric,
+        method=f"{kind} {'of paired differences' if use_pairs else 'of each, union bound'}",
+        confidence=confidence,
+        champion_mean=_mean(old),
+        challenger_mean=_mean(new),
+        champion_n=len(old),
+        challenger_n=len(new),
+        **msgspec.structs.asdict(interval),
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def bernstein(scores: Sequence[float], alpha: float) -> tuple[float, float]:
+    """Return the bounds of the mean of scores in [0, 1] that hold at every length at once.
+
+    The predictable plug-in empirical-Bernstein confidence sequence (Waudby-Smith and Ramdas 2024,
+    theorem 2) with its running intersection: what was ruled out once stays ruled out. Bounds that
+    cross mean that no one mean fits, it moved: both are NaN.
+    """
+    budget = math.log(2 / alpha)
+    low, high = 0.0, 1.0
+    mean, variance = 0.5, 0.25
+    weights = centre = cost = total = squares = 0.0
+    for t, x in enumerate(scores, start=1):
+        bet = min(_TRUNCATION, math.sqrt(2 * budget / (variance * t * math.log1p(t))))
+        weights += bet
+        centre += bet * x
+        cost += (x - mean) * (x - mean) * (-math.log1p(-bet) - bet)
+        middle, reach = centre / weights, (budget + cost) / weights
+        low, high = max(low, middle - reach), min(high, middle + reach)
+        total += x
+        mean = (0.5 + total) / (t + 1)
+        squares += (x - mean) * (x - mean)
+        variance = (0.25 + squares) / (t + 1)
+    return (low, high) if low <= high else (math.nan, math.nan)
+
+
+def asymptotic(scores: Sequence[float], alpha: float, first_look: int) -> tuple[float, float]:
+    """Return the bounds of the mean of unbounded scores for looks from `first_look` scores on.
+
+    Robbins' normal mixture with the sample's deviation (Waudby-Smith et al. 2024, theorem 2.2).
+    It holds as the central limit theorem does: for enough scores. NaN where they have no spread.
+    """
+    n, mean = len(scores), _mean(scores)
+    variance = sum((x - mean) * (x - mean) for x in scores) / n
+    if not variance > 0:
+        return math.nan, math.nan
+    budget = -2 * math.log(alpha)
+    rho2 = (budget + math.log(budget + 1)) / first_look
+    grown = n * rho2 + 1
+    reach = math.sqrt(variance * 2 * grown / (n * n * rho2) * math.log(math.sqrt(grown) / alpha))
+    return mean - reach, mean + reach
+
+
+def _interval(
+    old: Sequence[float],
+    new: Sequence[float],
+    use_pairs: bool,  # noqa: FBT001 (private)
+    metric: Metric,
+    alpha: float,
+    min_labels: int,
+) -> Interval:
+    estimate = _mean(new) - _mean(old)
+    first_look = max(min_labels, ASYMPTOTIC_FROM)
+    if use_pairs:
+        gaps = [after - before for before, after in zip(old, new, strict=True)]
+        if metric == "accuracy":
+            # A difference lies in [-1, 1]; the theorem wants [0, 1].
+            low, high = bernstein([(gap + 1) / 2 for gap in gaps], alpha)
+            return Interval(estimate=estimate, low=2 * low - 1, high=2 * high - 1)
+        low, high = asymptotic(gaps, alpha, first_look)
+        return Interval(estimate=estimate, low=low, high=high)
+    if metric == "accuracy":
+        (old_low, old_high), (new_low, new_high) = (bernstein(arm, alpha / 2) for arm in (old, new))
+    else:
+        old_low, old_high = asymptotic(old, alpha / 2, first_look)
+        new_low, new_high = asymptotic(new, alpha / 2, first_look)
+    return Interval(estimate=estimate, low=new_low - old_high, high=new_high - old_low)
+
+
+def _problem(old: list[float], new: list[float], metric: Metric, min_labels: int) -> str:
+    if not old or not new:
+        side = "the champion" if not old else "the challenger"
+        return f"no outcomes for {side} yet"
+    if not all(map(math.isfinite, (*old, *new))):
+        return "a score is NaN or infinite: an outcome or a prediction is not a number"
+    if metric == "accuracy" and not all(0 <= x <= 1 for x in (*old, *new)):
+        return "a score of accuracy lies outside 0 to 1"
+    needed = min_labels if metric == "accuracy" else max(min_labels, ASYMPTOTIC_FROM)
+    if min(len(old), len(new)) < needed:
+        return (
+            f"too few outcomes: {len(old)} for the champion and {len(new)} for the challenger, "
+            f"{needed} needed for each"
+        )
+    return ""
+
+
+def _judge(
+    interval: Interval, metric: Metric, margin: float, confidence: float
+) -> tuple[Verdict, str]:
+    low, high = interval.low, interval.high
+    if not all(map(math.isfinite, (interval.estimate, low, high))):
+        if metric == "accuracy":
+            return "undecided", "no interval fits: a model's accuracy drifted in the meantime"
+        return "undecided", "the errors have no spread, or too much, to tell a difference by"
+    gain_low, gain_high = (low, high) if metric == "accuracy" else (-high, -low)
+    numbers = (
+        f"challenger minus champion in {metric} is {interval.estimate:+.4g}, "
+        f"{100 * confidence:.4g}% interval {low:+.4g} to {high:+.4g}"
+    )
+    allowed = f"by more than {margin:.4g}" if margin else "than the champion"
+    if gain_low > -margin:
+        return "passed", f"{numbers}: {'not worse' if margin else 'better'} {allowed}"
+    if gain_high < -margin:
+        return "failed", f"{numbers}: worse {allowed}"
+    return "undecided", f"{numbers}: too wide to tell if it is worse {allowed}"
+
+
+def _mean(scores: Sequence[float]) -> float:
+    return sum(scores) / len(scores) if scores else math.nan
+
+
+def _agree(predicted: Value, actual: Value) -> bool:
+    if isinstance(predicted, str):
+        is_number = not isinstance(actual, str | bool)
+        return predicted == str(actual) or (is_number and _number(predicted) == _number(actual))
+    if isinstance(predicted, bool):
+        return str(actual).lower() in ({"true", "1", "1.0"} if predicted else {"false", "0", "0.0"})
+    return predicted is not None and _number(predicted) == _number(actual)
+
+
+def _number(value: Value) -> float:
+    try:
+        return math.nan if value is None else float(value)
+    except (ValueError, OverflowError):
+        return math.nan

@@ -1,0 +1,109 @@
+"""Digests: the identity of bytes, files and values. Standard library and msgspec only."""
+
+import hashlib
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NewType
+
+import msgspec
+
+from mlship.errors import IntegrityError
+
+Digest = NewType("Digest", str)
+"""`sha256:` and 64 lower-case hexadecimal digits."""
+
+_CHUNK = 1 << 20
+
+
+def of_bytes(data: bytes) -> Digest:
+    """Return the digest of `data`."""
+    return Digest("sha256:" + hashlib.sha256(data).hexdigest())
+
+
+def of_file(path: Path) -> Digest:
+    """Return the digest of a file's bytes, read in pieces of 1 MiB.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return Digest("sha256:" + digest.hexdigest())
+
+
+def of_value(value: Any) -> Digest:
+    """Return the digest of a value's canonical JSON.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity, which JSON cannot carry.
+    """
+    return of_bytes(canonical_json(value))
+
+
+def of_files(files: Iterable[tuple[str, Path]]) -> Digest:
+    """Return the digest of a set of named files: names and bytes count, order does not."""
+    return of_value(sorted((name, of_file(path)) for name, path in files))
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8.
+
+    Raises:
+        ValueError: the value holds NaN or an infinity; `plain` makes them text first.
+    """
+    builtin = msgspec.to_builtins(value, str_keys=True)
+    _refuse_non_finite(builtin)
+    return msgspec.json.encode(builtin, order="deterministic")
+
+
+def plain(value: Any) -> Any:
+    """Return the value in JSON's own types, with NaN and infinities as the text `str` gives.
+
+    Evidence keeps a metric that came out as NaN visible as `"nan"`; gates read that text as the
+    float that it names and refuse it.
+    """
+    builtin = msgspec.to_builtins(value, str_keys=True)
+    if isinstance(builtin, float) and not math.isfinite(builtin):
+        return str(builtin)
+    if isinstance(builtin, dict):
+        return {key: plain(item) for key, item in builtin.items()}
+    if isinstance(builtin, list | tuple):
+        return [plain(item) for item in builtin]
+    return builtin
+
+
+def _refuse_non_finite(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        text = f"{value} has no JSON form"
+        raise ValueError(text)
+    if isinstance(value, dict):
+        for item in value.values():
+            _refuse_non_finite(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _refuse_non_finite(item)
+
+
+def parse(text: str) -> Digest:
+    """Return `text` as a digest.
+
+    Raises:
+        IntegrityError: it is not `sha256:` and 64 lower-case hexadecimal digits.
+    """
+    algorithm, _, hexadecimal = text.partition(":")
+    if (
+        algorithm != "sha256"
+        or len(hexadecimal) != 64
+        or set(hexadecimal) - set("0123456789abcdef")
+    ):
+        message = f"not a digest: {text[:80]!r}"
+        raise IntegrityError(message, hint="a digest is sha256: and 64 hexadecimal digits")
+    return Digest(text)
+
+
+def short(digest: Digest) -> str:
+    """Return the first 12 hexadecimal digits, for people."""
+    return digest.removeprefix("sha256:")[:12]

@@ -1,1 +1,0 @@
-"""Container images without a container engine, and the registries that keep them."""

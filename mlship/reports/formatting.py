@@ -1,0 +1,102 @@
+"""How numbers, verdicts, text from users and blocks of Markdown are written. Pure functions."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from mlship.domain.evidence import Verdict
+from mlship.domain.facts import Number
+
+SYMBOLS: dict[Verdict, str] = {"passed": "✓", "failed": "✗", "undecided": "?"}
+"""Beside the word: a colour alone says nothing to some people, nor in a log."""
+
+EMOJI: dict[Verdict, str] = {"passed": "✅", "failed": "❌", "undecided": "❔"}
+
+MISSING = "-"
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]#!|~$])")
+_BLOCK = re.compile(r"^(\d+)([.)])(?=\s)|^()([-+=>])")
+_MENTION = re.compile(r"(?<![A-Za-z0-9_])@(?=\w)")
+_REFERENCE = re.compile(r"(?i)(\\#|\bGH-)(?=\d)")
+_WORD_JOINER = "\u2060"
+
+
+def number(value: Number) -> str:
+    """Return a number with 4 digits that count, `nan` or `inf`; other text is no number."""
+    return MISSING if value is None else _formatted(value, "")
+
+
+def signed(value: Number) -> str:
+    """Return a difference: a number with its sign."""
+    return MISSING if value is None else _formatted(value, "+")
+
+
+def _formatted(value: float | str, sign: str) -> str:
+    try:
+        number = float(value)
+    except ValueError:
+        return MISSING
+    return "nan" if math.isnan(number) else format(number, sign + ".4g")
+
+
+def interval(low: Number, high: Number) -> str:
+    """Return the bounds of an interval, or that they are not known."""
+    bounds = signed(low), signed(high)
+    return "unknown" if {"nan", MISSING} & {*bounds} else " to ".join(bounds)
+
+
+def percent(share: Number) -> str:
+    """Return 0.95 as 95%."""
+    return f"{100 * share:.4g}%" if isinstance(share, float | int) else number(share)
+
+
+def seconds(value: Number) -> str:
+    """Return a duration: 0.42 s, 12.3 s, 3 min 20 s."""
+    if not isinstance(value, float | int):
+        return MISSING
+    if value < 60:
+        return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    return f"{minutes} min {rest} s"
+
+
+def moment(time: datetime) -> str:
+    """Return a time to the second, in UTC."""
+    return time.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def short(text: object, limit: int = 200) -> str:
+    """Return text from a user on one line, without control characters, cut at the limit."""
+    visible = "".join(
+        " " if unicodedata.category(letter)[0] in "CZ" else letter for letter in str(text)
+    )
+    line = " ".join(visible.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def escaped(text: object, limit: int = 200) -> str:
+    """Return text from a user as Markdown that shows it and does nothing else.
+
+    No HTML, no formatting, no link, no picture, no column of a table; nobody is notified by a
+    name in it, and no issue by a number. A backslash does not prevent the last two: names and
+    numbers are looked for when the Markdown is HTML already.
+    """
+    line = short(text, limit).replace("&", "&amp;").replace("<", "&lt;")
+    line = _BLOCK.sub(r"\1\3\\\2\4", _MARKDOWN.sub(r"\\\1", line))
+    line = line.replace("://", r"\://").replace("www.", r"www\.")
+    line = _REFERENCE.sub(r"\1" + _WORD_JOINER, line)
+    return _MENTION.sub("@" + _WORD_JOINER, line)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def folded(summary: str, body: str) -> str:
+    """Return a part that a click opens."""
+    # The empty lines let Markdown be read inside HTML.
+    return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"

@@ -1,0 +1,24 @@
+"""The composition root: from a Config to the ports. The only package that picks a backend."""
+
+from mlship.wire.assemble import CONFIG, actor, assemble, environment, publishing, read
+from mlship.wire.backends import (
+    cluster_access,
+    cluster_locks,
+    cluster_target,
+    docker_engine,
+    local_target,
+)
+
+__all__ = [
+    "CONFIG",
+    "actor",
+    "assemble",
+    "cluster_access",
+    "cluster_locks",
+    "cluster_target",
+    "docker_engine",
+    "environment",
+    "local_target",
+    "publishing",
+    "read",
+]

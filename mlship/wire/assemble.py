@@ -1,0 +1,140 @@
+"""The composition root: from a Config to the ports. The only module that picks a backend."""
+
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlship.adapters.checkout.git import GitSource
+from mlship.adapters.checkout.predictor import ChildPredictor
+from mlship.adapters.checkout.tester import PytestTester
+from mlship.adapters.checkout.trainer import ChildTrainer
+from mlship.adapters.forges.github.forge import GitHubForge
+from mlship.adapters.targets.local.locks import FileLocks
+from mlship.config.layers import Resolved, from_environment, from_flags, from_yaml, resolve
+from mlship.config.project import Config
+from mlship.domain.ports import Images, Locks, Progress, Target
+from mlship.errors import ConfigError
+from mlship.steps.pipeline import Pipeline
+from mlship.wire import backends
+
+if TYPE_CHECKING:
+    from mlship.steps.publish import Publishing
+
+CONFIG = "mlship.yaml"
+
+
+def read(path: Path, environment: Mapping[str, str], flags: Sequence[str]) -> Resolved:
+    """Return the Config of a project with the origin of each value.
+
+    Raises:
+        ConfigError: there is no such file, or something in it, the environment or a flag is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"no {path.name} in {path.resolve().parent}", hint=_where_it_is(path)
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}", hint="save it as text in UTF-8"
+        ) from error
+    return resolve([from_yaml(text, path.name), from_environment(environment), from_flags(flags)])
+
+
+def _where_it_is(path: Path) -> str:
+    """Return the next action where there is no such file: go to the one above, or write one."""
+    for folder in path.resolve().parents:
+        if (folder / path.name).is_file():
+            return f"there is one in {folder}: go there, or give --config {folder / path.name}"
+    return "`mlship init` writes one; or go to the project's folder, or give --config"
+
+
+def assemble(
+    config: Config, root: Path, progress: Progress, environment: Mapping[str, str]
+) -> Pipeline:
+    """Compose a project's pipeline. Nothing is opened, started or imported that is not used."""
+    state = root / ".mlship"
+
+    who = actor(root, environment)
+
+    def target(name: str) -> Target:
+        if backends.target_config(config, name).kind == "local":
+            return backends.local_target(name, config, state, progress)
+        return backends.cluster_target(name, config, progress, environment)
+
+    def locks(name: str) -> Locks:
+        if backends.target_config(config, name).kind == "local":
+            return FileLocks(state / "locks")
+        return backends.cluster_locks(name, config, who, environment)
+
+    def images() -> Images:
+        return backends.images(config, state, progress, environment)
+
+    return Pipeline(
+        root=root,
+        state=state,
+        config=config,
+        actor=who,
+        clock=lambda: datetime.now(UTC),
+        progress=progress,
+        source=GitSource(root),
+        trainer=ChildTrainer(root, config, progress),
+        tester=PytestTester(root, config),
+        predictor=ChildPredictor(),
+        ledger=backends.ledger(config, state, environment),
+        locks=_EachTargets(locks),
+        store=backends.store(config, state, environment),
+        observations=backends.observations(config, state, environment),
+        forge=GitHubForge(environment, config.name),
+        target=target,
+        images=images,
+        engine=lambda: backends.docker_engine(environment),
+    )
+
+
+class _EachTargets:
+    """The port Locks where each target keeps its own lock."""
+
+    def __init__(self, find: Callable[[str], Locks]) -> None:
+        self._find = find
+
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
+        return self._find(name).exclusive(name)
+
+
+def publishing(pipeline: Pipeline, environment: Mapping[str, str]) -> "Publishing":
+    """Return what a report is published with besides the forge: CML's program, the job's page."""
+    from mlship.adapters.forges.cml import CmlComments
+    from mlship.adapters.forges.summary import StepSummary
+    from mlship.domain.job import of
+    from mlship.steps.publish import Publishing
+
+    job = of(environment)
+    return Publishing(
+        job=job,
+        cml=CmlComments(environment, pipeline.forge.get),
+        summary=StepSummary(job.summary),
+    )
+
+
+def actor(root: Path, environment: Mapping[str, str]) -> str:
+    """Return who runs the command: GitHub's actor, git's user or the system's."""
+    if environment.get("GITHUB_ACTOR"):
+        return environment["GITHUB_ACTOR"]
+    try:
+        told = subprocess.run(
+            ["git", "config", "user.email"], cwd=root, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return environment.get("USER", "unknown")
+    return told.stdout.strip() or environment.get("USER", "unknown")
+
+
+def environment() -> Mapping[str, str]:
+    """Return the process's environment; elsewhere it comes in as a parameter."""
+    return os.environ

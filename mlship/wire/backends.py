@@ -1,0 +1,178 @@
+"""Backends by the names that the configuration gives them. Nothing is loaded before it is used."""
+
+import functools
+import os
+import socket
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from mlship.config.project import Config, TargetConfig
+from mlship.domain.ports import Engine, Images, Ledger, Observations, Progress, Store
+from mlship.errors import ConfigError
+from mlship.steps.pipeline import PRODUCTION
+
+if TYPE_CHECKING:
+    from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks
+    from mlship.adapters.targets.local import LocalTarget
+
+_MLFLOW = "sqlite:///.mlship/mlflow.db"
+
+
+def local_target(name: str, config: Config, state: Path, progress: Progress) -> "LocalTarget":
+    """Return the target of a name; `.mlship/targets/<name>` holds its state."""
+    from mlship.adapters.targets.local import LocalTarget
+
+    return LocalTarget(
+        name,
+        state / "targets" / name,
+        target_config(config, name),
+        _database(name, config) or state / "predictions" / name,
+        progress,
+    )
+
+
+def cluster_target(
+    name: str, config: Config, progress: Progress, environment: Mapping[str, str]
+) -> "KubernetesTarget":
+    """Return the target of a name that is in a cluster; nothing is asked yet."""
+    from mlship.adapters.targets.kubernetes import KubernetesTarget
+
+    settings = target_config(config, name)
+    if url := _database(name, config):
+        own = settings.kubernetes
+        own = msgspec.structs.replace(own, env={"MLSHIP_LOG": url, **own.env})
+        settings = msgspec.structs.replace(settings, kubernetes=own)
+    access = cluster_access(settings, environment)
+    return KubernetesTarget(name, config.name, settings, access, progress)
+
+
+def cluster_locks(
+    name: str, config: Config, who: str, environment: Mapping[str, str]
+) -> "LeaseLocks":
+    """Return the locks of a target that is in a cluster: they are there, for every machine."""
+    from mlship.adapters.targets.kubernetes import LeaseLocks
+
+    settings = target_config(config, name)
+    holder = f"{who} at {socket.gethostname()}, process {os.getpid()}"
+    namespace = settings.kubernetes.namespace
+    return LeaseLocks(config.name, namespace, cluster_access(settings, environment), holder)
+
+
+def cluster_access(
+    settings: TargetConfig, environment: Mapping[str, str]
+) -> "Callable[[], Access]":
+    """Return how the cluster of a target is reached; nothing is asked yet."""
+    if settings.gke is not None:
+        from mlship.adapters.targets import gke
+
+        return functools.partial(gke.find, settings.gke)
+    from mlship.adapters.targets import kubernetes
+
+    return functools.partial(kubernetes.find, settings.kubernetes, environment)
+
+
+def target_config(config: Config, name: str) -> TargetConfig:
+    """Return the settings of a target, the defaults where mlship.yaml does not name it."""
+    return config.targets.get(name, TargetConfig())
+
+
+def images(
+    config: Config, state: Path, progress: Progress, environment: Mapping[str, str]
+) -> Images:
+    """Return what makes images; `.mlship/images` keeps them."""
+    from mlship.adapters.images.registry import google_repository
+    from mlship.adapters.images.registry.registries import Registries
+
+    registries, create = Registries(config.image, environment), config.image.create
+    prepare = functools.partial(google_repository.prepare, create=create, progress=progress)
+    match config.image.builder:
+        case "oci":
+            from mlship.adapters.images.build.oci import OciImages
+
+            return OciImages(config.image, state / "images", registries, progress, prepare=prepare)
+        case "docker":
+            from mlship.adapters.images.build.docker import DockerImages, Tools
+            from mlship.adapters.images.engine import builds
+
+            tools = Tools(builds.EngineBuild(environment, progress))
+            return DockerImages(config.image, state.parent, registries, progress, tools, prepare)
+
+
+def docker_engine(environment: Mapping[str, str]) -> AbstractContextManager[Engine]:
+    """Return the connection to the container engine of this machine."""
+    from mlship.adapters.images.engine.engine import connect
+
+    return connect(environment, lambda: datetime.now(UTC))
+
+
+def store(config: Config, state: Path, environment: Mapping[str, str]) -> Store:
+    """Return the model registry: MLflow, or a folder."""
+    match config.store.kind:
+        case "directory":
+            from mlship.adapters.stores.directory import DirectoryStore
+
+            uri = config.store.uri
+            # An address was meant for MLflow, before another layer changed the kind.
+            folder = state.parent / uri if uri and "://" not in uri else state / "store"
+            return DirectoryStore(folder, config.name)
+        case "mlflow":
+            from mlship.adapters.stores.mlflow import MlflowStore
+
+            uri = _absolute(config.store.uri or _MLFLOW, state.parent)
+            return MlflowStore(uri, config.name, state / "mlflow-artifacts", environment)
+
+
+def ledger(config: Config, state: Path, environment: Mapping[str, str]) -> Ledger:
+    """Return where evidence is kept: a folder, or MLflow."""
+    match config.ledger.kind:
+        case "directory":
+            from mlship.adapters.ledgers.directory import DirectoryLedger
+
+            folder = state.parent / config.ledger.uri if config.ledger.uri else state / "ledger"
+            return DirectoryLedger(folder)
+        case "mlflow":
+            from mlship.adapters.ledgers.mlflow import MlflowLedger
+
+            of_store = config.store.uri if config.store.kind == "mlflow" else None
+            uri = _absolute(config.ledger.uri or of_store or _MLFLOW, state.parent)
+            return MlflowLedger(uri, config.name, state / "mlflow-artifacts", environment)
+
+
+def observations(config: Config, state: Path, environment: Mapping[str, str]) -> Observations:
+    """Return where predictions and outcomes are read from: folders, or PostgreSQL."""
+    if config.observations.url is not None:
+        from mlship.adapters.observations.postgres import PostgresObservations
+
+        return PostgresObservations(config.observations.url, environment)
+    from mlship.adapters.observations.directory import DirectoryObservations
+
+    outcomes = state / "outcomes" / f"{PRODUCTION}.jsonl"
+    return DirectoryObservations([state / "predictions" / PRODUCTION], outcomes)
+
+
+def _database(name: str, config: Config) -> str | None:
+    """Return the database where a target's replicas log: production's where they are read from.
+
+    Raises:
+        ConfigError: the address has a password, which lists of processes and of pods would show.
+    """
+    url = config.observations.url
+    if name != PRODUCTION or url is None:
+        return None
+    if ":" in url.partition("://")[2].rpartition("@")[0] or "password=" in url:
+        message = "observations.url has a password, which lists of processes and of pods would show"
+        raise ConfigError(message, hint="take it out of the address and set PGPASSWORD")
+    return url
+
+
+def _absolute(uri: str, root: Path) -> str:
+    """Read a relative sqlite path from the project's folder, wherever the command runs."""
+    prefix = "sqlite:///"
+    if uri.startswith(prefix):
+        return prefix + str((root / uri.removeprefix(prefix)).resolve())
+    return uri

@@ -1,0 +1,39 @@
+"""What doctor asks of backends besides a pipeline's ports, composed from the Config."""
+
+from collections.abc import Mapping
+from contextlib import closing
+
+from mlship import wire
+from mlship.adapters.checkout import git
+from mlship.steps.doctor import Surroundings
+from mlship.steps.pipeline import Pipeline
+
+
+def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surroundings:
+    """Return the looks at backends. Nothing is asked or imported before one is taken."""
+    config = pipeline.config
+
+    def registry() -> str:
+        from mlship.adapters.images.registry.registries import Registries
+
+        with closing(Registries(config.image, environment)) as registries:
+            return registries.reach()
+
+    def engine() -> str:
+        from mlship.adapters.images.engine.engine import look
+
+        return look(environment)
+
+    def cluster(name: str) -> str:
+        from mlship.adapters.targets.kubernetes import Scope, review
+
+        settings = pipeline.target_config(name)
+        access = wire.cluster_access(settings, environment)
+        return review(Scope(project=config.name, target=name), settings, access)
+
+    def forge() -> str:
+        from mlship.adapters.forges.github.detect import look
+
+        return look(environment, git.run(pipeline.root, "remote", "get-url", "origin", check=False))
+
+    return Surroundings(registry=registry, engine=engine, cluster=cluster, forge=forge)

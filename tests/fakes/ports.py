@@ -1,0 +1,219 @@
+"""Small honest stand-ins for the ports, and a pipeline made of them."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from mlship.config.project import Config, DataConfig, ModelConfig
+from mlship.domain import digests
+from mlship.domain.bundle import Row
+from mlship.domain.commit import Commit
+from mlship.domain.ports import Target
+from mlship.domain.prediction import Outcome, Prediction, Taken
+from mlship.domain.profiles import Profile
+from mlship.domain.scores import Inputs, Scores, Slices, Suite, TestRun, Trained
+from mlship.errors import ConflictError
+from mlship.steps.pipeline import Pipeline
+from tests.fakes.engine import FakeEngine
+from tests.fakes.forge import FakeForge
+from tests.fakes.images import FakeImages
+from tests.fakes.store import FakeLedger, FakeStore, tiny_bundle
+from tests.fakes.target import FakeTarget
+from tests.harness.samples import NOON
+
+
+class FakeClock:
+    """Tells a time that moves by a second at each look, and by as much as a test wants."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+class FakeProgress:
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+class FakeSource:
+    def __init__(self) -> None:
+        self.sha, self.dirty = "a" * 40, False
+
+    def commit(self) -> Commit:
+        return Commit(
+            sha=self.sha,
+            dirty=self.dirty,
+            branch="develop",
+            author="ada@example.org",
+            subject="Train on all columns",
+        )
+
+
+class FakeTrainer:
+    """Makes a bundle whose bytes follow from `params`; scores are what a test set."""
+
+    def __init__(self) -> None:
+        self.params = "C=1"
+        self.data = "same"
+        self.golden = ""
+        self.trainings = 0
+        self.metrics: dict[str, float | str] = {"accuracy": 0.9}
+        self.champion: dict[str, float | str] = {"accuracy": 0.8}
+        self.profile: Profile | None = None
+        self.slices: Slices | None = None
+
+    def inputs(self) -> Inputs:
+        same = digests.of_bytes(b"same")
+        data, params = (digests.of_bytes(text.encode()) for text in (self.data, self.params))
+        return Inputs(data=data, params=params, code=same, environment=same)
+
+    def train(self, into: Path) -> Trained:
+        self.trainings += 1
+        digest = tiny_bundle(into, self.params, self.golden)
+        return Trained(bundle=digest, format="onnx", rows=30, features=1, profile=self.profile)
+
+    def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
+        return Scores(
+            task="classification",
+            data=digests.of_bytes(b"held out"),
+            samples=30,
+            metrics=self.metrics,
+            champion=self.champion if champion else {},
+            slices=self.slices if champion else None,
+        )
+
+
+class FakeTester:
+    def __init__(self) -> None:
+        self.failed = 0
+
+    def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
+        return TestRun(suite=suite, passed=3, failed=self.failed, skipped=0, seconds=0.1)
+
+
+class FakePredictor:
+    def __init__(self) -> None:
+        self.shift = 0.0
+
+    def predict(self, bundle: Path, rows: Sequence[Row]) -> list[Row]:
+        return [{"species": "setosa", "score": 1.0 + self.shift} for _ in rows]
+
+
+class FakeLocks:
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        if name in self.held:
+            raise ConflictError(f"{name} is being changed by another command", hint="wait for it")
+        self.held.add(name)
+        try:
+            yield
+        finally:
+            self.held.remove(name)
+
+
+class FakeObservations:
+    def __init__(self) -> None:
+        self.made: list[Prediction] = []
+        self.taken: list[Outcome] = []
+
+    def predictions(self) -> Iterator[Prediction]:
+        return iter(self.made)
+
+    def find(self, prediction: str) -> Sequence[Prediction]:
+        return [one for one in self.made if one.id == prediction]
+
+    def outcomes(self) -> Sequence[Outcome]:
+        return self.taken
+
+    def take(self, outcomes: Iterable[Outcome]) -> Taken:
+        new = list(outcomes)
+        self.taken += new
+        return Taken(new=len(new), known=0)
+
+
+@dataclasses.dataclass(kw_only=True)
+class World:
+    """A pipeline of fakes, and the fakes themselves for a test to turn."""
+
+    pipeline: Pipeline
+    source: FakeSource
+    trainer: FakeTrainer
+    tester: FakeTester
+    predictor: FakePredictor
+    ledger: FakeLedger
+    store: FakeStore
+    observations: FakeObservations
+    locks: FakeLocks
+    clock: FakeClock
+    progress: FakeProgress
+    targets: dict[str, Target]
+    forge: FakeForge
+    images: FakeImages
+    engine: FakeEngine
+
+
+CONFIG = Config(
+    name="iris",
+    data=DataConfig(train="train.csv", test="test.csv", target="species"),
+    model=ModelConfig(train="pipeline:train"),
+    workload=None,
+)
+
+
+def world(root: Path, config: Config = CONFIG) -> World:
+    """Return a new world in a folder."""
+    clock, progress = FakeClock(), FakeProgress()
+    source, trainer, tester, predictor = FakeSource(), FakeTrainer(), FakeTester(), FakePredictor()
+    ledger, store, locks, observations = FakeLedger(), FakeStore(), FakeLocks(), FakeObservations()
+    targets: dict[str, Target] = {"staging": FakeTarget(), "production": FakeTarget()}
+    images = FakeImages()
+    engine = FakeEngine(images)
+    forge = FakeForge()
+    pipeline = Pipeline(
+        root=root,
+        state=root / ".mlship",
+        config=config,
+        actor="ada",
+        clock=clock,
+        progress=progress,
+        source=source,
+        trainer=trainer,
+        tester=tester,
+        predictor=predictor,
+        ledger=ledger,
+        locks=locks,
+        store=store,
+        observations=observations,
+        forge=forge,
+        target=targets.__getitem__,
+        images=lambda: images,
+        engine=lambda: nullcontext(engine),
+    )
+    return World(
+        pipeline=pipeline,
+        source=source,
+        trainer=trainer,
+        tester=tester,
+        predictor=predictor,
+        ledger=ledger,
+        store=store,
+        observations=observations,
+        locks=locks,
+        clock=clock,
+        progress=progress,
+        targets=targets,
+        forge=forge,
+        images=images,
+        engine=engine,
+    )

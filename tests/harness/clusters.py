@@ -1,0 +1,207 @@
+"""A real cluster for tests: a namespace of its own, and images that behave as told.
+
+TEST_KUBECONFIG names the kubeconfig of a cluster that tests may fill and empty: never one's own by
+default. Its Gateway is `gateway` in the namespace `gateway`, and its nodes pull from REGISTRY.
+TEST_KUBECONFIG_PRODUCTION names that of another one, for what needs two.
+"""
+
+import functools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks, find
+from mlship.adapters.targets.kubernetes.api import Api, Manifest, connected
+from mlship.adapters.targets.kubernetes.manifests import SLOT, Scope
+from mlship.config.project import TargetConfig
+from mlship.config.targets import KubernetesConfig
+from mlship.domain.deployment import Artifact, Slot, Split, slot_of
+from mlship.domain.digests import Digest
+from mlship.domain.release import Release
+from mlship.errors import MlshipError
+from tests.harness.places import Notes
+from tests.harness.services import require
+
+REGISTRY = "localhost:5000"
+_BASE = f"{REGISTRY}/library/python:3.11-slim"
+_HERE = Path(__file__).parent
+_DOCKERFILE = f"""
+FROM {_BASE}
+COPY stand_in_runtime.py stand_in_pod.py /app/tests/
+WORKDIR /app
+USER 65532
+ENTRYPOINT ["python", "-B", "-m", "tests.stand_ins.pod"]
+ENV PYTHONUNBUFFERED=1
+"""
+
+
+def kubeconfig(variable: str = "TEST_KUBECONFIG") -> Path:
+    """Return the kubeconfig of a cluster of the tests', or skip the test."""
+    given = os.environ.get(variable, "")
+    require("a cluster", bool(given), f"set {variable} to the kubeconfig of one for tests")
+    path = Path(given)
+    config = KubernetesConfig(kubeconfig=str(path))
+    try:
+        with connected(lambda: find(config, {}), "default") as api:
+            answers = api.get("Gateway", "gateway", "gateway") is not None
+    except MlshipError as error:
+        require("the cluster", False, error.message)
+    require("the cluster", answers, "it has no Gateway `gateway` in the namespace `gateway`")
+    return path
+
+
+def run(*command: str) -> str:
+    """Run a program of the test's own and return what it printed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout.strip()
+
+
+@functools.cache
+def image(name: str, behaviour: str = "{}") -> str:
+    """Build and push an image of the stand-in; return its reference by digest."""
+    require("Docker", shutil.which("docker") is not None, "install it")
+    tag = f"{REGISTRY}/mlship-tests/stand-in:{name}"
+    with tempfile.TemporaryDirectory() as folder:
+        for file in ("stand_in_runtime.py", "stand_in_pod.py"):
+            shutil.copy(_HERE / file, folder)
+        told = behaviour.replace("\\", "\\\\").replace('"', '\\"')
+        text = f'{_DOCKERFILE}ENV NAME={name}\nENV BEHAVIOUR="{told}"\n'
+        (Path(folder) / "Dockerfile").write_text(text)
+        return built(tag, Path(folder))
+
+
+def built(tag: str, folder: Path) -> str:
+    """Build and push the image of a folder's Dockerfile; return its reference by digest."""
+    run("docker", "build", "--quiet", "--tag", tag, str(folder))
+    run("docker", "push", "--quiet", tag)
+    return run("docker", "inspect", "--format", "{{index .RepoDigests 0}}", tag)
+
+
+def artifact(name: str, **behaviour: Any) -> Artifact:
+    """Return an image of the stand-in, which behaves as told."""
+    location = image(name, json.dumps(behaviour, sort_keys=True))
+    digest = Digest(location.partition("@")[2])
+    return Artifact(kind="image", digest=digest, location=location)
+
+
+class Cluster:
+    """A namespace of the tests' cluster, with a target in it and what tests do to it."""
+
+    def __init__(self, path: Path, namespace: str) -> None:
+        self.path = path
+        self.namespace = namespace
+        self.notes = Notes()
+        self.scope = Scope(project="iris", target="staging")
+        self.kubernetes = KubernetesConfig(
+            kubeconfig=str(path),
+            namespace=namespace,
+            path=f"/{namespace}",
+            cpu=None,
+            memory=None,
+            prestop_seconds=2,
+        )
+        self.config = TargetConfig(
+            kind="kubernetes", kubernetes=self.kubernetes, ready_seconds=60, drain_seconds=5
+        )
+        self.target = self.again()
+
+    def access(self) -> Access:
+        return find(self.kubernetes, {})
+
+    def again(self, **changes: Any) -> KubernetesTarget:
+        """Return the target as another command sees it, with other settings.
+
+        Settings of a cluster's section have the prefix `kubernetes_`.
+        """
+        prefix = "kubernetes_"
+        ours = {
+            name.removeprefix(prefix): value
+            for name, value in changes.items()
+            if name.startswith(prefix)
+        }
+        own = {name: value for name, value in changes.items() if not name.startswith(prefix)}
+        settings = msgspec.structs.replace(self.kubernetes, **ours)
+        config = msgspec.structs.replace(self.config, kubernetes=settings, **own)
+        return KubernetesTarget("staging", "iris", config, lambda: find(settings, {}), self.notes)
+
+    def host(self) -> str:
+        """Return this machine's address as pods know it: the one that asks the cluster."""
+        server = urlsplit(self.access().server)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((str(server.hostname), server.port or 443))
+            return str(probe.getsockname()[0])
+
+    def secret(self, name: str, **values: str) -> None:
+        """Make a Secret of these keys and values."""
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name},
+            "stringData": values,
+        }
+        self.kubectl("POST", f"/api/v1/namespaces/{self.namespace}/secrets", json=secret)
+
+    def locks(self, holder: str) -> LeaseLocks:
+        return LeaseLocks("iris", self.namespace, self.access, holder)
+
+    def deploy(self, release: Release, *, replicas: int = 1, **behaviour: Any) -> Slot:
+        """Deploy a release in its slot."""
+        slot = slot_of(release)
+        self.target.deploy(release, artifact(slot, **behaviour), slot, replicas=replicas)
+        return slot
+
+    def route(self, weights: dict[Slot, int], shadow: Slot | None = None) -> None:
+        """Set the split from wherever it is."""
+        split = Split(weights=weights, shadow=shadow)
+        self.target.route(split, expected=self.target.routes().revision)
+
+    @contextmanager
+    def api(self) -> Iterator[Api]:
+        with connected(self.access, self.namespace) as api:
+            yield api
+
+    def kubectl(self, method: str, where: str, **given: Any) -> Any:
+        """Ask the API server directly, past the code under test."""
+        access = self.access()
+        with httpx.Client(base_url=access.server, verify=access.trust, auth=access.auth) as client:
+            answer = client.request(method, where, timeout=20, **given)
+            assert answer.is_success, answer.text
+            return answer.json()
+
+    def pods(self, slot: Slot) -> list[Manifest]:
+        with self.api() as api:
+            return api.list("Pod", {SLOT: slot})
+
+
+@contextmanager
+def cluster(variable: str = "TEST_KUBECONFIG") -> Iterator[Cluster]:
+    """Give a new namespace, and take it away with all that is in it."""
+    found = Cluster(kubeconfig(variable), f"test-{uuid.uuid4().hex[:8]}")
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": found.namespace}}
+    found.kubectl("POST", "/api/v1/namespaces", json=namespace)
+    try:
+        yield found
+    finally:
+        found.kubectl("DELETE", f"/api/v1/namespaces/{found.namespace}")
+
+
+def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.1)

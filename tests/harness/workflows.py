@@ -1,0 +1,86 @@
+"""The workflows of every kind of project, for the tests that judge them."""
+
+from pathlib import Path
+
+from mlship.config.layers import from_yaml, resolve
+from mlship.config.project import Config
+from mlship.templates import workflows
+
+ROOT = Path(__file__).parents[1]
+
+_LEAST = """
+name: iris
+data: {train: data/train.csv, test: data/test.csv, target: species}
+model: {train: "pipeline:train"}
+"""
+_GKE = "kind: gke, gke: {project: my-project, location: europe-west1, cluster: one}"
+
+PROJECTS = {
+    "one machine": "",
+    "one machine, CML, an image": """
+image: {repository: "localhost:5000/iris"}
+workflows: {report: cml, python: "3.12"}
+""",
+    "Google": f"""
+image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
+targets: {{staging: {{{_GKE}}}, production: {{{_GKE}}}}}
+workflows: {{report: cml, evaluate: "0 4 * * 1-5"}}
+""",
+    "Kubernetes and a registry": """
+image: {repository: registry.example.org/models/iris}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+store: {kind: directory}
+""",
+    "Kubernetes and GitHub's registry": """
+image: {repository: ghcr.io/ada/iris}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+workflows: {mlship: "git+https://example.org/mlship@v1.2.0"}
+""",
+    "Kubernetes and images by Docker": """
+image: {repository: registry.example.org/models/iris, builder: docker, extend: system.Dockerfile}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+""",
+    "GKE and images by Docker, staging in the job": f"""
+image: {{repository: europe-docker.pkg.dev/my-project/models/iris, builder: docker}}
+targets: {{production: {{{_GKE}}}}}
+gates: {{container: false}}
+""",
+    "one machine, an image by Docker": """
+image: {repository: "localhost:5000/iris", builder: docker}
+""",
+    "Kubernetes and Google's registry": """
+image: {repository: europe-docker.pkg.dev/my-project/models/iris}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+""",
+    "staging in the job": f"""
+image: {{repository: ghcr.io/ada/iris}}
+targets: {{staging: {{kind: local}}, production: {{{_GKE}}}}}
+""",
+}
+
+
+def config(project: str) -> Config:
+    """Return the settings of a project."""
+    return resolve([from_yaml(_LEAST + PROJECTS[project], "mlship.yaml")]).config
+
+
+def rendered(project: str, folder: str = "") -> dict[str, str]:
+    """Return the workflows of a project by their path."""
+    return workflows.render(config(project), folder)
+
+
+def committed() -> dict[str, str]:
+    """Return this repository's own workflows by their path."""
+    folder = ROOT / workflows.FOLDER
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+        for path in sorted(folder.glob("*.yml"))
+    }
+
+
+def write(texts: dict[str, str], folder: Path) -> None:
+    """Write workflows into a folder, as `mlship init` would."""
+    for name, text in texts.items():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, "utf-8")
