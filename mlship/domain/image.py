@@ -13,8 +13,6 @@ Platform = Literal["linux/amd64", "linux/arm64"]
 Role = Literal["base", "system", "dependencies", "runtime", "bundle"]
 Builder = Literal["oci", "docker"]
 """Who makes an image: mlship itself, the same bytes anywhere, or a Docker engine."""
-Form = Literal["layout", "tarball"]
-"""What an image is saved as: a folder of the OCI image layout, or a file for `docker load`."""
 
 DOCKER_HUB = "docker.io"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

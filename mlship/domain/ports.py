@@ -24,7 +24,7 @@ from mlship.domain.deployment import (
 )
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record
-from mlship.domain.image import Form, Image, Pushed
+from mlship.domain.image import Image, Pushed
 from mlship.domain.prediction import Outcome, Prediction, Taken
 from mlship.domain.pullrequest import Posted, PullRequest, Reviews
 from mlship.domain.release import Release
@@ -308,8 +308,8 @@ class Images(Protocol):
             IntegrityError: the registry gives back another digest than was sent.
         """
 
-    def save(self, image: Image, into: Path, form: Form) -> None:
-        """Write a built image, whole, to a folder or a file; what is missing here is fetched.
+    def save(self, image: Image, into: Path) -> None:
+        """Write a built image, whole, to a file for `docker load`; missing layers are fetched.
 
         Raises:
             NotFoundError: the image was built on another machine.

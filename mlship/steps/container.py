@@ -121,7 +121,7 @@ def _bring(pipeline: Pipeline, release: Release, engine: Engine) -> tuple[str, D
     pipeline.state.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".load-", dir=pipeline.state) as folder:
         archive = Path(folder, "image.tar")
-        pipeline.images().save(image, archive, "tarball")
+        pipeline.images().save(image, archive)
         local = engine.load(archive)
     known = {image.digest} | {
         name for one in image.platforms for name in (one.manifest, one.config)

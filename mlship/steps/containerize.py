@@ -62,7 +62,7 @@ def hand_over(pipeline: Pipeline, made: Record, into: Path) -> None:
     """
     name = pipeline.config.image.repository or made.evidence.release.name
     pipeline.progress.note(f"writing the image to {into}")
-    pipeline.images().save(recorded(made, name), into, "tarball")
+    pipeline.images().save(recorded(made, name), into)
 
 
 def facts(image: Image) -> dict[str, Any]:

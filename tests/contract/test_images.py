@@ -120,7 +120,7 @@ def test_an_image_is_saved_where_it_is_told(
 ) -> None:
     images = reopen()
     image = images.build(*made, base=None)
-    images.save(image, tmp_path / "new" / "image.tar", "tarball")
+    images.save(image, tmp_path / "new" / "image.tar")
     assert (tmp_path / "new" / "image.tar").stat().st_size > 0
 
 
@@ -129,7 +129,7 @@ def test_a_saved_image_is_taken_in_again_and_no_other_file_is(
 ) -> None:
     images, file = reopen(), tmp_path / "image.tar"
     image = images.build(*made, base=None)
-    images.save(image, file, "tarball")
+    images.save(image, file)
     elsewhere = reopen()
     elsewhere.load(image, file)
     assert elsewhere.push(image).digest == image.digest

@@ -5,7 +5,7 @@ from pathlib import Path
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.domain.digests import Digest
-from mlship.domain.image import Builder, Form, Image, Layer, PlatformImage, Pushed, Reference, Role
+from mlship.domain.image import Builder, Image, Layer, PlatformImage, Pushed, Reference, Role
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError, NotFoundError
 
@@ -54,7 +54,7 @@ class FakeImages:
         reference = f"{image.name}@{image.digest}"
         return Pushed(reference=reference, digest=image.digest, sent=sent)
 
-    def save(self, image: Image, into: Path, form: Form) -> None:
+    def save(self, image: Image, into: Path) -> None:
         into.parent.mkdir(parents=True, exist_ok=True)
         into.write_text(image.digest)
 

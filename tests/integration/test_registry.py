@@ -138,7 +138,7 @@ def test_a_tarball_is_loaded_under_the_digest_of_its_configuration(
 ) -> None:
     project = Project(tmp_path, None, repository=repository)
     image = project.images.build(project.release, project.bundle, base=None)
-    project.images.save(image, tmp_path / "image.tar", "tarball")
+    project.images.save(image, tmp_path / "image.tar")
     name = f"{repository}:{image.tag}"
     assert name in docker("load", "--input", str(tmp_path / "image.tar"))
     try:

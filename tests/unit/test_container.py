@@ -93,7 +93,7 @@ def test_an_engine_that_loads_other_bytes_is_not_believed(
     case.world.images.tool = "2"
     containerize(case.world.pipeline, case.release)
 
-    def another(image: Any, into: Path, form: Any) -> None:
+    def another(image: Any, into: Path) -> None:
         into.write_text("sha256:" + "0" * 64)
 
     monkeypatch.setattr(case.world.images, "save", another)

@@ -306,22 +306,21 @@ def test_a_layer_goes_from_the_bases_registry_to_another_without_a_stop(
     assert not Layout(tmp_path / "images").has(digest_of(LAYER), len(LAYER))  # type: ignore[arg-type]
 
 
-def test_a_saved_layout_is_whole_and_a_tarball_is_what_docker_loads(project: Project) -> None:
+def test_what_is_saved_is_the_same_each_time_and_leaves_the_layout_whole(project: Project) -> None:
     image = built(project)
-    project.images.save(image, project.folder / "out" / "layout", "layout")
-    layout = Layout(project.folder / "out" / "layout")
+    paths = [project.folder / "out" / f"{number}.tar" for number in (1, 2)]
+    for path in paths:
+        project.images.save(image, path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert len(list(paths[0].parent.iterdir())) == 2, "nothing is left over"
+    layout = Layout(project.folder / "images")
     for digest in layout.digests(image):
         assert digest_of(layout.path(digest).read_bytes()) == digest
     index = json.loads((layout.folder / "index.json").read_bytes())
-    assert [entry["digest"] for entry in index["manifests"]] == [image.digest]
+    assert image.digest in [entry["digest"] for entry in index["manifests"]]
     assert json.loads((layout.folder / "oci-layout").read_bytes()) == {
         "imageLayoutVersion": "1.0.0"
     }
-    paths = [project.folder / "out" / f"{number}.tar" for number in (1, 2)]
-    for path in paths:
-        project.images.save(image, path, "tarball")
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-    assert len(list(paths[0].parent.iterdir())) == 3, "nothing is left over"
 
 
 def test_a_damaged_layer_here_is_made_again(project: Project) -> None:

@@ -169,8 +169,8 @@ def test_an_image_travels_as_a_file_and_is_never_built_again(
         other.images.push(image)
     assert "--from image.tar" in caught.value.hint
     with pytest.raises(NotFoundError, match="built on another machine"):
-        other.images.save(image, tmp_path / "no.tar", "tarball")
-    project.images.save(image, file, "tarball")
+        other.images.save(image, tmp_path / "no.tar")
+    project.images.save(image, file)
     other.images.load(image, file)
     assert other.images.push(image).digest == image.digest
     assert image.digest in fake.manifests["iris"]
@@ -179,7 +179,7 @@ def test_an_image_travels_as_a_file_and_is_never_built_again(
 def test_a_file_with_another_image_or_none_is_refused(project: Project, tmp_path: Path) -> None:
     image, file = built(project), tmp_path / "image.tar"
     release, bundle = project.another("another model")
-    project.images.save(project.images.build(release, bundle, base=None), file, "tarball")
+    project.images.save(project.images.build(release, bundle, base=None), file)
     elsewhere = Project(tmp_path / "elsewhere", None, FakeBuild())
     with pytest.raises(IntegrityError, match=f"does not hold the image {image.digest}"):
         elsewhere.images.load(image, file)
@@ -194,7 +194,7 @@ def test_bytes_that_were_changed_on_the_way_are_not_taken_in(
     project: Project, tmp_path: Path
 ) -> None:
     image, file = built(project), tmp_path / "image.tar"
-    project.images.save(image, file, "tarball")
+    project.images.save(image, file)
     data = file.read_bytes()
     assert data.count(project.release.commit.encode()) > 1
     file.write_bytes(data.replace(project.release.commit.encode(), b"b" * 40))

@@ -12,7 +12,7 @@ from mlship.domain.bundle import Bundle
 from mlship.config.project import ImageConfig
 from mlship.domain.digests import Digest
 from mlship.errors import ConfigError, UnavailableError
-from mlship.domain.image import Builder, Form, Image, Platform, PlatformImage, Pushed, Reference, reference
+from mlship.domain.image import Builder, Image, Platform, PlatformImage, Pushed, Reference, reference
 from mlship.adapters.images.registry.push import Delivery
 from mlship.adapters.images.build.layout import Layout
 from mlship.adapters.images.build.manifests import Base
@@ -93,21 +93,13 @@ class LocalImages(ABC):
         with closing(self._registries):
             return self._delivery(image).push(target)
 
-    def save(self, image: Image, into: Path, form: Form) -> None:
-        """Write a built image, whole, to a folder or a file; see `ports.Images`."""
+    def save(self, image: Image, into: Path) -> None:
+        """Write a built image, whole, to a file; see `ports.Images`."""
         try:
             with closing(self._registries):
                 self._delivery(image).complete()
             into.parent.mkdir(parents=True, exist_ok=True)
-            if form == "tarball":
-                self._layout.tarball(image, into)
-                return
-            copy = Layout(into)
-            copy.prepare()
-            for digest in self._layout.digests(image):
-                if not copy.path(digest).exists():
-                    copy.take(digest, self._layout.pieces(digest, 0))
-            copy.name(image)
+            self._layout.tarball(image, into)
         except OSError as error:
             message = f"{into} cannot be written: {error.strerror or error}"
             raise UnavailableError(
