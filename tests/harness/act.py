@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ACT = Path(sys.executable).with_name("act")
 STAND_INS = ROOT / "tests" / "stand_ins" / "actions"
 

@@ -23,7 +23,7 @@ from tests.harness.act import Ran, Runner
 from tests.harness.runner_commands import Command, obeyed
 from tests.stand_ins.github_state import State
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REPOSITORY = "ada/iris"
 
 _TOUCH = "touch $HOME/pwn-$GITHUB_ACTION"

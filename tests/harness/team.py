@@ -23,7 +23,7 @@ from tests.harness.services import require
 from tests.stand_ins.github import serving
 from tests.stand_ins.github_state import State
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REPOSITORY = "ada/iris"
 _GUIDE = ROOT / "docs" / "guide" / "kubernetes.md"
 _SECONDS = 600

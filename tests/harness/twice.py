@@ -17,7 +17,7 @@ from mlship.steps.pipeline import Pipeline
 from tests.harness import clusters
 from tests.harness.clusters import Cluster
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _KINDS: tuple[Kind, ...] = (*KINDS, "HTTPRoute")
 _SECONDS = 600
 

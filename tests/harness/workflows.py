@@ -6,7 +6,7 @@ from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import Config
 from mlship.templates import workflows
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 _LEAST = """
 name: iris

@@ -7,13 +7,13 @@ import msgspec
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from mlship.adapters.images.build.layers import Member, of_file
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.domain.bundle import Bundle
 from mlship.domain.digests import Digest
-from mlship.errors import ProjectError
 from mlship.domain.image import Platform
-from mlship.adapters.images.build.layers import Member, of_file
+from mlship.errors import ProjectError
 
 DEPENDENCIES: Final = "opt/mlship/dependencies"
 RUNTIME: Final = "opt/mlship/runtime"

@@ -12,23 +12,31 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar, NamedTuple
 
-from mlship.domain import digests
-from mlship.domain.bundle import Bundle
-from mlship.config.project import ImageConfig
-from mlship.domain.digests import Digest
-from mlship.errors import ConfigError, IntegrityError
-from mlship.domain.image import Builder, Image, Layer, Platform, PlatformImage, Reference
-from mlship.adapters.images.build import contents, dockerfile, exports, layers, manifests, entry_point, wheels
-from mlship.adapters.images.build.image_layers import Building, Fetch
-from mlship.adapters.images.engine.builds import Make
+from mlship.adapters.images.build import (
+    contents,
+    dockerfile,
+    entry_point,
+    exports,
+    layers,
+    manifests,
+    wheels,
+)
 from mlship.adapters.images.build.exports import Export
+from mlship.adapters.images.build.image_layers import Building, Fetch
 from mlship.adapters.images.build.layers import MEDIA_TYPE
 from mlship.adapters.images.build.layout import Layout
 from mlship.adapters.images.build.local import LocalImages
 from mlship.adapters.images.build.manifests import CONFIG, Base, Configuration, Process
+from mlship.adapters.images.engine.builds import Make
 from mlship.adapters.images.registry.registries import Registries
+from mlship.config.project import ImageConfig
+from mlship.domain import digests
+from mlship.domain.bundle import Bundle
+from mlship.domain.digests import Digest
+from mlship.domain.image import Builder, Image, Layer, Platform, PlatformImage, Reference
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
+from mlship.errors import ConfigError, IntegrityError
 
 
 class Tools(NamedTuple):

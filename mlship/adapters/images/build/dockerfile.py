@@ -9,10 +9,10 @@ import string
 from collections.abc import Mapping
 from typing import Final
 
-from mlship.errors import ConfigError
-from mlship.domain.image import Reference, Role
 from mlship.adapters.images.build import entry_point
+from mlship.domain.image import Reference, Role
 from mlship.domain.release import Release
+from mlship.errors import ConfigError
 
 NAME: Final = "Dockerfile"
 ARCHIVES: Final[tuple[Role, ...]] = ("dependencies", "runtime", "bundle")

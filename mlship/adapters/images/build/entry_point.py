@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from mlship.domain.deployment import slot_of
 from mlship.adapters.images.build.contents import BUNDLE, DEPENDENCIES, RUNTIME
+from mlship.domain.deployment import slot_of
 from mlship.domain.release import Release
 
 PORT: Final = "8080"

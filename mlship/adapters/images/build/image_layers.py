@@ -5,15 +5,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mlship.domain import digests
-from mlship.domain.bundle import Bundle
-from mlship.domain.digests import Digest
-from mlship.domain.image import Layer, Role
 from mlship.adapters.images.build import contents, layers, manifests, wheels
 from mlship.adapters.images.build.contents import Lock
 from mlship.adapters.images.build.layers import MEDIA_TYPE, Blob, Member
 from mlship.adapters.images.build.layout import Layout
 from mlship.adapters.images.registry.registries import Registries
+from mlship.domain import digests
+from mlship.domain.bundle import Bundle
+from mlship.domain.digests import Digest
+from mlship.domain.image import Layer, Role
 from mlship.domain.ports import Progress
 
 Fetch = Callable[[Lock, Path], list[Path]]

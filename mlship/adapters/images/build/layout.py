@@ -17,12 +17,12 @@ from typing import Any, BinaryIO, cast
 import msgspec
 
 from mlship import files
-from mlship.domain import digests
-from mlship.domain.digests import Digest
-from mlship.errors import IntegrityError, NotFoundError
-from mlship.domain.image import Image, check
 from mlship.adapters.images.build.layers import Blob
 from mlship.adapters.images.build.manifests import INDEX, MANIFEST
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.domain.image import Image, check
+from mlship.errors import IntegrityError, NotFoundError
 
 _MARK = b'{"imageLayoutVersion":"1.0.0"}'
 _PIECE = 1 << 20

@@ -6,19 +6,27 @@ from contextlib import closing
 from pathlib import Path
 from typing import ClassVar
 
+from mlship.adapters.images.build.layout import Layout
+from mlship.adapters.images.build.manifests import Base
+from mlship.adapters.images.registry.push import Delivery
+from mlship.adapters.images.registry.registries import Registries
+from mlship.config.project import ImageConfig
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.domain.bundle import Bundle
-from mlship.config.project import ImageConfig
 from mlship.domain.digests import Digest
-from mlship.errors import ConfigError, UnavailableError
-from mlship.domain.image import Builder, Image, Platform, PlatformImage, Pushed, Reference, reference
-from mlship.adapters.images.registry.push import Delivery
-from mlship.adapters.images.build.layout import Layout
-from mlship.adapters.images.build.manifests import Base
-from mlship.adapters.images.registry.registries import Registries
+from mlship.domain.image import (
+    Builder,
+    Image,
+    Platform,
+    PlatformImage,
+    Pushed,
+    Reference,
+    reference,
+)
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
+from mlship.errors import ConfigError, UnavailableError
 
 
 class LocalImages(ABC):

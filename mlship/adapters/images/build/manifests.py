@@ -9,13 +9,13 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mlship.domain import digests
-from mlship.domain.digests import Digest
-from mlship.errors import ConfigError, IntegrityError
-from mlship.domain.image import Layer, Platform, Reference
 from mlship.adapters.images.build import entry_point
 from mlship.adapters.images.build.layers import MEDIA_TYPE
+from mlship.domain import digests
+from mlship.domain.digests import Digest
+from mlship.domain.image import Layer, Platform, Reference
 from mlship.domain.release import Release
+from mlship.errors import ConfigError, IntegrityError
 
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX: Final = "application/vnd.oci.image.index.v1+json"

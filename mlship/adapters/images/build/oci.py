@@ -10,16 +10,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from mlship.domain.bundle import Bundle
-from mlship.config.project import ImageConfig
-from mlship.domain.digests import Digest
-from mlship.domain.image import Builder, Image, Layer, Platform, PlatformImage, Reference
 from mlship.adapters.images.build import contents, manifests, wheels
 from mlship.adapters.images.build.image_layers import Building, Fetch
 from mlship.adapters.images.build.layout import Layout
 from mlship.adapters.images.build.local import LocalImages
 from mlship.adapters.images.build.manifests import CONFIG, MANIFEST, Base
 from mlship.adapters.images.registry.registries import Registries
+from mlship.config.project import ImageConfig
+from mlship.domain.bundle import Bundle
+from mlship.domain.digests import Digest
+from mlship.domain.image import Builder, Image, Layer, Platform, PlatformImage, Reference
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
 

@@ -14,10 +14,10 @@ from typing import BinaryIO, cast
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from mlship.errors import IntegrityError, ProjectError, TimedOutError, UnavailableError
-from mlship.domain.image import Platform
 from mlship.adapters.images.build.contents import DEPENDENCIES, Lock
 from mlship.adapters.images.build.layers import Member
+from mlship.domain.image import Platform
+from mlship.errors import IntegrityError, ProjectError, TimedOutError, UnavailableError
 
 _MACHINES: Mapping[Platform, str] = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _GLIBC = 31
