@@ -37,10 +37,10 @@ from tests.harness.services import require
 
 REGISTRY = "localhost:5000"
 _BASE = f"{REGISTRY}/library/python:3.11-slim"
-_HERE = Path(__file__).parent
+_STAND_INS = Path(__file__).parents[1] / "stand_ins"
 _DOCKERFILE = f"""
 FROM {_BASE}
-COPY stand_in_runtime.py stand_in_pod.py /app/tests/
+COPY runtime.py pod.py /app/tests/stand_ins/
 WORKDIR /app
 USER 65532
 ENTRYPOINT ["python", "-B", "-m", "tests.stand_ins.pod"]
@@ -76,8 +76,8 @@ def image(name: str, behaviour: str = "{}") -> str:
     require("Docker", shutil.which("docker") is not None, "install it")
     tag = f"{REGISTRY}/mlship-tests/stand-in:{name}"
     with tempfile.TemporaryDirectory() as folder:
-        for file in ("stand_in_runtime.py", "stand_in_pod.py"):
-            shutil.copy(_HERE / file, folder)
+        for file in ("runtime.py", "pod.py"):
+            shutil.copy(_STAND_INS / file, folder)
         told = behaviour.replace("\\", "\\\\").replace('"', '\\"')
         text = f'{_DOCKERFILE}ENV NAME={name}\nENV BEHAVIOUR="{told}"\n'
         (Path(folder) / "Dockerfile").write_text(text)

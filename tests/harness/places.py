@@ -18,7 +18,7 @@ from mlship.domain import digests
 from mlship.domain.deployment import Artifact, Deployment, Slot, slot_of
 from mlship.domain.release import Release
 
-STAND_IN = (sys.executable, str(Path(__file__).with_name("stand_in_runtime.py")))
+STAND_IN = (sys.executable, str(Path(__file__).parents[1] / "stand_ins" / "runtime.py"))
 CONFIG = TargetConfig(ready_seconds=20, drain_seconds=3)
 
 
