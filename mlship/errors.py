@@ -1,17 +1,17 @@
-"""The one tree of errors, an exit code for each branch.
+"""The tree of errors. Each branch has an exit code.
 
-    MlshipError                 1   something that mlship knows how to name
+    MlshipError                 1   any other error
     +-- ConfigError             2   mlship.yaml, a flag or the environment is wrong
     |   +-- ProjectError        2   the user's own code or data is wrong
-    +-- RefusedError            3   a gate or a policy said no
+    +-- RefusedError            3   a gate or a policy refused
     +-- UnavailableError        4   a backend, a disk or a port cannot be used now
-    +-- NotFoundError           5   what was named does not exist
-    +-- TimedOutError           6   a deadline passed
-    +-- IntegrityError          7   bytes are not what their digest says
-    +-- ConflictError           8   somebody else changed it first
+    +-- NotFoundError           5   the named object does not exist
+    +-- TimedOutError           6   the operation did not finish in time
+    +-- IntegrityError          7   content does not match its digest
+    +-- ConflictError           8   the object was changed by somebody else first
 
 A message names the object, a hint names the next action. Adapters map their vendor's exceptions
-to this tree; `mlship.cli.output` is the one place that prints them.
+to this tree. Errors are printed in one place, `mlship.cli.output`.
 """
 
 import re
@@ -20,12 +20,12 @@ from typing import Any, ClassVar
 
 
 class MlshipError(Exception):
-    """A fault that a person can act on.
+    """An error that a person can act on.
 
     Args:
-        message: what is wrong, with the name of the object that it is wrong with.
+        message: what is wrong, and with which object.
         hint: the next action, in the imperative.
-        facts: what was learnt on the way, for `--json`.
+        facts: details for `--json`.
     """
 
     exit_code: ClassVar[int] = 1
@@ -39,7 +39,7 @@ class MlshipError(Exception):
         self.facts = dict(facts or {})
 
     def __str__(self) -> str:
-        """Return the message alone; the hint is printed on a line of its own."""
+        """Return the message without the hint, which is printed on its own line."""
         return self.message
 
 
@@ -54,31 +54,31 @@ class ProjectError(ConfigError):
 
 
 class RefusedError(MlshipError):
-    """A gate or a policy said no."""
+    """A gate or a policy refused."""
 
     exit_code = 3
 
 
 class UnavailableError(MlshipError):
-    """A backend, a disk or a port cannot be used now; trying again may help."""
+    """A backend, a disk or a port is unavailable; a retry may succeed."""
 
     exit_code = 4
 
 
 class NotFoundError(MlshipError):
-    """What was named does not exist."""
+    """The named object does not exist."""
 
     exit_code = 5
 
 
 class TimedOutError(MlshipError):
-    """A deadline passed before the thing was done."""
+    """The operation did not finish before its deadline."""
 
     exit_code = 6
 
 
 class IntegrityError(MlshipError):
-    """Bytes are not what their digest says; nothing was loaded from them."""
+    """Content does not match its digest; nothing was loaded from it."""
 
     exit_code = 7
 
@@ -90,7 +90,7 @@ class ConflictError(MlshipError):
 
 
 def shown(address: str) -> str:
-    """Return an address as a message may show it: without the user and password in it."""
+    """Return an address for a message: without the user and the password."""
     scheme, separator, rest = address.partition("://")
     if separator and not rest.startswith("/"):
         rest = rest.rpartition("@")[2]
@@ -99,10 +99,10 @@ def shown(address: str) -> str:
 
 def tree() -> dict[str, type[MlshipError]]:
     """Return every error of the tree by its class name, parents before children."""
-    found: dict[str, type[MlshipError]] = {}
-    waiting: list[type[MlshipError]] = [MlshipError]
-    while waiting:
-        kind = waiting.pop(0)
-        found[kind.__name__] = kind
-        waiting.extend(kind.__subclasses__())
-    return found
+    errors: dict[str, type[MlshipError]] = {}
+    pending: list[type[MlshipError]] = [MlshipError]
+    while pending:
+        kind = pending.pop(0)
+        errors[kind.__name__] = kind
+        pending.extend(kind.__subclasses__())
+    return errors

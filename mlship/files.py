@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and generated ones that tell whether a person edited them."""
+"""Files: atomic writes, and generated files that show whether somebody edited them."""
 
 import hashlib
 import os
@@ -7,19 +7,19 @@ from pathlib import Path
 
 
 def signed(text: str, by: str) -> str:
-    """Return a text below a line of comment that says what wrote it, with its digest.
+    """Return a text under a comment line with its author and its digest.
 
     Args:
-        text: of a file in which `#` begins a comment.
-        by: what writes it, as `mlship init` in its quotes.
+        text: the contents of a file in which `#` starts a comment.
+        by: the command that writes the file, in backquotes: "`mlship init`".
     """
     return f"{_head(by)}{_digest(text)}\n{text}"
 
 
 def is_untouched(text: str, by: str) -> bool:
-    """Tell whether a file is as something wrote it, be it of other settings."""
-    made = re.match(re.escape(_head(by)) + r"([0-9a-f]{12})\n", text)
-    return made is not None and made[1] == _digest(text[made.end() :])
+    """Return whether nobody edited a file since a command wrote it, whatever the settings were."""
+    head = re.match(re.escape(_head(by)) + r"([0-9a-f]{12})\n", text)
+    return head is not None and head[1] == _digest(text[head.end() :])
 
 
 def _head(by: str) -> str:
@@ -31,12 +31,12 @@ def _digest(text: str) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Put a file in place whole or not at all, on the disk when the call returns.
+    """Write a file atomically and durably.
 
-    A reader, and whoever comes after a kill at any byte, sees the old bytes or the new ones.
+    A reader sees the old contents or the new ones, also after a crash at any point.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; the old file stands.
+        OSError: the disk is full or the folder is not writable; the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -47,14 +47,14 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        # A disk that is full does not say for which file.
+        # ENOSPC from a write carries no file name.
         error.filename = error.filename or str(path)
         raise
     sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can (not on Windows)."""
+    """Sync a folder's entries to the disk, where the system supports it (not on Windows)."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)

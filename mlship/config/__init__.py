@@ -1,1 +1,1 @@
-"""What a project says: mlship.yaml as frozen values, and how the layers of settings merge."""
+"""mlship.yaml as frozen values, and the merge of the layers of settings."""

@@ -1,4 +1,4 @@
-"""Where runs, evidence and observations are kept, as sections of mlship.yaml."""
+"""Sections of mlship.yaml: where runs, evidence and observations are stored."""
 
 from typing import Annotated, Literal
 
@@ -14,35 +14,36 @@ class StoreConfig(_Section, frozen=True):
     """The model registry."""
 
     kind: Annotated[
-        Literal["mlflow", "directory"], Meta(description="MLflow, or plain files in a folder")
+        Literal["mlflow", "directory"], Meta(description="MLflow, or files in a folder")
     ] = "mlflow"
     uri: Annotated[
         str | None,
-        Meta(description="MLflow: sqlite:/// or http(s)://, also MLFLOW_TRACKING_URI; a folder"),
+        Meta(
+            description="tracking server (sqlite:/// or http(s)://; default MLFLOW_TRACKING_URI), "
+            "or the folder"
+        ),
     ] = None
 
 
 class LedgerConfig(_Section, frozen=True):
-    """Where evidence is kept. Jobs on several machines share what they prove through MLflow."""
+    """Where evidence is stored. Jobs on several machines share it through MLflow."""
 
     kind: Annotated[
         Literal["directory", "mlflow"], Meta(description="files in a folder, or MLflow")
     ] = "directory"
     uri: Annotated[
-        str | None, Meta(description="a folder; MLflow: as `store.uri`, which is its default")
+        str | None, Meta(description="the folder, or the tracking server (default `store.uri`)")
     ] = None
 
 
 class ObservationsConfig(_Section, frozen=True):
-    """Where production's predictions are logged, and outcomes are taken in."""
+    """Where predictions in production and their outcomes are stored."""
 
     kind: Annotated[
         Literal["directory", "postgres"],
-        Meta(description="folders of this machine, or PostgreSQL"),
+        Meta(description="folders on this machine, or PostgreSQL"),
     ] = "directory"
     url: Annotated[
         str | None,
-        Meta(
-            description="postgresql://user@host:5432/database; the password is best in PGPASSWORD"
-        ),
+        Meta(description="postgresql://user@host:5432/database; put the password in PGPASSWORD"),
     ] = None

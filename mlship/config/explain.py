@@ -1,4 +1,4 @@
-"""The keys of mlship.yaml as Config's classes make them, and faults in their values, in words."""
+"""The keys of mlship.yaml, read from Config's classes, and messages for invalid values."""
 
 import re
 import types
@@ -16,9 +16,9 @@ _WORDS: Mapping[str, str] = {
     " | null`": "`",
     "`int`": "a whole number",
     "`float`": "a number",
-    "`str`": "a text",
+    "`str`": "a string",
     "`bool`": "true or false",
-    "`object`": "a section of keys",
+    "`object`": "a mapping",
     "`array`": "a list",
     "`null`": "nothing",
     "Invalid enum value": "Unknown value",
@@ -34,7 +34,7 @@ def fields_of(kind: Any) -> dict[str, Any] | None:
 
 
 def value_kind(kind: Any) -> Any | None:
-    """Return the type of a mapping's values, where they are a section; else `None`."""
+    """Return the type of a mapping's values if they are sections; else `None`."""
     kind = _bare(kind)
     if typing.get_origin(kind) is dict:
         inner = typing.get_args(kind)[1]
@@ -52,7 +52,7 @@ def _bare(kind: Any) -> Any:
 
 
 def place_of(layer: str, path: str) -> str:
-    """Return where a person finds a key: the file, the variable's name, or the option."""
+    """Return where a key was set: the file, the variable's name, or the option."""
     if layer == "environment":
         return f"environment variable {PREFIX}{path.upper().replace('.', '__')}"
     return f"--set {path}" if layer == "flags" else layer
@@ -61,18 +61,18 @@ def place_of(layer: str, path: str) -> str:
 def explained(
     error: msgspec.ValidationError, merged: Mapping[str, Any], origins: Mapping[str, str]
 ) -> ConfigError:
-    """Return the error of a value in a person's words, with its key and what it may be."""
+    """Return the error for an invalid value in plain words, with its key and allowed values."""
     text, _, path = str(error).partition(" - at ")
     key = path.replace("`key` in ", "").strip("`").removeprefix("$").strip(".")
     missing = re.fullmatch(r"Object missing required field `(\w+)`", text)
     if missing:
         key = f"{key}.{missing[1]}".strip(".")
         hint = f"add {_meaning(key)} (`mlship init` in a new folder writes an example)"
-        return ConfigError(f"mlship.yaml: the key {key} is missing", hint=hint)
+        return ConfigError(f"mlship.yaml: missing key {key}", hint=hint)
     key = _key_at_fault(key, merged, origins)
     for technical, plain in _WORDS.items():
         text = text.replace(technical, plain)
-    text = re.sub(r" matching regex .*", " of another form", text, flags=re.DOTALL)
+    text = re.sub(r" matching regex .*", " in another format", text, flags=re.DOTALL)
     value = _value_at(key, merged)
     if isinstance(value, str | int | float) and repr(value) not in text:
         text = f"{text}: {repr(value)[:60]}"
@@ -82,7 +82,7 @@ def explained(
 
 
 def _key_at_fault(key: str, merged: Mapping[str, Any], origins: Mapping[str, str]) -> str:
-    """Return the key that `targets[...].port` stands for: the first whose value does not fit."""
+    """Return the key that `targets[...].port` stands for: the first with an invalid value."""
     pattern = re.escape(key).replace(re.escape("[...]"), r"\.[^.]+")
     for candidate in origins:
         if not re.fullmatch(pattern, candidate):
@@ -110,7 +110,7 @@ def _kind_at(key: str) -> Any:
 
 
 def _meaning(key: str) -> str:
-    """Say what a key is for and which values it takes, as its type tells."""
+    """Return what a key means and which values it takes, from its type."""
     try:
         kind = _kind_at(re.sub(r"\[.*", "", key))
     except KeyError:
@@ -119,12 +119,12 @@ def _meaning(key: str) -> str:
     while typing.get_origin(kind) in (typing.Annotated, typing.Union, types.UnionType):
         metas += getattr(kind, "__metadata__", ())
         kind = typing.get_args(kind)[0]
-    said = [meta.description for meta in metas if meta.description]
-    said += [str(meta.extra["form"]) for meta in metas if meta.extra]
-    said += [f"at least {meta.ge}" for meta in metas if meta.ge is not None]
-    said += [f"at most {meta.le}" for meta in metas if meta.le is not None]
+    notes = [meta.description for meta in metas if meta.description]
+    notes += [str(meta.extra["form"]) for meta in metas if meta.extra]
+    notes += [f"at least {meta.ge}" for meta in metas if meta.ge is not None]
+    notes += [f"at most {meta.le}" for meta in metas if meta.le is not None]
     if typing.get_origin(kind) is typing.Literal:
-        said.append(f"one of {', '.join(typing.get_args(kind))}")
+        notes.append(f"one of {', '.join(typing.get_args(kind))}")
     if (fields := fields_of(kind)) is not None:
-        said.append(f"a section with {', '.join(fields)}")
-    return f"{key}: {'; '.join(said)}" if said else f"correct {key} there"
+        notes.append(f"a section with {', '.join(fields)}")
+    return f"{key}: {'; '.join(notes)}" if notes else f"correct {key}"

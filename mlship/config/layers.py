@@ -1,7 +1,7 @@
-"""From layers to a Config: defaults < mlship.yaml < environment < flags. Pure functions.
+"""Merge layers of settings into a Config: defaults < mlship.yaml < environment < flags.
 
-The layers are one visible list; each value remembers the layer that it came from, so that
-`mlship doctor` can say why a value is what it is.
+The layers are one list. The origin of each value is recorded, so that `mlship doctor` can show
+where a value was set. Pure functions.
 """
 
 import difflib
@@ -32,25 +32,25 @@ _STAGING = ("errors", "mismatches", "p50_ms", "p99_ms")
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """Some settings and where they come from: `mlship.yaml`, `environment`, `flags`."""
+    """Settings and their source: `mlship.yaml`, `environment` or `flags`."""
 
     name: str
     values: dict[str, Any]
 
 
 class Resolved(msgspec.Struct, frozen=True, kw_only=True):
-    """The Config and, for each key as `targets.staging.port`, the layer that set it."""
+    """The Config and, for each key such as `targets.staging.port`, the layer that set it."""
 
     config: Config
     origins: dict[str, str]
 
 
 def resolve(layers: Sequence[Layer]) -> Resolved:
-    """Fold the layers, weakest first, and check the result.
+    """Merge the layers, weakest first, and check the result.
 
     Raises:
-        ConfigError: a key is unknown (the nearest known one is named), missing, or a value has
-            the wrong type; the message names the key and the layer.
+        ConfigError: a key is unknown (the hint names the nearest known key) or missing, or a value
+            has the wrong type; the message names the key and the layer.
     """
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -69,30 +69,32 @@ def from_yaml(text: str, name: str) -> Layer:
     """Return the layer of a YAML text.
 
     Raises:
-        ConfigError: it is not YAML, not a mapping, or has a key twice; with line and column.
+        ConfigError: it is not YAML, not a mapping, or has a duplicate key; with line and column.
     """
     try:
         values = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (it is a SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        message = f"{name}{where}: {error.problem or 'not YAML'}"
-        raise ConfigError(message, hint="correct the file there") from error
+        message = f"{name}{where}: {error.problem or 'not valid YAML'}"
+        raise ConfigError(message, hint="correct the file at that line") from error
     except yaml.YAMLError as error:
         message = f"{name}: {error}"
-        raise ConfigError(message, hint="correct the file; it must be YAML in UTF-8") from error
+        raise ConfigError(message, hint="the file must be YAML, encoded in UTF-8") from error
     if values is None:
         values = {}
     if not isinstance(values, dict):
         message = f"{name} must be a mapping of keys, not {type(values).__name__}"
-        raise ConfigError(message, hint="start it with `name: ...`; `mlship init` writes one")
+        raise ConfigError(
+            message, hint="start with `name: ...`; `mlship init` in a new folder writes an example"
+        )
     return Layer(name=name, values=values)
 
 
 def from_environment(environment: Mapping[str, str]) -> Layer:
-    """Return the layer of `MLSHIP_TARGETS__STAGING__PORT=8080` and its like.
+    """Return the layer of environment variables such as `MLSHIP_TARGETS__STAGING__PORT=8080`.
 
-    `MLFLOW_TRACKING_URI` sets `store.uri` where no `MLSHIP_STORE__URI` does.
+    `MLFLOW_TRACKING_URI` sets `store.uri` if `MLSHIP_STORE__URI` is not set.
 
     Raises:
         ConfigError: a value is not YAML.
@@ -109,7 +111,7 @@ def from_environment(environment: Mapping[str, str]) -> Layer:
 
 
 def from_flags(assignments: Sequence[str]) -> Layer:
-    """Return the layer of `--set targets.staging.port=8080` and its like.
+    """Return the layer of options such as `--set targets.staging.port=8080`.
 
     Raises:
         ConfigError: there is no `=`, or the value is not YAML.
@@ -118,30 +120,30 @@ def from_flags(assignments: Sequence[str]) -> Layer:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            message = f"--set {assignment}: no value"
-            raise ConfigError(message, hint="write --set targets.staging.port=8080")
+            message = f"--set {assignment}: missing value"
+            raise ConfigError(message, hint="use KEY=VALUE: --set targets.staging.port=8080")
         _put(values, key.split("."), _scalar(text, f"--set {key}"))
     return Layer(name="flags", values=values)
 
 
 def value_at(config: Config, key: str) -> Any:
     """Return the value of a key as `Resolved.origins` names it: `targets.staging.port`."""
-    found: Any = config
+    value: Any = config
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, dict) else getattr(found, part, None)
-    return found
+        value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+    return value
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice, where YAML would let the last one win."""
+    """Refuses a duplicate key; plain YAML silently takes the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
-        seen = set()
+        keys = set()
         for key, _ in node.value:
-            if key.value in seen:
-                problem = f"the key {key.value!r} stands twice"
+            if key.value in keys:
+                problem = f"duplicate key {key.value!r}"
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            seen.add(key.value)
+            keys.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -194,31 +196,31 @@ def _check_keys(values: Mapping[Any, Any], kind: Any, layer: str, prefix: str) -
 def _unknown(path: str, key: str, known: list[str], layer: str, prefix: str) -> ConfigError:
     message = f"{place_of(layer, path)}: unknown key {path}"
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    hint = f"did you mean {prefix}{near[0]}?" if near else f"known here: {', '.join(known)}"
+    hint = f"did you mean {prefix}{near[0]}?" if near else f"valid keys: {', '.join(known)}"
     return ConfigError(message, hint=hint)
 
 
 def _check_together(config: Config) -> None:
     if (config.data.test is None) == (config.data.split is None):
-        message = "mlship.yaml: data needs a held-out part: either `test` or `split`"
+        message = "mlship.yaml: data: held-out data needs exactly one of `test` and `split`"
         raise ConfigError(message, hint="add `split: {fraction: 0.2, seed: 7}` under data")
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
-        raise ConfigError(message, hint="put the sha256 of the file there: `sha256sum model.pkl`")
+        raise ConfigError(message, hint="set it to the output of `sha256sum model.pkl`")
     if (config.observations.kind == "postgres") != (config.observations.url is not None):
-        message = "mlship.yaml: observations: kind postgres and a url go together"
-        hint = "observations: {kind: postgres, url: postgresql://user@host/database}"
+        message = "mlship.yaml: observations: `kind: postgres` and `url` must be set together"
+        hint = "set observations: {kind: postgres, url: postgresql://user@host/database}"
         raise ConfigError(message, hint=hint)
     if config.image.builder != "docker" and config.image.extend is not None:
-        message = "mlship.yaml: image.extend needs image.builder docker: instructions are run there"
-        raise ConfigError(message, hint="add `builder: docker`, or take `extend` away")
+        message = "mlship.yaml: image.extend works only with image.builder docker"
+        raise ConfigError(message, hint="set `builder: docker`, or remove `extend`")
     if config.image.builder == "docker" and len(config.image.platforms) > 1:
-        message = "mlship.yaml: image.builder docker makes images for one platform"
-        raise ConfigError(message, hint="leave one in image.platforms, or use builder oci")
+        message = "mlship.yaml: image.builder docker builds for one platform only"
+        raise ConfigError(message, hint="list one platform in image.platforms, or use builder oci")
     for name in set(config.gates.staging) - set(_STAGING):
-        message = f"mlship.yaml: gates.staging.{name}: a replay has no such metric"
+        message = f"mlship.yaml: gates.staging.{name}: unknown metric of a replay"
         near = difflib.get_close_matches(name, _STAGING, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(_STAGING)}"
+        hint = f"did you mean {near[0]}?" if near else f"valid metrics: {', '.join(_STAGING)}"
         raise ConfigError(message, hint=hint)
     for name, target in config.targets.items():
         _check_target(f"targets.{name}", target)
@@ -226,18 +228,19 @@ def _check_together(config: Config) -> None:
 
 def _check_target(key: str, target: TargetConfig) -> None:
     if (target.kind == "gke") != (target.gke is not None):
-        message = f"mlship.yaml: {key}: kind gke and the section gke go together"
-        hint = f"{key}: {{kind: gke, gke: {{project: ..., location: ..., cluster: ...}}}}"
+        message = f"mlship.yaml: {key}: `kind: gke` and the section `gke` must be set together"
+        hint = f"set {key}: {{kind: gke, gke: {{project: ..., location: ..., cluster: ...}}}}"
         raise ConfigError(message, hint=hint)
     if target.kind == "local":
         return
     if target.sticky_header is not None:
-        message = f"mlship.yaml: {key}.sticky_header: a Gateway cannot keep clients on one side"
-        raise ConfigError(message, hint="take it away, or use a target of kind local")
+        message = f"mlship.yaml: {key}.sticky_header: only targets of kind local support it"
+        raise ConfigError(message, hint="remove it, or use a target of kind local")
     if target.port:
-        message = f"mlship.yaml: {key}.port: the Gateway's listeners have the ports"
-        raise ConfigError(message, hint=f"take it away; {key}.kubernetes.gateway names the Gateway")
+        message = f"mlship.yaml: {key}.port: only targets of kind local have a port"
+        raise ConfigError(message, hint=f"remove it; {key}.kubernetes.gateway has the port")
     most = target.kubernetes.max_replicas
-    if most is not None and most < max(target.replicas, target.challenger_replicas):
-        message = f"mlship.yaml: {key}.kubernetes.max_replicas is less than the replicas asked for"
-        raise ConfigError(message, hint=f"give at least {target.replicas}, or take it away")
+    fewest = max(target.replicas, target.challenger_replicas)
+    if most is not None and most < fewest:
+        message = f"mlship.yaml: {key}.kubernetes.max_replicas is less than its replicas ({fewest})"
+        raise ConfigError(message, hint=f"set it to {fewest} or more, or remove it")

@@ -1,7 +1,7 @@
-"""mlship.yaml as frozen values. Defaults live here; `layers` reads and merges.
+"""mlship.yaml as frozen values, with the defaults. `layers` reads and merges the settings.
 
-Every key has one meaning and one default, stated beside it; the reference page and the JSON
-schema for editors are made from these classes.
+The description and the default of a key stand beside it. The reference page and the JSON schema
+for editors are generated from these classes.
 """
 
 from typing import Annotated, Any, Literal
@@ -23,16 +23,16 @@ Seconds = Annotated[float, Meta(ge=0)]
 Name = Annotated[
     str,
     Meta(
-        # Python takes $ before a line end too; an editor that checks the schema does not.
+        # In Python, $ also matches before a final newline; in JSON schema it does not.
         pattern=r"^[a-z][a-z0-9-]{0,39}(?!\n)$",
-        extra={"form": "lower-case letters, digits and -, at most 40, as in iris"},
+        extra={"form": "lower-case letters, digits and -, at most 40 characters: iris"},
     ),
 ]
 Function = Annotated[
     str,
     Meta(
         pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
-        extra={"form": "module:function, as in pipeline:train"},
+        extra={"form": "module:function, such as pipeline:train"},
     ),
 ]
 
@@ -42,12 +42,12 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class SplitConfig(_Section, frozen=True):
-    """Hold rows of `data.train` out by chance, instead of a file of their own."""
+    """Hold out random rows of `data.train`, instead of a separate file."""
 
-    fraction: Annotated[Share, Meta(description="share of the rows that is held out")] = 0.2
+    fraction: Annotated[Share, Meta(description="share of the rows to hold out")] = 0.2
     seed: Annotated[int, Meta(description="the same seed holds out the same rows")] = 0
     stratify: Annotated[
-        str | None, Meta(description="column whose shares are kept on both sides")
+        str | None, Meta(description="column whose distribution is kept in both parts")
     ] = None
 
 
@@ -55,19 +55,26 @@ class DataConfig(_Section, frozen=True):
     """Where the data is."""
 
     train: Annotated[
-        str, Meta(description="CSV, Parquet or JSON lines: a path or an fsspec URL; .dvc followed")
+        str,
+        Meta(
+            description="CSV, Parquet or JSON lines: a path or an fsspec URL; a .dvc file is "
+            "followed"
+        ),
     ]
-    test: Annotated[str | None, Meta(description="held-out data; or give `split`")] = None
-    split: Annotated[SplitConfig | None, Meta(description="hold rows of `train` out")] = None
+    test: Annotated[str | None, Meta(description="held-out data; or set `split`")] = None
+    split: Annotated[SplitConfig | None, Meta(description="hold out rows of `train`")] = None
     target: Annotated[str, Meta(description="the column to predict")] = "target"
     slices: Annotated[
         tuple[str, ...],
-        Meta(description="columns on whose values release and champion are compared; else all"),
+        Meta(
+            description="columns by whose values the release and the champion are compared; "
+            "default: all columns"
+        ),
     ] = ()
 
 
 class ModelConfig(_Section, frozen=True):
-    """How the model is made and what goes with it."""
+    """How the model is trained, and what is bundled with it."""
 
     train: Annotated[
         Function,
@@ -75,9 +82,9 @@ class ModelConfig(_Section, frozen=True):
     ]
     task: Annotated[
         Literal["auto", "classification", "regression"],
-        Meta(description="`auto` asks the estimator, then the target column"),
+        Meta(description="`auto` detects it from the estimator, then from the target column"),
     ] = "auto"
-    params: Annotated[dict[str, Any], Meta(description="given to the training function")] = {}
+    params: Annotated[dict[str, Any], Meta(description="passed to the training function")] = {}
     preprocess: Annotated[
         Function | None,
         Meta(description="preprocess(rows: DataFrame) -> DataFrame, before training and serving"),
@@ -87,7 +94,7 @@ class ModelConfig(_Section, frozen=True):
         Meta(description="postprocess(outputs: DataFrame) -> DataFrame, on the model's outputs"),
     ] = None
     include: Annotated[
-        tuple[str, ...], Meta(description="globs of files that the hooks read; they travel along")
+        tuple[str, ...], Meta(description="globs of files that the hooks read; they are bundled")
     ] = ()
     allow_pickle: Annotated[
         bool, Meta(description="accept a saved pickle or joblib model; needs `pickle_sha256`")
@@ -107,7 +114,7 @@ class TestsConfig(_Section, frozen=True):
 
 
 class GatesConfig(_Section, frozen=True):
-    """What a release must reach."""
+    """The bounds that a release must meet."""
 
     test: Annotated[
         dict[str, Bound], Meta(description="metrics on held-out data, and slices_worse")
@@ -118,57 +125,59 @@ class GatesConfig(_Section, frozen=True):
     container: Annotated[
         bool,
         Meta(
-            description="`run` and production ask an image for a passed `test --container`; false "
-            "does without an engine, and reports say so"
+            description="`run` and `deploy-production` require that the image passed "
+            "`test --container`; false needs no Docker engine, and reports show it"
         ),
     ] = True
     promote: PromotePolicy = PromotePolicy()
 
 
 class ImageConfig(_Section, frozen=True):
-    """The container image. Targets of kind `local` run the bundle and need none."""
+    """The container image. Targets of kind `local` run the bundle and need no image."""
 
-    repository: Annotated[str | None, Meta(description="where images are pushed")] = None
+    repository: Annotated[
+        str | None, Meta(description="repository to push to: registry/path/name")
+    ] = None
     create: Annotated[
-        bool, Meta(description="make a repository of Artifact Registry that is missing, on a push")
+        bool, Meta(description="create a missing repository of Artifact Registry on a push")
     ] = False
-    base: Annotated[
-        str, Meta(description="the image that it is built on, best by digest: name:tag@sha256:...")
-    ] = "python:3.11-slim"
+    base: Annotated[str, Meta(description="base image; pin it by digest: name:tag@sha256:...")] = (
+        "python:3.11-slim"
+    )
     builder: Annotated[
         Builder,
         Meta(
-            description="`oci` needs no engine and gives the same digest anywhere; `docker` builds "
-            "a generated Dockerfile in an engine, once, and can be extended"
+            description="`oci` needs no Docker and gives the same digest on every machine; "
+            "`docker` builds a generated Dockerfile once, which `extend` can add to"
         ),
     ] = "oci"
     extend: Annotated[
         str | None,
         Meta(
-            description="file with Dockerfile instructions, as `RUN apt-get ...`, that come after "
-            "FROM; for builder docker"
+            description="file of Dockerfile instructions, such as `RUN apt-get ...`, inserted "
+            "after FROM; builder docker only"
         ),
     ] = None
     platforms: Annotated[
-        tuple[Platform, ...], Meta(min_length=1, description="what it shall run on")
+        tuple[Platform, ...], Meta(min_length=1, description="platforms to build for")
     ] = ("linux/amd64",)
     memory: Annotated[
         str,
         Meta(
             pattern=r"^[1-9][0-9]*[kmg]$",
-            description="limit of the container that `test --container` runs",
-            extra={"form": "a number and k, m or g, as in 512m"},
+            description="memory limit of the container that `test --container` runs",
+            extra={"form": "a number and k, m or g, such as 512m"},
         ),
     ] = "512m"
     max_mb: Annotated[
-        Positive, Meta(description="size, unpacked, that `test --container` allows")
+        Positive, Meta(description="largest unpacked size that `test --container` accepts")
     ] = 500
     source: Annotated[
-        str | None, Meta(description="address of the source code, for the image's label")
+        str | None, Meta(description="URL of the source code, for the image's label")
     ] = None
     insecure: Annotated[
         tuple[str, ...],
-        Meta(description="registries spoken to without TLS, as host:port; localhost always is"),
+        Meta(description="registries to use without TLS, as host:port; localhost is always one"),
     ] = ()
 
 
@@ -177,48 +186,56 @@ class TargetConfig(_Section, frozen=True):
 
     kind: Annotated[
         Literal["local", "kubernetes", "gke"],
-        Meta(description="processes on this machine, a cluster, or a cluster of Google's"),
+        Meta(description="processes on this machine, a Kubernetes cluster, or a GKE cluster"),
     ] = "local"
     kubernetes: KubernetesConfig = KubernetesConfig()
     gke: Annotated[GkeConfig | None, Meta(description="for kind gke")] = None
     port: Annotated[
         Annotated[int, Meta(ge=0, le=65535)],
-        Meta(description="of the load balancer; 0 takes a free one and keeps it; local only"),
+        Meta(description="port of the load balancer; 0 picks a free one and keeps it; local only"),
     ] = 0
-    replicas: Annotated[Positive, Meta(description="of the champion")] = 1
-    challenger_replicas: Annotated[Positive, Meta(description="of a challenger")] = 1
+    replicas: Annotated[Positive, Meta(description="replicas of the champion")] = 1
+    challenger_replicas: Annotated[Positive, Meta(description="replicas of a challenger")] = 1
     challenger_weight: Annotated[
         Percent, Meta(description="percent of the traffic that a new challenger gets")
     ] = 10
     shadow: Annotated[
-        bool, Meta(description="a new challenger gets a copy of all traffic, and answers nobody")
+        bool,
+        Meta(description="mirror all traffic to a new challenger and drop its responses"),
     ] = False
     sticky_header: Annotated[
         str | None,
-        Meta(description="requests with the same value of it stay on one side; local only"),
+        Meta(description="header whose value decides which release answers; local only"),
     ] = None
-    ready_seconds: Annotated[Seconds, Meta(description="to get ready in")] = 60.0
-    drain_seconds: Annotated[Seconds, Meta(description="to finish requests in, on removal")] = 10.0
+    ready_seconds: Annotated[
+        Seconds, Meta(description="time limit for replicas to become ready")
+    ] = 60.0
+    drain_seconds: Annotated[
+        Seconds, Meta(description="time limit for open requests when a replica stops")
+    ] = 10.0
     warm_minutes: Annotated[
-        Seconds, Meta(description="a former champion stays ready so long before `retire` may act")
+        Seconds, Meta(description="how long a former champion keeps running before `retire`")
     ] = 60.0
 
 
 class Config(_Section, frozen=True):
-    """A project as mlship.yaml describes it; `name`, `data.train` and `model.train` are needed."""
+    """A project. `name`, `data.train` and `model.train` are required."""
 
-    name: Annotated[Name, Meta(description="of the project and of its registered model")]
+    name: Annotated[Name, Meta(description="name of the project and of its registered model")]
     data: DataConfig
     model: ModelConfig
     tests: TestsConfig = TestsConfig()
     gates: GatesConfig = GatesConfig()
     workload: Annotated[
         str | None,
-        Meta(description="recorded requests, one JSON object a line; without it golden examples"),
+        Meta(
+            description="file of recorded requests, one JSON object a line; default: the golden "
+            "examples"
+        ),
     ] = None
     image: ImageConfig = ImageConfig()
     targets: Annotated[
-        dict[Name, TargetConfig], Meta(description="by name: staging and production are used")
+        dict[Name, TargetConfig], Meta(description="by name: mlship uses staging and production")
     ] = msgspec.field(
         default_factory=lambda: {
             "staging": TargetConfig(),

@@ -1,4 +1,4 @@
-"""Where in clusters releases run, as sections of a target in mlship.yaml."""
+"""Sections of a target in mlship.yaml: the cluster in which releases run."""
 
 from typing import Annotated
 
@@ -11,88 +11,93 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class KubernetesConfig(_Section, frozen=True):
-    """Where in a cluster releases run, behind which Gateway, and what a pod gets."""
+    """The namespace, the Gateway, and the resources of a pod."""
 
     kubeconfig: Annotated[
-        str | None, Meta(description="path; without it KUBECONFIG, then ~/.kube/config")
+        str | None, Meta(description="path; default: KUBECONFIG, then ~/.kube/config")
     ] = None
     context: Annotated[
         str | None,
-        Meta(description="of the kubeconfig; needless for one context, or in the cluster itself"),
+        Meta(description="context of the kubeconfig; required if it has several contexts"),
     ] = None
     namespace: Annotated[
         str,
         Meta(
             pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
-            description="must exist",
-            extra={"form": "lower-case letters, digits and -, as in iris"},
+            description="an existing namespace",
+            extra={"form": "lower-case letters, digits and -: iris"},
         ),
     ] = "default"
     gateway: Annotated[
         str,
         Meta(
             pattern=r"^[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*$",
-            description="the Gateway that takes requests in",
-            extra={"form": "namespace/name, as in gateway/gateway"},
+            description="the Gateway that receives requests",
+            extra={"form": "namespace/name, such as gateway/gateway"},
         ),
     ] = "gateway/gateway"
     host: Annotated[
-        str | None, Meta(description="host name of the route; without it any, and the address")
+        str | None,
+        Meta(description="host name of the route; default: any host, also the Gateway's address"),
     ] = None
     path: Annotated[
         str,
         Meta(
             pattern=r"^/[A-Za-z0-9._~/-]*$",
-            description="prefix of the route, taken off before a pod sees the request",
-            extra={"form": "starts with /, as in /iris"},
+            description="path prefix of the route; removed before a request reaches a pod",
+            extra={"form": "starts with /, such as /iris"},
         ),
     ] = "/"
     cpu: Annotated[
         Annotated[
             str,
-            Meta(pattern=r"^[0-9]+(\.[0-9]+)?m?$", extra={"form": "as 250m, or as '2' in quotes"}),
+            Meta(pattern=r"^[0-9]+(\.[0-9]+)?m?$", extra={"form": "such as 250m, or quoted '2'"}),
         ]
         | None,
-        Meta(description="requested for a pod; null asks for none"),
+        Meta(description="CPU request of a pod; null sets no request"),
     ] = "250m"
     memory: Annotated[
         Annotated[
             str,
             Meta(
                 pattern=r"^[0-9]+(\.[0-9]+)?([KMGT]i|[kMGT])?$",
-                extra={"form": "as 512Mi or 2Gi"},
+                extra={"form": "such as 512Mi or 2Gi"},
             ),
         ]
         | None,
-        Meta(description="requested for a pod, and its limit; null asks for none"),
+        Meta(description="memory request and limit of a pod; null sets neither"),
     ] = "512Mi"
     max_replicas: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="a slot may grow to, at 70 % of its cpu; by default not"),
+        Meta(description="autoscale a slot up to this, at 70 % CPU; default: no autoscaling"),
     ] = None
     env: Annotated[dict[str, str], Meta(description="environment variables of a pod")] = {}
     env_from_secret: Annotated[
         str | None,
         Meta(
-            description="a Secret whose keys become variables of a pod, as PGPASSWORD; `env` wins"
+            description="Secret whose keys become environment variables of a pod, such as "
+            "PGPASSWORD; `env` wins"
         ),
     ] = None
     image_pull_secret: Annotated[
-        str | None, Meta(description="a Secret for a registry that asks who pulls")
+        str | None, Meta(description="Secret with the credentials of a private registry")
     ] = None
     prestop_seconds: Annotated[
         Annotated[int, Meta(ge=0)],
-        Meta(description="a pod that ends answers so long, until the gateway has noticed"),
+        Meta(description="a terminating pod keeps serving this long, until the Gateway drops it"),
     ] = 5
 
 
 class GkeConfig(_Section, frozen=True):
-    """A cluster of Google's; who we are comes from Application Default Credentials."""
+    """A GKE cluster, reached with Application Default Credentials."""
 
-    project: Annotated[str, Meta(description="id of the Google Cloud project")]
-    location: Annotated[str, Meta(description="region or zone, as in europe-west1")]
+    project: Annotated[str, Meta(description="ID of the Google Cloud project")]
+    location: Annotated[str, Meta(description="region or zone, such as europe-west1")]
     cluster: Annotated[str, Meta(description="name of the cluster")]
     health_check_policy: Annotated[
         bool,
-        Meta(description="tell Google's Gateway classes what to ask pods; false with another"),
+        Meta(
+            description="create a HealthCheckPolicy, which Google's Gateway classes need; false "
+            "for other classes"
+        ),
     ] = True

@@ -75,14 +75,14 @@ CONFIG = (
         name="a needed key is missing",
         do=replaced(SETTINGS, "name: iris\n", ""),
         code=2,
-        says="name is missing",
-        hints="as in iris",
+        says="missing key name",
+        hints="at most 40 characters: iris",
     ),
     Mistake(
         name="a section that is a text",
         do=replaced(SETTINGS, "store: {kind: directory}", "store: directory"),
         code=2,
-        says="store: expected a section of keys, got a text: 'directory'",
+        says="store: expected a mapping, got a string: 'directory'",
         hints="a section with kind, uri",
     ),
     Mistake(
@@ -140,7 +140,7 @@ CONFIG = (
         name="a name with capitals",
         do=replaced(SETTINGS, "name: iris\n", "name: Iris Model\n"),
         code=2,
-        says="name: expected a text of another form: 'Iris Model'",
+        says="name: expected a string in another format: 'Iris Model'",
         hints="lower-case",
     ),
     Mistake(

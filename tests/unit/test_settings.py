@@ -106,10 +106,10 @@ def test_a_wrong_value_is_refused_by_its_key(addition: str, named: str) -> None:
     [
         (
             "targets: {staging: {port: 1}, production: {port: many}}",
-            "targets.production.port: expected a whole number, got a text: 'many'",
+            "targets.production.port: expected a whole number, got a string: 'many'",
             "of the load balancer",
         ),
-        ("store: directory", "store: expected a section of keys", "kind, uri"),
+        ("store: directory", "store: expected a mapping", "kind, uri"),
         ("store: {kind: mlflw}", "store.kind: unknown value 'mlflw'", "one of mlflow, directory"),
         ("gates: {staging: {p99ms: {max: 1}}}", "gates.staging.p99ms", "did you mean p99_ms?"),
     ],

@@ -113,5 +113,5 @@ def test_a_password_is_kept_from_the_lists_of_processes_and_pods(tmp_path: Path,
 
 @pytest.mark.parametrize("wrong", ["{kind: postgres}", "{url: 'postgresql://a@b/c'}"])
 def test_the_kind_of_observations_and_their_address_go_together(tmp_path: Path, wrong: str) -> None:
-    with pytest.raises(ConfigError, match="go together"):
+    with pytest.raises(ConfigError, match="must be set together"):
         pipeline(tmp_path, f"observations: {wrong}")
