@@ -1,1 +1,1 @@
-"""What is true: values, pure decisions, and the ports. Standard library and msgspec only."""
+"""The domain: values, pure decisions and ports. Standard library and msgspec only."""

@@ -1,14 +1,14 @@
-"""A bundle: a folder with a trained model ready to serve, sealed by its manifest `bundle.json`.
+"""A bundle: a folder with a trained model, ready to serve, and its manifest `bundle.json`.
 
     bundle.json          the manifest: schema, model, hooks, metrics, locked requirements, files
-    model/               the model's file
-    code/                the user's modules that the hooks need
-    golden.jsonl         rows with the outputs that the model gave when it was made
-    requirements.txt     what must be installed to serve it, pinned
-    environment.txt      what was installed to train it, pinned
+    model/               the model file
+    code/                the user's modules that the hooks import
+    golden.jsonl         example rows with the outputs of the model at training time
+    requirements.txt     pinned requirements for serving
+    environment.txt      pinned packages of the training environment
 
-The bundle's digest is the sha256 of the manifest, which names the sha256 of every other file. A
-bundle is data from elsewhere: `read` checks each byte before anything is loaded from it.
+The bundle's digest is the sha256 of the manifest, which lists the sha256 of every other file. A
+bundle is untrusted input: `read` verifies every file before anything is loaded from it.
 """
 
 from pathlib import Path, PurePosixPath
@@ -30,14 +30,14 @@ ENVIRONMENT = "environment.txt"
 Kind = Literal["number", "integer", "text", "boolean"]
 Value: TypeAlias = float | int | str | bool | None
 Row: TypeAlias = dict[str, Value]
-"""One observation: a value for each column, in JSON's own types."""
+"""One observation: a value for each column, in JSON types."""
 
 Task = Literal["classification", "regression"]
 ModelFormat = Literal["onnx", "skops", "xgboost", "lightgbm", "pickle"]
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """One column. `choices` are the values seen in training for text (not a restriction)."""
+    """One column. `choices` lists the text values in the training data; others are allowed."""
 
     name: str
     kind: Kind
@@ -47,19 +47,19 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
-    """The columns of a request and of an answer, in order."""
+    """The columns of a request and of a response, in order."""
 
     inputs: tuple[Field, ...]
     outputs: tuple[Field, ...]
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """How the model's file is fed.
+    """The model file and the shape of its input.
 
     Attributes:
-        columns: the features in the model's own order, after `preprocess`.
-        layout: `matrix` gives one array of shape (rows, columns), `columns` one (rows, 1) array
-            for each column, `frame` a pandas DataFrame.
+        columns: the features in the model's order, after `preprocess`.
+        layout: `matrix` is one array of shape (rows, columns), `columns` one array of shape
+            (rows, 1) per column, `frame` a pandas DataFrame.
         dtype: the element type of a matrix and of numeric columns: `float64` or `float32`.
         classes: the labels in the order of the probabilities; empty for a regression.
     """
@@ -73,14 +73,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):
-    """The user's functions beside the model, as `module:function` in `code/`."""
+    """The user's pre- and post-processing functions, as `module:function` in `code/`."""
 
     preprocess: str | None = None
     postprocess: str | None = None
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file of the bundle must be: its digest and its size in bytes."""
+    """The digest and the size in bytes of a file in the bundle."""
 
     digest: Digest
     size: int
@@ -90,11 +90,11 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The manifest of a bundle.
 
     Attributes:
-        target: the column that the model predicts; an output of that name always exists.
-        metrics: measured on the held-out data when the model was made.
-        requirements: `name==version` lines, all that serving needs.
-        python: the minor version of Python that it was made with, `3.11`.
-        files: every file beside the manifest, by its path with `/`.
+        target: the column that the model predicts; there is always an output of that name.
+        metrics: metrics on the held-out data at training time.
+        requirements: `name==version` lines, everything that serving needs.
+        python: the minor version of Python at training time, such as `3.11`.
+        files: every file but the manifest, by its path with `/`.
     """
 
     version: Literal[1] = 1
@@ -111,10 +111,10 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def seal(folder: Path, draft: Bundle) -> Digest:
-    """Write the manifest of a folder: `draft` with every file in it. Return the bundle's digest.
+    """Write the manifest: `draft` with every file of the folder. Return the bundle's digest.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written.
+        OSError: the disk is full or the folder is not writable.
     """
     entries = {
         name: File(digest=digests.of_file(path), size=path.stat().st_size)
@@ -126,25 +126,25 @@ def seal(folder: Path, draft: Bundle) -> Digest:
 
 
 def read(folder: Path, *, expected: Digest | None = None) -> Bundle:
-    """Return the manifest of a folder after every byte of the bundle was checked.
+    """Verify every file of a bundle, then return its manifest.
 
     Args:
         folder: the bundle's folder.
-        expected: the digest that the bundle must have, where the caller knows it.
+        expected: the digest that the bundle must have, if the caller knows it.
 
     Raises:
         NotFoundError: there is no bundle.
-        IntegrityError: a file is missing, changed, or not named by the manifest.
+        IntegrityError: a file is missing, was changed, or is not listed in the manifest.
     """
     path = folder / MANIFEST
     if not path.is_file():
-        message = f"no bundle in {folder}: it has no {MANIFEST}"
-        raise NotFoundError(message, hint="make one with `mlship train`")
+        message = f"no bundle in {folder}: {MANIFEST} not found"
+        raise NotFoundError(message, hint="run `mlship train` to create one")
     manifest = path.read_bytes()
-    found = digests.of_bytes(manifest)
-    if expected is not None and found != expected:
-        message = f"bundle {folder} has digest {found}, not {expected}"
-        raise IntegrityError(message, hint="fetch the bundle again; somebody changed its manifest")
+    digest = digests.of_bytes(manifest)
+    if expected is not None and digest != expected:
+        message = f"bundle {folder} has digest {digest}, expected {expected}"
+        raise IntegrityError(message, hint="fetch the bundle again; its manifest was changed")
     bundle = _decode(manifest, folder)
     _check_files(folder, bundle)
     return bundle
@@ -154,7 +154,7 @@ def _decode(manifest: bytes, folder: Path) -> Bundle:
     try:
         return msgspec.json.decode(manifest, type=Bundle)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        message = f"{folder / MANIFEST} is not a bundle's manifest: {error}"
+        message = f"{folder / MANIFEST} is not a valid manifest: {error}"
         raise IntegrityError(message, hint="train again, or update mlship") from error
 
 
@@ -169,20 +169,20 @@ def _check_files(folder: Path, bundle: Bundle) -> None:
 
 def _problem(name: str, path: Path | None, entry: File | None) -> str:
     if entry is None:
-        return "is not named by the manifest"
+        return "is not listed in the manifest"
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        return "lies outside the bundle"
+        return "is outside the bundle"
     if path is None:
         return "is missing"
     if path.is_symlink():
-        return "is a link"
+        return "is a symbolic link"
     if path.stat().st_size != entry.size or digests.of_file(path) != entry.digest:
-        return f"is not what the manifest says ({entry.digest})"
+        return f"does not match its digest in the manifest ({entry.digest})"
     return ""
 
 
 def _contents(folder: Path) -> list[tuple[str, Path]]:
-    """List the files beside the manifest. A compiled module counts: Python would run it."""
+    """List all files but the manifest. Compiled modules count too: Python would run them."""
     return sorted(
         (path.relative_to(folder).as_posix(), path)
         for path in folder.rglob("*")

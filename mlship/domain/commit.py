@@ -8,10 +8,11 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         sha: 40 hexadecimal digits.
-        dirty: whether a tracked file of the project differs, or an untracked one is not ignored.
-        branch: empty where no branch is checked out.
+        dirty: whether the project has uncommitted changes or untracked files that git does not
+            ignore.
+        branch: empty if no branch is checked out.
         author: the author's email address.
-        subject: the first line of the message, made by a user: escape it.
+        subject: the first line of the message; untrusted text: escape it.
     """
 
     sha: str

@@ -1,8 +1,8 @@
-"""Is the challenger better? Intervals that stay valid when somebody looks at them every day.
+"""Is the challenger better? Confidence sequences: intervals that stay valid at every look.
 
-A classic 95% interval is wrong one time in twenty at ONE look; looked at daily, it calls two equal
-models different far more often. A confidence sequence covers the truth at all looks at once, so
-that a promotion may be decided on any day. Standard library only: the numbers are few.
+A classic 95% interval is wrong one time in twenty at ONE look. Somebody who looks daily would find
+a difference between two equal models far more often. A confidence sequence covers the true value
+at all looks at once, so that a promotion may be decided on any day. Standard library only.
 
 Sources:
     Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of
@@ -23,20 +23,20 @@ from mlship.domain.scores import Interval
 
 Metric = Literal["accuracy", "mae", "mse"]
 
-# Fewer errors than this say too little of their spread, whatever `min_labels` allows.
+# The asymptotic method needs this many errors, even if `min_labels` is smaller.
 ASYMPTOTIC_FROM = 30
 _TRUNCATION = 0.5
 _UNKNOWN = Interval(estimate=math.nan, low=math.nan, high=math.nan)
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Champion against challenger on outcomes.
+    """The challenger compared with the champion on outcomes.
 
     Attributes:
-        champion_mean: the metric itself, NaN without outcomes; so is `challenger_mean`.
-        champion_n: outcomes used; the number of pairs where the method is paired.
+        champion_mean: the champion's metric, NaN without outcomes; likewise `challenger_mean`.
+        champion_n: outcomes used; for a paired method, the number of pairs.
         estimate: challenger minus champion, in the metric's unit; `low` and `high` bound it with
-            the stated confidence at every look so far and to come. NaN where nothing is known.
+            the stated confidence at all past and future looks. NaN if unknown.
         reason: one line for people.
     """
 
@@ -55,11 +55,11 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def score(metric: Metric, predicted: Value, actual: Value) -> float:
-    """Return what one prediction counts for: 1 or 0 for accuracy, else the error.
+    """Return the score of one prediction: 1 or 0 for accuracy, else the error.
 
-    For accuracy the outcome is read as the type of the prediction, because a label that came
-    through a CSV is text: 1, 1.0 and "1" agree. NaN, which lets nothing pass, where there is no
-    outcome or an error cannot be computed.
+    For accuracy the outcome is converted to the type of the prediction, because labels from a CSV
+    are text: 1, 1.0 and "1" are equal. The score is NaN, which never passes a gate, if there is no
+    outcome or the error cannot be computed.
     """
     if actual is None:
         return math.nan
@@ -79,24 +79,25 @@ def compare(  # noqa: PLR0913 (a policy's numbers, by name)
     margin: float,
     min_labels: int,
 ) -> Comparison:
-    """Say whether the challenger is better than the champion less `margin`.
+    """Decide whether the challenger is at most `margin` worse than the champion.
 
     `passed`: the whole interval lies above -margin in the better direction (higher for accuracy,
-    lower for errors). `failed`: the whole of it lies below. Else `undecided`; so it is with fewer
-    than `min_labels` outcomes on a side, without data, or with any score that is not finite.
+    lower for errors). `failed`: the whole interval lies below. Otherwise `undecided`, also with
+    fewer than `min_labels` outcomes on a side, without data, or with a score that is not finite.
 
-    The pairs are used where they are at least as many as the smaller side. Each method errs at
-    most 1 - confidence of the time over all looks; one that changes on the way, because a
-    challenger was shadowed only for a while, may err as often once more.
+    Pairs are used if there are at least as many as outcomes on the smaller side. The error rate of
+    each method over all looks is at most 1 - confidence. If the method changes on the way, because
+    a challenger was shadowed only for a while, the error rates add up.
 
     Args:
-        champion: scores of `score`, in the order in which the outcomes arrived.
-        challenger: the same for the challenger.
-        paired: (champion, challenger) for predictions that both made, shadowed, in that order.
-        metric: what the scores are.
-        confidence: of the interval, between 0 and 1.
+        champion: scores from `score`, in the order in which the outcomes arrived.
+        challenger: likewise for the challenger.
+        paired: (champion, challenger) scores of predictions that both made (shadow traffic), in
+            that order.
+        metric: the metric of the scores.
+        confidence: confidence level of the interval, between 0 and 1.
         margin: how much worse the challenger may be, in the metric's unit.
-        min_labels: outcomes needed for each.
+        min_labels: outcomes required on each side.
     """
     use_pairs = len(paired) >= max(1, min(len(champion), len(challenger)))
     old = [pair[0] for pair in paired] if use_pairs else list(champion)
@@ -124,11 +125,11 @@ def compare(  # noqa: PLR0913 (a policy's numbers, by name)
 
 
 def bernstein(scores: Sequence[float], alpha: float) -> tuple[float, float]:
-    """Return the bounds of the mean of scores in [0, 1] that hold at every length at once.
+    """Return bounds of the mean of scores in [0, 1] that hold at all lengths at once.
 
     The predictable plug-in empirical-Bernstein confidence sequence (Waudby-Smith and Ramdas 2024,
-    theorem 2) with its running intersection: what was ruled out once stays ruled out. Bounds that
-    cross mean that no one mean fits, it moved: both are NaN.
+    theorem 2) with its running intersection: a value that was ruled out stays ruled out. If the
+    bounds cross, no single mean fits because it moved: both are NaN.
     """
     budget = math.log(2 / alpha)
     low, high = 0.0, 1.0
@@ -149,10 +150,10 @@ def bernstein(scores: Sequence[float], alpha: float) -> tuple[float, float]:
 
 
 def asymptotic(scores: Sequence[float], alpha: float, first_look: int) -> tuple[float, float]:
-    """Return the bounds of the mean of unbounded scores for looks from `first_look` scores on.
+    """Return bounds of the mean of unbounded scores, valid from `first_look` scores on.
 
     Robbins' normal mixture with the sample's deviation (Waudby-Smith et al. 2024, theorem 2.2).
-    It holds as the central limit theorem does: for enough scores. NaN where they have no spread.
+    Like the central limit theorem, it holds for enough scores. NaN if the scores have no variance.
     """
     n, mean = len(scores), _mean(scores)
     variance = sum((x - mean) * (x - mean) for x in scores) / n
@@ -178,7 +179,7 @@ def _interval(
     if use_pairs:
         gaps = [after - before for before, after in zip(old, new, strict=True)]
         if metric == "accuracy":
-            # A difference lies in [-1, 1]; the theorem wants [0, 1].
+            # A difference lies in [-1, 1]; the theorem needs [0, 1].
             low, high = bernstein([(gap + 1) / 2 for gap in gaps], alpha)
             return Interval(estimate=estimate, low=2 * low - 1, high=2 * high - 1)
         low, high = asymptotic(gaps, alpha, first_look)
@@ -198,12 +199,12 @@ def _problem(old: list[float], new: list[float], metric: Metric, min_labels: int
     if not all(map(math.isfinite, (*old, *new))):
         return "a score is NaN or infinite: an outcome or a prediction is not a number"
     if metric == "accuracy" and not all(0 <= x <= 1 for x in (*old, *new)):
-        return "a score of accuracy lies outside 0 to 1"
+        return "a score for accuracy is not between 0 and 1"
     needed = min_labels if metric == "accuracy" else max(min_labels, ASYMPTOTIC_FROM)
     if min(len(old), len(new)) < needed:
         return (
-            f"too few outcomes: {len(old)} for the champion and {len(new)} for the challenger, "
-            f"{needed} needed for each"
+            f"too few outcomes: {len(old)} for the champion and {len(new)} for the challenger; "
+            f"each needs {needed}"
         )
     return ""
 
@@ -214,8 +215,8 @@ def _judge(
     low, high = interval.low, interval.high
     if not all(map(math.isfinite, (interval.estimate, low, high))):
         if metric == "accuracy":
-            return "undecided", "no interval fits: a model's accuracy drifted in the meantime"
-        return "undecided", "the errors have no spread, or too much, to tell a difference by"
+            return "undecided", "no interval fits: the accuracy of a model drifted over time"
+        return "undecided", "the variance of the errors is zero or too large to compare them"
     gain_low, gain_high = (low, high) if metric == "accuracy" else (-high, -low)
     numbers = (
         f"challenger minus champion in {metric} is {interval.estimate:+.4g}, "
@@ -226,7 +227,7 @@ def _judge(
         return "passed", f"{numbers}: {'not worse' if margin else 'better'} {allowed}"
     if gain_high < -margin:
         return "failed", f"{numbers}: worse {allowed}"
-    return "undecided", f"{numbers}: too wide to tell if it is worse {allowed}"
+    return "undecided", f"{numbers}: too wide to decide whether it is worse {allowed}"
 
 
 def _mean(scores: Sequence[float]) -> float:

@@ -1,4 +1,4 @@
-"""Values of containers that are run for a test."""
+"""Values for the container test."""
 
 import msgspec
 
@@ -6,26 +6,26 @@ from mlship.domain.digests import Digest
 
 
 class Local(msgspec.Struct, frozen=True, kw_only=True):
-    """An image as an engine holds it: the id that it is run by, and its bytes, unpacked."""
+    """An image in a Docker engine: the id to run it by, and its unpacked size in bytes."""
 
     id: Digest
     size: int
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
-    """A container that was started, and where it answers once it is ready."""
+    """A started container, and the endpoint that answers once it is ready."""
 
     id: str
     endpoint: str
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """How a container is.
+    """The state of a container.
 
     Attributes:
-        exit_code: of the process; it counts only once it is not running.
-        out_of_memory: the memory limit ended it.
-        lines: the last ones that it wrote.
+        exit_code: of the process; meaningful only if it is not running.
+        out_of_memory: whether the process was killed at the memory limit.
+        lines: the last lines of its log.
     """
 
     running: bool
@@ -34,9 +34,9 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     lines: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return for people how it ended, with its last lines."""
+        """Return how it ended, with the last lines of its log, for people."""
         if self.running:
-            return "it runs"
+            return "it is running"
         why = " (out of memory)" if self.out_of_memory else ""
-        said = "\n".join(["; its last lines:", *self.lines]) if self.lines else ", and said nothing"
-        return f"it ended with exit code {self.exit_code}{why}{said}"
+        log = "\n".join(["; last lines of its log:", *self.lines]) if self.lines else "; no log"
+        return f"it exited with code {self.exit_code}{why}{log}"

@@ -1,4 +1,4 @@
-"""Values of a target: slots, what runs in them, and the route's split of traffic."""
+"""Values of a target: slots, deployments, and the route with its traffic split."""
 
 from typing import Literal, NewType
 
@@ -10,11 +10,11 @@ from mlship.domain.release import Release
 from mlship.errors import ConfigError
 
 Slot = NewType("Slot", str)
-"""Where one release runs in a target. Its name comes from the release and never changes hands:
-who is champion is a role, told by the ledger and the route."""
+"""Where one release runs in a target. A slot is named after its release and never gets another
+one. Champion and challenger are roles, which come from the ledger and the route."""
 
 Revision = NewType("Revision", str)
-"""A version of a route. It is opaque: compare it, nothing else."""
+"""A version of a route. It is opaque: it can only be compared."""
 
 
 def slot_of(release: Release) -> Slot:
@@ -23,7 +23,7 @@ def slot_of(release: Release) -> Slot:
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target is to run: a bundle's folder or an image's reference, by digest."""
+    """What a target runs: the folder of a bundle, or an image by digest."""
 
     kind: Literal["bundle", "image"]
     digest: Digest
@@ -31,14 +31,14 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """What is observed in a slot.
+    """The observed state of a slot.
 
     Attributes:
-        release: the id of the release that the replicas themselves name.
-        artifact: the digest of what they run.
-        ready: replicas that answer their readiness probe.
-        wanted: replicas that were asked for.
-        detail: why fewer are ready than wanted, for people.
+        release: the id of the release, as reported by the replicas.
+        artifact: the digest of the artifact that they run.
+        ready: replicas that pass their readiness probe.
+        wanted: desired replicas.
+        detail: why fewer replicas are ready than desired, for people.
     """
 
     slot: Slot
@@ -50,7 +50,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):
-    """Who gets which share of the traffic, in whole percent, and who gets a copy of all of it."""
+    """The traffic split in whole percent, and the slot that gets a copy of all requests."""
 
     weights: dict[Slot, int] = {}
     shadow: Slot | None = None
@@ -64,17 +64,17 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
         if any(weight < 0 for weight in self.weights.values()) or (
             self.weights and sum(self.weights.values()) != 100
         ):
-            message = f"weights must be 0 to 100 and add up to 100: {self.weights}"
-            raise ConfigError(message, hint="give shares in whole percent")
+            message = f"weights must be between 0 and 100 and add up to 100: {self.weights}"
+            raise ConfigError(message, hint="give each weight in whole percent")
 
     @property
     def slots(self) -> frozenset[Slot]:
-        """The slots that it names, also those with no weight."""
+        """All slots of the split, including those with weight 0."""
         return frozenset(self.weights) | self._copied
 
     @property
     def asked(self) -> frozenset[Slot]:
-        """The slots that get requests by it, or a copy of them: these must be ready."""
+        """The slots that receive requests or copies of them; these must be ready."""
         return frozenset(slot for slot, weight in self.weights.items() if weight) | self._copied
 
     @property
@@ -82,16 +82,16 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset() if self.shadow is None else frozenset({self.shadow})
 
     def share(self, slot: Slot) -> int:
-        """Return the percentage of a slot, 0 for one that the route does not name."""
+        """Return the percentage of a slot, 0 if it is not in the split."""
         return self.weights.get(slot, 0)
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a deployment is to bring about in a target.
+    """The desired result of a deployment.
 
     Attributes:
-        split: the route afterwards; `None` leaves it as it is.
-        removed: slots that are taken away afterwards.
+        split: the route afterwards; `None` leaves it unchanged.
+        removed: slots that are removed afterwards.
     """
 
     release: Release
@@ -103,11 +103,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """How one object of a target would become another.
+    """How one object of a target would change.
 
     Attributes:
-        object: its kind and name, `HTTPRoute iris-production`.
-        diff: a unified diff of its text, lines that end with newlines.
+        object: its kind and name, such as `HTTPRoute iris-production`.
+        diff: a unified diff of its text; each line ends with a newline.
     """
 
     object: str
@@ -116,7 +116,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """The one source of truth for traffic: the split, its revision, and where requests go in."""
+    """The source of truth for traffic: the split, its revision, and the endpoint for requests."""
 
     split: Split
     revision: Revision

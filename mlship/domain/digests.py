@@ -1,4 +1,4 @@
-"""Digests: the identity of bytes, files and values. Standard library and msgspec only."""
+"""Digests identify bytes, files and values. Standard library and msgspec only."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ import msgspec
 from mlship.errors import IntegrityError
 
 Digest = NewType("Digest", str)
-"""`sha256:` and 64 lower-case hexadecimal digits."""
+"""`sha256:` and 64 lowercase hexadecimal digits."""
 
 _CHUNK = 1 << 20
 
@@ -22,7 +22,7 @@ def of_bytes(data: bytes) -> Digest:
 
 
 def of_file(path: Path) -> Digest:
-    """Return the digest of a file's bytes, read in pieces of 1 MiB.
+    """Return the digest of a file, read in chunks of 1 MiB.
 
     Raises:
         OSError: the file cannot be read.
@@ -38,21 +38,21 @@ def of_value(value: Any) -> Digest:
     """Return the digest of a value's canonical JSON.
 
     Raises:
-        ValueError: the value holds NaN or an infinity, which JSON cannot carry.
+        ValueError: the value contains NaN or infinity, which JSON cannot represent.
     """
     return of_bytes(canonical_json(value))
 
 
 def of_files(files: Iterable[tuple[str, Path]]) -> Digest:
-    """Return the digest of a set of named files: names and bytes count, order does not."""
+    """Return the digest of a set of files: their names and contents count, their order does not."""
     return of_value(sorted((name, of_file(path)) for name, path in files))
 
 
 def canonical_json(value: Any) -> bytes:
-    """Return the one JSON text of a value: sorted keys, no spaces, UTF-8.
+    """Return the canonical JSON of a value: sorted keys, no spaces, UTF-8.
 
     Raises:
-        ValueError: the value holds NaN or an infinity; `plain` makes them text first.
+        ValueError: the value contains NaN or infinity; `plain` turns them into text.
     """
     builtin = msgspec.to_builtins(value, str_keys=True)
     _refuse_non_finite(builtin)
@@ -60,10 +60,10 @@ def canonical_json(value: Any) -> bytes:
 
 
 def plain(value: Any) -> Any:
-    """Return the value in JSON's own types, with NaN and infinities as the text `str` gives.
+    """Return the value in JSON types, with NaN and infinity as text.
 
-    Evidence keeps a metric that came out as NaN visible as `"nan"`; gates read that text as the
-    float that it names and refuse it.
+    In evidence, a metric that is NaN stays visible as `"nan"`; gates read that text as the float
+    and refuse it.
     """
     builtin = msgspec.to_builtins(value, str_keys=True)
     if isinstance(builtin, float) and not math.isfinite(builtin):
@@ -77,7 +77,7 @@ def plain(value: Any) -> Any:
 
 def _refuse_non_finite(value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        text = f"{value} has no JSON form"
+        text = f"{value} cannot be represented in JSON"
         raise ValueError(text)
     if isinstance(value, dict):
         for item in value.values():
@@ -91,7 +91,7 @@ def parse(text: str) -> Digest:
     """Return `text` as a digest.
 
     Raises:
-        IntegrityError: it is not `sha256:` and 64 lower-case hexadecimal digits.
+        IntegrityError: it is not `sha256:` and 64 lowercase hexadecimal digits.
     """
     algorithm, _, hexadecimal = text.partition(":")
     if (
@@ -99,8 +99,10 @@ def parse(text: str) -> Digest:
         or len(hexadecimal) != 64
         or set(hexadecimal) - set("0123456789abcdef")
     ):
-        message = f"not a digest: {text[:80]!r}"
-        raise IntegrityError(message, hint="a digest is sha256: and 64 hexadecimal digits")
+        message = f"invalid digest: {text[:80]!r}"
+        raise IntegrityError(
+            message, hint="a digest is sha256: and 64 lowercase hexadecimal digits"
+        )
     return Digest(text)
 
 

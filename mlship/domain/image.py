@@ -12,7 +12,7 @@ from mlship.errors import ConfigError, IntegrityError
 Platform = Literal["linux/amd64", "linux/arm64"]
 Role = Literal["base", "system", "dependencies", "runtime", "bundle"]
 Builder = Literal["oci", "docker"]
-"""Who makes an image: mlship itself, the same bytes anywhere, or a Docker engine."""
+"""What builds an image: mlship, reproducibly, or a Docker engine."""
 
 DOCKER_HUB = "docker.io"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -23,9 +23,9 @@ _HOST = re.compile(r"(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9a-fA-F:]+\])(?::
 
 
 class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an image is: registry, repository, and which one of it.
+    """A reference to an image: registry, repository, tag and digest.
 
-    Grammar: https://github.com/distribution/reference. A name without a registry is Docker Hub's.
+    Grammar: https://github.com/distribution/reference. A name without a registry is on Docker Hub.
     """
 
     registry: str
@@ -34,19 +34,19 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     digest: Digest | None = None
 
     def __str__(self) -> str:
-        """Return the whole reference, which `reference` reads back."""
+        """Return the whole reference; `reference` parses it."""
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.name}{tag}{digest}"
 
     @property
     def name(self) -> str:
-        """The registry and the repository, without tag and digest."""
+        """The registry and the repository, without the tag and the digest."""
         return f"{self.registry}/{self.repository}"
 
     @property
     def wanted(self) -> str:
-        """What a registry is asked for: the digest where there is one, else the tag."""
+        """What to request from the registry: the digest if there is one, else the tag."""
         return self.digest or self.tag or "latest"
 
     def tagged(self, tag: str) -> "Reference":
@@ -59,49 +59,50 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def reference(text: str) -> Reference:
-    """Return what `localhost:5000/iris:1`, `python:3.11-slim` or `ghcr.io/a/b@sha256:...` means.
+    """Parse `localhost:5000/iris:1`, `python:3.11-slim` or `ghcr.io/a/b@sha256:...`.
 
     Raises:
-        ConfigError: the text is no reference.
+        ConfigError: the text is not a valid reference.
     """
-    rest, at, found = text.partition("@")
-    if at and not _DIGEST.fullmatch(found):
-        raise _no_reference(text, "the digest after @ is sha256: and 64 hexadecimal digits")
+    rest, at, digest = text.partition("@")
+    if at and not _DIGEST.fullmatch(digest):
+        raise _invalid(text, "the digest after @ must be sha256: and 64 hexadecimal digits")
     name, tag = rest, None
     if ":" in rest.rpartition("/")[2]:
         name, _, tag = rest.rpartition(":")
         if not _TAG.fullmatch(tag):
-            raise _no_reference(text, f"{tag!r} is no tag")
+            raise _invalid(text, f"{tag!r} is not a valid tag")
     first, slash, path = name.partition("/")
     if not slash or not (first == "localhost" or set(".:") & set(first)):
         first, path = DOCKER_HUB, name if slash else f"library/{name}"
     if not _HOST.fullmatch(first):
-        raise _no_reference(text, f"{first!r} is no registry's address")
+        raise _invalid(text, f"{first!r} is not a valid registry address")
     if not _PATH.fullmatch(path):
-        raise _no_reference(text, "a repository has lower-case letters, digits, and . _ - between")
-    digest = Digest(found) if at else None
-    return Reference(registry=first, repository=path, tag=tag, digest=digest)
+        raise _invalid(text, "a repository has lowercase letters and digits, separated by . _ -")
+    return Reference(
+        registry=first, repository=path, tag=tag, digest=Digest(digest) if at else None
+    )
 
 
 def is_google(registry: str) -> bool:
-    """Tell whether a registry is Google's: `europe-west1-docker.pkg.dev`, `gcr.io`."""
+    """Return whether a registry belongs to Google: `europe-west1-docker.pkg.dev`, `gcr.io`."""
     return registry == "gcr.io" or registry.endswith(("-docker.pkg.dev", ".gcr.io"))
 
 
-def _no_reference(text: str, why: str) -> ConfigError:
-    message = f"not an image's name: {text[:120]!r}"
-    return ConfigError(message, hint=f"{why}; write one as localhost:5000/iris:1")
+def _invalid(text: str, why: str) -> ConfigError:
+    message = f"invalid image reference: {text[:120]!r}"
+    return ConfigError(message, hint=f"{why}; example: localhost:5000/iris:1")
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
     """One layer.
 
     Attributes:
-        digest: of the bytes as they travel, compressed.
-        diff_id: of the archive inside.
-        size: of the bytes as they travel.
-        reused: it was found in a registry; nothing was downloaded or made for it.
-        tag: under which a registry finds it again; empty where it has none.
+        digest: of the compressed bytes, as they are transferred.
+        diff_id: of the uncompressed archive.
+        size: of the compressed bytes.
+        reused: a registry has it already; nothing was downloaded or built.
+        tag: the tag by which a registry finds it again; empty if it has none.
     """
 
     role: Role
@@ -114,7 +115,7 @@ class Layer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlatformImage(msgspec.Struct, frozen=True, kw_only=True):
-    """The image for one platform. Docker calls an image by the digest of its `config`."""
+    """The image for one platform. Docker identifies an image by the digest of its `config`."""
 
     platform: Platform
     manifest: Digest
@@ -123,14 +124,14 @@ class PlatformImage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """An image as it was built.
+    """A built image.
 
     Attributes:
-        name: registry and repository, or the project's name where there is no repository.
-        tag: follows from the release.
-        digest: of its manifest, or of its index where it is for several platforms.
-        base: the image that it is built on, by digest.
-        builder: who made it.
+        name: registry and repository, or the name of the project without a repository.
+        tag: derived from the release.
+        digest: of its manifest, or of its index if it has several platforms.
+        base: the base image, by digest.
+        builder: what built it.
     """
 
     name: str
@@ -142,19 +143,21 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """The bytes of all layers as they travel, each once."""
-        layers = {layer.digest: layer.size for one in self.platforms for layer in one.layers}
+        """The compressed size of all layers, each counted once."""
+        layers = {
+            layer.digest: layer.size for platform in self.platforms for layer in platform.layers
+        }
         return sum(layers.values())
 
 
 class Pushed(msgspec.Struct, frozen=True, kw_only=True):
-    """What a push did.
+    """The result of a push.
 
     Attributes:
-        reference: registry/repository@digest, as the registry itself names it.
-        sent: bytes of blobs and manifests that were uploaded.
-        there: blobs that the registry had.
-        mounted: blobs that it took over from another of its repositories.
+        reference: registry/repository@digest, as the registry reports it.
+        sent: uploaded bytes of blobs and manifests.
+        there: blobs that the registry already had.
+        mounted: blobs that it mounted from another of its repositories.
     """
 
     reference: str
@@ -165,13 +168,14 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check(data: bytes, expected: Digest, what: str) -> bytes:
-    """Return bytes that have the expected digest.
+    """Return bytes after checking their digest.
 
     Raises:
-        IntegrityError: they have another one.
+        IntegrityError: they have another digest.
     """
-    found = digests.of_bytes(data)
-    if found != expected:
-        message = f"{what} has digest {found}, not {expected}"
-        raise IntegrityError(message, hint="the registry gave other bytes; ask its operator")
+    digest = digests.of_bytes(data)
+    if digest != expected:
+        message = f"{what} has digest {digest}, expected {expected}"
+        hint = "the registry sent other content than it announced; ask its operator"
+        raise IntegrityError(message, hint=hint)
     return data

@@ -1,4 +1,4 @@
-"""The CI job that a command runs in: what its variables tell, and what its runner would obey."""
+"""The CI job in which a command runs, and protection against commands to its runner."""
 
 import re
 from collections.abc import Mapping
@@ -9,25 +9,25 @@ from urllib.parse import quote
 import msgspec
 
 Way = Literal["cml", "github", "summary"]
-"""How a report is published: a comment by CML or by us, or the page of the job."""
+"""How a report is published: a comment by CML or by mlship, or the summary of the job."""
 
 _PULL = re.compile(r"refs/pull/(\d+)/(?:merge|head)")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
-# The runner ends lines at each of \r and \n, and finds `##[` anywhere in one.
+# For the runner, \r and \n each end a line, and `##[` may be anywhere in a line.
 _COMMAND = re.compile(r"(?:^|(?<=[\r\n]))(\s*)(?=::)|(?<=##)(?=\[)")
 _WORD_JOINER = "\u2060"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A CI job. Outside of one the fields are empty.
+    """A CI job. Outside of a job the fields are empty.
 
     Attributes:
         url: the page of the run, with its log and artifacts.
         pull: the number of the pull request that the job runs for.
-        branch: that is built; made by a user: escape it.
-        commit: that is built.
-        summary: the file that becomes the step's summary.
-        outputs: the file that takes the step's outputs.
+        branch: the branch; untrusted text: escape it.
+        commit: the commit.
+        summary: the file for the step's summary.
+        outputs: the file for the step's outputs.
     """
 
     url: str = ""
@@ -39,7 +39,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of(environment: Mapping[str, str]) -> Job:
-    """Return the job that an environment tells of.
+    """Return the job that the environment variables describe.
 
     Source: https://docs.github.com/en/actions/reference/workflows-and-actions/variables
     """
@@ -57,14 +57,15 @@ def of(environment: Mapping[str, str]) -> Job:
 
 
 def inert(text: str) -> str:
-    """Return text in which nothing is a command to the job's runner, whoever wrote it.
+    """Return text that contains no command for the job's runner.
 
-    A runner reads all that a step prints: `::set-output name=release::x` would set an output, and
-    `##[add-mask]x` would hide a word in the rest of the log. A letter without width prevents it.
+    A runner parses everything that a step prints: `::set-output name=release::x` would set an
+    output, and `##[add-mask]x` would mask a word in the rest of the log. A zero-width character
+    prevents it.
 
     Source: https://github.com/actions/runner/blob/main/src/Runner.Common/ActionCommand.cs
     """
-    return _COMMAND.sub(lambda found: f"{found[1] or ''}{_WORD_JOINER}", text)
+    return _COMMAND.sub(lambda match: f"{match[1] or ''}{_WORD_JOINER}", text)
 
 
 def _run(environment: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
-"""What steps ask of the world: Protocols of at most five methods. Adapters implement them.
+"""Ports: what steps need from the outside. Protocols of at most five methods.
 
-Every method raises errors of `mlship.errors` only. A method that changes something is idempotent.
+Adapters implement them. A method raises only errors of `mlship.errors`, and a method that changes
+something is idempotent.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,26 +34,26 @@ from mlship.domain.versions import Alias, Run, Version
 
 
 class Clock(Protocol):
-    """Tells the time, with a zone."""
+    """Returns the current time."""
 
     def __call__(self) -> datetime:
-        """Return now."""
+        """Return the current time, with a time zone."""
 
 
 class Progress(Protocol):
-    """Hears what a step is at. It shows it, or nothing."""
+    """Receives the progress of a step and may show it."""
 
     def note(self, text: str) -> None:
-        """Take in one short line: `champion: 1 of 2 replicas ready`."""
+        """Report one short line, such as `champion: 1 of 2 replicas ready`."""
 
 
 class Ledger(Protocol):
-    """Keeps evidence. It never edits and never removes."""
+    """Stores evidence, append-only."""
 
     def append(self, evidence: Evidence) -> Record:
-        """Add evidence after the chain's heads, durably, and return it with its digest.
+        """Append evidence after the heads of the chain, durably; return it with its digest.
 
-        Whatever the evidence names as its parents is replaced by the heads.
+        The parents in the evidence are replaced by the heads.
 
         Raises:
             UnavailableError: the ledger cannot be written; nothing was added.
@@ -68,41 +69,44 @@ class Ledger(Protocol):
 
 
 class Locks(Protocol):
-    """Lets one process at a time change a target. A killed holder holds nothing."""
+    """Lets one process at a time change a target. A killed process loses its lock."""
 
     def exclusive(self, name: str) -> AbstractContextManager[None]:
         """Hold the lock of that name.
 
         Raises:
-            ConflictError: another process holds it; the message names who.
+            ConflictError: another process holds it; the message names the holder.
         """
 
 
 class Store(Protocol):
-    """The model registry: runs, versions and aliases of one project. Not the source of truth."""
+    """The model registry: runs, versions and aliases of a project. Not the source of truth."""
 
     def record(self, run: Run) -> None:
-        """Keep what is given of a release, in the one run of that release."""
+        """Add the given facts to the run of a release; a release has exactly one run."""
 
     def fetch(self, release: Release, into: Path) -> Path:
-        """Put the release's bundle into a folder that does not exist yet; return the folder.
+        """Copy the release's bundle into a folder that does not exist yet; return the folder.
 
         Raises:
             NotFoundError: the store has no bundle of that release.
-            IntegrityError: its manifest is not the one that the release names.
+            IntegrityError: its manifest does not match the release.
         """
 
     def versions(self) -> Sequence[Version]:
-        """Return the registered versions as they are now, oldest first. Starts fast."""
+        """Return the current registered versions, oldest first. Loads no heavy library."""
 
     def point(self, alias: Alias, release: Release | None) -> None:
-        """Make an alias name a release's version, registered first where it is new.
+        """Set an alias to the version of a release, which is registered first if it is new.
 
-        `None` removes the alias. Only a recorded release can be named (NotFoundError).
+        `None` removes the alias.
+
+        Raises:
+            NotFoundError: the release was never recorded.
         """
 
     def archive(self, release: Release, *, archived: bool) -> None:
-        """Tag the version of a release as archived, or take the tag away."""
+        """Tag the version of a release as archived, or remove the tag."""
 
 
 class Target(Protocol):
@@ -111,64 +115,64 @@ class Target(Protocol):
     def deploy(
         self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
     ) -> Deployment:
-        """Run so many replicas in a slot and return when all are ready. Traffic is untouched.
+        """Run `replicas` replicas in a slot; return when all are ready. Traffic is unchanged.
 
-        Deploying what runs already changes nothing but the number of replicas; those taken away
+        If the artifact already runs there, only the number of replicas changes; surplus replicas
         are drained first.
 
         Raises:
-            TimedOutError: they did not get ready in time, with the reason a person needs. A new
-                slot is removed again; other slots are as before.
-            ConflictError: the slot holds another artifact.
+            TimedOutError: they did not become ready in time; the message has the reason. A new
+                slot is removed again; other slots are unchanged.
+            ConflictError: another artifact runs in the slot.
         """
 
     def inspect(self) -> Mapping[Slot, Deployment]:
-        """Return what is OBSERVED to run, slot by slot. Nothing is started for it."""
+        """Return the OBSERVED deployments by slot. Starts nothing."""
 
     def route(self, split: Split, *, expected: Revision) -> Revision:
-        """Set the split by compare-and-set; return when it holds for every new request.
+        """Set the split by compare-and-set; return when it applies to every new request.
 
         Raises:
-            ConflictError: the route is not at the expected revision; it stands as it was.
-            NotFoundError: the split names a slot with no ready replica.
+            ConflictError: the route is not at the expected revision; it is unchanged.
+            NotFoundError: the split names a slot without a ready replica.
         """
 
     def routes(self) -> Route:
-        """Return the split as it is; before the first `route`, one without weights."""
+        """Return the current split; before the first `route`, a split without weights."""
 
     def remove(self, slot: Slot) -> None:
-        """Drain and stop a slot. One that does not exist is no error.
+        """Drain and stop a slot. If the slot does not exist, do nothing.
 
         Raises:
-            ConflictError: the route still gives it traffic, or a copy of it.
+            ConflictError: the route still sends it requests, or copies of them.
         """
 
 
 @runtime_checkable
 class Declarative(Protocol):
-    """A target that shows its objects before they are written. Errors as in `Target`."""
+    """A target that can show its objects before it writes them. Errors as in `Target`."""
 
     def render(self, plan: Plan) -> Mapping[str, str]:
-        """Return a plan's objects as text by file name, as where nothing is yet. Asks nobody."""
+        """Return the objects of a plan for an empty target, by file name. Needs no connection."""
 
     def changes(self, plan: Plan) -> Sequence[Change]:
-        """Return how carrying a plan out would change each object. Changes nothing."""
+        """Return how a plan would change each object. Changes nothing."""
 
 
 class Observations(Protocol):
-    """Predictions that were logged and outcomes that arrived."""
+    """The logged predictions and their outcomes."""
 
     def predictions(self) -> Iterator[Prediction]:
         """Return every logged prediction, each (id, release) once, oldest first."""
 
     def find(self, prediction: str) -> Sequence[Prediction]:
-        """Return the prediction of that id, then its shadow if it had one."""
+        """Return the prediction of that id, then its shadow if there is one."""
 
     def outcomes(self) -> Sequence[Outcome]:
         """Return the outcomes in the order in which they arrived."""
 
     def take(self, outcomes: Iterable[Outcome]) -> Taken:
-        """Add outcomes durably. One that is there already counts as known.
+        """Add outcomes durably. An outcome that was added before counts as known.
 
         Raises:
             ConflictError: a prediction already has another outcome; nothing was added.
@@ -176,35 +180,35 @@ class Observations(Protocol):
 
 
 class Source(Protocol):
-    """The git repository that the project lies in."""
+    """The git repository of the project."""
 
     def commit(self) -> Commit:
-        """Return the commit that is checked out.
+        """Return the current commit.
 
         Raises:
-            ProjectError: there is no repository, no commit, or no git.
+            ProjectError: there is no repository or no commit, or git is not installed.
         """
 
 
 class Trainer(Protocol):
-    """Runs the user's training code and scores models on held-out data, away from this process."""
+    """Runs the user's training code and scores models on held-out data, in other processes."""
 
     def inputs(self) -> Inputs:
-        """Return the digests of all that training depends on. Runs no user code.
+        """Return the digests of all inputs of a training. Runs no user code.
 
         Raises:
             ProjectError: a file that the configuration names is missing or cannot be read.
         """
 
     def train(self, into: Path) -> Trained:
-        """Train, convert, check and seal a bundle in a new folder.
+        """Train, convert and verify a model, and write its bundle into a new folder.
 
         Raises:
             ProjectError: the user's code or data is wrong; the message says where.
         """
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
-        """Score a bundle, and the champion on the same held-out rows; draw plots into a folder.
+        """Score a bundle and the champion on the same held-out rows; write plots to a folder.
 
         Raises:
             ProjectError: the data or the bundle's hooks are wrong.
@@ -215,36 +219,37 @@ class Tester(Protocol):
     """Runs the user's tests."""
 
     def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
-        """Run a suite; `None` where the project has none.
+        """Run a suite; return `None` if the project has no such tests.
 
-        Sanity tests get a `client` of the bundle in process, or of an endpoint.
+        The `client` of sanity tests serves the bundle in process, or connects to the endpoint.
         """
 
 
 class Predictor(Protocol):
-    """Computes predictions from a bundle offline, in a process of its own."""
+    """Computes predictions from a bundle offline, in a separate process."""
 
     def predict(self, bundle: Path, rows: Sequence[Row]) -> list[Row]:
-        """Return the outputs for rows, through the same path as serving.
+        """Return the outputs for rows, computed by the same code as in serving.
 
         Raises:
-            IntegrityError: the bundle is not what its manifest says.
+            IntegrityError: the bundle does not match its manifest.
             ProjectError: a row does not fit the schema, or a hook raised.
         """
 
 
 class Comments(Protocol):
-    """Posts the one comment of ours in a pull request."""
+    """Posts mlship's comment in a pull request."""
 
     def comment(self, number: int, body: str) -> Posted:
-        """Post the comment, or replace the text of the one that was posted before.
+        """Post the comment, or update it if it was posted before.
 
-        A fork's pull request whose job may not write is no error: nothing is posted.
+        If the pull request comes from a fork and the job may not write, nothing is posted; this is
+        not an error.
 
         Raises:
-            ConfigError: there is no token, or it may not write in a repository of its own.
+            ConfigError: there is no token, or it lacks the permission to write.
             NotFoundError: there is no such pull request.
-            UnavailableError: the forge does not answer, or wants to be left alone for long.
+            UnavailableError: the forge does not answer, or its rate limit lasts too long.
         """
 
 
@@ -252,119 +257,119 @@ class Forge(Comments, Protocol):
     """Pull requests of the repository, their comments and reviews. Errors as in `Comments`."""
 
     def get(self, number: int) -> PullRequest:
-        """Return a pull request, open or not."""
+        """Return a pull request, open or closed."""
 
     def find(self, *, branch: str = "", commit: str = "", base: str = "") -> PullRequest | None:
-        """Return the newest open pull request from a branch, else one that brings a commit."""
+        """Return the newest open pull request from a branch, else one that contains a commit."""
 
     def open(self, head: str, base: str, title: str, body: str) -> Posted:
-        """Open a pull request between two branches, or set title and body of the open one.
+        """Open a pull request between two branches, or update title and body of the open one.
 
         Raises:
-            RefusedError: the one branch has no commit that the other lacks.
+            RefusedError: `head` has no commits that `base` lacks.
             NotFoundError: there is no such branch.
         """
 
     def reviews(self, number: int) -> Reviews:
-        """Return each account's last decision; a mere comment is none and changes none."""
+        """Return the last decision of each account; a comment is not a decision."""
 
 
 class Summary(Protocol):
-    """The page that a CI job shows of itself."""
+    """The summary page of a CI job."""
 
     def append(self, render: Callable[[int], str]) -> Path | None:
-        """Add what `render` makes of so many bytes of room; `None` where no room is left.
+        """Append what `render` returns for the available bytes; `None` if no space is left.
 
         Raises:
-            ConfigError: no CI job runs that would show it.
+            ConfigError: the command does not run in a CI job.
         """
 
 
 class Images(Protocol):
-    """Makes container images of bundles and brings them where they are run. Known by digest."""
+    """Builds container images from bundles and pushes them. Images are identified by digest."""
 
     def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
-        """Make the image of a release on this machine, or find that it is there.
+        """Build the image of a release, or return it if this machine has built it before.
 
-        The same release, bundle and base give the same digest, on this machine at least: what
-        an engine built is kept, and not built again. `base` is the digest of the image to build
-        on; `None` takes the one that the configured name means now.
+        The same release, bundle and base give the same digest, at least on this machine: what a
+        Docker engine built is kept and not built again. `base` is the digest of the base image;
+        `None` resolves the configured name.
 
         Raises:
             ConfigError: the base does not exist, or is for another platform or Python.
             ProjectError: a requirement has no build for the platform, or an instruction of the
-                user's failed.
-            UnavailableError: a registry, the package index or the engine that builds does not
-                answer, or denies it.
+                user failed.
+            UnavailableError: a registry, the package index or the Docker engine does not answer, or
+                denies access.
         """
 
     def push(self, image: Image) -> Pushed:
-        """Bring a built image to the registry: blobs that are missing, manifest, tag last.
+        """Push a built image: first the missing blobs, then the manifest, the tag last.
 
         Raises:
             ConfigError: no repository is configured.
             NotFoundError: neither this machine nor the registry has the image.
-            UnavailableError: the registry does not answer, or denies it; no tag was written.
-            IntegrityError: the registry gives back another digest than was sent.
+            UnavailableError: the registry does not answer or denies access; no tag was written.
+            IntegrityError: the registry reports another digest than the one that was sent.
         """
 
     def save(self, image: Image, into: Path) -> None:
-        """Write a built image, whole, to a file for `docker load`; missing layers are fetched.
+        """Write a complete image to a file for `docker load`; missing layers are downloaded.
 
         Raises:
             NotFoundError: the image was built on another machine.
         """
 
     def load(self, image: Image, archive: Path) -> None:
-        """Take in the tarball of an image that `save` wrote, on this machine or another.
+        """Load the tarball of an image that `save` wrote, on this or another machine.
 
         Raises:
             NotFoundError: there is no such file.
-            IntegrityError: it does not hold that very image.
+            IntegrityError: it contains another image.
         """
 
 
 class Engine(Protocol):
-    """Runs containers on this machine, to see an image work before others depend on it.
+    """Runs containers on this machine, to test an image before it is deployed.
 
-    Every method raises UnavailableError where the engine does not answer, or refuses.
+    Every method raises UnavailableError if the engine does not answer or refuses.
     """
 
     def pull(self, reference: str) -> Local:
-        """Return the image of a reference by digest; it is pulled where it is not there.
+        """Return the image of a reference by digest; pull it if the engine does not have it.
 
         Raises:
             NotFoundError: neither the engine nor the registry has it.
         """
 
     def load(self, archive: Path) -> Local:
-        """Return the image of a tarball that `Images.save` wrote.
+        """Load the image from a tarball that `Images.save` wrote.
 
         Raises:
-            IntegrityError: the file does not hold one image.
+            IntegrityError: the file does not contain exactly one image.
         """
 
     def run(self, image: Local, *, memory: str) -> AbstractContextManager[Container]:
-        """Run a container of an image with no rights and so much memory; remove it at the end.
+        """Run a container without capabilities and with a memory limit; remove it at the end.
 
-        Its root is read-only, /tmp apart; it answers at a loopback port of its own.
+        Its root file system is read-only, except /tmp. It listens on a loopback port.
         """
 
     def observe(self, container: Container) -> Observed:
-        """Return how a container is, with its last lines."""
+        """Return the state of a container, with the last lines of its log."""
 
     def stop(self, container: Container, seconds: float) -> Observed:
-        """Send SIGTERM, SIGKILL after so many seconds; return how it ended."""
+        """Send SIGTERM, and SIGKILL after `seconds`; return how the container ended."""
 
 
 class Listener(Protocol):
-    """Hears of each step. It shows the run, or nothing."""
+    """Receives the progress of a run, step by step, and may show it."""
 
     def started(self, step: str) -> None:
-        """Take in that a step begins."""
+        """Report that a step started."""
 
     def finished(self, record: Record, *, reused: bool) -> None:
-        """Take in what a step learnt; `reused` where it was proven before."""
+        """Report the record of a step; `reused` if it passed in an earlier run."""
 
     def skipped(self, step: str, why: str) -> None:
-        """Take in that a step is left out."""
+        """Report that a step was skipped."""

@@ -1,4 +1,4 @@
-"""Predictions as they are logged, and the outcomes that arrive for them later."""
+"""Logged predictions, and the outcomes that arrive for them later."""
 
 from datetime import datetime
 
@@ -9,16 +9,16 @@ from mlship.domain.digests import Digest
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """One row that was answered (or, shadowed, computed and dropped). One line of a log.
+    """The prediction for one row: one line of the log.
 
     Attributes:
-        id: the request's id and the row's number in it, `6f1c...e2.0`; a shadow has the id of
-            the prediction that it shadows, and another release.
+        id: the id of the request and the number of the row, `6f1c...e2.0`; a shadow prediction has
+            the id of the prediction that it shadows, and another release.
         release: the id of the release that computed it.
-        slot: where that release ran.
-        inputs: the row as it came in, before any hook.
-        outputs: the answer.
-        latency_ms: the time that the whole request took to compute, in milliseconds.
+        slot: the slot in which that release ran.
+        inputs: the row as received, before any hook.
+        outputs: the response; that of a shadow prediction is dropped.
+        latency_ms: the time to compute the whole request, in milliseconds.
     """
 
     id: str
@@ -32,7 +32,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What turned out to be true for a prediction, and when mlship was told."""
+    """The true value for a prediction, and the time when mlship received it."""
 
     prediction: str
     value: Value
@@ -40,7 +40,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of outcomes that were handed in: counts, and the ids that no log knows."""
+    """The result of adding outcomes: counts, and the ids that no prediction has."""
 
     new: int
     known: int

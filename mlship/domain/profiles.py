@@ -1,8 +1,8 @@
-"""What data look like, without their rows: small enough for evidence, and fit to be compared.
+"""Profiles of data without their rows: small enough for evidence, and comparable.
 
-A profile has counts only. A value is named where at least 10 rows have it; numbers are counted in
-bins whose edges are multiples of a power of two, so that no edge is a value of somebody's, and
-that the bins of any two profiles can be brought to the same edges exactly.
+A profile contains only counts. A value is listed only if at least 10 rows have it. Numbers are
+counted in bins whose edges are multiples of a power of two. So no edge reveals a value of the
+data, and the bins of any two profiles can be converted to the same edges exactly.
 """
 
 from typing import Final
@@ -12,25 +12,25 @@ import msgspec
 from mlship.domain.bundle import Kind
 
 NAMED_FROM: Final = 10
-"""Rows that must have a value before a profile names it."""
+"""A value is listed by name if at least this many rows have it."""
 
 NAMED: Final = 20
-"""Values of a column that are named at most, the most frequent ones."""
+"""A profile lists at most this many values of a column, the most frequent ones."""
 
 
 def shown(number: float) -> str:
-    """Return an edge for people: large numbers in full, others with 5 digits that count."""
+    """Return an edge for people: large numbers in full, others with 5 significant digits."""
     return f"{number:.0f}" if 1e5 <= abs(number) < 1e15 else f"{number:.5g}"
 
 
 class Bins(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers counted in bins of one width.
+    """A histogram with bins of equal width.
 
     Attributes:
         low: the lower edge of the first bin, a multiple of `step`.
         step: the width of a bin, a power of two.
-        counts: the numbers below `low`, in each bin (its lower edge counted in), and from the
-            last edge on.
+        counts: how many numbers are below `low`, in each bin (including its lower edge), and at or
+            above the last edge.
     """
 
     low: float
@@ -39,13 +39,13 @@ class Bins(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Column(msgspec.Struct, frozen=True, kw_only=True):
-    """One column's values in counts.
+    """The counts of one column.
 
     Attributes:
-        name: made by users, cut.
+        name: untrusted text, truncated.
         missing: rows without a value.
-        named: rows by value, for texts, booleans and classes.
-        others: rows with a value that is not named.
+        named: rows by value, for text, booleans and classes.
+        others: rows with a value that is not listed.
         bins: for numbers.
     """
 
@@ -58,7 +58,7 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """A table in counts; `left_out` columns are beyond the most that a profile takes in."""
+    """The counts of a table; `left_out` is the number of columns beyond a profile's limit."""
 
     rows: int
     columns: tuple[Column, ...]

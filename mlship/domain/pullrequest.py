@@ -1,4 +1,4 @@
-"""Values of a forge: pull requests, the comment of ours in one, and people's reviews."""
+"""Values of a forge: pull requests, mlship's comment, and reviews."""
 
 from datetime import datetime
 from typing import Literal
@@ -11,15 +11,15 @@ Change = Literal["created", "updated", "unchanged"]
 
 
 class PullRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A pull request. Title, body and branch names are made by users: escape them.
+    """A pull request. Title, body and branch names are untrusted text: escape them.
 
     Attributes:
         number: its number in the repository.
-        author: the account that opened it; empty where the account is gone.
-        head: the branch that it brings, in the repository or in a fork of it.
-        base: the branch that it goes to.
+        author: the account that opened it; empty if the account was deleted.
+        head: the source branch, in the repository or in a fork of it.
+        base: the branch to merge into.
         commit: the last commit of `head`.
-        from_fork: whether `head` lies in another repository, whose jobs may not write here.
+        from_fork: whether `head` is in another repository, whose jobs may not write here.
     """
 
     number: int
@@ -35,11 +35,11 @@ class PullRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Posted(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a comment or of a pull request that was to be posted.
+    """The result of posting a comment or a pull request.
 
     Attributes:
-        url: where people read it; empty where nothing was posted.
-        change: `None` where a fork's token may not write, which is no fault of anybody's.
+        url: its page; empty if nothing was posted.
+        change: `None` if the token of a fork may not write, which is not an error.
     """
 
     url: str
@@ -47,13 +47,13 @@ class Posted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True):
-    """The last decision of one account about a pull request. The text is made by a user.
+    """The last decision of one account about a pull request. The text is untrusted.
 
     Attributes:
         by: the account.
-        commit: the commit that was looked at; empty where it is gone from the repository.
-        is_person: whether the account is no bot.
-        may_write: whether the account may push to the repository: anybody may review a public one.
+        commit: the reviewed commit; empty if it was removed from the repository.
+        is_person: whether the account belongs to a person, not a bot.
+        may_write: whether the account may push; anybody may review in a public repository.
     """
 
     by: str
@@ -67,14 +67,14 @@ class Review(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reviews(msgspec.Struct, frozen=True, kw_only=True):
-    """The reviews of a pull request, with what it takes to judge them.
+    """The reviews of a pull request, and what is needed to judge them.
 
     Attributes:
-        authors: the accounts that opened the pull request or wrote its last commit. Of a merge, who
-            wrote the last commit that it brought; who made it too, unless the forge itself did.
-        contents: the commits with the content of the last one: itself and, where it was merged
-            and nothing else came in, the merge.
-        latest: each account's last decision.
+        authors: the accounts that opened the pull request or wrote its last commit. For a merge
+            commit: the author of the last merged commit, and who merged unless the forge did.
+        contents: the commits with the content of the last one: the commit itself and, if it was
+            merged without other changes, the merge commit.
+        latest: the last decision of each account.
     """
 
     pull: PullRequest

@@ -1,4 +1,4 @@
-"""A release: the frozen identity that travels the pipeline, and the grammar of its names."""
+"""A release: the immutable identity that moves through the pipeline, and its name."""
 
 import re
 
@@ -12,16 +12,16 @@ _REFERENCE = re.compile(r"(?:(?P<name>[a-z][a-z0-9-]{0,39})@)?(?P<digits>[0-9a-f
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model was made from, and what came out. Two equal releases are one.
+    """The inputs of a training and its result, as digests. Equal releases are the same release.
 
     Attributes:
         commit: the git commit, 40 hexadecimal digits.
-        dirty: whether the tree differed from the commit; such a release stays out of production.
-        data: the training and the held-out data, as read.
-        params: the values given to the training function.
-        code: the project's Python files and the settings that shape training.
-        environment: the pinned requirements that it was trained with.
-        bundle: the manifest of the bundle that came out.
+        dirty: whether there were uncommitted changes; such a release never goes to production.
+        data: the training data and the held-out data.
+        params: the parameters of the training function.
+        code: the project's Python files and the settings that affect training.
+        environment: the pinned requirements of the training environment.
+        bundle: the manifest of the resulting bundle.
     """
 
     name: str
@@ -40,34 +40,36 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def inputs(self) -> Digest:
-        """The digest of all that goes in: training again with the same finds the same release."""
+        """The digest of all inputs: training again with the same inputs reuses the release."""
         return digests.of_value({**msgspec.to_builtins(self), "bundle": None})
 
     def __str__(self) -> str:
-        """Return the name for people, `iris@3f9a0c12be77`, which `find` reads back."""
+        """Return the name for people, `iris@3f9a0c12be77`; `find` parses it."""
         return f"{self.name}@{digests.short(self.id)}"
 
 
 def find(reference: str, releases: list[Release]) -> Release:
-    """Return the one release that a person means by `iris@3f9a0c12be77`, `3f9a0c` or a full id.
+    """Return the release named by `iris@3f9a0c12be77`, `3f9a0c` or a full id.
 
     Raises:
-        NotFoundError: none or several match, or the text is no reference.
+        NotFoundError: no release or several match, or the name is not valid.
     """
     match = _REFERENCE.fullmatch(reference.removeprefix("sha256:"))
     if not match:
-        message = f"not a release: {reference[:80]!r}"
-        raise NotFoundError(message, hint="name one as `mlship status` does: iris@3f9a0c12be77")
-    found = {
+        message = f"invalid release name: {reference[:80]!r}"
+        raise NotFoundError(
+            message, hint="use a name that `mlship status` shows, such as iris@3f9a0c12be77"
+        )
+    matches = {
         release.id: release
         for release in releases
         if release.id.removeprefix("sha256:").startswith(match["digits"])
         and match["name"] in (None, release.name)
     }
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if not found:
-        message = f"no release {reference}"
-        raise NotFoundError(message, hint="`mlship status --all` lists the releases of the ledger")
-    message = f"{reference} may be any of {', '.join(sorted(map(str, found.values())))}"
+    if len(matches) == 1:
+        return next(iter(matches.values()))
+    if not matches:
+        message = f"release {reference} not found"
+        raise NotFoundError(message, hint="run `mlship status --all` to list all releases")
+    message = f"{reference} is ambiguous: {', '.join(sorted(map(str, matches.values())))}"
     raise NotFoundError(message, hint="give more digits")

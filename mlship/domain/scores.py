@@ -1,4 +1,4 @@
-"""Values of training and testing: what went in, and how well a model did on held-out data."""
+"""Values of training and testing: inputs, results, and scores on held-out data."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ Suite = Literal["unit", "sanity"]
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
-    """Digests of all that a training depends on, known before it starts."""
+    """Digests of all inputs of a training, known before it starts."""
 
     data: Digest
     params: Digest
@@ -21,12 +21,12 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training made.
+    """The result of a training.
 
     Attributes:
-        bundle: the digest of the sealed bundle.
-        notes: what a person should know: why ONNX was not used.
-        profile: what the training data look like.
+        bundle: the digest of the bundle.
+        notes: remarks for people, such as why ONNX was not used.
+        profile: the profile of the training data.
     """
 
     bundle: Digest
@@ -46,13 +46,13 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
-    """Some of the held-out rows: those that have a value in a column, and how both did on them.
+    """The held-out rows with one value in a column, and how release and champion did on them.
 
     Attributes:
-        column: the column's name, made by users, as `value` is; both are cut.
-        value: the value, or the range of numbers; `(missing)` for the rows that have none.
-        difference: release minus champion, corrected for the number of slices looked at.
-        is_worse: the whole interval lies on the bad side of zero.
+        column: the name of the column; untrusted text like `value`; both are truncated.
+        value: the value, or a range of numbers; `(missing)` for rows without a value.
+        difference: release minus champion, corrected for the number of slices.
+        is_worse: whether the whole interval lies on the worse side of zero.
     """
 
     column: str
@@ -65,15 +65,15 @@ class Slice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Slices(msgspec.Struct, frozen=True, kw_only=True):
-    """The held-out rows in slices: where a release is worse though it may be better on average.
+    """The held-out rows in slices: a release may be better on average but worse on some slices.
 
     Attributes:
-        metric: what is compared on each slice.
-        judged: slices with enough rows; the intervals hold for all of them at once.
-        small: slices with too few rows to say anything.
-        left_out: columns and values beyond the most that are looked at.
-        worse: how many of those judged got worse.
-        listed: the worst of those judged first, not all where they are many.
+        metric: the metric that is compared on each slice.
+        judged: slices with enough rows; the intervals hold for all of them simultaneously.
+        small: slices with too few rows to judge.
+        left_out: columns and values beyond the limit.
+        worse: how many of the judged slices are worse.
+        listed: judged slices, the worst first; only the first ones if there are many.
     """
 
     metric: Literal["accuracy", "mae"]
@@ -87,19 +87,19 @@ class Slices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scores(msgspec.Struct, frozen=True, kw_only=True):
-    """How a release, and the champion where there is one, did on the same held-out rows.
+    """The scores of a release, and of the champion if there is one, on the same held-out rows.
 
     Attributes:
         data: the digest of the held-out data.
         samples: its number of rows.
-        metrics: of this release; a metric that came out as NaN or infinite is the text of it.
-        champion: of the champion, empty where there is none or it cannot read these rows.
+        metrics: metrics of this release; a metric that is NaN or infinite is stored as text.
+        champion: metrics of the champion; empty if there is none or it cannot be scored.
         champion_error: why the champion could not be scored, for people.
-        differences: for each metric of both; `method` and `confidence` say of what kind.
+        differences: release minus champion for each common metric, by `method` at `confidence`.
         labels: the classes, in the order of `confusion`; empty for a regression.
-        confusion: rows are the true class, columns the predicted one.
-        plots: file names of the pictures that were drawn, in the folder given.
-        slices: both on parts of the rows, `None` where there is no champion to compare with.
+        confusion: the confusion matrix: rows are true classes, columns are predicted classes.
+        plots: file names of the plots, in the given folder.
+        slices: scores on parts of the rows; `None` without a champion to compare with.
     """
 
     task: Task
@@ -118,7 +118,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TestRun(msgspec.Struct, frozen=True, kw_only=True):
-    """What pytest said of a suite. `failures` holds one line for each failed test."""
+    """The result of pytest for a suite. `failures` has one line per failed test."""
 
     __test__ = False
 
@@ -131,7 +131,7 @@ class TestRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a bundle's golden examples: a row and the outputs that it must give."""
+    """A golden example of a bundle: a row and its expected outputs."""
 
     inputs: Row
     outputs: Row

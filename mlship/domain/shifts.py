@@ -1,13 +1,14 @@
-"""How the training data of two releases differ, by their profiles alone. Standard library only.
+"""Differences between the training data of two releases, computed from their profiles.
 
-A column's shift is its population stability index (PSI): the symmetric Kullback-Leibler divergence
-of the shares of up to ten groups; missing values are a group. By custom 0.1 is some change and
-0.25 a great one. Of few rows it is large by chance, so a shift is told only where it is also
-larger than chance makes the largest of all columns' in 19 of 20 comparisons of equal data.
+The shift of a column is its population stability index (PSI): the symmetric Kullback-Leibler
+divergence of the shares of up to ten groups; missing values are a group. By convention 0.1 is some
+change and 0.25 a large one. With few rows, PSI is large by chance. So a shift is reported only if
+it is also larger than the largest of all columns would be in 19 of 20 comparisons of equal data.
+Standard library only.
 
 Sources:
     Siddiqi, Credit Risk Scorecards (2006): the index and its thresholds.
-    Yurdakul, Statistical properties of population stability index (2018): of equal data, PSI is
+    Yurdakul, Statistical properties of population stability index (2018): for equal data, PSI is
     (1/n + 1/m) times a chi-squared variable with one degree of freedom less than groups.
     Wilson and Hilferty, PNAS 17, 1931: the quantile of chi-squared.
 """
@@ -29,7 +30,7 @@ _MISSING, _OTHERS, _NUMBERS = "(missing)", "(other values)", "(numbers)"
 
 
 class Retyped(msgspec.Struct, frozen=True, kw_only=True):
-    """A column that has another type."""
+    """A column whose type changed."""
 
     column: str
     before: str
@@ -37,14 +38,14 @@ class Retyped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shift(msgspec.Struct, frozen=True, kw_only=True):
-    """How the values of a column moved.
+    """How the distribution of a column changed.
 
     Attributes:
         psi: the population stability index.
-        chance: what equal data of so many rows stay below.
-        is_told: `psi` is large, and larger than by chance.
-        group: the values whose share moved most, from `before` to `after`.
-        missing_before: the share of rows without a value; so is `missing_after`.
+        chance: the threshold below which equal data of this size stay.
+        is_told: whether the shift is reported: `psi` is large, and larger than by chance.
+        group: the values whose share changed most, from `before` to `after`.
+        missing_before: the share of rows without a value; likewise `missing_after`.
     """
 
     column: str
@@ -59,15 +60,15 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shifts(msgspec.Struct, frozen=True, kw_only=True):
-    """What is different in the training data since the champion's.
+    """The differences between the training data of the champion and of a release.
 
     Attributes:
-        unknown: why nothing can be said; empty where all else holds.
-        same: they are the same data, byte for byte.
-        compared: the columns that both have with the same type.
+        unknown: why the data cannot be compared; empty if they can.
+        same: whether the data are identical.
+        compared: the number of columns that both have, with the same type.
         told: how many of them shifted.
-        listed: those with the largest shifts first, not all where they are many.
-        left_out: columns that the profiles do not hold.
+        listed: the columns with the largest shifts first; only the first ones if there are many.
+        left_out: columns beyond the limit of the profiles.
     """
 
     unknown: str = ""
@@ -84,33 +85,31 @@ class Shifts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def between(before: Profile, after: Profile, *, same: bool = False) -> Shifts:
-    """Return how data differ from those before.
+    """Return the differences between two profiles.
 
     Args:
-        before: the champion's.
-        after: the release's.
-        same: whether their digests say that they are the same data.
+        before: the profile of the champion's data.
+        after: the profile of the release's data.
+        same: whether the digests of the data are equal.
     """
     old = {column.name: column for column in before.columns}
     new = {column.name: column for column in after.columns}
     both = [(old[name], new[name]) for name in new if name in old]
     retyped = [
-        Retyped(column=one.name, before=one.kind, after=other.kind)
-        for one, other in both
-        if one.kind != other.kind
+        Retyped(column=a.name, before=a.kind, after=b.kind) for a, b in both if a.kind != b.kind
     ]
     alike = [pair for pair in both if pair[0].kind == pair[1].kind]
     rows = (before.rows, after.rows)
     shifts = [_shift(*pair, rows, len(alike)) for pair in alike]
     shifts.sort(key=lambda shift: (not shift.is_told, -shift.psi))
-    # A column that is beyond the most that a profile holds is not known to be gone.
-    is_whole = not before.left_out and not after.left_out
+    # A column beyond the limit of a profile may still be in the data.
+    is_complete = not before.left_out and not after.left_out
     return Shifts(
         same=same,
         rows_before=before.rows,
         rows_after=after.rows,
-        added=tuple(name for name in new if name not in old) if is_whole else (),
-        removed=tuple(name for name in old if name not in new) if is_whole else (),
+        added=tuple(name for name in new if name not in old) if is_complete else (),
+        removed=tuple(name for name in old if name not in new) if is_complete else (),
         retyped=tuple(retyped),
         compared=len(alike),
         told=sum(shift.is_told for shift in shifts),
@@ -119,10 +118,10 @@ def between(before: Profile, after: Profile, *, same: bool = False) -> Shifts:
     )
 
 
-def _shift(one: Column, other: Column, rows: tuple[int, int], columns: int) -> Shift:
-    groups = _groups(one, other)
+def _shift(before: Column, after: Column, rows: tuple[int, int], columns: int) -> Shift:
+    groups = _groups(before, after)
     sizes = [max(sum(counts[side] for _, *counts in groups), 1) for side in (0, 1)]
-    # Half a row is added to each group: an empty one would make the index infinite.
+    # Half a row is added to each group: an empty group would make the index infinite.
     shares = [
         [(counts[side] + 0.5) / (sizes[side] + 0.5 * len(groups)) for _, *counts in groups]
         for side in (0, 1)
@@ -132,44 +131,44 @@ def _shift(one: Column, other: Column, rows: tuple[int, int], columns: int) -> S
     moved = [(abs(b / sizes[1] - a / sizes[0]), name, a, b) for name, a, b in groups]
     _, name, a, b = max(moved, default=(0.0, "", 0, 0))
     return Shift(
-        column=one.name,
+        column=before.name,
         psi=psi,
         chance=chance,
         is_told=psi >= SOME and psi > chance,
         group=name,
         before=a / sizes[0],
         after=b / sizes[1],
-        missing_before=one.missing / max(rows[0], 1),
-        missing_after=other.missing / max(rows[1], 1),
+        missing_before=before.missing / max(rows[0], 1),
+        missing_after=after.missing / max(rows[1], 1),
     )
 
 
 _Group = tuple[str, int, int]
-"""Some values by name, and how many rows of each side have them."""
+"""A group of values, and how many rows have them before and after."""
 
 
-def _groups(one: Column, other: Column) -> list[_Group]:
-    if one.bins and other.bins:
-        groups = _of_numbers(one.bins, other.bins)
-    elif one.bins or other.bins:
-        numbers = [sum(column.bins.counts) if column.bins else 0 for column in (one, other)]
+def _groups(before: Column, after: Column) -> list[_Group]:
+    if before.bins and after.bins:
+        groups = _of_numbers(before.bins, after.bins)
+    elif before.bins or after.bins:
+        numbers = [sum(column.bins.counts) if column.bins else 0 for column in (before, after)]
         groups = [(_NUMBERS, numbers[0], numbers[1])]
     else:
-        groups = _of_values(one, other)
-    if one.missing or other.missing:
-        groups.append((_MISSING, one.missing, other.missing))
+        groups = _of_values(before, after)
+    if before.missing or after.missing:
+        groups.append((_MISSING, before.missing, after.missing))
     return groups
 
 
-def _of_values(one: Column, other: Column) -> list[_Group]:
-    """Return the values that both name, and the rest as one group.
+def _of_values(before: Column, after: Column) -> list[_Group]:
+    """Return the values that both profiles list, and the rest as one group.
 
-    A value that one side alone names is taken to be as frequent on the other as it may be: it was
-    not named there for being rare.
+    A value that only one profile lists was too rare for the other one. It is assumed to be as
+    frequent there as it can be.
     """
-    known = [dict(one.named), dict(other.named)]
-    rests = [one.others, other.others]
-    for side, column in enumerate((one, other)):
+    known = [dict(before.named), dict(after.named)]
+    rests = [before.others, after.others]
+    for side, column in enumerate((before, after)):
         most = min(column.named.values()) if len(column.named) >= NAMED else NAMED_FROM - 1
         for name in sorted(set(known[1 - side]) - set(known[side])):
             known[side][name] = min(most, rests[side])
@@ -178,13 +177,13 @@ def _of_values(one: Column, other: Column) -> list[_Group]:
     return [*groups, (_OTHERS, rests[0], rests[1])] if any(rests) else groups
 
 
-def _of_numbers(one: Bins, other: Bins) -> list[_Group]:
-    """Return groups of neighbouring bins that hold a tenth of the numbers or more."""
-    step = max(one.step, other.step)
-    first, last = _edges(one, other, step)
-    left, right = (_rebinned(bins, step, first, last) for bins in (one, other))
+def _of_numbers(before: Bins, after: Bins) -> list[_Group]:
+    """Return groups of adjacent bins that contain at least a tenth of the numbers."""
+    step = max(before.step, after.step)
+    first, last = _edges(before, after, step)
+    left, right = (_rebinned(bins, step, first, last) for bins in (before, after))
     share = [(a / sum(left) + b / sum(right)) / 2 for a, b in zip(left, right, strict=True)]
-    # Cell number 0 lies below the first edge, the last one above the last edge.
+    # Cell 0 is below the first edge, the last cell above the last edge.
     starts = [0]
     for cell in range(1, len(share)):
         if sum(share[starts[-1] : cell]) >= _GROUP and sum(share[cell:]) >= _GROUP:
@@ -197,16 +196,18 @@ def _of_numbers(one: Bins, other: Bins) -> list[_Group]:
     return groups
 
 
-def _edges(one: Bins, other: Bins, step: float) -> tuple[int, int]:
+def _edges(before: Bins, after: Bins, step: float) -> tuple[int, int]:
     """Return the first and the last edge to compare at, in steps.
 
-    They are the edges that both have; where there are none, those of the wider bins: then the
-    numbers of the other lie in one of them, or beyond.
+    These are the edges that both have. Without common edges, they are those of the wider bins: the
+    other numbers then all lie in one of these bins, or outside.
     """
-    windows = [(math.ceil(bins.low / step), math.floor(_end(bins) / step)) for bins in (one, other)]
+    windows = [
+        (math.ceil(bins.low / step), math.floor(_end(bins) / step)) for bins in (before, after)
+    ]
     first, last = max(low for low, _ in windows), min(high for _, high in windows)
     if first > last:
-        first, last = windows[0] if one.step == step else windows[1]
+        first, last = windows[0] if before.step == step else windows[1]
     return first, last
 
 
@@ -215,9 +216,9 @@ def _end(bins: Bins) -> float:
 
 
 def _rebinned(bins: Bins, step: float, first: int, last: int) -> list[int]:
-    """Return counts below the first edge, between the edges, and from the last one on.
+    """Return the counts below the first edge, between the edges, and above the last edge.
 
-    Steps are powers of two, so that a bin lies in one wider bin as a whole.
+    Steps are powers of two, so that each bin lies within one wider bin.
     """
     counts = [0] * (last - first + 2)
     for place, count in enumerate(bins.counts):
@@ -229,11 +230,14 @@ def _rebinned(bins: Bins, step: float, first: int, last: int) -> list[int]:
 def _range(low: float | None, high: float | None) -> str:
     if low is None:
         return "all" if high is None else f"below {shown(high)}"
-    return f"from {shown(low)} on" if high is None else f"{shown(low)} to {shown(high)}"
+    return f"{shown(low)} and above" if high is None else f"{shown(low)} to {shown(high)}"
 
 
 def chi_squared(degrees: int, error: float) -> float:
-    """Return what a chi-squared variable exceeds with a probability of `error`, about."""
+    """Return approximately the value that a chi-squared variable exceeds with probability `error`.
+
+    This is the approximation of Wilson and Hilferty.
+    """
     if degrees < 1:
         return 0.0
     spread = 2 / (9 * degrees)

@@ -1,4 +1,4 @@
-"""Values of a model registry: what is recorded of a release, and its registered version."""
+"""Values of a model registry: the run of a release, and its registered version."""
 
 from datetime import datetime
 from pathlib import Path
@@ -13,14 +13,14 @@ Alias = Literal["champion", "challenger"]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
-    """What a store keeps of the making and testing of a release; recording again adds to it.
+    """The run of a release in the store: training and tests. Recording again adds to it.
 
     Attributes:
-        params: the values given to the training function.
-        metrics: finite numbers only; what came out as NaN is in the ledger.
-        tags: what else identifies it: commit, branch, author.
-        files: files to keep with the run, by their path in it: plots, reports.
-        bundle: the folder of the bundle, kept under `bundle/`.
+        params: the parameters of the training function.
+        metrics: finite numbers only; NaN and infinity are in the ledger.
+        tags: more about its origin: commit, branch, author.
+        files: files to store with the run, such as plots and reports, by their path in it.
+        bundle: the folder of the bundle, stored under `bundle/`.
     """
 
     release: Release
@@ -35,10 +35,10 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     """A registered version of the project's model.
 
     Attributes:
-        number: the registry's own number, `3`.
-        release: the id of the release that it carries.
-        aliases: `champion`, `challenger`, and any that people added.
-        link: where a person may look at it, empty where there is no page.
+        number: the version number in the registry, such as `3`.
+        release: the id of its release.
+        aliases: `champion`, `challenger`, and others that people added.
+        link: its page for people; empty if there is none.
     """
 
     number: str

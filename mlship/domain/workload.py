@@ -1,12 +1,12 @@
-"""Recorded requests with expected outputs, and the verdict on a replay of them.
+"""Recorded requests with expected outputs, and the result of a replay.
 
-A workload is a file with one JSON object a line:
+A workload is a file with one JSON object per line:
 
     {"name": "setosa 1", "request": {"sepal_length": 5.1, ...}, "expect": {"species": "setosa"}}
 
-`request` is a row or a list of rows, posted to /predict as it is. Optional are `name`, `expect`,
-the output columns that must come back, in the shape of the request, and `tolerance`, absolute and
-relative, for numbers.
+`request` is a row or a list of rows, which is posted to /predict unchanged. Optional are: `name`;
+`expect`, the expected output columns, in the shape of the request; `tolerance` for numbers, both
+absolute and relative.
 """
 
 import math
@@ -21,11 +21,11 @@ from mlship.domain.bundle import Row, Value
 from mlship.errors import ProjectError
 
 TOLERANCE = 1e-4
-SHOWN = 20  # differences that a result names; the counts count all of them
+SHOWN = 20  # differences that a result lists; the counts include all
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One recorded request: what is posted, and a row for each of its rows, or none, to expect."""
+    """A recorded request, and the expected outputs: none, or a row for each row of the request."""
 
     name: str
     body: Row | list[Row]
@@ -39,12 +39,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What came back for a request.
+    """The response to a request.
 
     Attributes:
-        status: of HTTP; 0 where no answer came.
-        latency_ms: from the time that the request was due, so that waiting in line counts.
-        release: the release that says it answered, empty where none does.
+        status: the HTTP status; 0 without a response.
+        latency_ms: since the time when the request was due, so that queueing counts.
+        release: the release that answered; empty if the response names none.
         error: why there are no outputs, for people.
     """
 
@@ -56,7 +56,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(msgspec.Struct, frozen=True):
-    """A field that came back otherwise, and who expected it: the workload or the bundle."""
+    """A field with another value than expected, and what expected it: workload or bundle."""
 
     request: str
     field: str
@@ -65,17 +65,17 @@ class Difference(msgspec.Struct, frozen=True):
     source: str
 
     def __str__(self) -> str:
-        """Return the line for people."""
+        """Return one line for people."""
         expected = f"{self.expected!r} ({self.source})"
-        return f"{self.request}: {self.field} is {self.got!r}, not {expected}"
+        return f"{self.request}: {self.field} is {self.got!r}, expected {expected}"
 
 
 class WorkloadResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How a replay went: requests without an answer, and with another than the expected one.
+    """The result of a replay: failed requests (`errors`) and unexpected outputs (`mismatches`).
 
     Attributes:
-        p50_ms: of all latencies, by nearest rank; NaN without requests. `p99_ms` too.
-        differences: the first 20, errors included.
+        p50_ms: median latency, by nearest rank; NaN without requests. `p99_ms` likewise.
+        differences: the first 20, including errors.
         releases: the releases that answered, sorted.
     """
 
@@ -99,12 +99,12 @@ def read(path: Path) -> list[Request]:
     """Return the requests of a workload file.
 
     Raises:
-        ProjectError: there is no such file, or no request in it, or a line is none: it is named.
+        ProjectError: the file is missing or empty, or a line is invalid; the message names it.
     """
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
-        message = f"workload {path} cannot be read: {error.strerror}"
+        message = f"cannot read workload {path}: {error.strerror}"
         raise ProjectError(message, hint="correct `workload` in mlship.yaml") from error
     requests = [
         _request(line, f"{path}:{number}", number)
@@ -112,20 +112,22 @@ def read(path: Path) -> list[Request]:
         if line.strip()
     ]
     if not requests:
-        message = f"workload {path} holds no request"
-        raise ProjectError(message, hint='write one a line: {"request": {...}, "expect": {...}}')
+        message = f"workload {path} has no requests"
+        hint = 'add one request per line: {"request": {...}, "expect": {...}}'
+        raise ProjectError(message, hint=hint)
     return requests
 
 
 def rows(requests: Iterable[Request]) -> list[Row]:
-    """Return the rows of all requests in order, as `judge` wants the offline outputs of them."""
+    """Return the rows of all requests; `judge` takes their offline outputs in this order."""
     return [row for request in requests for row in request.rows]
 
 
 def compare(expected: Row, got: Row, tolerance: float = TOLERANCE) -> list[str]:
-    """Return the expected fields that differ; what else came back is not looked at.
+    """Return the expected fields that differ; other fields are ignored.
 
-    Numbers agree within the tolerance, absolute or relative, NaN with nothing; the rest exactly.
+    Numbers are equal within the tolerance, absolute or relative. NaN is equal to nothing. Other
+    values must be equal exactly.
     """
     return [
         name
@@ -137,23 +139,24 @@ def compare(expected: Row, got: Row, tolerance: float = TOLERANCE) -> list[str]:
 def judge(
     requests: Sequence[Request], replies: Sequence[Reply], offline: Sequence[Row] = ()
 ) -> WorkloadResult:
-    """Count what went wrong and say where.
+    """Count and list errors and differences.
 
-    `offline` is what the bundle gives for `rows(requests)`; it is checked beside what the requests
-    expect. Empty, it is not.
+    `offline` are the outputs of the bundle for `rows(requests)`. Unless it is empty, replies are
+    compared with it too.
     """
-    if offline and len(offline) != (wanted := len(rows(requests))):
-        raise ValueError(f"{len(offline)} offline outputs for {wanted} rows")
+    if offline and len(offline) != (needed := len(rows(requests))):
+        raise ValueError(f"{len(offline)} offline outputs for {needed} rows")
     mismatches, outputs = 0, iter(offline)
-    found: list[Difference] = []
+    differences: list[Difference] = []
     for request, reply in zip(requests, replies, strict=True):
         known = list(islice(outputs, len(request.rows)))
         if reply.error:
-            found.append(Difference(request.name, "answer", "predictions", reply.error, "HTTP 200"))
+            failure = Difference(request.name, "answer", "predictions", reply.error, "HTTP 200")
+            differences.append(failure)
         else:
             wrong = _differences(request, reply, known)
             mismatches += bool(wrong)
-            found += wrong
+            differences += wrong
     latencies = sorted(reply.latency_ms for reply in replies)
     return WorkloadResult(
         requests=len(requests),
@@ -161,7 +164,7 @@ def judge(
         mismatches=mismatches,
         p50_ms=_percentile(latencies, 50),
         p99_ms=_percentile(latencies, 99),
-        differences=tuple(found[:SHOWN]),
+        differences=tuple(differences[:SHOWN]),
         releases=tuple(sorted({reply.release for reply in replies if reply.release})),
     )
 
@@ -170,12 +173,12 @@ def _request(line: bytes, where: str, number: int) -> Request:
     try:
         parsed = msgspec.json.decode(line, type=_Line)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise ProjectError(f"{where}: {error}", hint="correct that line of the workload") from error
+        raise ProjectError(f"{where}: {error}", hint="correct this line of the workload") from error
     expect = parsed.expect if isinstance(parsed.expect, list) else [parsed.expect or {}]
     many = len(parsed.request) if isinstance(parsed.request, list) else 1
     if not many or (parsed.expect is not None and len(expect) != many):
-        message = f"{where}: {many} rows are requested and {len(expect)} expected"
-        raise ProjectError(message, hint="give `expect` a row for each row of `request`")
+        message = f"{where}: `request` has {many} rows, but `expect` has {len(expect)}"
+        raise ProjectError(message, hint="give `expect` one row for each row of `request`")
     return Request(
         name=parsed.name or f"line {number}",
         body=parsed.request,
@@ -185,16 +188,16 @@ def _request(line: bytes, where: str, number: int) -> Request:
 
 
 def _differences(request: Request, reply: Reply, offline: Sequence[Row]) -> list[Difference]:
-    found = []
+    differences = []
     for source, expected in (("the workload", request.expect), ("the bundle offline", offline)):
         pairs = zip(expected, reply.outputs, strict=True) if expected else ()
         for number, (want, got) in enumerate(pairs):
             where = request.name if len(reply.outputs) == 1 else f"{request.name}, row {number}"
-            found += [
+            differences += [
                 Difference(where, key, want[key], got.get(key), source)
                 for key in compare(want, got, request.tolerance)
             ]
-    return found
+    return differences
 
 
 def _agree(expected: Value, got: Value, tolerance: float) -> bool:

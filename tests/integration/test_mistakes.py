@@ -190,7 +190,7 @@ def test_a_folder_with_blanks_and_a_hostile_branch_are_only_names(
     [
         (None, 2, "no-such.jsonl", ""),
         ("{", 2, "other.jsonl:1", ""),
-        ("", 2, "other.jsonl holds no request", ""),
+        ("", 2, "other.jsonl has no requests", ""),
         (
             json.dumps({"name": "one", "request": FLOWER, "expect": {"species": "virginica"}}),
             3,

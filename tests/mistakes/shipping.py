@@ -19,7 +19,7 @@ RELEASES = (
         on="shipped",
         command=("report", "iris@000000000000"),
         code=5,
-        says="no release iris@000000000000",
+        says="release iris@000000000000 not found",
         hints="mlship status --all",
     ),
     Mistake(
@@ -27,7 +27,7 @@ RELEASES = (
         on="shipped",
         command=("report", '"; touch pwned; #'),
         code=5,
-        says="not a release",
+        says="invalid release name",
         hints="iris@",
     ),
     Mistake(
@@ -35,7 +35,7 @@ RELEASES = (
         on="shipped",
         command=("report", "rose@000000000000"),
         code=5,
-        says="no release rose@000000000000",
+        says="release rose@000000000000 not found",
         hints="mlship status --all",
     ),
     Mistake(

@@ -101,7 +101,7 @@ def test_scores_that_overflow_and_scores_outside_the_metric_never_pass() -> None
     wrong = compare(BAD, [2.0] * 600, metric="accuracy", confidence=0.95, margin=0.0, min_labels=9)
     assert (wrong.verdict, wrong.reason) == (
         "undecided",
-        "a score of accuracy lies outside 0 to 1",
+        "a score for accuracy is not between 0 and 1",
     )
 
 

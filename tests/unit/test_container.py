@@ -105,7 +105,7 @@ def test_a_crash_shows_its_last_lines(case: Case) -> None:
     lines = ("Traceback", "ImportError: libgomp.so.1")
     case.world.engine.crashed = Observed(running=False, exit_code=1, lines=lines)
     said = case.refused()
-    assert "exit code 1" in said
+    assert "exited with code 1" in said
     assert "ImportError: libgomp.so.1" in said
 
 
@@ -113,12 +113,12 @@ def test_one_that_dies_of_a_request_shows_its_last_lines(case: Case) -> None:
     case.served.dies_when_asked = True
     said = case.refused()
     assert "nothing answers at http://container" in said
-    assert "died while it was asked: it ended with exit code 0" in said
+    assert "died while it was asked: it exited with code 0" in said
 
 
 def test_too_little_memory_is_named(case: Case) -> None:
     case.world.engine.crashed = Observed(running=False, exit_code=137, out_of_memory=True)
-    assert "exit code 137 (out of memory), and said nothing" in case.refused()
+    assert "exited with code 137 (out of memory); no log" in case.refused()
 
 
 def test_one_that_never_gets_ready_is_given_up_with_its_last_lines(case: Case) -> None:
@@ -152,7 +152,7 @@ def test_a_request_in_flight_must_be_answered(case: Case) -> None:
 def test_one_that_must_be_killed_fails(case: Case) -> None:
     case.world.engine.stopped = Observed(running=False, exit_code=137, lines=("still busy",))
     said = case.refused()
-    assert "SIGTERM, with 7 s to end: it ended with exit code 137" in said
+    assert "SIGTERM, with 7 s to end: it exited with code 137" in said
     assert "still busy" in said
 
 

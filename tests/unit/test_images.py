@@ -76,7 +76,7 @@ def test_a_reference_is_read_and_written(
     ["", "Iris", "localhost:5000/", "iris:", "iris@sha256:12", "a b", "-x/iris:1", "iris:a/b"],
 )
 def test_what_is_no_reference_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="not an image's name"):
+    with pytest.raises(ConfigError, match="invalid image reference"):
         reference(text)
 
 
@@ -171,7 +171,7 @@ def test_an_image_runs_as_nobody_without_a_shell_and_says_what_it_is(project: Pr
 
 def test_nothing_beside_the_manifest_enters_an_image(project: Project) -> None:
     (project.bundle / "gha-creds-1.json").write_text("secret")
-    with pytest.raises(IntegrityError, match=r"gha-creds-1\.json is not named by the manifest"):
+    with pytest.raises(IntegrityError, match=r"gha-creds-1\.json is not listed in the manifest"):
         built(project)
 
 

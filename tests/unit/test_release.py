@@ -34,17 +34,17 @@ def test_the_name_of_a_release_is_read_back(known: list[Release], index: int) ->
 
 def test_names_of_people_and_of_the_shell_are_no_references() -> None:
     for reference in ("", "latest", "iris", "iris@", "3f9", "iris@3F9A0C", "../3f9a0c", "3f9a0c "):
-        with pytest.raises(NotFoundError, match="not a release"):
+        with pytest.raises(NotFoundError, match="invalid release name"):
             find(reference, [])
 
 
 def test_an_unknown_release_and_one_of_another_project_are_not_found() -> None:
     release = tiny_release(digests.of_bytes(b"x"))
-    with pytest.raises(NotFoundError, match="no release"):
+    with pytest.raises(NotFoundError, match="not found"):
         find("0" * 12, [release])
-    with pytest.raises(NotFoundError, match="no release"):
+    with pytest.raises(NotFoundError, match="not found"):
         find(f"wine@{digests.short(release.id)}", [release])
-    with pytest.raises(NotFoundError, match="no release"):
+    with pytest.raises(NotFoundError, match="not found"):
         find(str(release), [])
 
 
@@ -59,7 +59,7 @@ def test_too_few_digits_for_one_release_name_all_that_match() -> None:
     else:
         pytest.fail("no two releases share six digits")
     twin = by_prefix[digits]
-    with pytest.raises(NotFoundError, match="may be any of") as caught:
+    with pytest.raises(NotFoundError, match="is ambiguous") as caught:
         find(digits, [release, twin])
     assert str(release) in caught.value.message
     assert str(twin) in caught.value.message
@@ -97,5 +97,5 @@ def test_what_it_may_not_be_called_names_no_release(name: str) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(name, Name)
     release = msgspec.structs.replace(tiny_release(digests.of_bytes(b"x")), name=name)
-    with pytest.raises(NotFoundError, match="not a release"):
+    with pytest.raises(NotFoundError, match="invalid release name"):
         find(str(release), [release])

@@ -73,9 +73,9 @@ def test_a_wrong_line_is_named_by_file_and_line(tmp_path: Path, line: str, what:
 
 
 def test_a_missing_and_an_empty_workload_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProjectError, match="cannot be read"):
+    with pytest.raises(ProjectError, match="cannot read workload"):
         workload.read(tmp_path / "none.jsonl")
-    with pytest.raises(ProjectError, match="holds no request"):
+    with pytest.raises(ProjectError, match="has no requests"):
         workload.read(written(tmp_path, "\n\n"))
 
 
@@ -175,7 +175,7 @@ def test_both_the_workload_and_the_bundle_are_asked_and_the_difference_says_who(
     offline: list[Row] = [{"y": "b", "p": 0.5}, {"y": "a", "p": 0.5}, {"y": "a", "p": 0.9}]
     result = workload.judge(requests, replies, offline)
     assert [str(difference) for difference in result.differences] == [
-        "first: y is 'b', not 'a' (the workload)",
+        "first: y is 'b', expected 'a' (the workload)",
         "second, row 1: p is 0.1, not 0.9 (the bundle offline)",
     ]
     assert (result.requests, result.errors, result.mismatches) == (2, 0, 2)
