@@ -1,1 +1,1 @@
-"""The one door to HTTP servers."""
+"""The one door to HTTP: time limits, proxies, and what is sent again after a failure."""

@@ -1,0 +1,109 @@
+"""Clients of HTTP: certificates, proxies, and connections that are opened when they are needed."""
+
+import functools
+import os
+import ssl
+import threading
+from collections.abc import Callable, Mapping
+
+import httpx
+import msgspec
+
+from mlship.adapters.http.proxies import is_loopback, proxy_for
+from mlship.errors import ConfigError, shown
+
+SILENCE = httpx.Timeout(20.0, connect=10.0)
+"""How long a server may say nothing, in seconds."""
+_KEPT = httpx.Limits(keepalive_expiry=2.0)
+"""Servers close idle connections after 5 s and more; a request must not meet that moment."""
+
+
+class Reach(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server is reached.
+
+    Attributes:
+        environment: names the proxies; by default the process's own.
+        trust: gives the certificates to trust, once they are needed: reading them takes longer
+            than a request.
+        proxy: of this server, instead of the environment's.
+        transport: answers in the server's place, in tests.
+    """
+
+    environment: Mapping[str, str] | None = None
+    trust: Callable[[], ssl.SSLContext] | None = None
+    proxy: str | None = None
+    transport: httpx.BaseTransport | None = None
+
+
+def open_client(
+    reach: Reach,
+    *,
+    base_url: str = "",
+    headers: Mapping[str, str] | None = None,
+    auth: httpx.Auth | None = None,
+    timeout: httpx.Timeout = SILENCE,
+) -> httpx.Client:
+    """Open a client; nothing is connected yet. It never follows from https to http."""
+    return httpx.Client(
+        base_url=base_url,
+        headers={"User-Agent": "mlship", **(headers or {})},
+        auth=auth,
+        timeout=timeout,
+        transport=reach.transport or _Routes(reach),
+        event_hooks={"request": [_refuse_downgrade]},
+        trust_env=False,
+    )
+
+
+@functools.cache
+def system_trust() -> ssl.SSLContext:
+    """Return the certificates that are trusted: SSL_CERT_FILE, SSL_CERT_DIR or certifi's."""
+    return httpx.create_ssl_context()
+
+
+class _Routes(httpx.BaseTransport):
+    """Sends each request directly or through its proxy; connections are opened when needed."""
+
+    def __init__(self, reach: Reach) -> None:
+        self._reach = reach
+        self._transports: dict[tuple[str | None, bool], httpx.HTTPTransport] = {}
+        self._lock = threading.Lock()
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        return self._transport(request.url).handle_request(request)
+
+    def close(self) -> None:
+        with self._lock:
+            for transport in self._transports.values():
+                transport.close()
+            self._transports.clear()
+
+    def _transport(self, url: httpx.URL) -> httpx.HTTPTransport:
+        environment = self._reach.environment
+        environment = os.environ if environment is None else environment
+        proxy = self._reach.proxy or proxy_for(url, environment)
+        key = (proxy, url.scheme == "https")
+        with self._lock:
+            if key not in self._transports:
+                self._transports[key] = self._opened(proxy, is_secure=key[1])
+            return self._transports[key]
+
+    def _opened(self, proxy: str | None, *, is_secure: bool) -> httpx.HTTPTransport:
+        needs_trust = is_secure or (proxy is not None and proxy.startswith("https:"))
+        trust = (self._reach.trust or system_trust)() if needs_trust else False
+        try:
+            return httpx.HTTPTransport(verify=trust, proxy=proxy, limits=_KEPT, trust_env=False)
+        except ImportError as error:
+            message = f"the SOCKS proxy {shown(proxy or '')} needs the package socksio"
+            raise ConfigError(message, hint='pip install "httpx[socks]"') from error
+
+
+def _refuse_downgrade(request: httpx.Request) -> None:
+    """Raise where a redirect leads from https to http on another machine.
+
+    A request that follows a redirect has the extensions of the first one.
+    """
+    scheme = request.extensions.setdefault("mlship.scheme", request.url.scheme)
+    if scheme == "https" and request.url.scheme == "http" and not is_loopback(request.url.host):
+        message = f"redirect from https to {request.url.copy_with(query=None)}"
+        raise httpx.UnsupportedProtocol(message, request=request)
