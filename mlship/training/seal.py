@@ -55,10 +55,11 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     true_values = [row[making.data.target] for row in truth]
     _check_comparable(making, true_values, wanted)
     _write_code(making, folder)
-    _write_lines(folder / bundles.REQUIREMENTS, _serving(making))
+    serving = _serving(making)
+    _write_lines(folder / bundles.REQUIREMENTS, serving)
     pins = lock.training_environment(making.root, making.config.model)
     _write_lines(folder / bundles.ENVIRONMENT, pins)
-    draft = _draft(making, wanted)
+    draft = _draft(making, wanted, serving)
     bundles.seal(folder, draft)
     served = predictor.predict(folder, rows)
     _check_alike(wanted, served)
@@ -70,7 +71,7 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     return bundles.seal(folder, msgspec.structs.replace(draft, metrics=digests.plain(measured)))
 
 
-def _draft(making: Making, wanted: list[Row]) -> Bundle:
+def _draft(making: Making, wanted: list[Row], serving: tuple[str, ...]) -> Bundle:
     model = making.config.model
     outputs = fields_of(pd.DataFrame(wanted))
     return Bundle(
@@ -81,7 +82,7 @@ def _draft(making: Making, wanted: list[Row]) -> Bundle:
         model=making.converted.model,
         hooks=Hooks(preprocess=model.preprocess, postprocess=model.postprocess),
         metrics={},
-        requirements=_serving(making),
+        requirements=serving,
         python=lock.python_version(),
     )
 

@@ -1,9 +1,10 @@
 """The project's code: which files count, what imports what, and which distributions it needs."""
 
 import ast
+import functools
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mlship.adapters.checkout import git
@@ -100,8 +101,17 @@ def third_party(root: Path, files: Iterable[Path]) -> set[str]:
 def distributions_of(modules: Iterable[str]) -> set[str]:
     """Return the installed distributions that top-level modules come from: xgboost-cpu."""
     wanted = set(modules)
-    known = importlib.metadata.packages_distributions() if wanted else {}
+    known = _installed(tuple(sys.path)) if wanted else {}
     return {distribution for name in wanted for distribution in known.get(name, ())}
+
+
+@functools.lru_cache(maxsize=4)
+def _installed(_path: tuple[str, ...]) -> Mapping[str, Sequence[str]]:
+    """Return the distributions of each top-level module, read once for a search path.
+
+    It reads the list of files of every installed distribution.
+    """
+    return importlib.metadata.packages_distributions()
 
 
 def _files_of(root: Path, module: str) -> list[Path]:

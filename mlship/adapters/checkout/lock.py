@@ -1,7 +1,9 @@
 """The environment as pinned lines: which distributions, and which version of each."""
 
+import functools
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -17,6 +19,14 @@ from mlship.errors import ProjectError
 REQUIREMENTS = "requirements.txt"
 TRAINING = ("mlship", "numpy", "onnxruntime", "pandas", "scikit-learn", "skl2onnx", "skops")
 """What shapes a model whatever the project is."""
+
+
+@dataclass(frozen=True)
+class _Installed:
+    """A distribution that is installed: its version, and what it requires."""
+
+    version: str
+    requires: tuple[Requirement, ...]
 
 
 def closure(roots: Iterable[str]) -> tuple[str, ...]:
@@ -36,17 +46,17 @@ def closure(roots: Iterable[str]) -> tuple[str, ...]:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
         try:
-            found = metadata.distribution(name)
+            installed = _installed(name, tuple(sys.path))
         except metadata.PackageNotFoundError as error:
             if name not in asked:
                 continue
             message = f"{requirement.name} is not installed"
             raise ProjectError(message, hint=f"pip install {requirement.name}") from error
-        pins[name] = f"{name}=={found.version}"
+        pins[name] = f"{name}=={installed.version}"
         for extra in ("", *requirement.extras):
             if (name, extra) not in seen:
                 seen.add((name, extra))
-                waiting.extend(_needs(found, extra))
+                waiting.extend(_needs(installed, extra))
     return tuple(pins[name] for name in sorted(pins))
 
 
@@ -106,11 +116,23 @@ def _is_address(text: str) -> bool:
     return "://" in text.partition("@")[0]
 
 
-def _needs(distribution: metadata.Distribution, extra: str) -> list[Requirement]:
-    needs = [Requirement(line) for line in distribution.requires or ()]
+@functools.cache
+def _installed(name: str, _path: tuple[str, ...]) -> _Installed:
+    """Return what is installed of a distribution, read once for a search path.
+
+    Each attribute of `metadata.Distribution` parses the file of metadata anew.
+    """
+    distribution = metadata.distribution(name)
+    return _Installed(
+        version=distribution.version,
+        requires=tuple(Requirement(line) for line in distribution.requires or ()),
+    )
+
+
+def _needs(distribution: _Installed, extra: str) -> list[Requirement]:
     return [
         need
-        for need in needs
+        for need in distribution.requires
         if need.marker is None
         or (need.marker.evaluate({"extra": extra}) and (not extra or _is_of_extra(need)))
     ]
