@@ -151,7 +151,7 @@ def trace(
         ("outputs", str(made.outputs)),
         ("outcome", str(found.outcome.value) if found.outcome else "not known yet"),
         ("release", f"{found.name}, {found.role} then, version {found.version or 'none'}"),
-        ("commit", f"{release.commit} by {found.commit.get('author')}"),
+        ("commit", release.commit + (f" by {found.commit.author}" if found.commit else "")),
         ("data", release.data),
         ("params", release.params),
         ("code", release.code),

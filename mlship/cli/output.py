@@ -12,11 +12,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 from mlship.cli import actions
-from mlship.cli.progress import summary
-from mlship.domain import digests
-from mlship.domain.evidence import Evidence, Record
+from mlship.domain import digests, shapes
+from mlship.domain.evidence import Record
+from mlship.domain.facts import (
+    Contained,
+    Containerized,
+    Deployed,
+    Facts,
+    PushedImage,
+    Staged,
+    Tested,
+    Verified,
+)
 from mlship.domain.job import inert
 from mlship.errors import MlshipError, RefusedError
+from mlship.reports.summary import summary
 
 
 def as_json(value: Any) -> None:
@@ -65,7 +75,7 @@ def record(found: Record, *, json: bool, refuse: bool = True) -> None:
         RefusedError: the verdict is not `passed` and `refuse` is set.
     """
     evidence, detail = found.evidence, summary(found)
-    _set_outputs(evidence)
+    _set_outputs(found)
     known = {
         "release": str(evidence.release),
         "step": evidence.step,
@@ -75,8 +85,8 @@ def record(found: Record, *, json: bool, refuse: bool = True) -> None:
     }
     if refuse and evidence.verdict != "passed":
         if not json:
-            for said in _failures(evidence):
-                line(f"  {said}")
+            for failure in _failures(found):
+                line(f"  {failure}")
         raise RefusedError(
             f"{evidence.step} of {evidence.release}: {evidence.verdict}. {detail}".rstrip(". "),
             hint=f"`mlship report {evidence.release}` shows all of it; mend it, then run again",
@@ -94,25 +104,37 @@ def notice(text: str) -> None:
         print(actions.annotation("notice", text), file=sys.stderr)  # noqa: T201
 
 
-def _set_outputs(evidence: Evidence) -> None:
+def _set_outputs(record: Record) -> None:
     path = os.environ.get("GITHUB_OUTPUT")
     if path:
-        told = {
-            name: str(evidence.facts[name])
-            for name in ("endpoint", "reference", "digest")
-            if name in evidence.facts
-        }
-        known = {"release": str(evidence.release), "verdict": evidence.verdict}
-        actions.set_outputs(Path(path), known | told)
+        outputs = {"release": str(record.evidence.release), "verdict": record.evidence.verdict}
+        actions.set_outputs(Path(path), outputs | _outputs(shapes.read(record)))
 
 
-def _failures(evidence: Evidence) -> list[str]:
+def _outputs(facts: Facts) -> dict[str, str]:
+    """Return what the steps of a job after this one may need."""
+    match facts:
+        case Staged() | Verified() | Deployed():
+            return {"endpoint": facts.endpoint}
+        case Containerized() | PushedImage():
+            return {"reference": facts.reference, "digest": facts.digest}
+        case Contained():
+            return {"reference": facts.reference}
+        case _:
+            return {}
+
+
+def _failures(record: Record) -> list[str]:
     """Return a line for each test that failed and for each request that differed."""
-    facts = evidence.facts
-    failures = [line for run in facts.get("tests", ()) for line in run["failures"]]
-    if evidence.step in ("verify-staging-workload", "test-container"):
-        failures += facts["differences"]
-    return failures
+    facts = shapes.read(record)
+    match facts:
+        case Tested():
+            return [failure for run in facts.tests for failure in run.failures]
+        case Contained() | Verified():
+            failures = [failure for run in facts.tests for failure in run.failures]
+            return [*failures, *facts.differences]
+        case _:
+            return []
 
 
 def error(problem: MlshipError, *, json: bool, annotate: bool) -> None:

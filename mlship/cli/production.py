@@ -9,6 +9,8 @@ import typer
 from mlship.cli import output
 from mlship.cli.options import DryRun, ReleaseName, Render, preview
 from mlship.cli.session import session
+from mlship.domain import shapes
+from mlship.domain.facts import Evaluated, Number, Withdrawn
 from mlship.errors import ConfigError
 
 
@@ -185,21 +187,21 @@ def evaluate(context: typer.Context) -> None:
 
     given = session(context)
     found = evaluate_step(given.pipeline())
-    facts = found.evidence.facts
+    facts = shapes.of(found, Evaluated)
     if not given.json:
         rows = [
-            (role, _number(facts[f"{role}_mean"]), str(facts[f"{role}_n"]))
-            for role in ("champion", "challenger")
+            ("champion", _number(facts.champion_mean), str(facts.champion_n)),
+            ("challenger", _number(facts.challenger_mean), str(facts.challenger_n)),
         ]
-        output.table("", ("", str(facts["metric"]), "outcomes"), rows)
-        interval = f"{_number(facts['low'])} to {_number(facts['high'])}"
-        output.line(f"difference {_number(facts['estimate'])} ({interval}), {facts['method']}")
-        output.line(str(facts["reason"]))
+        output.table("", ("", facts.metric, "outcomes"), rows)
+        interval = f"{_number(facts.low)} to {_number(facts.high)}"
+        output.line(f"difference {_number(facts.estimate)} ({interval}), {facts.method}")
+        output.line(facts.reason)
     output.record(found, json=given.json, refuse=found.evidence.verdict == "failed")
 
 
-def _number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.4f}"
+def _number(value: Number) -> str:
+    return f"{value:.4f}" if isinstance(value, float | int) else str(value)
 
 
 def _number_of_pull(text: str) -> int:
@@ -253,8 +255,8 @@ def approve(
             return
         output.line(f"approve {chosen}: {taken.count}, by {', '.join(taken.people)}")
         for record in taken.withdrawn:
-            facts = record.evidence.facts
-            output.line(f"  withdrawn: {facts['by']}: {facts['reason']}")
+            withdrawal = shapes.of(record, Withdrawn)
+            output.line(f"  withdrawn: {withdrawal.by}: {withdrawal.reason}")
         for reason in taken.left_out:
             output.line(f"  not counted: {reason}")
         return

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -11,6 +10,7 @@ if TYPE_CHECKING:
 from mlship.cli import actions
 from mlship.domain.evidence import Record
 from mlship.domain.job import inert
+from mlship.reports.summary import summary
 
 _SYMBOLS = {"passed": "✔", "failed": "✘", "undecided": "?"}
 
@@ -128,44 +128,3 @@ class View:
 
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")
-
-
-def summary(record: Record) -> str:
-    """Return what a person wants to know of a step in one line: numbers, or where to click."""
-    facts, step = record.evidence.facts, record.evidence.step
-    if record.evidence.verdict != "passed" and facts.get("reasons"):
-        return "; ".join(reason for reason in facts["reasons"] if reason.startswith("NOT OK"))
-    summaries = {
-        "train": lambda: f"{record.evidence.release} ({facts.get('format')})",
-        "test": lambda: ", ".join(
-            f"{name} {_number(one)}" for name, one in facts["metrics"].items()
-        ),
-        "containerize": lambda: f"{facts['digest'][:19]}, {facts['size'] / 1e6:.0f} MB",
-        "push-to-registry": lambda: f"{facts['reference']}, {facts['sent'] / 1e6:.1f} MB sent",
-        "test-container": lambda: (
-            f"ready after {facts['ready_seconds']} s, {facts['requests']} requests, "
-            f"{facts['size'] / 1e6:.0f} MB"
-        ),
-        "deploy-staging": lambda: f"{facts['endpoint']}/docs",
-        "verify-staging-workload": lambda: (
-            f"{facts['requests']} requests, p99 {facts['p99_ms']} ms"
-        ),
-        "deploy-production": lambda: (
-            f"{facts['role']}, {_share(facts)}, {facts['endpoint']}/docs{_lost(facts)}"
-        ),
-        "promote": lambda: f"{facts['from']} -> {facts['to']}",
-        "rollback": lambda: f"{facts['from']} -> {facts['to']}",
-    }
-    return summaries[step]() if step in summaries else ""
-
-
-def _share(facts: Mapping[str, Any]) -> str:
-    return "shadow" if facts.get("shadow") else f"{facts['weight']} %"
-
-
-def _lost(facts: Mapping[str, Any]) -> str:
-    return "" if facts.get("predictions_last", True) else "; its predictions go with its pods"
-
-
-def _number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.3f}"

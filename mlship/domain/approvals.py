@@ -5,17 +5,16 @@ takes back the one that a person gave in the same pull request.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
 
 import msgspec
 
+from mlship.domain import shapes
 from mlship.domain.evidence import Record
+from mlship.domain.facts import Approved, Trained, Withdrawn
 from mlship.domain.history import latest
 from mlship.domain.release import Release
 
-APPROVE: Final = "approve"
-WITHDRAW: Final = "withdraw-approval"
 _NOREPLY = re.compile(r"(?:\d+\+)?([^@+]+)@users\.noreply\.github\.com")
 
 
@@ -45,39 +44,36 @@ def person(name: str) -> str:
 def author(release: Release, records: Sequence[Record]) -> str:
     """Return who wrote the release's commit, as `person` does; empty where nobody is named."""
     trained = latest(records, "train", release)
-    commit = trained.evidence.facts.get("commit") if trained else None
-    return person(str(commit.get("author", ""))) if isinstance(commit, dict) else ""
+    commit = shapes.of(trained, Trained).commit if trained else None
+    return person(commit.author) if commit else ""
 
 
-def given(facts: Mapping[str, Any]) -> tuple[str, str]:
-    """Return by whom and where an approval was given: the pull request, nowhere if by hand.
-
-    Args:
-        facts: of the evidence.
-    """
-    return person(str(facts.get("by", ""))), str(facts.get("url") or "").partition("#")[0]
+def source(approval: Approved | Withdrawn) -> tuple[str, str]:
+    """Return by whom and where an approval was given: the pull request, nowhere if by hand."""
+    return person(approval.by), approval.url.partition("#")[0]
 
 
-def standing(release: Release, records: Sequence[Record]) -> list[Record]:
+def standing(release: Release, records: Sequence[Record]) -> list[tuple[Record, Approved]]:
     """Return the approvals of a release that were not withdrawn, one for each person and place."""
-    found: dict[tuple[str, str], Record] = {}
+    approvals: dict[tuple[str, str], tuple[Record, Approved]] = {}
     for record in records:
         evidence = record.evidence
         if evidence.release != release or evidence.verdict != "passed":
             continue
-        if evidence.step == APPROVE:
-            found.setdefault(given(evidence.facts), record)
-        elif evidence.step == WITHDRAW:
-            found.pop(given(evidence.facts), None)
-    return list(found.values())
+        if evidence.step == "approve":
+            approved = shapes.of(record, Approved)
+            approvals.setdefault(source(approved), (record, approved))
+        elif evidence.step == "withdraw-approval":
+            approvals.pop(source(shapes.of(record, Withdrawn)), None)
+    return list(approvals.values())
 
 
 def approvers(release: Release, records: Sequence[Record]) -> Approvers:
     """Return who approves of a release."""
     names: dict[str, str] = {}
     wrote = author(release, records)
-    for record in standing(release, records):
-        name = str(record.evidence.facts.get("by", "")).strip()
+    for _, approved in standing(release, records):
+        name = approved.by.strip()
         if name and person(name) != wrote:
             names.setdefault(person(name), name)
     addresses = sum("@" in key for key in names)

@@ -13,6 +13,9 @@ Slot = NewType("Slot", str)
 """Where one release runs in a target. A slot is named after its release and never gets another
 one. Champion and challenger are roles, which come from the ledger and the route."""
 
+Role = Literal["champion", "challenger", "former champion", "standby", "retired", ""]
+"""What a release is in production; empty for one that plays no role."""
+
 Revision = NewType("Revision", str)
 """A version of a route. It is opaque: it can only be compared."""
 

@@ -7,8 +7,8 @@ mends it. Pure functions.
 from collections.abc import Mapping, Sequence
 
 from mlship.domain.deployment import Deployment, Route, Slot, slot_of
-from mlship.domain.evidence import Record
-from mlship.domain.history import TRANSITIONS, History
+from mlship.domain.evidence import TRANSITIONS, Record
+from mlship.domain.history import History
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
 

@@ -7,7 +7,7 @@ two writers may fork the chain, a missing parent is tampering.
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
@@ -22,15 +22,81 @@ PREDICATE_TYPE: Final = "https://mlship.dev/evidence/v1"
 
 Verdict = Literal["passed", "failed", "undecided"]
 
+Transition = Literal["deploy-production", "promote", "rollback", "retire"]
+"""The steps that change who plays which role; each ends with one record of that name."""
+
+Step = (
+    Literal[
+        "train",
+        "test",
+        "containerize",
+        "test-container",
+        "push-to-registry",
+        "deploy-staging",
+        "verify-staging-workload",
+        "open-release-pr",
+        "traffic",
+        "evaluate",
+        "approve",
+        "withdraw-approval",
+        "deploy-production/capacity",
+        "deploy-production/route",
+        "deploy-production/alias",
+        "deploy-production/displace",
+        "promote/gate",
+        "promote/capacity",
+        "promote/route",
+        "promote/alias",
+        "promote/archive",
+        "rollback/capacity",
+        "rollback/route",
+        "rollback/alias",
+        "rollback/archive",
+        "retire/route",
+        "retire/alias",
+        "retire/remove",
+        "retire/archive",
+    ]
+    | Transition
+)
+"""Every step and sub-step that leaves evidence: a command's name, or `promote/route`."""
+
+TRANSITIONS: Final[tuple[Transition, ...]] = get_args(Transition)
+STEPS: Final[frozenset[Step]] = frozenset(
+    step for steps in get_args(Step) for step in get_args(steps) or (steps,)
+)
+
+
+class Saw(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The digests of what a step looked at; only those that it names are written.
+
+    Attributes:
+        policy: the bounds of the gate. Evidence by other bounds proves nothing.
+        champion: the id of the release that was champion; so is `challenger`.
+        extension: the user's own instructions to Docker.
+    """
+
+    data: Digest | None = None
+    code: Digest | None = None
+    environment: Digest | None = None
+    bundle: Digest | None = None
+    policy: Digest | None = None
+    champion: Digest | None = None
+    challenger: Digest | None = None
+    base: Digest | None = None
+    extension: Digest | None = None
+    image: Digest | None = None
+    artifact: Digest | None = None
+    workload: Digest | None = None
+
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """What one step learnt.
 
     Attributes:
         release: what it was learnt about.
-        step: a command's name, or a sub-step of one: `promote/route`.
-        facts: the numbers and names behind the verdict, in JSON's own types.
-        saw: digests of what the step looked at, by name.
+        facts: the numbers and names behind the verdict in JSON's own types, as they are stored;
+            `facts.of` returns them as the value of their step.
         actor: who ran it.
         time: when, with a zone.
         tool: the version of mlship that wrote it.
@@ -38,10 +104,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     release: Release
-    step: str
+    step: Step
     verdict: Verdict
     facts: dict[str, Any] = {}
-    saw: dict[str, Digest] = {}
+    saw: Saw = Saw()
     actor: str
     time: datetime
     tool: str = __version__
@@ -61,11 +127,11 @@ class _Subject(msgspec.Struct, frozen=True):
 
 
 class _Predicate(msgspec.Struct, frozen=True, kw_only=True):
-    step: str
+    step: Step
     verdict: Verdict
     release: Release
     facts: dict[str, Any]
-    saw: dict[str, Digest]
+    saw: Saw
     actor: str
     time: datetime
     tool: str
@@ -79,7 +145,16 @@ class _Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"type": "_ty
     predicate: _Predicate
 
 
-_PREDICATE_FIELDS = _Predicate.__struct_fields__
+class _Author(msgspec.Struct, frozen=True):
+    step: str
+    tool: str
+
+
+class _Unknown(msgspec.Struct, frozen=True):
+    predicate: _Author
+
+
+_STATEMENT: Final = msgspec.json.Decoder(_Statement)
 
 
 def encode(evidence: Evidence) -> bytes:
@@ -89,8 +164,17 @@ def encode(evidence: Evidence) -> bytes:
         _Subject(str(release), {"sha256": release.id.removeprefix("sha256:")}),
         _Subject("bundle", {"sha256": release.bundle.removeprefix("sha256:")}),
     )
-    fields = {name: getattr(evidence, name) for name in _PREDICATE_FIELDS}
-    predicate = _Predicate(**{**fields, "facts": digests.plain(evidence.facts)})
+    predicate = _Predicate(
+        step=evidence.step,
+        verdict=evidence.verdict,
+        release=release,
+        facts=digests.plain(evidence.facts),
+        saw=evidence.saw,
+        actor=evidence.actor,
+        time=evidence.time,
+        tool=evidence.tool,
+        parents=evidence.parents,
+    )
     return digests.canonical_json(_Statement(subject=subjects, predicate=predicate))
 
 
@@ -98,20 +182,42 @@ def decode(data: bytes) -> Record:
     """Return the evidence of a Statement with the digest of its bytes.
 
     Raises:
-        IntegrityError: the bytes are no such Statement, or its subject is another release.
+        IntegrityError: the bytes are not such a Statement, its subject is another release, or a
+            newer version of mlship wrote a step that this one does not know.
     """
     try:
-        statement = msgspec.json.decode(data, type=_Statement)
+        statement = _STATEMENT.decode(data)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        message = f"not a record of evidence: {error}"
-        raise IntegrityError(message, hint="restore the ledger from a backup") from error
+        raise _unreadable(data, error) from error
     predicate = statement.predicate
     subject = statement.subject[0].digest.get("sha256") if statement.subject else None
     if subject != predicate.release.id.removeprefix("sha256:"):
         message = f"a record of {predicate.step} has another release as its subject"
         raise IntegrityError(message, hint="restore the ledger from a backup")
-    fields = {name: getattr(predicate, name) for name in _PREDICATE_FIELDS}
-    return Record(digest=digests.of_bytes(data), evidence=Evidence(**fields))
+    evidence = Evidence(
+        release=predicate.release,
+        step=predicate.step,
+        verdict=predicate.verdict,
+        facts=predicate.facts,
+        saw=predicate.saw,
+        actor=predicate.actor,
+        time=predicate.time,
+        tool=predicate.tool,
+        parents=predicate.parents,
+    )
+    return Record(digest=digests.of_bytes(data), evidence=evidence)
+
+
+def _unreadable(data: bytes, error: Exception) -> IntegrityError:
+    try:
+        author = msgspec.json.decode(data, type=_Unknown).predicate
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        author = None
+    if author is not None and author.step not in STEPS:
+        message = f"mlship {author.tool} recorded a step that mlship {__version__} does not know: "
+        return IntegrityError(message + repr(author.step[:80]), hint="update mlship")
+    message = f"not a record of evidence: {error}"
+    return IntegrityError(message, hint="restore the ledger from a backup")
 
 
 def heads(records: Iterable[Record]) -> tuple[Digest, ...]:

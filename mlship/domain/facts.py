@@ -1,30 +1,46 @@
-"""The facts of each step as values: what a report needs of the evidence that steps write.
+"""The facts of each step as values: the step writes one, gates and reports read it.
 
-Every field has a default, so that a step that writes less is still read.
+Every field has a default, so that evidence of an older version, which holds less, is still read.
+`shapes` tells which step has which.
 """
 
-from typing import Any, TypeVar
+from datetime import datetime
+from typing import Any
 
 import msgspec
 
-from mlship.domain import digests
 from mlship.domain.bundle import Value
+from mlship.domain.checks import Check
 from mlship.domain.commit import Commit
-from mlship.domain.evidence import Record
+from mlship.domain.deployment import Role, Slot, Split
+from mlship.domain.digests import Digest
+from mlship.domain.image import Builder, Image, PlatformImage, reference
 from mlship.domain.profiles import Profile
-from mlship.domain.scores import Slices
+from mlship.domain.scores import Interval, Slices, TestRun
 from mlship.domain.shifts import Shifts
-from mlship.errors import IntegrityError
+from mlship.domain.versions import Alias
 
 Number = float | str | None
 """A number of evidence: one that is not finite is the text of it, one that is missing null."""
 
 
-class _Facts(msgspec.Struct, frozen=True, kw_only=True):
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a step learnt."""
+
+
+class Timed(Facts, frozen=True):
+    """What a step learnt that tells how long it took, in seconds."""
+
     seconds: Number = None
 
 
-class Trained(_Facts, frozen=True):
+class Judged(Timed, frozen=True):
+    """What a step learnt that a gate has judged."""
+
+    checks: tuple[Check, ...] = ()
+
+
+class Trained(Timed, frozen=True):
     """What `train` learnt."""
 
     commit: Commit | None = None
@@ -42,9 +58,14 @@ class Between(msgspec.Struct, frozen=True, kw_only=True):
     low: Number = None
     high: Number = None
 
+    @classmethod
+    def of(cls, interval: Interval) -> "Between":
+        """Return a computed interval as evidence keeps it."""
+        return cls(estimate=interval.estimate, low=interval.low, high=interval.high)
+
 
 class SuiteRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A suite of the project's own tests."""
+    """A run of a suite of the project's own tests, `failures` a line for each test that failed."""
 
     suite: str
     passed: int = 0
@@ -53,8 +74,20 @@ class SuiteRun(msgspec.Struct, frozen=True, kw_only=True):
     seconds: Number = None
     failures: tuple[str, ...] = ()
 
+    @classmethod
+    def of(cls, run: TestRun) -> "SuiteRun":
+        """Return a run as evidence keeps it."""
+        return cls(
+            suite=run.suite,
+            passed=run.passed,
+            failed=run.failed,
+            skipped=run.skipped,
+            seconds=run.seconds,
+            failures=run.failures,
+        )
 
-class Tested(_Facts, frozen=True):
+
+class Tested(Judged, frozen=True):
     """What `test` learnt."""
 
     task: str = ""
@@ -72,18 +105,73 @@ class Tested(_Facts, frozen=True):
     slices: Slices | None = None
     shifts: Shifts | None = None
     tests: tuple[SuiteRun, ...] = ()
-    reasons: tuple[str, ...] = ()
 
 
-class Made(_Facts, frozen=True):
-    """What `containerize` made, or `push-to-registry` pushed."""
+class Containerized(Timed, frozen=True):
+    """What `containerize` made; sizes in bytes, as they travel.
 
-    digest: str = ""
+    Attributes:
+        base: the base image by digest; `base_name` is the name that was configured.
+    """
+
+    reference: str = ""
+    digest: Digest = Digest("")
+    builder: Builder = "oci"
+    tag: str = ""
+    base: str = ""
+    base_name: str = ""
+    size: int = 0
+    platforms: tuple[PlatformImage, ...] = ()
+
+    @classmethod
+    def of(cls, image: Image, *, base_name: str, seconds: float) -> "Containerized":
+        """Return what evidence tells of an image."""
+        return cls(
+            reference=f"{image.name}@{image.digest}",
+            digest=image.digest,
+            builder=image.builder,
+            tag=image.tag,
+            base=str(image.base),
+            base_name=base_name,
+            size=image.size,
+            platforms=image.platforms,
+            seconds=seconds,
+        )
+
+    def image(self, name: str) -> Image:
+        """Return the image, to be moved to a repository of that name."""
+        return Image(
+            name=name,
+            tag=self.tag,
+            digest=self.digest,
+            base=reference(self.base),
+            builder=self.builder,
+            platforms=self.platforms,
+        )
 
 
-class Contained(_Facts, frozen=True):
+class PushedImage(Timed, frozen=True):
+    """What `push-to-registry` pushed.
+
+    Attributes:
+        size: of the image in bytes, as it travels; `sent` are those that were uploaded.
+        there: layers that the registry had.
+        mounted: layers that it took from another of its repositories.
+    """
+
+    reference: str = ""
+    digest: Digest = Digest("")
+    tag: str = ""
+    size: int = 0
+    sent: int = 0
+    there: int = 0
+    mounted: int = 0
+
+
+class Contained(Judged, frozen=True):
     """What `test --container` learnt; sizes in bytes, but `max_mb`."""
 
+    reference: str = ""
     ready_seconds: Number = None
     size: Number = None
     max_mb: int | None = None
@@ -94,12 +182,20 @@ class Contained(_Facts, frozen=True):
     p99_ms: Number = None
     differences: tuple[str, ...] = ()
     tests: tuple[SuiteRun, ...] = ()
-    reasons: tuple[str, ...] = ()
 
 
-class Verified(_Facts, frozen=True):
+class Staged(Timed, frozen=True):
+    """What `deploy-staging` did."""
+
+    target: str = ""
+    endpoint: str = ""
+    replicas: int = 0
+
+
+class Verified(Judged, frozen=True):
     """What `verify-staging-workload` learnt."""
 
+    endpoint: str = ""
     requests: int = 0
     errors: int = 0
     mismatches: int = 0
@@ -107,11 +203,24 @@ class Verified(_Facts, frozen=True):
     p99_ms: Number = None
     differences: tuple[str, ...] = ()
     tests: tuple[SuiteRun, ...] = ()
-    reasons: tuple[str, ...] = ()
 
 
-class Evaluated(_Facts, frozen=True):
-    """What `evaluate` learnt."""
+class Proposed(Facts, frozen=True):
+    """What `open-release-pr` opened or updated: the pull request `head` -> `base`."""
+
+    url: str = ""
+    head: str = ""
+    base: str = ""
+
+
+class Evaluated(Facts, frozen=True):
+    """What `evaluate` learnt.
+
+    Attributes:
+        since: outcomes of predictions count that were made from then on.
+        outcomes: all that were known, also of other releases.
+        reason: why the verdict is what it is, for people.
+    """
 
     champion: str = ""
     metric: str = ""
@@ -119,49 +228,125 @@ class Evaluated(_Facts, frozen=True):
     confidence: Number = None
     champion_mean: Number = None
     challenger_mean: Number = None
-    champion_n: int = 0
-    challenger_n: int = 0
+    champion_n: Number = 0
+    challenger_n: Number = 0
     estimate: Number = None
     low: Number = None
     high: Number = None
     reason: str = ""
+    since: datetime | None = None
+    outcomes: int = 0
 
 
-class Approved(_Facts, frozen=True):
-    """What `approve` recorded."""
+class Approved(Facts, frozen=True):
+    """What `approve` recorded; `url` is the review, empty for an approval by hand."""
 
     by: str = ""
     comment: str = ""
+    url: str = ""
 
 
-class Changed(_Facts, frozen=True):
-    """What a deployment, a promotion or a rollback recorded, and their sub-steps."""
+class Withdrawn(Facts, frozen=True):
+    """What `withdraw-approval` recorded: `reason` is the account's last decision."""
 
-    endpoint: str = ""
-
-
-class Judged(_Facts, frozen=True):
-    """Why a gate said what it said: a line for each thing, or one for all."""
-
-    reasons: tuple[str, ...] = ()
+    by: str = ""
+    url: str = ""
     reason: str = ""
 
 
-Shape = TypeVar("Shape", bound=_Facts)
+class Part(Facts, frozen=True):
+    """What one sub-step of a transition did; `operation` tells one transition from the next."""
+
+    operation: str = ""
 
 
-def of(record: Record, shape: type[Shape]) -> Shape:
-    """Return the facts of a record in their shape; facts that the shape lacks are left out.
+class Capacity(Part, frozen=True):
+    """How many replicas run in the slot of the release."""
 
-    Raises:
-        IntegrityError: a fact has another type; another version of mlship wrote it.
+    replicas: int = 0
+    slot: Slot = Slot("")
+
+
+class Routed(Part, frozen=True):
+    """How production's traffic was split, in percent."""
+
+    weights: dict[Slot, int] | None = None
+    shadow: Slot | None = None
+
+    @property
+    def split(self) -> Split | None:
+        """The split; `None` where the evidence tells none."""
+        return None if self.weights is None else Split(weights=self.weights, shadow=self.shadow)
+
+
+class Aliased(Part, frozen=True):
+    """Which alias of the registry names the release; `None` where one was only removed."""
+
+    alias: Alias | None = None
+
+
+class GatePassed(Part, frozen=True):
+    """Why a release may become champion."""
+
+    checks: tuple[Check, ...] = ()
+
+
+class Archived(Part, frozen=True):
+    """The release that was archived, if there was one."""
+
+    archived: str | None = None
+
+
+class Restored(Part, frozen=True):
+    """The release that is archived no more."""
+
+    restored: str = ""
+
+
+class Displaced(Part, frozen=True):
+    """The challenger that was replaced."""
+
+    displaced: str = ""
+
+
+class Removed(Part, frozen=True):
+    """The slot that was emptied."""
+
+    slot: Slot = Slot("")
+
+
+class Completed(Part, frozen=True):
+    """What the last record of a transition tells."""
+
+    seconds: Number = None
+
+
+class Deployed(Completed, frozen=True):
+    """What `deploy-production` did.
+
+    Attributes:
+        weight: percent of the traffic that it got.
+        champion: the champion beside it, `None` for the first release of all.
+        predictions_last: production's predictions are kept when its replicas go.
     """
-    try:
-        return msgspec.convert(record.evidence.facts, shape)
-    except msgspec.ValidationError as error:
-        evidence = record.evidence
-        message = (
-            f"record {digests.short(record.digest)} ({evidence.step}, mlship {evidence.tool}) "
-            f"has facts that cannot be read: {error}"
-        )
-        raise IntegrityError(message, hint="update mlship") from error
+
+    role: Role = ""
+    weight: int = 0
+    shadow: bool = False
+    endpoint: str = ""
+    champion: str | None = None
+    predictions_last: bool = True
+    checks: tuple[Check, ...] = ()
+
+
+class Crowned(Completed, frozen=True, rename={"old": "from", "new": "to"}):
+    """What `promote` and `rollback` did: who was champion before, and who is now."""
+
+    old: str | None = None
+    new: str = ""
+
+
+class Retired(Completed, frozen=True):
+    """What `retire` did: the role that the release had."""
+
+    role: Role = ""

@@ -8,37 +8,19 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-import msgspec
-
-from mlship.domain import digests
+from mlship.domain import digests, shapes
 from mlship.domain.approvals import approvers
-from mlship.domain.evidence import Record, Verdict
+from mlship.domain.checks import Check, Decision, decide
+from mlship.domain.evidence import Record, Step
+from mlship.domain.facts import Evaluated, Number
 from mlship.domain.history import History, latest
 from mlship.domain.policy import Bound, PromotePolicy
 from mlship.domain.release import Release
-
-Number = float | int | str | None
-"""A metric as evidence holds it: a number, or the text of one that is not finite."""
-
+from mlship.domain.scores import TestRun
+from mlship.domain.workload import WorkloadResult
 
 ContainerTest = Literal["asked for", "not asked for", "no image"]
 """Whether the image that production runs must have passed its test in a container."""
-
-
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """A verdict and a line of reason for each thing that was looked at."""
-
-    verdict: Verdict
-    reasons: tuple[str, ...]
-
-
-def decide(checks: Sequence[tuple[bool, str]]) -> Decision:
-    """Return `passed` when every check holds and there is at least one."""
-    held = bool(checks) and all(holds for holds, _ in checks)
-    reasons = tuple(f"{'ok' if holds else 'NOT OK'}: {reason}" for holds, reason in checks)
-    return Decision(
-        verdict="passed" if held else "failed", reasons=reasons or ("nothing to check",)
-    )
 
 
 def on_metrics(
@@ -46,7 +28,7 @@ def on_metrics(
     bounds: Mapping[str, Bound],
     *,
     champion: Mapping[str, Number] | None = None,
-) -> Sequence[tuple[bool, str]]:
+) -> list[Check]:
     """Check metrics against their bounds.
 
     Args:
@@ -55,16 +37,32 @@ def on_metrics(
         champion: the champion's metrics on the same data; `None` where there is no champion,
             empty where it could not be measured, which holds for no bound that needs it.
     """
-    checks: list[tuple[bool, str]] = []
+    checks: list[Check] = []
     for name, bound in bounds.items():
         value = as_float(values.get(name))
         if not math.isfinite(value):
             what = f"is {value}" if name in values else "was not measured"
-            checks.append((False, f"{name} {what}"))
+            checks.append(Check(name=name, holds=False, text=f"{name} {what}"))
             continue
         checks += _absolute(name, value, bound)
         checks += _relative(name, value, bound, champion)
     return checks
+
+
+def on_tests(run: TestRun) -> Check:
+    """Check a suite of the project's own tests: some passed, and none failed."""
+    text = f"{run.suite} tests: {run.passed} passed, {run.failed} failed"
+    holds = run.failed == 0 and run.passed > 0
+    return Check(name=f"{run.suite} tests", holds=holds, text=text)
+
+
+def on_requests(result: WorkloadResult, release: Release, what: str) -> list[Check]:
+    """Check that requests were replayed, `what` for people, and that this release answered."""
+    answered = f"answered by {', '.join(result.releases) or 'none'}"
+    return [
+        Check(name="requests", holds=result.requests > 0, text=f"{result.requests} {what}"),
+        Check(name="release", holds=result.releases == (str(release),), text=answered),
+    ]
 
 
 def as_float(value: Number) -> float:
@@ -75,35 +73,39 @@ def as_float(value: Number) -> float:
         return math.nan
 
 
-def _absolute(name: str, value: float, bound: Bound) -> list[tuple[bool, str]]:
+def _absolute(name: str, value: float, bound: Bound) -> list[Check]:
     checks = []
     if bound.min is not None:
-        checks.append((value >= bound.min, f"{name} {value:.4g}, needs at least {bound.min:g}"))
+        text = f"{name} {value:.4g}, needs at least {bound.min:g}"
+        checks.append(Check(name=name, holds=value >= bound.min, text=text))
     if bound.max is not None:
-        checks.append((value <= bound.max, f"{name} {value:.4g}, allowed up to {bound.max:g}"))
+        text = f"{name} {value:.4g}, allowed up to {bound.max:g}"
+        checks.append(Check(name=name, holds=value <= bound.max, text=text))
     return checks
 
 
 def _relative(
     name: str, value: float, bound: Bound, champion: Mapping[str, Number] | None
-) -> list[tuple[bool, str]]:
+) -> list[Check]:
     if bound.below_champion is None and bound.above_champion is None:
         return []
     if champion is None:
-        return [(True, f"{name} {value:.4g}, no champion to compare with yet")]
+        text = f"{name} {value:.4g}, no champion to compare with yet"
+        return [Check(name=name, holds=True, text=text)]
     other = as_float(champion.get(name))
     if not math.isfinite(other):
-        return [(False, f"{name}: the champion has none on this data")]
+        text = f"{name}: the champion has none on this data"
+        return [Check(name=name, holds=False, text=text)]
     compared = f"{name} {value:.4g}, the champion has {other:.4g}"
     checks = []
     if bound.below_champion is not None:
-        floor = other - bound.below_champion
-        allowed = f"may be {bound.below_champion:g} below"
-        checks.append((_at_least(value, floor), f"{compared} ({allowed})"))
+        holds = _at_least(value, other - bound.below_champion)
+        text = f"{compared} (may be {bound.below_champion:g} below)"
+        checks.append(Check(name=name, holds=holds, text=text))
     if bound.above_champion is not None:
-        ceiling = other + bound.above_champion
-        allowed = f"may be {bound.above_champion:g} above"
-        checks.append((_at_least(ceiling, value), f"{compared} ({allowed})"))
+        holds = _at_least(other + bound.above_champion, value)
+        text = f"{compared} (may be {bound.above_champion:g} above)"
+        checks.append(Check(name=name, holds=holds, text=text))
     return checks
 
 
@@ -139,35 +141,38 @@ def for_promotion(
     return decide(checks)
 
 
-def _proven(release: Release, records: Sequence[Record]) -> list[tuple[bool, str]]:
+def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
     tree = "dirty" if release.dirty else "clean"
-    checks = [(not release.dirty, f"commit {release.commit[:12]}, the tree was {tree}")]
-    for step in ("test", "verify-staging-workload"):
-        record = latest(records, step, release)
-        verdict = record.evidence.verdict if record else "never run"
-        checks.append((verdict == "passed", f"{step}: {verdict}"))
-    return checks
+    text = f"commit {release.commit[:12]}, the tree was {tree}"
+    return [
+        Check(name="commit", holds=not release.dirty, text=text),
+        _passed("test", latest(records, "test", release)),
+        _passed("verify-staging-workload", latest(records, "verify-staging-workload", release)),
+    ]
+
+
+def _passed(step: Step, record: Record | None, what: str = "") -> Check:
+    verdict = record.evidence.verdict if record else "never run"
+    return Check(name=step, holds=verdict == "passed", text=f"{step}{what}: {verdict}")
 
 
 def _contained(
     release: Release, records: Sequence[Record], container: ContainerTest
-) -> list[tuple[bool, str]]:
+) -> list[Check]:
     """Check the pushed image, which production runs: by its very digest it passed the test."""
     if container == "no image":
         return []
     if container == "not asked for":
-        return [(True, "test-container: not asked for (gates.container is false)")]
+        text = "test-container: not asked for (gates.container is false)"
+        return [Check(name="test-container", holds=True, text=text)]
     pushed = latest(records, "push-to-registry", release)
-    if pushed is None:
-        return [(False, "test-container: no image was pushed")]
-    digest = pushed.evidence.saw["image"]
-    tested = latest(
-        (one for one in records if one.evidence.saw.get("image") == digest),
-        "test-container",
-        release,
-    )
-    verdict = tested.evidence.verdict if tested else "never run"
-    return [(verdict == "passed", f"test-container of image {digests.short(digest)}: {verdict}")]
+    digest = pushed.evidence.saw.image if pushed else None
+    if digest is None:
+        text = "test-container: no image was pushed"
+        return [Check(name="push-to-registry", holds=False, text=text)]
+    of_image = (record for record in records if record.evidence.saw.image == digest)
+    test = latest(of_image, "test-container", release)
+    return [_passed("test-container", test, f" of image {digests.short(digest)}")]
 
 
 def _evaluated(
@@ -176,23 +181,36 @@ def _evaluated(
     champion: Release,
     policy: PromotePolicy,
     now: datetime,
-) -> list[tuple[bool, str]]:
+) -> list[Check]:
     record = latest(records, "evaluate", release)
     if record is None:
-        return [(False, "evaluate: never run")]
-    evidence = record.evidence
-    age = now - evidence.time
-    fresh = timedelta(0) <= age <= timedelta(hours=policy.max_age_hours)
-    counts = [as_float(evidence.facts.get(f"{role}_n")) for role in ("champion", "challenger")]
-    enough = all(count >= policy.min_labels for count in counts)
-    interval = [as_float(evidence.facts.get(name)) for name in ("estimate", "low", "high")]
-    same = evidence.saw.get("champion") == champion.id
+        return [_passed("evaluate", record)]
+    facts = shapes.of(record, Evaluated)
+    age = now - record.evidence.time
+    counts = as_float(facts.champion_n), as_float(facts.challenger_n)
+    interval = as_float(facts.estimate), as_float(facts.low), as_float(facts.high)
     return [
-        (evidence.verdict == "passed", f"evaluate: {evidence.verdict}"),
-        (same, f"evaluated against the champion of now, {champion}"),
-        (fresh, f"evaluated {_hours(age)} ago, may be {policy.max_age_hours:g} h"),
-        (enough, f"{counts[0]:g} and {counts[1]:g} outcomes, needs {policy.min_labels} for each"),
-        (all(map(math.isfinite, interval)), "the difference and its interval are finite"),
+        _passed("evaluate", record),
+        Check(
+            name="evaluated champion",
+            holds=record.evidence.saw.champion == champion.id,
+            text=f"evaluated against the champion of now, {champion}",
+        ),
+        Check(
+            name="age of the evaluation",
+            holds=timedelta(0) <= age <= timedelta(hours=policy.max_age_hours),
+            text=f"evaluated {_hours(age)} ago, may be {policy.max_age_hours:g} h",
+        ),
+        Check(
+            name="outcomes",
+            holds=all(count >= policy.min_labels for count in counts),
+            text=f"{counts[0]:g} and {counts[1]:g} outcomes, needs {policy.min_labels} for each",
+        ),
+        Check(
+            name="interval",
+            holds=all(map(math.isfinite, interval)),
+            text="the difference and its interval are finite",
+        ),
     ]
 
 
@@ -200,11 +218,11 @@ def _hours(age: timedelta) -> str:
     return f"{age.total_seconds() / 3600:.1f} h"
 
 
-def _approved(release: Release, records: Sequence[Record], needed: int) -> tuple[bool, str]:
-    found = approvers(release, records)
-    reason = f"{found.count} of {needed} approvals by others than the author"
-    if found.names:
-        reason += f" ({', '.join(found.names)})"
-    if len(found.names) > found.count:
-        reason += "; an account and an address may be one person"
-    return found.count >= needed, reason
+def _approved(release: Release, records: Sequence[Record], needed: int) -> Check:
+    people = approvers(release, records)
+    text = f"{people.count} of {needed} approvals by others than the author"
+    if people.names:
+        text += f" ({', '.join(people.names)})"
+    if len(people.names) > people.count:
+        text += "; an account and an address may be one person"
+    return Check(name="approvals", holds=people.count >= needed, text=text)

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import cached_property
 
 import msgspec
 
+from mlship.domain import shapes
 from mlship.domain.commit import Commit
+from mlship.domain.deployment import Role
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import Evidence, Record
+from mlship.domain.evidence import TRANSITIONS, Record, Step
+from mlship.domain.facts import Deployed
 from mlship.domain.release import Release
 from mlship.domain.scores import Inputs
-
-TRANSITIONS = ("deploy-production", "promote", "rollback", "retire")
-"""The steps that change who plays which role; each ends with one record of that name."""
 
 
 class Reign(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,10 +22,10 @@ class Reign(msgspec.Struct, frozen=True, kw_only=True):
     release: Release
     since: datetime
     until: datetime | None
-    by: str
+    by: Step
 
 
-class History(msgspec.Struct, frozen=True, kw_only=True):
+class History(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Who plays which role in production, and how it came to be.
 
     Attributes:
@@ -44,20 +45,21 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     reigns: tuple[Reign, ...] = ()
     last: Record | None = None
 
-    def role(self, release: Release | Digest) -> str:
+    @cached_property
+    def roles(self) -> dict[Digest, Role]:
+        """The role of each release that plays one, by its id."""
+        players: tuple[tuple[Role, tuple[Release | None, ...]], ...] = (
+            ("retired", self.retired),
+            ("standby", self.standby),
+            ("former champion", self.former),
+            ("challenger", (self.challenger,)),
+            ("champion", (self.champion,)),
+        )
+        return {player.id: role for role, group in players for player in group if player}
+
+    def role(self, release: Release | Digest) -> Role:
         """Return the role of a release, by itself or its id; empty where it plays none."""
-        wanted = release if isinstance(release, str) else release.id
-        roles = {
-            "champion": (self.champion,),
-            "challenger": (self.challenger,),
-            "former champion": self.former,
-            "standby": self.standby,
-            "retired": self.retired,
-        }
-        for role, players in roles.items():
-            if any(player is not None and player.id == wanted for player in players):
-                return role
-        return ""
+        return self.roles.get(release if isinstance(release, str) else release.id, "")
 
 
 def fold(records: Iterable[Record]) -> History:
@@ -66,43 +68,50 @@ def fold(records: Iterable[Record]) -> History:
     for record in records:
         evidence = record.evidence
         if evidence.step in TRANSITIONS and evidence.verdict == "passed":
-            history = msgspec.structs.replace(_after(history, evidence), last=record)
+            history = msgspec.structs.replace(_after(history, record), last=record)
     return history
 
 
 def releases(records: Iterable[Record]) -> list[Release]:
     """Return every release that the ledger knows, in the order of their first records."""
-    return list(
-        {record.evidence.release.id: record.evidence.release for record in records}.values()
-    )
+    return list(dict.fromkeys(record.evidence.release for record in records))
 
 
 def made_from(records: Sequence[Record], commit: Commit, inputs: Inputs) -> Release | None:
     """Return the release that was trained last from a tree and its inputs, if there is one."""
     wanted = (commit.sha, commit.dirty, *msgspec.structs.astuple(inputs))
     for record in reversed(records):
-        made = record.evidence.release
-        found = (made.commit, made.dirty, made.data, made.params, made.code, made.environment)
-        if record.evidence.step == "train" and found == wanted:
-            return made
+        release = record.evidence.release
+        origin = (
+            release.commit,
+            release.dirty,
+            release.data,
+            release.params,
+            release.code,
+            release.environment,
+        )
+        if record.evidence.step == "train" and origin == wanted:
+            return release
     return None
 
 
-def latest(records: Iterable[Record], step: str, release: Release | None = None) -> Record | None:
+def latest(records: Iterable[Record], step: Step, release: Release | None = None) -> Record | None:
     """Return the last record of a step, of one release or of any."""
-    found = None
+    last = None
     for record in records:
         if record.evidence.step == step and release in (None, record.evidence.release):
-            found = record
-    return found
+            last = record
+    return last
 
 
-def _after(history: History, evidence: Evidence) -> History:
+def _after(history: History, record: Record) -> History:
+    evidence = record.evidence
     old, release = history.champion, evidence.release
     history = _without(history, release)
     if evidence.step == "retire":
         return msgspec.structs.replace(history, retired=(*history.retired, release))
-    if evidence.step == "deploy-production" and evidence.facts.get("role") != "champion":
+    is_deployment = evidence.step == "deploy-production"
+    if is_deployment and shapes.of(record, Deployed).role != "champion":
         displaced = (history.challenger,) if history.challenger else ()
         return msgspec.structs.replace(
             history,
@@ -110,7 +119,7 @@ def _after(history: History, evidence: Evidence) -> History:
             challenger_since=evidence.time,
             retired=(*history.retired, *displaced),
         )
-    history = _crowned(history, evidence)
+    history = _crowned(history, record)
     if old is None or old == release:
         return history
     if evidence.step == "promote":
@@ -120,19 +129,21 @@ def _after(history: History, evidence: Evidence) -> History:
     return msgspec.structs.replace(history, standby=(*history.standby, old))
 
 
-def _crowned(history: History, evidence: Evidence) -> History:
-    ended = tuple(
-        msgspec.structs.replace(reign, until=reign.until or evidence.time)
-        for reign in history.reigns
-    )
+def _crowned(history: History, record: Record) -> History:
+    evidence = record.evidence
+    reigns = history.reigns
+    if reigns and reigns[-1].until is None:
+        reigns = (*reigns[:-1], msgspec.structs.replace(reigns[-1], until=evidence.time))
     reign = Reign(release=evidence.release, since=evidence.time, until=None, by=evidence.step)
-    return msgspec.structs.replace(history, champion=evidence.release, reigns=(*ended, reign))
+    return msgspec.structs.replace(history, champion=evidence.release, reigns=(*reigns, reign))
 
 
 def _without(history: History, release: Release) -> History:
     """Take a release out of every role but the champion's, which only another one ends."""
 
     def others(players: tuple[Release, ...]) -> tuple[Release, ...]:
+        if release not in players:
+            return players
         return tuple(player for player in players if player != release)
 
     return msgspec.structs.replace(

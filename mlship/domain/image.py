@@ -118,7 +118,7 @@ class PlatformImage(msgspec.Struct, frozen=True, kw_only=True):
     """The image for one platform. Docker identifies an image by the digest of its `config`."""
 
     platform: Platform
-    manifest: Digest
+    manifest: Digest = msgspec.field(name="digest")
     config: Digest
     layers: tuple[Layer, ...]
 

@@ -1,6 +1,8 @@
 """A release: the immutable identity that moves through the pipeline, and its name."""
 
 import re
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 
@@ -9,6 +11,8 @@ from mlship.domain.digests import Digest
 from mlship.errors import NotFoundError
 
 _REFERENCE = re.compile(r"(?:(?P<name>[a-z][a-z0-9-]{0,39})@)?(?P<digits>[0-9a-f]{6,64})")
+
+_REMEMBERED: Final = 4096
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,7 +40,18 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def id(self) -> Digest:
         """The digest of all fields."""
-        return digests.of_value(self)
+        return _id(self)
+
+    @property
+    def parts(self) -> dict[str, Digest]:
+        """The digests of what it was made from and of what came out, by name."""
+        return {
+            "data": self.data,
+            "params": self.params,
+            "code": self.code,
+            "environment": self.environment,
+            "bundle": self.bundle,
+        }
 
     @property
     def inputs(self) -> Digest:
@@ -46,6 +61,12 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         """Return the name for people, `iris@3f9a0c12be77`; `find` parses it."""
         return f"{self.name}@{digests.short(self.id)}"
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _id(release: Release) -> Digest:
+    """Return the digest of all fields; each record of a ledger is compared with it."""
+    return digests.of_value(release)
 
 
 def find(reference: str, releases: list[Release]) -> Release:

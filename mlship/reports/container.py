@@ -1,7 +1,7 @@
 """The test of an image in a container, in words for every way in which a report is shown."""
 
-from mlship.domain.facts import Contained, Number
-from mlship.reports.formatting import MISSING, number, seconds
+from mlship.domain.facts import Contained
+from mlship.reports.formatting import MISSING, megabytes, number, seconds
 
 
 def cells(tested: Contained) -> dict[str, str]:
@@ -9,7 +9,7 @@ def cells(tested: Contained) -> dict[str, str]:
     most = f" of {tested.max_mb}" if tested.max_mb is not None else ""
     return {
         "ready in": seconds(tested.ready_seconds),
-        "size": f"{_megabytes(tested.size)}{most} MB",
+        "size": f"{megabytes(tested.size)}{most} MB",
         "memory": tested.memory or MISSING,
         "requests": str(tested.requests),
         "errors": str(tested.errors),
@@ -22,7 +22,3 @@ def told(digest: str, tested: Contained | None) -> str:
     """Return which image it is about, and whether it was tested at all."""
     name = digest.removeprefix("sha256:")[:12]
     return f"image {name}" + ("" if tested else ": not tested in a container")
-
-
-def _megabytes(size: Number) -> str:
-    return f"{size / 1e6:.0f}" if isinstance(size, float | int) else number(size)

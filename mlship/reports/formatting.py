@@ -52,6 +52,11 @@ def percent(share: Number) -> str:
     return f"{100 * share:.4g}%" if isinstance(share, float | int) else number(share)
 
 
+def megabytes(size: Number) -> str:
+    """Return a number of bytes in whole megabytes."""
+    return f"{size / 1e6:.0f}" if isinstance(size, float | int) else number(size)
+
+
 def seconds(value: Number) -> str:
     """Return a duration: 0.42 s, 12.3 s, 3 min 20 s."""
     if not isinstance(value, float | int):

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from mlship.domain import digests
-from mlship.domain.digests import Digest
 from mlship.domain.facts import Evaluated, SuiteRun, Tested, Trained, Verified
 from mlship.reports import comparison, container, formatting, matrix
 from mlship.reports.formatting import escaped, folded, interval, number, signed, table
@@ -127,9 +126,9 @@ def _evaluated(evaluated: Evaluated | None) -> str:
         [
             f"champion {escaped(evaluated.champion)}",
             number(evaluated.champion_mean),
-            str(evaluated.champion_n),
+            number(evaluated.champion_n),
         ],
-        ["this release", number(evaluated.challenger_mean), str(evaluated.challenger_n)],
+        ["this release", number(evaluated.challenger_mean), number(evaluated.challenger_n)],
     ]
     return (
         f"### On outcomes\n\n{table([escaped(cell) for cell in header], rows)}\n\n"
@@ -239,9 +238,7 @@ def _identity(report: Report) -> str:
     if trained.format:
         rows.append(["model", escaped(trained.format, 40)])
     rows += [["notes", escaped(note, 300)] for note in trained.notes]
-    for name in ("data", "params", "code", "environment", "bundle"):
-        digest: Digest = getattr(release, name)
-        rows.append([name, _code(digests.short(digest))])
+    rows += [[name, _code(digests.short(digest))] for name, digest in release.parts.items()]
     return folded("What it was made from", table(["", ""], rows))
 
 

@@ -2,21 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
-from mlship.domain import digests, facts
+from mlship.domain import checks, digests, shapes
 from mlship.domain.approvals import standing
-from mlship.domain.evidence import Record, Verdict
+from mlship.domain.checks import Check
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import Record, Step, Verdict
 from mlship.domain.facts import (
-    Approved,
-    Changed,
+    Between,
     Contained,
+    Containerized,
+    Deployed,
     Evaluated,
+    GatePassed,
     Judged,
-    Made,
     Number,
+    PushedImage,
+    Staged,
     SuiteRun,
     Tested,
     Trained,
@@ -24,11 +29,11 @@ from mlship.domain.facts import (
 )
 from mlship.domain.history import fold, latest
 from mlship.domain.release import Release
+from mlship.domain.shapes import Shape
 
-CONTAINER: Final = "test-container"
-GATES: Final = (
+GATES: Final[tuple[Step, ...]] = (
     "test",
-    CONTAINER,
+    "test-container",
     "verify-staging-workload",
     "deploy-production",
     "evaluate",
@@ -49,11 +54,12 @@ class MetricLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gate said, with a line for each thing that it looked at."""
+    """What a gate decided: its checks, and a line of each for people."""
 
-    name: str
+    name: Step
     verdict: Verdict
     reasons: tuple[str, ...]
+    checks: tuple[Check, ...] = ()
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,14 +77,14 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         tested: what this very image showed in a container; `None` where it never ran in one.
     """
 
-    digest: str
+    digest: Digest
     tested: Contained | None = None
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
     """A record of the timeline; `seconds` where the step's duration is known."""
 
-    step: str
+    step: Step
     verdict: Verdict
     time: datetime
     seconds: Number
@@ -118,6 +124,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     timeline: tuple[Moment, ...] = ()
 
 
+class _Image(NamedTuple):
+    digest: Digest
+    record: Record | None
+
+
 def collect(release: Release, records: Sequence[Record]) -> Report:
     """Return the report of a release from all records of the ledger, oldest first.
 
@@ -128,17 +139,20 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
     """
     own = [record for record in records if record.evidence.release == release]
     last = {record.evidence.step: record for record in own}
-    trained = facts.of(last["train"], Trained) if "train" in last else None
-    tested = facts.of(last["test"], Tested) if "test" in last else None
-    digest, test = _image(own)
+    trained = _facts(last, "train", Trained)
+    tested = _facts(last, "test", Tested)
+    image = _image(own)
     # The test of an earlier image tells nothing of this one.
-    last = {step: record for step, record in last.items() if step != CONTAINER}
-    last |= {CONTAINER: test} if test else {}
-    contained = facts.of(test, Contained) if test else None
-    workload = last.get("verify-staging-workload")
-    verified = facts.of(workload, Verified) if workload else None
-    evaluated = facts.of(last["evaluate"], Evaluated) if "evaluate" in last else None
-    deployed, staged = last.get("deploy-production"), last.get("deploy-staging")
+    last.pop("test-container", None)
+    if image is not None and image.record is not None:
+        last["test-container"] = image.record
+    contained = _facts(last, "test-container", Contained)
+    verified = _facts(last, "verify-staging-workload", Verified)
+    evaluated = _facts(last, "evaluate", Evaluated)
+    deployed, staged = (
+        _facts(last, "deploy-production", Deployed),
+        _facts(last, "deploy-staging", Staged),
+    )
     verdict = _verdict(last)
     role = fold(records).role(release)
     return Report(
@@ -146,8 +160,8 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
         verdict=verdict,
         summary=_summary(role, verdict, last),
         role=role,
-        endpoint=facts.of(deployed, Changed).endpoint if deployed else "",
-        staging=facts.of(staged, Changed).endpoint if staged else "",
+        endpoint=deployed.endpoint if deployed else "",
+        staging=staged.endpoint if staged else "",
         id=release.id,
         release=release,
         metrics=_metrics(tested) if tested else (),
@@ -155,7 +169,7 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
         suites=_suites(tested, contained, verified),
         trained=trained,
         tested=tested,
-        image=Image(digest=digest, tested=contained) if digest else None,
+        image=Image(digest=image.digest, tested=contained) if image else None,
         verified=verified,
         evaluated=evaluated,
         approvals=_approvals(release, own),
@@ -168,27 +182,34 @@ def as_json(report: Report) -> str:
     return digests.canonical_json(digests.plain(report)).decode()
 
 
-def _verdict(last: Mapping[str, Record]) -> Verdict:
+def _facts(last: Mapping[Step, Record], step: Step, shape: type[Shape]) -> Shape | None:
+    record = last.get(step)
+    return shapes.of(record, shape) if record else None
+
+
+def _verdict(last: Mapping[Step, Record]) -> Verdict:
     verdicts = {record.evidence.verdict for record in last.values()}
     if "failed" in verdicts:
         return "failed"
     return "undecided" if "undecided" in verdicts or "test" not in last else "passed"
 
 
-def _summary(role: str, verdict: Verdict, last: Mapping[str, Record]) -> str:
+def _summary(role: str, verdict: Verdict, last: Mapping[Step, Record]) -> str:
     place = f"It is {role} in production" if role else "It is not in production"
     if verdict == "passed":
         return f"{place}; every step that ran has passed."
     if "test" not in last and verdict == "undecided":
         return f"{place}; it has not been tested yet."
-    blamed = [step for step, record in last.items() if record.evidence.verdict == verdict]
+    blamed: list[str] = [
+        step for step, record in last.items() if record.evidence.verdict == verdict
+    ]
     return f"{place}; {verdict}: {', '.join(blamed)}."
 
 
 def _metrics(tested: Tested) -> tuple[MetricLine, ...]:
     lines = []
     for name, value in tested.metrics.items():
-        between = tested.differences.get(name, facts.Between())
+        between = tested.differences.get(name, Between())
         lines.append(
             MetricLine(
                 name=name,
@@ -202,13 +223,17 @@ def _metrics(tested: Tested) -> tuple[MetricLine, ...]:
     return tuple(lines)
 
 
-def _image(own: Sequence[Record]) -> tuple[str, Record | None]:
-    """Return the digest of the last image, with the record of its own test in a container."""
-    made = [one for one in own if one.evidence.step in ("containerize", "push-to-registry")]
-    digest = facts.of(made[-1], Made).digest if made else ""
-    return digest, latest(
-        (one for one in own if one.evidence.saw.get("image") == digest), CONTAINER
-    )
+def _image(own: Sequence[Record]) -> _Image | None:
+    """Return the last image, with the record of its own test in a container."""
+    digest = Digest("")
+    for record in own:
+        facts = shapes.read(record)
+        if isinstance(facts, Containerized | PushedImage):
+            digest = facts.digest
+    if not digest:
+        return None
+    of_image = (record for record in own if record.evidence.saw.image == digest)
+    return _Image(digest=digest, record=latest(of_image, "test-container"))
 
 
 def _suites(
@@ -216,29 +241,33 @@ def _suites(
 ) -> tuple[SuiteRun, ...]:
     elsewhere = [
         msgspec.structs.replace(run, suite=f"{run.suite} {place}")
-        for place, found in (("in a container", contained), ("on staging", verified))
-        for run in (found.tests if found else ())
+        for place, facts in (("in a container", contained), ("on staging", verified))
+        for run in (facts.tests if facts else ())
     ]
     return (*(tested.tests if tested else ()), *elsewhere)
 
 
-def _gates(last: Mapping[str, Record]) -> tuple[GateLine, ...]:
-    judged = {step: facts.of(last[step], Judged) for step in GATES if step in last}
-    return tuple(
-        GateLine(
-            name=step,
-            verdict=last[step].evidence.verdict,
-            reasons=found.reasons or ((found.reason,) if found.reason else ()),
-        )
-        for step, found in judged.items()
-    )
+def _gates(last: Mapping[Step, Record]) -> tuple[GateLine, ...]:
+    return tuple(_gate(step, last[step]) for step in GATES if step in last)
+
+
+def _gate(step: Step, record: Record) -> GateLine:
+    facts, verdict = shapes.read(record), record.evidence.verdict
+    match facts:
+        case Judged() | Deployed() | GatePassed():
+            lines = tuple(map(checks.line, facts.checks))
+            return GateLine(name=step, verdict=verdict, reasons=lines, checks=facts.checks)
+        case Evaluated():
+            reasons = (facts.reason,) if facts.reason else ()
+            return GateLine(name=step, verdict=verdict, reasons=reasons)
+        case _:
+            return GateLine(name=step, verdict=verdict, reasons=())
 
 
 def _approvals(release: Release, own: Sequence[Record]) -> tuple[Approval, ...]:
-    given = [(record, facts.of(record, Approved)) for record in standing(release, own)]
     return tuple(
         Approval(by=approved.by, comment=approved.comment, time=record.evidence.time)
-        for record, approved in given
+        for record, approved in standing(release, own)
     )
 
 
@@ -248,7 +277,7 @@ def _timeline(own: Sequence[Record]) -> tuple[Moment, ...]:
             step=record.evidence.step,
             verdict=record.evidence.verdict,
             time=record.evidence.time,
-            seconds=facts.of(record, Changed).seconds,
+            seconds=shapes.seconds(record),
             actor=record.evidence.actor,
         )
         for record in own

@@ -118,9 +118,9 @@ def _evaluated(evaluated: Evaluated | None, console: "Console") -> None:
         [
             f"champion {evaluated.champion}",
             number(evaluated.champion_mean),
-            str(evaluated.champion_n),
+            number(evaluated.champion_n),
         ],
-        ["this release", number(evaluated.challenger_mean), str(evaluated.challenger_n)],
+        ["this release", number(evaluated.challenger_mean), number(evaluated.challenger_n)],
         ["difference", signed(evaluated.estimate), ""],
         [
             f"{formatting.percent(evaluated.confidence)} interval",
@@ -187,10 +187,7 @@ def _identity(report: Report, console: "Console") -> None:
     rows = [["release", report.id], ["commit", release.commit + " (dirty)" * release.dirty]]
     if trained.commit:
         rows += [["subject", trained.commit.subject], ["author", trained.commit.author]]
-    rows += [
-        [name, digests.short(getattr(release, name))]
-        for name in ("data", "params", "code", "environment", "bundle")
-    ]
+    rows += [[name, digests.short(digest)] for name, digest in release.parts.items()]
     rows += [["note", note] for note in trained.notes]
     _print(console, "Made from", ["", ""], rows)
 

@@ -14,7 +14,7 @@ from mlship.domain import digests
 from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Prediction
-from mlship.errors import MlshipError
+from mlship.errors import MlshipError, UnavailableError
 from mlship.runtime import golden, http, inference, metrics, openapi, page
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.groups import Written
@@ -131,7 +131,8 @@ class Service:
             extra = {"connection": "close"} if refusal.status == 413 else {}
             response = http.of_fault(refusal.fault, refusal.status, **extra)
         except MlshipError as error:
-            response = http.of_error(error, 503 if error.exit_code == 4 else 500)
+            status = 503 if isinstance(error, UnavailableError) else 500
+            response = http.of_error(error, status)
         route = request.path if request.path in self._posts else "other"
         return Pending(response=response, route=route, started=started)
 

@@ -4,6 +4,7 @@ import msgspec
 
 from mlship.domain import approvals
 from mlship.domain.evidence import Record
+from mlship.domain.facts import Approved, Withdrawn
 from mlship.domain.pullrequest import Review, Reviews
 from mlship.domain.release import Release
 from mlship.errors import RefusedError
@@ -57,11 +58,11 @@ def approve(
             f"{person} wrote commit {release.commit[:12]} and cannot approve {release}",
             hint=f"ask somebody else to run `mlship approve {release}`",
         )
-    facts = {"by": person, "comment": comment[:500], **({"url": url} if url else {})}
-    for record in approvals.standing(release, records):
-        if approvals.given(record.evidence.facts) == approvals.given(facts):
+    approval = Approved(by=person, comment=comment[:500], url=url)
+    for record, earlier in approvals.standing(release, records):
+        if approvals.source(earlier) == approvals.source(approval):
             return record
-    return pipeline.learn(release, approvals.APPROVE, "passed", facts)
+    return pipeline.learn(release, "approve", "passed", approval)
 
 
 def approve_from_pull_request(pipeline: Pipeline, release: Release, number: int) -> Approvals:
@@ -114,13 +115,12 @@ def _withdraw(pipeline: Pipeline, release: Release, reviews: Reviews) -> list[Re
     """Record each approval of this pull request that its account's last decision is no more."""
     last = {approvals.person(review.by): review.decision for review in reviews.latest}
     withdrawn = []
-    for record in approvals.standing(release, pipeline.ledger.records()):
-        facts = record.evidence.facts
-        person, place = approvals.given(facts)
+    for _, approval in approvals.standing(release, pipeline.ledger.records()):
+        person, place = approvals.source(approval)
         decision = last.get(person, "the review is gone")
         if place == reviews.pull.url and decision != "approved":
-            learnt = {"by": facts["by"], "url": facts["url"], "reason": decision}
-            withdrawn.append(pipeline.learn(release, approvals.WITHDRAW, "passed", learnt))
+            facts = Withdrawn(by=approval.by, url=approval.url, reason=decision)
+            withdrawn.append(pipeline.learn(release, "withdraw-approval", "passed", facts))
     return withdrawn
 
 

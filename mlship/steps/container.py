@@ -7,15 +7,17 @@ from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from mlship.domain import gates, workload
+from mlship.domain import checks, gates, shapes, workload
 from mlship.domain.bundle import Row
+from mlship.domain.checks import Check
 from mlship.domain.container import Container, Local, Observed
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, Saw, Step
+from mlship.domain.facts import Contained, Containerized, PushedImage, SuiteRun
 from mlship.domain.history import latest
 from mlship.domain.ports import Engine
 from mlship.domain.release import Release
@@ -32,17 +34,21 @@ from mlship.steps.verify import golden_requests
 if TYPE_CHECKING:
     import httpx
 
-STEP = "test-container"
+STEP: Final[Step] = "test-container"
 _LOOK_SECONDS = 0.02
 
 
 class _Found(msgspec.Struct, kw_only=True):
     """What was seen so far; a container that dies early leaves the rest empty."""
 
-    checks: list[tuple[bool, str]] = []
+    checks: list[Check] = []
     ready_seconds: float | None = None
     result: WorkloadResult | None = None
     run: TestRun | None = None
+
+    def add(self, name: str, *, holds: bool, text: str) -> None:
+        """Write down what was looked at, and whether it is as it should be."""
+        self.checks.append(Check(name=name, holds=holds, text=text))
 
 
 def check_container(
@@ -72,31 +78,31 @@ def check_container(
         reference, digest, image = _bring(pipeline, release, engine)
         most = pipeline.config.image.max_mb
         size = f"{image.size / 1e6:.0f} MB unpacked, allowed up to {most} (image.max_mb)"
-        found.checks.append((image.size <= most * 1e6, size))
+        found.add("size", holds=image.size <= most * 1e6, text=size)
         begun = pipeline.clock()
         with engine.run(image, memory=pipeline.config.image.memory) as container:
             ask = _Asking(pipeline, release, engine, container, transport)
             if ask.ready(found, begun):
                 ask.everything(found, folder, requests)
                 ask.drains(found, requests)
-    decision = gates.decide(found.checks)
+    decision = checks.decide(found.checks)
     result = found.result
-    facts = {
-        "reference": reference,
-        "ready_seconds": found.ready_seconds,
-        "size": image.size,
-        "max_mb": most,
-        "memory": pipeline.config.image.memory,
-        "requests": result.requests if result else 0,
-        "errors": result.errors if result else 0,
-        "mismatches": result.mismatches if result else 0,
-        "p99_ms": round(result.p99_ms, 3) if result else None,
-        "differences": [str(one) for one in result.differences] if result else [],
-        "tests": [found.run] if found.run else [],
-        "reasons": decision.reasons,
-        "seconds": round((pipeline.clock() - started).total_seconds(), 3),
-    }
-    saw = {"bundle": release.bundle, "image": digest, "policy": pipeline.policy("container")}
+    facts = Contained(
+        reference=reference,
+        ready_seconds=found.ready_seconds,
+        size=image.size,
+        max_mb=most,
+        memory=pipeline.config.image.memory,
+        requests=result.requests if result else 0,
+        errors=result.errors if result else 0,
+        mismatches=result.mismatches if result else 0,
+        p99_ms=round(result.p99_ms, 3) if result else None,
+        differences=tuple(str(one) for one in result.differences) if result else (),
+        tests=(SuiteRun.of(found.run),) if found.run else (),
+        checks=decision.checks,
+        seconds=round((pipeline.clock() - started).total_seconds(), 3),
+    )
+    saw = Saw(bundle=release.bundle, image=digest, policy=pipeline.policy("container"))
     return pipeline.learn(release, STEP, decision.verdict, facts, saw)
 
 
@@ -112,10 +118,11 @@ def _connected(pipeline: Pipeline, until_done: ExitStack) -> Engine:
 def _bring(pipeline: Pipeline, release: Release, engine: Engine) -> tuple[str, Digest, Local]:
     records = pipeline.ledger.records()
     made, pushed = (latest(records, step, release) for step in (CONTAINERIZE, PUSH))
-    facts = pushed.evidence.facts if pushed and pipeline.config.image.repository else {}
-    if made and facts.get("digest") == made.evidence.facts["digest"]:
-        pipeline.progress.note(f"bringing {facts['reference']} to the engine")
-        return facts["reference"], facts["digest"], engine.pull(facts["reference"])
+    if made and pushed and pipeline.config.image.repository:
+        facts = shapes.of(pushed, PushedImage)
+        if facts.digest == shapes.of(made, Containerized).digest:
+            pipeline.progress.note(f"bringing {facts.reference} to the engine")
+            return facts.reference, facts.digest, engine.pull(facts.reference)
     image = proven(pipeline, release, made)
     pipeline.progress.note("loading the image into the engine")
     pipeline.state.mkdir(parents=True, exist_ok=True)
@@ -157,16 +164,16 @@ class _Asking:
         while not replay.is_ready(endpoint, self._transport):
             seen = self._engine.observe(self._container)
             if not seen.running:
-                found.checks.append((False, f"never ready: {seen}"))
+                found.add("readiness", holds=False, text=f"never ready: {seen}")
                 return False
             if _since(begun, clock()) > limit:
                 why = "\n".join([f"not ready after {limit:g} s; its last lines:", *seen.lines])
-                found.checks.append((False, why))
+                found.add("readiness", holds=False, text=why)
                 return False
             time.sleep(_LOOK_SECONDS)
         found.ready_seconds = _since(begun, clock())
         taken = f"ready after {found.ready_seconds:.2f} s, allowed up to {limit:g}"
-        found.checks.append((found.ready_seconds <= limit, taken))
+        found.add("readiness", holds=found.ready_seconds <= limit, text=taken)
         return True
 
     def everything(self, found: _Found, folder: Path, requests: Sequence[Request]) -> None:
@@ -177,25 +184,23 @@ class _Asking:
         try:
             replies = replay.replay(requests, endpoint, transport=self._transport)
         except UnavailableError as error:
-            found.checks.append((False, error.message))
+            found.add("requests", holds=False, text=error.message)
             return
         found.result = workload.judge(requests, replies, offline)
         found.checks += _as_offline(self._release, found.result)
         pipeline.progress.note("sanity tests on the container")
         found.run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
         if found.run is not None:
-            passed = found.run.failed == 0 and found.run.passed > 0
-            said = f"sanity tests: {found.run.passed} passed, {found.run.failed} failed"
-            found.checks.append((passed, said))
+            found.checks.append(gates.on_tests(found.run))
         for name, status in replay.refusals(endpoint, _row(requests), self._transport).items():
             said = f"{name} is answered with HTTP {status}" if status else f"{name}: no answer"
-            found.checks.append((400 <= status < 500, said))
+            found.add(name, holds=400 <= status < 500, text=said)
 
     def drains(self, found: _Found, requests: Sequence[Request]) -> None:
         """Send SIGTERM while a request is half sent: it is answered, then the process ends."""
         before = self._engine.observe(self._container)
         if not before.running:
-            found.checks.append((False, f"died while it was asked: {before}"))
+            found.add("running", holds=False, text=f"died while it was asked: {before}")
             return
         grace = self._pipeline.target_config(STAGING).drain_seconds
         self._pipeline.progress.note("SIGTERM, with a request in flight")
@@ -209,21 +214,23 @@ class _Asking:
             endpoint, row = self._container.endpoint, _row(requests)
             status = replay.in_flight(endpoint, row, stop, self._transport)
         answered = f"HTTP {status}" if status else "no answer"
-        found.checks.append((status == 200, f"a request in flight at SIGTERM got {answered}"))
+        text = f"a request in flight at SIGTERM got {answered}"
+        found.add("request in flight", holds=status == 200, text=text)
         took = _since(begun, self._pipeline.clock())
         if not stopping:
             return
         ended = stopping[0].result()
         how = f"exit code 0 after {took:.1f} s" if ended.exit_code == 0 else str(ended)
-        found.checks.append((ended.exit_code == 0, f"SIGTERM, with {grace:g} s to end: {how}"))
+        text = f"SIGTERM, with {grace:g} s to end: {how}"
+        found.add("SIGTERM", holds=ended.exit_code == 0, text=text)
 
 
-def _as_offline(release: Release, result: WorkloadResult) -> list[tuple[bool, str]]:
+def _as_offline(release: Release, result: WorkloadResult) -> list[Check]:
+    otherwise = f"{result.mismatches} answered otherwise than offline"
     return [
-        (result.requests > 0, f"{result.requests} golden examples replayed"),
-        (result.releases == (str(release),), f"answered by {', '.join(result.releases) or 'none'}"),
-        (result.errors == 0, f"{result.errors} without an answer"),
-        (result.mismatches == 0, f"{result.mismatches} answered otherwise than offline"),
+        *gates.on_requests(result, release, "golden examples replayed"),
+        Check(name="errors", holds=result.errors == 0, text=f"{result.errors} without an answer"),
+        Check(name="mismatches", holds=result.mismatches == 0, text=otherwise),
     ]
 
 

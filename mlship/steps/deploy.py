@@ -1,18 +1,22 @@
 """deploy-staging and deploy-production: run a release in a target and give it its traffic."""
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
+import msgspec
+
 from mlship.config.project import TargetConfig
-from mlship.domain import gates
+from mlship.domain import checks, gates, shapes
+from mlship.domain.checks import Check
 from mlship.domain.deployment import slot_of
-from mlship.domain.evidence import Record
-from mlship.domain.history import TRANSITIONS, History, latest
+from mlship.domain.evidence import TRANSITIONS, Record, Saw
+from mlship.domain.facts import Aliased, Deployed, Displaced, Routed, Staged
+from mlship.domain.history import History, latest
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias
 from mlship.errors import ConflictError, RefusedError
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, recorded, set_route
+from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
 
 LOST: Final = "production's predictions go with its pods, and nothing can be evaluated"
 KEEP: Final = "set observations to a PostgreSQL database, as docs/guide/predictions.md tells"
@@ -36,23 +40,23 @@ def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
         for other in target.inspect():
             if other != slot:
                 target.remove(other)
-        facts = {
-            "target": STAGING,
-            "endpoint": target.routes().endpoint,
-            "replicas": deployment.ready,
-        }
-        last = latest(pipeline.ledger.records(), "deploy-staging")
-        if (
-            last
-            and last.evidence.release == release
-            and facts.items() <= last.evidence.facts.items()
-        ):
-            return last
-        seconds = round((pipeline.clock() - started).total_seconds(), 3)
-        saw = {"artifact": deployment.artifact}
-        return pipeline.learn(
-            release, "deploy-staging", "passed", facts | {"seconds": seconds}, saw
+        facts = Staged(
+            target=STAGING,
+            endpoint=target.routes().endpoint,
+            replicas=deployment.ready,
+            seconds=round((pipeline.clock() - started).total_seconds(), 3),
         )
+        last = latest(pipeline.ledger.records(), "deploy-staging")
+        if last and last.evidence.release == release and _is_same(facts, last):
+            return last
+        saw = Saw(artifact=deployment.artifact)
+        return pipeline.learn(release, "deploy-staging", "passed", facts, saw)
+
+
+def _is_same(facts: Staged, last: Record) -> bool:
+    """Tell whether a deployment gave what the last one gave, however long it took."""
+    before = shapes.of(last, Staged)
+    return msgspec.structs.replace(before, seconds=facts.seconds) == facts
 
 
 def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = False) -> Record:
@@ -75,15 +79,15 @@ def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = F
         # What the gate let in once is brought back, whatever the gate asks for by now.
         if history.role(release) in ("champion", "challenger"):
             return _restored(pipeline, release, history)
-        reasons = check_fitness(pipeline, release)
+        passed = check_fitness(pipeline, release)
         # Begun with a challenger in place, it was told to replace it.
         begun = bool(recorded(pipeline, "deploy-production", release, history))
         check_role(release, history, replace=replace or begun)
-        return _deploy(pipeline, release, history, reasons)
+        return _deploy(pipeline, release, history, passed)
 
 
-def check_fitness(pipeline: Pipeline, release: Release) -> Sequence[str]:
-    """Return why a release may run in production.
+def check_fitness(pipeline: Pipeline, release: Release) -> tuple[Check, ...]:
+    """Return the checks that let a release run in production.
 
     Raises:
         RefusedError: it may not.
@@ -91,13 +95,13 @@ def check_fitness(pipeline: Pipeline, release: Release) -> Sequence[str]:
     asked = pipeline.container_test(PRODUCTION)
     decision = gates.for_production(release, pipeline.ledger.records(), asked)
     if decision.verdict == "passed":
-        return decision.reasons
-    failed = [reason for reason in decision.reasons if reason.startswith("NOT OK")]
-    lacks_container_test = all("test-container of image" in reason for reason in failed)
+        return decision.checks
+    lacks_container_test = all(check.name == "test-container" for check in decision.failed)
     hint = f"`mlship test --container {release}`" if lacks_container_test else "`mlship run`"
     if release.dirty:
         hint = "commit all changes, then `mlship run`"
-    raise RefusedError(f"{release} is not fit for production: {'; '.join(failed)}", hint=hint)
+    message = f"{release} is not fit for production: {checks.joined(decision.failed)}"
+    raise RefusedError(message, hint=hint)
 
 
 def check_role(release: Release, history: History, *, replace: bool) -> None:
@@ -120,47 +124,48 @@ def check_role(release: Release, history: History, *, replace: bool) -> None:
 
 
 def _deploy(
-    pipeline: Pipeline, release: Release, history: History, reasons: Sequence[str]
+    pipeline: Pipeline, release: Release, history: History, passed: tuple[Check, ...]
 ) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     champion, displaced = history.champion, history.challenger
     role: Alias = "champion" if champion is None else "challenger"
     weight, replicas = share(role, config)
 
-    def route() -> Facts:
+    def route() -> Routed:
         return set_route(target, *shares(release, champion, config))
 
-    def alias() -> Facts:
+    def alias() -> Aliased:
         pipeline.store.point(role, release)
         pipeline.store.archive(release, archived=False)
-        return {"alias": role}
+        return Aliased(alias=role)
 
     substeps = [
-        SubStep("capacity", lambda: ready(pipeline, release, replicas)),
-        SubStep("route", route),
-        SubStep("alias", alias),
+        SubStep("deploy-production/capacity", lambda: ready(pipeline, release, replicas)),
+        SubStep("deploy-production/route", route),
+        SubStep("deploy-production/alias", alias),
     ]
     if displaced:
-        substeps.append(SubStep("displace", lambda: _displace(pipeline, displaced)))
+        displace = partial(_displace, pipeline, displaced)
+        substeps.append(SubStep("deploy-production/displace", displace))
 
-    def facts() -> Facts:
-        return {
-            "role": role,
-            "weight": weight,
-            "shadow": config.shadow and role == "challenger",
-            "endpoint": target.routes().endpoint,
-            "champion": str(champion) if champion else None,
-            "predictions_last": not pipeline.loses_predictions(),
-            "reasons": reasons,
-        }
+    def facts() -> Deployed:
+        return Deployed(
+            role=role,
+            weight=weight,
+            shadow=config.shadow and role == "challenger",
+            endpoint=target.routes().endpoint,
+            champion=str(champion) if champion else None,
+            predictions_last=not pipeline.loses_predictions(),
+            checks=passed,
+        )
 
     return carry_out(pipeline, release, "deploy-production", substeps, facts)
 
 
-def _displace(pipeline: Pipeline, displaced: Release) -> Facts:
+def _displace(pipeline: Pipeline, displaced: Release) -> Displaced:
     pipeline.target(PRODUCTION).remove(slot_of(displaced))
     pipeline.store.archive(displaced, archived=True)
-    return {"displaced": str(displaced)}
+    return Displaced(displaced=str(displaced))
 
 
 def shares(

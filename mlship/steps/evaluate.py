@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from mlship.domain.confidence import Comparison, Metric, compare, score
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, Saw
+from mlship.domain.facts import Evaluated
 from mlship.domain.prediction import Outcome, Prediction
 from mlship.domain.release import Release
 from mlship.errors import NotFoundError
@@ -47,8 +48,8 @@ def evaluate(pipeline: Pipeline) -> Record:
         margin=policy.margin,
         min_labels=policy.min_labels,
     )
-    facts = _facts(comparison, champion) | {"since": since, "outcomes": len(outcomes)}
-    saw = {"champion": champion.id, "challenger": challenger.id}
+    facts = _facts(comparison, champion, since=since, outcomes=len(outcomes))
+    saw = Saw(champion=champion.id, challenger=challenger.id)
     return pipeline.learn(challenger, "evaluate", comparison.verdict, facts, saw)
 
 
@@ -79,18 +80,22 @@ def _scores(
     ]
 
 
-def _facts(comparison: Comparison, champion: Release) -> dict[str, object]:
-    return {
-        "champion": str(champion),
-        "metric": comparison.metric,
-        "method": comparison.method,
-        "confidence": comparison.confidence,
-        "champion_mean": comparison.champion_mean,
-        "challenger_mean": comparison.challenger_mean,
-        "champion_n": comparison.champion_n,
-        "challenger_n": comparison.challenger_n,
-        "estimate": comparison.estimate,
-        "low": comparison.low,
-        "high": comparison.high,
-        "reason": comparison.reason,
-    }
+def _facts(
+    comparison: Comparison, champion: Release, *, since: datetime, outcomes: int
+) -> Evaluated:
+    return Evaluated(
+        champion=str(champion),
+        metric=comparison.metric,
+        method=comparison.method,
+        confidence=comparison.confidence,
+        champion_mean=comparison.champion_mean,
+        challenger_mean=comparison.challenger_mean,
+        champion_n=comparison.champion_n,
+        challenger_n=comparison.challenger_n,
+        estimate=comparison.estimate,
+        low=comparison.low,
+        high=comparison.high,
+        reason=comparison.reason,
+        since=since,
+        outcomes=outcomes,
+    )

@@ -4,7 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from mlship.domain.evidence import Record
+from mlship.domain import shapes
+from mlship.domain.evidence import Record, Step
+from mlship.domain.facts import Proposed
 from mlship.domain.history import latest
 from mlship.domain.pullrequest import Posted, PullRequest
 from mlship.domain.release import Release
@@ -13,11 +15,11 @@ from mlship.reports.publish import COMMENT_LIMIT, characters, fitted
 from mlship.reports.report import collect
 from mlship.steps.pipeline import Pipeline
 
-STEP: Final = "open-release-pr"
+STEP: Final[Step] = "open-release-pr"
 _BEGIN: Final = "<!-- mlship: begin -->"
 _END: Final = "<!-- mlship: end -->"
 _OURS = re.compile(re.escape(_BEGIN) + ".*?" + re.escape(_END), re.DOTALL)
-_NEEDED = ("test", "verify-staging-workload")
+_NEEDED: Final[tuple[Step, ...]] = ("test", "verify-staging-workload")
 
 
 def open_release_pr(
@@ -53,9 +55,9 @@ def open_release_pr(
     body = f"{before}{_BEGIN}\n{report}{_END}{after}" if report else before + after
     posted = pipeline.forge.open(head, base, _title(release, old), body)
     known = latest(records, STEP, release)
-    if known and known.evidence.facts.get("url") == posted.url:
+    if known and shapes.of(known, Proposed).url == posted.url:
         return known, posted
-    facts = {"url": posted.url, "head": head, "base": base}
+    facts = Proposed(url=posted.url, head=head, base=base)
     return pipeline.learn(release, STEP, "passed", facts), posted
 
 

@@ -2,17 +2,18 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
-from mlship.domain import digests, history
+from mlship.domain import digests, history, shapes
 from mlship.domain.deployment import Artifact
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import Evidence, Record, Verdict
+from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
+from mlship.domain.facts import Facts, PushedImage
 from mlship.domain.gates import ContainerTest
 from mlship.domain.history import History
 from mlship.domain.ports import (
@@ -77,18 +78,18 @@ class Pipeline:
     def learn(
         self,
         release: Release,
-        step: str,
+        step: Step,
         verdict: Verdict,
-        facts: Mapping[str, Any],
-        saw: Mapping[str, Digest] | None = None,
+        facts: Facts,
+        saw: Saw | None = None,
     ) -> Record:
         """Append evidence to the ledger and return its record."""
         evidence = Evidence(
             release=release,
             step=step,
             verdict=verdict,
-            facts=digests.plain(dict(facts)),
-            saw=dict(saw or {}),
+            facts=shapes.stored(step, facts),
+            saw=saw or Saw(),
             actor=self.actor,
             time=self.clock(),
         )
@@ -108,13 +109,14 @@ class Pipeline:
         """
         records = self.ledger.records()
         if reference in ("champion", "challenger"):
-            release = getattr(seen or history.fold(records), reference)
-            if not isinstance(release, Release):
+            roles = seen or history.fold(records)
+            player = roles.champion if reference == "champion" else roles.challenger
+            if player is None:
                 raise NotFoundError(
                     f"production has no {reference}",
                     hint="`mlship deploy-production` runs one; `mlship status` shows what there is",
                 )
-            return release
+            return player
         if reference is not None:
             return find(reference, history.releases(records))
         commit = self.source.commit()
@@ -198,7 +200,5 @@ class Pipeline:
                 f"{release} has no image in a registry, and target {target} runs images",
                 hint=f"`mlship containerize {release}`, then `mlship push-to-registry {release}`",
             )
-        facts = pushed.evidence.facts
-        return Artifact(
-            kind="image", digest=digests.parse(facts["digest"]), location=facts["reference"]
-        )
+        image = shapes.of(pushed, PushedImage)
+        return Artifact(kind="image", digest=digests.parse(image.digest), location=image.reference)

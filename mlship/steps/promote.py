@@ -1,13 +1,14 @@
 """promote: the challenger becomes champion; route, alias and archive move as one."""
 
-from mlship.domain import gates
+from mlship.domain import checks, gates
 from mlship.domain.deployment import slot_of
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, Transition
+from mlship.domain.facts import Aliased, Archived, Crowned, GatePassed
 from mlship.domain.history import History, latest
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, RefusedError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, set_route
+from mlship.steps.transition import SubStep, carry_out, changing, ready, set_route
 
 
 def chosen(pipeline: Pipeline, reference: str | None, seen: History) -> Release:
@@ -57,7 +58,8 @@ def promote(pipeline: Pipeline, release: Release, seen: History | None = None) -
 
 def _crowning(pipeline: Pipeline, release: Release) -> Record:
     records = pipeline.ledger.records()
-    for step in ("promote", "rollback", "deploy-production"):
+    steps: tuple[Transition, ...] = ("promote", "rollback", "deploy-production")
+    for step in steps:
         record = latest(records, step, release)
         if record is not None:
             return record
@@ -68,7 +70,7 @@ def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     old = history.champion
 
-    def gate() -> Facts:
+    def gate() -> GatePassed:
         decision = gates.for_promotion(
             release,
             pipeline.ledger.records(),
@@ -78,32 +80,31 @@ def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
             pipeline.container_test(PRODUCTION),
         )
         if decision.verdict != "passed":
-            failed = [reason for reason in decision.reasons if reason.startswith("NOT OK")]
             raise RefusedError(
-                f"{release} is not promoted: {'; '.join(failed)}",
+                f"{release} is not promoted: {checks.joined(decision.failed)}",
                 hint="`mlship evaluate`, `mlship approve`, then `mlship promote` again",
             )
-        return {"reasons": decision.reasons}
+        return GatePassed(checks=decision.checks)
 
-    def alias() -> Facts:
+    def alias() -> Aliased:
         pipeline.store.point("champion", release)
         if history.challenger == release:
             pipeline.store.point("challenger", None)
-        return {"alias": "champion"}
+        return Aliased(alias="champion")
 
-    def archive() -> Facts:
+    def archive() -> Archived:
         if old:
             pipeline.store.archive(old, archived=True)
-        return {"archived": str(old) if old else None}
+        return Archived(archived=str(old) if old else None)
 
     # What was decided before the route moved is decided again: it may be long ago.
     moved = target.routes().split.share(slot_of(release)) == 100
     substeps = [
-        SubStep("gate", gate, once=moved),
-        SubStep("capacity", lambda: ready(pipeline, release, config.replicas)),
-        SubStep("route", lambda: set_route(target, {release: 100})),
-        SubStep("alias", alias),
-        SubStep("archive", archive),
+        SubStep("promote/gate", gate, once=moved),
+        SubStep("promote/capacity", lambda: ready(pipeline, release, config.replicas)),
+        SubStep("promote/route", lambda: set_route(target, {release: 100})),
+        SubStep("promote/alias", alias),
+        SubStep("promote/archive", archive),
     ]
-    facts = {"from": str(old) if old else None, "to": str(release)}
+    facts = Crowned(old=str(old) if old else None, new=str(release))
     return carry_out(pipeline, release, "promote", substeps, lambda: facts)

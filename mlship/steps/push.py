@@ -1,17 +1,20 @@
 """push-to-registry: bring the image of a release to the registry, by digest."""
 
 from pathlib import Path
+from typing import Final
 
-from mlship.domain.evidence import Record
+from mlship.domain import shapes
+from mlship.domain.evidence import Record, Saw, Step
+from mlship.domain.facts import Containerized, PushedImage
 from mlship.domain.history import latest
 from mlship.domain.image import Image
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, NotFoundError
 from mlship.steps.containerize import STEP as CONTAINERIZE
-from mlship.steps.containerize import recorded, recorded_base
+from mlship.steps.containerize import recorded_base
 from mlship.steps.pipeline import Pipeline
 
-STEP = "push-to-registry"
+STEP: Final[Step] = "push-to-registry"
 
 
 def push(pipeline: Pipeline, release: Release, archive: Path | None = None) -> Record:
@@ -41,19 +44,19 @@ def push(pipeline: Pipeline, release: Release, archive: Path | None = None) -> R
     pipeline.progress.note(f"pushing {image.name}:{image.tag}")
     pushed = pipeline.images().push(image)
     before = latest(records, STEP, release)
-    if before is not None and before.evidence.facts.get("reference") == pushed.reference:
+    if before is not None and shapes.of(before, PushedImage).reference == pushed.reference:
         return before
-    facts = {
-        "reference": pushed.reference,
-        "digest": pushed.digest,
-        "tag": image.tag,
-        "size": image.size,
-        "sent": pushed.sent,
-        "there": pushed.there,
-        "mounted": pushed.mounted,
-        "seconds": round((pipeline.clock() - started).total_seconds(), 3),
-    }
-    return pipeline.learn(release, STEP, "passed", facts, {"image": pushed.digest})
+    facts = PushedImage(
+        reference=pushed.reference,
+        digest=pushed.digest,
+        tag=image.tag,
+        size=image.size,
+        sent=pushed.sent,
+        there=pushed.there,
+        mounted=pushed.mounted,
+        seconds=round((pipeline.clock() - started).total_seconds(), 3),
+    )
+    return pipeline.learn(release, STEP, "passed", facts, Saw(image=pushed.digest))
 
 
 def proven(
@@ -72,15 +75,16 @@ def proven(
     if made is None:
         message = f"{release} has no image yet"
         raise NotFoundError(message, hint=f"`mlship containerize {release}` makes it")
-    digest = made.evidence.facts["digest"]
+    facts = shapes.of(made, Containerized)
+    digest = facts.digest
     name = pipeline.config.image.repository or release.name
     again = f"`mlship containerize {release}` again"
     if archive is not None:
-        image = recorded(made, name)
+        image = facts.image(name)
         pipeline.images().load(image, archive)
         return image
-    if made.evidence.facts.get("builder") == "docker":
-        return recorded(made, name)
+    if facts.builder == "docker":
+        return facts.image(name)
     if pipeline.config.image.builder == "docker":
         message = f"the image {digest} of {release} was made without Docker, which builds it now"
         raise ConflictError(message, hint=f"image.builder in mlship.yaml changed: {again}")

@@ -3,15 +3,17 @@
 from datetime import timedelta
 from typing import Final
 
-from mlship.domain.deployment import slot_of
+from mlship.domain import shapes
+from mlship.domain.deployment import Role, slot_of
 from mlship.domain.evidence import Record
+from mlship.domain.facts import Aliased, Archived, Removed, Retired, Routed
 from mlship.domain.history import History, latest
 from mlship.domain.release import Release
 from mlship.errors import NotFoundError, RefusedError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, changing, set_route
+from mlship.steps.transition import SubStep, carry_out, changing, set_route
 
-_FORMER: Final = "former champion"
+_FORMER: Final[Role] = "former champion"
 
 
 def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = False) -> Record:
@@ -31,7 +33,7 @@ def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = 
     with changing(pipeline) as history:
         if release is None:
             last = history.last
-            if last and last.evidence.step == "retire" and last.evidence.facts["role"] == _FORMER:
+            if last and _was_former_champion(last):
                 pipeline.progress.note(f"{last.evidence.release} is retired already")
                 return last
             if not history.former:
@@ -47,6 +49,10 @@ def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = 
                 return record
         _check(pipeline, release, history, early=early)
         return _retire(pipeline, release, history)
+
+
+def _was_former_champion(last: Record) -> bool:
+    return last.evidence.step == "retire" and shapes.of(last, Retired).role == _FORMER
 
 
 def _check(pipeline: Pipeline, release: Release, history: History, *, early: bool) -> None:
@@ -74,7 +80,7 @@ def _retire(pipeline: Pipeline, release: Release, history: History) -> Record:
     target = pipeline.target(PRODUCTION)
     champion = history.champion
 
-    def route() -> Facts:
+    def route() -> Routed:
         split = target.routes().split
         slot = slot_of(release)
         if champion and (split.share(slot) or split.shadow == slot):
@@ -84,25 +90,26 @@ def _retire(pipeline: Pipeline, release: Release, history: History) -> Record:
                 if player and player != release
             }
             return set_route(target, {champion: 100 - sum(others.values()), **others})
-        return {"weights": split.weights, "shadow": split.shadow}
+        return Routed(weights=split.weights, shadow=split.shadow)
 
-    def alias() -> Facts:
+    def alias() -> Aliased:
         if history.challenger == release:
             pipeline.store.point("challenger", None)
-        return {}
+        return Aliased()
 
-    def remove() -> Facts:
+    def remove() -> Removed:
         target.remove(slot_of(release))
-        return {"slot": slot_of(release)}
+        return Removed(slot=slot_of(release))
 
-    def archive() -> Facts:
+    def archive() -> Archived:
         pipeline.store.archive(release, archived=True)
-        return {"archived": str(release)}
+        return Archived(archived=str(release))
 
     substeps = [
-        SubStep("route", route),
-        SubStep("alias", alias),
-        SubStep("remove", remove),
-        SubStep("archive", archive),
+        SubStep("retire/route", route),
+        SubStep("retire/alias", alias),
+        SubStep("retire/remove", remove),
+        SubStep("retire/archive", archive),
     ]
-    return carry_out(pipeline, release, "retire", substeps, lambda: {"role": history.role(release)})
+    facts = Retired(role=history.role(release))
+    return carry_out(pipeline, release, "retire", substeps, lambda: facts)

@@ -1,11 +1,12 @@
 """rollback: the former champion gets its traffic, alias and place back. Nothing is built."""
 
 from mlship.domain.evidence import Record
+from mlship.domain.facts import Aliased, Crowned, Restored
 from mlship.domain.history import History
 from mlship.domain.release import Release
 from mlship.errors import NotFoundError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.transition import Facts, SubStep, carry_out, changing, ready, set_route
+from mlship.steps.transition import SubStep, carry_out, changing, ready, set_route
 
 
 def rollback(pipeline: Pipeline, to: Release | None = None) -> Record:
@@ -42,21 +43,21 @@ def _rollback(pipeline: Pipeline, former: Release, history: History) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     fallen, challenger = history.champion, history.challenger
 
-    def alias() -> Facts:
+    def alias() -> Aliased:
         pipeline.store.point("champion", former)
         if challenger is None:
             pipeline.store.point("challenger", fallen)
-        return {"alias": "champion"}
+        return Aliased(alias="champion")
 
-    def archive() -> Facts:
+    def archive() -> Restored:
         pipeline.store.archive(former, archived=False)
-        return {"restored": str(former)}
+        return Restored(restored=str(former))
 
     substeps = [
-        SubStep("capacity", lambda: ready(pipeline, former, config.replicas)),
-        SubStep("route", lambda: set_route(target, {former: 100})),
-        SubStep("alias", alias),
-        SubStep("archive", archive),
+        SubStep("rollback/capacity", lambda: ready(pipeline, former, config.replicas)),
+        SubStep("rollback/route", lambda: set_route(target, {former: 100})),
+        SubStep("rollback/alias", alias),
+        SubStep("rollback/archive", archive),
     ]
-    facts = {"from": str(fallen) if fallen else None, "to": str(former)}
+    facts = Crowned(old=str(fallen) if fallen else None, new=str(former))
     return carry_out(pipeline, former, "rollback", substeps, lambda: facts)

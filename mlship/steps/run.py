@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mlship.domain.evidence import Record
+from mlship.domain import shapes
+from mlship.domain.evidence import Record, Step
+from mlship.domain.facts import Containerized
 from mlship.domain.history import latest
 from mlship.domain.ports import Listener
 from mlship.domain.release import Release
@@ -21,7 +23,7 @@ from mlship.steps.verify import verify
 
 
 class _Stage(NamedTuple):
-    step: str
+    step: Step
     proven: Callable[[Pipeline, Release], Record | None]
     act: Callable[[Pipeline, Release], Record]
     left_out: str = ""
@@ -94,8 +96,9 @@ def _tested(pipeline: Pipeline, release: Release) -> Record | None:
         return None
     champion = pipeline.history().champion
     rival = None if champion in (None, release) else champion.id
-    same = record.evidence.saw.get("champion") == rival
-    return record if same and record.evidence.saw.get("policy") == pipeline.policy("test") else None
+    saw = record.evidence.saw
+    is_current = saw.champion == rival and saw.policy == pipeline.policy("test")
+    return record if is_current else None
 
 
 def _contained(pipeline: Pipeline, release: Release) -> Record | None:
@@ -105,8 +108,8 @@ def _contained(pipeline: Pipeline, release: Release) -> Record | None:
     if made is None or tested is None or tested.evidence.verdict != "passed":
         return None
     saw = tested.evidence.saw
-    same = saw.get("image") == made.evidence.facts["digest"]
-    return tested if same and saw.get("policy") == pipeline.policy("container") else None
+    same = saw.image == shapes.of(made, Containerized).digest
+    return tested if same and saw.policy == pipeline.policy("container") else None
 
 
 def _verified(pipeline: Pipeline, release: Release) -> Record | None:
@@ -120,5 +123,5 @@ def _verified(pipeline: Pipeline, release: Release) -> Record | None:
         return None
     after = records.index(verified) > records.index(deployed)
     passed = verified.evidence.verdict == "passed"
-    same = verified.evidence.saw.get("policy") == pipeline.policy(STAGING)
+    same = verified.evidence.saw.policy == pipeline.policy(STAGING)
     return verified if after and passed and same else None

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from mlship.domain import facts as shapes
-from mlship.domain import gates, shifts
-from mlship.domain.evidence import Record
+from mlship.domain import checks, gates, shapes, shifts
+from mlship.domain.checks import Check
+from mlship.domain.evidence import Record, Saw
+from mlship.domain.facts import Between, SuiteRun, Tested, Trained
 from mlship.domain.history import fold, latest
 from mlship.domain.profiles import Profile
 from mlship.domain.release import Release
@@ -43,7 +44,7 @@ def test(pipeline: Pipeline, release: Release) -> Record:
     pipeline.progress.note("scoring on held-out data")
     scores = pipeline.trainer.score(folder, pipeline.bundle(champion) if champion else None, plots)
     _check_names(pipeline, scores)
-    decision = gates.decide(_checks(pipeline, runs, scores, champion))
+    decision = checks.decide(_checks(pipeline, runs, scores, champion))
     pipeline.store.record(
         Run(
             release=release,
@@ -51,28 +52,31 @@ def test(pipeline: Pipeline, release: Release) -> Record:
             files={f"plots/{name}": plots / name for name in scores.plots},
         )
     )
-    facts = {
-        "task": scores.task,
-        "samples": scores.samples,
-        "metrics": scores.metrics,
-        "champion": scores.champion,
-        "champion_release": str(champion) if champion else None,
-        "champion_error": scores.champion_error,
-        "differences": scores.differences,
-        "method": scores.method,
-        "confidence": scores.confidence,
-        "labels": scores.labels,
-        "confusion": scores.confusion,
-        "plots": scores.plots,
-        "slices": scores.slices,
-        "shifts": _shifts(records, release, champion) if champion else None,
-        "tests": runs,
-        "reasons": decision.reasons,
-        "seconds": round((pipeline.clock() - started).total_seconds(), 3),
-    }
-    saw = {"bundle": release.bundle, "data": scores.data, "policy": pipeline.policy("test")}
-    if champion:
-        saw["champion"] = champion.id
+    facts = Tested(
+        task=scores.task,
+        samples=scores.samples,
+        metrics=dict(scores.metrics),
+        champion=dict(scores.champion),
+        champion_release=str(champion) if champion else None,
+        champion_error=scores.champion_error,
+        differences={name: Between.of(interval) for name, interval in scores.differences.items()},
+        method=scores.method,
+        confidence=scores.confidence,
+        labels=scores.labels,
+        confusion=scores.confusion,
+        plots=scores.plots,
+        slices=scores.slices,
+        shifts=_shifts(records, release, champion) if champion else None,
+        tests=tuple(map(SuiteRun.of, runs)),
+        checks=decision.checks,
+        seconds=round((pipeline.clock() - started).total_seconds(), 3),
+    )
+    saw = Saw(
+        bundle=release.bundle,
+        data=scores.data,
+        policy=pipeline.policy("test"),
+        champion=champion.id if champion else None,
+    )
     return pipeline.learn(release, "test", decision.verdict, facts, saw)
 
 
@@ -88,7 +92,7 @@ def _shifts(records: Sequence[Record], release: Release, champion: Release) -> S
 
 def _profile(records: Sequence[Record], release: Release) -> Profile | None:
     record = latest(records, "train", release)
-    return shapes.of(record, shapes.Trained).profile if record else None
+    return shapes.of(record, Trained).profile if record else None
 
 
 def _tests(pipeline: Pipeline, folder: Path) -> list[TestRun]:
@@ -115,23 +119,18 @@ def _check_names(pipeline: Pipeline, scores: Scores) -> None:
 
 def _checks(
     pipeline: Pipeline, runs: Sequence[TestRun], scores: Scores, champion: Release | None
-) -> list[tuple[bool, str]]:
-    checks = [
-        (
-            run.failed == 0 and run.passed > 0,
-            f"{run.suite} tests: {run.passed} passed, {run.failed} failed",
-        )
-        for run in runs
+) -> list[Check]:
+    rows = Check(name="samples", holds=scores.samples > 0, text=f"{scores.samples} held-out rows")
+    none = Check(name="tests", holds=True, text="the project has no tests of its own")
+    return [
+        *([gates.on_tests(run) for run in runs] or [none]),
+        rows,
+        *gates.on_metrics(
+            _bounded(scores, champion),
+            pipeline.config.gates.test,
+            champion=scores.champion if champion else None,
+        ),
     ]
-    if not runs:
-        checks.append((True, "the project has no tests of its own"))
-    checks.append((scores.samples > 0, f"{scores.samples} held-out rows"))
-    checks += gates.on_metrics(
-        _bounded(scores, champion),
-        pipeline.config.gates.test,
-        champion=scores.champion if champion else None,
-    )
-    return checks
 
 
 def _bounded(scores: Scores, champion: Release | None) -> dict[str, float | str]:

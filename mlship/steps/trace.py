@@ -6,8 +6,11 @@ from typing import Any
 import msgspec
 
 from mlship.domain import bundle as bundles
+from mlship.domain import shapes
 from mlship.domain.bundle import Row
+from mlship.domain.commit import Commit
 from mlship.domain.evidence import Record
+from mlship.domain.facts import Trained
 from mlship.domain.history import History, fold, latest, releases
 from mlship.domain.prediction import Outcome, Prediction
 from mlship.domain.release import Release
@@ -23,7 +26,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         shadow: what a shadowed challenger said to the same request.
         outcome: what turned out to be true, where it is known.
         role: of the release when it made the prediction.
-        commit: sha, author, branch and subject of the code that made the model.
+        commit: of the code that made the model, where its training is in the ledger.
         version: the number in the model registry, empty where it is not registered.
         evidence: all that is known of the release, oldest first.
         reproduced: the outputs computed again from the bundle, where that was asked for.
@@ -36,7 +39,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     release: Release
     name: str
     role: str
-    commit: dict[str, Any]
+    commit: Commit | None
     model: dict[str, Any]
     version: str
     evidence: tuple[Record, ...]
@@ -101,7 +104,7 @@ def _trace(
         release=release,
         name=str(release),
         role=_role_at(records, made, release),
-        commit=dict(trained.evidence.facts.get("commit", {})) if trained else {},
+        commit=shapes.of(trained, Trained).commit if trained else None,
         model={"format": manifest.model.format, "task": manifest.task, "metrics": manifest.metrics},
         version=numbers[-1] if numbers else "",
         evidence=tuple(record for record in records if record.evidence.release == release),

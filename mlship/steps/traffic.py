@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 
+from mlship.domain import shapes
 from mlship.domain.deployment import Route, Split, slot_of
+from mlship.domain.facts import Routed
 from mlship.domain.history import History
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError
@@ -46,12 +48,11 @@ def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | Non
 
 def told(pipeline: Pipeline) -> Split | None:
     """Return the split that the ledger speaks of last: a kill may have kept a later one from it."""
-    found = [
-        one.evidence.facts for one in pipeline.ledger.records() if "weights" in one.evidence.facts
-    ]
-    if not found:
-        return None
-    return Split(weights=found[-1]["weights"], shadow=found[-1].get("shadow"))
+    for record in reversed(pipeline.ledger.records()):
+        facts = shapes.read(record)
+        if isinstance(facts, Routed) and facts.split is not None:
+            return facts.split
+    return None
 
 
 def _players(history: History) -> tuple[Release, Release]:

@@ -10,7 +10,8 @@ from typing import Any
 from mlship import files
 from mlship.domain import bundle as bundles
 from mlship.domain.commit import Commit
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, Saw
+from mlship.domain.facts import Trained
 from mlship.domain.history import latest, made_from
 from mlship.domain.release import Release
 from mlship.domain.scores import Inputs
@@ -76,16 +77,16 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     before = latest(pipeline.ledger.records(), "train", release)
     if before is not None:
         return before
-    facts = {
-        "commit": commit,
-        "seconds": round((pipeline.clock() - started).total_seconds(), 3),
-        "format": made.model.format,
-        "metrics": made.metrics,
-        "params": pipeline.config.model.params,
-        "notes": trained.notes,
-        "profile": trained.profile,
-    }
-    saw = {"data": inputs.data, "code": inputs.code, "environment": inputs.environment}
+    facts = Trained(
+        commit=commit,
+        seconds=round((pipeline.clock() - started).total_seconds(), 3),
+        format=made.model.format,
+        metrics=dict(made.metrics),
+        params=pipeline.config.model.params,
+        notes=trained.notes,
+        profile=trained.profile,
+    )
+    saw = Saw(data=inputs.data, code=inputs.code, environment=inputs.environment)
     return pipeline.learn(release, "train", "passed", facts, saw)
 
 

@@ -7,29 +7,30 @@ already is left alone and what was not recorded is recorded: nothing is written 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mlship.domain import digests
+import msgspec
+
+from mlship.domain import digests, shapes
 from mlship.domain.deployment import Split, slot_of
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, Step, Transition
+from mlship.domain.facts import Capacity, Completed, Part, Routed
 from mlship.domain.history import History
 from mlship.domain.ports import Target
 from mlship.domain.release import Release
 from mlship.errors import ConflictError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 
-Facts = Mapping[str, Any]
-
 
 class SubStep(NamedTuple):
-    """One idempotent part of a transition: its name, and what it does, returning its facts.
+    """One idempotent part of a transition: its step, and what it does, returning its facts.
 
     `once` marks a decision that was acted on: recorded as passed, it is not taken again.
     """
 
-    name: str
-    act: Callable[[], Facts]
+    step: Step
+    act: Callable[[], Part]
     once: bool = False
 
 
@@ -59,28 +60,28 @@ def changing(pipeline: Pipeline, seen: History | None = None) -> Iterator[Histor
         yield history
 
 
-def operation(step: str, release: Release, history: History) -> Digest:
+def operation(step: Transition, release: Release, history: History) -> Digest:
     """Return what tells one transition from the next: the same until it is completed."""
     last = history.last.digest if history.last else None
     return digests.of_value([step, release.id, last])
 
 
-def recorded(pipeline: Pipeline, step: str, release: Release, history: History) -> set[str]:
+def recorded(pipeline: Pipeline, step: Transition, release: Release, history: History) -> set[Step]:
     """Return the sub-steps of the transition that the ledger has already; it may be resumed."""
     operated = operation(step, release, history)
     return {
         record.evidence.step
         for record in pipeline.ledger.records()
-        if record.evidence.facts.get("operation") == operated
+        if shapes.operation(record) == operated
     }
 
 
 def carry_out(
     pipeline: Pipeline,
     release: Release,
-    step: str,
+    step: Transition,
     substeps: Sequence[SubStep],
-    facts: Callable[[], Facts],
+    facts: Callable[[], Completed],
 ) -> Record:
     """Do every sub-step in order, record each once, and complete the transition.
 
@@ -92,19 +93,18 @@ def carry_out(
     operated = operation(step, release, history)
     known = recorded(pipeline, step, release, history)
     for substep in substeps:
-        name = f"{step}/{substep.name}"
-        if substep.once and name in known:
+        if substep.once and substep.step in known:
             continue
-        pipeline.progress.note(substep.name)
-        learnt = substep.act()
-        if name not in known:
-            pipeline.learn(release, name, "passed", {**learnt, "operation": operated})
+        pipeline.progress.note(substep.step.partition("/")[2])
+        part = msgspec.structs.replace(substep.act(), operation=operated)
+        if substep.step not in known:
+            pipeline.learn(release, substep.step, "passed", part)
     seconds = round((pipeline.clock() - started).total_seconds(), 3)
-    completed = {**facts(), "operation": operated, "seconds": seconds}
+    completed = msgspec.structs.replace(facts(), operation=operated, seconds=seconds)
     return pipeline.learn(release, step, "passed", completed)
 
 
-def ready(pipeline: Pipeline, release: Release, replicas: int) -> Facts:
+def ready(pipeline: Pipeline, release: Release, replicas: int) -> Capacity:
     """Run so many replicas of a release in production; traffic is untouched.
 
     Raises:
@@ -112,7 +112,7 @@ def ready(pipeline: Pipeline, release: Release, replicas: int) -> Facts:
     """
     artifact, slot = pipeline.artifact(release, PRODUCTION), slot_of(release)
     deployment = pipeline.target(PRODUCTION).deploy(release, artifact, slot, replicas=replicas)
-    return {"replicas": deployment.ready, "slot": deployment.slot}
+    return Capacity(replicas=deployment.ready, slot=deployment.slot)
 
 
 def split_of(shares: Mapping[Release, int], shadow: Release | None = None) -> Split:
@@ -125,7 +125,7 @@ def split_of(shares: Mapping[Release, int], shadow: Release | None = None) -> Sp
 
 def set_route(
     target: Target, shares: Mapping[Release, int], shadow: Release | None = None
-) -> Facts:
+) -> Routed:
     """Bring a target's route to a split, by compare-and-set against what it is now.
 
     Raises:
@@ -139,4 +139,4 @@ def set_route(
             "the route was changed while this step set it",
             hint="look at `mlship traffic`, then run the step again",
         )
-    return {"weights": wanted.weights, "shadow": wanted.shadow}
+    return Routed(weights=wanted.weights, shadow=wanted.shadow)

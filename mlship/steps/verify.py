@@ -8,10 +8,12 @@ from pathlib import Path
 import msgspec
 
 from mlship.domain import bundle as bundles
-from mlship.domain import digests, gates, workload
+from mlship.domain import checks, digests, gates, workload
 from mlship.domain.bundle import Row
+from mlship.domain.checks import Check
 from mlship.domain.deployment import slot_of
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, Saw
+from mlship.domain.facts import SuiteRun, Verified
 from mlship.domain.policy import Bound
 from mlship.domain.release import Release
 from mlship.domain.scores import Golden, TestRun
@@ -57,24 +59,24 @@ def verify(
     result = workload.judge(requests, replay.replay(requests, endpoint), offline)
     pipeline.progress.note("sanity tests on staging")
     run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
-    decision = gates.decide(_checks(pipeline, release, result, run))
-    facts = {
-        "endpoint": endpoint,
-        "requests": result.requests,
-        "errors": result.errors,
-        "mismatches": result.mismatches,
-        "p50_ms": round(result.p50_ms, 3),
-        "p99_ms": round(result.p99_ms, 3),
-        "differences": [str(difference) for difference in result.differences],
-        "tests": [run] if run else [],
-        "reasons": decision.reasons,
-        "seconds": round((pipeline.clock() - started).total_seconds(), 3),
-    }
-    saw = {
-        "bundle": release.bundle,
-        "workload": digests.of_value(requests),
-        "policy": pipeline.policy(STAGING),
-    }
+    decision = checks.decide(_checks(pipeline, release, result, run))
+    facts = Verified(
+        endpoint=endpoint,
+        requests=result.requests,
+        errors=result.errors,
+        mismatches=result.mismatches,
+        p50_ms=round(result.p50_ms, 3),
+        p99_ms=round(result.p99_ms, 3),
+        differences=tuple(str(difference) for difference in result.differences),
+        tests=(SuiteRun.of(run),) if run else (),
+        checks=decision.checks,
+        seconds=round((pipeline.clock() - started).total_seconds(), 3),
+    )
+    saw = Saw(
+        bundle=release.bundle,
+        workload=digests.of_value(requests),
+        policy=pipeline.policy(STAGING),
+    )
     return pipeline.learn(release, "verify-staging-workload", decision.verdict, facts, saw)
 
 
@@ -133,19 +135,15 @@ def _recorded(pipeline: Pipeline, count: int) -> list[Request]:
 
 def _checks(
     pipeline: Pipeline, release: Release, result: WorkloadResult, run: TestRun | None
-) -> list[tuple[bool, str]]:
+) -> list[Check]:
     values = {
         "errors": float(result.errors),
         "mismatches": float(result.mismatches),
         "p50_ms": result.p50_ms,
         "p99_ms": result.p99_ms,
     }
-    checks = [
-        (result.requests > 0, f"{result.requests} requests replayed"),
-        (result.releases == (str(release),), f"answered by {', '.join(result.releases) or 'none'}"),
+    return [
+        *gates.on_requests(result, release, "requests replayed"),
         *gates.on_metrics(values, _ALWAYS | pipeline.config.gates.staging),
+        *([gates.on_tests(run)] if run else []),
     ]
-    if run is not None:
-        passed = run.failed == 0 and run.passed > 0
-        checks.append((passed, f"sanity tests: {run.passed} passed, {run.failed} failed"))
-    return checks

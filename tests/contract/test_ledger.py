@@ -17,7 +17,7 @@ from mlship.adapters.ledgers import directory
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.adapters.ledgers.mlflow import MlflowLedger
 from mlship.domain import digests
-from mlship.domain.evidence import encode, heads
+from mlship.domain.evidence import Step, encode, heads
 from mlship.domain.ports import Ledger
 from mlship.errors import IntegrityError, UnavailableError
 from tests.fakes.store import FakeLedger, tiny_evidence
@@ -52,7 +52,8 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, database: Path) -> Ca
 def folder(tmp_path: Path) -> Path:
     """Give the folder of a ledger with three records."""
     ledger = DirectoryLedger(tmp_path / "ledger")
-    for minute, step in enumerate(("train", "test", "promote")):
+    steps: tuple[Step, ...] = ("train", "test", "promote")
+    for minute, step in enumerate(steps):
         ledger.append(tiny_evidence(step, minute=minute))
     return tmp_path / "ledger"
 
@@ -77,9 +78,9 @@ def test_a_new_ledger_is_empty_and_reading_makes_nothing(
 def test_records_come_back_in_the_order_of_the_chain_not_of_the_clock(
     reopen: Callable[[], Ledger],
 ) -> None:
-    appended = [reopen().append(tiny_evidence(f"s{n}", minute=-n)) for n in range(5)]
+    appended = [reopen().append(tiny_evidence(actor=f"s{n}", minute=-n)) for n in range(5)]
     assert list(reopen().records()) == appended
-    assert [record.evidence.step for record in appended] == ["s0", "s1", "s2", "s3", "s4"]
+    assert [record.evidence.actor for record in appended] == ["s0", "s1", "s2", "s3", "s4"]
 
 
 def test_each_record_names_the_heads_before_it_whatever_it_came_with(
@@ -107,8 +108,8 @@ def test_every_text_comes_back_to_the_letter(reopen: Callable[[], Ledger]) -> No
 
 def test_a_fork_is_joined_by_the_next_record(tmp_path: Path) -> None:
     left, right = DirectoryLedger(tmp_path / "left"), DirectoryLedger(tmp_path / "right")
-    for ledger, step in ((left, "deploy"), (right, "approve")):
-        ledger.append(tiny_evidence(step))
+    left.append(tiny_evidence("train"))
+    right.append(tiny_evidence("approve"))
     for path in (tmp_path / "right").glob("??/*.json"):
         into = tmp_path / "left" / path.parent.name
         into.mkdir(exist_ok=True)
@@ -218,7 +219,7 @@ def test_a_ledger_below_a_file_cannot_be_written(tmp_path: Path) -> None:
 def _append(folder: Path, writer: str, count: int) -> None:
     ledger = DirectoryLedger(folder)
     for number in range(count):
-        ledger.append(tiny_evidence(f"{writer}{number}"))
+        ledger.append(tiny_evidence(actor=f"{writer}{number}"))
 
 
 def _two_writers(folder: Path, count: int) -> None:
@@ -234,8 +235,8 @@ def _two_writers(folder: Path, count: int) -> None:
 def test_two_writers_at_once_lose_nothing_and_keep_one_line(tmp_path: Path) -> None:
     _two_writers(tmp_path, 200)
     records = DirectoryLedger(tmp_path).records()
-    steps = {record.evidence.step for record in records}
-    assert steps == {f"{name}{number}" for name in "ab" for number in range(200)}
+    actors = {record.evidence.actor for record in records}
+    assert actors == {f"{name}{number}" for name in "ab" for number in range(200)}
     assert len(records) == 400
     assert all(len(record.evidence.parents) == 1 for record in records[1:])
 
@@ -262,14 +263,14 @@ def test_two_writers_without_a_lock_lose_nothing(
     monkeypatch.setattr("fcntl.flock", no_locks)
     _two_writers(tmp_path, 150)
     records = DirectoryLedger(tmp_path).records()
-    assert len({record.evidence.step for record in records}) == len(records) == 300
+    assert len({record.evidence.actor for record in records}) == len(records) == 300
     assert any(len(record.evidence.parents) > 1 for record in records)
 
 
 def test_two_thousand_records_are_read_in_a_blink(tmp_path: Path) -> None:
     parents: tuple[digests.Digest, ...] = ()
     for number in range(2000):
-        data = encode(tiny_evidence(f"s{number}", minute=number, parents=parents))
+        data = encode(tiny_evidence(actor=f"s{number}", minute=number, parents=parents))
         digest = digests.of_bytes(data)
         digits = digest.removeprefix("sha256:")
         (tmp_path / digits[:2]).mkdir(exist_ok=True)

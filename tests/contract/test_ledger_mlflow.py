@@ -18,7 +18,7 @@ from mlship.adapters.ledgers.mlflow import RECORD, MlflowLedger
 from mlship.adapters.mlflow import library
 from mlship.adapters.mlflow.rest import Server, connected
 from mlship.domain import digests
-from mlship.domain.evidence import Record, encode, heads
+from mlship.domain.evidence import Record, Step, encode, heads
 from mlship.errors import IntegrityError, NotFoundError, UnavailableError
 from tests.fakes.store import tiny_evidence
 
@@ -34,7 +34,7 @@ from tests.fakes.store import tiny_evidence
 ledger = MlflowLedger(sys.argv[1], sys.argv[2], Path("unused"), {})
 number = 0
 while True:
-    record = ledger.append(tiny_evidence(f"round {sys.argv[3]}, record {number}"))
+    record = ledger.append(tiny_evidence(actor=f"round {sys.argv[3]}, record {number}"))
     print(record.digest, flush=True)
     number += 1
 """
@@ -49,7 +49,8 @@ def name() -> str:
 def ledger(mlflow_server: str, name: str, tmp_path: Path) -> MlflowLedger:
     """Give a ledger of three records on a server."""
     made = MlflowLedger(mlflow_server, name, tmp_path, {})
-    for minute, step in enumerate(("train", "test", "promote")):
+    steps: tuple[Step, ...] = ("train", "test", "promote")
+    for minute, step in enumerate(steps):
         made.append(tiny_evidence(step, minute=minute))
     return made
 
@@ -256,7 +257,7 @@ def test_a_damaged_database_is_told(tmp_path: Path) -> None:
 def _append(uri: str, name: str, writer: str, count: int) -> None:
     ledger = MlflowLedger(uri, name, Path("unused"), {})
     for number in range(count):
-        ledger.append(tiny_evidence(f"{writer}{number}"))
+        ledger.append(tiny_evidence(actor=f"{writer}{number}"))
 
 
 def test_two_writers_at_once_lose_nothing_and_the_chain_is_joined(
@@ -274,7 +275,7 @@ def test_two_writers_at_once_lose_nothing_and_the_chain_is_joined(
     ledger = MlflowLedger(mlflow_server, name, Path("unused"), {})
     steps = {record.evidence.step for record in ledger.records()}
     assert steps == {f"{writer}{number}" for writer in "ab" for number in range(25)}
-    joined = ledger.append(tiny_evidence("joined"))
+    joined = ledger.append(tiny_evidence(actor="joined"))
     assert heads(ledger.records()) == (joined.digest,)
 
 
@@ -300,7 +301,7 @@ def test_a_writer_killed_again_and_again_loses_no_acknowledged_record(
         records = ledger.records()
         assert acknowledged <= {record.digest for record in records}
         assert len(records) <= len(acknowledged) + turn + 1
-    after = ledger.append(tiny_evidence("after"))
+    after = ledger.append(tiny_evidence(actor="after"))
     assert heads(ledger.records()) == (after.digest,)
     assert len(acknowledged) > ROUNDS
 
@@ -341,7 +342,7 @@ def _fill(uri: str, name: str, count: int) -> None:
         place = mlflow_places.LibraryPlace(uri, f"{name}-ledger", Path("unused"), {})
     digest = parent.digest
     for number in range(count):
-        data = encode(tiny_evidence(f"s{number}", minute=number, parents=(digest,)))
+        data = encode(tiny_evidence(actor=f"s{number}", minute=number, parents=(digest,)))
         digest = digests.of_bytes(data)
         tags = {RECORD: digest, f"{RECORD}.0": data.decode()}
         place.write(mlflow_places.Fresh(name=f"s{number}", time=number, tags=tags))

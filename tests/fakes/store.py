@@ -8,7 +8,7 @@ import msgspec
 
 from mlship.domain import bundle
 from mlship.domain.digests import Digest, of_bytes
-from mlship.domain.evidence import Evidence, Record, decode, encode, heads, in_order
+from mlship.domain.evidence import Evidence, Record, Saw, Step, decode, encode, heads, in_order
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias, Run, Version
 from mlship.errors import NotFoundError
@@ -153,14 +153,14 @@ def tiny_release(of_bundle: Digest, *, commit: str = "a" * 40) -> Release:
     )
 
 
-def tiny_evidence(step: str = "test", *, minute: int = 0, **changes: object) -> Evidence:
+def tiny_evidence(step: Step = "test", *, minute: int = 0, **changes: object) -> Evidence:
     """Return evidence of a tiny release, so many minutes into the year 2026."""
     made = Evidence(
         release=tiny_release(of_bytes(b"bundle")),
         step=step,
         verdict="passed",
         facts={"metrics": {"accuracy": 0.97}},
-        saw={"data": of_bytes(b"data")},
+        saw=Saw(data=of_bytes(b"data")),
         actor="ada@example.org",
         time=datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minute),
     )

@@ -3,9 +3,9 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from mlship.domain import digests, evidence
-from mlship.domain.digests import Digest
-from mlship.domain.evidence import Evidence, Record, Verdict
+from mlship.domain import digests, evidence, shapes
+from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
+from mlship.domain.facts import Evaluated, Facts
 from mlship.domain.release import Release
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -28,11 +28,11 @@ def release(seed: str = "one", *, dirty: bool = False) -> Release:
 
 def record(
     about: Release,
-    step: str,
+    step: Step,
     verdict: Verdict = "passed",
     facts: dict[str, Any] | None = None,
     *,
-    saw: dict[str, Digest] | None = None,
+    saw: Saw | None = None,
     after: timedelta = timedelta(0),
 ) -> Record:
     """Return a record of evidence, so long after noon."""
@@ -41,8 +41,18 @@ def record(
         step=step,
         verdict=verdict,
         facts=facts or {},
-        saw=saw or {},
+        saw=saw or Saw(),
         actor="ada",
         time=NOON + after,
     )
     return Record(digest=digests.of_bytes(evidence.encode(made)), evidence=made)
+
+
+def nothing(step: Step) -> Facts:
+    """Return the facts of a step that learnt nothing."""
+    return shapes.SHAPES[step]()
+
+
+def better(outcomes: int = 90) -> Evaluated:
+    """Return the facts of an evaluation that the challenger has won."""
+    return Evaluated(champion_n=outcomes, challenger_n=outcomes, estimate=0.2, low=0.1, high=0.3)

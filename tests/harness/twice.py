@@ -149,7 +149,7 @@ class Shop:
                         writes[name] = _written(one)
                 pods |= {one["metadata"]["uid"] for one in api.list("Pod", {})}
         pipeline = self.pipeline()
-        records = [record.evidence.step for record in pipeline.ledger.records()]
+        records: list[str] = [record.evidence.step for record in pipeline.ledger.records()]
         return _Seen(generations, writes, frozenset(pods), records, pipeline.store.versions())
 
 

@@ -111,7 +111,7 @@ def project(
 
 
 def reasons(evidence: Evidence) -> str:
-    return "\n".join(evidence.facts["reasons"])
+    return "\n".join(check["text"] for check in evidence.facts["checks"])
 
 
 @pytest.mark.service("docker")

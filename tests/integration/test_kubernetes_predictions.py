@@ -14,6 +14,7 @@ from mlship.config.backends import ObservationsConfig, StoreConfig
 from mlship.config.project import GatesConfig, ImageConfig
 from mlship.domain import bundle as bundles
 from mlship.domain.deployment import slot_of
+from mlship.domain.evidence import Step
 from mlship.domain.release import Release
 from mlship.domain.versions import Run
 from mlship.steps.containerize import containerize
@@ -29,6 +30,7 @@ from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.clusters import REGISTRY, Cluster
 from tests.harness.places import Notes
 from tests.harness.postgres import Server
+from tests.harness.samples import nothing
 from tests.harness.samples import release as sample
 
 pytestmark = [pytest.mark.service("cluster"), pytest.mark.service("postgresql")]
@@ -82,8 +84,9 @@ def running(pipeline: Pipeline, accuracy: float) -> Release:
     digest = bundles.seal(folder, draft)
     release = msgspec.structs.replace(sample(str(accuracy)), bundle=digest)
     pipeline.store.record(Run(release=release, bundle=folder))
-    for step in ("train", "test", "verify-staging-workload"):
-        pipeline.learn(release, step, "passed", {})
+    steps: tuple[Step, ...] = ("train", "test", "verify-staging-workload")
+    for step in steps:
+        pipeline.learn(release, step, "passed", nothing(step))
     containerize(pipeline, release)
     push(pipeline, release)
     deploy_production(pipeline, release)

@@ -19,7 +19,7 @@ from tests.fakes.store import tiny_evidence
 ledger = DirectoryLedger(Path(sys.argv[1]))
 number = 0
 while True:
-    record = ledger.append(tiny_evidence(f"round {sys.argv[2]}, record {number}"))
+    record = ledger.append(tiny_evidence(actor=f"round {sys.argv[2]}, record {number}"))
     print(record.digest, flush=True)
     number += 1
 """

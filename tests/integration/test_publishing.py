@@ -16,7 +16,7 @@ import pytest
 from mlship.adapters.forges.cml import CmlComments
 from mlship.adapters.forges.github.forge import GitHubForge
 from mlship.adapters.ledgers.directory import DirectoryLedger
-from mlship.domain.evidence import Evidence, Verdict
+from mlship.domain.evidence import Evidence, Step, Verdict
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, UnavailableError
 from tests.harness.samples import NOON, release
@@ -86,7 +86,7 @@ class Desk:
 
     def _evidence(self) -> Release:
         commit = {"sha": self.sha, "branch": BRANCH, "author": "ada@example.org"}
-        steps: list[tuple[str, Verdict, dict[str, Any]]] = [
+        steps: list[tuple[Step, Verdict, dict[str, Any]]] = [
             ("train", "passed", {"commit": {**commit, "subject": SUBJECT, "dirty": False}}),
             ("test", "passed", TESTED),
             ("verify-staging-workload", "passed", {"requests": 3}),

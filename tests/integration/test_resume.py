@@ -9,11 +9,13 @@ import pytest
 from mlship.adapters.targets.local import locks
 from mlship.domain import bundle
 from mlship.domain.bundle import Hooks
+from mlship.domain.evidence import Saw, Step
 from mlship.domain.release import Release
 from mlship.domain.versions import Run
 from mlship.steps.approve import approve
 from tests.harness.bundles import iris_bundle, iris_draft
 from tests.harness.kills import Point, Project, Side, overtaken, race
+from tests.harness.samples import better, nothing
 from tests.harness.samples import release as sample
 
 CONFIG = """
@@ -36,8 +38,9 @@ def proven(project: Project, accuracy: float) -> Release:
     digest = bundle.seal(folder, draft)
     release = msgspec.structs.replace(sample(str(accuracy)), bundle=digest)
     pipeline.store.record(Run(release=release, bundle=folder))
-    for step in ("train", "test", "verify-staging-workload"):
-        pipeline.learn(release, step, "passed", {})
+    steps: tuple[Step, ...] = ("train", "test", "verify-staging-workload")
+    for step in steps:
+        pipeline.learn(release, step, "passed", nothing(step))
     return release
 
 
@@ -51,9 +54,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         made.plain("deploy-production", str(champion))
         made.plain("deploy-production", str(challenger))
         pipeline = made.pipeline()
-        facts = {"champion_n": 90, "challenger_n": 90, "estimate": 0.2, "low": 0.1, "high": 0.3}
-        saw = {"champion": champion.id}
-        pipeline.learn(challenger, "evaluate", "passed", facts, saw)
+        pipeline.learn(challenger, "evaluate", "passed", better(), Saw(champion=champion.id))
         approve(pipeline, challenger, "grace@example.org")
         yield made
     finally:

@@ -11,11 +11,14 @@ import yaml
 
 from mlship.adapters.targets.kubernetes.api import path
 from mlship.domain.deployment import slot_of
+from mlship.domain.evidence import Saw, Step
+from mlship.domain.facts import PushedImage
 from mlship.domain.release import Release
 from mlship.domain.versions import Run
 from mlship.steps.approve import approve
 from tests.fakes.store import tiny_bundle
 from tests.harness import clusters
+from tests.harness.samples import better, nothing
 from tests.harness.samples import release as sample
 from tests.harness.twice import Shop, target
 
@@ -49,18 +52,19 @@ def proven(shop: Shop, name: str) -> Release:
     release = msgspec.structs.replace(sample(name), bundle=tiny_bundle(folder, name))
     pipeline.store.record(Run(release=release, bundle=folder))
     image = clusters.artifact(slot_of(release))
-    pushed = {"digest": image.digest, "reference": image.location}
-    for step in ("train", "test", "push-to-registry", "test-container", "verify-staging-workload"):
-        facts = pushed if step == "push-to-registry" else {}
-        pipeline.learn(release, step, "passed", facts, {"image": image.digest})
+    pushed = PushedImage(digest=image.digest, reference=image.location)
+    steps: tuple[Step, ...] = ("train", "test", "test-container", "verify-staging-workload")
+    saw = Saw(image=image.digest)
+    for step in steps:
+        pipeline.learn(release, step, "passed", nothing(step), saw)
+    pipeline.learn(release, "push-to-registry", "passed", pushed, saw)
     return release
 
 
 def won(shop: Shop, champion: Release, challenger: Release) -> None:
     """Record that the challenger is better, and that somebody approves of it."""
     pipeline = shop.pipeline()
-    facts = {"champion_n": 90, "challenger_n": 90, "estimate": 0.2, "low": 0.1, "high": 0.3}
-    pipeline.learn(challenger, "evaluate", "passed", facts, {"champion": champion.id})
+    pipeline.learn(challenger, "evaluate", "passed", better(), Saw(champion=champion.id))
     approve(pipeline, challenger, "grace@example.org")
 
 

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import msgspec
 
 from mlship.adapters.ledgers.directory import DirectoryLedger
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, Saw, Step
 from tests.mistakes.mistake import Mistake, Start, changes, faults
 from tests.mistakes.project import Project
 from tests.mistakes.starts import Met, Starts
 
 Need = Literal["registry", "docker", "cluster", "postgresql"]
 _SECONDS = 300.0
-_VARYING = {"seconds", "ready_seconds", "p99_ms", "sent", "there", "mounted", "reasons"}
+_VARYING = {"seconds", "ready_seconds", "p99_ms", "sent", "there", "mounted", "checks"}
 """Facts that two runs of the same command tell differently: times, and what was there already."""
 
 
@@ -137,12 +137,12 @@ def meet_remote(
     return Met(mistake, answer, seconds, tuple(wrong))
 
 
-def proven(project: Project, *steps: str) -> None:
+def proven(project: Project, *steps: Step) -> None:
     """Have the ledger say that the project's one release passed these steps."""
     ledger = DirectoryLedger(project.folder / ".mlship" / "ledger")
     made = ledger.records()[0].evidence
     for step in steps:
-        ledger.append(msgspec.structs.replace(made, step=step, facts={}, saw={}))
+        ledger.append(msgspec.structs.replace(made, step=step, facts={}, saw=Saw()))
 
 
 def kept(remote: Remote) -> dict[str, str]:

@@ -9,8 +9,10 @@ import msgspec
 import pytest
 
 from mlship.config.project import Config, ImageConfig, TargetConfig
+from mlship.domain import checks, shapes
 from mlship.domain.container import Observed
 from mlship.domain.evidence import Record
+from mlship.domain.facts import Contained
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError, NotFoundError, UnavailableError
 from mlship.steps.container import check_container
@@ -43,10 +45,11 @@ class Case:
         return check_container(self.world.pipeline, self.release, self.served)
 
     def refused(self) -> str:
-        found = self.check().evidence
-        assert found.verdict == "failed"
+        record = self.check()
+        assert record.evidence.verdict == "failed"
         assert not self.world.engine.running, "the container is left"
-        return "\n".join(line for line in found.facts["reasons"] if line.startswith("NOT OK"))
+        failed = checks.failed(shapes.of(record, Contained).checks)
+        return "\n".join(check.text for check in failed)
 
 
 @pytest.fixture
@@ -58,13 +61,13 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 def test_an_image_that_shows_everything_passes_by_its_digest(case: Case) -> None:
     evidence = case.check().evidence
     facts = evidence.facts
-    assert (evidence.step, evidence.verdict) == ("test-container", "passed"), facts["reasons"]
+    assert (evidence.step, evidence.verdict) == ("test-container", "passed"), facts["checks"]
     assert facts["reference"] == case.pushed.evidence.facts["reference"]
     assert case.world.engine.made == [(case.pushed.evidence.facts["digest"], "300m")]
     assert (facts["requests"], facts["errors"], facts["mismatches"]) == (1, 0, 0)
     assert facts["tests"][0]["passed"] == 3
     assert facts["ready_seconds"] > 0
-    assert evidence.saw["image"] == case.pushed.evidence.facts["digest"]
+    assert evidence.saw.image == case.pushed.evidence.facts["digest"]
     assert not case.world.engine.running
 
 
@@ -84,7 +87,7 @@ def test_a_job_without_credentials_asks_no_registry_after_a_push(case: Case) -> 
     case.world.images.registry.clear()
     found = check_container(pipeline, case.release, case.served).evidence
     assert found.verdict == "passed"
-    assert found.saw["image"] == case.pushed.evidence.facts["digest"]
+    assert found.saw.image == case.pushed.evidence.facts["digest"]
 
 
 def test_an_engine_that_loads_other_bytes_is_not_believed(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mlship.domain import digests
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import Evidence, Record, decode, encode, heads, in_order
+from mlship.domain.evidence import STEPS, Evidence, Record, Saw, decode, encode, heads, in_order
 from mlship.errors import IntegrityError
 from tests.fakes.store import FakeLedger, tiny_evidence, tiny_release
 
@@ -21,10 +21,10 @@ any_digest = st.binary(max_size=4).map(digests.of_bytes)
 any_evidence = st.builds(
     Evidence,
     release=st.builds(tiny_release, any_digest, commit=st.text("0123456789abcdef", min_size=40)),
-    step=texts,
+    step=st.sampled_from(sorted(STEPS)),
     verdict=st.sampled_from(["passed", "failed", "undecided"]),
     facts=st.dictionaries(texts, json_values, max_size=4),
-    saw=st.dictionaries(texts, any_digest, max_size=3),
+    saw=st.builds(Saw, data=st.none() | any_digest, image=st.none() | any_digest),
     actor=texts,
     time=st.datetimes(timezones=st.just(UTC)),
     parents=st.lists(any_digest, max_size=3, unique=True).map(tuple),
@@ -36,7 +36,7 @@ unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 def chain(length: int) -> dict[Digest, bytes]:
     ledger = FakeLedger()
     for minute in range(length):
-        ledger.append(tiny_evidence(f"step{minute}", minute=minute))
+        ledger.append(tiny_evidence(actor=f"step{minute}", minute=minute))
     return ledger.stored
 
 
@@ -80,17 +80,17 @@ def test_bytes_that_are_no_record_are_refused(data: bytes) -> None:
 def test_the_order_is_the_chain_s_however_the_files_are_listed(order: list[int]) -> None:
     items = list(chain(6).items())
     records = in_order(dict(items[index] for index in order))
-    assert [record.evidence.step for record in records] == [f"step{n}" for n in range(6)]
+    assert [record.evidence.actor for record in records] == [f"step{n}" for n in range(6)]
 
 
 def test_a_fork_has_two_heads_and_is_ordered_by_time_then_joined() -> None:
-    root = decode(encode(tiny_evidence("root", minute=9)))
+    root = decode(encode(tiny_evidence(actor="root", minute=9)))
     late = _after("late", 5, root)
     early = _after("early", 1, root)
     assert heads([root, late, early]) == tuple(sorted([late.digest, early.digest]))
     join = _after("join", 0, late, early)
     stored = {record.digest: encode(record.evidence) for record in (join, late, early, root)}
-    assert [record.evidence.step for record in in_order(stored)] == [
+    assert [record.evidence.actor for record in in_order(stored)] == [
         "root",
         "early",
         "late",
@@ -98,9 +98,9 @@ def test_a_fork_has_two_heads_and_is_ordered_by_time_then_joined() -> None:
     ]
 
 
-def _after(step: str, minute: int, *parents: Record) -> Record:
+def _after(actor: str, minute: int, *parents: Record) -> Record:
     named = tuple(parent.digest for parent in parents)
-    return decode(encode(tiny_evidence(step, minute=minute, parents=named)))
+    return decode(encode(tiny_evidence(actor=actor, minute=minute, parents=named)))
 
 
 @pytest.mark.parametrize("index", [0, 1, 2])

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from mlship.domain import digests, gates
+from mlship.domain import checks, digests, gates
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import Record, Verdict
-from mlship.domain.gates import ContainerTest, Number
+from mlship.domain.evidence import Record, Saw, Verdict
+from mlship.domain.facts import Number
+from mlship.domain.gates import ContainerTest
 from mlship.domain.history import fold
 from mlship.domain.policy import Bound, PromotePolicy
 from mlship.domain.release import Release
@@ -18,7 +19,7 @@ OLD, NEW = release("old"), release("new")
 
 def verdict(value: Number, bound: Bound, champion: Mapping[str, Number] | None = None) -> str:
     values = {} if value is None else {"accuracy": value}
-    return gates.decide(gates.on_metrics(values, {"accuracy": bound}, champion=champion)).verdict
+    return checks.decide(gates.on_metrics(values, {"accuracy": bound}, champion=champion)).verdict
 
 
 @pytest.mark.parametrize(
@@ -69,13 +70,16 @@ def test_the_first_release_has_no_champion_to_beat() -> None:
 
 
 def test_nothing_to_check_does_not_pass() -> None:
-    assert gates.decide([]).verdict == "failed"
+    assert checks.decide([]).verdict == "failed"
+
+
+def commit_by(author: str) -> dict[str, object]:
+    return {"sha": "a" * 40, "dirty": False, "branch": "", "author": author, "subject": ""}
 
 
 def proven(about: Release, *, after: timedelta = timedelta(0)) -> list[Record]:
-    commit = {"author": "ada@example.org"}
     return [
-        record(about, "train", facts={"commit": commit}, after=after),
+        record(about, "train", facts={"commit": commit_by("ada@example.org")}, after=after),
         record(about, "test", after=after),
         record(about, "verify-staging-workload", after=after),
     ]
@@ -99,15 +103,15 @@ def test_a_dirty_tree_stays_out_of_production() -> None:
     dirty = release("dirty", dirty=True)
     decision = gates.for_production(dirty, proven(dirty), "no image")
     assert decision.verdict == "failed"
-    assert "dirty" in decision.reasons[0]
+    assert "dirty" in checks.line(decision.checks[0])
 
 
 ONE, OTHER = digests.of_bytes(b"one image"), digests.of_bytes(b"another image")
-PUSHED = record(NEW, "push-to-registry", saw={"image": ONE})
+PUSHED = record(NEW, "push-to-registry", saw=Saw(image=ONE))
 
 
 def contained(verdict: Verdict = "passed", image: Digest = ONE) -> Record:
-    return record(NEW, "test-container", verdict, saw={"image": image})
+    return record(NEW, "test-container", verdict, saw=Saw(image=image))
 
 
 @pytest.mark.parametrize(
@@ -127,13 +131,13 @@ def test_an_image_needs_its_own_test_in_a_container(
 ) -> None:
     decision = gates.for_production(NEW, [*proven(NEW), *more], "asked for")
     assert decision.verdict == expected
-    assert reason in decision.reasons[-1]
+    assert reason in checks.line(decision.checks[-1])
 
 
 def test_a_container_test_that_is_not_asked_for_is_named() -> None:
     decision = gates.for_production(NEW, proven(NEW), "not asked for")
     assert decision.verdict == "passed"
-    assert "gates.container is false" in decision.reasons[-1]
+    assert "gates.container is false" in checks.line(decision.checks[-1])
 
 
 def test_a_promotion_asks_for_the_container_test_too() -> None:
@@ -154,20 +158,21 @@ def evaluation(**changes: object) -> Record:
         for name, value in changes.items()
         if name not in ("verdict", "champion", "after")
     }
-    saw = {"champion": changes.get("champion", OLD.id), "challenger": NEW.id}
+    champion = changes.get("champion", OLD.id)
+    saw = Saw(champion=champion, challenger=NEW.id)  # type: ignore[arg-type]
     return record(
         NEW,
         "evaluate",
         changes.get("verdict", "passed"),  # type: ignore[arg-type]
         facts,
-        saw=saw,  # type: ignore[arg-type]
+        saw=saw,
         after=changes.get("after", timedelta(hours=3)),  # type: ignore[arg-type]
     )
 
 
 def promotion(
     *more: Record, now: timedelta = timedelta(hours=4), container: ContainerTest = "no image"
-) -> gates.Decision:
+) -> checks.Decision:
     records = [
         *proven(OLD),
         record(OLD, "deploy-production", facts={"role": "champion"}),
@@ -248,13 +253,13 @@ def test_who_approves_again_after_a_withdrawal_counts() -> None:
 
 def test_two_accounts_are_two_people_and_an_address_beside_them_is_no_third() -> None:
     people = [approval("grace"), approval("lin"), approval("grace@example.org")]
-    reason = promotion(evaluation(), *people).reasons[-1]
+    reason = checks.line(promotion(evaluation(), *people).checks[-1])
     assert reason.startswith("ok: 2 of 2 approvals")
     assert "an account and an address may be one person" in reason
 
 
 def test_the_author_cannot_approve_by_the_account_behind_a_hidden_address() -> None:
-    hidden = record(NEW, "train", facts={"commit": {"author": "7+Lin@users.noreply.github.com"}})
+    hidden = record(NEW, "train", facts={"commit": commit_by("7+Lin@users.noreply.github.com")})
     approved = [hidden, approval("grace"), approval("lin")]
     assert promotion(evaluation(), *approved).verdict == "failed"
     assert promotion(evaluation(), *approved, approval("max")).verdict == "passed"

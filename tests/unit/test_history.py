@@ -1,27 +1,28 @@
 from datetime import timedelta
 
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, Step
 from mlship.domain.history import History, fold, latest, releases
 from mlship.domain.release import Release
 from tests.harness.samples import record, release
 
+Event = tuple[Release, Step, str]
 A, B, C = release("a"), release("b"), release("c")
 
 
-def story(*events: tuple[Release, str, str]) -> list[Record]:
+def story(*events: Event) -> list[Record]:
     return [
         record(about, step, facts={"role": role}, after=timedelta(hours=hour))
         for hour, (about, step, role) in enumerate(events)
     ]
 
 
-FIRST = (A, "deploy-production", "champion")
-SECOND = (B, "deploy-production", "challenger")
-PROMOTED = (B, "promote", "")
-BACK = (A, "rollback", "")
+FIRST: Event = (A, "deploy-production", "champion")
+SECOND: Event = (B, "deploy-production", "challenger")
+PROMOTED: Event = (B, "promote", "")
+BACK: Event = (A, "rollback", "")
 
 
-def after(*events: tuple[Release, str, str]) -> History:
+def after(*events: Event) -> History:
     return fold(story(*events))
 
 

@@ -120,7 +120,7 @@ def test_what_docker_built_is_recorded_with_its_instructions_and_not_made_again_
     pipeline = by_docker(there)
     found = containerize(pipeline, release).evidence
     assert found.facts["builder"] == "docker"
-    assert found.saw["extension"] == digests.of_bytes(b"RUN a")
+    assert found.saw.extension == digests.of_bytes(b"RUN a")
     there.images.tool = "an engine that builds other bytes"
     pushed = push(pipeline, release).evidence
     assert pushed.facts["digest"] == found.facts["digest"]

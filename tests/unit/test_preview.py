@@ -10,6 +10,8 @@ from mlship.adapters.targets.local import LocalTarget
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Split, slot_of
 from mlship.domain.digests import Digest
+from mlship.domain.evidence import Saw, Step
+from mlship.domain.facts import PushedImage
 from mlship.domain.ports import Declarative, Target
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError, NotFoundError, RefusedError
@@ -19,6 +21,7 @@ from mlship.steps.traffic import traffic
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
 from tests.fakes.target import FakeCluster, FakeTarget, text_of
+from tests.harness.samples import nothing
 
 DIGEST = Digest("sha256:" + "a" * 64)
 
@@ -35,16 +38,17 @@ def pushed(here: World, params: str = "C=1") -> Release:
     """Train a release and say that its image is in a registry."""
     here.trainer.params = params
     release = train(here.pipeline).evidence.release
-    facts = {"digest": DIGEST, "reference": f"registry.example/{params}@{DIGEST}"}
-    here.pipeline.learn(release, "push-to-registry", "passed", facts, {"image": DIGEST})
+    facts = PushedImage(digest=DIGEST, reference=f"registry.example/{params}@{DIGEST}")
+    here.pipeline.learn(release, "push-to-registry", "passed", facts, Saw(image=DIGEST))
     return release
 
 
 def proven(here: World, params: str = "C=1") -> Release:
     """Say that a pushed release has passed all that production asks for."""
     release = pushed(here, params)
-    for step in ("test", "test-container", "verify-staging-workload"):
-        here.pipeline.learn(release, step, "passed", {}, {"image": DIGEST})
+    steps: tuple[Step, ...] = ("test", "test-container", "verify-staging-workload")
+    for step in steps:
+        here.pipeline.learn(release, step, "passed", nothing(step), Saw(image=DIGEST))
     return release
 
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from markdown_it import MarkdownIt
 
-from mlship.domain.evidence import Verdict
+from mlship.domain.evidence import Step, Verdict
 from mlship.domain.release import Release
 from mlship.reports import formatting, matrix
 from mlship.reports.markdown import render
@@ -39,7 +39,7 @@ TESTED = {
 
 def report(about: Release | None = None, **tested: Any) -> Report:
     about = about or release()
-    steps: list[tuple[str, Verdict, dict[str, Any]]] = [
+    steps: list[tuple[Step, Verdict, dict[str, Any]]] = [
         ("train", "passed", {"commit": COMMIT}),
         ("test", "passed", {**TESTED, **tested}),
         ("deploy-staging", "passed", {"endpoint": "http://10.201.0.40:8080"}),

@@ -8,6 +8,7 @@ import pytest
 
 from mlship.config.project import GatesConfig
 from mlship.domain.approvals import approvers
+from mlship.domain.facts import Approved, Verified
 from mlship.domain.job import Job, Way
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.pullrequest import Review
@@ -46,7 +47,7 @@ def here(tmp_path: Path) -> World:
 def proven(here: World) -> Release:
     made = train(here.pipeline).evidence.release
     testing.test(here.pipeline, made)
-    here.pipeline.learn(made, "verify-staging-workload", "passed", {"requests": 3})
+    here.pipeline.learn(made, "verify-staging-workload", "passed", Verified(requests=3))
     return made
 
 
@@ -154,7 +155,7 @@ def test_what_people_wrote_around_the_report_stays(here: World) -> None:
     pull = here.forge.pulls[1]
     body = f"Please look at the petals.\r\n\r\n{pull.body}\r\n- [ ] told the team"
     here.forge.pulls[1] = msgspec.structs.replace(pull, title="My title", body=body)
-    here.pipeline.learn(made, "approve", "passed", {"by": "grace", "comment": ""})
+    here.pipeline.learn(made, "approve", "passed", Approved(by="grace"))
     open_release_pr(here.pipeline, made, "develop", "main")
     changed = here.forge.pulls[1]
     assert changed.title == "My title"
@@ -168,7 +169,7 @@ def test_what_has_not_passed_is_not_brought_to_main(here: World) -> None:
     with pytest.raises(RefusedError, match="test: never run"):
         open_release_pr(here.pipeline, made, "develop", "main")
     testing.test(here.pipeline, made)
-    here.pipeline.learn(made, "verify-staging-workload", "failed", {})
+    here.pipeline.learn(made, "verify-staging-workload", "failed", Verified())
     with pytest.raises(RefusedError, match="verify-staging-workload: failed"):
         open_release_pr(here.pipeline, made, "develop", "main")
     assert here.forge.writes == []

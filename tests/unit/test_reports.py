@@ -13,13 +13,13 @@ from rich.console import Console
 
 from mlship.domain import digests
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import Evidence, Record, Verdict, decode, encode
+from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict, decode, encode
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError
 from mlship.reports import formatting, markdown, terminal
 from mlship.reports.report import Report, as_json, collect
 
-Steps = list[tuple[str, Verdict, dict[str, Any]]]
+Steps = list[tuple[Step, Verdict, dict[str, Any]]]
 
 RELEASE = Release(
     name="iris",
@@ -168,7 +168,7 @@ def records(steps: Steps, release: Release = RELEASE) -> list[Record]:
     ]
 
 
-def report(*steps: tuple[str, Verdict, dict[str, Any]]) -> Report:
+def report(*steps: tuple[Step, Verdict, dict[str, Any]]) -> Report:
     return collect(RELEASE, records(list(steps)))
 
 
@@ -524,10 +524,10 @@ CONTAIN = {
 
 def contained(digest: Digest, verdict: Verdict = "failed", **changes: Any) -> Record:
     made = records([("test-container", verdict, CONTAIN | changes)])[0].evidence
-    return decode(encode(msgspec.structs.replace(made, saw={"image": digest})))
+    return decode(encode(msgspec.structs.replace(made, saw=Saw(image=digest))))
 
 
-def imaged(digest: Digest, step: str = "containerize") -> list[Record]:
+def imaged(digest: Digest, step: Step = "containerize") -> list[Record]:
     return records([("test", "passed", TEST), (step, "passed", {"digest": digest})])
 
 
@@ -552,7 +552,7 @@ def test_what_an_image_showed_in_a_container_is_told_everywhere() -> None:
 
 
 @pytest.mark.parametrize("step", ["containerize", "push-to-registry"])
-def test_an_image_that_never_ran_is_told_and_the_test_of_another_is_not_its_own(step: str) -> None:
+def test_an_image_that_never_ran_is_told_and_the_test_of_another_is_not_its_own(step: Step) -> None:
     for before in ([], [contained(OTHER)]):
         found = collect(RELEASE, [*before, *imaged(ONE, step)])
         assert found.verdict == "passed"

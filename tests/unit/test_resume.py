@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from mlship.domain.deployment import slot_of
+from mlship.domain.evidence import Saw, Step
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, NotFoundError, RefusedError
@@ -23,6 +24,7 @@ from mlship.steps.traffic import traffic
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
 from tests.harness.kills import SIDES, Killed, Side, Watch, watched
+from tests.harness.samples import better, nothing
 
 Act = Callable[[Pipeline], object]
 Scene = Callable[[World], Act]
@@ -32,8 +34,9 @@ Scene = Callable[[World], Act]
 def proven(here: World, params: str) -> Release:
     here.trainer.params = params
     release = train(here.pipeline).evidence.release
-    for step in ("test", "verify-staging-workload"):
-        here.pipeline.learn(release, step, "passed", {})
+    steps: tuple[Step, ...] = ("test", "verify-staging-workload")
+    for step in steps:
+        here.pipeline.learn(release, step, "passed", nothing(step))
     return release
 
 
@@ -41,8 +44,7 @@ def won(here: World, release: Release) -> Release:
     """Let a challenger win its duel, and somebody approve of it."""
     champion = here.pipeline.history().champion
     assert champion is not None
-    facts = {"champion_n": 300, "challenger_n": 300, "estimate": 0.2, "low": 0.1, "high": 0.3}
-    here.pipeline.learn(release, "evaluate", "passed", facts, {"champion": champion.id})
+    here.pipeline.learn(release, "evaluate", "passed", better(300), Saw(champion=champion.id))
     approve(here.pipeline, release, "grace@example.org")
     return release
 
@@ -220,7 +222,9 @@ def test_a_gate_that_was_passed_before_the_route_moved_is_asked_again(tmp_path: 
     route = calls.index("target.route") + 1
     with pytest.raises(Killed):
         act(watched(here.pipeline, Watch(point=("before", route))))
-    here.pipeline.learn(here.pipeline.release("challenger"), "evaluate", "failed", {})
+    here.pipeline.learn(
+        here.pipeline.release("challenger"), "evaluate", "failed", nothing("evaluate")
+    )
     with pytest.raises(RefusedError, match="evaluate: failed"):
         act(here.pipeline)
 
@@ -233,7 +237,9 @@ def test_a_promotion_whose_route_has_moved_is_completed_whatever_was_learnt_sinc
     route = calls.index("target.route") + 1
     with pytest.raises(Killed):
         act(watched(here.pipeline, Watch(point=("after", route))))
-    here.pipeline.learn(here.pipeline.release("challenger"), "evaluate", "undecided", {})
+    here.pipeline.learn(
+        here.pipeline.release("challenger"), "evaluate", "undecided", nothing("evaluate")
+    )
     act(here.pipeline)
     assert status(here.pipeline).drift == ()
 

@@ -7,15 +7,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.cli.progress import summary
 from mlship.config.backends import ObservationsConfig
 from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
-from mlship.domain import digests
+from mlship.domain import digests, shapes
 from mlship.domain.deployment import slot_of
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, Saw, Step
+from mlship.domain.facts import Deployed, Verified
 from mlship.domain.release import Release
 from mlship.domain.scores import Inputs
 from mlship.errors import ConflictError, RefusedError
+from mlship.reports.summary import summary
 from mlship.steps.container import check_container
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_production
@@ -25,6 +26,7 @@ from mlship.steps.run import names, run
 from mlship.steps.train import train
 from tests.fakes.engine import Served
 from tests.fakes.ports import CONFIG, World, world
+from tests.harness.samples import nothing
 
 GOLDEN = {"inputs": {"x": 1.5}, "outputs": {"species": "setosa", "score": 1.0}}
 IMAGES = {"staging": TargetConfig(kind="kubernetes"), "production": TargetConfig(kind="kubernetes")}
@@ -77,8 +79,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         return check_container(pipeline, release, Served(made.engine, str(release)))
 
     def verified(pipeline: Pipeline, release: Release) -> Record:
-        saw = {"policy": pipeline.policy("staging")}
-        return pipeline.learn(release, "verify-staging-workload", "passed", {}, saw)
+        saw = Saw(policy=pipeline.policy("staging"))
+        return pipeline.learn(release, "verify-staging-workload", "passed", Verified(), saw)
 
     monkeypatch.setattr("mlship.steps.run.check_container", contained)
     monkeypatch.setattr("mlship.steps.run.verify", verified)
@@ -146,9 +148,13 @@ def test_a_container_test_that_is_not_asked_for_is_told_by_run_and_evidence(here
     assert heard.left_out == {"test-container": "gates.container is false"}
     assert heard.steps == [step for step in STEPS if step != "test-container"]
     assert not here.engine.made
-    deployed = here.ledger.records()[-1].evidence
-    assert deployed.step == "deploy-production"
-    assert "not asked for (gates.container is false)" in " ".join(deployed.facts["reasons"])
+    deployed = here.ledger.records()[-1]
+    assert deployed.evidence.step == "deploy-production"
+    assert "not asked for (gates.container is false)" in " ".join(texts(deployed))
+
+
+def texts(record: Record) -> list[str]:
+    return [check.text for check in shapes.of(record, Deployed).checks]
 
 
 @pytest.mark.parametrize("kinds", [("local", "kubernetes"), ("kubernetes", "local")])
@@ -164,15 +170,15 @@ def test_where_bundles_run_nothing_is_said_of_images(here: World) -> None:
     heard = ran(here, targets={})
     assert heard.steps == [step for step in STEPS if step not in STEPS[2:5]]
     assert not heard.left_out
-    reasons = here.ledger.records()[-1].evidence.facts["reasons"]
-    assert not any("container" in reason for reason in reasons)
+    assert not any("container" in text for text in texts(here.ledger.records()[-1]))
 
 
 def proven(here: World) -> Release:
     """Prove a release and push its image, without a test in a container."""
     release = train(here.pipeline).evidence.release
-    for step in ("test", "verify-staging-workload"):
-        here.pipeline.learn(release, step, "passed", {})
+    steps: tuple[Step, ...] = ("test", "verify-staging-workload")
+    for step in steps:
+        here.pipeline.learn(release, step, "passed", nothing(step))
     containerize(here.pipeline, release)
     push(here.pipeline, release)
     return release

@@ -8,8 +8,10 @@ import msgspec
 import pytest
 
 from mlship.config.project import GatesConfig, TargetConfig
+from mlship.domain import checks, shapes
 from mlship.domain.deployment import Slot, slot_of
-from mlship.domain.evidence import Evidence, Record
+from mlship.domain.evidence import Record, Saw
+from mlship.domain.facts import Tested, Verified
 from mlship.domain.history import latest
 from mlship.domain.policy import Bound, PromotePolicy
 from mlship.domain.prediction import Prediction
@@ -36,7 +38,7 @@ from mlship.steps.trace import trace
 from mlship.steps.traffic import traffic
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
-from tests.harness.samples import NOON
+from tests.harness.samples import NOON, better
 
 POLICY = PromotePolicy(min_labels=50, approvals=1)
 
@@ -53,7 +55,7 @@ def made(here: World, params: str = "C=1") -> Release:
     release = train(here.pipeline).evidence.release
     testing.test(here.pipeline, release)
     deploy_staging(here.pipeline, release)
-    here.pipeline.learn(release, "verify-staging-workload", "passed", {})
+    here.pipeline.learn(release, "verify-staging-workload", "passed", Verified())
     return release
 
 
@@ -97,8 +99,7 @@ def proven_duel(here: World) -> tuple[Release, Release]:
 
 def preferred(here: World, challenger: Release, champion: Release) -> None:
     """Say that a challenger is better, and that somebody approved of it; promote it."""
-    facts = {"champion_n": 90, "challenger_n": 90, "estimate": 0.2, "low": 0.1, "high": 0.3}
-    here.pipeline.learn(challenger, "evaluate", "passed", facts, {"champion": champion.id})
+    here.pipeline.learn(challenger, "evaluate", "passed", better(), Saw(champion=champion.id))
     approve(here.pipeline, challenger, "grace@example.org")
     promote(here.pipeline, challenger)
 
@@ -191,15 +192,16 @@ def test_a_gate_may_bound_how_many_slices_got_worse(
     here.trainer.slices = slices
     # The first release has no champion to be worse than.
     deploy_production(here.pipeline, made(here, "C=1"))
-    evidence = latest_test(here, made(here, "C=2"))
-    assert evidence.verdict == verdict
-    assert any(line.startswith(reason) for line in evidence.facts["reasons"])
+    record = latest_test(here, made(here, "C=2"))
+    assert record.evidence.verdict == verdict
+    lines = [checks.line(check) for check in shapes.of(record, Tested).checks]
+    assert any(line.startswith(reason) for line in lines)
 
 
-def latest_test(here: World, release: Release) -> Evidence:
+def latest_test(here: World, release: Release) -> Record:
     record = latest(here.ledger.records(), "test", release)
     assert record is not None
-    return record.evidence
+    return record
 
 
 def profiled(rows: int, setosa: int) -> Profile:
@@ -213,7 +215,7 @@ def test_the_training_data_are_compared_with_the_champions_by_what_was_recorded(
     here.trainer.profile = profiled(100, 50)
     here.trainer.slices = Slices(metric="accuracy", judged=3, worse=1)
     first = made(here, "C=1")
-    facts = latest_test(here, first).facts
+    facts = latest_test(here, first).evidence.facts
     assert (facts["shifts"], facts["slices"]) == (None, None)
     deploy_production(here.pipeline, first)
     # The champion's data are gone; what its training recorded is left.
@@ -230,7 +232,7 @@ def test_a_training_without_a_profile_is_said(here: World) -> None:
     deploy_production(here.pipeline, first)
     here.trainer.profile = profiled(300, 290)
     second = made(here, "C=2")
-    told = latest_test(here, second).facts["shifts"]["unknown"]
+    told = latest_test(here, second).evidence.facts["shifts"]["unknown"]
     assert told == "the champion's training recorded no profile of its data"
 
 

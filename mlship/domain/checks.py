@@ -1,0 +1,71 @@
+"""Checks: what a gate looked at, as values, and the one place where they become words.
+
+Programs read `holds` and `name`. The words `ok` and `NOT OK` are for people; evidence that mlship
+wrote before it kept checks has them as lines, which `read` turns back into values.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+
+from mlship.domain.evidence import Verdict
+
+_OK: Final = "ok: "
+_NOT_OK: Final = "NOT OK: "
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """One condition of a gate.
+
+    Attributes:
+        name: what was checked: a metric, a step, `approvals`; empty where it is not known.
+        holds: whether the condition is met.
+        text: the condition and what was found, for people.
+    """
+
+    name: str
+    holds: bool
+    text: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict and each check behind it."""
+
+    verdict: Verdict
+    checks: tuple[Check, ...]
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that do not hold."""
+        return failed(self.checks)
+
+
+def decide(checks: Sequence[Check]) -> Decision:
+    """Return `passed` when every check holds and there is at least one."""
+    if not checks:
+        checks = [Check(name="checks", holds=False, text="nothing to check")]
+    verdict: Verdict = "passed" if all(check.holds for check in checks) else "failed"
+    return Decision(verdict=verdict, checks=tuple(checks))
+
+
+def failed(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Return the checks that do not hold."""
+    return tuple(check for check in checks if not check.holds)
+
+
+def line(check: Check) -> str:
+    """Return a check for people: `NOT OK: accuracy 0.65, needs at least 0.7`."""
+    return (_OK if check.holds else _NOT_OK) + check.text
+
+
+def joined(checks: Iterable[Check]) -> str:
+    """Return checks for people in one line."""
+    return "; ".join(map(line, checks))
+
+
+def read(text: str) -> Check:
+    """Return the check that a line of older evidence holds; without its mark it does not hold."""
+    if text.startswith(_OK):
+        return Check(name="", holds=True, text=text.removeprefix(_OK))
+    return Check(name="", holds=False, text=text.removeprefix(_NOT_OK))

@@ -1,0 +1,83 @@
+"""What a step learnt in one line: numbers, or where to click."""
+
+from functools import singledispatch
+
+from mlship.domain import checks, shapes
+from mlship.domain.evidence import Record
+from mlship.domain.facts import (
+    Contained,
+    Containerized,
+    Crowned,
+    Deployed,
+    Facts,
+    Judged,
+    Number,
+    PushedImage,
+    Staged,
+    Tested,
+    Trained,
+    Verified,
+)
+from mlship.reports import formatting
+
+
+def summary(record: Record) -> str:
+    """Return what a person wants to know of a step; of one that did not pass, the reasons."""
+    facts, evidence = shapes.read(record), record.evidence
+    if evidence.verdict != "passed" and isinstance(facts, Judged):
+        return checks.joined(checks.failed(facts.checks))
+    if isinstance(facts, Trained):
+        return f"{evidence.release} ({facts.format})"
+    return _line(facts)
+
+
+@singledispatch
+def _line(_facts: Facts) -> str:
+    return ""
+
+
+@_line.register
+def _(facts: Tested) -> str:
+    return ", ".join(f"{name} {_number(value)}" for name, value in facts.metrics.items())
+
+
+@_line.register
+def _(facts: Containerized) -> str:
+    return f"{facts.digest[:19]}, {facts.size / 1e6:.0f} MB"
+
+
+@_line.register
+def _(facts: PushedImage) -> str:
+    return f"{facts.reference}, {facts.sent / 1e6:.1f} MB sent"
+
+
+@_line.register
+def _(facts: Contained) -> str:
+    ready = f"ready after {facts.ready_seconds} s, {facts.requests} requests"
+    return f"{ready}, {formatting.megabytes(facts.size)} MB"
+
+
+@_line.register
+def _(facts: Staged) -> str:
+    return f"{facts.endpoint}/docs"
+
+
+@_line.register
+def _(facts: Verified) -> str:
+    return f"{facts.requests} requests, p99 {facts.p99_ms} ms"
+
+
+@_line.register
+def _(facts: Deployed) -> str:
+    share = "shadow" if facts.shadow else f"{facts.weight} %"
+    lost = "" if facts.predictions_last else "; its predictions go with its pods"
+    return f"{facts.role}, {share}, {facts.endpoint}/docs{lost}"
+
+
+@_line.register
+def _(facts: Crowned) -> str:
+    return f"{facts.old} -> {facts.new}"
+
+
+def _number(value: Number) -> str:
+    return f"{value:.3f}" if isinstance(value, float | int) else str(value)
