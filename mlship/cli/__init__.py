@@ -1,1 +1,1 @@
-"""The command line: a command is a paragraph that parses, wires, calls one step and renders."""
+"""The command line: each command parses options, calls one step and renders the result."""

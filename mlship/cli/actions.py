@@ -1,4 +1,4 @@
-"""What a GitHub runner reads in a job's log and files: outputs, groups, annotations.
+"""Commands to a GitHub runner, in a job's log and files: outputs, groups, annotations.
 
 Source: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 """
@@ -16,26 +16,26 @@ GROUP_END: Final = "::endgroup::"
 
 
 def annotation(level: Level, message: str, title: str = "mlship") -> str:
-    """Return the line that makes a message an annotation of the run."""
+    """Return the line that adds a message to the run as an annotation."""
     return f"::{level} title={_property(title)}::{_data(message)}"
 
 
 def group(title: str) -> str:
-    """Return the line that folds what is printed after it, until `GROUP_END`."""
+    """Return the line that starts a group of log lines, which `GROUP_END` ends."""
     return f"::group::{_data(title)}"
 
 
 def set_outputs(path: Path, values: Mapping[str, str], delimiter: str | None = None) -> None:
-    """Set outputs of the step. A value of many lines can set no other output.
+    """Set outputs of the step. A value with several lines cannot set another output.
 
     Args:
         path: the file that GITHUB_OUTPUT names.
-        values: by name, which is ours and no user's.
-        delimiter: ends each value; by default one that nobody can guess.
+        values: by name; the names come from mlship, never from users.
+        delimiter: ends each value; by default a random one.
 
     Raises:
         UnavailableError: the file cannot be written.
-        ValueError: a value holds the delimiter.
+        ValueError: a value contains the delimiter.
     """
     end = delimiter or f"mlship-{secrets.token_hex(16)}"
     if any(end in value for value in values.values()):
@@ -46,8 +46,8 @@ def set_outputs(path: Path, values: Mapping[str, str], delimiter: str | None = N
             file.write(text)
     except OSError as error:
         raise UnavailableError(
-            f"the outputs of the step cannot be written to {path}: {error.strerror}",
-            hint="look at GITHUB_OUTPUT; it must name a file",
+            f"cannot write the step's outputs to {path}: {error.strerror}",
+            hint="set GITHUB_OUTPUT to a writable file, or unset it",
         ) from error
 
 

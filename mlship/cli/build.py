@@ -1,4 +1,4 @@
-"""Commands that make and prove a release: run, train, test, containerize, push-to-registry."""
+"""Commands that build and test a release: run, train, test, containerize, push-to-registry."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,12 +13,12 @@ from mlship.cli.session import session
 def run(
     context: typer.Context,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Retire the challenger that runs.")
+        bool, typer.Option("--replace", help="Replace the running challenger.")
     ] = False,
 ) -> None:
-    """Carry this commit from training to production.
+    """Run all steps from training to production.
 
-    It ends before promotion. What was proven of the release before is not done again.
+    Does not promote. Steps that this release passed before are skipped.
 
     Example: mlship run
     """
@@ -29,54 +29,55 @@ def run(
     from mlship.steps.run import names
     from mlship.steps.run import run as run_steps
 
-    given = session(context)
+    options = session(context)
     lines = Lines(folded=wire.environment().get("GITHUB_ACTIONS") == "true")
-    with View(names(given.pipeline())) if sys.stderr.isatty() else lines as view:
-        record = run_steps(given.pipeline(view), view, replace=replace)
-    output.record(record, json=given.json)
+    with View(names(options.pipeline())) if sys.stderr.isatty() else lines as view:
+        record = run_steps(options.pipeline(view), view, replace=replace)
+    output.record(record, json=options.json)
 
 
 def train(
     context: typer.Context,
     anew: Annotated[
-        bool, typer.Option("--anew", help="Train even where the same inputs made a release.")
+        bool, typer.Option("--anew", help="Train even if these inputs were trained before.")
     ] = False,
 ) -> None:
-    """Train the model of this commit: a new release.
+    """Train a model from the current commit.
 
-    The same inputs find the release that they made before.
+    Creates a release. If the same inputs were trained before, their release is reused.
 
     Example: mlship train
     """
     from mlship.steps.train import train as train_step
 
-    given = session(context)
-    output.record(train_step(given.pipeline(), anew=anew), json=given.json)
+    options = session(context)
+    output.record(train_step(options.pipeline(), anew=anew), json=options.json)
 
 
 def test(
     context: typer.Context,
     release: ReleaseName = None,  # noqa: PT028 (no test)
     container: Annotated[
-        bool, typer.Option("--container", help="Test the image in a Docker engine instead.")
+        bool, typer.Option("--container", help="Test the container image instead; needs Docker.")
     ] = False,  # noqa: PT028 (the same)
 ) -> None:
-    """Run the tests, score held-out data, and decide.
+    """Test a release and check its metrics.
 
-    Unit and sanity tests by pytest, metrics by the bounds of gates.test. With --container: the
-    release's image gets ready, answers as offline, refuses what is wrong, and drains.
+    Runs the unit and sanity tests with pytest, scores the model on held-out data, and checks
+    gates.test. With --container, runs the image and checks that it becomes ready, predicts like
+    the bundle, rejects invalid requests and shuts down cleanly.
 
     Example: mlship test --container
     """
     from mlship.steps.container import check_container
     from mlship.steps.test import test as test_step
 
-    given = session(context)
-    pipeline = given.pipeline()
+    options = session(context)
+    pipeline = options.pipeline()
     if container:
-        output.record(check_container(pipeline, pipeline.release(release)), json=given.json)
+        output.record(check_container(pipeline, pipeline.release(release)), json=options.json)
         return
-    output.record(test_step(pipeline, pipeline.release(release)), json=given.json)
+    output.record(test_step(pipeline, pipeline.release(release)), json=options.json)
 
 
 def containerize(
@@ -84,26 +85,26 @@ def containerize(
     release: ReleaseName = None,
     to: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the image to a file too, for `docker load`."),
+        typer.Option(metavar="FILE", help="Also write the image to a file for `docker load`."),
     ] = None,
 ) -> None:
-    """Make the container image of a release.
+    """Build the container image of a release.
 
-    By mlship itself: no Docker is needed, and the same release gives the same digest on any
-    machine. Or by Docker, from a Dockerfile that you may extend (image.builder): once, and --to
-    hands it to other machines.
+    The default builder, oci, needs no Docker and gives the same digest on every machine. With
+    image.builder docker, the image is built once from a Dockerfile that image.extend can add to;
+    use --to to move it to other machines.
 
     Example: mlship containerize
     """
     from mlship.steps.containerize import containerize as make
     from mlship.steps.containerize import hand_over
 
-    given = session(context)
-    pipeline = given.pipeline()
-    found = make(pipeline, pipeline.release(release))
+    options = session(context)
+    pipeline = options.pipeline()
+    record = make(pipeline, pipeline.release(release))
     if to is not None:
-        hand_over(pipeline, found, to)
-    output.record(found, json=given.json)
+        hand_over(pipeline, record, to)
+    output.record(record, json=options.json)
 
 
 def push_to_registry(
@@ -111,18 +112,20 @@ def push_to_registry(
     release: ReleaseName = None,
     archive: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE", help="What `containerize --to` wrote elsewhere."),
+        typer.Option(
+            "--from", metavar="FILE", help="Push the file that `containerize --to` wrote."
+        ),
     ] = None,
 ) -> None:
     """Push the image of a release to its registry.
 
-    Prints the reference by digest; in GitHub Actions the step has the outputs `reference` and
-    `digest`.
+    Prints the image reference with its digest. In GitHub Actions, sets the step outputs
+    `reference` and `digest`.
 
     Example: mlship push-to-registry
     """
     from mlship.steps.push import push
 
-    given = session(context)
-    pipeline = given.pipeline()
-    output.record(push(pipeline, pipeline.release(release), archive), json=given.json)
+    options = session(context)
+    pipeline = options.pipeline()
+    output.record(push(pipeline, pipeline.release(release), archive), json=options.json)

@@ -1,4 +1,4 @@
-"""The app: global options, the commands in the order of the pipeline, and the one error handler."""
+"""The app: global options, the commands in the order of the pipeline, and the error handler."""
 
 import errno
 import os
@@ -36,20 +36,25 @@ def _version(wanted: bool) -> None:  # noqa: FBT001 (typer's signature)
 @app.callback()
 def callback(
     context: typer.Context,
-    config: Annotated[Path, typer.Option(help="The project's file.")] = Path("mlship.yaml"),
+    config: Annotated[Path, typer.Option(help="The configuration file.")] = Path("mlship.yaml"),
     flags: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Set a key: --set store.kind=directory"),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a setting, such as store.kind=directory. May be repeated.",
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
     debug: Annotated[  # noqa: ARG001 (main looks for it, before anything can fail)
-        bool, typer.Option("--debug", help="Print the traceback of an error.")
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
     version: Annotated[  # noqa: ARG001 (handled by its callback)
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Carry a machine-learning model from a commit to a champion in production, and back.
+    """Train, test, deploy, compare and promote machine-learning models.
 
     Start with: mlship init && mlship run
     """
@@ -85,7 +90,7 @@ for _name, _command in (
 
 
 def main() -> None:
-    """Run the command line and leave with the exit code of its error, if there is one."""
+    """Run the command line; on an error, exit with its exit code."""
     arguments = globals_first(sys.argv[1:])
     debug = "--debug" in arguments
     try:
@@ -94,26 +99,26 @@ def main() -> None:
         if debug:
             raise
         _fail(problem, json="--json" in arguments)
-    except Exception as problem:  # what nobody foresaw is told in one line too
+    except Exception as problem:  # an unexpected error is one line too
         if debug:
             raise
-        _fail(_unforeseen(problem), json="--json" in arguments)
+        _fail(_unexpected(problem), json="--json" in arguments)
 
 
-def _unforeseen(problem: Exception) -> MlshipError:
+def _unexpected(problem: Exception) -> MlshipError:
     if isinstance(problem, OSError) and problem.errno in _DISK:
         return _of_disk(problem)
-    said = " ".join(str(problem).split())
+    text = " ".join(str(problem).split())
     return MlshipError(
-        f"mlship itself failed: {type(problem).__name__}: {said[:500]}",
-        hint="run it again with --debug, and report what it prints as a fault of mlship",
+        f"internal error: {type(problem).__name__}: {text[:500]}",
+        hint="this is a bug in mlship: run the command again with --debug and report the output",
     )
 
 
 def _of_disk(problem: OSError) -> UnavailableError:
     return UnavailableError(
         f"cannot write {problem.filename or 'to the disk'}: {problem.strerror}",
-        hint="make room or give the right to write there, then run the command again",
+        hint="free some space or fix the permissions, then run the command again",
     )
 
 
@@ -123,18 +128,18 @@ def _fail(problem: MlshipError, *, json: bool) -> None:
 
 
 def globals_first(arguments: Sequence[str]) -> list[str]:
-    """Move the global options to the front, so that `mlship status --json` works as well."""
+    """Move global options to the front, so that `mlship status --json` works too."""
     front: list[str] = []
     rest: list[str] = []
-    waiting = list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
+    pending = list(arguments)
+    while pending:
+        argument = pending.pop(0)
         if argument == "--":
-            return [*front, *rest, argument, *waiting]
+            return [*front, *rest, argument, *pending]
         if argument in _FLAGS or argument.startswith(tuple(f"{name}=" for name in _OPTIONS)):
             front.append(argument)
-        elif argument in _OPTIONS and waiting:
-            front += [argument, waiting.pop(0)]
+        elif argument in _OPTIONS and pending:
+            front += [argument, pending.pop(0)]
         else:
             rest.append(argument)
     return [*front, *rest]

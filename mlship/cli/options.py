@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share: RELEASE, --dry-run, --render."""
+"""Arguments and options of several commands: RELEASE, --dry-run, --render."""
 
 import sys
 from collections.abc import Sequence
@@ -19,30 +19,30 @@ ReleaseName = Annotated[
     str | None,
     typer.Argument(
         metavar="RELEASE",
-        help="iris@3f9a0c12be77, its digits, champion or challenger; "
-        "by default the release that the current commit made",
+        help="A release such as iris@3f9a0c12be77 or 3f9a0c, or champion or challenger. "
+        "Default: the release of the current commit.",
     ),
 ]
 DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Show the diff of what would change in the cluster, and change nothing. "
-        "The exit code is 0 with and without a difference.",
+        help="Show what would change in the cluster, as a diff, without changing it. "
+        "The exit code is 0 with or without differences.",
     ),
 ]
 Render = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Write the manifests into a folder instead, a file each. No cluster is asked.",
+        help="Write the manifests to a folder instead, without contacting the cluster.",
     ),
 ]
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def preview(
-    given: Session,
+    session: Session,
     name: "Name",
     release: str | None,
     *,
@@ -50,34 +50,34 @@ def preview(
     render: Path | None,
     replace: bool = False,
 ) -> bool:
-    """Show what deploying would do, where one of the options asks for it; tell whether one does.
+    """Show a deployment without doing it, for --dry-run or --render; return whether one is set.
 
     Raises:
-        ConfigError: both ask for it.
+        ConfigError: both are set.
     """
     if not dry_run and render is None:
         return False
     if dry_run and render is not None:
         raise ConfigError(
-            "--dry-run asks the cluster and --render does not: they do not go together",
-            hint="give one of them",
+            "--dry-run and --render cannot be used together",
+            hint="use --dry-run to compare with the cluster, or --render to write manifests",
         )
     from mlship.steps import preview as steps
 
-    pipeline = given.pipeline()
-    found = pipeline.release(release)
-    told = {"release": str(found), "target": name}
+    pipeline = session.pipeline()
+    chosen = pipeline.release(release)
+    facts = {"release": str(chosen), "target": name}
     if render is None:
-        changes = steps.changes(pipeline, name, found, replace=replace)
-        if given.json:
-            output.as_json({**told, "changes": changes})
+        changes = steps.changes(pipeline, name, chosen, replace=replace)
+        if session.json:
+            output.as_json({**facts, "changes": changes})
         else:
             _show(changes)
             pipeline.progress.note(f"{len(changes)} objects would change in {name}")
         return True
-    files = [str(path) for path in steps.render(pipeline, name, found, render)]
-    if given.json:
-        output.as_json({**told, "files": files})
+    files = [str(path) for path in steps.render(pipeline, name, chosen, render)]
+    if session.json:
+        output.as_json({**facts, "files": files})
     else:
         for file in files:
             output.line(file)
@@ -85,7 +85,7 @@ def preview(
 
 
 def _show(changes: Sequence["Change"]) -> None:
-    """Print a diff, in colours where somebody looks."""
+    """Print a diff, coloured on a terminal."""
     lines = [line for change in changes for line in change.diff.splitlines()]
     if not sys.stdout.isatty():
         for line in lines:

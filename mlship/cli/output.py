@@ -1,4 +1,4 @@
-"""The one place that prints: results on stdout, errors on stderr, JSON where it is asked for."""
+"""The only module that prints: results on stdout, errors on stderr, JSON if requested."""
 
 import os
 import sys
@@ -35,71 +35,71 @@ def as_json(value: Any) -> None:
 
 
 def json_text(text: str) -> None:
-    """Print JSON. Its strings stay what they are, and are no commands to a GitHub runner."""
+    """Print JSON. Its strings stay unchanged, and a GitHub runner sees no commands in them."""
     print(text.replace("##[", r"##\u005b"))  # noqa: T201
 
 
 def line(text: str) -> None:
-    """Print one line of a result."""
+    """Print a line of a result."""
     print(inert(text))  # noqa: T201
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; cells are data and hold no markup."""
+    """Print a table; cells are plain text without markup."""
     from mlship.reports import terminal
 
     drawn(lambda console: console.print(terminal.table(title, columns, rows)))
 
 
 def drawn(draw: "Callable[[Console], None]") -> None:
-    """Print what is drawn on a console; a cell that is wrapped may begin a line."""
+    """Print a drawing. It is made inert as a whole: a wrapped cell may start a line."""
     with (drawing := console()).capture() as captured:
         draw(drawing)
     print(inert(captured.get()), end="")  # noqa: T201
 
 
 def console() -> "Console":
-    """Return where tables are drawn: as wide as the terminal, or wide enough for a log."""
+    """Return a console as wide as the terminal, or wide enough for a log."""
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=160)
 
 
-def record(found: Record, *, json: bool, refuse: bool = True) -> None:
-    """Print what a step learnt; in a GitHub job, set the step's outputs too.
+def record(result: Record, *, json: bool, refuse: bool = True) -> None:
+    """Print the result of a step; in a GitHub job, also set outputs.
 
-    The outputs are `release`, `verdict` and, where the step tells them, `endpoint`, `reference` and
+    The outputs are `release`, `verdict` and, if the step has them, `endpoint`, `reference` and
     `digest`.
 
     Raises:
         RefusedError: the verdict is not `passed` and `refuse` is set.
     """
-    evidence, detail = found.evidence, summary(found)
-    _set_outputs(found)
-    known = {
+    evidence, detail = result.evidence, summary(result)
+    _set_outputs(result)
+    details = {
         "release": str(evidence.release),
         "step": evidence.step,
         "verdict": evidence.verdict,
         "facts": evidence.facts,
-        "record": found.digest,
+        "record": result.digest,
     }
     if refuse and evidence.verdict != "passed":
         if not json:
-            for failure in _failures(found):
+            for failure in _failures(result):
                 line(f"  {failure}")
         raise RefusedError(
             f"{evidence.step} of {evidence.release}: {evidence.verdict}. {detail}".rstrip(". "),
-            hint=f"`mlship report {evidence.release}` shows all of it; mend it, then run again",
-            facts=known,
+            hint=f"run `mlship report {evidence.release}` for details",
+            facts=details,
         )
     if json:
-        as_json(known)
+        as_json(details)
     else:
         line(f"{evidence.step} {evidence.release}: {evidence.verdict}. {detail}".strip())
 
 
 def notice(text: str) -> None:
-    """Show something on the page of a GitHub job's run, which succeeds all the same."""
+    """Add a notice to the page of a GitHub run, without failing it."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
         print(actions.annotation("notice", text), file=sys.stderr)  # noqa: T201
 
@@ -138,7 +138,7 @@ def _failures(record: Record) -> list[str]:
 
 
 def error(problem: MlshipError, *, json: bool, annotate: bool) -> None:
-    """Print an error: what is wrong, then the next action; as an annotation for GitHub too."""
+    """Print an error and its hint; optionally also a GitHub annotation."""
     if json:
         as_json(
             {

@@ -1,4 +1,4 @@
-"""Progress on stderr: lines where nobody looks, a live view where somebody does."""
+"""Progress on stderr: lines in a log, a live view on a terminal."""
 
 import sys
 import time
@@ -16,10 +16,10 @@ _SYMBOLS = {"passed": "✔", "failed": "✘", "undecided": "?"}
 
 
 class Lines:
-    """One line for each thing that happens, for logs and pipes.
+    """Prints one line for each event, for logs and pipes.
 
     Args:
-        folded: whether a GitHub runner reads them, which can fold what a step says.
+        folded: whether to group the lines of a step, for a GitHub runner.
     """
 
     def __init__(self, *, folded: bool = False) -> None:
@@ -27,25 +27,25 @@ class Lines:
         self._folded = folded
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start showing progress."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop showing."""
+        """Do nothing: every line is printed already."""
 
     def note(self, text: str) -> None:
-        """Print a step's note."""
+        """Print a note of the step."""
         print(inert(f"  {text}"), file=sys.stderr, flush=True)  # noqa: T201
 
     def started(self, step: str) -> None:
-        """Print that a step begins."""
+        """Print that a step started."""
         self._since = time.monotonic()
         started = actions.group(step) if self._folded else f"{step}: started"
         print(started, file=sys.stderr, flush=True)  # noqa: T201
 
     def finished(self, record: Record, *, reused: bool) -> None:
-        """Print a step's verdict and how long it took."""
-        took = "proven before" if reused else f"{time.monotonic() - self._since:.1f} s"
+        """Print the verdict of a step and its duration."""
+        took = "done before" if reused else f"{time.monotonic() - self._since:.1f} s"
         evidence = record.evidence
         detail = summary(record)
         line = f"{evidence.step}: {evidence.verdict} ({took}){': ' if detail else ''}{detail}"
@@ -54,12 +54,12 @@ class Lines:
         print(inert(line), file=sys.stderr, flush=True)  # noqa: T201
 
     def skipped(self, step: str, why: str) -> None:
-        """Print that a step is left out."""
-        print(f"{step}: left out ({why})", file=sys.stderr, flush=True)  # noqa: T201
+        """Print that a step is skipped."""
+        print(f"{step}: skipped ({why})", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class View:
-    """A table of the steps that moves, for a terminal."""
+    """A live table of the steps, for a terminal."""
 
     def __init__(self, steps: tuple[str, ...]) -> None:
         self._rows: dict[str, tuple[str, str, str]] = dict.fromkeys(steps, ("", "", ""))
@@ -69,7 +69,7 @@ class View:
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        """Begin to show."""
+        """Start the live view."""
         from rich.console import Console
         from rich.live import Live
 
@@ -86,23 +86,23 @@ class View:
             self._live.__exit__(None, None, None)
 
     def note(self, text: str) -> None:
-        """Show a step's note beside it."""
+        """Show a note beside the running step."""
         self._note = text
 
     def started(self, step: str) -> None:
-        """Show that a step begins."""
+        """Show that a step started."""
         self._since, self._running, self._note = time.monotonic(), step, ""
 
     def finished(self, record: Record, *, reused: bool) -> None:
-        """Show a step's verdict, its time, and where to click."""
-        took = "before" if reused else f"{time.monotonic() - self._since:.1f} s"
+        """Show the verdict of a step, its duration and its links."""
+        took = "done before" if reused else f"{time.monotonic() - self._since:.1f} s"
         verdict = record.evidence.verdict
         self._rows[self._running] = (f"{_SYMBOLS[verdict]} {verdict}", took, summary(record))
         self._running = ""
 
     def skipped(self, step: str, why: str) -> None:
-        """Show that a step is left out."""
-        self._rows[step] = ("- left out", "", why)
+        """Show that a step is skipped."""
+        self._rows[step] = ("- skipped", "", why)
 
     def _table(self) -> Any:
         from rich.spinner import Spinner

@@ -1,4 +1,4 @@
-"""Commands that bring a release to staging and to main, and publish its report."""
+"""Commands for staging and the pull request to main, and publishing of reports."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, cast, get_args
@@ -22,53 +22,56 @@ def deploy_staging(
     dry_run: DryRun = False,
     render: Render = None,
 ) -> None:
-    """Run a release in staging, alone.
+    """Deploy a release to staging.
+
+    It replaces the release that runs there.
 
     Example: mlship deploy-staging
     """
     from mlship.steps.deploy import deploy_staging as deploy
 
-    given = session(context)
-    if preview(given, "staging", release, dry_run=dry_run, render=render):
+    options = session(context)
+    if preview(options, "staging", release, dry_run=dry_run, render=render):
         return
-    pipeline = given.pipeline()
-    output.record(deploy(pipeline, pipeline.release(release)), json=given.json)
+    pipeline = options.pipeline()
+    output.record(deploy(pipeline, pipeline.release(release)), json=options.json)
 
 
 def verify_staging_workload(
     context: typer.Context,
     release: ReleaseName = None,
     recorded: Annotated[
-        int, typer.Option(min=0, help="Replay so many logged requests of production besides.")
+        int, typer.Option(min=0, help="Also replay this many logged requests from production.")
     ] = 0,
     endpoint: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where staging answers; by default the target is asked."),
+        typer.Option(metavar="URL", help="URL of staging. Default: the target's endpoint."),
     ] = None,
 ) -> None:
-    """Replay recorded requests on staging; compare.
+    """Replay the workload on staging and check it.
 
-    Answers are compared with those recorded and with what the bundle gives offline.
+    Responses are compared with the expected outputs in the workload, and with the predictions of
+    the bundle offline. gates.staging sets the limits.
 
     Example: mlship verify-staging-workload --recorded 100
     """
     from mlship.steps.verify import verify
 
-    given = session(context)
-    pipeline = given.pipeline()
-    found = verify(pipeline, pipeline.release(release), recorded=recorded, endpoint=endpoint)
-    output.record(found, json=given.json)
+    options = session(context)
+    pipeline = options.pipeline()
+    record = verify(pipeline, pipeline.release(release), recorded=recorded, endpoint=endpoint)
+    output.record(record, json=options.json)
 
 
 def open_release_pr(
     context: typer.Context,
     release: ReleaseName = None,
-    head: Annotated[str, typer.Option(help="The branch that has the release.")] = "develop",
-    base: Annotated[str, typer.Option(help="The branch that it is to go to.")] = "main",
+    head: Annotated[str, typer.Option(help="The branch with the release.")] = "develop",
+    base: Annotated[str, typer.Option(help="The branch to merge into.")] = "main",
 ) -> None:
     """Open or update the pull request to main.
 
-    It has the release's report. In a GitHub job the output `url` names it.
+    Its text is the report of the release. In GitHub Actions, sets the step output `url`.
 
     Example: mlship open-release-pr
     """
@@ -77,51 +80,51 @@ def open_release_pr(
     from mlship.domain import job
     from mlship.steps.open_release_pr import open_release_pr as open_step
 
-    given = session(context)
-    pipeline = given.pipeline()
-    here = job.of(wire.environment())
+    options = session(context)
+    pipeline = options.pipeline()
+    current = job.of(wire.environment())
     chosen = pipeline.release(release)
-    found, posted = open_step(pipeline, chosen, head, base, run=here.url)
-    if here.outputs is not None:
-        actions.set_outputs(here.outputs, {"url": posted.url})
-    if given.json:
+    record, posted = open_step(pipeline, chosen, head, base, run=current.url)
+    if current.outputs is not None:
+        actions.set_outputs(current.outputs, {"url": posted.url})
+    if options.json:
         output.as_json(
             {"release": str(chosen), "url": posted.url, "change": posted.change}
-            | {"record": found.digest}
+            | {"record": record.digest}
         )
     else:
         output.line(f"{posted.url} ({posted.change})")
 
 
 def publish_report(
-    given: Session, pipeline: "Pipeline", release: "Release", names: Sequence[str]
+    options: Session, pipeline: "Pipeline", release: "Release", names: Sequence[str]
 ) -> None:
-    """Publish a release's report and say where it went.
+    """Publish the report of a release and print where.
 
     Raises:
-        ConfigError: a name is no way of publishing.
+        ConfigError: a name is not a way of publishing.
     """
     from mlship import wire
     from mlship.steps.publish import publish
 
     ways = [_way(name) for name in names]
     publishing = wire.publishing(pipeline, wire.environment())
-    done = publish(pipeline, release, ways, publishing)
-    for one in done:
-        if one.note and publishing.job.pull is not None:
-            output.notice(f"the report of {release} was not posted: {one.note}")
-    if given.json:
-        output.as_json(done)
+    results = publish(pipeline, release, ways, publishing)
+    for result in results:
+        if result.note and publishing.job.pull is not None:
+            output.notice(f"the report of {release} was not posted: {result.note}")
+    if options.json:
+        output.as_json(results)
         return
-    for one in done:
-        where = f"{one.change}: {one.where}" if one.change else "not posted"
-        output.line(f"{one.way}: {where}{f'; {one.note}' if one.note else ''}")
+    for result in results:
+        where = f"{result.change}: {result.where}" if result.change else "not posted"
+        output.line(f"{result.way}: {where}{f'; {result.note}' if result.note else ''}")
 
 
 def _way(name: str) -> Way:
     if name not in get_args(Way):
         raise ConfigError(
-            f"{name[:80]!r} is no way to publish a report",
-            hint=f"one of {', '.join(get_args(Way))}",
+            f"cannot publish a report to {name[:80]!r}",
+            hint=f"use one of {', '.join(get_args(Way))}",
         )
     return cast("Way", name)

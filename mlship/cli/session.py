@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-# --help must be quick: what a pipeline needs is imported when there is one.
+# --help must be fast: a pipeline's dependencies are imported only when one is built.
 if TYPE_CHECKING:
     from mlship.config.layers import Resolved
     from mlship.domain.ports import Progress
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
-    """The global options of one call."""
+    """The global options of a command."""
 
     config: Path
     json: bool
@@ -27,7 +27,7 @@ class Session:
         return self.config.resolve().parent
 
     def resolved(self) -> "Resolved":
-        """Return the Config with its origins."""
+        """Return the Config, with the origin of each setting."""
         from mlship import wire
 
         return wire.read(self.config, wire.environment(), self.flags)
@@ -42,8 +42,7 @@ class Session:
 
 
 def session(context: typer.Context) -> Session:
-    """Return the session that the app's callback made."""
-    made = context.obj
-    if not isinstance(made, Session):
-        raise TypeError(made)
-    return made
+    """Return the session that the app's callback created."""
+    if not isinstance(context.obj, Session):
+        raise TypeError(context.obj)
+    return context.obj

@@ -70,7 +70,7 @@ def _(facts: Verified) -> str:
 @_line.register
 def _(facts: Deployed) -> str:
     share = "shadow" if facts.shadow else f"{facts.weight} %"
-    lost = "" if facts.predictions_last else "; its predictions go with its pods"
+    lost = "" if facts.predictions_last else "; its predictions are lost when its pods stop"
     return f"{facts.role}, {share}, {facts.endpoint}/docs{lost}"
 
 

@@ -47,7 +47,7 @@ def test_a_guessed_delimiter_would_be_refused(tmp_path: Path) -> None:
 
 
 def test_outputs_that_cannot_be_written_are_told(tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="cannot be written"):
+    with pytest.raises(UnavailableError, match="cannot write the step's outputs"):
         actions.set_outputs(tmp_path / "no" / "outputs", {"url": "x"})
 
 

@@ -122,7 +122,7 @@ VERIFY = {
     "mismatches": 1,
     "p50_ms": 2.113,
     "p99_ms": 9.8,
-    "differences": ["virginica 10: species is 'setosa', not 'virginica' (the workload)"],
+    "differences": ["virginica 10: species is 'setosa', expected 'virginica' (the workload)"],
     "tests": [{"suite": "sanity", "passed": 6, "failed": 0, "skipped": 0, "seconds": 0.3}],
     "reasons": ["NOT OK: mismatches is 1"],
 }
@@ -515,7 +515,7 @@ CONTAIN = {
     "errors": 0,
     "mismatches": 1,
     "p99_ms": 4.25,
-    "differences": ["row 3: species is 'setosa', not 'virginica' (offline)"],
+    "differences": ["row 3: species is 'setosa', expected 'virginica' (offline)"],
     "tests": [{"suite": "sanity", "passed": 6, "failed": 0, "skipped": 0, "seconds": 0.3}],
     "reasons": ["ok: ready after 1.23 s, allowed up to 60", "NOT OK: 1 answered otherwise"],
     "seconds": 9.9,
