@@ -105,7 +105,9 @@ def measure(
     target = LocalTarget(name, folder, config, log, pipeline.progress, runtime=runtime)
     slot = slot_of(release)
     try:
-        target.deploy(release, pipeline.artifact(release, "production"), slot, replicas=2)
+        target.deploy(
+            release, pipeline.artifact(release, "production", pipeline.read()), slot, replicas=2
+        )
         target.route(Split(weights={slot: 100}), expected=target.routes().revision)
         row = demo.flowers(pipeline.root)[0][0]
         users = Users(target.routes().endpoint, row, rate=100)

@@ -107,8 +107,9 @@ def pushed(folder: Path) -> tuple[Release, Artifact]:
     targets = {"production": TargetConfig(kind="kubernetes")}
     config = msgspec.structs.replace(config, targets=targets)
     pipeline = wire.assemble(config, folder, Lines(), os.environ)
-    release = pipeline.release()
-    return release, pipeline.artifact(release, "production")
+    records = pipeline.read()
+    release = pipeline.release(None, records)
+    return release, pipeline.artifact(release, "production", records)
 
 
 def answering_early(image: Artifact, folder: Path) -> Artifact:

@@ -74,10 +74,13 @@ def test(
 
     options = session(context)
     pipeline = options.pipeline()
+    records = pipeline.read()
+    chosen = pipeline.release(release, records)
     if container:
-        output.record(check_container(pipeline, pipeline.release(release)), json=options.json)
-        return
-    output.record(test_step(pipeline, pipeline.release(release)), json=options.json)
+        record = check_container(pipeline, chosen, records=records)
+    else:
+        record = test_step(pipeline, chosen, records)
+    output.record(record, json=options.json)
 
 
 def containerize(
@@ -101,7 +104,8 @@ def containerize(
 
     options = session(context)
     pipeline = options.pipeline()
-    record = make(pipeline, pipeline.release(release))
+    records = pipeline.read()
+    record = make(pipeline, pipeline.release(release, records), records)
     if to is not None:
         hand_over(pipeline, record, to)
     output.record(record, json=options.json)
@@ -128,4 +132,6 @@ def push_to_registry(
 
     options = session(context)
     pipeline = options.pipeline()
-    output.record(push(pipeline, pipeline.release(release), archive), json=options.json)
+    records = pipeline.read()
+    record = push(pipeline, pipeline.release(release, records), archive, records)
+    output.record(record, json=options.json)

@@ -204,7 +204,8 @@ def report(
 
     given = session(context)
     pipeline = given.pipeline()
-    found = collect(pipeline.release(release), pipeline.ledger.records())
+    records = pipeline.read()
+    found = collect(pipeline.release(release, records), records)
     plots = pipeline.state / "plots" / digests.short(found.release.bundle)
     if to is not None:
         to.mkdir(parents=True, exist_ok=True)
@@ -214,7 +215,7 @@ def report(
         tell = pipeline.progress.note if publish else output.line
         tell(f"wrote {to / 'report.md'}")
     if publish:
-        publish_report(given, pipeline, found.release, publish)
+        publish_report(given, pipeline, found.release, publish, records)
     elif to is not None:
         return
     elif given.json:

@@ -65,17 +65,18 @@ def preview(
     from mlship.steps import preview as steps
 
     pipeline = session.pipeline()
-    chosen = pipeline.release(release)
+    records = pipeline.read()
+    chosen = pipeline.release(release, records)
     facts = {"release": str(chosen), "target": name}
     if render is None:
-        changes = steps.changes(pipeline, name, chosen, replace=replace)
+        changes = steps.changes(pipeline, name, chosen, records, replace=replace)
         if session.json:
             output.as_json({**facts, "changes": changes})
         else:
             _show(changes)
             pipeline.progress.note(f"{len(changes)} objects would change in {name}")
         return True
-    files = [str(path) for path in steps.render(pipeline, name, chosen, render)]
+    files = [str(path) for path in steps.render(pipeline, name, chosen, render, records)]
     if session.json:
         output.as_json({**facts, "files": files})
     else:

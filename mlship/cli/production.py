@@ -35,7 +35,8 @@ def deploy_production(
     if preview(given, "production", release, dry_run=dry_run, render=render, replace=replace):
         return
     pipeline = given.pipeline()
-    found = deploy(pipeline, pipeline.release(release), replace=replace)
+    seen = pipeline.read()
+    found = deploy(pipeline, pipeline.release(release, seen), seen, replace=replace)
     output.record(found, json=given.json)
 
 
@@ -58,7 +59,7 @@ def traffic(
     given = session(context)
     pipeline = given.pipeline()
     route = set_traffic(pipeline, _shares(shares or []), shadow=shadow)
-    history = pipeline.history()
+    history = pipeline.read().history
     deployments = pipeline.target("production").inspect()
     rows = []
     for slot, found in deployments.items():
@@ -94,7 +95,7 @@ def promote(context: typer.Context, release: ReleaseName = None) -> None:
 
     given = session(context)
     pipeline = given.pipeline()
-    seen = pipeline.history()
+    seen = pipeline.read()
     found = promote_step(pipeline, chosen(pipeline, release, seen), seen)
     output.record(found, json=given.json)
 
@@ -115,7 +116,8 @@ def rollback(
 
     given = session(context)
     pipeline = given.pipeline()
-    found = rollback_step(pipeline, pipeline.release(to) if to else None)
+    seen = pipeline.read()
+    found = rollback_step(pipeline, pipeline.release(to, seen) if to else None, seen)
     output.record(found, json=given.json)
 
 
@@ -142,7 +144,9 @@ def retire(
 
     given = session(context)
     pipeline = given.pipeline()
-    found = retire_step(pipeline, pipeline.release(release) if release else None, early=early)
+    seen = pipeline.read()
+    chosen = pipeline.release(release, seen) if release else None
+    found = retire_step(pipeline, chosen, seen, early=early)
     output.record(found, json=given.json)
 
 
@@ -248,8 +252,9 @@ def approve(
                 "--from-pull-request takes who approves from the reviews",
                 hint="leave --by and --comment out",
             )
-        chosen = pipeline.release(release)
-        taken = approve_from_pull_request(pipeline, chosen, number)
+        records = pipeline.read()
+        chosen = pipeline.release(release, records)
+        taken = approve_from_pull_request(pipeline, chosen, number, records)
         if given.json:
             output.as_json(taken)
             return
@@ -260,5 +265,7 @@ def approve(
         for reason in taken.left_out:
             output.line(f"  not counted: {reason}")
         return
-    found = approve_step(pipeline, pipeline.release(release), by or pipeline.actor, comment)
+    records = pipeline.read()
+    chosen = pipeline.release(release, records)
+    found = approve_step(pipeline, chosen, by or pipeline.actor, comment, records=records)
     output.record(found, json=given.json)

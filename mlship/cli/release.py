@@ -12,6 +12,7 @@ from mlship.domain.job import Way
 from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mlship.domain.records import Records
     from mlship.domain.release import Release
     from mlship.steps.pipeline import Pipeline
 
@@ -59,7 +60,9 @@ def verify_staging_workload(
 
     options = session(context)
     pipeline = options.pipeline()
-    record = verify(pipeline, pipeline.release(release), recorded=recorded, endpoint=endpoint)
+    records = pipeline.read()
+    chosen = pipeline.release(release, records)
+    record = verify(pipeline, chosen, records, recorded=recorded, endpoint=endpoint)
     output.record(record, json=options.json)
 
 
@@ -83,8 +86,9 @@ def open_release_pr(
     options = session(context)
     pipeline = options.pipeline()
     current = job.of(wire.environment())
-    chosen = pipeline.release(release)
-    record, posted = open_step(pipeline, chosen, head, base, run=current.url)
+    records = pipeline.read()
+    chosen = pipeline.release(release, records)
+    record, posted = open_step(pipeline, chosen, head, base, run=current.url, records=records)
     if current.outputs is not None:
         actions.set_outputs(current.outputs, {"url": posted.url})
     if options.json:
@@ -97,7 +101,11 @@ def open_release_pr(
 
 
 def publish_report(
-    options: Session, pipeline: "Pipeline", release: "Release", names: Sequence[str]
+    options: Session,
+    pipeline: "Pipeline",
+    release: "Release",
+    names: Sequence[str],
+    records: "Records",
 ) -> None:
     """Publish the report of a release and print where.
 
@@ -109,7 +117,7 @@ def publish_report(
 
     ways = [_way(name) for name in names]
     publishing = wire.publishing(pipeline, wire.environment())
-    results = publish(pipeline, release, ways, publishing)
+    results = publish(pipeline, release, ways, publishing, records)
     for result in results:
         if result.note and publishing.job.pull is not None:
             output.notice(f"the report of {release} was not posted: {result.note}")

@@ -50,10 +50,16 @@ class Progress(Protocol):
 class Ledger(Protocol):
     """Stores evidence, append-only."""
 
-    def append(self, evidence: Evidence) -> Record:
+    def append(self, evidence: Evidence, *, after: Sequence[Digest] | None = None) -> Record:
         """Append evidence after the heads of the chain, durably; return it with its digest.
 
         The parents in the evidence are replaced by the heads.
+
+        Args:
+            evidence: what is appended.
+            after: the heads of the records that the caller has read; nothing is read then. By
+                default all records are read for them. A record that another process appended in
+                between makes a fork, which the next record joins.
 
         Raises:
             UnavailableError: the ledger cannot be written; nothing was added.

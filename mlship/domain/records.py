@@ -23,9 +23,10 @@ class Records(Sequence[Record]):
 
     listed: tuple[Record, ...] = ()
 
-    def plus(self, record: Record) -> "Records":
-        """Return these records and one that was added after them."""
-        return Records((*self.listed, record))
+    def plus(self, *added: Record) -> "Records":
+        """Return these records and those that were appended after them, each once."""
+        known = {record.digest for record in self.listed}
+        return Records((*self.listed, *(record for record in added if record.digest not in known)))
 
     @cached_property
     def history(self) -> History:

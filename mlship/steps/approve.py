@@ -6,6 +6,7 @@ from mlship.domain import approvals
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Approved, Withdrawn
 from mlship.domain.pullrequest import Review, Reviews
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import RefusedError
 from mlship.steps.pipeline import Pipeline
@@ -30,7 +31,13 @@ class Approvals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def approve(
-    pipeline: Pipeline, release: Release, by: str, comment: str = "", *, url: str = ""
+    pipeline: Pipeline,
+    release: Release,
+    by: str,
+    comment: str = "",
+    *,
+    url: str = "",
+    records: Records | None = None,
 ) -> Record:
     """Record an approval. It holds for this release only: another bundle needs its own.
 
@@ -40,6 +47,7 @@ def approve(
         by: the person, as an email address or an account's name.
         comment: anything that they want to add.
         url: where they said so, if it was in a review.
+        records: what the command has read; by default the ledger is read.
 
     Returns:
         The evidence `approve`; the first one, where the person approved there before.
@@ -52,7 +60,7 @@ def approve(
         raise RefusedError(
             f"an approval of {release} needs a person", hint="give --by ada@example.org"
         )
-    records = pipeline.ledger.records()
+    records = pipeline.read(records)
     if approvals.person(person) == approvals.author(release, records):
         raise RefusedError(
             f"{person} wrote commit {release.commit[:12]} and cannot approve {release}",
@@ -62,10 +70,12 @@ def approve(
     for record, earlier in approvals.standing(release, records):
         if approvals.source(earlier) == approvals.source(approval):
             return record
-    return pipeline.learn(release, "approve", "passed", approval)
+    return pipeline.learn(release, "approve", "passed", approval, after=records)
 
 
-def approve_from_pull_request(pipeline: Pipeline, release: Release, number: int) -> Approvals:
+def approve_from_pull_request(
+    pipeline: Pipeline, release: Release, number: int, records: Records | None = None
+) -> Approvals:
     """Record the approvals that the reviews of a pull request give to a release.
 
     An account's last decision counts: an approval of the very commit that the release was made
@@ -78,7 +88,9 @@ def approve_from_pull_request(pipeline: Pipeline, release: Release, number: int)
             the facts say which reviews were left out, and why.
     """
     reviews = pipeline.forge.reviews(number)
-    withdrawn = _withdraw(pipeline, release, reviews)
+    read = pipeline.read(records)
+    withdrawn = _withdraw(pipeline, release, reviews, read)
+    records = read.plus(*withdrawn)
     given: list[Record] = []
     left_out: list[str] = []
     for review in reviews.latest:
@@ -88,12 +100,13 @@ def approve_from_pull_request(pipeline: Pipeline, release: Release, number: int)
             continue
         try:
             where = review.url or reviews.pull.url
-            record = approve(pipeline, release, review.by, review.text, url=where)
+            record = approve(pipeline, release, review.by, review.text, url=where, records=records)
         except RefusedError as error:
             left_out.append(f"{review.by}: {error.message}")
         else:
             given.append(record)
-    found = approvals.approvers(release, pipeline.ledger.records())
+            records = records.plus(record)
+    found = approvals.approvers(release, records)
     needed = pipeline.config.gates.promote.approvals
     if found.count < needed:
         raise RefusedError(
@@ -111,16 +124,20 @@ def approve_from_pull_request(pipeline: Pipeline, release: Release, number: int)
     )
 
 
-def _withdraw(pipeline: Pipeline, release: Release, reviews: Reviews) -> list[Record]:
+def _withdraw(
+    pipeline: Pipeline, release: Release, reviews: Reviews, records: Records
+) -> list[Record]:
     """Record each approval of this pull request that its account's last decision is no more."""
     last = {approvals.person(review.by): review.decision for review in reviews.latest}
-    withdrawn = []
-    for _, approval in approvals.standing(release, pipeline.ledger.records()):
+    withdrawn: list[Record] = []
+    for _, approval in approvals.standing(release, records):
         person, place = approvals.source(approval)
         decision = last.get(person, "the review is gone")
         if place == reviews.pull.url and decision != "approved":
             facts = Withdrawn(by=approval.by, url=approval.url, reason=decision)
-            withdrawn.append(pipeline.learn(release, "withdraw-approval", "passed", facts))
+            after = records.plus(*withdrawn)
+            record = pipeline.learn(release, "withdraw-approval", "passed", facts, after=after)
+            withdrawn.append(record)
     return withdrawn
 
 

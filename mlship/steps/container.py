@@ -18,8 +18,8 @@ from mlship.domain.container import Container, Local, Observed
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Saw, Step
 from mlship.domain.facts import Contained, Containerized, PushedImage, SuiteRun
-from mlship.domain.history import latest
 from mlship.domain.ports import Engine
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.scores import TestRun
 from mlship.domain.workload import Request, WorkloadResult
@@ -52,7 +52,10 @@ class _Found(msgspec.Struct, kw_only=True):
 
 
 def check_container(
-    pipeline: Pipeline, release: Release, transport: "httpx.BaseTransport | None" = None
+    pipeline: Pipeline,
+    release: Release,
+    transport: "httpx.BaseTransport | None" = None,
+    records: Records | None = None,
 ) -> Record:
     """Run a release's image as production would, ask it everything, stop it in mid-request.
 
@@ -70,12 +73,13 @@ def check_container(
         UnavailableError: no container engine answers.
     """
     started = pipeline.clock()
+    records = pipeline.read(records)
     folder = pipeline.bundle(release)
     requests = golden_requests(folder)
     found = _Found()
     with ExitStack() as until_done:
         engine = _connected(pipeline, until_done)
-        reference, digest, image = _bring(pipeline, release, engine)
+        reference, digest, image = _bring(pipeline, release, engine, records)
         most = pipeline.config.image.max_mb
         size = f"{image.size / 1e6:.0f} MB unpacked, allowed up to {most} (image.max_mb)"
         found.add("size", holds=image.size <= most * 1e6, text=size)
@@ -103,7 +107,7 @@ def check_container(
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
     )
     saw = Saw(bundle=release.bundle, image=digest, policy=pipeline.policy("container"))
-    return pipeline.learn(release, STEP, decision.verdict, facts, saw)
+    return pipeline.learn(release, STEP, decision.verdict, facts, saw, after=records)
 
 
 def _connected(pipeline: Pipeline, until_done: ExitStack) -> Engine:
@@ -115,9 +119,10 @@ def _connected(pipeline: Pipeline, until_done: ExitStack) -> Engine:
         raise type(error)(error.message, hint=hint) from error
 
 
-def _bring(pipeline: Pipeline, release: Release, engine: Engine) -> tuple[str, Digest, Local]:
-    records = pipeline.ledger.records()
-    made, pushed = (latest(records, step, release) for step in (CONTAINERIZE, PUSH))
+def _bring(
+    pipeline: Pipeline, release: Release, engine: Engine, records: Records
+) -> tuple[str, Digest, Local]:
+    made, pushed = records.latest(CONTAINERIZE, release), records.latest(PUSH, release)
     if made and pushed and pipeline.config.image.repository:
         facts = shapes.of(pushed, PushedImage)
         if facts.digest == shapes.of(made, Containerized).digest:

@@ -7,7 +7,7 @@ from mlship.domain import digests, shapes
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Saw, Step
 from mlship.domain.facts import Containerized, PushedImage
-from mlship.domain.history import latest
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError
 from mlship.steps.pipeline import Pipeline
@@ -15,7 +15,7 @@ from mlship.steps.pipeline import Pipeline
 STEP: Final[Step] = "containerize"
 
 
-def containerize(pipeline: Pipeline, release: Release) -> Record:
+def containerize(pipeline: Pipeline, release: Release, records: Records | None = None) -> Record:
     """Make the image of a release, or find that it was made.
 
     A release that has an image keeps its base: what a tag means may change, and the release's
@@ -31,12 +31,12 @@ def containerize(pipeline: Pipeline, release: Release) -> Record:
     """
     started = pipeline.clock()
     folder = pipeline.bundle(release)
-    records = pipeline.ledger.records()
-    before = latest(records, STEP, release)
+    records = pipeline.read(records)
+    before = records.latest(STEP, release)
     named = pipeline.config.image.base
     base = _same_base(before, named)
     extension = _extension(pipeline)
-    pushed = latest(records, "push-to-registry", release)
+    pushed = records.latest("push-to-registry", release)
     if before and base and _is_settled(before, pushed, extension):
         pipeline.progress.note("its image was pushed; Docker builds it no second time")
         return before
@@ -48,7 +48,7 @@ def containerize(pipeline: Pipeline, release: Release) -> Record:
     facts = Containerized.of(image, base_name=named, seconds=seconds)
     base = digests.parse(image.base.wanted)
     saw = Saw(bundle=release.bundle, base=base, extension=extension)
-    return pipeline.learn(release, STEP, "passed", facts, saw)
+    return pipeline.learn(release, STEP, "passed", facts, saw, after=records)
 
 
 def hand_over(pipeline: Pipeline, made: Record, into: Path) -> None:

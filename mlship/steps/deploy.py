@@ -11,7 +11,8 @@ from mlship.domain.checks import Check
 from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import TRANSITIONS, Record, Saw
 from mlship.domain.facts import Aliased, Deployed, Displaced, Routed, Staged
-from mlship.domain.history import History, latest
+from mlship.domain.history import History
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias
 from mlship.errors import ConflictError, RefusedError
@@ -32,10 +33,9 @@ def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
     target, config = pipeline.target(STAGING), pipeline.target_config(STAGING)
     started = pipeline.clock()
     with pipeline.locks.exclusive(STAGING):
-        slot = slot_of(release)
-        deployment = target.deploy(
-            release, pipeline.artifact(release, STAGING), slot, replicas=config.replicas
-        )
+        records, slot = pipeline.read(), slot_of(release)
+        artifact = pipeline.artifact(release, STAGING, records)
+        deployment = target.deploy(release, artifact, slot, replicas=config.replicas)
         set_route(target, {release: 100})
         for other in target.inspect():
             if other != slot:
@@ -46,11 +46,11 @@ def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
             replicas=deployment.ready,
             seconds=round((pipeline.clock() - started).total_seconds(), 3),
         )
-        last = latest(pipeline.ledger.records(), "deploy-staging")
+        last = records.latest("deploy-staging")
         if last and last.evidence.release == release and _is_same(facts, last):
             return last
         saw = Saw(artifact=deployment.artifact)
-        return pipeline.learn(release, "deploy-staging", "passed", facts, saw)
+        return pipeline.learn(release, "deploy-staging", "passed", facts, saw, after=records)
 
 
 def _is_same(facts: Staged, last: Record) -> bool:
@@ -59,13 +59,16 @@ def _is_same(facts: Staged, last: Record) -> bool:
     return msgspec.structs.replace(before, seconds=facts.seconds) == facts
 
 
-def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = False) -> Record:
+def deploy_production(
+    pipeline: Pipeline, release: Release, seen: Records | None = None, *, replace: bool = False
+) -> Record:
     """Run a release in production as challenger; the first release of all becomes champion.
 
     Args:
         pipeline: the project.
         release: what to run. It passed its tests and staging, from a clean tree; and, where
             production runs images, its image the test in a container.
+        seen: what was read when the release was chosen; by default the ledger is read now.
         replace: retire the challenger that is there, whose outcomes so far are given up.
 
     Raises:
@@ -75,25 +78,26 @@ def deploy_production(pipeline: Pipeline, release: Release, *, replace: bool = F
     """
     if pipeline.loses_predictions():
         pipeline.progress.note(f"{LOST}: {KEEP}")
-    with changing(pipeline) as history:
+    with changing(pipeline, seen) as records:
+        history = records.history
         # What the gate let in once is brought back, whatever the gate asks for by now.
         if history.role(release) in ("champion", "challenger"):
-            return _restored(pipeline, release, history)
-        passed = check_fitness(pipeline, release)
+            return _restored(pipeline, release, records)
+        passed = check_fitness(pipeline, release, records)
         # Begun with a challenger in place, it was told to replace it.
-        begun = bool(recorded(pipeline, "deploy-production", release, history))
+        begun = bool(recorded("deploy-production", release, records))
         check_role(release, history, replace=replace or begun)
-        return _deploy(pipeline, release, history, passed)
+        return _deploy(pipeline, release, records, passed)
 
 
-def check_fitness(pipeline: Pipeline, release: Release) -> tuple[Check, ...]:
+def check_fitness(pipeline: Pipeline, release: Release, records: Records) -> tuple[Check, ...]:
     """Return the checks that let a release run in production.
 
     Raises:
         RefusedError: it may not.
     """
     asked = pipeline.container_test(PRODUCTION)
-    decision = gates.for_production(release, pipeline.ledger.records(), asked)
+    decision = gates.for_production(release, records, asked)
     if decision.verdict == "passed":
         return decision.checks
     lacks_container_test = all(check.name == "test-container" for check in decision.failed)
@@ -124,10 +128,10 @@ def check_role(release: Release, history: History, *, replace: bool) -> None:
 
 
 def _deploy(
-    pipeline: Pipeline, release: Release, history: History, passed: tuple[Check, ...]
+    pipeline: Pipeline, release: Release, records: Records, passed: tuple[Check, ...]
 ) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
-    champion, displaced = history.champion, history.challenger
+    champion, displaced = records.history.champion, records.history.challenger
     role: Alias = "champion" if champion is None else "challenger"
     weight, replicas = share(role, config)
 
@@ -140,7 +144,7 @@ def _deploy(
         return Aliased(alias=role)
 
     substeps = [
-        SubStep("deploy-production/capacity", lambda: ready(pipeline, release, replicas)),
+        SubStep("deploy-production/capacity", lambda: ready(pipeline, release, replicas, records)),
         SubStep("deploy-production/route", route),
         SubStep("deploy-production/alias", alias),
     ]
@@ -159,7 +163,7 @@ def _deploy(
             checks=passed,
         )
 
-    return carry_out(pipeline, release, "deploy-production", substeps, facts)
+    return carry_out(pipeline, release, "deploy-production", substeps, facts, records)
 
 
 def _displace(pipeline: Pipeline, displaced: Release) -> Displaced:
@@ -185,16 +189,16 @@ def share(role: Alias, config: TargetConfig) -> tuple[int, int]:
     return 0 if config.shadow else config.challenger_weight, config.challenger_replicas
 
 
-def _restored(pipeline: Pipeline, release: Release, history: History) -> Record:
+def _restored(pipeline: Pipeline, release: Release, records: Records) -> Record:
     """Make what the ledger says true again, where replicas or the route were lost."""
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
+    history = records.history
     is_champion = history.champion == release
     replicas = config.replicas if is_champion else config.challenger_replicas
-    ready(pipeline, release, replicas)
+    ready(pipeline, release, replicas, records)
     if is_champion and not target.routes().split.weights:
         set_route(target, {release: 100})
     pipeline.store.point("champion" if is_champion else "challenger", release)
-    records = pipeline.ledger.records()
     record = next(
         (
             one

@@ -7,12 +7,13 @@ from mlship.domain.confidence import Comparison, Metric, compare, score
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated
 from mlship.domain.prediction import Outcome, Prediction
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import NotFoundError
 from mlship.steps.pipeline import Pipeline
 
 
-def evaluate(pipeline: Pipeline) -> Record:
+def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     """Compare the challenger with the champion on predictions whose outcomes are known.
 
     Only predictions made since the challenger was deployed count, of both: they saw the same
@@ -24,7 +25,8 @@ def evaluate(pipeline: Pipeline) -> Record:
     Raises:
         NotFoundError: production has no champion or no challenger.
     """
-    history = pipeline.history()
+    records = pipeline.read(records)
+    history = records.history
     champion, challenger, since = history.champion, history.challenger, history.challenger_since
     if champion is None or challenger is None or since is None:
         raise NotFoundError(
@@ -50,7 +52,7 @@ def evaluate(pipeline: Pipeline) -> Record:
     )
     facts = _facts(comparison, champion, since=since, outcomes=len(outcomes))
     saw = Saw(champion=champion.id, challenger=challenger.id)
-    return pipeline.learn(challenger, "evaluate", comparison.verdict, facts, saw)
+    return pipeline.learn(challenger, "evaluate", comparison.verdict, facts, saw, after=records)
 
 
 def _by_prediction(

@@ -1,14 +1,13 @@
 """open-release-pr: open or update the pull request that brings a release to main."""
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from mlship.domain import shapes
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Proposed
-from mlship.domain.history import latest
 from mlship.domain.pullrequest import Posted, PullRequest
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import RefusedError
 from mlship.reports.publish import COMMENT_LIMIT, characters, fitted
@@ -23,7 +22,13 @@ _NEEDED: Final[tuple[Step, ...]] = ("test", "verify-staging-workload")
 
 
 def open_release_pr(
-    pipeline: Pipeline, release: Release, head: str, base: str, *, run: str = ""
+    pipeline: Pipeline,
+    release: Release,
+    head: str,
+    base: str,
+    *,
+    run: str = "",
+    records: Records | None = None,
 ) -> tuple[Record, Posted]:
     """Open the pull request `head` -> `base` with the release's report, or bring it up to date.
 
@@ -36,6 +41,7 @@ def open_release_pr(
         head: the branch that has it, `develop`.
         base: the branch that it goes to, `main`.
         run: the page of the CI run, to link to.
+        records: what the command has read; by default the ledger is read.
 
     Returns:
         The evidence `open-release-pr`, and what was done to the pull request.
@@ -44,7 +50,7 @@ def open_release_pr(
         RefusedError: a test has not passed, or there is nothing to bring.
         ConfigError: there is no token, or it may not open pull requests.
     """
-    records = pipeline.ledger.records()
+    records = pipeline.read(records)
     _refuse_unproven(release, records)
     # The evidence of this step is left out: the second run would differ by that of the first.
     seen = [record for record in records if record.evidence.step != STEP]
@@ -54,16 +60,16 @@ def open_release_pr(
     report = fitted(collect(release, seen), room, run=run)
     body = f"{before}{_BEGIN}\n{report}{_END}{after}" if report else before + after
     posted = pipeline.forge.open(head, base, _title(release, old), body)
-    known = latest(records, STEP, release)
+    known = records.latest(STEP, release)
     if known and shapes.of(known, Proposed).url == posted.url:
         return known, posted
     facts = Proposed(url=posted.url, head=head, base=base)
-    return pipeline.learn(release, STEP, "passed", facts), posted
+    return pipeline.learn(release, STEP, "passed", facts, after=records), posted
 
 
-def _refuse_unproven(release: Release, records: Sequence[Record]) -> None:
+def _refuse_unproven(release: Release, records: Records) -> None:
     for step in _NEEDED:
-        record = latest(records, step, release)
+        record = records.latest(step, release)
         verdict = record.evidence.verdict if record else "never run"
         if verdict != "passed":
             raise RefusedError(

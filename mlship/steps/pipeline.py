@@ -15,7 +15,6 @@ from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
 from mlship.domain.facts import Facts, PushedImage
 from mlship.domain.gates import ContainerTest
-from mlship.domain.history import History
 from mlship.domain.ports import (
     Clock,
     Engine,
@@ -32,6 +31,7 @@ from mlship.domain.ports import (
     Tester,
     Trainer,
 )
+from mlship.domain.records import Records
 from mlship.domain.release import Release, find
 from mlship.errors import IntegrityError, NotFoundError
 
@@ -75,6 +75,13 @@ class Pipeline:
         """Return the settings of a target, the defaults where mlship.yaml does not name it."""
         return self.config.targets.get(name, TargetConfig())
 
+    def read(self, known: Records | None = None) -> Records:
+        """Return what the command has read of the ledger already, else read all of it.
+
+        A command reads it once; where it changes a target, once more under the lock.
+        """
+        return Records(tuple(self.ledger.records())) if known is None else known
+
     def learn(
         self,
         release: Release,
@@ -82,8 +89,19 @@ class Pipeline:
         verdict: Verdict,
         facts: Facts,
         saw: Saw | None = None,
+        *,
+        after: Records | None = None,
     ) -> Record:
-        """Append evidence to the ledger and return its record."""
+        """Append evidence to the ledger and return its record.
+
+        Args:
+            release: what was learnt about.
+            step: what learnt it.
+            verdict: of the step.
+            facts: what it learnt, of the shape that the step has.
+            saw: the digests of what it looked at.
+            after: the records that the step has read; by default the ledger is read again.
+        """
         evidence = Evidence(
             release=release,
             step=step,
@@ -93,23 +111,21 @@ class Pipeline:
             actor=self.actor,
             time=self.clock(),
         )
-        return self.ledger.append(evidence)
+        return self.ledger.append(evidence, after=None if after is None else after.heads)
 
-    def history(self) -> History:
-        """Return who plays which role in production, as the ledger says."""
-        return history.fold(self.ledger.records())
-
-    def release(self, reference: str | None = None, seen: History | None = None) -> Release:
+    def release(self, reference: str | None = None, records: Records | None = None) -> Release:
         """Return the release that a reference means: a name, a role, or the current commit's.
 
-        A role is read in the history that the caller has seen, or in the one of now.
+        Args:
+            reference: `iris@3f9a0c12be77`, `champion` or `challenger`.
+            records: what the command has read; by default the ledger is read.
 
         Raises:
             NotFoundError: there is none.
         """
-        records = self.ledger.records()
+        records = self.read(records)
         if reference in ("champion", "challenger"):
-            roles = seen or history.fold(records)
+            roles = records.history
             player = roles.champion if reference == "champion" else roles.challenger
             if player is None:
                 raise NotFoundError(
@@ -118,7 +134,7 @@ class Pipeline:
                 )
             return player
         if reference is not None:
-            return find(reference, history.releases(records))
+            return find(reference, list(records.releases))
         commit = self.source.commit()
         release = history.made_from(records, commit, self.trainer.inputs())
         if release is None:
@@ -185,7 +201,7 @@ class Pipeline:
         """Return where this machine keeps the bundle of that digest."""
         return self.state / "bundles" / digests.short(bundle)
 
-    def artifact(self, release: Release, target: str) -> Artifact:
+    def artifact(self, release: Release, target: str, records: Records) -> Artifact:
         """Return what a target is to run for a release: its bundle, or its pushed image.
 
         Raises:
@@ -194,7 +210,7 @@ class Pipeline:
         if self.target_config(target).kind == "local":
             folder = self.bundle(release)
             return Artifact(kind="bundle", digest=release.bundle, location=str(folder))
-        pushed = history.latest(self.ledger.records(), "push-to-registry", release)
+        pushed = records.latest("push-to-registry", release)
         if pushed is None:
             raise NotFoundError(
                 f"{release} has no image in a registry, and target {target} runs images",

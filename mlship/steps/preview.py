@@ -8,13 +8,13 @@ import msgspec
 
 from mlship import files
 from mlship.domain.deployment import Change, Plan, Slot, Split, slot_of
-from mlship.domain.history import History
 from mlship.domain.ports import Declarative, Target
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError
 from mlship.steps.deploy import check_fitness, check_role, share, shares
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
-from mlship.steps.traffic import told
+from mlship.steps.traffic import recorded_split
 from mlship.steps.transition import split_of
 
 Name = Literal["staging", "production"]
@@ -26,7 +26,12 @@ _WRITERS: Final[dict[Name, str]] = {
 
 
 def changes(
-    pipeline: Pipeline, name: Name, release: Release, *, replace: bool = False
+    pipeline: Pipeline,
+    name: Name,
+    release: Release,
+    records: Records | None = None,
+    *,
+    replace: bool = False,
 ) -> Sequence[Change]:
     """Return how deploying a release would change each object of a target.
 
@@ -34,6 +39,7 @@ def changes(
         pipeline: the project.
         name: of the target.
         release: what would be deployed.
+        records: what the command has read; by default the ledger is read.
         replace: the challenger that runs would be retired.
 
     Raises:
@@ -43,23 +49,26 @@ def changes(
     """
     target = pipeline.target(name)
     shown = _declarative(name, target)
+    records = pipeline.read(records)
+    history = records.history
     if name == STAGING:
-        plan = _in_staging(pipeline, release)
+        plan = _in_staging(pipeline, release, records)
         removed = tuple(slot for slot in target.inspect() if slot != plan.slot)
         return shown.changes(msgspec.structs.replace(plan, removed=removed))
-    history = pipeline.history()
-    plan = _in_production(pipeline, release, history)
+    plan = _in_production(pipeline, release, records)
     if history.role(release) in ("champion", "challenger"):
         lost = history.champion == release and not target.routes().split.weights
         split = split_of({release: 100}) if lost else None
         return shown.changes(msgspec.structs.replace(plan, split=split))
-    check_fitness(pipeline, release)
+    check_fitness(pipeline, release, records)
     check_role(release, history, replace=replace)
     displaced: tuple[Slot, ...] = (slot_of(history.challenger),) if history.challenger else ()
     return shown.changes(msgspec.structs.replace(plan, removed=displaced))
 
 
-def render(pipeline: Pipeline, name: Name, release: Release, into: Path) -> list[Path]:
+def render(
+    pipeline: Pipeline, name: Name, release: Release, into: Path, records: Records | None = None
+) -> list[Path]:
     """Write the objects of a release into a folder, a file each; no cluster and no gate is asked.
 
     The same release, settings and split give the same bytes. A file that is there already so is
@@ -70,6 +79,7 @@ def render(pipeline: Pipeline, name: Name, release: Release, into: Path) -> list
         name: of the target.
         release: what the objects run.
         into: the folder, made if need be.
+        records: what the command has read; by default the ledger is read.
 
     Raises:
         ConfigError: the target is local, or `into` is no folder.
@@ -77,11 +87,8 @@ def render(pipeline: Pipeline, name: Name, release: Release, into: Path) -> list
         ConflictError: a file of that name was written or edited by somebody else; none is written.
     """
     shown = _declarative(name, pipeline.target(name))
-    plan = (
-        _in_staging(pipeline, release)
-        if name == STAGING
-        else _in_production(pipeline, release, pipeline.history())
-    )
+    in_target = _in_staging if name == STAGING else _in_production
+    plan = in_target(pipeline, release, pipeline.read(records))
     texts = {
         into / file: files.signed(text, _WRITERS[name]) for file, text in shown.render(plan).items()
     }
@@ -108,29 +115,30 @@ def _declarative(name: Name, target: Target) -> Declarative:
     )
 
 
-def _in_staging(pipeline: Pipeline, release: Release) -> Plan:
+def _in_staging(pipeline: Pipeline, release: Release, records: Records) -> Plan:
     return Plan(
         release=release,
-        artifact=pipeline.artifact(release, STAGING),
+        artifact=pipeline.artifact(release, STAGING, records),
         slot=slot_of(release),
         replicas=pipeline.target_config(STAGING).replicas,
         split=split_of({release: 100}),
     )
 
 
-def _in_production(pipeline: Pipeline, release: Release, history: History) -> Plan:
+def _in_production(pipeline: Pipeline, release: Release, records: Records) -> Plan:
+    history = records.history
     config, role = pipeline.target_config(PRODUCTION), history.role(release)
     reigned = role in ("champion", "former champion") or history.champion is None
     _, replicas = share("champion" if reigned else "challenger", config)
     split: Split | None
     if role in ("champion", "challenger", "former champion"):
         # It is in the route already, which may have been changed since.
-        split = told(pipeline)
+        split = recorded_split(records)
     else:
         split = split_of(*shares(release, history.champion, config))
     return Plan(
         release=release,
-        artifact=pipeline.artifact(release, PRODUCTION),
+        artifact=pipeline.artifact(release, PRODUCTION, records),
         slot=slot_of(release),
         replicas=replicas,
         split=split,

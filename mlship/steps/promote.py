@@ -4,14 +4,14 @@ from mlship.domain import checks, gates
 from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import Record, Transition
 from mlship.domain.facts import Aliased, Archived, Crowned, GatePassed
-from mlship.domain.history import History, latest
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, RefusedError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, set_route
 
 
-def chosen(pipeline: Pipeline, reference: str | None, seen: History) -> Release:
+def chosen(pipeline: Pipeline, reference: str | None, seen: Records) -> Release:
     """Return the release that a promotion is asked for.
 
     Right after a promotion `challenger` still means the one that was promoted: who was killed
@@ -20,13 +20,14 @@ def chosen(pipeline: Pipeline, reference: str | None, seen: History) -> Release:
     Raises:
         NotFoundError: there is none.
     """
-    last = seen.last.evidence if seen.last else None
-    if (reference, seen.challenger) == ("challenger", None) and last and last.step == "promote":
+    history = seen.history
+    last = history.last.evidence if history.last else None
+    if (reference, history.challenger) == ("challenger", None) and last and last.step == "promote":
         return last.release
     return pipeline.release(reference, seen)
 
 
-def promote(pipeline: Pipeline, release: Release, seen: History | None = None) -> Record:
+def promote(pipeline: Pipeline, release: Release, seen: Records | None = None) -> Record:
     """Make a release champion. The old champion stays warm, for a rollback.
 
     Sub-steps: gate, capacity, route, alias, archive. Killed anywhere, run again it converges.
@@ -42,38 +43,39 @@ def promote(pipeline: Pipeline, release: Release, seen: History | None = None) -
             release is not a challenger.
         TimedOutError: the replicas that it lacked did not get ready; the route stands.
     """
-    with changing(pipeline, seen) as history:
+    with changing(pipeline, seen) as records:
+        history = records.history
         role = history.role(release)
         if role == "champion":
             pipeline.progress.note(f"{release} is champion already")
-            return _crowning(pipeline, release)
+            return _crowning(release, records)
         if role not in ("challenger", "standby"):
             challenger = f"; {history.challenger} is" if history.challenger else ""
             raise ConflictError(
                 f"{release} is not a challenger{challenger}",
                 hint="deploy it with `mlship deploy-production`, or name the one that is",
             )
-        return _promote(pipeline, release, history)
+        return _promote(pipeline, release, records)
 
 
-def _crowning(pipeline: Pipeline, release: Release) -> Record:
-    records = pipeline.ledger.records()
+def _crowning(release: Release, records: Records) -> Record:
     steps: tuple[Transition, ...] = ("promote", "rollback", "deploy-production")
     for step in steps:
-        record = latest(records, step, release)
+        record = records.latest(step, release)
         if record is not None:
             return record
     raise ConflictError(f"the ledger does not say how {release} became champion", hint="see status")
 
 
-def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
+def _promote(pipeline: Pipeline, release: Release, records: Records) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
+    history = records.history
     old = history.champion
 
     def gate() -> GatePassed:
         decision = gates.for_promotion(
             release,
-            pipeline.ledger.records(),
+            records,
             history,
             pipeline.config.gates.promote,
             pipeline.clock(),
@@ -101,10 +103,10 @@ def _promote(pipeline: Pipeline, release: Release, history: History) -> Record:
     moved = target.routes().split.share(slot_of(release)) == 100
     substeps = [
         SubStep("promote/gate", gate, once=moved),
-        SubStep("promote/capacity", lambda: ready(pipeline, release, config.replicas)),
+        SubStep("promote/capacity", lambda: ready(pipeline, release, config.replicas, records)),
         SubStep("promote/route", lambda: set_route(target, {release: 100})),
         SubStep("promote/alias", alias),
         SubStep("promote/archive", archive),
     ]
     facts = Crowned(old=str(old) if old else None, new=str(release))
-    return carry_out(pipeline, release, "promote", substeps, lambda: facts)
+    return carry_out(pipeline, release, "promote", substeps, lambda: facts, records)

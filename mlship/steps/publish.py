@@ -9,6 +9,7 @@ import msgspec
 from mlship.domain.job import Job, Way
 from mlship.domain.ports import Comments, Summary
 from mlship.domain.pullrequest import Change
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.reports.publish import COMMENT_LIMIT, fitted, octets
 from mlship.reports.report import Report, collect
@@ -40,7 +41,11 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def publish(
-    pipeline: Pipeline, release: Release, ways: Sequence[Way], publishing: Publishing
+    pipeline: Pipeline,
+    release: Release,
+    ways: Sequence[Way],
+    publishing: Publishing,
+    records: Records | None = None,
 ) -> list[Published]:
     """Publish the report of a release in each way, once.
 
@@ -54,7 +59,7 @@ def publish(
         ConfigError: there is no token, no program `cml`, or no job to show a summary.
         UnavailableError: the forge does not answer.
     """
-    report = collect(release, pipeline.ledger.records())
+    report = collect(release, pipeline.read(records))
     done: list[Published] = []
     for way in dict.fromkeys(ways):
         if way == "summary":

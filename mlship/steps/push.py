@@ -6,8 +6,8 @@ from typing import Final
 from mlship.domain import shapes
 from mlship.domain.evidence import Record, Saw, Step
 from mlship.domain.facts import Containerized, PushedImage
-from mlship.domain.history import latest
 from mlship.domain.image import Image
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, NotFoundError
 from mlship.steps.containerize import STEP as CONTAINERIZE
@@ -17,7 +17,12 @@ from mlship.steps.pipeline import Pipeline
 STEP: Final[Step] = "push-to-registry"
 
 
-def push(pipeline: Pipeline, release: Release, archive: Path | None = None) -> Record:
+def push(
+    pipeline: Pipeline,
+    release: Release,
+    archive: Path | None = None,
+    records: Records | None = None,
+) -> Record:
     """Push the image that `containerize` made.
 
     On another machine it is made again, the same; but what Docker built is not: it comes as a file.
@@ -26,6 +31,7 @@ def push(pipeline: Pipeline, release: Release, archive: Path | None = None) -> R
         pipeline: the project.
         release: whose image it is.
         archive: the file that `containerize` wrote where it made the image.
+        records: what the command has read; by default the ledger is read.
 
     Returns:
         The evidence `push-to-registry`, with the reference by digest and the bytes that were
@@ -39,11 +45,11 @@ def push(pipeline: Pipeline, release: Release, archive: Path | None = None) -> R
         IntegrityError: the registry gives back another digest, or the file holds another image.
     """
     started = pipeline.clock()
-    records = pipeline.ledger.records()
-    image = proven(pipeline, release, latest(records, CONTAINERIZE, release), archive)
+    records = pipeline.read(records)
+    image = proven(pipeline, release, records.latest(CONTAINERIZE, release), archive)
     pipeline.progress.note(f"pushing {image.name}:{image.tag}")
     pushed = pipeline.images().push(image)
-    before = latest(records, STEP, release)
+    before = records.latest(STEP, release)
     if before is not None and shapes.of(before, PushedImage).reference == pushed.reference:
         return before
     facts = PushedImage(
@@ -56,7 +62,7 @@ def push(pipeline: Pipeline, release: Release, archive: Path | None = None) -> R
         mounted=pushed.mounted,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
     )
-    return pipeline.learn(release, STEP, "passed", facts, Saw(image=pushed.digest))
+    return pipeline.learn(release, STEP, "passed", facts, Saw(image=pushed.digest), after=records)
 
 
 def proven(

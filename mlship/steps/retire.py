@@ -7,7 +7,8 @@ from mlship.domain import shapes
 from mlship.domain.deployment import Role, slot_of
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Aliased, Archived, Removed, Retired, Routed
-from mlship.domain.history import History, latest
+from mlship.domain.history import History
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import NotFoundError, RefusedError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
@@ -16,13 +17,20 @@ from mlship.steps.transition import SubStep, carry_out, changing, set_route
 _FORMER: Final[Role] = "former champion"
 
 
-def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = False) -> Record:
+def retire(
+    pipeline: Pipeline,
+    release: Release | None = None,
+    seen: Records | None = None,
+    *,
+    early: bool = False,
+) -> Record:
     """Drain and stop a release; the rest of its traffic goes to the champion.
 
     Args:
         pipeline: the project.
         release: a challenger, a former champion or one on standby; by default the oldest former
             champion. Right after one was retired that changes nothing, so name one to go on.
+        seen: what was read when the release was chosen; by default the ledger is read now.
         early: do not wait until a former champion was warm for `warm_minutes`.
 
     Raises:
@@ -30,7 +38,8 @@ def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = 
         RefusedError: it is the champion, or still has to stay warm.
         ConflictError: another process changes production, or has since this one began.
     """
-    with changing(pipeline) as history:
+    with changing(pipeline, seen) as records:
+        history = records.history
         if release is None:
             last = history.last
             if last and _was_former_champion(last):
@@ -43,12 +52,12 @@ def retire(pipeline: Pipeline, release: Release | None = None, *, early: bool = 
             release = history.former[0]
         role = history.role(release)
         if role == "retired":
-            record = latest(pipeline.ledger.records(), "retire", release)
+            record = records.latest("retire", release)
             if record is not None:
                 pipeline.progress.note(f"{release} is retired already")
                 return record
         _check(pipeline, release, history, early=early)
-        return _retire(pipeline, release, history)
+        return _retire(pipeline, release, records)
 
 
 def _was_former_champion(last: Record) -> bool:
@@ -76,8 +85,9 @@ def _check(pipeline: Pipeline, release: Release, history: History, *, early: boo
             )
 
 
-def _retire(pipeline: Pipeline, release: Release, history: History) -> Record:
+def _retire(pipeline: Pipeline, release: Release, records: Records) -> Record:
     target = pipeline.target(PRODUCTION)
+    history = records.history
     champion = history.champion
 
     def route() -> Routed:
@@ -112,4 +122,4 @@ def _retire(pipeline: Pipeline, release: Release, history: History) -> Record:
         SubStep("retire/archive", archive),
     ]
     facts = Retired(role=history.role(release))
-    return carry_out(pipeline, release, "retire", substeps, lambda: facts)
+    return carry_out(pipeline, release, "retire", substeps, lambda: facts, records)

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from mlship.domain import shapes
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Containerized
-from mlship.domain.history import latest
 from mlship.domain.ports import Listener
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.steps.container import STEP as TEST_CONTAINER
 from mlship.steps.container import check_container
@@ -24,7 +24,7 @@ from mlship.steps.verify import verify
 
 class _Stage(NamedTuple):
     step: Step
-    proven: Callable[[Pipeline, Release], Record | None]
+    proven: Callable[[Pipeline, Release, Records], Record | None]
     act: Callable[[Pipeline, Release], Record]
     left_out: str = ""
 
@@ -43,16 +43,16 @@ def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Rec
         The last record: of `deploy-production`, or of the first step that did not pass.
     """
     listener.started("train")
-    known = {one.digest for one in pipeline.ledger.records()}
+    before = pipeline.read()
     record = train(pipeline)
-    listener.finished(record, reused=record.digest in known)
+    listener.finished(record, reused=record in before)
     release = record.evidence.release
     for stage in _stages(pipeline, replace=replace):
         if stage.left_out:
             listener.skipped(stage.step, stage.left_out)
             continue
         listener.started(stage.step)
-        proven = stage.proven(pipeline, release)
+        proven = stage.proven(pipeline, release, pipeline.read())
         record = proven or stage.act(pipeline, release)
         listener.finished(record, reused=proven is not None)
         if record.evidence.verdict != "passed":
@@ -89,22 +89,22 @@ def _never(*_: object) -> None:
     """Prove nothing: the step itself finds out what is there already."""
 
 
-def _tested(pipeline: Pipeline, release: Release) -> Record | None:
+def _tested(pipeline: Pipeline, release: Release, records: Records) -> Record | None:
     """Find a test that passed, against the champion of now and by the gates of now."""
-    record = latest(pipeline.ledger.records(), "test", release)
+    record = records.latest("test", release)
     if record is None or record.evidence.verdict != "passed":
         return None
-    champion = pipeline.history().champion
+    champion = records.history.champion
     rival = None if champion in (None, release) else champion.id
     saw = record.evidence.saw
     is_current = saw.champion == rival and saw.policy == pipeline.policy("test")
     return record if is_current else None
 
 
-def _contained(pipeline: Pipeline, release: Release) -> Record | None:
+def _contained(pipeline: Pipeline, release: Release, records: Records) -> Record | None:
     """Find a test that passed in a container of the very image, by the bounds of now."""
-    records = pipeline.ledger.records()
-    made, tested = (latest(records, step, release) for step in (CONTAINERIZE, TEST_CONTAINER))
+    made = records.latest(CONTAINERIZE, release)
+    tested = records.latest(TEST_CONTAINER, release)
     if made is None or tested is None or tested.evidence.verdict != "passed":
         return None
     saw = tested.evidence.saw
@@ -112,13 +112,10 @@ def _contained(pipeline: Pipeline, release: Release) -> Record | None:
     return tested if same and saw.policy == pipeline.policy("container") else None
 
 
-def _verified(pipeline: Pipeline, release: Release) -> Record | None:
+def _verified(pipeline: Pipeline, release: Release, records: Records) -> Record | None:
     """Find a verification that passed in the deployment that staging runs now."""
-    records = pipeline.ledger.records()
-    deployed, verified = (
-        latest(records, "deploy-staging"),
-        latest(records, "verify-staging-workload"),
-    )
+    deployed = records.latest("deploy-staging")
+    verified = records.latest("verify-staging-workload")
     if deployed is None or verified is None or verified.evidence.release != release:
         return None
     after = records.index(verified) > records.index(deployed)

@@ -8,7 +8,7 @@ import msgspec
 from mlship.domain.deployment import Deployment, Route, Slot
 from mlship.domain.digests import Digest
 from mlship.domain.drift import of_aliases, of_route, unfinished
-from mlship.domain.history import History, fold, releases
+from mlship.domain.history import History
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
 from mlship.errors import UnavailableError
@@ -54,9 +54,9 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 def status(pipeline: Pipeline) -> Status:
     """Return the status of all targets. Nothing is started or changed for it."""
-    records = pipeline.ledger.records()
-    history = fold(records)
-    names = {release.id: release for release in releases(records)}
+    records = pipeline.read()
+    history = records.history
+    names = {release.id: release for release in records.releases}
     drift = unfinished(records)
     try:
         versions: Sequence[Version] = pipeline.store.versions()

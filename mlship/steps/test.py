@@ -9,8 +9,9 @@ from mlship.domain import checks, gates, shapes, shifts
 from mlship.domain.checks import Check
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Between, SuiteRun, Tested, Trained
-from mlship.domain.history import fold, latest
+from mlship.domain.history import latest
 from mlship.domain.profiles import Profile
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.scores import Scores, Suite, TestRun
 from mlship.domain.shifts import Shifts
@@ -23,7 +24,11 @@ SLICES_WORSE: Final = "slices_worse"
 """What `gates.test` may bound beside the metrics: how many slices got worse."""
 
 
-def test(pipeline: Pipeline, release: Release) -> Record:
+def test(
+    pipeline: Pipeline,
+    release: Release,
+    records: Records | None = None,  # noqa: PT028 (a step, no test of pytest)
+) -> Record:
     """Run unit and sanity tests, score the release and the champion on the same held-out rows.
 
     Returns:
@@ -35,9 +40,8 @@ def test(pipeline: Pipeline, release: Release) -> Record:
     """
     started = pipeline.clock()
     folder = pipeline.bundle(release)
-    records = pipeline.ledger.records()
-    history = fold(records)
-    champion = None if history.champion == release else history.champion
+    records = pipeline.read(records)
+    champion = None if records.history.champion == release else records.history.champion
     runs = _tests(pipeline, folder)
     plots = pipeline.state / "plots" / folder.name
     plots.mkdir(parents=True, exist_ok=True)
@@ -77,7 +81,7 @@ def test(pipeline: Pipeline, release: Release) -> Record:
         policy=pipeline.policy("test"),
         champion=champion.id if champion else None,
     )
-    return pipeline.learn(release, "test", decision.verdict, facts, saw)
+    return pipeline.learn(release, "test", decision.verdict, facts, saw, after=records)
 
 
 def _shifts(records: Sequence[Record], release: Release, champion: Release) -> Shifts:

@@ -11,8 +11,9 @@ from mlship.domain.bundle import Row
 from mlship.domain.commit import Commit
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Trained
-from mlship.domain.history import History, fold, latest, releases
+from mlship.domain.history import fold
 from mlship.domain.prediction import Outcome, Prediction
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.workload import compare
 from mlship.errors import IntegrityError, NotFoundError
@@ -60,9 +61,9 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
             f"production's log has no prediction {prediction}",
             hint="copy the id from an answer: it ends in .0",
         )
-    records = pipeline.ledger.records()
+    records = pipeline.read()
     made = logged[0]
-    release = next((known for known in releases(records) if known.id == made.release), None)
+    release = next((known for known in records.releases if known.id == made.release), None)
     if release is None:
         raise NotFoundError(
             f"the ledger does not know {made.release}, which made {prediction}",
@@ -89,9 +90,9 @@ def _trace(
     made: Prediction,
     shadow: Prediction | None,
     release: Release,
-    records: Sequence[Record],
+    records: Records,
 ) -> Trace:
-    trained = latest(records, "train", release)
+    trained = records.latest("train", release)
     manifest = bundles.read(pipeline.bundle(release), expected=release.bundle)
     outcomes = pipeline.observations.outcomes()
     numbers = [
@@ -112,5 +113,5 @@ def _trace(
 
 
 def _role_at(records: Sequence[Record], made: Prediction, release: Release) -> str:
-    then: History = fold(record for record in records if record.evidence.time <= made.time)
+    then = fold(record for record in records if record.evidence.time <= made.time)
     return then.role(release) or "none yet"

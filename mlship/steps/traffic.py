@@ -6,6 +6,7 @@ from mlship.domain import shapes
 from mlship.domain.deployment import Route, Split, slot_of
 from mlship.domain.facts import Routed
 from mlship.domain.history import History
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
@@ -29,8 +30,8 @@ def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | Non
     if not shares and shadow is None:
         return target.routes()
     with pipeline.locks.exclusive(PRODUCTION):
-        history = pipeline.history()
-        champion, challenger = _players(history)
+        records = pipeline.read()
+        champion, challenger = _players(records.history)
         slot = slot_of(challenger)
         before = target.routes().split
         share = _share(shares, before.share(slot))
@@ -41,14 +42,14 @@ def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | Non
             challenger if copied else None,
         )
         after = target.routes()
-        if before != after.split or told(pipeline) != after.split:
-            pipeline.learn(challenger, "traffic", "passed", facts)
+        if before != after.split or recorded_split(records) != after.split:
+            pipeline.learn(challenger, "traffic", "passed", facts, after=records)
         return after
 
 
-def told(pipeline: Pipeline) -> Split | None:
-    """Return the split that the ledger speaks of last: a kill may have kept a later one from it."""
-    for record in reversed(pipeline.ledger.records()):
+def recorded_split(records: Records) -> Split | None:
+    """Return the split that was recorded last; after a kill the route may have a later one."""
+    for record in reversed(records):
         facts = shapes.read(record)
         if isinstance(facts, Routed) and facts.split is not None:
             return facts.split

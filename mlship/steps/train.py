@@ -12,7 +12,7 @@ from mlship.domain import bundle as bundles
 from mlship.domain.commit import Commit
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Trained
-from mlship.domain.history import latest, made_from
+from mlship.domain.history import made_from
 from mlship.domain.release import Release
 from mlship.domain.scores import Inputs
 from mlship.domain.versions import Run
@@ -33,13 +33,13 @@ def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
         ProjectError: the user's code, data or repository is wrong; nothing was recorded.
         UnavailableError: the store or the disk cannot be used.
     """
-    records = pipeline.ledger.records()
+    records = pipeline.read()
     commit, inputs = pipeline.source.commit(), pipeline.trainer.inputs()
     found = None if anew else made_from(records, commit, inputs)
     if found is not None:
         pipeline.progress.note(f"{found} was trained from the same inputs before")
         pipeline.bundle(found)
-        record = latest(records, "train", found)
+        record = records.latest("train", found)
         if record is not None:
             return record
     # A store that is down is found out before the training, not after it.
@@ -74,7 +74,9 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     made = bundles.read(pipeline.bundle_folder(digest), expected=digest)
     pipeline.progress.note("recording the run")
     pipeline.store.record(_run(pipeline, release, commit, made))
-    before = latest(pipeline.ledger.records(), "train", release)
+    # Another machine may have trained the same meanwhile.
+    records = pipeline.read()
+    before = records.latest("train", release)
     if before is not None:
         return before
     facts = Trained(
@@ -87,7 +89,7 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
         profile=trained.profile,
     )
     saw = Saw(data=inputs.data, code=inputs.code, environment=inputs.environment)
-    return pipeline.learn(release, "train", "passed", facts, saw)
+    return pipeline.learn(release, "train", "passed", facts, saw, after=records)
 
 
 def _keep(folder: Path, place: Path) -> None:

@@ -16,8 +16,8 @@ from mlship.domain.deployment import Split, slot_of
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step, Transition
 from mlship.domain.facts import Capacity, Completed, Part, Routed
-from mlship.domain.history import History
 from mlship.domain.ports import Target
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
@@ -35,45 +35,42 @@ class SubStep(NamedTuple):
 
 
 @contextmanager
-def changing(pipeline: Pipeline, seen: History | None = None) -> Iterator[History]:
-    """Hold the right to change production; give its history, which nobody else changes meanwhile.
+def changing(pipeline: Pipeline, seen: Records | None = None) -> Iterator[Records]:
+    """Hold production's lock; yield the records as they are read under it.
 
     The lock alone would let the second of two commands that start together decide anew on what the
     first has made of production. So what was seen at the start is compared under the lock.
 
     Args:
         pipeline: the project.
-        seen: the history that the caller has decided on; by default the one of now.
+        seen: the records that the caller has decided on; by default they are read now.
 
     Raises:
         ConflictError: another command changes production, or has changed it since it was seen.
     """
-    seen = pipeline.history() if seen is None else seen
+    seen = pipeline.read(seen)
     with pipeline.locks.exclusive(PRODUCTION):
-        history = pipeline.history()
-        if history.last is not None and history.last != seen.last:
-            made = history.last.evidence
+        records = pipeline.read()
+        last = records.history.last
+        if last is not None and last != seen.history.last:
+            step, release, actor = last.evidence.step, last.evidence.release, last.evidence.actor
             raise ConflictError(
-                f"{made.step} of {made.release} by {made.actor} was completed meanwhile",
+                f"{step} of {release} by {actor} was completed meanwhile",
                 hint="look at `mlship status`, then decide again",
             )
-        yield history
+        yield records
 
 
-def operation(step: Transition, release: Release, history: History) -> Digest:
+def operation(step: Transition, release: Release, records: Records) -> Digest:
     """Return what tells one transition from the next: the same until it is completed."""
-    last = history.last.digest if history.last else None
+    last = records.history.last.digest if records.history.last else None
     return digests.of_value([step, release.id, last])
 
 
-def recorded(pipeline: Pipeline, step: Transition, release: Release, history: History) -> set[Step]:
-    """Return the sub-steps of the transition that the ledger has already; it may be resumed."""
-    operated = operation(step, release, history)
-    return {
-        record.evidence.step
-        for record in pipeline.ledger.records()
-        if shapes.operation(record) == operated
-    }
+def recorded(step: Transition, release: Release, records: Records) -> set[Step]:
+    """Return the sub-steps of the transition that were recorded before; it may be resumed."""
+    current = operation(step, release, records)
+    return {record.evidence.step for record in records if shapes.operation(record) == current}
 
 
 def carry_out(
@@ -82,35 +79,36 @@ def carry_out(
     step: Transition,
     substeps: Sequence[SubStep],
     facts: Callable[[], Completed],
+    records: Records,
 ) -> Record:
     """Do every sub-step in order, record each once, and complete the transition.
 
-    The caller holds the target's lock. `facts` are asked for when all is done; `seconds`, how long
-    this run of the transition took, is added.
+    The caller holds the target's lock and has read the records under it. `facts` are asked for
+    when all is done; `seconds`, how long this run of the transition took, is added.
     """
     started = pipeline.clock()
-    history = pipeline.history()
-    operated = operation(step, release, history)
-    known = recorded(pipeline, step, release, history)
+    current = operation(step, release, records)
+    known = recorded(step, release, records)
     for substep in substeps:
         if substep.once and substep.step in known:
             continue
         pipeline.progress.note(substep.step.partition("/")[2])
-        part = msgspec.structs.replace(substep.act(), operation=operated)
+        part = msgspec.structs.replace(substep.act(), operation=current)
         if substep.step not in known:
-            pipeline.learn(release, substep.step, "passed", part)
+            record = pipeline.learn(release, substep.step, "passed", part, after=records)
+            records = records.plus(record)
     seconds = round((pipeline.clock() - started).total_seconds(), 3)
-    completed = msgspec.structs.replace(facts(), operation=operated, seconds=seconds)
-    return pipeline.learn(release, step, "passed", completed)
+    completed = msgspec.structs.replace(facts(), operation=current, seconds=seconds)
+    return pipeline.learn(release, step, "passed", completed, after=records)
 
 
-def ready(pipeline: Pipeline, release: Release, replicas: int) -> Capacity:
+def ready(pipeline: Pipeline, release: Release, replicas: int, records: Records) -> Capacity:
     """Run so many replicas of a release in production; traffic is untouched.
 
     Raises:
         TimedOutError: they did not get ready in time.
     """
-    artifact, slot = pipeline.artifact(release, PRODUCTION), slot_of(release)
+    artifact, slot = pipeline.artifact(release, PRODUCTION, records), slot_of(release)
     deployment = pipeline.target(PRODUCTION).deploy(release, artifact, slot, replicas=replicas)
     return Capacity(replicas=deployment.ready, slot=deployment.slot)
 

@@ -15,6 +15,7 @@ from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import SuiteRun, Verified
 from mlship.domain.policy import Bound
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.scores import Golden, TestRun
 from mlship.domain.workload import Request, WorkloadResult
@@ -26,13 +27,19 @@ _ALWAYS = {"errors": Bound(max=0), "mismatches": Bound(max=0)}
 
 
 def verify(
-    pipeline: Pipeline, release: Release, *, recorded: int = 0, endpoint: str | None = None
+    pipeline: Pipeline,
+    release: Release,
+    records: Records | None = None,
+    *,
+    recorded: int = 0,
+    endpoint: str | None = None,
 ) -> Record:
     """Send the workload to staging and compare the answers with the bundle's, computed offline.
 
     Args:
         pipeline: the project.
         release: what staging must run.
+        records: what the command has read; by default the ledger is read.
         recorded: how many of production's latest logged requests are replayed besides.
         endpoint: where staging answers; `None` asks the target. Each answer names its release.
 
@@ -77,7 +84,9 @@ def verify(
         workload=digests.of_value(requests),
         policy=pipeline.policy(STAGING),
     )
-    return pipeline.learn(release, "verify-staging-workload", decision.verdict, facts, saw)
+    return pipeline.learn(
+        release, "verify-staging-workload", decision.verdict, facts, saw, after=records
+    )
 
 
 def _offline(pipeline: Pipeline, folder: Path, requests: Sequence[Request]) -> Sequence[Row]:

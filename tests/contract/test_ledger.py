@@ -94,6 +94,20 @@ def test_each_record_names_the_heads_before_it_whatever_it_came_with(
     assert first.digest != second.digest
 
 
+def test_a_record_is_appended_after_the_heads_that_its_writer_has_read(
+    reopen: Callable[[], Ledger],
+) -> None:
+    first = reopen().append(tiny_evidence(actor="first"), after=())
+    second = reopen().append(tiny_evidence(actor="second"), after=(first.digest,))
+    # A writer that has not seen the second one forks the chain; the next record joins it.
+    fork = reopen().append(tiny_evidence(actor="fork"), after=(first.digest,))
+    assert [second.evidence.parents, fork.evidence.parents] == [(first.digest,)] * 2
+    assert set(heads(reopen().records())) == {second.digest, fork.digest}
+    joined = reopen().append(tiny_evidence(actor="joined"))
+    assert set(joined.evidence.parents) == {second.digest, fork.digest}
+    assert len(reopen().records()) == 4
+
+
 def test_a_metric_that_is_not_a_number_stays_visible(reopen: Callable[[], Ledger]) -> None:
     reopen().append(tiny_evidence(facts={"accuracy": float("nan"), "mae": float("inf")}))
     assert reopen().records()[0].evidence.facts == {"accuracy": "nan", "mae": "inf"}

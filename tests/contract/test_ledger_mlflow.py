@@ -178,7 +178,7 @@ def test_an_answer_that_is_lost_loses_no_record_and_makes_no_second(
 ) -> None:
     write = mlflow_places.ServerPlace.write
 
-    def lost(place: mlflow_places.ServerPlace, fresh: mlflow_places.Fresh) -> None:
+    def lost(place: mlflow_places.ServerPlace, fresh: mlflow_places.Fresh) -> mlflow_places.Kept:
         write(place, fresh)
         raise UnavailableError("the connection broke")
 
@@ -193,9 +193,11 @@ def test_a_server_that_changes_texts_is_refused(
 ) -> None:
     write = mlflow_places.ServerPlace.write
 
-    def trimming(place: mlflow_places.ServerPlace, fresh: mlflow_places.Fresh) -> None:
+    def trimming(
+        place: mlflow_places.ServerPlace, fresh: mlflow_places.Fresh
+    ) -> mlflow_places.Kept:
         tags = {key: value.replace("é", "e") for key, value in fresh.tags.items()}
-        write(place, mlflow_places.Fresh(name=fresh.name, time=fresh.time, tags=tags))
+        return write(place, mlflow_places.Fresh(name=fresh.name, time=fresh.time, tags=tags))
 
     monkeypatch.setattr(mlflow_places.ServerPlace, "write", trimming)
     with pytest.raises(IntegrityError, match=r"not in experiment .* as it was written"):

@@ -20,8 +20,8 @@ class FakeLedger:
     def __init__(self) -> None:
         self.stored: dict[Digest, bytes] = {}
 
-    def append(self, evidence: Evidence) -> Record:
-        parents = heads(self.records())
+    def append(self, evidence: Evidence, *, after: Sequence[Digest] | None = None) -> Record:
+        parents = heads(self.records()) if after is None else tuple(after)
         data = encode(msgspec.structs.replace(evidence, parents=parents))
         record = decode(data)
         self.stored[record.digest] = data

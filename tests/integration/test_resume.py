@@ -104,7 +104,7 @@ def test_a_killed_promotion_and_a_killed_rollback_are_completed_by_running_them_
 
 
 def test_a_killed_deployment_is_completed_by_running_it_again(project: Project) -> None:
-    challenger = str(project.pipeline().history().challenger)
+    challenger = str(project.pipeline().read().history.challenger)
     project.plain("retire", "challenger")
     calls, deployed = whole(project, "deploy-production", challenger)
     points: list[Point] = [

@@ -85,7 +85,7 @@ def test_a_command_run_twice_writes_nothing_the_second_time(shop: Shop) -> None:
         assert found.codes == (0, 0), found
         assert found.generations == found.writes == found.records == [], found
         assert (found.pods, found.versions) == (0, False), found
-    assert shop.pipeline().history().role(two) == "retired"
+    assert shop.pipeline().read().history.role(two) == "retired"
 
 
 def leases(shop: Shop) -> list[str]:

@@ -42,7 +42,7 @@ def proven(here: World, params: str) -> Release:
 
 def won(here: World, release: Release) -> Release:
     """Let a challenger win its duel, and somebody approve of it."""
-    champion = here.pipeline.history().champion
+    champion = here.pipeline.read().history.champion
     assert champion is not None
     here.pipeline.learn(release, "evaluate", "passed", better(300), Saw(champion=champion.id))
     approve(here.pipeline, release, "grace@example.org")
@@ -71,7 +71,7 @@ def promotion(here: World) -> Act:
     won(here, here.pipeline.release("challenger"))
 
     def act(pipeline: Pipeline) -> object:
-        seen = pipeline.history()
+        seen = pipeline.read()
         return promote(pipeline, chosen(pipeline, "challenger", seen), seen)
 
     return act
@@ -97,7 +97,7 @@ def second_promotion(here: World) -> Act:
 
 def retirement(here: World) -> Act:
     promotion(here)(here.pipeline)
-    former = here.pipeline.history().former[0]
+    former = here.pipeline.read().history.former[0]
     return lambda pipeline: retire(pipeline, former, early=True)
 
 
@@ -134,7 +134,7 @@ def start(folder: Path, scene: Scene) -> tuple[World, Act]:
 
 def state(here: World) -> dict[str, Any]:
     """Return all that a user can see: who runs, who gets traffic, names, roles, evidence."""
-    target, history = here.targets["production"], here.pipeline.history()
+    target, history = here.targets["production"], here.pipeline.read().history
     records = here.ledger.records()
     return {
         "runs": dict(target.inspect()),
@@ -203,7 +203,7 @@ def test_a_kill_before_the_end_leaves_something_to_do_and_status_says_what(tmp_p
     with pytest.raises(Killed):
         act(watched(here.pipeline, Watch(point=("before", len(calls)))))
     assert state(here) != expected
-    challenger = here.pipeline.history().challenger
+    challenger = here.pipeline.read().history.challenger
     assert any(f"`mlship promote {challenger}`" in line for line in status(here.pipeline).drift)
 
 
@@ -213,7 +213,7 @@ def test_a_replacement_that_was_begun_is_resumed_without_being_told_again(tmp_pa
         act(watched(here.pipeline, Watch(point=("after", 4))))
     third = here.ledger.records()[-1].evidence.release
     deploy_production(here.pipeline, third)
-    assert here.pipeline.history().challenger == third
+    assert here.pipeline.read().history.challenger == third
 
 
 def test_a_gate_that_was_passed_before_the_route_moved_is_asked_again(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_promotion_whose_route_has_moved_is_completed_whatever_was_learnt_sinc
 
 def test_who_comes_second_is_told_so_even_when_the_first_is_done(tmp_path: Path) -> None:
     here, act = start(tmp_path, promotion)
-    seen = here.pipeline.history()
+    seen = here.pipeline.read()
     release = chosen(here.pipeline, "challenger", seen)
     act(here.pipeline)
     with pytest.raises(ConflictError, match=r"promote of iris@\w+ by ada was completed meanwhile"):
@@ -256,12 +256,12 @@ def test_who_comes_second_is_told_so_even_when_the_first_is_done(tmp_path: Path)
 
 def test_after_a_rollback_challenger_means_the_one_that_fell(tmp_path: Path) -> None:
     here, _ = start(tmp_path, second_promotion)
-    seen = here.pipeline.history()
-    assert chosen(here.pipeline, "challenger", seen) == seen.challenger
+    seen = here.pipeline.read()
+    assert chosen(here.pipeline, "challenger", seen) == seen.history.challenger
 
 
 def test_without_a_promotion_there_is_no_challenger_to_promote_again(tmp_path: Path) -> None:
     here, act = start(tmp_path, first_release)
     act(here.pipeline)
     with pytest.raises(NotFoundError, match="no challenger"):
-        chosen(here.pipeline, "challenger", here.pipeline.history())
+        chosen(here.pipeline, "challenger", here.pipeline.read())

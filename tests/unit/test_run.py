@@ -90,7 +90,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_an_image_is_tested_before_it_is_pushed(here: World) -> None:
     assert names(here.pipeline) == tuple(STEPS)
     assert ran(here).steps == STEPS
-    assert here.pipeline.history().champion is not None
+    assert here.pipeline.read().history.champion is not None
 
 
 def test_what_was_proven_in_a_container_is_not_done_again(here: World) -> None:

@@ -274,7 +274,7 @@ def test_a_second_challenger_waits_or_replaces(here: World) -> None:
     deploy_production(here.pipeline, third, replace=True)
     assert set(here.targets["production"].inspect()) == {slot_of(first), slot_of(third)}
     assert archived(here) == {second.id}
-    assert here.pipeline.history().challenger == third
+    assert here.pipeline.read().history.challenger == third
 
 
 def test_deploying_again_writes_nothing(here: World) -> None:
@@ -338,7 +338,7 @@ def test_a_rollback_undoes_a_promotion_and_it_can_be_promoted_again(here: World)
     assert aliases(here) == {"champion": first.id, "challenger": second.id}
     assert not archived(here)
     promote(here.pipeline, second)
-    assert here.pipeline.history().champion == second
+    assert here.pipeline.read().history.champion == second
     assert steps(here).count("promote") == 2
 
 
@@ -362,7 +362,7 @@ def test_a_former_champion_stays_warm_for_its_time(here: World) -> None:
     here.clock.now += timedelta(hours=2)
     retire(here.pipeline)
     assert set(here.targets["production"].inspect()) == {slot_of(second)}
-    assert here.pipeline.history().role(first) == "retired"
+    assert here.pipeline.read().history.role(first) == "retired"
     with pytest.raises(NotFoundError):
         rollback(here.pipeline)
 
@@ -373,11 +373,11 @@ def test_retiring_twice_takes_one_former_champion_away(here: World) -> None:
     third = made(here, "C=3")
     deploy_production(here.pipeline, third)
     preferred(here, third, second)
-    assert here.pipeline.history().former == (first, second)
+    assert here.pipeline.read().history.former == (first, second)
     record = retire(here.pipeline, early=True)
     assert record.evidence.release == first
     assert retire(here.pipeline, early=True) == record
-    assert here.pipeline.history().former == (second,)
+    assert here.pipeline.read().history.former == (second,)
     assert retire(here.pipeline, second, early=True).evidence.release == second
 
 

@@ -51,8 +51,12 @@ class DirectoryLedger:
         self._folder = folder
         self._chain: Chain[_Stored] = Chain(self._look, lambda stored: stored.data)
 
-    def append(self, evidence: Evidence) -> Record:
-        """Add evidence after the chain's heads, durably, and return it with its digest.
+    def append(self, evidence: Evidence, *, after: Sequence[Digest] | None = None) -> Record:
+        """Append evidence after the heads of the chain, durably; return it with its digest.
+
+        Args:
+            evidence: what is appended.
+            after: the heads, where the caller has read them; else all records are read for them.
 
         Raises:
             UnavailableError: the disk is full or the folder cannot be written; nothing was added.
@@ -61,7 +65,7 @@ class DirectoryLedger:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with _alone(self._folder / _LOCK):
-                parents = heads(self.records())
+                parents = heads(self.records()) if after is None else tuple(after)
                 data = encode(msgspec.structs.replace(evidence, parents=parents))
                 record = decode(data)
                 self._write(record.digest, data)

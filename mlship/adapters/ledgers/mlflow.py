@@ -53,24 +53,33 @@ class MlflowLedger:
             self._place = LibraryPlace(uri, experiment, artifacts, environ)
         self._chain: Chain[bytes] = Chain(self._look, lambda data: data)
 
-    def append(self, evidence: Evidence) -> Record:
-        """Add evidence after the chain's heads, durably, and return it with its digest.
+    def append(self, evidence: Evidence, *, after: Sequence[Digest] | None = None) -> Record:
+        """Append evidence after the heads of the chain, durably; return it with its digest.
+
+        The run that was made is read back, and no other.
+
+        Args:
+            evidence: what is appended.
+            after: the heads, where the caller has read them; else all records are read for them.
 
         Raises:
             UnavailableError: MLflow cannot be reached or written; nothing was added that could be
                 found again.
             IntegrityError: the chain is broken, or MLflow does not give back what it was given.
         """
-        parents = heads(self.records())
+        parents = heads(self.records()) if after is None else tuple(after)
         data = encode(msgspec.structs.replace(evidence, parents=parents))
         record = decode(data)
         try:
-            self._place.write(_as_run(record, data))
+            stored = self._place.write(_as_run(record, data))
         except UnavailableError:
             # The answer may have been lost, and not the record.
-            if record.digest not in self._look():
+            kept = self._look().get(record.digest)
+            if kept is None:
                 raise
-        if self._look().get(record.digest) != data:
+        else:
+            kept = self._bytes_of(stored)[1]
+        if kept != data:
             message = f"record {record.digest} is not in {self._where} as it was written"
             raise IntegrityError(message, hint="see that nothing edits tags there; run it again")
         return record

@@ -53,8 +53,8 @@ class Place(Protocol):
     def read(self) -> Sequence[Kept]:
         """Return all runs, deleted ones too; nothing is made for it."""
 
-    def write(self, fresh: Fresh) -> None:
-        """Make a run with its tags, all of it or nothing, and mark it as finished."""
+    def write(self, fresh: Fresh) -> Kept:
+        """Make a run with its tags, all of it or nothing, mark it as finished, read it back."""
 
 
 class ServerPlace:
@@ -90,17 +90,10 @@ class ServerPlace:
                 if not answer.get("next_page_token"):
                     break
                 query["page_token"] = answer["next_page_token"]
-        return [
-            Kept(
-                run=run["info"]["run_id"],
-                deleted=run["info"].get("lifecycle_stage") == "deleted",
-                tags={tag["key"]: tag.get("value", "") for tag in run["data"].get("tags", [])},
-            )
-            for run in found
-        ]
+        return [_kept_by_server(run) for run in found]
 
-    def write(self, fresh: Fresh) -> None:
-        """Make a run with its tags, all of it or nothing, and mark it as finished.
+    def write(self, fresh: Fresh) -> Kept:
+        """Make a run with its tags, all of it or nothing, mark it as finished, read it back.
 
         Raises:
             UnavailableError: the server does not answer; whether the run was made is not known.
@@ -116,14 +109,10 @@ class ServerPlace:
                     "tags": [{"key": key, "value": value} for key, value in fresh.tags.items()],
                 },
             )
-            server.post(
-                "runs/update",
-                {
-                    "run_id": created["run"]["info"]["run_id"],
-                    "status": "FINISHED",
-                    "end_time": fresh.time,
-                },
-            )
+            run = created["run"]["info"]["run_id"]
+            update = {"run_id": run, "status": "FINISHED", "end_time": fresh.time}
+            server.post("runs/update", update)
+            return _kept_by_server(server.get("runs/get", {"run_id": run})["run"])
 
     def _found(self, server: Server) -> str:
         query = {"experiment_name": self._experiment}
@@ -169,8 +158,8 @@ class LibraryPlace:
         with library.session(self._uri, self._environ) as client:
             return self._searched(client)
 
-    def write(self, fresh: Fresh) -> None:
-        """Make a run with its tags, all of it or nothing, and mark it as finished.
+    def write(self, fresh: Fresh) -> Kept:
+        """Make a run with its tags, all of it or nothing, mark it as finished, read it back.
 
         Raises:
             UnavailableError: the database cannot be written.
@@ -187,6 +176,7 @@ class LibraryPlace:
                 experiment, start_time=fresh.time, tags=fresh.tags, run_name=fresh.name
             )
             client.set_terminated(created.info.run_id, end_time=fresh.time)
+            return _kept_by_library(client.get_run(created.info.run_id))
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -217,14 +207,7 @@ class LibraryPlace:
             page = client.search_runs(
                 [experiment], "", ViewType.ALL, max_results=_PAGE, page_token=token
             )
-            found += [
-                Kept(
-                    run=run.info.run_id,
-                    deleted=run.info.lifecycle_stage == "deleted",
-                    tags=dict(run.data.tags),
-                )
-                for run in page
-            ]
+            found += [_kept_by_library(run) for run in page]
             token = page.token
             if not token:
                 break
@@ -250,6 +233,22 @@ class LibraryPlace:
             Kept(run=run, deleted=stage == "deleted", tags=tags[run])
             for run, stage in stages.items()
         ]
+
+
+def _kept_by_server(run: Any) -> Kept:
+    return Kept(
+        run=run["info"]["run_id"],
+        deleted=run["info"].get("lifecycle_stage") == "deleted",
+        tags={tag["key"]: tag.get("value", "") for tag in run["data"].get("tags", [])},
+    )
+
+
+def _kept_by_library(run: Any) -> Kept:
+    return Kept(
+        run=run.info.run_id,
+        deleted=run.info.lifecycle_stage == "deleted",
+        tags=dict(run.data.tags),
+    )
 
 
 def _deleted(uri: str, experiment: str, number: object) -> IntegrityError:
