@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import pytest
 
 from mlship.adapters.forges.github.forge import GitHubForge
+from mlship.adapters.http.retries import Timing
 from mlship.domain.ports import Forge
 from mlship.domain.pullrequest import Review
 from mlship.errors import ConfigError, NotFoundError, RefusedError, UnavailableError
@@ -85,9 +86,8 @@ class GitHubPlace:
             "GITHUB_REPOSITORY": REPOSITORY,
             "GITHUB_TOKEN": token,
         }
-        return GitHubForge(
-            environment | changes, "iris", pause=self.waited.append, clock=lambda: 1_000.0
-        )
+        timing = Timing(pause=self.waited.append, clock=lambda: 1_000.0, chance=lambda: 0.0)
+        return GitHubForge(environment | changes, "iris", timing=timing)
 
     def pull(self, head: str = "develop", *, fork: bool = False) -> int:
         source = "mallory/iris" if fork else REPOSITORY

@@ -14,8 +14,10 @@ import pytest
 
 from mlship import files
 from mlship.adapters.mlflow.library import session
+from mlship.adapters.mlflow.rest import Server
 from mlship.adapters.stores.directory import DirectoryStore
 from mlship.adapters.stores.mlflow import MlflowStore
+from mlship.adapters.stores.mlflow_server import ServerPlace
 from mlship.domain import bundle
 from mlship.domain.ports import Store
 from mlship.domain.release import Release
@@ -26,9 +28,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 CLIENT_CALLS = (
     *("create_experiment", "create_run", "log_batch", "log_metric", "log_artifact"),
-    *("log_artifacts", "set_tag", "set_terminated", "create_registered_model"),
-    *("create_model_version", "set_registered_model_alias", "set_model_version_tag"),
+    *("set_terminated", "create_registered_model", "create_model_version"),
+    *("set_registered_model_alias", "set_model_version_tag"),
 )
+SERVER_CALLS = ("create", "add", "upload", "finish", "register", "point", "tag")
 Point = tuple[Any, str]
 
 
@@ -120,11 +123,13 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_mlflow_converges_wherever_the_process_was_killed(uri: str, tmp_path: Path) -> None:
     from mlflow.tracking import MlflowClient  # noqa: PLC0415 (slow)
 
+    points: list[Point] = [(MlflowClient, call) for call in CLIENT_CALLS]
+    if uri.startswith("http"):
+        points = [(ServerPlace, call) for call in SERVER_CALLS]
+        points += [(Server, "create"), (Server, "upload")]
     name = f"iris-{uuid.uuid4().hex[:8]}"
     releases = killed_everywhere(
-        lambda: MlflowStore(uri, name, tmp_path / "artifacts", {}),
-        lambda: [(MlflowClient, call) for call in CLIENT_CALLS],
-        tmp_path,
+        lambda: MlflowStore(uri, name, tmp_path / "artifacts", {}), lambda: points, tmp_path
     )
     assert len(releases) > 10, "each call in turn was the last one of a process"
     with session(uri, {}) as client:

@@ -22,6 +22,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.release import Release
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.fakes.store import tiny_bundle, tiny_release
+from tests.fakes.timing import patient
 from tests.harness.places import Notes
 
 BASE = "localhost:5000/library/python:3.11-slim"
@@ -134,7 +135,7 @@ class Project:
         self.waits: list[float] = []
         self.notes, self.wheels = Notes(), Wheels()
         self.registries = Registries(
-            self.config, {}, transport=fake.transport if fake else None, pause=self.waits.append
+            self.config, {}, transport=fake.transport if fake else None, timing=patient(self.waits)
         )
         self._make = make
         self.images = self.again()

@@ -127,7 +127,7 @@ REACHING = (
     _deploys(
         "the API server is silent",
         _silent,
-        says="it is silent",
+        says="timed out",
         hints="check that the cluster runs",
     ),
     _deploys(

@@ -5,6 +5,7 @@ import sys
 import httpx
 import pytest
 
+from mlship.adapters.http.clients import Reach
 from mlship.adapters.images.registry import google_repository
 from mlship.adapters.images.registry.client import Ask, Exchange
 from mlship.adapters.images.registry.credentials import Credential
@@ -71,7 +72,7 @@ def test_who_may_not_is_told_the_role_that_may(action: str, role: str) -> None:
     exchange = Exchange(
         HOST,
         lambda: Credential(user="oauth2accesstoken", password="ya29"),
-        transport=httpx.MockTransport(lambda _: httpx.Response(403)),
+        reach=Reach(transport=httpx.MockTransport(lambda _: httpx.Response(403))),
     )
     ask = Ask(method="GET", url="/v2/", scope=f"repository:iris-1/models/iris:{action}")
     with pytest.raises(UnavailableError, match="iris-1/models/iris") as caught:

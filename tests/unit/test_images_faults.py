@@ -5,17 +5,21 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from mlship.adapters.http.clients import Reach
 from mlship.adapters.images.registry.client import Ask, Exchange
 from mlship.adapters.images.registry.uploads import Content, upload
 from mlship.domain import digests
 from mlship.errors import ConflictError, MlshipError, UnavailableError
+from tests.fakes.timing import patient
 
 ASK = Ask(method="GET", url="/v2/iris/manifests/1", scope="repository:iris:pull")
 
 
 def exchange(answer: Callable[[httpx.Request], httpx.Response], waits: list[float]) -> Exchange:
     transport = httpx.MockTransport(answer)
-    return Exchange("localhost:5000", lambda: None, transport=transport, pause=waits.append)
+    return Exchange(
+        "localhost:5000", lambda: None, reach=Reach(transport=transport), timing=patient(waits)
+    )
 
 
 def raising(error: type[httpx.RequestError], seen: list[str], text: str = "") -> Exchange:
@@ -28,7 +32,7 @@ def raising(error: type[httpx.RequestError], seen: list[str], text: str = "") ->
 
 def test_a_silent_registry_is_asked_once_and_a_broken_connection_again() -> None:
     for error, times, says in (
-        (httpx.ReadTimeout, 1, "does not answer at http://localhost:5000: it is silent"),
+        (httpx.ReadTimeout, 1, "does not answer at http://localhost:5000: timed out"),
         (httpx.ConnectError, 5, "does not answer at http://localhost:5000: ConnectError"),
     ):
         seen: list[str] = []

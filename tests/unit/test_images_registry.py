@@ -2,22 +2,22 @@
 
 import base64
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
-from mlship.adapters.images.registry.client import Exchange, patience
+from mlship.adapters.http.clients import Reach
+from mlship.adapters.images.registry.client import Exchange
 from mlship.adapters.images.registry.credentials import Credential, challenge, credential
 from mlship.adapters.images.registry.registry import Registry
 from mlship.adapters.images.registry.uploads import Content
 from mlship.domain.image import is_google, reference
 from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
 from tests.fakes.registry import FakeRegistry, digest_of
+from tests.fakes.timing import patient
 
 DATA = bytes(range(256)) * 12_000
-NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -41,7 +41,9 @@ def client(
     known: Credential | None = None,
     host: str = "localhost:5000",
 ) -> Registry:
-    return Registry(Exchange(host, lambda: known, transport=fake.transport, pause=waits.append))
+    return Registry(
+        Exchange(host, lambda: known, reach=Reach(transport=fake.transport), timing=patient(waits))
+    )
 
 
 def content(data: bytes = DATA) -> Content:
@@ -128,7 +130,7 @@ def test_a_busy_registry_is_waited_for_as_long_as_it_asks(
     fake.put("iris", DATA)
     fake.answers = [(429, {"Retry-After": "7"}), (503, {})]
     assert registry.has_blob("iris", content().digest)
-    assert waits == [7.0, 1.0]
+    assert waits == [7.5, 1.0]
 
 
 def test_more_patience_than_a_minute_is_the_users_to_decide(
@@ -141,27 +143,15 @@ def test_more_patience_than_a_minute_is_the_users_to_decide(
     assert waits == []
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        ("12", 12.0),
-        ("Sun, 01 Mar 2026 12:00:30 GMT", 30.0),
-        ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
-        ("soon", None),
-        ("", None),
-        (None, None),
-    ],
-)
-def test_retry_after_is_read_in_both_forms(header: str | None, seconds: float | None) -> None:
-    assert patience(header, NOW) == seconds
-
-
 def test_a_registry_that_is_down_is_named(waits: list[float]) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused", request=request)
 
     exchange = Exchange(
-        "localhost:5000", lambda: None, transport=httpx.MockTransport(refuse), pause=waits.append
+        "localhost:5000",
+        lambda: None,
+        reach=Reach(transport=httpx.MockTransport(refuse)),
+        timing=patient(waits),
     )
     with pytest.raises(UnavailableError, match=r"localhost:5000 does not answer.*refused"):
         Registry(exchange).manifest(reference("localhost:5000/iris:1"))
@@ -228,8 +218,8 @@ def test_a_password_is_not_sent_where_anybody_could_read_it(waits: list[float]) 
     exchange = Exchange(
         "ghcr.io",
         lambda: Credential(user="ada", password="secret"),
-        transport=httpx.MockTransport(answer),
-        pause=waits.append,
+        reach=Reach(transport=httpx.MockTransport(answer)),
+        timing=patient(waits),
     )
     with pytest.raises(ConfigError, match="without TLS"):
         Registry(exchange).has_blob("iris", content().digest)

@@ -2,6 +2,7 @@
 
 import base64
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import msgspec
 import pytest
 import yaml
 
+from mlship.adapters.http.clients import Reach, open_client
+from mlship.adapters.http.door import Door
+from mlship.adapters.http.retries import Timing
 from mlship.adapters.targets.kubernetes import access, access_review, faults, manifests, routing
 from mlship.adapters.targets.kubernetes.access import Access
-from mlship.adapters.targets.kubernetes.api import Api
+from mlship.adapters.targets.kubernetes.api import Api, door
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.pod_status import is_rolled_out, of_deployment, of_pod
 from mlship.config.layers import from_yaml, resolve
@@ -358,10 +362,18 @@ def test_an_answer_of_the_server_is_an_error_with_a_next_step(
     assert error.hint
 
 
+def door_to(
+    server: Callable[[httpx.Request], httpx.Response], pause: Callable[[float], None]
+) -> Door:
+    client = open_client(Reach(transport=httpx.MockTransport(server)), base_url="https://a")
+    return door(client, "context a", Timing(pause=pause, chance=lambda: 0.0))
+
+
 class Server:
     """Answers what it is told to, in turn, and remembers what it was asked."""
 
     def __init__(self, *answers: httpx.Response | Exception) -> None:
+        self.waits: list[float] = []
         self.answers = list(answers)
         self.asked: list[httpx.Request] = []
 
@@ -374,8 +386,7 @@ class Server:
 
     def api(self) -> Api:
         reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
-        client = httpx.Client(base_url=reached.server, transport=httpx.MockTransport(self))
-        return Api(client, reached, "iris")
+        return Api(door_to(self, self.waits.append), reached, "iris")
 
 
 def busy(seconds: str) -> httpx.Response:
@@ -383,9 +394,21 @@ def busy(seconds: str) -> httpx.Response:
 
 
 def test_a_busy_server_is_asked_again() -> None:
-    server = Server(busy("0"), httpx.ReadError("reset"), httpx.Response(200, json={"kind": "Pod"}))
+    server = Server(busy("7"), httpx.ReadError("reset"), httpx.Response(200, json={"kind": "Pod"}))
     assert server.api().get("Pod", "a") == {"kind": "Pod"}
     assert len(server.asked) == 3
+    assert server.waits == [7.0, 0.0]
+
+
+def test_what_a_pod_answers_through_the_server_is_its_answer() -> None:
+    server = Server(httpx.Response(503, text="draining"))
+    assert server.api().text("iris-1", "proxy/metrics") == "draining"
+    assert len(server.asked) == 1
+
+
+def test_what_the_server_puts_off_was_not_made_and_is_sent_again() -> None:
+    server = Server(busy("1"), httpx.Response(201, json={"kind": "Lease"}))
+    assert server.api().create({"kind": "Lease", "metadata": {"name": "a"}}) == {"kind": "Lease"}
 
 
 def test_what_would_be_made_twice_is_not_sent_twice() -> None:
@@ -397,7 +420,7 @@ def test_what_would_be_made_twice_is_not_sent_twice() -> None:
 
 def test_a_silent_server_is_asked_once() -> None:
     server = Server(httpx.ConnectTimeout("timed out"))
-    with pytest.raises(UnavailableError, match="silent"):
+    with pytest.raises(UnavailableError, match="timed out"):
         server.api().get("Pod", "a")
 
 
@@ -519,8 +542,8 @@ class Reviewed:
 
     def review(self, gke: GkeConfig | None = None) -> str:
         reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
-        client = httpx.Client(base_url=reached.server, transport=httpx.MockTransport(self))
-        return access_review.of(Api(client, reached, "iris"), SCOPE, TargetConfig(gke=gke))
+        own = Api(door_to(self, lambda _: None), reached, "iris")
+        return access_review.of(own, SCOPE, TargetConfig(gke=gke))
 
 
 def test_a_cluster_is_reviewed_and_nothing_is_written() -> None:

@@ -7,6 +7,7 @@ An adapter opens a client, puts a `Door` before it and gives its own words to wh
 """
 
 import logging
+import ssl
 from collections.abc import Callable
 
 import httpx
@@ -18,6 +19,7 @@ from mlship.adapters.http.retries import (
     Patience,
     Repeat,
     Timing,
+    causes,
     is_final,
     may_repeat,
     retry_after,
@@ -44,6 +46,11 @@ class NoAnswerError(Exception):
         super().__init__(f"{reason}{tried}")
         self.error = error
 
+    @property
+    def untrusted(self) -> ssl.SSLError | None:
+        """The reason why there was no trusted connection; `None` where that was not it."""
+        return next((one for one in causes(self.error) if isinstance(one, ssl.SSLError)), None)
+
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
     """How a door deals with its server.
@@ -52,15 +59,20 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         name: the server for people.
         patience: how long it is waited for.
         timing: time and randomness.
-        put_off: the seconds to wait for an answer by which the server put the request off without
-            acting on it; `None` for any other answer. By default what Retry-After says.
+        put_off: whether the server put the request off without acting on it.
+        asked: the seconds that it asks to wait, where it says so; by default in Retry-After.
+        is_final: whether an answer is the last one, whatever its status.
         is_whole: whether the body of a success can be read; what a proxy answers often cannot.
     """
 
     name: str
     patience: Patience = Patience()
     timing: Timing = Timing()
-    put_off: Callable[[httpx.Response], float | None] | None = None
+    put_off: Callable[[httpx.Response], bool] = lambda response: response.status_code in PUT_OFF
+    asked: Callable[[httpx.Response, float], float | None] = lambda response, now: retry_after(
+        response.headers.get("Retry-After"), now
+    )
+    is_final: Callable[[httpx.Response], bool] = lambda _: False
     is_whole: Callable[[httpx.Response], bool] = lambda _: True
 
 
@@ -179,33 +191,23 @@ class _Attempts:
         return self._within(self._back_off(), is_open=not was_not_sent(error))
 
     def _after(self, response: httpx.Response) -> float | None:
-        asked = self._asked(response)
-        if asked is not None:
+        """Return the pause before the next attempt; `None` where this answer is the last."""
+        if self._terms.is_final(response):
+            return None
+        is_put_off = self._terms.put_off(response)
+        if is_put_off or response.status_code in PASSING:
+            asked = self._terms.asked(response, self._timing.clock())
+            if asked is None:
+                return self._within(self._back_off(), is_open=not is_put_off)
             if asked > self._patience.longest_asked:
                 return None
             jitter = self._timing.chance() * self._patience.first
-            return self._within(asked + jitter, is_open=False)
-        if response.status_code in PASSING:
-            wait = retry_after(response.headers.get("Retry-After"), self._timing.clock())
-            if wait is None:
-                return self._within(self._back_off(), is_open=True)
-            return self._within(wait, is_open=True) if self._is_short(wait) else None
+            return self._within(asked + jitter, is_open=not is_put_off)
         if response.is_success and not self._terms.is_whole(response):
             self._unreadable += 1
             if self._unreadable < _UNREADABLE:
                 return self._within(self._back_off(), is_open=True)
         return None
-
-    def _asked(self, response: httpx.Response) -> float | None:
-        if self._terms.put_off is not None:
-            return self._terms.put_off(response)
-        if response.status_code not in PUT_OFF:
-            return None
-        wait = retry_after(response.headers.get("Retry-After"), self._timing.clock())
-        return self._back_off() if wait is None else wait
-
-    def _is_short(self, wait: float) -> bool:
-        return wait <= self._patience.longest_asked
 
     def _back_off(self) -> float:
         return self._patience.back_off(self._count, self._timing.chance())

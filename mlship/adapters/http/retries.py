@@ -117,7 +117,7 @@ def is_final(error: httpx.RequestError) -> bool:
     wrong = (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
     if isinstance(error, wrong):
         return True
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return True
         if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
@@ -125,7 +125,8 @@ def is_final(error: httpx.RequestError) -> bool:
     return False
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Give an error and those that led to it, the last one first."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -40,6 +41,7 @@ class Fresh(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: for people.
         time: when it started and ended, in milliseconds since 1970.
+        tags: the first one is the digest of the record, which no other run has.
     """
 
     name: str
@@ -85,7 +87,7 @@ class ServerPlace:
             }
             found = []
             while True:
-                answer = server.post("runs/search", query)
+                answer = server.post("runs/search", query, repeat="always")
                 found += answer.get("runs", [])
                 if not answer.get("next_page_token"):
                     break
@@ -100,19 +102,24 @@ class ServerPlace:
         """
         with connected(self._uri, self._environ) as server:
             self._number = self._number or self._made(server)
-            created = server.post(
-                "runs/create",
-                {
-                    "experiment_id": self._number,
-                    "run_name": fresh.name,
-                    "start_time": fresh.time,
-                    "tags": [{"key": key, "value": value} for key, value in fresh.tags.items()],
-                },
-            )
+            body = {
+                "experiment_id": self._number,
+                "run_name": fresh.name,
+                "start_time": fresh.time,
+                "tags": [{"key": key, "value": value} for key, value in fresh.tags.items()],
+            }
+            created = server.create("runs/create", body, partial(self._run_of, server, fresh))
             run = created["run"]["info"]["run_id"]
             update = {"run_id": run, "status": "FINISHED", "end_time": fresh.time}
-            server.post("runs/update", update)
+            server.post("runs/update", update, repeat="always")
             return _kept_by_server(server.get("runs/get", {"run_id": run})["run"])
+
+    def _run_of(self, server: Server, fresh: Fresh, seconds: float) -> dict[str, Any] | None:
+        """Return the run of a record, in the shape of the answer to its creation."""
+        key, value = next(iter(fresh.tags.items()))
+        body = {"experiment_ids": [self._number], "filter": f"tags.`{key}` = '{value}'"}
+        runs = server.post("runs/search", body, repeat="always", within=seconds).get("runs", [])
+        return {"run": runs[0]} if runs else None
 
     def _found(self, server: Server) -> str:
         query = {"experiment_name": self._experiment}
@@ -124,7 +131,9 @@ class ServerPlace:
     def _made(self, server: Server) -> str:
         try:
             return str(
-                server.post("experiments/create", {"name": self._experiment})["experiment_id"]
+                server.post("experiments/create", {"name": self._experiment}, repeat="always")[
+                    "experiment_id"
+                ]
             )
         except ConflictError:
             return self._found(server)  # another process was first

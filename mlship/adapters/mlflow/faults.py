@@ -1,8 +1,24 @@
 """What is said when MLflow does not work."""
 
+from typing import Final
 from urllib.parse import urlsplit
 
-from mlship.errors import IntegrityError, UnavailableError, shown
+import httpx
+import msgspec
+
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    IntegrityError,
+    MlshipError,
+    NotFoundError,
+    UnavailableError,
+    shown,
+)
+
+TWICE: Final = ("UNIQUE constraint", "duplicate key", "Duplicate entry")
+"""Words of databases for a row that is there already."""
+WRONG: Final = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 
 def userinfo(uri: str) -> str:
@@ -31,3 +47,45 @@ def broken(uri: str, reason: str) -> IntegrityError:
     """Return the error of a database whose bytes are no database."""
     message = f"MLflow's database {shown(uri)} is damaged: {reason}"
     return IntegrityError(message, hint="restore it from a backup, or move it away and train again")
+
+
+def was_second(response: httpx.Response) -> bool:
+    """Tell whether a database refused a row because another process wrote the same one first.
+
+    Nothing of the request was kept, and when it is sent again, the row is found.
+    """
+    return response.is_error and any(word in response.text for word in TWICE)
+
+
+def refused(response: httpx.Response, uri: str, what: str, tried: str) -> MlshipError:
+    """Return the error for an answer of a tracking server that is no success.
+
+    Args:
+        response: with its body read.
+        uri: of the server.
+        what: was asked for, `runs/get 3f9a`.
+        tried: how often, to be put after the message.
+    """
+    try:
+        problem = msgspec.json.decode(response.content, type=Problem)
+    except msgspec.DecodeError:
+        problem = Problem()
+    code, text = problem.error_code, " ".join(problem.message.split())[:300]
+    where = f"MLflow at {shown(uri)}"
+    if code == "RESOURCE_ALREADY_EXISTS":
+        return ConflictError(f"{where} has it already: {what}", hint="run the command again")
+    if code == "RESOURCE_DOES_NOT_EXIST":
+        return NotFoundError(f"{where} has no such object: {what}", hint="see `mlship status`")
+    if code in WRONG:
+        message = f"{where} refused a value: {text}"
+        return ConfigError(message, hint="change the value that the message names")
+    said = f": {text}" if text else ""
+    path = what.partition(" ")[0]
+    return unavailable(uri, f"{path} answered {response.status_code}{tried}{said}")
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """MLflow's own words for a failure."""
+
+    error_code: str = ""
+    message: str = ""

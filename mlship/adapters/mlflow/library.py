@@ -1,4 +1,7 @@
-"""The door to the `mlflow` package: imported late, silent, patient for seconds and not minutes.
+"""The door to the `mlflow` package, for databases and stores of artifacts: imported late, silent.
+
+A tracking server is reached by `rest`. Only where it does not serve the artifacts itself does the
+package reach their store, patient for half a minute.
 
 MLflow reads its settings from the process's environment at each call. They are put there for
 the time of a call and taken back, so that nothing leaks into the programs that mlship starts.
@@ -6,6 +9,7 @@ the time of a call and taken back, so that nothing leaks into the programs that 
 
 import logging
 import os
+import shutil
 import sqlite3
 import tempfile
 import warnings
@@ -15,25 +19,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from mlship import files
-from mlship.adapters.mlflow.faults import broken, denied, unavailable, userinfo
+from mlship.adapters.mlflow.faults import TWICE, WRONG, broken, denied, unavailable, userinfo
 from mlship.errors import ConfigError, ConflictError, MlshipError, NotFoundError, shown
 
 _DEFAULTS: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _LOGGERS: Final = ("alembic", "mlflow", "sqlalchemy")
 _BROKEN: Final = ("malformed", "not a database")
 _TIMES: Final = 10
-_TWICE: Final = ("UNIQUE constraint", "duplicate key", "Duplicate entry")
 _DENIED: Final = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 _STATUS: Final = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
 _ABSENT: Final = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
-_WRONG: Final = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 
 @contextmanager
@@ -73,6 +75,44 @@ def _vendor(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
 
 
 @contextmanager
+def artifacts(uri: str, where: str, environ: Mapping[str, str]) -> Iterator[Any]:
+    """Give MLflow's client of the store that a URI of artifacts names.
+
+    Args:
+        uri: of the tracking server, for messages.
+        where: the artifacts of a run, `s3://models/1/3f9a/artifacts`.
+        environ: its variables `MLFLOW_*` win over the defaults above.
+
+    Raises:
+        ConfigError: mlflow is not installed, or what it needs for that store is not.
+        MlshipError: whatever the calls within raise, by its kind.
+    """
+    with _vendor(uri, environ):
+        from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415
+            get_artifact_repository,
+        )
+
+        yield get_artifact_repository(where, tracking_uri=uri)
+
+
+def upload(log: Callable[[str, str | None], None], files: Mapping[str, Path]) -> None:
+    """Keep files as artifacts under their paths.
+
+    Args:
+        log: keeps a file in a folder of artifacts, under the name that it has.
+        files: by their path.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlship-") as temporary:
+        for path, file in files.items():
+            folder, _, name = path.rpartition("/")
+            source = file
+            if name != file.name:
+                source = Path(temporary) / name
+                shutil.copyfile(file, source)
+            log(str(source), folder or None)
+
+
+@contextmanager
 def existing_is_fine() -> Iterator[None]:
     """Let MLflow's refusal to create what exists pass: another process was first."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
@@ -96,7 +136,7 @@ def persist(work: Callable[[], None]) -> None:
         try:
             work()
         except MlflowException as error:
-            if not any(word in str(error) for word in _TWICE):
+            if not any(word in str(error) for word in TWICE):
                 raise
         else:
             return
@@ -180,7 +220,7 @@ def _by_code(code: str, text: str, uri: str) -> MlshipError:
     if code == "RESOURCE_ALREADY_EXISTS":
         message = f"MLflow at {shown(uri)}: {text}"
         return ConflictError(message, hint="look at it with `mlship status`, then run it again")
-    if code in _WRONG and "(sqlite3." not in text:
+    if code in WRONG and "(sqlite3." not in text:
         message = f"MLflow at {shown(uri)} refused a value: {text}"
         return ConfigError(message, hint="change the value that the message names")
     return unavailable(uri, text)

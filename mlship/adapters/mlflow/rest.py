@@ -1,74 +1,221 @@
 """A tracking server by its documented REST API, without importing MLflow, which takes seconds.
 
 https://mlflow.org/docs/latest/rest-api.html; credentials come from MLflow's own variables.
+A server that is busy, restarts, or lies behind a proxy in trouble is waited for; see `PATIENCE`.
 """
 
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx
+import msgspec
 
+from mlship.adapters.http.clients import Reach, open_client, system_trust
+from mlship.adapters.http.door import Door, NoAnswerError, Terms, tried
+from mlship.adapters.http.downloads import pieces
+from mlship.adapters.http.retries import PUT_OFF, Patience, Repeat, Timing
+from mlship.adapters.mlflow import faults
 from mlship.adapters.mlflow.faults import denied, unavailable
-from mlship.errors import ConflictError, NotFoundError, shown
+from mlship.errors import ConfigError, MlshipError, UnavailableError, shown
 
-_SECONDS: Final = 5.0
+PATIENCE: Final = Patience(
+    deadline=60.0, attempts=1000, first=0.5, longest=5.0, longest_asked=60.0, after_silence=True
+)
+"""A server that is started again takes up to half a minute."""
+_SECONDS: Final = 20.0
+_FILES: Final = "api/2.0/mlflow-artifacts/artifacts"
+_PIECE: Final = 1 << 18
+_SLOWEST: Final = 256 * 1024
+"""Bytes in a second: an upload may take as long as this makes it, beside the patience."""
 
 
 class Server:
     """A tracking server that a client is open to."""
 
-    def __init__(self, uri: str, client: httpx.Client) -> None:
+    def __init__(self, uri: str, door: Door, patience: Patience, timing: Timing) -> None:
         self._uri = uri
-        self._client = client
+        self._door = door
+        self._patience = patience
+        self._timing = timing
 
-    def get(self, path: str, query: Mapping[str, str]) -> Any:
+    def get(self, path: str, query: Mapping[str, str], *, within: float = PATIENCE.deadline) -> Any:
         """Return the answer to a GET of `registered-models/get` and its like.
+
+        Args:
+            path: of the API.
+            query: its parameters.
+            within: a shorter deadline than that of the patience, in seconds.
 
         Raises:
             UnavailableError: the server does not answer, or does not let us in.
             NotFoundError: it has no such object.
         """
-        return self._answer("GET", path, params=dict(query))
+        return self.send("GET", path, query, within=within)
 
-    def post(self, path: str, body: Mapping[str, Any]) -> Any:
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any],
+        *,
+        repeat: Repeat = "idempotent",
+        within: float = PATIENCE.deadline,
+    ) -> Any:
         """Return the answer to a POST of `runs/create` and its like.
+
+        Args:
+            path: of the API.
+            body: is sent as JSON.
+            repeat: `always` for what only reads, or may be done twice; a `Look` for what makes an
+                object. By default a request is not repeated once the server may have acted on it.
+            within: a shorter deadline than that of the patience, in seconds.
 
         Raises:
             UnavailableError: the server does not answer, or does not let us in. Whether it did
                 what was asked is not known.
             NotFoundError: it has no such object.
             ConflictError: the object exists.
+            ConfigError: it refuses a value.
         """
-        return self._answer("POST", path, json=dict(body))
+        return self.send("POST", path, body, repeat=repeat, within=within)
 
-    def _answer(self, method: str, path: str, **given: Any) -> Any:
+    def send(
+        self,
+        method: str,
+        path: str,
+        values: Mapping[str, Any],
+        *,
+        repeat: Repeat = "idempotent",
+        within: float = PATIENCE.deadline,
+    ) -> Any:
+        """Return the answer to a request whose values go in the query of a GET, else as JSON."""
+        client, where = self._door.client, f"api/2.0/mlflow/{path}"
+        given: dict[str, Any] = {"params" if method == "GET" else "json": dict(values)}
+        request = client.build_request(method, where, **given)
+        patience = msgspec.structs.replace(
+            self._patience, deadline=min(within, self._patience.deadline)
+        )
+        with self._mapped(path):
+            response = self._door.send(request, repeat=repeat, patience=patience)
+        if response.is_success:
+            return _json(response, self._uri, path)
+        what = " ".join(str(value) for value in values.values())[:100]
+        raise self._refused(response, f"{path} {what}")
+
+    def create(self, path: str, body: Mapping[str, Any], find: Callable[[float], Any]) -> Any:
+        """Make an object; where an answer was lost, look whether it was made before another try.
+
+        Returns:
+            The answer, or what `find` returned where the answer was lost.
+
+        Args:
+            path: of the API, `runs/create`.
+            body: is sent as JSON.
+            find: returns the object, or `None`, within so many seconds.
+
+        Raises:
+            UnavailableError: the server does not answer, and the object is not there.
+            ConfigError: it refuses a value.
+            ConflictError: an object of that name exists.
+        """
+        found: list[Any] = []
+
+        def is_missing(seconds: float) -> bool:
+            found.append(find(seconds))
+            return found[-1] is None
+
         try:
-            response = self._client.request(method, path, **given)
-            if response.status_code in (401, 403):
-                raise denied(self._uri)
-            if response.is_success:
-                return response.json()
-        except httpx.HTTPError as error:
-            raise unavailable(self._uri, str(error) or type(error).__name__) from error
-        except ValueError as error:
-            reason = f"{path} did not answer in JSON; is it MLflow?"
-            raise unavailable(self._uri, reason) from error
-        what = " ".join(str(value) for value in next(iter(given.values())).values())[:100]
-        if response.status_code == 404 and "RESOURCE_DOES_NOT_EXIST" in response.text:
-            message = f"MLflow at {shown(self._uri)} has no such object: {path} {what}"
-            raise NotFoundError(message, hint="see `mlship status`")
-        if "RESOURCE_ALREADY_EXISTS" in response.text:
-            message = f"MLflow at {shown(self._uri)} has it already: {path} {what}"
-            raise ConflictError(message, hint="run the command again")
-        raise unavailable(self._uri, f"{path} answered {response.status_code}")
+            return self.post(path, body, repeat=is_missing)
+        except UnavailableError:
+            if not found or found[-1] is None:
+                raise
+            return found[-1]
+
+    def upload(self, path: str, file: Path) -> None:
+        """Store a file as an artifact, by the server's own proxy of its artifact store.
+
+        Args:
+            path: below the root of that store, `3/<run>/artifacts/plots/roc.png`.
+            file: is sent whole; one of that path is replaced.
+
+        Raises:
+            UnavailableError: the server does not answer, or does not let us in.
+            NotFoundError: the server serves no artifacts.
+        """
+        size = file.stat().st_size
+        headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
+        deadline = self._patience.deadline + size / _SLOWEST
+        client, where = self._door.client, f"{_FILES}/{quote(path)}"
+
+        def once() -> httpx.Response:
+            request = client.build_request("PUT", where, headers=headers, content=_read(file))
+            return client.send(request)
+
+        with self._mapped(path):
+            response = self._door.attempt(
+                once, "PUT", patience=msgspec.structs.replace(self._patience, deadline=deadline)
+            )
+        if not response.is_success:
+            raise self._refused(response, path)
+
+    def download(self, path: str, file: Path) -> None:
+        """Write an artifact to a file; a connection that breaks is made anew.
+
+        Raises:
+            UnavailableError: the server does not answer, or does not let us in.
+            NotFoundError: there is no such artifact.
+        """
+        client, where = self._door.client, f"{_FILES}/{quote(path)}"
+
+        def open_at(offset: int) -> httpx.Response:
+            headers = {"Accept-Encoding": "identity"}
+            headers |= {"Range": f"bytes={offset}-"} if offset else {}
+            request = client.build_request("GET", where, headers=headers)
+            response = self._door.send(request, stream=True)
+            if response.status_code not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
+                response.read()
+                raise self._refused(response, path)
+            return response
+
+        patience = msgspec.structs.replace(self._patience, attempts=10)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with self._mapped(path), file.open("wb") as target:
+            target.writelines(pieces(open_at, patience=patience, timing=self._timing))
+
+    @contextmanager
+    def _mapped(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except NoAnswerError as error:
+            raise unavailable(self._uri, str(error)) from error
+        except httpx.InvalidURL as error:
+            raise unavailable(self._uri, f"{path}: {error}") from error
+
+    def _refused(self, response: httpx.Response, what: str) -> MlshipError:
+        if response.status_code in (401, 403):
+            return denied(self._uri)
+        if response.is_redirect:
+            target = shown(response.headers.get("Location", ""))
+            return unavailable(self._uri, f"it redirects to {target}; use the address of MLflow")
+        return faults.refused(response, self._uri, what, tried(response))
 
 
 @contextmanager
-def connected(uri: str, environ: Mapping[str, str]) -> Iterator[Server]:
-    """Open a client to a tracking server. Nothing is asked yet."""
+def connected(
+    uri: str, environ: Mapping[str, str], timing: Timing | None = None
+) -> Iterator[Server]:
+    """Open a client to a tracking server. Nothing is asked yet.
+
+    MLFLOW_HTTP_REQUEST_TIMEOUT and MLFLOW_HTTP_REQUEST_MAX_RETRIES change how long a server may be
+    silent, in seconds, and how often a request is sent again.
+
+    Raises:
+        ConfigError: one of these is no number.
+    """
     headers = {}
     auth = None
     user, password = (environ.get(f"MLFLOW_TRACKING_{key}") for key in ("USERNAME", "PASSWORD"))
@@ -76,30 +223,77 @@ def connected(uri: str, environ: Mapping[str, str]) -> Iterator[Server]:
         auth = httpx.BasicAuth(user, password)
     elif token := environ.get("MLFLOW_TRACKING_TOKEN"):
         headers["Authorization"] = f"Bearer {token}"
-    base = f"{uri.rstrip('/')}/api/2.0/mlflow/"
-    with httpx.Client(
-        base_url=base, headers=headers, auth=auth, timeout=_SECONDS, verify=_trust(environ)
+    seconds = _number(environ, "MLFLOW_HTTP_REQUEST_TIMEOUT", _SECONDS)
+    attempts = 1 + int(_number(environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", PATIENCE.attempts - 1))
+    patience = msgspec.structs.replace(PATIENCE, attempts=attempts)
+    timing = timing or Timing()
+    with open_client(
+        Reach(environment=environ, trust=lambda: _trust(environ)),
+        base_url=uri,
+        headers=headers,
+        auth=auth,
+        timeout=httpx.Timeout(seconds, connect=min(seconds, 5.0)),
     ) as client:
-        yield Server(uri, client)
+        terms = Terms(
+            name=f"MLflow at {shown(uri)}",
+            patience=patience,
+            timing=timing,
+            put_off=lambda response: response.status_code in PUT_OFF or faults.was_second(response),
+            is_whole=_is_whole,
+        )
+        yield Server(uri, Door(client, terms), patience, timing)
 
 
-def check_server(uri: str, environ: Mapping[str, str]) -> None:
-    """See within seconds that a server answers and lets us in.
+def _number(environ: Mapping[str, str], name: str, otherwise: float) -> float:
+    text = environ.get(name)
+    if not text:
+        return otherwise
+    if not text.isascii() or not text.isdigit():
+        message = f"{name} is not a number: {text[:80]}"
+        raise ConfigError(message, hint=f"set {name} to a number, or unset it")
+    return float(text)
 
-    Raises:
-        UnavailableError: it does not.
-    """
-    with connected(uri, environ) as server:
-        server.get("experiments/search", {"max_results": "1"})
+
+def _read(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as source:
+        while piece := source.read(_PIECE):
+            yield piece
 
 
-def _trust(environ: Mapping[str, str]) -> ssl.SSLContext | bool:
-    if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+def _is_whole(response: httpx.Response) -> bool:
+    """Tell whether an answer can be read: an artifact is a stream, all else is JSON or empty."""
+    if not response.is_closed:
+        return True
+    try:
+        msgspec.json.decode(response.content or b"null")
+    except msgspec.DecodeError:
         return False
-    return _context(environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH"))
+    return True
+
+
+def _json(response: httpx.Response, uri: str, path: str) -> Any:
+    try:
+        return msgspec.json.decode(response.content)
+    except msgspec.DecodeError as error:
+        reason = f"{path} did not answer in JSON; is it MLflow?"
+        raise unavailable(uri, reason) from error
+
+
+def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
+    is_insecure = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
+    authority = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH", "")
+    return _context(authority, environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH", ""), is_insecure)
 
 
 @cache
-def _context(authority: str | None) -> ssl.SSLContext:
+def _context(authority: str, identity: str, is_insecure: bool) -> ssl.SSLContext:  # noqa: FBT001
     """Read the certificates once; it takes longer than a request."""
-    return ssl.create_default_context(cafile=authority) if authority else httpx.create_ssl_context()
+    if is_insecure:
+        context = httpx.create_ssl_context(verify=False)
+    elif authority or identity:
+        context = ssl.create_default_context(cafile=authority or None)
+    else:
+        return system_trust()
+    if identity:
+        context.load_cert_chain(identity)
+    return context

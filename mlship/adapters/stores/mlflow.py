@@ -6,18 +6,20 @@ release is found by its tag `mlship.release`, and so is its version.
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from mlship.adapters.mlflow import library
 from mlship.adapters.mlflow.database import alone, check_database, database_path
-from mlship.adapters.mlflow.rest import check_server
+from mlship.adapters.mlflow.rest import connected
 from mlship.adapters.stores import mlflow_fast, mlflow_runs
 from mlship.adapters.stores.mlflow_fast import ARCHIVED, RELEASE
+from mlship.adapters.stores.mlflow_library import LibraryPlace
+from mlship.adapters.stores.mlflow_runs import BUNDLE, FOLDER, Batch, KeptRun, Place
+from mlship.adapters.stores.mlflow_server import ServerPlace
 from mlship.domain import bundle
-from mlship.domain.bundle import Bundle
+from mlship.domain.bundle import MANIFEST, Bundle
 from mlship.domain.digests import Digest
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias, Run, Version
@@ -62,8 +64,8 @@ class MlflowStore:
             if not path.is_file():
                 message = f"{path} does not exist, so it cannot be kept with {run.release}"
                 raise NotFoundError(message, hint="make it with `mlship train` first")
-        with self._client(creates=True, changes=True) as client:
-            library.persist(lambda: self._record(client, run, manifest))
+        with self._place(creates=True, changes=True) as place:
+            self._persist(lambda: self._record(place, run, manifest))
 
     def fetch(self, release: Release, into: Path) -> Path:
         """Put the release's bundle into a folder that does not exist yet; return the folder.
@@ -78,13 +80,11 @@ class MlflowStore:
         if into.exists():
             bundle.read(into, expected=release.bundle)
             return into
-        with self._client() as client:
-            run = self._with_bundle(client, release)
+        with self._place() as place:
+            run = self._with_bundle(place, release)
             into.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".", dir=into.parent) as temporary:
-                draft = Path(
-                    client.download_artifacts(run.info.run_id, mlflow_runs.FOLDER, temporary)
-                )
+                draft = place.download(run, Path(temporary))
                 bundle.read(draft, expected=release.bundle)
                 draft.rename(into)
         return into
@@ -102,8 +102,8 @@ class MlflowStore:
             found = mlflow_fast.from_database(self._uri, self._database, self._name)
             if found is not None:
                 return found
-        with self._client() as client:
-            return self._listed(client)
+        with self._place() as place:
+            return place.versions()
 
     def point(self, alias: Alias, release: Release | None) -> None:
         """Make an alias name a release's version, registered first where it is new.
@@ -115,8 +115,8 @@ class MlflowStore:
         """
         if self._holder(alias) == (release and release.id):
             return
-        with self._client(changes=True) as client:
-            library.persist(lambda: self._point(client, alias, release))
+        with self._place(changes=True) as place:
+            self._persist(lambda: self._point(place, alias, release))
         if self._holder(alias) != (release and release.id):
             message = f"alias {alias} of {self._name} was changed by somebody else meanwhile"
             raise ConflictError(message, hint="look at it with `mlship status`, then run it again")
@@ -134,17 +134,17 @@ class MlflowStore:
             raise NotFoundError(message, hint="deploy it to production first")
         if found[0].archived == archived:
             return
-        number = found[0].number
-        with self._client(changes=True) as client:
-            if archived:
-                client.set_model_version_tag(self._name, number, ARCHIVED, "true")
-            else:
-                client.delete_model_version_tag(self._name, number, ARCHIVED)
+        with self._place(changes=True) as place:
+            place.tag(found[0].number, ARCHIVED, "true" if archived else None)
 
     @contextmanager
-    def _client(self, *, creates: bool = False, changes: bool = False) -> Iterator[Any]:
-        """Give a client of a server or database that was seen to work a moment ago."""
+    def _place(self, *, creates: bool = False, changes: bool = False) -> Iterator[Place]:
+        """Open the server, or a database that was seen to work a moment ago."""
         with ExitStack() as held:
+            if self._is_server:
+                server = held.enter_context(connected(self._uri, self._environ))
+                yield ServerPlace(server, self._uri, self._name, self._environ)
+                return
             if self._database:
                 if not self._database.exists() and not creates:
                     message = f"there is no MLflow database {self._database}"
@@ -154,70 +154,55 @@ class MlflowStore:
                 if not self._database.exists():
                     library.create_database(self._database, self._artifacts, self._environ)
                 check_database(self._uri, self._database)
-            elif self._is_server:
-                check_server(self._uri, self._environ)
-            yield held.enter_context(library.session(self._uri, self._environ))
-
-    def _record(self, client: Any, run: Run, manifest: Bundle | None) -> None:
-        found = mlflow_runs.find(client, self._name, run.release)
-        if found is None:
+            client = held.enter_context(library.session(self._uri, self._environ))
             artifacts = self._artifacts.as_uri() if self._database else None
-            found = mlflow_runs.create(client, self._name, run.release, artifacts)
-        mlflow_runs.log(client, found, run)
-        mlflow_runs.upload_files(client, found, run.files)
-        if run.bundle and manifest:
-            mlflow_runs.upload_bundle(client, found, run.bundle, manifest, run.release.bundle)
-        if found.info.status == "RUNNING":
-            client.set_terminated(found.info.run_id)
+            yield LibraryPlace(client, self._name, artifacts)
 
-    def _point(self, client: Any, alias: Alias, release: Release | None) -> None:
-        if release is None:
-            client.delete_registered_model_alias(self._name, alias)
+    def _persist(self, work: Callable[[], None]) -> None:
+        """Do what a database may refuse because another process wrote the same row first."""
+        if self._is_server:
+            work()
         else:
-            number = self._register(client, release)
-            client.set_registered_model_alias(self._name, alias, number)
+            library.persist(work)
 
-    def _with_bundle(self, client: Any, release: Release) -> Any:
-        run = mlflow_runs.find(client, self._name, release)
-        if run is None or mlflow_runs.BUNDLE not in run.data.tags:
+    def _record(self, place: Place, run: Run, manifest: Bundle | None) -> None:
+        kept = place.find(run.release.id)
+        if kept is None:
+            tags = mlflow_runs.identity(run.release)
+            kept = place.create(str(run.release), run.release.id, tags)
+        for batch in mlflow_runs.batches(kept, run):
+            place.add(kept, batch)
+        place.upload(kept, run.files)
+        if run.bundle and manifest and BUNDLE not in kept.tags:
+            files = {f"{FOLDER}/{name}": run.bundle / name for name in (*manifest.files, MANIFEST)}
+            place.upload(kept, files)
+            place.add(kept, Batch(tags={BUNDLE: run.release.bundle}))
+        if kept.is_running:
+            place.finish(kept)
+
+    def _point(self, place: Place, alias: Alias, release: Release | None) -> None:
+        place.point(alias, None if release is None else self._registered(place, release))
+
+    def _with_bundle(self, place: Place, release: Release) -> KeptRun:
+        run = place.find(release.id)
+        if run is None or BUNDLE not in run.tags:
             message = f"MLflow at {shown(self._uri)} has no bundle of {release}"
             raise NotFoundError(message, hint="`mlship train` on its commit records it")
         return run
 
-    def _register(self, client: Any, release: Release) -> str:
-        """Return the number of a release's version; of two made at once, the first stays."""
-        run = self._with_bundle(client, release)
-        if not (found := self._numbers(client, release)):
-            with library.existing_is_fine():
-                client.create_registered_model(self._name)
-            source = f"{run.info.artifact_uri}/{mlflow_runs.FOLDER}"
+    def _registered(self, place: Place, release: Release) -> str:
+        """Return the number of a release's version, which is made where there is none."""
+        run = self._with_bundle(place, release)
+        if not (numbers := _numbers(place, release)):
             tags = {RELEASE: release.id, "mlship.commit": release.commit}
-            created = client.create_model_version(self._name, source, run.info.run_id, tags=tags)
-            found = self._numbers(client, release)
-            if int(created.version) != found[0]:
-                client.delete_model_version(self._name, str(created.version))
-        return str(found[0])
-
-    def _numbers(self, client: Any, release: Release) -> list[int]:
-        listed = self._listed(client)
-        return [int(version.number) for version in listed if version.release == release.id]
-
-    def _listed(self, client: Any) -> list[Version]:
-        """Return the versions through MLflow's own client; its search leaves aliases out."""
-        entries: list[Any] = []
-        token = None
-        while not entries or token:
-            page = client.search_model_versions(f"name='{self._name}'", page_token=token)
-            if not page:
-                break
-            entries += page
-            token = page.token
-        if not entries:
-            return []
-        aliases = client.get_registered_model(self._name).aliases
-        found = [(int(entry.version), entry.creation_timestamp, entry.tags) for entry in entries]
-        return mlflow_fast.listed(found, {alias: int(aliases[alias]) for alias in aliases})
+            place.register(run, release.id, tags)
+            numbers = _numbers(place, release)
+        return numbers[0]
 
     def _holder(self, alias: Alias) -> Digest | None:
         named = [version.release for version in self.versions() if alias in version.aliases]
         return named[0] if named else None
+
+
+def _numbers(place: Place, release: Release) -> list[str]:
+    return [version.number for version in place.versions() if version.release == release.id]

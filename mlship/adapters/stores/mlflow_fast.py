@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mlship.adapters.mlflow.database import reading
-from mlship.adapters.mlflow.rest import connected
+from mlship.adapters.mlflow.rest import PATIENCE, Server, connected
 from mlship.domain.digests import Digest
 from mlship.domain.versions import Version
 from mlship.errors import NotFoundError, shown
@@ -72,25 +72,33 @@ def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version
         UnavailableError: the server does not answer, or does not let us in.
     """
     with connected(uri, environ) as server:
-        try:
-            model = server.get("registered-models/get", {"name": name})["registered_model"]
-        except NotFoundError:
-            return []
-        query = {"filter": f"name='{name}'", "max_results": str(_PAGE)}
-        found = []
-        while True:
-            answer = server.get("model-versions/search", query)
-            found += answer.get("model_versions", [])
-            if not answer.get("next_page_token"):
-                break
-            query["page_token"] = answer["next_page_token"]
+        return of_server(server, uri, name)
+
+
+def of_server(
+    server: Server, uri: str, name: str, seconds: float = PATIENCE.deadline
+) -> list[Version]:
+    """Return the same through a client that is open, within so many seconds a request."""
+    try:
+        answer = server.get("registered-models/get", {"name": name}, within=seconds)
+    except NotFoundError:
+        return []
+    model = answer["registered_model"]
+    query = {"filter": f"name='{name}'", "max_results": str(_PAGE)}
+    versions = []
+    while True:
+        answer = server.get("model-versions/search", query, within=seconds)
+        versions += answer.get("model_versions", [])
+        if not answer.get("next_page_token"):
+            break
+        query["page_token"] = answer["next_page_token"]
     entries = [
         (
             int(entry["version"]),
             int(entry["creation_timestamp"]),
             {tag["key"]: tag.get("value", "") for tag in entry.get("tags", [])},
         )
-        for entry in found
+        for entry in versions
     ]
     aliases = {entry["alias"]: int(entry["version"]) for entry in model.get("aliases", [])}
     return listed(entries, aliases, f"{shown(uri).rstrip('/')}/#/models/{name}/versions/")

@@ -4,25 +4,23 @@ Source: https://docs.github.com/en/rest/using-the-rest-api
 """
 
 import math
-import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
 
 from mlship.adapters.forges.github.answers import Answer, Purpose, Shape, fault
+from mlship.adapters.http.clients import Reach, open_client
+from mlship.adapters.http.door import Door, NoAnswerError, Terms
+from mlship.adapters.http.retries import Patience, Repeat, Timing, retry_after
 from mlship.errors import UnavailableError
 
 _VERSION: Final = "2022-11-28"
-_TIMEOUT: Final = httpx.Timeout(20.0, connect=10.0)
 _PAGES: Final = 100
 """More than this many pages are an answer that runs in circles."""
-_PATIENCE: Final = 60.0
-"""Seconds that are waited at once; who wants more is told to the user instead."""
-_ATTEMPTS: Final = 4
-_PASSING: Final = {500, 502, 503, 504}
+_PATIENCE: Final = Patience(deadline=240, attempts=4, first=0.5, longest=4, longest_asked=60)
 
 
 class Rest:
@@ -31,34 +29,26 @@ class Rest:
     Args:
         url: of the API.
         token: tells who we are.
-        transport: answers in GitHub's place, in tests.
-        pause: waits so many seconds.
-        clock: tells the seconds since 1970, as the limits do.
+        reach: how it is reached.
+        timing: time and randomness.
     """
 
-    def __init__(
-        self,
-        url: str,
-        token: str,
-        *,
-        transport: httpx.BaseTransport | None = None,
-        pause: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, url: str, token: str, *, reach: Reach, timing: Timing) -> None:
         self._url = url.rstrip("/")
-        self._pause = pause
-        self._clock = clock
-        self._client = httpx.Client(
+        self._clock = timing.clock
+        client = open_client(
+            reach,
             headers={
                 "Accept": "application/vnd.github+json",
                 "Authorization": f"Bearer {token}",
-                "User-Agent": "mlship",
                 "X-GitHub-Api-Version": _VERSION,
             },
-            timeout=_TIMEOUT,
-            transport=transport,
         )
-        weakref.finalize(self, self._client.close)
+        terms = Terms(
+            name="GitHub", patience=_PATIENCE, timing=timing, put_off=_is_put_off, asked=_asked
+        )
+        self._door = Door(client, terms)
+        weakref.finalize(self, client.close)
 
     def get(self, path: str, purpose: Purpose, *, accept: frozenset[int] = frozenset()) -> Answer:
         """Return the answer to a question; a status of `accept` is no error."""
@@ -99,65 +89,60 @@ class Rest:
         return _judged(self._send(method, self._url + path, body), purpose, accept)
 
     def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> httpx.Response:
-        """Return the answer of the last attempt.
+        """Return GitHub's answer.
 
-        What GitHub put off is sent again. What failed on the way is sent again too, unless it makes
-        something new: a comment might have been posted. Who was silent for long is silent.
+        A request that it put off is sent again. One that failed on the way is too, unless it makes
+        something new: a comment might have been posted.
         """
-        for attempt in range(_ATTEMPTS):
-            is_last = attempt == _ATTEMPTS - 1
-            is_final = is_last or method == "POST"
-            try:
-                response = self._client.request(method, url, json=body)
-            except httpx.TransportError as error:
-                if is_final or isinstance(error, httpx.TimeoutException):
-                    raise self._silent(error) from error
-                self._pause(0.5 * 2**attempt)
-                continue
-            delay = self._put_off(response)
-            if delay is not None:
-                if is_last or delay > _PATIENCE:
-                    raise self._limited(delay)
-                self._pause(delay)
-            elif response.status_code in _PASSING and not is_final:
-                self._pause(0.5 * 2**attempt)
-            else:
-                return response
-        raise AssertionError(method)  # the last attempt returns or raises
+        repeat: Repeat = "idempotent" if method == "POST" else "always"
+        request = self._door.client.build_request(method, url, json=body)
+        try:
+            response = self._door.send(request, repeat=repeat)
+        except NoAnswerError as error:
+            raise self._unreachable(error) from error
+        if _is_put_off(response):
+            raise self._limited(_asked(response, self._clock()))
+        return response
 
-    def _put_off(self, response: httpx.Response) -> float | None:
-        """Return for how many seconds GitHub wants no request; `None` where it answered.
-
-        Source: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
-        """
-        headers = response.headers
-        is_spent = headers.get("x-ratelimit-remaining") == "0"
-        is_named = (
-            "rate limit" in response.text.casefold() if response.status_code == 403 else False
-        )
-        if response.status_code != 429 and not (
-            response.status_code == 403 and (is_spent or is_named or "retry-after" in headers)
-        ):
-            return None
-        wait = _number(headers.get("retry-after"))
-        if wait is None and is_spent:
-            reset = _number(headers.get("x-ratelimit-reset"))
-            wait = None if reset is None else reset - self._clock()
-        return 60.0 if wait is None else max(1.0, wait)
-
-    def _limited(self, delay: float) -> UnavailableError:
-        until = datetime.fromtimestamp(math.ceil(self._clock() + delay), UTC)
+    def _limited(self, seconds: float | None) -> UnavailableError:
+        until = datetime.fromtimestamp(math.ceil(self._clock() + (seconds or 0.0)), UTC)
         return UnavailableError(
             f"GitHub takes no more requests of this token until {until:%Y-%m-%d %H:%M:%S} UTC",
             hint="run the command again after that",
         )
 
-    def _silent(self, error: httpx.TransportError) -> UnavailableError:
-        kind = "did not answer in time" if isinstance(error, httpx.TimeoutException) else str(error)
+    def _unreachable(self, error: NoAnswerError) -> UnavailableError:
         return UnavailableError(
-            f"{self._url} cannot be reached: {kind or type(error).__name__}",
+            f"{self._url} cannot be reached: {error}",
             hint="look at https://www.githubstatus.com and at GITHUB_API_URL, then run it again",
         )
+
+
+def _is_put_off(response: httpx.Response) -> bool:
+    """Tell whether GitHub refused a request because of a limit.
+
+    Source: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+    """
+    if response.status_code == 429:
+        return True
+    headers = response.headers
+    return response.status_code == 403 and (
+        headers.get("x-ratelimit-remaining") == "0"
+        or "retry-after" in headers
+        or "rate limit" in response.text.casefold()
+    )
+
+
+def _asked(response: httpx.Response, now: float) -> float | None:
+    """Return for how many seconds GitHub wants no request; `None` where it does not say."""
+    headers = response.headers
+    wait = retry_after(headers.get("retry-after"), now)
+    if wait is None and headers.get("x-ratelimit-remaining") == "0":
+        reset = _number(headers.get("x-ratelimit-reset"))
+        wait = None if reset is None else reset - now
+    if not _is_put_off(response):
+        return wait
+    return 60.0 if wait is None else max(1.0, wait)
 
 
 def _number(text: str | None) -> float | None:

@@ -6,8 +6,7 @@ GITHUB_REPOSITORY and GITHUB_TOKEN, as a job has them.
 
 import functools
 import re
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import httpx
 
     from mlship.adapters.forges.github.client import Rest
+    from mlship.adapters.http.retries import Timing
 
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _READ: Final = "pull-requests: read"
@@ -37,8 +37,7 @@ class GitHubForge:
         environment: names the API, the repository and the token.
         name: the project; its comments are told from those of another in the same repository.
         transport: answers in GitHub's place, in tests.
-        pause: waits so many seconds.
-        clock: tells the seconds since 1970.
+        timing: time and randomness.
     """
 
     def __init__(
@@ -47,18 +46,19 @@ class GitHubForge:
         name: str,
         *,
         transport: "httpx.BaseTransport | None" = None,
-        pause: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.time,
+        timing: "Timing | None" = None,
     ) -> None:
         self._environment = environment
         self._mark = f"<!-- mlship report of {name} -->"
         self._transport = transport
-        self._pause = pause
-        self._clock = clock
+        self._timing = timing
 
     @functools.cached_property
     def _rest(self) -> "Rest":
-        from mlship.adapters.forges.github.client import Rest  # noqa: PLC0415 (most commands ask no forge)
+        # Most commands ask no forge, and start sooner without it.
+        from mlship.adapters.forges.github.client import Rest  # noqa: PLC0415
+        from mlship.adapters.http.clients import Reach  # noqa: PLC0415
+        from mlship.adapters.http.retries import Timing  # noqa: PLC0415
 
         token = self._environment.get("GITHUB_TOKEN", "").strip()
         if not token:
@@ -71,7 +71,8 @@ class GitHubForge:
             raise ConfigError(
                 f"GITHUB_API_URL is no address: {url[:200]}", hint="https://api.github.com is one"
             )
-        return Rest(url, token, transport=self._transport, pause=self._pause, clock=self._clock)
+        reach = Reach(environment=self._environment, transport=self._transport)
+        return Rest(url, token, reach=reach, timing=self._timing or Timing())
 
     @functools.cached_property
     def _repository(self) -> str:

@@ -1,21 +1,20 @@
-"""Requests to one registry: who we are, patience, and faults in a person's words.
+"""Requests to one registry: credentials, patience, and faults in a person's words.
 
-A request that the registry could not take now is repeated, after the time that it asks for in
-Retry-After or a growing one of ours; one that it did not answer for long is not. Without TLS only
-this machine's registries are spoken to, and those that `image.insecure` names.
+Only registries on this machine, and those that `image.insecure` names, are reached without TLS.
 """
 
-import email.utils
 import functools
 import threading
-import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from typing import Final
 
 import httpx
 import msgspec
 
+from mlship.adapters.http.clients import SILENCE, Reach, open_client
+from mlship.adapters.http.door import Door, NoAnswerError, Terms
+from mlship.adapters.http.proxies import is_loopback
+from mlship.adapters.http.retries import PASSING, PUT_OFF, Patience, Repeat, Timing
 from mlship.adapters.images.registry import faults, google_credentials
 from mlship.adapters.images.registry.credentials import Challenge, Credential, challenge
 from mlship.domain.image import DOCKER_HUB, is_google
@@ -42,13 +41,10 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
 
 
-ATTEMPTS: Final = 5
-_REPEATED = {408, 425, 429, 500, 502, 503, 504}
-_LONGEST = 60.0
-"""A registry that asks for more patience, in seconds, is told to the user instead."""
-_SECONDS: Final = 20.0
-_STORING: Final = 60.0
-"""Seconds of silence: a registry may take longer to store what it was sent than to answer."""
+PATIENCE: Final = Patience(deadline=240, attempts=5, first=0.5, longest=8, longest_asked=60)
+"""A registry that asks for a longer pause is told to the user instead."""
+_STORING: Final = httpx.Timeout(60.0, connect=10.0)
+"""A registry may take longer to store what it was sent than to answer."""
 _LOCAL = {"localhost", "127.0.0.1", "[::1]"}
 
 
@@ -59,8 +55,8 @@ class Exchange:
         host: the registry as references name it, `localhost:5000`.
         credential: tells who we are; asked once, when the registry wants to know.
         insecure: registries that are spoken to without TLS.
-        transport: answers in the registry's place, in tests.
-        pause: waits so many seconds.
+        reach: how it is reached.
+        timing: time and randomness.
     """
 
     def __init__(
@@ -69,8 +65,8 @@ class Exchange:
         credential: Callable[[], Credential | None],
         *,
         insecure: Iterable[str] = (),
-        transport: httpx.BaseTransport | None = None,
-        pause: Callable[[float], None] = time.sleep,
+        reach: Reach = Reach(),  # noqa: B008 (frozen)
+        timing: Timing = Timing(),  # noqa: B008 (frozen)
     ) -> None:
         self.host = host
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
@@ -79,53 +75,51 @@ class Exchange:
         self.url = httpx.URL(f"{'http' if is_plain else 'https'}://{where}")
         self.sent = 0
         self._credential = functools.cache(credential)
-        self._transport = transport
-        self._pause = pause
-        self._clients: dict[str, httpx.Client] = {}
+        self._reach = reach
+        self.timing = timing
+        self._open: Door | None = None
         self._headers: dict[str, str] = {}
         self._lock = threading.RLock()
 
-    def send(self, ask: Ask, *, attempts: int = ATTEMPTS) -> httpx.Response:
+    def send(self, ask: Ask, *, repeat: Repeat = "always") -> httpx.Response:
         """Return the answer of the last attempt; any status but a denial may come back.
 
         Args:
             ask: what is asked; its body is counted in `sent` each time that it travels.
-            attempts: 1 for what must not be repeated blindly.
+            repeat: `never` for what must not be sent again before the registry was asked.
 
         Raises:
-            UnavailableError: the registry does not answer, asks for too much patience, or denies.
+            UnavailableError: the registry does not answer, asks for a long pause, or denies.
             ConfigError: Docker's credentials cannot be read.
         """
-        for attempt in range(1, attempts + 1):
-            try:
-                answer = self._authorized(ask)
-            except httpx.RequestError as error:
-                if attempt == attempts or isinstance(error, httpx.TimeoutException):
-                    raise self.silent(error) from error
-                self._pause(_growing(attempt))
-                continue
-            except httpx.InvalidURL as error:
-                message = f"{self.host} gave an address that is none: {error}"
-                raise UnavailableError(message, hint="ask the registry's operator") from error
-            if answer.status_code not in _REPEATED or attempt == attempts:
-                break
-            seconds = patience(answer.headers.get("Retry-After"), datetime.now(UTC))
-            if seconds is not None and seconds > _LONGEST:
-                break
-            answer.close()
-            self._pause(_growing(attempt) if seconds is None else seconds)
+        try:
+            answer = self._door.attempt(lambda: self._authorized(ask), ask.method, repeat=repeat)
+        except NoAnswerError as error:
+            raise self.unreachable(error) from error
+        except httpx.InvalidURL as error:
+            message = f"{self.host} returned an invalid URL: {error}"
+            raise UnavailableError(message, hint="ask the registry's operator") from error
         return self._undenied(answer, ask.scope)
 
     def close(self) -> None:
         """Close the connections; the next request opens another."""
         with self._lock:
-            for client in self._clients.values():
-                client.close()
-            self._clients.clear()
+            if self._open is not None:
+                self._open.client.close()
+            self._open = None
 
-    def silent(self, error: Exception) -> UnavailableError:
+    @property
+    def _door(self) -> Door:
+        with self._lock:
+            if self._open is None:
+                name = f"registry {self.host}"
+                terms = Terms(name=name, patience=PATIENCE, timing=self.timing)
+                self._open = Door(open_client(self._reach), terms)
+            return self._open
+
+    def unreachable(self, error: NoAnswerError) -> UnavailableError:
         """Return the error for a registry that does not answer."""
-        return faults.silent(error, self.host, str(self.url))
+        return faults.unreachable(error, self.host, str(self.url))
 
     def failure(self, answer: httpx.Response, what: str) -> MlshipError:
         """Return the error for an answer that is not what was asked for."""
@@ -163,13 +157,13 @@ class Exchange:
 
     def _once(self, ask: Ask, url: httpx.URL, authorization: str | None) -> httpx.Response:
         own = {"Authorization": authorization} if authorization else {}
-        client = self._client(url)
+        client = self._door.client
         request = client.build_request(
             ask.method,
             url,
             headers={**ask.headers, **own},
             content=self._counted(ask.body),
-            timeout=httpx.Timeout(_SECONDS if ask.body is None else _STORING, connect=10),
+            timeout=SILENCE if ask.body is None else _STORING,
         )
         return client.send(request, stream=ask.stream, follow_redirects=True)
 
@@ -205,55 +199,23 @@ class Exchange:
 
     def _token(self, asked: Challenge, scope: str, found: Credential | None) -> str:
         realm = httpx.URL(asked.realm)
-        if (
-            found
-            and realm.scheme != "https"
-            and realm.host not in ("localhost", "127.0.0.1", "::1")
-        ):
+        if found and realm.scheme != "https" and not is_loopback(realm.host):
             message = f"{self.host} asks for the password at {asked.realm}, without TLS"
             raise ConfigError(message, hint="nothing was sent; ask the registry's operator")
         service = {"service": asked.service} if asked.service else {}
-        client = self._client(realm)
+        client = self._door.client
         if found and found.identity_token:
             form = {"grant_type": "refresh_token", "client_id": "mlship", "scope": scope}
             form |= service | {"refresh_token": found.identity_token}
-            answer = client.post(realm, data=form)
+            request = client.build_request("POST", realm, data=form)
         else:
             headers = {"Authorization": found.basic} if found else {}
             query = realm.params.merge({**service, "scope": scope.split()})
-            answer = client.get(realm.copy_with(params=query), headers=headers)
-        if answer.status_code in _REPEATED:
+            request = client.build_request("GET", realm.copy_with(params=query), headers=headers)
+        answer = self._door.send(request, repeat="always")
+        if answer.status_code in PUT_OFF | PASSING:
             raise self.failure(answer, f"a token of {realm.host}")
         if answer.status_code != 200:
             return ""
         told = faults.decoded(answer)
         return str(told.get("token") or told.get("access_token") or "")
-
-    def _client(self, url: httpx.URL) -> httpx.Client:
-        """Return the client for a scheme; http can do without the time that certificates take."""
-        with self._lock:
-            if url.scheme not in self._clients:
-                self._clients[url.scheme] = httpx.Client(
-                    transport=self._transport,
-                    verify=url.scheme != "http",
-                    timeout=httpx.Timeout(_SECONDS, connect=10),
-                    headers={"User-Agent": "mlship"},
-                )
-            return self._clients[url.scheme]
-
-
-def patience(header: str | None, now: datetime) -> float | None:
-    """Return the seconds that a Retry-After header asks to wait, in either of its forms."""
-    if not header:
-        return None
-    if header.strip().isdigit():
-        return float(header)
-    try:
-        until = email.utils.parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    return max(0.0, (until.astimezone(UTC) - now).total_seconds())
-
-
-def _growing(attempt: int) -> float:
-    return float(0.25 * 2**attempt)

@@ -4,18 +4,18 @@ from typing import Any
 
 import httpx
 
+from mlship.adapters.http.door import NoAnswerError
 from mlship.errors import ConflictError, MlshipError, NotFoundError, UnavailableError
 
 
-def silent(error: Exception, host: str, url: str) -> UnavailableError:
+def unreachable(error: NoAnswerError, host: str, url: str) -> UnavailableError:
     """Return the error for a registry that does not answer."""
-    if "SSL" in str(error):
+    if error.untrusted is not None or "SSL" in str(error):
         message = f"no trusted connection to registry {host}: {error}"
         hint = "set SSL_CERT_FILE to its certificate authority; "
         hint += f"where it speaks no TLS at all, image.insecure: [{host}]"
         return UnavailableError(message, hint=hint)
-    why = "it is silent" if isinstance(error, httpx.TimeoutException) else str(error)
-    message = f"registry {host} does not answer at {url}: {why or type(error).__name__}"
+    message = f"registry {host} does not answer at {url}: {error}"
     return UnavailableError(message, hint="start it, or check its address and the network")
 
 

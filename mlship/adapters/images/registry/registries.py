@@ -1,11 +1,12 @@
 """The registries that a project deals with: its own, and those that base images come from."""
 
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import httpx
 
+from mlship.adapters.http.clients import Reach
+from mlship.adapters.http.retries import Timing
 from mlship.adapters.images.build.manifests import (
     DOCKER_INDEX,
     INDEX,
@@ -31,7 +32,7 @@ class Registries:
         config: names the project's repository and the registries without TLS.
         environment: holds credentials, or says where Docker's are.
         transport: answers in the registries' place, in tests.
-        pause: waits so many seconds.
+        timing: time and randomness.
 
     Raises:
         ConfigError: the repository's name is none, or has a tag.
@@ -43,13 +44,13 @@ class Registries:
         environment: Mapping[str, str],
         *,
         transport: httpx.BaseTransport | None = None,
-        pause: Callable[[float], None] = time.sleep,
+        timing: Timing = Timing(),  # noqa: B008 (frozen)
     ) -> None:
         self.repository = _repository(config.repository) if config.repository else None
         self._insecure = config.insecure
         self._environment = environment
-        self._transport = transport
-        self._pause = pause
+        self._reach = Reach(environment=environment, transport=transport)
+        self._timing = timing
         self._known: dict[str, Registry] = {}
         self._lock = threading.Lock()
 
@@ -61,8 +62,8 @@ class Registries:
                     name.registry,
                     lambda: self._credential(name.registry),
                     insecure=self._insecure,
-                    transport=self._transport,
-                    pause=self._pause,
+                    reach=self._reach,
+                    timing=self._timing,
                 )
                 self._known[name.registry] = Registry(exchange)
             return self._known[name.registry]

@@ -11,8 +11,10 @@ from typing import Final
 import httpx
 import msgspec
 
+from mlship.adapters.http.door import NoAnswerError
+from mlship.adapters.http.downloads import pieces
 from mlship.adapters.images.build.manifests import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
-from mlship.adapters.images.registry.client import ATTEMPTS, Ask, Exchange
+from mlship.adapters.images.registry.client import PATIENCE, Ask, Exchange
 from mlship.adapters.images.registry.uploads import Content, Fate, pull, push, upload
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -121,7 +123,9 @@ class Registry:
             UnavailableError: the registry does not answer, or denies it.
         """
         path = f"/v2/{repository}/tags/list?n=1"
-        answer = self.exchange.send(Ask(method="GET", url=path, scope=push(repository)), attempts=1)
+        answer = self.exchange.send(
+            Ask(method="GET", url=path, scope=push(repository)), repeat="never"
+        )
         if answer.status_code == 404:
             return False
         if answer.status_code != 200:
@@ -157,37 +161,23 @@ class Registry:
             NotFoundError: the repository has no such blob.
             UnavailableError: the registry does not answer, or denies it.
         """
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                for piece in self._read_once(repository, digest, offset):
-                    offset += len(piece)
-                    yield piece
-            except httpx.RequestError as error:
-                if attempt == ATTEMPTS:
-                    raise self.exchange.silent(error) from error
-            else:
-                return
-
-    def _read_once(self, repository: str, digest: Digest, offset: int) -> Iterator[bytes]:
-        path = f"/v2/{repository}/blobs/{digest}"
-        headers = {"Accept-Encoding": "identity"}
-        if offset:
-            headers["Range"] = f"bytes={offset}-"
         scope = pull(repository)
-        ask = Ask(method="GET", url=path, scope=scope, headers=headers, stream=True)
-        answer = self.exchange.send(ask)
-        try:
+
+        def open_at(start: int) -> httpx.Response:
+            headers = {"Accept-Encoding": "identity"}
+            headers |= {"Range": f"bytes={start}-"} if start else {}
+            path = f"/v2/{repository}/blobs/{digest}"
+            ask = Ask(method="GET", url=path, scope=scope, headers=headers, stream=True)
+            answer = self.exchange.send(ask)
             if answer.status_code not in (200, 206):
                 raise self.exchange.failure(answer, f"blob {digest} in {repository}")
-            # A registry that knows no ranges gives all of it again.
-            passed = offset if answer.status_code == 200 else 0
-            for piece in answer.iter_raw(PIECE):
-                rest = piece[passed:]
-                passed = max(0, passed - len(piece))
-                if rest:
-                    yield rest
-        finally:
-            answer.close()
+            return answer
+
+        timing = self.exchange.timing
+        try:
+            yield from pieces(open_at, offset=offset, patience=PATIENCE, timing=timing)
+        except NoAnswerError as error:
+            raise self.exchange.unreachable(error) from error
 
     def bring(self, repository: str, content: Content, mount_from: str | None = None) -> Fate:
         """See to it that a repository has a blob; tell how it got there.

@@ -7,11 +7,14 @@ from typing import Literal
 import httpx
 import msgspec
 
+from mlship.adapters.http.door import NoAnswerError
 from mlship.adapters.images.registry import faults
-from mlship.adapters.images.registry.client import ATTEMPTS, Ask, Exchange
+from mlship.adapters.images.registry.client import Ask, Exchange
 from mlship.domain.digests import Digest
 from mlship.errors import UnavailableError
 
+_BEGUN = 5
+"""So many times an upload is begun, and sent on where it broke."""
 _WHOLE = 1 << 20
 """Up to this size, in bytes, a blob goes in one request."""
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
@@ -52,14 +55,14 @@ def upload(exchange: Exchange, repository: str, content: Content, mount_from: st
         NotFoundError: the registry knows no such repository.
     """
     one = _Upload(exchange, repository, content)
-    for _ in range(ATTEMPTS):
+    for _ in range(_BEGUN):
         place = one.begin(mount_from)
         if place is None:
             return "mounted"
         # Some registries forget an upload that broke: it begins again.
         if one.finish(place):
             return "sent"
-    message = f"{exchange.host} broke off {ATTEMPTS} uploads of {content.digest}{one.said}"
+    message = f"{exchange.host} broke off {_BEGUN} uploads of {content.digest}{one.said}"
     raise UnavailableError(message, hint="check the network and the registry's disk; push again")
 
 
@@ -93,7 +96,7 @@ class _Upload:
         """
         offset = 0
         if self._content.size > _WHOLE:
-            for _ in range(ATTEMPTS):
+            for _ in range(_BEGUN):
                 reached = self._continue(place, offset)
                 if reached is None:
                     return False
@@ -112,9 +115,9 @@ class _Upload:
             headers["Content-Range"] = f"{offset}-{size - 1}"
         ask = self._ask("PATCH", place, lambda: self._content.read(offset), headers)
         try:
-            answer = self._exchange.send(ask, attempts=1)
+            answer = self._exchange.send(ask, repeat="never")
         except UnavailableError as error:
-            if not isinstance(error.__cause__, httpx.RequestError):
+            if not isinstance(error.__cause__, NoAnswerError):
                 raise
             return self._status(place)
         if answer.status_code in (202, 204):

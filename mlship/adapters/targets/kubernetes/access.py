@@ -32,12 +32,14 @@ class Access:
         server: its address, `https://...`.
         trust: certificates that are believed, and the client's own where it has one.
         auth: adds credentials to each request.
+        proxy: the URL of the cluster's own proxy; without one those of the environment count.
     """
 
     name: str
     server: str
     trust: ssl.SSLContext
     auth: httpx.Auth | None = None
+    proxy: str | None = None
 
 
 class FileToken(httpx.Auth):

@@ -1,6 +1,5 @@
 """The one door to a cluster: requests to its API server, and the paths of each kind of object."""
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
@@ -8,6 +7,9 @@ from typing import Any, Literal, NamedTuple
 import httpx
 import msgspec
 
+from mlship.adapters.http.clients import Reach, open_client
+from mlship.adapters.http.door import Door, NoAnswerError, Terms
+from mlship.adapters.http.retries import Patience, Repeat, Timing
 from mlship.adapters.targets.kubernetes import faults
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.errors import NotFoundError
@@ -68,19 +70,16 @@ def new(kind: Kind, metadata: Manifest, spec: Manifest) -> Manifest:
 
 
 MANAGER = "mlship"
-_TIMEOUT = httpx.Timeout(20, connect=4)
-_TRIES = 4
-_PAUSE = 0.25
-_LONGEST_PAUSE = 5.0
+_SILENCE = httpx.Timeout(20, connect=4)
+_PATIENCE = Patience(deadline=60, attempts=4, first=0.5, longest=4, longest_asked=30)
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-_BUSY = {429, 500, 502, 503, 504}
 
 
 class Api:
     """Objects of one namespace of one cluster. Every method raises errors of mlship only."""
 
-    def __init__(self, client: httpx.Client, access: Access, namespace: str) -> None:
-        self._client = client
+    def __init__(self, door: Door, access: Access, namespace: str) -> None:
+        self._door = door
         self._access = access
         self.namespace = namespace
 
@@ -116,6 +115,7 @@ class Api:
             params={**_written(dry_run), "force": "true"},
             body=manifest,
             kind="application/apply-patch+yaml",
+            repeat="always",
         )
         return self._decoded(answer, f"{manifest['kind']} {name}")
 
@@ -164,7 +164,7 @@ class Api:
             "kind": "SelfSubjectAccessReview",
             "spec": {"resourceAttributes": asked},
         }
-        answer = self._send("POST", _REVIEWS, body=body)
+        answer = self._send("POST", _REVIEWS, body=body, repeat="always")
         return bool(self._decoded(answer, "access review")["status"]["allowed"])
 
     def text(self, name: str, part: str, **params: str) -> str:
@@ -191,27 +191,16 @@ class Api:
         params: Mapping[str, str] | None = None,
         body: Any = None,
         kind: str = "application/json",
+        repeat: Repeat = "idempotent",
     ) -> httpx.Response:
-        """Send a request; again where the server is busy and doing it twice is as doing it once."""
         content = None if body is None else msgspec.json.encode(body)
-        request = self._client.build_request(
+        request = self._door.client.build_request(
             method, where, params=params, content=content, headers={"Content-Type": kind}
         )
-        tries = 1 if method == "POST" else _TRIES
-        for turn in range(1, tries + 1):
-            pause = _PAUSE * 2**turn
-            try:
-                answer = self._client.send(request)
-            except httpx.HTTPError as error:
-                # Who was silent for seconds is silent; a connection that broke may be made anew.
-                if isinstance(error, httpx.TimeoutException) or turn == tries:
-                    raise faults.unreachable(error, self.cluster, self._access.server) from error
-            else:
-                if answer.status_code not in _BUSY or turn == tries or _proxied(where):
-                    return answer
-                pause = _asked_pause(answer, pause)
-            time.sleep(pause)
-        raise AssertionError(where)
+        try:
+            return self._door.send(request, repeat=repeat)
+        except NoAnswerError as error:
+            raise faults.unreachable(error, self.cluster, self._access.server) from error
 
 
 def _written(dry_run: bool) -> dict[str, str]:  # noqa: FBT001 (it is named by its callers)
@@ -219,14 +208,9 @@ def _written(dry_run: bool) -> dict[str, str]:  # noqa: FBT001 (it is named by i
     return {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
 
 
-def _proxied(where: str) -> bool:
+def _is_of_a_pod(answer: httpx.Response) -> bool:
     """Tell whether a pod answers, not the API server: its 503 is what we want to hear."""
-    return "/proxy/" in where
-
-
-def _asked_pause(answer: httpx.Response, otherwise: float) -> float:
-    asked = answer.headers.get("Retry-After", "")
-    return min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else otherwise
+    return "/proxy/" in answer.request.url.path
 
 
 @contextmanager
@@ -237,7 +221,16 @@ def connected(access: Callable[[], Access], namespace: str) -> Iterator[Api]:
         ConfigError: the access cannot be made of the settings.
     """
     found = access()
-    with httpx.Client(
-        base_url=found.server, verify=found.trust, auth=found.auth, timeout=_TIMEOUT
+    with open_client(
+        Reach(trust=lambda: found.trust, proxy=found.proxy),
+        base_url=found.server,
+        auth=found.auth,
+        timeout=_SILENCE,
     ) as client:
-        yield Api(client, found, namespace)
+        yield Api(door(client, found.name), found, namespace)
+
+
+def door(client: httpx.Client, name: str, timing: Timing | None = None) -> Door:
+    """Return the door to an API server."""
+    terms = Terms(name=name, patience=_PATIENCE, timing=timing or Timing(), is_final=_is_of_a_pod)
+    return Door(client, terms)

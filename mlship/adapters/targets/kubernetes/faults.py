@@ -1,11 +1,11 @@
 """What the API server answers, or does not, as errors of mlship."""
 
 import re
-import ssl
 
 import httpx
 import msgspec
 
+from mlship.adapters.http.door import NoAnswerError
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -92,17 +92,13 @@ def _no_health_checks(cluster: str) -> MlshipError:
     return UnavailableError(message, hint=hint)
 
 
-def unreachable(error: httpx.HTTPError, cluster: str, server: str) -> MlshipError:
+def unreachable(error: NoAnswerError, cluster: str, server: str) -> MlshipError:
     """Return the error for a server that gave no answer."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, ssl.SSLError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is not None:
-        message = f"{cluster}: no trusted connection to {server}: {cause}"
+    if error.untrusted is not None:
+        message = f"{cluster}: no trusted connection to {server}: {error.untrusted}"
         hint = "fetch the kubeconfig again; the cluster's certificates may have changed"
         return UnavailableError(message, hint=hint)
-    why = "it is silent" if isinstance(error, httpx.TimeoutException) else str(error)
-    message = f"{cluster}: {server} does not answer: {why or type(error).__name__}"
+    message = f"{cluster}: {server} does not answer: {error}"
     hint = "check that the cluster runs and that this machine reaches it (network, VPN, firewall)"
     return UnavailableError(message, hint=hint)
 

@@ -4,6 +4,7 @@ import time
 
 import httpx
 
+from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.targets.kubernetes import routing
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.manifests import Scope
@@ -196,20 +197,22 @@ def _wait_until_applied(endpoint: str, name: str) -> bool:
     """
     started = time.monotonic()
     agreeing = 0
-    while time.monotonic() - started < _APPLIED_SECONDS:
-        try:
-            # A connection each: another one may be another proxy's.
-            answer = httpx.get(f"{endpoint}/v2/health/live", timeout=_ASK_SECONDS)
-        except httpx.HTTPError:
-            return _settled()
-        named = answer.headers.get(HEADER)
-        agreeing = agreeing + 1 if named == name else 0
-        if agreeing == _AGREEING:
-            return True
-        if named is None and time.monotonic() - started > _UNNAMED_SECONDS:
-            return _settled()
-        if not agreeing:
-            time.sleep(_ASK_AGAIN_SECONDS)
+    # A connection each: another one may be another proxy's.
+    headers = {"Connection": "close"}
+    with open_client(Reach(), timeout=httpx.Timeout(_ASK_SECONDS)) as client:
+        while time.monotonic() - started < _APPLIED_SECONDS:
+            try:
+                answer = client.get(f"{endpoint}/v2/health/live", headers=headers)
+            except httpx.HTTPError:
+                return _settled()
+            named = answer.headers.get(HEADER)
+            agreeing = agreeing + 1 if named == name else 0
+            if agreeing == _AGREEING:
+                return True
+            if named is None and time.monotonic() - started > _UNNAMED_SECONDS:
+                return _settled()
+            if not agreeing:
+                time.sleep(_ASK_AGAIN_SECONDS)
     message = f"the gateway has accepted the route, but {endpoint} still answers by another one"
     raise UnavailableError(
         message, hint="look at the gateway's proxies, then run the command again"

@@ -1,0 +1,130 @@
+"""A store in a database of MLflow's, changed by the `mlflow` package."""
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlship.adapters.mlflow import library
+from mlship.adapters.mlflow.library import existing_is_fine
+from mlship.adapters.stores import mlflow_fast, mlflow_runs
+from mlship.adapters.stores.mlflow_fast import RELEASE
+from mlship.adapters.stores.mlflow_runs import FOLDER, ORDER, Batch, KeptRun
+from mlship.domain.digests import Digest
+from mlship.domain.versions import Version
+
+
+class LibraryPlace:
+    """The experiment and the registered model of a project, by MLflow's own client.
+
+    Args:
+        client: of MLflow.
+        name: of the project.
+        artifacts: the URI where a new experiment keeps files; `None` leaves it to MLflow.
+    """
+
+    def __init__(self, client: Any, name: str, artifacts: str | None) -> None:
+        self._client = client
+        self._name = name
+        self._artifacts = artifacts
+
+    def find(self, release: Digest) -> KeptRun | None:
+        """Return the run of a release."""
+        experiment = self._client.get_experiment_by_name(self._name)
+        if experiment is None:
+            return None
+        query = f"tags.`{RELEASE}` = '{release}'"
+        runs = self._client.search_runs([experiment.experiment_id], query, order_by=list(ORDER))
+        return mlflow_runs.chosen([_kept(run) for run in runs])
+
+    def create(self, name: str, release: Digest, tags: Mapping[str, str]) -> KeptRun:
+        """Make the run of a release and its experiment; of two made at once the first stays.
+
+        Raises:
+            ConflictError: somebody deleted the experiment.
+        """
+        if self._client.get_experiment_by_name(self._name) is None:
+            with existing_is_fine():
+                self._client.create_experiment(self._name, artifact_location=self._artifacts)
+        experiment = self._client.get_experiment_by_name(self._name)
+        if experiment.lifecycle_stage != "active":
+            raise mlflow_runs.deleted(self._name, experiment.experiment_id)
+        created = self._client.create_run(experiment.experiment_id, tags=dict(tags), run_name=name)
+        run = self.find(release) or _kept(created)
+        if run.number != created.info.run_id:
+            self._client.delete_run(created.info.run_id)
+        return run
+
+    def add(self, run: KeptRun, batch: Batch) -> None:
+        """Add values to a run."""
+        from mlflow.entities import Param, RunTag  # noqa: PLC0415 (takes a second)
+
+        params = [Param(*item) for item in batch.params.items()]
+        tags = [RunTag(*item) for item in batch.tags.items()]
+        if params or tags:
+            self._client.log_batch(run.number, params=params, tags=tags)
+        for key, value in batch.metrics.items():
+            self._client.log_metric(run.number, key, value)
+
+    def upload(self, run: KeptRun, files: Mapping[str, Path]) -> None:
+        """Keep files with a run under their paths; one of that path is replaced."""
+        library.upload(functools.partial(self._client.log_artifact, run.number), files)
+
+    def finish(self, run: KeptRun) -> None:
+        """Mark a run as finished."""
+        self._client.set_terminated(run.number)
+
+    def download(self, run: KeptRun, into: Path) -> Path:
+        """Put the run's folder `bundle` into an existing folder."""
+        return Path(self._client.download_artifacts(run.number, FOLDER, str(into)))
+
+    def versions(self) -> list[Version]:
+        """Return the versions; MLflow's own search leaves aliases out."""
+        entries: list[Any] = []
+        token = None
+        while not entries or token:
+            page = self._client.search_model_versions(f"name='{self._name}'", page_token=token)
+            if not page:
+                break
+            entries += page
+            token = page.token
+        if not entries:
+            return []
+        aliases = self._client.get_registered_model(self._name).aliases
+        found = [(int(entry.version), entry.creation_timestamp, entry.tags) for entry in entries]
+        return mlflow_fast.listed(found, {alias: int(aliases[alias]) for alias in aliases})
+
+    def register(self, run: KeptRun, release: Digest, tags: Mapping[str, str]) -> None:
+        """Make a version of a run's bundle; of two made at once the first stays."""
+        with existing_is_fine():
+            self._client.create_registered_model(self._name)
+        source = f"{run.artifacts}/{FOLDER}"
+        created = self._client.create_model_version(self._name, source, run.number, tags=dict(tags))
+        first = next(found for found in self.versions() if found.release == release)
+        if str(created.version) != first.number:
+            self._client.delete_model_version(self._name, str(created.version))
+
+    def point(self, alias: str, number: str | None) -> None:
+        """Make an alias name a version, or none."""
+        if number is None:
+            self._client.delete_registered_model_alias(self._name, alias)
+        else:
+            self._client.set_registered_model_alias(self._name, alias, number)
+
+    def tag(self, number: str, key: str, value: str | None) -> None:
+        """Set a tag of a version, or take it away."""
+        if value is None:
+            self._client.delete_model_version_tag(self._name, number, key)
+        else:
+            self._client.set_model_version_tag(self._name, number, key, value)
+
+
+def _kept(run: Any) -> KeptRun:
+    return KeptRun(
+        number=run.info.run_id,
+        artifacts=run.info.artifact_uri,
+        is_running=run.info.status == "RUNNING",
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+    )
