@@ -18,8 +18,17 @@ def signed(text: str, by: str) -> str:
 
 def is_untouched(text: str, by: str) -> bool:
     """Return whether nobody edited a file since a command wrote it, whatever the settings were."""
-    head = re.match(re.escape(_head(by)) + r"([0-9a-f]{12})\n", text)
+    head = _signature(text, by)
     return head is not None and head[1] == _digest(text[head.end() :])
+
+
+def is_signed(text: str, by: str) -> bool:
+    """Return whether a command wrote a file, edited since or not."""
+    return _signature(text, by) is not None
+
+
+def _signature(text: str, by: str) -> re.Match[str] | None:
+    return re.match(re.escape(_head(by)) + r"([0-9a-f]{12})\n", text)
 
 
 def _head(by: str) -> str:

@@ -25,20 +25,24 @@ def init(
     """Write a project's files and its workflows.
 
     The workflows are made from mlship.yaml: run it again after a change there. A file that
-    somebody wrote or edited is named, and left alone.
+    somebody wrote or edited is named, and left alone. In a repository of several projects each
+    has workflows of its own, named by its folder.
 
     Example: mlship init --example iris
     """
     import sys
+    from typing import get_args
 
-    from mlship.templates.project import carry_out, plan
+    from mlship import wire
+    from mlship.templates.project import Way, carry_out, plan
 
     given = session(context)
-    made = plan(folder, example, force or (), given.flags)
-    ways = ("write", "update", "overwrite", "keep")
+    top = wire.top_of(folder)
+    made = plan(folder, example, force or (), given.flags, installed=wire.installed(top), top=top)
+    ways: tuple[Way, ...] = get_args(Way)
     asks = not (yes or given.json) and sys.stdin.isatty() and folder.is_dir()
     if asks and any(folder.iterdir()):
-        for way in ways[:3]:
+        for way in ways[:-1]:
             for name in made.names(way):
                 output.line(f"{way} {name}")
         typer.confirm("Go on?", default=True, abort=True)
@@ -46,10 +50,11 @@ def init(
     if given.json:
         output.as_json({way: made.names(way) for way in ways} | {"next": made.next})
         return
-    said = {
+    said: dict[Way, str] = {
         "write": "wrote {}",
         "update": "updated {}, to fit mlship.yaml",
         "overwrite": "overwrote {}",
+        "remove": "removed {}, which has another name now",
         "keep": "kept  {}, which was there",
     }
     for way in ways:

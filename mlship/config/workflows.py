@@ -9,7 +9,7 @@ Source = Annotated[
     str,
     Meta(
         pattern=r"^(?!-)[\w./:@+=<>~!,#&%?-]+$",
-        extra={"form": "as mlship==1.2.0, git+https://example.org/mlship@v1.2.0 or ."},
+        extra={"form": "as git+https://example.org/mlship@COMMIT, ./tools/mlship or ."},
     ),
 ]
 
@@ -32,8 +32,10 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     mlship: Annotated[
         Source | None,
         Meta(
-            description="what jobs install as mlship: a version or an address as pip takes it, or "
-            "a folder of the repository; without it the version that wrote the workflows",
+            description="where jobs install mlship-cd from: a git address at the full hash of a "
+            "commit, a wheel's address with its sha256, a folder of the repository, or "
+            "mlship-cd==VERSION where requirements.txt pins it with hashes; without it, where "
+            "`mlship init` itself was installed from",
         ),
     ] = None
     evaluate: Annotated[

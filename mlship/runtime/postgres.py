@@ -204,7 +204,7 @@ def _address(url: str, slot: str) -> tuple[str, str]:
         from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
     except ImportError as error:
         message = f"the prediction log {shown(url)} needs psycopg, which is not installed"
-        raise ConfigError(message, hint='pip install "mlship[postgres]"') from error
+        raise ConfigError(message, hint='pip install "psycopg[binary]"') from error
     ours: dict[str, str | int] = {
         "application_name": f"mlship {slot}"[:60],
         "client_encoding": "UTF8",

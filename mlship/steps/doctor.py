@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
 
+from mlship.config import installation
+from mlship.config.installation import Installation
 from mlship.config.project import Config
 from mlship.domain import image
 from mlship.errors import ConfigError, MlshipError
@@ -56,12 +58,16 @@ class Surroundings:
     """What doctor asks besides the pipeline's ports. Each answer is one line for people.
 
     Attributes:
+        installed: how mlship was installed, and where jobs can install it from.
+        workflows: the texts of the repository's workflows, by their path in it.
         registry: whether images could be pushed, as far as that is known without a push.
         engine: which container engine answers.
         cluster: whether a target's cluster has what the target needs, and lets us.
         forge: which repository on GitHub it is, and whether there is a token; empty for none.
     """
 
+    installed: Callable[[], Installation]
+    workflows: Callable[[], Mapping[str, str]]
     registry: Callable[[], str]
     engine: Callable[[], str]
     cluster: Callable[[str], str]
@@ -73,6 +79,7 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
     targets = targets_of(pipeline.config)
     runs_images = pipeline.container_test(*targets) != "no image"
     looks: dict[str, Look] = {
+        "installation": lambda: _installation(pipeline, around),
         "packages": lambda: _packages(pipeline),
         "git": lambda: _git(pipeline),
         "data and code": lambda: _inputs(pipeline),
@@ -118,13 +125,54 @@ def _check(name: str, look: Look) -> Check:
     return Check(name=name, state="right", detail=found)
 
 
+def _installation(pipeline: Pipeline, around: Surroundings) -> str | Warned:
+    installed = around.installed()
+    if installed.others:
+        raise ConfigError(
+            f"{' and '.join(installed.others)} provides the module or the command "
+            f"{installation.MODULE} too",
+            hint=f"pip uninstall {' '.join(installed.others)}; then "
+            + installation.command(installed.origin, extras_of(pipeline)),
+        )
+    texts = around.workflows()
+    _refuse_strangers(texts)
+    file = pipeline.root / installation.REQUIREMENTS
+    requirements = file.read_text("utf-8", "replace") if file.is_file() else ""
+    setting = pipeline.config.workflows.mlship
+    source = installation.source_for_jobs(setting, requirements, installed)
+    here = installation.described(installed.origin)
+    if source:
+        return f"{here}; jobs install {source}"
+    if texts:
+        return Warned(
+            detail=f"{here}; where jobs install it from is unknown: {installed.reason}",
+            hint=f"set `workflows.mlship` in mlship.yaml to {installation.FORM}",
+        )
+    return here
+
+
+def _refuse_strangers(texts: Mapping[str, str]) -> None:
+    """Refuse workflows that install what is called `mlship` on package indexes.
+
+    Raises:
+        ConfigError: a workflow has such a line.
+    """
+    for name, text in texts.items():
+        if lines := installation.strangers_named(text):
+            raise ConfigError(
+                f"{name} installs another program that is called {installation.MODULE} on package "
+                f"indexes: {lines[0][:120]}",
+                hint="replace it as in the workflows that `mlship init` writes",
+            )
+
+
 def _packages(pipeline: Pipeline) -> str:
     extras = extras_of(pipeline)
     missing = [extra for extra in extras if not all(map(_is_there, _EXTRAS[extra]))]
     if missing:
         raise ConfigError(
             f"packages of {', '.join(missing)} are not installed",
-            hint=f'pip install "mlship[{",".join(missing)}]"',
+            hint=installation.hint(*missing),
         )
     return f"all of {', '.join(extras)}"
 

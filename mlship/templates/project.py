@@ -1,6 +1,8 @@
 """What `mlship init` would change in a folder, and doing it. What a person wrote is never lost."""
 
 import os
+import shlex
+import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -8,18 +10,28 @@ from typing import Literal
 import msgspec
 
 from mlship import files
-from mlship.domain import digests
-from mlship.config import layers
+from mlship.config import installation, layers
+from mlship.config.installation import FORM, REQUIREMENTS, Installation
 from mlship.config.project import Config, json_schema
+from mlship.domain import digests
 from mlship.errors import ConfigError
-from mlship.templates import shipped, workflows
+from mlship.templates import names, shipped, workflows
+from mlship.templates.names import Workflow
 
 CONFIG = "mlship.yaml"
 SCHEMA = ".mlship/schema.json"
 """Where the JSON schema for editors lies; the first line of mlship.yaml names it."""
 
-_NEEDED = (".dockerignore", ".gitignore", "requirements.txt")
+Way = Literal["write", "update", "overwrite", "remove", "keep"]
+
+_NEEDED = (".dockerignore", ".gitignore", REQUIREMENTS)
 """What a project that has its own mlship.yaml gets besides the workflows."""
+
+_INSTALLS = b'pip install "..[all]" -r requirements.txt'
+"""The line of a shipped README that is replaced by one for how mlship was installed."""
+
+_FORMER = {REQUIREMENTS: (b"mlship[all]\nscikit-learn\npandas\n", b"mlship[all]\npandas\nscikit-learn\n")}
+"""What former versions wrote, and nobody edited: it names a distribution that is not this one."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,15 +40,18 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: its path from the project's folder.
         what: `write` where there was none, `update` where mlship wrote it and nobody edited it,
-            `overwrite` where a person said so, `keep` for any other.
-        data: what it shall hold.
-        is_edited: whether it is kept, and holds something else than it would be written with.
+            `overwrite` where a person said so, `remove` where it has another name now, `keep` for
+            any other.
+        data: its content.
+        is_edited: whether it is kept, and differs from what would be written.
+        rename: the name that it is kept instead of, where a former version named it.
     """
 
     name: str
-    what: Literal["write", "update", "overwrite", "keep"]
-    data: bytes
+    what: Way
+    data: bytes = b""
     is_edited: bool = False
+    rename: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,26 +61,34 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...]
     next: tuple[str, ...]
 
-    def names(self, what: str) -> list[str]:
+    def names(self, what: Way) -> list[str]:
         """Return the names of the files that a thing is done to."""
         return [change.name for change in self.changes if change.what == what]
 
 
 def plan(
-    folder: Path, example: str | None, force: Sequence[str] = (), flags: Sequence[str] = ()
+    folder: Path,
+    example: str | None,
+    force: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    *,
+    installed: Installation,
+    top: Path | None = None,
 ) -> Plan:
     """Look at a folder and say what is to be written there. Nothing is touched.
 
     Args:
-        folder: of the project; it need not exist. Where it lies in a git repository, the
-            workflows go to the repository's top.
+        folder: of the project; it need not exist.
         example: `iris` for a whole example, `None` for the skeleton of a project.
         force: files, or folders of them, that are written whatever is in them.
         flags: settings that the workflows are made from beside mlship.yaml's, as KEY=VALUE.
+        installed: how mlship was installed here, and where jobs can install it from.
+        top: of the git repository that the project belongs to, which gets the workflows.
 
     Raises:
-        ConfigError: there is no such example, the folder's mlship.yaml is wrong, or a forced name
-            is no file of ours.
+        ConfigError: there is no such example, the folder's mlship.yaml is wrong, a forced name
+            is no file of ours, or mlship would be installed from where it is not verifiably this
+            one.
     """
     if example not in (None, "iris"):
         raise ConfigError(f"no example {example}", hint="there is one: mlship init --example iris")
@@ -73,17 +96,31 @@ def plan(
         raise ConfigError(f"{folder} is no folder", hint="name a new folder, or an empty one")
     wanted = _project(folder, example)
     config = _config(folder, wanted, flags)
-    top = _top(folder)
     inside = folder.resolve().relative_to(top or folder.resolve()).as_posix()
-    rendered = workflows.render(config, "" if inside == "." else inside)
+    inside = "" if inside == "." else inside
+    there = names.existing(top or folder)
+    source = _source(folder, config, installed)
+    _check_folder(top or folder, source)
+    rendered = (
+        workflows.render(config, source, inside, names.prefix(inside, there)) if source else {}
+    )
+    _write_install_line(wanted, source, inside)
     back = os.path.relpath(top, folder.resolve()) if top else "."
     for name, text in rendered.items():
         wanted[os.path.normpath(f"{back}/{name}")] = text.encode()
+    former = _former(inside, there, rendered, back)
     # The settings come last: without them an interrupted init begins again.
-    names = sorted(wanted, key=lambda name: (name == CONFIG, name))
-    changes = tuple(_change(folder, name, wanted[name], force) for name in names)
-    _check_forced(force, names)
-    return Plan(folder=folder, changes=changes, next=_next(folder, config, top, rendered, changes))
+    ordered = sorted(wanted, key=lambda name: (name == CONFIG, name))
+    changes = [
+        change
+        for name in ordered
+        for change in _changes(folder, name, wanted[name], force, former.get(name))
+    ]
+    _check_forced(force, [change.name for change in changes])
+    _check_edited(folder, changes)
+    steps = _next(folder, config, top, rendered, changes)
+    told = [*_of_installation(installed, source), *_of_others(there, inside, config, top or folder)]
+    return Plan(folder=folder, changes=tuple(changes), next=(*told, *steps))
 
 
 def carry_out(made: Plan) -> None:
@@ -98,10 +135,12 @@ def carry_out(made: Plan) -> None:
         ".mlship/.gitignore": b"*\n",
     }
     for name, data in ours.items():
-        _write(made.folder / name, data)
+        _write(_place(made.folder, name), data)
     for change in made.changes:
-        if change.what != "keep":
-            _write(made.folder / change.name, change.data)
+        if change.what not in ("keep", "remove"):
+            _write(_place(made.folder, change.name), change.data)
+    for name in made.names("remove"):
+        _place(made.folder, name).unlink(missing_ok=True)
 
 
 def _project(folder: Path, example: str | None) -> dict[str, bytes]:
@@ -124,14 +163,82 @@ def _config(folder: Path, wanted: Mapping[str, bytes], flags: Sequence[str]) -> 
     return layers.resolve([layers.from_yaml(text, CONFIG), layers.from_flags(flags)]).config
 
 
-def _top(folder: Path) -> Path | None:
-    """Return the top of the git repository that a folder lies in, if it is in one."""
-    here = folder.resolve()
-    return next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
+def _source(folder: Path, config: Config, installed: Installation) -> str:
+    """Return what jobs install mlship from, or nothing where nobody can know.
+
+    Raises:
+        ConfigError: what the settings or requirements.txt say is not verifiably this mlship.
+    """
+    path = folder / REQUIREMENTS
+    text = path.read_text("utf-8", "replace") if path.is_file() else ""
+    if path.is_file() and path.read_bytes() in _FORMER[REQUIREMENTS]:
+        text = ""
+    return installation.source_for_jobs(config.workflows.mlship, text, installed)
+
+
+def _check_folder(top: Path, source: str) -> None:
+    """Refuse a folder of the repository that is not this mlship's.
+
+    Raises:
+        ConfigError: there is no such folder or wheel, or another distribution is in it.
+    """
+    place = top / source
+    if not source.startswith(".") or (place.suffix == ".whl" and place.is_file()):
+        return
+    try:
+        project = tomllib.loads((place / "pyproject.toml").read_text("utf-8")).get("project", {})
+    except (OSError, ValueError):
+        project = {}
+    if project.get("name") != installation.DISTRIBUTION:
+        raise ConfigError(
+            f"{CONFIG}: workflows.mlship: {source} has no pyproject.toml of "
+            f"{installation.DISTRIBUTION}",
+            hint=f"set it to {FORM}",
+        )
+
+
+def _write_install_line(wanted: dict[str, bytes], source: str, inside: str) -> None:
+    """Let a README say how mlship is installed."""
+    readme = wanted.get("README.md")
+    if readme is None:
+        return
+    line = "# install mlship first, from where you have it\npip install -r requirements.txt"
+    if source:
+        needs = installation.arguments(source, ["all"], inside)
+        line = f"pip install {shlex.join(installation.with_requirements(needs))}"
+    wanted["README.md"] = readme.replace(_INSTALLS, line.encode())
+
+
+def _former(
+    inside: str, there: Mapping[str, Workflow], rendered: Mapping[str, str], back: str
+) -> dict[str, str]:
+    """Return the names that a former version gave to workflows, by those of now."""
+    if not rendered:
+        return {}
+    prefix = names.prefix(inside, there)
+    places = {name: os.path.normpath(f"{back}/{workflows.FOLDER}/{name}") for name in there}
+    return {
+        os.path.normpath(f"{back}/{workflows.FOLDER}/{prefix}{name}"): places[name]
+        for name in names.former(inside, there)
+    }
+
+
+def _changes(
+    folder: Path, name: str, data: bytes, force: Sequence[str], former: str | None
+) -> list[Change]:
+    """Return what is done for one file, and for the one of its former name."""
+    if former is None or former == name:
+        return [_change(folder, name, data, force)]
+    text = _place(folder, former).read_text("utf-8", "replace")
+    if workflows.is_untouched(text) or any(_covers(one, former) for one in force):
+        return [_change(folder, name, data, force), Change(name=former, what="remove")]
+    kept = Change(name=former, what="keep", is_edited=True, rename=name)
+    # Two workflows for one event would deploy twice.
+    return [kept, _change(folder, name, data, force)] if _place(folder, name).exists() else [kept]
 
 
 def _change(folder: Path, name: str, data: bytes, force: Sequence[str]) -> Change:
-    place = folder / name
+    place = _place(folder, name)
     if not place.exists():
         return Change(name=name, what="write", data=data)
     is_other = not place.is_file() or place.read_bytes() != data
@@ -139,9 +246,17 @@ def _change(folder: Path, name: str, data: bytes, force: Sequence[str]) -> Chang
         return Change(name=name, what="keep", data=data)
     if any(_covers(one, name) for one in force):
         return Change(name=name, what="overwrite", data=data)
-    if place.is_file() and workflows.is_untouched(place.read_text("utf-8", "replace")):
+    if place.is_file() and (
+        workflows.is_untouched(place.read_text("utf-8", "replace"))
+        or place.read_bytes() in _FORMER.get(name, ())
+    ):
         return Change(name=name, what="update", data=data)
     return Change(name=name, what="keep", data=data, is_edited=True)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """Return where a file is, by its path from a folder that may not exist yet."""
+    return Path(os.path.normpath(folder.resolve() / name))
 
 
 def _covers(forced: str, name: str) -> bool:
@@ -157,19 +272,70 @@ def _check_forced(force: Sequence[str], names: Sequence[str]) -> None:
             )
 
 
+def _check_edited(folder: Path, changes: Sequence[Change]) -> None:
+    """Refuse edited workflows that install another program, in jobs that hold secrets.
+
+    Raises:
+        ConfigError: a workflow that would be kept installs what indexes call `mlship`.
+    """
+    for change in filter(_is_edited_workflow, changes):
+        text = _place(folder, change.name).read_text("utf-8", "replace")
+        if lines := installation.strangers_named(text):
+            raise ConfigError(
+                f"{change.name} installs another program that is called {installation.MODULE} on "
+                f"package indexes: {lines[0][:120]}",
+                hint="correct the line as in the other workflows; or, without your edits, "
+                f"`mlship init --force {change.name}`",
+            )
+
+
+def _of_installation(installed: Installation, source: str) -> list[str]:
+    """Return what a person must know of how mlship is installed, here and in jobs."""
+    steps = [
+        f"uninstall {other}: it provides the module or the command {installation.MODULE} too"
+        for other in installed.others
+    ]
+    if not source:
+        steps.append(
+            f"no workflows were written: {installed.reason}; set `workflows.mlship` in {CONFIG} "
+            f"({FORM}), then `mlship init` again"
+        )
+    return steps
+
+
+def _of_others(
+    there: Mapping[str, Workflow], inside: str, config: Config, top: Path
+) -> list[str]:
+    """Return what a person must know of the other projects of the repository."""
+    steps = []
+    for other in names.projects(there, inside):
+        if _name_of(top / other / CONFIG) == config.name:
+            steps.append(
+                f"the project in {other or 'the repository'} is called {config.name} too: "
+                f"give each project a `name` of its own in {CONFIG}"
+            )
+    return steps
+
+
+def _name_of(settings: Path) -> str | None:
+    """Return the name of another project, where its settings can be read."""
+    try:
+        values = layers.from_yaml(settings.read_text("utf-8"), CONFIG).values
+    except (OSError, UnicodeDecodeError, ConfigError):
+        return None
+    name = values.get("name")
+    return name if isinstance(name, str) else None
+
+
 def _next(
     folder: Path,
     config: Config,
     top: Path | None,
     rendered: Mapping[str, str],
     changes: Sequence[Change],
-) -> tuple[str, ...]:
+) -> list[str]:
     """Return what is left to do, in order."""
-    steps = [
-        f"{change.name} was edited: `mlship init --force {change.name}` renews it"
-        for change in changes
-        if change.is_edited and workflows.FOLDER in change.name
-    ]
+    steps = [_of_edited(change) for change in changes if _is_edited_workflow(change)]
     ignore = folder / ".gitignore"
     if ignore.is_file() and ".mlship" not in ignore.read_text("utf-8", "replace"):
         steps.append("add a line `.mlship/` to .gitignore")
@@ -187,12 +353,25 @@ def _next(
         ("secrets", "secrets"),
     )
     asked = [
-        f"{word} {', '.join(names)}"
+        f"{word} {', '.join(found)}"
         for kind, word in kinds
-        if (names := workflows.asked_for(rendered.values(), kind))
+        if (found := workflows.asked_for(rendered.values(), kind))
     ]
-    steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (docs/guide/github.md)")
-    return tuple(steps)
+    if asked:
+        steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (docs/guide/github.md)")
+    return steps
+
+
+def _is_edited_workflow(change: Change) -> bool:
+    return change.is_edited and workflows.FOLDER in change.name
+
+
+def _of_edited(change: Change) -> str:
+    renew = f"`mlship init --force {change.name}` renews it"
+    if change.rename:
+        move = f"`git mv {shlex.quote(change.name)} {shlex.quote(change.rename)}`"
+        return f"{change.name} was edited: {move} gives it its new name; {renew}"
+    return f"{change.name} was edited: {renew}"
 
 
 def _write(place: Path, data: bytes) -> None:

@@ -1,12 +1,14 @@
 """GitHub workflows as text: the templates, rendered from what mlship.yaml names."""
 
-import os
+import functools
+import posixpath
 import re
 import shlex
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from mlship import __version__, files
+from mlship import files
+from mlship.config import installation
 from mlship.config.project import Config, TargetConfig
 from mlship.errors import ConfigError
 from mlship.domain.image import is_google, reference
@@ -21,7 +23,7 @@ FOLDER = ".github/workflows"
 Registry = Literal["google", "github", "other"]
 
 ALWAYS = ("feature", "develop", "release", "main")
-_OF_PRODUCTION = ("evaluate", "promote")
+OF_PRODUCTION = ("evaluate", "promote")
 _WRITER = "`mlship init` from mlship.yaml"
 
 
@@ -37,8 +39,10 @@ class Given(NamedTuple):
 
     Attributes:
         folder: of the project in its repository; empty where it is the repository itself.
-        project_needs: what jobs that run the project's code install besides its requirements.
-        mlship_needs: what the other jobs install.
+        prefix: what its names begin with beside those of other projects: empty, or `churn-`.
+        paths: patterns of the files whose changes concern it; empty where all may.
+        project_needs: what an installer is given in jobs that run the project's code.
+        mlship_needs: what it is given in the other jobs.
         registry: who takes the image in; `None` where all targets run bundles.
         container: whether the image is tested in a container before.
         travels: whether it goes from job to job as a file, because Docker builds it once.
@@ -46,11 +50,13 @@ class Given(NamedTuple):
     """
 
     folder: str
+    prefix: str
+    paths: tuple[str, ...]
     python: str
     report: Literal["github", "cml"]
     schedule: str
-    project_needs: str
-    mlship_needs: str
+    project_needs: tuple[str, ...]
+    mlship_needs: tuple[str, ...]
     staging: Place
     production: Place
     registry: Registry | None
@@ -59,8 +65,8 @@ class Given(NamedTuple):
     predictions: bool
 
 
-def given(config: Config, folder: str) -> Given:
-    """Return what the workflows of a project depend on.
+def given(config: Config, source: str, folder: str, prefix: str) -> Given:
+    """Return what the workflows of a project depend on; see `render`.
 
     Raises:
         ConfigError: a target runs images, and there is no repository for them.
@@ -76,14 +82,17 @@ def given(config: Config, folder: str) -> Given:
     remote += ["gcp"] if google else []
     remote += ["mlflow"] if "mlflow" in (config.store.kind, config.ledger.kind) else []
     remote += ["postgres"] if config.observations.url else []
-    source = config.workflows.mlship
     return Given(
         folder=folder,
+        prefix=prefix,
+        paths=_paths(config, source, folder),
         python=config.workflows.python,
         report=config.workflows.report,
         schedule=config.workflows.evaluate,
-        project_needs=requirement(source, ["all", *own], folder),
-        mlship_needs=requirement(source, remote, folder),
+        project_needs=installation.with_requirements(
+            installation.arguments(source, ["all", *own], folder)
+        ),
+        mlship_needs=installation.arguments(source, remote, folder),
         staging=staging,
         production=production,
         registry=registry,
@@ -93,21 +102,23 @@ def given(config: Config, folder: str) -> Given:
     )
 
 
-def render(config: Config, folder: str = "") -> dict[str, str]:
+def render(config: Config, source: str, folder: str = "", prefix: str = "") -> dict[str, str]:
     """Return the text of each workflow by its path from the top of the repository.
 
     Args:
         config: the project's.
-        folder: where the project lies in its repository, as `iris_example`.
+        source: what jobs install mlship from, as `workflows.mlship` has it.
+        folder: where the project lies in its repository, as `models/churn`.
+        prefix: what the names of its workflows begin with, as `churn-`.
 
     Raises:
         ConfigError: a target runs images, and there is no repository for them.
     """
-    values = given(config, folder)
-    names = [*ALWAYS, *(_OF_PRODUCTION if values.production.kind != "local" else ())]
+    values = given(config, source, folder, prefix)
+    names = [*ALWAYS, *(OF_PRODUCTION if values.production.kind != "local" else ())]
     environment = _environment()
     return {
-        f"{FOLDER}/{name}.yml": files.signed(
+        f"{FOLDER}/{prefix}{name}.yml": files.signed(
             _tidy(environment.get_template(f"{name}.yml").render(given=values)), _WRITER
         )
         for name in names
@@ -119,28 +130,46 @@ def is_untouched(text: str) -> bool:
     return files.is_untouched(text, _WRITER)
 
 
+def is_ours(text: str) -> bool:
+    """Tell whether `mlship init` wrote a workflow, edited since or not."""
+    return files.is_signed(text, _WRITER)
+
+
 def asked_for(texts: Iterable[str], kind: Literal["vars", "secrets"]) -> list[str]:
     """Return the variables or the secrets that workflows use, sorted; GitHub's own is left out."""
     found = {name for text in texts for name in re.findall(rf"\b{kind}\.([A-Z_]+)", text)}
     return sorted(found - {"GITHUB_TOKEN"})
 
 
-def requirement(source: str | None, extras: Iterable[str], folder: str) -> str:
-    """Return mlship with extras as pip takes it, from a version, an address or a folder.
+def _paths(config: Config, source: str, folder: str) -> tuple[str, ...]:
+    """Return patterns of the files in a repository that a project in a folder of it depends on.
 
-    Args:
-        source: `mlship==1.2.0`, an address, or a folder of the repository that begins with a dot.
-        extras: their names.
-        folder: the one in which pip is run, from the top of the repository.
+    These are its folder, the files outside of it that its settings name, and mlship itself where
+    the repository has it. Empty where that is everything.
     """
-    wanted = source or f"mlship=={__version__}"
-    names = f"[{','.join(extras)}]" if extras else ""
-    if wanted.startswith("."):
-        return os.path.relpath(wanted, folder or ".") + names
-    if "://" in wanted:
-        return f"mlship{names} @ {wanted}"
-    name, rest = re.fullmatch(r"([\w.-]*)(.*)", wanted, flags=re.DOTALL).groups()  # type: ignore[union-attr]
-    return f"{name}{names}{rest}"
+    if not folder:
+        return ()
+    named = [config.data.train, config.data.test, config.workload]
+    outside = [
+        path
+        for name in named
+        if name and "://" not in name
+        for file in (name, f"{name}.dvc")
+        for path in [posixpath.normpath(posixpath.join(folder, file))]
+        if not path.startswith((f"{folder}/", "../", "/"))
+    ]
+    patterns = [f"{_escaped(folder)}/**", *map(_escaped, outside)]
+    if source.startswith("."):
+        place = posixpath.normpath(source)
+        if place == ".":
+            return ()
+        patterns.append(_escaped(place) if place.endswith(".whl") else f"{_escaped(place)}/**")
+    return tuple(dict.fromkeys(patterns))
+
+
+def _escaped(path: str) -> str:
+    """Return a path as a pattern of GitHub's that fits this path only."""
+    return re.sub(r"([\\*?+\[\]!])", r"\\\1", path)
 
 
 def _place(config: Config, name: str) -> Place:
@@ -167,6 +196,7 @@ def _registry(config: Config, staging: Place, production: Place) -> Registry | N
     return "github" if host == "ghcr.io" else "other"
 
 
+@functools.cache
 def _environment() -> "jinja2.Environment":
     import jinja2  # noqa: PLC0415 (one command renders)
 
@@ -185,7 +215,7 @@ def _environment() -> "jinja2.Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["shell"] = shlex.quote
+    environment.filters["shell"] = shlex.join
     return environment
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mlship.adapters.checkout import code, lock
+from mlship.config.installation import DISTRIBUTION
 from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
@@ -177,12 +178,13 @@ def _write_code(making: Making, folder: Path) -> None:
 
 
 def _serving(making: Making) -> tuple[str, ...]:
-    """Return the pins of all that predicting needs; the HTTP server's come with mlship itself."""
+    """Return the pins of all that predicting needs; an image has mlship itself as files."""
     modules = set(making.converted.modules) | {"numpy", "msgspec"}
     hooks = _hook_modules(making.config)
     roots = code.distributions_of(modules | ({"pandas"} if hooks else set()))
     imported = code.third_party(making.root, code.closure(making.root, hooks))
-    return lock.closure(sorted(roots | imported))
+    pins = lock.closure(sorted(roots | imported))
+    return tuple(pin for pin in pins if not pin.startswith(f"{DISTRIBUTION}=="))
 
 
 def _write_lines(path: Path, lines: tuple[str, ...]) -> None:

@@ -1,5 +1,6 @@
 """The composition root: from a Config to the ports. The only package that picks a backend."""
 
+from mlship.adapters.checkout.repository import top_of
 from mlship.wire.assemble import CONFIG, actor, assemble, environment, publishing, read
 from mlship.wire.backends import (
     cluster_access,
@@ -8,6 +9,7 @@ from mlship.wire.backends import (
     docker_engine,
     local_target,
 )
+from mlship.wire.installed import installed
 
 __all__ = [
     "CONFIG",
@@ -18,7 +20,9 @@ __all__ = [
     "cluster_target",
     "docker_engine",
     "environment",
+    "installed",
     "local_target",
     "publishing",
     "read",
+    "top_of",
 ]

@@ -1,7 +1,9 @@
 """What doctor asks of backends besides a pipeline's ports, composed from the Config."""
 
+import functools
 from collections.abc import Mapping
 from contextlib import closing
+from pathlib import Path
 
 from mlship import wire
 from mlship.adapters.checkout import git
@@ -12,6 +14,15 @@ from mlship.steps.pipeline import Pipeline
 def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surroundings:
     """Return the looks at backends. Nothing is asked or imported before one is taken."""
     config = pipeline.config
+
+    @functools.cache
+    def top() -> Path | None:
+        return wire.top_of(pipeline.root)
+
+    def workflows() -> Mapping[str, str]:
+        from mlship.adapters.checkout.repository import workflows_of
+
+        return workflows_of(top() or pipeline.root)
 
     def registry() -> str:
         from mlship.adapters.images.registry.registries import Registries
@@ -36,4 +47,11 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
 
         return look(environment, git.run(pipeline.root, "remote", "get-url", "origin", check=False))
 
-    return Surroundings(registry=registry, engine=engine, cluster=cluster, forge=forge)
+    return Surroundings(
+        installed=lambda: wire.installed(top()),
+        workflows=workflows,
+        registry=registry,
+        engine=engine,
+        cluster=cluster,
+        forge=forge,
+    )

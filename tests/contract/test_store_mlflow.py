@@ -20,6 +20,7 @@ from mlship.adapters.mlflow.library import session
 from mlship.adapters.stores import mlflow_fast
 from mlship.adapters.stores.mlflow import MlflowStore
 from mlship.adapters.stores.mlflow_library import LibraryPlace
+from mlship.config import installation
 from mlship.domain.release import Release
 from mlship.domain.versions import Run
 from mlship.errors import (
@@ -235,7 +236,7 @@ def test_mlflow_that_is_not_installed_is_a_matter_of_pip(
     monkeypatch.delitem(sys.modules, "mlflow.exceptions", raising=False)
     with pytest.raises(ConfigError) as caught:
         store.record(Run(release=release))
-    assert caught.value.hint == 'pip install "mlship[mlflow]"'
+    assert caught.value.hint == installation.hint("mlflow")
 
 
 def test_a_damaged_database_is_not_used(store: MlflowStore, release: Release) -> None:

@@ -21,6 +21,7 @@ from markdown_it import MarkdownIt
 
 from tests.harness.act import Ran, Runner
 from tests.harness.runner_commands import Command, obeyed
+from tests.harness.workflows import SOURCE
 from tests.stand_ins.github_state import State
 
 ROOT = Path(__file__).parents[2]
@@ -98,7 +99,8 @@ def write(repository: Path, places: Path) -> str:
         repository: where it is to be.
         places: a folder for ledger and store, which its jobs share.
     """
-    argv = [sys.executable, "-m", "mlship", "init", str(repository), "--example", "iris", "--yes"]
+    argv = [sys.executable, "-m", "mlship", "--set", f"workflows.mlship={SOURCE}"]
+    argv += ["init", str(repository), "--example", "iris", "--yes"]
     subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, timeout=60)
     _rename(repository)
     (repository / "data" / "test.csv").rename(repository / "data" / f"{FILE}.csv")

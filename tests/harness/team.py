@@ -20,6 +20,7 @@ from tests.harness import clusters, postgres, tracking
 from tests.harness.act import ACT, Ran, Runner
 from tests.harness.clusters import Cluster
 from tests.harness.services import require
+from tests.harness.workflows import SOURCE
 from tests.stand_ins.github import serving
 from tests.stand_ins.github_state import State
 
@@ -180,7 +181,7 @@ class Team:
             "store": {"kind": "mlflow"},
             "ledger": {"kind": "mlflow"},
             "observations": {"kind": "postgres", "url": self._database},
-            "workflows": {"report": "cml"},
+            "workflows": {"report": "cml", "mlship": SOURCE},
         }
 
     def _target(self, name: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import Config
-from mlship.templates import workflows
+from mlship.templates import names, workflows
 
 ROOT = Path(__file__).parents[2]
 
@@ -13,6 +13,9 @@ name: iris
 data: {train: data/train.csv, test: data/test.csv, target: species}
 model: {train: "pipeline:train"}
 """
+SOURCE = f"git+https://example.org/mlship@{'c0ffee' * 7:.40}"
+"""Where jobs install mlship from, where a project does not say it."""
+
 _GKE = "kind: gke, gke: {project: my-project, location: europe-west1, cluster: one}"
 
 PROJECTS = {
@@ -34,7 +37,7 @@ store: {kind: directory}
     "Kubernetes and GitHub's registry": """
 image: {repository: ghcr.io/ada/iris}
 targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
-workflows: {mlship: "git+https://example.org/mlship@v1.2.0"}
+workflows: {mlship: "https://example.org/mlship_cd-0.1.0-py3-none-any.whl#sha256=5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e"}
 """,
     "Kubernetes and images by Docker": """
 image: {repository: registry.example.org/models/iris, builder: docker, extend: system.Dockerfile}
@@ -47,6 +50,7 @@ gates: {{container: false}}
 """,
     "one machine, an image by Docker": """
 image: {repository: "localhost:5000/iris", builder: docker}
+workflows: {mlship: "mlship-cd==0.1.0"}
 """,
     "Kubernetes and Google's registry": """
 image: {repository: europe-docker.pkg.dev/my-project/models/iris}
@@ -65,8 +69,10 @@ def config(project: str) -> Config:
 
 
 def rendered(project: str, folder: str = "") -> dict[str, str]:
-    """Return the workflows of a project by their path."""
-    return workflows.render(config(project), folder)
+    """Return the workflows of a project by their path, as the first of its repository."""
+    settings = config(project)
+    source = settings.workflows.mlship or SOURCE
+    return workflows.render(settings, source, folder, names.prefix(folder, {}))
 
 
 def committed() -> dict[str, str]:

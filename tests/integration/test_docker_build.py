@@ -198,7 +198,7 @@ def test_no_engine_and_no_package_are_named(
     monkeypatch.setitem(sys.modules, "docker", None)
     with pytest.raises(ConfigError, match="package docker is not installed") as missing:
         build(tmp_path, "linux/amd64", tmp_path / "image.tar")
-    assert "mlship[docker]" in missing.value.hint
+    assert "[docker]" in missing.value.hint
 
 
 def test_a_layer_of_docker_is_packed_the_same_each_time(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from mlship.adapters.checkout.children import Answer, ScoreRequest
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.checkout.trainer import ChildTrainer
+from mlship.config import installation
 from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.domain.digests import Digest
@@ -123,8 +124,10 @@ def test_bundle_holds_what_serving_needs_and_no_more(made: Made) -> None:
     assert bundle.schema.outputs[-1].name == "common_name"
     needed = {line.partition("==")[0] for line in bundle.requirements}
     assert {"onnxruntime", "numpy", "pandas", "scikit-learn", "msgspec"} <= needed
-    assert not needed & {"skl2onnx", "matplotlib", "mlship"}
-    assert "mlship==0.1.0\n" in (made.folder / "environment.txt").read_text()
+    assert not needed & {"skl2onnx", "matplotlib", "mlship", "mlship-cd"}
+    environment = (made.folder / "environment.txt").read_text()
+    assert "mlship-cd==0.1.0\n" in environment
+    assert not installation.strangers_named(environment)
     assert made.notes[0] == "63 rows, 5 features -> onnx"
     assert sorted(path.name for path in made.folder.parent.iterdir()) == ["bundle", "plots"]
 

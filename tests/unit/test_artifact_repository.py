@@ -64,7 +64,7 @@ def test_without_googles_library_only_what_must_be_made_is_an_error(
     assert "is not looked up: Artifact Registry needs a package" in notes.lines[0]
     with pytest.raises(ConfigError, match="not installed") as caught:
         google_repository.prepare(image, create=True, progress=notes)
-    assert "mlship[gcp]" in caught.value.hint
+    assert "[gcp]" in caught.value.hint
 
 
 @pytest.mark.parametrize(("action", "role"), [("pull,push", "writer"), ("pull", "reader")])

@@ -67,14 +67,14 @@ def test_included_files_must_be_there_and_inside(tmp_path: Path) -> None:
 
 
 def test_closure_of_pins_is_sorted_canonical_and_free_of_places() -> None:
-    pins = lock.closure(["mlship", "PyYAML", "scikit_learn"])
+    pins = lock.closure(["mlship-cd", "PyYAML", "scikit_learn"])
     assert list(pins) == sorted(pins, key=lambda pin: pin.partition("==")[0])
     found = dict(pin.split("==") for pin in pins)
-    assert found["mlship"] == "0.1.0"
+    assert found["mlship-cd"] == "0.1.0"
     assert {"pyyaml", "scikit-learn", "numpy", "joblib", "typer"} <= set(found)
     assert not any("/" in pin or "@" in pin for pin in pins)
     assert "granian" not in found
-    assert "granian" in dict(pin.split("==") for pin in lock.closure(["mlship[serve]"]))
+    assert "granian" in dict(pin.split("==") for pin in lock.closure(["mlship-cd[serve]"]))
 
 
 def test_a_missing_root_is_an_error_with_what_to_install() -> None:

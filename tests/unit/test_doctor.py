@@ -13,13 +13,16 @@ import pytest
 
 from mlship.adapters.forges.github.detect import look
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
+from mlship.config.installation import Installation, Origin
 from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
 from mlship.config.targets import GkeConfig
+from mlship.config.workflows import WorkflowsConfig
 from mlship.errors import NotFoundError, UnavailableError
 from mlship.steps.doctor import Check, Surroundings, doctor, extras_of
 from tests.fakes.ports import CONFIG, World, world
 from tests.fakes.registry import FakeRegistry
 from tests.harness.images import Project
+from tests.harness.workflows import SOURCE
 
 LOCAL = {"staging": TargetConfig(), "production": TargetConfig()}
 CLUSTER = TargetConfig(kind="kubernetes")
@@ -27,13 +30,19 @@ GKE = TargetConfig(kind="gke", gke=GkeConfig(project="p", location="l", cluster=
 CLUSTERS = {"staging": CLUSTER, "production": CLUSTER}
 PUSHED = ImageConfig(repository="ghcr.io/ada/iris")
 BY_DOCKER = ImageConfig(builder="docker")
+HERE = Installation(
+    origin=Origin(kind="folder", version="0.1.0", url="/home/ada/mlship", is_editable=True),
+    source=SOURCE,
+)
 WELL = Surroundings(
+    installed=lambda: HERE,
+    workflows=dict,
     registry=lambda: "ghcr.io/ada/iris answers",
     engine=lambda: "Docker 27.1",
     cluster=lambda name: f"context {name} lets us",
     forge=lambda: "",
 )
-ALWAYS = ["packages", "git", "data and code", "ledger", "observations", "store"]
+ALWAYS = ["installation", "packages", "git", "data and code", "ledger", "observations", "store"]
 TARGETS = ["target staging", "target production"]
 
 
@@ -120,7 +129,48 @@ def test_missing_packages_are_named_with_the_command(
     monkeypatch.setattr(importlib.util, "find_spec", find)
     found = checks(here, targets={"staging": GKE, "production": GKE})["packages"]
     assert (found.state, found.exit_code) == ("wrong", 2)
-    assert found.hint == 'pip install "mlship[train,mlflow,docker,gcp]"'
+    assert "[train,mlflow,docker,gcp]" in found.hint
+
+
+def test_where_mlship_came_from_and_where_jobs_get_it_is_told(here: World) -> None:
+    found = checks(here)["installation"]
+    assert (found.state, found.detail) == (
+        "right",
+        f"mlship-cd 0.1.0 from /home/ada/mlship, editable; jobs install {SOURCE}",
+    )
+
+
+def test_workflows_that_nobody_can_renew_are_warned_of(here: World) -> None:
+    lost = Installation(origin=Origin(kind="index", version="0.1.0"), reason="no hash is known")
+    around = dataclasses.replace(WELL, installed=lambda: lost)
+    assert checks(here, around)["installation"].state == "right", "nothing to renew"
+    around = dataclasses.replace(around, workflows=lambda: {"main.yml": "jobs: {}"})
+    found = checks(here, around)["installation"]
+    assert found.state == "warning"
+    assert "no hash is known" in found.detail
+    assert "workflows.mlship" in found.hint
+
+
+def test_another_distribution_that_provides_the_module_is_wrong(here: World) -> None:
+    both = msgspec.structs.replace(HERE, others=("mlship",))
+    found = checks(here, dataclasses.replace(WELL, installed=lambda: both))["installation"]
+    assert (found.state, found.exit_code) == ("wrong", 2)
+    assert found.detail == "mlship provides the module or the command mlship too"
+    assert found.hint.startswith("pip uninstall mlship; then pip install -e")
+
+
+def test_lines_that_do_not_verifiably_install_this_mlship_are_wrong(here: World) -> None:
+    workflow = {".github/workflows/main.yml": "run: pip install 'mlship[all]==0.1.0'\n"}
+    around = dataclasses.replace(WELL, workflows=lambda: workflow)
+    found = checks(here, around)["installation"]
+    assert found.state == "wrong"
+    assert found.detail.startswith(".github/workflows/main.yml installs another program")
+    setting = WorkflowsConfig(mlship="git+https://example.org/mlship@main")
+    assert "branches and tags move" in checks(here, workflows=setting)["installation"].detail
+    (here.pipeline.root / "requirements.txt").write_text("pandas\nmlship[all]\n")
+    found = checks(here)["installation"]
+    assert found.state == "wrong"
+    assert found.detail.startswith("requirements.txt:2: ")
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,37 @@
 """What `mlship init` writes: into an empty folder, an existing repository, and a second time."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from mlship.config.installation import Installation, Origin
 from mlship.errors import ConfigError
-from mlship.templates.project import Plan, carry_out, plan
+from mlship.templates import project
+from mlship.templates.project import Plan, carry_out
+from tests.harness.workflows import SOURCE
 
 MAIN = ".github/workflows/main.yml"
 KUBERNETES = """
 image: {repository: ghcr.io/ada/iris}
 targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
 """
+
+
+INSTALLED = Installation(origin=Origin(kind="git"), source=SOURCE)
+
+
+def plan(
+    folder: Path,
+    example: str | None = None,
+    force: Sequence[str] = (),
+    *,
+    installed: Installation = INSTALLED,
+) -> Plan:
+    """Plan as the command does, where git ignores nothing."""
+    here = folder.resolve()
+    top = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
+    return project.plan(folder, example, force, installed=installed, top=top)
 
 
 def init(folder: Path, example: str | None = None, *force: str) -> Plan:
@@ -117,9 +137,10 @@ def test_a_repository_with_settings_of_its_own_gets_no_skeleton(tmp_path: Path) 
 def test_a_project_below_the_top_of_its_repository(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     made = init(tmp_path / "models" / "iris", "iris")
-    text = (tmp_path / MAIN).read_text()
+    text = (tmp_path / ".github/workflows/iris-main.yml").read_text()
     assert 'working-directory: "models/iris"' in text
-    assert f"../../{MAIN}" in made.names("write")
+    assert "../../.github/workflows/iris-main.yml" in made.names("write")
+    assert not (tmp_path / MAIN).exists()
     assert not any("git init" in step for step in made.next)
     assert {change.what for change in plan(tmp_path / "models" / "iris", "iris").changes} == {
         "keep"
@@ -160,3 +181,99 @@ def test_the_two_projects_that_are_shipped_ignore_the_same_files() -> None:
         ]
         assert ours[0] == ours[1]
         assert "gha-creds-*.json" in ours[0]
+
+
+def test_readme_and_workflows_install_mlship_from_where_it_came(tmp_path: Path) -> None:
+    for example in (None, "iris"):
+        folder = tmp_path / str(example)
+        init(folder, example)
+        wanted = f"pip install 'mlship-cd[all] @ {SOURCE}' -r requirements.txt"
+        assert wanted in (folder / "README.md").read_text()
+        assert wanted in (folder / MAIN).read_text()
+        assert "mlship" not in (folder / "requirements.txt").read_text().partition("\n")[2]
+
+
+def test_without_a_source_that_jobs_reach_no_workflow_is_written_and_that_is_told(
+    tmp_path: Path,
+) -> None:
+    unknown = Installation(origin=Origin(kind="index", version="0.1.0"), reason="no hash is known")
+    made = plan(tmp_path, "iris", installed=unknown)
+    carry_out(made)
+    assert not (tmp_path / ".github").exists()
+    assert made.next[0].startswith("no workflows were written: no hash is known; set `workflows.")
+    assert "install mlship first" in (tmp_path / "README.md").read_text()
+    settings = tmp_path / "mlship.yaml"
+    settings.write_text(settings.read_text() + f"\nworkflows: {{mlship: '{SOURCE}'}}\n")
+    carry_out(plan(tmp_path, installed=unknown))
+    assert SOURCE in (tmp_path / MAIN).read_text()
+
+
+@pytest.mark.parametrize("source", ["mlship==0.1.0", "mlship-cd==0.1.0", "git+https://h/m@main"])
+def test_a_source_that_is_not_verifiably_ours_is_refused_before_anything_is_written(
+    tmp_path: Path, source: str
+) -> None:
+    settings = tmp_path / "mlship.yaml"
+    settings.write_text(
+        "name: iris\ndata: {train: d.csv, test: t.csv}\nmodel: {train: 'mine:fit'}\n"
+        f"workflows: {{mlship: '{source}'}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"workflows\.mlship"):
+        plan(tmp_path)
+    assert set(files(tmp_path)) == {"mlship.yaml"}
+
+
+def test_a_folder_of_the_repository_must_hold_this_distribution(tmp_path: Path) -> None:
+    inside = Installation(origin=Origin(kind="folder"), source="./tools")
+    with pytest.raises(ConfigError, match=r"\./tools has no pyproject\.toml of mlship-cd"):
+        plan(tmp_path, installed=inside)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/pyproject.toml").write_text('[project]\nname = "mlship"\n')
+    with pytest.raises(ConfigError, match=r"\./tools has no pyproject\.toml of mlship-cd"):
+        plan(tmp_path, installed=inside)
+    (tmp_path / "tools/pyproject.toml").write_text('[project]\nname = "mlship-cd"\n')
+    carry_out(plan(tmp_path, installed=inside))
+    assert "pip install './tools[all]'" in (tmp_path / MAIN).read_text()
+
+
+def test_requirements_of_a_former_version_are_renewed_and_edited_ones_refused(
+    tmp_path: Path,
+) -> None:
+    init(tmp_path)
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("mlship[all]\nscikit-learn\npandas\n")
+    assert init(tmp_path).names("update") == ["requirements.txt"]
+    assert "mlship[all]" not in requirements.read_text()
+    requirements.write_text("mlship[all]\nxgboost\n")
+    with pytest.raises(ConfigError, match=r"requirements\.txt:1: .* another program") as caught:
+        plan(tmp_path)
+    assert "delete the line" in caught.value.hint
+
+
+def test_versions_with_hashes_are_installed_from_the_requirements_alone(tmp_path: Path) -> None:
+    unknown = Installation(origin=Origin(kind="index", version="0.1.0"), reason="no hash is known")
+    init(tmp_path)
+    pins = "mlship-cd[all]==0.1.0 \\\n    --hash=sha256:aa\npandas==2.3.0 --hash=sha256:bb\n"
+    (tmp_path / "requirements.txt").write_text(pins)
+    carry_out(plan(tmp_path, installed=unknown))
+    text = (tmp_path / MAIN).read_text()
+    assert "pip install --require-hashes -r requirements.txt\n" in text
+    (tmp_path / "requirements.txt").write_text(f"{pins}numpy==2.4.0\n")
+    with pytest.raises(ConfigError, match=r"mlship-cd.* has no hash"):
+        plan(tmp_path, installed=unknown)
+
+
+def test_an_edited_workflow_that_installs_the_stranger_is_refused(tmp_path: Path) -> None:
+    init(tmp_path)
+    main = tmp_path / MAIN
+    edited = main.read_text().replace(f"mlship-cd[all] @ {SOURCE}", "mlship[all]==0.1.0")
+    main.write_text(edited)
+    with pytest.raises(ConfigError, match="installs another program") as caught:
+        plan(tmp_path)
+    assert f"--force {MAIN}" in caught.value.hint
+    assert main.read_text() == edited
+    assert init(tmp_path, None, MAIN).names("overwrite") == [MAIN]
+
+
+def test_another_distribution_that_provides_the_module_is_told_of(tmp_path: Path) -> None:
+    installed = Installation(origin=Origin(kind="git"), source=SOURCE, others=("mlship",))
+    assert plan(tmp_path, installed=installed).next[0].startswith("uninstall mlship: it provides")

@@ -10,8 +10,7 @@ import yaml
 
 from mlship.config.project import GatesConfig, TargetConfig
 from mlship.templates import workflows
-from mlship.templates.workflows import requirement
-from tests.harness.workflows import PROJECTS, committed, config, rendered
+from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendered
 
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 FOREIGN = re.compile(r"\$\{\{.*?\b(github\.(event|head_ref|ref|ref_name|actor)|inputs)\b.*?\}\}")
@@ -177,11 +176,11 @@ def test_the_pipeline_is_whole_and_in_order() -> None:
 def test_a_container_test_that_is_not_asked_for_is_in_no_workflow() -> None:
     asked = rendered("Google")
     left_out = workflows.render(
-        msgspec.structs.replace(config("Google"), gates=GatesConfig(container=False))
+        msgspec.structs.replace(config("Google"), gates=GatesConfig(container=False)), SOURCE
     )
     main = ".github/workflows/main.yml"
     assert "mlship test --container" in asked[main]
-    assert "mlship[all,docker]" in asked[main]
+    assert "mlship-cd[all,docker]" in asked[main]
     assert not any("test --container" in text or "docker]" in text for text in left_out.values())
     assert "mlship containerize" in left_out[main]
 
@@ -208,8 +207,8 @@ def test_what_docker_builds_goes_from_job_to_job_as_a_file_and_nothing_else_does
 
 def test_docker_that_builds_is_installed_where_no_container_is_tested() -> None:
     text = rendered("GKE and images by Docker, staging in the job")[".github/workflows/main.yml"]
-    assert "mlship[all,docker]" in text
-    assert "mlship[kubernetes,gcp,mlflow]" in text
+    assert "mlship-cd[all,docker]" in text
+    assert "mlship-cd[kubernetes,gcp,mlflow]" in text
     order = [text.index(one) for one in ("get the image", "mlship push-to-registry --from=")]
     assert order == sorted(order)
 
@@ -247,20 +246,3 @@ def test_only_what_init_wrote_itself_counts_as_untouched() -> None:
     assert workflows.is_untouched(text)
     assert not workflows.is_untouched(text.replace("45", "46"))
     assert not workflows.is_untouched(text.partition("\n")[2])
-
-
-@pytest.mark.parametrize(
-    ("source", "folder", "wanted"),
-    [
-        ("mlship==1.2.0", "", "mlship[gcp,mlflow]==1.2.0"),
-        ("mlship", "", "mlship[gcp,mlflow]"),
-        ("git+https://example.org/m@v1", "", "mlship[gcp,mlflow] @ git+https://example.org/m@v1"),
-        (".", "", ".[gcp,mlflow]"),
-        (".", "iris_example", "..[gcp,mlflow]"),
-        ("./tools/mlship", "models/iris", "../../tools/mlship[gcp,mlflow]"),
-    ],
-)
-def test_mlship_is_installed_from_where_the_settings_say(
-    source: str, folder: str, wanted: str
-) -> None:
-    assert requirement(source, ["gcp", "mlflow"], folder) == wanted

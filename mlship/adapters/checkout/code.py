@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from mlship.adapters.checkout import git
+from mlship.config.installation import DISTRIBUTION, MODULE
 from mlship.config.project import Config
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -99,10 +100,15 @@ def third_party(root: Path, files: Iterable[Path]) -> set[str]:
 
 
 def distributions_of(modules: Iterable[str]) -> set[str]:
-    """Return the installed distributions that top-level modules come from: xgboost-cpu."""
-    wanted = set(modules)
+    """Return the installed distributions that top-level modules come from: xgboost-cpu.
+
+    `mlship` comes from this one, whatever else is installed that provides a module of that name.
+    """
+    asked = set(modules)
+    wanted = asked - {MODULE}
     known = _installed(tuple(sys.path)) if wanted else {}
-    return {distribution for name in wanted for distribution in known.get(name, ())}
+    ours = {DISTRIBUTION} if MODULE in asked else set()
+    return ours | {distribution for name in wanted for distribution in known.get(name, ())}
 
 
 @functools.lru_cache(maxsize=4)

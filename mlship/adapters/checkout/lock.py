@@ -11,13 +11,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.adapters.checkout import code
+from mlship.config import installation
+from mlship.config.installation import DISTRIBUTION, REQUIREMENTS
 from mlship.config.project import ModelConfig
 from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.errors import ProjectError
 
-REQUIREMENTS = "requirements.txt"
-TRAINING = ("mlship", "numpy", "onnxruntime", "pandas", "scikit-learn", "skl2onnx", "skops")
+TRAINING = (DISTRIBUTION, "numpy", "onnxruntime", "pandas", "scikit-learn", "skl2onnx", "skops")
 """What shapes a model whatever the project is."""
 
 
@@ -51,7 +52,9 @@ def closure(roots: Iterable[str]) -> tuple[str, ...]:
             if name not in asked:
                 continue
             message = f"{requirement.name} is not installed"
-            raise ProjectError(message, hint=f"pip install {requirement.name}") from error
+            add = f"pip install {requirement.name}"
+            hint = installation.hint("train") if name == DISTRIBUTION else add
+            raise ProjectError(message, hint=hint) from error
         pins[name] = f"{name}=={installed.version}"
         for extra in ("", *requirement.extras):
             if (name, extra) not in seen:
@@ -91,7 +94,7 @@ def roots_of(root: Path) -> list[str]:
     Options, paths and bare addresses are passed over: they have no name to look up.
 
     Raises:
-        ProjectError: a line is no requirement.
+        ProjectError: a line is no requirement, or names `mlship`, which is another program.
     """
     path = root / REQUIREMENTS
     if not path.is_file():
@@ -106,6 +109,9 @@ def roots_of(root: Path) -> list[str]:
         except InvalidRequirement as error:
             message = f"{path.name}:{number}: {text[:80]!r} is not a requirement"
             raise ProjectError(message, hint="write one as name or name==1.2.3") from error
+        if canonicalize_name(requirement.name) == installation.MODULE:
+            message = f"{path.name}:{number}: {installation.refusal(requirement.name)}"
+            raise ProjectError(message, hint=f"delete the line; {installation.INSTALLS_ITSELF}")
         if requirement.marker is None or requirement.marker.evaluate():
             extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
             found.append(requirement.name + extras)

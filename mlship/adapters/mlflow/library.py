@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from mlship import files
 from mlship.adapters.mlflow.faults import TWICE, WRONG, broken, denied, unavailable, userinfo
+from mlship.config import installation
 from mlship.errors import ConfigError, ConflictError, MlshipError, NotFoundError, shown
 
 _DEFAULTS: Final = {
@@ -66,7 +67,7 @@ def _vendor(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
                 from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
         except ImportError as error:
             message = f"MLflow at {shown(uri)} needs the package mlflow, which is not installed"
-            raise ConfigError(message, hint='pip install "mlship[mlflow]"') from error
+            raise ConfigError(message, hint=installation.hint("mlflow")) from error
         try:
             with _silence():
                 yield MlflowClient

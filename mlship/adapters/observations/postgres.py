@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from mlship.adapters.observations.outcomes import fresh, taken
+from mlship.config import installation
 from mlship.domain.bundle import Row, Value
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Outcome, Prediction, Taken
@@ -168,7 +169,7 @@ class PostgresObservations:
             from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
         except ImportError as error:
             message = f"observations in {shown(self._url)} need psycopg, which is not installed"
-            raise ConfigError(message, hint='pip install "mlship[postgres]"') from error
+            raise ConfigError(message, hint=installation.hint("postgres")) from error
         try:
             given = conninfo_to_dict(self._url)
         except psycopg.ProgrammingError:

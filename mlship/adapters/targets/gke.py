@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from mlship.adapters.targets.kubernetes import Access
+from mlship.config import installation
 from mlship.config.targets import GkeConfig
 from mlship.errors import ConfigError, MlshipError, NotFoundError, UnavailableError
 
@@ -75,7 +76,7 @@ def find(
         from google.cloud import container_v1  # noqa: PLC0415 (the same)
     except ImportError as error:
         message = f"a target of kind gke needs a package that is not installed: {error.name}"
-        raise ConfigError(message, hint='pip install "mlship[gcp]"') from error
+        raise ConfigError(message, hint=installation.hint("gcp")) from error
     name = f"projects/{config.project}/locations/{config.location}/clusters/{config.cluster}"
     try:
         ours = (credentials or _default)()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+from mlship.config import installation
 from mlship.errors import ConfigError, MlshipError, TimedOutError, UnavailableError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def opened(environment: Mapping[str, str], *, seconds: int = _SECONDS) -> Iterat
         import docker  # noqa: PLC0415 (most commands need no engine)
     except ImportError as error:
         message = "the package docker is not installed"
-        raise ConfigError(message, hint="pip install 'mlship[docker]'") from error
+        raise ConfigError(message, hint=installation.hint("docker")) from error
     with faults(address(environment)):
         client = docker.from_env(environment=dict(environment), timeout=seconds)
     with contextlib.closing(client):

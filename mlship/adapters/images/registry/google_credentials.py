@@ -9,6 +9,7 @@ https://cloud.google.com/artifact-registry/docs/docker/authentication
 from typing import TYPE_CHECKING, Final
 
 from mlship.adapters.images.registry.credentials import Credential
+from mlship.config import installation
 from mlship.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def application_default(host: str) -> "Credentials":
         from google.auth.transport.requests import Request  # noqa: PLC0415 (the same)
     except ImportError as error:
         message = f"{host} is Google's, and the library for its credentials is not installed"
-        raise ConfigError(message, hint="pip install 'mlship[gcp]'") from error
+        raise ConfigError(message, hint=installation.hint("gcp")) from error
     try:
         found: Credentials = google.auth.default(scopes=[_SCOPE])[0]
         found.refresh(Request())  # type: ignore[no-untyped-call]

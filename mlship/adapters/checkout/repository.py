@@ -1,0 +1,81 @@
+"""The git repository around a folder: whether the folder belongs to it, and where others get it."""
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from mlship.adapters.checkout import git
+from mlship.errors import ProjectError
+
+_SSH = re.compile(r"(?:ssh://)?(?:[\w.-]+@)?(github\.com|gitlab\.com|bitbucket\.org)[:/](.+)")
+
+
+def top_of(folder: Path) -> Path | None:
+    """Return the top of the git repository that a folder belongs to, be the folder there or not.
+
+    A folder that git ignores does not belong to the repository around it: what is written there
+    reaches nobody by it.
+    """
+    here = folder.resolve()
+    top = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
+    if top is None or top == here:
+        return top
+    inside = here.relative_to(top).as_posix()
+    try:
+        is_tracked = git.run(top, "ls-files", "-z", "--", f"./{inside}", check=False)
+        is_ignored = git.run(top, "check-ignore", "--", f"./{inside}/", check=False)
+    except ProjectError:  # git is not installed
+        return top
+    return None if is_ignored and not is_tracked else top
+
+
+def workflows_of(top: Path) -> dict[str, str]:
+    """Return the texts of a repository's workflows by their path from its top."""
+    folder = top / ".github" / "workflows"
+    paths = sorted((*folder.glob("*.yml"), *folder.glob("*.yaml")))
+    return {
+        path.relative_to(top).as_posix(): path.read_text("utf-8", "replace")
+        for path in paths
+        if path.is_file()
+    }
+
+
+def published(folder: Path) -> str:
+    """Return what a folder of a repository is installed from by others: git+ADDRESS@COMMIT.
+
+    Only what the remotes are known to have is looked at; nothing is fetched.
+
+    Raises:
+        ProjectError: the folder is in no repository, has changes, or no remote that others can
+            reach is known to have its commit.
+    """
+    inside = git.run(folder, "rev-parse", "--show-prefix").strip().rstrip("/")
+    commit = git.run(folder, "rev-parse", "--verify", "HEAD").strip()
+    if git.run(folder, "status", "--porcelain", "--untracked-files=normal", "--", "."):
+        raise ProjectError(f"{folder} has changes that are in no commit")
+    branches = git.run(
+        folder, "for-each-ref", "--contains", commit, "--format=%(refname)", "refs/remotes"
+    )
+    remotes = dict.fromkeys(line.split("/")[2] for line in branches.splitlines())
+    addresses = {
+        remote: git.run(folder, "remote", "get-url", remote, check=False).strip()
+        for remote in sorted(remotes, key=lambda name: name != "origin")
+    }
+    if not addresses:
+        raise ProjectError(f"commit {commit[:12]} of {folder} is on no remote that git knows of")
+    for address in addresses.values():
+        if url := _reachable(address):
+            return f"git+{url}@{commit}" + (f"#subdirectory={inside}" if inside else "")
+    shown = ", ".join(addresses)
+    raise ProjectError(f"jobs cannot reach the remote {shown} of {folder} by HTTPS")
+
+
+def _reachable(address: str) -> str:
+    """Return the HTTPS address of a remote, without user and password; empty for none."""
+    ssh = _SSH.fullmatch(address)
+    if ssh:
+        return f"https://{ssh[1]}/{ssh[2].lstrip('/')}"
+    parts = urlsplit(address)
+    if parts.scheme != "https":
+        return ""
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

@@ -1,0 +1,354 @@
+"""How this mlship was installed, and which lines install it verifiably elsewhere.
+
+The distribution is called `mlship-cd`; the module and the command are `mlship`. On package indexes
+the name `mlship` belongs to another program with the same module and command, so that nothing may
+ever ask an installer for it. How a distribution came is recorded by installers as PEP 610 says:
+https://packaging.python.org/specifications/direct-url/.
+"""
+
+import functools
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import metadata
+from typing import Any, Final, Literal
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import msgspec
+
+from mlship.errors import ConfigError
+
+DISTRIBUTION: Final = "mlship-cd"
+MODULE: Final = "mlship"
+REQUIREMENTS: Final = "requirements.txt"
+FORM: Final = (
+    "git+https://HOST/PATH@COMMIT with the full hash of a commit, a wheel's https address with "
+    "#sha256=HASH, or a folder of the repository such as ./tools/mlship"
+)
+"""What a line must look like, for hints."""
+
+INSTALLS_ITSELF: Final = "the workflows install mlship by a line of their own"
+
+_COMMIT = re.compile(r"git\+(?:https|ssh|file)://[^@\s]*(?:git@[^@\s]+)?@[0-9a-f]{40}(?:#.*)?")
+_SHA256 = re.compile(r"#(?:.*&)?sha256=[0-9a-f]{64}(?:&.*)?$")
+_VERSION = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(.*)", re.DOTALL)
+_STRANGER = re.compile(
+    r"(?<![\w./@-])mlship(?:\[[\w, -]*\])?\s*(?:[=~!<>]=|[<>]|@\s)"  # mlship==1.0, mlship @ ...
+    r"|(?<![\w./@-])mlship\[[\w, -]+\]"  # mlship[all]
+    r"|\b(?:pip[\d.]*[ \t]+install|pipx[ \t]+(?:install|run)|uv[ \t]+add|uvx"
+    r"|uv[ \t]+tool[ \t]+(?:install|run)|poetry[ \t]+add|pdm[ \t]+add)"
+    r"(?:[ \t]+(?!--from)[^\s;&|]+)*?[ \t]+[\"']?mlship(?![\w./:@=\[-])"
+)
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the installed mlship came from.
+
+    Attributes:
+        kind: `index` for a version of a package index, `archive` for a wheel or a source archive
+            by its address, `none` where mlship runs without being installed.
+        url: of the git repository or the archive, without user and password; a folder's path.
+        pin: a git commit, or the sha256 of an archive; empty where the installer recorded none.
+        subdirectory: of the git repository or the archive.
+    """
+
+    kind: Literal["index", "git", "archive", "folder", "none"]
+    version: str = ""
+    url: str = ""
+    pin: str = ""
+    subdirectory: str = ""
+    is_editable: bool = False
+
+
+class Installation(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of this mlship when workflows are written and when doctor looks.
+
+    Attributes:
+        source: what jobs can install it from, as `workflows.mlship` takes it; empty for unknown.
+        reason: why that is unknown.
+        others: other distributions that provide the module or the command, as `name 1.2.0`.
+    """
+
+    origin: Origin
+    source: str = ""
+    reason: str = ""
+    others: tuple[str, ...] = ()
+
+
+def origin_of(direct_url: str | None, version: str) -> Origin:
+    """Return where a distribution came from.
+
+    Args:
+        direct_url: the text of its `direct_url.json`; `None` where an index had it.
+        version: of the distribution.
+    """
+    if direct_url is None:
+        return Origin(kind="index", version=version)
+    try:
+        record: dict[str, Any] = msgspec.json.decode(direct_url, type=dict[str, Any])
+    except msgspec.MsgspecError:
+        return Origin(kind="none", version=version)
+    url = str(record.get("url", ""))
+    subdirectory = str(record.get("subdirectory", ""))
+    if "dir_info" in record:
+        editable = bool(record["dir_info"].get("editable"))
+        path = unquote(urlsplit(url).path)
+        return Origin(kind="folder", version=version, url=path, is_editable=editable)
+    if "vcs_info" in record:
+        info = record["vcs_info"]
+        kind: Literal["git", "none"] = "git" if info.get("vcs") == "git" else "none"
+        commit = str(info.get("commit_id", ""))
+    else:
+        info = record.get("archive_info") or {}
+        old = str(info.get("hash", "")).partition("sha256=")[2]
+        digest = str((info.get("hashes") or {}).get("sha256", old))
+        return Origin(
+            kind="archive", version=version, url=_bare(url), pin=digest, subdirectory=subdirectory
+        )
+    return Origin(kind=kind, version=version, url=_bare(url), pin=commit, subdirectory=subdirectory)
+
+
+@functools.cache
+def current() -> Origin:
+    """Return where the mlship that runs came from."""
+    try:
+        distribution = metadata.distribution(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return Origin(kind="none")
+    return origin_of(distribution.read_text("direct_url.json"), distribution.version)
+
+
+def hint(*extras: str) -> str:
+    """Return the command that adds extras to the mlship that runs, the way in which it came."""
+    return command(current(), extras)
+
+
+def command(origin: Origin, extras: Sequence[str]) -> str:
+    """Return the command that installs mlship with extras from where an installation came."""
+    names = f"[{','.join(extras)}]" if extras else ""
+    match origin.kind:
+        case "folder":
+            editable = "-e " if origin.is_editable else ""
+            return f'pip install {editable}"{origin.url}{names}"'
+        case "index":
+            return f'pip install "{DISTRIBUTION}{names}=={origin.version}"'
+        case "git" | "archive":
+            return f'pip install "{DISTRIBUTION}{names} @ {address(origin)}"'
+        case "none":
+            return f"install mlship again from where it came, with extras {', '.join(extras)}"
+
+
+def address(origin: Origin) -> str:
+    """Return the address of a git commit or an archive, with its pin, as installers take it."""
+    folder = f"subdirectory={origin.subdirectory}" if origin.subdirectory else ""
+    if origin.kind == "git":
+        return f"git+{origin.url}@{origin.pin}" + (f"#{folder}" if folder else "")
+    digest = f"sha256={origin.pin}" if origin.pin else ""
+    fragment = "&".join(filter(None, (digest, folder)))
+    return origin.url + (f"#{fragment}" if fragment else "")
+
+
+def described(origin: Origin) -> str:
+    """Return in a few words how mlship was installed."""
+    version = f"{DISTRIBUTION} {origin.version}".strip()
+    match origin.kind:
+        case "none":
+            return f"{DISTRIBUTION} runs here without being installed"
+        case "index":
+            return f"{version} from a package index"
+        case "folder":
+            return f"{version} from {origin.url}" + (", editable" if origin.is_editable else "")
+        case "git" | "archive":
+            return f"{version} from {origin.url}"
+
+
+def refusal(source: str, *, is_hashed: bool = False) -> str:
+    """Return why a line does not verifiably install this mlship; empty where it does.
+
+    Args:
+        source: as `workflows.mlship` or a line of a requirements file has it.
+        is_hashed: whether the project's requirements.txt has hashes of all that it names.
+    """
+    line = re.split(r" --| \\| ;", source)[0].strip()
+    name, is_direct, url = line.partition(" @ ")
+    if is_direct:
+        return _wrong_name(name) or refusal(url.strip())
+    if line.startswith("."):
+        return _wrong_path(line)
+    if "://" in line:
+        return _wrong_address(line)
+    return _wrong_version(line, is_hashed=is_hashed)
+
+
+def source_for_jobs(setting: str | None, requirements: str, installed: Installation) -> str:
+    """Return what jobs install mlship from, or nothing where that cannot be known.
+
+    Args:
+        setting: `workflows.mlship` of the project.
+        requirements: the text of its requirements.txt; empty for none.
+        installed: what is known of this installation.
+
+    Raises:
+        ConfigError: the setting or the file does not verifiably install this mlship.
+    """
+    check_requirements(requirements, REQUIREMENTS, installed.origin)
+    pinned = hashed_version(requirements)
+    if setting is None:
+        return installed.source or pinned
+    if wrong := refusal(setting, is_hashed=setting == pinned):
+        hint = f"set it to {FORM}"
+        if setting.startswith(f"{DISTRIBUTION}=="):
+            hint = f"pin {setting} in {REQUIREMENTS}, with a --hash of all that it names"
+        raise ConfigError(f"mlship.yaml: workflows.mlship: {wrong}", hint=hint)
+    return setting
+
+
+def arguments(source: str, extras: Sequence[str], folder: str) -> tuple[str, ...]:
+    """Return what an installer is given to install mlship with extras.
+
+    Args:
+        source: a verifiable one, see `refusal`.
+        extras: their names; a version of an index comes with those of the requirements file.
+        folder: the one in which the installer runs, from the top of the repository.
+    """
+    names = f"[{','.join(extras)}]" if extras else ""
+    if source.startswith("."):
+        path = os.path.relpath(source, folder or ".")
+        return ((path if path.startswith(".") else f"./{path}") + names,)
+    if "://" in source:
+        return (f"{DISTRIBUTION}{names} @ {source}",)
+    return ("--require-hashes", "-r", REQUIREMENTS)
+
+
+def with_requirements(needs: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the arguments that also install what the project's requirements.txt names."""
+    return needs if REQUIREMENTS in needs else (*needs, "-r", REQUIREMENTS)
+
+
+def requirements_of(text: str) -> list[tuple[int, str]]:
+    """Return the requirements of a requirements file with their lines' numbers."""
+    found, number, waiting = [], 0, ""
+    for count, line in enumerate(text.splitlines(), start=1):
+        number = number if waiting else count
+        waiting += re.sub(r"(^|\s)#.*$", "", line).strip()
+        if waiting.endswith("\\"):
+            waiting = waiting[:-1].rstrip() + " "
+            continue
+        if waiting and not waiting.startswith("-"):
+            found.append((number, waiting))
+        waiting = ""
+    return found
+
+
+def hashed_version(text: str) -> str:
+    """Return `mlship-cd==1.2.0` where a requirements file pins it and has hashes of everything."""
+    lines = [line for _, line in requirements_of(text)]
+    if not lines or not all("--hash=sha256:" in line for line in lines):
+        return ""
+    for line in lines:
+        match = _VERSION.match(line)
+        pinned = re.match(r"==\s*([\w.!+-]+)", match[2]) if match else None
+        if match and pinned and _normalised(match[1]) == DISTRIBUTION:
+            return f"{DISTRIBUTION}=={pinned[1]}"
+    return ""
+
+
+def check_requirements(text: str, name: str, origin: Origin) -> None:
+    """Refuse a requirements file that does not verifiably install this mlship where it names it.
+
+    Raises:
+        ConfigError: a line names `mlship`, or this distribution without a commit or hashes.
+    """
+    is_hashed = bool(hashed_version(text))
+    for number, line in requirements_of(text):
+        match = _VERSION.match(line)
+        named = _normalised(match[1]) if match else ""
+        if named not in (MODULE, DISTRIBUTION) and not _wrong_archive(line):
+            continue
+        if wrong := refusal(line, is_hashed=is_hashed):
+            raise ConfigError(
+                f"{name}:{number}: {wrong}",
+                hint=f"delete the line; {INSTALLS_ITSELF}; on this machine: "
+                + command(origin, ["all"]),
+            )
+
+
+def strangers_named(text: str) -> list[str]:
+    """Return the lines of a text that ask an installer for `mlship`, another program."""
+    lines = re.sub(r"\\\n\s*", "", text).splitlines()
+    return [line.strip() for line in lines if _STRANGER.search(line)]
+
+
+def others(
+    providers: Mapping[str, Iterable[str]], scripts: Iterable[tuple[str, str]]
+) -> tuple[str, ...]:
+    """Return other distributions that provide the module or the command `mlship`, sorted.
+
+    Args:
+        providers: distributions by the modules that they provide.
+        scripts: pairs of a command and the distribution that provides it.
+    """
+    names = {*providers.get(MODULE, ()), *(owner for name, owner in scripts if name == MODULE)}
+    return tuple(sorted(name for name in names if _normalised(name) != DISTRIBUTION))
+
+
+def installed_others() -> tuple[str, ...]:
+    """Return what `others` finds among the distributions of this environment."""
+    scripts = [
+        (script.name, script.dist.name)
+        for script in metadata.entry_points(group="console_scripts")
+        if script.dist is not None
+    ]
+    return others(metadata.packages_distributions(), scripts)
+
+
+def _wrong_version(line: str, *, is_hashed: bool) -> str:
+    name, rest = re.match(r"([\w.-]*(?:\[[^\]]*\])?)\s*(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
+    if wrong := _wrong_name(name):
+        return wrong
+    if not re.fullmatch(r"==\s*[\w.!+-]+", rest):
+        return f"{line} does not name one version"
+    return "" if is_hashed else f"{line} has no hash: an index may give other files"
+
+
+def _wrong_address(url: str) -> str:
+    if _bare(url) != url:
+        return "its address has a user or a password, which the workflows would show"
+    if url.startswith("git+"):
+        is_pinned = _COMMIT.fullmatch(url) is not None
+        return "" if is_pinned else f"{url} names no full hash of a commit: branches and tags move"
+    return _wrong_archive(url) or ("" if _SHA256.search(url) else f"{url} has no #sha256=")
+
+
+def _wrong_path(path: str) -> str:
+    if posixpath.normpath(path).startswith(".."):
+        return f"{path} lies outside of the repository"
+    return _wrong_archive(path)
+
+
+def _wrong_name(requirement: str) -> str:
+    name = _normalised(requirement.partition("[")[0].strip())
+    if name == MODULE:
+        return f"on package indexes {MODULE} is another program; this one is {DISTRIBUTION}"
+    return "" if name == DISTRIBUTION else f"{name} is not {DISTRIBUTION}"
+
+
+def _wrong_archive(path: str) -> str:
+    """Return what is wrong with a wheel or a source archive that its name tells to be another's."""
+    file = path.partition("#")[0].rpartition("/")[2]
+    match = re.match(r"(.+?)-\d[^-]*(?:-.*)?\.(?:whl|tar\.gz|zip)$", file)
+    if match is None or file.endswith(".zip"):
+        return ""
+    return _wrong_name(match[1])
+
+
+def _normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _bare(url: str) -> str:
+    """Return an address without user and password; the user `git` of SSH is nobody's secret."""
+    parts = urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"git@{host}" if user == "git" else host))

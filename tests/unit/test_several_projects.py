@@ -1,0 +1,194 @@
+"""Several projects in one repository: each has workflows of its own, and none takes another's."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from mlship import files
+from mlship.errors import ConfigError
+from mlship.templates import names, workflows
+from mlship.templates.project import Plan, carry_out
+from tests.harness.workflows import SOURCE, config
+from tests.unit.test_templates import plan
+
+KINDS = ["develop", "feature", "main", "release"]
+PLACE = Path(".github/workflows")
+
+
+@pytest.fixture
+def top(tmp_path: Path) -> Path:
+    (tmp_path / ".git").mkdir()
+    return tmp_path
+
+
+def init(top: Path, folder: str, name: str, *force: str) -> Plan:
+    place = top / folder
+    made = plan(place, None, force)
+    carry_out(made)
+    settings = place / "mlship.yaml"
+    settings.write_text(settings.read_text().replace("name: my-model", f"name: {name}"))
+    return made
+
+
+def texts(top: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted((top / PLACE).iterdir())}
+
+
+def former(top: Path, folder: str) -> dict[str, str]:
+    """Write workflows into a repository as the version before named them."""
+    written = workflows.render(config("one machine"), SOURCE, folder)
+    for name, text in written.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(text)
+    return {Path(name).name: text for name, text in written.items()}
+
+
+def test_each_project_is_named_by_its_folder_and_leaves_the_others_alone(top: Path) -> None:
+    init(top, "", "all")
+    init(top, "models/churn", "churn")
+    before = texts(top)
+    init(top, "models/fraud", "fraud")
+    after = texts(top)
+    assert sorted(after) == sorted(
+        f"{prefix}{kind}.yml" for prefix in ("", "churn-", "fraud-") for kind in KINDS
+    )
+    assert {name: after[name] for name in before} == before
+
+
+def test_names_groups_and_filters_are_the_projects_own(top: Path) -> None:
+    for folder in ("", "models/churn", "models/fraud", "old/churn"):
+        init(top, folder, folder.replace("/", "-") or "all")
+    parsed = {name: yaml.safe_load(text) for name, text in texts(top).items()}
+    assert len(parsed) == 16
+    assert len({one["name"] for one in parsed.values()}) == 16
+    assert len({one["concurrency"]["group"] for one in parsed.values()}) == 16
+    checks = [job["name"] for one in parsed.values() for job in one["jobs"].values()]
+    assert "train, test and report of churn" in checks
+    assert {name.removesuffix("-main.yml") for name in parsed if name.endswith("-main.yml")} == {
+        "churn",
+        "fraud",
+        "old-churn",
+    }
+    churn = parsed["old-churn-main.yml"]
+    assert churn["defaults"]["run"]["working-directory"] == "old/churn"
+    # YAML reads the key `on` as true.
+    assert churn[True]["push"]["paths"] == ["old/churn/**", f"{PLACE}/old-churn-main.yml"]
+    assert "paths" not in parsed["main.yml"][True]["push"]
+
+
+def test_a_project_keeps_its_names_whoever_comes(top: Path) -> None:
+    init(top, "a/churn", "one")
+    init(top, "b/churn", "two")
+    before = texts(top)
+    assert {name.rpartition("-")[0] for name in before} == {"churn", "b-churn"}
+    for folder in ("b/churn", "a/churn"):
+        assert not [one for one in plan(top / folder).changes if one.what != "keep"]
+    assert texts(top) == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "prefix"),
+    [
+        ("", ""),
+        ("models/churn", "churn-"),
+        ("models/Iris of 2024", "Iris-of-2024-"),
+        ("models/été", "été-"),
+        ("models/$(id)", "id-"),
+        ("models/\U0001f600", "models-"),
+    ],
+)
+def test_any_folder_gives_a_name_that_files_and_groups_can_have(folder: str, prefix: str) -> None:
+    assert names.prefix(folder, {}) == prefix.replace("été", "t")
+
+
+def test_a_pattern_fits_the_projects_folder_and_nothing_else() -> None:
+    text = workflows.render(config("one machine"), SOURCE, "models/[a]*", "a-")[
+        f"{PLACE}/a-main.yml"
+    ]
+    assert yaml.safe_load(text)[True]["push"]["paths"][0] == r"models/\[a\]\*/**"
+
+
+def test_what_training_reads_outside_of_the_folder_and_a_mlship_in_the_repository_count() -> None:
+    settings = config("one machine")
+    data = msgspec.structs.replace(settings.data, train="../../data/train.csv")
+    settings = msgspec.structs.replace(settings, data=data)
+
+    def paths(source: str) -> list[str] | None:
+        text = workflows.render(settings, source, "models/churn", "churn-")
+        push = yaml.safe_load(text[f"{PLACE}/churn-main.yml"])[True]["push"]
+        found: list[str] | None = push.get("paths")
+        return found
+
+    assert paths(SOURCE) == [
+        "models/churn/**",
+        "data/train.csv",
+        "data/train.csv.dvc",
+        f"{PLACE}/churn-main.yml",
+    ]
+    assert "tools/mlship/**" in (paths("./tools/mlship") or [])
+    assert paths(".") is None
+
+
+def test_the_names_of_a_former_version_are_given_up(top: Path) -> None:
+    former(top, "models/churn")
+    made = init(top, "models/churn", "churn")
+    assert sorted(texts(top)) == [f"churn-{kind}.yml" for kind in KINDS]
+    assert sorted(made.names("remove")) == [f"../../{PLACE}/{kind}.yml" for kind in KINDS]
+    assert not init(top, "models/churn", "churn").names("remove")
+
+
+def test_an_edited_workflow_of_a_former_version_stays_until_it_is_moved(top: Path) -> None:
+    written = former(top, "models/churn")
+    edited = written["main.yml"].replace("timeout-minutes: 45", "timeout-minutes: 90")
+    (top / PLACE / "main.yml").write_text(edited)
+    made = init(top, "models/churn", "churn")
+    assert texts(top)["main.yml"] == edited
+    assert "churn-main.yml" not in texts(top), "one push would be deployed twice"
+    [told] = [step for step in made.next if "was edited" in step]
+    old, new = f"../../{PLACE}/main.yml", f"../../{PLACE}/churn-main.yml"
+    assert f"`git mv {old} {new}`" in told
+    (top / PLACE / "main.yml").rename(top / PLACE / "churn-main.yml")
+    init(top, "models/churn", "churn")
+    assert texts(top)["churn-main.yml"] == edited
+
+
+def test_an_edited_workflow_of_a_former_version_is_renewed_by_force(top: Path) -> None:
+    written = former(top, "models/churn")
+    (top / PLACE / "main.yml").write_text(written["main.yml"] + "# mine\n")
+    init(top, "models/churn", "churn", f"../../{PLACE}/main.yml")
+    assert sorted(texts(top)) == [f"churn-{kind}.yml" for kind in KINDS]
+
+
+def test_a_former_versions_names_are_not_taken_from_another_project(top: Path) -> None:
+    written = former(top, "models/churn")
+    init(top, "models/fraud", "fraud")
+    assert {name: texts(top)[name] for name in written} == written
+    with pytest.raises(
+        ConfigError,
+        match=r"main\.yml belongs to the project in models/churn|"
+        r"feature\.yml belongs to",
+    ) as caught:
+        plan(top)
+    assert "`mlship init models/churn`" in caught.value.hint
+    init(top, "models/churn", "churn")
+    init(top, "", "all")
+    assert "main.yml" in texts(top)
+
+
+def test_a_workflow_that_a_person_wrote_is_not_taken(top: Path) -> None:
+    (top / PLACE).mkdir(parents=True)
+    own = "name: churn-main\non: push\njobs: {}\n"
+    (top / PLACE / "churn-main.yml").write_text(own)
+    init(top, "models/churn", "churn")
+    assert texts(top)["churn-main.yml"] == own
+    assert "models-churn-main.yml" in texts(top)
+
+
+def test_two_projects_of_one_name_are_told_of(top: Path) -> None:
+    init(top, "models/churn", "churn")
+    init(top, "models/fraud", "churn")
+    made = plan(top / "models/fraud")
+    assert any("models/churn is called churn too" in step for step in made.next)
+    assert files.is_untouched(texts(top)["fraud-main.yml"], "`mlship init` from mlship.yaml")
