@@ -11,13 +11,20 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import RefusedError
 from mlship.reports.publish import COMMENT_LIMIT, characters, fitted
-from mlship.reports.report import collect
+from mlship.reports.report import Report, collect
 from mlship.steps.pipeline import Pipeline
 
 STEP: Final[Step] = "open-release-pr"
-_BEGIN: Final = "<!-- mlship: begin -->"
-_END: Final = "<!-- mlship: end -->"
-_OURS = re.compile(re.escape(_BEGIN) + ".*?" + re.escape(_END), re.DOTALL)
+_SECTION = re.compile(
+    r"<!-- mlship(?P<project> [a-z][a-z0-9-]*)?: begin -->.*?"
+    r"<!-- mlship(?(project)(?P=project)): end -->",
+    re.DOTALL,
+)
+"""The report of one project; the version before named no project."""
+
+_TITLE = re.compile(r"Release ((?:[a-z][a-z0-9-]*@[0-9a-f]+(?:, )?)+)")
+_TITLE_LIMIT: Final = 256
+_WRITES: Final = 3
 _NEEDED: Final[tuple[Step, ...]] = ("test", "verify-staging-workload")
 
 
@@ -33,7 +40,9 @@ def open_release_pr(
     """Open the pull request `head` -> `base` with the release's report, or bring it up to date.
 
     What people wrote around the report stays, and so does a title that they chose. Where nothing
-    of the report has changed, nothing is written.
+    of the report has changed, nothing is written. Projects of one repository share the pull
+    request, and each has a section of its own; GitHub has no compare-and-set for them, so that the
+    section is read back, and written again where another job replaced it at the same time.
 
     Args:
         pipeline: the project.
@@ -54,17 +63,32 @@ def open_release_pr(
     _refuse_unproven(release, records)
     # The evidence of this step is left out: the second run would differ by that of the first.
     seen = [record for record in records if record.evidence.step != STEP]
-    old = pipeline.forge.find(branch=head, base=base)
-    before, after = _around(old.body if old else "")
-    room = COMMENT_LIMIT - characters(before + after) - len(_BEGIN) - len(_END)
-    report = fitted(collect(release, seen), room, run=run)
-    body = f"{before}{_BEGIN}\n{report}{_END}{after}" if report else before + after
-    posted = pipeline.forge.open(head, base, _title(release, old), body)
+    report = collect(release, seen)
+    posted = _propose(pipeline, report, head, base, run=run)
     known = records.latest(STEP, release)
     if known and shapes.of(known, Proposed).url == posted.url:
         return known, posted
     facts = Proposed(url=posted.url, head=head, base=base)
     return pipeline.learn(release, STEP, "passed", facts, after=records), posted
+
+
+def _propose(pipeline: Pipeline, report: Report, head: str, base: str, *, run: str) -> Posted:
+    """Write a project's section, until it is read back or was written a few times."""
+    release = report.release
+    begin, end = (f"<!-- mlship {release.name}: {mark} -->" for mark in ("begin", "end"))
+    old = pipeline.forge.find(branch=head, base=base)
+    writes: list[Posted] = []
+    while len(writes) < _WRITES:
+        before, after = _around(old.body if old else "", release.name)
+        room = COMMENT_LIMIT - characters(before + after + begin + end)
+        text = fitted(report, room, run=run)
+        section = f"{begin}\n{text}{end}" if text else ""
+        body = f"{before}{section}{after}"
+        writes.append(pipeline.forge.open(head, base, _title(release, old), body))
+        old = pipeline.forge.find(branch=head, base=base)
+        if old is None or section in old.body.replace("\r\n", "\n"):
+            break
+    return writes[0]
 
 
 def _refuse_unproven(release: Release, records: Records) -> None:
@@ -79,17 +103,22 @@ def _refuse_unproven(release: Release, records: Records) -> None:
 
 
 def _title(release: Release, old: PullRequest | None) -> str:
-    """Return our title, or the one that a person gave."""
-    prefix = f"Release {release.name}@"
-    if old and not old.title.startswith(prefix):
+    """Return our title with the releases of all projects, or the one that a person gave."""
+    if old is None:
+        return f"Release {release}"
+    ours = _TITLE.fullmatch(old.title)
+    if ours is None:
         return old.title
-    return f"Release {release}"
+    names = {name.partition("@")[0]: name for name in ours[1].split(", ")}
+    title = f"Release {', '.join((names | {release.name: str(release)}).values())}"
+    return title if len(title) <= _TITLE_LIMIT else old.title
 
 
-def _around(body: str) -> tuple[str, str]:
-    """Return what stands before and after our part of a text."""
+def _around(body: str, project: str) -> tuple[str, str]:
+    """Return what stands before and after a project's part of a text."""
     text = body.replace("\r\n", "\n")
-    ours = _OURS.search(text)
-    if ours:
-        return text[: ours.start()], text[ours.end() :]
+    sections = {(found["project"] or "").strip(): found for found in _SECTION.finditer(text)}
+    section = sections.get(project) or sections.get("")
+    if section:
+        return text[: section.start()], text[section.end() :]
     return (f"{text.rstrip()}\n\n" if text.strip() else ""), ""

@@ -117,7 +117,7 @@ def publishing(pipeline: Pipeline, environment: Mapping[str, str]) -> "Publishin
     job = of(environment)
     return Publishing(
         job=job,
-        cml=CmlComments(environment, pipeline.forge.get),
+        cml=CmlComments(pipeline.config.name, environment, pipeline.forge.get),
         summary=StepSummary(job.summary),
     )
 

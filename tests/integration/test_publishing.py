@@ -143,7 +143,7 @@ def test_a_hostile_branch_and_subject_are_reported_and_nothing_of_them_runs(desk
     ours, by_cml = desk.comments()
     summary = (desk.temporary / "summary.md").read_text()
     assert ours.startswith("<!-- mlship report of iris -->\n## ✅ iris@")
-    assert '"CML watermark mlship")' in by_cml
+    assert '"CML watermark mlship iris")' in by_cml
     for text in (ours, by_cml, summary):
         assert "<script>" not in text
         assert "@team" not in text
@@ -250,12 +250,13 @@ def test_cml_is_called_without_a_third_party_and_with_little_of_the_environment(
         "MLFLOW_TRACKING_PASSWORD": "secret",
         "GOOGLE_APPLICATION_CREDENTIALS": "secret",
     }
-    posted = CmlComments(environment, GitHubForge(environment, "iris").get).comment(3, "text")
+    get = GitHubForge(environment, "iris").get
+    posted = CmlComments("iris", environment, get).comment(3, "text")
     assert posted.url == "https://github.com/ada/iris/pull/3#issuecomment-1"
     argv, seen = json.loads((tmp_path / "c").read_text())
     assert argv[:4] == ["comment", "update", "--target", "pr/3"]
     assert "--publish=false" in argv
-    assert argv[argv.index("--watermark-title") + 1] == "mlship"
+    assert argv[argv.index("--watermark-title") + 1] == "mlship iris"
     assert (seen["REPO_TOKEN"], seen["ITERATIVE_DO_NOT_TRACK"]) == ("job", "1")
     assert "secret" not in seen.values()
 
@@ -264,9 +265,9 @@ def test_a_cml_that_fails_is_told_with_its_last_line(desk: Desk) -> None:
     environment = {**desk.environment, "GITHUB_REPOSITORY": "ada/other"}
     get = GitHubForge(environment, "iris").get
     with pytest.raises(UnavailableError, match="Not Found"):
-        CmlComments(environment, get).comment(1, "text")
+        CmlComments("iris", environment, get).comment(1, "text")
     with pytest.raises(ConfigError, match="no GITHUB_TOKEN"):
-        CmlComments({**environment, "GITHUB_TOKEN": ""}, get).comment(1, "text")
+        CmlComments("iris", {**environment, "GITHUB_TOKEN": ""}, get).comment(1, "text")
 
 
 @pytest.mark.parametrize(

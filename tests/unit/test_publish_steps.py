@@ -11,7 +11,7 @@ from mlship.domain.approvals import approvers
 from mlship.domain.facts import Approved, Verified
 from mlship.domain.job import Job, Way
 from mlship.domain.policy import PromotePolicy
-from mlship.domain.pullrequest import Review
+from mlship.domain.pullrequest import Posted, Review
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, RefusedError
 from mlship.reports.report import collect
@@ -159,9 +159,56 @@ def test_what_people_wrote_around_the_report_stays(here: World) -> None:
     open_release_pr(here.pipeline, made, "develop", "main")
     changed = here.forge.pulls[1]
     assert changed.title == "My title"
-    assert changed.body.startswith("Please look at the petals.\n\n<!-- mlship: begin -->")
-    assert changed.body.endswith("<!-- mlship: end -->\n- [ ] told the team")
+    assert changed.body.startswith("Please look at the petals.\n\n<!-- mlship iris: begin -->")
+    assert changed.body.endswith("<!-- mlship iris: end -->\n- [ ] told the team")
     assert "grace" in changed.body
+
+
+def test_projects_of_one_repository_share_the_pull_request(here: World) -> None:
+    iris = proven(here)
+    open_release_pr(here.pipeline, iris, "develop", "main")
+    of_another = "<!-- mlship fraud: begin -->\nfraud is well\n<!-- mlship fraud: end -->"
+    pull = here.forge.pulls[1]
+    both = f"{pull.title}, fraud@3f9a0c12be77"
+    body = f"{of_another}\n\n{pull.body}"
+    here.forge.pulls[1] = msgspec.structs.replace(pull, title=both, body=body)
+    here.trainer.params = "C=2"
+    second = proven(here)
+    open_release_pr(here.pipeline, second, "develop", "main")
+    changed = here.forge.pulls[1]
+    assert changed.title == f"Release {second}, fraud@3f9a0c12be77"
+    assert of_another in changed.body
+    assert changed.body.count("## ✅ iris@") == 1
+
+
+def test_a_section_that_another_job_overwrote_is_written_again(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forge, of_another = here.forge, "<!-- mlship fraud: begin -->\n<!-- mlship fraud: end -->"
+    opened = forge.open
+
+    def overwritten(head: str, base: str, title: str, body: str) -> Posted:
+        done = opened(head, base, title, body)
+        if len(forge.writes) == 1:
+            forge.pulls[1] = msgspec.structs.replace(forge.pulls[1], body=of_another)
+        return done
+
+    monkeypatch.setattr(forge, "open", overwritten)
+    _, posted = open_release_pr(here.pipeline, proven(here), "develop", "main")
+    assert posted.change == "created"
+    assert forge.pulls[1].body.startswith(of_another)
+    assert "## ✅ iris@" in forge.pulls[1].body
+
+
+def test_the_section_of_a_former_version_is_taken_over(here: World) -> None:
+    made = proven(here)
+    here.forge.add("develop", "main")
+    old = "Hello\n\n<!-- mlship: begin -->\nold\n<!-- mlship: end -->\n"
+    here.forge.pulls[1] = msgspec.structs.replace(here.forge.pulls[1], body=old)
+    open_release_pr(here.pipeline, made, "develop", "main")
+    body = here.forge.pulls[1].body
+    assert body.startswith("Hello\n\n<!-- mlship iris: begin -->")
+    assert "old" not in body
 
 
 def test_what_has_not_passed_is_not_brought_to_main(here: World) -> None:

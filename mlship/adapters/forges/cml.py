@@ -13,9 +13,6 @@ from typing import Final
 from mlship.domain.pullrequest import Posted, PullRequest
 from mlship.errors import ConfigError, TimedOutError, UnavailableError
 
-TITLE: Final = "mlship"
-"""Names the hidden mark by which CML finds the comment again."""
-
 _SECONDS: Final = 300.0
 _KEPT = ("PATH", "HOME", "CI", "LANG", "TMPDIR", "NODE_EXTRA_CA_CERTS", "NODE_OPTIONS")
 _KEPT_PREFIXES = ("GITHUB_", "RUNNER_", "http_proxy", "https_proxy", "no_proxy", "HTTP", "NO_PROXY")
@@ -25,11 +22,16 @@ class CmlComments:
     """Runs `cml comment update`. It learns of the environment no more than it needs.
 
     Args:
+        name: the project; its comments are told from those of another in the same repository.
         environment: where the program is, which repository and which token.
         get: returns a pull request; asked where the program was denied, whether it is a fork's.
     """
 
-    def __init__(self, environment: Mapping[str, str], get: Callable[[int], PullRequest]) -> None:
+    def __init__(
+        self, name: str, environment: Mapping[str, str], get: Callable[[int], PullRequest]
+    ) -> None:
+        # CML hides it in the comment, and finds the comment again by it.
+        self._title = f"mlship {name}"
         self._environment = environment
         self._get = get
 
@@ -63,7 +65,7 @@ class CmlComments:
     def _arguments(self, number: int) -> list[str]:
         arguments = ["comment", "update", "--target", f"pr/{number}"]
         # Left to itself it would send pictures to a server of its makers.
-        arguments += ["--publish=false", "--watermark-title", TITLE]
+        arguments += ["--publish=false", "--watermark-title", self._title]
         repository = self._environment.get("GITHUB_REPOSITORY")
         if repository:
             server = self._environment.get("GITHUB_SERVER_URL", "https://github.com")
