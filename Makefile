@@ -1,9 +1,17 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# On a fresh machine, `make demo` and `make test` need nothing before them. `make help` lists the rest.
 PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo down test lint docs workflows constraints clean
+# How many tests run at the same time. Many tests wait for a process, a pod or a database.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest
+PARALLEL := --numprocesses $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+
+.PHONY: help demo down unit check test coverage lint docs workflows constraints clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -12,29 +20,41 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[all]" --group dev
 	touch $(READY)
 
-demo: $(READY)
+demo: $(READY) ## carry two models from a commit to a champion, and leave it serving
 	$(BIN)/python benchmarks/demo.py
 
-down: $(READY)
+down: $(READY) ## stop what the demo left running
 	cd .demo && ../$(BIN)/mlship down
 
-test: $(READY) lint
-	$(BIN)/python -m pytest
+unit: $(READY) ## the unit tests that take no minute: what to run after each change
+	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit
 
-lint: $(READY)
+check: $(READY) lint ## lint, types, unit tests, architecture and docs: what to run before a commit
+	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit tests/architecture tests/docs
+
+test: $(READY) lint ## everything, with whatever services this machine has
+	$(PYTEST) $(PARALLEL)
+
+coverage: $(READY) lint ## everything, and fail where lines or branches are covered less than before
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(PARALLEL)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
+
+lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(READY)
+docs: $(READY) ## write the reference pages anew
 	$(BIN)/python -m mlship.cli.reference docs/reference
 
-workflows: $(READY)
+workflows: $(READY) ## write this repository's own workflows anew
 	$(BIN)/mlship --set workflows.mlship=. init iris_example --yes
 
-constraints: $(READY)
+constraints: $(READY) ## pin what is installed now
 	(head -1 constraints.txt; $(BIN)/python -m pip freeze --exclude-editable) > constraints.new
 	mv constraints.new constraints.txt
 
-clean:
-	rm -rf .venv .mlship .mypy_cache .ruff_cache .pytest_cache
+clean: ## remove the environment and all caches
+	rm -rf .venv .mlship .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

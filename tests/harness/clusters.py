@@ -28,6 +28,7 @@ from mlship.adapters.targets.kubernetes.api import Api, Manifest, connected
 from mlship.adapters.targets.kubernetes.manifests import SLOT, Scope
 from mlship.config.project import TargetConfig
 from mlship.config.targets import KubernetesConfig
+from mlship.domain import digests
 from mlship.domain.deployment import Artifact, Slot, Split, slot_of
 from mlship.domain.digests import Digest
 from mlship.domain.release import Release
@@ -74,7 +75,9 @@ def run(*command: str) -> str:
 def image(name: str, behaviour: str = "{}") -> str:
     """Build and push an image of the stand-in; return its reference by digest."""
     require("Docker", shutil.which("docker") is not None, "install it")
-    tag = f"{REGISTRY}/mlship-tests/stand-in:{name}"
+    # Tests that run at the same time may use one name with two behaviours.
+    variant = digests.of_bytes(behaviour.encode()).partition(":")[2][:12]
+    tag = f"{REGISTRY}/mlship-tests/stand-in:{name}-{variant}"
     with tempfile.TemporaryDirectory() as folder:
         for file in ("runtime.py", "pod.py"):
             shutil.copy(_STAND_INS / file, folder)

@@ -190,6 +190,7 @@ def test_the_asymptotic_bounds_are_those_of_the_theorem() -> None:
     assert reach > 1.96 / math.sqrt(100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["accuracy", "mae"])
 @pytest.mark.parametrize("shadowed", [False, True])
 def test_daily_looks_at_equal_models_raise_no_more_alarms_than_promised(

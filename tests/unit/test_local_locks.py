@@ -1,6 +1,7 @@
 """Locks: one holder at a time, named to whoever comes second."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,14 @@ from mlship.adapters.targets.local.locks import FileLocks, hold, holder, is_held
 from mlship.errors import ConflictError, UnavailableError
 
 
-def test_the_second_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+def test_the_second_is_told_who_holds_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/mlship", "promote", "challenger"])
     locks = FileLocks(tmp_path / "locks")
     with (
         locks.exclusive("production"),
-        pytest.raises(ConflictError, match=f"production.*{os.getpid()}: .*pytest"),
+        pytest.raises(ConflictError, match=f"production.*{os.getpid()}: mlship promote challenger"),
         FileLocks(tmp_path / "locks").exclusive("production"),
     ):
         pass

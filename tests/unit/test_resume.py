@@ -166,6 +166,7 @@ def undisturbed(folder: Path, scene: Scene) -> tuple[list[str], dict[str, Any]]:
     return watch.calls, state(here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_step_killed_at_any_call_and_run_again_ends_the_same(
@@ -181,6 +182,7 @@ def test_a_step_killed_at_any_call_and_run_again_ends_the_same(
         assert state(here) == expected, f"killed {side} {number}, {call}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_a_step_killed_again_and_again_ends_the_same(scene: Scene, tmp_path: Path) -> None:
     calls, expected = undisturbed(tmp_path / "whole", scene)

@@ -139,6 +139,7 @@ def test_a_column_beyond_the_most_is_not_said_to_be_gone() -> None:
     assert len(found.listed) == shifts.LISTED
 
 
+@pytest.mark.slow
 def test_few_rows_differ_by_chance_and_that_is_no_shift() -> None:
     """The control: by the customary threshold alone nearly every comparison would tell one."""
     alarms = customary = 0
@@ -191,6 +192,7 @@ NUMBERS = st.lists(st.floats(allow_infinity=False), min_size=1, max_size=60)
 TEXTS = st.lists(st.one_of(st.none(), st.text(max_size=100)), min_size=1, max_size=60)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(one=st.one_of(NUMBERS, TEXTS), other=st.one_of(NUMBERS, TEXTS), name=st.text(max_size=99))
 def test_any_two_profiles_can_be_compared(one: list[Any], other: list[Any], name: str) -> None:

@@ -60,6 +60,7 @@ def test_a_better_model_has_an_interval_above_zero_and_an_equal_one_around_it() 
     assert all((entry.low, entry.high) == (0, 0) for entry in same.values())
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_difference_as_often_as_they_say() -> None:
     generator = np.random.default_rng(3)
     covered = 0
@@ -84,13 +85,14 @@ def test_all_regression_metrics_have_an_interval_around_their_difference() -> No
         assert interval.low < interval.estimate < interval.high
 
 
+@pytest.mark.slow
 def test_bootstrap_of_many_rows_is_quick() -> None:
     generator = np.random.default_rng(5)
     truth = generator.integers(0, 10, 20_000).tolist()
     rows: list[Row] = [{"y": value} for value in generator.integers(0, 10, 20_000).tolist()]
-    begun = time.perf_counter()
+    begun = time.process_time()
     metrics.differences("classification", truth, (rows, rows[::-1]), "y")
-    assert time.perf_counter() - begun < 8
+    assert time.process_time() - begun < 8
 
 
 def test_confusion_counts_true_in_rows() -> None:

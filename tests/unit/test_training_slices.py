@@ -178,6 +178,7 @@ def test_unknown_columns_are_refused_with_the_nearest() -> None:
     assert refused.value.hint == "did you mean region?"
 
 
+@pytest.mark.slow
 def test_equal_models_are_seldom_told_apart_by_chance() -> None:
     """200 slices, each 95 % by itself, would nearly always find one."""
     generator = np.random.default_rng(11)
@@ -206,6 +207,7 @@ WEIRD = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(column=WEIRD, name=st.text(max_size=100), task=st.sampled_from(["accuracy", "mae"]))
 def test_weird_data_never_raise_and_stay_small(column: list[Any], name: str, task: str) -> None:

@@ -1,0 +1,61 @@
+"""How tests are spread over workers: what shares something stays together, what is long begins first.
+
+`make test` starts pytest-xdist's workers with `--dist loadgroup`: tests of one group run one after
+the other in one worker. Without workers, groups mean nothing and the order is all that changes.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+ORDER = ("integration", "contract", "docs", "architecture", "unit")
+"""The folders in the order in which their tests begin: short tests fill the gaps at the end."""
+LANES = ("cluster", "docker")
+"""Services that one test at a time uses: a one-node cluster, and an engine whose images are removed."""
+CLUSTERS = "TEST_CLUSTERS_STARTED"
+"""Names the file that appears when clusters that are being started are up, or failed to start."""
+_CLUSTER_SECONDS = 45 * 60
+
+
+def services(item: pytest.Item) -> set[str]:
+    """Return what runs beside the tests and this one needs."""
+    return {mark.args[0] for mark in item.iter_markers("service")}
+
+
+def group(item: pytest.Item) -> str | None:
+    """Return the group of a test; tests without one run wherever a worker is free."""
+    lane = next((lane for lane in LANES if lane in services(item)), None)
+    if lane is not None:
+        return lane
+    folder, *_, file = item.path.relative_to(TESTS).parts
+    # Their modules share a server or a trained project; those of other folders share nothing slow.
+    return file if folder in ("integration", "contract") else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each test its group and put the folders with long tests first."""
+    for item in items:
+        name = group(item)
+        if name is not None and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(name))
+    items.sort(key=lambda item: (rank(item), "cluster" not in services(item)))
+
+
+def rank(item: pytest.Item) -> int:
+    """Return the place of a test's folder in the order."""
+    return ORDER.index(item.path.relative_to(TESTS).parts[0])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Wait for clusters that are being started, outside the time that the test may take."""
+    started = os.environ.get(CLUSTERS)
+    if started and "cluster" in services(item):
+        deadline = time.monotonic() + _CLUSTER_SECONDS
+        while not Path(started).exists() and time.monotonic() < deadline:
+            time.sleep(1)
+    return (yield)
