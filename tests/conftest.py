@@ -1,4 +1,4 @@
-"""How tests are spread over workers: what shares something stays together, what is long begins first.
+"""How tests are spread over workers: what shares something stays together, long ones begin first.
 
 `make test` starts pytest-xdist's workers with `--dist loadgroup`: tests of one group run one after
 the other in one worker. Without workers, groups mean nothing and the order is all that changes.
@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 ORDER = ("integration", "contract", "docs", "architecture", "unit")
 """The folders in the order in which their tests begin: short tests fill the gaps at the end."""
 LANES = ("cluster", "docker")
-"""Services that one test at a time uses: a one-node cluster, and an engine whose images are removed."""
+"""Services that one test at a time uses: a cluster of one node, an engine that loses images."""
 CLUSTERS = "TEST_CLUSTERS_STARTED"
 """Names the file that appears when clusters that are being started are up, or failed to start."""
 _CLUSTER_SECONDS = 45 * 60
