@@ -118,7 +118,7 @@ def _unexpected(problem: Exception) -> MlshipError:
 def _of_disk(problem: OSError) -> UnavailableError:
     return UnavailableError(
         f"cannot write {problem.filename or 'to the disk'}: {problem.strerror}",
-        hint="free some space or fix the permissions, then run the command again",
+        hint="free disk space or fix the permissions, then run the command again",
     )
 
 

@@ -1,1 +1,1 @@
-"""What runs where a model is served: it needs a bundle and no more of mlship than its values."""
+"""Serves a bundle. Imports only the domain's values and the errors of mlship."""

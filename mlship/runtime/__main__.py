@@ -1,4 +1,4 @@
-"""`python -m mlship.runtime serve|predict`: the two things that a bundle is run for."""
+"""`python -m mlship.runtime serve|predict`: serve a bundle, or predict offline."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ from mlship.runtime.service import Identity
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run a command; return its exit code. The last line on stderr is the error.
 
-    The environment gives what differs from one place to the other where an image runs.
+    The environment has the options that differ between the places where an image runs.
     """
     options = _parser(environment).parse_args(arguments)
     if options.command == "predict":
@@ -50,7 +50,7 @@ def _serve(options: argparse.Namespace) -> int:
         hint = f" next: {error.hint}\n" if error.hint else ""
         sys.stderr.write(f"error: {error.message}\n{hint}")
         if isinstance(error, TimedOutError):
-            # A request that was cut off may still compute in a thread; nobody waits for it.
+            # The thread of a request that was cut off may still be computing; do not wait for it.
             sys.stderr.flush()
             os._exit(error.exit_code)
         return error.exit_code
@@ -76,29 +76,33 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve", help="answer requests over HTTP")
     serve.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
-    serve.add_argument("--release", required=True, help="the release's id, sha256:...")
-    serve.add_argument("--name-of-release", default="", help="its name for people, iris@3f9a...")
+    serve.add_argument("--release", required=True, help="id of the release, sha256:...")
+    serve.add_argument("--name-of-release", default="", help="its name, such as iris@3f9a...")
     slot, log = environment.get("MLSHIP_SLOT"), environment.get("MLSHIP_LOG")
     serve.add_argument(
         "--slot",
         default=slot,
         required=slot is None,
-        help="named in the log and in metrics; by default $MLSHIP_SLOT",
+        help="slot for the log and the metrics; default: $MLSHIP_SLOT",
     )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen at")
-    serve.add_argument("--port", type=int, required=True, help="port to listen at")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    serve.add_argument("--port", type=int, required=True, help="port to listen on")
     serve.add_argument(
         "--log",
         default=log,
         required=log is None,
-        help="folder of the prediction log, or postgresql://user@host/database; by default "
+        help="folder of the prediction log, or postgresql://user@host/database; default: "
         "$MLSHIP_LOG",
     )
-    serve.add_argument("--shutdown-seconds", type=float, default=10.0, help="to drain in")
-    serve.add_argument("--digest", default="", help="the digest that the bundle must have")
-    offline = commands.add_parser("predict", help="rows on stdin, outputs on stdout, both JSON")
+    serve.add_argument(
+        "--shutdown-seconds", type=float, default=10.0, help="time limit to finish open requests"
+    )
+    serve.add_argument("--digest", default="", help="expected digest of the bundle")
+    offline = commands.add_parser(
+        "predict", help="read rows from stdin and write outputs to stdout, as JSON"
+    )
     offline.add_argument("bundle", type=Path, help="folder of the bundle")
-    offline.add_argument("--digest", default="", help="the digest that the bundle must have")
+    offline.add_argument("--digest", default="", help="expected digest of the bundle")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The ASGI app: carries requests to a Service and answers back, and waits for the log."""
+"""The ASGI app: passes requests to a Service, waits for the log, and sends responses."""
 
 import asyncio
 import sys
@@ -14,7 +14,7 @@ from mlship.runtime.http import BODY_BYTES, Pending, Request, Response
 from mlship.runtime.service import Service
 
 LOG_SECONDS = 10.0
-"""An answer waits for the prediction log no longer: its disk or database may be stuck."""
+"""How long a response waits for the prediction log, whose disk or database may hang."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
@@ -22,21 +22,21 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 
 class App:
-    """A bare ASGI 3 app over one Service.
+    """A minimal ASGI 3 app for one Service.
 
-    A quick model is computed in the event loop's thread, which is the least work; a slow one in
-    one thread beside it, so that probes are answered meanwhile.
+    A fast model runs in the thread of the event loop, with the least overhead. A slow model runs in
+    a separate thread, so that probes are answered meanwhile.
 
     Attributes:
-        active: requests that are being answered.
-        last: the event loop's time of the latest request that was no probe.
+        active: number of open requests.
+        last: the event loop's time of the latest request that was not a probe.
     """
 
     def __init__(self, service: Service) -> None:
         self.active = 0
         self.last = 0.0
         self._service = service
-        self._beside = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -68,11 +68,11 @@ class App:
                 async with asyncio.timeout(LOG_SECONDS):
                     await asyncio.wrap_future(pending.written)
             except TimeoutError:
-                return self._service.finish(pending, _silent())
-            except Exception as error:  # noqa: BLE001 (whatever the log's disk raised)
+                return self._service.finish(pending, _log_timeout())
+            except Exception as error:  # noqa: BLE001 (any error of the log's disk)
                 return self._service.finish(pending, error)
             return self._service.finish(pending, None)
-        except Exception as error:  # noqa: BLE001 (a fault of mlship is an answer, too)
+        except Exception as error:  # noqa: BLE001 (an internal error gets a response too)
             traceback.print_exc(file=sys.stderr)
             fault = Fault(message=f"internal error: {type(error).__name__}")
             return http.of_fault(fault, 500)
@@ -81,18 +81,16 @@ class App:
         if self._service.is_quick or request.method != "POST":
             return self._service.begin(request)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._beside, self._service.begin, request)
+        return await loop.run_in_executor(self._executor, self._service.begin, request)
 
 
-def _silent() -> UnavailableError:
+def _log_timeout() -> UnavailableError:
     message = f"the prediction log was not written within {LOG_SECONDS:g} seconds"
-    return UnavailableError(
-        message, hint="look at its disk or database; the request may be repeated"
-    )
+    return UnavailableError(message, hint="check its disk or database, then retry the request")
 
 
 async def _body(receive: Receive) -> bytes:
-    """Return the body, or as much of it as shows that it is too large."""
+    """Return the body; stop reading if it is too large."""
     message = await receive()
     body: bytes = message.get("body", b"")
     while message.get("more_body") and len(body) <= BODY_BYTES:

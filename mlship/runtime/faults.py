@@ -1,4 +1,4 @@
-"""A request that cannot be answered, as a value for the client and an exception to carry it."""
+"""Errors of requests: a value for the client, and an exception that carries it."""
 
 from http import HTTPStatus
 
@@ -11,8 +11,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is wrong with a request.
 
     Attributes:
-        message: the fault, for people.
-        field: where it is: `rows[3].sepal_length`; empty where it is the whole request.
+        message: what is wrong, for people.
+        field: where, such as `rows[3].sepal_length`; empty for the whole request.
         hint: the next action.
     """
 
@@ -21,10 +21,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     hint: str = ""
 
 
-class RefusedRequest(Exception):  # noqa: N818 (it is a refusal; the error is the client's)
-    """Carries a fault to the edge, where it becomes an HTTP answer or a `ProjectError`.
+class RefusedRequest(Exception):  # noqa: N818 (the error is the client's)
+    """Carries a fault to the edge, where it becomes an HTTP response or a `ProjectError`.
 
-    It is no part of the tree of `mlship.errors`: nobody outside of the runtime meets it.
+    It is not part of the tree in `mlship.errors`, because it never leaves the runtime.
     """
 
     def __init__(self, message: str, *, field: str = "", hint: str = "", status: int = 400) -> None:
@@ -33,6 +33,6 @@ class RefusedRequest(Exception):  # noqa: N818 (it is a refusal; the error is th
         self.status = HTTPStatus(status)
 
     def as_project_error(self) -> ProjectError:
-        """Return the same as an error of the tree, for callers in the same process."""
+        """Return the fault as an error of the tree, for callers in the same process."""
         where = f"{self.fault.field}: " if self.fault.field else ""
         return ProjectError(where + self.fault.message, hint=self.fault.hint)

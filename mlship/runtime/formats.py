@@ -1,7 +1,7 @@
-"""Model files: a loader for each format, all behind one Protocol of one method.
+"""Loaders of model files, one for each format, behind a common Protocol.
 
-Heavy imports are made by the loader that needs them, so that an ONNX model starts without pandas
-and scikit-learn. Every byte was checked against the manifest before a loader sees the file.
+A loader imports heavy libraries itself, so that an ONNX model starts without pandas and
+scikit-learn. Every file is verified against the manifest before it is loaded.
 """
 
 import pickle
@@ -19,10 +19,10 @@ _TRUSTED = ("sklearn.", "numpy.", "scipy.", "pandas.", "xgboost.", "lightgbm.")
 
 
 class Raw(msgspec.Struct, frozen=True):
-    """What a model gave: labels or values of shape (n,), probabilities of shape (n, classes).
+    """A model's outputs: labels or values of shape (n,), probabilities of shape (n, classes).
 
     Attributes:
-        labels: `None` where the format knows probabilities only.
+        labels: `None` if the format has only probabilities.
     """
 
     labels: Any
@@ -33,26 +33,26 @@ class Computation(Protocol):
     """A loaded model."""
 
     def __call__(self, rows: Sequence[Row]) -> Raw:
-        """Compute the outputs for rows that have the model's columns."""
+        """Compute the outputs for rows with the model's columns."""
 
 
 def load(path: Path, model: Model, task: Task) -> Computation:
-    """Return the model of a checked file.
+    """Load the model from a verified file.
 
     Raises:
-        IntegrityError: the file is no such model, or holds types that are not trusted.
+        IntegrityError: the file is not such a model, or contains types that are not trusted.
     """
     try:
         return _LOADERS[model.format](path, model, task)
     except (IntegrityError, ImportError):
         raise
-    except Exception as error:  # each library has errors of its own, some of them plain ones
-        message = f"{path.name} is not a model of format {model.format}: {error}"
+    except Exception as error:  # libraries raise all kinds of errors
+        message = f"{path.name} is not a valid {model.format} model: {error}"
         raise IntegrityError(message, hint="train again") from error
 
 
 def feed(rows: Sequence[Row], model: Model) -> Any:
-    """Return the rows as the one array or DataFrame that the layout asks for."""
+    """Return the rows as an array or a DataFrame, according to the layout."""
     if model.layout == "frame":
         return to_frame(rows, model.columns)
     return to_matrix(rows, [field.name for field in model.columns], model.dtype)
@@ -73,14 +73,14 @@ def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
         outputs = outputs[:1]
 
     def compute(rows: Sequence[Row]) -> Raw:
-        found = session.run(outputs, build(rows))
-        return Raw(found[0].reshape(len(rows)), found[1] if len(found) > 1 else None)
+        values = session.run(outputs, build(rows))
+        return Raw(values[0].reshape(len(rows)), values[1] if len(values) > 1 else None)
 
     return compute
 
 
 def _onnx_feed(session: Any, model: Model) -> Callable[[Sequence[Row]], Mapping[str, Any]]:
-    """Return what makes a session's inputs; their element types are the session's own."""
+    """Return a function from rows to the inputs of a session, with its element types."""
     dtypes = {
         "tensor(double)": "float64",
         "tensor(float)": "float32",
@@ -92,13 +92,14 @@ def _onnx_feed(session: Any, model: Model) -> Callable[[Sequence[Row]], Mapping[
     names = [field.name for field in model.columns]
     if model.layout == "matrix":
         if len(inputs) != 1:
-            message = f"the ONNX model has {len(inputs)} inputs; the layout `matrix` has one"
+            message = f"the ONNX model has {len(inputs)} inputs; the layout `matrix` needs one"
             raise IntegrityError(message, hint="train again")
         matrix, dtype = inputs[0]
         return lambda rows: {matrix: to_matrix(rows, names, dtype)}
     known = set(names)
     if len(inputs) != len(names) and not {name for name, _ in inputs} <= known:
-        message = f"the ONNX model wants {[name for name, _ in inputs]}, the manifest has {names}"
+        inputs_named = [name for name, _ in inputs]
+        message = f"the ONNX model has inputs {inputs_named}, but the manifest has {names}"
         raise IntegrityError(message, hint="train again")
     pairs = [
         (name, name if name in known else names[place], dtype)
@@ -113,14 +114,14 @@ def _load_skops(path: Path, model: Model, task: Task) -> Computation:
     unknown = skops.io.get_untrusted_types(file=path)
     foreign = sorted(name for name in unknown if not name.startswith(_TRUSTED))
     if foreign:
-        message = f"{path.name} holds types that are not trusted: {', '.join(foreign)}"
-        hint = "build the model of scikit-learn's own parts, or move that code into `preprocess`"
+        message = f"{path.name} contains types that are not trusted: {', '.join(foreign)}"
+        hint = "use only parts of scikit-learn in the model, or move that code into `preprocess`"
         raise IntegrityError(message, hint=hint)
     return _estimator(skops.io.load(path, trusted=unknown), model, task)
 
 
 def _load_pickle(path: Path, model: Model, task: Task) -> Computation:
-    """Load a pickle, which runs code: it was allowed by name and its digest was checked."""
+    """Load a pickle, which runs code. It was allowed explicitly, and its digest was verified."""
     if path.suffix == ".joblib":
         import joblib  # noqa: PLC0415 (heavy)
 
@@ -130,7 +131,7 @@ def _load_pickle(path: Path, model: Model, task: Task) -> Computation:
 
 
 def _estimator(estimator: Any, model: Model, task: Task) -> Computation:
-    """Return a computation of a scikit-learn estimator or anything with its methods."""
+    """Return a computation for a scikit-learn estimator, or any object with its methods."""
     order = _order(estimator, model) if task == "classification" else None
     wants_frame = model.layout == "frame"
 
@@ -147,7 +148,7 @@ def _estimator(estimator: Any, model: Model, task: Task) -> Computation:
 
 
 def _order(estimator: Any, model: Model) -> list[int] | None:
-    """Return where the manifest's classes are among the estimator's; `None`: no probabilities."""
+    """Return the index of each manifest class in the estimator; `None` without probabilities."""
     if not model.classes or not hasattr(estimator, "predict_proba"):
         return None
     own = list(estimator.classes_)
@@ -179,32 +180,31 @@ def _load_lightgbm(path: Path, model: Model, task: Task) -> Computation:
 
     def compute(rows: Sequence[Row]) -> Raw:
         data = _with_categories(feed(rows, model), model)
-        found = booster.predict(data, num_threads=1)
-        return _boosted(found, model, task)
+        return _boosted(booster.predict(data, num_threads=1), model, task)
 
     return compute
 
 
 def _with_categories(data: Any, model: Model) -> Any:
-    """Return a DataFrame with its texts as categories, which is how boosters take them."""
+    """Convert text columns of a DataFrame to categories, which boosters need."""
     if model.layout != "frame":
         return data
     texts = [field.name for field in model.columns if field.kind == "text"]
     return data.astype(dict.fromkeys(texts, "category"))
 
 
-def _boosted(found: Any, model: Model, task: Task) -> Raw:
-    """Tell values, the probability of the second class, and one of each class apart by shape."""
+def _boosted(values: Any, model: Model, task: Task) -> Raw:
+    """Interpret a booster's output by its shape: values, probabilities or classes."""
     import numpy as np  # noqa: PLC0415 (this module is imported before a model is wanted)
 
     if task == "regression" or not model.classes:
-        return Raw(found.reshape(len(found)), None)
-    if found.ndim == 2:
-        return Raw(None, found)
+        return Raw(values.reshape(len(values)), None)
+    if values.ndim == 2:
+        return Raw(None, values)
     if len(model.classes) == 2:
-        return Raw(None, np.stack([1 - found, found], axis=1))
+        return Raw(None, np.stack([1 - values, values], axis=1))
     classes = np.array(model.classes, dtype=object)
-    return Raw(classes[found.astype(int)], None)
+    return Raw(classes[values.astype(int)], None)
 
 
 _LOADERS: Mapping[ModelFormat, Callable[[Path, Model, Task], Computation]] = {

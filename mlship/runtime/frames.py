@@ -1,4 +1,4 @@
-"""Rows to what models eat - DataFrames and arrays - and back to rows of plain JSON values."""
+"""Convert rows to DataFrames and arrays for models, and back to rows of plain JSON values."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ _DTYPES: Mapping[Kind, str] = {
 def to_frame(rows: Sequence[Row], fields: Sequence[Field]) -> Any:
     """Return a DataFrame of shape (rows, fields).
 
-    A null is NaN in a column of numbers, which makes it float64, and `None` in one of texts and
-    of booleans, which makes it object: what pandas makes of a CSV file's.
+    A null is NaN in a column of numbers, whose dtype becomes float64, and `None` in a column of
+    text or booleans, whose dtype becomes object. pandas reads a CSV file the same way.
     """
-    import pandas as pd  # noqa: PLC0415 (only hooks and models that eat DataFrames load it)
+    import pandas as pd  # noqa: PLC0415 (only hooks and models that need DataFrames load it)
 
     columns = {}
     for field in fields:
@@ -34,16 +34,16 @@ def to_frame(rows: Sequence[Row], fields: Sequence[Field]) -> Any:
 
 
 def to_rows(frame: Any) -> list[Row]:
-    """Return the rows of a DataFrame in JSON's own types.
+    """Return the rows of a DataFrame in JSON types.
 
     Raises:
-        ProjectError: a column's name is no text, or a value has no JSON form.
+        ProjectError: the name of a column is not a string, or a value has no JSON type.
     """
     lists = {name: column.tolist() for name, column in frame.items()}
     for name in lists:
         if not isinstance(name, str):
-            message = f"a column is named {name!r}, which is no text"
-            raise ProjectError(message, hint="give the DataFrame's columns names")
+            message = f"the column name {name!r} is not a string"
+            raise ProjectError(message, hint="use strings as column names of the DataFrame")
     return [
         {name: plain(values[number], str(name), number) for name, values in lists.items()}
         for number in range(len(frame))
@@ -51,29 +51,29 @@ def to_rows(frame: Any) -> list[Row]:
 
 
 def plain(value: Any, name: str, row: int) -> Value:
-    """Return a value in JSON's own types.
+    """Return a value in JSON types.
 
     Raises:
-        ProjectError: it is not finite, or no number, text or boolean.
+        ProjectError: it is not finite, or not a number, string or boolean.
     """
     if hasattr(value, "item"):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
-        message = f"outputs[{row}].{name} is {value}, which is no prediction"
-        raise ProjectError(message, hint="look at the row; the model or a hook cannot compute it")
+        message = f"outputs[{row}].{name} is {value}, which is not a valid prediction"
+        raise ProjectError(message, hint="check the row: the model or a hook cannot compute it")
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    message = f"outputs[{row}].{name} is a {type(value).__name__}, which JSON cannot carry"
-    raise ProjectError(message, hint="return numbers, texts and booleans from the hook")
+    message = f"outputs[{row}].{name} has type {type(value).__name__}, which JSON does not have"
+    raise ProjectError(message, hint="return only numbers, strings and booleans from the hook")
 
 
 def to_matrix(rows: Sequence[Row], names: Sequence[str], dtype: str) -> Any:
     """Return an array of shape (rows, names); a null is NaN, true is 1.
 
     Raises:
-        ProjectError: a value is a text.
+        ProjectError: a value is not a number.
     """
-    import numpy as np  # noqa: PLC0415 (this module is imported before a model is wanted)
+    import numpy as np  # noqa: PLC0415 (keeps the import of this module fast)
 
     try:
         return np.array(
@@ -86,12 +86,12 @@ def to_matrix(rows: Sequence[Row], names: Sequence[str], dtype: str) -> Any:
 
 
 def to_column(rows: Sequence[Row], name: str, dtype: str) -> Any:
-    """Return an array of shape (rows, 1); in one of objects a null is the empty text.
+    """Return an array of shape (rows, 1); in an array of objects, a null is the empty string.
 
     Raises:
-        ProjectError: a value is no number where the column has numbers.
+        ProjectError: a value in a column of numbers is not a number.
     """
-    import numpy as np  # noqa: PLC0415 (this module is imported before a model is wanted)
+    import numpy as np  # noqa: PLC0415 (keeps the import of this module fast)
 
     if dtype == "object":
         values = [["" if row[name] is None else str(row[name])] for row in rows]

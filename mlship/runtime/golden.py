@@ -1,4 +1,4 @@
-"""Golden examples: what the model gave when it was made, and must still give where it runs."""
+"""Golden examples: outputs of the model at training time, which serving must reproduce."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from mlship.errors import IntegrityError, MlshipError
 from mlship.runtime.model import Model
 
 TOLERANCE = 1e-4
-"""How far a number may be off, absolutely or relatively, whichever is more."""
+"""Allowed difference of a number, absolute or relative, whichever is larger."""
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,10 +22,10 @@ class Example(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(folder: Path) -> list[Example]:
-    """Return the golden examples of a bundle that was read, none where it has none.
+    """Return the golden examples of a verified bundle, which may have none.
 
     Raises:
-        IntegrityError: a line is no example.
+        IntegrityError: a line is not an example.
     """
     path = folder / GOLDEN
     if not path.is_file():
@@ -38,28 +38,28 @@ def read(folder: Path) -> list[Example]:
 
 
 def difference(model: Model, examples: Sequence[Example]) -> str:
-    """Predict each example as served; return the first difference for people, or no text."""
+    """Predict each example; return the first difference for people, empty if there is none."""
     for number, example in enumerate(examples):
         try:
-            found = model.predict([example.inputs])[0]
+            outputs = model.predict([example.inputs])[0]
         except MlshipError as error:
             return f"golden example {number}: {error.message}"
-        for name in sorted({*example.outputs, *found}):
-            if name not in found or name not in example.outputs:
-                where = "missing" if name not in found else "new"
-                return f"golden example {number}: the output {name} is {where}"
-            if not is_close(found[name], example.outputs[name]):
+        for name in sorted({*example.outputs, *outputs}):
+            if name not in outputs or name not in example.outputs:
+                state = "missing" if name not in outputs else "new"
+                return f"golden example {number}: output {name} is {state}"
+            if not is_close(outputs[name], example.outputs[name]):
                 return (
-                    f"golden example {number}: {name} is {found[name]!r}, "
-                    f"and was {example.outputs[name]!r} when the model was made"
+                    f"golden example {number}: {name} is {outputs[name]!r}, "
+                    f"but was {example.outputs[name]!r} at training time"
                 )
     return ""
 
 
-def is_close(one: Value, other: Value) -> bool:
-    """Tell whether two outputs are equal, numbers within the tolerance."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
-    return one == other
+def is_close(a: Value, b: Value) -> bool:
+    """Return whether two outputs are equal; numbers within the tolerance."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return math.isclose(a, b, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return a == b

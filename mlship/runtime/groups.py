@@ -1,4 +1,4 @@
-"""Group commit: requests that come together are written together, and each waits for its batch."""
+"""Group commit: concurrent requests are written in one batch, and each waits for its batch."""
 
 import threading
 import time
@@ -9,22 +9,22 @@ from typing import Generic, TypeVar
 from mlship.errors import UnavailableError
 
 Written = Future[None]
-"""Done when the predictions are durable; holds an `UnavailableError` where they are not."""
+"""Done when the predictions are durable; otherwise it raises an `UnavailableError`."""
 
 _T = TypeVar("_T")
 
 
 class GroupCommit(Generic[_T]):
-    """Has one thread write what many hand in, batch after batch.
+    """Writes the items of many threads in one thread, in batches.
 
     Args:
-        write: makes a batch durable; is told the monotonic time since which the first of the
-            batch waits. What it raises, all of the batch get.
+        write: makes a batch durable. Its second argument is the monotonic time at which the first
+            item of the batch arrived. If it raises, the error goes to every item of the batch.
     """
 
     def __init__(self, write: Callable[[list[_T], float], None]) -> None:
         self._write = write
-        self._waiting: list[_T] = []
+        self._pending: list[_T] = []
         self._since = 0.0
         self._written = _unwritten()
         self._changed = threading.Condition()
@@ -33,22 +33,22 @@ class GroupCommit(Generic[_T]):
         self._thread.start()
 
     def append(self, item: _T) -> Written:
-        """Hand an item in; the result is done when it is durable.
+        """Add an item; the result is done when the item is durable.
 
         Raises:
-            UnavailableError: it is closed.
+            UnavailableError: the log is closed.
         """
         with self._changed:
             if self._is_closing:
-                raise UnavailableError("the prediction log is closed", hint="ask again")
-            if not self._waiting:
+                raise UnavailableError("the prediction log is closed", hint="retry the request")
+            if not self._pending:
                 self._since = time.monotonic()
-            self._waiting.append(item)
+            self._pending.append(item)
             self._changed.notify()
             return self._written
 
     def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write the pending items, and stop."""
         with self._changed:
             self._is_closing = True
             self._changed.notify()
@@ -57,23 +57,23 @@ class GroupCommit(Generic[_T]):
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._waiting and not self._is_closing:
+                while not self._pending and not self._is_closing:
                     self._changed.wait()
-                if not self._waiting:
+                if not self._pending:
                     return
-                batch, self._waiting = self._waiting, []
+                batch, self._pending = self._pending, []
                 written, self._written = self._written, _unwritten()
                 since = self._since
             try:
                 self._write(batch, since)
-            except Exception as error:  # noqa: BLE001 (those who wait must hear of anything)
+            except Exception as error:  # noqa: BLE001 (waiting requests must get any error)
                 written.set_exception(error)
             else:
                 written.set_result(None)
 
 
 def _unwritten() -> Written:
-    """Return a future that nobody can cancel: a request that is given up shares it with others."""
+    """Return a future that cannot be cancelled: a cancelled request shares it with others."""
     written: Written = Future()
     written.set_running_or_notify_cancel()
     return written

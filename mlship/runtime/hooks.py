@@ -1,4 +1,4 @@
-"""The user's functions in a bundle's `code/`: found, called, and blamed by name and line."""
+"""Hooks: the user's functions in a bundle's `code/`. Their errors name the function and line."""
 
 import importlib
 import sys
@@ -15,18 +15,18 @@ Function = Callable[[Any], Any]
 
 
 class _CheckedSource(SourceFileLoader):
-    """Compiles the source that was checked, and never a cache beside it, which was not."""
+    """Compiles the verified source, and never uses a cached file, which is not verified."""
 
     def path_stats(self, path: str) -> dict[str, Any]:
-        """Say that there is no cache to compare with."""
+        """Raise OSError, which disables the cache."""
         raise OSError(path)
 
 
 def open_code(code: Path) -> None:
-    """Make the modules of a bundle's `code/`, an absolute path, importable before all others.
+    """Make the modules in a bundle's `code/`, an absolute path, importable before all others.
 
-    A module that an earlier import took from elsewhere is forgotten, so that a hook is the
-    bundle's own even in a process that has the project's working tree on its path.
+    A module of the same name that was imported from elsewhere is unloaded. So a hook always comes
+    from the bundle, even if the project's working tree is on the path of this process.
     """
     if not code.is_dir():
         return
@@ -49,7 +49,7 @@ def open_code(code: Path) -> None:
 
 
 class Hook:
-    """One of the user's functions: a DataFrame in, a DataFrame of as many rows out."""
+    """A function of the user: from a DataFrame to a DataFrame with the same number of rows."""
 
     def __init__(self, name: str, function: Function, code: Path) -> None:
         self._name = name
@@ -58,49 +58,49 @@ class Hook:
 
     @classmethod
     def find(cls, name: str | None, code: Path) -> "Hook | None":
-        """Return the hook that the manifest names as `module:function`, or `None` for no name.
+        """Return the hook that the manifest names as `module:function`; `None` without a name.
 
         Raises:
-            ProjectError: it cannot be imported, or is no function.
+            ProjectError: it cannot be imported.
         """
         if name is None:
             return None
         module, _, function = name.partition(":")
         try:
-            found = getattr(importlib.import_module(module), function)
-        except (Exception, SystemExit) as error:  # the user may call exit() while it is imported
+            loaded = getattr(importlib.import_module(module), function)
+        except (Exception, SystemExit) as error:  # the module may call exit()
             message = f"the hook {name} cannot be imported: {_blame(error, code)}"
-            hint = "name what it reads under `model.include`, and train again"
+            hint = "add the files that it reads to `model.include`, and train again"
             raise ProjectError(message, hint=hint) from error
-        return cls(name, found, code)
+        return cls(name, loaded, code)
 
     def __call__(self, frame: Any) -> Any:
-        """Return what the function makes of a DataFrame, with a plain index.
+        """Apply the function to a DataFrame; the index of the result is reset.
 
         Raises:
-            ProjectError: it raised, or returned something else or another number of rows.
+            ProjectError: it raised, or did not return a DataFrame with the same number of rows.
         """
-        import pandas as pd  # noqa: PLC0415 (a bundle without hooks starts without it)
+        import pandas as pd  # noqa: PLC0415 (a bundle without hooks does not need it)
 
         try:
             result = self._function(frame.copy())
         except (Exception, SystemExit) as error:
             message = f"the hook {self._name} failed: {_blame(error, self._code)}"
-            raise ProjectError(message, hint="correct it there, and train again") from error
+            raise ProjectError(message, hint="correct the hook, and train again") from error
         if not isinstance(result, pd.DataFrame) or len(result) != len(frame):
-            got = (
+            returned = (
                 f"{len(result)} rows" if isinstance(result, pd.DataFrame) else type(result).__name__
             )
-            message = f"the hook {self._name} returned {got} for {len(frame)} rows"
-            raise ProjectError(message, hint="return a DataFrame with a row for each row given")
+            message = f"the hook {self._name} returned {returned} for {len(frame)} rows"
+            raise ProjectError(message, hint="return a DataFrame with one row for each input row")
         return result.reset_index(drop=True)
 
 
 def load(bundle: Path, hooks: Hooks) -> tuple[Hook | None, Hook | None]:
-    """Return the functions before and after the model, from the bundle's own code.
+    """Return the pre- and the post-processing hook from the bundle's code.
 
     Raises:
-        ProjectError: one of them cannot be imported.
+        ProjectError: a hook cannot be imported.
     """
     code = (bundle / CODE).resolve()
     open_code(code)
@@ -108,7 +108,7 @@ def load(bundle: Path, hooks: Hooks) -> tuple[Hook | None, Hook | None]:
 
 
 def _blame(error: BaseException, code: Path) -> str:
-    """Return the kind and text of an error with the last line of the user's code on its way."""
+    """Return the type and text of an error, with the last line of the user's code in its trace."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(code)]
     if isinstance(error, SyntaxError):

@@ -1,4 +1,4 @@
-"""Requests and answers as values, whoever carries them: a server, or a test in process."""
+"""HTTP requests and responses as values, for the server and for tests in process."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ JSON = "application/json"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A request. The names of headers are in lower case; the path is decoded, without a query."""
+    """A request. Header names are in lowercase; the path is decoded and has no query."""
 
     method: str
     path: str
@@ -23,7 +23,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer."""
+    """A response."""
 
     status: int
     headers: dict[str, str]
@@ -31,13 +31,13 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer that may be given once its predictions are on the disk.
+    """A response that may be sent once its predictions are durable.
 
     Attributes:
-        written: `None` where there is nothing to wait for.
-        route: the path's pattern, for metrics.
-        started: the timer's seconds when the request came.
-        rows: how many predictions it holds.
+        written: `None` if there is nothing to wait for.
+        route: the route, for metrics.
+        started: the timer in seconds when the request arrived.
+        rows: the number of predictions.
     """
 
     response: Response
@@ -49,7 +49,7 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_json(value: Any, status: int = 200, **headers: str) -> Response:
-    """Return an answer of a value as JSON; an underscore in a header's name is a hyphen."""
+    """Return a value as a JSON response; underscores in header names become hyphens."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     body = msgspec.json.encode(value)
     return Response(status=status, headers={"content-type": JSON, **named}, body=body)
@@ -61,23 +61,23 @@ def of_fault(fault: Fault, status: int, **headers: str) -> Response:
 
 
 def of_error(error: MlshipError, status: int) -> Response:
-    """Return the same of an error of the tree."""
+    """Return the response for an error of the tree, like `of_fault`."""
     return of_fault(Fault(message=error.message, hint=error.hint), status)
 
 
 def check_body(request: Request) -> None:
-    """Refuse what is too large, or says that it is no JSON.
+    """Refuse a body that is too large or not JSON.
 
     Raises:
         RefusedRequest: with status 413 or 415.
     """
     if len(request.body) > BODY_BYTES:
-        message = f"the body has more than {BODY_BYTES:,} bytes"
-        raise RefusedRequest(message, hint="send fewer rows in a request", status=413)
+        message = f"the body is larger than {BODY_BYTES:,} bytes"
+        raise RefusedRequest(message, hint="send fewer rows per request", status=413)
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     is_binary = "inference-header-content-length" in request.headers
     if is_binary or not (kind == JSON or kind.endswith("+json")):
-        message = f"the body is {kind}, and must be {JSON}"
+        message = f"the content type is {kind}, expected {JSON}"
         if is_binary:
             message = "the binary tensor extension is not supported"
         hint = f"send JSON with the header `content-type: {JSON}`"
@@ -85,10 +85,10 @@ def check_body(request: Request) -> None:
 
 
 def decode_rows(body: bytes) -> list[Any]:
-    """Return the rows of the plain form: one row, a list of rows, or `{"rows": [...]}`.
+    """Return the rows in a body: one row, a list of rows, or `{"rows": [...]}`.
 
     Raises:
-        RefusedRequest: it is no JSON, or none of the three, or has no row.
+        RefusedRequest: it is not JSON, has another form, or has no rows.
     """
     try:
         value = msgspec.json.decode(body)
@@ -100,11 +100,11 @@ def decode_rows(body: bytes) -> list[Any]:
     rows = value if isinstance(value, list) else [value]
     if not rows:
         hint = 'send a row as {"column": value, ...}, or a list of rows'
-        raise RefusedRequest("there are no rows", field="rows", hint=hint)
+        raise RefusedRequest("the request has no rows", field="rows", hint=hint)
     return rows
 
 
 def is_mirrored(headers: Mapping[str, str]) -> bool:
-    """Tell whether Envoy copied the request: it adds `-shadow` to the host's name."""
+    """Return whether Envoy mirrored the request: it then appends `-shadow` to the host name."""
     host = headers.get("host", "")
     return host.endswith("-shadow") or host.partition(":")[0].endswith("-shadow")

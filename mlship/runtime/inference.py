@@ -1,4 +1,4 @@
-"""The Open Inference Protocol, version 2, over HTTP with JSON: one tensor for each column.
+"""The Open Inference Protocol, version 2, over HTTP with JSON: one tensor per column.
 
 Source: https://github.com/kserve/open-inference-protocol, specification/protocol/inference_rest.md
 """
@@ -28,7 +28,7 @@ _ACCEPTED: Mapping[Kind, frozenset[Datatype]] = {
 
 
 class Tensor(msgspec.Struct, kw_only=True):
-    """One column of a request or an answer."""
+    """A column of a request or a response."""
 
     name: str
     shape: list[int]
@@ -38,7 +38,7 @@ class Tensor(msgspec.Struct, kw_only=True):
 
 
 class Wanted(msgspec.Struct, kw_only=True):
-    """An output that a request asks for by name."""
+    """An output that a request selects by name."""
 
     name: str
     parameters: dict[str, Any] = {}
@@ -57,17 +57,17 @@ _decoder = msgspec.json.Decoder(InferRequest)
 
 
 def decode(body: bytes) -> InferRequest:
-    """Return a request as it was sent.
+    """Decode the body of a request.
 
     Raises:
-        RefusedRequest: it is no JSON, no such request, or of the binary extension.
+        RefusedRequest: it is not JSON, not such a request, or uses the binary extension.
     """
     try:
         request = _decoder.decode(body)
     except msgspec.ValidationError as error:
         text, _, path = str(error).partition(" - at `$.")
         raise RefusedRequest(
-            text, field=path.rstrip("`"), hint="see /docs for an example of a request"
+            text, field=path.rstrip("`"), hint="see /docs for an example request"
         ) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         hint = "send a JSON object with `inputs`"
@@ -84,19 +84,19 @@ def decode(body: bytes) -> InferRequest:
 
 
 def to_rows(request: InferRequest, schema: Schema) -> list[dict[str, Any]]:
-    """Return the rows of a request's tensors; their values are not checked yet.
+    """Return the rows of a request's tensors, before their values are checked.
 
     Raises:
-        RefusedRequest: a tensor is missing, unknown, given twice, or its shape or datatype do not
-            fit; it names the tensor.
+        RefusedRequest: a tensor is missing, unknown, a duplicate, or has a wrong shape or datatype;
+            the message names it.
     """
     fields = {field.name: field for field in schema.inputs}
     columns: dict[str, list[Any]] = {}
     for place, tensor in enumerate(request.inputs):
         field = fields.get(tensor.name)
         if field is None or tensor.name in columns:
-            what = "twice" if field else "unknown"
-            message = f"the tensor {tensor.name[:80]} is {what}"
+            what = "duplicate" if field else "unknown"
+            message = f"{what} tensor {tensor.name[:80]}"
             hint = f"send one tensor for each column: {', '.join(fields)}"
             raise RefusedRequest(message, field=f"inputs[{place}].name", hint=hint)
         columns[tensor.name] = _column(tensor, field, f"inputs[{place}]")
@@ -107,22 +107,22 @@ def to_rows(request: InferRequest, schema: Schema) -> list[dict[str, Any]]:
     lengths = {name: len(values) for name, values in columns.items()}
     if len(set(lengths.values())) != 1:
         message = f"the tensors have different numbers of rows: {lengths}"
-        raise RefusedRequest(message, field="inputs", hint="give each tensor the same shape")
+        raise RefusedRequest(message, field="inputs", hint="send tensors of the same shape")
     return [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]
 
 
 def wanted(request: InferRequest, known: Sequence[str]) -> list[str]:
-    """Return the names of the outputs that a request asks for, or of all.
+    """Return the names of the outputs that a request selects; by default all.
 
     Raises:
-        RefusedRequest: it asks for one that the model has not.
+        RefusedRequest: the model has no such output.
     """
     names = [output.name for output in request.outputs]
     for place, name in enumerate(names):
         if name not in known:
-            hint = f"the outputs are {', '.join(known)}"
+            hint = f"valid outputs: {', '.join(known)}"
             message = f"unknown output {name[:80]}"
             raise RefusedRequest(message, field=f"outputs[{place}].name", hint=hint)
     return names or list(known)
@@ -143,12 +143,12 @@ def tensors(outputs: Sequence[Row], names: Sequence[str], schema: Schema) -> lis
 
 
 def metadata(fields: Sequence[Field]) -> list[dict[str, Any]]:
-    """Return name, datatype and shape of each column, `-1` for the number of rows."""
+    """Return name, datatype and shape of each column; `-1` stands for the number of rows."""
     return [{"name": field.name, "datatype": _SENT[field.kind], "shape": [-1]} for field in fields]
 
 
 def example(schema: Schema) -> dict[str, Any]:
-    """Return the request for one row of the schema's examples."""
+    """Return a request with one row, from the examples in the schema."""
     return {
         "inputs": [
             {
@@ -163,7 +163,7 @@ def example(schema: Schema) -> dict[str, Any]:
 
 
 def kind_of(value: Value) -> Kind:
-    """Return the kind of an output that the schema does not list."""
+    """Return the kind of an output that is not in the schema."""
     if isinstance(value, bool):
         return "boolean"
     if isinstance(value, int):
@@ -177,7 +177,9 @@ def _column(tensor: Tensor, field: Field, place: str) -> list[Any]:
         message = f"{tensor.name} has datatype {tensor.datatype[:20]}"
         raise RefusedRequest(message, field=f"{place}.datatype", hint=f"send {accepted}")
     if tensor.data is None:
-        raise RefusedRequest(f"{tensor.name} has no data", field=place, hint="send it as JSON")
+        raise RefusedRequest(
+            f"{tensor.name} has no data", field=place, hint="send the values as JSON in `data`"
+        )
     shape = tensor.shape
     is_column = len(shape) in (1, 2) and shape[1:] in ([], [1])
     values = [
@@ -187,6 +189,6 @@ def _column(tensor: Tensor, field: Field, place: str) -> list[Any]:
     if not is_column or shape[0] != len(values):
         message = f"{tensor.name} has shape {shape[:8]} and {len(values)} values"
         raise RefusedRequest(
-            message, field=f"{place}.shape", hint="the shape is [rows] or [rows, 1]"
+            message, field=f"{place}.shape", hint="send the shape [rows] or [rows, 1]"
         )
     return values

@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: requests, latencies, predictions, and which model answers."""
+"""Metrics for Prometheus: requests, latencies, predictions, and the model that is served."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -7,7 +7,7 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0
 
 
 class Metrics:
-    """Counters of one process, in a registry of their own."""
+    """The metrics of one process, in a separate registry."""
 
     def __init__(self, *, name: str, release: str, slot: str, format: str) -> None:  # noqa: A002 (the label's name)
         self._registry = CollectorRegistry()
@@ -19,19 +19,19 @@ class Metrics:
         )
         self._latency = Histogram(
             "mlship_request_seconds",
-            "Time from a request's arrival to its answer, the log's write included.",
+            "Time from a request's arrival to its response, including the write to the log.",
             ("route",),
             buckets=_BUCKETS,
             registry=self._registry,
         )
         self._predictions = Counter(
             "mlship_predictions",
-            "Rows that were predicted and logged.",
+            "Predicted and logged rows.",
             ("slot", "release", "shadow"),
             registry=self._registry,
         )
         labels = ("name", "release", "slot", "format")
-        info = Gauge("mlship_model_info", "The model served.", labels, registry=self._registry)
+        info = Gauge("mlship_model_info", "The served model.", labels, registry=self._registry)
         info.labels(name, release, slot, format).set(1)
         self._of_slot = {
             shadow: self._predictions.labels(slot, release, str(shadow).lower())
@@ -48,5 +48,5 @@ class Metrics:
         self._of_slot[shadow].inc(rows)
 
     def text(self) -> bytes:
-        """Return all of it in Prometheus' text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""A bundle, loaded: the one path from rows to predictions, for HTTP, batch and training alike."""
+"""A loaded bundle: the only code path from rows to predictions, for HTTP, batch and training."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,58 +16,59 @@ from mlship.runtime.hooks import Hook
 
 
 def probability_of(label: str | float | bool) -> str:  # noqa: FBT001 (a class may be a boolean)
-    """Return the name of the output with the probability of a class: `probability_setosa`."""
+    """Return the name of the output for a class probability, such as `probability_setosa`."""
     return f"probability_{label}"
 
 
 class Model:
-    """A model with its hooks, ready to predict. `load` makes one."""
+    """A model with its hooks, ready to predict. Use `load`."""
 
     def __init__(
         self,
         bundle: Bundle,
         digest: Digest,
         compute: Computation,
-        found: tuple[Hook | None, Hook | None],
+        before_and_after: tuple[Hook | None, Hook | None],
     ) -> None:
         self.bundle = bundle
         self.digest = digest
         self._compute = compute
-        self._before, self._after = found
+        self._before, self._after = before_and_after
         self._labels = {label: label for label in bundle.model.classes}
         self._nullable = {field.name for field in bundle.schema.outputs if field.nullable}
 
     @classmethod
     def load(cls, folder: Path, expected: Digest | None) -> "Model":
-        """Check every byte of a bundle, then load it.
+        """Verify every file of a bundle, then load it.
 
         Raises:
             NotFoundError: there is no bundle.
-            IntegrityError: its digest is another, a file was changed, or the model is no model.
+            IntegrityError: the digest is not the expected one, a file was changed, or the model
+                file is invalid.
             ProjectError: a hook cannot be imported.
         """
         bundle = bundles.read(folder, expected=expected)
-        found = hooks.load(folder, bundle.hooks)
+        before_and_after = hooks.load(folder, bundle.hooks)
         compute = formats.load(folder / bundle.model.path, bundle.model, bundle.task)
         digest = digests.of_file(folder / bundles.MANIFEST)
-        return cls(bundle, digest, compute, found)
+        return cls(bundle, digest, compute, before_and_after)
 
-    def check(self, given: Sequence[Any]) -> list[Row]:
-        """Return the rows as the schema has them.
+    def check(self, received: Sequence[Any]) -> list[Row]:
+        """Check rows against the schema, and return them in its order and types.
 
         Raises:
-            RefusedRequest: a row does not fit.
+            RefusedRequest: a row does not fit the schema.
         """
-        return rows.check(given, self.bundle.schema)
+        return rows.check(received, self.bundle.schema)
 
-    def predict(self, given: Sequence[Row]) -> list[Row]:
-        """Return the outputs for rows: the target and, of a classifier, each probability.
+    def predict(self, inputs: Sequence[Row]) -> list[Row]:
+        """Return the outputs for rows: the target and, for a classifier, the probabilities.
 
         Raises:
-            ProjectError: a row does not fit the schema, a hook raised, or the model gave NaN.
+            ProjectError: a row does not fit the schema, a hook raised, or the model returned NaN.
         """
         try:
-            checked = self.check(given)
+            checked = self.check(inputs)
         except RefusedRequest as refusal:
             raise refusal.as_project_error() from None
         return self.compute(checked)
@@ -76,7 +77,7 @@ class Model:
         """Return the outputs for rows that `check` returned.
 
         Raises:
-            ProjectError: a hook raised, or the model failed or gave no finite output.
+            ProjectError: a hook raised, the model failed, or an output is not finite.
         """
         if not checked:
             return []
@@ -93,8 +94,9 @@ class Model:
         names = [field.name for field in self.bundle.model.columns]
         missing = [name for name in names if name not in frame.columns]
         if missing:
-            message = f"the hook {self.bundle.hooks.preprocess} gave no column {missing[0]}"
-            raise ProjectError(message, hint="return the columns that the model was trained with")
+            hook = self.bundle.hooks.preprocess
+            message = f"the result of hook {hook} has no column {missing[0]}"
+            raise ProjectError(message, hint="return all columns that the model was trained with")
         return _nulls(frame[names])
 
     def _modelled(self, prepared: Sequence[Row]) -> Raw:
@@ -102,10 +104,10 @@ class Model:
             return self._compute(prepared)
         except ProjectError:
             raise
-        except Exception as error:  # whatever the model's library raises
+        except Exception as error:  # libraries raise all kinds of errors
             message = f"the model of {self.bundle.name} failed: {type(error).__name__}: {error}"
             raise ProjectError(
-                message, hint="look at the row; training saw none like it"
+                message, hint="check the row: the training data had no similar row"
             ) from error
 
     def _outputs(self, raw: Raw) -> list[Row]:
@@ -133,13 +135,13 @@ class Model:
         ]
 
     def _label(self, value: Any, number: int) -> Value:
-        """Return a label in the manifest's own type; a 1 may stand for true, or for 1.0."""
+        """Return a label with its type in the manifest, where a 1 may be true or 1.0."""
         if not self._labels:
             return frames.plain(value, self.bundle.target, number)
         try:
             return self._labels[value]
         except KeyError:
-            message = f"the model gave the class {value!r}, which its manifest does not name"
+            message = f"the model returned class {value!r}, which is not in its manifest"
             raise ProjectError(message, hint="train again") from None
 
     def _output_fields(self, outputs: Sequence[Row]) -> list[bundles.Field]:
@@ -153,17 +155,17 @@ class Model:
         name = self.bundle.hooks.postprocess
         for number, row in enumerate(outputs):
             if self.bundle.target not in row:
-                message = f"the hook {name} gave no column {self.bundle.target}"
+                message = f"the hook {name} returned no column {self.bundle.target}"
                 raise ProjectError(message, hint="return the outputs with the target among them")
             for column, value in row.items():
                 if value is None and column not in self._nullable:
-                    message = f"the hook {name} gave no value in outputs[{number}].{column}"
+                    message = f"the hook {name} returned no value in outputs[{number}].{column}"
                     raise ProjectError(message, hint="return a value for every row")
         return outputs
 
 
 def _nulls(frame: Any) -> list[Row]:
-    """Return a preprocessed DataFrame as rows, with every kind of missing value as `None`."""
+    """Return the rows of a preprocessed DataFrame, with missing values of any kind as `None`."""
     missing = frame.isna()
     lists = {
         name: [

@@ -1,4 +1,4 @@
-"""The service described to machines: OpenAPI 3.1, made from the bundle's schema."""
+"""The OpenAPI 3.1 document of the service, generated from the bundle's schema."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _OPEN = {"type": "object", "additionalProperties": True}
 
 
 def example_row(bundle: Bundle) -> dict[str, Any]:
-    """Return a row of the schema's examples."""
+    """Return a row with the examples in the schema."""
     return {field.name: field.example for field in bundle.schema.inputs}
 
 
@@ -24,9 +24,9 @@ def document(bundle: Bundle, release: str, version: str) -> dict[str, Any]:
     """Return the OpenAPI document of a service.
 
     Args:
-        bundle: what is served.
-        release: its name for people.
-        version: the release's short digits, which are the version in V2's paths.
+        bundle: the served bundle.
+        release: the name of the release.
+        version: the first digits of the release's id, which are the version in V2 paths.
     """
     model = f"/v2/models/{bundle.name}"
     infer = _post("Predict by Open Inference Protocol V2", "InferRequest", "InferAnswer")
@@ -38,7 +38,7 @@ def document(bundle: Bundle, release: str, version: str) -> dict[str, Any]:
         "info": {
             "title": f"{bundle.name}: {bundle.task} of {bundle.target}",
             "version": release,
-            "summary": "Every answer names the release and the id of each prediction.",
+            "summary": "Every response has the release and the id of each prediction.",
         },
         "paths": {
             "/predict": {"post": _predict(bundle)},
@@ -47,8 +47,8 @@ def document(bundle: Bundle, release: str, version: str) -> dict[str, Any]:
             model: {"get": _get("Columns of the model")},
             f"{model}/ready": {"get": _get("Whether the model is ready")},
             "/v2": {"get": _get("Name, version and extensions of the server")},
-            "/v2/health/live": {"get": _get("Whether the process lives")},
-            "/v2/health/ready": {"get": _get("Whether requests are welcome")},
+            "/v2/health/live": {"get": _get("Whether the process is alive")},
+            "/v2/health/ready": {"get": _get("Whether the service is ready for requests")},
             "/metrics": {"get": _get("Metrics for Prometheus", "text/plain")},
         },
         "components": {"schemas": _schemas(bundle)},
@@ -108,12 +108,12 @@ def _object(fields: tuple[Field, ...]) -> dict[str, Any]:
 
 def _property(field: Field) -> dict[str, Any]:
     kind = _TYPES[field.kind]
-    found: dict[str, Any] = {"type": [kind, "null"] if field.nullable else kind}
+    schema: dict[str, Any] = {"type": [kind, "null"] if field.nullable else kind}
     if field.example is not None:
-        found["examples"] = [field.example]
+        schema["examples"] = [field.example]
     if field.choices:
-        found["description"] = f"seen in training: {', '.join(field.choices[:20])}"
-    return found
+        schema["description"] = f"values in the training data: {', '.join(field.choices[:20])}"
+    return schema
 
 
 def _predict(bundle: Bundle) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _post(summary: str, body: str, answer: str) -> dict[str, Any]:
         "summary": summary,
         "requestBody": {"required": True, "content": _content(body)},
         "responses": {
-            "200": {"description": "The predictions, logged", "content": _content(answer)},
+            "200": {"description": "The logged predictions", "content": _content(answer)},
             "400": error,
             "503": error,
         },

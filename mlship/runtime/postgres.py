@@ -1,9 +1,9 @@
-"""The prediction log in PostgreSQL: committed before an answer is given.
+"""The prediction log in PostgreSQL: predictions are committed before the response is sent.
 
-One table holds what every replica of every release logged. A batch is one statement and one
-transaction; a batch whose fate is unknown, because the connection broke, is written again, and the
-primary key keeps each prediction once. Documents are kept as `json`, not `jsonb`: that one
-takes no text with a NUL in it and gives some numbers back as others.
+One table has the predictions of all replicas of all releases. A batch is one statement in one
+transaction. If the connection breaks and the result is unknown, the batch is written again; the
+primary key prevents duplicates. Documents are stored as `json`, not `jsonb`, which rejects text
+with NUL characters and changes some numbers.
 """
 
 import time
@@ -51,20 +51,20 @@ PATIENCE: Final = 3.0
 _START: Final = 10.0
 _PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.5
-_HINT: Final = "see that the database runs; the request was not answered and may be repeated"
+_HINT: Final = "check that the database is running, then retry the request"
 
 
 class PostgresRecorder:
-    """Inserts predictions into the table `mlship_predictions`, which is made where it is missing.
+    """Inserts predictions into the table `mlship_predictions`, which it creates if needed.
 
     Args:
-        url: `postgresql://user@host:5432/database`; what it leaves out, libpq's own variables
-            say (`PGPASSWORD`, `PGSSLMODE`, ...).
-        slot: where this process runs; the database's operator sees it.
-        patience: seconds that a request waits for a database that is away.
+        url: `postgresql://user@host:5432/database`; other parameters come from libpq's variables
+            (`PGPASSWORD`, `PGSSLMODE`, ...).
+        slot: the slot of this process, which the database's operator sees.
+        patience: how many seconds a request waits for an unavailable database.
 
     Raises:
-        ConfigError: psycopg is not installed, or the URL or the database is not fit.
+        ConfigError: psycopg is not installed, or the URL or the database is not suitable.
         UnavailableError: the database does not answer, or refuses the user.
     """
 
@@ -76,7 +76,7 @@ class PostgresRecorder:
         self._commit = GroupCommit(self._write)
 
     def append(self, predictions: Sequence[Prediction]) -> Written:
-        """Keep predictions; the result is done when they are committed.
+        """Log predictions; the result is done when they are committed.
 
         Raises:
             UnavailableError: the recorder is closed.
@@ -84,7 +84,7 @@ class PostgresRecorder:
         return self._commit.append([self._row(prediction) for prediction in predictions])
 
     def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write the pending predictions, and stop."""
         self._commit.close()
         self._database.drop()
 
@@ -106,7 +106,7 @@ class PostgresRecorder:
 
 
 class _Database:
-    """One connection, opened again when it broke."""
+    """A connection, which is reopened when it breaks."""
 
     def __init__(self, url: str, slot: str) -> None:
         self._url = url
@@ -114,11 +114,11 @@ class _Database:
         self._connection: Connection | None = None
 
     def persist(self, rows: Sequence[_Row], deadline: float) -> None:
-        """Commit rows, again and again until the deadline of the monotonic clock.
+        """Commit rows; retry until the deadline of the monotonic clock.
 
         Raises:
-            UnavailableError: it could not be done, or never can.
-            ConfigError: the database is not fit.
+            UnavailableError: the rows could not be committed.
+            ConfigError: the database is not suitable.
         """
         import psycopg  # noqa: PLC0415 (a log in a folder needs none)
 
@@ -139,43 +139,43 @@ class _Database:
                 return
 
     def drop(self) -> None:
-        """Close the connection; the next batch opens another."""
+        """Close the connection; the next batch opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
     def _insert(self, rows: Sequence[_Row]) -> None:
         if self._connection is None:
-            self._connection = self._opened()
+            self._connection = self._connect()
         if rows:
             self._connection.execute(_INSERT, [list(column) for column in zip(*rows, strict=True)])
 
-    def _opened(self) -> "Connection":
-        """Return a connection on which each statement is a transaction, to a database that is fit.
+    def _connect(self) -> "Connection":
+        """Connect in autocommit mode, and check the database.
 
         Raises:
-            ConfigError: the database is not in UTF-8, or lacks the table and we may not make it.
+            ConfigError: the database is not in UTF-8, or the table cannot be created.
         """
         import psycopg  # noqa: PLC0415
 
         connection = psycopg.connect(self._address, autocommit=True)
         try:
-            self._make_fit(connection)
+            self._prepare(connection)
         except psycopg.errors.InsufficientPrivilege as error:
             connection.close()
-            message = f"the table mlship_predictions in {shown(self._url)} cannot be made: {error}"
-            hint = "let the schema's owner make it, as docs/guide/predictions.md tells"
+            message = f"cannot create table mlship_predictions in {shown(self._url)}: {error}"
+            hint = "let the owner of the schema create it, as in docs/guide/predictions.md"
             raise ConfigError(message, hint=hint) from error
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _make_fit(self, connection: "Connection") -> None:
+    def _prepare(self, connection: "Connection") -> None:
         exists, encoding = connection.execute(_LOOK).fetchone() or (False, "")
         if encoding != "UTF8":
-            message = f"the database {shown(self._url)} is in {encoding}, not in UTF8"
-            raise ConfigError(message, hint="create one with ENCODING 'UTF8'")
+            message = f"the database {shown(self._url)} has encoding {encoding}, expected UTF8"
+            raise ConfigError(message, hint="create a database with ENCODING 'UTF8'")
         if not exists:
             with connection.transaction():
                 connection.execute(_LOCK)
@@ -187,17 +187,18 @@ class _Database:
         reason = " ".join(str(error).split())[:300]
         if self._password:
             reason = reason.replace(self._password, "***")
-        message = f"the prediction log {shown(self._url)} cannot be written: {reason}"
+        message = f"cannot write the prediction log {shown(self._url)}: {reason}"
         return UnavailableError(message, hint=_HINT)
 
 
 def _address(url: str, slot: str) -> tuple[str, str]:
-    """Return libpq's connection string of a URL, ours where it says nothing, and its password.
+    """Return libpq's connection string for a URL, with our defaults, and the password in it.
 
-    They find a server that is gone within seconds, and of several hosts the one that is writable.
+    With our defaults, an unreachable server is noticed within seconds, and the writable one of
+    several hosts is chosen.
 
     Raises:
-        ConfigError: psycopg is not installed, or the URL is not understood.
+        ConfigError: psycopg is not installed, or the URL is invalid.
     """
     try:
         from psycopg import ProgrammingError  # noqa: PLC0415 (a log in a folder needs none)
@@ -205,7 +206,7 @@ def _address(url: str, slot: str) -> tuple[str, str]:
     except ImportError as error:
         message = f"the prediction log {shown(url)} needs psycopg, which is not installed"
         raise ConfigError(message, hint='pip install "psycopg[binary]"') from error
-    ours: dict[str, str | int] = {
+    defaults: dict[str, str | int] = {
         "application_name": f"mlship {slot}"[:60],
         "client_encoding": "UTF8",
         "connect_timeout": 2,
@@ -216,10 +217,10 @@ def _address(url: str, slot: str) -> tuple[str, str]:
         "tcp_user_timeout": int(PATIENCE * 1000),
     }
     try:
-        given = conninfo_to_dict(url)
+        parameters = conninfo_to_dict(url)
     except ProgrammingError:
-        # What libpq says of it may hold the password, so that it is no cause either.
-        message = f"the address of the prediction log is not understood: {shown(url)}"
-        hint = "write postgresql://user@host:5432/database; signs of a password as %XX"
+        # libpq's message may contain the password, so it is not chained either.
+        message = f"invalid URL of the prediction log: {shown(url)}"
+        hint = "use postgresql://user@host:5432/database; percent-encode special characters"
         raise ConfigError(message, hint=hint) from None
-    return make_conninfo("", **{**ours, **given}), str(given.get("password") or "")
+    return make_conninfo("", **{**defaults, **parameters}), str(parameters.get("password") or "")

@@ -1,8 +1,8 @@
-"""The prediction log: on the disk before an answer is given.
+"""The prediction log in files: predictions are on the disk before the response is sent.
 
-Each process appends to segment files of its own. Requests that come together are written and
-synced together by one thread, and each waits for its batch: a kill at any byte loses no
-prediction that was acknowledged, and leaves at most one torn line at the end of a segment.
+Each process appends to its own segment files. One thread writes and syncs concurrent requests in
+one batch, and each request waits for its batch. So a crash at any point loses no acknowledged
+prediction, and leaves at most one incomplete line at the end of a segment.
 """
 
 import contextlib
@@ -23,23 +23,23 @@ SEGMENT_BYTES = 64 << 20
 
 
 class Record(Protocol):
-    """Where predictions are kept."""
+    """Stores predictions."""
 
     def append(self, predictions: Sequence[Prediction]) -> Written:
-        """Keep predictions; the result is done when they are durable."""
+        """Log predictions; the result is done when they are durable."""
 
 
 class Recorder:
     """Appends predictions to segments `<slot>-<time>-<pid>-<number>.jsonl` in one folder.
 
     Args:
-        folder: is made where it does not exist.
-        slot: where this process runs.
-        clock: tells the time, with a zone, for the names of segments.
-        segment_bytes: a segment that has reached this size is closed, and a new one begun.
+        folder: created if it does not exist.
+        slot: the slot of this process.
+        clock: returns the current time with a time zone, for the names of segments.
+        segment_bytes: a segment of this size is closed, and a new one is started.
 
     Raises:
-        UnavailableError: the folder cannot be made or written.
+        UnavailableError: the folder cannot be created or written.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Recorder:
         self._commit = GroupCommit(self._write)
 
     def append(self, predictions: Sequence[Prediction]) -> Written:
-        """Keep predictions; the result is done when they are durable.
+        """Log predictions; the result is done when they are durable.
 
         Raises:
             UnavailableError: the recorder is closed.
@@ -65,7 +65,7 @@ class Recorder:
         return self._commit.append(lines)
 
     def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write the pending predictions, and stop."""
         self._commit.close()
         self._segments.close()
 
@@ -73,13 +73,13 @@ class Recorder:
         try:
             self._segments.write(b"".join(batch))
         except OSError as error:
-            message = f"the prediction log in {self._segments.folder} cannot be written: "
-            hint = "make room on that disk; the request was not answered and may be repeated"
+            message = f"cannot write the prediction log in {self._segments.folder}: "
+            hint = "free disk space there, then retry the request"
             raise UnavailableError(f"{message}{error.strerror}", hint=hint) from error
 
 
 class _Segments:
-    """The segment files of one process: whole, synced lines up to `_size`, and nothing after."""
+    """The segment files of one process: complete, synced lines up to `_size`, nothing after."""
 
     def __init__(self, folder: Path, slot: str, clock: Callable[[], datetime], limit: int) -> None:
         self.folder = folder
@@ -91,22 +91,22 @@ class _Segments:
         self._handle: int | None = None
 
     def open(self) -> None:
-        """Begin a segment of a new name.
+        """Start a segment with a new name.
 
         Raises:
-            UnavailableError: the folder cannot be made or written.
+            UnavailableError: the folder cannot be created or written.
         """
         try:
             self._begin()
         except OSError as error:
-            message = f"the prediction log in {self.folder} cannot be written: {error.strerror}"
-            raise UnavailableError(message, hint="give a folder that can be written") from error
+            message = f"cannot write the prediction log in {self.folder}: {error.strerror}"
+            raise UnavailableError(message, hint="use a writable folder") from error
 
     def write(self, lines: bytes) -> None:
-        """Append lines and sync them, or leave the segment as it was.
+        """Append lines and sync them, or leave the segment unchanged.
 
         Raises:
-            OSError: the disk is full, or broken.
+            OSError: the disk is full or failed.
         """
         if self._handle is None or self._size >= self._limit:
             self.close()
@@ -124,20 +124,20 @@ class _Segments:
         try:
             os.fdatasync(handle)
         except OSError:
-            # After a failed sync nobody knows what is on the disk: this segment is not used again.
+            # After a failed sync the contents of the disk are unknown: do not use this segment.
             self._cut(handle)
             self.close()
             raise
         self._size += len(lines)
 
     def close(self) -> None:
-        """Close the segment; the next `write` begins another."""
+        """Close the segment; the next `write` starts a new one."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
 
     def _cut(self, handle: int) -> None:
-        """Take a torn tail away. A segment that cannot be cut is not appended to again."""
+        """Remove an incomplete tail. If that fails, do not use this segment again."""
         try:
             os.ftruncate(handle, self._size)
         except OSError:

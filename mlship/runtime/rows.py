@@ -1,4 +1,4 @@
-"""Rows as they come in: checked against the schema, field by field, before anything runs."""
+"""Checks received rows against the schema, field by field, before anything runs."""
 
 import difflib
 import math
@@ -8,23 +8,23 @@ from typing import Any, assert_never
 from mlship.domain.bundle import Field, Kind, Row, Schema, Value
 from mlship.runtime.faults import RefusedRequest
 
-_WANTED: Mapping[Kind, str] = {
+_EXPECTED: Mapping[Kind, str] = {
     "number": "a number",
     "integer": "a whole number",
-    "text": "a text",
+    "text": "a string",
     "boolean": "true or false",
 }
 _INTEGER_LIMIT = 2**63
 
 
 def check(rows: Sequence[Any], schema: Schema) -> list[Row]:
-    """Return the rows with the schema's columns in its order, each value in its column's type.
+    """Return the rows with columns in the order of the schema, and values of its types.
 
-    A whole float becomes an `int` in an integer column; a number stays as it came.
+    In an integer column, a whole float becomes an `int`. Other numbers stay unchanged.
 
     Raises:
-        RefusedRequest: a column is missing or unknown, or a value has the wrong type, is null
-            where none may be, or is not finite; it names `rows[3].sepal_length`.
+        RefusedRequest: a column is missing or unknown, or a value has the wrong type, is null in a
+            column without nulls, or is not finite; it names the field: `rows[3].sepal_length`.
     """
     names = {field.name for field in schema.inputs}
     checked = []
@@ -47,17 +47,17 @@ def _value(value: Any, field: Field, place: str) -> Value:
     if value is None:
         if field.nullable:
             return None
-        message = f"{field.name} must be {_WANTED[field.kind]}, not null"
+        message = f"{field.name} must be {_EXPECTED[field.kind]}, not null"
         raise RefusedRequest(message, field=f"{place}.{field.name}", hint=_such_as(field))
     checked = _of_kind(value, field.kind)
     if checked is None:
-        message = f"{field.name} must be {_WANTED[field.kind]}, not {_describe(value)}"
+        message = f"{field.name} must be {_EXPECTED[field.kind]}, not {_describe(value)}"
         raise RefusedRequest(message, field=f"{place}.{field.name}", hint=_such_as(field))
     return checked
 
 
 def _of_kind(value: Any, kind: Kind) -> Value:
-    """Return the value in the kind's type, or `None` where it is of another."""
+    """Return the value with the type of the kind, or `None` if it has another type."""
     match kind:
         case "number":
             return value if _is_number(value) else None
@@ -87,7 +87,7 @@ def _wrong_columns(row: dict[str, Any], schema: Schema, place: str) -> RefusedRe
     unknown = [str(name) for name in row if name not in names]
     if unknown:
         near = difflib.get_close_matches(unknown[0], missing or names, n=1, cutoff=0.5)
-        known = f"the columns are {', '.join(names)}"
+        known = f"valid columns: {', '.join(names)}"
         hint = f"did you mean {near[0]}?" if near else known
         message = f"unknown column {unknown[0][:80]}"
         return RefusedRequest(message, field=f"{place}.{unknown[0][:80]}", hint=hint)
@@ -97,13 +97,13 @@ def _wrong_columns(row: dict[str, Any], schema: Schema, place: str) -> RefusedRe
 
 def _such_as(field: Field) -> str:
     if field.example is not None:
-        return f"give {_WANTED[field.kind]} such as {_describe(field.example)}"
-    return f"give {_WANTED[field.kind]}"
+        return f"send {_EXPECTED[field.kind]} such as {_describe(field.example)}"
+    return f"send {_EXPECTED[field.kind]}"
 
 
 def _example(schema: Schema) -> str:
     pairs = (f'"{field.name}": {_describe(field.example)}' for field in schema.inputs)
-    return f"a row is {{{', '.join(pairs)}}}"
+    return f"send a row such as {{{', '.join(pairs)}}}"
 
 
 def _describe(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Serves a bundle over HTTP until it is told to stop: granian around the ASGI app."""
+"""Serves a bundle over HTTP with granian, until SIGTERM or SIGINT."""
 
 import asyncio
 import contextlib
@@ -20,16 +20,16 @@ from mlship.runtime.service import Identity, Service
 from mlship.runtime.sinks import open_sink
 
 QUIET_SECONDS = 0.3
-"""Draining ends when no request came for so long: a router may send a few before it knows."""
+"""Draining ends if no request arrives for this long: a router may notice late."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """What to serve and where.
 
     Attributes:
-        expected: the digest that the bundle must have, where the caller knows it.
+        expected: the digest that the bundle must have, if the caller knows it.
         log: the folder of the prediction log, or `postgresql://...`.
-        shutdown_seconds: how long requests may take to finish once the process is told to stop.
+        shutdown_seconds: how long open requests may take after a signal to stop.
     """
 
     bundle: Path
@@ -42,15 +42,15 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def serve(options: Options) -> None:
-    """Load, check, warm up, then answer until SIGTERM or SIGINT; then drain.
+    """Verify and load the bundle, warm up, serve until SIGTERM or SIGINT, then drain.
 
     Raises:
         NotFoundError: there is no bundle.
-        IntegrityError: the bundle is not what its digest says.
+        IntegrityError: the bundle does not match its digest.
         ProjectError: a hook cannot be imported.
-        UnavailableError: the port is taken, or the log cannot be written.
-        ConfigError: the log's address is not understood.
-        TimedOutError: requests were still running when the time to drain was over.
+        UnavailableError: the port is in use, or the log cannot be written.
+        ConfigError: the log's address is invalid.
+        TimedOutError: some requests did not finish before the time limit.
     """
     check_port(options.host, options.port)
     model = Model.load(options.bundle, options.expected)
@@ -58,8 +58,8 @@ def serve(options: Options) -> None:
     service = Service(model, options.identity, sink, clock=_now, new_id=lambda: str(uuid.uuid4()))
     service.warm_up(options.bundle)
     if service.failure:
-        _say(f"not ready, and will not be: {service.failure}")
-    # The log's thread wants to run as soon as a write is done, not when the loop next pauses.
+        _log(f"the model failed its check and will not become ready: {service.failure}")
+    # Let the log's thread run as soon as a write is done, not only when the event loop pauses.
     sys.setswitchinterval(0.0005)
     try:
         asyncio.run(_run(service, options))
@@ -68,10 +68,10 @@ def serve(options: Options) -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse a port that another process listens at; granian would share it.
+    """Refuse a port on which another process listens; granian would share it.
 
     Raises:
-        UnavailableError: it is taken, or may not be had.
+        UnavailableError: the port is in use, or needs more permissions.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -80,12 +80,12 @@ def check_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             is_taken = error.errno == errno.EADDRINUSE
-            why = "another process listens there" if is_taken else error.strerror
-            message = f"cannot listen at {host}:{port}: {why}"
-            hint = "stop that process, or give another port" if is_taken else "give another port"
+            why = "the port is in use by another process" if is_taken else error.strerror
+            message = f"cannot listen on {host}:{port}: {why}"
+            hint = "stop that process, or use another port" if is_taken else "use another port"
             raise UnavailableError(message, hint=hint) from error
         except OverflowError as error:
-            raise ConfigError(f"no such port: {port}", hint="give 1 to 65535") from error
+            raise ConfigError(f"invalid port: {port}", hint="use 1 to 65535") from error
 
 
 async def _run(service: Service, options: Options) -> None:
@@ -103,18 +103,19 @@ async def _run(service: Service, options: Options) -> None:
         backlog=1024,
         log_enabled=False,
     )
-    told = asyncio.Event()
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stop.set)
     serving = loop.create_task(server.serve())
-    stopping = loop.create_task(told.wait())
-    _say(f"{options.identity.name} at http://{options.host}:{options.port}/docs")
+    stopping = loop.create_task(stop.wait())
+    _log(f"{options.identity.name} at http://{options.host}:{options.port}/docs")
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done():
         stopping.cancel()
         error = serving.exception()
-        message = f"the server at {options.host}:{options.port} ended: {error or 'unexpectedly'}"
+        cause = error or "unknown reason"
+        message = f"the server on {options.host}:{options.port} stopped: {cause}"
         raise UnavailableError(message, hint="start it again")
     service.drain()
     is_done = await _drained(app, options.shutdown_seconds)
@@ -122,12 +123,14 @@ async def _run(service: Service, options: Options) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(serving, timeout=1 if is_done else 0.2)
     if not is_done:
-        message = f"{app.active} requests did not finish in {options.shutdown_seconds:g} seconds"
-        raise TimedOutError(message, hint="give more --shutdown-seconds")
+        message = (
+            f"{app.active} requests did not finish within {options.shutdown_seconds:g} seconds"
+        )
+        raise TimedOutError(message, hint="increase --shutdown-seconds")
 
 
 async def _drained(app: App, seconds: float) -> bool:
-    """Wait until nothing is being answered and nothing came for a moment; tell whether so."""
+    """Wait until there are no open requests and none arrive; return whether that was reached."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     while loop.time() - started < seconds:
@@ -141,6 +144,6 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     sys.stderr.write(f"mlship: {text}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The service of one model: every answer, for a server and for tests in process alike."""
+"""The service of a model: it answers requests, for the server and for tests in process."""
 
 import uuid
 from collections.abc import Callable, Sequence
@@ -24,13 +24,13 @@ from mlship.runtime.record import Record
 
 State = Literal["starting", "ready", "failed", "draining"]
 QUICK_SECONDS = 0.005
-"""A model that takes longer for a row is computed beside the event loop."""
+"""A model that takes longer for a row runs in a thread beside the event loop."""
 
 _Answer = Callable[[list[Row], list[str], str], Any]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What is served: the release's id, its name for people, and the slot that it runs in."""
+    """What is served: the id and the name of the release, and its slot."""
 
     release: Digest
     name: str
@@ -38,14 +38,14 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Service:
-    """Answers requests about one model.
+    """Answers requests to one model.
 
     Args:
         model: a loaded bundle.
-        identity: is named in every answer and in every logged prediction.
-        record: keeps predictions; `None` keeps none, for tests in process.
-        clock: tells the time, with a zone.
-        new_id: makes the id of a request that brings none.
+        identity: included in every response and in every logged prediction.
+        record: the prediction log; `None` logs nothing, for tests in process.
+        clock: returns the current time with a time zone.
+        new_id: creates the id of a request that has none.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Service:
         }
 
     def warm_up(self, folder: Path) -> None:
-        """Predict the golden examples; become ready where the outputs are as they were.
+        """Predict the golden examples; become ready if the outputs are as expected.
 
         Raises:
             IntegrityError: the golden examples cannot be read.
@@ -113,17 +113,17 @@ class Service:
         self.state = "ready"
 
     def drain(self) -> None:
-        """Be ready no more, while requests that come nevertheless are answered."""
+        """Stop being ready; requests that still arrive are answered."""
         self.state = "draining"
 
     def handle(self, request: Request) -> Response:
-        """Answer a request, its predictions logged first. It waits for the disk."""
+        """Log the predictions for a request, wait for the disk, and return the response."""
         pending = self.begin(request)
         error = pending.written.exception() if pending.written else None
         return self.finish(pending, error)
 
     def begin(self, request: Request) -> Pending:
-        """Compute the answer to a request and hand its predictions to the log."""
+        """Compute the response to a request, and pass its predictions to the log."""
         started = perf_counter()
         try:
             return self._route(request, started)
@@ -137,7 +137,7 @@ class Service:
         return Pending(response=response, route=route, started=started)
 
     def finish(self, pending: Pending, error: BaseException | None) -> Response:
-        """Return the answer, or status 503 where its predictions could not be written."""
+        """Return the response, or status 503 if its predictions could not be logged."""
         response = pending.response
         if isinstance(error, MlshipError):
             response = http.of_error(error, 503)
@@ -168,11 +168,11 @@ class Service:
                 response = msgspec.structs.replace(response, body=b"")
             return Pending(response=response, route=path, started=started)
         bundle = self._model.bundle
-        hint = f"the model is {bundle.name}, its version {self._version}; see /docs"
-        raise RefusedRequest(f"there is nothing at {path[:200]}", hint=hint, status=404)
+        hint = f"the model is {bundle.name}, version {self._version}; see /docs"
+        raise RefusedRequest(f"path {path[:200]} not found", hint=hint, status=404)
 
     def _not_allowed(self, request: Request, path: str, allow: str, started: float) -> Pending:
-        message = f"{path} does not take {request.method[:20]}"
+        message = f"method {request.method[:20]} is not allowed for {path}"
         fault = Fault(message=message, hint=f"use {allow}")
         return Pending(response=http.of_fault(fault, 405, allow=allow), route=path, started=started)
 
@@ -188,7 +188,7 @@ class Service:
         schema = self._model.bundle.schema
         rows = inference.to_rows(infer, schema)
         if not rows:
-            raise RefusedRequest("there are no rows", field="inputs", hint="send at least one")
+            raise RefusedRequest("the request has no rows", field="inputs", hint="send a row")
         names = inference.wanted(infer, [field.name for field in schema.outputs])
 
         def answer(outputs: list[Row], ids: list[str], request_id: str) -> Any:
@@ -241,10 +241,10 @@ class Service:
         )
 
     def _request_id(self, request: Request) -> str:
-        given = request.headers.get("x-request-id", "")
-        if len(given) == 36:
+        header = request.headers.get("x-request-id", "")
+        if len(header) == 36:
             try:
-                return str(uuid.UUID(given))
+                return str(uuid.UUID(header))
             except ValueError:
                 pass
         return self._new_id()
@@ -261,7 +261,7 @@ class Service:
         if self.state == "ready":
             return http.of_json(body)
         message = self.failure or f"the model is {self.state}"
-        hint = "train again in the environment that serves" if self.failure else "ask again"
+        hint = "train again in the serving environment" if self.failure else "retry later"
         return http.of_json({**body, "error": Fault(message=message, hint=hint)}, 503)
 
     def _server(self) -> Response:

@@ -1,4 +1,4 @@
-"""Where predictions are logged, by what `--log` says: a folder, or a database's address."""
+"""Opens the prediction log that `--log` names: a folder or a database."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -12,20 +12,20 @@ from mlship.runtime.record import Recorder
 
 
 class Sink(Protocol):
-    """A prediction log that is open."""
+    """An open prediction log."""
 
     def append(self, predictions: Sequence[Prediction]) -> Written:
-        """Keep predictions; the result is done when they are durable."""
+        """Log predictions; the result is done when they are durable."""
 
     def close(self) -> None:
-        """Write what waits, and stop."""
+        """Write the pending predictions, and stop."""
 
 
 def open_sink(log: str, slot: str, clock: Callable[[], datetime]) -> Sink:
-    """Return the log at a folder or at `postgresql://...`.
+    """Open the log in a folder or at `postgresql://...`.
 
     Raises:
-        ConfigError: the address is of another kind, or not understood.
+        ConfigError: the address is invalid, or has another scheme.
         UnavailableError: the folder or the database cannot be written.
     """
     if log.startswith(("postgresql://", "postgres://")):
@@ -33,6 +33,6 @@ def open_sink(log: str, slot: str, clock: Callable[[], datetime]) -> Sink:
 
         return PostgresRecorder(log, slot)
     if "://" in log:
-        message = f"a prediction log cannot be at {shown(log)}"
-        raise ConfigError(message, hint="give a folder, or postgresql://user@host/database")
+        message = f"unsupported prediction log: {shown(log)}"
+        raise ConfigError(message, hint="use a folder, or postgresql://user@host/database")
     return Recorder(Path(log), slot, clock)

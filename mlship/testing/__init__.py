@@ -1,7 +1,7 @@
-"""The pytest plugin that comes with mlship: the fixture `client` for a project's sanity tests.
+"""The pytest plugin of mlship: the fixture `client` for a project's sanity tests.
 
-pytest loads it in every run of an environment that has mlship, so it imports what it needs only
-when a test asks for the fixture.
+pytest loads the plugin in every run in an environment with mlship, so its dependencies are
+imported only when a test uses the fixture.
 """
 
 import os
@@ -20,12 +20,12 @@ BUNDLE = "MLSHIP_SANITY_BUNDLE"
 
 @pytest.fixture(scope="session")
 def client() -> Iterator["SanityClient"]:
-    """Give a client of the model under test: at an endpoint, or a bundle's in this process."""
+    """Return a client of the model under test: at an endpoint, or a bundle in this process."""
     endpoint, bundle = os.environ.get(ENDPOINT), os.environ.get(BUNDLE)
     if not endpoint and not bundle:
-        pytest.skip(f"no model to test: `mlship test` sets {BUNDLE} and runs these tests")
+        pytest.skip(f"no model to test; run `mlship test`, which sets {BUNDLE}")
     from mlship.testing import clients  # noqa: PLC0415 (see above)
 
-    made = clients.of_endpoint(endpoint) if endpoint else clients.of_bundle(Path(bundle or ""))
-    with made as opened:
+    sanity = clients.of_endpoint(endpoint) if endpoint else clients.of_bundle(Path(bundle or ""))
+    with sanity as opened:
         yield opened

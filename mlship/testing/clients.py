@@ -1,4 +1,4 @@
-"""The client that a project's sanity tests get: over HTTP, or in process over the same Service."""
+"""The client of a project's sanity tests: over HTTP, or in process with the same Service."""
 
 import uuid
 from datetime import UTC, datetime
@@ -16,10 +16,9 @@ from mlship.runtime.service import Identity, Service
 
 
 class SanityClient(httpx.Client):
-    """An `httpx.Client` of a served model, with `predict` for short tests.
+    """An `httpx.Client` of a served model, with the method `predict` for short tests.
 
-    `client.post("/predict", json=...)` and `client.get(...)` are httpx's own, for tests of what
-    goes wrong.
+    Use httpx's `client.post("/predict", json=...)` and `client.get(...)` to test error responses.
     """
 
     @overload
@@ -27,10 +26,10 @@ class SanityClient(httpx.Client):
     @overload
     def predict(self, rows: list[Row]) -> list[dict[str, Any]]: ...
     def predict(self, rows: Row | list[Row]) -> dict[str, Any] | list[dict[str, Any]]:
-        """Return the prediction for a row, or those for a list of rows, each with its `id`.
+        """Return the prediction for a row, or the predictions for a list of rows, with their `id`.
 
         Raises:
-            httpx.HTTPStatusError: the service refused; the text is the one that it gave.
+            httpx.HTTPStatusError: the service returned an error; the message contains its text.
         """
         response = self.post("/predict", json=rows)
         if not response.is_success:
@@ -41,14 +40,14 @@ class SanityClient(httpx.Client):
 
 
 class InProcess(httpx.BaseTransport):
-    """Carries requests to a Service in this process. Nothing is logged."""
+    """Passes requests to a Service in this process. Nothing is logged."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer as the server does."""
-        answer = self._service.handle(
+        """Answer a request like the server."""
+        response = self._service.handle(
             Request(
                 method=request.method,
                 path=request.url.path,
@@ -56,20 +55,20 @@ class InProcess(httpx.BaseTransport):
                 body=request.read(),
             )
         )
-        return httpx.Response(answer.status, headers=answer.headers, content=answer.body)
+        return httpx.Response(response.status, headers=response.headers, content=response.body)
 
 
 def of_endpoint(endpoint: str) -> SanityClient:
-    """Return a client of what is served at an HTTP endpoint."""
+    """Return a client of an HTTP endpoint."""
     return SanityClient(base_url=endpoint, timeout=30.0)
 
 
 def of_bundle(folder: Path) -> SanityClient:
-    """Return a client of a bundle that is served in this process.
+    """Return a client of a bundle, served in this process.
 
     Raises:
         NotFoundError: there is no bundle.
-        IntegrityError: a file was changed, or the model gives other outputs than when made.
+        IntegrityError: a file was changed, or the outputs differ from those at training time.
         ProjectError: a hook cannot be imported.
     """
     model = Model.load(folder, None)

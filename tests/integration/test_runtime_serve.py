@@ -123,7 +123,7 @@ def test_an_endless_request_is_cut_off_and_told(serve: Serve) -> None:
     time.sleep(0.5)
     served.process.terminate()
     assert served.process.wait(15) == 6
-    assert "1 requests did not finish in 2 seconds" in served.errors.read_text()
+    assert "1 requests did not finish within 2 seconds" in served.errors.read_text()
 
 
 def test_no_acknowledged_prediction_is_lost_by_a_kill(serve: Serve) -> None:
@@ -176,7 +176,7 @@ def test_a_port_that_is_taken_is_a_clear_line_and_code_4(serve: Serve) -> None:
     error, hint = first.errors.read_text().splitlines()[-2:]
     assert error.startswith("error: ")
     assert hint.startswith(" next: ")
-    assert "another process listens there" in error
+    assert "the port is in use by another process" in error
 
 
 def test_a_model_that_changed_its_mind_says_so_and_is_not_ready(serve: Serve) -> None:
@@ -253,7 +253,7 @@ def sanity(folder: Path, **environment: str) -> str:
 
 
 def test_sanity_tests_get_a_client_from_the_plugin(tmp_path: Path, serve: Serve) -> None:
-    assert "`mlship test` sets MLSHIP_SANITY_BUNDLE" in sanity(tmp_path)
+    assert "run `mlship test`, which sets MLSHIP_SANITY_BUNDLE" in sanity(tmp_path)
     served = serve()
     assert "1 passed" in sanity(tmp_path, MLSHIP_SANITY_BUNDLE=str(tmp_path / "iris"))
     assert served.logged() == [], "nothing is logged in process"

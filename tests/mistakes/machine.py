@@ -80,7 +80,7 @@ DISKS = (
         do=full_disk(".mlship"),
         code=4,
         says=".mlship",
-        hints="make room",
+        hints="free disk space",
         is_root=True,
         mend=_without_disk,
     ),
@@ -120,7 +120,7 @@ DISKS = (
         command=("feedback", "outcomes.csv"),
         code=4,
         says="outcomes",
-        hints="make room",
+        hints="free disk space",
         is_root=True,
     ),
 )

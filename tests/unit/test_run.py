@@ -236,4 +236,4 @@ def test_whose_predictions_go_with_the_pods_is_told(
     ran(here, **changes)
     told = [note for note in here.progress.notes if "go with its pods" in note]
     assert len(told) == lost
-    assert ("are lost when its pods stop" in summary(here.ledger.records()[-1])) == lost
+    assert ("go with its pods" in summary(here.ledger.records()[-1])) == lost

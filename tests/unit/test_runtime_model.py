@@ -194,7 +194,7 @@ def test_a_pickle_is_loaded_where_the_manifest_names_it(tmp_path: Path) -> None:
 def test_a_pickle_named_as_another_format_is_not_unpickled(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "m.onnx").write_bytes(pickle.dumps({}))
-    with pytest.raises(IntegrityError, match="is not a model of format onnx"):
+    with pytest.raises(IntegrityError, match="is not a valid onnx model"):
         iris_in(tmp_path, model_of("onnx", "m.onnx"))
 
 
@@ -261,7 +261,7 @@ def test_hooks_shape_what_goes_in_and_comes_out(tmp_path: Path) -> None:
         ("def preprocess(rows):\n    return rows.head(1)", "", "returned 1 rows for 2 rows"),
         ("def preprocess(rows):\n    return None", "", "returned NoneType for 2 rows"),
         ("def preprocess(rows):\n    exit(1)", "", "failed: SystemExit"),
-        ("def preprocess(rows):\n    return rows[['sepal_width']]", "", "gave no column sepal_len"),
+        ("def preprocess(rows):\n    return rows[['sepal_width']]", "", "has no column sepal_len"),
         (
             IDENTITY,
             "def postprocess(o):\n    return o[['probability_setosa']]",
@@ -276,7 +276,7 @@ def test_hooks_shape_what_goes_in_and_comes_out(tmp_path: Path) -> None:
         (
             IDENTITY,
             "def postprocess(o):\n    return o.assign(x=pd.Timestamp(0))",
-            "JSON cannot carry",
+            "which JSON does not have",
         ),
     ],
 )

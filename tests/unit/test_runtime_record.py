@@ -61,7 +61,7 @@ def test_requests_that_come_together_are_synced_together(
     monkeypatch.setattr(os, "fdatasync", slow)
     recorder = Recorder(tmp_path, "r0", lambda: NOON)
     first = recorder.append([prediction("first")])
-    while recorder._commit._waiting:  # the thread has taken the first
+    while recorder._commit._pending:  # the thread has taken the first
         threading.Event().wait(0.001)
     rest = [recorder.append([prediction(str(number))]) for number in range(50)]
     gate.set()
@@ -108,7 +108,7 @@ def test_a_full_disk_fails_the_request_and_leaves_no_torn_line(
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(UnavailableError, match="No space left on device") as caught:
         recorder.append([prediction("lost")]).result(5)
-    assert "make room" in caught.value.hint
+    assert "free disk space" in caught.value.hint
     assert logged(tmp_path) == ["before"]
     monkeypatch.setattr(os, "write", original)
     recorder.append([prediction("after")]).result(5)

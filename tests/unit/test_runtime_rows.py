@@ -54,7 +54,7 @@ def test_values_that_fit(change: dict[str, Any], expected: Any) -> None:
         ({"count": 1.5}, "count must be a whole number, not 1.5"),
         ({"count": 1e300}, "count must be a whole number"),
         ({"count": False}, "count must be a whole number, not false"),
-        ({"colour": 3}, "colour must be a text, not 3"),
+        ({"colour": 3}, "colour must be a string, not 3"),
         ({"open": 1}, "open must be true or false, not 1"),
         ({"open": {}}, "open must be true or false, not an object"),
     ],

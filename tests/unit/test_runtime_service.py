@@ -127,7 +127,7 @@ def test_a_mirrored_request_is_logged_as_a_shadow(call: Call, memory: Memory, ho
         (b"{", "", "the body is not JSON"),
         (b"\xff\xfe", "", "the body is not JSON"),
         (b"[" * 100_000, "", "the body is not JSON"),
-        (b"[]", "rows", "there are no rows"),
+        (b"[]", "rows", "the request has no rows"),
         (b"3", "rows[0]", "a row must be an object, not 3"),
         ([SETOSA, SETOSA | {"petal_width": "wide"}], "rows[1].petal_width", "petal_width must be"),
         ({"sepal_length": 5.1}, "rows[0].sepal_width", "missing column sepal_width"),
