@@ -61,7 +61,7 @@ def audit(folder: Path, persona: str) -> subprocess.CompletedProcess[str]:
 def test_actionlint_finds_nothing(folder: Path, tmp_path: Path) -> None:
     done = lint(folder)
     assert (done.returncode, done.stdout) == (0, "")
-    text = (folder / "own/.github/workflows/feature.yml").read_text()
+    text = (folder / "own/.github/workflows/iris_example-feature.yml").read_text()
     (tmp_path / "wrong.yml").write_text(text.replace("steps.train.outcome", "steps.trian.outcome"))
     assert "trian" in lint(tmp_path).stdout
 
@@ -74,8 +74,8 @@ def test_zizmor_finds_nothing_with_no_finding_ignored(folder: Path, persona: str
 
 
 def test_zizmor_would_find_an_input_in_a_script(folder: Path, tmp_path: Path) -> None:
-    text = (folder / "2/.github/workflows/promote.yml").read_text()
-    wrong = tmp_path / ".github/workflows/promote.yml"
+    text = (folder / "2/.github/workflows/iris-promote.yml").read_text()
+    wrong = tmp_path / ".github/workflows/iris-promote.yml"
     wrong.parent.mkdir(parents=True)
     wrong.write_text(text.replace('-- "$RELEASE"', "${{ inputs.release }}"))
     done = audit(tmp_path, "regular")
@@ -102,6 +102,7 @@ def test_every_script_is_one_that_bash_can_read(folder: Path) -> None:
 def test_this_repositorys_workflows_are_those_that_init_writes(tmp_path: Path) -> None:
     skipped = shutil.ignore_patterns(".mlship", "__pycache__", ".pytest_cache")
     shutil.copytree(ROOT / "iris_example", tmp_path / "iris_example", ignore=skipped)
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     (tmp_path / ".git").mkdir()
     told = next(line for line in (ROOT / "Makefile").read_text().splitlines() if " init " in line)
     subprocess.run(
