@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any, Final, Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
@@ -349,6 +349,6 @@ def _normalised(name: str) -> str:
 
 def _bare(url: str) -> str:
     """Return an address without user and password; the user `git` of SSH is nobody's secret."""
-    parts = urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=f"git@{host}" if user == "git" else host))
+    place = urlsplit(url).netloc
+    user, _, host = place.rpartition("@")
+    return url if user in ("", "git") else url.replace(place, host, 1)

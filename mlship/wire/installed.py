@@ -32,6 +32,8 @@ def source_of(origin: Origin, top: Path | None) -> tuple[str, str]:
             return _of_path(Path(origin.url), top)
         case "archive" if origin.url.startswith("file://"):
             return _of_path(Path(origin.url.removeprefix("file://")), top)
+        case "git" if origin.url.startswith("file://"):
+            return "", f"mlship came from {origin.url}, which jobs cannot reach"
         case _:
             address = installation.address(origin)
             wrong = installation.refusal(address)

@@ -83,6 +83,19 @@ def test_a_missing_root_is_an_error_with_what_to_install() -> None:
     assert caught.value.hint == "pip install unheard-of"
 
 
+def test_mlship_is_this_distribution_whatever_else_provides_the_module(tmp_path: Path) -> None:
+    write(tmp_path, a="import mlship\nfrom mlship.testing import client")
+    assert code.third_party(tmp_path, [tmp_path / "a.py"]) == {"mlship-cd"}
+
+
+@pytest.mark.parametrize("line", ["mlship[all]", "mlship==0.1.0", "MLship"])
+def test_requirements_that_name_another_program_are_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "requirements.txt").write_text(f"numpy\n{line}\n")
+    with pytest.raises(ProjectError, match=r"requirements\.txt:2: .*another program") as caught:
+        lock.roots_of(tmp_path)
+    assert caught.value.hint.startswith("delete the line")
+
+
 def test_requirements_name_roots(tmp_path: Path) -> None:
     assert lock.roots_of(tmp_path) == []
     (tmp_path / "requirements.txt").write_text(

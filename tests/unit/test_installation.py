@@ -83,6 +83,7 @@ def test_a_record_that_is_none_names_nothing_to_install(record: str) -> None:
         GIT,
         f"git+ssh://git@example.org/ada/mlship@{COMMIT}",
         f"{GIT}#subdirectory=python",
+        f"git+file:///srv/mlship@{COMMIT}",
         f"mlship-cd[all] @ {GIT}",
         f"mlship_cd @ {WHEEL}#sha256={SHA256}",
         f"{WHEEL}#sha256={SHA256}",
