@@ -11,8 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -21,7 +19,7 @@ import pytest
 from tests.mistakes.kept import damage, files, predictions
 from tests.mistakes.mistake import Mistake, faults
 from tests.mistakes.project import can_mount, fill, small_disk
-from tests.mistakes.starts import FLOWER, Met, Starts, meet
+from tests.mistakes.starts import FLOWER, Starts, meet
 from tests.mistakes.table import MISTAKES
 from tests.mistakes.training import SETTINGS, code
 
@@ -29,30 +27,23 @@ COMMON = [mistake for mistake in MISTAKES if not mistake.is_rare]
 NEEDS_MOUNT = "needs root and mount, to make a small disk"
 
 
-@pytest.fixture(scope="module")
-def met(
-    request: pytest.FixtureRequest, starts: Starts, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[str, Future[Met]]]:
-    """Begin to meet all mistakes that this run asks for, two at once."""
-    folder = tmp_path_factory.mktemp("mistakes")
-    names = {item.name for item in request.session.items}
-    chosen = [
-        mistake for mistake in COMMON if f"test_a_mistake_is_answered[{mistake.name}]" in names
-    ]
-    mountable = can_mount()
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            mistake.name: pool.submit(meet, starts, mistake, folder / str(number))
-            for number, mistake in enumerate(chosen)
-            if mountable or not mistake.is_root
-        }
+# Mistakes that share a running champion stay in one worker; all others go where one is free.
+ROWS = [
+    pytest.param(
+        mistake,
+        id=mistake.name,
+        marks=[] if mistake.on == "shipped" else pytest.mark.xdist_group(f"mistake {number}"),
+    )
+    for number, mistake in enumerate(COMMON)
+]
+MOUNTABLE = can_mount()
 
 
-@pytest.mark.parametrize("mistake", COMMON, ids=lambda mistake: mistake.name)
-def test_a_mistake_is_answered(mistake: Mistake, met: Mapping[str, Future[Met]]) -> None:
-    if mistake.name not in met:
+@pytest.mark.parametrize("mistake", ROWS)
+def test_a_mistake_is_answered(mistake: Mistake, starts: Starts, tmp_path: Path) -> None:
+    if mistake.is_root and not MOUNTABLE:
         pytest.skip(NEEDS_MOUNT)
-    found = met[mistake.name].result()
+    found = meet(starts, mistake, tmp_path / "project")
     assert not found.wrong, "\n".join([*found.wrong, found.answer.stderr])
 
 
@@ -229,7 +220,7 @@ def test_some_outcomes_of_unknown_predictions_do_not_lose_the_others(
     assert json.loads(project.done("feedback", "outcomes.csv", "--json"))["known"] == 2
 
 
-@pytest.mark.skipif(not can_mount(), reason=NEEDS_MOUNT)
+@pytest.mark.skipif(not MOUNTABLE, reason=NEEDS_MOUNT)
 def test_a_replica_on_a_full_disk_answers_nothing_that_it_did_not_log(
     starts: Starts, tmp_path: Path
 ) -> None:

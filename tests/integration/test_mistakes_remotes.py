@@ -5,8 +5,6 @@ must leave what it leaves where no mistake was made; the rows marked as slow are
 `benchmarks/mistakes.py --remotes` only.
 """
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,12 +13,18 @@ from tests.harness.services import require
 from tests.mistakes.forges import GitHub
 from tests.mistakes.remote import RemoteMistake, Unharmed, meet_remote
 from tests.mistakes.remotes import REMOTES, missing
-from tests.mistakes.starts import Met, Starts
+from tests.mistakes.starts import Starts
 
 COMMON = [mistake for mistake in REMOTES if not mistake.is_rare]
+# Commands at one kind of remote are compared with what they leave there without a mistake.
 ROWS = [
     pytest.param(
-        mistake, id=mistake.name, marks=[pytest.mark.service(one) for one in mistake.needs]
+        mistake,
+        id=mistake.name,
+        marks=[
+            *(pytest.mark.service(one) for one in mistake.needs),
+            pytest.mark.xdist_group(mistake.at.__module__),
+        ],
     )
     for mistake in COMMON
 ]
@@ -28,36 +32,19 @@ MISSING = missing()
 
 
 @pytest.fixture(scope="module")
-def met(
-    request: pytest.FixtureRequest, starts: Starts, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[str, Future[Met]]]:
-    """Begin to meet all mistakes that this run asks for, two at once."""
-    folder = tmp_path_factory.mktemp("remotes")
-    names = {item.name for item in request.session.items}
-    unharmed = Unharmed(starts, folder / "unharmed")
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            mistake.name: pool.submit(
-                meet_remote,
-                starts,
-                unharmed,
-                mistake,
-                folder / str(number),
-                mends=not mistake.is_slow,
-            )
-            for number, mistake in enumerate(COMMON)
-            if f"test_a_mistake_is_answered_and_mended[{mistake.name}]" in names
-            and not set(mistake.needs) & set(MISSING)
-        }
+def unharmed(starts: Starts, tmp_path_factory: pytest.TempPathFactory) -> Unharmed:
+    """Give what the commands leave without a mistake."""
+    return Unharmed(starts, tmp_path_factory.mktemp("unharmed"))
 
 
 @pytest.mark.parametrize("mistake", ROWS)
 def test_a_mistake_is_answered_and_mended(
-    mistake: RemoteMistake, met: Mapping[str, Future[Met]]
+    mistake: RemoteMistake, starts: Starts, unharmed: Unharmed, tmp_path: Path
 ) -> None:
     for need in mistake.needs:
         require(need, need not in MISSING, MISSING.get(need, ""))
-    found = met[mistake.name].result()
+    folder = tmp_path / "project"
+    found = meet_remote(starts, unharmed, mistake, folder, mends=not mistake.is_slow)
     assert not found.wrong, "\n".join([*found.wrong, found.answer.stderr])
 
 
