@@ -1,11 +1,14 @@
-"""`python -m mlship.training train|score REQUEST.json ANSWER.json`, as `checkout.children` asks.
+"""`python -m mlship.training train|score REQUEST.json ANSWER.json`, as `checkout.jobs` asks.
 
 An error of the tree is an answer and the exit code 0; anything else is a crash. The process stops
 when its stdin ends, because then the process that asked is gone.
+
+`serve FD` imports what the jobs need, then forks for each request that comes in by the socket.
 """
 
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -26,13 +29,16 @@ from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.errors import MlshipError
 
 _ORPHANED = 1
+_LONGEST = 1 << 16
 
 
 def main(arguments: list[str]) -> int:
     """Do the job that a request describes and write the answer; return the exit code."""
-    job, question, reply = arguments
     # Ctrl-C reaches the one that asked as well, which says so; here it only ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if arguments[0] == "serve":
+        arguments = _forked(socket.socket(fileno=int(arguments[1])))
+    job, question, reply = arguments
     _stop_with_stdin()
     try:
         with full_disk_named("the bundle's folder"):
@@ -48,10 +54,43 @@ def _done(job: str, question: Path) -> Any:
     if job == "train":
         from mlship.training.train import train  # noqa: PLC0415 (each job loads what it needs)
 
+        _compile_no_more()
         return train(request_of(data, TrainRequest), ChildPredictor())
     from mlship.training.score import score  # noqa: PLC0415 (see above)
 
+    _compile_no_more()
     return score(request_of(data, ScoreRequest), ChildPredictor())
+
+
+def _forked(asked: socket.socket) -> list[str]:
+    """Serve until the socket ends. In each fork, return the arguments of its job."""
+    import mlship.training.train  # noqa: F401, PLC0415 (the forks find it imported)
+
+    _compile_no_more()
+    with asked:
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(asked, _LONGEST, 1)
+            if not data:
+                os._exit(0)
+            pid = os.fork()
+            if pid == 0:
+                for number in (1, 2):
+                    os.dup2(descriptors[0], number)
+                os.close(descriptors[0])
+                return msgspec.json.decode(data, type=list[str])
+            os.close(descriptors[0])
+            asked.sendall(b"%d\n" % pid)
+            _, status = os.waitpid(pid, 0)
+            asked.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+def _compile_no_more() -> None:
+    """Write no compiled file of what is imported from now on.
+
+    It would lie among the user's own files and make a clean tree dirty.
+    """
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 def _stop_with_stdin() -> None:

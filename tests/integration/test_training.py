@@ -316,6 +316,25 @@ def test_a_training_that_dies_leaves_nothing_behind(name: str, tmp_path: Path) -
     assert list(into.parent.iterdir()) == []
 
 
+def test_a_training_sees_nothing_of_the_one_before(tmp_path: Path) -> None:
+    body = "import pandas; assert not hasattr(pandas, 'left'); pandas.left = 1; raise ValueError"
+    trainer = ChildTrainer(write(tmp_path / "p", crash(body)), config(), Notes())
+    for _ in range(2):
+        with pytest.raises(ProjectError, match="ValueError"):
+            trainer.train(tmp_path / "out" / "bundle")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parent is the test itself")
+def test_a_training_that_died_keeps_nobody_from_the_next_one(tmp_path: Path) -> None:
+    root = write(tmp_path / "p", crash("os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)"))
+    trainer = ChildTrainer(root, config(), Notes())
+    with pytest.raises(ProjectError, match="was killed by SIGKILL"):
+        trainer.train(tmp_path / "out" / "bundle")
+    (root / "pipeline.py").write_text(crash("raise ValueError('again')"))
+    with pytest.raises(ProjectError, match="again"):
+        trainer.train(tmp_path / "out" / "bundle")
+
+
 def wait_for(condition: Callable[[], bool]) -> bool:
     end = time.monotonic() + 20
     while not condition() and time.monotonic() < end:

@@ -6,17 +6,17 @@ that ends when this process does; the child stops then, and so never outlives a 
 """
 
 import errno
+import io
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import BinaryIO, Literal, TypeVar, cast
 
 import msgspec
 
@@ -82,31 +82,6 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     tail: tuple[str, ...]
 
 
-def ask(job: Job, request: Any, answer: type[Answered], *, cwd: Path) -> Answered:
-    """Run a job of `mlship.training` in a process of its own and return its answer.
-
-    What it writes to stdout and stderr goes to this process's stderr.
-
-    Raises:
-        MlshipError: as it was raised there.
-        ProjectError: the process died without an answer; the message has its last lines.
-        UnavailableError: the disk is full.
-    """
-    with full_disk_named("the temporary folder"), tempfile.TemporaryDirectory() as folder:
-        question, reply = Path(folder, "request.json"), Path(folder, "answer.json")
-        question.write_bytes(msgspec.json.encode(request, enc_hook=str))
-        # -P: a file of the project must not stand in for a library that mlship itself imports.
-        argv = [sys.executable, "-P", "-m", "mlship.training", job, str(question), str(reply)]
-        # The hash seed orders sets in the user's code: the same inputs give the same model.
-        ended = run(argv, cwd=cwd, extra={"PYTHONHASHSEED": "0"})
-        if ended.code != 0 or not reply.is_file():
-            raise _death(ended, job)
-        said = msgspec.json.decode(reply.read_bytes(), type=Answer)
-    if said.fault is not None:
-        raise said.fault.raised()
-    return msgspec.json.decode(said.value, type=answer)
-
-
 def run(argv: Sequence[str], *, cwd: Path, extra: Mapping[str, str]) -> Ended:
     """Run a program to its end, with what it writes shown on stderr line by line.
 
@@ -117,7 +92,6 @@ def run(argv: Sequence[str], *, cwd: Path, extra: Mapping[str, str]) -> Ended:
     """
     # Compiled files would lie among the user's own and make a clean tree dirty.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **extra}
-    tail: deque[str] = deque(maxlen=_TAIL)
     process = subprocess.Popen(
         argv,
         cwd=cwd,
@@ -125,13 +99,8 @@ def run(argv: Sequence[str], *, cwd: Path, extra: Mapping[str, str]) -> Ended:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
     )
-    # A thread, because a grandchild may hold the pipe open long after the child has ended.
-    reader = threading.Thread(target=_show, args=(process, tail), daemon=True)
-    reader.start()
+    output = Output(cast("BinaryIO", process.stdout))
     try:
         code = process.wait()
     finally:
@@ -140,10 +109,52 @@ def run(argv: Sequence[str], *, cwd: Path, extra: Mapping[str, str]) -> Ended:
             process.wait()
         if process.stdin:
             process.stdin.close()
-        reader.join(timeout=2)
-        if not reader.is_alive() and process.stdout:
-            process.stdout.close()
-    return Ended(code=code, tail=tuple(tail))
+        output.end()
+    return Ended(code=code, tail=output.tail)
+
+
+class Output:
+    """What a process writes, shown on stderr line by line; the last lines are kept."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        """Read a pipe until its last writer has closed it."""
+        self._stream = io.TextIOWrapper(stream, encoding="utf-8", errors="replace")
+        self._lines: deque[str] = deque(maxlen=_TAIL)
+        # A thread, because a grandchild may hold the pipe open long after the child has ended.
+        self._reader = threading.Thread(target=self._show, daemon=True)
+        self._reader.start()
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The last lines."""
+        return tuple(self._lines)
+
+    def end(self) -> None:
+        """Read what is left, for two seconds at most."""
+        self._reader.join(timeout=2)
+        if not self._reader.is_alive():
+            self._stream.close()
+
+    def _show(self) -> None:
+        for line in self._stream:
+            self._lines.append(line.rstrip("\n"))
+            # The project's code may print what its data holds; it gives no orders to a CI runner.
+            sys.stderr.write(inert(line))
+
+
+def answer_of(reply: Path, ended: Ended, job: Job, kind: type[Answered]) -> Answered:
+    """Return the answer that a job of `mlship.training` has written.
+
+    Raises:
+        MlshipError: as it was raised there.
+        ProjectError: the process died without an answer; the message has its last lines.
+    """
+    if ended.code != 0 or not reply.is_file():
+        raise _death(ended, job)
+    answer = msgspec.json.decode(reply.read_bytes(), type=Answer)
+    if answer.fault is not None:
+        raise answer.fault.raised()
+    return msgspec.json.decode(answer.value, type=kind)
 
 
 def request_of(data: bytes, kind: type[Answered]) -> Answered:
@@ -176,13 +187,6 @@ def describe_end(ended: Ended) -> str:
         return f"was killed by {signal.Signals(-ended.code).name}"
     except ValueError:
         return f"was killed by signal {-ended.code}"
-
-
-def _show(process: subprocess.Popen[str], tail: deque[str]) -> None:
-    for line in process.stdout or ():
-        tail.append(line.rstrip("\n"))
-        # The project's code may print what its data holds; it gives no orders to a CI runner.
-        sys.stderr.write(inert(line))
 
 
 def _death(ended: Ended, job: Job) -> ProjectError:

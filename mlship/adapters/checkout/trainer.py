@@ -7,6 +7,7 @@ from pathlib import Path
 from mlship import files
 from mlship.adapters.checkout import children, code, datafiles, lock
 from mlship.adapters.checkout.children import ScoreRequest, TrainRequest
+from mlship.adapters.checkout.jobs import Jobs
 from mlship.config.project import Config, ModelConfig
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -22,6 +23,7 @@ class ChildTrainer:
         self._root = root.absolute()
         self._config = config
         self._progress = progress
+        self._jobs = Jobs(self._root)
 
     def inputs(self) -> Inputs:
         """Return the digests of all that training depends on. Runs no user code.
@@ -58,7 +60,7 @@ class ChildTrainer:
             draft = into.with_name(f".{into.name}.{os.getpid()}.tmp")
             try:
                 request = TrainRequest(root=self._root, config=self._config, into=draft)
-                made = children.ask("train", request, Trained, cwd=self._root)
+                made = self._jobs.ask("train", request, Trained)
                 _refuse_existing(into)
                 draft.rename(into)
                 files.sync_folder(into.parent)
@@ -83,7 +85,7 @@ class ChildTrainer:
             champion=champion.absolute() if champion else None,
             plots=plots.absolute(),
         )
-        return children.ask("score", request, Scores, cwd=self._root)
+        return self._jobs.ask("score", request, Scores)
 
 
 def digest_of_params(model: ModelConfig) -> Digest:
