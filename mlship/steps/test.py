@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -42,11 +43,8 @@ def test(
     folder = pipeline.bundle(release)
     records = pipeline.read(records)
     champion = None if records.history.champion == release else records.history.champion
-    runs = _tests(pipeline, folder)
     plots = pipeline.state / "plots" / folder.name
-    plots.mkdir(parents=True, exist_ok=True)
-    pipeline.progress.note("scoring on held-out data")
-    scores = pipeline.trainer.score(folder, pipeline.bundle(champion) if champion else None, plots)
+    runs, scores = _tests_and_scores(pipeline, folder, champion, plots)
     _check_names(pipeline, scores)
     decision = checks.decide(_checks(pipeline, runs, scores, champion))
     pipeline.store.record(
@@ -97,6 +95,19 @@ def _shifts(records: Sequence[Record], release: Release, champion: Release) -> S
 def _profile(records: Sequence[Record], release: Release) -> Profile | None:
     record = latest(records, "train", release)
     return shapes.of(record, Trained).profile if record else None
+
+
+def _tests_and_scores(
+    pipeline: Pipeline, folder: Path, champion: Release | None, plots: Path
+) -> tuple[list[TestRun], Scores]:
+    """Run the tests while another process scores: neither needs anything of the other."""
+    rival = pipeline.bundle(champion) if champion else None
+    plots.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(1) as pool:
+        scoring = pool.submit(pipeline.trainer.score, folder, rival, plots)
+        runs = _tests(pipeline, folder)
+        pipeline.progress.note("scoring on held-out data")
+        return runs, scoring.result()
 
 
 def _tests(pipeline: Pipeline, folder: Path) -> list[TestRun]:

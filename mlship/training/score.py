@@ -13,7 +13,7 @@ from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Interval, Scores
 from mlship.errors import ProjectError
-from mlship.training import metrics, plots, slices
+from mlship.training import metrics, slices
 from mlship.training.columns import rows_of
 from mlship.training.data import read
 
@@ -42,6 +42,9 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
     with ThreadPoolExecutor() as pool:
         release = pool.submit(predictor.predict, request.bundle, _fitting(rows, manifest))
         other = pool.submit(_champion, request.champion, manifest, rows, predictor)
+        # matplotlib takes half a second to import: while the bundles predict.
+        from mlship.training import plots  # noqa: PLC0415
+
         outputs, champion = release.result(), other.result()
     predicted = [row[data.target] for row in outputs]
     of_champion = [row[data.target] for row in champion.outputs]
