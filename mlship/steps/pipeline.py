@@ -50,6 +50,7 @@ class Pipeline:
         target: gives the target of a name.
         images: gives what makes images, loaded by the steps that need it.
         engine: connects to what runs containers, for the step that needs it.
+        load_ahead: begins, beside what a step does meanwhile, to load what its end needs.
     """
 
     root: Path
@@ -70,6 +71,7 @@ class Pipeline:
     target: Callable[[str], Target]
     images: Callable[[], Images]
     engine: Callable[[], AbstractContextManager[Engine]]
+    load_ahead: Callable[[], None] = lambda: None
 
     def target_config(self, name: str) -> TargetConfig:
         """Return the settings of a target, the defaults where mlship.yaml does not name it."""

@@ -89,6 +89,7 @@ def carry_out(
     started = pipeline.clock()
     current = operation(step, release, records)
     known = recorded(step, release, records)
+    pipeline.load_ahead()
     for substep in substeps:
         if substep.once and substep.step in known:
             continue

@@ -75,6 +75,8 @@ def assemble(
     def images() -> Images:
         return backends.images(config, state, progress, environment)
 
+    store = backends.store(config, state, environment)
+    ahead = backends.ahead(config, store)
     return Pipeline(
         root=root,
         state=state,
@@ -83,17 +85,18 @@ def assemble(
         clock=lambda: datetime.now(UTC),
         progress=progress,
         source=GitSource(root),
-        trainer=ChildTrainer(root, config, progress),
+        trainer=ChildTrainer(root, config, progress, ahead.prepare),
         tester=PytestTester(root, config),
         predictor=ChildPredictor(),
         ledger=backends.ledger(config, state, environment),
         locks=_EachTargets(locks),
-        store=backends.store(config, state, environment),
+        store=store,
         observations=backends.observations(config, state, environment),
         forge=GitHubForge(environment, config.name),
         target=target,
         images=images,
         engine=lambda: backends.docker_engine(environment),
+        load_ahead=ahead.load,
     )
 
 

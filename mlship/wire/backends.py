@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -125,6 +125,28 @@ def store(config: Config, state: Path, environment: Mapping[str, str]) -> Store:
 
             uri = _absolute(config.store.uri or _MLFLOW, state.parent)
             return MlflowStore(uri, config.name, state / "mlflow-artifacts", environment)
+
+
+class Ahead(NamedTuple):
+    """What makes a store quick to write, before it is written.
+
+    Attributes:
+        prepare: done while a training runs.
+        load: begun, in a thread, while replicas start.
+    """
+
+    prepare: Callable[[], None] = lambda: None
+    load: Callable[[], None] = lambda: None
+
+
+def ahead(config: Config, store: Store) -> Ahead:
+    """Return what can be done for a store ahead of its use."""
+    if config.store.kind == "mlflow":
+        from mlship.adapters.stores.mlflow import MlflowStore
+
+        if isinstance(store, MlflowStore):
+            return Ahead(prepare=store.prepare, load=store.load_ahead)
+    return Ahead()
 
 
 def ledger(config: Config, state: Path, environment: Mapping[str, str]) -> Ledger:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Literal, TypeVar, cast
@@ -82,13 +82,24 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     tail: tuple[str, ...]
 
 
-def run(argv: Sequence[str], *, cwd: Path, extra: Mapping[str, str]) -> Ended:
+def nothing() -> None:
+    """Do nothing while a process runs."""
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    extra: Mapping[str, str],
+    meanwhile: Callable[[], None] = nothing,
+) -> Ended:
     """Run a program to its end, with what it writes shown on stderr line by line.
 
     Args:
         argv: the program and its arguments.
         cwd: the folder that it runs in.
         extra: variables added to the environment.
+        meanwhile: called once while the program runs.
     """
     # Compiled files would lie among the user's own and make a clean tree dirty.
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **extra}
@@ -102,6 +113,7 @@ def run(argv: Sequence[str], *, cwd: Path, extra: Mapping[str, str]) -> Ended:
     )
     output = Output(cast("BinaryIO", process.stdout))
     try:
+        meanwhile()
         code = process.wait()
     finally:
         if process.poll() is None:

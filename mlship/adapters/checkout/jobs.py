@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -35,10 +35,22 @@ class Jobs:
         self._root = root
         self._server: _Server | None = None
 
-    def ask(self, job: Job, request: Any, answer: type[Answered]) -> Answered:
+    def ask(
+        self,
+        job: Job,
+        request: Any,
+        answer: type[Answered],
+        meanwhile: Callable[[], None] = children.nothing,
+    ) -> Answered:
         """Run a job and return its answer.
 
         What it writes to stdout and stderr goes to this process's stderr.
+
+        Args:
+            job: what to do.
+            request: with what, a value with a JSON form.
+            answer: the type of what the job returns.
+            meanwhile: called once while the job runs.
 
         Raises:
             MlshipError: as it was raised there.
@@ -49,15 +61,16 @@ class Jobs:
         with full_disk, tempfile.TemporaryDirectory() as folder:
             question, reply = Path(folder, "request.json"), Path(folder, "answer.json")
             question.write_bytes(msgspec.json.encode(request, enc_hook=str))
-            ended = self._run([job, str(question), str(reply)])
+            ended = self._run([job, str(question), str(reply)], meanwhile)
             return children.answer_of(reply, ended, job, answer)
 
-    def _run(self, arguments: Sequence[str]) -> Ended:
+    def _run(self, arguments: Sequence[str], meanwhile: Callable[[], None]) -> Ended:
         if not _FORKS:
-            return children.run(_command(*arguments), cwd=self._root, extra=_PROCESS_SEED)
+            command = _command(*arguments)
+            return children.run(command, cwd=self._root, extra=_PROCESS_SEED, meanwhile=meanwhile)
         if self._server is None or not self._server.is_alive():
             self._server = _Server(self._root)
-        return self._server.run(arguments)
+        return self._server.run(arguments, meanwhile)
 
 
 class _Server:
@@ -88,13 +101,14 @@ class _Server:
         """Tell whether it can take a job."""
         return self._process.poll() is None
 
-    def run(self, arguments: Sequence[str]) -> Ended:
+    def run(self, arguments: Sequence[str], meanwhile: Callable[[], None]) -> Ended:
         """Run a job to its end. A job whose caller is interrupted is killed."""
         reader, writer = os.pipe()
         output = Output(os.fdopen(reader, "rb"))
         pid = code = None
         try:
             self._send(arguments, writer)
+            meanwhile()
             pid = self._number()
             code = self._number()
         finally:
@@ -127,6 +141,9 @@ class _Server:
             self._process.kill()
         self._process.wait()
         self._output.end()
+        # A job whose pid is not known yet ends with this pipe.
+        if self._process.stdin:
+            self._process.stdin.close()
 
 
 def _stop(process: subprocess.Popen[bytes], output: Output, files: Sequence[Any]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from mlship import files
@@ -19,10 +20,18 @@ from mlship.errors import ConfigError, ConflictError
 class ChildTrainer:
     """Trains what a project's configuration says: `ports.Trainer`."""
 
-    def __init__(self, root: Path, config: Config, progress: Progress) -> None:
+    def __init__(
+        self,
+        root: Path,
+        config: Config,
+        progress: Progress,
+        meanwhile: Callable[[], None] = children.nothing,
+    ) -> None:
+        """Take the project; `meanwhile` is called once while a training runs."""
         self._root = root.absolute()
         self._config = config
         self._progress = progress
+        self._meanwhile = meanwhile
         self._jobs = Jobs(self._root)
 
     def inputs(self) -> Inputs:
@@ -60,7 +69,7 @@ class ChildTrainer:
             draft = into.with_name(f".{into.name}.{os.getpid()}.tmp")
             try:
                 request = TrainRequest(root=self._root, config=self._config, into=draft)
-                made = self._jobs.ask("train", request, Trained)
+                made = self._jobs.ask("train", request, Trained, self._meanwhile)
                 _refuse_existing(into)
                 draft.rename(into)
                 files.sync_folder(into.parent)

@@ -7,14 +7,16 @@ MLflow reads its settings from the process's environment at each call. They are 
 the time of a call and taken back, so that nothing leaks into the programs that mlship starts.
 """
 
+import importlib
 import logging
 import os
 import shutil
 import sqlite3
 import tempfile
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,12 +33,40 @@ _DEFAULTS: Final = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+_HEAVY: Final = (
+    "pandas",
+    "sqlalchemy.orm",
+    "scipy.sparse",
+    "fastapi",
+    "alembic.command",
+    "google.protobuf.message",
+    "requests",
+)
 _LOGGERS: Final = ("alembic", "mlflow", "sqlalchemy")
 _BROKEN: Final = ("malformed", "not a database")
 _TIMES: Final = 10
 _DENIED: Final = {"PERMISSION_DENIED", "UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED"}
 _STATUS: Final = {401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND"}
 _ABSENT: Final = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
+
+
+def load_ahead() -> None:
+    """Begin to import, in a thread, the libraries that MLflow is built on.
+
+    They take longer to import than MLflow itself. MLflow is left to `session`: its import reads
+    the environment, which is not to change while programs are started. The thread stops after the
+    library at hand when the command ends before it.
+    """
+    threading.Thread(target=_import_all, args=(_HEAVY,), name="mlflow-ahead").start()
+
+
+def _import_all(names: Sequence[str]) -> None:
+    for name in names:
+        if not threading.main_thread().is_alive():
+            return
+        # Another version of MLflow may do without it.
+        with suppress(ImportError):
+            importlib.import_module(name)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ release is found by its tag `mlship.release`, and so is its version.
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mlship.adapters.mlflow import library
@@ -23,7 +23,7 @@ from mlship.domain.bundle import MANIFEST, Bundle
 from mlship.domain.digests import Digest
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias, Run, Version
-from mlship.errors import ConflictError, NotFoundError, shown
+from mlship.errors import ConflictError, MlshipError, NotFoundError, shown
 
 
 class MlflowStore:
@@ -50,6 +50,21 @@ class MlflowStore:
         self._environ = os.environ if environ is None else environ
         self._database = database_path(uri)
         self._is_server = uri.startswith(("http://", "https://"))
+
+    def prepare(self) -> None:
+        """Load what an embedded database is written with, and make it where there is none.
+
+        It takes seconds, which can be spent while another process works. What fails here fails
+        again, with its error, when something is recorded.
+        """
+        if self._database:
+            with suppress(MlshipError), self._place(creates=True, changes=True) as place:
+                place.versions()
+
+    def load_ahead(self) -> None:
+        """Begin, in a thread, to load what a database is written with; a server needs nothing."""
+        if not self._is_server:
+            library.load_ahead()
 
     def record(self, run: Run) -> None:
         """Keep what is given of a release, in the one run of that release.
