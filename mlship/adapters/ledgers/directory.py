@@ -106,7 +106,7 @@ class DirectoryLedger:
                 if known and (known.size, known.changed) == (status.st_size, status.st_mtime_ns):
                     yield digest, known
                 else:
-                    data = _checked(Path(file.path), digest)
+                    data = _checked(file.path, digest)
                     yield digest, _Stored(status.st_size, status.st_mtime_ns, data)
 
     def _write(self, digest: Digest, data: bytes) -> None:
@@ -140,8 +140,10 @@ def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _checked(path: Path, digest: Digest) -> bytes:
-    data = path.read_bytes()
+def _checked(path: str, digest: Digest) -> bytes:
+    # Unbuffered and without pathlib: a ledger may have many thousand files.
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        data = file.readall()
     if digests.of_bytes(data) != digest:
         message = f"{path} was changed: its bytes do not have the digest that it is named by"
         raise IntegrityError(message, hint="restore the ledger from a backup")

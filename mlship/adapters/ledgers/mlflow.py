@@ -71,7 +71,7 @@ class MlflowLedger:
         data = encode(msgspec.structs.replace(evidence, parents=parents))
         record = decode(data)
         try:
-            stored = self._place.write(_as_run(record, data))
+            stored = self._place.write(as_run(record, data))
         except UnavailableError:
             # The answer may have been lost, and not the record.
             kept = self._look().get(record.digest)
@@ -114,7 +114,8 @@ class MlflowLedger:
         return Digest(kept.tags[RECORD]), "".join(pieces).encode()
 
 
-def _as_run(record: Record, data: bytes) -> Fresh:
+def as_run(record: Record, data: bytes) -> Fresh:
+    """Return the run that keeps a record: its bytes in the tags, in pieces."""
     text = data.decode()
     pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
     evidence = record.evidence
