@@ -188,6 +188,23 @@ def test_an_answer_that_is_lost_loses_no_record_and_makes_no_second(
     assert len(ledger.records()) == 4
 
 
+def test_an_append_after_heads_that_were_read_asks_for_no_other_run(
+    ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = heads(ledger.records())
+
+    def unasked(_place: mlflow_places.ServerPlace) -> list[mlflow_places.Kept]:
+        raise AssertionError("all runs were read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(mlflow_places.ServerPlace, "read", unasked)
+        record = ledger.append(tiny_evidence("evaluate"), after=known)
+        with pytest.raises(AssertionError, match="all runs were read"):
+            ledger.append(tiny_evidence("approve"))
+    assert record.evidence.parents == known
+    assert ledger.records()[-1] == record
+
+
 def test_a_server_that_changes_texts_is_refused(
     ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,8 +292,8 @@ def test_two_writers_at_once_lose_nothing_and_the_chain_is_joined(
         writer.join(180)
     assert [writer.exitcode for writer in writers] == [0, 0]
     ledger = MlflowLedger(mlflow_server, name, Path("unused"), {})
-    steps = {record.evidence.step for record in ledger.records()}
-    assert steps == {f"{writer}{number}" for writer in "ab" for number in range(25)}
+    actors = {record.evidence.actor for record in ledger.records()}
+    assert actors == {f"{writer}{number}" for writer in "ab" for number in range(25)}
     joined = ledger.append(tiny_evidence(actor="joined"))
     assert heads(ledger.records()) == (joined.digest,)
 
