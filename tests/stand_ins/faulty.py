@@ -1,11 +1,16 @@
 """A proxy before a real server over HTTP, which answers in its place as a test tells it to."""
 
 import dataclasses
+import email.utils
 import http.client
+import random
 import re
 import socket
 import ssl
+import struct
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,6 +47,37 @@ class Fault:
         return True
 
 
+KINDS = ("429 seconds", "429 date", "500", "503", "reset", "lost", "truncated")
+
+
+@dataclasses.dataclass(kw_only=True)
+class Storm:
+    """Trouble by chance, as of a server that is overloaded behind a proxy.
+
+    Of the kinds, `reset` closes the connection before the server gets the request, and `lost`
+    after it has acted on it; `truncated` ends in the middle of the answer's body.
+
+    Attributes:
+        share: of the requests that meet it.
+        kinds: from which one is taken by chance.
+        counts: how often each was met, and how many requests were not.
+    """
+
+    share: float
+    seed: int = 7
+    kinds: tuple[str, ...] = KINDS
+    counts: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+
+    def draw(self) -> str:
+        """Return the kind of trouble that the next request meets, empty for none."""
+        kind = self._random.choice(self.kinds) if self._random.random() < self.share else ""
+        self.counts[kind] += 1
+        return kind
+
+
 class Proxy:
     """Forwards to one server.
 
@@ -53,6 +89,7 @@ class Proxy:
 
     Attributes:
         faults: that are met now; the first that fits.
+        storm: trouble by chance for what meets no fault.
         seen: `METHOD path` of each request, in order.
     """
 
@@ -67,6 +104,7 @@ class Proxy:
         self.upstream, self.trust = urlsplit(upstream), trust
         self._address, self._identity = address, identity
         self.faults: list[Fault] = []
+        self.storm: Storm | None = None
         self.seen: list[str] = []
         self.lock = threading.Lock()
         self.over = threading.Event()
@@ -100,6 +138,11 @@ class Proxy:
             self._server.shutdown()
             self._server.server_close()
             self._server = None
+
+    def trouble(self) -> str:
+        """Return the kind of trouble that a request meets by chance."""
+        with self.lock:
+            return self.storm.draw() if self.storm else ""
 
     def fault(self, request: str) -> Fault | None:
         """Return the fault that a request meets."""
@@ -138,12 +181,33 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         fault = self.proxy.fault(f"{self.command} {self.path}")
         with suppress(OSError, http.client.HTTPException):
-            if fault is None:
-                self._forward()
-            else:
+            if fault is not None:
                 self._answer(fault)
+            elif kind := self.proxy.trouble():
+                self._fail(kind)
+            else:
+                self._forward()
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815
+
+    def _fail(self, kind: str) -> None:
+        match kind:
+            case "429 seconds":
+                self._answer(Fault(status=429, headers={"Retry-After": "1"}))
+            case "429 date":
+                until = email.utils.formatdate(time.time() + 2, usegmt=True)
+                self._answer(Fault(status=429, headers={"Retry-After": until}))
+            case "500" | "503":
+                self._answer(Fault(status=int(kind), body="<html>"))
+            case "reset":
+                self._reset()
+            case _:
+                self._forward(kind)
+
+    def _reset(self) -> None:
+        linger = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self.close_connection = True
 
     def _answer(self, fault: Fault) -> None:
         if fault.status == 0:
@@ -160,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _forward(self) -> None:
+    def _forward(self, kind: str = "") -> None:
         # A client may say in several fields what it accepts.
         headers = {
             name: ", ".join(self.headers.get_all(name) or ())
@@ -173,7 +237,15 @@ class _Handler(BaseHTTPRequestHandler):
             is_chunked = has_body and "Content-Length" not in self.headers
             body = self._body() if has_body else None
             connection.request(self.command, self.path, body, headers, encode_chunked=is_chunked)
-            self._give(connection.getresponse())
+            answer = connection.getresponse()
+            match kind:
+                case "lost":
+                    answer.read()
+                    self._reset()
+                case "truncated":
+                    self._truncate(answer)
+                case _:
+                    self._give(answer)
         finally:
             connection.close()
 
@@ -184,6 +256,15 @@ class _Handler(BaseHTTPRequestHandler):
         if where.scheme == "unix":
             return _Local(where.path)
         return http.client.HTTPConnection(where.netloc, timeout=60)
+
+    def _truncate(self, answer: http.client.HTTPResponse) -> None:
+        data = answer.read()
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.getheader("Content-Type") or "text/plain")
+        self.send_header("Content-Length", str(len(data) + 1))
+        self.end_headers()
+        self.wfile.write(data[: len(data) // 2])
+        self.close_connection = True
 
     def _give(self, answer: http.client.HTTPResponse) -> None:
         self.send_response(answer.status)

@@ -52,9 +52,11 @@ def broken(uri: str, reason: str) -> IntegrityError:
 def was_second(response: httpx.Response) -> bool:
     """Tell whether a database refused a row because another process wrote the same one first.
 
-    Nothing of the request was kept, and when it is sent again, the row is found.
+    Nothing of the request was kept, and when it is sent again, the row is found. A name that is
+    taken is another matter, although MLflow tells it in the same words.
     """
-    return response.is_error and any(word in response.text for word in TWICE)
+    is_taken = "RESOURCE_ALREADY_EXISTS" in response.text
+    return response.is_error and not is_taken and any(word in response.text for word in TWICE)
 
 
 def refused(response: httpx.Response, uri: str, what: str, tried: str) -> MlshipError:

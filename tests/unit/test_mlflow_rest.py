@@ -1,0 +1,109 @@
+"""MLflow's REST API through the door: which requests are repeated, and what errors say."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from mlship.adapters.http.clients import Reach, open_client
+from mlship.adapters.http.door import Door, Terms
+from mlship.adapters.http.retries import Patience
+from mlship.adapters.mlflow import faults
+from mlship.adapters.mlflow.rest import Server, connected
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    MlshipError,
+    NotFoundError,
+    UnavailableError,
+)
+from tests.fakes.timing import patient
+
+URI = "http://mlflow.example"
+
+
+class Tracking:
+    """Answers in turn, and keeps the paths that it was asked for."""
+
+    def __init__(self, *answers: httpx.Response) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+        self.waits: list[float] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request.url.path.removeprefix("/api/2.0/mlflow/"))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    @property
+    def server(self) -> Server:
+        client = open_client(Reach(transport=httpx.MockTransport(self)), base_url=URI)
+        timing, patience = patient(self.waits), Patience(attempts=3)
+        terms = Terms(name="MLflow", patience=patience, timing=timing)
+        return Server(URI, Door(client, terms), patience, timing)
+
+
+def ok(**values: Any) -> httpx.Response:
+    return httpx.Response(200, json=values)
+
+
+def refusal(status: int, code: str, message: str = "") -> httpx.Response:
+    return httpx.Response(status, json={"error_code": code, "message": message})
+
+
+def test_a_creation_is_repeated_only_after_a_look() -> None:
+    tracking = Tracking(httpx.Response(502), ok(run="made"))
+    assert tracking.server.create("runs/create", {}, lambda _: None) == {"run": "made"}
+    assert tracking.asked == ["runs/create", "runs/create"]
+    tracking = Tracking(httpx.Response(502))
+    assert tracking.server.create("runs/create", {}, lambda _: "found") == "found"
+    assert tracking.asked == ["runs/create"]
+    tracking = Tracking(httpx.Response(502))
+    with pytest.raises(UnavailableError, match=r"answered 502 \(3 attempts in \d+ s\)"):
+        tracking.server.create("runs/create", {}, lambda _: None)
+
+
+def test_a_post_that_is_not_said_to_be_repeatable_is_sent_once() -> None:
+    tracking = Tracking(httpx.Response(503), ok())
+    with pytest.raises(UnavailableError, match="answered 503"):
+        tracking.server.post("runs/create", {})
+    tracking = Tracking(httpx.Response(503), ok())
+    assert tracking.server.post("runs/search", {}, repeat="always") == {}
+
+
+@pytest.mark.parametrize(
+    ("response", "kind", "says"),
+    [
+        (refusal(404, "RESOURCE_DOES_NOT_EXIST"), NotFoundError, "no such object: runs/get 3f9a"),
+        (refusal(400, "RESOURCE_ALREADY_EXISTS"), ConflictError, "has it already"),
+        (refusal(400, "INVALID_PARAMETER_VALUE", "too long"), ConfigError, "too long"),
+        (refusal(500, "INTERNAL_ERROR", "disk full"), UnavailableError, "500.*: disk full"),
+        (httpx.Response(404, text="<html>"), UnavailableError, "runs/get answered 404"),
+        (httpx.Response(401), UnavailableError, "refused the credentials"),
+        (
+            httpx.Response(301, headers={"Location": "https://ada:pw@mlflow.example/"}),
+            UnavailableError,
+            "redirects to https://mlflow.example/",
+        ),
+    ],
+)
+def test_an_error_names_what_was_asked_for(
+    response: httpx.Response, kind: type[MlshipError], says: str
+) -> None:
+    with pytest.raises(kind, match=says) as caught:
+        Tracking(response).server.get("runs/get", {"run_id": "3f9a"})
+    assert caught.value.hint
+    assert "pw@" not in caught.value.message
+
+
+def test_a_row_that_another_process_wrote_first_is_told_from_a_name_that_is_taken() -> None:
+    words = "(sqlite3.IntegrityError) UNIQUE constraint failed: experiments.name"
+    assert faults.was_second(refusal(400, "BAD_REQUEST", words))
+    assert not faults.was_second(refusal(400, "RESOURCE_ALREADY_EXISTS", words))
+    assert not faults.was_second(refusal(400, "BAD_REQUEST", "no such run"))
+    assert not faults.was_second(ok(message=words))
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+def test_a_setting_that_is_no_number_is_named(name: str) -> None:
+    with pytest.raises(ConfigError, match=name), connected(URI, {name: "soon"}):
+        pass
