@@ -48,7 +48,7 @@ def work(uri: str, name: str, folder: Path, environ: dict[str, str], rounds: int
         store.archive(release, archived=True)
         fetched = store.fetch(release, folder / f"fetched-{number}")
         assert bundle.read(fetched, expected=release.bundle)
-        MlflowLedger(uri, name, folder, environ).append(tiny_evidence(f"record {number}"))
+        MlflowLedger(uri, name, folder, environ).append(tiny_evidence(minute=number))
 
 
 def test_three_failures_in_ten_are_waited_out_and_nothing_is_made_twice(
@@ -63,7 +63,7 @@ def test_three_failures_in_ten_are_waited_out_and_nothing_is_made_twice(
     assert [version.aliases for version in versions] == [()] * (ROUNDS - 1) + [("champion",)]
     assert all(version.archived for version in versions)
     records = MlflowLedger(server, name, tmp_path, {}).records()
-    assert [record.evidence.step for record in records] == [f"record {n}" for n in range(ROUNDS)]
+    assert [record.evidence.time.minute for record in records] == list(range(ROUNDS))
     with connected(server, {}) as direct:
         for experiment in (name, f"{name}-ledger"):
             found = direct.get("experiments/get-by-name", {"experiment_name": experiment})

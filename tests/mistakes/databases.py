@@ -88,6 +88,10 @@ class Database(Remote):
         self.gate.up()
 
 
+HASTY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "3"}
+"""A tracking server in trouble is waited for a minute; a mistake is told sooner."""
+
+
 class Tracking(Remote):
     """A tracking server behind a proxy."""
 
@@ -100,6 +104,7 @@ class Tracking(Remote):
             "MLSHIP_NAME": name,
             "MLSHIP_STORE__KIND": "mlflow",
             "MLSHIP_STORE__URI": f"http://{self.proxy.host}",
+            **HASTY,
         }
         self.names |= {name: "NAME", self.proxy.host: "HOST"}
         self.settle()

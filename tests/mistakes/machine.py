@@ -4,6 +4,7 @@ import fcntl
 import socket
 from collections.abc import Callable
 
+from tests.mistakes.databases import HASTY
 from tests.mistakes.kept import outcomes
 from tests.mistakes.mistake import Mistake
 from tests.mistakes.project import Project, fill, small_disk
@@ -37,7 +38,11 @@ def _outcomes_on_a_full_disk(project: Project) -> None:
 
 
 def _mlflow(uri: str) -> Callable[[Project], None]:
-    return lambda project: project.edit(SETTINGS, STORE, f"store: {{kind: mlflow, uri: '{uri}'}}")
+    def do(project: Project) -> None:
+        project.edit(SETTINGS, STORE, f"store: {{kind: mlflow, uri: '{uri}'}}")
+        project.variables |= HASTY
+
+    return do
 
 
 def _port(project: Project) -> int:

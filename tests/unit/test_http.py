@@ -237,6 +237,13 @@ def test_a_success_that_cannot_be_read_is_asked_for_again_and_not_for_ever() -> 
     assert len(server.asked) == 1
 
 
+def test_the_body_of_an_error_is_read_although_a_stream_was_asked_for() -> None:
+    server = Server(httpx.Response(404, content=iter([b"no such blob"])))
+    door = server.door()
+    response = door.send(door.client.build_request("GET", "/x"), stream=True)
+    assert response.text == "no such blob"
+
+
 def caused(error: httpx.RequestError, cause: Exception) -> httpx.RequestError:
     error.__cause__ = cause
     return error

@@ -97,7 +97,7 @@ class Door:
         Args:
             request: its body can be read again; see `attempt` for one that cannot.
             repeat: what may be done again.
-            stream: leave the body to the caller, who closes the response.
+            stream: leave the body of a success to the caller, who closes the response.
             follow: follow redirects.
             patience: for this request, instead of the door's.
 
@@ -159,6 +159,8 @@ class _Attempts:
             self._count += 1
             try:
                 response = self._once()
+                if response.is_error:
+                    response.read()
             except httpx.RequestError as error:
                 pause = self._after_error(error)
                 reason = str(error) or type(error).__name__

@@ -55,8 +55,9 @@ def was_second(response: httpx.Response) -> bool:
     Nothing of the request was kept, and when it is sent again, the row is found. A name that is
     taken is another matter, although MLflow tells it in the same words.
     """
-    is_taken = "RESOURCE_ALREADY_EXISTS" in response.text
-    return response.is_error and not is_taken and any(word in response.text for word in TWICE)
+    if not response.is_error or "RESOURCE_ALREADY_EXISTS" in response.text:
+        return False
+    return any(word in response.text for word in TWICE)
 
 
 def refused(response: httpx.Response, uri: str, what: str, tried: str) -> MlshipError:
