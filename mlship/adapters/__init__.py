@@ -1,1 +1,1 @@
-"""How the world is reached: one package for each port."""
+"""Adapters: implementations of the ports, one package per port."""

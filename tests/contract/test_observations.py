@@ -139,7 +139,7 @@ def test_a_torn_last_line_is_skipped_and_a_changed_one_is_not(
     path.write_bytes(whole[:-10])
     assert names(folders) == ["a"]
     path.write_bytes(b"{}\n" + whole)
-    with pytest.raises(IntegrityError, match=r"1\.jsonl:1 was changed"):
+    with pytest.raises(IntegrityError, match=r"1\.jsonl:1 is invalid"):
         names(folders)
 
 
@@ -165,7 +165,7 @@ def test_a_contradiction_is_named_and_nothing_is_kept(
 ) -> None:
     write("champion", *(prediction(name) for name in "abc"))
     observations.take([outcome("a")])
-    with pytest.raises(ConflictError, match=r"another outcome already: a$"):
+    with pytest.raises(ConflictError, match=r"already have another outcome: a$"):
         observations.take([outcome("b"), outcome("a", "virginica")])
     with pytest.raises(ConflictError, match=r"already: c$"):
         observations.take([outcome("c"), outcome("c", "virginica")])
@@ -202,7 +202,7 @@ def test_a_full_disk_keeps_nothing_of_the_call(
     log(tmp_path / "champion", "1", prediction("a"), prediction("b"))
     folders.take([outcome("a")])
     monkeypatch.setattr(os, "fsync", _full)
-    with pytest.raises(UnavailableError, match="cannot be written"):
+    with pytest.raises(UnavailableError, match="cannot write outcomes"):
         folders.take([outcome("b")])
     monkeypatch.undo()
     assert [found.prediction for found in folders.outcomes()] == ["a"]

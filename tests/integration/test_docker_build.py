@@ -158,7 +158,7 @@ def test_docker_puts_the_same_files_into_an_image_as_mlship(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("RUN echo first && echo why it fails && exit 3\n", "code: 3; its last lines:"),
+        ("RUN echo first && echo why it fails && exit 3\n", "code: 3; last lines of the build:"),
         ("INSTALL gcc\n", "unknown instruction"),
     ],
 )

@@ -72,7 +72,7 @@ def objects(place: Cluster) -> list[str]:
 def test_the_engine_that_answers_is_named_and_one_that_does_not_is_told() -> None:
     require("docker", Path("/var/run/docker.sock").exists(), "start the Docker engine")
     assert look({}).startswith("Docker ")
-    with pytest.raises(UnavailableError, match="no Docker engine answers"):
+    with pytest.raises(UnavailableError, match="cannot connect to the Docker engine"):
         look({"DOCKER_HOST": "tcp://127.0.0.1:9"})
     with pytest.raises(ConfigError, match="on another machine"):
         look({"DOCKER_HOST": "tcp://192.0.2.1:2375"})

@@ -75,7 +75,7 @@ BASES = (
         breaks=sets(PIP_INDEX_URL="http://127.0.0.1:1/simple"),
         command=("containerize",),
         code=4,
-        says="the package index cannot be used: [Errno 111] Connection refused",
+        says="cannot download from the package index: [Errno 111] Connection refused",
         hints="pip config list",
         leaves=("images",),
         needs=("registry",),

@@ -162,10 +162,12 @@ DATABASES = (
     _takes(
         "PostgreSQL is down",
         lambda database: database.gate.down(),
-        says="cannot be used",
-        hints="see that the database runs",
+        says="cannot use the observations",
+        hints="check that the database is running",
     ),
-    _takes("PostgreSQL is silent", _silent, says="timeout", hints="see that the database runs"),
+    _takes(
+        "PostgreSQL is silent", _silent, says="timeout", hints="check that the database is running"
+    ),
     _takes(
         "a wrong password for PostgreSQL",
         lambda database: database.project.variables.update(PGPASSWORD="wrong"),
@@ -184,7 +186,7 @@ DATABASES = (
         "no right to the tables",
         _as("reader", "secret"),
         says="permission denied for table mlship_predictions",
-        hints="grant the user the tables",
+        hints="grant the user access to the tables",
     ),
     _takes(
         "another process holds the outcomes", _locked, says="lock timeout", hints="pg_stat_activity"

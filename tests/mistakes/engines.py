@@ -75,14 +75,14 @@ ENGINES = (
     _tests(
         "no Docker engine",
         _host("unix:///nowhere/docker.sock"),
-        says="no Docker engine answers at unix:///nowhere/docker.sock",
+        says="cannot connect to the Docker engine at unix:///nowhere/docker.sock",
         hints="start Docker",
     ),
     _tests(
         "a Docker engine of another machine",
         _host("tcp://192.0.2.1:2375"),
         code=2,
-        says="is on another machine",
+        says="is not on this machine",
         hints="DOCKER_HOST",
     ),
     _tests(
@@ -99,7 +99,7 @@ ENGINES = (
         on="imaged",
         leaves=("images",),
         says="no space left on device",
-        hints="correct what it names",
+        hints="fix the problem that the engine reports",
     ),
     _tests(
         "the engine may not pull the image",

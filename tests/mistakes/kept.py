@@ -90,8 +90,8 @@ OUTCOMES = (
         do=lambda project: outcomes(project, "setosa", "virginica"),
         command=("feedback", "outcomes.csv"),
         code=8,
-        says="have another outcome",
-        hints="take them out",
+        says="already have another outcome",
+        hints="remove them from the file",
         mend=lambda project: outcomes(project, "setosa"),
     ),
     Mistake(
@@ -140,7 +140,7 @@ KEPT = (
         do=lambda project: prefix(files(project, "predictions/production/**/*.jsonl")[0]),
         command=("evaluate",),
         code=7,
-        says="was changed",
+        says="is invalid",
         hints="backup",
     ),
 )

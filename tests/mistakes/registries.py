@@ -262,7 +262,7 @@ PUSHES = (
         "no registry but a page",
         _answers(200, at=""),
         code=7,
-        says="is no image that mlship can read",
+        says="is not a valid image",
         is_slow=True,
         hints="OCI",
     ),

@@ -255,7 +255,7 @@ def test_a_base_of_another_machine_is_refused_naming_both(
 
 def test_a_base_with_another_python_is_refused(tmp_path: Path, fake: FakeRegistry) -> None:
     base_image(fake, environment={"PYTHON_VERSION": "3.12.1"})
-    with pytest.raises(ConfigError, match=r"has Python 3\.12.*made with 3\.11"):
+    with pytest.raises(ConfigError, match=r"has Python 3\.12.*trained with Python 3\.11"):
         built(Project(tmp_path, fake))
 
 
@@ -280,7 +280,7 @@ def test_a_repository_is_named_without_a_tag(tmp_path: Path, fake: FakeRegistry)
 
 def test_no_credential_becomes_a_label(tmp_path: Path, fake: FakeRegistry) -> None:
     project = Project(tmp_path / "one", fake, source="https://ada:token@github.com/ada/iris")
-    with pytest.raises(ConfigError, match=r"image\.source holds a user") as caught:
+    with pytest.raises(ConfigError, match=r"image\.source contains a user") as caught:
         built(project)
     assert "token" not in str(caught.value)
     source = "https://github.com/ada/iris"
@@ -336,7 +336,7 @@ def test_a_damaged_layer_here_is_made_again(project: Project) -> None:
 
 def test_a_disk_that_cannot_be_written_is_named(project: Project) -> None:
     (project.folder / "images").write_text("a file in the way")
-    with pytest.raises(UnavailableError, match=r"cannot be written to .*images"):
+    with pytest.raises(UnavailableError, match=r"cannot write the image of .*images"):
         built(project)
 
 

@@ -1,1 +1,1 @@
-"""Container images: built, run in an engine, and moved to and from registries."""
+"""Container images: build them, run them in an engine, push and pull them."""

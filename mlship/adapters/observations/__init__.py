@@ -1,1 +1,1 @@
-"""Where predictions and outcomes are read back from."""
+"""Observations: logged predictions and their outcomes, in files or in PostgreSQL."""

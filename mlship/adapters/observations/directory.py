@@ -1,4 +1,4 @@
-"""Predictions from the segments of prediction logs; outcomes in a file of JSON lines."""
+"""Observations in files: predictions in the segments of logs, outcomes as JSON lines."""
 
 import fcntl
 import os
@@ -27,11 +27,11 @@ _id = msgspec.json.Decoder(_Id)
 
 
 class DirectoryObservations:
-    """Observations in folders of this machine.
+    """Observations in folders on this machine.
 
     Args:
-        logs: folders with segments of prediction logs, at any depth; one may not exist yet.
-        outcomes: the file that outcomes are appended to, one JSON object a line.
+        logs: folders with segments of prediction logs, at any depth; they may not exist yet.
+        outcomes: the file to which outcomes are appended, one JSON object per line.
     """
 
     def __init__(self, logs: Sequence[Path], outcomes: Path) -> None:
@@ -42,72 +42,73 @@ class DirectoryObservations:
         """Return every logged prediction, each (id, release) once, oldest first.
 
         Raises:
-            IntegrityError: a line that is not the torn last one of its segment is no prediction.
+            IntegrityError: a complete line is not a prediction.
         """
-        found: dict[tuple[str, str], Prediction] = {}
+        logged: dict[tuple[str, str], Prediction] = {}
         for segment, number, line in self._lines():
             prediction = _decoded(_prediction, line, segment, number)
-            found.setdefault((prediction.id, prediction.release), prediction)
-        yield from sorted(found.values(), key=lambda found: (found.time, found.id, found.shadow))
+            logged.setdefault((prediction.id, prediction.release), prediction)
+        yield from sorted(logged.values(), key=lambda each: (each.time, each.id, each.shadow))
 
     def find(self, prediction: str) -> Sequence[Prediction]:
-        """Return the prediction of that id, then its shadow if it had one.
+        """Return the prediction of that id, then its shadow if there is one.
 
         Raises:
-            IntegrityError: a line that names the id is no prediction.
+            IntegrityError: a line with the id is not a prediction.
         """
-        wanted = msgspec.json.encode(prediction)
-        found: dict[str, Prediction] = {}
+        encoded = msgspec.json.encode(prediction)
+        matches: dict[str, Prediction] = {}
         for segment, number, line in self._lines():
-            if wanted in line:
+            if encoded in line:
                 candidate = _decoded(_prediction, line, segment, number)
                 if candidate.id == prediction:
-                    found.setdefault(candidate.release, candidate)
-        return sorted(found.values(), key=lambda found: (found.shadow, found.time))
+                    matches.setdefault(candidate.release, candidate)
+        return sorted(matches.values(), key=lambda each: (each.shadow, each.time))
 
     def outcomes(self) -> Sequence[Outcome]:
         """Return the outcomes in the order in which they arrived.
 
         Raises:
-            IntegrityError: a line that is not the torn last one is no outcome.
+            IntegrityError: a complete line is not an outcome.
         """
         return [
             _decoded(_outcome, line, self._outcomes, number)
-            for number, line in enumerate(_whole_lines(self._outcomes), start=1)
+            for number, line in enumerate(_complete_lines(self._outcomes), start=1)
         ]
 
     def take(self, outcomes: Iterable[Outcome]) -> Taken:
-        """Add outcomes durably, all or none. One that is there already counts as known.
+        """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
         Raises:
             ConflictError: a prediction already has another outcome; nothing was added.
             UnavailableError: the file cannot be written; nothing was added.
         """
-        given = list(outcomes)
+        received = list(outcomes)
         logged = {
             _decoded(_id, line, segment, number).id for segment, number, line in self._lines()
         }
         try:
             with _locked(self._outcomes) as handle:
                 known = {outcome.prediction: outcome.value for outcome in self.outcomes()}
-                added = fresh(given, known, logged)
+                added = fresh(received, known, logged)
                 if added:
                     _append(handle, added)
         except OSError as error:
-            message = f"outcomes cannot be written to {self._outcomes}: {error.strerror}"
-            raise UnavailableError(message, hint="make room on that disk, and repeat") from error
-        return taken(given, added, logged)
+            message = f"cannot write outcomes to {self._outcomes}: {error.strerror}"
+            hint = "free disk space or make the file writable, then run it again"
+            raise UnavailableError(message, hint=hint) from error
+        return taken(received, added, logged)
 
     def _lines(self) -> Iterator[tuple[Path, int, bytes]]:
-        """Return each whole line of each segment with its place."""
+        """Return each complete line with its segment and its number."""
         segments = {path for folder in self._logs for path in folder.rglob("*.jsonl")}
         for segment in sorted(segments - {self._outcomes}):
-            for number, line in enumerate(_whole_lines(segment), start=1):
+            for number, line in enumerate(_complete_lines(segment), start=1):
                 yield segment, number, line
 
 
-def _whole_lines(path: Path) -> Iterator[bytes]:
-    """Return the lines that end; a torn last one was never acknowledged."""
+def _complete_lines(path: Path) -> Iterator[bytes]:
+    """Return the complete lines; an incomplete last line was never acknowledged."""
     try:
         with path.open("rb") as file:
             for line in file:
@@ -121,21 +122,21 @@ def _decoded(decoder: "msgspec.json.Decoder[_T]", line: bytes, path: Path, numbe
     try:
         return decoder.decode(line)
     except msgspec.MsgspecError as error:
-        message = f"{path}:{number} was changed: {error}"
+        message = f"{path}:{number} is invalid: {error}"
         raise IntegrityError(message, hint="restore the file from a backup") from error
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open a file to append to, alone; a torn tail that a killed writer left is taken away."""
+    """Open a file for appending under a lock; remove an incomplete tail of a killed writer."""
     path.parent.mkdir(parents=True, exist_ok=True)
     is_new = not path.exists()
     handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        whole = sum(len(line) for line in _whole_lines(path))
-        if os.fstat(handle).st_size != whole:
-            os.ftruncate(handle, whole)
+        complete = sum(len(line) for line in _complete_lines(path))
+        if os.fstat(handle).st_size != complete:
+            os.ftruncate(handle, complete)
         if is_new:
             files.sync_folder(path.parent)
         yield handle
@@ -144,10 +145,10 @@ def _locked(path: Path) -> Iterator[int]:
 
 
 def _append(handle: int, outcomes: Sequence[Outcome]) -> None:
-    """Write and sync lines, or leave the file as it was.
+    """Write and sync lines, or leave the file unchanged.
 
     Raises:
-        OSError: the disk is full, or broken.
+        OSError: the disk is full or failed.
     """
     size = os.fstat(handle).st_size
     rest = memoryview(b"".join(msgspec.json.encode(outcome) + b"\n" for outcome in outcomes))

@@ -1,4 +1,4 @@
-"""What becomes of outcomes that are handed in: a rule that every kind of observations keeps."""
+"""The rules for adding outcomes, which all observations share."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,34 +8,36 @@ from mlship.errors import ConflictError
 
 
 def fresh(
-    given: Sequence[Outcome], known: Mapping[str, Value], logged: Collection[str]
+    received: Sequence[Outcome], known: Mapping[str, Value], logged: Collection[str]
 ) -> list[Outcome]:
-    """Return the outcomes to add: of logged predictions, each once.
+    """Return the outcomes to add: those of logged predictions, each once.
 
     Raises:
-        ConflictError: one contradicts what is known, or another of the same call.
+        ConflictError: an outcome contradicts a known one, or another one of the same call.
     """
-    found = []
-    seen = dict(known)
+    new = []
+    values = dict(known)
     contradicted = []
-    for outcome in given:
+    for outcome in received:
         if outcome.prediction not in logged:
             continue
-        if outcome.prediction not in seen:
-            seen[outcome.prediction] = outcome.value
-            found.append(outcome)
-        elif seen[outcome.prediction] != outcome.value:
+        if outcome.prediction not in values:
+            values[outcome.prediction] = outcome.value
+            new.append(outcome)
+        elif values[outcome.prediction] != outcome.value:
             contradicted.append(outcome.prediction)
     if contradicted:
         names = ", ".join(dict.fromkeys(contradicted[:5]))
         more = f" and {len(contradicted) - 5} more" if len(contradicted) > 5 else ""
-        message = f"predictions have another outcome already: {names}{more}"
-        raise ConflictError(message, hint="take them out of the file; an outcome is never edited")
-    return found
+        message = f"predictions already have another outcome: {names}{more}"
+        hint = "remove them from the file: an outcome cannot be changed"
+        raise ConflictError(message, hint=hint)
+    return new
 
 
-def taken(given: Sequence[Outcome], added: Sequence[Outcome], logged: Collection[str]) -> Taken:
-    """Count what was added, what was known, and name what no log knows."""
-    unknown = dict.fromkeys(one.prediction for one in given if one.prediction not in logged)
-    of_logged = sum(outcome.prediction in logged for outcome in given)
+def taken(received: Sequence[Outcome], added: Sequence[Outcome], logged: Collection[str]) -> Taken:
+    """Count added and known outcomes, and list the ids of unknown predictions."""
+    ids = [outcome.prediction for outcome in received]
+    unknown = dict.fromkeys(id_ for id_ in ids if id_ not in logged)
+    of_logged = sum(id_ in logged for id_ in ids)
     return Taken(new=len(added), known=of_logged - len(added), unknown=tuple(unknown))

@@ -1,7 +1,7 @@
-"""Predictions that replicas logged in PostgreSQL, and outcomes in a table beside them.
+"""Observations in PostgreSQL: the predictions that replicas logged, and a table of outcomes.
 
-The runtime makes and fills `mlship_predictions`; this module reads it, and makes and fills
-`mlship_outcomes`. A table that does not exist yet has nothing.
+The runtime creates and fills `mlship_predictions`. This module reads it, and creates and fills
+`mlship_outcomes`. A table that does not exist counts as empty.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,21 +54,21 @@ _PAGE: Final = 2000
 _SECONDS: Final = 5
 _HINTS: Final = {
     "password": "set PGPASSWORD to the password of that user",
-    "permission denied": "grant the user the tables, as docs/guide/predictions.md tells",
-    "lock timeout": "somebody else may hold the tables: see pg_stat_activity, then run it again",
+    "permission denied": "grant the user access to the tables, as in docs/guide/predictions.md",
+    "lock timeout": "another session may have locked the tables: check pg_stat_activity",
 }
-_HINT: Final = "see that the database runs, and that observations.url names it and its user"
+_HINT: Final = "check that the database is running and that observations.url is correct"
 
 _row = msgspec.json.Decoder(Row)
 _value = msgspec.json.Decoder(Value)
 
 
 class PostgresObservations:
-    """Observations in the tables `mlship_predictions` and `mlship_outcomes` of one database.
+    """Observations in the tables `mlship_predictions` and `mlship_outcomes` of a database.
 
     Args:
         url: `postgresql://user@host:5432/database`.
-        environ: where `PGPASSWORD` comes from, when the URL has no password.
+        environ: the environment variables, with `PGPASSWORD` if the URL has no password.
     """
 
     def __init__(self, url: str, environ: Mapping[str, str]) -> None:
@@ -78,11 +78,11 @@ class PostgresObservations:
     def predictions(self) -> Iterator[Prediction]:
         """Return every logged prediction, each (id, release) once, oldest first.
 
-        They come page by page from the state of the table at the first of them.
+        They are read page by page from one snapshot of the table.
 
         Raises:
             UnavailableError: the database cannot be reached or read.
-            IntegrityError: a row is no prediction.
+            IntegrityError: a row is not a prediction.
         """
         with self._connected(reads=True) as connection:
             if not _exists(connection, "mlship_predictions"):
@@ -93,11 +93,11 @@ class PostgresObservations:
                     yield _prediction(row)
 
     def find(self, prediction: str) -> Sequence[Prediction]:
-        """Return the prediction of that id, then its shadow if it had one.
+        """Return the prediction of that id, then its shadow if there is one.
 
         Raises:
             UnavailableError: the database cannot be reached or read.
-            IntegrityError: a row is no prediction.
+            IntegrityError: a row is not a prediction.
         """
         if not _is_text(prediction):
             return []
@@ -111,7 +111,7 @@ class PostgresObservations:
 
         Raises:
             UnavailableError: the database cannot be reached or read.
-            IntegrityError: a row is no outcome.
+            IntegrityError: a row is not an outcome.
         """
         query = "SELECT prediction, value::text, time FROM mlship_outcomes ORDER BY number"
         with self._connected(reads=True) as connection:
@@ -127,18 +127,18 @@ class PostgresObservations:
             ]
 
     def take(self, outcomes: Iterable[Outcome]) -> Taken:
-        """Add outcomes durably, all or none. One that is there already counts as known.
+        """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
         Raises:
             ConflictError: a prediction already has another outcome; nothing was added.
-            UnavailableError: the database cannot be reached or written; it may be repeated.
+            UnavailableError: the database cannot be reached or written; a retry is safe.
         """
-        given = list(outcomes)
-        ids = [outcome.prediction for outcome in given if _is_text(outcome.prediction)]
+        received = list(outcomes)
+        ids = [outcome.prediction for outcome in received if _is_text(outcome.prediction)]
         with self._connected() as connection:
             logged = _logged(connection, ids)
             connection.execute(_DURABLY)
-            # Two that take at once would each miss what the other adds.
+            # Without the lock, two concurrent calls would each miss what the other adds.
             connection.execute(_LOCK)
             if not _exists(connection, "mlship_outcomes"):
                 connection.execute(_OUTCOMES)
@@ -146,7 +146,7 @@ class PostgresObservations:
                 prediction: _decoded(_value, value, prediction)
                 for prediction, value in connection.execute(_KNOWN, [list(logged)])
             }
-            added = fresh(given, known, logged)
+            added = fresh(received, known, logged)
             if added:
                 rows = [
                     [outcome.prediction for outcome in added],
@@ -154,31 +154,31 @@ class PostgresObservations:
                     [outcome.time for outcome in added],
                 ]
                 connection.execute(_INSERT, rows)
-        return taken(given, added, logged)
+        return taken(received, added, logged)
 
     @contextmanager
     def _connected(self, *, reads: bool = False) -> Iterator["Connection"]:
-        """Give a connection in one transaction, committed where the block ends well.
+        """Open a connection with a transaction, which is committed if the block succeeds.
 
         Raises:
-            ConfigError: psycopg is not installed, or the URL is not understood.
-            UnavailableError: the database does not do what is asked.
+            ConfigError: psycopg is not installed, or the URL is invalid.
+            UnavailableError: the database does not answer or refuses.
         """
         try:
-            import psycopg  # noqa: PLC0415 (predictions in folders need none)
+            import psycopg  # noqa: PLC0415 (observations in folders do not need it)
             from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
         except ImportError as error:
             message = f"observations in {shown(self._url)} need psycopg, which is not installed"
             raise ConfigError(message, hint=installation.hint("postgres")) from error
         try:
-            given = conninfo_to_dict(self._url)
+            parameters = conninfo_to_dict(self._url)
         except psycopg.ProgrammingError:
-            # What psycopg says of it may hold the password, so that it is no cause either.
-            message = f"observations.url is not understood: {shown(self._url)}"
-            hint = "write postgresql://user@host:5432/database; signs of a password as %XX"
+            # psycopg's message may contain the password, so it is not chained either.
+            message = f"invalid observations.url: {shown(self._url)}"
+            hint = "use postgresql://user@host:5432/database; percent-encode special characters"
             raise ConfigError(message, hint=hint) from None
-        password = str(given.get("password") or self._environ.get("PGPASSWORD", ""))
-        ours: dict[str, Any] = {
+        password = str(parameters.get("password") or self._environ.get("PGPASSWORD", ""))
+        defaults: dict[str, Any] = {
             "application_name": "mlship",
             "client_encoding": "UTF8",
             "connect_timeout": _SECONDS,
@@ -188,16 +188,16 @@ class PostgresObservations:
             "target_session_attrs": "read-write",
         }
         if password:
-            ours["password"] = password
+            defaults["password"] = password
         try:
-            with psycopg.connect(make_conninfo("", **{**ours, **given})) as connection:
+            with psycopg.connect(make_conninfo("", **{**defaults, **parameters})) as connection:
                 connection.read_only = reads
                 connection.execute(_BOUNDED)
                 yield connection
         except psycopg.Error as error:
             reason = " ".join(str(error).split())[:300]
             reason = reason.replace(password, "***") if password else reason
-            message = f"observations in {shown(self._url)} cannot be used: {reason}"
+            message = f"cannot use the observations in {shown(self._url)}: {reason}"
             hint = next((hint for word, hint in _HINTS.items() if word in reason), _HINT)
             raise UnavailableError(message, hint=hint) from error
 
@@ -208,7 +208,7 @@ def _exists(connection: "Connection", table: str) -> bool:
 
 
 def _is_text(name: str) -> bool:
-    """Tell whether a database could have such a text at all."""
+    """Return whether PostgreSQL can store such a text."""
     return "\0" not in name and not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
@@ -237,5 +237,5 @@ def _decoded(decoder: "msgspec.json.Decoder[Any]", text: str, prediction: str) -
     try:
         return decoder.decode(text)
     except msgspec.MsgspecError as error:
-        message = f"the row of prediction {prediction} was changed: {error}"
+        message = f"the row of prediction {prediction} is invalid: {error}"
         raise IntegrityError(message, hint="restore the table from a backup") from error

@@ -1,1 +1,1 @@
-"""Stores: the model registries."""
+"""Stores: model registries."""

@@ -1,12 +1,12 @@
-"""A store in a plain directory, with the contract of a model registry and nothing to install.
+"""A model registry in a plain directory, with nothing to install.
 
     <folder>/<name>/runs/<64 hex>/run.json     params, metrics, tags; beside it files/ and bundle/
-    <folder>/<name>/versions/1.json            which release version 1 carries, since when
-    <folder>/<name>/versions/1.archived        is there while version 1 is archived
-    <folder>/<name>/aliases/champion.json      which version the alias names
+    <folder>/<name>/versions/1.json            the release of version 1, and its time
+    <folder>/<name>/versions/1.archived        exists while version 1 is archived
+    <folder>/<name>/aliases/champion.json      the version of the alias
 
-Each file is put in place whole. A version's number is taken by a hard link, which fails when
-another process took it first; so no lock is needed.
+Files are written atomically. A version number is reserved by a hard link, which fails if another
+process reserved it first. So no lock is needed.
 """
 
 import os
@@ -51,12 +51,12 @@ def _now() -> datetime:
 
 
 class DirectoryStore:
-    """Keeps the runs, versions and aliases of one project in a folder.
+    """Stores the runs, versions and aliases of a project in a folder.
 
     Args:
-        folder: where the projects are; made when something is written.
-        name: of the project and its registered model.
-        clock: tells when a version was registered.
+        folder: the folder of all projects; created on the first write.
+        name: the name of the project and its registered model.
+        clock: returns the current time, for the time of registration.
     """
 
     def __init__(self, folder: Path, name: str, clock: Callable[[], datetime] = _now) -> None:
@@ -64,17 +64,17 @@ class DirectoryStore:
         self._clock = clock
 
     def record(self, run: Run) -> None:
-        """Keep what is given of a release, in the one run of that release.
+        """Add the given facts to the run of a release; a release has exactly one run.
 
         Raises:
-            IntegrityError: the bundle is not the one that the release names; nothing was kept.
-            NotFoundError: a file or the bundle does not exist; nothing was kept.
-            UnavailableError: the folder cannot be written.
+            IntegrityError: the bundle does not match the release; nothing was recorded.
+            NotFoundError: a file or the bundle does not exist; nothing was recorded.
+            UnavailableError: the folder is not writable.
         """
         for path in (*run.files.values(), *([run.bundle / bundle.MANIFEST] if run.bundle else [])):
             if not path.is_file():
-                message = f"{path} does not exist, so it cannot be kept with {run.release}"
-                raise NotFoundError(message, hint="make it with `mlship train` first")
+                message = f"cannot record {run.release}: {path} does not exist"
+                raise NotFoundError(message, hint="run `mlship train` first")
         with self._mapped():
             folder = self._run_folder(run.release.id)
             folder.mkdir(parents=True, exist_ok=True)
@@ -83,23 +83,23 @@ class DirectoryStore:
                 _copy_bundle(run.bundle, folder / "bundle", run.release.bundle)
             for name, path in run.files.items():
                 _copy_file(path, folder / "files" / name)
-            kept = _read(folder / "run.json", _Run) or _Run(release=run.release)
+            recorded = _read(folder / "run.json", _Run) or _Run(release=run.release)
             merged = _Run(
                 release=run.release,
-                params={**kept.params, **run.params},
-                metrics={**kept.metrics, **run.metrics},
-                tags={**kept.tags, **run.tags},
+                params={**recorded.params, **run.params},
+                metrics={**recorded.metrics, **run.metrics},
+                tags={**recorded.tags, **run.tags},
             )
             files.write_atomically(folder / "run.json", digests.canonical_json(merged))
 
     def fetch(self, release: Release, into: Path) -> Path:
-        """Put the release's bundle into a folder that does not exist yet; return the folder.
+        """Copy the release's bundle into a folder that does not exist yet; return the folder.
 
-        A folder that holds this very bundle already is left as it is.
+        A folder that already contains this bundle is left unchanged.
 
         Raises:
             NotFoundError: the store has no bundle of that release.
-            IntegrityError: its manifest is not the one that the release names.
+            IntegrityError: its manifest does not match the release.
             UnavailableError: the bundle cannot be read, or `into` cannot be written.
         """
         source = self._run_folder(release.id) / "bundle"
@@ -114,10 +114,10 @@ class DirectoryStore:
         return into
 
     def versions(self) -> Sequence[Version]:
-        """Return the registered versions as they are now, oldest first.
+        """Return the current registered versions, oldest first.
 
         Raises:
-            IntegrityError: a file of the store is not what this store writes.
+            IntegrityError: a file of the store is invalid.
             UnavailableError: the folder cannot be read.
         """
         with self._mapped():
@@ -138,7 +138,7 @@ class DirectoryStore:
             ]
 
     def point(self, alias: Alias, release: Release | None) -> None:
-        """Make an alias name a release's version, registered first where it is new.
+        """Set an alias to the version of a release, which is registered first if it is new.
 
         Raises:
             NotFoundError: the release was not recorded with its bundle.
@@ -156,7 +156,7 @@ class DirectoryStore:
             files.write_atomically(path, digests.canonical_json(_Alias(version=number)))
 
     def archive(self, release: Release, *, archived: bool) -> None:
-        """Tag the version of a release as archived, or take the tag away.
+        """Tag the version of a release as archived, or remove the tag.
 
         Raises:
             NotFoundError: the release has no version.
@@ -166,7 +166,7 @@ class DirectoryStore:
             number = self._number(release.id)
             if number is None:
                 message = f"{release} has no registered version in {self._folder}"
-                raise NotFoundError(message, hint="deploy it to production first")
+                raise NotFoundError(message, hint="run `mlship deploy-production` first")
             if archived:
                 self._archived(number).touch()
             else:
@@ -176,11 +176,11 @@ class DirectoryStore:
         (self._folder / "versions").mkdir(exist_ok=True)
         version = digests.canonical_json(_Version(release=release, created=self._clock()))
         while (number := self._number(release)) is None:
-            taken = max(self._versions(), default=0) + 1
+            candidate = max(self._versions(), default=0) + 1
             draft = self._folder / "versions" / f".{release.removeprefix('sha256:')}.{os.getpid()}"
             files.write_atomically(draft, version)
             try:
-                os.link(draft, self._folder / "versions" / f"{taken}.json")
+                os.link(draft, self._folder / "versions" / f"{candidate}.json")
             except FileExistsError:
                 continue
             finally:
@@ -188,16 +188,16 @@ class DirectoryStore:
         return number
 
     def _number(self, release: Digest) -> int | None:
-        found = [n for n, version in self._versions().items() if version.release == release]
-        return min(found, default=None)
+        numbers = [n for n, version in self._versions().items() if version.release == release]
+        return min(numbers, default=None)
 
     def _versions(self) -> dict[int, _Version]:
-        found = {}
+        versions = {}
         for path in (self._folder / "versions").glob("[!.]*.json"):
             version = _read(path, _Version)
             if version:
-                found[int(path.stem)] = version
-        return found
+                versions[int(path.stem)] = version
+        return versions
 
     def _archived(self, number: int) -> Path:
         return self._folder / "versions" / f"{number}.archived"
@@ -210,13 +210,13 @@ class DirectoryStore:
         try:
             yield
         except OSError as error:
-            message = f"store {self._folder} cannot be used: {_reason(error)}"
+            message = f"cannot use the store {self._folder}: {_reason(error)}"
             hint = "free disk space or make the folder writable, then run the command again"
             raise UnavailableError(message, hint=hint) from error
 
 
 def _reason(error: OSError) -> str:
-    """Return why in a few words; a copy of many files fails with a list of reasons."""
+    """Return the reason in a few words; a copy of many files fails with a list of reasons."""
     if isinstance(error, shutil.Error) and error.args and error.args[0]:
         return str(error.args[0][0][-1]).partition(": ")[0]
     return error.strerror or str(error)
@@ -224,7 +224,7 @@ def _reason(error: OSError) -> str:
 
 def _no_bundle(release: Release, folder: Path) -> NotFoundError:
     message = f"store {folder} has no bundle of {release}"
-    return NotFoundError(message, hint="`mlship train` on its commit records it")
+    return NotFoundError(message, hint="check out its commit and run `mlship train`")
 
 
 def _read(path: Path, kind: type[_Value]) -> _Value | None:
@@ -233,7 +233,7 @@ def _read(path: Path, kind: type[_Value]) -> _Value | None:
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        message = f"{path} is not what the store wrote: {error}"
+        message = f"{path} is not a valid file of the store: {error}"
         raise IntegrityError(message, hint="restore the store from a backup") from error
 
 
@@ -251,7 +251,7 @@ def _is_whole(folder: Path, expected: Digest) -> bool:
 
 
 def _copy_bundle(source: Path, into: Path, expected: Digest) -> None:
-    """Copy beside the place, check the copy, rename it: it is there whole or not at all."""
+    """Copy a bundle atomically: copy it beside its place, verify the copy, rename it."""
     with tempfile.TemporaryDirectory(prefix=".", dir=into.parent) as temporary:
         draft = Path(temporary) / into.name
         shutil.copytree(source, draft, symlinks=True)

@@ -1,1 +1,1 @@
-"""Container images without a container engine, or by one from a generated Dockerfile."""
+"""Builds container images: without a Docker engine, or in one from a generated Dockerfile."""

@@ -1,4 +1,4 @@
-"""What goes into an image: the pins of its dependencies, mlship's runtime, and the bundle."""
+"""The contents of an image: pinned dependencies, mlship's runtime, and the bundle."""
 
 from pathlib import Path
 from typing import Final
@@ -28,17 +28,17 @@ _VALUES = (
     "domain/digests.py",
     "domain/prediction.py",
 )
-"""What mlship.runtime imports of mlship; a test holds it to the arrows of import."""
+"""The modules of mlship that mlship.runtime imports; tests/architecture checks the list."""
 _FORMAT = 1
-"""Part of a lock's digest: another number where wheels are unpacked in another way."""
+"""Part of a lock's digest: increase it if wheels are unpacked differently."""
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):
-    """What a layer of dependencies is made of, and named by.
+    """The contents of a dependency layer; its digest identifies the layer.
 
     Attributes:
         pins: `name==version`, sorted by name.
-        python: the minor version that they are for, `3.11`.
+        python: the minor version of Python, such as `3.11`.
     """
 
     pins: tuple[str, ...]
@@ -53,7 +53,7 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lock(bundle: Bundle, platform: Platform) -> Lock:
-    """Return what must be installed to serve a bundle on a platform.
+    """Return the packages to install for serving a bundle on a platform.
 
     Raises:
         ProjectError: a requirement of the bundle is not pinned.
@@ -65,7 +65,7 @@ def lock(bundle: Bundle, platform: Platform) -> Lock:
 
 
 def _by_name(lines: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    pins: dict[str, str] = {}
     for line in lines:
         if not line or line.startswith("#"):
             continue
@@ -77,17 +77,18 @@ def _by_name(lines: tuple[str, ...]) -> dict[str, str]:
         if requirement.url or len(versions) != 1 or versions[0].operator != "==":
             raise _unpinned(line)
         name = canonicalize_name(requirement.name)
-        found[name] = f"{name}=={versions[0].version}"
-    return found
+        pins[name] = f"{name}=={versions[0].version}"
+    return pins
 
 
 def _unpinned(line: str) -> ProjectError:
     message = f"the bundle requires {line[:120]!r}, which is not pinned as name==version"
-    return ProjectError(message, hint="train again in an environment with released packages")
+    hint = "install a released version of the package, and train again"
+    return ProjectError(message, hint=hint)
 
 
 def runtime() -> dict[str, bytes]:
-    """Return the files of mlship that serving needs by their names in an image, as installed."""
+    """Return the installed files of mlship that serving needs, by their names in an image."""
     paths = [_PACKAGE / name for name in _VALUES]
     paths += [
         path
@@ -101,6 +102,6 @@ def runtime() -> dict[str, bytes]:
 
 
 def bundle(folder: Path, manifest: Bundle) -> list[Member]:
-    """Return the files that a bundle's manifest names, and the manifest; nothing else."""
+    """Return the manifest of a bundle and the files that it lists."""
     names = [bundles.MANIFEST, *manifest.files]
     return [of_file(f"{BUNDLE}/{name}", folder / name) for name in names]

@@ -1,8 +1,8 @@
-"""Images that a Docker engine builds from a generated Dockerfile, which the user may extend.
+"""Builds images in a Docker engine, from a generated Dockerfile that the user may extend.
 
-A build with `apt-get` gives other bytes each time. So what the engine built is taken out of it at
-once, into this machine's layout: its digest is known before anything is pushed, and from then on
-it moves as every other image does. No part of it is made again.
+A build with `apt-get` is not reproducible. So the result is exported from the engine right after
+the build, into this machine's layout. Its digest is known before anything is pushed, and no part
+of it is ever built again.
 """
 
 import os
@@ -40,7 +40,7 @@ from mlship.errors import ConfigError, IntegrityError
 
 
 class Tools(NamedTuple):
-    """What does the work: the engine's build, and what downloads the wheels of a lock."""
+    """The functions that do the work: the engine's build, and the download of wheels."""
 
     make: Make
     fetch: Fetch = wheels.fetch
@@ -51,11 +51,11 @@ class DockerImages(LocalImages):
 
     Args:
         config: names the base, the platform, the repository and the user's instructions.
-        root: the project's folder; `.mlship` in it keeps images and Dockerfiles.
-        registries: gives the registry of a reference.
-        progress: hears what is done.
-        tools: do the work.
-        prepare: sees to it that there is a repository to push to.
+        root: the project's folder; images and Dockerfiles are stored in its `.mlship`.
+        registries: returns the registry of a reference.
+        progress: receives progress notes.
+        tools: the functions that do the work.
+        prepare: creates the repository to push to, if necessary.
     """
 
     builder: ClassVar[Builder] = "docker"
@@ -83,7 +83,7 @@ class DockerImages(LocalImages):
         bases: Mapping[Platform, Base],
         named: Reference,
     ) -> Image:
-        """Have the engine build an image, or find that this machine has it."""
+        """Build an image in the engine, or return it if this machine has it."""
         (platform,) = bases
         base = bases[platform]
         notes = manifests.annotations(release, base.reference, named, self._config.source)
@@ -94,17 +94,17 @@ class DockerImages(LocalImages):
             "bundle": self._building.bundle(*bundle, release.bundle).digest,
         }
         recipe = digests.of_value((text, own, platform))
-        found = self._layout.built(recipe)
-        if found is not None:
-            return self._named(release, found.digest, base.reference, found.platforms)
+        known = self._layout.built(recipe)
+        if known is not None:
+            return self._named(release, known.digest, base.reference, known.platforms)
         context = self._context(release, text, own)
         with TemporaryDirectory(prefix=".built-", dir=self._layout.folder) as folder:
             archive = Path(folder, "image.tar")
             self._make(context, platform, archive)
             with exports.opened(archive) as export:
-                one = self._taken(export, platform, base, notes)
-        _check(self._layout.read(one.config), base, release, notes)
-        image = self._named(release, one.manifest, base.reference, [one])
+                built = self._import(export, platform, base, notes)
+        _check(self._layout.read(built.config), base, release, notes)
+        image = self._named(release, built.manifest, base.reference, [built])
         self._layout.keep(recipe, image)
         return image
 
@@ -115,13 +115,13 @@ class DockerImages(LocalImages):
         try:
             return dockerfile.checked((self._root / name).read_bytes(), name)
         except (OSError, ValueError) as error:
-            message = f"image.extend names {name!r}, which cannot be read: "
+            message = f"cannot read {name!r}, which image.extend names: "
             message += getattr(error, "strerror", None) or str(error)
-            hint = "write Dockerfile instructions there, as `RUN apt-get ...`, or take the key out"
+            hint = "create it with Dockerfile instructions, or remove image.extend"
             raise ConfigError(message, hint=hint) from error
 
     def _context(self, release: Release, text: str, own: Mapping[str, Digest]) -> Path:
-        """Write the folder that the engine gets: the Dockerfile, our archives, nothing else."""
+        """Write the build context: only the Dockerfile and the archives of our layers."""
         folder = self._contexts / digests.short(release.id)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -130,26 +130,26 @@ class DockerImages(LocalImages):
             blob, place = self._layout.path(own[role]), folder / dockerfile.archive(role)
             try:
                 os.link(blob, place)
-            except OSError:  # another file system, or one without links
+            except OSError:  # another file system, or no support for links
                 shutil.copyfile(blob, place)
         self._progress.note(f"building {folder / dockerfile.NAME}")
         return folder
 
-    def _taken(
+    def _import(
         self, export: Export, platform: Platform, base: Base, notes: Mapping[str, str]
     ) -> PlatformImage:
-        """Take an image that was built into the layout; its base stays in its registry."""
+        """Import a built image into the layout, without the layers of its base."""
         config = export.config
-        found = manifests.decode_configuration(config, "the image that Docker built")
-        if f"{found.os}/{found.architecture}" != platform:
-            there = f"{found.os}/{found.architecture}"
-            raise manifests.other_platform(str(base.reference), there, platform)
-        below, count = len(base.layers), len(found.rootfs.diff_ids)
-        if found.rootfs.diff_ids[:below] != base.configuration.rootfs.diff_ids:
-            message = "the image that Docker built is not on image.base"
-            raise ConfigError(message, hint="take FROM out of the file that image.extend names")
-        made = [self._layer(export, number, found) for number in range(below, count)]
-        all_layers = (*base.layers, *made)
+        built = manifests.decode_configuration(config, "the image that Docker built")
+        if f"{built.os}/{built.architecture}" != platform:
+            actual = f"{built.os}/{built.architecture}"
+            raise manifests.other_platform(str(base.reference), actual, platform)
+        below, count = len(base.layers), len(built.rootfs.diff_ids)
+        if built.rootfs.diff_ids[:below] != base.configuration.rootfs.diff_ids:
+            message = "the image that Docker built is not based on image.base"
+            raise ConfigError(message, hint="remove FROM from the file that image.extend names")
+        own = [self._layer(export, number, built) for number in range(below, count)]
+        all_layers = (*base.layers, *own)
         data = manifests.manifest(manifests.describe(config, CONFIG), all_layers, notes)
         return PlatformImage(
             platform=platform,
@@ -158,8 +158,8 @@ class DockerImages(LocalImages):
             layers=all_layers,
         )
 
-    def _layer(self, export: Export, number: int, found: Configuration) -> Layer:
-        diff_ids = found.rootfs.diff_ids
+    def _layer(self, export: Export, number: int, built: Configuration) -> Layer:
+        diff_ids = built.rootfs.diff_ids
         from_top = number - len(diff_ids) + len(dockerfile.ARCHIVES)
         role = dockerfile.ARCHIVES[from_top] if from_top >= 0 else "system"
         diff_id = diff_ids[number]
@@ -169,8 +169,8 @@ class DockerImages(LocalImages):
                 is_compressed = role in ("system", "dependencies")
                 blob = layers.pack(archive, self._layout.blobs, compressed=is_compressed)
             if blob.diff_id != diff_id:
-                message = f"the engine gave layer {blob.diff_id} in the place of {diff_id}"
-                raise IntegrityError(message, hint="look at the engine's disk; then run it again")
+                message = f"the Docker engine exported layer {blob.diff_id} instead of {diff_id}"
+                raise IntegrityError(message, hint="check the engine's disk, then run it again")
             self._layout.remember(diff_id, blob)
         return Layer(
             role=role,
@@ -182,24 +182,24 @@ class DockerImages(LocalImages):
 
 
 def _check(data: bytes, base: Base, release: Release, notes: Mapping[str, str]) -> None:
-    """Refuse an image in which the user's instructions swallowed or overrode ours.
+    """Refuse an image in which the user's instructions overrode ours.
 
     Raises:
-        ConfigError: it is not started, or not labelled, as it must be.
+        ConfigError: its entry point, user, variables or labels are not ours.
     """
     config = manifests.decode_configuration(data, "the image that Docker built")
-    found = config.config or Process()
+    process = config.config or Process()
     differs = [
         what
         for what, is_right in (
-            ("ENTRYPOINT", found.entrypoint == tuple(entry_point.entry_point(release))),
-            ("USER", found.user == entry_point.USER),
+            ("ENTRYPOINT", process.entrypoint == tuple(entry_point.entry_point(release))),
+            ("USER", process.user == entry_point.USER),
             ("ENV", entry_point.environment(release).items() <= config.environment.items()),
-            ("LABEL", notes.items() <= (found.labels or {}).items()),
+            ("LABEL", notes.items() <= (process.labels or {}).items()),
         )
         if not is_right
     ]
     if differs:
-        message = f"the image that Docker built on {base.reference} has another {differs[0]}"
-        hint = "see that each instruction in the file of image.extend ends before ours begin"
+        message = f"the image that Docker built on {base.reference} has a wrong {differs[0]}"
+        hint = "check that the last instruction in the file that image.extend names is complete"
         raise ConfigError(message, hint=hint)

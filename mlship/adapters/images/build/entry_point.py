@@ -1,4 +1,4 @@
-"""How the process in an image is started: the same, whoever builds the image."""
+"""How an image starts its process; the same for all builders."""
 
 from typing import Final
 
@@ -8,18 +8,17 @@ from mlship.domain.release import Release
 
 PORT: Final = "8080"
 USER: Final = "65532:65532"
-"""Nobody in particular."""
+"""An unprivileged user and group without a name."""
 STOP_SIGNAL: Final = "SIGTERM"
 
 
 def environment(release: Release) -> dict[str, str]:
-    """Return the variables that are set besides the base's.
+    """Return the variables to set in addition to those of the base.
 
-    The process writes to /tmp alone; MLSHIP_SLOT and MLSHIP_LOG say where it runs and where
-    predictions are logged.
+    The process writes only to /tmp. MLSHIP_SLOT is its slot, MLSHIP_LOG its prediction log.
     """
     return {
-        "HOME": "/tmp",  # noqa: S108 (the one place that is writable under a read-only root)
+        "HOME": "/tmp",  # noqa: S108 (the only writable folder under a read-only root)
         "MLSHIP_LOG": "/tmp/predictions",  # noqa: S108 (the same)
         "MLSHIP_SLOT": slot_of(release),
         "PYTHONDONTWRITEBYTECODE": "1",
@@ -29,7 +28,7 @@ def environment(release: Release) -> dict[str, str]:
 
 def entry_point(release: Release) -> list[str]:
     """Return the argv of the server; it needs no shell."""
-    # -P: a file of the user's in the working directory must not shadow a module.
-    served = ["python3", "-P", "-m", "mlship.runtime", "serve", "--bundle", f"/{BUNDLE}"]
-    served += ["--digest", release.bundle, "--release", release.id]
-    return [*served, "--name-of-release", str(release), "--host", "0.0.0.0", "--port", PORT]  # noqa: S104 (in a container)
+    # -P: a file in the working directory must not shadow a module.
+    argv = ["python3", "-P", "-m", "mlship.runtime", "serve", "--bundle", f"/{BUNDLE}"]
+    argv += ["--digest", release.bundle, "--release", release.id]
+    return [*argv, "--name-of-release", str(release), "--host", "0.0.0.0", "--port", PORT]  # noqa: S104 (in a container)

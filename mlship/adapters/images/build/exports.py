@@ -1,7 +1,7 @@
-"""What `docker save` gives: an image's configuration and its layers, in one archive.
+"""Reads archives that `docker save` writes: an image's configuration and its layers.
 
-Read by `manifest.json`, which every engine writes: those before version 25 beside folders of
-their own, newer ones beside an OCI layout.
+They are found by `manifest.json`, which every engine writes: versions before 25 beside folders in
+an older format, newer versions beside an OCI layout.
 """
 
 import gzip
@@ -31,18 +31,18 @@ class Export:
         with self._file("manifest.json") as file:
             listed = msgspec.json.decode(file.read(), type=tuple[_Listed, ...])
         if len(listed) != 1:
-            raise _unreadable(f"it holds {len(listed)} images")
+            raise _invalid(f"it contains {len(listed)} images")
         self._listed = listed[0]
 
     @property
     def config(self) -> bytes:
-        """The image's configuration, byte for byte."""
+        """The image's configuration, unchanged."""
         with self._file(self._listed.config) as file:
             return file.read()
 
     @contextmanager
     def layer(self, number: int) -> Iterator[BinaryIO]:
-        """Give the archive of a layer, counted from the base's first, uncompressed."""
+        """Open the uncompressed archive of a layer, counted from the first layer of the base."""
         with self._file(self._listed.layers[number]) as file:
             start = file.read(len(_GZIP))
             file.seek(0)
@@ -54,27 +54,27 @@ class Export:
 
     @contextmanager
     def _file(self, name: str) -> Iterator[BinaryIO]:
-        found = self._archive.extractfile(name)
-        if found is None:
-            raise _unreadable(f"{name} is no file")
-        with found:
-            yield cast("BinaryIO", found)
+        file = self._archive.extractfile(name)
+        if file is None:
+            raise _invalid(f"{name} is not a file")
+        with file:
+            yield cast("BinaryIO", file)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Export]:
-    """Give the one image in an archive.
+    """Open the image in an archive.
 
     Raises:
-        IntegrityError: the archive is cut off, or is none of an image.
+        IntegrityError: the archive is truncated, or does not contain an image.
     """
     try:
         with tarfile.open(path, mode="r:") as archive:
             yield Export(archive)
     except (tarfile.TarError, KeyError, EOFError, msgspec.MsgspecError, IndexError) as error:
-        raise _unreadable(str(error)) from error
+        raise _invalid(str(error)) from error
 
 
-def _unreadable(why: str) -> IntegrityError:
-    message = f"the engine gave an image that cannot be read: {why}"
-    return IntegrityError(message, hint="look at the engine's log; then run it again")
+def _invalid(why: str) -> IntegrityError:
+    message = f"the Docker engine exported an invalid image: {why}"
+    return IntegrityError(message, hint="check the engine's log, then run it again")

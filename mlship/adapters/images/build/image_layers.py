@@ -1,4 +1,4 @@
-"""The layers of an image: found where they are already, made where they are not."""
+"""The layers of an image: reuse them if they exist, build them if not."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ Fetch = Callable[[Lock, Path], list[Path]]
 
 
 class Building:
-    """Finds or makes layers, in this machine's layout."""
+    """Finds or builds layers, in this machine's layout."""
 
     def __init__(
         self, layout: Layout, registries: Registries, progress: Progress, fetch: Fetch
@@ -32,23 +32,23 @@ class Building:
         self._fetch = fetch
 
     def dependencies(self, lock: Lock) -> Layer:
-        """Return the layer of a lock: the registry's, this machine's, or one made now.
+        """Return the layer of a lock from the registry or this machine, or build it.
 
-        The registry is asked first, so that all machines build on the same bytes.
+        The registry comes first, so that all machines use the same layer.
 
         Raises:
             ProjectError: a requirement has no wheel for the platform.
             UnavailableError: the registry or the package index does not answer.
         """
         tag = f"deps-{lock.digest.removeprefix('sha256:')}"
-        found = self._in_registry(tag)
-        if found is not None:
-            self._progress.note(f"dependencies for {lock.platform}: the registry has them")
-            return _layer("dependencies", found, tag=tag, reused=True)
+        blob = self._in_registry(tag)
+        if blob is not None:
+            self._progress.note(f"dependencies for {lock.platform}: found in the registry")
+            return _layer("dependencies", blob, tag=tag, reused=True)
         return _layer("dependencies", self.unpacked(lock), tag=tag)
 
     def unpacked(self, lock: Lock) -> Blob:
-        """Return the unpacked wheels of a lock: this machine's, or made now.
+        """Return the layer of unpacked wheels from this machine, or build it.
 
         Raises:
             ProjectError: a requirement has no wheel for the platform.
@@ -56,27 +56,28 @@ class Building:
         """
         blob = self._layout.remembered(lock.digest)
         if blob is None:
-            blob = self._made(lock)
+            blob = self._build(lock)
             self._layout.remember(lock.digest, blob)
         return blob
 
-    def _made(self, lock: Lock) -> Blob:
-        self._progress.note(f"dependencies for {lock.platform}: fetching {len(lock.pins)} packages")
+    def _build(self, lock: Lock) -> Blob:
+        count = len(lock.pins)
+        self._progress.note(f"dependencies for {lock.platform}: downloading {count} packages")
         with ExitStack() as stack:
             folder = TemporaryDirectory(prefix=".wheels-", dir=self._layout.folder)
-            fetched = self._fetch(lock, Path(stack.enter_context(folder)))
-            members = stack.enter_context(wheels.members(fetched))
+            downloaded = self._fetch(lock, Path(stack.enter_context(folder)))
+            members = stack.enter_context(wheels.members(downloaded))
             return layers.write(members, self._layout.blobs, compressed=True)
 
     def runtime(self) -> Layer:
-        """Return the layer of mlship's runtime, as it is installed here."""
+        """Return the layer with mlship's installed runtime."""
         files = contents.runtime()
         name = digests.of_value({place: digests.of_bytes(data) for place, data in files.items()})
         members = [layers.of_bytes(place, data) for place, data in files.items()]
         return self._own("runtime", name, members)
 
     def bundle(self, folder: Path, manifest: Bundle, digest: Digest) -> Layer:
-        """Return the layer of a bundle whose bytes were checked."""
+        """Return the layer of a verified bundle."""
         members = contents.bundle(folder, manifest)
         return self._own("bundle", digests.of_value(("bundle", digest)), members)
 

@@ -1,9 +1,9 @@
-"""Layers: archives whose bytes follow from their contents alone.
+"""Layers: reproducible archives whose bytes depend only on their contents.
 
-Names are sorted, times are 0, everything belongs to root, and what is not executable has mode
-0644. A layer that is made anew for each release is stored uncompressed inside its gzip frame:
-weights hardly shrink, and the same bytes come out whatever zlib the machine has. The large layer
-of dependencies is compressed.
+Names are sorted, times are 0, all files belong to root, and files have mode 0644 unless they are
+executable. Layers that change with each release are stored uncompressed inside a gzip frame:
+weights compress badly, and the bytes do not depend on the machine's zlib. The large layer of
+dependencies is compressed.
 """
 
 import hashlib
@@ -23,14 +23,14 @@ from mlship.domain.digests import Digest
 
 MEDIA_TYPE: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 _HEADER = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
-"""gzip (RFC 1952) without a name, a time, flags or the system's name."""
+"""A gzip header (RFC 1952) without name, time, flags and operating system."""
 _STORED = 0xFFFF
 _LEVEL = 6
 _PIECE = 1 << 20
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of a layer. `open` gives its `size` bytes."""
+    """A file in a layer. `open` returns its `size` bytes."""
 
     name: str
     size: int
@@ -39,7 +39,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Blob(msgspec.Struct, frozen=True, kw_only=True):
-    """A layer as written: the digest of its bytes, of the archive inside, and its size."""
+    """A written layer: the digest of its bytes, the digest of the archive inside, its size."""
 
     digest: Digest
     diff_id: Digest
@@ -47,36 +47,36 @@ class Blob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_bytes(name: str, data: bytes) -> Member:
-    """Return a file of these bytes."""
+    """Return a file with this content."""
     return Member(name=name, size=len(data), open=lambda: io.BytesIO(data))
 
 
 def of_file(name: str, path: Path) -> Member:
-    """Return a file on the disk; its time, owner and mode do not count."""
+    """Return a file on the disk; its time, owner and mode are ignored."""
     return Member(name=name, size=path.stat().st_size, open=lambda: path.open("rb"))
 
 
 def write(members: Iterable[Member], blobs: Path, *, compressed: bool) -> Blob:
-    """Write a layer into a folder of blobs under its digest.
+    """Write a layer to a folder of blobs, named by its digest.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left there.
+        OSError: the disk is full or the folder is not writable; nothing is left behind.
     """
-    return _kept(lambda sink: _archive(members, sink), blobs, compressed=compressed)
+    return _store(lambda sink: _archive(members, sink), blobs, compressed=compressed)
 
 
 def pack(archive: BinaryIO, blobs: Path, *, compressed: bool) -> Blob:
-    """Write an archive that somebody else made, as it is, into a folder of blobs as a layer.
+    """Write an existing archive, unchanged, to a folder of blobs as a layer.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; nothing is left there.
+        OSError: the disk is full or the folder is not writable; nothing is left behind.
     """
-    return _kept(
+    return _store(
         lambda sink: shutil.copyfileobj(archive, sink, _PIECE), blobs, compressed=compressed
     )
 
 
-def _kept(fill: Callable[["_Sink"], None], blobs: Path, *, compressed: bool) -> Blob:
+def _store(fill: Callable[["_Sink"], None], blobs: Path, *, compressed: bool) -> Blob:
     handle, name = tempfile.mkstemp(prefix=".layer-", dir=blobs)
     temporary = Path(name)
     try:
@@ -95,7 +95,7 @@ def _kept(fill: Callable[["_Sink"], None], blobs: Path, *, compressed: bool) -> 
 def _archive(members: Iterable[Member], sink: "_Sink") -> None:
     with tarfile.open(fileobj=sink, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         folders: set[PurePosixPath] = set()
-        for member in sorted(members, key=lambda one: one.name.split("/")):
+        for member in sorted(members, key=lambda member: member.name.split("/")):
             above = [path for path in PurePosixPath(member.name).parents if path.name]
             for folder in reversed(above):
                 if folder not in folders:
@@ -118,7 +118,7 @@ def _file(member: Member) -> tarfile.TarInfo:
 
 
 class _Sink(io.RawIOBase):
-    """Takes in an archive and writes it as gzip, taking the digests of both on the way."""
+    """Receives an archive and writes it as gzip; computes the digests of both."""
 
     def __init__(self, file: BinaryIO, *, compressed: bool) -> None:
         super().__init__()
@@ -132,14 +132,14 @@ class _Sink(io.RawIOBase):
         self._put(_HEADER)
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Take in the next bytes of the archive."""
+        """Process the next bytes of the archive."""
         self._inside.update(data)
         self._crc = zlib.crc32(data, self._crc)
         self._length += len(data)
         if self._deflate:
             self._put(self._deflate.compress(data))
         else:
-            # Blocks are cut at the same places however the archive was handed over.
+            # Block boundaries do not depend on the sizes of the writes.
             self._rest += data
             whole = len(self._rest) // _STORED * _STORED
             for start in range(0, whole, _STORED):
@@ -148,7 +148,7 @@ class _Sink(io.RawIOBase):
         return len(data)
 
     def finish(self) -> Blob:
-        """Write what is left and return what was written."""
+        """Write the rest and return the layer."""
         self._put(self._deflate.flush() if self._deflate else _stored(self._rest, is_last=True))
         self._put(self._crc.to_bytes(4, "little"))
         self._put((self._length & 0xFFFFFFFF).to_bytes(4, "little"))
@@ -165,7 +165,7 @@ class _Sink(io.RawIOBase):
 
 
 def _stored(data: bytes, *, is_last: bool) -> bytes:
-    """Return a block of deflate (RFC 1951, 3.2.4) that holds bytes as they are."""
+    """Return a stored block of deflate (RFC 1951, 3.2.4), which is not compressed."""
     length = len(data)
     return (
         bytes([is_last]) + length.to_bytes(2, "little") + (length ^ _STORED).to_bytes(2, "little")

@@ -1,7 +1,7 @@
-"""A folder of the OCI image layout: this machine's images, and what is handed to others.
+"""A folder in OCI image layout: this machine's images, also saved as files for other machines.
 
-https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md. In mlship's own folder
-the layers of base images are left out, as the layout allows: a registry has them.
+https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md. mlship's folder omits the
+layers of base images, as the specification allows: a registry has them.
 """
 
 import hashlib
@@ -29,17 +29,17 @@ _PIECE = 1 << 20
 
 
 class Layout:
-    """Blobs in a folder, each whole and under its digest or not at all."""
+    """Blobs in a folder, named by their digests and written atomically."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.blobs = folder / "blobs" / "sha256"
 
     def prepare(self) -> None:
-        """Make the folder.
+        """Create the folder.
 
         Raises:
-            OSError: the disk is full or the folder cannot be written.
+            OSError: the disk is full or the folder is not writable.
         """
         self.blobs.mkdir(parents=True, exist_ok=True)
         mark = self.folder / "oci-layout"
@@ -47,16 +47,16 @@ class Layout:
             files.write_atomically(mark, _MARK)
 
     def path(self, digest: Digest) -> Path:
-        """Return where a blob lies, or would."""
+        """Return the path of a blob, which may not exist."""
         return self.blobs / digests.parse(digest).removeprefix("sha256:")
 
     def has(self, digest: Digest, size: int) -> bool:
-        """Tell whether a blob is there with all of its bytes."""
+        """Return whether a blob exists, with its full size."""
         path = self.path(digest)
         return path.is_file() and path.stat().st_size == size
 
     def read(self, digest: Digest) -> bytes:
-        """Return a small blob, checked.
+        """Return a small blob after verifying it.
 
         Raises:
             IntegrityError: it was changed.
@@ -64,33 +64,33 @@ class Layout:
         return check(self.path(digest).read_bytes(), digest, f"{self.path(digest)}")
 
     def pieces(self, digest: Digest, offset: int) -> Iterator[bytes]:
-        """Give a blob's bytes from an offset."""
+        """Yield the bytes of a blob, from an offset on."""
         with self.path(digest).open("rb") as file:
             file.seek(offset)
             yield from _pieces(file)
 
     def put(self, data: bytes) -> Digest:
-        """Keep bytes and return their digest."""
+        """Store bytes and return their digest."""
         digest = digests.of_bytes(data)
         if not self.has(digest, len(data)):
             files.write_atomically(self.path(digest), data)
         return digest
 
     def take(self, digest: Digest, pieces: Iterable[bytes]) -> None:
-        """Keep a large blob that comes in pieces.
+        """Store a large blob that arrives in pieces.
 
         Raises:
-            IntegrityError: they do not have that digest; nothing was kept.
+            IntegrityError: the digest does not match; nothing was stored.
         """
         handle, name = tempfile.mkstemp(prefix=".blob-", dir=self.blobs)
-        temporary, found = Path(name), hashlib.sha256()
+        temporary, actual = Path(name), hashlib.sha256()
         try:
             with os.fdopen(handle, "wb") as file:
                 for piece in pieces:
-                    found.update(piece)
+                    actual.update(piece)
                     file.write(piece)
-            if f"sha256:{found.hexdigest()}" != digest:
-                message = f"blob {digest} came with other bytes"
+            if f"sha256:{actual.hexdigest()}" != digest:
+                message = f"blob {digest} has digest sha256:{actual.hexdigest()}"
                 raise IntegrityError(message, hint="ask the registry's operator")
             temporary.chmod(0o644)
             temporary.replace(self.path(digest))
@@ -98,14 +98,15 @@ class Layout:
             temporary.unlink(missing_ok=True)
 
     def load(self, image: Image, archive: Path) -> None:
-        """Take an image's blobs out of a file that `tarball` wrote; those of its base stay there.
+        """Import the blobs of an image from a file that `tarball` wrote, without its base layers.
 
         Raises:
             NotFoundError: there is no such file.
-            IntegrityError: the file does not hold the image, or is damaged.
+            IntegrityError: the file is damaged, or contains another image.
         """
-        layers = [layer for one in image.platforms for layer in one.layers]
-        wanted = set(self.digests(image)) - {one.digest for one in layers if one.role == "base"}
+        layers = [layer for platform in image.platforms for layer in platform.layers]
+        base = {layer.digest for layer in layers if layer.role == "base"}
+        wanted = set(self.digests(image)) - base
         try:
             with tarfile.open(archive, mode="r:") as opened:
                 for digest in sorted(wanted):
@@ -113,26 +114,26 @@ class Layout:
                     if blob is not None and not self.path(digest).is_file():
                         self.take(digest, _pieces(cast("BinaryIO", blob)))
         except FileNotFoundError as error:
-            message = f"there is no {archive}"
-            hint = "`mlship containerize --to` writes it, where the image was built"
+            message = f"file {archive} not found"
+            hint = "run `mlship containerize --to FILE` where the image was built, and copy it here"
             raise NotFoundError(message, hint=hint) from error
         except (tarfile.TarError, KeyError, EOFError) as error:
-            message = f"{archive} does not hold the image {image.digest}: {error}"
-            hint = "bring the file that `mlship containerize --to` wrote of this release's image"
+            message = f"{archive} does not contain image {image.digest}: {error}"
+            hint = "use the file that `mlship containerize --to` wrote for this release"
             raise IntegrityError(message, hint=hint) from error
 
     def remember(self, name: Digest, blob: Blob) -> None:
-        """Keep which layer came of a lock of that digest."""
+        """Record which layer was built from a lock with that digest."""
         folder = self.folder / "dependencies"
         folder.mkdir(exist_ok=True)
         files.write_atomically(folder / digests.short(name), digests.canonical_json((name, blob)))
 
     def remembered(self, name: Digest) -> Blob | None:
-        """Return the layer that came of a lock, where it is still here and whole."""
+        """Return the layer that was built from a lock, if it still exists and is intact."""
         path = self.folder / "dependencies" / digests.short(name)
         try:
-            lock, told = json.loads(path.read_bytes())
-            blob = Blob(**told)
+            lock, fields = json.loads(path.read_bytes())
+            blob = Blob(**fields)
         except (OSError, ValueError, TypeError):
             return None
         if lock != name or not self.has(blob.digest, blob.size):
@@ -140,30 +141,35 @@ class Layout:
         return blob if digests.of_file(self.path(blob.digest)) == blob.digest else None
 
     def keep(self, recipe: Digest, image: Image) -> None:
-        """Keep which image was built by a recipe; its blobs are here."""
+        """Record which image was built from a recipe."""
         folder = self.folder / "built"
         folder.mkdir(exist_ok=True)
         written = digests.canonical_json((recipe, image))
         files.write_atomically(folder / digests.short(recipe), written)
 
     def built(self, recipe: Digest) -> Image | None:
-        """Return the image that was built by a recipe, where all of it is still here."""
+        """Return the image that was built from a recipe, if all of it still exists."""
         try:
             written = (self.folder / "built" / digests.short(recipe)).read_bytes()
             known, image = msgspec.json.decode(written, type=tuple[Digest, Image])
         except (OSError, msgspec.MsgspecError):
             return None
-        layers = [layer for one in image.platforms for layer in one.layers if layer.role != "base"]
-        is_whole = all(self.has(layer.digest, layer.size) for layer in layers)
-        return image if known == recipe and is_whole and not self.missing(image) else None
+        layers = [layer for platform in image.platforms for layer in platform.layers]
+        own = [layer for layer in layers if layer.role != "base"]
+        is_complete = all(self.has(layer.digest, layer.size) for layer in own)
+        return image if known == recipe and is_complete and not self.missing(image) else None
 
     def missing(self, image: Image) -> bool:
-        """Tell whether a manifest or a configuration of an image is not here."""
-        small = [name for one in image.platforms for name in (one.manifest, one.config)]
+        """Return whether a manifest or a configuration of an image is missing."""
+        small = [
+            digest
+            for platform in image.platforms
+            for digest in (platform.manifest, platform.config)
+        ]
         return not all(self.path(digest).is_file() for digest in (image.digest, *small))
 
     def name(self, image: Image) -> None:
-        """List an image in the folder's index, so that other programs find it."""
+        """Add an image to the index of the folder, so that other programs find it."""
         path = self.folder / "index.json"
         listed = json.loads(path.read_bytes())["manifests"] if path.exists() else []
         rest = [entry for entry in listed if entry["digest"] != image.digest]
@@ -184,17 +190,18 @@ class Layout:
         }
 
     def digests(self, image: Image) -> Sequence[Digest]:
-        """Return every blob of an image, each once."""
-        found = [image.digest]
-        for one in image.platforms:
-            found += [one.manifest, one.config, *(layer.digest for layer in one.layers)]
-        return list(dict.fromkeys(found))
+        """Return the digests of all blobs of an image, each once."""
+        blobs = [image.digest]
+        for platform in image.platforms:
+            blobs += [platform.manifest, platform.config]
+            blobs += [layer.digest for layer in platform.layers]
+        return list(dict.fromkeys(blobs))
 
     def tarball(self, image: Image, into: Path) -> None:
-        """Write an image as one file for `docker load`, whole or not at all.
+        """Write an image to a file for `docker load`, atomically.
 
-        It is an OCI layout and Docker's older format at once, with the same bytes each time.
-        Docker's older format knows an image by one platform: the second gets a tag of its own.
+        The file is both an OCI layout and Docker's older format, and its bytes are reproducible.
+        Docker's older format has one platform per image, so the second platform gets another tag.
         """
         handle, name = tempfile.mkstemp(prefix=f".{into.name}-", dir=into.parent)
         temporary = Path(name)
@@ -206,8 +213,8 @@ class Layout:
                     info.size, info.mode = path.stat().st_size, 0o644
                     with path.open("rb") as data:
                         archive.addfile(info, data)
-                for plain, text in self._papers(image).items():
-                    info = tarfile.TarInfo(plain)
+                for path_inside, text in self._indexes(image).items():
+                    info = tarfile.TarInfo(path_inside)
                     info.size, info.mode = len(text), 0o644
                     archive.addfile(info, io.BytesIO(text))
             temporary.chmod(0o644)
@@ -215,14 +222,14 @@ class Layout:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def _papers(self, image: Image) -> dict[str, bytes]:
+    def _indexes(self, image: Image) -> dict[str, bytes]:
         docker = [
             {
-                "Config": self._inside(one.config),
-                "RepoTags": [f"{image.name}:{image.tag}{_suffix(number, one.platform)}"],
-                "Layers": [self._inside(layer.digest) for layer in one.layers],
+                "Config": self._inside(built.config),
+                "RepoTags": [f"{image.name}:{image.tag}{_suffix(number, built.platform)}"],
+                "Layers": [self._inside(layer.digest) for layer in built.layers],
             }
-            for number, one in enumerate(image.platforms)
+            for number, built in enumerate(image.platforms)
         ]
         index = digests.canonical_json(_index([self._entry(image)]))
         return {

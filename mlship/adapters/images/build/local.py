@@ -1,4 +1,4 @@
-"""What images on this machine have in common, whoever builds them: checks before, moves after."""
+"""What all builders share: checks before a build; push, save and load afterwards."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -30,14 +30,14 @@ from mlship.errors import ConfigError, UnavailableError
 
 
 class LocalImages(ABC):
-    """Images in this machine's layout: built by a subclass, then pushed, saved and taken in.
+    """Images in this machine's layout: a subclass builds them; they are pushed, saved and loaded.
 
     Args:
         config: names the base, the platforms and the repository.
-        layout: keeps what was made.
-        registries: gives the registry of a reference.
-        progress: hears what is done.
-        prepare: sees to it that there is a repository to push to.
+        layout: stores the images.
+        registries: returns the registry of a reference.
+        progress: receives progress notes.
+        prepare: creates the repository to push to, if necessary.
     """
 
     builder: ClassVar[Builder]
@@ -64,37 +64,37 @@ class LocalImages(ABC):
         bases: Mapping[Platform, Base],
         named: Reference,
     ) -> Image:
-        """Make the image of a release on bases that were found, or find it.
+        """Build the image of a release on resolved bases, or return it if it exists.
 
         Args:
-            release: what it serves.
-            bundle: the release's, its folder and what is in it, checked.
+            release: the release that it serves.
+            bundle: the folder and the manifest of the verified bundle.
             bases: by platform.
             named: the base as mlship.yaml names it.
 
         Raises:
-            OSError: the disk is full or cannot be written.
+            OSError: the disk is full or not writable.
         """
 
     def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
-        """Make the image of a release, or find it; see `ports.Images`."""
+        """Build the image of a release, or return it if it exists; see `ports.Images`."""
         manifest = bundles.read(bundle, expected=release.bundle)
         named = reference(self._config.base)
         wanted = named if base is None else named.at(base)
         try:
             with closing(self._registries):
-                found = self._registries.base(wanted, self._config.platforms)
-                for one in found.values():
-                    _check_python(one, manifest)
+                bases = self._registries.base(wanted, self._config.platforms)
+                for resolved in bases.values():
+                    _check_python(resolved, manifest)
                 self._layout.prepare()
-                return self.build_on(release, (bundle, manifest), found, named)
+                return self.build_on(release, (bundle, manifest), bases, named)
         except OSError as error:
-            message = f"the image of {release} cannot be written to {self._layout.folder}"
-            hint = "make room on that disk, and run it again"
+            message = f"cannot write the image of {release} to {self._layout.folder}"
+            hint = "free disk space there, and run it again"
             raise UnavailableError(f"{message}: {error.strerror or error}", hint=hint) from error
 
     def push(self, image: Image) -> Pushed:
-        """Bring a built image to the registry; see `ports.Images`."""
+        """Push a built image to the registry; see `ports.Images`."""
         target = self._registries.own()
         if self._prepare is not None:
             self._prepare(target)
@@ -102,20 +102,20 @@ class LocalImages(ABC):
             return self._delivery(image).push(target)
 
     def save(self, image: Image, into: Path) -> None:
-        """Write a built image, whole, to a file; see `ports.Images`."""
+        """Write a complete image to a file; see `ports.Images`."""
         try:
             with closing(self._registries):
                 self._delivery(image).complete()
             into.parent.mkdir(parents=True, exist_ok=True)
             self._layout.tarball(image, into)
         except OSError as error:
-            message = f"{into} cannot be written: {error.strerror or error}"
+            message = f"cannot write {into}: {error.strerror or error}"
             raise UnavailableError(
-                message, hint="make room there, or name another place"
+                message, hint="free disk space there, or choose another file"
             ) from error
 
     def load(self, image: Image, archive: Path) -> None:
-        """Take in a file that `save` wrote of an image; see `ports.Images`."""
+        """Load a file that `save` wrote; see `ports.Images`."""
         self._layout.prepare()
         self._layout.load(image, archive)
         self._layout.name(image)
@@ -124,15 +124,15 @@ class LocalImages(ABC):
         return Delivery(image, self._layout, self._registries, self._progress)
 
     def _named(
-        self, release: Release, digest: Digest, base: Reference, made: Sequence[PlatformImage]
+        self, release: Release, digest: Digest, base: Reference, platforms: Sequence[PlatformImage]
     ) -> Image:
-        where = self._registries.repository
+        repository = self._registries.repository
         image = Image(
-            name=where.name if where else release.name,
+            name=repository.name if repository else release.name,
             tag=digests.short(release.id),
             digest=digest,
             base=base,
-            platforms=tuple(made),
+            platforms=tuple(platforms),
             builder=self.builder,
         )
         self._layout.name(image)
@@ -140,7 +140,7 @@ class LocalImages(ABC):
 
 
 def _check_python(base: Base, manifest: Bundle) -> None:
-    """Refuse a base of another Python, where it tells which it has.
+    """Refuse a base with another Python version, if its configuration has the version.
 
     Raises:
         ConfigError: wheels for the bundle's Python would not load there.
@@ -148,6 +148,7 @@ def _check_python(base: Base, manifest: Bundle) -> None:
     version = base.configuration.environment.get("PYTHON_VERSION", "")
     minor = ".".join(version.split(".")[:2])
     if minor and minor != manifest.python:
-        message = f"the base image {base.reference} has Python {minor}, and the model was made "
-        message += f"with {manifest.python}"
-        raise ConfigError(message, hint=f"set image.base to one with Python {manifest.python}")
+        message = f"base image {base.reference} has Python {minor}, but the model was trained "
+        message += f"with Python {manifest.python}"
+        hint = f"set image.base to an image with Python {manifest.python}"
+        raise ConfigError(message, hint=hint)

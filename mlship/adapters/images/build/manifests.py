@@ -1,7 +1,7 @@
-"""The JSON of images: configuration, manifest, index. Pure functions; the same in, the same out.
+"""The JSON documents of images: configuration, manifest, index. Pure functions.
 
-Specification: https://github.com/opencontainers/image-spec, version 1.1. Nothing in them tells
-when or where an image was made.
+Specification: https://github.com/opencontainers/image-spec, version 1.1. They contain no time and
+no machine of the build, so that images are reproducible.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ _Kind = TypeVar("_Kind")
 
 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What a manifest says of a blob."""
+    """A reference to a blob."""
 
     media_type: str
     digest: Digest
@@ -36,7 +36,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An image's manifest, as far as it matters here."""
+    """The fields of an image manifest that mlship uses."""
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
@@ -60,7 +60,7 @@ class _RootFs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """How an image starts its process, as far as it matters here."""
+    """The settings of an image's process that mlship uses."""
 
     env: tuple[str, ...] | None = None
     labels: dict[str, str] | None = None
@@ -69,7 +69,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """An image's configuration, as far as it matters here."""
+    """The fields of an image configuration that mlship uses."""
 
     architecture: str
     os: str
@@ -80,7 +80,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that it sets."""
+        """The environment variables of the image."""
         pairs = (self.config.env if self.config else None) or ()
         return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
 
@@ -89,7 +89,7 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
     """A base image for one platform.
 
     Attributes:
-        reference: of the manifest or the index that its name means, with its digest.
+        reference: of the manifest or the index to which its name resolves, with the digest.
     """
 
     reference: Reference
@@ -98,89 +98,91 @@ class Base(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Its layers, never made nor downloaded for a build."""
+        """Its layers, which a build neither creates nor downloads."""
         pairs = zip(self.manifest.layers, self.configuration.rootfs.diff_ids, strict=True)
         return tuple(
             Layer(
                 role="base",
-                # The same bytes have another name in Docker's own format.
-                media_type=MEDIA_TYPE if one.media_type == _DOCKER_LAYER else one.media_type,
-                digest=one.digest,
+                # The same bytes have another media type in Docker's format.
+                media_type=MEDIA_TYPE if layer.media_type == _DOCKER_LAYER else layer.media_type,
+                digest=layer.digest,
                 diff_id=diff_id,
-                size=one.size,
+                size=layer.size,
                 reused=True,
             )
-            for one, diff_id in pairs
+            for layer, diff_id in pairs
         )
 
 
 def decode_manifest(data: bytes, what: str) -> Manifest:
-    """Return an image's manifest from its JSON.
+    """Decode an image manifest.
 
     Raises:
-        IntegrityError: it is none.
+        IntegrityError: it is not a manifest.
     """
     return _decoded(data, Manifest, what)
 
 
 def decode_configuration(data: bytes, what: str) -> Configuration:
-    """Return an image's configuration from its JSON.
+    """Decode an image configuration.
 
     Raises:
-        IntegrityError: it is none.
+        IntegrityError: it is not a configuration.
     """
     return _decoded(data, Configuration, what)
 
 
 def choose(data: bytes, platform: Platform, what: str) -> Digest:
-    """Return the digest of a platform's manifest in an index.
+    """Return the digest of the manifest for a platform in an index.
 
     Raises:
-        ConfigError: the index has no such platform; both are named.
-        IntegrityError: it is no index.
+        ConfigError: the index does not have the platform; the message names those it has.
+        IntegrityError: it is not an index.
     """
     index = _decoded(data, _Index, what)
-    there: dict[str, Digest] = {}
+    platforms: dict[str, Digest] = {}
     for entry in index.manifests:
         if entry.platform and entry.platform.os != "unknown":
-            where = f"{entry.platform.os}/{entry.platform.architecture}"
-            there.setdefault(where, entry.digest)
-    if platform not in there:
-        raise other_platform(what, ", ".join(sorted(there)) or "no platform", platform)
-    return there[platform]
+            name = f"{entry.platform.os}/{entry.platform.architecture}"
+            platforms.setdefault(name, entry.digest)
+    if platform not in platforms:
+        raise other_platform(what, ", ".join(sorted(platforms)) or "no platform", platform)
+    return platforms[platform]
 
 
-def other_platform(what: str, there: str, wanted: Platform) -> ConfigError:
-    """Return the error for a base image of another architecture."""
-    message = f"the base image {what} is for {there}, not for {wanted}"
-    return ConfigError(message, hint="set image.base to one that is, or image.platforms to that")
+def other_platform(what: str, actual: str, wanted: Platform) -> ConfigError:
+    """Return the error for a base image for another platform."""
+    message = f"base image {what} is for {actual}, not for {wanted}"
+    hint = f"set image.base to an image for {wanted}, or change image.platforms"
+    return ConfigError(message, hint=hint)
 
 
 def configuration(
     base: Base, layers: Sequence[Layer], release: Release, labels: Mapping[str, str]
 ) -> bytes:
     """Return the configuration of a release's image on a base."""
-    found = base.configuration
-    inherited = (found.config and found.config.labels) or {}
-    environment = found.environment | entry_point.environment(release)
+    inherited = base.configuration
+    inherited_labels = (inherited.config and inherited.config.labels) or {}
+    environment = inherited.environment | entry_point.environment(release)
     run = {
         "Entrypoint": entry_point.entry_point(release),
         "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
         "ExposedPorts": {f"{entry_point.PORT}/tcp": {}},
-        "Labels": {**inherited, **labels},
+        "Labels": {**inherited_labels, **labels},
         "StopSignal": entry_point.STOP_SIGNAL,
         "User": entry_point.USER,
         "WorkingDir": "/",
     }
-    made = {
-        "architecture": found.architecture,
-        "os": found.os,
+    document = {
+        "architecture": inherited.architecture,
+        "os": inherited.os,
         "created": _EPOCH,
         "config": run,
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]},
-        "history": [*(found.history or ()), *_history(layers)],
+        "history": [*(inherited.history or ()), *_history(layers)],
     }
-    return digests.canonical_json(made | ({"variant": found.variant} if found.variant else {}))
+    variant = {"variant": inherited.variant} if inherited.variant else {}
+    return digests.canonical_json(document | variant)
 
 
 def _history(layers: Sequence[Layer]) -> list[dict[str, str]]:
@@ -194,47 +196,47 @@ def manifest(config: Descriptor, layers: Sequence[Layer], annotations: Mapping[s
         Descriptor(media_type=layer.media_type, digest=layer.digest, size=layer.size)
         for layer in layers
     ]
-    made = {
+    document = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "config": config,
         "layers": described,
         "annotations": dict(annotations),
     }
-    return digests.canonical_json({name: value for name, value in made.items() if value})
+    return digests.canonical_json({name: value for name, value in document.items() if value})
 
 
 def index(
     manifests: Sequence[tuple[Platform, Descriptor]], annotations: Mapping[str, str]
 ) -> bytes:
-    """Return an index of an image's manifests by platform."""
+    """Return the index of an image's manifests by platform."""
     entries = []
     for platform, descriptor in manifests:
         system, architecture = platform.split("/")
-        where = {"os": system, "architecture": architecture}
-        entries.append({**msgspec.to_builtins(descriptor), "platform": where})
-    made = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
-    return digests.canonical_json({**made, "annotations": dict(annotations)})
+        entry = {"platform": {"os": system, "architecture": architecture}}
+        entries.append({**msgspec.to_builtins(descriptor), **entry})
+    document = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+    return digests.canonical_json({**document, "annotations": dict(annotations)})
 
 
 def annotations(
     release: Release, base: Reference, name: Reference, source: str | None
 ) -> dict[str, str]:
-    """Return what annotations and labels tell of a release's image.
+    """Return the annotations and labels of a release's image.
 
     Args:
-        release: what is in it.
+        release: the release in the image.
         base: the base image by digest.
         name: the base image as mlship.yaml names it.
-        source: where the source code is, if that is configured.
+        source: the URL of the source code, if it is configured.
 
     Raises:
-        ConfigError: the address of the source code holds a credential.
+        ConfigError: the URL of the source code contains a credential.
     """
     if source and "@" in source.partition("://")[2].partition("/")[0]:
-        message = "image.source holds a user or a password, and a label is for everybody to read"
-        raise ConfigError(message, hint="write https://github.com/owner/name")
-    found = {
+        message = "image.source contains a user or a password, but labels are public"
+        raise ConfigError(message, hint="use a URL such as https://github.com/owner/name")
+    labels = {
         "dev.mlship.bundle": release.bundle,
         "dev.mlship.release": release.id,
         "org.opencontainers.image.base.digest": base.digest or "",
@@ -243,25 +245,25 @@ def annotations(
         "org.opencontainers.image.title": release.name,
         "org.opencontainers.image.version": str(release),
     }
-    return {**found, "org.opencontainers.image.source": source} if source else found
+    return {**labels, "org.opencontainers.image.source": source} if source else labels
 
 
 def dependencies(layer: Layer, platform: Platform) -> tuple[bytes, bytes]:
-    """Return configuration and manifest of a tiny image by which a layer is found again."""
+    """Return configuration and manifest of a small image by which a registry finds the layer."""
     system, architecture = platform.split("/")
-    made = {
+    document = {
         "architecture": architecture,
         "os": system,
         "created": _EPOCH,
         "config": {},
         "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
     }
-    config = digests.canonical_json(made)
+    config = digests.canonical_json(document)
     return config, manifest(describe(config, CONFIG), [layer], {})
 
 
 def describe(data: bytes, media_type: str) -> Descriptor:
-    """Return the descriptor of bytes."""
+    """Return the descriptor of a blob."""
     return Descriptor(media_type=media_type, digest=digests.of_bytes(data), size=len(data))
 
 
@@ -269,7 +271,5 @@ def _decoded(data: bytes, kind: type[_Kind], what: str) -> _Kind:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        message = f"{what} is no image that mlship can read: {error}"
-        raise IntegrityError(
-            message, hint="name an image of the OCI or Docker v2 format"
-        ) from error
+        message = f"{what} is not a valid image: {error}"
+        raise IntegrityError(message, hint="use an image in OCI or Docker v2 format") from error

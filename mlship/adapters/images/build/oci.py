@@ -1,9 +1,9 @@
-"""Images straight from bundles, without a container engine.
+"""Builds images from bundles without a Docker engine.
 
-An image is four parts: the base, by digest; the dependencies, a layer that is named by the digest
-of its lock and found again in the registry; mlship's runtime; the bundle. Only the last two are
-made for a new release. The layers of the base are never read here: they are mounted, or pass
-through on their way from one registry to another.
+An image has four parts: the base, by digest; the dependencies, a layer that the registry finds by
+the digest of its lock; mlship's runtime; the bundle. Only the last two are built for a new
+release. The layers of the base are not stored here: they are mounted in the registry, or copied
+from one registry to another.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,15 +25,15 @@ from mlship.domain.release import Release
 
 
 class OciImages(LocalImages):
-    """Builds images of layers that it writes itself.
+    """Builds images from layers that it writes itself.
 
     Args:
         config: names the base, the platforms and the repository.
-        folder: keeps this machine's images, as an OCI layout.
-        registries: gives the registry of a reference.
-        progress: hears what is done.
+        folder: stores this machine's images, as an OCI layout.
+        registries: returns the registry of a reference.
+        progress: receives progress notes.
         fetch: downloads the wheels of a lock.
-        prepare: sees to it that there is a repository to push to.
+        prepare: creates the repository to push to, if necessary.
     """
 
     builder: ClassVar[Builder] = "oci"
@@ -57,17 +57,17 @@ class OciImages(LocalImages):
         bases: Mapping[Platform, Base],
         named: Reference,
     ) -> Image:
-        """Write the layers and manifests of an image, or find them."""
+        """Write the layers and manifests of an image, unless they exist."""
         base = next(iter(bases.values())).reference
         notes = manifests.annotations(release, base, named, self._config.source)
         own = (self._building.runtime(), self._building.bundle(*bundle, release.bundle))
-        made = []
-        for platform, one in bases.items():
+        images = []
+        for platform, platform_base in bases.items():
             dependencies = self._building.dependencies(contents.lock(bundle[1], platform))
-            layers = (*one.layers, dependencies, *own)
-            made.append(self._platform(release, platform, one, layers, notes))
-        digest = made[0].manifest if len(made) == 1 else self._index(made, notes)
-        return self._named(release, digest, base, made)
+            layers = (*platform_base.layers, dependencies, *own)
+            images.append(self._platform(release, platform, platform_base, layers, notes))
+        digest = images[0].manifest if len(images) == 1 else self._index(images, notes)
+        return self._named(release, digest, base, images)
 
     def _platform(
         self,
@@ -86,9 +86,9 @@ class OciImages(LocalImages):
             layers=layers,
         )
 
-    def _index(self, made: list[PlatformImage], notes: Mapping[str, str]) -> Digest:
+    def _index(self, images: list[PlatformImage], notes: Mapping[str, str]) -> Digest:
         entries = [
-            (one.platform, manifests.describe(self._layout.read(one.manifest), MANIFEST))
-            for one in made
+            (image.platform, manifests.describe(self._layout.read(image.manifest), MANIFEST))
+            for image in images
         ]
         return self._layout.put(manifests.index(entries, notes))

@@ -1,4 +1,4 @@
-"""Wheels for the platform of an image, whatever machine this is: fetched by pip, unpacked by us."""
+"""Wheels for the platform of an image, on any machine: pip downloads them, mlship unpacks them."""
 
 import fnmatch
 import re
@@ -21,13 +21,13 @@ from mlship.errors import IntegrityError, ProjectError, TimedOutError, Unavailab
 
 _MACHINES: Mapping[Platform, str] = {"linux/amd64": "x86_64", "linux/arm64": "aarch64"}
 _GLIBC = 31
-"""The newest C library, 2.31, that wheels may ask for: that of the oldest Debian in use."""
+"""The newest glibc (2.31) that wheels may require: that of the oldest supported Debian."""
 _SECONDS = 900.0
-_UNMADE = re.compile(r"No matching distribution found for (\S+)")
+_UNMATCHED = re.compile(r"No matching distribution found for (\S+)")
 _BROKEN = re.compile(r"Failed to establish a new connection: ([^'\"]+)")
 _OFFLINE = ("Max retries exceeded", "NewConnectionError", "NameResolutionError", "timed out")
 
-# Files that serving never reads, by distribution: tests, headers, libraries for C programs.
+# Files that serving never uses, by distribution: tests, headers, static libraries.
 _UNUSED: Mapping[str, Sequence[str]] = {
     "numpy": ("numpy/*/tests/*", "numpy/tests/*", "*.pyi", "*.a", "*.h"),
     "onnxruntime": ("onnxruntime/capi/libonnxruntime.so.*",),
@@ -35,17 +35,17 @@ _UNUSED: Mapping[str, Sequence[str]] = {
     "scikit-learn": ("sklearn/*/tests/*", "sklearn/tests/*"),
     "scipy": ("scipy/*/tests/*",),
 }
-# How a wheel was installed, and lists that installing would write.
+# Files about the installation of a wheel, which an image does not need.
 _NOISE = ("RECORD", "RECORD.jws", "RECORD.p7s", "INSTALLER", "REQUESTED", "direct_url.json")
 
 
 def fetch(lock: Lock, into: Path) -> list[Path]:
-    """Download the wheels of a lock into a folder, with the index that pip is configured for.
+    """Download the wheels of a lock to a folder, from the package index that pip uses.
 
     Raises:
-        ProjectError: a requirement has no wheel for the platform, or one lacks another.
+        ProjectError: a requirement has no wheel for the platform, or a dependency is missing.
         UnavailableError: the index does not answer, or this Python has no pip.
-        TimedOutError: it took more than 15 minutes.
+        TimedOutError: it took longer than 15 minutes.
     """
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input"]
     argv += ["--only-binary", ":all:", "--implementation", "cp", "--python-version", lock.python]
@@ -53,14 +53,15 @@ def fetch(lock: Lock, into: Path) -> list[Path]:
     for tag in _tags(lock.platform):
         argv += ["--platform", tag]
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [*argv, *lock.pins], capture_output=True, text=True, check=False, timeout=_SECONDS
         )
     except subprocess.TimeoutExpired as error:
-        message = f"downloading {len(lock.pins)} wheels took more than {_SECONDS:g} s"
-        raise TimedOutError(message, hint="run it again; pip keeps what it has") from error
-    if done.returncode:
-        raise _failure(done.stderr, lock)
+        message = f"downloading {len(lock.pins)} wheels took longer than {_SECONDS:g} s"
+        hint = "run it again: pip has cached what it downloaded"
+        raise TimedOutError(message, hint=hint) from error
+    if process.returncode:
+        raise _failure(process.stderr, lock)
     wheels = sorted(into.glob("*.whl"))
     _check_complete(wheels, lock)
     return wheels
@@ -68,25 +69,26 @@ def fetch(lock: Lock, into: Path) -> list[Path]:
 
 @contextmanager
 def members(wheels: Iterable[Path]) -> Iterator[list[Member]]:
-    """Give the files that installing wheels puts beside each other, without scripts.
+    """Open the files that an installation of the wheels would create, without scripts.
 
     Raises:
-        IntegrityError: a wheel is damaged, or names a file outside of itself.
+        IntegrityError: a wheel is damaged, or contains a path outside of itself.
     """
-    found: dict[str, Member] = {}
+    files: dict[str, Member] = {}
     with ExitStack() as stack:
         for wheel in sorted(wheels):
             try:
                 archive = stack.enter_context(zipfile.ZipFile(wheel))
             except zipfile.BadZipFile as error:
-                message = f"{wheel.name} is no wheel: {error}"
-                raise IntegrityError(message, hint="`pip cache purge`, and try again") from error
+                message = f"{wheel.name} is not a valid wheel: {error}"
+                hint = "run `pip cache purge`, then try again"
+                raise IntegrityError(message, hint=hint) from error
             unused = _UNUSED.get(canonicalize_name(wheel.name.partition("-")[0]), ())
             for info in archive.infolist():
                 name = "" if info.is_dir() else _place(info.filename, wheel)
                 if name and not any(fnmatch.fnmatchcase(name, pattern) for pattern in unused):
-                    found[name] = _member(archive, info, name)
-        yield list(found.values())
+                    files[name] = _member(archive, info, name)
+        yield list(files.values())
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Member:
@@ -99,14 +101,14 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Membe
 
 
 def _place(name: str, wheel: Path) -> str:
-    """Return where a file of a wheel goes, empty for one that is not installed."""
+    """Return the path where a file of a wheel is installed; empty if it is not installed."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
-        message = f"{wheel.name} names {name!r}, which lies outside of it"
+        message = f"{wheel.name} contains the unsafe path {name!r}"
         raise IntegrityError(message, hint="do not use this package")
     parts = path.parts
     if parts[0].endswith(".data"):
-        # The binary distribution format: https://packaging.python.org/specifications/
+        # See the wheel format: https://packaging.python.org/specifications/
         parts = parts[2:] if parts[1] in ("purelib", "platlib", "data") else ()
     if not parts or parts[-1].endswith(".pyc"):
         return ""
@@ -115,34 +117,35 @@ def _place(name: str, wheel: Path) -> str:
 
 
 def _tags(platform: Platform) -> list[str]:
-    """Return the platform's tags, newest first: pip takes the first that a wheel has."""
+    """Return the tags of a platform, newest first: pip takes the first that matches a wheel."""
     machine = _MACHINES[platform]
     minors = [f"manylinux_2_{minor}_{machine}" for minor in range(_GLIBC, 16, -1)]
     older = ["manylinux2014", *(("manylinux2010", "manylinux1") if machine == "x86_64" else ())]
     return [*minors, *(f"{name}_{machine}" for name in older), f"linux_{machine}"]
 
 
-def _failure(told: str, lock: Lock) -> ProjectError | UnavailableError:
-    unmade = _UNMADE.search(told)
-    if "No module named pip" in told:
-        message = f"{sys.executable} has no pip, which resolves wheels"
-        return UnavailableError(message, hint=f"{sys.executable} -m ensurepip")
-    if unmade and not any(sign in told for sign in _OFFLINE):
-        message = f"{unmade[1]} has no wheel for Python {lock.python} on {lock.platform}"
-        return ProjectError(message, hint="train with a version that has one, or leave it out")
-    lines = [line for line in told.splitlines() if line.strip()]
-    broken = _BROKEN.search(told)
-    # That nothing matches is the last thing that pip says of an index which does not answer, too.
+def _failure(errors: str, lock: Lock) -> ProjectError | UnavailableError:
+    unmatched = _UNMATCHED.search(errors)
+    if "No module named pip" in errors:
+        message = f"{sys.executable} has no pip, which mlship needs to download wheels"
+        return UnavailableError(message, hint=f"run `{sys.executable} -m ensurepip`")
+    if unmatched and not any(sign in errors for sign in _OFFLINE):
+        message = f"{unmatched[1]} has no wheel for Python {lock.python} on {lock.platform}"
+        return ProjectError(message, hint="train with a version that has a wheel, or remove it")
+    lines = [line for line in errors.splitlines() if line.strip()]
+    broken = _BROKEN.search(errors)
+    # If the index does not answer, the last line of pip also says that nothing matches.
     why = broken[1] if broken else lines[-1][:300] if lines else "pip failed"
-    message = f"the package index cannot be used: {why}"
-    return UnavailableError(message, hint="check the network and `pip config list`; then again")
+    message = f"cannot download from the package index: {why}"
+    hint = "check the network and `pip config list`, then run it again"
+    return UnavailableError(message, hint=hint)
 
 
 def _check_complete(wheels: Sequence[Path], lock: Lock) -> None:
-    """Refuse a lock made elsewhere that lacks what a wheel needs on this platform.
+    """Refuse a lock from another platform that lacks a dependency of a wheel on this one.
 
     Raises:
-        ProjectError: something is missing.
+        ProjectError: a dependency is missing.
     """
     names = {canonicalize_name(pin.partition("==")[0]) for pin in lock.pins}
     for wheel in wheels:

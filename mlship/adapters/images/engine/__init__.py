@@ -1,1 +1,1 @@
-"""The Docker engine of this machine: builds, and containers that are run for a test."""
+"""The Docker engine: image builds, and containers for tests."""

@@ -1,4 +1,4 @@
-"""Builds in a Docker engine: a folder with a Dockerfile becomes an image in a file."""
+"""Builds in a Docker engine: from a folder with a Dockerfile to an image in a file."""
 
 import re
 from collections import deque
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 Make = Callable[[Path, Platform, Path], None]
-"""Builds the Dockerfile of a folder for a platform, and writes the image into a file."""
+"""Builds the Dockerfile in a folder for a platform, and writes the image to a file."""
 
 _SILENT_SECONDS = 1800
-"""An instruction that downloads or compiles may say nothing for long."""
+"""An instruction that downloads or compiles may print nothing for a long time."""
 _LINES = 15
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _OWN = re.compile(r" ---> |Removing intermediate container ")
-"""What the engine says of itself between the lines of an instruction."""
+"""The engine's own messages between the output of instructions."""
 _STEP = re.compile(r"Step (\d+)/(\d+) : .*")
 
 
 class EngineBuild:
-    """Builds in the engine that DOCKER_HOST names; it may be on another machine.
+    """Builds in the engine at DOCKER_HOST, which may be on another machine.
 
     Args:
-        environment: says where the engine is.
-        progress: hears of each instruction.
+        environment: the environment variables, with DOCKER_HOST.
+        progress: receives a note for each instruction.
     """
 
     def __init__(self, environment: Mapping[str, str], progress: Progress) -> None:
@@ -41,22 +41,22 @@ class EngineBuild:
         self._progress = progress
 
     def __call__(self, context: Path, platform: Platform, into: Path) -> None:
-        """Build, and save what was built.
+        """Build and export an image.
 
         Raises:
             ConfigError: the package `docker` is missing.
-            ProjectError: an instruction of the user's failed; the message has its last lines.
-            UnavailableError: no engine answers, or it cannot get the base or keep the image.
-            TimedOutError: it said nothing for half an hour.
+            ProjectError: an instruction of the user failed; the message has its last lines.
+            UnavailableError: no engine answers, or it cannot pull the base or store the image.
+            TimedOutError: the engine sent nothing for half an hour.
         """
         where = client.address(self._environment)
         with client.opened(self._environment, seconds=_SILENT_SECONDS) as opened, faults(where):
-            image = self._built(opened, context, platform)
+            image = self._build(opened, context, platform)
             with into.open("wb") as file:
                 for piece in opened.api.get_image(image):
                     file.write(piece)
 
-    def _built(self, opened: "DockerClient", context: Path, platform: Platform) -> str:
+    def _build(self, opened: "DockerClient", context: Path, platform: Platform) -> str:
         from docker.errors import APIError  # noqa: PLC0415 (see `client.opened`)
 
         try:
@@ -73,47 +73,46 @@ class EngineBuild:
         except APIError as error:
             if error.status_code != 400:
                 raise
-            raise _refused(f"Docker cannot read the Dockerfile: {error.explanation}") from error
+            raise _invalid(f"Docker rejected the Dockerfile: {error.explanation}") from error
 
 
 def follow(events: Iterable[Mapping[str, Any]], progress: Progress) -> str:
-    """Tell what a build says, and return the id of the image that it made.
+    """Report the steps of a build, and return the id of the built image.
 
     Raises:
-        ProjectError: an instruction of the user's failed.
-        UnavailableError: one of ours did, or the build ended without an image.
+        ProjectError: an instruction of the user failed.
+        UnavailableError: one of our instructions failed, or the build ended without an image.
     """
     lines: deque[str] = deque(maxlen=_LINES)
-    is_users, built = False, ""
+    is_users, image = False, ""
     for event in events:
         if "error" in event:
             raise _failure(str(event["error"]), lines, is_users=is_users)
-        built = str(event.get("aux", {}).get("ID", built))
+        image = str(event.get("aux", {}).get("ID", image))
         for line in _lines(str(event.get("stream", ""))):
-            if found := _STEP.fullmatch(line):
+            if step := _STEP.fullmatch(line):
                 lines.clear()
-                is_users = 1 < int(found[1]) <= int(found[2]) - dockerfile.OWN_STEPS
+                is_users = 1 < int(step[1]) <= int(step[2]) - dockerfile.OWN_STEPS
                 progress.note(line)
             lines.append(line)
-    if not built:
-        message = f"the engine ended the build without an image: {lines[-1] if lines else ''}"
-        raise UnavailableError(message, hint="look at the engine's log; then run it again")
-    return built
+    if not image:
+        message = f"the Docker build ended without an image: {lines[-1] if lines else ''}"
+        raise UnavailableError(message, hint="check the engine's log, then run it again")
+    return image
 
 
-def _lines(said: str) -> list[str]:
-    plain = _COLOUR.sub("", said).replace("\r", "\n")
+def _lines(stream: str) -> list[str]:
+    plain = _COLOUR.sub("", stream).replace("\r", "\n")
     return [line.rstrip() for line in plain.split("\n") if line.strip() and not _OWN.match(line)]
 
 
 def _failure(why: str, lines: Iterable[str], *, is_users: bool) -> MlshipError:
-    if is_users:
-        said = "\n".join([f"Docker could not build the image: {why}; its last lines:", *lines])
-        return _refused(said)
     message = f"Docker could not build the image: {why}"
-    hint = "see that the engine reaches the base's registry and has room; then run it again"
+    if is_users:
+        return _invalid("\n".join([f"{message}; last lines of the build:", *lines]))
+    hint = "check that the engine reaches the base's registry and has disk space, then run it again"
     return UnavailableError(message, hint=hint)
 
 
-def _refused(message: str) -> ProjectError:
-    return ProjectError(message, hint="correct the file that image.extend names, and run it again")
+def _invalid(message: str) -> ProjectError:
+    return ProjectError(message, hint="correct the file that image.extend names, then run it again")

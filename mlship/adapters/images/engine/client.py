@@ -1,4 +1,4 @@
-"""The connection to a Docker engine, through the package `docker`, with its faults named."""
+"""The connection to a Docker engine with the package `docker`, whose errors are mapped here."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -17,26 +17,26 @@ _DENIED = ("no basic auth credentials", "unauthorized", "access denied")
 
 
 def address(environment: Mapping[str, str]) -> str:
-    """Return where the engine listens: DOCKER_HOST, by default Docker's socket."""
+    """Return the address of the engine: DOCKER_HOST, or Docker's default socket."""
     return environment.get("DOCKER_HOST") or SOCKET
 
 
 @contextmanager
 def opened(environment: Mapping[str, str], *, seconds: int = _SECONDS) -> Iterator["DockerClient"]:
-    """Give a client of the engine that DOCKER_HOST names.
+    """Open a client of the engine at DOCKER_HOST.
 
     Args:
-        environment: has DOCKER_HOST and what belongs to it.
-        seconds: that the engine may be silent in the midst of an answer.
+        environment: the environment variables, with DOCKER_HOST.
+        seconds: how long to wait for more data from the engine.
 
     Raises:
         ConfigError: the package `docker` is missing.
-        UnavailableError: no engine answers there, or it may not be used.
+        UnavailableError: no engine answers there, or access is denied.
     """
     try:
         import docker  # noqa: PLC0415 (most commands need no engine)
     except ImportError as error:
-        message = "the package docker is not installed"
+        message = "the Python package docker is not installed"
         raise ConfigError(message, hint=installation.hint("docker")) from error
     with faults(address(environment)):
         client = docker.from_env(environment=dict(environment), timeout=seconds)
@@ -46,7 +46,7 @@ def opened(environment: Mapping[str, str], *, seconds: int = _SECONDS) -> Iterat
 
 @contextmanager
 def faults(where: str) -> Iterator[None]:
-    """Turn what the package raises of the engine at an address into errors of mlship."""
+    """Map errors of the package `docker` to errors of mlship, for the engine at an address."""
     from docker.errors import APIError, DockerException  # noqa: PLC0415 (see `opened`)
     from requests.exceptions import RequestException, Timeout  # noqa: PLC0415 (the same)
     from urllib3.exceptions import HTTPError, TimeoutError  # noqa: A004, PLC0415 (the same)
@@ -58,23 +58,23 @@ def faults(where: str) -> Iterator[None]:
     except APIError as error:
         message = f"the Docker engine at {where} refused: {error.explanation or error}"
         is_denied = any(words in message for words in _DENIED)
-        hint = "correct what it names, and run it again"
-        hint = "`docker login` at that registry, as one who may pull" if is_denied else hint
+        hint = "fix the problem that the engine reports, then run it again"
+        hint = "run `docker login REGISTRY` with an account that may pull" if is_denied else hint
         raise UnavailableError(message, hint=hint) from error
     except (Timeout, TimeoutError) as error:
-        message = f"the Docker engine at {where} has gone silent: {_reason(error)}"
-        raise TimedOutError(message, hint="look at its log; then run it again") from error
+        message = f"the Docker engine at {where} stopped responding: {_reason(error)}"
+        raise TimedOutError(message, hint="check its log, then run it again") from error
     except (DockerException, RequestException, HTTPError) as error:
-        message = f"no Docker engine answers at {where}: {_reason(error)}"
-        hint = "start Docker, or set DOCKER_HOST to where it listens (`docker context ls` tells)"
+        message = f"cannot connect to the Docker engine at {where}: {_reason(error)}"
+        hint = "start Docker, or set DOCKER_HOST to its address (see `docker context ls`)"
         raise UnavailableError(message, hint=hint) from error
 
 
 def _reason(error: BaseException) -> str:
-    """Return the system's own word in a chain of wrapped errors."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror
-        found = found.__cause__ or found.__context__
+    """Return the operating system's message in a chain of wrapped errors."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
     return str(error)

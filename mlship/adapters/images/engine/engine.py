@@ -1,4 +1,4 @@
-"""Containers in a Docker engine, each with as little as a served model needs."""
+"""Containers in a Docker engine, with only the privileges that a served model needs."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from docker import DockerClient
 
 LABEL: Final = "mlship.dev/test"
-"""On each container that is made here; with its age it tells what a killed run left behind."""
+"""Label of each container of mlship, which identifies leftovers of killed runs."""
 
 _LEFT_SECONDS = 3600
 _PORT = "8080/tcp"
@@ -29,11 +29,11 @@ _LINES = 15
 def connect(
     environment: Mapping[str, str], clock: Callable[[], datetime]
 ) -> Iterator["DockerEngine"]:
-    """Give the engine that DOCKER_HOST names, by default the one behind Docker's socket.
+    """Connect to the engine at DOCKER_HOST, by default at Docker's socket.
 
     Raises:
         ConfigError: the package `docker` is missing, or the engine is on another machine.
-        UnavailableError: no engine answers there, or it may not be used.
+        UnavailableError: no engine answers there, or access is denied.
     """
     address = client.address(environment)
     _check_near(address)
@@ -44,11 +44,11 @@ def connect(
 
 
 def look(environment: Mapping[str, str]) -> str:
-    """Tell which engine answers. Nothing is started, and nothing removed.
+    """Return the version and the address of the engine. Starts and removes nothing.
 
     Raises:
         ConfigError: the package `docker` is missing, or the engine is on another machine.
-        UnavailableError: no engine answers, or it may not be used.
+        UnavailableError: no engine answers, or access is denied.
     """
     address = client.address(environment)
     _check_near(address)
@@ -57,7 +57,7 @@ def look(environment: Mapping[str, str]) -> str:
 
 
 class DockerEngine:
-    """Brings images into the engine and runs containers of them: `ports.Engine`."""
+    """Loads images into the engine and runs containers: `ports.Engine`."""
 
     def __init__(self, client: "DockerClient", address: str, clock: Callable[[], datetime]) -> None:
         self._client = client
@@ -65,7 +65,7 @@ class DockerEngine:
         self._clock = clock
 
     def pull(self, reference: str) -> Local:
-        """Return the image of a reference by digest; it is pulled where it is not there."""
+        """Return the image of a reference by digest; pull it if the engine does not have it."""
         from docker.errors import ImageNotFound, NotFound  # noqa: PLC0415 (see `client.opened`)
 
         with faults(self._address):
@@ -76,23 +76,24 @@ class DockerEngine:
             try:
                 return _local(self._client.images.pull(reference))
             except NotFound as error:
-                message = f"neither the engine nor the registry has {reference}"
-                raise NotFoundError(message, hint="`mlship push-to-registry` brings it") from error
+                message = f"image {reference} not found, neither in the engine nor in the registry"
+                hint = "run `mlship push-to-registry` to push it"
+                raise NotFoundError(message, hint=hint) from error
 
     def load(self, archive: Path) -> Local:
-        """Return the image of a file that `Images.save` wrote, loaded into the engine."""
+        """Load the image in a file that `Images.save` wrote into the engine."""
         with faults(self._address), archive.open("rb") as file:
-            found = self._client.images.load(file)
-            if len(found) != 1:
-                message = f"the engine found {len(found)} images in {archive.name}"
-                raise IntegrityError(message, hint="`mlship containerize` makes the image again")
-            return _local(found[0])
+            images = self._client.images.load(file)
+            if len(images) != 1:
+                message = f"{archive.name} contains {len(images)} images, expected one"
+                raise IntegrityError(message, hint="run `mlship containerize` again")
+            return _local(images[0])
 
     @contextmanager
     def run(self, image: Local, *, memory: str) -> Iterator[Container]:
-        """Run a container of an image; it is removed at the end, whatever happened."""
+        """Run a container of an image; it is always removed at the end."""
         with faults(self._address):
-            made = self._client.containers.create(
+            container = self._client.containers.create(
                 image.id,
                 labels={LABEL: "container"},
                 read_only=True,
@@ -106,39 +107,39 @@ class DockerEngine:
             )
         try:
             with faults(self._address):
-                made.start()
-                made.reload()
-            yield Container(id=made.id, endpoint=_endpoint(made.ports))
+                container.start()
+                container.reload()
+            yield Container(id=container.id, endpoint=_endpoint(container.ports))
         finally:
             with faults(self._address):
-                _remove(made)
+                _remove(container)
 
     def observe(self, container: Container) -> Observed:
-        """Return how a container is, with its last lines."""
+        """Return the state of a container, with the last lines of its log."""
         with faults(self._address):
             return _observed(self._client.containers.get(container.id))
 
     def stop(self, container: Container, seconds: float) -> Observed:
-        """Send SIGTERM, and SIGKILL if it has not ended after so long; return how it ended."""
+        """Send SIGTERM, and SIGKILL after `seconds`; return how the container ended."""
         with faults(self._address):
-            found = self._client.containers.get(container.id)
-            found.stop(timeout=round(seconds))
-            return _observed(found)
+            running = self._client.containers.get(container.id)
+            running.stop(timeout=round(seconds))
+            return _observed(running)
 
     def sweep(self) -> None:
-        """Remove the containers of runs that were killed: ours, and older than an hour."""
+        """Remove leftovers of killed runs: containers of mlship that are older than an hour."""
         with faults(self._address):
-            for one in self._client.api.containers(all=True, filters={"label": LABEL}):
-                if self._clock().timestamp() - one["Created"] > _LEFT_SECONDS:
-                    _remove(self._client.containers.get(one["Id"]))
+            for leftover in self._client.api.containers(all=True, filters={"label": LABEL}):
+                if self._clock().timestamp() - leftover["Created"] > _LEFT_SECONDS:
+                    _remove(self._client.containers.get(leftover["Id"]))
 
 
 def _check_near(address: str) -> None:
     parts = urlsplit(address)
     if parts.scheme in ("unix", "npipe", "fd") or parts.hostname in ("localhost", "127.0.0.1"):
         return
-    message = f"the engine at {address} is on another machine, whose loopback is out of reach"
-    raise ConfigError(message, hint="set DOCKER_HOST to an engine of this machine")
+    message = f"the Docker engine at {address} is not on this machine; its ports are not reachable"
+    raise ConfigError(message, hint="set DOCKER_HOST to an engine on this machine")
 
 
 def _local(image: Any) -> Local:
@@ -146,20 +147,20 @@ def _local(image: Any) -> Local:
 
 
 def _endpoint(ports: Mapping[str, Any]) -> str:
-    """Return where a container answers; one that ended at once has no port, nor answers."""
-    found = ports.get(_PORT) or [{"HostPort": "9"}]
-    return f"http://127.0.0.1:{found[0]['HostPort']}"
+    """Return the endpoint of a container. If it exited at once, nothing listens there."""
+    bindings = ports.get(_PORT) or [{"HostPort": "9"}]
+    return f"http://127.0.0.1:{bindings[0]['HostPort']}"
 
 
 def _observed(container: Any) -> Observed:
     container.reload()
     state = container.attrs["State"]
-    said = container.logs(tail=_LINES).decode("utf-8", "replace")
+    log = container.logs(tail=_LINES).decode("utf-8", "replace")
     return Observed(
         running=bool(state["Running"]),
         exit_code=int(state["ExitCode"]),
         out_of_memory=bool(state["OOMKilled"]),
-        lines=tuple(said.splitlines()),
+        lines=tuple(log.splitlines()),
     )
 
 
@@ -170,5 +171,5 @@ def _remove(container: Any) -> None:
         try:
             container.remove(force=True, v=True)
         except APIError as error:
-            if error.status_code != 409:  # somebody else is removing it
+            if error.status_code != 409:  # another process is removing it
                 raise
