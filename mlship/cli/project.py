@@ -12,7 +12,7 @@ from mlship.cli.session import session
 
 def init(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Where to write; made if need be.")] = Path(),
+    folder: Annotated[Path, typer.Argument(help="Where to write; created if missing.")] = Path(),
     example: Annotated[
         str | None, typer.Option(metavar="iris", help="Write a whole example that runs.")
     ] = None,
@@ -36,32 +36,32 @@ def init(
     from mlship import wire
     from mlship.templates.project import Way, carry_out, plan
 
-    given = session(context)
+    call = session(context)
     top = wire.top_of(folder)
-    made = plan(folder, example, force or (), given.flags, installed=wire.installed(top), top=top)
+    planned = plan(folder, example, force or (), call.flags, installed=wire.installed(top), top=top)
     ways: tuple[Way, ...] = get_args(Way)
-    asks = not (yes or given.json) and sys.stdin.isatty() and folder.is_dir()
+    asks = not (yes or call.json) and sys.stdin.isatty() and folder.is_dir()
     if asks and any(folder.iterdir()):
         for way in ways[:-1]:
-            for name in made.names(way):
+            for name in planned.names(way):
                 output.line(f"{way} {name}")
         typer.confirm("Go on?", default=True, abort=True)
-    carry_out(made)
-    if given.json:
-        output.as_json({way: made.names(way) for way in ways} | {"next": made.next})
+    carry_out(planned)
+    if call.json:
+        output.as_json({way: planned.names(way) for way in ways} | {"next": planned.next})
         return
-    said: dict[Way, str] = {
+    sentences: dict[Way, str] = {
         "write": "wrote {}",
         "update": "updated {}, to fit mlship.yaml",
         "overwrite": "overwrote {}",
         "remove": "removed {}, which has another name now",
-        "keep": "kept  {}, which was there",
+        "keep": "kept {}",
     }
     for way in ways:
-        for name in made.names(way):
-            output.line(said[way].format(name))
+        for name in planned.names(way):
+            output.line(sentences[way].format(name))
     output.line("next:")
-    for step in made.next:
+    for step in planned.next:
         output.line(f"  {step}")
 
 

@@ -19,6 +19,8 @@ _FOLDER = re.compile(
     r'^defaults:\n  run:\n    working-directory: ("(?:[^"\\]|\\.)*"|[^\s"#]+)$', re.MULTILINE
 )
 
+_COMMANDS = re.compile(r"\bmlship (?:train|deploy-|evaluate|promote)")
+
 
 class Workflow(NamedTuple):
     """A workflow that is in a repository.
@@ -54,25 +56,25 @@ def workflow_of(text: str) -> Workflow:
     return Workflow(text=text, project=folder, is_ours=workflows.is_ours(text))
 
 
-def prefix(folder: str, there: Mapping[str, Workflow]) -> str:
+def prefix(folder: str, present: Mapping[str, Workflow]) -> str:
     """Return what the names of a project's workflows begin with: empty, or `churn-`.
 
     Args:
         folder: of the project, from the top of its repository; empty for the top.
-        there: the workflows of the repository.
+        present: the workflows of the repository.
 
     Raises:
         ConfigError: the project is at the top, and a former version of mlship gave the names of
             its workflows to a project in a folder.
     """
     if not folder:
-        _check_free(there)
+        _check_free(present)
         return ""
     candidates = list(_candidates(folder))
     for candidate in candidates:
-        if any(_is_of(folder, there, name) for name in names(candidate)):
+        if any(_is_of(folder, present, name) for name in names(candidate)):
             return candidate
-    taken = {name.casefold() for name in there}
+    taken = {name.casefold() for name in present}
     free = (
         candidate
         for candidate in candidates
@@ -86,24 +88,21 @@ def names(prefix: str) -> list[str]:
     return [f"{prefix}{name}.yml" for name in (*workflows.ALWAYS, *workflows.OF_PRODUCTION)]
 
 
-def former(folder: str, there: Mapping[str, Workflow]) -> dict[str, str]:
-    """Return the workflows of a project that a former version named without their folder.
-
-    Returns:
-        The file names of then, by those without a prefix that they stand for.
-    """
-    if not folder:
-        return {}
-    return {
-        name: there[name].text
+def former(folder: str, present: Mapping[str, Workflow]) -> list[str]:
+    """Return the file names of a project's workflows that a former version named without it."""
+    return [
+        name
         for name in names("")
-        if _is_of(folder, there, name) and there[name].is_ours
-    }
+        if folder
+        and _is_of(folder, present, name)
+        # Without its first line it is still one that deploys this project.
+        and (present[name].is_ours or _COMMANDS.search(present[name].text))
+    ]
 
 
-def projects(there: Mapping[str, Workflow], folder: str) -> list[str]:
+def projects(present: Mapping[str, Workflow], folder: str) -> list[str]:
     """Return the folders of the other projects that have workflows of ours, sorted."""
-    ours = {workflow.project for workflow in there.values() if workflow.is_ours}
+    ours = {workflow.project for workflow in present.values() if workflow.is_ours}
     return sorted(ours - {folder})
 
 
@@ -122,14 +121,14 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")
 
 
-def _is_of(folder: str, there: Mapping[str, Workflow], name: str) -> bool:
-    return name in there and there[name].project == folder
+def _is_of(folder: str, present: Mapping[str, Workflow], name: str) -> bool:
+    return name in present and present[name].project == folder
 
 
-def _check_free(there: Mapping[str, Workflow]) -> None:
+def _check_free(present: Mapping[str, Workflow]) -> None:
     for name in names(""):
-        if name in there and there[name].is_ours and there[name].project:
-            folder = there[name].project
+        if name in present and present[name].is_ours and present[name].project:
+            folder = present[name].project
             raise ConfigError(
                 f"{workflows.FOLDER}/{name} belongs to the project in {folder}",
                 hint=f"`mlship init {folder}`, from the repository's top, gives its workflows "

@@ -91,56 +91,57 @@ def plan(
             one.
     """
     if example not in (None, "iris"):
-        raise ConfigError(f"no example {example}", hint="there is one: mlship init --example iris")
+        raise ConfigError(f"no example {example}", hint="the only example is iris: mlship init --example iris")
     if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder", hint="name a new folder, or an empty one")
-    wanted = _project(folder, example)
-    config = _config(folder, wanted, flags)
+        raise ConfigError(f"{folder} is not a folder", hint="name a new or an empty folder")
+    contents = _project(folder, example)
+    config = _config(folder, contents, flags)
     inside = folder.resolve().relative_to(top or folder.resolve()).as_posix()
     inside = "" if inside == "." else inside
-    there = names.existing(top or folder)
+    present = names.existing(top or folder)
     source = _source(folder, config, installed)
     _check_folder(top or folder, source)
     rendered = (
-        workflows.render(config, source, inside, names.prefix(inside, there)) if source else {}
+        workflows.render(config, source, inside, names.prefix(inside, present)) if source else {}
     )
-    _write_install_line(wanted, source, inside)
+    _write_install_line(contents, source, inside)
     back = os.path.relpath(top, folder.resolve()) if top else "."
     for name, text in rendered.items():
-        wanted[os.path.normpath(f"{back}/{name}")] = text.encode()
-    former = _former(inside, there, rendered, back)
+        contents[os.path.normpath(f"{back}/{name}")] = text.encode()
+    former = _former(inside, present, rendered, back)
     # The settings come last: without them an interrupted init begins again.
-    ordered = sorted(wanted, key=lambda name: (name == CONFIG, name))
+    ordered = sorted(contents, key=lambda name: (name == CONFIG, name))
     changes = [
         change
         for name in ordered
-        for change in _changes(folder, name, wanted[name], force, former.get(name))
+        for change in _changes(folder, name, contents[name], force, former.get(name))
     ]
     _check_forced(force, [change.name for change in changes])
     _check_edited(folder, changes)
     steps = _next(folder, config, top, rendered, changes)
-    told = [*_of_installation(installed, source), *_of_others(there, inside, config, top or folder)]
-    return Plan(folder=folder, changes=tuple(changes), next=(*told, *steps))
+    notes = _of_installation(installed, source)
+    notes += _of_others(present, inside, config, top or folder)
+    return Plan(folder=folder, changes=tuple(changes), next=(*notes, *steps))
 
 
-def carry_out(made: Plan) -> None:
+def carry_out(planned: Plan) -> None:
     """Do what a plan says.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    ours = {
+    state = {
         SCHEMA: digests.canonical_json(json_schema()),
         # `git add -A` in a repository whose .gitignore does not know mlship must not take it in.
         ".mlship/.gitignore": b"*\n",
     }
-    for name, data in ours.items():
-        _write(_place(made.folder, name), data)
-    for change in made.changes:
+    for name, data in state.items():
+        _write(_place(planned.folder, name), data)
+    for change in planned.changes:
         if change.what not in ("keep", "remove"):
-            _write(_place(made.folder, change.name), change.data)
-    for name in made.names("remove"):
-        _place(made.folder, name).unlink(missing_ok=True)
+            _write(_place(planned.folder, change.name), change.data)
+    for name in planned.names("remove"):
+        _place(planned.folder, name).unlink(missing_ok=True)
 
 
 def _project(folder: Path, example: str | None) -> dict[str, bytes]:
@@ -153,11 +154,11 @@ def _project(folder: Path, example: str | None) -> dict[str, bytes]:
     return files
 
 
-def _config(folder: Path, wanted: Mapping[str, bytes], flags: Sequence[str]) -> Config:
+def _config(folder: Path, contents: Mapping[str, bytes], flags: Sequence[str]) -> Config:
     """Return the settings that the project will have."""
     path = folder / CONFIG
     try:
-        text = path.read_text("utf-8") if path.exists() else wanted[CONFIG].decode()
+        text = path.read_text("utf-8") if path.exists() else contents[CONFIG].decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="it must be UTF-8") from error
     return layers.resolve([layers.from_yaml(text, CONFIG), layers.from_flags(flags)]).config
@@ -197,29 +198,29 @@ def _check_folder(top: Path, source: str) -> None:
         )
 
 
-def _write_install_line(wanted: dict[str, bytes], source: str, inside: str) -> None:
+def _write_install_line(contents: dict[str, bytes], source: str, inside: str) -> None:
     """Let a README say how mlship is installed."""
-    readme = wanted.get("README.md")
+    readme = contents.get("README.md")
     if readme is None:
         return
     line = "# install mlship first, from where you have it\npip install -r requirements.txt"
     if source:
         needs = installation.arguments(source, ["all"], inside)
         line = f"pip install {shlex.join(installation.with_requirements(needs))}"
-    wanted["README.md"] = readme.replace(_INSTALLS, line.encode())
+    contents["README.md"] = readme.replace(_INSTALLS, line.encode())
 
 
 def _former(
-    inside: str, there: Mapping[str, Workflow], rendered: Mapping[str, str], back: str
+    inside: str, present: Mapping[str, Workflow], rendered: Mapping[str, str], back: str
 ) -> dict[str, str]:
     """Return the names that a former version gave to workflows, by those of now."""
     if not rendered:
         return {}
-    prefix = names.prefix(inside, there)
-    places = {name: os.path.normpath(f"{back}/{workflows.FOLDER}/{name}") for name in there}
+    prefix = names.prefix(inside, present)
+    places = {name: os.path.normpath(f"{back}/{workflows.FOLDER}/{name}") for name in present}
     return {
         os.path.normpath(f"{back}/{workflows.FOLDER}/{prefix}{name}"): places[name]
-        for name in names.former(inside, there)
+        for name in names.former(inside, present)
     }
 
 
@@ -230,7 +231,7 @@ def _changes(
     if former is None or former == name:
         return [_change(folder, name, data, force)]
     text = _place(folder, former).read_text("utf-8", "replace")
-    if workflows.is_untouched(text) or any(_covers(one, former) for one in force):
+    if workflows.is_untouched(text) or any(_covers(forced, former) for forced in force):
         return [_change(folder, name, data, force), Change(name=former, what="remove")]
     kept = Change(name=former, what="keep", is_edited=True, rename=name)
     # Two workflows for one event would deploy twice.
@@ -244,7 +245,7 @@ def _change(folder: Path, name: str, data: bytes, force: Sequence[str]) -> Chang
     is_other = not place.is_file() or place.read_bytes() != data
     if not is_other:
         return Change(name=name, what="keep", data=data)
-    if any(_covers(one, name) for one in force):
+    if any(_covers(forced, name) for forced in force):
         return Change(name=name, what="overwrite", data=data)
     if place.is_file() and (
         workflows.is_untouched(place.read_text("utf-8", "replace"))
@@ -264,10 +265,10 @@ def _covers(forced: str, name: str) -> bool:
 
 
 def _check_forced(force: Sequence[str], names: Sequence[str]) -> None:
-    for one in force:
-        if not any(_covers(one, name) for name in names):
+    for forced in force:
+        if not any(_covers(forced, name) for name in names):
             raise ConfigError(
-                f"--force {one}: mlship init writes no such file",
+                f"--force {forced} is not a file that mlship init writes",
                 hint=f"it writes {', '.join(names)}",
             )
 
@@ -304,11 +305,11 @@ def _of_installation(installed: Installation, source: str) -> list[str]:
 
 
 def _of_others(
-    there: Mapping[str, Workflow], inside: str, config: Config, top: Path
+    present: Mapping[str, Workflow], inside: str, config: Config, top: Path
 ) -> list[str]:
     """Return what a person must know of the other projects of the repository."""
     steps = []
-    for other in names.projects(there, inside):
+    for other in names.projects(present, inside):
         if _name_of(top / other / CONFIG) == config.name:
             steps.append(
                 f"the project in {other or 'the repository'} is called {config.name} too: "

@@ -25,11 +25,11 @@ def top(tmp_path: Path) -> Path:
 
 def init(top: Path, folder: str, name: str, *force: str) -> Plan:
     place = top / folder
-    made = plan(place, None, force)
-    carry_out(made)
+    planned = plan(place, None, force)
+    carry_out(planned)
     settings = place / "mlship.yaml"
     settings.write_text(settings.read_text().replace("name: my-model", f"name: {name}"))
-    return made
+    return planned
 
 
 def texts(top: Path) -> dict[str, str]:
@@ -133,9 +133,9 @@ def test_what_training_reads_outside_of_the_folder_and_a_mlship_in_the_repositor
 
 def test_the_names_of_a_former_version_are_given_up(top: Path) -> None:
     former(top, "models/churn")
-    made = init(top, "models/churn", "churn")
+    planned = init(top, "models/churn", "churn")
     assert sorted(texts(top)) == [f"churn-{kind}.yml" for kind in KINDS]
-    assert sorted(made.names("remove")) == [f"../../{PLACE}/{kind}.yml" for kind in KINDS]
+    assert sorted(planned.names("remove")) == [f"../../{PLACE}/{kind}.yml" for kind in KINDS]
     assert not init(top, "models/churn", "churn").names("remove")
 
 
@@ -143,15 +143,32 @@ def test_an_edited_workflow_of_a_former_version_stays_until_it_is_moved(top: Pat
     written = former(top, "models/churn")
     edited = written["main.yml"].replace("timeout-minutes: 45", "timeout-minutes: 90")
     (top / PLACE / "main.yml").write_text(edited)
-    made = init(top, "models/churn", "churn")
+    planned = init(top, "models/churn", "churn")
     assert texts(top)["main.yml"] == edited
     assert "churn-main.yml" not in texts(top), "one push would be deployed twice"
-    [told] = [step for step in made.next if "was edited" in step]
+    [told] = [step for step in planned.next if "was edited" in step]
     old, new = f"../../{PLACE}/main.yml", f"../../{PLACE}/churn-main.yml"
     assert f"`git mv {old} {new}`" in told
     (top / PLACE / "main.yml").rename(top / PLACE / "churn-main.yml")
     init(top, "models/churn", "churn")
     assert texts(top)["churn-main.yml"] == edited
+
+
+def test_a_workflow_of_a_persons_own_is_none_of_a_former_version(top: Path) -> None:
+    (top / PLACE).mkdir(parents=True)
+    own = "name: main\non: push\ndefaults:\n  run:\n    working-directory: models/churn\njobs: {}\n"
+    (top / PLACE / "main.yml").write_text(own)
+    init(top, "models/churn", "churn")
+    assert texts(top)["main.yml"] == own
+    assert "churn-main.yml" in texts(top)
+
+
+def test_a_workflow_of_a_former_version_without_its_first_line_counts_as_edited(top: Path) -> None:
+    written = former(top, "models/churn")
+    (top / PLACE / "main.yml").write_text(written["main.yml"].partition("\n")[2])
+    planned = init(top, "models/churn", "churn")
+    assert "churn-main.yml" not in texts(top), "one push would be deployed twice"
+    assert any("main.yml was edited" in step for step in planned.next)
 
 
 def test_an_edited_workflow_of_a_former_version_is_renewed_by_force(top: Path) -> None:
@@ -189,6 +206,6 @@ def test_a_workflow_that_a_person_wrote_is_not_taken(top: Path) -> None:
 def test_two_projects_of_one_name_are_told_of(top: Path) -> None:
     init(top, "models/churn", "churn")
     init(top, "models/fraud", "churn")
-    made = plan(top / "models/fraud")
-    assert any("models/churn is called churn too" in step for step in made.next)
+    planned = plan(top / "models/fraud")
+    assert any("models/churn is called churn too" in step for step in planned.next)
     assert files.is_untouched(texts(top)["fraud-main.yml"], "`mlship init` from mlship.yaml")

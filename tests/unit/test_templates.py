@@ -101,7 +101,7 @@ def test_what_a_person_wrote_stays_until_it_is_named(tmp_path: Path) -> None:
 
 
 def test_a_forced_name_that_is_no_file_of_ours_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such file") as caught:
+    with pytest.raises(ConfigError, match="is not a file that mlship init writes") as caught:
         plan(tmp_path, None, ["data.csv"])
     assert "pipeline.py" in caught.value.hint
 
