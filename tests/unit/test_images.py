@@ -215,6 +215,13 @@ def test_other_requirements_make_another_layer_of_dependencies(project: Project)
     assert lock(manifest, "linux/arm64").digest != locks[0].digest
 
 
+@pytest.mark.parametrize("pin", ["mlship==0.1.0", "mlship-cd==0.1.0", "MLship_CD==0.1.0"])
+def test_no_image_gets_mlship_from_an_index(pin: str) -> None:
+    pins = lock(bundles_draft((pin, "numpy==2.4.0")), "linux/amd64").pins
+    assert "numpy==2.4.0" in pins
+    assert not any("mlship" in pin for pin in pins)
+
+
 def test_a_bundles_own_pin_wins_and_names_are_compared_as_pip_does() -> None:
     base = bundles_draft(("Prometheus_Client==0.21.0", "click==8.1.0"))
     pins = lock(base, "linux/amd64").pins

@@ -8,6 +8,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.adapters.images.build.layers import Member, of_file
+from mlship.config.installation import DISTRIBUTION, MODULE
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.domain.bundle import Bundle
@@ -60,7 +61,9 @@ def lock(bundle: Bundle, platform: Platform) -> Lock:
     """
     pins = _by_name(tuple((Path(__file__).parent / "serving.txt").read_text().splitlines()))
     pins |= _by_name(bundle.requirements)
-    ordered = tuple(pins[name] for name in sorted(pins))
+    # The runtime is in the image as files. A bundle of a former version may pin `mlship`, which on
+    # package indexes is another program.
+    ordered = tuple(pins[name] for name in sorted(pins) if name not in (MODULE, DISTRIBUTION))
     return Lock(pins=ordered, platform=platform, python=bundle.python)
 
 
