@@ -12,7 +12,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
-from typing import Any, Final, Literal
+from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -61,13 +61,37 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     is_editable: bool = False
 
 
+class _Folder(msgspec.Struct, frozen=True):
+    editable: bool = False
+
+
+class _Repository(msgspec.Struct, frozen=True):
+    vcs: str
+    commit_id: str
+
+
+class _Archive(msgspec.Struct, frozen=True):
+    hash: str = ""  # of installers before `hashes` was there
+    hashes: dict[str, str] = {}
+
+
+class _DirectUrl(msgspec.Struct, frozen=True):
+    """`direct_url.json`, as PEP 610 says."""
+
+    url: str
+    subdirectory: str = ""
+    dir_info: _Folder | None = None
+    vcs_info: _Repository | None = None
+    archive_info: _Archive | None = None
+
+
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of this mlship when workflows are written and when doctor looks.
 
     Attributes:
         source: what jobs can install it from, as `workflows.mlship` takes it; empty for unknown.
         reason: why that is unknown.
-        others: other distributions that provide the module or the command, as `name 1.2.0`.
+        others: other distributions that provide the module or the command.
     """
 
     origin: Origin
@@ -86,27 +110,24 @@ def origin_of(direct_url: str | None, version: str) -> Origin:
     if direct_url is None:
         return Origin(kind="index", version=version)
     try:
-        record: dict[str, Any] = msgspec.json.decode(direct_url, type=dict[str, Any])
+        record = msgspec.json.decode(direct_url, type=_DirectUrl)
     except msgspec.MsgspecError:
         return Origin(kind="none", version=version)
-    url = str(record.get("url", ""))
-    subdirectory = str(record.get("subdirectory", ""))
-    if "dir_info" in record:
-        editable = bool(record["dir_info"].get("editable"))
-        path = unquote(urlsplit(url).path)
+    if record.dir_info is not None:
+        path = unquote(urlsplit(record.url).path)
+        editable = record.dir_info.editable
         return Origin(kind="folder", version=version, url=path, is_editable=editable)
-    if "vcs_info" in record:
-        info = record["vcs_info"]
-        kind: Literal["git", "none"] = "git" if info.get("vcs") == "git" else "none"
-        commit = str(info.get("commit_id", ""))
-    else:
-        info = record.get("archive_info") or {}
-        old = str(info.get("hash", "")).partition("sha256=")[2]
-        digest = str((info.get("hashes") or {}).get("sha256", old))
-        return Origin(
-            kind="archive", version=version, url=_bare(url), pin=digest, subdirectory=subdirectory
-        )
-    return Origin(kind=kind, version=version, url=_bare(url), pin=commit, subdirectory=subdirectory)
+    unknown = Origin(kind="none", version=version)
+    place = msgspec.structs.replace(
+        unknown, url=_bare(record.url), subdirectory=record.subdirectory
+    )
+    if record.vcs_info is not None and record.vcs_info.vcs == "git":
+        return msgspec.structs.replace(place, kind="git", pin=record.vcs_info.commit_id)
+    if record.archive_info is not None:
+        old = record.archive_info.hash.partition("sha256=")[2]
+        digest = record.archive_info.hashes.get("sha256", old)
+        return msgspec.structs.replace(place, kind="archive", pin=digest)
+    return unknown
 
 
 @functools.cache
@@ -195,7 +216,7 @@ def source_for_jobs(setting: str | None, requirements: str, installed: Installat
     check_requirements(requirements, REQUIREMENTS, installed.origin)
     pinned = hashed_version(requirements)
     if setting is None:
-        return installed.source or pinned
+        return pinned or installed.source
     if wrong := refusal(setting, is_hashed=setting == pinned):
         hint = f"set it to {FORM}"
         if setting.startswith(f"{DISTRIBUTION}=="):

@@ -69,7 +69,9 @@ def test_hints_use_the_way_in_which_the_installation_came(
     assert not installation.strangers_named(hint)
 
 
-@pytest.mark.parametrize("record", ["", "[]", "{", "{}", '{"url": 1}'])
+@pytest.mark.parametrize(
+    "record", ["", "[]", "{", "{}", '{"url": 1}', '{"url": "file:///x", "dir_info": []}']
+)
 def test_a_record_that_is_none_names_nothing_to_install(record: str) -> None:
     hint = installation.command(installation.origin_of(record, "0.1.0"), ["gcp"])
     assert "mlship ==" not in hint
@@ -165,6 +167,9 @@ def test_a_version_counts_where_everything_beside_it_is_pinned_by_hashes() -> No
     assert installation.hashed_version("") == ""
     known = Installation(origin=Origin(kind="index", version="0.1.0"), reason="no hash")
     assert installation.source_for_jobs(None, PINNED, known) == "mlship-cd==0.1.0"
+    elsewhere = Installation(origin=Origin(kind="git"), source=GIT)
+    assert installation.source_for_jobs(None, PINNED, elsewhere) == "mlship-cd==0.1.0"
+    assert installation.source_for_jobs(None, "pandas\n", elsewhere) == GIT
     assert installation.source_for_jobs("mlship-cd==0.1.0", PINNED, known) == "mlship-cd==0.1.0"
     with pytest.raises(ConfigError, match=r"mlship-cd==0\.2\.0 has no hash") as caught:
         installation.source_for_jobs("mlship-cd==0.2.0", PINNED, known)
