@@ -17,10 +17,14 @@ from mlship.steps.deploy import KEEP, LOST
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 
 _EXTRAS = {
-    "train": ("pandas", "sklearn", "skl2onnx", "onnxruntime", "skops", "matplotlib", "pytest"),
+    "train": (
+        *("pandas", "sklearn", "skl2onnx", "onnxruntime", "skops", "matplotlib", "pytest"),
+        "prometheus_client",
+    ),
     "local": ("granian", "onnxruntime", "prometheus_client", "envoy"),
-    "mlflow": ("mlflow",),
+    "mlflow": ("mlflow", "sqlalchemy", "alembic"),
     "postgres": ("psycopg",),
+    "images": ("pip",),
     "docker": ("docker",),
     "gcp": ("google.auth", "google.cloud.artifactregistry_v1", "google.cloud.container_v1"),
 }
@@ -183,11 +187,14 @@ def extras_of(pipeline: Pipeline) -> list[str]:
     kinds = {pipeline.target_config(name).kind for name in targets_of(config)}
     repository = config.image.repository
     is_google = repository is not None and image.is_google(image.reference(repository).registry)
+    runs_images = pipeline.container_test(STAGING, PRODUCTION) != "no image"
+    makes_images = runs_images or repository is not None
     needed = {
         "train": True,
         "local": "local" in kinds,
         "mlflow": "mlflow" in (config.store.kind, config.ledger.kind),
         "postgres": config.observations.kind == "postgres",
+        "images": makes_images and config.image.builder != "docker",
         "docker": needs_engine(pipeline),
         "gcp": "gke" in kinds or is_google,
     }

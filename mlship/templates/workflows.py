@@ -41,8 +41,11 @@ class Given(NamedTuple):
         folder: of the project in its repository; empty where it is the repository itself.
         prefix: what its names begin with beside those of other projects: empty, or `churn-`.
         paths: patterns of the files whose changes concern it; empty where all may.
-        project_needs: what an installer is given in jobs that run the project's code.
-        mlship_needs: what it is given in the other jobs.
+        review_needs: what an installer is given in the job of a pull request.
+        project_needs: what it is given in the job that makes a release.
+        verify_needs: what it is given in the job that checks staging.
+        mlship_needs: what it is given in jobs that deploy.
+        evaluate_needs: what it is given in the job that evaluates.
         registry: who takes the image in; `None` where all targets run bundles.
         container: whether the image is tested in a container before.
         travels: whether it goes from job to job as a file, because Docker builds it once.
@@ -55,8 +58,11 @@ class Given(NamedTuple):
     python: str
     report: Literal["github", "cml"]
     schedule: str
+    review_needs: tuple[str, ...]
     project_needs: tuple[str, ...]
+    verify_needs: tuple[str, ...]
     mlship_needs: tuple[str, ...]
+    evaluate_needs: tuple[str, ...]
     staging: Place
     production: Place
     registry: Registry | None
@@ -73,15 +79,14 @@ def given(config: Config, source: str, folder: str, prefix: str) -> Given:
     """
     staging, production = (_place(config, name) for name in ("staging", "production"))
     registry = _registry(config, staging, production)
-    google = registry == "google" or "gke" in (staging.kind, production.kind)
     clusters = {staging.kind, production.kind} - {"local"}
     container = registry is not None and config.gates.container
     by_docker = registry is not None and config.image.builder == "docker"
-    own = ["docker"] if container or by_docker else []
-    remote = ["kubernetes"] if clusters else []
-    remote += ["gcp"] if google else []
-    remote += ["mlflow"] if "mlflow" in (config.store.kind, config.ledger.kind) else []
-    remote += ["postgres"] if config.observations.url else []
+    extras = _extras(config, staging, production, registry)
+
+    def with_project(names: list[str]) -> tuple[str, ...]:
+        return installation.with_requirements(installation.arguments(source, names, folder))
+
     return Given(
         folder=folder,
         prefix=prefix,
@@ -89,10 +94,11 @@ def given(config: Config, source: str, folder: str, prefix: str) -> Given:
         python=config.workflows.python,
         report=config.workflows.report,
         schedule=config.workflows.evaluate,
-        project_needs=installation.with_requirements(
-            installation.arguments(source, ["all", *own], folder)
-        ),
-        mlship_needs=installation.arguments(source, remote, folder),
+        review_needs=with_project(extras["review"]),
+        project_needs=with_project(extras["release"]),
+        verify_needs=with_project(extras["verify"]),
+        mlship_needs=installation.arguments(source, extras["deploy"], folder),
+        evaluate_needs=installation.arguments(source, extras["evaluate"], folder),
         staging=staging,
         production=production,
         registry=registry,
@@ -170,6 +176,44 @@ def _paths(config: Config, source: str, folder: str) -> tuple[str, ...]:
 def _escaped(path: str) -> str:
     """Return a path as a pattern of GitHub's that fits this path only."""
     return re.sub(r"([\\*?+\[\]!])", r"\\\1", path)
+
+
+def _extras(
+    config: Config, staging: Place, production: Place, registry: Registry | None
+) -> dict[str, list[str]]:
+    """Return the extras of mlship that each kind of job needs, and no more: it starts sooner.
+
+    A tracking server is reached without MLflow's library. A job without one, as a fork's, keeps its
+    records in an embedded database, for which the library is needed.
+    """
+    backends = (config.store, config.ledger)
+    tracking = ["mlflow"] if any(one.kind == "mlflow" for one in backends) else []
+    remote = tracking if any(_is_database(one.uri) for one in backends) else []
+    release = ["train", *tracking]
+    if staging.kind == "local":
+        release.append("local")
+    if registry is not None:
+        by_docker = config.image.builder == "docker"
+        release += [] if by_docker else ["images"]
+        release += ["docker"] if by_docker or config.gates.container else []
+        # The base image is pulled here.
+        release += ["gcp"] if is_google(reference(config.image.base).registry) else []
+    kinds = {staging.kind, production.kind}
+    deploy = ["kubernetes"] if kinds - {"local"} else []
+    deploy += ["gcp"] if registry == "google" or "gke" in kinds else []
+    return {
+        "review": ["train", *tracking],
+        "release": release,
+        "verify": ["train", *remote],
+        "deploy": [*deploy, *remote],
+        "evaluate": [*remote, *(["postgres"] if config.observations.url else [])],
+    }
+
+
+def _is_database(uri: str | None) -> bool:
+    """Tell whether a URI names a database that jobs share; one of sqlite is a job's own."""
+    scheme, is_address, _ = (uri or "").partition("://")
+    return bool(is_address) and scheme not in ("http", "https", "sqlite")
 
 
 def _place(config: Config, name: str) -> Place:

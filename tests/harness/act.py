@@ -20,11 +20,13 @@ _STEP = re.compile(
 )
 _UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
 
-# Stands in for `python -m pip`: what jobs install is here already. All else is Python's.
-_PYTHON = """#!/bin/sh
-if [ "$1 $2 $3" = "-m pip install" ]; then echo "$@" >> "$STAND_IN_INSTALLED"; exit 0; fi
-exec "{python}" "$@"
+# Stands in for uv: what jobs install is here already.
+_UV = """#!/bin/sh
+if [ "$1" = venv ]; then exit 0; fi
+if [ "$1 $2" = "pip install" ]; then echo "$@" >> "$STAND_IN_INSTALLED"; exit 0; fi
+exit 2
 """
+_PROGRAM = '#!/bin/sh\nexec {argv} "$@"\n'
 
 
 class Took(NamedTuple):
@@ -51,23 +53,34 @@ class Runner:
         repository: a git repository with a commit; its remote `origin` tells owner and name.
         home: a folder for all that act and the jobs keep.
         environment: added to that of the jobs.
+        installs: whether jobs install what they need, each with a cache of its own; else they
+            find it here.
     """
 
-    def __init__(self, repository: Path, home: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        home: Path,
+        environment: Mapping[str, str],
+        *,
+        installs: bool = False,
+    ) -> None:
         self.repository, self.home = repository, home
         self.artifacts, self.installed = home / "artifacts", home / "installed"
         self.log = home / "log"
         programs = home / "bin"
         programs.mkdir(parents=True)
-        python = _PYTHON.format(python=sys.executable)
-        mlship = f'#!/bin/sh\nexec "{sys.executable}" -m mlship "$@"\n'
-        for name, text in (("python", python), ("mlship", mlship)):
+        texts = {"python": _PROGRAM.format(argv=sys.executable)}
+        if not installs:
+            texts |= {"uv": _UV, "mlship": _PROGRAM.format(argv=f"{sys.executable} -m mlship")}
+        for name, text in texts.items():
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
+        here = {} if installs else {"PYTHONPATH": str(ROOT)}
         self._environment = {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(home),
-            "PYTHONPATH": str(ROOT),
+            **here,
             "STAND_IN_REPOSITORY": str(repository),
             "STAND_IN_PROGRAMS": str(STAND_INS.parent),
             "STAND_IN_ARTIFACTS": str(self.artifacts),

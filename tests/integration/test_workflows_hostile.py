@@ -1,6 +1,7 @@
 """Every workflow, run by act for an event in which all that a stranger may name is an attack."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from tests.harness import hostile, workflows
-from tests.harness.act import ACT, Ran, Runner
+from tests.harness.act import ACT, STAND_INS, Ran, Runner
 from tests.harness.hostile import FEATURE, LINE, ran
 from tests.harness.services import require
 from tests.stand_ins.github import serving
@@ -16,7 +17,12 @@ from tests.stand_ins.github_state import State
 
 pytestmark = [pytest.mark.service("act"), pytest.mark.timeout(900)]
 
-OURS = {"release", "verdict", "endpoint", "url"}
+OURS = {
+    "set-output": {"release", "verdict", "endpoint", "url"},
+    "set-env": {"UV_PYTHON", "UV_CACHE_DIR", "VIRTUAL_ENV"},  # by setup-uv
+    "error": {"title"},
+    "notice": {"title"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +42,20 @@ class Here:
         """Return the comments on a pull request."""
         return [one["body"] for one in self.state.data["comments"] if one["issue"] == number]
 
+    def is_set_up(self, folder: str) -> bool:
+        """Tell whether an action may add a folder to PATH: the job's environment, or CML's."""
+        temporary = rf"{re.escape(str(self.runner.home))}/\.cache/act/[0-9a-f]+/tmp/venv/bin"
+        return folder == str(STAND_INS.parent) or bool(re.fullmatch(temporary, folder))
+
     def nothing_ran(self, found: Ran) -> None:
         """Assert that no text was obeyed by a shell, by the runner or by a reader's browser."""
         assert hostile.marks(self.runner) == set(), found.log
         for order in hostile.orders(found.log):
             told = order.data.split("=")[0].strip()
-            is_ours = order.name in ("error", "notice") and told == "title"
-            assert is_ours or (order.name == "set-output" and told in OURS), order
+            if order.name == "add-path":
+                assert self.is_set_up(told), order
+            else:
+                assert told in OURS.get(order.name, ()), order
             assert not order.data.startswith(f" {told}=evil")
         assert [one for text in self.texts() for one in hostile.harms(text)] == []
 
@@ -74,7 +87,7 @@ def test_a_pushed_feature_branch_is_trained_tested_and_reported(here: Here) -> N
     assert len(here.comments(offered["number"])) == 1
     assert (here.runner.artifacts / "report" / "report.md").is_file()
     assert (here.runner.artifacts / "report" / "plots").is_dir()
-    assert f"mlship-cd[all] @ {workflows.SOURCE}" in here.runner.installed.read_text()
+    assert f"mlship-cd[train] @ {workflows.SOURCE}" in here.runner.installed.read_text()
 
 
 def test_a_forks_pull_request_passes_and_says_that_it_may_not_comment(here: Here) -> None:

@@ -87,21 +87,28 @@ def test_only_what_the_configuration_needs_is_looked_at(
     [
         ({"targets": LOCAL, "store": StoreConfig(kind="directory")}, ["train", "local"]),
         ({"targets": {}}, ["train", "local", "mlflow"]),
-        ({"targets": CLUSTERS}, ["train", "mlflow", "docker"]),
+        ({"targets": CLUSTERS}, ["train", "mlflow", "images", "docker"]),
         (
             {"targets": CLUSTERS, "gates": GatesConfig(container=False)},
-            ["train", "mlflow"],
+            ["train", "mlflow", "images"],
+        ),
+        (
+            {"targets": CLUSTERS, "image": BY_DOCKER},
+            ["train", "mlflow", "docker"],
         ),
         (
             {"targets": CLUSTERS | {"staging": TargetConfig()}},
-            ["train", "local", "mlflow", "docker"],
+            ["train", "local", "mlflow", "images", "docker"],
         ),
-        ({"targets": {"staging": GKE, "production": GKE}}, ["train", "mlflow", "docker", "gcp"]),
+        (
+            {"targets": {"staging": GKE, "production": GKE}},
+            ["train", "mlflow", "images", "docker", "gcp"],
+        ),
         (
             {"image": ImageConfig(repository="europe-docker.pkg.dev/p/r/iris")},
-            ["train", "local", "mlflow", "gcp"],
+            ["train", "local", "mlflow", "images", "gcp"],
         ),
-        ({"image": PUSHED}, ["train", "local", "mlflow"]),
+        ({"image": PUSHED}, ["train", "local", "mlflow", "images"]),
         (
             {
                 "store": StoreConfig(kind="directory"),
@@ -129,7 +136,7 @@ def test_missing_packages_are_named_with_the_command(
     monkeypatch.setattr(importlib.util, "find_spec", find)
     found = checks(here, targets={"staging": GKE, "production": GKE})["packages"]
     assert (found.state, found.exit_code) == ("wrong", 2)
-    assert "[train,mlflow,docker,gcp]" in found.hint
+    assert "[train,mlflow,images,docker,gcp]" in found.hint
 
 
 def test_where_mlship_came_from_and_where_jobs_get_it_is_told(here: World) -> None:

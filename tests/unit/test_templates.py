@@ -189,6 +189,7 @@ def test_readme_and_workflows_install_mlship_from_where_it_came(tmp_path: Path) 
         init(folder, example)
         wanted = f"pip install 'mlship-cd[all] @ {SOURCE}' -r requirements.txt"
         assert wanted in (folder / "README.md").read_text()
+        wanted = f"uv pip install 'mlship-cd[train,mlflow,local] @ {SOURCE}' -r requirements.txt"
         assert wanted in (folder / MAIN).read_text()
         assert "mlship" not in (folder / "requirements.txt").read_text().partition("\n")[2]
 
@@ -232,7 +233,7 @@ def test_a_folder_of_the_repository_must_hold_this_distribution(tmp_path: Path) 
         plan(tmp_path, installed=inside)
     (tmp_path / "tools/pyproject.toml").write_text('[project]\nname = "mlship-cd"\n')
     carry_out(plan(tmp_path, installed=inside))
-    assert "pip install './tools[all]'" in (tmp_path / MAIN).read_text()
+    assert "uv pip install './tools[train,mlflow,local]'" in (tmp_path / MAIN).read_text()
 
 
 def test_requirements_of_a_former_version_are_renewed_and_edited_ones_refused(
@@ -265,7 +266,8 @@ def test_versions_with_hashes_are_installed_from_the_requirements_alone(tmp_path
 def test_an_edited_workflow_that_installs_the_stranger_is_refused(tmp_path: Path) -> None:
     init(tmp_path)
     main = tmp_path / MAIN
-    edited = main.read_text().replace(f"mlship-cd[all] @ {SOURCE}", "mlship[all]==0.1.0")
+    edited = main.read_text().replace(f"[train,mlflow,local] @ {SOURCE}", "[all]==0.1.0")
+    edited = edited.replace("mlship-cd[", "mlship[")
     main.write_text(edited)
     with pytest.raises(ConfigError, match="installs another program") as caught:
         plan(tmp_path)

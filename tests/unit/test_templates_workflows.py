@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import yaml
 
-from mlship.config.project import GatesConfig, TargetConfig
+from mlship.config.project import GatesConfig, ObservationsConfig, StoreConfig, TargetConfig
 from mlship.templates import workflows
 from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendered
 
@@ -96,7 +96,25 @@ def test_a_script_with_an_events_text_in_it_would_be_found() -> None:
 
 @texts
 def test_nothing_is_restored_from_a_cache(text: str) -> None:
-    assert "cache" not in text
+    assert "cache" not in text.replace("enable-cache: false", "")
+    for step in steps(text):
+        if step.get("uses", "").startswith("astral-sh/setup-uv@"):
+            assert step["with"]["enable-cache"] is False
+
+
+@texts
+def test_packages_are_installed_by_uv_for_the_python_that_the_settings_name(text: str) -> None:
+    for name, job in jobs(text):
+        if name == "test":  # this repository's own tests
+            continue
+        uses = {step["uses"].partition("@")[0]: step for step in job["steps"] if "uses" in step}
+        [installed] = [step["run"] for step in job["steps"] if "install" in step.get("run", "")]
+        assert installed.startswith("uv pip install "), name
+        versions = [
+            uses[action]["with"]["python-version"]
+            for action in ("actions/setup-python", "astral-sh/setup-uv")
+        ]
+        assert len(set(versions)) == 1, name
 
 
 @texts
@@ -180,7 +198,7 @@ def test_a_container_test_that_is_not_asked_for_is_in_no_workflow() -> None:
     )
     main = ".github/workflows/main.yml"
     assert "mlship test --container" in asked[main]
-    assert "mlship-cd[all,docker]" in asked[main]
+    assert "images,docker]" in asked[main]
     assert not any("test --container" in text or "docker]" in text for text in left_out.values())
     assert "mlship containerize" in left_out[main]
 
@@ -207,10 +225,58 @@ def test_what_docker_builds_goes_from_job_to_job_as_a_file_and_nothing_else_does
 
 def test_docker_that_builds_is_installed_where_no_container_is_tested() -> None:
     text = rendered("GKE and images by Docker, staging in the job")[".github/workflows/main.yml"]
-    assert "mlship-cd[all,docker]" in text
-    assert "mlship-cd[kubernetes,gcp,mlflow]" in text
+    assert "mlship-cd[train,mlflow,local,docker]" in text
+    assert "mlship-cd[kubernetes,gcp]" in text
     order = [text.index(one) for one in ("get the image", "mlship push-to-registry --from=")]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize(
+    ("project", "workflow", "job", "extras"),
+    [
+        ("one machine", "feature", "report", "train,mlflow"),
+        ("one machine", "main", "release", "train,mlflow,local"),
+        ("one machine, CML, an image", "main", "release", "train,mlflow,local,images,docker"),
+        ("Google", "main", "release", "train,mlflow,images,docker"),
+        ("Google", "main", "verify", "train"),
+        ("Google", "main", "production", "kubernetes,gcp"),
+        ("Kubernetes and a registry", "main", "staging", "kubernetes"),
+        ("Kubernetes and a registry", "promote", "promote", "kubernetes"),
+        ("Kubernetes and a registry", "feature", "report", "train"),
+        ("Kubernetes and images by Docker", "main", "release", "train,mlflow,docker"),
+    ],
+)
+def test_a_job_installs_the_extras_of_what_it_does(
+    project: str, workflow: str, job: str, extras: str
+) -> None:
+    found = dict(jobs(rendered(project)[f".github/workflows/{workflow}.yml"]))[job]
+    [line] = [step["run"] for step in found["steps"] if "pip install" in step.get("run", "")]
+    assert f"mlship-cd[{extras}]" in line
+    assert ("requirements.txt" in line) == ("train" in extras)
+
+
+def test_a_base_image_in_googles_registry_is_pulled_with_googles_credentials() -> None:
+    given = config("Kubernetes and a registry")
+    image = msgspec.structs.replace(given.image, base="europe-docker.pkg.dev/p/r/python:3.11")
+    texts = workflows.render(msgspec.structs.replace(given, image=image), SOURCE)
+    assert "mlship-cd[train,images,docker,gcp]" in texts[".github/workflows/main.yml"]
+
+
+def test_a_shared_database_of_mlflows_is_reached_by_its_library() -> None:
+    store = StoreConfig(kind="mlflow", uri="postgresql://db/mlflow")
+    given = msgspec.structs.replace(config("Google"), store=store)
+    texts = workflows.render(given, SOURCE)
+    assert "mlship-cd[kubernetes,gcp,mlflow]" in texts[".github/workflows/promote.yml"]
+    assert "mlship-cd[mlflow]" in texts[".github/workflows/evaluate.yml"]
+
+
+def test_predictions_in_a_database_are_read_by_the_job_that_evaluates() -> None:
+    observations = ObservationsConfig(kind="postgres", url="postgresql://db/iris")
+    given = msgspec.structs.replace(config("Google"), observations=observations)
+    installed = [
+        name for name, text in workflows.render(given, SOURCE).items() if "postgres]" in text
+    ]
+    assert installed == [".github/workflows/evaluate.yml"]
 
 
 def test_a_production_on_one_machine_is_left_to_that_machine() -> None:
