@@ -119,7 +119,9 @@ def publish_report(
     publishing = wire.publishing(pipeline, wire.environment())
     results = publish(pipeline, release, ways, publishing, records)
     for result in results:
-        if result.note and publishing.job.pull is not None:
+        if result.note and result.change is not None:
+            output.notice(f"the report of {release} was {result.note}")
+        elif result.note and publishing.job.pull is not None:
             output.notice(f"the report of {release} was not posted: {result.note}")
     if options.json:
         output.as_json(results)

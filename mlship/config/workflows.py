@@ -19,8 +19,11 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     report: Annotated[
         Literal["github", "cml"],
-        Meta(description="who posts reports on pull requests: mlship itself, or CML's program"),
-    ] = "github"
+        Meta(
+            description="what posts reports on pull requests: CML's program, or mlship itself, "
+            "which also does it if CML's program is missing or fails"
+        ),
+    ] = "cml"
     python: Annotated[
         str,
         Meta(

@@ -10,6 +10,32 @@ Decision = Literal["approved", "changes requested", "dismissed"]
 Change = Literal["created", "updated", "unchanged"]
 
 
+_CML_ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in "_*[<"})
+
+
+def comment_title(name: str) -> str:
+    """Return the title by which CML's program finds the comment of a project again."""
+    return f"mlship {name}"
+
+
+def comment_begins(name: str) -> str:
+    """Return what the comment of a project begins with, whichever version of mlship wrote it."""
+    return f"<!-- mlship report of {name} "
+
+
+def comment_mark(name: str) -> str:
+    """Return the invisible line that begins the comment of a project, whoever posts it.
+
+    mlship finds the comment by it, and so does CML: it holds CML's own watermark, which CML looks
+    for anywhere in a comment. In an HTML comment no browser loads the picture that it names.
+
+    Source: src/watermark.js of https://github.com/iterative/cml at 0.20.6.
+    """
+    title = f"CML watermark {comment_title(name)}".translate(_CML_ESCAPES)
+    watermark = f'![](https://cml.dev/watermark.png#0 "{title}")'
+    return f"{comment_begins(name)}{watermark} -->"
+
+
 class PullRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A pull request. Title, body and branch names are untrusted text: escape them.
 

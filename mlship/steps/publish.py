@@ -11,6 +11,7 @@ from mlship.domain.ports import Comments, Summary
 from mlship.domain.pullrequest import Change
 from mlship.domain.records import Records
 from mlship.domain.release import Release
+from mlship.errors import MlshipError
 from mlship.reports.publish import COMMENT_LIMIT, fitted, octets
 from mlship.reports.report import Report, collect
 from mlship.steps.pipeline import Pipeline
@@ -31,7 +32,7 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         where: a comment's address or the summary's file; empty where nothing was posted.
         change: what was done there; `None` where nothing was.
-        note: why it went elsewhere, or nowhere.
+        note: why it was posted in another way, or not at all.
     """
 
     way: Way
@@ -49,14 +50,15 @@ def publish(
 ) -> list[Published]:
     """Publish the report of a release in each way, once.
 
-    A comment needs a pull request and a token that may write. Where a branch has none yet, or a
-    fork's job may not, the report goes to the job's summary instead, and that is no failure.
+    A comment needs a pull request and a token that may write. If the branch has no pull request
+    yet, or the job is a fork's, the report goes to the job's summary instead; this is not an error.
+    If CML's program is missing or fails, mlship posts the same comment itself.
 
     Returns:
         What became of each way, in their order; a summary that stood in for a comment at the end.
 
     Raises:
-        ConfigError: there is no token, no program `cml`, or no job to show a summary.
+        ConfigError: there is no token, it may not comment, or no job shows a summary.
         UnavailableError: the forge does not answer.
     """
     report = collect(release, pipeline.read(records))
@@ -84,15 +86,18 @@ def _commented(
             return Published(way=way, note="no pull request is open for this commit")
         number = found.number
     body = fitted(report, COMMENT_LIMIT, run=job.url)
-    comments = publishing.cml if way == "cml" else pipeline.forge
-    posted = comments.comment(number, body)
-    denied = f"the token of a fork may not comment on pull request {number}"
-    return Published(
-        way=way,
-        where=posted.url,
-        change=posted.change,
-        note="" if posted.change else denied,
-    )
+    note = ""
+    if way == "cml":
+        try:
+            posted = publishing.cml.comment(number, body)
+        except MlshipError as error:
+            posted = pipeline.forge.comment(number, body)
+            note = f"posted by mlship itself: {error.message}"
+    else:
+        posted = pipeline.forge.comment(number, body)
+    if posted.change is None:
+        note = f"the token of a fork may not comment on pull request {number}"
+    return Published(way=way, where=posted.url, change=posted.change, note=note)
 
 
 def _summarised(report: Report, publishing: Publishing) -> Published:

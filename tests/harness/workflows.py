@@ -20,14 +20,14 @@ _GKE = "kind: gke, gke: {project: my-project, location: europe-west1, cluster: o
 
 PROJECTS = {
     "one machine": "",
-    "one machine, CML, an image": """
+    "one machine, without CML, an image": """
 image: {repository: "localhost:5000/iris"}
-workflows: {report: cml, python: "3.12"}
+workflows: {report: github, python: "3.12"}
 """,
     "Google": f"""
 image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
 targets: {{staging: {{{_GKE}}}, production: {{{_GKE}}}}}
-workflows: {{report: cml, evaluate: "0 4 * * 1-5"}}
+workflows: {{evaluate: "0 4 * * 1-5"}}
 """,
     "Kubernetes and a registry": """
 image: {repository: registry.example.org/models/iris}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -112,6 +113,10 @@ class Desk:
             check=False,
         )
 
+    def without_cml(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        path = self.environment["PATH"].removeprefix(f"{STAND_INS}{os.pathsep}")
+        return self.mlship(*arguments, PATH=path)
+
     def comments(self) -> list[str]:
         return [str(one["body"]) for one in self.state.data["comments"]]
 
@@ -140,11 +145,10 @@ def test_a_hostile_branch_and_subject_are_reported_and_nothing_of_them_runs(desk
     ways = ("--publish", "github", "--publish", "cml", "--publish", "summary")
     done = desk.mlship("report", str(desk.release), *ways)
     assert done.returncode == 0, done.stderr
-    ours, by_cml = desk.comments()
+    [comment] = desk.comments()
     summary = (desk.temporary / "summary.md").read_text()
-    assert ours.startswith("<!-- mlship report of iris -->\n## ✅ iris@")
-    assert '"CML watermark mlship iris")' in by_cml
-    for text in (ours, by_cml, summary):
+    assert re.match(r"<!-- mlship report of iris .* -->\n## ✅ iris@", comment)
+    for text in (comment, summary):
         assert "<script>" not in text
         assert "@team" not in text
         assert f"{desk.url}/{REPOSITORY}/actions/runs/7#artifacts" in text
@@ -192,12 +196,29 @@ def test_a_token_without_the_permission_is_told_which(desk: Desk, way: str) -> N
     assert "::error title=mlship::" in done.stderr
 
 
-def test_without_cml_on_the_path_its_action_is_named(desk: Desk) -> None:
+def test_without_cml_on_the_path_mlship_posts_and_says_so(desk: Desk) -> None:
     desk.state.open_pull(REPOSITORY, "ada", head=BRANCH, base="main", title="Petals")
-    path = desk.environment["PATH"].removeprefix(f"{STAND_INS}{os.pathsep}")
-    done = desk.mlship("report", str(desk.release), "--publish", "cml", PATH=path)
-    assert done.returncode == 2
-    assert "iterative/setup-cml" in done.stderr
+    done = desk.without_cml("report", str(desk.release), "--publish", "cml")
+    assert done.returncode == 0, done.stderr
+    assert "posted by mlship itself: the program cml is not on PATH" in done.stdout
+    notices = [line for line in done.stderr.splitlines() if line.startswith("::notice")]
+    assert len(notices) == 1
+    assert "the program cml is not on PATH" in notices[0]
+    assert len(desk.comments()) == 1
+
+
+def test_the_one_comment_is_updated_whoever_posted_it(desk: Desk) -> None:
+    desk.state.open_pull(REPOSITORY, "ada", head=BRANCH, base="main", title="Petals")
+    by_cml = ("report", str(desk.release), "--publish", "cml")
+    assert desk.mlship(*by_cml).returncode == 0
+    assert desk.comments()[0].endswith('"CML watermark mlship iris")')
+    assert "cml: updated: " in desk.without_cml(*by_cml).stdout
+    [comment] = desk.comments()
+    assert not comment.endswith('"CML watermark mlship iris")')
+    assert desk.mlship(*by_cml).returncode == 0
+    assert desk.mlship("report", str(desk.release), "--publish", "github").returncode == 0
+    assert desk.mlship(*by_cml).returncode == 0
+    assert len(desk.comments()) == 1
 
 
 def test_a_way_that_there_is_not_is_told(desk: Desk) -> None:
@@ -266,7 +287,7 @@ def test_a_cml_that_fails_is_told_with_its_last_line(desk: Desk) -> None:
     get = GitHubForge(environment, "iris").get
     with pytest.raises(UnavailableError, match="Not Found"):
         CmlComments("iris", environment, get).comment(1, "text")
-    with pytest.raises(ConfigError, match="no GITHUB_TOKEN"):
+    with pytest.raises(ConfigError, match="GITHUB_TOKEN is not set"):
         CmlComments("iris", {**environment, "GITHUB_TOKEN": ""}, get).comment(1, "text")
 
 

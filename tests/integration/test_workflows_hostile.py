@@ -67,7 +67,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     commit = hostile.write(top / "iris", top / "places")
     state = hostile.github(commit)
     with serving(state) as url:
-        runner = Runner(top / "iris", top / "home", {"GITHUB_API_URL": url})
+        places = {"GITHUB_API_URL": url, "GITHUB_SERVER_URL": url}
+        runner = Runner(top / "iris", top / "home", places)
         # Those that a production outside of the job has; no step of theirs reaches it here.
         texts = workflows.rendered("Kubernetes and a registry")
         both = [name for name in texts if name.endswith(("evaluate.yml", "promote.yml"))]

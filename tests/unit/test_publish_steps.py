@@ -13,7 +13,7 @@ from mlship.domain.job import Job, Way
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.pullrequest import Posted, Review
 from mlship.domain.release import Release
-from mlship.errors import ConfigError, RefusedError
+from mlship.errors import ConfigError, RefusedError, UnavailableError
 from mlship.reports.report import collect
 from mlship.steps import test as testing
 from mlship.steps.approve import approve, approve_from_pull_request
@@ -89,6 +89,25 @@ def test_cml_posts_in_our_place(here: World) -> None:
     pull = here.forge.add("develop", "main")
     _, _, cml = posted(here, ["cml"])
     assert (list(cml.comments), here.forge.comments) == ([pull.number], {})
+
+
+def test_mlship_posts_where_cml_fails_and_says_so(here: World) -> None:
+    pull = here.forge.add("develop", "main")
+
+    class Broken(FakeForge):
+        def comment(self, number: int, body: str) -> Posted:
+            raise UnavailableError("cml failed with exit code 1", hint="run it again")
+
+    summary = FakeSummary()
+    job = Job(url=RUN, summary=Path("s"))
+    publishing = Publishing(job=job, cml=Broken(), summary=summary)
+    release = proven(here)
+    for change in ("created", "unchanged"):
+        [found] = publish(here.pipeline, release, ["cml"], publishing)
+        assert (found.way, found.change) == ("cml", change)
+        assert found.note == "posted by mlship itself: cml failed with exit code 1"
+    assert here.forge.comments[pull.number].startswith("## ✅ iris@")
+    assert summary.text == ""
 
 
 @pytest.mark.parametrize("way", ["cml", "github"])

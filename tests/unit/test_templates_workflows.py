@@ -8,7 +8,8 @@ import msgspec
 import pytest
 import yaml
 
-from mlship.config.project import GatesConfig, ObservationsConfig, StoreConfig, TargetConfig
+from mlship.config.backends import ObservationsConfig, StoreConfig
+from mlship.config.project import GatesConfig, TargetConfig
 from mlship.templates import workflows
 from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendered
 
@@ -236,7 +237,12 @@ def test_docker_that_builds_is_installed_where_no_container_is_tested() -> None:
     [
         ("one machine", "feature", "report", "train,mlflow"),
         ("one machine", "main", "release", "train,mlflow,local"),
-        ("one machine, CML, an image", "main", "release", "train,mlflow,local,images,docker"),
+        (
+            "one machine, without CML, an image",
+            "main",
+            "release",
+            "train,mlflow,local,images,docker",
+        ),
         ("Google", "main", "release", "train,mlflow,images,docker"),
         ("Google", "main", "verify", "train"),
         ("Google", "main", "production", "kubernetes,gcp"),
@@ -277,6 +283,17 @@ def test_predictions_in_a_database_are_read_by_the_job_that_evaluates() -> None:
         name for name, text in workflows.render(given, SOURCE).items() if "postgres]" in text
     ]
     assert installed == [".github/workflows/evaluate.yml"]
+
+
+def test_reports_are_posted_by_cml_unless_the_settings_leave_it_out() -> None:
+    for name in ("feature", "release"):
+        [job] = [job for _, job in jobs(rendered("one machine")[f".github/workflows/{name}.yml"])]
+        [cml] = [step for step in job["steps"] if "setup-cml@" in step.get("uses", "")]
+        assert cml["with"] == {"version": "0.20.6", "vega": False}
+        assert cml["continue-on-error"] is True
+        assert "mlship report --publish cml --publish summary" in str(job)
+    for text in rendered("one machine, without CML, an image").values():
+        assert "cml" not in text
 
 
 def test_a_production_on_one_machine_is_left_to_that_machine() -> None:

@@ -1,5 +1,7 @@
 """The comment of a pull request posted by CML's own program: `ports.Comments`.
 
+It begins with the mark by which `GitHubForge` finds it, so that either may update it.
+
 Source: https://cml.dev/doc/ref/comment and the code of CML 0.20.6.
 """
 
@@ -10,10 +12,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-from mlship.domain.pullrequest import Posted, PullRequest
+from mlship.domain.pullrequest import Posted, PullRequest, comment_mark, comment_title
 from mlship.errors import ConfigError, TimedOutError, UnavailableError
 
-_SECONDS: Final = 300.0
+_SECONDS: Final = 120.0
 _KEPT = ("PATH", "HOME", "CI", "LANG", "TMPDIR", "NODE_EXTRA_CA_CERTS", "NODE_OPTIONS")
 _KEPT_PREFIXES = ("GITHUB_", "RUNNER_", "http_proxy", "https_proxy", "no_proxy", "HTTP", "NO_PROXY")
 
@@ -30,8 +32,7 @@ class CmlComments:
     def __init__(
         self, name: str, environment: Mapping[str, str], get: Callable[[int], PullRequest]
     ) -> None:
-        # CML hides it in the comment, and finds the comment again by it.
-        self._title = f"mlship {name}"
+        self._mark, self._title = comment_mark(name), comment_title(name)
         self._environment = environment
         self._get = get
 
@@ -47,16 +48,16 @@ class CmlComments:
         if program is None:
             raise ConfigError(
                 "the program cml is not on PATH",
-                hint="add the action iterative/setup-cml before, or use `--publish github`",
+                hint="add the action iterative/setup-cml, or use `--publish github`",
             )
         if not self._environment.get("GITHUB_TOKEN"):
             raise ConfigError(
-                "there is no GITHUB_TOKEN for cml to use",
+                "GITHUB_TOKEN is not set, and cml needs it",
                 hint="add `GITHUB_TOKEN: ${{ secrets.GITHUB_TOKEN }}` to the env of the step",
             )
         with tempfile.TemporaryDirectory(prefix="mlship-cml-") as folder:
             report = Path(folder) / "report.md"
-            report.write_text(body, encoding="utf-8")
+            report.write_text(f"{self._mark}\n{body}", encoding="utf-8")
             done = self._run([program, *self._arguments(number), str(report)], Path(folder))
         if done.returncode == 0:
             return Posted(url=_last(done.stdout), change="updated")
@@ -97,22 +98,22 @@ class CmlComments:
             )
         except subprocess.TimeoutExpired as error:
             raise TimedOutError(
-                f"cml did not come to an end within {_SECONDS:g} s",
+                f"cml did not end within {_SECONDS:g} s",
                 hint="run the command again, or use `--publish github`",
             ) from error
 
     def _failed(self, done: subprocess.CompletedProcess[str], number: int) -> Posted:
-        said = f"{done.stderr}\n{done.stdout}"
-        if "Resource not accessible" in said:
+        output = f"{done.stderr}\n{done.stdout}"
+        if "Resource not accessible" in output:
             if self._get(number).from_fork:
                 return Posted(url="", change=None)
             raise ConfigError(
-                f"the token in GITHUB_TOKEN may not comment on pull request {number}: cml says "
-                f"{_last(said)}",
+                f"GITHUB_TOKEN may not comment on pull request {number}: cml reports "
+                f"{_last(output)}",
                 hint="add `pull-requests: write` to the permissions of the job",
             )
         raise UnavailableError(
-            f"cml failed with exit code {done.returncode}: {_last(said) or 'it said nothing'}",
+            f"cml failed with exit code {done.returncode}: {_last(output) or 'no output'}",
             hint="run the command again, or use `--publish github`",
         )
 

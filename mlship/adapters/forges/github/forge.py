@@ -12,7 +12,14 @@ from urllib.parse import quote
 
 from mlship.adapters.forges.github import models, reviews
 from mlship.adapters.forges.github.answers import Answer, Purpose, forbidden
-from mlship.domain.pullrequest import Posted, PullRequest, Reviews, State
+from mlship.domain.pullrequest import (
+    Posted,
+    PullRequest,
+    Reviews,
+    State,
+    comment_begins,
+    comment_mark,
+)
 from mlship.errors import ConfigError, MlshipError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
@@ -49,7 +56,7 @@ class GitHubForge:
         timing: "Timing | None" = None,
     ) -> None:
         self._environment = environment
-        self._mark = f"<!-- mlship report of {name} -->"
+        self._mark, self._begins = comment_mark(name), comment_begins(name)
         self._transport = transport
         self._timing = timing
 
@@ -170,7 +177,7 @@ class GitHubForge:
         comments = self._rest.pages(
             f"{self._path}/issues/{number}/comments", {}, purpose, models.Comment
         )
-        marked = [one for one in comments if (one.body or "").startswith(self._mark)]
+        marked = [one for one in comments if (one.body or "").startswith(self._begins)]
         if not marked:
             return None
         asked = self._rest.get(
