@@ -14,8 +14,9 @@ import pytest
 TESTS = Path(__file__).parent
 ORDER = ("integration", "contract", "docs", "architecture", "unit")
 """The folders in the order in which their tests begin: short tests fill the gaps at the end."""
-LANES = ("cluster", "docker")
-"""Services that one test at a time uses: a cluster of one node, an engine that loses images."""
+LANES = {"two clusters": "cluster", "cluster": "cluster", "docker": "docker"}
+"""The group of a service that one test at a time uses: clusters of one node, an engine that loses
+images."""
 CLUSTERS = "TEST_CLUSTERS_STARTED"
 """Names the file that appears when clusters that are being started are up, or failed to start."""
 _CLUSTER_SECONDS = 45 * 60
@@ -28,9 +29,9 @@ def services(item: pytest.Item) -> set[str]:
 
 def group(item: pytest.Item) -> str | None:
     """Return the group of a test; tests without one run wherever a worker is free."""
-    lane = next((lane for lane in LANES if lane in services(item)), None)
-    if lane is not None:
-        return lane
+    lanes = [lane for service, lane in LANES.items() if service in services(item)]
+    if lanes:
+        return lanes[0]
     folder, *_, file = item.path.relative_to(TESTS).parts
     # Their modules share a server or a trained project; those of other folders share nothing slow.
     return file if folder in ("integration", "contract") else None
@@ -42,7 +43,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = group(item)
         if name is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(name))
-    items.sort(key=lambda item: (rank(item), "cluster" not in services(item)))
+    items.sort(key=lambda item: (rank(item), not needs_cluster(item)))
+
+
+def needs_cluster(item: pytest.Item) -> bool:
+    """Tell whether a test needs a cluster, or two."""
+    return bool(services(item) & {"cluster", "two clusters"})
 
 
 def rank(item: pytest.Item) -> int:
@@ -54,7 +60,7 @@ def rank(item: pytest.Item) -> int:
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Wait for clusters that are being started, outside the time that the test may take."""
     started = os.environ.get(CLUSTERS)
-    if started and "cluster" in services(item):
+    if started and needs_cluster(item):
         deadline = time.monotonic() + _CLUSTER_SECONDS
         while not Path(started).exists() and time.monotonic() < deadline:
             time.sleep(1)

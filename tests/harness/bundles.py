@@ -1,5 +1,6 @@
 """Tiny bundles for tests, sealed by the conventions that training keeps."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,25 @@ OUTPUTS = (
 )
 
 
+@functools.cache
 def iris_estimator() -> tuple[Any, Any]:
-    """Return a classifier fitted on iris with texts as labels, and the data's matrix."""
+    """Return a classifier fitted once on iris with texts as labels, and the data's matrix."""
     data, codes = load_iris(return_X_y=True)
     labels = np.array(CLASSES)[codes]
     return LogisticRegression(max_iter=1000).fit(data, labels), data
+
+
+@functools.cache
+def _iris_onnx() -> bytes:
+    """Return the classifier of iris as it is converted, once."""
+    estimator, _ = iris_estimator()
+    onnx = to_onnx(
+        estimator,
+        initial_types=[("features", DoubleTensorType([None, len(COLUMNS)]))],
+        options={"zipmap": False},
+    )
+    converted: bytes = onnx.SerializeToString()
+    return converted
 
 
 def iris_bundle(
@@ -41,13 +56,8 @@ def iris_bundle(
 ) -> Digest:
     """Write an ONNX bundle of iris. The hooks are the sources of functions of those names."""
     estimator, data = iris_estimator()
-    onnx = to_onnx(
-        estimator,
-        initial_types=[("features", DoubleTensorType([None, len(COLUMNS)]))],
-        options={"zipmap": False},
-    )
     (folder / "model").mkdir(parents=True)
-    (folder / "model" / "model.onnx").write_bytes(onnx.SerializeToString())
+    (folder / "model" / "model.onnx").write_bytes(_iris_onnx())
     picked = data[[0, 40, 60, 110, 149]]
     probabilities = estimator.predict_proba(picked) + golden_error
     lines = [

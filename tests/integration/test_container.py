@@ -95,10 +95,11 @@ def project(
     release = tiny_release(bundles.seal(folder, draft))
     settings = ImageConfig(repository=repository(label), base=BASE, memory=memory)
     config = msgspec.structs.replace(
-        CONFIG, image=settings, targets={"staging": TargetConfig(ready_seconds=10)}
+        CONFIG, image=settings, targets={"staging": TargetConfig(ready_seconds=60)}
     )
     registries = Registries(settings, dict(os.environ))
-    images = OciImages(settings, root / "images", registries, Notes())
+    # One machine's images, as releases of one project share them: packages are fetched once.
+    images = OciImages(settings, root.parent / "images", registries, Notes())
     pipeline = dataclasses.replace(
         world(root, config).pipeline,
         predictor=ChildPredictor(),
@@ -145,13 +146,13 @@ def test_too_little_memory_is_the_reason(services: str, tmp_path: Path) -> None:
 @pytest.mark.service("registry")
 def test_a_model_that_answers_otherwise_here_is_never_ready(services: str, tmp_path: Path) -> None:
     pipeline, release = project(tmp_path, services, golden_error=0.5)
-    quick = {"staging": TargetConfig(ready_seconds=3)}
+    quick = {"staging": TargetConfig(ready_seconds=12)}
     config = msgspec.structs.replace(pipeline.config, targets=quick)
     pipeline = dataclasses.replace(pipeline, config=config)
     containerize(pipeline, release)
     found = check_container(pipeline, release).evidence
     assert found.verdict == "failed"
-    assert "not ready after 3 s; its last lines:" in reasons(found)
+    assert "not ready after 12 s; its last lines:" in reasons(found)
     assert "golden" in reasons(found)
 
 
