@@ -94,15 +94,15 @@ REACHING = (
         "no kubeconfig",
         lambda cluster: cluster.kubeconfig.unlink(),
         code=2,
-        says="kubeconfig: [Errno 2]",
+        says="no kubeconfig: ",
         hints="KUBECONFIG",
     ),
     _deploys(
         "a kubeconfig that is none",
         _garbage,
         code=2,
-        says="no kubeconfig can be read from",
-        hints="KUBECONFIG",
+        says="is not valid YAML",
+        hints="correct the kubeconfig",
     ),
     _deploys(
         "no such context",

@@ -1,9 +1,7 @@
 """The pure half of the cluster target: objects, the route, reasons, errors, access."""
 
-import base64
 import ssl
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,7 +12,7 @@ import yaml
 from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.door import Door
 from mlship.adapters.http.retries import Timing
-from mlship.adapters.targets.kubernetes import access, access_review, faults, manifests, routing
+from mlship.adapters.targets.kubernetes import access_review, faults, manifests, routing
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import Api, door
 from mlship.adapters.targets.kubernetes.manifests import Scope
@@ -431,65 +429,6 @@ def test_objects_are_applied_by_the_server_under_our_name() -> None:
     assert asked.headers["content-type"] == "application/apply-patch+yaml"
     assert asked.url.params["fieldManager"] == "mlship"
     assert asked.url.path == "/api/v1/namespaces/iris/services/a"
-
-
-def kubeconfig(user: dict[str, Any], *contexts: str) -> dict[str, Any]:
-    names = contexts or ("staging",)
-    return {
-        "clusters": [{"name": "c", "cluster": {"server": "https://10.0.0.1"}}],
-        "users": [{"name": "u", "user": user}],
-        "contexts": [{"name": one, "context": {"cluster": "c", "user": "u"}} for one in names],
-    }
-
-
-def read(document: dict[str, Any], context: str | None = None) -> Access:
-    return access.of_context(document, Path("/home/ada/.kube/config"), context, {})
-
-
-def sent(found: Access) -> Any:
-    assert found.auth is not None
-    request = next(found.auth.auth_flow(httpx.Request("GET", found.server)))
-    return request.headers.get("Authorization")
-
-
-def test_a_token_is_sent() -> None:
-    found = read(kubeconfig({"token": "abc"}))
-    assert (found.server, found.name) == ("https://10.0.0.1", "context staging")
-    assert sent(found) == "Bearer abc"
-
-
-def test_a_token_in_a_file_is_read_each_time(tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    found = read(kubeconfig({"tokenFile": str(file)}))
-    for text in ("one", "two"):
-        file.write_text(text + "\n")
-        assert sent(found) == f"Bearer {text}"
-    file.unlink()
-    with pytest.raises(ConfigError, match="token"):
-        sent(found)
-
-
-def test_of_several_contexts_one_must_be_named() -> None:
-    document = kubeconfig({}, "staging", "production")
-    assert read(document, "production").name == "context production"
-    with pytest.raises(ConfigError) as caught:
-        read(document)
-    assert "staging, production" in caught.value.hint
-    with pytest.raises(ConfigError, match="no context prod"):
-        read(document, "prod")
-
-
-def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path) -> None:
-    document = kubeconfig({})
-    broken = {"certificate-authority-data": base64.b64encode(b"no certificate").decode()}
-    document["clusters"][0]["cluster"] |= broken
-    with pytest.raises(ConfigError, match="certificate"):
-        read(document)
-    document["clusters"] = []
-    with pytest.raises(ConfigError, match="no cluster"):
-        read(document)
-    with pytest.raises(ConfigError, match="no kubeconfig"):
-        access.find(KubernetesConfig(kubeconfig=str(tmp_path / "none")), {})
 
 
 def test_settings_that_do_not_fit_together_are_refused() -> None:

@@ -11,7 +11,9 @@ routing.py        the HTTPRoute object: the source of truth for traffic
 access_review.py  whether a cluster has what a target needs, and which rights are missing
 locks.py          exclusive locks as Leases
 api.py            the one door to the API server, and the paths of each kind of object
-access.py         kubeconfig, or the pod's own account; faults.py the server's answers as errors
+access.py         how a cluster is reached and as whom: a kubeconfig, or the pod's own account
+kubeconfig.py     reads and merges kubeconfigs; credentials.py, credential_plugin.py who we are
+faults.py         the server's answers as errors
 """
 
 from mlship.adapters.targets.kubernetes.access import Access, find

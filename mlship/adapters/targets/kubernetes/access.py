@@ -1,36 +1,50 @@
-"""How a cluster is reached and as whom: a kubeconfig's context, or the pod's own account.
-
-The format: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
-"""
+"""How a cluster is reached and as whom: a kubeconfig's context, or the pod's own account."""
 
 import base64
+import binascii
 import dataclasses
-import json
+import importlib.util
 import ssl
-import subprocess
-import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
+from mlship.adapters.targets.kubernetes import kubeconfig
+from mlship.adapters.targets.kubernetes.credential_plugin import (
+    PluginAuth,
+    identify,
+    plugin_of,
+)
+from mlship.adapters.targets.kubernetes.credentials import (
+    FileToken,
+    Headers,
+    Impersonation,
+    Token,
+    header_name,
+    is_safe,
+)
+from mlship.adapters.targets.kubernetes.kubeconfig import Choice, Cluster, Origin, User
 from mlship.config.targets import KubernetesConfig
-from mlship.errors import ConfigError, UnavailableError
+from mlship.errors import ConfigError
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-_PLUGIN_SECONDS = 30
+_LARGEST = 1 << 20
+_PROXIES = ("http", "https", "socks5")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Access:
     """A cluster's API server, whom to trust there, and how to say who we are.
 
+    The HTTP client gets all of it: `trust` also has the name to check and the client's certificate,
+    `auth` also the headers of impersonation.
+
     Attributes:
         name: the cluster for people, `context staging`.
         server: its address, `https://...`.
-        trust: certificates that are believed, and the client's own where it has one.
+        trust: certificates that are believed.
         auth: adds credentials to each request.
         proxy: the URL of the cluster's own proxy; without one those of the environment count.
     """
@@ -42,80 +56,23 @@ class Access:
     proxy: str | None = None
 
 
-class FileToken(httpx.Auth):
-    """A token in a file that the kubelet renews: read for each request."""
+class NamedContext(ssl.SSLContext):
+    """Checks the server's certificate for a name of its own where it has one.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
-        """Add the token as it is now."""
-        try:
-            token = self._path.read_text().strip()
-        except OSError as error:
-            message = f"the token in {self._path} cannot be read: {error.strerror}"
-            raise ConfigError(message, hint="correct tokenFile, or mount the account") from error
-        request.headers["Authorization"] = f"Bearer {token}"
-        yield request
-
-
-class PluginToken(httpx.Auth):
-    """A token that a credential plugin prints, as GKE's and EKS's do; asked again after a 401.
-
-    Its protocol: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
+    An extension of a request would do the same, but not in the tunnel of an HTTP proxy.
     """
 
-    def __init__(self, plugin: Mapping[str, Any], environment: Mapping[str, str]) -> None:
-        self._plugin = plugin
-        self._environment = environment
-        self._token = ""
+    server_name: str = ""
 
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
-        """Add the token; where it is no longer taken, a new one."""
-        if self._token:
-            request.headers["Authorization"] = f"Bearer {self._token}"
-            answer = yield request
-            if answer.status_code != httpx.codes.UNAUTHORIZED:
-                return
-        self._token = self._ask()
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        yield request
+    def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
+        """Speak TLS on a socket, with the server of that name."""
+        kwargs["server_hostname"] = self.server_name or kwargs.get("server_hostname")
+        return super().wrap_socket(*args, **kwargs)
 
-    def _ask(self) -> str:
-        program = str(self._plugin["command"])
-        extra = {one["name"]: one["value"] for one in self._plugin.get("env") or ()}
-        told = {"apiVersion": self._plugin["apiVersion"], "kind": "ExecCredential", "spec": {}}
-        extra["KUBERNETES_EXEC_INFO"] = json.dumps(told)
-        hint = self._plugin.get("installHint") or f"run `{program}` by hand"
-        try:
-            done = subprocess.run(
-                [program, *(self._plugin.get("args") or ())],
-                env={**self._environment, **extra},
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_PLUGIN_SECONDS,
-                check=True,
-            )
-            return str(json.loads(done.stdout)["status"]["token"])
-        except subprocess.CalledProcessError as error:
-            said = error.stderr.decode(errors="replace").strip()[-500:]
-            message = f"the credential plugin {program} failed: {said or error.returncode}"
-            raise UnavailableError(message, hint=hint) from error
-        except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError) as error:
-            message = f"the credential plugin {program} gave no token: {error}"
-            raise UnavailableError(message, hint=hint) from error
-
-
-class Token(httpx.Auth):
-    """A token that does not change."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
-        """Add the token."""
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        yield request
+    def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Speak TLS within the connection to a proxy that speaks TLS too."""
+        kwargs["server_hostname"] = self.server_name or kwargs.get("server_hostname")
+        return super().wrap_bio(*args, **kwargs)
 
 
 def find(
@@ -129,109 +86,203 @@ def find(
     Raises:
         ConfigError: there is no such kubeconfig or context, or it lacks what is needed.
     """
+    variable = environment.get("KUBECONFIG", "")
     host = environment.get("KUBERNETES_SERVICE_HOST")
-    if config.context is None and config.kubeconfig is None and host and account.is_dir():
-        port = environment.get("KUBERNETES_SERVICE_PORT", "443")
-        trust = ssl.create_default_context(cafile=account / "ca.crt")
-        server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
-        auth = FileToken(account / "token")
-        return Access(name="this cluster", server=server, trust=trust, auth=auth)
-    # KUBECONFIG may be a list of files; kubectl merges them, here the first one is taken.
-    given = config.kubeconfig or environment.get("KUBECONFIG", "").partition(":")[0]
-    path = Path(given or "~/.kube/config").expanduser()
-    return of_context(_document(path), path, config.context, environment)
+    is_free = config.context is None and config.kubeconfig is None and not variable
+    if is_free and host and account.is_dir():
+        return _of_account(account, host, environment.get("KUBERNETES_SERVICE_PORT", "443"))
+    # A file in the settings is one file; only the variable is a list.
+    files = (
+        [kubeconfig.expanded(config.kubeconfig)]
+        if config.kubeconfig
+        else kubeconfig.paths(variable) or [kubeconfig.expanded("~/.kube/config")]
+    )
+    return of_choice(kubeconfig.choose(kubeconfig.load(files), config.context), environment)
 
 
-def of_context(
-    document: Mapping[str, Any], path: Path, context: str | None, environment: Mapping[str, str]
-) -> Access:
+def of_choice(choice: Choice, environment: Mapping[str, str]) -> Access:
     """Return the access of a kubeconfig's context.
 
     Raises:
-        ConfigError: there is no such context, or it lacks what is needed.
+        ConfigError: a field cannot be used; the message names file, context and field.
     """
-    contexts = _named(document, "contexts", "context")
-    if context is None and len(contexts) == 1:
-        context = next(iter(contexts))
-    known = ", ".join(contexts) or "none"
-    if context is None:
-        message = f"{path} has several contexts, and the target names none"
-        raise ConfigError(message, hint=f"set kubernetes.context to one of them: {known}")
-    if context not in contexts:
-        message = f"{path} has no context {context}"
-        raise ConfigError(message, hint=f"it has {known}; correct kubernetes.context")
-    chosen = contexts[context]
-    cluster = _named(document, "clusters", "cluster").get(chosen.get("cluster"))
-    user = _named(document, "users", "user").get(chosen.get("user"), {})
-    if not cluster or "server" not in cluster:
-        message = f"context {context} of {path} names no cluster with a server"
-        raise ConfigError(message, hint="`kubectl config view` shows what it has")
+    cluster, origin = choice.cluster, choice.cluster_origin
+    address = _address(cluster.server, origin)
+    authority = _authority(cluster, origin)
+    trust = _trust(cluster, authority, origin)
+    _identify(trust, choice.user, choice.user_origin)
+    auth = _impersonating(choice, _auth(choice, authority, trust, environment))
+    if auth is not None and address.scheme == "http" and not _is_local(address.host):
+        raise origin.error("server: credentials are sent over https only", "use https://")
     return Access(
-        name=f"context {context}",
-        server=cluster["server"],
-        trust=_trust(cluster, user, path),
-        auth=_auth(user, path, environment),
+        name=kubeconfig.plain(f"context {choice.context}"),
+        server=cluster.server,
+        trust=trust,
+        auth=auth,
+        proxy=_proxy(cluster, origin),
     )
 
 
-def _document(path: Path) -> Mapping[str, Any]:
+def _of_account(account: Path, host: str, port: str) -> Access:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        why = " ".join(str(error).split())
-        message = f"no kubeconfig can be read from {path}: {why}"
-        hint = "set kubernetes.kubeconfig or KUBECONFIG to the file that kubectl uses"
-        raise ConfigError(message, hint=hint) from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path} is no kubeconfig", hint="`kubectl config view` shows one")
-    return document
+        trust = ssl.create_default_context(cafile=account / "ca.crt")
+    except OSError as error:
+        why = error.strerror or str(error)
+        message = f"the pod's account: cannot read {account / 'ca.crt'}: {why}"
+        raise ConfigError(message, hint="mount the account, or set kubernetes.context") from error
+    server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    auth = FileToken(account / "token")
+    return Access(name="this cluster", server=server, trust=trust, auth=auth)
 
 
-def _named(document: Mapping[str, Any], section: str, key: str) -> dict[Any, Mapping[str, Any]]:
-    return {one.get("name"): one.get(key) or {} for one in document.get(section) or ()}
+def _address(server: str, origin: Origin) -> httpx.URL:
+    try:
+        address = httpx.URL(server)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise origin.error(f"server: {server} is not a URL") from error
+    if address.scheme not in ("http", "https") or not address.host:
+        raise origin.error(f"server: expected https://HOST:PORT, got {server or 'nothing'}")
+    return address
 
 
-def _auth(user: Mapping[str, Any], path: Path, environment: Mapping[str, str]) -> httpx.Auth | None:
-    if "tokenFile" in user:
-        return FileToken(path.parent / user["tokenFile"])
-    if "token" in user:
-        return Token(str(user["token"]))
-    if "exec" in user:
-        return PluginToken(user["exec"], environment)
+def _is_local(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _auth(
+    choice: Choice, authority: bytes, trust: ssl.SSLContext, environment: Mapping[str, str]
+) -> httpx.Auth | None:
+    user, origin = choice.user, choice.user_origin
+    _check(user, origin)
+    if user.token_file:
+        return FileToken(origin.path(user.token_file), user.token)
+    if user.token:
+        return Token(user.token)
+    if user.username or user.password:
+        return httpx.BasicAuth(user.username, user.password)
+    if user.exec is not None and not _has_certificate(user):
+        plugin = plugin_of(user.exec, choice.cluster, authority, environment, origin)
+        return PluginAuth(plugin, trust)
     return None
 
 
-def _trust(cluster: Mapping[str, Any], user: Mapping[str, Any], path: Path) -> ssl.SSLContext:
-    try:
-        trust = ssl.create_default_context(
-            cafile=path.parent / cluster["certificate-authority"]
-            if "certificate-authority" in cluster
-            else None,
-            cadata=_decoded(cluster, "certificate-authority-data"),
+def _check(user: User, origin: Origin) -> None:
+    if user.auth_provider is not None:
+        name = user.auth_provider.get("name") or "without a name"
+        raise origin.error(
+            f"auth-provider {name}: Kubernetes has replaced auth providers by credential plugins",
+            "fetch the kubeconfig again with the provider's current tools; it then has `exec`",
         )
-        if cluster.get("insecure-skip-tls-verify"):
-            trust.check_hostname = False
-            trust.verify_mode = ssl.CERT_NONE
-        _identify(trust, user, path)
-    except (OSError, ValueError) as error:
-        message = f"a certificate that {path} names cannot be used: {error}"
-        raise ConfigError(message, hint="fetch the kubeconfig again") from error
+    if (user.token or user.token_file) and (user.username or user.password):
+        raise origin.error("token and username: only one of them may be set")
+    if not is_safe(user.token):
+        raise origin.error("token has characters that no header may have")
+
+
+def _impersonating(choice: Choice, auth: httpx.Auth | None) -> httpx.Auth | None:
+    user, origin = choice.user, choice.user_origin
+    if not user.impersonate:
+        if user.as_uid or user.as_groups or user.as_user_extra:
+            raise origin.error("as is missing: as-uid, as-groups and as-user-extra need it")
+        return auth
+    headers: Headers = [
+        ("Impersonate-User", user.impersonate),
+        *([("Impersonate-Uid", user.as_uid)] if user.as_uid else []),
+        *(("Impersonate-Group", group) for group in user.as_groups),
+        *(
+            (f"Impersonate-Extra-{header_name(key)}", value)
+            for key, values in user.as_user_extra.items()
+            for value in values
+        ),
+    ]
+    for name, value in headers:
+        if not is_safe(value):
+            raise origin.error(f"the value for {name} has characters that no header may have")
+    return Impersonation(headers, auth)
+
+
+def _authority(cluster: Cluster, origin: Origin) -> bytes:
+    """Return the certificates (PEM) that the cluster's own must lead to; empty for the system's."""
+    field = "certificate-authority"
+    if cluster.certificate_authority_data:
+        return _decoded(cluster.certificate_authority_data, f"{field}-data", origin)
+    if cluster.certificate_authority:
+        return _read(cluster.certificate_authority, field, origin)
+    return b""
+
+
+def _trust(cluster: Cluster, authority: bytes, origin: Origin) -> NamedContext:
+    trust = NamedContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.server_name = cluster.tls_server_name
+    if cluster.insecure_skip_tls_verify:
+        if authority:
+            text = "insecure-skip-tls-verify and certificate-authority: only one may be set"
+            raise origin.error(text)
+        trust.check_hostname = False
+        trust.verify_mode = ssl.CERT_NONE
+    elif authority:
+        try:
+            trust.load_verify_locations(cadata=authority.decode("ascii"))
+        except (OSError, ValueError) as error:
+            raise origin.error("certificate-authority is not a certificate (PEM)") from error
+    else:
+        trust.load_default_certs()
     return trust
 
 
-def _identify(trust: ssl.SSLContext, user: Mapping[str, Any], path: Path) -> None:
-    """Load the client's certificate, which Python takes from files only."""
-    if "client-certificate-data" in user:
-        with tempfile.TemporaryDirectory() as folder:
-            files = [Path(folder) / name for name in ("crt", "key")]
-            for file, key in zip(files, ("certificate", "key"), strict=True):
-                file.touch(mode=0o600)
-                file.write_text(_decoded(user, f"client-{key}-data") or "")
-            trust.load_cert_chain(files[0], files[1])
-    elif "client-certificate" in user:
-        own = path.parent / user["client-key"] if "client-key" in user else None
-        trust.load_cert_chain(path.parent / user["client-certificate"], own)
+def _has_certificate(user: User) -> bool:
+    return bool(user.client_certificate or user.client_certificate_data)
 
 
-def _decoded(section: Mapping[str, Any], key: str) -> str | None:
-    return base64.b64decode(section[key]).decode() if key in section else None
+def _identify(trust: ssl.SSLContext, user: User, origin: Origin) -> None:
+    """Load the client's certificate, where the user has one."""
+    if not _has_certificate(user):
+        return
+    if not (user.client_key or user.client_key_data):
+        raise origin.error("client-key is missing: client-certificate needs it")
+    certificate, key = (
+        _decoded(data, f"{field}-data", origin) if data else _read(file, field, origin)
+        for field, file, data in (
+            ("client-certificate", user.client_certificate, user.client_certificate_data),
+            ("client-key", user.client_key, user.client_key_data),
+        )
+    )
+    try:
+        identify(trust, certificate.decode("ascii"), key.decode("ascii"))
+    except (OSError, ValueError) as error:
+        text = "client-certificate and client-key are not a certificate and its key (PEM)"
+        raise origin.error(text) from error
+
+
+def _proxy(cluster: Cluster, origin: Origin) -> str | None:
+    if not cluster.proxy_url:
+        return None
+    try:
+        url = httpx.URL(cluster.proxy_url)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise origin.error("proxy-url is not a URL") from error
+    if url.scheme not in _PROXIES or not url.host:
+        # Without the address: it may hold a password.
+        kind = url.scheme if "://" in cluster.proxy_url else "no scheme"
+        raise origin.error(f"proxy-url: expected http, https or socks5 and a host, got {kind}")
+    if url.scheme == "socks5" and importlib.util.find_spec("socksio") is None:
+        text = "proxy-url: socks5 needs the Python package socksio, which is not installed"
+        raise origin.error(text, "pip install socksio")
+    return cluster.proxy_url
+
+
+def _decoded(text: str, field: str, origin: Origin) -> bytes:
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise origin.error(f"{field} is not base64") from error
+
+
+def _read(name: str, field: str, origin: Origin) -> bytes:
+    path = origin.path(name)
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", "") or str(error)
+        raise origin.error(f"{field}: cannot read {path}: {why}") from error
