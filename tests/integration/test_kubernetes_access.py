@@ -19,12 +19,14 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 from cryptography.hazmat.primitives import serialization as forms
 
 from mlship.adapters.targets.kubernetes import Access, access, credential_plugin
 from mlship.adapters.targets.kubernetes.credential_plugin import Plugin
 from mlship.config.targets import KubernetesConfig
 from mlship.errors import ConfigError, UnavailableError
+from tests.harness import clusters
 from tests.harness.sockets import identity
 
 V1 = "client.authentication.k8s.io/v1"
@@ -470,3 +472,67 @@ def test_a_pipe_can_be_a_kubeconfig(tmp_path: Path) -> None:
     found = access.find(KubernetesConfig(), {"KUBECONFIG": str(pipe)})
     writer.join()
     assert found.server == "https://10.0.0.1"
+
+
+# A real API server.
+
+
+@pytest.fixture
+def real() -> dict[str, Any]:
+    """Return the kubeconfig of the tests' cluster."""
+    document: dict[str, Any] = yaml.safe_load(clusters.kubeconfig().read_text())
+    return document
+
+
+def whoami(found: Access) -> dict[str, Any]:
+    """Return whom the API server takes us for."""
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    with client(found) as open_client:
+        answer = open_client.post("/apis/authentication.k8s.io/v1/selfsubjectreviews", json=review)
+    assert answer.is_success, answer.text
+    user: dict[str, Any] = answer.json()["status"]["userInfo"]
+    return user
+
+
+def test_an_api_server_sees_whom_a_kubeconfig_impersonates(
+    tmp_path: Path, real: dict[str, Any]
+) -> None:
+    real["users"][0]["user"] |= {
+        "as": "grace",
+        "as-groups": ["system:authenticated", "team"],
+        "as-user-extra": {"acme.com/project": ["iris"]},
+    }
+    (tmp_path / "config").write_text(json.dumps(real))
+    user = whoami(access.find(KubernetesConfig(kubeconfig=str(tmp_path / "config")), {}))
+    assert (user["username"], user["extra"]) == ("grace", {"acme.com/project": ["iris"]})
+    assert "team" in user["groups"]
+
+
+def test_an_api_server_is_reached_by_merged_files_a_proxy_and_a_name(
+    tmp_path: Path, real: dict[str, Any], tunnel: Tunnel
+) -> None:
+    expected = whoami(access.find(KubernetesConfig(kubeconfig=str(clusters.kubeconfig())), {}))
+    cluster = real["clusters"][0]["cluster"]
+    changes = {"tls-server-name": "kubernetes.default.svc", "proxy-url": f"http://{tunnel.host}"}
+    first = {"clusters": [{**real["clusters"][0], "cluster": cluster | changes}]}
+    (tmp_path / "first").write_text(json.dumps(first))
+    (tmp_path / "second").write_text(json.dumps(real))
+    variable = f"{tmp_path / 'none'}:{tmp_path / 'first'}:{tmp_path / 'second'}"
+    found = access.find(KubernetesConfig(), {"KUBECONFIG": variable})
+    assert whoami(found)["username"] == expected["username"]
+    assert tunnel.targets == [cluster["server"].removeprefix("https://")]
+
+
+def test_an_api_server_accepts_the_token_of_a_plugin(tmp_path: Path, real: dict[str, Any]) -> None:
+    with clusters.cluster() as place:
+        accounts = f"/api/v1/namespaces/{place.namespace}/serviceaccounts"
+        place.kubectl("POST", accounts, json={"metadata": {"name": "robot"}})
+        asked_for = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        token = place.kubectl("POST", f"{accounts}/robot/token", json=asked_for)["status"]["token"]
+        # The first token is one that the server refuses.
+        text = PLUGIN.replace("print(", "answer['status']['token'] *= number - 1 or 2\nprint(")
+        user = plugin(tmp_path, {"status": {"token": token}}, text=text)
+        server = real["clusters"][0]["cluster"]
+        found = reached(user, tmp_path, server.pop("server"), **server)
+        assert whoami(found)["username"] == f"system:serviceaccount:{place.namespace}:robot"
+    assert len(runs(tmp_path)) == 2
