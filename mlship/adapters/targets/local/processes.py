@@ -35,7 +35,9 @@ class Child:
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         """Start it, waiting. `log` takes its stdout and stderr, after what is there."""
         rotate(log)
+        self._log = log
         with log.open("ab") as output:
+            self._before = output.tell()
             self._popen = subprocess.Popen(
                 [sys.executable, "-I", "-S", launch.__file__, *command],
                 stdin=subprocess.PIPE,
@@ -65,6 +67,10 @@ class Child:
     def code(self) -> int:
         """The exit code of one that has ended; minus the signal's number if that ended it."""
         return self._popen.returncode or 0
+
+    def last_lines(self, count: int) -> str:
+        """Return the end of what it logged, and nothing of what ran before it."""
+        return last_lines(self._log, count, start=self._before)
 
 
 def detach(command: Sequence[str], log: Path) -> None:
@@ -114,11 +120,11 @@ def stop(processes: Iterable[Process], *, seconds: float) -> None:
     _wait(waiting, 5.0)
 
 
-def last_lines(log: Path, count: int = 8) -> str:
-    """Return the end of a log, for people; empty when there is none."""
+def last_lines(log: Path, count: int = 8, *, start: int = 0) -> str:
+    """Return the end of a log from a byte on, for people; empty when there is none."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8192))
+            file.seek(max(start, log.stat().st_size - 8192))
             text = file.read().decode(errors="replace")
     except OSError:
         return ""

@@ -61,6 +61,15 @@ class Replicas:
         for slot in {*wanted.slots, *(slot for slot, _ in self._known)}:
             self._fit(slot, wanted)
 
+    def retry(self) -> None:
+        """Start what failed anew, without a pause: its reason may be mended."""
+        for key, replica in list(self._known.items()):
+            if replica.phase == "failed":
+                processes.send(replica.process, signal.SIGTERM)
+                self._enter(key, "stopping")
+            else:
+                self._known[key] = msgspec.structs.replace(replica, crashes=0)
+
     def let_go(self) -> None:
         """Let those that wait become replicas: they are written down now."""
         for child in self._children.values():

@@ -38,9 +38,14 @@ class EnvoyProcess:
             self._attend(router, wanted)
             return
         if router and router.process:
-            self._note_death(router)
+            self._note_death(router, wanted)
         if time.monotonic() >= self._next_start:
             self._start(wanted.port)
+
+    def retry(self) -> None:
+        """Start it without a pause where it did not start: the reason may be mended."""
+        self._failures = 0
+        self._next_start = 0.0
 
     def let_go(self) -> None:
         """Let it become Envoy: it is written down now."""
@@ -53,22 +58,40 @@ class EnvoyProcess:
         return self.router is not None and processes.is_alive(self.router.process)
 
     def _attend(self, router: Router, wanted: Wanted) -> None:
-        if router.port != wanted.port and router.process:
-            processes.send(router.process, signal.SIGTERM)
-        elif not self._was_live and admin.is_live(router.admin):
+        if router.port != wanted.port:
+            self._move(router, wanted.port)
+        elif self._was_live or admin.is_live(router.admin):
             self._was_live = True
             self._failures = 0
-            self.router = msgspec.structs.replace(router, problem="")
+            self._tell("")
 
-    def _note_death(self, router: Router) -> None:
+    def _move(self, router: Router, port: int) -> None:
+        """End it, so that the next one starts on the new port; the old port serves until then."""
+        if not loopback.is_free(port):
+            self._tell(_taken(port))
+        elif router.process:
+            self._tell("")
+            processes.send(router.process, signal.SIGTERM)
+
+    def _note_death(self, router: Router, wanted: Wanted) -> None:
+        """Restart it; later each time, and with the reason, only where it did not start."""
         problem = ""
-        if not self._was_live:
+        if self._child and not self._was_live and not self._was_asked(router, wanted):
             self._failures += 1
-            problem = processes.last_lines(self._state.log("envoy"), 3)
+            problem = self._child.last_lines(3) or f"it ended with exit code {self._child.code}"
         self._was_live = False
         self._child = None
         self._wait()
         self.router = msgspec.structs.replace(router, process=None, problem=problem)
+
+    def _was_asked(self, router: Router, wanted: Wanted) -> bool:
+        """Tell whether one that ended was told to: by `_move`, perhaps of a supervisor before."""
+        code = self._child.code if self._child else 0
+        return router.port != wanted.port or code in (0, -signal.SIGTERM)
+
+    def _tell(self, problem: str) -> None:
+        if self.router and self.router.problem != problem:
+            self.router = msgspec.structs.replace(self.router, problem=problem)
 
     def _wait(self) -> None:
         pause = 0.0 if not self._failures else min(0.1 * 2**self._failures, _LONGEST_PAUSE)
@@ -77,10 +100,9 @@ class EnvoyProcess:
     def _start(self, port: int) -> None:
         before = self.router
         if not loopback.is_free(port):
-            problem = f"port {port} of {loopback.HOST} is taken by another program"
             self._failures += 1
             self._wait()
-            self.router = Router(process=None, port=port, admin=0, problem=problem)
+            self.router = Router(process=None, port=port, admin=0, problem=_taken(port))
             return
         start = loopback.start_of(f"{self._state.folder} admin")
         own = loopback.free_port(start, {port})
@@ -89,6 +111,10 @@ class EnvoyProcess:
         self._child = Child(command, self._state.log("envoy"), self._environment)
         problem = before.problem if before else ""
         self.router = Router(process=self._child.process, port=port, admin=own, problem=problem)
+
+
+def _taken(port: int) -> str:
+    return f"port {port} of {loopback.HOST} is taken by another program"
 
 
 class Published:

@@ -62,6 +62,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         port: of the router.
+        generation: grows by one with each deploy, which is a reason to try anew what failed.
         stopped: `down` was called, and no `deploy` since.
         log: the folder of the prediction log.
         program: the command that starts a replica, before its options.
@@ -69,6 +70,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     port: int
+    generation: int = 0
     stopped: bool
     log: str
     program: tuple[str, ...]
@@ -96,7 +98,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Router(msgspec.Struct, frozen=True, kw_only=True):
-    """Envoy: where it listens, and why it does not run where it cannot."""
+    """Envoy: where it listens, and why it does not run, or not where it is to listen."""
 
     process: Process | None
     port: int
@@ -105,8 +107,14 @@ class Router(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """What the supervisor runs."""
+    """What the supervisor runs.
 
+    Attributes:
+        generation: of what was wanted when the supervisor last acted on it. What failed earlier
+            says nothing about a later deploy. `None` where a supervisor of an older version wrote.
+    """
+
+    generation: int | None = None
     router: Router | None = None
     replicas: tuple[Replica, ...] = ()
 

@@ -40,6 +40,7 @@ class Supervisor:
         self._envoy = EnvoyProcess(state, environment, running.router)
         self._published = Published(state)
         self._wanted: Wanted | None = None
+        self._generation = running.generation
         self._seen = 0, 0
         self._folder = _identity(state.folder)
         self._asked_to_stop = False
@@ -68,6 +69,10 @@ class Supervisor:
             # Whoever wrote so may have been killed before the signal.
             self._asked_to_stop = True
             return
+        if wanted.generation != self._generation:
+            self._replicas.retry()
+            self._envoy.retry()
+            self._generation = wanted.generation
         self._replicas.step(wanted, self._hosts())
         found = serving(self._replicas.known, wanted)
         self._published.step(found, checked=wanted.safeguards.readiness)
@@ -96,7 +101,11 @@ class Supervisor:
         return admin.hosts(router.admin)
 
     def _save(self) -> None:
-        running = Running(router=self._envoy.router, replicas=self._replicas.known)
+        running = Running(
+            generation=self._generation,
+            router=self._envoy.router,
+            replicas=self._replicas.known,
+        )
         if running != self._saved:
             write(self._state.processes, msgspec.json.format(msgspec.json.encode(running)))
             self._saved = running

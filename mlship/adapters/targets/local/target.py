@@ -16,6 +16,7 @@ from mlship.adapters.targets.local import (
     shutdown,
     supervision,
 )
+from mlship.adapters.targets.local.processes import is_alive
 from mlship.adapters.targets.local.state import Placement, Safeguards, State, Wanted
 from mlship.adapters.targets.local.waiting import Readiness
 from mlship.config.project import TargetConfig
@@ -105,7 +106,7 @@ class LocalTarget:
         except MlshipError:
             # The first error is the one that a person needs, whatever the way back says.
             with suppress(MlshipError):
-                self._restore(slot, before)
+                self._restore(slot, wanted, found)
             raise
         return self.inspect()[slot]
 
@@ -192,6 +193,7 @@ class LocalTarget:
         """Return what is wanted with this target's settings, and not stopped."""
         return Wanted(
             port=self._port(found.port if found else 0),
+            generation=(found.generation if found else 0) + 1,
             stopped=False,
             log=self._logs,
             program=self._runtime,
@@ -206,8 +208,9 @@ class LocalTarget:
         if not port:
             return loopback.free_port(loopback.start_of(str(self._state.folder)), ())
         router = self._state.running().router
-        ours = router is not None and router.port == port and admin.is_live(router.admin)
-        if not ours and not loopback.is_free(port):
+        # Alive is enough: one that starts or ends holds the port and does not answer.
+        is_ours = router is not None and router.port == port and is_alive(router.process)
+        if not is_ours and not loopback.is_free(port):
             message = f"port {port} of {loopback.HOST} is taken by another program"
             hint = f"end that program, or set targets.{self._name}.port to another"
             raise UnavailableError(message, hint=hint)
@@ -228,15 +231,19 @@ class LocalTarget:
                 message = f"slot {slot} of {self._name} has no ready replica"
                 raise NotFoundError(message, hint="deploy its release there, then route to it")
 
-    def _restore(self, slot: Slot, before: Placement | None) -> None:
-        """Take a failed deploy back: a new slot goes, an old one gets its former number."""
-        if before is not None and before.replicas:
-            with self._state.changing():
-                wanted = self._state.wanted()
-                if wanted:
-                    self._state.want(_with(wanted, slot, before))
-            return
-        self.remove(slot)
+    def _restore(self, slot: Slot, failed: Wanted, before: Wanted | None) -> None:
+        """Take a failed deploy back: its port and its slot become what they were."""
+        placement = before.slots.get(slot) if before else None
+        with self._state.changing():
+            wanted = self._state.wanted()
+            if wanted and before and wanted.generation == failed.generation:
+                wanted = msgspec.structs.replace(wanted, port=before.port)
+            if wanted and placement and placement.replicas:
+                wanted = _with(wanted, slot, placement)
+            if wanted and before:
+                self._state.want(wanted)
+        if placement is None or not placement.replicas:
+            self.remove(slot)
 
     def _await_end(self, slot: Slot) -> None:
         """Wait until no replica of a slot is left."""

@@ -93,8 +93,12 @@ class Readiness:
         if now is None or now.stopped or now.slots.get(self._slot) != mine:
             message = f"slot {self._slot} was changed by another command meanwhile"
             raise ConflictError(message, hint="look at `mlship status`, then decide again")
-        if running.router and not running.router.process and running.router.problem:
-            message = f"the router does not run: {running.router.problem}"
+        if running.generation is not None and running.generation < self._wanted.generation:
+            # The supervisor has not acted on this deploy yet: what it wrote is about another one.
+            return
+        router = running.router
+        if router and router.problem and not (router.process and router.port == self._wanted.port):
+            message = f"the router does not run on port {self._wanted.port}: {router.problem}"
             raise UnavailableError(message, hint=f"look into {self._state.log('envoy')}")
         for item in replicas:
             who = f"replica {item.number} of {self._slot}"
