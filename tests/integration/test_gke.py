@@ -250,8 +250,12 @@ def test_a_cluster_that_google_does_not_know_is_named() -> None:
 @pytest.mark.parametrize(
     ("code", "words", "hint"),
     [
-        (grpc.StatusCode.PERMISSION_DENIED, "forbids to look at", "roles/container.clusterViewer"),
-        (grpc.StatusCode.UNAUTHENTICATED, "forbids to look at", "roles/container.clusterViewer"),
+        (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "no permission to read",
+            "roles/container.clusterViewer",
+        ),
+        (grpc.StatusCode.UNAUTHENTICATED, "no permission to read", "roles/container.clusterViewer"),
         (grpc.StatusCode.INTERNAL, "does not answer", "again"),
     ],
 )

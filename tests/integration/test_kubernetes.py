@@ -78,7 +78,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], type[MlshipError], str]]
         {"never_ready": True},
         {"ready_seconds": 6},
         TimedOutError,
-        "it is starting; not 1 replicas ready in 6 s",
+        "it is starting; 0 of 1 replicas ready after 6 s",
     ),
     "refuses": (
         {"refuses": "golden example 3 differs"},
@@ -104,7 +104,7 @@ FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], type[MlshipError], str]]
         ConfigError,
         'secret "database" not found',
     ),
-    "has no image": ({}, {}, NotFoundError, "cannot be pulled.*not found"),
+    "has no image": ({}, {}, NotFoundError, "cannot pull image.*not found"),
 }
 
 

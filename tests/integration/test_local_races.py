@@ -220,7 +220,7 @@ def test_a_router_serves_on_its_old_port_while_the_new_one_is_taken(routed: Rout
         for _ in range(5):
             told = routed.step()
             assert told.process == first.process
-            assert f"port {routed.wanted.port} of 127.0.0.1 is taken" in told.problem
+            assert f"port {routed.wanted.port} of 127.0.0.1 is already in use" in told.problem
         assert admin.is_live(first.admin)
     assert routed.until(routed.is_live)[-1].problem == ""
 
@@ -279,7 +279,7 @@ def test_a_deploy_to_a_port_that_is_taken_meanwhile_leaves_the_router_where_it_w
         # The command looked before the other program took it.
         monkeypatch.setattr(loopback, "is_free", lambda _: True)
         local.target = on_port(local, number)
-        with pytest.raises(UnavailableError, match=f"port {number} of 127.0.0.1 is taken"):
+        with pytest.raises(UnavailableError, match=f"port {number} of 127.0.0.1 is already in use"):
             local.deploy(ONE)
     monkeypatch.undo()
     assert local.router.process == process

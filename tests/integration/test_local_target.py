@@ -305,7 +305,7 @@ def test_a_port_that_is_configured_later_moves_the_router(local: Place) -> None:
         ({"fail": "no column petal_colour"}, ProjectError, "no column petal_colour"),
         ({"fail": "model.onnx was changed", "exit_code": 7}, IntegrityError, "was changed"),
         ({"refuses": "golden row 3 differs"}, ProjectError, "golden row 3 differs"),
-        ({"never_ready": True}, TimedOutError, "not 1 replicas ready in 1 s"),
+        ({"never_ready": True}, TimedOutError, "0 of 1 replicas ready after 1 s"),
     ],
 )
 def test_a_failed_deploy_says_why_and_leaves_no_process(

@@ -164,12 +164,12 @@ BACKENDS = (
         seconds=10,
     ),
     Mistake(
-        name="the port of staging is taken",
+        name="the port of staging is in use",
         on="shipped",
         do=_staging_port_taken,
         command=("deploy-staging", "champion"),
         code=4,
-        says="is taken",
+        says="is already in use",
         hints="targets.staging.port",
     ),
     Mistake(

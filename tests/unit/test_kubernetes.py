@@ -268,7 +268,7 @@ KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
         (pod(waiting("CrashLoopBackOff"), 2, lastState=ENDED), "crash", "no such column", True),
         (pod({"running": {}}, 2, lastState=ENDED), "crash", "no such column", False),
         (pod(KILLED), "memory", "more memory", True),
-        (pod({"running": {}}), "probe", "does not say", False),
+        (pod({"running": {}}), "probe", "not ready", False),
     ],
 )
 def test_the_reason_is_told_and_whether_waiting_helps(

@@ -1,6 +1,6 @@
-"""The target `gke`: a cluster of Google's is a cluster; its address and the token come from Google.
+"""The target `gke`: a Kubernetes target whose address, certificate and token come from Google.
 
-Who we are comes from Application Default Credentials: a workload identity in a job, an account of
+Credentials are Application Default Credentials: workload identity in a job, the account of
 `gcloud auth application-default login` on a laptop.
 """
 
@@ -45,7 +45,7 @@ class GoogleToken(httpx.Auth):
             if not self._credentials.valid:
                 self._credentials.refresh(Request())  # type: ignore[no-untyped-call]
         except GoogleAuthError as error:
-            message = f"Google gives no access token: {error}"
+            message = f"cannot get an access token from Google: {error}"
             raise UnavailableError(message, hint=_LOGIN) from error
         request.headers["Authorization"] = f"Bearer {self._credentials.token}"
         yield request
@@ -67,8 +67,8 @@ def find(
     Raises:
         ConfigError: google-cloud-container is not installed, or there are no credentials.
         NotFoundError: there is no such cluster.
-        UnavailableError: Google does not answer, or does not let us; or the cluster has no
-            address yet.
+        UnavailableError: Google does not answer or denies access, or the cluster has no address
+            yet.
     """
     try:
         from google.api_core import exceptions  # noqa: PLC0415 (only who deploys there pays)
@@ -120,8 +120,8 @@ def _fault(error: Exception, name: str) -> MlshipError:
         hint = "`gcloud container clusters list` lists them; correct the target's section gke"
         return NotFoundError(message, hint=hint)
     if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized):
-        message = f"Google forbids to look at {name}: {said}"
-        hint = "grant roles/container.clusterViewer to who deploys; what it may do in the cluster "
-        return UnavailableError(message, hint=f"{hint}is a Role of the cluster's, see the guide")
-    message = f"Google's API of clusters does not answer for {name}: {said}"
+        message = f"no permission to read {name}: {said}"
+        hint = "grant roles/container.clusterViewer to the account that deploys; its rights within "
+        return UnavailableError(message, hint=f"{hint}the cluster are a Role, see the guide")
+    message = f"Google's cluster API does not answer for {name}: {said}"
     return UnavailableError(message, hint="run the command again")

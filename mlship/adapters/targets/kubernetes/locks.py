@@ -148,4 +148,4 @@ def _version(lease: Manifest) -> str:
 
 def _held(name: str, holder: str) -> ConflictError:
     message = f"{name} is being changed by {holder}"
-    return ConflictError(message, hint="wait until it is done, then try again")
+    return ConflictError(message, hint="wait until it ends, then run the command again")

@@ -101,11 +101,11 @@ def render(
     """
     if artifact.kind != "image" or not digest_of(artifact.location):
         message = f"target {scope.target} runs images by digest, not {artifact.location}"
-        hint = "`mlship containerize` and `mlship push-to-registry` first; image.repository names"
-        raise ConfigError(message, hint=f"{hint} where to")
+        hint = "set image.repository, then run `mlship containerize` and `mlship push-to-registry`"
+        raise ConfigError(message, hint=hint)
     if replicas < 1:
-        message = f"target {scope.target}: {replicas} replicas"
-        raise ConfigError(message, hint="ask for one or more")
+        message = f"target {scope.target}: replicas is {replicas}"
+        raise ConfigError(message, hint="set replicas to 1 or more")
     metadata = {
         "name": scope.object(slot),
         "namespace": config.kubernetes.namespace,

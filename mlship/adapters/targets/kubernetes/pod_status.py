@@ -82,7 +82,9 @@ def of_deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Trouble | N
     if failure.get("status") == "True":
         said = failure.get("message", "")
         is_forbidden = "forbidden" in said
-        return Trouble(pod="", fault="quota", text=f"no pod: {said}", is_final=is_forbidden)
+        return Trouble(
+            pod="", fault="quota", text=f"cannot create pods: {said}", is_final=is_forbidden
+        )
     found = [trouble for pod in pods if (trouble := of_pod(pod))]
     return min(found, key=lambda trouble: not trouble.is_final, default=None)
 
@@ -94,7 +96,7 @@ def of_pod(pod: Manifest) -> Trouble | None:
     name = pod["metadata"]["name"]
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
-        text = f"no node takes it: {scheduled.get('message') or scheduled.get('reason')}"
+        text = f"it cannot be scheduled: {scheduled.get('message') or scheduled.get('reason')}"
         return Trouble(pod=name, fault="place", text=text)
     containers = pod.get("status", {}).get("containerStatuses") or ()
     for container in containers:
@@ -113,7 +115,7 @@ def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
         return Trouble(pod=pod, fault="settings", text=text, is_final=not is_late)
     if "Image" in reason:
         is_missing = any(words in message for words in _NO_IMAGE)
-        text = f"the image {container['image']} cannot be pulled: {message or reason}"
+        text = f"cannot pull image {container['image']}: {message or reason}"
         # Docker Hub does not tell an image that is missing from one that is not for us.
         if any(words in message.lower() for words in _NO_RIGHT):
             return Trouble(pod=pod, fault="pull", text=text, is_final=True)
@@ -122,7 +124,7 @@ def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
     if ended:
         return _of_end(pod, container, ended)
     if "running" in state:
-        return Trouble(pod=pod, fault="probe", text="it runs, but does not say that it is ready")
+        return Trouble(pod=pod, fault="probe", text="it is running but not ready")
     return None
 
 
@@ -132,10 +134,10 @@ def _last(text: str) -> str:
 
 def _of_end(pod: str, container: Mapping[str, Any], ended: Mapping[str, Any]) -> Trouble:
     if ended.get("reason") == "OOMKilled":
-        text = "it was killed for using more memory than its limit"
+        text = "it used more memory than its limit and was killed (OOMKilled)"
         return Trouble(pod=pod, fault="memory", text=text, is_final=True)
     crashes = container.get("restartCount", 0) + ("running" not in container["state"])
     code, said = ended.get("exitCode"), ended.get("message", "")
-    text = f"it ends by itself, with exit code {code}" + (f":\n{_last(said)}" if said else "")
+    text = f"it keeps exiting, with exit code {code}" + (f":\n{_last(said)}" if said else "")
     # A pod that still runs after a restart may yet get ready.
     return Trouble(pod=pod, fault="crash", text=text, is_final=crashes >= _CRASHES)

@@ -57,8 +57,8 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
         )
         split = _split(scope, manifest["spec"]["rules"], parked)
     except (LookupError, TypeError, ValueError, ConfigError) as error:
-        message = f"HTTPRoute {scope.name} is not as mlship writes it: {error}"
-        hint = f"`kubectl delete httproute {scope.name}`, then `mlship traffic` or deploy again"
+        message = f"HTTPRoute {scope.name} was edited and mlship cannot read it: {error}"
+        hint = f"run `kubectl delete httproute {scope.name}`, then `mlship traffic` or deploy again"
         raise IntegrityError(message, hint=hint) from error
     metadata = manifest["metadata"]
     # Not the resourceVersion itself: the gateway's controller writes into the status.

@@ -235,7 +235,7 @@ class KubernetesTarget:
                     api.delete("Pod", pod["metadata"]["name"], grace=grace)
             if time.monotonic() >= deadline + patience:
                 names = ", ".join(pod["metadata"]["name"] for pod in pods)
-                message = f"slot {slot} of {self._scope.target} does not end: {names}"
+                message = f"slot {slot} of {self._scope.target} still has pods: {names}"
                 raise TimedOutError(
                     message, hint="see `kubectl describe pod`; its node may be gone"
                 )

@@ -40,13 +40,13 @@ _FINAL: Final[dict[Fault, type[MlshipError]]] = {
 }
 _HINTS: dict[Fault, str] = {
     "image": "push the image to the registry, or correct image.repository",
-    "pull": "let the nodes pull it: name a Secret as kubernetes.image_pull_secret",
+    "pull": "set kubernetes.image_pull_secret to a Secret with credentials of the registry",
     "settings": "correct kubernetes.env_from_secret, or create what is missing",
-    "crash": "run the same image here: `docker run --read-only`; above are its last lines",
+    "crash": "run the image locally: `docker run --read-only IMAGE`; its last lines are above",
     "memory": "raise kubernetes.memory of the target, or make the model smaller",
-    "place": "ask for less (kubernetes.cpu, kubernetes.memory), or add nodes",
-    "quota": "ask the cluster's administrator for more quota, or ask for less",
-    "probe": "raise ready_seconds where it only needs longer",
+    "place": "lower kubernetes.cpu or kubernetes.memory, or add nodes",
+    "quota": "ask the cluster's administrator for more quota, or request less",
+    "probe": "raise ready_seconds if it only needs more time",
 }
 
 
@@ -72,7 +72,7 @@ class Rollout:
         self._slot = slot
         self._seconds = config.ready_seconds
         self._progress = progress
-        self._told = ""
+        self._noted = ""
 
     def wait(self) -> None:
         """Wait until all replicas of the slot are as they are written, and ready.
@@ -104,13 +104,13 @@ class Rollout:
             if trouble and trouble.is_final:
                 raise _FINAL[trouble.fault](self._text(trouble), hint=_HINTS[trouble.fault])
             if is_over:
-                raise self._timed_out(deployment, trouble)
+                raise self._timed_out(deployment, pods, trouble)
             time.sleep(_PAUSE)
 
     def _look(self) -> tuple[Manifest, list[Manifest]]:
         deployment = self._api.get("Deployment", self._scope.object(self._slot))
         if deployment is None:
-            message = f"slot {self._slot} of {self._scope.target} was removed meanwhile"
+            message = f"another command removed slot {self._slot} of {self._scope.target}"
             raise ConflictError(message, hint="look at `mlship status`, then decide again")
         labels = {INSTANCE: self._scope.name, SLOT: self._slot}
         return deployment, staying(self._api.list("Pod", labels))
@@ -120,10 +120,10 @@ class Rollout:
         ready = sum(is_ready(pod) for pod in pods)
         trouble = of_deployment(deployment, pods)
         why = f" ({_line(trouble.text)})" if trouble and trouble.fault != "probe" else ""
-        told = f"{self._slot}: {ready} of {wanted} replicas ready{why}"
-        if told != self._told:
-            self._progress.note(told)
-            self._told = told
+        note = f"{self._slot}: {ready} of {wanted} replicas ready{why}"
+        if note != self._noted:
+            self._progress.note(note)
+            self._noted = note
         return is_rolled_out(deployment) and ready == len(pods) == wanted
 
     def _trouble(
@@ -166,9 +166,11 @@ class Rollout:
         who = f", pod {trouble.pod}" if trouble.pod else ""
         return f"{self._slot} of {self._scope.target}{who}: {trouble.text}"
 
-    def _timed_out(self, deployment: Manifest, trouble: Trouble | None) -> TimedOutError:
-        wanted = deployment["spec"]["replicas"]
-        text = f"not {wanted} replicas ready in {self._seconds:g} s"
+    def _timed_out(
+        self, deployment: Manifest, pods: list[Manifest], trouble: Trouble | None
+    ) -> TimedOutError:
+        wanted, ready = deployment["spec"]["replicas"], sum(is_ready(pod) for pod in pods)
+        text = f"{ready} of {wanted} replicas ready after {self._seconds:g} s"
         if trouble is None:
             message = f"{self._slot} of {self._scope.target}: {text}"
             return TimedOutError(message, hint=_HINTS["probe"])

@@ -44,7 +44,7 @@ def hold(path: Path, *, what: str, seconds: float = 0.0) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        message = f"{path} cannot be locked: {error.strerror}"
+        message = f"cannot lock {path}: {error.strerror}"
         raise UnavailableError(message, hint="make its folder writable") from error
     try:
         _acquire(handle, path, what, seconds)
@@ -83,7 +83,7 @@ def _acquire(handle: int, path: Path, what: str, seconds: float) -> None:
     while not _try(handle):
         if time.monotonic() >= deadline:
             message = f"{what} is being changed by process {holder(path) or '(unknown)'}"
-            raise ConflictError(message, hint="wait until it is done, then try again")
+            raise ConflictError(message, hint="wait until it ends, then run the command again")
         time.sleep(_PAUSE)
 
 

@@ -89,12 +89,12 @@ def _deployment(
 def _detail(replica: Replica, answer: Answer | None, release: str) -> str:
     who = f"replica {replica.number}"
     if answer is not None and answer.release != release:
-        return f"{who} names another release: {answer.release or 'none'}"
+        return f"{who} reports another release: {answer.release or 'none'}"
     if answer is not None:
         why = answer.error.message or answer.state
         return "" if answer.ready else f"{who} is not ready: {why}"
     if replica.phase == "crashed":
-        return f"{who} ended, {replica.crashes} times in a row"
+        return f"{who} crashed {replica.crashes} times in a row"
     return f"{who} does not answer"
 
 

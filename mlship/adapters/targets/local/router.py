@@ -114,7 +114,7 @@ class EnvoyProcess:
 
 
 def _taken(port: int) -> str:
-    return f"port {port} of {loopback.HOST} is taken by another program"
+    return f"port {port} of {loopback.HOST} is already in use by another program"
 
 
 class Published:

@@ -46,8 +46,8 @@ def read(state: State) -> Written:
             split=_split(table), revision=Revision(document["version_info"]), table=table
         )
     except (msgspec.DecodeError, LookupError, TypeError, ConfigError) as error:
-        message = f"{state.routes} is not a route that mlship wrote: {error!r}"
-        hint = "`mlship down`, remove the file, deploy, and set the split with `mlship traffic`"
+        message = f"{state.routes} is damaged: {error!r}"
+        hint = "run `mlship down`, remove the file, deploy again, then run `mlship traffic`"
         raise IntegrityError(message, hint=hint) from error
 
 

@@ -183,13 +183,15 @@ def write(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_atomically(path, data)
     except OSError as error:
-        message = f"{path} cannot be written: {error.strerror}"
-        raise UnavailableError(message, hint="make room, or make the folder writable") from error
+        message = f"cannot write {path}: {error.strerror}"
+        raise UnavailableError(
+            message, hint="free disk space, or make the folder writable"
+        ) from error
 
 
 def unreadable(path: Path, error: OSError) -> UnavailableError:
     """Return the error of a file of the target that is there and cannot be read."""
-    message = f"{path} cannot be read: {error.strerror}"
+    message = f"cannot read {path}: {error.strerror}"
     return UnavailableError(message, hint="make the file readable")
 
 
@@ -203,5 +205,7 @@ def _read(path: Path, kind: type[_T]) -> _T | None:
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:
-        message = f"{path} is not what mlship wrote: {error}"
-        raise IntegrityError(message, hint="`mlship down`, remove the file, then deploy") from error
+        message = f"{path} is damaged: {error}"
+        raise IntegrityError(
+            message, hint="run `mlship down`, remove the file, then deploy again"
+        ) from error

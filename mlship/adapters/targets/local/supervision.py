@@ -35,8 +35,8 @@ def start(state: State) -> None:
     try:
         until(lambda: runs(state), seconds=_START_SECONDS, what="supervisor")
     except TimedOutError as error:
-        message = f"the supervisor of {state.folder} does not start: {processes.last_lines(log)}"
-        raise UnavailableError(message, hint=f"look into {log}") from error
+        message = f"cannot start the supervisor of {state.folder}: {processes.last_lines(log)}"
+        raise UnavailableError(message, hint=f"see {log}") from error
 
 
 def stop(state: State, *, seconds: float) -> Running:
@@ -61,7 +61,7 @@ def until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
-            message = f"{what}: not in {seconds:g} s"
+            message = f"{what}: timed out after {seconds:g} s"
             raise TimedOutError(message)
         time.sleep(_PAUSE)
 

@@ -82,9 +82,12 @@ class LocalTarget:
             ProjectError: they ended by themselves again and again; the message has their log.
             UnavailableError: Envoy is not installed, or the port is taken.
         """
-        if artifact.kind != "bundle" or replicas < 1:
-            message = f"target {self._name} runs bundles, one replica or more: {artifact.kind}"
+        if artifact.kind != "bundle":
+            message = f"target {self._name} of kind local runs bundles, not an {artifact.kind}"
             raise ConfigError(message, hint="deploy a bundle, or choose another kind of target")
+        if replicas < 1:
+            message = f"target {self._name}: replicas is {replicas}"
+            raise ConfigError(message, hint="set replicas to 1 or more")
         envoy.program()
         placement = Placement(
             bundle=str(Path(artifact.location).absolute()),
@@ -211,8 +214,8 @@ class LocalTarget:
         # Alive is enough: one that starts or ends holds the port and does not answer.
         is_ours = router is not None and router.port == port and is_alive(router.process)
         if not is_ours and not loopback.is_free(port):
-            message = f"port {port} of {loopback.HOST} is taken by another program"
-            hint = f"end that program, or set targets.{self._name}.port to another"
+            message = f"port {port} of {loopback.HOST} is already in use by another program"
+            hint = f"stop that program, or set targets.{self._name}.port to another port"
             raise UnavailableError(message, hint=hint)
         return port
 
@@ -255,7 +258,7 @@ class LocalTarget:
         supervision.until(
             is_empty,
             seconds=2 * self._config.drain_seconds + _END_SECONDS,
-            what=f"slot {slot} of {self._name} does not end",
+            what=f"stopping slot {slot} of {self._name}",
         )
 
     def _forget(self, slot: Slot) -> None:
@@ -282,7 +285,9 @@ class LocalTarget:
         except TimedOutError as error:
             log = self._state.log("envoy")
             message = f"the route of {self._name} is written, but Envoy does not apply it"
-            raise UnavailableError(message, hint=f"look into {log}, then try again") from error
+            raise UnavailableError(
+                message, hint=f"see {log}, then run the command again"
+            ) from error
 
 
 def _with(wanted: Wanted, slot: Slot, placement: Placement | None) -> Wanted:

@@ -36,7 +36,7 @@ class Readiness:
         self._count = wanted.slots[slot].replicas
         self._progress = progress
         self._seconds = seconds
-        self._told = -1
+        self._noted = -1
 
     def wait(self) -> None:
         """Wait until so many replicas are ready, Envoy sends to them, and no other is left.
@@ -69,9 +69,9 @@ class Readiness:
             item for item in replicas if item.phase == "ready" and processes.is_alive(item.process)
         ]
         healthy = self._healthy(running, ready)
-        if healthy != self._told:
+        if healthy != self._noted:
             self._progress.note(f"{self._slot}: {healthy} of {self._count} replicas ready")
-            self._told = healthy
+            self._noted = healthy
         return healthy == self._count == len(replicas) and self._listens(running)
 
     def _listens(self, running: Running) -> bool:
@@ -91,7 +91,7 @@ class Readiness:
         now = self._state.wanted()
         mine = self._wanted.slots[self._slot]
         if now is None or now.stopped or now.slots.get(self._slot) != mine:
-            message = f"slot {self._slot} was changed by another command meanwhile"
+            message = f"another command changed slot {self._slot} meanwhile"
             raise ConflictError(message, hint="look at `mlship status`, then decide again")
         if running.generation is not None and running.generation < self._wanted.generation:
             # The supervisor has not acted on this deploy yet: what it wrote is about another one.
@@ -99,31 +99,32 @@ class Readiness:
         router = running.router
         if router and router.problem and not (router.process and router.port == self._wanted.port):
             message = f"the router does not run on port {self._wanted.port}: {router.problem}"
-            raise UnavailableError(message, hint=f"look into {self._state.log('envoy')}")
+            raise UnavailableError(message, hint=f"see {self._state.log('envoy')}")
         for item in replicas:
             who = f"replica {item.number} of {self._slot}"
             if item.phase == "failed":
-                message = f"{who} will not get ready: {item.problem}"
+                message = f"{who} failed to start: {item.problem}"
                 raise ProjectError(message, hint=self._hint(item))
             if item.crashes >= _CRASHES and item.phase != "ready":
                 kind = _KINDS.get(item.code, ProjectError)
-                raise kind(f"{who} ends by itself:\n{self._log(item)}", hint=self._hint(item))
+                raise kind(f"{who} keeps exiting:\n{self._log(item)}", hint=self._hint(item))
 
     def _timed_out(self, running: Running, replicas: list[Replica]) -> TimedOutError:
-        text = f"{self._slot}: not {self._count} replicas ready in {self._seconds:g} s"
+        ready = sum(item.phase == "ready" for item in replicas)
+        text = f"{self._slot}: {ready} of {self._count} replicas ready after {self._seconds:g} s"
         unready = [item for item in replicas if item.phase != "ready"]
         if unready:
             hint = self._hint(unready[0])
             return TimedOutError(f"{text}:\n{self._log(unready[0])}".rstrip(":\n"), hint=hint)
         problem = running.router.problem if running.router else "the supervisor runs no router"
-        hint = f"look into {self._state.log('envoy')} and {self._state.log('supervisor')}"
-        return TimedOutError(f"{text}: {problem or 'Envoy does not see them'}", hint=hint)
+        hint = f"see {self._state.log('envoy')} and {self._state.log('supervisor')}"
+        return TimedOutError(f"{text}: {problem or 'Envoy reports them as unhealthy'}", hint=hint)
 
     def _log(self, replica: Replica) -> str:
         return processes.last_lines(self._path(replica))
 
     def _hint(self, replica: Replica) -> str:
-        return f"the whole log: {self._path(replica)}"
+        return f"see the whole log: {self._path(replica)}"
 
     def _path(self, replica: Replica) -> Path:
         return self._state.log(f"{replica.slot}-{replica.number}")
