@@ -352,7 +352,7 @@ def test_a_long_limit_is_told_with_its_end(github: GitHubPlace) -> None:
 
 def test_a_limit_that_does_not_end_is_given_up(github: GitHubPlace) -> None:
     github.state.plan(429, "Too many", {"Retry-After": "1"}, times=9)
-    with pytest.raises(UnavailableError, match="takes no more requests"):
+    with pytest.raises(UnavailableError, match="is exhausted until"):
         github.forge.get(1)
     assert github.waited == [1.0, 1.0, 1.0]
 
@@ -376,11 +376,11 @@ def test_an_answer_that_is_no_githubs_is_told(github: GitHubPlace) -> None:
 
 
 ENVIRONMENTS: list[tuple[dict[str, str], str]] = [
-    ({"GITHUB_TOKEN": ""}, "no GITHUB_TOKEN"),
-    ({"GITHUB_TOKEN": "wrong"}, "does not know the token"),
-    ({"GITHUB_REPOSITORY": ""}, "names no repository"),
-    ({"GITHUB_REPOSITORY": "../../user"}, "names no repository"),
-    ({"GITHUB_API_URL": "file:///etc/passwd"}, "no address"),
+    ({"GITHUB_TOKEN": ""}, "GITHUB_TOKEN is not set"),
+    ({"GITHUB_TOKEN": "wrong"}, "does not accept the token"),
+    ({"GITHUB_REPOSITORY": ""}, "is not a repository"),
+    ({"GITHUB_REPOSITORY": "../../user"}, "is not a repository"),
+    ({"GITHUB_API_URL": "file:///etc/passwd"}, "not a URL"),
 ]
 
 

@@ -243,7 +243,7 @@ def test_a_repository_that_takes_no_images_is_refused(
 def test_who_may_not_look_may_still_push(world: World) -> None:
     world.google.refuses["get"] = Refusal(code_pb2.PERMISSION_DENIED)
     world.prepare()
-    assert world.notes.lines == [f"Google does not let us look at {NAME}"]
+    assert world.notes.lines == [f"no permission to look at {NAME}"]
     assert world.google.asked == ["get"]
 
 
@@ -258,7 +258,7 @@ DISABLED = Refusal(code_pb2.PERMISSION_DENIED, "has not been used before", "SERV
         ("create", DISABLED, UnavailableError, "not enabled", "services enable artifactregistry"),
         ("get", DISABLED, UnavailableError, "not enabled in project iris-1", "--project iris-1"),
         ("get", Refusal(code_pb2.UNAUTHENTICATED), UnavailableError, "not accept", "auth"),
-        ("get", Refusal(code_pb2.INVALID_ARGUMENT), ConfigError, "no place", "image.repository"),
+        ("get", Refusal(code_pb2.INVALID_ARGUMENT), ConfigError, "not a valid repository", "image.repository"),
         ("get", Refusal(code_pb2.DATA_LOSS), UnavailableError, "does not answer", "push again"),
     ],
 )

@@ -229,7 +229,7 @@ def test_a_cluster_that_knows_no_health_checks_says_how_it_learns_them(
     monkeypatch.setitem(PLACES, "HealthCheckPolicy", unknown)
     slot = slot_of(ONE)
     with target(place) as (found, _):
-        with pytest.raises(UnavailableError, match="knows no HealthCheckPolicy") as caught:
+        with pytest.raises(UnavailableError, match="has no HealthCheckPolicy") as caught:
             found.deploy(ONE, artifact(slot), slot, replicas=1)
         assert "--gateway-api=standard" in caught.value.hint
         assert "health_check_policy: false" in caught.value.hint

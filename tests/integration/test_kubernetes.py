@@ -399,7 +399,7 @@ def test_who_may_not_is_told_what_he_may_not(place: Cluster, tmp_path: Path) -> 
     document["users"][0]["user"] = {"token": "expired"}
     limited.write_text(json.dumps(document))
     assert (
-        "does not accept our credentials"
+        "does not accept the credentials"
         in refusal(place, kubernetes_kubeconfig=str(limited)).message
     )
 

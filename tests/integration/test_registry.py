@@ -244,7 +244,7 @@ def private(folder: Path, host: str, password: str) -> tuple[OciImages, Image]:
 def test_a_private_registry_takes_who_may_and_tells_who_may_not(tmp_path: Path) -> None:
     with private_registry(tmp_path) as host:
         for number, password in enumerate(("", "wrong")):
-            denied = rf"{host} does not let us .* iris"
+            denied = rf"{host} denied the .* iris"
             with pytest.raises(UnavailableError, match=denied) as caught:
                 private(tmp_path / str(number), host, password)
             assert f"docker login {host}" in caught.value.hint

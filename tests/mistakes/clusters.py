@@ -134,7 +134,7 @@ REACHING = (
         "no API server but a page",
         lambda cluster: cluster.through(Fault(status=200, body="<html>")),
         code=5,
-        says="is no API server of Kubernetes",
+        says="is not a Kubernetes API server",
         hints="kubeconfig",
     ),
     _deploys(
@@ -146,13 +146,13 @@ REACHING = (
     _deploys(
         "a token that is no more",
         lambda cluster: cluster.user(token="old"),
-        says="does not accept our credentials",
+        says="does not accept the credentials",
         hints="log in again",
     ),
     _deploys(
         "a client's certificate that is no more",
         _expired,
-        says="does not accept our credentials",
+        says="does not accept the credentials",
         hints="log in again",
     ),
 )

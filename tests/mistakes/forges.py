@@ -146,14 +146,14 @@ FORGES = (
         "no GitHub token",
         _sets(GITHUB_TOKEN=""),
         code=2,
-        says="no GITHUB_TOKEN",
+        says="GITHUB_TOKEN is not set",
         hints="env of the step",
     ),
     _opens(
         "a GitHub token that is no more",
         _sets(GITHUB_TOKEN="old"),
         code=2,
-        says="does not know the token",
+        says="does not accept the token",
         hints="secrets.GITHUB_TOKEN",
     ),
     _opens(
@@ -173,13 +173,13 @@ FORGES = (
     _opens(
         "GitHub's limit of requests",
         _spent,
-        says="takes no more requests of this token until",
+        says="rate limit of this token is exhausted until",
         hints="after that",
     ),
     _comments(
         "GitHub's limit of comments",
         _answers(403, "You have exceeded a secondary rate limit", "^POST", Retry_After="120"),
-        says="takes no more requests of this token until",
+        says="rate limit of this token is exhausted until",
         hints="after that",
     ),
     _opens("GitHub is in trouble", _answers(502), says="status 502", hints="run the command again"),
@@ -206,7 +206,7 @@ FORGES = (
     _opens(
         "an address that is no GitHub's",
         _answers(200),
-        says="GitHub's answer cannot be read",
+        says="GitHub's response cannot be read",
         is_slow=True,
         hints="GITHUB_API_URL",
     ),
@@ -222,7 +222,7 @@ FORGES = (
         "GitHub's setting forbids jobs to open pull requests",
         _forbids_jobs,
         code=2,
-        says="lets no job open pull requests",
+        says="does not allow jobs to open pull requests",
         hints="allow GitHub Actions",
     ),
     _opens(

@@ -189,26 +189,26 @@ PUSHES = (
     _push(
         "nobody is logged in at the registry",
         _without_login,
-        says="does not let us pull from team/",
+        says="denied the pull from team/",
         hints="docker login",
     ),
     _push(
         "a wrong password for the registry",
         sets(MLSHIP_REGISTRY_PASSWORD="wrong"),
-        says="does not let us pull from team/",
+        says="denied the pull from team/",
         hints="MLSHIP_REGISTRY_PASSWORD",
     ),
     _push(
         "no permission to push",
         _answers(403, "DENIED", "permission_denied: write_package"),
-        says="does not let us push to team/",
+        says="denied the push to team/",
         hints="docker login",
     ),
     _push(
         "the registry does not take the repository's name",
         _answers(404, "NAME_UNKNOWN", "The repository does not exist"),
         code=5,
-        says="knows no repository",
+        says="has no repository",
         hints="create the repository",
     ),
     _push(
@@ -242,7 +242,7 @@ PUSHES = (
         _answers(503, at="", Retry_After="0"),
         says="is busy",
         is_slow=True,
-        hints="come back in 0 s",
+        hints="retry after 0 s",
     ),
     _push(
         "a registry without TLS, and not on this machine",

@@ -279,7 +279,7 @@ def test_a_registry_that_wants_a_password_is_asked_for_the_right_to_push(
     fake: FakeRegistry, tmp_path: Path
 ) -> None:
     fake.password = "secret"
-    with pytest.raises(UnavailableError, match="does not let us push to iris") as caught:
+    with pytest.raises(UnavailableError, match="denied the push to iris") as caught:
         Project(tmp_path, fake).registries.reach()
     assert "docker login" in caught.value.hint
 
@@ -287,8 +287,8 @@ def test_a_registry_that_wants_a_password_is_asked_for_the_right_to_push(
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (httpx.Response(200, text="<html>"), "is no registry"),
-        (httpx.Response(200, json=["tags"]), "is no registry"),
+        (httpx.Response(200, text="<html>"), "is not a container registry"),
+        (httpx.Response(200, json=["tags"]), "is not a container registry"),
         (httpx.Response(503), "answered 503"),
     ],
 )

@@ -280,7 +280,7 @@ def test_a_build_on_a_digest_stays_when_the_tag_moves(project: Project, fake: Fa
 
 
 def test_a_repository_is_named_without_a_tag(tmp_path: Path, fake: FakeRegistry) -> None:
-    with pytest.raises(ConfigError, match="names one image") as caught:
+    with pytest.raises(ConfigError, match="has a tag or a digest") as caught:
         Project(tmp_path, fake, repository="localhost:5000/iris:latest")
     assert "write localhost:5000/iris;" in caught.value.hint
 

@@ -54,7 +54,7 @@ def test_a_certificate_that_is_not_believed_is_told_from_silence() -> None:
         (400, "repository is immutable", ConflictError, "image.repository"),
         (412, "configured as immutable", ConflictError, "image.repository"),
         (413, "", UnavailableError, "size of a request"),
-        (429, "", UnavailableError, "come back in 90 s"),
+        (429, "", UnavailableError, "retry after 90 s"),
         (500, "no space left", UnavailableError, "registry's log"),
     ],
 )

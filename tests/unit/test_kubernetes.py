@@ -310,12 +310,12 @@ def answer(code: int, message: str = "", reason: str = "Failure") -> httpx.Respo
 @pytest.mark.parametrize(
     ("given", "what", "kind", "words"),
     [
-        (answer(401, "Unauthorized"), "Pod a", UnavailableError, "our credentials"),
+        (answer(401, "Unauthorized"), "Pod a", UnavailableError, "the credentials"),
         (
             answer(403, 'pods is forbidden: User "system:anonymous" cannot list resource "pods"'),
             "Pods",
             UnavailableError,
-            "our credentials",
+            "the credentials",
         ),
         (
             answer(
@@ -487,7 +487,9 @@ class Reviewed:
 
 def test_a_cluster_is_reviewed_and_nothing_is_written() -> None:
     server = Reviewed()
-    assert server.review() == "context a lets us deploy to namespace iris; Gateway http://10.0.0.9"
+    assert (
+        server.review() == "context a allows deployments to namespace iris; Gateway http://10.0.0.9"
+    )
     assert not server.written
 
 
@@ -501,7 +503,7 @@ def test_each_right_that_is_missing_is_named() -> None:
     with pytest.raises(UnavailableError) as caught:
         Reviewed(*denied).review()
     assert caught.value.message == (
-        "context a does not let us: patch deployments in iris; create services in iris; "
+        "context a forbids: patch deployments in iris; create services in iris; "
         "update leases in iris; get gateways in gateway"
     )
     assert "docs/guide/kubernetes.md" in caught.value.hint
@@ -512,7 +514,7 @@ def test_the_rights_for_googles_load_balancers_are_asked_for_where_they_are_need
     google = GkeConfig(project="my-project", location="europe-west1", cluster="one")
     Reviewed(denied).review()
     Reviewed(denied).review(msgspec.structs.replace(google, health_check_policy=False))
-    with pytest.raises(UnavailableError, match="let us: patch healthcheckpolicies in iris"):
+    with pytest.raises(UnavailableError, match="forbids: patch healthcheckpolicies in iris"):
         Reviewed(denied).review(google)
 
 

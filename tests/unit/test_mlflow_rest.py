@@ -74,7 +74,7 @@ def test_a_post_that_is_not_said_to_be_repeatable_is_sent_once() -> None:
     ("response", "kind", "says"),
     [
         (refusal(404, "RESOURCE_DOES_NOT_EXIST"), NotFoundError, "no such object: runs/get 3f9a"),
-        (refusal(400, "RESOURCE_ALREADY_EXISTS"), ConflictError, "has it already"),
+        (refusal(400, "RESOURCE_ALREADY_EXISTS"), ConflictError, "already has this object"),
         (refusal(400, "INVALID_PARAMETER_VALUE", "too long"), ConfigError, "too long"),
         (refusal(500, "INTERNAL_ERROR", "disk full"), UnavailableError, "500.*: disk full"),
         (httpx.Response(404, text="<html>"), UnavailableError, "runs/get answered 404"),

@@ -72,7 +72,7 @@ class ServerPlace:
         """Return all runs, deleted ones too; nothing is made for it.
 
         Raises:
-            UnavailableError: the server does not answer, or does not let us in.
+            UnavailableError: the server does not answer, or denies access.
             IntegrityError: the experiment was deleted.
         """
         with connected(self._uri, self._environ) as server:

@@ -1,1 +1,1 @@
-"""MLflow as a place: how to reach a server or database, for each adapter that uses one."""
+"""How to reach MLflow, a server or a database, for all adapters that use it."""

@@ -21,11 +21,11 @@ def database_path(uri: str) -> Path | None:
 
 
 def check_database(uri: str, path: Path) -> None:
-    """See that a database can be written now.
+    """Check that a database can be written now.
 
     Raises:
         UnavailableError: it is locked, or may not be written.
-        IntegrityError: it is no database.
+        IntegrityError: the file is not a database.
     """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as database:
@@ -38,7 +38,7 @@ def check_database(uri: str, path: Path) -> None:
 
 @contextmanager
 def alone(uri: str, path: Path) -> Iterator[None]:
-    """Hold the right to change what lies in a database, in which MLflow's own steps may mingle.
+    """Hold an exclusive lock on a database: a change takes several transactions of MLflow.
 
     It is a lock of sqlite on an empty file beside it: it works on every system, and ends with
     the process that holds it.
@@ -71,7 +71,7 @@ def reading(
 
     Raises:
         UnavailableError: it is locked, or may not be read.
-        IntegrityError: it is no database.
+        IntegrityError: the file is not a database.
     """
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:

@@ -1,4 +1,4 @@
-"""What is said when MLflow does not work."""
+"""Failures of MLflow as errors of mlship."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ def userinfo(uri: str) -> str:
 
 
 def denied(uri: str) -> UnavailableError:
-    """Return the error of a server that does not let us in."""
+    """Return the error of a server that denies access."""
     message = f"MLflow at {shown(uri)} refused the credentials"
     hint = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     return UnavailableError(message, hint=hint)
@@ -39,12 +39,12 @@ def unavailable(uri: str, reason: str) -> UnavailableError:
     if uri.startswith("http"):
         hint = "start the server or correct MLFLOW_TRACKING_URI, then run the command again"
     else:
-        hint = "end what holds the database, check disk and permissions, then run it again"
+        hint = "stop what holds the database, check disk space and permissions, then run it again"
     return UnavailableError(message, hint=hint)
 
 
 def broken(uri: str, reason: str) -> IntegrityError:
-    """Return the error of a database whose bytes are no database."""
+    """Return the error of a file that is not a database."""
     message = f"MLflow's database {shown(uri)} is damaged: {reason}"
     return IntegrityError(message, hint="restore it from a backup, or move it away and train again")
 
@@ -66,7 +66,7 @@ def refused(response: httpx.Response, uri: str, what: str, tried: str) -> Mlship
     Args:
         response: with its body read.
         uri: of the server.
-        what: was asked for, `runs/get 3f9a`.
+        what: the object of the request, `runs/get 3f9a`.
         tried: how often, to be put after the message.
     """
     try:
@@ -76,7 +76,9 @@ def refused(response: httpx.Response, uri: str, what: str, tried: str) -> Mlship
     code, text = problem.error_code, " ".join(problem.message.split())[:300]
     where = f"MLflow at {shown(uri)}"
     if code == "RESOURCE_ALREADY_EXISTS":
-        return ConflictError(f"{where} has it already: {what}", hint="run the command again")
+        return ConflictError(
+            f"{where} already has this object: {what}", hint="run the command again"
+        )
     if code == "RESOURCE_DOES_NOT_EXIST":
         return NotFoundError(f"{where} has no such object: {what}", hint="see `mlship status`")
     if code in WRONG:

@@ -156,7 +156,7 @@ def existing_is_fine() -> Iterator[None]:
 
 
 def persist(work: Callable[[], None]) -> None:
-    """Do it again when the database tells that another process wrote the same row first.
+    """Repeat the work when another process wrote the same row first.
 
     Args:
         work: looks at what is there and writes what is missing, so it may be done many times.
@@ -233,7 +233,7 @@ def _translated(error: Exception, uri: str) -> MlshipError:
     if any(word in text for word in _BROKEN):
         return broken(uri, text)
     if "out-of-date database schema" in text:
-        message = f"MLflow's database {shown(uri)} is of another version of MLflow"
+        message = f"MLflow's database {shown(uri)} was made by another version of MLflow"
         return ConfigError(message, hint=f"back it up, then `mlflow db upgrade {shown(uri)}`")
     if isinstance(error, OSError):
         response = getattr(error, "response", None)

@@ -52,7 +52,7 @@ class Server:
             within: a shorter deadline than that of the patience, in seconds.
 
         Raises:
-            UnavailableError: the server does not answer, or does not let us in.
+            UnavailableError: the server does not answer, or denies access.
             NotFoundError: it has no such object.
         """
         return self.send("GET", path, query, within=within)
@@ -75,7 +75,7 @@ class Server:
             within: a shorter deadline than that of the patience, in seconds.
 
         Raises:
-            UnavailableError: the server does not answer, or does not let us in. Whether it did
+            UnavailableError: the server does not answer, or denies access. Whether it did
                 what was asked is not known.
             NotFoundError: it has no such object.
             ConflictError: the object exists.
@@ -143,7 +143,7 @@ class Server:
             file: is sent whole; one of that path is replaced.
 
         Raises:
-            UnavailableError: the server does not answer, or does not let us in.
+            UnavailableError: the server does not answer, or denies access.
             NotFoundError: the server serves no artifacts.
         """
         size = file.stat().st_size
@@ -166,7 +166,7 @@ class Server:
         """Write an artifact to a file; a connection that breaks is made anew.
 
         Raises:
-            UnavailableError: the server does not answer, or does not let us in.
+            UnavailableError: the server does not answer, or denies access.
             NotFoundError: there is no such artifact.
         """
         client, where = self._door.client, f"{_FILES}/{quote(path)}"
@@ -275,7 +275,7 @@ def _json(response: httpx.Response, uri: str, path: str) -> Any:
     try:
         return msgspec.json.decode(response.content)
     except msgspec.DecodeError as error:
-        reason = f"{path} did not answer in JSON; is it MLflow?"
+        reason = f"{path} returned no JSON; is it MLflow?"
         raise unavailable(uri, reason) from error
 
 

@@ -133,7 +133,7 @@ class MlflowStore:
         with self._place(changes=True) as place:
             self._persist(lambda: self._point(place, alias, release))
         if self._holder(alias) != (release and release.id):
-            message = f"alias {alias} of {self._name} was changed by somebody else meanwhile"
+            message = f"alias {alias} of {self._name} was changed by another process meanwhile"
             raise ConflictError(message, hint="look at it with `mlship status`, then run it again")
 
     def archive(self, release: Release, *, archived: bool) -> None:
@@ -174,7 +174,7 @@ class MlflowStore:
             yield LibraryPlace(client, self._name, artifacts)
 
     def _persist(self, work: Callable[[], None]) -> None:
-        """Do what a database may refuse because another process wrote the same row first."""
+        """Do the work, again where another process wrote the same row of the database first."""
         if self._is_server:
             work()
         else:

@@ -57,7 +57,7 @@ def from_database(uri: str, path: Path, name: str) -> list[Version] | None:
 
     Raises:
         UnavailableError: it is locked, or may not be read.
-        IntegrityError: it is no database.
+        IntegrityError: the file is not a database.
     """
     if not path.exists():
         return []
@@ -69,7 +69,7 @@ def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version
     """Return the versions that a tracking server holds.
 
     Raises:
-        UnavailableError: the server does not answer, or does not let us in.
+        UnavailableError: the server does not answer, or denies access.
     """
     with connected(uri, environ) as server:
         return of_server(server, uri, name)

@@ -220,7 +220,7 @@ class ServerPlace:
                 path = PurePosixPath(entry["path"])
                 if PurePosixPath(folder) not in path.parents or ".." in path.parts:
                     message = f"MLflow at {shown(self._uri)} names {path} as a file of {folder}/"
-                    raise IntegrityError(message, hint="see who changed the artifacts")
+                    raise IntegrityError(message, hint="find out who changed the artifacts")
                 is_folder = entry.get("is_dir", False)
                 found += self._files(run, str(path)) if is_folder else [str(path)]
             if not answer.get("next_page_token"):

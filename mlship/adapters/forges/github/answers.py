@@ -1,4 +1,4 @@
-"""Answers of GitHub's API: what they were asked for, their JSON, and faults in a person's words."""
+"""Answers of GitHub's API: what they were asked for, their JSON, and failures as errors."""
 
 from typing import NamedTuple, TypeVar
 
@@ -10,7 +10,7 @@ Shape = TypeVar("Shape")
 
 
 class Purpose(NamedTuple):
-    """What a request is for: in a person's words, and the permission that it needs."""
+    """What a request is for, and the permission that it needs."""
 
     what: str
     needs: str
@@ -32,8 +32,8 @@ class Answer(NamedTuple):
             return msgspec.json.decode(self.content, type=shape)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UnavailableError(
-                f"GitHub's answer cannot be read: {error}",
-                hint="look whether GITHUB_API_URL is the address of a GitHub API",
+                f"GitHub's response cannot be read: {error}",
+                hint="check that GITHUB_API_URL is the address of a GitHub API",
             ) from error
 
     def said(self) -> str:
@@ -62,20 +62,20 @@ def forbidden(answer: Answer, purpose: Purpose) -> ConfigError:
 
 
 def fault(answer: Answer, purpose: Purpose) -> MlshipError:
-    """Return the error of an answer that is no success."""
+    """Return the error for a response that is not a success."""
     said = answer.said()
     match answer.status:
         case 401:
             return ConfigError(
-                f"GitHub does not know the token in GITHUB_TOKEN: {said}",
-                hint="give the job's own: `GITHUB_TOKEN: ${{ secrets.GITHUB_TOKEN }}` under env",
+                f"GitHub does not accept the token in GITHUB_TOKEN: {said}",
+                hint="use the job's own: `GITHUB_TOKEN: ${{ secrets.GITHUB_TOKEN }}` under env",
             )
         case 403:
             return forbidden(answer, purpose)
         case 404 | 410:
             return NotFoundError(
                 f"GitHub cannot {purpose.what}: {said}",
-                hint=f"look at number and repository; a token without `{purpose.needs}` sees none",
+                hint=f"check number and repository; a token without `{purpose.needs}` sees nothing",
             )
         case status if status >= 500:
             return UnavailableError(

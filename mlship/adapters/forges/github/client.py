@@ -1,4 +1,4 @@
-"""The one door to GitHub's REST API: who we are, pages, patience, and faults in a person's words.
+"""The one door to GitHub's REST API: the token, pages, rate limits, and failures as errors.
 
 Source: https://docs.github.com/en/rest/using-the-rest-api
 """
@@ -19,7 +19,7 @@ from mlship.errors import UnavailableError
 
 _VERSION: Final = "2022-11-28"
 _PAGES: Final = 100
-"""More than this many pages are an answer that runs in circles."""
+"""A list of more pages than this does not end."""
 _PATIENCE: Final = Patience(deadline=240, attempts=4, first=0.5, longest=4, longest_asked=60)
 
 
@@ -28,7 +28,7 @@ class Rest:
 
     Args:
         url: of the API.
-        token: tells who we are.
+        token: the credentials.
         reach: how it is reached.
         timing: time and randomness.
     """
@@ -73,7 +73,7 @@ class Rest:
             if url is not None and not url.startswith(f"{self._url}/"):
                 raise UnavailableError(
                     f"GitHub continues a list on another server: {url[:200]}",
-                    hint="look whether GITHUB_API_URL is what the server calls itself",
+                    hint="check that GITHUB_API_URL is the address that the server has for itself",
                 )
 
     def write(
@@ -107,14 +107,14 @@ class Rest:
     def _limited(self, seconds: float | None) -> UnavailableError:
         until = datetime.fromtimestamp(math.ceil(self._clock() + (seconds or 0.0)), UTC)
         return UnavailableError(
-            f"GitHub takes no more requests of this token until {until:%Y-%m-%d %H:%M:%S} UTC",
+            f"GitHub's rate limit of this token is exhausted until {until:%Y-%m-%d %H:%M:%S} UTC",
             hint="run the command again after that",
         )
 
     def _unreachable(self, error: NoAnswerError) -> UnavailableError:
         return UnavailableError(
             f"{self._url} cannot be reached: {error}",
-            hint="look at https://www.githubstatus.com and at GITHUB_API_URL, then run it again",
+            hint="check https://www.githubstatus.com and GITHUB_API_URL, then run it again",
         )
 
 

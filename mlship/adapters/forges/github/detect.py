@@ -7,7 +7,7 @@ _REMOTE = re.compile(r"(?:https://|git@|ssh://git@)github\.com[:/]([\w.-]+/[\w.-
 
 
 def look(environment: Mapping[str, str], remote: str) -> str:
-    """Return the repository and whether there is a token; nothing where no GitHub is in sight.
+    """Return the repository and whether there is a token; empty where the project is not on GitHub.
 
     Args:
         environment: a job has GITHUB_REPOSITORY, and GITHUB_TOKEN where it was passed on.

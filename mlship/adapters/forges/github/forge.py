@@ -70,13 +70,13 @@ class GitHubForge:
         token = self._environment.get("GITHUB_TOKEN", "").strip()
         if not token:
             raise ConfigError(
-                "there is no GITHUB_TOKEN, so GitHub cannot be asked",
+                "GITHUB_TOKEN is not set, and GitHub cannot be reached without it",
                 hint="add `GITHUB_TOKEN: ${{ secrets.GITHUB_TOKEN }}` to the env of the step",
             )
         url = self._environment.get("GITHUB_API_URL") or "https://api.github.com"
         if not url.startswith(("https://", "http://")):
             raise ConfigError(
-                f"GITHUB_API_URL is no address: {url[:200]}", hint="https://api.github.com is one"
+                f"GITHUB_API_URL is not a URL: {url[:200]}", hint="https://api.github.com is one"
             )
         reach = Reach(environment=self._environment, transport=self._transport)
         return Rest(url, token, reach=reach, timing=self._timing or Timing())
@@ -86,7 +86,7 @@ class GitHubForge:
         name = self._environment.get("GITHUB_REPOSITORY", "")
         if not _REPOSITORY.fullmatch(name):
             raise ConfigError(
-                f"GITHUB_REPOSITORY names no repository: {name[:80]!r}",
+                f"GITHUB_REPOSITORY is not a repository: {name[:80]!r}",
                 hint="set it to owner/name; a GitHub job has it",
             )
         return name
@@ -191,7 +191,7 @@ class GitHubForge:
         return None
 
     def reviews(self, number: int) -> Reviews:
-        """Return each account's last decision; a mere comment is none and changes none."""
+        """Return each account's last decision; a comment is not a decision and changes none."""
         pull = self._pull(number)
         last = self._commit(pull.head.sha)
         purpose = Purpose(f"read the reviews of pull request {number}", _READ)
@@ -270,7 +270,7 @@ class GitHubForge:
 
 
 def _is_made_by_github(commit: models.Commit) -> bool:
-    """Tell whether GitHub itself merged. Anybody can write its name, but not its signature."""
+    """Tell whether GitHub itself merged. Its name can be forged, its signature cannot."""
     committer = commit.committer.login if commit.committer else ""
     is_merge = len(commit.parents) > 1
     return is_merge and committer == _GITHUB and commit.commit.verification.verified
@@ -285,7 +285,7 @@ def _not_opened(answer: Answer, head: str, base: str) -> MlshipError:
     said = answer.said()
     if "not permitted to create" in said:
         return ConfigError(
-            f"GitHub lets no job open pull requests here: {said}",
+            f"GitHub does not allow jobs to open pull requests here: {said}",
             hint="Settings > Actions > General: allow GitHub Actions to create pull requests",
         )
     if answer.status == 403:

@@ -1,4 +1,4 @@
-"""Requests to one registry: credentials, patience, and faults in a person's words.
+"""Requests to one registry: credentials, repetitions, and failures as errors.
 
 Only registries on this machine, and those that `image.insecure` names, are reached without TLS.
 """
@@ -53,7 +53,7 @@ class Exchange:
 
     Args:
         host: the registry as references name it, `localhost:5000`.
-        credential: tells who we are; asked once, when the registry wants to know.
+        credential: gives the credentials; called once, when the registry asks for them.
         insecure: registries that are spoken to without TLS.
         reach: how it is reached.
         timing: time and randomness.
@@ -122,7 +122,7 @@ class Exchange:
         return faults.unreachable(error, self.host, str(self.url))
 
     def failure(self, answer: httpx.Response, what: str) -> MlshipError:
-        """Return the error for an answer that is not what was asked for."""
+        """Return the error for a response that is not a success."""
         return faults.failure(answer, self.host, what)
 
     def _undenied(self, answer: httpx.Response, scope: str) -> httpx.Response:
@@ -132,8 +132,8 @@ class Exchange:
         name, _, actions = scope.split(maxsplit=1)[0].removeprefix("repository:").rpartition(":")
         action = "push" if "push" in actions else "pull"
         what = "push to" if action == "push" else "pull from"
-        message = f"{self.host} does not let us {what} {name}{told}"
-        hint = f"`docker login {self.host}` as one who may, "
+        message = f"{self.host} denied the {what} {name}{told}"
+        hint = f"`docker login {self.host}` with an account that has access, "
         hint += "or set MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD"
         if is_google(self.host):
             hint = google_credentials.denied(action)
@@ -200,7 +200,7 @@ class Exchange:
     def _token(self, asked: Challenge, scope: str, found: Credential | None) -> str:
         realm = httpx.URL(asked.realm)
         if found and realm.scheme != "https" and not is_loopback(realm.host):
-            message = f"{self.host} asks for the password at {asked.realm}, without TLS"
+            message = f"{self.host} wants the password sent to {asked.realm} without TLS"
             raise ConfigError(message, hint="nothing was sent; ask the registry's operator")
         service = {"service": asked.service} if asked.service else {}
         client = self._door.client

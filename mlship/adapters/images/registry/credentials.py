@@ -1,4 +1,4 @@
-"""Who we are to a registry: credentials from Docker's files and helpers or from the environment.
+"""Credentials for a registry, from Docker's files and helpers or from the environment.
 
 A credential of the environment goes to the project's own registry only, never to the one that a
 base image comes from. Protocol: https://distribution.github.io/distribution/spec/auth/token/.
@@ -52,7 +52,7 @@ class Challenge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def challenge(header: str) -> Challenge | None:
-    """Return what a WWW-Authenticate header asks for; `None` for what no registry asks."""
+    """Return what a WWW-Authenticate header asks for; `None` for another scheme."""
     scheme, _, rest = header.strip().partition(" ")
     found = {
         name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else plain
@@ -69,7 +69,7 @@ def challenge(header: str) -> Challenge | None:
 
 
 def credential(host: str, environment: Mapping[str, str], *, is_own: bool) -> Credential | None:
-    """Return what to say to a registry, or `None` to stay unknown.
+    """Return the credentials for a registry; `None` for anonymous access.
 
     Args:
         host: the registry, `localhost:5000`.
@@ -81,7 +81,7 @@ def credential(host: str, environment: Mapping[str, str], *, is_own: bool) -> Cr
     """
     user, password = (environment.get(f"MLSHIP_REGISTRY_{x}", "") for x in ("USER", "PASSWORD"))
     if is_own and bool(user) != bool(password):
-        message = "MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD belong together"
+        message = "MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD must be set together"
         raise ConfigError(message, hint="set both, or neither")
     if is_own and user:
         return Credential(user=user, password=password)
@@ -97,7 +97,7 @@ def _of_docker(host: str, environment: Mapping[str, str]) -> Credential | None:
         return None
     except (OSError, ValueError) as error:
         message = f"{path} cannot be read: {error}"
-        raise ConfigError(message, hint="mend it, or `docker login` again") from error
+        raise ConfigError(message, hint="correct it, or run `docker login` again") from error
     settings = settings if isinstance(settings, dict) else {}
     for key in _keys(host):
         helper = _section(settings, "credHelpers").get(key)

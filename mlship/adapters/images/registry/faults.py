@@ -1,4 +1,4 @@
-"""What a registry answers, or does not, as errors of mlship."""
+"""Failures of a registry as errors of mlship."""
 
 from typing import Any
 
@@ -20,30 +20,30 @@ def unreachable(error: NoAnswerError, host: str, url: str) -> UnavailableError:
 
 
 def failure(answer: httpx.Response, host: str, what: str) -> MlshipError:
-    """Return the error for an answer that is not what was asked for.
+    """Return the error for a response that is not a success.
 
     Args:
         answer: is read to its end.
         host: the registry.
-        what: was asked for, `repository team/iris`.
+        what: the object of the request, `repository team/iris`.
     """
     code, told = words(answer)
     if code in ("NAME_UNKNOWN", "NAME_INVALID") or answer.status_code == 404:
-        message = f"{host} knows no {what}{told}"
+        message = f"{host} has no {what}{told}"
         return NotFoundError(message, hint="create the repository there, or correct its name")
     if answer.status_code in (409, 412) or "immutable" in told.lower():
-        message = f"{host} does not let {what} be changed{told}"
+        message = f"{host} does not allow {what} to be changed{told}"
         hint = "let the repository's tags be overwritten, or set image.repository to another"
         return ConflictError(message, hint=hint)
     if answer.status_code == 429 or answer.headers.get("Retry-After"):
         wait = answer.headers.get("Retry-After", "some time")
         wait += " s" if wait.isdigit() else ""
         message = f"{host} is busy with {what}: {answer.status_code}{told}"
-        return UnavailableError(message, hint=f"it asks to come back in {wait}; then again")
+        return UnavailableError(message, hint=f"retry after {wait}")
     message = f"{host} answered {answer.status_code} for {what}{told}"
-    hint = "look at the registry's log, then try again"
+    hint = "check the registry's log, then try again"
     if answer.status_code == 413:
-        hint = "a proxy before the registry limits the size of a request: raise that limit"
+        hint = "a proxy in front of the registry limits the size of a request; raise that limit"
     return UnavailableError(message, hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""Who we are to Google's Artifact Registry, by Application Default Credentials.
+"""Credentials for Google's Artifact Registry, by Application Default Credentials.
 
 These are a person's (`gcloud auth application-default login`), a service account's where code runs
 on Google's machines, or, in a GitHub job, workload identity: no key is kept anywhere. Docker's own
@@ -31,9 +31,9 @@ def credential(host: str) -> Credential:
 
 
 def denied(action: str) -> str:
-    """Return the next action of who may not `pull` or `push`."""
+    """Return the hint for a denied `pull` or `push`."""
     role = "roles/artifactregistry." + ("writer" if action == "push" else "reader")
-    return f"grant {role} on the repository to who runs this, and see that it exists; or {LOGIN}"
+    return f"grant {role} on the repository to the account in use, check that it exists, or {LOGIN}"
 
 
 def application_default(host: str) -> "Credentials":

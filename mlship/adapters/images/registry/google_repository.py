@@ -81,7 +81,7 @@ def prepare(
     client: "Callable[[Credentials], ArtifactRegistryClient] | None" = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """See to it that an image's repository exists. Other registries than Google's are left alone.
+    """Ensure that an image's repository exists. Registries other than Google's are left alone.
 
     Args:
         image: what is to be pushed.
@@ -93,7 +93,7 @@ def prepare(
     Raises:
         NotFoundError: there is no such repository, and none is to be made.
         ConfigError: it is not one for images; or one is to be made, without credentials.
-        UnavailableError: the API does not answer, is not enabled, or does not let us create.
+        UnavailableError: the API does not answer, is not enabled, or denies the creation.
         TimedOutError: it was not made within two minutes.
     """
     wanted = place(image)
@@ -157,7 +157,7 @@ class _Repositories:
         except self._errors.PermissionDenied as error:
             if error.reason == "SERVICE_DISABLED":
                 raise self._fault(error) from error
-            self._progress.note(f"Google does not let us look at {self._wanted}")
+            self._progress.note(f"no permission to look at {self._wanted}")
             return None
         except self._errors.GoogleAPIError as error:
             raise self._fault(error) from error
@@ -201,15 +201,15 @@ class _Repositories:
             hint = f"`gcloud services enable {_API} --project {wanted.project}`, then push again"
             return UnavailableError(message, hint=hint)
         if isinstance(error, self._errors.Forbidden):
-            message = f"Google does not let us create {wanted}: {said}"
-            hint = "grant roles/artifactregistry.admin in the project to who pushes; or let "
-            hint += f"somebody else run `{_command(wanted)}`"
+            message = f"Google denied the creation of {wanted}: {said}"
+            hint = "grant roles/artifactregistry.admin in the project to the account in use, or "
+            hint += f"let somebody else run `{_command(wanted)}`"
             return UnavailableError(message, hint=hint)
         if isinstance(error, self._errors.Unauthorized):
-            message = f"Google does not accept our credentials for {wanted}: {said}"
+            message = f"Google does not accept the credentials for {wanted}: {said}"
             return UnavailableError(message, hint=google_credentials.LOGIN)
         if isinstance(error, self._errors.InvalidArgument):
-            message = f"Google knows no place {wanted}: {said}"
+            message = f"{wanted} is not a valid repository of Artifact Registry: {said}"
             return ConfigError(message, hint="correct image.repository")
         message = f"Artifact Registry does not answer for {wanted}: {said}"
         return UnavailableError(message, hint="push again")

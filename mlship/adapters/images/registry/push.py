@@ -1,4 +1,4 @@
-"""An image's way to a registry, and of what is missing here from one."""
+"""Pushes of an image to a registry, and downloads of the layers that are missing here."""
 
 import threading
 import time

@@ -69,7 +69,7 @@ class Registries:
             return self._known[name.registry]
 
     def close(self) -> None:
-        """Close all connections; whoever asks again opens others."""
+        """Close all connections; the next request opens others."""
         with self._lock:
             for registry in self._known.values():
                 registry.exchange.close()
@@ -117,7 +117,7 @@ class Registries:
             one = self.of(name).manifest(chosen)
             if one is None:
                 message = f"{name} names {chosen.digest} for {platform}, which does not exist"
-                raise ConfigError(message, hint="set image.base to an image that is whole")
+                raise ConfigError(message, hint="set image.base to a complete image")
             bases[platform] = self._base(found, one.data, platform, str(name))
         return bases
 
@@ -140,6 +140,6 @@ class Registries:
 def _repository(text: str) -> Reference:
     found = reference(text)
     if found.tag or found.digest:
-        message = f"image.repository {text} names one image of a repository"
+        message = f"image.repository {text} has a tag or a digest"
         raise ConfigError(message, hint=f"write {found.name}; each release gets a tag of its own")
     return found

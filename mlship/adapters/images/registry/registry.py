@@ -99,7 +99,7 @@ class Registry:
             raise self.exchange.failure(answer, str(reference))
         found = self.tagged(reference)
         if found != digests.of_bytes(data):
-            message = f"{reference} was written, and the registry gives back {found}"
+            message = f"{reference} was written, but the registry returned {found}"
             raise IntegrityError(message, hint="another process may write this tag; push again")
 
     def has_blob(self, repository: str, digest: Digest) -> bool:
@@ -133,7 +133,7 @@ class Registry:
         try:
             return bool(msgspec.json.decode(answer.content, type=_Tags).tags)
         except msgspec.DecodeError as error:
-            message = f"what answers at {self.exchange.url} is no registry"
+            message = f"{self.exchange.url} is not a container registry"
             raise UnavailableError(message, hint="correct image.repository") from error
 
     def _ask(
@@ -153,7 +153,7 @@ class Registry:
         return check(data, digest, f"blob {digest} in {repository}")
 
     def read_blob(self, repository: str, digest: Digest, offset: int = 0) -> Iterator[bytes]:
-        """Give a blob's bytes from an offset. They are not checked: whoever reads all of it does.
+        """Yield a blob's bytes from an offset. The caller checks the digest of the whole.
 
         A connection that breaks is taken up where it broke.
 
@@ -180,7 +180,7 @@ class Registry:
             raise self.exchange.unreachable(error) from error
 
     def bring(self, repository: str, content: Content, mount_from: str | None = None) -> Fate:
-        """See to it that a repository has a blob; tell how it got there.
+        """Ensure that a repository has a blob; return how it got there.
 
         Args:
             repository: where to.
@@ -189,7 +189,7 @@ class Registry:
 
         Raises:
             UnavailableError: the registry does not answer, or denies it.
-            NotFoundError: the registry knows no such repository.
+            NotFoundError: the registry has no such repository.
         """
         if self.has_blob(repository, content.digest):
             return "there"

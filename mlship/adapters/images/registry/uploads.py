@@ -1,4 +1,4 @@
-"""Uploads of blobs to a registry: mounted where it can be, and taken up where they broke off."""
+"""Uploads of blobs to a registry: mounted where it can be, and resumed where they broke off."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ def upload(exchange: Exchange, repository: str, content: Content, mount_from: st
 
     Raises:
         UnavailableError: the registry does not answer, denies it, or breaks every upload off.
-        NotFoundError: the registry knows no such repository.
+        NotFoundError: the registry has no such repository.
     """
     one = _Upload(exchange, repository, content)
     for _ in range(_BEGUN):
@@ -62,7 +62,7 @@ def upload(exchange: Exchange, repository: str, content: Content, mount_from: st
         # Some registries forget an upload that broke: it begins again.
         if one.finish(place):
             return "sent"
-    message = f"{exchange.host} broke off {_BEGUN} uploads of {content.digest}{one.said}"
+    message = f"{exchange.host} interrupted {_BEGUN} uploads of {content.digest}{one.said}"
     raise UnavailableError(message, hint="check the network and the registry's disk; push again")
 
 
@@ -158,7 +158,7 @@ class _Upload:
     def _place(self, answer: httpx.Response) -> httpx.URL:
         location = answer.headers.get("Location")
         if not location:
-            message = f"{self._exchange.host} names no place for an upload"
+            message = f"{self._exchange.host} returned no Location for an upload"
             raise UnavailableError(message, hint="ask the registry's operator")
         return answer.url.join(location)
 

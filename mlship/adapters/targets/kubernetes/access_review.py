@@ -51,7 +51,7 @@ def of(api: Api, scope: Scope, config: TargetConfig) -> str:
     # Only an object tells whether the namespace is there: to read namespaces is another right.
     api.apply(new("Service", {"name": scope.name}, {"ports": [{"port": 80}]}), dry_run=True)
     endpoint = Traffic(api, scope, settings).endpoint()
-    return f"{api.cluster} lets us deploy to namespace {api.namespace}; Gateway {endpoint}"
+    return f"{api.cluster} allows deployments to namespace {api.namespace}; Gateway {endpoint}"
 
 
 def _check_rights(api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]]) -> None:
@@ -74,7 +74,7 @@ def _check_rights(api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]
             denied.setdefault(f"{PLACES[kind].plural} in {namespace}", []).append(verb)
     if denied:
         listed = "; ".join(f"{', '.join(verbs)} {what}" for what, verbs in denied.items())
-        message = f"{api.cluster} does not let us: {listed}"
+        message = f"{api.cluster} forbids: {listed}"
         hint = "have its administrator apply the Roles of docs/guide/kubernetes.md and gke.md; "
-        hint += "`kubectl auth can-i --list` tells what you may"
+        hint += "`kubectl auth can-i --list` shows what is allowed"
         raise UnavailableError(message, hint=hint)

@@ -179,7 +179,7 @@ class Api:
         try:
             found: Manifest = msgspec.json.decode(answer.content)
         except msgspec.DecodeError as error:
-            message = f"{self.cluster}: {self._access.server} is no API server of Kubernetes"
+            message = f"{self.cluster}: {self._access.server} is not a Kubernetes API server"
             raise NotFoundError(message, hint="correct the server in the kubeconfig") from error
         return found
 

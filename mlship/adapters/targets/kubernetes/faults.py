@@ -1,4 +1,4 @@
-"""What the API server answers, or does not, as errors of mlship."""
+"""Failures of the API server as errors of mlship."""
 
 import re
 
@@ -47,19 +47,19 @@ def status(answer: httpx.Response) -> Status | None:
 
 
 def refused(answer: httpx.Response, cluster: str, what: str) -> MlshipError:
-    """Return the error for an answer that is no success.
+    """Return the error for a response that is not a success.
 
     Args:
         answer: with its body read.
         cluster: for people, `context staging`.
-        what: was asked for, `HTTPRoute iris-staging`.
+        what: the object of the request, `HTTPRoute iris-staging`.
     """
     found = status(answer)
     said = found.message if found else answer.text.strip()[:300]
     code = answer.status_code
     if code == 401 or (code == 403 and "system:anonymous" in said):
-        message = f"{cluster} does not accept our credentials"
-        hint = "log in again; `kubectl auth whoami` with the same context tells more"
+        message = f"{cluster} does not accept the credentials"
+        hint = "log in again; `kubectl auth whoami` with the same context shows more"
         return UnavailableError(message, hint=hint)
     if code == 403:
         return _forbidden(said, cluster, what)
@@ -86,7 +86,7 @@ def no_gateway_api(cluster: str) -> MlshipError:
 
 
 def _no_health_checks(cluster: str) -> MlshipError:
-    message = f"{cluster} knows no HealthCheckPolicy (networking.gke.io/v1)"
+    message = f"{cluster} has no HealthCheckPolicy (networking.gke.io/v1)"
     hint = "for Google's Gateway classes: `gcloud container clusters update NAME "
     hint += "--gateway-api=standard`; with another Gateway set gke.health_check_policy: false"
     return UnavailableError(message, hint=hint)

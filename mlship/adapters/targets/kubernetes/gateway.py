@@ -145,11 +145,11 @@ class Traffic:
                 message = f"Gateway {self._config.gateway} refuses the route of"
                 message = f"{message} {self._scope.target}: {taken}"
                 hint = "correct the section `kubernetes` of the target"
-                hint += "; this Gateway may know no shadow" if found.split.shadow else ""
+                hint += "; this Gateway may not support a shadow" if found.split.shadow else ""
                 raise ConfigError(message, hint=hint)
             if time.monotonic() >= deadline:
                 message = f"the route of {self._scope.target} is written, but"
-                message = f"{message} Gateway {self._config.gateway} does not take it"
+                message = f"{message} Gateway {self._config.gateway} does not accept it"
                 hint = f"`kubectl describe httproute {self._scope.name}`, and its controller's log"
                 raise UnavailableError(message, hint=hint)
             time.sleep(_POLL_SECONDS)
@@ -183,7 +183,7 @@ _AGREEING = 5
 
 
 def _wait_until_applied(endpoint: str, name: str) -> bool:
-    """Wait until answers name the route; tell whether it was seen.
+    """Wait until responses name the route; return whether one did.
 
     Where the endpoint cannot be asked from here, or something in front of it takes the header
     away, half a second passes instead.

@@ -53,7 +53,7 @@ class LeaseLocks:
             ConflictError: another process holds it, the message names who; or, at the end, it was
                 lost while it was held.
             NotFoundError: there is no such namespace.
-            UnavailableError: the cluster does not answer, or does not let us.
+            UnavailableError: the cluster does not answer, or denies access.
         """
         lease = Scope(project=self._project, target=name).name
         with connected(self._access, self._namespace) as api:

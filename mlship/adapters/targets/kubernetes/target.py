@@ -70,7 +70,7 @@ class KubernetesTarget:
             TimedOutError: they were not ready within `ready_seconds`, with the reason.
             NotFoundError: the image, the namespace or the Gateway does not exist.
             ProjectError: a replica ends by itself, or will never be ready; with its last lines.
-            UnavailableError: the cluster does not answer, or does not let us.
+            UnavailableError: the cluster does not answer, or denies access.
         """
         plan = Plan(release=release, artifact=artifact, slot=slot, replicas=replicas)
         rendered = self._objects(plan)
