@@ -17,16 +17,10 @@ _SECONDS = 180
 
 
 @contextmanager
-def server(folder: Path, port: int = 0) -> Iterator[str]:
-    """Give the address of a `mlflow server` that keeps everything in a folder.
-
-    Args:
-        folder: that is there; one that was used before is taken up.
-        port: where it listens; by default a free one.
-    """
+def server(folder: Path) -> Iterator[str]:
+    """Give the address of a `mlflow server` that keeps everything in a folder."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))
+        probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     argv = [
         *(sys.executable, "-m", "mlflow", "server", "--workers", "1"),

@@ -258,7 +258,13 @@ DISABLED = Refusal(code_pb2.PERMISSION_DENIED, "has not been used before", "SERV
         ("create", DISABLED, UnavailableError, "not enabled", "services enable artifactregistry"),
         ("get", DISABLED, UnavailableError, "not enabled in project iris-1", "--project iris-1"),
         ("get", Refusal(code_pb2.UNAUTHENTICATED), UnavailableError, "not accept", "auth"),
-        ("get", Refusal(code_pb2.INVALID_ARGUMENT), ConfigError, "not a valid repository", "image.repository"),
+        (
+            "get",
+            Refusal(code_pb2.INVALID_ARGUMENT),
+            ConfigError,
+            "not a valid repository",
+            "image.repository",
+        ),
         ("get", Refusal(code_pb2.DATA_LOSS), UnavailableError, "does not answer", "push again"),
     ],
 )

@@ -4,9 +4,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -92,29 +90,22 @@ def test_a_creation_whose_answer_is_lost_is_found(
         assert len(direct.post("runs/search", query)["runs"]) == 1
 
 
-def test_a_restart_of_the_server_is_waited_out(tmp_path: Path) -> None:
-    folder = tmp_path / "server"
-    folder.mkdir()
+def test_a_server_that_comes_back_is_waited_for(server: str, proxy: Proxy, tmp_path: Path) -> None:
+    name = f"iris-{uuid.uuid4().hex[:8]}"
     release = tiny_release(tiny_bundle(tmp_path / "made"))
-    with ExitStack() as first:
-        uri = first.enter_context(tracking.server(folder))
-        store = MlflowStore(uri, "iris", tmp_path, {})
-        store.record(Run(release=release, params={"C": "1"}))
-    failed: list[BaseException] = []
-
-    def record() -> None:
-        try:
-            store.record(Run(release=release, params={"C": "1"}, bundle=tmp_path / "made"))
-        except UnavailableError as error:
-            failed.append(error)
-
-    waiting = threading.Thread(target=record)
-    waiting.start()
-    with tracking.server(folder, urlsplit(uri).port or 0):
-        waiting.join()
-        assert failed == []
-        store.point("champion", release)
-        assert [version.release for version in store.versions()] == [release.id]
+    store = MlflowStore(f"http://{proxy.host}", name, tmp_path, {})
+    store.record(Run(release=release, params={"C": "1"}))
+    proxy.down()
+    back = threading.Timer(5, proxy.up)
+    back.start()
+    started = time.monotonic()
+    store.record(Run(release=release, params={"C": "1"}, bundle=tmp_path / "made"))
+    assert time.monotonic() - started >= 4, "the server was away"
+    back.join()
+    store.point("champion", release)
+    assert [version.release for version in MlflowStore(server, name, tmp_path, {}).versions()] == [
+        release.id
+    ]
 
 
 def test_a_server_that_stays_away_is_given_up_in_time_and_the_work_goes_on_later(
