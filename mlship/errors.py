@@ -3,6 +3,7 @@
     MlshipError                 1   any other error
     +-- ConfigError             2   mlship.yaml, a flag or the environment is wrong
     |   +-- ProjectError        2   the user's own code or data is wrong
+    |       +-- RowError        2   a row of a request does not fit the model
     +-- RefusedError            3   a gate or a policy refused
     +-- UnavailableError        4   a backend, a disk or a port cannot be used now
     +-- NotFoundError           5   the named object does not exist
@@ -51,6 +52,22 @@ class ConfigError(MlshipError):
 
 class ProjectError(ConfigError):
     """The user's own code, data or repository is wrong."""
+
+
+class RowError(ProjectError):
+    """A row of a request does not fit the schema of the model.
+
+    Args:
+        message: what is wrong, with the place of the row.
+        hint: the next action.
+        row: the place of the row, counted from 0.
+        reason: what is wrong, without the place of the row.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", row: int = 0, reason: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.row = row
+        self.reason = reason
 
 
 class RefusedError(MlshipError):

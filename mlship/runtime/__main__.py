@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mlship.domain import digests
-from mlship.errors import MlshipError, TimedOutError
+from mlship.errors import MlshipError, RowError, TimedOutError
 from mlship.runtime.predict import predict
 from mlship.runtime.service import Identity
 
@@ -61,11 +61,13 @@ def _predict(options: argparse.Namespace) -> int:
     try:
         predict(options.bundle, digests.parse(options.digest) if options.digest else None)
     except MlshipError as error:
-        report = {
+        report: dict[str, str | int] = {
             "error": type(error).__name__,
             "message": error.message,
             "hint": error.hint,
         }
+        if isinstance(error, RowError):
+            report |= {"row": error.row, "reason": error.reason}
         sys.stderr.write(f"{msgspec.json.encode(report).decode()}\n")
         return error.exit_code
     return 0

@@ -4,7 +4,7 @@ from http import HTTPStatus
 
 import msgspec
 
-from mlship.errors import ProjectError
+from mlship.errors import ProjectError, RowError
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -27,12 +27,28 @@ class RefusedRequest(Exception):  # noqa: N818 (the error is the client's)
     It is not part of the tree in `mlship.errors`, because it never leaves the runtime.
     """
 
-    def __init__(self, message: str, *, field: str = "", hint: str = "", status: int = 400) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        field: str = "",
+        hint: str = "",
+        status: int = 400,
+        row: int | None = None,
+        column: str = "",
+    ) -> None:
         super().__init__(message)
+        if row is not None:
+            field = f"rows[{row}]" + (f".{column}" if column else "")
         self.fault = Fault(message=message, field=field, hint=hint)
         self.status = HTTPStatus(status)
+        self._row, self._column = row, column
 
     def as_project_error(self) -> ProjectError:
         """Return the fault as an error of the tree, for callers in the same process."""
-        where = f"{self.fault.field}: " if self.fault.field else ""
-        return ProjectError(where + self.fault.message, hint=self.fault.hint)
+        fault = self.fault
+        message = f"{fault.field}: {fault.message}" if fault.field else fault.message
+        if self._row is None:
+            return ProjectError(message, hint=fault.hint)
+        reason = f"{self._column}: {fault.message}" if self._column else fault.message
+        return RowError(message, hint=fault.hint, row=self._row, reason=reason)

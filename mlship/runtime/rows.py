@@ -31,28 +31,25 @@ def check(rows: Sequence[Any], schema: Schema) -> list[Row]:
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             message = f"a row must be an object, not {_describe(row)}"
-            raise RefusedRequest(message, field=f"rows[{number}]", hint=_example(schema))
+            raise RefusedRequest(message, row=number, hint=_example(schema))
         if row.keys() != names:
-            raise _wrong_columns(row, schema, f"rows[{number}]")
+            raise _wrong_columns(row, schema, number)
         checked.append(
-            {
-                field.name: _value(row[field.name], field, f"rows[{number}]")
-                for field in schema.inputs
-            }
+            {field.name: _value(row[field.name], field, number) for field in schema.inputs}
         )
     return checked
 
 
-def _value(value: Any, field: Field, place: str) -> Value:
+def _value(value: Any, field: Field, row: int) -> Value:
     if value is None:
         if field.nullable:
             return None
         message = f"{field.name} must be {_EXPECTED[field.kind]}, not null"
-        raise RefusedRequest(message, field=f"{place}.{field.name}", hint=_such_as(field))
+        raise RefusedRequest(message, row=row, column=field.name, hint=_such_as(field))
     checked = _of_kind(value, field.kind)
     if checked is None:
         message = f"{field.name} must be {_EXPECTED[field.kind]}, not {_describe(value)}"
-        raise RefusedRequest(message, field=f"{place}.{field.name}", hint=_such_as(field))
+        raise RefusedRequest(message, row=row, column=field.name, hint=_such_as(field))
     return checked
 
 
@@ -81,7 +78,7 @@ def _is_whole(value: Any) -> bool:
     return _is_number(value) and value == math.trunc(value) and abs(value) < _INTEGER_LIMIT
 
 
-def _wrong_columns(row: dict[str, Any], schema: Schema, place: str) -> RefusedRequest:
+def _wrong_columns(row: dict[str, Any], schema: Schema, number: int) -> RefusedRequest:
     names = [field.name for field in schema.inputs]
     missing = [name for name in names if name not in row]
     unknown = [str(name) for name in row if name not in names]
@@ -90,9 +87,9 @@ def _wrong_columns(row: dict[str, Any], schema: Schema, place: str) -> RefusedRe
         known = f"valid columns: {', '.join(names)}"
         hint = f"did you mean {near[0]}?" if near else known
         message = f"unknown column {unknown[0][:80]}"
-        return RefusedRequest(message, field=f"{place}.{unknown[0][:80]}", hint=hint)
+        return RefusedRequest(message, row=number, column=unknown[0][:80], hint=hint)
     message = f"missing column {missing[0]}"
-    return RefusedRequest(message, field=f"{place}.{missing[0]}", hint=_example(schema))
+    return RefusedRequest(message, row=number, column=missing[0], hint=_example(schema))
 
 
 def _such_as(field: Field) -> str:

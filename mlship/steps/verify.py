@@ -1,6 +1,5 @@
 """verify-staging-workload: replay recorded requests on staging and check what comes back."""
 
-import re
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,7 +18,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.scores import Golden, TestRun
 from mlship.domain.workload import Request, WorkloadResult
-from mlship.errors import ConflictError, ProjectError
+from mlship.errors import ConflictError, ProjectError, RowError
 from mlship.steps import replay
 from mlship.steps.pipeline import STAGING, Pipeline
 
@@ -92,12 +91,9 @@ def verify(
 def _offline(pipeline: Pipeline, folder: Path, requests: Sequence[Request]) -> Sequence[Row]:
     try:
         return pipeline.predictor.predict(folder, workload.rows(requests))
-    except ProjectError as error:
-        found = re.match(r"rows\[(\d+)\]\.?", error.message)
-        if found is None:
-            raise
+    except RowError as error:
         owners = [request.name for request in requests for _ in request.rows]
-        message = f"workload: request {owners[int(found[1])]}: {error.message[found.end() :]}"
+        message = f"workload: request {owners[error.row]}: {error.reason}"
         raise ProjectError(message, hint=error.hint) from error
 
 

@@ -23,7 +23,7 @@ import msgspec
 from mlship import errors
 from mlship.config.project import Config
 from mlship.domain.job import inert
-from mlship.errors import MlshipError, ProjectError, UnavailableError
+from mlship.errors import MlshipError, ProjectError, RowError, UnavailableError
 
 Answered = TypeVar("Answered")
 Job = Literal["train", "score"]
@@ -56,14 +56,22 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     error: str
     message: str
     hint: str = ""
+    row: int | None = None
+    reason: str = ""
 
     @classmethod
     def of(cls, error: MlshipError) -> "Fault":
         """Return an error as a value."""
-        return cls(error=type(error).__name__, message=error.message, hint=error.hint)
+        name = type(error).__name__
+        if isinstance(error, RowError):
+            message, hint = error.message, error.hint
+            return cls(error=name, message=message, hint=hint, row=error.row, reason=error.reason)
+        return cls(error=name, message=error.message, hint=error.hint)
 
     def raised(self) -> MlshipError:
         """Return the error that it names; an unknown name becomes the root of the tree."""
+        if self.row is not None:
+            return RowError(self.message, hint=self.hint, row=self.row, reason=self.reason)
         kind = errors.tree().get(self.error, MlshipError)
         return kind(self.message, hint=self.hint)
 
