@@ -353,7 +353,7 @@ def answer(code: int, message: str = "", reason: str = "Failure") -> httpx.Respo
 def test_an_answer_of_the_server_is_an_error_with_a_next_step(
     given: httpx.Response, what: str, kind: type[MlshipError], words: str
 ) -> None:
-    error = faults.refused(given, "context staging", what)
+    error = faults.refused(given, "context staging", what, what.partition(" ")[0])
     assert type(error) is kind
     assert error.message.startswith("context staging")
     assert words in error.message

@@ -93,14 +93,14 @@ class Api:
         answer = self._send("GET", path(kind, namespace or self.namespace, name))
         if answer.status_code == 404 and faults.status(answer) is not None:
             return None
-        return self._decoded(answer, f"{kind} {name}")
+        return self._decoded(answer, f"{kind} {name}", kind)
 
     def list(self, kind: Kind, labels: Mapping[str, str], **selectors: str) -> list[Manifest]:
         """Return the objects of a kind that have all these labels."""
         wanted = ",".join(f"{name}={value}" for name, value in labels.items())
         params = {"labelSelector": wanted, **selectors}
         answer = self._send("GET", path(kind, self.namespace), params=params)
-        found: list[Manifest] = self._decoded(answer, f"{kind}s").get("items") or []
+        found: list[Manifest] = self._decoded(answer, f"{kind}s", kind).get("items") or []
         return found
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
@@ -117,7 +117,7 @@ class Api:
             kind="application/apply-patch+yaml",
             repeat="always",
         )
-        return self._decoded(answer, f"{manifest['kind']} {name}")
+        return self._decoded(answer, f"{manifest['kind']} {name}", manifest["kind"])
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Make an object that does not exist.
@@ -125,9 +125,10 @@ class Api:
         Raises:
             ConflictError: it exists.
         """
-        where = path(manifest["kind"], self.namespace)
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        where = path(kind, self.namespace)
         answer = self._send("POST", where, params=_written(dry_run), body=manifest)
-        return self._decoded(answer, f"{manifest['kind']} {manifest['metadata']['name']}")
+        return self._decoded(answer, f"{kind} {name}", kind)
 
     def replace(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Write an object that was read and changed, if nobody wrote it since.
@@ -138,7 +139,7 @@ class Api:
         name = manifest["metadata"]["name"]
         where = path(manifest["kind"], self.namespace, name)
         answer = self._send("PUT", where, params=_written(dry_run), body=manifest)
-        return self._decoded(answer, f"{manifest['kind']} {name}")
+        return self._decoded(answer, f"{manifest['kind']} {name}", manifest["kind"])
 
     def delete(self, kind: Kind, name: str, *, grace: int | None = None) -> None:
         """Take an object away; a Deployment stays until its pods are gone, and says that it goes.
@@ -152,7 +153,7 @@ class Api:
             body["gracePeriodSeconds"] = grace
         answer = self._send("DELETE", path(kind, self.namespace, name), body=body)
         if answer.status_code != 404 or faults.status(answer) is None:
-            self._decoded(answer, f"{kind} {name}")
+            self._decoded(answer, f"{kind} {name}", kind)
 
     def may(self, kind: Kind, verb: str, namespace: str) -> bool:
         """Tell whether we may do something to all objects of a kind. Nothing is written."""
@@ -173,9 +174,9 @@ class Api:
         found = faults.status(answer) if answer.is_error else None
         return "" if found is not None and found.reason else answer.text.strip()
 
-    def _decoded(self, answer: httpx.Response, what: str) -> Manifest:
+    def _decoded(self, answer: httpx.Response, what: str, kind: str = "") -> Manifest:
         if answer.is_error:
-            raise faults.refused(answer, self.cluster, what)
+            raise faults.refused(answer, self.cluster, what, kind)
         try:
             found: Manifest = msgspec.json.decode(answer.content)
         except msgspec.DecodeError as error:

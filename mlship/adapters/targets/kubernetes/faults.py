@@ -46,13 +46,14 @@ def status(answer: httpx.Response) -> Status | None:
         return None
 
 
-def refused(answer: httpx.Response, cluster: str, what: str) -> MlshipError:
+def refused(answer: httpx.Response, cluster: str, what: str, kind: str = "") -> MlshipError:
     """Return the error for a response that is not a success.
 
     Args:
         answer: with its body read.
         cluster: for people, `context staging`.
         what: the object of the request, `HTTPRoute iris-staging`.
+        kind: of the object; a cluster may lack the kinds of an extension.
     """
     found = status(answer)
     said = found.message if found else answer.text.strip()[:300]
@@ -68,9 +69,9 @@ def refused(answer: httpx.Response, cluster: str, what: str) -> MlshipError:
         message = f"{cluster} has no namespace {missing[1]}"
         hint = f"`kubectl create namespace {missing[1]}`, or correct kubernetes.namespace"
         return NotFoundError(message, hint=hint)
-    if code == 404 and found is None and what.startswith(("HTTPRoute", "Gateway")):
+    if code == 404 and found is None and kind in ("HTTPRoute", "Gateway"):
         return no_gateway_api(cluster)
-    if code == 404 and found is None and what.startswith("HealthCheckPolicy"):
+    if code == 404 and found is None and kind == "HealthCheckPolicy":
         return _no_health_checks(cluster)
     message = f"{cluster}: {what}: {said or f'answered {code}'}"
     hint = _HINTS.get(code, "look at the cluster's state, then run the command again")
