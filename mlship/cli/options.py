@@ -12,8 +12,7 @@ from mlship.cli.session import Session
 from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mlship.domain.deployment import Change
-    from mlship.steps.preview import Name
+    from mlship.domain.deployment import Change, TargetName
 
 ReleaseName = Annotated[
     str | None,
@@ -43,7 +42,7 @@ _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 def preview(
     session: Session,
-    name: "Name",
+    name: "TargetName",
     release: str | None,
     *,
     dry_run: bool,

@@ -13,6 +13,9 @@ Slot = NewType("Slot", str)
 """Where one release runs in a target. A slot is named after its release and never gets another
 one. Champion and challenger are roles, which come from the ledger and the route."""
 
+TargetName = Literal["staging", "production"]
+"""The targets that the pipeline deploys to; a project may configure more, for people."""
+
 Role = Literal["champion", "challenger", "former champion", "standby", "retired", ""]
 """What a release is in production; empty for one that plays no role."""
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
 from mlship.domain import digests, history, shapes
-from mlship.domain.deployment import Artifact
+from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
 from mlship.domain.facts import Facts, PushedImage
@@ -203,7 +203,7 @@ class Pipeline:
         """Return where this machine keeps the bundle of that digest."""
         return self.state / "bundles" / digests.short(bundle)
 
-    def artifact(self, release: Release, target: str, records: Records) -> Artifact:
+    def artifact(self, release: Release, target: TargetName, records: Records) -> Artifact:
         """Return what a target is to run for a release: its bundle, or its pushed image.
 
         Raises:

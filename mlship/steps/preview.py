@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from mlship import files
-from mlship.domain.deployment import Change, Plan, Slot, Split, slot_of
+from mlship.domain.deployment import Change, Plan, Slot, Split, TargetName, slot_of
 from mlship.domain.ports import Declarative, Target
 from mlship.domain.records import Records
 from mlship.domain.release import Release
@@ -17,9 +17,7 @@ from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.traffic import recorded_split
 from mlship.steps.transition import split_of
 
-Name = Literal["staging", "production"]
-
-_WRITERS: Final[dict[Name, str]] = {
+_WRITERS: Final[dict[TargetName, str]] = {
     "staging": "`mlship deploy-staging --render`",
     "production": "`mlship deploy-production --render`",
 }
@@ -27,7 +25,7 @@ _WRITERS: Final[dict[Name, str]] = {
 
 def changes(
     pipeline: Pipeline,
-    name: Name,
+    name: TargetName,
     release: Release,
     records: Records | None = None,
     *,
@@ -67,7 +65,11 @@ def changes(
 
 
 def render(
-    pipeline: Pipeline, name: Name, release: Release, into: Path, records: Records | None = None
+    pipeline: Pipeline,
+    name: TargetName,
+    release: Release,
+    into: Path,
+    records: Records | None = None,
 ) -> list[Path]:
     """Write the objects of a release into a folder, a file each; no cluster and no gate is asked.
 
@@ -106,7 +108,7 @@ def render(
     return list(texts)
 
 
-def _declarative(name: Name, target: Target) -> Declarative:
+def _declarative(name: TargetName, target: Target) -> Declarative:
     if isinstance(target, Declarative):
         return target
     raise ConfigError(

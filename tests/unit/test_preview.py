@@ -8,7 +8,7 @@ import pytest
 from mlship.adapters.targets.kubernetes import KubernetesTarget
 from mlship.adapters.targets.local import LocalTarget
 from mlship.config.project import TargetConfig
-from mlship.domain.deployment import Split, slot_of
+from mlship.domain.deployment import Split, TargetName, slot_of
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Saw, Step
 from mlship.domain.facts import PushedImage
@@ -16,7 +16,7 @@ from mlship.domain.ports import Declarative, Target
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError, NotFoundError, RefusedError
 from mlship.steps.deploy import deploy_production, deploy_staging
-from mlship.steps.preview import Name, changes, render
+from mlship.steps.preview import changes, render
 from mlship.steps.traffic import traffic
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
@@ -52,7 +52,7 @@ def proven(here: World, params: str = "C=1") -> Release:
     return release
 
 
-def objects(here: World, name: Name, release: Release, *, replace: bool = False) -> list[str]:
+def objects(here: World, name: TargetName, release: Release, *, replace: bool = False) -> list[str]:
     """Return what would change; nothing has changed after it."""
     target, before = here.targets[name], here.ledger.records()
     seen = (target.inspect(), target.routes(), here.store.versions())
@@ -124,7 +124,7 @@ def test_what_deploying_would_refuse_the_diff_refuses(here: World) -> None:
 
 def test_a_release_without_an_image_has_no_manifests(here: World) -> None:
     release = train(here.pipeline).evidence.release
-    names: tuple[Name, ...] = ("staging", "production")
+    names: tuple[TargetName, ...] = ("staging", "production")
     for name in names:
         with pytest.raises(NotFoundError, match="no image in a registry"):
             render(here.pipeline, name, release, here.pipeline.root / "out")
