@@ -57,7 +57,7 @@ def main() -> None:
 def reason(said: str) -> str:
     """Return what the error was about, names left out."""
     line = next((line for line in said.splitlines() if line.startswith("error: ")), said)
-    kinds = ("production is being changed by process", "was completed meanwhile")
+    kinds = ("production is being changed by process", "was completed in the meantime")
     return next((kind for kind in kinds if kind in line), line)
 
 

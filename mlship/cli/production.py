@@ -77,7 +77,8 @@ def _shares(texts: list[str]) -> dict[str, int]:
         role, _, percent = text.partition("=")
         if not percent.isdigit():
             raise ConfigError(
-                f"{text!r} is no share of the traffic", hint="write challenger=20, in whole percent"
+                f"{text!r} is not a share of the traffic",
+                hint="write challenger=20, in whole percent",
             )
         shares[role] = int(percent)
     return shares
@@ -177,7 +178,7 @@ def feedback(
         output.line(f"{taken.new} new outcomes, {taken.known} known before")
         if taken.unknown:
             shown = ", ".join(taken.unknown[:5])
-            output.line(f"{len(taken.unknown)} predictions that no log knows: {shown}")
+            output.line(f"{len(taken.unknown)} predictions that are in no log: {shown}")
 
 
 def evaluate(context: typer.Context) -> None:
@@ -212,7 +213,8 @@ def _number_of_pull(text: str) -> int:
     """Return what a person typed into a form of GitHub as a number, or refuse it in our words."""
     if not re.fullmatch("[1-9][0-9]{0,17}", text):
         raise ConfigError(
-            f"{text[:80]!r} is no number of a pull request", hint="give the one behind the #, as 7"
+            f"{text[:80]!r} is not the number of a pull request",
+            hint="give the number after the #, such as 7",
         )
     return int(text)
 

@@ -35,7 +35,7 @@ def of_aliases(history: History, versions: Sequence[Version]) -> list[str]:
         named = found.get(alias)
         if release is not None and named != release.id:
             other = named.removeprefix("sha256:")[:12] if named else "nothing"
-            again = f"`mlship deploy-production {release}` sets it again"
+            again = f"`mlship deploy-production {release}` sets it"
             drift.append(f"alias {alias} names {other}, the ledger says {release}: {again}")
         elif release is None and named is not None:
             drift.append(f"alias {alias} is set, but the ledger has no {alias}")
@@ -48,7 +48,7 @@ def of_route(history: History, deployments: Mapping[Slot, Deployment], route: Ro
         *_not_running(history, deployments),
         *_misrouted(history, deployments, route),
         *(
-            f"slot {slot} runs what the ledger does not know in production"
+            f"slot {slot} runs a release that is not in production according to the ledger"
             for slot, found in deployments.items()
             if not history.role(found.release)
         ),
@@ -67,7 +67,7 @@ def _not_running(history: History, deployments: Mapping[Slot, Deployment]) -> li
         found = deployments.get(slot_of(release))
         if found is None or found.ready == 0:
             again = f"`mlship deploy-production {release}` starts it"
-            drift.append(f"{role} {release} does not run: {again}")
+            drift.append(f"{role} {release} is not running: {again}")
         elif found.ready < found.wanted:
             drift.append(f"{role} {release} has {found.ready} of {found.wanted} replicas ready")
     return drift
@@ -80,8 +80,8 @@ def _misrouted(history: History, deployments: Mapping[Slot, Deployment], route: 
         role = history.role(found.release) if found else ""
         if weight and role not in ("champion", "challenger"):
             what = role or "no role in the ledger"
-            drift.append(f"the route gives {weight} % to {slot}, which is {what}")
+            drift.append(f"the route sends {weight} % to {slot}, which is {what}")
     champion = history.champion
     if champion and route.split.weights and not route.split.share(slot_of(champion)):
-        drift.append(f"the route gives nothing to champion {champion}")
+        drift.append(f"the route sends no traffic to champion {champion}")
     return drift

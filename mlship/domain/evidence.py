@@ -216,7 +216,7 @@ def _unreadable(data: bytes, error: Exception) -> IntegrityError:
     if author is not None and author.step not in STEPS:
         message = f"mlship {author.tool} recorded a step that mlship {__version__} does not know: "
         return IntegrityError(message + repr(author.step[:80]), hint="update mlship")
-    message = f"not a record of evidence: {error}"
+    message = f"not a record of the ledger: {error}"
     return IntegrityError(message, hint="restore the ledger from a backup")
 
 
@@ -238,7 +238,9 @@ def in_order(stored: Mapping[Digest, bytes]) -> list[Record]:
     for name, data in stored.items():
         record = decode(data)
         if record.digest != name:
-            message = f"record {digests.short(name)} was changed: its bytes have another digest"
+            message = (
+                f"record {digests.short(name)} was changed: its content does not match its digest"
+            )
             raise IntegrityError(message, hint="restore the ledger from a backup")
         records[name] = record
     children: dict[Digest, list[Digest]] = {}

@@ -94,7 +94,7 @@ def _relative(
         return [Check(name=name, holds=True, text=text)]
     other = as_float(champion.get(name))
     if not math.isfinite(other):
-        text = f"{name}: the champion has none on this data"
+        text = f"{name}: the champion has no value on this data"
         return [Check(name=name, holds=False, text=text)]
     compared = f"{name} {value:.4g}, the champion has {other:.4g}"
     checks = []
@@ -142,8 +142,8 @@ def for_promotion(
 
 
 def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
-    tree = "dirty" if release.dirty else "clean"
-    text = f"commit {release.commit[:12]}, the tree was {tree}"
+    changes = "with" if release.dirty else "no"
+    text = f"commit {release.commit[:12]}, {changes} uncommitted changes"
     return [
         Check(name="commit", holds=not release.dirty, text=text),
         _passed("test", latest(records, "test", release)),
@@ -194,12 +194,12 @@ def _evaluated(
         Check(
             name="evaluated champion",
             holds=record.evidence.saw.champion == champion.id,
-            text=f"evaluated against the champion of now, {champion}",
+            text=f"evaluated against the current champion, {champion}",
         ),
         Check(
             name="age of the evaluation",
             holds=timedelta(0) <= age <= timedelta(hours=policy.max_age_hours),
-            text=f"evaluated {_hours(age)} ago, may be {policy.max_age_hours:g} h",
+            text=f"evaluated {_hours(age)} ago, allowed up to {policy.max_age_hours:g} h",
         ),
         Check(
             name="outcomes",
@@ -220,9 +220,9 @@ def _hours(age: timedelta) -> str:
 
 def _approved(release: Release, records: Sequence[Record], needed: int) -> Check:
     people = approvers(release, records)
-    text = f"{people.count} of {needed} approvals by others than the author"
+    text = f"{people.count} of {needed} approvals by people other than the author"
     if people.names:
         text += f" ({', '.join(people.names)})"
     if len(people.names) > people.count:
-        text += "; an account and an address may be one person"
+        text += "; an account and an email address may be the same person"
     return Check(name="approvals", holds=people.count >= needed, text=text)

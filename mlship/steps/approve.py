@@ -58,7 +58,7 @@ def approve(
     person = by.strip()
     if not person:
         raise RefusedError(
-            f"an approval of {release} needs a person", hint="give --by ada@example.org"
+            f"the approval of {release} names nobody", hint="give --by ada@example.org"
         )
     records = pipeline.read(records)
     if approvals.person(person) == approvals.author(release, records):

@@ -139,7 +139,7 @@ def _bring(
         name for one in image.platforms for name in (one.manifest, one.config)
     }
     if local.id not in known:
-        message = f"the engine loaded {local.id}, which is no part of {image.digest}"
+        message = f"the engine loaded {local.id}, which does not belong to {image.digest}"
         raise IntegrityError(message, hint=f"`mlship containerize {release}`, then run it again")
     return f"{image.name}@{image.digest}", image.digest, local
 
@@ -205,7 +205,7 @@ class _Asking:
         """Send SIGTERM while a request is half sent: it is answered, then the process ends."""
         before = self._engine.observe(self._container)
         if not before.running:
-            found.add("running", holds=False, text=f"died while it was asked: {before}")
+            found.add("running", holds=False, text=f"ended during the test: {before}")
             return
         grace = self._pipeline.target_config(STAGING).drain_seconds
         self._pipeline.progress.note("SIGTERM, with a request in flight")
@@ -231,7 +231,7 @@ class _Asking:
 
 
 def _as_offline(release: Release, result: WorkloadResult) -> list[Check]:
-    otherwise = f"{result.mismatches} answered otherwise than offline"
+    otherwise = f"{result.mismatches} responses differ from offline predictions"
     return [
         *gates.on_requests(result, release, "golden examples replayed"),
         Check(name="errors", holds=result.errors == 0, text=f"{result.errors} without an answer"),

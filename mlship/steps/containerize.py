@@ -38,7 +38,7 @@ def containerize(pipeline: Pipeline, release: Release, records: Records | None =
     extension = _extension(pipeline)
     pushed = records.latest("push-to-registry", release)
     if before and base and _is_settled(before, pushed, extension):
-        pipeline.progress.note("its image was pushed; Docker builds it no second time")
+        pipeline.progress.note("the image is in the registry; it is not built again")
         return before
     pipeline.progress.note("making the image")
     image = pipeline.images().build(release, folder, base=base)

@@ -19,8 +19,8 @@ from mlship.errors import ConflictError, RefusedError
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
 
-LOST: Final = "production's predictions go with its pods, and nothing can be evaluated"
-KEEP: Final = "set observations to a PostgreSQL database, as docs/guide/predictions.md tells"
+LOST: Final = "predictions in production are lost when its pods stop, and nothing can be evaluated"
+KEEP: Final = "set observations.url to a PostgreSQL database; see docs/guide/predictions.md"
 
 
 def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
@@ -117,13 +117,13 @@ def check_role(release: Release, history: History, *, replace: bool) -> None:
     role = history.role(release)
     if role == "former champion":
         raise RefusedError(
-            f"{release} is a former champion that still runs",
+            f"{release} is a former champion that is still running",
             hint="`mlship rollback` makes it champion again",
         )
     if history.challenger and not replace:
         raise RefusedError(
-            f"{history.challenger} is challenger already",
-            hint="promote or retire it first, or give --replace to give its outcomes up",
+            f"{history.challenger} is already challenger",
+            hint="promote or retire it first, or give --replace to discard its outcomes",
         )
 
 

@@ -31,8 +31,8 @@ def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Value]]) -> Taken
         shown = ", ".join(name[:60] for name in taken.unknown[:5])
         more = f" and {len(taken.unknown) - 5} more" if len(taken.unknown) > 5 else ""
         raise NotFoundError(
-            f"production's log knows none of these predictions: {shown}{more}",
-            hint="copy the id from an answer of production: it ends in .0",
+            f"the log of production has none of these predictions: {shown}{more}",
+            hint="copy the id from a response of production; it ends in .0",
         )
     return taken
 

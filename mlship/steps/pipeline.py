@@ -140,9 +140,9 @@ class Pipeline:
         commit = self.source.commit()
         release = history.made_from(records, commit, self.trainer.inputs())
         if release is None:
-            tree = " with the changes in its tree" if commit.dirty else ""
+            tree = " with uncommitted changes" if commit.dirty else ""
             raise NotFoundError(
-                f"commit {commit.sha[:12]}{tree} has made no release yet",
+                f"commit {commit.sha[:12]}{tree} has no release yet",
                 hint="run `mlship train`, or name a release",
             )
         return release
@@ -194,7 +194,7 @@ class Pipeline:
             return self.store.fetch(release, folder)
         except IntegrityError as error:
             raise IntegrityError(
-                f"the store's bundle of {release} is damaged: {error.message}",
+                f"the bundle of {release} in the store is damaged: {error.message}",
                 hint="restore the store from a backup, or go to commit "
                 f"{release.commit[:12]} and run `mlship train --anew`",
             ) from error

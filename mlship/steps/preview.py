@@ -95,10 +95,10 @@ def render(
         into / file: files.signed(text, _WRITERS[name]) for file, text in shown.render(plan).items()
     }
     if any(place.exists() and not place.is_dir() for place in (into, *into.parents)):
-        raise ConfigError(f"{into} is no folder", hint="give --render a folder, or a new name")
+        raise ConfigError(f"{into} is not a folder", hint="give --render a folder, or a new name")
     for path in texts:
         if path.exists() and not _is_untouched(path):
-            message = f"{path} is not as mlship wrote it"
+            message = f"{path} was changed since mlship wrote it"
             hint = "move it away, or give --render another folder; settings belong in mlship.yaml"
             raise ConflictError(message, hint=hint)
     into.mkdir(parents=True, exist_ok=True)

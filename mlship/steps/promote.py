@@ -47,7 +47,7 @@ def promote(pipeline: Pipeline, release: Release, seen: Records | None = None) -
         history = records.history
         role = history.role(release)
         if role == "champion":
-            pipeline.progress.note(f"{release} is champion already")
+            pipeline.progress.note(f"{release} is already champion")
             return _crowning(release, records)
         if role not in ("challenger", "standby"):
             challenger = f"; {history.challenger} is" if history.challenger else ""
@@ -64,7 +64,9 @@ def _crowning(release: Release, records: Records) -> Record:
         record = records.latest(step, release)
         if record is not None:
             return record
-    raise ConflictError(f"the ledger does not say how {release} became champion", hint="see status")
+    raise ConflictError(
+        f"the ledger has no record of how {release} became champion", hint="see status"
+    )
 
 
 def _promote(pipeline: Pipeline, release: Release, records: Records) -> Record:

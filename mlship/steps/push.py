@@ -92,11 +92,14 @@ def proven(
     if facts.builder == "docker":
         return facts.image(name)
     if pipeline.config.image.builder == "docker":
-        message = f"the image {digest} of {release} was made without Docker, which builds it now"
+        message = (
+            f"the image {digest} of {release} was built without Docker, and image.builder is docker"
+        )
         raise ConflictError(message, hint=f"image.builder in mlship.yaml changed: {again}")
     base = recorded_base(made)
     image = pipeline.images().build(release, pipeline.bundle(release), base=base)
     if image.digest != digest:
-        message = f"the image of {release} comes out as {image.digest} now, and {digest} was proven"
+        rebuilt = f"building the image of {release} again gives {image.digest}"
+        message = f"{rebuilt}, not {digest}, which was tested"
         raise ConflictError(message, hint=f"mlship or image.* in mlship.yaml changed: {again}")
     return image

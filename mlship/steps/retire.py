@@ -43,18 +43,19 @@ def retire(
         if release is None:
             last = history.last
             if last and _was_former_champion(last):
-                pipeline.progress.note(f"{last.evidence.release} is retired already")
+                pipeline.progress.note(f"{last.evidence.release} is already retired")
                 return last
             if not history.former:
                 raise NotFoundError(
-                    "no former champion runs", hint="name a release: `mlship retire challenger`"
+                    "no former champion is running",
+                    hint="name a release: `mlship retire challenger`",
                 )
             release = history.former[0]
         role = history.role(release)
         if role == "retired":
             record = records.latest("retire", release)
             if record is not None:
-                pipeline.progress.note(f"{release} is retired already")
+                pipeline.progress.note(f"{release} is already retired")
                 return record
         _check(pipeline, release, history, early=early)
         return _retire(pipeline, release, records)
@@ -72,7 +73,7 @@ def _check(pipeline: Pipeline, release: Release, history: History, *, early: boo
         )
     if not role:
         raise NotFoundError(
-            f"{release} does not run in production", hint="`mlship status` lists what does"
+            f"{release} is not running in production", hint="`mlship status` lists what does"
         )
     if role == _FORMER and not early:
         warm = timedelta(minutes=pipeline.target_config(PRODUCTION).warm_minutes)

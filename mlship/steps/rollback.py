@@ -29,12 +29,12 @@ def rollback(pipeline: Pipeline, to: Release | None = None, seen: Records | None
         history = records.history
         last = history.last
         if last and last.evidence.step == "rollback" and to in (None, history.champion):
-            pipeline.progress.note(f"{history.champion} is champion again already")
+            pipeline.progress.note(f"{history.champion} is already champion again")
             return last
         former = history.former[-1] if history.former else None
         if former is None or to not in (None, former):
             raise NotFoundError(
-                f"no former champion{f' {to}' if to else ''} runs to roll back to",
+                f"no former champion{f' {to}' if to else ''} is running to roll back to",
                 hint="`mlship status` lists what runs; `mlship traffic challenger=0` or "
                 "`mlship retire challenger` takes a challenger out",
             )

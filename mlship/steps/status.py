@@ -63,7 +63,7 @@ def status(pipeline: Pipeline) -> Status:
         drift += of_aliases(history, versions)
     except UnavailableError as error:
         versions = ()
-        drift.append(f"the store does not answer ({error}); its aliases are not shown")
+        drift.append(f"the store is unavailable ({error}); its aliases are not shown")
     aliases = {version.release: version.aliases for version in versions}
     seen: list[Seen] = []
     endpoints = {}

@@ -58,15 +58,15 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
     logged = pipeline.observations.find(prediction)
     if not logged:
         raise NotFoundError(
-            f"production's log has no prediction {prediction}",
-            hint="copy the id from an answer: it ends in .0",
+            f"the log of production has no prediction {prediction}",
+            hint="copy the id from a response; it ends in .0",
         )
     records = pipeline.read()
     made = logged[0]
     release = next((known for known in records.releases if known.id == made.release), None)
     if release is None:
         raise NotFoundError(
-            f"the ledger does not know {made.release}, which made {prediction}",
+            f"release {made.release} of prediction {prediction} is not in the ledger",
             hint="run it where the release was trained, or with its ledger",
         )
     found = _trace(pipeline, logged[0], logged[1] if len(logged) > 1 else None, release, records)
@@ -79,7 +79,7 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
     )
     if differences:
         raise IntegrityError(
-            f"prediction {prediction} comes out otherwise now: {'; '.join(differences)}",
+            f"prediction {prediction} is not reproduced: {'; '.join(differences)}",
             hint="compare the installed packages with requirements.txt in the bundle",
         )
     return msgspec.structs.replace(found, reproduced=outputs, differences=differences)

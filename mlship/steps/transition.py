@@ -55,8 +55,8 @@ def changing(pipeline: Pipeline, seen: Records | None = None) -> Iterator[Record
         if last is not None and last != seen.history.last:
             step, release, actor = last.evidence.step, last.evidence.release, last.evidence.actor
             raise ConflictError(
-                f"{step} of {release} by {actor} was completed meanwhile",
-                hint="look at `mlship status`, then decide again",
+                f"{step} of {release} by {actor} was completed in the meantime",
+                hint="run `mlship status`, then decide again",
             )
         yield records
 
@@ -135,7 +135,7 @@ def set_route(
     target.route(wanted, expected=target.routes().revision)
     if target.routes().split != wanted:
         raise ConflictError(
-            "the route was changed while this step set it",
-            hint="look at `mlship traffic`, then run the step again",
+            "the route was changed by somebody else at the same time",
+            hint="run `mlship traffic`, then run the step again",
         )
     return Routed(weights=wanted.weights, shadow=wanted.shadow)

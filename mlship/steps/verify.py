@@ -56,7 +56,7 @@ def verify(
     requests = [*_workload(pipeline, folder), *_recorded(pipeline, recorded)]
     if not requests:
         raise ProjectError(
-            "there is no request to replay",
+            "there are no requests to replay",
             hint="set `workload` in mlship.yaml, or give --recorded 100",
         )
     pipeline.progress.note("computing the expected outputs offline")
@@ -102,7 +102,7 @@ def _endpoint(pipeline: Pipeline, release: Release) -> str:
     route, found = target.routes(), target.inspect().get(slot)
     if found is None or route.split.share(slot) != 100:
         raise ConflictError(
-            f"staging does not run {release}", hint=f"`mlship deploy-staging {release}` first"
+            f"{release} is not running in staging", hint=f"`mlship deploy-staging {release}` first"
         )
     return route.endpoint
 

@@ -127,7 +127,7 @@ def test_a_record_that_lost_its_tags_and_a_foreign_run_are_named(
 ) -> None:
     run = run_of(server, name, "test")
     server.post("runs/delete-tag", {"run_id": run, "key": RECORD})
-    with pytest.raises(IntegrityError, match=f"{run}.* is no record"):
+    with pytest.raises(IntegrityError, match=f"{run}.* is not a record"):
         ledger.records()
 
 

@@ -131,7 +131,7 @@ def test_a_promotion_that_another_overtakes_is_told_of_it(project: Project) -> N
     before = project.steps()["promote"]
     code, said = overtaken(project, "promote", "challenger")
     assert code == 8, said
-    assert "was completed meanwhile" in said
+    assert "was completed in the meantime" in said
     assert project.steps()["promote"] == before + 1
     project.plain("promote", "challenger")
     assert project.steps()["promote"] == before + 1

@@ -135,4 +135,4 @@ def test_manifests_are_written_without_a_cluster_and_taken_by_one(shop: Shop) ->
     (shop.folder / names[0]).write_text("kind: Service\n")
     refused = shop.mlship(*command)
     assert (refused.code, refused.stdout) == (8, "")
-    assert f"{names[0]} is not as mlship wrote it" in refused.stderr
+    assert f"{names[0]} was changed since mlship wrote it" in refused.stderr

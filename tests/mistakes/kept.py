@@ -131,7 +131,7 @@ KEPT = (
         do=written(".mlship/ledger/notes.txt", "mine"),
         command=("status",),
         code=7,
-        says="notes.txt is no record",
+        says="notes.txt is not a record",
         hints="move it away",
     ),
     Mistake(

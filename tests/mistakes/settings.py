@@ -172,14 +172,14 @@ REPOSITORY = (
         name="nothing was trained yet",
         command=("report",),
         code=5,
-        says="has made no release yet",
+        says="has no release yet",
         hints="mlship train",
     ),
     Mistake(
         name="nothing was trained yet, and it is to be tested",
         command=("test",),
         code=5,
-        says="has made no release yet",
+        says="has no release yet",
         hints="mlship train",
     ),
 )

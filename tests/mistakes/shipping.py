@@ -156,7 +156,7 @@ RELEASES = (
         do=_dirty,
         command=("deploy-production",),
         code=3,
-        says="the tree was dirty",
+        says="with uncommitted changes",
         hints="commit all changes",
     ),
     Mistake(
@@ -164,7 +164,7 @@ RELEASES = (
         on="trained",
         command=("verify-staging-workload",),
         code=8,
-        says="staging does not run iris@",
+        says="is not running in staging",
         hints="mlship deploy-staging iris@",
     ),
 )

@@ -103,7 +103,7 @@ def test_a_dirty_tree_stays_out_of_production() -> None:
     dirty = release("dirty", dirty=True)
     decision = gates.for_production(dirty, proven(dirty), "no image")
     assert decision.verdict == "failed"
-    assert "dirty" in checks.line(decision.checks[0])
+    assert "with uncommitted changes" in checks.line(decision.checks[0])
 
 
 ONE, OTHER = digests.of_bytes(b"one image"), digests.of_bytes(b"another image")
@@ -255,7 +255,7 @@ def test_two_accounts_are_two_people_and_an_address_beside_them_is_no_third() ->
     people = [approval("grace"), approval("lin"), approval("grace@example.org")]
     reason = checks.line(promotion(evaluation(), *people).checks[-1])
     assert reason.startswith("ok: 2 of 2 approvals")
-    assert "an account and an address may be one person" in reason
+    assert "an account and an email address may be the same person" in reason
 
 
 def test_the_author_cannot_approve_by_the_account_behind_a_hidden_address() -> None:

@@ -68,7 +68,7 @@ def test_only_what_was_proven_is_pushed(made: tuple[World, Release]) -> None:
     there, release = made
     containerize(there.pipeline, release)
     there.images.tool = "2"
-    with pytest.raises(ConflictError, match="was proven"):
+    with pytest.raises(ConflictError, match="which was tested"):
         push(there.pipeline, release)
     assert not there.images.registry
     again = containerize(there.pipeline, release).evidence.facts
@@ -181,7 +181,7 @@ def test_another_builder_than_that_of_the_proven_image_is_refused(
     there, release = made
     containerize(there.pipeline, release)
     pipeline = by_docker(there)
-    with pytest.raises(ConflictError, match="made without Docker") as caught:
+    with pytest.raises(ConflictError, match="built without Docker") as caught:
         push(pipeline, release)
     assert "containerize" in caught.value.hint
     assert there.images.builds == 1

@@ -118,7 +118,7 @@ def test_what_deploying_would_refuse_the_diff_refuses(here: World) -> None:
     one, two, three = (proven(here, f"C={number}") for number in (1, 2, 3))
     deploy_production(here.pipeline, one)
     deploy_production(here.pipeline, two)
-    with pytest.raises(RefusedError, match="is challenger already"):
+    with pytest.raises(RefusedError, match="is already challenger"):
         changes(here.pipeline, "production", three)
 
 
@@ -154,7 +154,7 @@ def test_files_of_our_own_are_renewed_and_those_of_others_are_kept(here: World) 
     assert "times 3" in slot.read_text()
     route.write_text(route.read_text().replace("100", "90"))
     slot.unlink()
-    with pytest.raises(ConflictError, match=r"2-route\.yaml is not as mlship wrote it"):
+    with pytest.raises(ConflictError, match=r"2-route\.yaml was changed since mlship"):
         render(here.pipeline, "staging", release, out)
     assert not slot.exists()
     route.write_text("kind: HTTPRoute\n")
@@ -166,7 +166,7 @@ def test_files_of_our_own_are_renewed_and_those_of_others_are_kept(here: World) 
 @pytest.mark.parametrize("name", ["out", "out/below"])
 def test_what_is_no_folder_is_named(here: World, name: str) -> None:
     (here.pipeline.root / "out").write_text("mine")
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         render(here.pipeline, "staging", pushed(here), here.pipeline.root / name)
 
 

@@ -251,7 +251,9 @@ def test_who_comes_second_is_told_so_even_when_the_first_is_done(tmp_path: Path)
     seen = here.pipeline.read()
     release = chosen(here.pipeline, "challenger", seen)
     act(here.pipeline)
-    with pytest.raises(ConflictError, match=r"promote of iris@\w+ by ada was completed meanwhile"):
+    with pytest.raises(
+        ConflictError, match=r"promote of iris@\w+ by ada was completed in the meantime"
+    ):
         promote(here.pipeline, chosen(here.pipeline, "challenger", seen), seen)
     assert here.targets["production"].routes().split.weights == {slot_of(release): 100}
 

@@ -234,6 +234,6 @@ def test_whose_predictions_go_with_the_pods_is_told(
     here: World, changes: dict[str, object], lost: bool
 ) -> None:
     ran(here, **changes)
-    told = [note for note in here.progress.notes if "go with its pods" in note]
+    told = [note for note in here.progress.notes if "lost when its pods stop" in note]
     assert len(told) == lost
-    assert ("go with its pods" in summary(here.ledger.records()[-1])) == lost
+    assert ("lost when its pods stop" in summary(here.ledger.records()[-1])) == lost

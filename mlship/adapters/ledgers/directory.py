@@ -145,13 +145,13 @@ def _checked(path: str, digest: Digest) -> bytes:
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         data = file.readall()
     if digests.of_bytes(data) != digest:
-        message = f"{path} was changed: its bytes do not have the digest that it is named by"
+        message = f"{path} was changed: its content does not match the digest in its name"
         raise IntegrityError(message, hint="restore the ledger from a backup")
     return data
 
 
 def _foreign(path: str) -> IntegrityError:
-    message = f"{path} is no record of the ledger"
+    message = f"{path} is not a record of the ledger"
     return IntegrityError(message, hint="move it away, or restore the ledger from a backup")
 
 

@@ -106,7 +106,7 @@ class MlflowLedger:
             message = f"run {kept.run} in {self._where} was deleted; it is a record of the ledger"
             raise IntegrityError(message, hint=f"`mlflow runs restore --run-id {kept.run}`")
         if RECORD not in kept.tags:
-            message = f"run {kept.run} in {self._where} is no record of the ledger"
+            message = f"run {kept.run} in {self._where} is not a record of the ledger"
             raise IntegrityError(message, hint="keep other runs in another experiment; move it")
         pieces: list[str] = []
         while (piece := kept.tags.get(f"{RECORD}.{len(pieces)}")) is not None:

@@ -171,7 +171,7 @@ class Traffic:
 
     def _conflict(self, current: Revision, expected: Revision) -> ConflictError:
         message = f"the route of {self._scope.target} is at revision {current}, not {expected}"
-        return ConflictError(message, hint="look at `mlship status`, then decide again")
+        return ConflictError(message, hint="run `mlship status`, then decide again")
 
 
 _APPLIED_SECONDS = 90.0

@@ -111,7 +111,7 @@ class Rollout:
         deployment = self._api.get("Deployment", self._scope.object(self._slot))
         if deployment is None:
             message = f"another command removed slot {self._slot} of {self._scope.target}"
-            raise ConflictError(message, hint="look at `mlship status`, then decide again")
+            raise ConflictError(message, hint="run `mlship status`, then decide again")
         labels = {INSTANCE: self._scope.name, SLOT: self._slot}
         return deployment, staying(self._api.list("Pod", labels))
 

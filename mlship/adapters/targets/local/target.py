@@ -135,7 +135,7 @@ class LocalTarget:
                 message = (
                     f"the route of {self._name} is at revision {current.revision}, not {expected}"
                 )
-                raise ConflictError(message, hint="look at `mlship status`, then decide again")
+                raise ConflictError(message, hint="run `mlship status`, then decide again")
             self._check_ready(split)
             revision = routing.change(self._state, split, self._config.sticky_header)
         self._wait_applied()

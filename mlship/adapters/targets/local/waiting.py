@@ -92,7 +92,7 @@ class Readiness:
         mine = self._wanted.slots[self._slot]
         if now is None or now.stopped or now.slots.get(self._slot) != mine:
             message = f"another command changed slot {self._slot} meanwhile"
-            raise ConflictError(message, hint="look at `mlship status`, then decide again")
+            raise ConflictError(message, hint="run `mlship status`, then decide again")
         if running.generation is not None and running.generation < self._wanted.generation:
             # The supervisor has not acted on this deploy yet: what it wrote is about another one.
             return
