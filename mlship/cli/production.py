@@ -36,8 +36,8 @@ def deploy_production(
         return
     pipeline = given.pipeline()
     seen = pipeline.read()
-    found = deploy(pipeline, pipeline.release(release, seen), seen, replace=replace)
-    output.record(found, json=given.json)
+    record = deploy(pipeline, pipeline.release(release, seen), seen, replace=replace)
+    output.record(record, json=given.json)
 
 
 def traffic(
@@ -62,9 +62,9 @@ def traffic(
     history = pipeline.read().history
     deployments = pipeline.target("production").inspect()
     rows = []
-    for slot, found in deployments.items():
+    for slot, deployment in deployments.items():
         share = "a copy" if route.split.shadow == slot else f"{route.split.share(slot)} %"
-        rows.append((slot, history.role(found.release) or "none", share))
+        rows.append((slot, history.role(deployment.release) or "none", share))
     if given.json:
         output.as_json(route)
     else:
@@ -97,8 +97,8 @@ def promote(context: typer.Context, release: ReleaseName = None) -> None:
     given = session(context)
     pipeline = given.pipeline()
     seen = pipeline.read()
-    found = promote_step(pipeline, chosen(pipeline, release, seen), seen)
-    output.record(found, json=given.json)
+    record = promote_step(pipeline, chosen(pipeline, release, seen), seen)
+    output.record(record, json=given.json)
 
 
 def rollback(
@@ -118,8 +118,8 @@ def rollback(
     given = session(context)
     pipeline = given.pipeline()
     seen = pipeline.read()
-    found = rollback_step(pipeline, pipeline.release(to, seen) if to else None, seen)
-    output.record(found, json=given.json)
+    record = rollback_step(pipeline, pipeline.release(to, seen) if to else None, seen)
+    output.record(record, json=given.json)
 
 
 def retire(
@@ -147,8 +147,8 @@ def retire(
     pipeline = given.pipeline()
     seen = pipeline.read()
     chosen = pipeline.release(release, seen) if release else None
-    found = retire_step(pipeline, chosen, seen, early=early)
-    output.record(found, json=given.json)
+    record = retire_step(pipeline, chosen, seen, early=early)
+    output.record(record, json=given.json)
 
 
 def feedback(
@@ -191,8 +191,8 @@ def evaluate(context: typer.Context) -> None:
     from mlship.steps.evaluate import evaluate as evaluate_step
 
     given = session(context)
-    found = evaluate_step(given.pipeline())
-    facts = shapes.of(found, Evaluated)
+    record = evaluate_step(given.pipeline())
+    facts = shapes.of(record, Evaluated)
     if not given.json:
         rows = [
             ("champion", _number(facts.champion_mean), str(facts.champion_n)),
@@ -202,7 +202,7 @@ def evaluate(context: typer.Context) -> None:
         interval = f"{_number(facts.low)} to {_number(facts.high)}"
         output.line(f"difference {_number(facts.estimate)} ({interval}), {facts.method}")
         output.line(facts.reason)
-    output.record(found, json=given.json, refuse=found.evidence.verdict == "failed")
+    output.record(record, json=given.json, refuse=record.evidence.verdict == "failed")
 
 
 def _number(value: Number) -> str:
@@ -269,5 +269,5 @@ def approve(
         return
     records = pipeline.read()
     chosen = pipeline.release(release, records)
-    found = approve_step(pipeline, chosen, by or pipeline.actor, comment, records=records)
-    output.record(found, json=given.json)
+    record = approve_step(pipeline, chosen, by or pipeline.actor, comment, records=records)
+    output.record(record, json=given.json)

@@ -1,4 +1,4 @@
-"""Slices that got worse and data that changed: lines and rows of plain text, and as Markdown."""
+"""Slices that got worse and changes of the data, as plain text and as Markdown."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ class Rows(NamedTuple):
     users: tuple[int, ...]
 
 
-def told_of_slices(slices: Slices) -> str:
+def slices_line(slices: Slices) -> str:
     """Say in one line how many slices got worse, of how many that were judged."""
     small = f"; {slices.small} more are too small to judge" if slices.small else ""
     if not slices.judged:
@@ -64,7 +64,7 @@ def about_slices(slices: Slices) -> str:
     return f"Intervals: {slices.method}.{more}{left}"
 
 
-def told_of_data(shifts: Shifts) -> list[str]:
+def data_lines(shifts: Shifts) -> list[str]:
     """Say what changed in the training data, a line each, the most important first."""
     if shifts.unknown:
         return [f"Not known: {shifts.unknown}."]
@@ -107,7 +107,7 @@ def slices(tested: Tested | None) -> str:
     if tested is None or tested.slices is None:
         return ""
     title = "Slices that got worse" if tested.slices.worse else "Slices"
-    text = f"### {title}\n\n{escaped(told_of_slices(tested.slices))}"
+    text = f"### {title}\n\n{escaped(slices_line(tested.slices))}"
     chosen = worst(tested.slices)
     return f"{text}\n\n{_table(of_slices(tested.slices, chosen))}" if chosen else text
 
@@ -116,16 +116,16 @@ def all_slices(tested: Tested | None) -> str:
     """Return folded Markdown of the slices that were judged."""
     if tested is None or tested.slices is None or not tested.slices.listed:
         return ""
-    found = tested.slices
-    text = f"{_table(of_slices(found, found.listed))}\n\n{escaped(about_slices(found), 300)}"
-    return folded(f"Slices ({found.judged})", text)
+    slices = tested.slices
+    text = f"{_table(of_slices(slices, slices.listed))}\n\n{escaped(about_slices(slices), 300)}"
+    return folded(f"Slices ({slices.judged})", text)
 
 
 def data(tested: Tested | None) -> str:
     """Return Markdown that says what changed in the training data since the champion's."""
     if tested is None or tested.shifts is None:
         return ""
-    lines = "\n".join(f"- {escaped(line, 800)}" for line in told_of_data(tested.shifts))
+    lines = "\n".join(f"- {escaped(line, 800)}" for line in data_lines(tested.shifts))
     return f"### Training data against the champion's\n\n{lines}"
 
 
@@ -133,9 +133,9 @@ def all_columns(tested: Tested | None) -> str:
     """Return folded Markdown of how each column of the training data moved."""
     if tested is None or tested.shifts is None or not tested.shifts.listed or tested.shifts.same:
         return ""
-    found = tested.shifts
-    text = f"{_table(of_data(found))}\n\n{escaped(about_data(found), 300)}"
-    return folded(f"Columns of the training data ({found.compared})", text)
+    shifts = tested.shifts
+    text = f"{_table(of_data(shifts))}\n\n{escaped(about_data(shifts), 300)}"
+    return folded(f"Columns of the training data ({shifts.compared})", text)
 
 
 def _table(plain: Rows) -> str:

@@ -18,7 +18,7 @@ def cells(tested: Contained) -> dict[str, str]:
     }
 
 
-def told(digest: str, tested: Contained | None) -> str:
+def title(digest: str, tested: Contained | None) -> str:
     """Return which image it is about, and whether it was tested at all."""
     name = digest.removeprefix("sha256:")[:12]
     return f"image {name}" + ("" if tested else ": not tested in a container")

@@ -141,7 +141,7 @@ def _evaluated(evaluated: Evaluated | None) -> str:
 def _contained(image: Image | None) -> str:
     if image is None:
         return ""
-    said = f"The {escaped(container.told(image.digest, image.tested))}"
+    said = f"The {escaped(container.title(image.digest, image.tested))}"
     text = f"### In a container\n\n{said}"
     if image.tested is None:
         return f"{text}."

@@ -89,13 +89,13 @@ def _slices(tested: Tested | None, console: "Console") -> None:
         _print(console, "Slices that got worse", found.header, found.rows)
     else:
         console.print()
-    _line(console, comparison.told_of_slices(tested.slices))
+    _line(console, comparison.slices_line(tested.slices))
 
 
 def _data(tested: Tested | None, console: "Console") -> None:
     if tested is None or tested.shifts is None:
         return
-    rows = [[line] for line in comparison.told_of_data(tested.shifts)]
+    rows = [[line] for line in comparison.data_lines(tested.shifts)]
     _print(console, "Training data against the champion's", [""], rows)
 
 
@@ -135,7 +135,7 @@ def _evaluated(evaluated: Evaluated | None, console: "Console") -> None:
 def _contained(image: Image | None, console: "Console") -> None:
     if image is None:
         return
-    said = container.told(image.digest, image.tested)
+    said = container.title(image.digest, image.tested)
     if image.tested is None:
         console.print()
         _line(console, said)

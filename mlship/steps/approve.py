@@ -1,4 +1,4 @@
-"""approve: record that a person approves of one release's digests, or does no more."""
+"""approve: record a person's approval of one release, or its withdrawal."""
 
 import msgspec
 
@@ -106,28 +106,28 @@ def approve_from_pull_request(
         else:
             given.append(record)
             records = records.plus(record)
-    found = approvals.approvers(release, records)
+    approvers = approvals.approvers(release, records)
     needed = pipeline.config.gates.promote.approvals
-    if found.count < needed:
+    if approvers.count < needed:
         raise RefusedError(
-            f"{found.count} of {needed} approvals of {release}; pull request {number}: "
+            f"{approvers.count} of {needed} approvals of {release}; pull request {number}: "
             + ("; ".join(left_out) or "nobody else has reviewed it"),
             hint=f"ask for a review of commit {release.commit[:12]}, then run it again",
-            facts={"left_out": left_out, "people": found.names},
+            facts={"left_out": left_out, "people": approvers.names},
         )
     return Approvals(
         given=tuple(given),
         withdrawn=tuple(withdrawn),
         left_out=tuple(left_out),
-        people=found.names,
-        count=found.count,
+        people=approvers.names,
+        count=approvers.count,
     )
 
 
 def _withdraw(
     pipeline: Pipeline, release: Release, reviews: Reviews, records: Records
 ) -> list[Record]:
-    """Record each approval of this pull request that its account's last decision is no more."""
+    """Withdraw each approval of this pull request whose account has decided otherwise since."""
     last = {approvals.person(review.by): review.decision for review in reviews.latest}
     withdrawn: list[Record] = []
     for _, approval in approvals.standing(release, records):
@@ -142,12 +142,12 @@ def _withdraw(
 
 
 def _objection(review: Review, reviews: Reviews, release: Release) -> str:
-    """Return why a review is no approval of the release; nothing where it is one."""
+    """Return why a review does not count as an approval; empty if it counts."""
     authors = {author.casefold() for author in reviews.authors}
     checks = [
         (review.decision == "approved", review.decision),
         (review.by.casefold() not in authors, "wrote or opened what is approved"),
-        (review.is_person, "is no person"),
+        (review.is_person, "is not a person"),
         (review.may_write, "may not push to the repository"),
         (
             review.commit == reviews.pull.commit and release.commit in reviews.contents,

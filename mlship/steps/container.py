@@ -38,8 +38,8 @@ STEP: Final[Step] = "test-container"
 _LOOK_SECONDS = 0.02
 
 
-class _Found(msgspec.Struct, kw_only=True):
-    """What was seen so far; a container that dies early leaves the rest empty."""
+class _Findings(msgspec.Struct, kw_only=True):
+    """What is known so far. If the container ends early, the rest stays empty."""
 
     checks: list[Check] = []
     ready_seconds: float | None = None
@@ -47,7 +47,7 @@ class _Found(msgspec.Struct, kw_only=True):
     run: TestRun | None = None
 
     def add(self, name: str, *, holds: bool, text: str) -> None:
-        """Write down what was looked at, and whether it is as it should be."""
+        """Add a check."""
         self.checks.append(Check(name=name, holds=holds, text=text))
 
 
@@ -76,24 +76,24 @@ def check_container(
     records = pipeline.read(records)
     folder = pipeline.bundle(release)
     requests = golden_requests(folder)
-    found = _Found()
+    findings = _Findings()
     with ExitStack() as until_done:
         engine = _connected(pipeline, until_done)
         reference, digest, image = _bring(pipeline, release, engine, records)
         most = pipeline.config.image.max_mb
         size = f"{image.size / 1e6:.0f} MB unpacked, allowed up to {most} (image.max_mb)"
-        found.add("size", holds=image.size <= most * 1e6, text=size)
+        findings.add("size", holds=image.size <= most * 1e6, text=size)
         begun = pipeline.clock()
         with engine.run(image, memory=pipeline.config.image.memory) as container:
-            ask = _Asking(pipeline, release, engine, container, transport)
-            if ask.ready(found, begun):
-                ask.everything(found, folder, requests)
-                ask.drains(found, requests)
-    decision = checks.decide(found.checks)
-    result = found.result
+            examination = _Examination(pipeline, release, engine, container, transport)
+            if examination.ready(findings, begun):
+                examination.everything(findings, folder, requests)
+                examination.drains(findings, requests)
+    decision = checks.decide(findings.checks)
+    result = findings.result
     facts = Contained(
         reference=reference,
-        ready_seconds=found.ready_seconds,
+        ready_seconds=findings.ready_seconds,
         size=image.size,
         max_mb=most,
         memory=pipeline.config.image.memory,
@@ -102,7 +102,7 @@ def check_container(
         mismatches=result.mismatches if result else 0,
         p99_ms=round(result.p99_ms, 3) if result else None,
         differences=tuple(str(one) for one in result.differences) if result else (),
-        tests=(SuiteRun.of(found.run),) if found.run else (),
+        tests=(SuiteRun.of(findings.run),) if findings.run else (),
         checks=decision.checks,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
     )
@@ -111,7 +111,7 @@ def check_container(
 
 
 def _connected(pipeline: Pipeline, until_done: ExitStack) -> Engine:
-    """Connect to the engine; who can have none learns how to do without."""
+    """Connect to the engine. The hint of an error says how to go on without one."""
     try:
         return until_done.enter_context(pipeline.engine())
     except (ConfigError, UnavailableError) as error:
@@ -144,8 +144,8 @@ def _bring(
     return f"{image.name}@{image.digest}", image.digest, local
 
 
-class _Asking:
-    """Asks one container, and writes down what holds."""
+class _Examination:
+    """Sends requests to one container and records checks."""
 
     def __init__(
         self,
@@ -161,51 +161,51 @@ class _Asking:
         self._container = container
         self._transport = transport
 
-    def ready(self, found: _Found, begun: datetime) -> bool:
-        """Wait until it is ready; tell whether it came to be in time, counted from `begun`."""
+    def ready(self, findings: _Findings, begun: datetime) -> bool:
+        """Wait until the container is ready; return whether it was, in time after `begun`."""
         limit = self._pipeline.target_config(STAGING).ready_seconds
         self._pipeline.progress.note(f"waiting for the container, up to {limit:g} s")
         clock, endpoint = self._pipeline.clock, self._container.endpoint
         while not replay.is_ready(endpoint, self._transport):
-            seen = self._engine.observe(self._container)
-            if not seen.running:
-                found.add("readiness", holds=False, text=f"never ready: {seen}")
+            observed = self._engine.observe(self._container)
+            if not observed.running:
+                findings.add("readiness", holds=False, text=f"never ready: {observed}")
                 return False
             if _since(begun, clock()) > limit:
-                why = "\n".join([f"not ready after {limit:g} s; its last lines:", *seen.lines])
-                found.add("readiness", holds=False, text=why)
+                why = "\n".join([f"not ready after {limit:g} s; its last lines:", *observed.lines])
+                findings.add("readiness", holds=False, text=why)
                 return False
             time.sleep(_LOOK_SECONDS)
-        found.ready_seconds = _since(begun, clock())
-        taken = f"ready after {found.ready_seconds:.2f} s, allowed up to {limit:g}"
-        found.add("readiness", holds=found.ready_seconds <= limit, text=taken)
+        findings.ready_seconds = _since(begun, clock())
+        taken = f"ready after {findings.ready_seconds:.2f} s, allowed up to {limit:g}"
+        findings.add("readiness", holds=findings.ready_seconds <= limit, text=taken)
         return True
 
-    def everything(self, found: _Found, folder: Path, requests: Sequence[Request]) -> None:
-        """Replay the golden examples, run the sanity tests, send what is wrong."""
+    def everything(self, findings: _Findings, folder: Path, requests: Sequence[Request]) -> None:
+        """Replay the golden examples, run the sanity tests, send malformed requests."""
         pipeline, endpoint = self._pipeline, self._container.endpoint
         offline = pipeline.predictor.predict(folder, workload.rows(requests))
         pipeline.progress.note(f"replaying {len(requests)} golden examples")
         try:
             replies = replay.replay(requests, endpoint, transport=self._transport)
         except UnavailableError as error:
-            found.add("requests", holds=False, text=error.message)
+            findings.add("requests", holds=False, text=error.message)
             return
-        found.result = workload.judge(requests, replies, offline)
-        found.checks += _as_offline(self._release, found.result)
+        findings.result = workload.judge(requests, replies, offline)
+        findings.checks += _as_offline(self._release, findings.result)
         pipeline.progress.note("sanity tests on the container")
-        found.run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
-        if found.run is not None:
-            found.checks.append(gates.on_tests(found.run))
+        findings.run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
+        if findings.run is not None:
+            findings.checks.append(gates.on_tests(findings.run))
         for name, status in replay.refusals(endpoint, _row(requests), self._transport).items():
             said = f"{name} is answered with HTTP {status}" if status else f"{name}: no answer"
-            found.add(name, holds=400 <= status < 500, text=said)
+            findings.add(name, holds=400 <= status < 500, text=said)
 
-    def drains(self, found: _Found, requests: Sequence[Request]) -> None:
+    def drains(self, findings: _Findings, requests: Sequence[Request]) -> None:
         """Send SIGTERM while a request is half sent: it is answered, then the process ends."""
         before = self._engine.observe(self._container)
         if not before.running:
-            found.add("running", holds=False, text=f"ended during the test: {before}")
+            findings.add("running", holds=False, text=f"ended during the test: {before}")
             return
         grace = self._pipeline.target_config(STAGING).drain_seconds
         self._pipeline.progress.note("SIGTERM, with a request in flight")
@@ -220,14 +220,14 @@ class _Asking:
             status = replay.in_flight(endpoint, row, stop, self._transport)
         answered = f"HTTP {status}" if status else "no answer"
         text = f"a request in flight at SIGTERM got {answered}"
-        found.add("request in flight", holds=status == 200, text=text)
+        findings.add("request in flight", holds=status == 200, text=text)
         took = _since(begun, self._pipeline.clock())
         if not stopping:
             return
         ended = stopping[0].result()
         how = f"exit code 0 after {took:.1f} s" if ended.exit_code == 0 else str(ended)
         text = f"SIGTERM, with {grace:g} s to end: {how}"
-        found.add("SIGTERM", holds=ended.exit_code == 0, text=text)
+        findings.add("SIGTERM", holds=ended.exit_code == 0, text=text)
 
 
 def _as_offline(release: Release, result: WorkloadResult) -> list[Check]:

@@ -16,7 +16,7 @@ STEP: Final[Step] = "containerize"
 
 
 def containerize(pipeline: Pipeline, release: Release, records: Records | None = None) -> Record:
-    """Make the image of a release, or find that it was made.
+    """Build the image of a release, or return the record of the one that was built.
 
     A release that has an image keeps its base: what a tag means may change, and the release's
     image must not.
@@ -77,14 +77,14 @@ def recorded_base(made: Record) -> Digest:
 
 
 def _extension(pipeline: Pipeline) -> Digest | None:
-    """Return the digest of the user's instructions to Docker, where there are any to be read."""
+    """Return the digest of the user's part of the Dockerfile, if there is one."""
     name = pipeline.config.image.extend
     path = pipeline.root / (name or "")
     return digests.of_file(path) if name and path.is_file() else None
 
 
 def _is_settled(before: Record, pushed: Record | None, extension: Digest | None) -> bool:
-    """Tell whether Docker's image of these instructions is in a registry: others depend on it."""
+    """Return whether the image that Docker built from these instructions was pushed."""
     facts = shapes.of(before, Containerized)
     if facts.builder != "docker" or pushed is None:
         return False

@@ -54,7 +54,7 @@ def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
 
 
 def _is_same(facts: Staged, last: Record) -> bool:
-    """Tell whether a deployment gave what the last one gave, however long it took."""
+    """Return whether a deployment had the same result as the last one, whatever time it took."""
     before = shapes.of(last, Staged)
     return msgspec.structs.replace(before, seconds=facts.seconds) == facts
 
@@ -80,11 +80,11 @@ def deploy_production(
         pipeline.progress.note(f"{LOST}: {KEEP}")
     with changing(pipeline, seen) as records:
         history = records.history
-        # What the gate let in once is brought back, whatever the gate asks for by now.
+        # A release that has passed the gate is restored without asking the gate again.
         if history.role(release) in ("champion", "challenger"):
             return _restored(pipeline, release, records)
         passed = check_fitness(pipeline, release, records)
-        # Begun with a challenger in place, it was told to replace it.
+        # A deployment that was interrupted beside a challenger was started with --replace.
         begun = bool(recorded("deploy-production", release, records))
         check_role(release, history, replace=replace or begun)
         return _deploy(pipeline, release, records, passed)
@@ -190,7 +190,7 @@ def share(role: Alias, config: TargetConfig) -> tuple[int, int]:
 
 
 def _restored(pipeline: Pipeline, release: Release, records: Records) -> Record:
-    """Make what the ledger says true again, where replicas or the route were lost."""
+    """Restore what the ledger says, where replicas or the route were lost."""
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     history = records.history
     is_champion = history.champion == release

@@ -169,7 +169,7 @@ class Pipeline:
         return "asked for" if self.config.gates.container else "not asked for"
 
     def loses_predictions(self) -> bool:
-        """Tell whether production's predictions are in its pods, which take them along."""
+        """Return whether predictions of production are stored in its pods and lost with them."""
         is_local = self.target_config(PRODUCTION).kind == "local"
         return not is_local and self.config.observations.url is None
 

@@ -148,7 +148,7 @@ def _in_production(pipeline: Pipeline, release: Release, records: Records) -> Pl
 
 
 def _is_untouched(path: Path) -> bool:
-    """Tell whether a file is as it was rendered, be it of other settings."""
+    """Return whether a file is unchanged since it was rendered, with whatever settings."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

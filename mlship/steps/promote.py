@@ -12,10 +12,10 @@ from mlship.steps.transition import SubStep, carry_out, changing, ready, set_rou
 
 
 def chosen(pipeline: Pipeline, reference: str | None, seen: Records) -> Release:
-    """Return the release that a promotion is asked for.
+    """Return the release that is to be promoted.
 
-    Right after a promotion `challenger` still means the one that was promoted: who was killed
-    before he heard of the end may ask again.
+    Right after a promotion `challenger` still means the release that was promoted, so that the
+    same command may be retried after a crash.
 
     Raises:
         NotFoundError: there is none.

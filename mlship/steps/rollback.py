@@ -12,8 +12,8 @@ from mlship.steps.transition import SubStep, carry_out, changing, ready, set_rou
 def rollback(pipeline: Pipeline, to: Release | None = None, seen: Records | None = None) -> Record:
     """Make the former champion champion again; what was champion stays, without traffic.
 
-    Sub-steps: capacity, route, alias, archive. People who are served come first, so the route
-    moves before the names in the registry do, as in a promotion.
+    Sub-steps: capacity, route, alias, archive. The route moves before the names in the registry,
+    as in a promotion: users come first.
 
     Args:
         pipeline: the project.

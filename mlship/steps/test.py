@@ -149,7 +149,7 @@ def _checks(
 
 
 def _bounded(scores: Scores, champion: Release | None) -> dict[str, float | str]:
-    """Return what gates bound; where no slice could be judged none is known to have held."""
+    """Return the values that gates bound, without `slices_worse` if no slice could be judged."""
     if champion is None:
         return {**scores.metrics, SLICES_WORSE: 0}
     if scores.slices is None or not scores.slices.judged:

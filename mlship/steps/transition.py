@@ -62,7 +62,7 @@ def changing(pipeline: Pipeline, seen: Records | None = None) -> Iterator[Record
 
 
 def operation(step: Transition, release: Release, records: Records) -> Digest:
-    """Return what tells one transition from the next: the same until it is completed."""
+    """Return the id of a transition. It stays the same until the transition is completed."""
     last = records.history.last.digest if records.history.last else None
     return digests.of_value([step, release.id, last])
 

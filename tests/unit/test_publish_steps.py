@@ -281,7 +281,7 @@ def test_a_review_of_the_very_commit_is_an_approval_once(here: World) -> None:
         ({"by": "ada"}, "wrote or opened"),
         ({"by": "linus"}, "wrote or opened"),
         ({"by": "ada@example.org"}, "cannot approve"),
-        ({"is_person": False}, "is no person"),
+        ({"is_person": False}, "is not a person"),
         ({"may_write": False}, "may not push"),
     ],
 )

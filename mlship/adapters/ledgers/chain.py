@@ -1,4 +1,4 @@
-"""A chain of records that is read while others add to it."""
+"""A chain of records that is read while others append to it."""
 
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
@@ -31,22 +31,23 @@ class Chain(Generic[Stored]):
         self._records: tuple[Record, ...] = ()
 
     def records(self) -> tuple[Record, ...]:
-        """Look until the chain is whole, or stands still; return it, parents before children.
+        """Look until the chain is whole or no longer changes; return it, parents before children.
 
         Raises:
             IntegrityError: a record was changed or removed.
             UnavailableError: the place cannot be read.
         """
-        found = self._look()
-        while found != self.stored:
+        stored = self._look()
+        while stored != self.stored:
             try:
-                records = in_order({name: self._data(one) for name, one in found.items()})
+                data = {digest: self._data(record) for digest, record in stored.items()}
+                records = in_order(data)
             except IntegrityError:
-                # A record that was added during the look may be seen without its parent.
+                # A record that was appended during the look may be seen without its parent.
                 again = self._look()
-                if again == found:
+                if again == stored:
                     raise
-                found = again
+                stored = again
             else:
-                self.stored, self._records = found, tuple(records)
+                self.stored, self._records = stored, tuple(records)
         return self._records

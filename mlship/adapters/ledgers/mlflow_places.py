@@ -56,7 +56,7 @@ class Place(Protocol):
         """Return all runs, deleted ones too; nothing is made for it."""
 
     def write(self, fresh: Fresh) -> Kept:
-        """Make a run with its tags, all of it or nothing, mark it as finished, read it back."""
+        """Create a finished run with its tags, whole or not at all, and read it back."""
 
 
 class ServerPlace:
@@ -85,17 +85,17 @@ class ServerPlace:
                 "run_view_type": "ALL",
                 "max_results": _PAGE,
             }
-            found = []
+            runs = []
             while True:
-                answer = server.post("runs/search", query, repeat="always")
-                found += answer.get("runs", [])
-                if not answer.get("next_page_token"):
+                page = server.post("runs/search", query, repeat="always")
+                runs += page.get("runs", [])
+                if not page.get("next_page_token"):
                     break
-                query["page_token"] = answer["next_page_token"]
-        return [_kept_by_server(run) for run in found]
+                query["page_token"] = page["next_page_token"]
+        return [_kept_by_server(run) for run in runs]
 
     def write(self, fresh: Fresh) -> Kept:
-        """Make a run with its tags, all of it or nothing, mark it as finished, read it back.
+        """Create a finished run with its tags, whole or not at all, and read it back.
 
         Raises:
             UnavailableError: the server does not answer; whether the run was made is not known.
@@ -168,7 +168,7 @@ class LibraryPlace:
             return self._searched(client)
 
     def write(self, fresh: Fresh) -> Kept:
-        """Make a run with its tags, all of it or nothing, mark it as finished, read it back.
+        """Create a finished run with its tags, whole or not at all, and read it back.
 
         Raises:
             UnavailableError: the database cannot be written.
@@ -210,17 +210,17 @@ class LibraryPlace:
         from mlflow.entities import ViewType  # noqa: PLC0415 (takes a second)
 
         experiment = self._found(client)
-        found: list[Kept] = []
+        runs: list[Kept] = []
         token = None
         while experiment is not None:
             page = client.search_runs(
                 [experiment], "", ViewType.ALL, max_results=_PAGE, page_token=token
             )
-            found += [_kept_by_library(run) for run in page]
+            runs += [_kept_by_library(run) for run in page]
             token = page.token
             if not token:
                 break
-        return found
+        return runs
 
     def _selected(self, database: sqlite3.Connection) -> list[Kept]:
         query = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?"
