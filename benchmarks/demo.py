@@ -2,7 +2,8 @@
 
 Everything is done by the command line, as a user would: this script types the commands, plays the
 users who send requests and, later, the people who tell what the flowers were. It prints how long
-each command took and leaves the champion running; `make down` stops it.
+each command took, in seconds of the clock and of the processor (children included, replicas and
+routers not), and each step of a run. It leaves the champion running; `make down` stops it.
 """
 
 import argparse
@@ -11,18 +12,31 @@ import itertools
 import json
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import httpx
 
 ROOT = Path(__file__).parents[1]
 MEASUREMENTS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
-TIMES: list[tuple[str, float]] = []
+STEPS = ("train", "test", "deploy-staging", "verify-staging-workload", "deploy-production")
+
+
+class Timing(NamedTuple):
+    """How long a command took, in seconds of the clock and of the processor."""
+
+    command: str
+    wall: float
+    cpu: float
+
+
+TIMES: list[Timing] = []
 
 
 def main() -> None:
@@ -35,14 +49,30 @@ def main() -> None:
     started = time.monotonic()
     new_repository(given.folder)
     play(given.folder, given.requests)
-    print(f"\n{'command':58} seconds")
-    for command, seconds in TIMES:
-        print(f"{command:58} {seconds:7.1f}")
-    print(f"{'all of it':58} {time.monotonic() - started:7.1f}")
+    print_times(given.folder, time.monotonic() - started)
     if given.down:
         mlship(given.folder, "down")
     else:
         print("\nThe champion goes on serving. Look at it, then stop it with `make down`.")
+
+
+def print_times(folder: Path, total: float) -> None:
+    """Print where the time went: each command, and the steps of each run as their records say."""
+    runs = iter([steps(folder, release["release"]) for release in status(folder)["releases"]])
+    print(f"\n{'command':52} seconds     CPU")
+    for timing in TIMES:
+        print(f"{timing.command:52} {timing.wall:7.1f} {timing.cpu:7.1f}")
+        if timing.command == "mlship run":
+            for step, seconds in next(runs):
+                print(f"    {step:48} {seconds:7.1f}")
+    print(f"{'all of it':52} {total:7.1f} {sum(timing.cpu for timing in TIMES):7.1f}")
+
+
+def steps(folder: Path, release: str) -> list[tuple[str, float]]:
+    """Return the steps of the run that made a release, and the seconds that each took."""
+    timeline = read(folder, "report", release)["timeline"]
+    first = {moment["step"]: moment["seconds"] for moment in reversed(timeline)}
+    return [(step, first[step]) for step in STEPS if first.get(step) is not None]
 
 
 def play(folder: Path, requests: int) -> None:
@@ -118,19 +148,26 @@ def flowers(folder: Path) -> list[tuple[dict[str, float], str]]:
 
 def production(folder: Path) -> str:
     """Return where production takes requests in."""
-    told = subprocess.run(
-        [*command(), "status", "--json"], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return str(json.loads(told.stdout)["endpoints"]["production"])
+    return str(status(folder)["endpoints"]["production"])
 
 
 def retired(folder: Path) -> str:
     """Return the release that was retired last."""
-    told = subprocess.run(
-        [*command(), "status", "--json"], cwd=folder, check=True, capture_output=True, text=True
+    releases = status(folder)["releases"]
+    return str(next(each["release"] for each in releases if each["role"] == "retired"))
+
+
+def status(folder: Path) -> Any:
+    """Return what `mlship status` says."""
+    return read(folder, "status")
+
+
+def read(folder: Path, *arguments: str) -> Any:
+    """Return what a command prints as JSON."""
+    done = subprocess.run(
+        [*command(), *arguments, "--json"], cwd=folder, check=True, capture_output=True, text=True
     )
-    roles = {one["release"]: one["role"] for one in json.loads(told.stdout)["releases"]}
-    return str(next(name for name, role in roles.items() if role == "retired"))
+    return json.loads(done.stdout)
 
 
 def say(text: str) -> None:
@@ -142,10 +179,16 @@ def mlship(folder: Path, *arguments: str, quiet: bool = False) -> None:
     """Run one command of mlship and remember how long it took."""
     shown = " ".join(["mlship", *arguments])
     print(f"$ {shown}", flush=True)
-    started = time.monotonic()
+    started, before = time.monotonic(), cpu()
     output = subprocess.DEVNULL if quiet else None
     subprocess.run([*command(), *arguments], cwd=folder, check=True, stdout=output, stderr=output)
-    TIMES.append((shown[:58], time.monotonic() - started))
+    TIMES.append(Timing(shown[:52], time.monotonic() - started, cpu() - before))
+
+
+def cpu() -> float:
+    """Return the processor seconds of all commands that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def command() -> list[str]:

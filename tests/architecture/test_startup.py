@@ -4,7 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
+
+from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.domain import digests
+from mlship.domain.prediction import Prediction
+from tests.fakes.store import tiny_bundle
+from tests.harness.samples import NOON, record, release
 
 HEAVY = {"mlflow", "numpy", "pandas", "sklearn", "onnxruntime", "granian", "matplotlib"}
 HEAVY |= {"google", "grpc"}
@@ -41,3 +48,37 @@ def test_help_loads_neither_a_vendor_nor_a_backend(tmp_path: Path) -> None:
 def test_status_loads_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / "mlship.yaml").write_text(PROJECT)
     assert not loaded(tmp_path, *arguments) & HEAVY
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "RELEASE"),
+        ("report", "RELEASE", "--markdown"),
+        ("report", "RELEASE", "--json"),
+        ("trace", "p.0"),
+        ("trace", "p.0", "--json"),
+    ],
+)
+def test_report_and_trace_load_nothing_heavy(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "mlship.yaml").write_text(PROJECT)
+    state = tmp_path / ".mlship"
+    digest = tiny_bundle(state / "bundle")
+    (state / "bundles").mkdir()
+    (state / "bundle").rename(state / "bundles" / digests.short(digest))
+    trained = msgspec.structs.replace(release(), bundle=digest)
+    DirectoryLedger(state / "ledger").append(record(trained, "train").evidence)
+    prediction = Prediction(
+        id="p.0",
+        release=trained.id,
+        slot="champion",
+        time=NOON,
+        inputs={"x": 1.0},
+        outputs={"species": "setosa", "score": 1.0},
+        latency_ms=0.5,
+    )
+    log = state / "predictions" / "production" / "champion.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_bytes(msgspec.json.encode(prediction) + b"\n")
+    words = [word.replace("RELEASE", str(trained)) for word in arguments]
+    assert not loaded(tmp_path, *words) & HEAVY
