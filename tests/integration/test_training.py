@@ -335,6 +335,18 @@ def test_a_training_that_died_keeps_nobody_from_the_next_one(tmp_path: Path) -> 
         trainer.train(tmp_path / "out" / "bundle")
 
 
+def test_libraries_that_cannot_be_imported_are_told_with_their_last_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "pandas.py").write_text("raise ImportError('half of pandas is missing')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "broken"))
+    trainer = ChildTrainer(write(tmp_path / "p"), config(), Notes())
+    message = "(?s)training process ended with exit code 1 .*half of pandas is missing"
+    with pytest.raises(ProjectError, match=message):
+        trainer.train(tmp_path / "out" / "bundle")
+
+
 def wait_for(condition: Callable[[], bool]) -> bool:
     end = time.monotonic() + 20
     while not condition() and time.monotonic() < end:

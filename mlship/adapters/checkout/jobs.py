@@ -24,6 +24,7 @@ from mlship.adapters.checkout import children
 from mlship.adapters.checkout.children import Answered, Ended, Job, Output
 
 _FORKS: Final = sys.platform == "linux"
+_END_SECONDS: Final = 5.0
 _PROCESS_SEED: Final = {"PYTHONHASHSEED": "0"}
 """The hash seed orders sets in the user's code: the same inputs give the same model."""
 
@@ -111,6 +112,10 @@ class _Server:
             meanwhile()
             pid = self._number()
             code = self._number()
+            if code is None:
+                # Its end is what the answers' end tells of: a moment later its own code is known.
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout=_END_SECONDS)
         finally:
             if code is None:
                 self._kill(pid)
@@ -137,8 +142,7 @@ class _Server:
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if pid is not None or self.is_alive():
-            self._process.kill()
+        self._process.kill()
         self._process.wait()
         self._output.end()
         # A job whose pid is not known yet ends with this pipe.
