@@ -1,4 +1,4 @@
-"""Tell the species of an iris from the size of its leaves."""
+"""Predict the species of an iris from the size of its leaves."""
 
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
@@ -10,11 +10,11 @@ MEASUREMENTS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 
 
 def train(data, params):
-    """Fit a logistic regression; `params` come from mlship.yaml: C and the features to use."""
+    """Fit a logistic regression. `params` is from mlship.yaml: C and the features to use."""
     features = params.get("features", MEASUREMENTS)
     model = Pipeline(
         [
-            # Scales the chosen columns and drops the others, so that a request always has all four.
+            # Scales the chosen columns and drops the others: requests always have all four.
             ("scale", ColumnTransformer([("chosen", StandardScaler(), list(features))])),
             ("classify", LogisticRegression(C=params.get("C", 1.0), max_iter=1000)),
         ]
@@ -22,15 +22,15 @@ def train(data, params):
     return model.fit(data[MEASUREMENTS], data[TARGET])
 
 
-# The two hooks below are switched on in mlship.yaml. They travel with the model.
+# The two hooks below can be enabled in mlship.yaml. They are bundled with the model.
 
 
 def preprocess(rows):
-    """Round to the millimetre, as the flowers were measured: before training and serving."""
+    """Round to the millimetre, before training and serving."""
     return rows.round(1)
 
 
 def postprocess(outputs):
-    """Add a column to the answer: is one species clearly more likely than the others?"""
+    """Add a column to the response: is one species clearly more likely than the others?"""
     probabilities = outputs.filter(like="probability_")
     return outputs.assign(certain=probabilities.max(axis=1) >= 0.8)

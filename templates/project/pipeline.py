@@ -6,6 +6,6 @@ TARGET = "target"
 
 
 def train(data, params):
-    """Return a fitted estimator. `data` is a DataFrame, `params` are those of mlship.yaml."""
+    """Return a fitted estimator. `data` is a DataFrame, `params` is from mlship.yaml."""
     features = data.drop(columns=[TARGET])
     return LogisticRegression(max_iter=1000, **params).fit(features, data[TARGET])

@@ -1,4 +1,4 @@
-"""Tests of the model as it is served. mlship gives the fixture `client`."""
+"""Tests of the served model. The fixture `client` comes from mlship."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Tests of the served model. mlship gives `client`: in process, and on staging."""
+"""Tests of the served model. The fixture `client` comes from mlship."""
 
 
 def test_the_model_is_ready(client):
