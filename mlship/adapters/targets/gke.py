@@ -79,33 +79,37 @@ def find(
         raise ConfigError(message, hint=installation.hint("gcp")) from error
     name = f"projects/{config.project}/locations/{config.location}/clusters/{config.cluster}"
     try:
-        ours = (credentials or _default)()
-        clusters = client(ours) if client else container_v1.ClusterManagerClient(credentials=ours)
+        own_credentials = (credentials or _default)()
+        clusters = (
+            client(own_credentials)
+            if client
+            else container_v1.ClusterManagerClient(credentials=own_credentials)
+        )
         # The client tries a busy API again by itself, within this time.
-        found = clusters.get_cluster(name=name, timeout=_SECONDS)
+        cluster = clusters.get_cluster(name=name, timeout=_SECONDS)
     except GoogleAuthError as error:
         message = f"no credentials for Google Cloud: {error}"
         raise ConfigError(message, hint=_LOGIN) from error
     except exceptions.GoogleAPIError as error:
         raise _fault(error, name) from error
-    return _access(found, config, ours)
+    return _access(cluster, config, own_credentials)
 
 
 def _default() -> "Credentials":
     import google.auth  # noqa: PLC0415 (only who deploys there pays)
 
-    found, _ = google.auth.default(scopes=[_SCOPE])
-    return found
+    credentials, _ = google.auth.default(scopes=[_SCOPE])
+    return credentials
 
 
-def _access(found: Any, config: GkeConfig, credentials: "Credentials") -> Access:
-    if not found.endpoint:
+def _access(cluster: Any, config: GkeConfig, credentials: "Credentials") -> Access:
+    if not cluster.endpoint:
         message = f"cluster {config.cluster} of {config.project} has no address yet"
         raise UnavailableError(message, hint="wait until it is created, then run the command again")
-    authority = base64.b64decode(found.master_auth.cluster_ca_certificate).decode()
+    authority = base64.b64decode(cluster.master_auth.cluster_ca_certificate).decode()
     return Access(
         name=f"cluster {config.cluster} of {config.project}",
-        server=f"https://{found.endpoint}",
+        server=f"https://{cluster.endpoint}",
         trust=ssl.create_default_context(cadata=authority),
         auth=GoogleToken(credentials),
     )
@@ -114,14 +118,14 @@ def _access(found: Any, config: GkeConfig, credentials: "Credentials") -> Access
 def _fault(error: Exception, name: str) -> MlshipError:
     from google.api_core import exceptions  # noqa: PLC0415 (it is loaded by now)
 
-    said = getattr(error, "message", "") or str(error)
+    details = getattr(error, "message", "") or str(error)
     if isinstance(error, exceptions.NotFound):
-        message = f"Google has no cluster {name}: {said}"
+        message = f"Google has no cluster {name}: {details}"
         hint = "`gcloud container clusters list` lists them; correct the target's section gke"
         return NotFoundError(message, hint=hint)
     if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized):
-        message = f"no permission to read {name}: {said}"
+        message = f"no permission to read {name}: {details}"
         hint = "grant roles/container.clusterViewer to the account that deploys; its rights within "
         return UnavailableError(message, hint=f"{hint}the cluster are a Role, see the guide")
-    message = f"Google's cluster API does not answer for {name}: {said}"
+    message = f"Google's cluster API does not answer for {name}: {details}"
     return UnavailableError(message, hint="run the command again")

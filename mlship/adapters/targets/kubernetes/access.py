@@ -78,10 +78,11 @@ class NamedContext(ssl.SSLContext):
 def find(
     config: KubernetesConfig, environment: Mapping[str, str], account: Path = ACCOUNT
 ) -> Access:
-    """Return the access that a target's settings mean.
+    """Return how the cluster of a target's settings is reached.
 
-    A named context is taken. Without one, a pod takes its own account, and elsewhere the kubeconfig
-    must have one context only: the current one may be any cluster by tomorrow.
+    The context that the settings name is used. Without one, a pod uses its own account unless
+    KUBECONFIG is set; elsewhere the kubeconfig must have exactly one context. The current context
+    is never used: it may be another cluster tomorrow.
 
     Raises:
         ConfigError: there is no such kubeconfig or context, or it lacks what is needed.

@@ -1,9 +1,9 @@
 """Exclusive locks that a cluster keeps: a Lease each, renewed while it is held.
 
-No clock is compared with another machine's. Who finds a Lease held watches it: one that is renewed
-has a living holder; one that stays as it is for its whole duration was left by a killed one, and is
-taken over by compare-and-set on its resourceVersion. The algorithm is that of client-go's leader
-election: https://pkg.go.dev/k8s.io/client-go/tools/leaderelection
+Clocks of different machines are never compared. A process that finds a Lease held watches it. If
+the Lease is renewed, its holder is alive. If it does not change for its whole duration, its holder
+was killed: the Lease is taken over by compare-and-set on its resourceVersion. The algorithm is that
+of client-go's leader election: https://pkg.go.dev/k8s.io/client-go/tools/leaderelection
 """
 
 import functools
@@ -29,7 +29,7 @@ class LeaseLocks:
     def __init__(
         self, project: str, namespace: str, access: Callable[[], Access], holder: str
     ) -> None:
-        """Take what it needs; nothing is asked.
+        """Store the settings; no request is sent.
 
         Args:
             project: the Leases' names begin with it.
@@ -46,11 +46,11 @@ class LeaseLocks:
     def exclusive(self, name: str) -> Iterator[None]:
         """Hold the lock of that name.
 
-        Where another process holds it, this is known after its next renewal, within 3 seconds;
-        where a killed one left it, it is taken over after 12.
+        A lock that another process holds is refused after that process renews it, within 3
+        seconds. A lock that a killed process left is taken over after 12 seconds.
 
         Raises:
-            ConflictError: another process holds it, the message names who; or, at the end, it was
+            ConflictError: another process holds it, whose name is in the message; or the lock was
                 lost while it was held.
             NotFoundError: there is no such namespace.
             UnavailableError: the cluster does not answer, or denies access.
@@ -76,23 +76,23 @@ class LeaseLocks:
                 raise ConflictError(message, hint=hint)
 
     def _acquire(self, api: Api, lease: str, name: str) -> Manifest:
-        found = api.get("Lease", lease)
-        if found is None:
+        current = api.get("Lease", lease)
+        if current is None:
             with self._racing(name):
                 return api.create(new("Lease", {"name": lease}, self._spec(taken=True)))
-        holder = _holder(found)
-        if holder and self._is_renewed(api, found):
+        holder = _holder(current)
+        if holder and self._is_renewed(api, current):
             raise _held(name, holder)
         with self._racing(name):
-            return api.replace({**found, "spec": self._spec(taken=True)})
+            return api.replace({**current, "spec": self._spec(taken=True)})
 
-    def _is_renewed(self, api: Api, found: Manifest) -> bool:
-        """Watch a Lease for its duration; tell whether somebody wrote it meanwhile."""
-        deadline = time.monotonic() + float(found["spec"].get("leaseDurationSeconds", _SECONDS))
+    def _is_renewed(self, api: Api, lease: Manifest) -> bool:
+        """Watch a Lease for its duration; return whether it was written in that time."""
+        deadline = time.monotonic() + float(lease["spec"].get("leaseDurationSeconds", _SECONDS))
         while time.monotonic() < deadline:
             time.sleep(_PAUSE)
-            now = api.get("Lease", found["metadata"]["name"])
-            if now is None or _version(now) != _version(found):
+            now = api.get("Lease", lease["metadata"]["name"])
+            if now is None or _version(now) != _version(lease):
                 return True
         return False
 
@@ -113,8 +113,8 @@ class LeaseLocks:
                 held = api.replace({**held, "spec": self._spec(held)})
                 last = time.monotonic()
             except MlshipError:
-                # It may be our own write whose answer was lost, or an API server that comes back
-                # before anybody takes the Lease for left.
+                # The write may have succeeded and its response got lost, or the API server may come
+                # back before another process takes the Lease over.
                 with suppress(MlshipError):
                     held = api.get("Lease", held["metadata"]["name"]) or held
                 if _holder(held) != self._holder or time.monotonic() - last > _SECONDS:

@@ -75,8 +75,8 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
 def digest_of(image: str) -> str:
     """Return the digest that ends an image's reference; empty where it has none."""
-    found = re.search(r"@(sha256:[0-9a-f]{64})$", image)
-    return found[1] if found else ""
+    match = re.search(r"@(sha256:[0-9a-f]{64})$", image)
+    return match[1] if match else ""
 
 
 def kinds(config: TargetConfig) -> tuple[Kind, ...]:
@@ -132,10 +132,10 @@ def files(manifests: list[Manifest]) -> dict[str, str]:
     # Copies, since parts that are shared would become anchors, which are hard to read.
     copies = msgspec.json.decode(msgspec.json.encode(manifests))
     return {
-        f"{number}-{one['kind'].lower()}-{one['metadata']['name']}.yaml": yaml.safe_dump(
-            one, sort_keys=False
+        f"{number}-{manifest['kind'].lower()}-{manifest['metadata']['name']}.yaml": yaml.safe_dump(
+            manifest, sort_keys=False
         )
-        for number, one in enumerate(copies, 1)
+        for number, manifest in enumerate(copies, 1)
     }
 
 
@@ -269,7 +269,7 @@ def _env(config: TargetConfig, slot: Slot) -> dict[str, str]:
 
 def _resources(cpu: str | None, memory: str | None) -> Manifest:
     # No limit of cpu: a pod may use what the node has to spare.
-    asked = {"cpu": cpu, "memory": memory}
-    requests = {name: amount for name, amount in asked.items() if amount is not None}
-    found = {"requests": requests, "limits": {"memory": memory} if memory else {}}
-    return {name: amounts for name, amounts in found.items() if amounts}
+    wanted = {"cpu": cpu, "memory": memory}
+    requests = {name: amount for name, amount in wanted.items() if amount is not None}
+    resources = {"requests": requests, "limits": {"memory": memory} if memory else {}}
+    return {name: amounts for name, amounts in resources.items() if amounts}

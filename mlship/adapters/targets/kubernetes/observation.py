@@ -20,8 +20,8 @@ def deployments(api: Api, scope: Scope) -> Mapping[Slot, Deployment]:
     labels = {INSTANCE: scope.name}
     pods = api.list("Pod", labels)
     return {
-        Slot(found["metadata"]["labels"][SLOT]): _deployment(found, _of(found, pods))
-        for found in api.list("Deployment", labels)
+        Slot(deployment["metadata"]["labels"][SLOT]): _deployment(deployment, _of(deployment, pods))
+        for deployment in api.list("Deployment", labels)
     }
 
 
@@ -36,38 +36,38 @@ def _of(deployment: Manifest, pods: Sequence[Manifest]) -> list[Manifest]:
     return [pod for pod in pods if pod["metadata"]["labels"].get(SLOT) == slot]
 
 
-def _deployment(found: Manifest, pods: Sequence[Manifest]) -> Deployment:
-    wanted = found["spec"]["replicas"]
+def _deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Deployment:
+    wanted = deployment["spec"]["replicas"]
     pods = staying(pods)
     ready = [pod for pod in pods if is_ready(pod)]
     releases = [pod["metadata"].get("annotations", {}).get(RELEASE, "") for pod in ready]
-    release = releases[0] if releases else found["metadata"]["annotations"][RELEASE]
+    release = releases[0] if releases else deployment["metadata"]["annotations"][RELEASE]
     running = [_running(pod) for pod in ready]
-    artifact = running[0] if running else image_of(found)
+    artifact = running[0] if running else image_of(deployment)
     count = sum(pair == (release, artifact) for pair in zip(releases, running, strict=True))
     return Deployment(
-        slot=Slot(found["metadata"]["labels"][SLOT]),
+        slot=Slot(deployment["metadata"]["labels"][SLOT]),
         release=Digest(release),
         artifact=Digest(artifact),
         ready=count,
         wanted=wanted,
-        detail=_detail(found, pods, count),
+        detail=_detail(deployment, pods, count),
     )
 
 
 def _running(pod: Manifest) -> str:
     """Return the digest of the image that the kubelet says it runs."""
     statuses = pod.get("status", {}).get("containerStatuses") or ()
-    found = [digest_of(one.get("imageID", "")) for one in statuses]
-    return found[0] if found else ""
+    images = [digest_of(status.get("imageID", "")) for status in statuses]
+    return images[0] if images else ""
 
 
-def _detail(found: Manifest, pods: Sequence[Manifest], ready: int) -> str:
-    if is_leaving(found):
+def _detail(deployment: Manifest, pods: Sequence[Manifest], ready: int) -> str:
+    if is_leaving(deployment):
         return "is being removed"
-    if ready == found["spec"]["replicas"] and is_rolled_out(found):
+    if ready == deployment["spec"]["replicas"] and is_rolled_out(deployment):
         return ""
-    trouble = of_deployment(found, pods)
+    trouble = of_deployment(deployment, pods)
     if trouble is None:
         return "is being rolled out"
     return f"{trouble.pod}: {trouble.text}" if trouble.pod else trouble.text

@@ -80,13 +80,13 @@ def of_deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Trouble | N
     """
     failure = condition(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
-        said = failure.get("message", "")
-        is_forbidden = "forbidden" in said
+        message = failure.get("message", "")
+        is_forbidden = "forbidden" in message
         return Trouble(
-            pod="", fault="quota", text=f"cannot create pods: {said}", is_final=is_forbidden
+            pod="", fault="quota", text=f"cannot create pods: {message}", is_final=is_forbidden
         )
-    found = [trouble for pod in pods if (trouble := of_pod(pod))]
-    return min(found, key=lambda trouble: not trouble.is_final, default=None)
+    troubles = [trouble for pod in pods if (trouble := of_pod(pod))]
+    return min(troubles, key=lambda trouble: not trouble.is_final, default=None)
 
 
 def of_pod(pod: Manifest) -> Trouble | None:
@@ -137,7 +137,7 @@ def _of_end(pod: str, container: Mapping[str, Any], ended: Mapping[str, Any]) ->
         text = "it used more memory than its limit and was killed (OOMKilled)"
         return Trouble(pod=pod, fault="memory", text=text, is_final=True)
     crashes = container.get("restartCount", 0) + ("running" not in container["state"])
-    code, said = ended.get("exitCode"), ended.get("message", "")
-    text = f"it keeps exiting, with exit code {code}" + (f":\n{_last(said)}" if said else "")
+    code, message = ended.get("exitCode"), ended.get("message", "")
+    text = f"it keeps exiting, with exit code {code}" + (f":\n{_last(message)}" if message else "")
     # A pod that still runs after a restart may yet get ready.
     return Trouble(pod=pod, fault="crash", text=text, is_final=crashes >= _CRASHES)

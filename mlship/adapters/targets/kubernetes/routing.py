@@ -93,8 +93,8 @@ def written(
     }
     # In one order, whoever made the split: the same one, written again, changes nothing.
     weights = {**dict(sorted(split.weights.items())), **dict.fromkeys(sorted(parked), 0)}
-    made = new("HTTPRoute", metadata, _spec(scope, config, weights, split.shadow, name))
-    return {**before, **made} if before else made
+    route = new("HTTPRoute", metadata, _spec(scope, config, weights, split.shadow, name))
+    return {**before, **route} if before else route
 
 
 def verdict(manifest: Manifest, config: KubernetesConfig) -> bool | str:
@@ -105,29 +105,33 @@ def verdict(manifest: Manifest, config: KubernetesConfig) -> bool | str:
         reference = parent["parentRef"]
         if (reference.get("namespace", namespace), reference["name"]) != (namespace, name):
             continue
-        conditions = {one["type"]: one for one in parent.get("conditions") or ()}
-        told = [conditions.get(kind, {}) for kind in ("Accepted", "ResolvedRefs")]
-        if any(one.get("observedGeneration", 0) < generation for one in told):
+        conditions = {condition["type"]: condition for condition in parent.get("conditions") or ()}
+        relevant = [conditions.get(kind, {}) for kind in ("Accepted", "ResolvedRefs")]
+        if any(condition.get("observedGeneration", 0) < generation for condition in relevant):
             return False
-        refusals = [one for one in told if one["status"] == "False"]
+        refusals = [condition for condition in relevant if condition["status"] == "False"]
         if refusals:
-            return "; ".join(f"{one['reason']}: {one['message']}" for one in refusals)
-        return all(one["status"] == "True" for one in told)
+            return "; ".join(
+                f"{condition['reason']}: {condition['message']}" for condition in refusals
+            )
+        return all(condition["status"] == "True" for condition in relevant)
     return False
 
 
 def _annotations(manifest: Manifest) -> dict[str, str]:
-    found: dict[str, str] = manifest["metadata"].get("annotations") or {}
-    return found
+    annotations: dict[str, str] = manifest["metadata"].get("annotations") or {}
+    return annotations
 
 
 def _split(scope: Scope, rules: list[Any], parked: frozenset[Slot]) -> Split:
     (rule,) = rules
-    weights = {_slot(scope, one): int(one.get("weight", 1)) for one in rule.get("backendRefs", ())}
+    weights = {
+        _slot(scope, entry): int(entry.get("weight", 1)) for entry in rule.get("backendRefs", ())
+    }
     mirrors = [
-        _slot(scope, one["requestMirror"]["backendRef"])
-        for one in rule.get("filters", ())
-        if one["type"] == "RequestMirror"
+        _slot(scope, entry["requestMirror"]["backendRef"])
+        for entry in rule.get("filters", ())
+        if entry["type"] == "RequestMirror"
     ]
     if any(weights[slot] for slot in parked):
         message = "a parked slot has traffic"

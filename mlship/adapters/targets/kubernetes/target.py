@@ -43,7 +43,7 @@ class KubernetesTarget:
         access: Callable[[], Access],
         progress: Progress,
     ) -> None:
-        """Take what it needs; nothing is read or asked.
+        """Store the settings; no request is sent.
 
         Args:
             name: of the target, as in mlship.yaml.
@@ -69,7 +69,7 @@ class KubernetesTarget:
             ConflictError: the slot holds another artifact.
             TimedOutError: they were not ready within `ready_seconds`, with the reason.
             NotFoundError: the image, the namespace or the Gateway does not exist.
-            ProjectError: a replica ends by itself, or will never be ready; with its last lines.
+            ProjectError: a replica keeps exiting or cannot become ready; with its last log lines.
             UnavailableError: the cluster does not answer, or denies access.
         """
         plan = Plan(release=release, artifact=artifact, slot=slot, replicas=replicas)
@@ -83,7 +83,7 @@ class KubernetesTarget:
                     api.apply(manifest)
                 Rollout(api, self._scope, self._config, slot, self._progress).wait()
             except MlshipError:
-                # The first error is the one that a person needs, whatever the way back says.
+                # The first error is the cause; an error while undoing must not hide it.
                 with suppress(MlshipError):
                     self._restore(api, slot, before)
                 raise
@@ -105,10 +105,10 @@ class KubernetesTarget:
         """
         with self._open() as api:
             traffic = self._traffic(api)
-            found = observation.deployments(api, self._scope)
+            deployments = observation.deployments(api, self._scope)
             if traffic.read().revision == expected:
-                self._check_ready(found, split.asked)
-            return traffic.change(split, expected, running=frozenset(found))
+                self._check_ready(deployments, split.asked)
+            return traffic.change(split, expected, running=frozenset(deployments))
 
     def routes(self) -> Route:
         """Return the split as it is written in the cluster, and the Gateway's address."""
@@ -153,31 +153,31 @@ class KubernetesTarget:
             traffic.endpoint()
             self._fit(rendered, plan, api.get("Deployment", self._scope.object(plan.slot)))
             pairs = [
-                (api.get(one["kind"], one["metadata"]["name"]), api.apply(one, dry_run=True))
-                for one in rendered
+                (api.get(each["kind"], each["metadata"]["name"]), api.apply(each, dry_run=True))
+                for each in rendered
             ]
-            found = [one for pair in pairs for one in difference.of(api.cluster, *pair)]
+            changes = [change for pair in pairs for change in difference.of(api.cluster, *pair)]
             if plan.split is not None:
                 observed = observation.deployments(api, self._scope)
                 self._check_ready(observed, plan.split.asked - {plan.slot})
                 running = (frozenset(observed) | {plan.slot}) - set(plan.removed)
-                found += difference.of(api.cluster, *traffic.planned(plan.split, running=running))
+                changes += difference.of(api.cluster, *traffic.planned(plan.split, running=running))
             for slot in plan.removed:
                 for kind in reversed(manifests.kinds(self._config)):
                     before = api.get(kind, self._scope.object(slot))
-                    found += difference.of(api.cluster, before, None)
-            return found
+                    changes += difference.of(api.cluster, before, None)
+            return changes
 
     def _objects(self, plan: Plan) -> list[Manifest]:
         return manifests.render(
             self._scope, self._config, plan.release, plan.artifact, plan.slot, plan.replicas
         )
 
-    def _fit(self, rendered: list[Manifest], plan: Plan, found: Manifest | None) -> None:
+    def _fit(self, rendered: list[Manifest], plan: Plan, current: Manifest | None) -> None:
         """Check that a slot may become this, and let it keep the replicas that it has grown."""
-        self._check_artifact(plan.slot, found, plan.artifact)
-        deployment = next(one for one in rendered if one["kind"] == "Deployment")
-        deployment["spec"]["replicas"] = self._count(found, plan.replicas)
+        self._check_artifact(plan.slot, current, plan.artifact)
+        deployment = next(each for each in rendered if each["kind"] == "Deployment")
+        deployment["spec"]["replicas"] = self._count(current, plan.replicas)
 
     def _traffic(self, api: Api) -> Traffic:
         return Traffic(api, self._scope, self._config.kubernetes)
@@ -185,33 +185,33 @@ class KubernetesTarget:
     def _before(self, api: Api, slot: Slot) -> dict[Kind, Manifest]:
         """Return the slot's objects as they are; one whose removal was begun is removed first."""
         name = self._scope.object(slot)
-        found = api.get("Deployment", name)
-        if found is not None and is_leaving(found):
+        deployment = api.get("Deployment", name)
+        if deployment is not None and is_leaving(deployment):
             self._delete(api, slot)
         before = {kind: api.get(kind, name) for kind in _SCALED}
-        return {kind: one for kind, one in before.items() if one is not None}
+        return {kind: manifest for kind, manifest in before.items() if manifest is not None}
 
-    def _check_artifact(self, slot: Slot, found: Manifest | None, artifact: Artifact) -> None:
+    def _check_artifact(self, slot: Slot, current: Manifest | None, artifact: Artifact) -> None:
         wanted = manifests.digest_of(artifact.location)
-        if found is not None and observation.image_of(found) != wanted:
-            held = observation.image_of(found)
+        if current is not None and observation.image_of(current) != wanted:
+            held = observation.image_of(current)
             message = f"slot {slot} of {self._scope.target} holds {held}, not {wanted}"
             raise ConflictError(message, hint="a slot runs one artifact: remove it first")
 
-    def _count(self, found: Manifest | None, replicas: int) -> int:
+    def _count(self, current: Manifest | None, replicas: int) -> int:
         most = self._config.kubernetes.max_replicas
-        if found is None or most is None:
+        if current is None or most is None:
             return replicas
-        return min(max(replicas, int(found["spec"]["replicas"])), max(most, replicas))
+        return min(max(replicas, int(current["spec"]["replicas"])), max(most, replicas))
 
-    def _check_ready(self, found: Mapping[Slot, Deployment], needed: frozenset[Slot]) -> None:
+    def _check_ready(self, deployments: Mapping[Slot, Deployment], needed: frozenset[Slot]) -> None:
         for slot in sorted(needed):
-            if slot not in found or not found[slot].ready:
+            if slot not in deployments or not deployments[slot].ready:
                 message = f"slot {slot} of {self._scope.target} has no ready replica"
                 raise NotFoundError(message, hint="deploy its release there, then route to it")
 
     def _restore(self, api: Api, slot: Slot, before: dict[Kind, Manifest]) -> None:
-        """Take a failed deploy back: a new slot goes, an old one becomes as it was."""
+        """Undo a failed deploy: remove a new slot, restore an existing one."""
         if "Deployment" not in before:
             self._delete(api, slot, grace=0)
             return

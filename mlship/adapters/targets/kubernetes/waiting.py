@@ -1,4 +1,4 @@
-"""Wait until a slot is rolled out, telling people how far it is and why it is not."""
+"""Wait until a slot is rolled out; report progress, and why it is not ready."""
 
 import time
 from typing import Final
@@ -80,11 +80,11 @@ class Rollout:
         Raises:
             TimedOutError: not within the target's `ready_seconds`; the message says why.
             NotFoundError: the image does not exist.
-            ProjectError: a replica ends by itself, needs more memory than it may have, or says
-                that it will never be ready.
+            ProjectError: a replica keeps exiting, exceeds its memory limit, or reports that it
+                cannot become ready.
             ConfigError: the settings name a Secret that does not exist, or no image.
-            UnavailableError: the cluster does not let pods be made, or its nodes pull the image; or
-                it ceased to answer.
+            UnavailableError: pods cannot be created, the nodes may not pull the image, or the
+                cluster stopped answering.
             ConflictError: the slot was removed meanwhile.
         """
         deadline = time.monotonic() + self._seconds
@@ -129,7 +129,7 @@ class Rollout:
     def _trouble(
         self, deployment: Manifest, pods: list[Manifest], *, is_over: bool
     ) -> Trouble | None:
-        """Return what is wrong, with what only a look into the pod tells where it matters."""
+        """Return what is wrong, with details from the pod itself where the API has none."""
         trouble = of_deployment(deployment, pods)
         if trouble is None:
             name = next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), "")
@@ -140,12 +140,12 @@ class Rollout:
         return trouble
 
     def _asked(self, trouble: Trouble, *, is_over: bool) -> Trouble:
-        """Return the trouble with the pod's own answer; final where it says so."""
+        """Return the trouble with the pod's own response; final if it reports that it failed."""
         try:
-            said = self._api.text(trouble.pod, "proxy/v2/health/ready")
-            answer = msgspec.json.decode(said, type=_Answer)
+            body = self._api.text(trouble.pod, "proxy/v2/health/ready")
+            answer = msgspec.json.decode(body, type=_Answer)
         except (UnavailableError, msgspec.DecodeError):
-            # Who may not ask the pod, or gets no answer, is told what the kubelet saw.
+            # Without permission to ask the pod, or without an answer, use the kubelet's events.
             text = self._last_warning(trouble.pod) if is_over else ""
             return msgspec.structs.replace(trouble, text=text or trouble.text)
         text = f"it is {answer.state}: {answer.error.message}".rstrip(": ")

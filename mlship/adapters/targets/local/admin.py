@@ -74,10 +74,10 @@ def _host(host: dict[str, Any]) -> Host:
 
 def _json(port: int, path: str) -> dict[str, Any]:
     try:
-        found = msgspec.json.decode(_ask(port, "GET", path) or b"{}")
+        document = msgspec.json.decode(_ask(port, "GET", path) or b"{}")
     except msgspec.DecodeError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
 def _ask(port: int, method: str, path: str) -> bytes:

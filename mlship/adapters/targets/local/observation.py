@@ -67,12 +67,12 @@ def _deployment(
     note: str,
 ) -> Deployment:
     staying = [item for item in replicas if item.phase not in ("draining", "stopping")]
-    said = {item.number: answers.get(item.process.pid) for item in staying}
-    heard = [answer for answer in said.values() if answer is not None and answer.ready]
-    release = heard[0].release if heard else placement.release
-    artifact = heard[0].bundle if heard else placement.artifact
-    ready = sum(answer.release == release for answer in heard)
-    details = [_detail(item, said[item.number], release) for item in staying]
+    by_number = {item.number: answers.get(item.process.pid) for item in staying}
+    ready_answers = [answer for answer in by_number.values() if answer is not None and answer.ready]
+    release = ready_answers[0].release if ready_answers else placement.release
+    artifact = ready_answers[0].bundle if ready_answers else placement.artifact
+    ready = sum(answer.release == release for answer in ready_answers)
+    details = [_detail(item, by_number[item.number], release) for item in staying]
     if not placement.replicas:
         note = "is being removed"
     is_whole = ready == placement.replicas and note != "is being removed"

@@ -214,11 +214,11 @@ def serving(replicas: Iterable[Replica], wanted: Wanted) -> dict[Slot, list[Repl
     phases: tuple[Phase, ...] = ("ready", "draining")
     if not wanted.safeguards.readiness:
         phases = ("starting", *phases)
-    found: dict[Slot, list[Replica]] = {slot: [] for slot in wanted.slots}
+    by_slot: dict[Slot, list[Replica]] = {slot: [] for slot in wanted.slots}
     for replica in replicas:
         if replica.phase in phases:
-            found.setdefault(replica.slot, []).append(replica)
-    return found
+            by_slot.setdefault(replica.slot, []).append(replica)
+    return by_slot
 
 
 def _pause(crashes: int) -> float:

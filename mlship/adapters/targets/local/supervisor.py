@@ -2,9 +2,9 @@
 
     python -m mlship.adapters.targets.local.supervisor FOLDER
 
-It makes what is wanted come true, and it alone starts and stops replicas and Envoy. Killed, it
-loses nothing: the next one takes over what runs. SIGTERM drains and stops all; so does the loss
-of its folder.
+It brings the target to the desired state, and only it starts and stops replicas and Envoy. If it is
+killed, the next one takes over the running processes. SIGTERM, or the removal of its folder, drains
+and stops everything.
 """
 
 import os
@@ -66,7 +66,7 @@ class Supervisor:
         if wanted is None:
             return
         if wanted.stopped:
-            # Whoever wrote so may have been killed before the signal.
+            # The command that wrote this may have been killed before it sent the signal.
             self._asked_to_stop = True
             return
         if wanted.generation != self._generation:
@@ -74,8 +74,8 @@ class Supervisor:
             self._envoy.retry()
             self._generation = wanted.generation
         self._replicas.step(wanted, self._hosts())
-        found = serving(self._replicas.known, wanted)
-        self._published.step(found, checked=wanted.safeguards.readiness)
+        by_slot = serving(self._replicas.known, wanted)
+        self._published.step(by_slot, checked=wanted.safeguards.readiness)
         self._envoy.step(wanted)
         self._save()
         self._replicas.let_go()
@@ -134,10 +134,10 @@ def _identity(folder: Path) -> tuple[int, int]:
 
 
 def main(arguments: list[str]) -> int:
-    """Supervise the target in a folder until asked to stop; at once done if another one does."""
+    """Supervise the target in a folder until told to stop; return at once if another one does."""
     state = State(Path(arguments[0]))
     try:
-        # A command that looks whether the lock is held holds it for an instant.
+        # A command that checks whether the lock is held takes it for an instant.
         what = f"target {state.folder.name}"
         with locks.hold(state.supervisor, what=what, seconds=_LOCK_SECONDS):
             supervisor = Supervisor(state, os.environ)

@@ -52,7 +52,7 @@ class LocalTarget:
         *,
         runtime: Sequence[str] = RUNTIME,
     ) -> None:
-        """Take what it needs; nothing is read, written or started.
+        """Store the settings; nothing is read, written or started.
 
         Args:
             name: of the target, as in mlship.yaml.
@@ -79,8 +79,8 @@ class LocalTarget:
         Raises:
             ConflictError: the slot holds another artifact.
             TimedOutError: they were not ready within `ready_seconds`.
-            ProjectError: they ended by themselves again and again; the message has their log.
-            UnavailableError: Envoy is not installed, or the port is taken.
+            ProjectError: they keep exiting; the message has the end of their log.
+            UnavailableError: Envoy is not installed, or the port is in use.
         """
         if artifact.kind != "bundle":
             message = f"target {self._name} of kind local runs bundles, not an {artifact.kind}"
@@ -97,19 +97,19 @@ class LocalTarget:
             replicas=replicas,
         )
         with self._state.changing():
-            found = self._state.wanted()
-            before = found.slots.get(slot) if found else None
+            former = self._state.wanted()
+            before = former.slots.get(slot) if former else None
             self._check_artifact(slot, before, placement)
-            wanted = _with(self._settings(found), slot, placement)
+            wanted = _with(self._settings(former), slot, placement)
             routing.ensure(self._state)
             self._state.want(wanted)
         seconds = self._config.ready_seconds
         try:
             Readiness(self._state, slot, wanted, progress=self._progress, seconds=seconds).wait()
         except MlshipError:
-            # The first error is the one that a person needs, whatever the way back says.
+            # The first error is the cause; an error while undoing must not hide it.
             with suppress(MlshipError):
-                self._restore(slot, wanted, found)
+                self._restore(slot, wanted, former)
             raise
         return self.inspect()[slot]
 
@@ -182,7 +182,7 @@ class LocalTarget:
         """
         if self._state.wanted() is None:
             return ()
-        # Held until all has stopped: a deploy at the same time comes before or after, not between.
+        # Held until everything has stopped, so that a concurrent deploy comes before or after.
         with self._state.changing():
             wanted = self._state.wanted()
             if wanted is None:
@@ -192,17 +192,17 @@ class LocalTarget:
             ran = supervision.stop(self._state, seconds=shutdown.patience(wanted))
         return observation.stopped(ran, supervised=supervised)
 
-    def _settings(self, found: Wanted | None) -> Wanted:
+    def _settings(self, former: Wanted | None) -> Wanted:
         """Return what is wanted with this target's settings, and not stopped."""
         return Wanted(
-            port=self._port(found.port if found else 0),
-            generation=(found.generation if found else 0) + 1,
+            port=self._port(former.port if former else 0),
+            generation=(former.generation if former else 0) + 1,
             stopped=False,
             log=self._logs,
             program=self._runtime,
             drain_seconds=self._config.drain_seconds,
             safeguards=self._safeguards,
-            slots=found.slots if found else {},
+            slots=former.slots if former else {},
         )
 
     def _port(self, kept: int) -> int:
@@ -227,15 +227,15 @@ class LocalTarget:
     def _check_ready(self, split: Split) -> None:
         needed = {slot for slot, weight in split.weights.items() if weight}
         needed |= {split.shadow} if split.shadow is not None else set()
-        found = self.inspect()
+        deployments = self.inspect()
         for slot in sorted(needed):
-            deployment = found.get(slot)
+            deployment = deployments.get(slot)
             if deployment is None or not (deployment.ready or not self._safeguards.readiness):
                 message = f"slot {slot} of {self._name} has no ready replica"
                 raise NotFoundError(message, hint="deploy its release there, then route to it")
 
     def _restore(self, slot: Slot, failed: Wanted, before: Wanted | None) -> None:
-        """Take a failed deploy back: its port and its slot become what they were."""
+        """Undo a failed deploy: restore the port and the slot."""
         placement = before.slots.get(slot) if before else None
         with self._state.changing():
             wanted = self._state.wanted()

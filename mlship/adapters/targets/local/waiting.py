@@ -1,4 +1,4 @@
-"""Wait until a slot is as it is wanted, telling people how far it is and why it fails."""
+"""Wait until a slot is ready; report progress, and why it is not."""
 
 import time
 from pathlib import Path
@@ -43,14 +43,14 @@ class Readiness:
 
         Raises:
             TimedOutError: not in time; the message ends with what the replicas logged.
-            ProjectError: a replica says that it never will be ready, or ended by itself three
-                times; where its exit code is one of mlship's, the error of that code.
+            ProjectError: a replica reports that it failed, or exited three times; if its exit code
+                is one of mlship's, the error of that code.
             UnavailableError: Envoy cannot run.
             ConflictError: another command wants another thing of the slot now.
         """
         deadline = time.monotonic() + self._seconds
         while True:
-            # One that `down` asked to stop just before, or that is killed now, has a successor.
+            # A supervisor that `down` told to stop, or that was killed, is replaced.
             supervision.start(self._state)
             running = self._state.running()
             replicas = [item for item in running.replicas if item.slot == self._slot]
@@ -64,7 +64,7 @@ class Readiness:
     def _is_done(self, running: Running, replicas: list[Replica]) -> bool:
         if not self._wanted.safeguards.readiness:
             return len(replicas) == self._count and running.router is not None
-        # What is written down may be from before a supervisor was killed.
+        # The file may be from before a supervisor was killed.
         ready = [
             item for item in replicas if item.phase == "ready" and processes.is_alive(item.process)
         ]
@@ -84,8 +84,8 @@ class Readiness:
         if running.router is None or not ready:
             return 0
         hosts = admin.hosts(running.router.admin)
-        found = [hosts.get((item.slot, item.port)) for item in ready]
-        return sum(host is not None and host.healthy for host in found)
+        known = [hosts.get((item.slot, item.port)) for item in ready]
+        return sum(host is not None and host.healthy for host in known)
 
     def _check(self, replicas: list[Replica], running: Running) -> None:
         now = self._state.wanted()
@@ -94,7 +94,7 @@ class Readiness:
             message = f"another command changed slot {self._slot} meanwhile"
             raise ConflictError(message, hint="run `mlship status`, then decide again")
         if running.generation is not None and running.generation < self._wanted.generation:
-            # The supervisor has not acted on this deploy yet: what it wrote is about another one.
+            # The supervisor has not acted on this deploy yet: the file is about an earlier one.
             return
         router = running.router
         if router and router.problem and not (router.process and router.port == self._wanted.port):
