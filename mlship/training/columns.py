@@ -54,7 +54,7 @@ def field_of(name: str, train: pd.Series, test: pd.Series) -> Field:
     else:
         message = f"column {name} is {_kind(name, train)} in training and "
         message += f"{_kind(name, test)} in the held-out rows{_odd(train, test)}"
-        raise ProjectError(message, hint="look for a text among numbers there")
+        raise ProjectError(message, hint="look for text among the numbers of that column")
     nullable = bool(train.isna().any() or test.isna().any())
     if nullable and kind == "integer":
         kind = "number"
@@ -115,7 +115,7 @@ def _kind(name: str, column: pd.Series) -> Kind:
             return kind
     shown = ", ".join(sorted(kind.__name__ for kind in types))
     message = f"column {name} holds values of type {shown}"
-    raise ProjectError(message, hint="make it all numbers, all texts, or all booleans")
+    raise ProjectError(message, hint="use numbers only, text only, or booleans only")
 
 
 _PYTHON_TYPES: Mapping[Kind, set[type]] = {

@@ -54,8 +54,8 @@ def convert(original: Original, rows: list[Row], folder: Path) -> Converted:
         model = _write(folder, original, (format_, "matrix", "float64"), suffix, data)
         difference = differs(folder, model, original, rows)
         if difference:
-            message = f"the {format_} model answers otherwise after it was saved: {difference}"
-            raise ProjectError(message, hint="put it into a scikit-learn Pipeline, then try again")
+            message = f"the {format_} model predicts otherwise after it was saved: {difference}"
+            raise ProjectError(message, hint="wrap it in a scikit-learn Pipeline, then train again")
         return Converted(model=model, modules=(format_,))
     model_or_reason = _as_onnx(original, rows, folder)
     if isinstance(model_or_reason, Model):
@@ -119,7 +119,7 @@ def _native(original: Original) -> tuple[str, ModelFormat, bytes] | None:
 def _refuse_texts(original: Original, format_: str) -> None:
     texts = [field.name for field in original.columns if field.kind == "text"]
     if texts:
-        message = f"the {format_} model was fitted with texts: {', '.join(texts)}"
+        message = f"the {format_} model was fitted on text columns: {', '.join(texts)}"
         hint = "encode them in `preprocess`, or in a Pipeline around the model"
         raise ProjectError(message, hint=hint)
 
@@ -173,8 +173,8 @@ def _as_skops(original: Original, rows: list[Row], folder: Path, reason: str) ->
     except MlshipError as error:
         difference = error.message
     if difference:
-        message = f"neither ONNX ({reason}) nor skops ({difference}) holds the model"
-        hint = "use parts of scikit-learn that the two know: an estimator, a Pipeline of its own"
+        message = f"the model can be saved neither as ONNX ({reason}) nor as skops ({difference})"
+        hint = "use scikit-learn's own estimators and Pipelines"
         raise ProjectError(message, hint=hint)
     needs = ("skops", "sklearn", "numpy", *modules, *(("pandas",) if is_frame else ()))
     notes = (f"the model is kept as skops, not ONNX: {reason}",)

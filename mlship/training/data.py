@@ -64,7 +64,7 @@ def read(root: Path, config: DataConfig) -> Data:
         if column != config.target
     )
     if not fields:
-        message = f"{name} has no column beside the target {config.target}"
+        message = f"{name} has no column besides the target {config.target}"
         raise ProjectError(message, hint="add the columns to predict from")
     target = field_of(config.target, train[config.target], test[config.target])
     return Data(
@@ -81,7 +81,7 @@ def load(root: Path, text: str) -> pd.DataFrame:
     """Return a file's rows.
 
     Raises:
-        ProjectError: it is missing, empty, malformed, or of no known format.
+        ProjectError: it is missing, empty, malformed, or which has no known format.
     """
     name = datafiles.name_of(text)
     try:
@@ -131,7 +131,7 @@ def _parsed(root: Path, text: str, name: str, zipped: bool) -> pd.DataFrame:  # 
             return parquet
         if name.endswith((".jsonl", ".ndjson", ".json")):
             return _from_lines(file, zipped)
-    message = f"its name ends in none of the known ways: {name}"
+    message = f"its file name has no known extension: {name}"
     raise ValueError(message)
 
 
@@ -178,7 +178,7 @@ def _split(frame: pd.DataFrame, config: DataConfig) -> tuple[pd.DataFrame, pd.Da
         message = "mlship.yaml: data needs a held-out part"
         raise ProjectError(message, hint="give data.test or data.split")
     if split.stratify is not None and split.stratify not in frame.columns:
-        message = f"data.split.stratify names {split.stratify}, which {config.train} has not"
+        message = f"data.split.stratify: {split.stratify} is not a column of {config.train}"
         raise ProjectError(message, hint=nearest(split.stratify, list(frame.columns)))
     labels = frame[split.stratify] if split.stratify else None
     try:

@@ -150,7 +150,7 @@ def _called(root: Path, name: str, call: Callable[[], Any]) -> Any:
         raise ProjectError(message, hint="train on fewer rows, or on a larger machine") from error
     except SystemExit as error:
         message = f"{name} ended the program at {blame(error, root)}"
-        raise ProjectError(message, hint="take the call of exit() out, then train again") from error
+        raise ProjectError(message, hint="remove the call of exit(), then train again") from error
     except Exception as error:  # the user's code may raise anything
         message = f"{name} failed at {blame(error, root)}"
         hint = "correct the code there, or what mlship.yaml gives it, then train again"
@@ -160,8 +160,8 @@ def _called(root: Path, name: str, call: Callable[[], Any]) -> Any:
 def _uneven(hook: str, where: str, wanted: list[str], got: list[str]) -> ProjectError:
     odd = [name for name in wanted if name not in got] + [n for n in got if n not in wanted]
     what = f"column {odd[0]} on one side only" if odd else "another order of columns"
-    message = f"{hook} makes other columns of {where} than of the training rows: {what}"
-    hint = "make the same columns of any rows: encode inside the model, not with get_dummies"
+    message = f"{hook} returns other columns for {where} than for the training rows: {what}"
+    hint = "return the same columns for any rows: encode inside the model, not with get_dummies"
     return ProjectError(message, hint=hint)
 
 
@@ -169,7 +169,8 @@ def _check_alike(hook: str, among: pd.DataFrame, alone: pd.DataFrame) -> None:
     for name in among.columns:
         one, other = among[name].iloc[0], alone[name].iloc[0]
         if not _is_same(one, other):
-            message = f"{hook} makes {name} {other} of a row alone, and {one} among others"
+            message = f"{hook} returns {name} = {other} for a row alone, and {one} "
+            message += "for the same row among others"
             hint = "compute a row's features from that row only; fit the rest inside the model"
             raise ProjectError(message, hint=hint)
 

@@ -73,7 +73,7 @@ def task_of(estimator: Any, config: ModelConfig, data: Data) -> Task:
         if told is not None and told != config.task:
             message = f"mlship.yaml says model.task: {config.task}, and {config.train} "
             message += f"returned a model for {told}"
-            raise ProjectError(message, hint="correct one of them")
+            raise ProjectError(message, hint="change one of them")
         return config.task
     if told is not None:
         return told
@@ -93,7 +93,7 @@ def check_finite(answers: Answers, name: str) -> None:
             rows = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
             message = f"the model of {name} predicts NaN or infinity for {rows.sum()} of "
             message += f"{len(values)} held-out rows, first row {int(np.flatnonzero(rows)[0]) + 1}"
-            hint = "look at that row's values; fill missing ones, or mend the training"
+            hint = "check that row's values: fill missing ones, or fix the training"
             raise ProjectError(message, hint=hint)
 
 
@@ -137,7 +137,7 @@ def _answers(estimator: Any, config: ModelConfig, features: pd.DataFrame, task: 
             probabilities = np.asarray(estimator.predict_proba(data))
     except Exception as error:  # whatever the model's library raises
         message = f"the model of {config.train} cannot predict the held-out rows: {error}"
-        raise ProjectError(message, hint="fit it, with the columns that it is given") from error
+        raise ProjectError(message, hint="return a model fitted on these columns") from error
     if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
         message = f"the model of {config.train} predicts {labels.shape[1:]} values for a row"
         raise ProjectError(message, hint="fit it on the one target column")

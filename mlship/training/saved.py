@@ -73,7 +73,7 @@ def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
     path = root / returned
     known = (".skops", *_NATIVE, *_PICKLES)
     if path.suffix not in known:
-        message = f"{config.train} returned the path {returned}, of no known format"
+        message = f"{config.train} returned the path {returned}, which has no known format"
         raise ProjectError(message, hint=f"the known endings are {', '.join(known)}")
     if not path.is_file():
         message = f"{config.train} returned the path {returned}, and there is no such file"
@@ -171,7 +171,7 @@ def _columns(source: Saved, facts: _Facts, prepared: Prepared) -> tuple[Field, .
         return tuple(known[name] for name in facts.names)
     if facts.count in (None, len(known)):
         return prepared.columns
-    message = f"the saved model {source.name} takes {facts.count} columns, and there are "
+    message = f"the saved model {source.name} takes {facts.count} columns, and the data have "
     message += f"{len(known)}: {', '.join(known)}"
     raise ProjectError(message, hint="train it on these, or drop the others in `preprocess`")
 
@@ -199,7 +199,7 @@ def _onnx_facts(data: bytes) -> _Facts:
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if any(not output.type.startswith("tensor(") for output in outputs[:2]):
-        message = "its outputs are no tensors; export it with the option zipmap off"
+        message = "its outputs are not tensors: export it with the option zipmap off"
         raise ValueError(message)
     is_classifier = outputs[0].type in ("tensor(string)", "tensor(int64)", "tensor(bool)")
     width = outputs[1].shape[-1] if len(outputs) > 1 else None

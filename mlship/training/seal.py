@@ -118,13 +118,14 @@ def _check_comparable(making: Making, truth: list[Any], wanted: list[Row]) -> No
         for values, what in ((truth, f"column {target}"), (predicted, "the model's answer")):
             if not all(isinstance(value, int | float) for value in values):
                 message = f"{what} is not a number, as a regression needs"
-                raise ProjectError(message, hint="set model.task to classification, or mend it")
+                hint = "set model.task to classification, or correct the values"
+                raise ProjectError(message, hint=hint)
         return
     known = {*truth, *making.data.train_target.tolist()}
     if not known & {*predicted, *_possible(making)}:
-        message = f"the model of {name} answers {_some(predicted)}, and {target} holds "
+        message = f"the model of {name} predicts {_some(predicted)}, and {target} holds "
         message += _some(truth)
-        hint = "train on the target's own values, or turn the answers into them in `postprocess`"
+        hint = "train on the target's own values, or map the predictions to them in `postprocess`"
         raise ProjectError(message, hint=hint)
 
 
@@ -139,12 +140,12 @@ def _some(values: list[Any]) -> str:
 def _check_alike(wanted: list[Row], served: list[Row]) -> None:
     for number, (one, other) in enumerate(zip(wanted, served, strict=True), start=1):
         if list(one) != list(other):
-            message = f"the bundle answers {', '.join(other)} to held-out row {number}, "
+            message = f"the bundle returns {', '.join(other)} for held-out row {number}, "
             message += f"and the trained model {', '.join(one)}"
             raise ProjectError(message, hint="the hooks must return the same columns each time")
         for name, value in one.items():
             if not _is_same(value, other[name]):
-                message = f"the bundle answers {name} = {other[name]!r} to held-out row {number}, "
+                message = f"the bundle returns {name} = {other[name]!r} for held-out row {number}, "
                 message += f"and the trained model {value!r}"
                 hint = "the hooks must compute the same from the same row each time, and read "
                 hint += "only files that model.include names"
@@ -168,7 +169,7 @@ def _write_code(making: Making, folder: Path) -> None:
     files = code.closure(root, modules)
     for module in modules:
         if not code.closure(root, [module]):
-            message = f"mlship.yaml: the hooks' module {module} is no file of {root}"
+            message = f"mlship.yaml: the hooks' module {module} is not a file in {root}"
             raise ProjectError(message, hint="put the hooks into the project")
     named = [(path.relative_to(root).as_posix(), path) for path in files]
     for name, path in [*named, *code.included(root, making.config.model.include)]:

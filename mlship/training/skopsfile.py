@@ -30,7 +30,7 @@ def from_estimator(estimator: Any) -> tuple[bytes, tuple[str, ...]]:
         data = normalised(skops.io.dumps(estimator))
     except Exception as error:  # whatever an object's own state raises
         message = f"the model {type(estimator).__name__} cannot be saved: {error}"
-        raise ProjectError(message, hint="build it of scikit-learn's own parts") from error
+        raise ProjectError(message, hint="use scikit-learn's own estimators") from error
     return data, refuse_foreign(data)
 
 
@@ -45,7 +45,7 @@ def refuse_foreign(data: bytes) -> tuple[str, ...]:
     if foreign:
         message = f"the model holds types that are not trusted: {', '.join(foreign)}"
         hint = "move that code into `preprocess` or `postprocess`, which travel as source, "
-        hint += "or use scikit-learn's own parts"
+        hint += "or use scikit-learn's own estimators"
         raise ProjectError(message, hint=hint)
     return tuple(sorted({name.partition(".")[0] for name in unknown}))
 

@@ -60,7 +60,7 @@ def check_names(data: Data, wanted: Sequence[str]) -> None:
     known = [field.name for field in data.fields] + [data.target]
     for name in wanted:
         if name not in known:
-            message = f"mlship.yaml: data.slices names {name}, which the data have not"
+            message = f"mlship.yaml: data.slices names {name}, which is not a column of the data"
             raise ConfigError(message, hint=nearest(name, known))
 
 

@@ -67,7 +67,7 @@ def test_no_repository_no_commit_and_no_file_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(ProjectError, match="is in no git repository") as caught:
+    with pytest.raises(ProjectError, match="is not in a git repository") as caught:
         GitSource(tmp_path).commit()
     assert "git init && git add -A && git commit" in caught.value.hint
     git(tmp_path, "init", "--quiet")

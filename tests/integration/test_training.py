@@ -193,7 +193,7 @@ def test_params_that_have_no_json_are_refused(made: Made) -> None:
 
 
 def test_a_folder_that_exists_is_not_overwritten(made: Made) -> None:
-    with pytest.raises(ConflictError, match="there is a folder"):
+    with pytest.raises(ConflictError, match="exists already"):
         made.trainer.train(made.folder)
     assert bundles.read(made.folder, expected=made.digest)
 

@@ -157,7 +157,7 @@ REPOSITORY = (
         name="no git repository",
         do=_without_git,
         code=2,
-        says="is in no git repository",
+        says="is not in a git repository",
         hints="git init",
         mend=_with_commit,
     ),

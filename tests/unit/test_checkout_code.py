@@ -60,7 +60,7 @@ def test_included_files_must_be_there_and_inside(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "a.json").write_text("{}")
     assert [name for name, _ in code.included(tmp_path, ("labels/*",))] == ["labels/a.json"]
-    with pytest.raises(ProjectError, match="no file is called so"):
+    with pytest.raises(ProjectError, match="no file matches it"):
         code.included(tmp_path, ("label/*",))
     with pytest.raises(ProjectError, match="outside of the project"):
         code.included(tmp_path, ("../*",))

@@ -95,7 +95,7 @@ MISTAKES = {
     "near target": ("a,yy\n1,2\n", "has no column y", "did you mean yy"),
     "missing target": ("a,y\n1,0\n2,\n", "1 rows have no y, first row 2", "fill"),
     "doubled": ("a,a,y\n1,2,3\n", "the column a twice", "rename"),
-    "no features": ("y\n1\n2\n", "no column beside the target", "add"),
+    "no features": ("y\n1\n2\n", "no column besides the target", "add"),
     "ragged": ("a,y\n1,2,3\n4,5,6\n", "cannot be read", "CSV"),
     "infinite": ("a,y\ninf,2\n1,3\n", "column a holds an infinite number", "cap"),
     "one row": ("a,y\n1,2\n", "cannot be split", "add rows"),

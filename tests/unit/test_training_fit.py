@@ -24,10 +24,10 @@ def test_preprocess_makes_the_models_columns(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "get_dummies": ("return pd.get_dummies(rows)", "makes other columns of a row alone"),
+    "get_dummies": ("return pd.get_dummies(rows)", "returns other columns for a row alone"),
     "mean": (
         "return rows.assign(length=rows.length - rows.length.mean())",
-        "makes length 0.0 of a row alone",
+        "returns length = 0.0 for a row alone",
     ),
     "nothing": ("return None", "returned NoneType for 63 rows"),
     "fewer rows": ("return rows[:2]", "returned 2 rows for 63 rows"),

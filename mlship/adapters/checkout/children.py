@@ -195,7 +195,7 @@ def full_disk_named(place: str) -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         full = error.filename2 or error.filename or place
-        message = f"no space left on the disk of {full}"
+        message = f"no space left on the disk that holds {full}"
         raise UnavailableError(message, hint="free some space and run it again") from error
 
 
@@ -218,5 +218,5 @@ def _death(ended: Ended, job: Job) -> ProjectError:
     elif ended.code < 0:
         hint = "a compiled library crashed: check its version, and the data that it was given"
     else:
-        hint = "take calls of exit() out of the training code, or correct what it printed"
+        hint = "remove calls of exit() from the training code, or fix the error above"
     return ProjectError(message, hint=hint)

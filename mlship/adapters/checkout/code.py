@@ -62,8 +62,8 @@ def included(root: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:
             raise ProjectError(message, hint="copy the file into the project")
         paths = [path for path in root.glob(pattern) if path.is_file()]
         if not paths:
-            message = f"mlship.yaml: model.include names {pattern}, and no file is called so"
-            raise ProjectError(message, hint="correct the glob; `**/` stands for any folders")
+            message = f"mlship.yaml: model.include names {pattern}, and no file matches it"
+            raise ProjectError(message, hint="correct the glob; `**/` matches any folders")
         found |= {path.relative_to(root).as_posix(): path for path in paths}
     return sorted(found.items())
 

@@ -107,7 +107,7 @@ def _path(root: Path, text: str) -> Path:
     if path.is_file():
         return path
     if path.with_name(path.name + _POINTER).is_file():
-        message = f"data file {text} is not here, only its pointer {text}{_POINTER}"
+        message = f"data file {text} is missing: only its pointer {text}{_POINTER} is there"
         raise ProjectError(message, hint=f"dvc pull {text}{_POINTER}")
     message = f"no data file {text} in {root}"
     raise ProjectError(message, hint="correct data.train or data.test in mlship.yaml")
@@ -128,7 +128,7 @@ def _followed(pointer: Path, text: str) -> Path:
         message = f"{text} points to a folder; the data must be one file"
         raise ProjectError(message, hint="dvc add the file itself")
     if not path.is_file():
-        message = f"{name}, which {text} points to, is not here"
+        message = f"{name}, which {text} points to, is missing"
         raise ProjectError(message, hint=f"dvc pull {text}")
     if _md5(path) != md5:
         message = f"{name} is not the file that {text} points to"

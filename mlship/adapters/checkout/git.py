@@ -39,7 +39,7 @@ class GitSource:
             message = f"the git repository of {self._root} has no commit yet"
             raise ProjectError(message, hint=f"cd {self._root} && git add -A && git commit")
         if not run(self._root, "ls-files", "-z", "--", "."):
-            message = f"no file of {self._root} is in its git repository"
+            message = f"no file of {self._root} is tracked by its git repository"
             raise ProjectError(message, hint=f"cd {self._root} && git add -A && git commit")
         shown = run(self._root, "log", "-1", "--no-show-signature", "--format=%H%x00%ae%x00%s")
         sha, author, subject = shown.rstrip("\n").split("\0", 2)
@@ -106,7 +106,7 @@ def _fault(root: Path, said: str) -> ProjectError:
         message = f"git does not trust {root}: it belongs to another user"
         return ProjectError(message, hint=f"git config --global --add safe.directory {root}")
     if "not a git repository" in said:
-        message = f"{root} is in no git repository"
+        message = f"{root} is not in a git repository"
         return ProjectError(message, hint=f"cd {root} && {_BEGIN}")
-    message = f"git failed in {root}: {said.splitlines()[-1] if said else 'it said nothing'}"
-    return ProjectError(message, hint="run `git status` there and correct what it says")
+    message = f"git failed in {root}: {said.splitlines()[-1] if said else 'no error message'}"
+    return ProjectError(message, hint="run `git status` there and fix what it reports")

@@ -38,10 +38,10 @@ class ChildPredictor:
             outputs = msgspec.json.decode(done.stdout, type=list[Row])
         except msgspec.DecodeError as error:
             message = f"bundle {bundle}: its code writes to stdout instead of predictions"
-            raise ProjectError(message, hint="take print() out of the hooks") from error
+            raise ProjectError(message, hint="remove print() from the hooks") from error
         if len(outputs) != len(rows):
-            message = f"bundle {bundle} gave {len(outputs)} answers to {len(rows)} rows"
-            raise ProjectError(message, hint="the hooks must return a row for each row")
+            message = f"bundle {bundle} returned {len(outputs)} outputs for {len(rows)} rows"
+            raise ProjectError(message, hint="the hooks must return one row for each input row")
         return outputs
 
 
@@ -51,4 +51,4 @@ def _fault(bundle: Path, ended: Ended) -> MlshipError:
     except msgspec.DecodeError:
         said = "\n".join(["; its last lines:", *ended.tail]) if ended.tail else ""
         message = f"predicting from bundle {bundle} {describe_end(ended)}{said}"
-        return ProjectError(message, hint="check the model and the hooks for what crashes")
+        return ProjectError(message, hint="check the model and the hooks: the process crashed")

@@ -112,7 +112,7 @@ def digest_of_params(model: ModelConfig) -> Digest:
 
 def _refuse_existing(into: Path) -> None:
     if into.exists():
-        message = f"there is a folder {into} already"
+        message = f"the folder {into} exists already"
         raise ConflictError(message, hint="train into a new folder, or remove that one")
 
 
