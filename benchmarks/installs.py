@@ -8,7 +8,7 @@ its rounds: from the start of the virtual environment to the end of `mlship --ve
 downloaded are the sizes of the wheels that were chosen; bytes installed are those of the files in
 the environment, in which pip has compiled everything and uv nothing.
 
-`before` is what the workflows installed at version 0.1.0 (pip, `mlship[all]` for a job that runs
+`before` is what the workflows installed at version 0.1.0 (pip, the extra `all` for a job that runs
 the project's code); `now` is what they install today. uv itself is not counted: the action that
 sets it up downloads it, and its size is printed.
 """
