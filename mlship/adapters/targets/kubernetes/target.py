@@ -221,22 +221,27 @@ class KubernetesTarget:
                 api.replace({**current, "spec": old["spec"]})
 
     def _delete(self, api: Api, slot: Slot, *, grace: int | None = None) -> None:
-        """Delete a slot's objects and wait until no pod is left."""
+        """Delete a slot's objects; wait until no pod is left, and no Deployment to be observed."""
         name = self._scope.object(slot)
         for kind in reversed(manifests.kinds(self._config)):
             api.delete(kind, name)
         labels = {INSTANCE: self._scope.name, SLOT: slot}
         patience = 0.0
         deadline = time.monotonic() + _END_SECONDS
-        while pods := api.list("Pod", labels):
+        while (pods := api.list("Pod", labels)) or api.get("Deployment", name):
             for pod in pods:
                 patience = max(patience, pod["spec"]["terminationGracePeriodSeconds"])
                 if grace is not None and pod["metadata"].get("deletionGracePeriodSeconds") != grace:
                     api.delete("Pod", pod["metadata"]["name"], grace=grace)
             if time.monotonic() >= deadline + patience:
-                names = ", ".join(pod["metadata"]["name"] for pod in pods)
-                message = f"slot {slot} of {self._scope.target} still has pods: {names}"
-                raise TimedOutError(
-                    message, hint="see `kubectl describe pod`; its node may be gone"
-                )
+                raise self._not_deleted(slot, pods)
             time.sleep(_PAUSE)
+
+    def _not_deleted(self, slot: Slot, pods: list[Manifest]) -> TimedOutError:
+        where = f"slot {slot} of {self._scope.target}"
+        if not pods:
+            message = f"{where} still has its Deployment, without pods"
+            return TimedOutError(message, hint="see `kubectl describe deployment`")
+        names = ", ".join(pod["metadata"]["name"] for pod in pods)
+        message = f"{where} still has pods: {names}"
+        return TimedOutError(message, hint="see `kubectl describe pod`; its node may be gone")
