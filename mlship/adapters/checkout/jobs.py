@@ -24,7 +24,7 @@ from mlship.adapters.checkout import children
 from mlship.adapters.checkout.children import Answered, Ended, Job, Output
 
 _FORKS: Final = sys.platform == "linux"
-_END_SECONDS: Final = 5.0
+_END_SECONDS: Final = 60.0
 _PROCESS_SEED: Final = {"PYTHONHASHSEED": "0"}
 """The hash seed orders sets in the user's code: the same inputs give the same model."""
 
@@ -113,7 +113,7 @@ class _Server:
             pid = self._number()
             code = self._number()
             if code is None:
-                # Its end is what the answers' end tells of: a moment later its own code is known.
+                # The server ends by itself; its exit code comes after its last answer.
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(timeout=_END_SECONDS)
         finally:
