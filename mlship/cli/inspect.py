@@ -1,4 +1,4 @@
-"""Commands that look and change nothing: doctor, status, report, trace."""
+"""Commands that only read: doctor, status, report, trace."""
 
 import shutil
 from pathlib import Path
@@ -18,9 +18,9 @@ def doctor(
         bool, typer.Option("--schema", help="Print the JSON schema of mlship.yaml and stop.")
     ] = False,
 ) -> None:
-    """Check the project and each backend that it names.
+    """Check the configuration and every backend.
 
-    Each fault comes with the next action; the settings that are no defaults, with who set them.
+    Shows how to fix each problem, and where each setting that is not a default was set.
 
     Example: mlship doctor
     """
@@ -61,12 +61,12 @@ def doctor(
 def status(
     context: typer.Context,
     everything: Annotated[
-        bool, typer.Option("--all", help="List every release and every champion there was.")
+        bool, typer.Option("--all", help="List all releases and all former champions.")
     ] = False,
 ) -> None:
     """Show what runs, who gets traffic, and any drift.
 
-    What is shown is observed; drift is where it differs from what the ledger says.
+    Drift is a difference between the observed state and the ledger.
 
     Example: mlship status --json
     """
@@ -125,15 +125,16 @@ def _everything(reigns: Any, releases: Any) -> None:
 def trace(
     context: typer.Context,
     prediction: Annotated[
-        str, typer.Argument(metavar="PREDICTION_ID", help="As an answer named it.")
+        str,
+        typer.Argument(metavar="PREDICTION_ID", help="The id of a prediction, from a response."),
     ],
     reproduce: Annotated[
-        bool, typer.Option("--reproduce", help="Compute it again and compare.")
+        bool, typer.Option("--reproduce", help="Compute the prediction again and compare.")
     ] = False,
 ) -> None:
-    """Show everything that is behind one prediction.
+    """Trace a prediction to its release.
 
-    That is model, commit, data, params, tests, approvals and, once it is known, the outcome.
+    Shows the model, commit, data, parameters, tests, approvals and, if known, the outcome.
 
     Example: mlship trace 1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed.0 --reproduce
     """
@@ -180,20 +181,22 @@ def report(
         bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")
     ] = False,
     to: Annotated[
-        Path | None, typer.Option("--to", help="Write report.md and its plots into a folder.")
+        Path | None, typer.Option("--to", help="Write report.md and its plots to a folder.")
     ] = None,
     publish: Annotated[
         list[str] | None,
         typer.Option(
             "--publish",
             metavar="cml|github|summary",
-            help="Post it: a comment by CML or by mlship, or the job's summary. May be repeated.",
+            help="Post the report: as a comment by CML or by mlship, or in the job's summary. "
+            "May be repeated.",
         ),
     ] = None,
 ) -> None:
-    """Show verdict, metrics, gates and their reasons.
+    """Show the report of a release.
 
-    Metrics stand beside the champion's on the same held-out rows.
+    It has the verdict, the gates with their reasons, and the metrics beside those of the champion
+    on the same held-out rows.
 
     Example: mlship report --markdown > report.md
     """

@@ -18,14 +18,15 @@ def deploy_production(
     context: typer.Context,
     release: ReleaseName = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Retire the challenger that runs; its outcomes go.")
+        bool,
+        typer.Option("--replace", help="Replace the running challenger; discards its outcomes."),
     ] = False,
     dry_run: DryRun = False,
     render: Render = None,
 ) -> None:
-    """Run a release as challenger of the champion.
+    """Deploy a release to production as challenger.
 
-    The first release of all becomes champion.
+    The first release becomes champion.
 
     Example: mlship deploy-production
     """
@@ -43,14 +44,15 @@ def deploy_production(
 def traffic(
     context: typer.Context,
     shares: Annotated[
-        list[str] | None, typer.Argument(metavar="ROLE=PERCENT...", help="challenger=20")
+        list[str] | None,
+        typer.Argument(metavar="ROLE=PERCENT...", help="Weights, such as challenger=20."),
     ] = None,
     shadow: Annotated[
         bool | None,
-        typer.Option("--shadow/--no-shadow", help="Copy all traffic to the challenger."),
+        typer.Option("--shadow/--no-shadow", help="Mirror all traffic to the challenger."),
     ] = None,
 ) -> None:
-    """Show or set the split of production's requests.
+    """Show or set the traffic split in production.
 
     Example: mlship traffic challenger=20
     """
@@ -85,9 +87,10 @@ def _shares(texts: list[str]) -> dict[str, int]:
 
 
 def promote(context: typer.Context, release: ReleaseName = None) -> None:
-    """Make the challenger champion.
+    """Make the challenger the champion.
 
-    Route, alias and archive move as one; the old champion stays warm for a rollback.
+    Moves traffic and the alias in the model registry. The old champion keeps running, so that a
+    rollback is fast.
 
     Example: mlship promote challenger
     """
@@ -104,12 +107,12 @@ def promote(context: typer.Context, release: ReleaseName = None) -> None:
 def rollback(
     context: typer.Context,
     to: Annotated[
-        str | None, typer.Option(help="The release to go back to; by default the one before.")
+        str | None, typer.Option(help="The release to go back to. Default: the previous champion.")
     ] = None,
 ) -> None:
-    """Make the former champion champion again.
+    """Make the former champion the champion again.
 
-    Nothing is built: it still runs.
+    Nothing is built or started, because it still runs.
 
     Example: mlship rollback
     """
@@ -127,17 +130,15 @@ def retire(
     release: Annotated[
         str | None,
         typer.Argument(
-            help="By default the former champion that waited longest; "
-            "right after one was retired, name the next."
+            help="A release, or challenger. Default: the oldest former champion. "
+            "To retire another one after that, name it."
         ),
     ] = None,
-    early: Annotated[
-        bool, typer.Option("--early", help="Do not wait until it was warm for warm_minutes.")
-    ] = False,
+    early: Annotated[bool, typer.Option("--early", help="Do not wait for warm_minutes.")] = False,
 ) -> None:
     """Drain, stop and archive a release.
 
-    A challenger or a former champion; never the champion.
+    The release can be a challenger or a former champion, but not the champion.
 
     Example: mlship retire
     """
@@ -154,15 +155,18 @@ def retire(
 def feedback(
     context: typer.Context,
     source: Annotated[
-        str, typer.Argument(metavar="FILE|PREDICTION_ID", help="CSV or JSON lines, or one id.")
+        str,
+        typer.Argument(
+            metavar="FILE|PREDICTION_ID", help="A CSV or JSON lines file, or a prediction id."
+        ),
     ],
     outcome: Annotated[
-        str | None, typer.Argument(help="What turned out to be true, for one prediction.")
+        str | None, typer.Argument(help="The true value, for a single prediction.")
     ] = None,
 ) -> None:
-    """Take in what turned out to be true.
+    """Record outcomes of predictions.
 
-    A file has a column prediction_id and one named outcome.
+    A file needs the columns prediction_id and outcome.
 
     Example: mlship feedback outcomes.csv
     """
@@ -184,7 +188,7 @@ def feedback(
 def evaluate(context: typer.Context) -> None:
     """Compare challenger and champion on outcomes.
 
-    The interval stays valid however often it is looked at.
+    You can run it as often as you like: its confidence interval stays valid.
 
     Example: mlship evaluate
     """
@@ -223,23 +227,23 @@ def approve(
     context: typer.Context,
     release: ReleaseName = None,
     by: Annotated[
-        str | None, typer.Option(help="Who approves; by default git's user.email.")
+        str | None, typer.Option(help="The email of the approver. Default: git's user.email.")
     ] = None,
-    comment: Annotated[str, typer.Option(help="Anything to add.")] = "",
+    comment: Annotated[str, typer.Option(help="A comment to record.")] = "",
     number: Annotated[
         int | None,
         typer.Option(
             "--from-pull-request",
             metavar="N",
             parser=_number_of_pull,
-            help="Take the approvals of its reviews.",
+            help="Use the approvals in the reviews of this pull request.",
         ),
     ] = None,
 ) -> None:
-    """Record people's approval of one release.
+    """Record an approval of a release.
 
-    It holds for this release's digests only, and never comes from its author. Of a pull request's
-    reviews those count that approve of the very commit, by people who may push.
+    It is valid for this release only, and the commit's author cannot approve. With
+    --from-pull-request, reviews count if they approve this commit and the reviewer may push.
 
     Example: mlship approve challenger --by ada@example.org
     """

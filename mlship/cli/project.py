@@ -1,4 +1,4 @@
-"""Commands of this machine: init, serve, down."""
+"""Commands for a project on this machine: init, serve, down."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,19 +14,19 @@ def init(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Where to write; created if missing.")] = Path(),
     example: Annotated[
-        str | None, typer.Option(metavar="iris", help="Write a whole example that runs.")
+        str | None, typer.Option(metavar="iris", help="Write a complete example project.")
     ] = None,
     force: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Overwrite this file, or folder; may be repeated."),
+        typer.Option(metavar="NAME", help="Overwrite this file or folder. May be repeated."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing.")] = False,
 ) -> None:
-    """Write a project's files and its workflows.
+    """Create a project, or update its workflows.
 
-    The workflows are made from mlship.yaml: run it again after a change there. A file that
-    somebody wrote or edited is named, and left alone. In a repository of several projects each
-    has workflows of its own, named by its folder.
+    The workflows are generated from mlship.yaml: run init again after a change there. Files that
+    you wrote or edited are listed and left unchanged. In a repository with several projects, each
+    has its own workflows, named after its folder.
 
     Example: mlship init --example iris
     """
@@ -68,9 +68,9 @@ def init(
 def serve(
     context: typer.Context,
     release: ReleaseName = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="To listen on.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")] = 8080,
 ) -> None:
-    """Serve a release here, until Ctrl-C.
+    """Serve a release on this machine until Ctrl-C.
 
     Example: mlship serve --port 8080
     """
@@ -102,9 +102,10 @@ def serve(
 
 
 def down(context: typer.Context) -> None:
-    """Stop all that the local targets run.
+    """Stop everything that local targets run.
 
-    The route, the ledger and the logs stay; deploying again brings it back.
+    The route, the ledger and the logs are kept. To start production again, run
+    `mlship deploy-production champion`.
 
     Example: mlship down
     """
