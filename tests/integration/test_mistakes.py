@@ -142,7 +142,10 @@ def test_a_damaged_bundle_is_fetched_again_and_one_damaged_everywhere_is_refused
     damage(stored)
     answer = project.mlship("train")
     wanted = Mistake(
-        name="", code=7, says="model/model.onnx is not what", hints="mlship train --anew"
+        name="",
+        code=7,
+        says="model/model.onnx does not match its digest",
+        hints="mlship train --anew",
     )
     assert faults(wanted, answer) == []
     project.done("train", "--anew")

@@ -185,7 +185,7 @@ BACKENDS = (
         name="init where a file is",
         command=("init", SETTINGS),
         code=2,
-        says="mlship.yaml is no folder",
+        says="mlship.yaml is not a folder",
         hints="folder",
     ),
 )

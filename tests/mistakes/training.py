@@ -131,7 +131,7 @@ DATA = (
         do=_text_among_numbers,
         code=2,
         says="where 'wide' stands",
-        hints="text among numbers",
+        hints="text among the numbers",
         is_rare=True,
     ),
     Mistake(
