@@ -31,14 +31,14 @@ def doctor(
     from mlship.steps.doctor import doctor as examine
     from mlship.wire.doctor import surroundings
 
-    given = session(context)
+    options = session(context)
     if schema:
         output.as_json(json_schema())
         return
-    resolved = given.resolved()
-    pipeline = given.pipeline()
+    resolved = options.resolved()
+    pipeline = options.pipeline()
     checks = examine(pipeline, surroundings(pipeline, wire.environment()))
-    if given.json:
+    if options.json:
         output.as_json({"origins": resolved.origins, "checks": checks})
     else:
         values = [
@@ -72,9 +72,9 @@ def status(
     """
     from mlship.steps.status import status as look
 
-    given = session(context)
-    found = look(given.pipeline())
-    if given.json:
+    options = session(context)
+    found = look(options.pipeline())
+    if options.json:
         output.as_json(found)
         return
     rows = [
@@ -140,9 +140,9 @@ def trace(
     """
     from mlship.steps.trace import trace as trace_step
 
-    given = session(context)
-    found = trace_step(given.pipeline(), prediction, reproduce=reproduce)
-    if given.json:
+    options = session(context)
+    found = trace_step(options.pipeline(), prediction, reproduce=reproduce)
+    if options.json:
         output.as_json(found)
         return
     made, release = found.prediction, found.release
@@ -205,8 +205,8 @@ def report(
     from mlship.reports import terminal
     from mlship.reports.report import as_json, collect
 
-    given = session(context)
-    pipeline = given.pipeline()
+    options = session(context)
+    pipeline = options.pipeline()
     records = pipeline.read()
     found = collect(pipeline.release(release, records), records)
     plots = pipeline.state / "plots" / digests.short(found.release.bundle)
@@ -218,10 +218,10 @@ def report(
         tell = pipeline.progress.note if publish else output.line
         tell(f"wrote {to / 'report.md'}")
     if publish:
-        publish_report(given, pipeline, found.release, publish, records)
+        publish_report(options, pipeline, found.release, publish, records)
     elif to is not None:
         return
-    elif given.json:
+    elif options.json:
         output.json_text(as_json(found))
     elif markdown:
         output.line(as_markdown.render(found, plots=str(plots)))

@@ -32,13 +32,13 @@ def deploy_production(
     """
     from mlship.steps.deploy import deploy_production as deploy
 
-    given = session(context)
-    if preview(given, "production", release, dry_run=dry_run, render=render, replace=replace):
+    options = session(context)
+    if preview(options, "production", release, dry_run=dry_run, render=render, replace=replace):
         return
-    pipeline = given.pipeline()
+    pipeline = options.pipeline()
     seen = pipeline.read()
     record = deploy(pipeline, pipeline.release(release, seen), seen, replace=replace)
-    output.record(record, json=given.json)
+    output.record(record, json=options.json)
 
 
 def traffic(
@@ -58,8 +58,8 @@ def traffic(
     """
     from mlship.steps.traffic import traffic as set_traffic
 
-    given = session(context)
-    pipeline = given.pipeline()
+    options = session(context)
+    pipeline = options.pipeline()
     route = set_traffic(pipeline, _shares(shares or []), shadow=shadow)
     history = pipeline.read().history
     deployments = pipeline.target("production").inspect()
@@ -67,7 +67,7 @@ def traffic(
     for slot, deployment in deployments.items():
         share = "a copy" if route.split.shadow == slot else f"{route.split.share(slot)} %"
         rows.append((slot, history.role(deployment.release) or "none", share))
-    if given.json:
+    if options.json:
         output.as_json(route)
     else:
         output.table(route.endpoint, ("slot", "role", "traffic"), rows)
@@ -97,11 +97,11 @@ def promote(context: typer.Context, release: ReleaseName = None) -> None:
     from mlship.steps.promote import chosen
     from mlship.steps.promote import promote as promote_step
 
-    given = session(context)
-    pipeline = given.pipeline()
+    options = session(context)
+    pipeline = options.pipeline()
     seen = pipeline.read()
     record = promote_step(pipeline, chosen(pipeline, release, seen), seen)
-    output.record(record, json=given.json)
+    output.record(record, json=options.json)
 
 
 def rollback(
@@ -118,11 +118,11 @@ def rollback(
     """
     from mlship.steps.rollback import rollback as rollback_step
 
-    given = session(context)
-    pipeline = given.pipeline()
+    options = session(context)
+    pipeline = options.pipeline()
     seen = pipeline.read()
     record = rollback_step(pipeline, pipeline.release(to, seen) if to else None, seen)
-    output.record(record, json=given.json)
+    output.record(record, json=options.json)
 
 
 def retire(
@@ -144,12 +144,12 @@ def retire(
     """
     from mlship.steps.retire import retire as retire_step
 
-    given = session(context)
-    pipeline = given.pipeline()
+    options = session(context)
+    pipeline = options.pipeline()
     seen = pipeline.read()
     chosen = pipeline.release(release, seen) if release else None
     record = retire_step(pipeline, chosen, seen, early=early)
-    output.record(record, json=given.json)
+    output.record(record, json=options.json)
 
 
 def feedback(
@@ -173,10 +173,10 @@ def feedback(
     from mlship.steps.feedback import feedback as take
     from mlship.steps.feedback import read
 
-    given = session(context)
+    options = session(context)
     outcomes = [(source, outcome)] if outcome is not None else read(Path(source))
-    taken = take(given.pipeline(), outcomes)
-    if given.json:
+    taken = take(options.pipeline(), outcomes)
+    if options.json:
         output.as_json(taken)
     else:
         output.line(f"{taken.new} new outcomes, {taken.known} known before")
@@ -194,10 +194,10 @@ def evaluate(context: typer.Context) -> None:
     """
     from mlship.steps.evaluate import evaluate as evaluate_step
 
-    given = session(context)
-    record = evaluate_step(given.pipeline())
+    options = session(context)
+    record = evaluate_step(options.pipeline())
     facts = shapes.of(record, Evaluated)
-    if not given.json:
+    if not options.json:
         rows = [
             ("champion", _number(facts.champion_mean), str(facts.champion_n)),
             ("challenger", _number(facts.challenger_mean), str(facts.challenger_n)),
@@ -206,7 +206,7 @@ def evaluate(context: typer.Context) -> None:
         interval = f"{_number(facts.low)} to {_number(facts.high)}"
         output.line(f"difference {_number(facts.estimate)} ({interval}), {facts.method}")
         output.line(facts.reason)
-    output.record(record, json=given.json, refuse=record.evidence.verdict == "failed")
+    output.record(record, json=options.json, refuse=record.evidence.verdict == "failed")
 
 
 def _number(value: Number) -> str:
@@ -250,8 +250,8 @@ def approve(
     from mlship.steps.approve import approve as approve_step
     from mlship.steps.approve import approve_from_pull_request
 
-    given = session(context)
-    pipeline = given.pipeline()
+    options = session(context)
+    pipeline = options.pipeline()
     if number is not None:
         if by or comment:
             raise ConfigError(
@@ -261,7 +261,7 @@ def approve(
         records = pipeline.read()
         chosen = pipeline.release(release, records)
         taken = approve_from_pull_request(pipeline, chosen, number, records)
-        if given.json:
+        if options.json:
             output.as_json(taken)
             return
         output.line(f"approve {chosen}: {taken.count}, by {', '.join(taken.people)}")
@@ -274,4 +274,4 @@ def approve(
     records = pipeline.read()
     chosen = pipeline.release(release, records)
     record = approve_step(pipeline, chosen, by or pipeline.actor, comment, records=records)
-    output.record(record, json=given.json)
+    output.record(record, json=options.json)

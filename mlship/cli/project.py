@@ -79,13 +79,13 @@ def serve(
 
     from mlship.domain.deployment import slot_of
 
-    given = session(context)
-    pipeline = given.pipeline()
+    options = session(context)
+    pipeline = options.pipeline()
     found = pipeline.release(release)
     folder = pipeline.bundle(found)
     output.line(f"{found} on http://127.0.0.1:{port}/docs")
     sys.stdout.flush()
-    options = {
+    flags = {
         "--bundle": str(folder),
         "--digest": found.bundle,
         "--release": found.id,
@@ -95,7 +95,7 @@ def serve(
         "--port": str(port),
         "--log": str(pipeline.state / "predictions" / "serve"),
     }
-    arguments = [part for pair in options.items() for part in pair]
+    arguments = [part for pair in flags.items() for part in pair]
     os.execv(  # noqa: S606 (the foreground is the server's: signals and exit code are its own)
         sys.executable, [sys.executable, "-m", "mlship.runtime", "serve", *arguments]
     )
@@ -111,8 +111,8 @@ def down(context: typer.Context) -> None:
     """
     from mlship import wire
 
-    given = session(context)
-    pipeline = given.pipeline()
+    options = session(context)
+    pipeline = options.pipeline()
     stopped = {}
     for name in dict.fromkeys(("staging", "production", *pipeline.config.targets)):
         if pipeline.target_config(name).kind != "local":
@@ -120,7 +120,7 @@ def down(context: typer.Context) -> None:
         with pipeline.locks.exclusive(name):
             target = wire.local_target(name, pipeline.config, pipeline.state, pipeline.progress)
             stopped[name] = target.down()
-    if given.json:
+    if options.json:
         output.as_json(stopped)
         return
     for name, what in stopped.items():

@@ -319,7 +319,7 @@ def test_the_key_of_the_configuration_decides(
     with pytest.raises(NotFoundError, match="no repository"):
         push()
     world.google.refuses["create"] = DENIED
-    with pytest.raises(UnavailableError, match="let us create"):
+    with pytest.raises(UnavailableError, match="denied the creation"):
         push(create=True)
 
 
