@@ -221,18 +221,19 @@ def test_a_server_that_changes_texts_is_refused(
         ledger.append(tiny_evidence(actor="Zoé"))
 
 
-def test_a_server_that_is_down_or_silent_is_told_in_seconds(tmp_path: Path) -> None:
+def test_a_server_that_is_down_or_silent_is_told_as_soon_as_is_asked(tmp_path: Path) -> None:
+    hasty = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"}
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         port = silent.getsockname()[1]
         started = time.monotonic()
         with pytest.raises(UnavailableError, match=r"127\.0\.0\.1"):
-            MlflowLedger(f"http://u:secret@127.0.0.1:{port}", "iris", tmp_path, {}).records()
+            MlflowLedger(f"http://u:secret@127.0.0.1:{port}", "iris", tmp_path, hasty).records()
         assert time.monotonic() - started < 10
     started = time.monotonic()
     with pytest.raises(UnavailableError, match="cannot be used") as caught:
-        MlflowLedger(f"http://u:secret@127.0.0.1:{port}", "iris", tmp_path, {}).append(
+        MlflowLedger(f"http://u:secret@127.0.0.1:{port}", "iris", tmp_path, hasty).append(
             tiny_evidence()
         )
     assert time.monotonic() - started < 5

@@ -177,6 +177,7 @@ release = tiny_release(digests.of_file(folder / "bundle" / "bundle.json"))
 store.record(Run(release=release, bundle=folder / "bundle", metrics={"a": 1.0}))
 store.point("champion", release)
 store.fetch(release, folder / f"fetched-{uri[:4]}")
+assert ("mlflow" in sys.modules) == uri.startswith("sqlite"), "a server needs REST only"
 """
     for uri in (f"sqlite:///{tmp_path}/mlflow.db", mlflow_server):
         argv = [sys.executable, "-c", source, str(tmp_path), uri]
