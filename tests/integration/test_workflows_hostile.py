@@ -25,6 +25,12 @@ OURS = {
 }
 
 
+# The picture that CML itself adds at the end of each comment.
+WATERMARK = re.compile(
+    r'\n\n!\[\]\(https://cml\.dev/watermark\.png#[0-9a-f]{40} "CML watermark mlship iris"\)$'
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Here:
     """A runner for the repository, the GitHub that its jobs reach, and their ledger."""
@@ -36,7 +42,8 @@ class Here:
     def texts(self) -> list[str]:
         """Return what jobs wrote on GitHub."""
         pulls = [one["body"] for one in self.state.data["pulls"] if one["author"] != LINE]
-        return [*pulls, *(one["body"] for one in self.state.data["comments"])]
+        comments = [str(comment["body"]) for comment in self.state.data["comments"]]
+        return [*pulls, *(WATERMARK.sub("", text) for text in comments)]
 
     def comments(self, number: int) -> list[str]:
         """Return the comments on a pull request."""
