@@ -95,7 +95,7 @@ def test_a_pushed_feature_branch_is_trained_tested_and_reported(here: Here) -> N
     assert len(here.comments(offered["number"])) == 1
     assert (here.runner.artifacts / "report" / "report.md").is_file()
     assert (here.runner.artifacts / "report" / "plots").is_dir()
-    assert f"mlship-cd[train] @ {workflows.SOURCE}" in here.runner.installed.read_text()
+    assert f"mlship-cd[train,mlflow] @ {workflows.SOURCE}" in here.runner.installed.read_text()
 
 
 def test_a_forks_pull_request_passes_and_says_that_it_may_not_comment(here: Here) -> None:
