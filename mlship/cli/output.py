@@ -36,12 +36,12 @@ def as_json(value: Any) -> None:
 
 def json_text(text: str) -> None:
     """Print JSON. Its strings stay unchanged, and a GitHub runner sees no commands in them."""
-    print(text.replace("##[", r"##\u005b"))  # noqa: T201
+    print(text.replace("##[", r"##\u005b"))
 
 
 def line(text: str) -> None:
     """Print a line of a result."""
-    print(inert(text))  # noqa: T201
+    print(inert(text))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -55,7 +55,7 @@ def drawn(draw: "Callable[[Console], None]") -> None:
     """Print a drawing. It is made inert as a whole: a wrapped cell may start a line."""
     with (drawing := console()).capture() as captured:
         draw(drawing)
-    print(inert(captured.get()), end="")  # noqa: T201
+    print(inert(captured.get()), end="")
 
 
 def console() -> "Console":
@@ -101,7 +101,7 @@ def record(result: Record, *, json: bool, refuse: bool = True) -> None:
 def notice(text: str) -> None:
     """Add a notice to the page of a GitHub run, without failing it."""
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        print(actions.annotation("notice", text), file=sys.stderr)  # noqa: T201
+        print(actions.annotation("notice", text), file=sys.stderr)
 
 
 def _set_outputs(record: Record) -> None:
@@ -149,8 +149,8 @@ def error(problem: MlshipError, *, json: bool, annotate: bool) -> None:
                 "exit_code": problem.exit_code,
             }
         )
-    print(inert(f"error: {problem.message}"), file=sys.stderr)  # noqa: T201
+    print(inert(f"error: {problem.message}"), file=sys.stderr)
     if problem.hint:
-        print(inert(f" next: {problem.hint}"), file=sys.stderr)  # noqa: T201
+        print(inert(f" next: {problem.hint}"), file=sys.stderr)
     if annotate:
-        print(actions.annotation("error", problem.message), file=sys.stderr)  # noqa: T201
+        print(actions.annotation("error", problem.message), file=sys.stderr)

@@ -35,13 +35,13 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Print a note of the step."""
-        print(inert(f"  {text}"), file=sys.stderr, flush=True)  # noqa: T201
+        print(inert(f"  {text}"), file=sys.stderr, flush=True)
 
     def started(self, step: str) -> None:
         """Print that a step started."""
         self._since = time.monotonic()
         started = actions.group(step) if self._folded else f"{step}: started"
-        print(started, file=sys.stderr, flush=True)  # noqa: T201
+        print(started, file=sys.stderr, flush=True)
 
     def finished(self, record: Record, *, reused: bool) -> None:
         """Print the verdict of a step and its duration."""
@@ -50,12 +50,12 @@ class Lines:
         detail = summary(record)
         line = f"{evidence.step}: {evidence.verdict} ({took}){': ' if detail else ''}{detail}"
         if self._folded:
-            print(actions.GROUP_END, file=sys.stderr, flush=True)  # noqa: T201
-        print(inert(line), file=sys.stderr, flush=True)  # noqa: T201
+            print(actions.GROUP_END, file=sys.stderr, flush=True)
+        print(inert(line), file=sys.stderr, flush=True)
 
     def skipped(self, step: str, why: str) -> None:
         """Print that a step is skipped."""
-        print(f"{step}: skipped ({why})", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"{step}: skipped ({why})", file=sys.stderr, flush=True)
 
 
 class View:

@@ -69,7 +69,7 @@ def score(metric: Metric, predicted: Value, actual: Value) -> float:
     return abs(error) if metric == "mae" else error * error
 
 
-def compare(  # noqa: PLR0913 (a policy's numbers, by name)
+def compare(
     champion: Sequence[float],
     challenger: Sequence[float],
     *,

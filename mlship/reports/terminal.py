@@ -20,7 +20,7 @@ COLOURS: dict[Verdict, str] = {"passed": "green", "failed": "red", "undecided": 
 
 def show(report: Report, console: "Console") -> None:
     """Print the report. Text from users is printed as text: it cannot colour or move anything."""
-    from rich.text import Text  # noqa: PLC0415 (machines that read JSON start without it)
+    from rich.text import Text
 
     console.print(Text.assemble(marked(report.verdict), " ", (short(report.title), "bold")))
     console.print(Text(short(report.summary)))
@@ -39,16 +39,16 @@ def show(report: Report, console: "Console") -> None:
 
 def marked(verdict: Verdict) -> "Text":
     """Return a verdict as symbol and word, in its colour where there are colours."""
-    from rich.text import Text  # noqa: PLC0415 (as above)
+    from rich.text import Text
 
     return Text(f"{formatting.SYMBOLS[verdict]} {verdict}", style=COLOURS[verdict])
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence["str | Text"]]) -> "Table":
     """Return a table without a frame; cells are text, never rich's markup."""
-    from rich import box  # noqa: PLC0415 (as above)
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
 
     made = Table(
         title=Text(short(title)) if title else None,
@@ -218,6 +218,6 @@ def _print(
 
 
 def _line(console: "Console", text: str) -> None:
-    from rich.text import Text  # noqa: PLC0415 (as above)
+    from rich.text import Text
 
     console.print(Text("  " + short(text, 300)))

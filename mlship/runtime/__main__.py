@@ -26,7 +26,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from mlship.runtime.serve import Options, serve  # noqa: PLC0415 (predict needs no server)
+    from mlship.runtime.serve import Options, serve
 
     try:
         release = digests.parse(options.release)

@@ -59,7 +59,7 @@ def feed(rows: Sequence[Row], model: Model) -> Any:
 
 
 def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
-    import onnxruntime as ort  # noqa: PLC0415 (heavy)
+    import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -109,7 +109,7 @@ def _onnx_feed(session: Any, model: Model) -> Callable[[Sequence[Row]], Mapping[
 
 
 def _load_skops(path: Path, model: Model, task: Task) -> Computation:
-    import skops.io  # noqa: PLC0415 (heavy)
+    import skops.io
 
     unknown = skops.io.get_untrusted_types(file=path)
     foreign = sorted(name for name in unknown if not name.startswith(_TRUSTED))
@@ -123,7 +123,7 @@ def _load_skops(path: Path, model: Model, task: Task) -> Computation:
 def _load_pickle(path: Path, model: Model, task: Task) -> Computation:
     """Load a pickle, which runs code. It was allowed explicitly, and its digest was verified."""
     if path.suffix == ".joblib":
-        import joblib  # noqa: PLC0415 (heavy)
+        import joblib
 
         return _estimator(joblib.load(path), model, task)
     with path.open("rb") as file:
@@ -156,7 +156,7 @@ def _order(estimator: Any, model: Model) -> list[int] | None:
 
 
 def _load_xgboost(path: Path, model: Model, task: Task) -> Computation:
-    import xgboost  # noqa: PLC0415 (heavy)
+    import xgboost
 
     booster = xgboost.Booster(model_file=str(path))
     booster.set_param({"nthread": 1})
@@ -174,7 +174,7 @@ def _load_xgboost(path: Path, model: Model, task: Task) -> Computation:
 
 
 def _load_lightgbm(path: Path, model: Model, task: Task) -> Computation:
-    import lightgbm  # noqa: PLC0415 (heavy)
+    import lightgbm
 
     booster = lightgbm.Booster(model_file=str(path))
 
@@ -195,7 +195,7 @@ def _with_categories(data: Any, model: Model) -> Any:
 
 def _boosted(values: Any, model: Model, task: Task) -> Raw:
     """Interpret a booster's output by its shape: values, probabilities or classes."""
-    import numpy as np  # noqa: PLC0415 (this module is imported before a model is wanted)
+    import numpy as np
 
     if task == "regression" or not model.classes:
         return Raw(values.reshape(len(values)), None)

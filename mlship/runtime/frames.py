@@ -21,7 +21,7 @@ def to_frame(rows: Sequence[Row], fields: Sequence[Field]) -> Any:
     A null is NaN in a column of numbers, whose dtype becomes float64, and `None` in a column of
     text or booleans, whose dtype becomes object. pandas reads a CSV file the same way.
     """
-    import pandas as pd  # noqa: PLC0415 (only hooks and models that need DataFrames load it)
+    import pandas as pd
 
     columns = {}
     for field in fields:
@@ -73,7 +73,7 @@ def to_matrix(rows: Sequence[Row], names: Sequence[str], dtype: str) -> Any:
     Raises:
         ProjectError: a value is not a number.
     """
-    import numpy as np  # noqa: PLC0415 (keeps the import of this module fast)
+    import numpy as np
 
     try:
         return np.array(
@@ -91,7 +91,7 @@ def to_column(rows: Sequence[Row], name: str, dtype: str) -> Any:
     Raises:
         ProjectError: a value in a column of numbers is not a number.
     """
-    import numpy as np  # noqa: PLC0415 (keeps the import of this module fast)
+    import numpy as np
 
     if dtype == "object":
         values = [["" if row[name] is None else str(row[name])] for row in rows]

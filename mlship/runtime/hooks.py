@@ -80,7 +80,7 @@ class Hook:
         Raises:
             ProjectError: it raised, or did not return a DataFrame with the same number of rows.
         """
-        import pandas as pd  # noqa: PLC0415 (a bundle without hooks does not need it)
+        import pandas as pd
 
         try:
             result = self._function(frame.copy())

@@ -120,7 +120,7 @@ class _Database:
             UnavailableError: the rows could not be committed.
             ConfigError: the database is not suitable.
         """
-        import psycopg  # noqa: PLC0415 (a log in a folder needs none)
+        import psycopg
 
         pause = _PAUSE
         while True:
@@ -156,7 +156,7 @@ class _Database:
         Raises:
             ConfigError: the database is not in UTF-8, or the table cannot be created.
         """
-        import psycopg  # noqa: PLC0415
+        import psycopg
 
         connection = psycopg.connect(self._address, autocommit=True)
         try:
@@ -201,8 +201,8 @@ def _address(url: str, slot: str) -> tuple[str, str]:
         ConfigError: psycopg is not installed, or the URL is invalid.
     """
     try:
-        from psycopg import ProgrammingError  # noqa: PLC0415 (a log in a folder needs none)
-        from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
+        from psycopg import ProgrammingError
+        from psycopg.conninfo import conninfo_to_dict, make_conninfo
     except ImportError as error:
         message = f"the prediction log {shown(url)} needs psycopg, which is not installed"
         raise ConfigError(message, hint='pip install "psycopg[binary]"') from error

@@ -89,8 +89,8 @@ def check_port(host: str, port: int) -> None:
 
 
 async def _run(service: Service, options: Options) -> None:
-    from granian.constants import HTTPModes, Interfaces  # noqa: PLC0415 (tests need no server)
-    from granian.server.embed import Server  # noqa: PLC0415 (the same)
+    from granian.constants import HTTPModes, Interfaces
+    from granian.server.embed import Server
 
     app = App(service)
     server = Server(

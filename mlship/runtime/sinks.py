@@ -29,7 +29,7 @@ def open_sink(log: str, slot: str, clock: Callable[[], datetime]) -> Sink:
         UnavailableError: the folder or the database cannot be written.
     """
     if log.startswith(("postgresql://", "postgres://")):
-        from mlship.runtime.postgres import PostgresRecorder  # noqa: PLC0415 (one is used)
+        from mlship.runtime.postgres import PostgresRecorder
 
         return PostgresRecorder(log, slot)
     if "://" in log:

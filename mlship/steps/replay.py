@@ -43,7 +43,7 @@ def replay(
     Raises:
         UnavailableError: nothing at all answered; fewer failures are counted, not raised.
     """
-    import httpx  # noqa: PLC0415 (commands that replay nothing start without it)
+    import httpx
 
     limits = httpx.Limits(max_connections=_CONNECTIONS)
     with httpx.Client(
@@ -119,7 +119,7 @@ def _status(
     body: bytes | tuple[int, Iterator[bytes]],
     transport: "httpx.BaseTransport | None",
 ) -> int:
-    import httpx  # noqa: PLC0415 (commands that ask nothing start without it)
+    import httpx
 
     headers = {"content-type": "application/json"}
     content = body if isinstance(body, bytes) else body[1]

@@ -24,7 +24,7 @@ def client() -> Iterator["SanityClient"]:
     endpoint, bundle = os.environ.get(ENDPOINT), os.environ.get(BUNDLE)
     if not endpoint and not bundle:
         pytest.skip(f"no model to test; run `mlship test`, which sets {BUNDLE}")
-    from mlship.testing import clients  # noqa: PLC0415 (see above)
+    from mlship.testing import clients
 
     sanity = clients.of_endpoint(endpoint) if endpoint else clients.of_bundle(Path(bundle or ""))
     with sanity as opened:

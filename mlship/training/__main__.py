@@ -52,11 +52,11 @@ def main(arguments: list[str]) -> int:
 def _done(job: str, question: Path) -> Any:
     data = question.read_bytes()
     if job == "train":
-        from mlship.training.train import train  # noqa: PLC0415 (each job loads what it needs)
+        from mlship.training.train import train
 
         _compile_no_more()
         return train(request_of(data, TrainRequest), ChildPredictor())
-    from mlship.training.score import score  # noqa: PLC0415 (see above)
+    from mlship.training.score import score
 
     _compile_no_more()
     return score(request_of(data, ScoreRequest), ChildPredictor())
@@ -64,7 +64,7 @@ def _done(job: str, question: Path) -> Any:
 
 def _forked(asked: socket.socket) -> list[str]:
     """Serve until the socket ends. In each fork, return the arguments of its job."""
-    import mlship.training.train  # noqa: F401, PLC0415 (the forks find it imported)
+    import mlship.training.train  # noqa: F401 (the forks find it imported)
 
     _compile_no_more()
     with asked:

@@ -136,7 +136,7 @@ def _parsed(root: Path, text: str, name: str, zipped: bool) -> pd.DataFrame:  # 
 
 
 def _from_lines(file: IO[bytes], zipped: bool) -> pd.DataFrame:  # noqa: FBT001
-    import gzip  # noqa: PLC0415 (rarely needed)
+    import gzip
 
     records = []
     with gzip.open(file) if zipped else file as lines:

@@ -105,10 +105,10 @@ def estimator_of(source: Saved) -> Any:
     """
     try:
         if source.suffix == ".skops":
-            import skops.io  # noqa: PLC0415 (few models are saved ones)
+            import skops.io
 
             return skops.io.loads(source.data, trusted=skopsfile.trusted_types(source.data))
-        import joblib  # noqa: PLC0415 (see above)
+        import joblib
 
         return joblib.load(io.BytesIO(source.data))  # it reads plain pickles too
     except MlshipError:
@@ -194,7 +194,7 @@ def _answers(path: Path, model: Model, task: Task, rows: list[Row]) -> Answers:
 
 
 def _onnx_facts(data: bytes) -> _Facts:
-    import onnxruntime  # noqa: PLC0415 (few models are saved ones)
+    import onnxruntime
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     inputs, outputs = session.get_inputs(), session.get_outputs()
@@ -215,7 +215,7 @@ def _onnx_facts(data: bytes) -> _Facts:
 
 
 def _xgboost_facts(data: bytes) -> _Facts:
-    import xgboost  # noqa: PLC0415 (few models are saved ones)
+    import xgboost
 
     booster = xgboost.Booster(model_file=bytearray(data))
     learner = json.loads(booster.save_config())["learner"]
@@ -230,7 +230,7 @@ def _xgboost_facts(data: bytes) -> _Facts:
 
 
 def _lightgbm_facts(data: bytes) -> _Facts:
-    import lightgbm  # noqa: PLC0415 (few models are saved ones)
+    import lightgbm
 
     booster = lightgbm.Booster(model_str=data.decode())
     objective = str(booster.dump_model(num_iteration=1).get("objective", ""))

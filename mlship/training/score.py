@@ -43,7 +43,7 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
         release = pool.submit(predictor.predict, request.bundle, _fitting(rows, manifest))
         other = pool.submit(_champion, request.champion, manifest, rows, predictor)
         # matplotlib takes half a second to import: while the bundles predict.
-        from mlship.training import plots  # noqa: PLC0415
+        from mlship.training import plots
 
         outputs, champion = release.result(), other.result()
     predicted = [row[data.target] for row in outputs]

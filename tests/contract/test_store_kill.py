@@ -121,7 +121,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_mlflow_converges_wherever_the_process_was_killed(uri: str, tmp_path: Path) -> None:
-    from mlflow.tracking import MlflowClient  # noqa: PLC0415 (slow)
+    from mlflow.tracking import MlflowClient
 
     points: list[Point] = [(MlflowClient, call) for call in CLIENT_CALLS]
     if uri.startswith("http"):
@@ -157,7 +157,7 @@ def test_a_directory_converges_wherever_the_process_was_killed(tmp_path: Path) -
 def test_a_database_that_was_being_made_is_made_whole_or_not_at_all(
     statement: int, tmp_path: Path
 ) -> None:
-    from sqlalchemy import Engine, event  # noqa: PLC0415 (slow)
+    from sqlalchemy import Engine, event
 
     release = tiny_release(tiny_bundle(tmp_path / "bundle"))
     store = MlflowStore(f"sqlite:///{tmp_path}/mlflow.db", "iris", tmp_path / "artifacts", {})

@@ -161,7 +161,7 @@ def _alone(path: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    import fcntl  # noqa: PLC0415 (POSIX only)
+    import fcntl
 
     with path.open("ab") as lock:
         for _ in range(_LOCK_ATTEMPTS):

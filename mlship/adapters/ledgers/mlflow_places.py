@@ -207,7 +207,7 @@ class LibraryPlace:
         return str(experiment.experiment_id)
 
     def _searched(self, client: Any) -> list[Kept]:
-        from mlflow.entities import ViewType  # noqa: PLC0415 (takes a second)
+        from mlflow.entities import ViewType
 
         experiment = self._found(client)
         runs: list[Kept] = []

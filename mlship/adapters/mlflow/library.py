@@ -92,9 +92,9 @@ def _vendor(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                from mlflow.exceptions import MlflowException  # noqa: PLC0415 (takes a second)
-                from mlflow.tracking import MlflowClient  # noqa: PLC0415
-                from sqlalchemy.exc import SQLAlchemyError  # noqa: PLC0415
+                from mlflow.exceptions import MlflowException
+                from mlflow.tracking import MlflowClient
+                from sqlalchemy.exc import SQLAlchemyError
         except ImportError as error:
             message = f"MLflow at {shown(uri)} needs the package mlflow, which is not installed"
             raise ConfigError(message, hint=installation.hint("mlflow")) from error
@@ -119,7 +119,7 @@ def artifacts(uri: str, where: str, environ: Mapping[str, str]) -> Iterator[Any]
         MlshipError: whatever the calls within raise, by its kind.
     """
     with _vendor(uri, environ):
-        from mlflow.store.artifact.artifact_repository_registry import (  # noqa: PLC0415
+        from mlflow.store.artifact.artifact_repository_registry import (
             get_artifact_repository,
         )
 
@@ -146,7 +146,7 @@ def upload(log: Callable[[str, str | None], None], files: Mapping[str, Path]) ->
 @contextmanager
 def existing_is_fine() -> Iterator[None]:
     """Let MLflow's refusal to create what exists pass: another process was first."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException
 
     try:
         yield
@@ -161,7 +161,7 @@ def persist(work: Callable[[], None]) -> None:
     Args:
         work: looks at what is there and writes what is missing, so it may be done many times.
     """
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException
 
     for _ in range(_TIMES):
         try:
@@ -187,7 +187,7 @@ def create_database(path: Path, artifacts: Path, environ: Mapping[str, str]) -> 
         _vendor(f"sqlite:///{path}", environ),
         tempfile.TemporaryDirectory(prefix="mlship-") as temporary,
     ):
-        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: PLC0415
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         draft = Path(temporary) / "new.db"
         with _hasty():
@@ -199,7 +199,7 @@ def create_database(path: Path, artifacts: Path, environ: Mapping[str, str]) -> 
 @contextmanager
 def _hasty() -> Iterator[None]:
     """Let sqlite not wait for the disk: 1,600 times in the migrations of one new database."""
-    from sqlalchemy import Engine, event  # noqa: PLC0415
+    from sqlalchemy import Engine, event
 
     def connected(connection: sqlite3.Connection, _record: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")

@@ -165,8 +165,8 @@ class PostgresObservations:
             UnavailableError: the database does not answer or refuses.
         """
         try:
-            import psycopg  # noqa: PLC0415 (observations in folders do not need it)
-            from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415
+            import psycopg
+            from psycopg.conninfo import conninfo_to_dict, make_conninfo
         except ImportError as error:
             message = f"observations in {shown(self._url)} need psycopg, which is not installed"
             raise ConfigError(message, hint=installation.hint("postgres")) from error

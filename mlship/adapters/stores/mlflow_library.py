@@ -57,7 +57,7 @@ class LibraryPlace:
 
     def add(self, run: KeptRun, batch: Batch) -> None:
         """Add values to a run."""
-        from mlflow.entities import Param, RunTag  # noqa: PLC0415 (takes a second)
+        from mlflow.entities import Param, RunTag
 
         params = [Param(*item) for item in batch.params.items()]
         tags = [RunTag(*item) for item in batch.tags.items()]

@@ -38,8 +38,8 @@ class GoogleToken(httpx.Auth):
         Raises:
             UnavailableError: Google gives none.
         """
-        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 (it is loaded by now)
-        from google.auth.transport.requests import Request  # noqa: PLC0415 (the same)
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import Request
 
         try:
             if not self._credentials.valid:
@@ -71,9 +71,9 @@ def find(
             yet.
     """
     try:
-        from google.api_core import exceptions  # noqa: PLC0415 (only who deploys there pays)
-        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 (the same)
-        from google.cloud import container_v1  # noqa: PLC0415 (the same)
+        from google.api_core import exceptions
+        from google.auth.exceptions import GoogleAuthError
+        from google.cloud import container_v1
     except ImportError as error:
         message = f"a target of kind gke needs a package that is not installed: {error.name}"
         raise ConfigError(message, hint=installation.hint("gcp")) from error
@@ -96,7 +96,7 @@ def find(
 
 
 def _default() -> "Credentials":
-    import google.auth  # noqa: PLC0415 (only who deploys there pays)
+    import google.auth
 
     credentials, _ = google.auth.default(scopes=[_SCOPE])
     return credentials
@@ -116,7 +116,7 @@ def _access(cluster: Any, config: GkeConfig, credentials: "Credentials") -> Acce
 
 
 def _fault(error: Exception, name: str) -> MlshipError:
-    from google.api_core import exceptions  # noqa: PLC0415 (it is loaded by now)
+    from google.api_core import exceptions
 
     details = getattr(error, "message", "") or str(error)
     if isinstance(error, exceptions.NotFound):

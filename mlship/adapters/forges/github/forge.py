@@ -63,9 +63,9 @@ class GitHubForge:
     @functools.cached_property
     def _rest(self) -> "Rest":
         # Most commands ask no forge, and start sooner without it.
-        from mlship.adapters.forges.github.client import Rest  # noqa: PLC0415
-        from mlship.adapters.http.clients import Reach  # noqa: PLC0415
-        from mlship.adapters.http.retries import Timing  # noqa: PLC0415
+        from mlship.adapters.forges.github.client import Rest
+        from mlship.adapters.http.clients import Reach
+        from mlship.adapters.http.retries import Timing
 
         token = self._environment.get("GITHUB_TOKEN", "").strip()
         if not token:

@@ -57,7 +57,7 @@ class EngineBuild:
                     file.write(piece)
 
     def _build(self, opened: "DockerClient", context: Path, platform: Platform) -> str:
-        from docker.errors import APIError  # noqa: PLC0415 (see `client.opened`)
+        from docker.errors import APIError
 
         try:
             events = opened.api.build(

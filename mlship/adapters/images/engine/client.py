@@ -34,7 +34,7 @@ def opened(environment: Mapping[str, str], *, seconds: int = _SECONDS) -> Iterat
         UnavailableError: no engine answers there, or access is denied.
     """
     try:
-        import docker  # noqa: PLC0415 (most commands need no engine)
+        import docker
     except ImportError as error:
         message = "the Python package docker is not installed"
         raise ConfigError(message, hint=installation.hint("docker")) from error
@@ -47,9 +47,9 @@ def opened(environment: Mapping[str, str], *, seconds: int = _SECONDS) -> Iterat
 @contextmanager
 def faults(where: str) -> Iterator[None]:
     """Map errors of the package `docker` to errors of mlship, for the engine at an address."""
-    from docker.errors import APIError, DockerException  # noqa: PLC0415 (see `opened`)
-    from requests.exceptions import RequestException, Timeout  # noqa: PLC0415 (the same)
-    from urllib3.exceptions import HTTPError, TimeoutError  # noqa: A004, PLC0415 (the same)
+    from docker.errors import APIError, DockerException
+    from requests.exceptions import RequestException, Timeout
+    from urllib3.exceptions import HTTPError, TimeoutError  # noqa: A004 (the same)
 
     try:
         yield

@@ -66,7 +66,7 @@ class DockerEngine:
 
     def pull(self, reference: str) -> Local:
         """Return the image of a reference by digest; pull it if the engine does not have it."""
-        from docker.errors import ImageNotFound, NotFound  # noqa: PLC0415 (see `client.opened`)
+        from docker.errors import ImageNotFound, NotFound
 
         with faults(self._address):
             try:
@@ -165,7 +165,7 @@ def _observed(container: Any) -> Observed:
 
 
 def _remove(container: Any) -> None:
-    from docker.errors import APIError, NotFound  # noqa: PLC0415 (see `client.opened`)
+    from docker.errors import APIError, NotFound
 
     with contextlib.suppress(NotFound):
         try:

@@ -44,9 +44,9 @@ def application_default(host: str) -> "Credentials":
         UnavailableError: Google did not exchange them for a token.
     """
     try:
-        import google.auth  # noqa: PLC0415 (other registries need none)
-        from google.auth import exceptions  # noqa: PLC0415 (the same)
-        from google.auth.transport.requests import Request  # noqa: PLC0415 (the same)
+        import google.auth
+        from google.auth import exceptions
+        from google.auth.transport.requests import Request
     except ImportError as error:
         message = f"{host} is Google's, and the library for its credentials is not installed"
         raise ConfigError(message, hint=installation.hint("gcp")) from error

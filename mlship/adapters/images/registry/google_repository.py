@@ -117,7 +117,7 @@ def prepare(
 
 def _client() -> "Callable[[Credentials], ArtifactRegistryClient]":
     try:
-        from google.cloud import artifactregistry_v1  # noqa: PLC0415 (other registries need none)
+        from google.cloud import artifactregistry_v1
     except ImportError as error:
         message = f"Artifact Registry needs a package that is not installed: {error.name}"
         raise ConfigError(message, hint=installation.hint("gcp")) from error
@@ -134,7 +134,7 @@ class _Repositories:
         progress: Progress,
         pause: Callable[[float], None],
     ) -> None:
-        from google.api_core import exceptions, retry  # noqa: PLC0415 (they are loaded by now)
+        from google.api_core import exceptions, retry
 
         self._api = api
         self._wanted = wanted
@@ -164,7 +164,7 @@ class _Repositories:
 
     def create(self) -> "Repository | None":
         """Make the repository; `None` where somebody else was first and we may not look at it."""
-        from google.cloud import artifactregistry_v1  # noqa: PLC0415 (it is loaded by now)
+        from google.cloud import artifactregistry_v1
 
         described = artifactregistry_v1.Repository(
             format_=artifactregistry_v1.Repository.Format.DOCKER,

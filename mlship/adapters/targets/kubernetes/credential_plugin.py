@@ -259,7 +259,7 @@ def plugin_of(
 
 # Several connections of one command share one plugin: it may take a second, or ask a person.
 @functools.lru_cache(maxsize=32)
-def _plugin(  # noqa: PLR0913, PLR0917 (the cache's key)
+def _plugin(
     command: tuple[str, ...],
     version: str,
     cluster: bytes,

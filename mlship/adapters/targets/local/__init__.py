@@ -29,6 +29,6 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    from mlship.adapters.targets.local import state, target  # noqa: PLC0415 (the reason is above)
+    from mlship.adapters.targets.local import state, target
 
     return {"LocalTarget": target.LocalTarget, "Safeguards": state.Safeguards}[name]

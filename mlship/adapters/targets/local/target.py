@@ -41,7 +41,7 @@ RUNTIME = (sys.executable, "-P", "-m", "mlship.runtime")
 class LocalTarget:
     """Runs replicas of bundles as processes of this machine, behind Envoy. A port Target."""
 
-    def __init__(  # noqa: PLR0913 (all of it is wiring, given once in wire.py)
+    def __init__(
         self,
         name: str,
         folder: Path,
