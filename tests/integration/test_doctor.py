@@ -37,7 +37,7 @@ def test_a_cluster_that_has_all_is_told_with_its_gateway_and_stays_as_it_was() -
         before = objects(place)
         config = TargetConfig(kind="kubernetes", kubernetes=place.kubernetes)
         said = review(place.scope, config, place.access)
-        assert f"deploy to namespace {place.namespace}; Gateway http" in said
+        assert f"deployments to namespace {place.namespace}; Gateway http" in said
         assert objects(place) == before == []
 
 
@@ -74,7 +74,7 @@ def test_the_engine_that_answers_is_named_and_one_that_does_not_is_told() -> Non
     assert look({}).startswith("Docker ")
     with pytest.raises(UnavailableError, match="cannot connect to the Docker engine"):
         look({"DOCKER_HOST": "tcp://127.0.0.1:9"})
-    with pytest.raises(ConfigError, match="on another machine"):
+    with pytest.raises(ConfigError, match="is not on this machine"):
         look({"DOCKER_HOST": "tcp://192.0.2.1:2375"})
 
 
