@@ -179,7 +179,7 @@ def test_an_instruction_that_fails_is_told_with_its_last_lines(
 @pytest.mark.service("registry")
 def test_an_extension_cannot_leave_the_base(repository: str, tmp_path: Path) -> None:
     pipeline, release, _ = project(tmp_path, repository, "FROM scratch\nENV X=1\n")
-    with pytest.raises(ConfigError, match=r"not on image\.base"):
+    with pytest.raises(ConfigError, match=r"not based on image\.base"):
         containerize(pipeline, release)
 
 
