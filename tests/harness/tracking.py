@@ -28,7 +28,9 @@ def server(folder: Path) -> Iterator[str]:
         *("--backend-store-uri", f"sqlite:///{folder}/mlflow.db"),
         *("--artifacts-destination", str(folder / "artifacts")),
     ]
-    environ = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    # Its jobs are four processes that no test needs.
+    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environ = {**os.environ, **quiet}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             argv, stdout=log, stderr=log, env=environ, cwd=folder, start_new_session=True

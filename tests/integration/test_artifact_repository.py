@@ -254,7 +254,13 @@ DISABLED = Refusal(code_pb2.PERMISSION_DENIED, "has not been used before", "SERV
 @pytest.mark.parametrize(
     ("step", "refusal", "kind", "words", "hint"),
     [
-        ("create", DENIED, UnavailableError, "denied the creation of", "roles/artifactregistry.admin"),
+        (
+            "create",
+            DENIED,
+            UnavailableError,
+            "denied the creation of",
+            "roles/artifactregistry.admin",
+        ),
         ("create", DISABLED, UnavailableError, "not enabled", "services enable artifactregistry"),
         ("get", DISABLED, UnavailableError, "not enabled in project iris-1", "--project iris-1"),
         ("get", Refusal(code_pb2.UNAUTHENTICATED), UnavailableError, "not accept", "auth"),

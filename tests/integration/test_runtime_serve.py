@@ -224,7 +224,7 @@ def test_an_error_offline_is_one_line_of_json(tmp_path: Path) -> None:
     iris_bundle(tmp_path / "iris")
     done = predict(tmp_path / "iris", [{"sepal_length": 1}])
     error = json.loads(done.stderr.splitlines()[-1])
-    assert (done.returncode, done.stdout, error["error"]) == (2, "", "ProjectError")
+    assert (done.returncode, done.stdout, error["error"]) == (2, "", "RowError")
     (tmp_path / "iris" / "more").write_text("")
     done = predict(tmp_path / "iris", [SETOSA])
     error = json.loads(done.stderr.splitlines()[-1])

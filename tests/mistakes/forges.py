@@ -199,7 +199,7 @@ FORGES = (
     _opens(
         "GitHub does not answer",
         lambda remote: remote.proxy.faults.append(Fault(status=0)),
-        says="did not answer in time",
+        says="timed out",
         is_slow=True,
         hints="githubstatus.com",
     ),

@@ -75,7 +75,7 @@ RELEASES = (
         on="shipped",
         command=("approve", "challenger", "--by", " "),
         code=3,
-        says="an approval",
+        says="the approval of",
         hints="--by",
     ),
     Mistake(
