@@ -167,7 +167,7 @@ def test_a_contradiction_is_named_and_nothing_is_kept(
     observations.take([outcome("a")])
     with pytest.raises(ConflictError, match=r"already have another outcome: a$"):
         observations.take([outcome("b"), outcome("a", "virginica")])
-    with pytest.raises(ConflictError, match=r"already: c$"):
+    with pytest.raises(ConflictError, match=r"another outcome: c$"):
         observations.take([outcome("c"), outcome("c", "virginica")])
     assert [found.prediction for found in observations.outcomes()] == ["a"]
 
