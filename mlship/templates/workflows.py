@@ -44,7 +44,8 @@ class Given(NamedTuple):
         review_needs: what an installer is given in the job of a pull request.
         project_needs: what it is given in the job that makes a release.
         verify_needs: what it is given in the job that checks staging.
-        mlship_needs: what it is given in jobs that deploy.
+        push_needs: what it is given in the job that pushes the image.
+        mlship_needs: what it is given in the other jobs that deploy.
         evaluate_needs: what it is given in the job that evaluates.
         registry: who takes the image in; `None` where all targets run bundles.
         container: whether the image is tested in a container before.
@@ -61,6 +62,7 @@ class Given(NamedTuple):
     review_needs: tuple[str, ...]
     project_needs: tuple[str, ...]
     verify_needs: tuple[str, ...]
+    push_needs: tuple[str, ...]
     mlship_needs: tuple[str, ...]
     evaluate_needs: tuple[str, ...]
     staging: Place
@@ -97,6 +99,7 @@ def given(config: Config, source: str, folder: str, prefix: str) -> Given:
         review_needs=with_project(extras["review"]),
         project_needs=with_project(extras["release"]),
         verify_needs=with_project(extras["verify"]),
+        push_needs=installation.arguments(source, extras["push"], folder),
         mlship_needs=installation.arguments(source, extras["deploy"], folder),
         evaluate_needs=installation.arguments(source, extras["evaluate"], folder),
         staging=staging,
@@ -201,10 +204,13 @@ def _extras(
     kinds = {staging.kind, production.kind}
     deploy = ["kubernetes"] if kinds - {"local"} else []
     deploy += ["gcp"] if registry == "google" or "gke" in kinds else []
+    # The job that pushes builds the image again, with the same digest; what Docker built is a file.
+    push = [] if config.image.builder == "docker" else ["images"]
     return {
         "review": ["train", *tracking],
         "release": release,
         "verify": ["train", *remote],
+        "push": [*deploy, *push, *remote],
         "deploy": [*deploy, *remote],
         "evaluate": [*remote, *(["postgres"] if config.observations.url else [])],
     }

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 
 from mlship.adapters.images.build.contents import DEPENDENCIES, Lock
 from mlship.adapters.images.build.layers import Member
+from mlship.config import installation
 from mlship.domain.image import Platform
 from mlship.errors import IntegrityError, ProjectError, TimedOutError, UnavailableError
 
@@ -128,7 +129,7 @@ def _failure(errors: str, lock: Lock) -> ProjectError | UnavailableError:
     unmatched = _UNMATCHED.search(errors)
     if "No module named pip" in errors:
         message = f"{sys.executable} has no pip, which mlship needs to download wheels"
-        return UnavailableError(message, hint=f"run `{sys.executable} -m ensurepip`")
+        return UnavailableError(message, hint=installation.hint("images"))
     if unmatched and not any(sign in errors for sign in _OFFLINE):
         message = f"{unmatched[1]} has no wheel for Python {lock.python} on {lock.platform}"
         return ProjectError(message, hint="train with a version that has a wheel, or remove it")
