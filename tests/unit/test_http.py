@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 from msgspec import structs
 
+from mlship.adapters.http import bodies
 from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.door import Door, NoAnswerError, Terms, tried
 from mlship.adapters.http.downloads import pieces
@@ -399,3 +401,91 @@ def test_a_download_that_brings_nothing_again_and_again_is_given_up() -> None:
 
     with pytest.raises(NoAnswerError, match=r"reset \(5 attempts\)"):
         list(pieces(open_at, patience=Patience(), timing=server.timing))
+
+
+class Endless(httpx.SyncByteStream):
+    """A body of many equal pieces; each takes some seconds of a server's time."""
+
+    def __init__(self, server: Server, piece: bytes, seconds: float) -> None:
+        self.server, self.piece, self.seconds = server, piece, seconds
+        self.count = 0
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(10_000):
+            self.count += 1
+            self.server.now += self.seconds
+            yield self.piece
+        pytest.fail("the body was read to its end")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.mark.parametrize(("status", "stream"), [(200, False), (500, False), (500, True)])
+def test_the_deadline_holds_for_the_body_of_an_answer(status: int, stream: bool) -> None:
+    server = Server()
+    body = Endless(server, b" ", 0.5)
+    server.answers = [httpx.Response(status, stream=body)]
+    door = server.door(Terms(name="a", patience=Patience(after_silence=True)))
+    with pytest.raises(NoAnswerError, match=r"^timed out$"):
+        door.send(door.client.build_request("GET", "/x"), stream=stream)
+    assert server.now <= 61
+    assert body.is_closed
+
+
+def squeezed(data: bytes, window: int = 31) -> bytes:
+    packer = zlib.compressobj(wbits=window)
+    return packer.compress(data) + packer.flush()
+
+
+@pytest.mark.parametrize(("encoding", "window"), [("gzip", 31), ("deflate", 15), ("deflate", -15)])
+def test_a_body_that_is_too_large_once_decoded_is_given_up_while_it_is_read(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, window: int
+) -> None:
+    monkeypatch.setattr(bodies, "LARGEST", 1 << 20)
+    headers = {"Content-Encoding": encoding}
+    server = Server()
+    plain = Endless(server, b" " * 1000, 0.0)
+    bomb = Endless(server, squeezed(b" " * (2 << 20), window), 0.0)
+    for body, given in ((plain, {}), (bomb, headers)):
+        server.answers = [httpx.Response(200, headers=given, stream=body)]
+        server.asked.clear()
+        with pytest.raises(NoAnswerError, match=r"^it sent more than 1 MiB$"):
+            server.send()
+        assert len(server.asked) == 1, "another attempt would give the same"
+        assert body.is_closed
+        assert body.count <= 1100
+    small = Bytes(squeezed(b"[1]", window))
+    server.answers = [httpx.Response(200, headers=headers, stream=small)]
+    assert server.send().json() == [1]
+
+
+class Bytes(httpx.SyncByteStream):
+    """A body that comes byte by byte."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __iter__(self) -> Iterator[bytes]:
+        for each in self.data:
+            yield bytes([each])
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "gzip, gzip"])
+def test_a_body_that_cannot_be_decoded_is_an_error_of_the_server(encoding: str) -> None:
+    server = Server()
+    data = Bytes(squeezed(b"[1]")[:-9])
+    server.answers = [httpx.Response(200, headers={"Content-Encoding": encoding}, stream=data)]
+    with pytest.raises(NoAnswerError, match=r"incomplete|unknown Content-Encoding"):
+        server.send(patience=Patience(attempts=1))
+
+
+def test_a_stream_is_left_to_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "LARGEST", 10)
+    server = Server()
+    headers = {"Content-Encoding": "gzip"}
+    server.answers = [httpx.Response(200, headers=headers, stream=Bytes(squeezed(b" " * 100)))]
+    door = server.door()
+    response = door.send(door.client.build_request("GET", "/x"), stream=True)
+    assert b"".join(response.iter_raw()) == squeezed(b" " * 100)

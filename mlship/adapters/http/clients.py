@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import httpx
 import msgspec
 
+from mlship.adapters.http import bodies
 from mlship.adapters.http.proxies import is_loopback, proxy_for
 from mlship.errors import ConfigError, shown
 
@@ -43,14 +44,18 @@ def open_client(
     auth: httpx.Auth | None = None,
     timeout: httpx.Timeout = SILENCE,
 ) -> httpx.Client:
-    """Open a client; nothing is connected yet. It never follows from https to http."""
-    return httpx.Client(
+    """Open a client; nothing is connected yet.
+
+    It never follows from https to http, and limits the bodies that it reads.
+    """
+    given = {"User-Agent": "mlship", "Accept-Encoding": bodies.ENCODINGS}
+    return bodies.Client(
         base_url=base_url,
-        headers={"User-Agent": "mlship", **(headers or {})},
+        headers={**given, **(headers or {})},
         auth=auth,
         timeout=timeout,
         transport=reach.transport or _Routes(reach),
-        event_hooks={"request": [_refuse_downgrade]},
+        event_hooks={"request": [_refuse_downgrade], "response": [bodies.limit]},
         trust_env=False,
     )
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import httpx
 import msgspec
 
+from mlship.adapters.http.bodies import DEADLINE, Deadline
 from mlship.adapters.http.retries import (
     PASSING,
     PUT_OFF,
@@ -158,9 +159,7 @@ class _Attempts:
         while True:
             self._count += 1
             try:
-                response = self._once()
-                if response.is_error:
-                    response.read()
+                response = self._answered()
             except httpx.RequestError as error:
                 pause = self._after_error(error)
                 reason = str(error) or type(error).__name__
@@ -173,6 +172,18 @@ class _Attempts:
                 if pause is None or not self._waited(pause, f"answered {response.status_code}"):
                     response.extensions["mlship.tried"] = self._tried()
                     return response
+
+    def _answered(self) -> httpx.Response:
+        """Make one attempt; the deadline holds for the body that is read in it too."""
+        end = self._began + self._patience.deadline
+        token = DEADLINE.set(Deadline(end, self._timing.monotonic))
+        try:
+            response = self._once()
+            if response.is_error:
+                response.read()
+            return response
+        finally:
+            DEADLINE.reset(token)
 
     def _waited(self, pause: float, reason: str) -> bool:
         """Wait; tell whether the request may be sent again after that."""

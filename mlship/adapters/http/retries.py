@@ -16,6 +16,8 @@ from typing import Final, Literal
 import httpx
 import msgspec
 
+from mlship.adapters.http.bodies import TooLargeError
+
 Look = Callable[[float], bool]
 """Looks within so many seconds whether the server has not acted on a request."""
 Repeat = Literal["idempotent", "always", "never"] | Look
@@ -111,10 +113,16 @@ def was_not_sent(error: httpx.RequestError) -> bool:
 def is_final(error: httpx.RequestError) -> bool:
     """Tell whether another attempt would fail in the same way.
 
-    So it is with a certificate that is not trusted, a host that does not exist and a URL or
-    message that breaks the protocol. A name server that failed for now is another matter.
+    So it is with a certificate that is not trusted, a host that does not exist, an answer that is
+    too large, and a URL or message that breaks the protocol. A name server that failed for now is
+    another matter.
     """
-    wrong = (httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+    wrong = (
+        TooLargeError,
+        httpx.TooManyRedirects,
+        httpx.UnsupportedProtocol,
+        httpx.LocalProtocolError,
+    )
     if isinstance(error, wrong):
         return True
     for cause in causes(error):

@@ -1,0 +1,138 @@
+"""Limits of the body of an answer: the door's deadline, and how large it may be once decoded."""
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+LARGEST: Final = 64 << 20
+"""Bytes of a body that is read into memory, counted after decompression."""
+ENCODINGS: Final = "gzip, deflate"
+_GRACE: Final = 5.0
+"""Seconds for the body of an answer that began shortly before the deadline."""
+_UNTIMED: Final = 60.0
+"""Seconds for a body that no door set a deadline for."""
+_PIECE: Final = 1 << 16
+_STREAM: Final = "mlship.stream"
+_STREAMED: Final = {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}
+
+
+class TooLargeError(httpx.DecodingError):
+    """A body was larger than `LARGEST`; the next attempt would give the same."""
+
+
+class Deadline(msgspec.Struct, frozen=True):
+    """The end of a request on the clock that measures it."""
+
+    end: float
+    monotonic: Callable[[], float]
+
+
+DEADLINE: ContextVar[Deadline | None] = ContextVar("DEADLINE", default=None)
+"""The end of the request that this thread is sending; a door sets it."""
+
+
+class Client(httpx.Client):
+    """Reads no body for ever or without limit, except one that its caller streams."""
+
+    def send(
+        self, request: httpx.Request, *, stream: bool = False, **options: Any
+    ) -> httpx.Response:
+        """Send a request; see httpx.
+
+        Raises:
+            httpx.ReadTimeout: the body did not end before the deadline.
+            TooLargeError: it is larger than `LARGEST`.
+        """
+        request.extensions[_STREAM] = stream
+        return super().send(request, stream=stream, **options)
+
+
+def limit(response: httpx.Response) -> None:
+    """Limit the body of an answer, unless it is a success that the caller streams."""
+    is_streamed = bool(response.request.extensions.get(_STREAM))
+    if response.is_closed or (is_streamed and response.status_code in _STREAMED):
+        return
+    if not isinstance(response.stream, httpx.SyncByteStream):
+        raise TypeError(type(response.stream))
+    names = response.headers.pop("Content-Encoding", "identity")
+    response.stream = _Limited(response.stream, names.strip().lower(), _ending())
+
+
+def _ending() -> Deadline:
+    deadline = DEADLINE.get() or Deadline(time.monotonic() + _UNTIMED, time.monotonic)
+    end = max(deadline.end, deadline.monotonic() + _GRACE)
+    return Deadline(end, deadline.monotonic)
+
+
+class _Limited(httpx.SyncByteStream):
+    """The decoded bytes of a body.
+
+    httpx decodes each piece whole, however large it becomes; this one decodes and counts by pieces.
+    """
+
+    def __init__(self, stream: httpx.SyncByteStream, encoding: str, deadline: Deadline) -> None:
+        self._stream = stream
+        self._encoding = encoding
+        self._deadline = deadline
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._counted()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _counted(self) -> Iterator[bytes]:
+        size = 0
+        for piece in self._decoded():
+            size += len(piece)
+            if size > LARGEST:
+                raise TooLargeError(f"it sent more than {LARGEST >> 20} MiB")
+            yield piece
+
+    def _timed(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            if self._deadline.monotonic() > self._deadline.end:
+                raise httpx.ReadTimeout("the answer did not end in time")
+            yield piece
+
+    def _decoded(self) -> Iterator[bytes]:
+        if self._encoding == "identity":
+            yield from self._timed()
+            return
+        if self._encoding not in ("gzip", "x-gzip", "deflate"):
+            raise httpx.DecodingError(f"unknown Content-Encoding {self._encoding[:80]}")
+        try:
+            yield from self._inflated()
+        except zlib.error as error:
+            raise httpx.DecodingError(str(error)) from error
+
+    def _inflated(self) -> Iterator[bytes]:
+        decoder: Any = None
+        for piece in self._timed():
+            decoder = decoder or zlib.decompressobj(self._window(piece))
+            rest = piece
+            while rest and not decoder.eof:
+                yield decoder.decompress(rest, _PIECE)
+                rest = decoder.unconsumed_tail
+        if decoder is not None:
+            yield decoder.flush()
+            if not decoder.eof:
+                raise httpx.DecodingError("the compressed answer is incomplete")
+
+    def _window(self, first: bytes) -> int:
+        """Return zlib's format: many servers send `deflate` without zlib's header."""
+        if self._encoding != "deflate":
+            return zlib.MAX_WBITS | 16
+        has_header = first[0] & 0x0F == 8 and (
+            len(first) < 2 or (first[0] * 256 + first[1]) % 31 == 0
+        )
+        return zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS
