@@ -133,7 +133,6 @@ REACHING = (
     _deploys(
         "no API server but a page",
         lambda cluster: cluster.through(Fault(status=200, body="<html>")),
-        code=5,
         says="is not a Kubernetes API server",
         hints="kubeconfig",
     ),

@@ -387,13 +387,17 @@ class Server:
         return Api(door_to(self, self.waits.append), reached, "iris")
 
 
+def thing(kind: str = "Pod", **fields: Any) -> dict[str, Any]:
+    return {"kind": kind, "apiVersion": "v1", "metadata": {"name": "a"}, **fields}
+
+
 def busy(seconds: str) -> httpx.Response:
     return httpx.Response(429, headers={"Retry-After": seconds}, json={"message": "busy"})
 
 
 def test_a_busy_server_is_asked_again() -> None:
-    server = Server(busy("7"), httpx.ReadError("reset"), httpx.Response(200, json={"kind": "Pod"}))
-    assert server.api().get("Pod", "a") == {"kind": "Pod"}
+    server = Server(busy("7"), httpx.ReadError("reset"), httpx.Response(200, json=thing()))
+    assert server.api().get("Pod", "a") == thing()
     assert len(server.asked) == 3
     assert server.waits == [7.0, 0.0]
 
@@ -405,8 +409,8 @@ def test_what_a_pod_answers_through_the_server_is_its_answer() -> None:
 
 
 def test_what_the_server_puts_off_was_not_made_and_is_sent_again() -> None:
-    server = Server(busy("1"), httpx.Response(201, json={"kind": "Lease"}))
-    assert server.api().create({"kind": "Lease", "metadata": {"name": "a"}}) == {"kind": "Lease"}
+    server = Server(busy("1"), httpx.Response(201, json=thing("Lease")))
+    assert server.api().create({"kind": "Lease", "metadata": {"name": "a"}}) == thing("Lease")
 
 
 def test_what_would_be_made_twice_is_not_sent_twice() -> None:
@@ -423,12 +427,57 @@ def test_a_silent_server_is_asked_once() -> None:
 
 
 def test_objects_are_applied_by_the_server_under_our_name() -> None:
-    server = Server(httpx.Response(200, json={}))
+    server = Server(httpx.Response(200, json=thing("Service")))
     server.api().apply({"kind": "Service", "metadata": {"name": "a"}})
     (asked,) = server.asked
     assert asked.headers["content-type"] == "application/apply-patch+yaml"
     assert asked.url.params["fieldManager"] == "mlship"
     assert asked.url.path == "/api/v1/namespaces/iris/services/a"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"null",
+        b"[]",
+        b"{}",
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        b'{"kind": "\xff"}',
+        msgspec.json.encode(thing(kind="")),
+        msgspec.json.encode(thing(metadata=None)),
+        msgspec.json.encode(thing(items=[{}], status=[])),
+    ],
+    ids=lambda body: repr(body[:60]),
+)
+def test_what_is_no_object_of_the_api_is_told_as_another_server(body: bytes) -> None:
+    lease = {"kind": "Lease", "metadata": {"name": "a"}}
+    asks: list[Callable[[Api], object]] = [
+        lambda api: api.get("HTTPRoute", "a"),
+        lambda api: api.list("Pod", {}),
+        lambda api: api.apply(lease),
+        lambda api: api.create(lease),
+        lambda api: api.replace(lease),
+        lambda api: api.may("Pod", "get", "iris"),
+    ]
+    for ask in asks:
+        with pytest.raises(UnavailableError, match="https://a is not a Kubernetes API server"):
+            ask(Server(httpx.Response(200, content=body)).api())
+    with pytest.raises(UnavailableError):
+        Server(httpx.Response(501, content=body)).api().get("Pod", "a")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"metadata": {}}, {"metadata": {"name": "a", "labels": []}}, {"spec": 5}, {"status": "a"}],
+)
+def test_an_object_of_another_shape_is_told_as_another_server(fields: dict[str, Any]) -> None:
+    for asked, found in (("get", thing(**fields)), ("list", thing(items=[thing(**fields)]))):
+        api = Server(httpx.Response(200, json=found)).api()
+        with pytest.raises(UnavailableError, match="is not a Kubernetes API server"):
+            api.get("HTTPRoute", "a") if asked == "get" else api.list("HTTPRoute", {})
 
 
 def test_settings_that_do_not_fit_together_are_refused() -> None:
@@ -467,17 +516,19 @@ class Reviewed:
         if request.url.path.endswith("selfsubjectaccessreviews"):
             asked = msgspec.json.decode(request.content)["spec"]["resourceAttributes"]
             right = f"{asked['verb']} {asked['resource']}.{asked['group']} in {asked['namespace']}"
-            return httpx.Response(201, json={"status": {"allowed": right not in self.denied}})
+            return httpx.Response(201, json=thing(status={"allowed": right not in self.denied}))
         if request.method != "GET" and request.url.params.get("dryRun") != "All":
             self.written.append(request.url.path)
         if not self.namespace:
             return answer(404, 'namespaces "iris" not found', "NotFound")
         if request.url.path.endswith("/gateways/gateway"):
             listener = {"listeners": [{"protocol": "HTTP", "port": 80}]}
-            found = {"spec": listener, "status": {"addresses": [{"value": "10.0.0.9"}]}}
+            found = thing(spec=listener, status={"addresses": [{"value": "10.0.0.9"}]})
             missing = answer(404, "gateways not found", "NotFound")
             return httpx.Response(200, json=found) if self.gateway else missing
-        return httpx.Response(200, json={})
+        is_list = request.method == "GET"
+        found = thing("List", metadata={}, items=[]) if is_list else thing()
+        return httpx.Response(200, json=found)
 
     def review(self, gke: GkeConfig | None = None) -> str:
         reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())

@@ -20,6 +20,7 @@ from mlship.errors import (
 from tests.fakes.timing import patient
 
 URI = "http://mlflow.example"
+RUN = {"info": {"run_id": "3f9a", "artifact_uri": "", "status": "RUNNING"}, "data": {}}
 
 
 class Tracking:
@@ -51,8 +52,8 @@ def refusal(status: int, code: str, message: str = "") -> httpx.Response:
 
 
 def test_a_creation_is_repeated_only_after_a_look() -> None:
-    tracking = Tracking(httpx.Response(502), ok(run="made"))
-    assert tracking.server.create("runs/create", {}, lambda _: None) == {"run": "made"}
+    tracking = Tracking(httpx.Response(502), ok(run=RUN))
+    assert tracking.server.create("runs/create", {}, lambda _: None) == {"run": RUN}
     assert tracking.asked == ["runs/create", "runs/create"]
     tracking = Tracking(httpx.Response(502))
     assert tracking.server.create("runs/create", {}, lambda _: "found") == "found"
@@ -107,3 +108,57 @@ def test_a_row_that_another_process_wrote_first_is_told_from_a_name_that_is_take
 def test_a_setting_that_is_no_number_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=name), connected(URI, {name: "soon"}):
         pass
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"null",
+        b"[]",
+        b'"a"',
+        b"[" * 200_000,
+        b'{"a":' * 200_000,
+        b'{"run": "\xff"}',
+    ],
+    ids=lambda body: repr(body[:60]),
+)
+@pytest.mark.parametrize("path", ["runs/get", "runs/update", "runs/search"])
+def test_what_is_no_object_is_told_as_another_server(path: str, body: bytes) -> None:
+    says = f"{path} returned an unexpected answer; is it MLflow"
+    with pytest.raises(UnavailableError, match=says):
+        Tracking(httpx.Response(200, content=body)).server.get(path, {})
+    with pytest.raises(UnavailableError, match="answered 501"):
+        Tracking(httpx.Response(501, content=body)).server.get(path, {})
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("artifacts/list", {"files": [{"path": 1}]}),
+        ("experiments/create", {}),
+        ("experiments/get-by-name", {"experiment": None}),
+        ("model-versions/create", {"model_version": {}}),
+        ("model-versions/search", {"model_versions": [{"version": "one"}]}),
+        ("registered-models/get", {"registered_model": {"aliases": [{"alias": "a"}]}}),
+        ("runs/create", {"run": {}}),
+        ("runs/get", {"run": {"info": [], "data": {}}}),
+        ("runs/search", {"runs": None}),
+        ("runs/search", {"runs": [RUN | {"data": {"metrics": [{"key": "a", "value": "b"}]}}]}),
+    ],
+)
+def test_an_answer_of_another_shape_is_told_as_another_server(
+    path: str, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(UnavailableError, match=f"{path} returned an unexpected answer"):
+        Tracking(ok(**wrong)).server.get(path, {})
+
+
+def test_numbers_are_read_as_protobuf_writes_them() -> None:
+    version = {"version": "7", "creation_timestamp": "1772366400000", "name": "iris"}
+    found = {"model_versions": [version | {"creation_timestamp": 1}, version]}
+    assert Tracking(ok(**found)).server.get("model-versions/search", {}) == found
+    metrics = [{"key": "a", "value": value} for value in (1, 0.5, "NaN", "-Infinity")]
+    found = {"runs": [RUN | {"data": {"metrics": metrics}}]}
+    assert Tracking(ok(**found)).server.get("runs/search", {}) == found

@@ -4,7 +4,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import httpx
 import msgspec
@@ -19,6 +19,9 @@ _UNTIMED: Final = 60.0
 _PIECE: Final = 1 << 16
 _STREAM: Final = "mlship.stream"
 _STREAMED: Final = {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}
+
+
+_T = TypeVar("_T")
 
 
 class TooLargeError(httpx.DecodingError):
@@ -61,6 +64,18 @@ def limit(response: httpx.Response) -> None:
         raise TypeError(type(response.stream))
     names = response.headers.pop("Content-Encoding", "identity")
     response.stream = _Limited(response.stream, names.strip().lower(), _ending())
+
+
+def decoded(content: bytes, shape: type[_T]) -> _T:
+    """Return what JSON holds.
+
+    Raises:
+        msgspec.DecodeError: it is not JSON in UTF-8, is nested too deeply or has another shape.
+    """
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except (RecursionError, UnicodeDecodeError) as error:
+        raise msgspec.DecodeError(str(error)) from error
 
 
 def _ending() -> Deadline:

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from mlship.adapters.http.bodies import decoded
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -70,7 +71,7 @@ def refused(response: httpx.Response, uri: str, what: str, tried: str) -> Mlship
         tried: how often, to be put after the message.
     """
     try:
-        problem = msgspec.json.decode(response.content, type=Problem)
+        problem = decoded(response.content, Problem)
     except msgspec.DecodeError:
         problem = Problem()
     code, text = problem.error_code, " ".join(problem.message.split())[:300]

@@ -15,11 +15,12 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from mlship.adapters.http.bodies import decoded
 from mlship.adapters.http.clients import Reach, open_client, system_trust
 from mlship.adapters.http.door import Door, NoAnswerError, Terms, tried
 from mlship.adapters.http.downloads import pieces
 from mlship.adapters.http.retries import PUT_OFF, Patience, Repeat, Timing
-from mlship.adapters.mlflow import faults
+from mlship.adapters.mlflow import answers, faults
 from mlship.adapters.mlflow.faults import denied, unavailable
 from mlship.errors import ConfigError, MlshipError, UnavailableError, shown
 
@@ -102,7 +103,11 @@ class Server:
         with self._mapped(path):
             response = self._door.send(request, repeat=repeat, patience=patience)
         if response.is_success:
-            return _json(response, self._uri, path)
+            try:
+                return answers.answer(response, path)
+            except msgspec.DecodeError as error:
+                reason = f"{path} returned an unexpected answer; is it MLflow?"
+                raise unavailable(self._uri, reason) from error
         what = " ".join(str(value) for value in values.values())[:100]
         raise self._refused(response, f"{path} {what}")
 
@@ -265,18 +270,10 @@ def _is_whole(response: httpx.Response) -> bool:
     if not response.is_closed:
         return True
     try:
-        msgspec.json.decode(response.content or b"null")
+        decoded(response.content or b"null", object)
     except msgspec.DecodeError:
         return False
     return True
-
-
-def _json(response: httpx.Response, uri: str, path: str) -> Any:
-    try:
-        return msgspec.json.decode(response.content)
-    except msgspec.DecodeError as error:
-        reason = f"{path} returned no JSON; is it MLflow?"
-        raise unavailable(uri, reason) from error
 
 
 def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:

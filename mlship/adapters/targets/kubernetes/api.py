@@ -10,9 +10,9 @@ import msgspec
 from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.door import Door, NoAnswerError, Terms
 from mlship.adapters.http.retries import Patience, Repeat, Timing
-from mlship.adapters.targets.kubernetes import faults
+from mlship.adapters.targets.kubernetes import answers, faults
 from mlship.adapters.targets.kubernetes.access import Access
-from mlship.errors import NotFoundError
+from mlship.errors import UnavailableError
 
 Kind = Literal[
     "Deployment",
@@ -100,8 +100,9 @@ class Api:
         wanted = ",".join(f"{name}={value}" for name, value in labels.items())
         params = {"labelSelector": wanted, **selectors}
         answer = self._send("GET", path(kind, self.namespace), params=params)
-        found: list[Manifest] = self._decoded(answer, f"{kind}s", kind).get("items") or []
-        return found
+        found = self._decoded(answer, f"{kind}s", kind, answers.Objects)
+        items: list[Manifest] = found.get("items") or []
+        return items
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Make an object have these fields, by server-side apply; return it.
@@ -153,7 +154,7 @@ class Api:
             body["gracePeriodSeconds"] = grace
         answer = self._send("DELETE", path(kind, self.namespace, name), body=body)
         if answer.status_code != 404 or faults.status(answer) is None:
-            self._decoded(answer, f"{kind} {name}", kind)
+            self._decoded(answer, f"{kind} {name}", kind, answers.Answer)
 
     def may(self, kind: Kind, verb: str, namespace: str) -> bool:
         """Tell whether we may do something to all objects of a kind. Nothing is written."""
@@ -166,7 +167,8 @@ class Api:
             "spec": {"resourceAttributes": asked},
         }
         answer = self._send("POST", _REVIEWS, body=body, repeat="always")
-        return bool(self._decoded(answer, "access review")["status"]["allowed"])
+        found = self._decoded(answer, "access review", "", answers.Review)
+        return bool(found["status"]["allowed"])
 
     def text(self, name: str, part: str, **params: str) -> str:
         """Return a part of a pod as text, `log` or what it answers; empty where there is none."""
@@ -174,15 +176,20 @@ class Api:
         found = faults.status(answer) if answer.is_error else None
         return "" if found is not None and found.reason else answer.text.strip()
 
-    def _decoded(self, answer: httpx.Response, what: str, kind: str = "") -> Manifest:
+    def _decoded(
+        self,
+        answer: httpx.Response,
+        what: str,
+        kind: str,
+        shape: type[answers.Answer] = answers.Object,
+    ) -> Manifest:
         if answer.is_error:
             raise faults.refused(answer, self.cluster, what, kind)
         try:
-            found: Manifest = msgspec.json.decode(answer.content)
+            return answers.read(answer, shape)
         except msgspec.DecodeError as error:
             message = f"{self.cluster}: {self._access.server} is not a Kubernetes API server"
-            raise NotFoundError(message, hint="correct the server in the kubeconfig") from error
-        return found
+            raise UnavailableError(message, hint="correct the server in the kubeconfig") from error
 
     def _send(
         self,

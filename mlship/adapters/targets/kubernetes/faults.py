@@ -5,6 +5,7 @@ import re
 import httpx
 import msgspec
 
+from mlship.adapters.http.bodies import decoded
 from mlship.adapters.http.door import NoAnswerError
 from mlship.errors import (
     ConfigError,
@@ -41,7 +42,7 @@ class Status(msgspec.Struct, frozen=True):
 def status(answer: httpx.Response) -> Status | None:
     """Return the Status in an answer; `None` where it has another body."""
     try:
-        return msgspec.json.decode(answer.content, type=Status)
+        return decoded(answer.content, Status)
     except msgspec.DecodeError:
         return None
 

@@ -1,0 +1,120 @@
+"""The shapes of a tracking server's answers: the fields that mlship reads, checked in one place."""
+
+from typing import Annotated, Any, Final, Literal
+
+import httpx
+import msgspec
+
+from mlship.adapters.http.bodies import decoded
+
+_Number = int | Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,19}$")]
+"""A 64-bit number, which protobuf's JSON has as text."""
+
+
+class _Tag(msgspec.Struct):
+    key: str
+    value: str = ""
+
+
+class _Metric(msgspec.Struct):
+    key: str
+    value: float | Literal["NaN", "Infinity", "-Infinity"] = 0.0
+
+
+class _RunInfo(msgspec.Struct):
+    run_id: str
+    artifact_uri: str
+    status: str
+    lifecycle_stage: str = ""
+
+
+class _RunData(msgspec.Struct):
+    params: list[_Tag] = []
+    metrics: list[_Metric] = []
+    tags: list[_Tag] = []
+
+
+class _Run(msgspec.Struct):
+    info: _RunInfo
+    data: _RunData
+
+
+class _RunAnswer(msgspec.Struct):
+    run: _Run
+
+
+class _Runs(msgspec.Struct):
+    runs: list[_Run] = []
+    next_page_token: str = ""
+
+
+class _Experiment(msgspec.Struct):
+    experiment_id: int | str
+    lifecycle_stage: str = ""
+
+
+class _ExperimentAnswer(msgspec.Struct):
+    experiment: _Experiment
+
+
+class _Alias(msgspec.Struct):
+    alias: str
+    version: _Number
+
+
+class _Model(msgspec.Struct):
+    aliases: list[_Alias] = []
+
+
+class _ModelAnswer(msgspec.Struct):
+    registered_model: _Model
+
+
+class _Version(msgspec.Struct):
+    version: _Number
+    creation_timestamp: _Number
+    tags: list[_Tag] = []
+
+
+class _VersionAnswer(msgspec.Struct):
+    model_version: _Version
+
+
+class _Versions(msgspec.Struct):
+    model_versions: list[_Version] = []
+    next_page_token: str = ""
+
+
+class _File(msgspec.Struct):
+    path: str
+    is_dir: bool = False
+
+
+class _Files(msgspec.Struct):
+    files: list[_File] = []
+    next_page_token: str = ""
+
+
+_SHAPES: Final[dict[str, Any]] = {
+    "artifacts/list": _Files,
+    "experiments/create": _Experiment,
+    "experiments/get-by-name": _ExperimentAnswer,
+    "model-versions/create": _VersionAnswer,
+    "model-versions/search": _Versions,
+    "registered-models/get": _ModelAnswer,
+    "runs/create": _RunAnswer,
+    "runs/get": _RunAnswer,
+    "runs/search": _Runs,
+}
+"""By path of the API; of other answers nothing is read."""
+
+
+def answer(response: httpx.Response, path: str) -> dict[str, Any]:
+    """Return the object in the answer to a request.
+
+    Raises:
+        msgspec.DecodeError: it is not JSON, or not of the path's shape.
+    """
+    found = decoded(response.content, dict[str, Any])
+    msgspec.convert(found, _SHAPES.get(path, dict[str, Any]))
+    return found
