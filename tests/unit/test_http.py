@@ -5,13 +5,14 @@ import ssl
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
 from msgspec import structs
 
 from mlship.adapters.http import bodies
-from mlship.adapters.http.clients import Reach, open_client
+from mlship.adapters.http.clients import Reach, open_client, system_trust
 from mlship.adapters.http.door import Door, NoAnswerError, Terms, tried
 from mlship.adapters.http.downloads import pieces
 from mlship.adapters.http.proxies import proxy_for
@@ -353,7 +354,9 @@ def test_no_proxy_names_hosts_networks_and_ports(url: str, listed: str, is_direc
     assert proxy_for(httpx.URL(url), environment) == (None if is_direct else PROXY)
 
 
-@pytest.mark.parametrize("value", ["ftp://proxy", "http://", "http://a:b:c", "://"])
+@pytest.mark.parametrize(
+    "value", ["ftp://proxy", "http://", "http://a:b:c", "://", "a:65536", "http://a..b"]
+)
 def test_a_proxy_that_is_no_url_is_named_with_its_variable(value: str) -> None:
     with pytest.raises(ConfigError, match="HTTPS_PROXY") as caught:
         proxy_for(httpx.URL("https://a.example"), {"HTTPS_PROXY": value})
@@ -361,9 +364,42 @@ def test_a_proxy_that_is_no_url_is_named_with_its_variable(value: str) -> None:
 
 
 def test_a_proxys_password_is_not_shown() -> None:
-    with pytest.raises(ConfigError) as caught:
-        proxy_for(httpx.URL("https://a.example"), {"HTTPS_PROXY": "ftp://ada:s3cret@proxy"})
-    assert "s3cret" not in f"{caught.value.message} {caught.value.hint}"
+    for value in ("ftp://ada:s3cret@proxy", "ada:s3cret@proxy:65536"):
+        with pytest.raises(ConfigError) as caught:
+            proxy_for(httpx.URL("https://a.example"), {"HTTPS_PROXY": value})
+        assert "s3cret" not in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_trusted_certificates_that_cannot_be_read_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
+    path = tmp_path / "authorities.pem"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    client = open_client(Reach(environment={}, trust=system_trust.__wrapped__))
+    with pytest.raises(ConfigError, match=f"SSL_CERT_FILE: cannot use {path}: ") as caught:
+        Door(client, Terms(name="a")).send(client.build_request("GET", "https://a.example"))
+    assert "SSL_CERT_FILE" in caught.value.hint
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Server:
+    """Let every connection fail, with or without a proxy."""
+
+    def handle(_: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        raise error
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+    return Server()
+
+
+def test_a_name_that_no_host_can_have_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing(monkeypatch, UnicodeError("label too long"))
+    client = open_client(Reach(environment={}))
+    url = f"http://{'a' * 64}.example"
+    with pytest.raises(NoAnswerError, match=r"example is not the name of a host$"):
+        Door(client, Terms(name="a")).send(client.build_request("GET", url))
 
 
 def broken(data: bytes) -> Iterator[bytes]:

@@ -1,5 +1,6 @@
 """MLflow's REST API through the door: which requests are repeated, and what errors say."""
 
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -108,6 +109,74 @@ def test_a_row_that_another_process_wrote_first_is_told_from_a_name_that_is_take
 def test_a_setting_that_is_no_number_is_named(name: str) -> None:
     with pytest.raises(ConfigError, match=name), connected(URI, {name: "soon"}):
         pass
+
+
+@pytest.mark.parametrize("text", ["0", "00", "-1", "1.5", "1e3", "²", "9" * 30])
+def test_a_time_limit_is_a_positive_number(text: str) -> None:
+    name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+    with pytest.raises(ConfigError, match=f"{name} is not a pos"), connected(URI, {name: text}):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("http://[::1", "it is not a URL"),
+        ("http://", "it is not a URL"),
+        ("http://ada:s3cret@a:x", "it is not a URL"),
+        (f"http://ada:s3cret@{'a' * 64}.example", "from 1 to 63 characters"),
+        (f"http://xn--{'a' * 70}", "it is not a URL"),
+        ("http://ada:s3cret@a:65536", "port 65536"),
+        ("http://a\udcff", "it is not a URL"),
+    ],
+)
+def test_an_address_that_no_connection_can_be_opened_to_is_refused(uri: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says) as caught, connected(uri, {}):
+        pass
+    assert "MLFLOW_TRACKING_URI" in caught.value.hint
+    assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MLFLOW_TRACKING_TOKEN", "s3cretключ"),
+        ("MLFLOW_TRACKING_TOKEN", "s3cret\n"),
+        ("MLFLOW_TRACKING_TOKEN", "s3cret\udcff"),
+        ("MLFLOW_TRACKING_USERNAME", "s3cret\udcff"),
+        ("MLFLOW_TRACKING_PASSWORD", "s3cret\udcff"),
+    ],
+)
+def test_credentials_that_cannot_be_sent_are_named_and_not_shown(variable: str, value: str) -> None:
+    environ = {variable: value}
+    if "TOKEN" not in variable:
+        environ = {"MLFLOW_TRACKING_USERNAME": "a", "MLFLOW_TRACKING_PASSWORD": "b"} | environ
+    with pytest.raises(ConfigError, match=variable) as caught, connected(URI, environ):
+        pass
+    assert "s3cret" not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_name_and_a_password_may_be_of_any_language() -> None:
+    names = {"MLFLOW_TRACKING_USERNAME": "Åse", "MLFLOW_TRACKING_PASSWORD": "ключ"}
+    with connected(URI, names):
+        pass
+
+
+@pytest.mark.parametrize(
+    "name", ["MLFLOW_TRACKING_SERVER_CERT_PATH", "MLFLOW_TRACKING_CLIENT_CERT_PATH"]
+)
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_named(
+    tmp_path: Path, name: str, content: str | None
+) -> None:
+    path = tmp_path / "authority.pem"
+    if content is not None:
+        path.write_text(content)
+    with (
+        connected("https://127.0.0.1:9", {name: str(path)}) as server,
+        pytest.raises(ConfigError, match=f"{name}: cannot use {path}: "),
+    ):
+        server.get("runs/get", {"run_id": "3f9a"})
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import os
 import ssl
 import threading
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import httpx
 import msgspec
@@ -13,6 +14,7 @@ from mlship.adapters.http import bodies
 from mlship.adapters.http.proxies import is_loopback, proxy_for
 from mlship.errors import ConfigError, shown
 
+_T = TypeVar("_T")
 SILENCE = httpx.Timeout(20.0, connect=10.0)
 """How long a server may say nothing, in seconds."""
 _KEPT = httpx.Limits(keepalive_expiry=2.0)
@@ -62,8 +64,32 @@ def open_client(
 
 @functools.cache
 def system_trust() -> ssl.SSLContext:
-    """Return the certificates that are trusted: SSL_CERT_FILE, SSL_CERT_DIR or certifi's."""
+    """Return the certificates that are trusted: SSL_CERT_FILE, SSL_CERT_DIR or certifi's.
+
+    Raises:
+        ConfigError: the variable names no file of certificates.
+    """
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if os.environ.get(name):
+            return named_trust(name, os.environ[name], httpx.create_ssl_context)
     return httpx.create_ssl_context()
+
+
+def named_trust(name: str, path: str, read: Callable[[], _T]) -> _T:
+    """Read certificates from the path in an environment variable.
+
+    Raises:
+        ConfigError: they cannot be read; the message names the variable and the path.
+    """
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        is_other = isinstance(error, ssl.SSLError)
+        reason = getattr(error, "strerror", "") or str(error)
+        reason = "it does not hold what is needed (PEM)" if is_other else reason
+        message = f"{name}: cannot use {path}: {reason}"
+        hint = f"set {name} to a file of certificates, or unset it"
+        raise ConfigError(message, hint=hint) from error
 
 
 class _Routes(httpx.BaseTransport):
@@ -75,7 +101,12 @@ class _Routes(httpx.BaseTransport):
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        return self._transport(request.url).handle_request(request)
+        proxy = self._proxy(request.url)
+        try:
+            return self._transport(request.url, proxy).handle_request(request)
+        except UnicodeError as error:
+            message = f"{request.url.host[:80]} is not the name of a host"
+            raise httpx.LocalProtocolError(message, request=request) from error
 
     def close(self) -> None:
         with self._lock:
@@ -83,10 +114,13 @@ class _Routes(httpx.BaseTransport):
                 transport.close()
             self._transports.clear()
 
-    def _transport(self, url: httpx.URL) -> httpx.HTTPTransport:
+    def _proxy(self, url: httpx.URL) -> str | None:
         environment = self._reach.environment
-        environment = os.environ if environment is None else environment
-        proxy = self._reach.proxy or proxy_for(url, environment)
+        return self._reach.proxy or proxy_for(
+            url, os.environ if environment is None else environment
+        )
+
+    def _transport(self, url: httpx.URL, proxy: str | None) -> httpx.HTTPTransport:
         key = (proxy, url.scheme == "https")
         with self._lock:
             if key not in self._transports:

@@ -6,6 +6,7 @@ from typing import Final
 
 import httpx
 
+from mlship.adapters.http.addresses import parsed
 from mlship.errors import ConfigError, shown
 
 _SCHEMES: Final = {"http", "https", "socks5", "socks5h"}
@@ -47,11 +48,11 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
 def _checked(value: str, name: str) -> str:
     url = value if "://" in value else f"http://{value}"
     try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        parsed = httpx.URL()
-    if parsed.scheme not in _SCHEMES or not parsed.host:
-        message = f"{name} is not the URL of a proxy: {shown(value)}"
+        reason = "" if parsed(url).scheme in _SCHEMES else "its scheme is not that of a proxy"
+    except ValueError as error:
+        reason = str(error)
+    if reason:
+        message = f"{name} is not the URL of a proxy: {shown(url)}: {reason}"
         raise ConfigError(message, hint=f"set {name} to http://host:port, or unset it")
     return url
 

@@ -4,10 +4,8 @@ https://mlflow.org/docs/latest/rest-api.html; credentials come from MLflow's own
 A server that is busy, restarts, or lies behind a proxy in trouble is waited for; see `PATIENCE`.
 """
 
-import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -16,13 +14,13 @@ import httpx
 import msgspec
 
 from mlship.adapters.http.bodies import decoded
-from mlship.adapters.http.clients import Reach, open_client, system_trust
+from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.door import Door, NoAnswerError, Terms, tried
 from mlship.adapters.http.downloads import pieces
 from mlship.adapters.http.retries import PUT_OFF, Patience, Repeat, Timing
-from mlship.adapters.mlflow import answers, faults
+from mlship.adapters.mlflow import answers, faults, settings
 from mlship.adapters.mlflow.faults import denied, unavailable
-from mlship.errors import ConfigError, MlshipError, UnavailableError, shown
+from mlship.errors import MlshipError, UnavailableError, shown
 
 PATIENCE: Final = Patience(
     deadline=60.0, attempts=1000, first=0.5, longest=5.0, longest_asked=60.0, after_silence=True
@@ -219,22 +217,18 @@ def connected(
     silent, in seconds, and how often a request is sent again.
 
     Raises:
-        ConfigError: one of these is no number.
+        ConfigError: one of these is no number, or the address or the credentials cannot be used.
     """
-    headers = {}
-    auth = None
-    user, password = (environ.get(f"MLFLOW_TRACKING_{key}") for key in ("USERNAME", "PASSWORD"))
-    if user and password:
-        auth = httpx.BasicAuth(user, password)
-    elif token := environ.get("MLFLOW_TRACKING_TOKEN"):
-        headers["Authorization"] = f"Bearer {token}"
-    seconds = _number(environ, "MLFLOW_HTTP_REQUEST_TIMEOUT", _SECONDS)
-    attempts = 1 + int(_number(environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", PATIENCE.attempts - 1))
+    headers, auth = settings.credentials(environ)
+    seconds = settings.number(environ, "MLFLOW_HTTP_REQUEST_TIMEOUT", _SECONDS, least=1)
+    attempts = 1 + int(
+        settings.number(environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", PATIENCE.attempts - 1)
+    )
     patience = msgspec.structs.replace(PATIENCE, attempts=attempts)
     timing = timing or Timing()
     with open_client(
-        Reach(environment=environ, trust=lambda: _trust(environ)),
-        base_url=uri,
+        Reach(environment=environ, trust=lambda: settings.trust(environ)),
+        base_url=settings.address(uri),
         headers=headers,
         auth=auth,
         timeout=httpx.Timeout(seconds, connect=min(seconds, 5.0)),
@@ -247,16 +241,6 @@ def connected(
             is_whole=_is_whole,
         )
         yield Server(uri, Door(client, terms), patience, timing)
-
-
-def _number(environ: Mapping[str, str], name: str, otherwise: float) -> float:
-    text = environ.get(name)
-    if not text:
-        return otherwise
-    if not text.isascii() or not text.isdigit():
-        message = f"{name} is not a number: {text[:80]}"
-        raise ConfigError(message, hint=f"set {name} to a number, or unset it")
-    return float(text)
 
 
 def _read(file: Path) -> Iterator[bytes]:
@@ -274,23 +258,3 @@ def _is_whole(response: httpx.Response) -> bool:
     except msgspec.DecodeError:
         return False
     return True
-
-
-def _trust(environ: Mapping[str, str]) -> ssl.SSLContext:
-    is_insecure = environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1")
-    authority = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH", "")
-    return _context(authority, environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH", ""), is_insecure)
-
-
-@cache
-def _context(authority: str, identity: str, is_insecure: bool) -> ssl.SSLContext:  # noqa: FBT001
-    """Read the certificates once; it takes longer than a request."""
-    if is_insecure:
-        context = httpx.create_ssl_context(verify=False)
-    elif authority or identity:
-        context = ssl.create_default_context(cafile=authority or None)
-    else:
-        return system_trust()
-    if identity:
-        context.load_cert_chain(identity)
-    return context
