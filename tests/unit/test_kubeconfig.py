@@ -229,6 +229,30 @@ def test_credentials_are_not_sent_without_encryption(tmp_path: Path) -> None:
     assert reached(tmp_path, {"token": "abc"}, server="http://127.0.0.1:8001").auth is not None
 
 
+@pytest.mark.parametrize(
+    "server",
+    [
+        "u:secret@10.0.0.1:6443",
+        "https://u:secret@",
+        "https://u:secret@a:65536",
+        "https://u:se/secret@a",
+        "ftp://u:secret@10.0.0.1",
+        "http://u:secret@10.0.0.1",
+    ],
+)
+def test_a_server_is_refused_without_its_password(tmp_path: Path, server: str) -> None:
+    with pytest.raises(ConfigError, match="cluster c: server: ") as caught:
+        reached(tmp_path, server=server)
+    assert "secret" not in caught.value.message
+
+
+def test_the_address_of_the_pods_own_cluster_is_checked(tmp_path: Path) -> None:
+    (tmp_path / "ca.crt").write_text(pem("ada")[0])
+    values = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "tcp://10.0.0.1"}
+    with pytest.raises(ConfigError, match="KUBERNETES_SERVICE_PORT"):
+        access.find(KubernetesConfig(), values, tmp_path)
+
+
 # The user.
 
 
@@ -364,7 +388,12 @@ def test_a_wrong_user_is_told_with_file_context_and_field(
         ({"server": None}, "server: expected https://HOST:PORT, got nothing"),
         ({"server": "10.0.0.1:6443"}, "server: "),
         ({"server": "https://"}, "server: expected"),
-        ({"server": "https://a\x1b[31m"}, r"server: https://aU\+001B\[31m is not a URL"),
+        ({"server": "https://a\x1b[31m"}, r"got https://aU\+001B\[31m: it is not a URL"),
+        ({"server": "https://[::1"}, r"got https://\[::1: it is not a URL"),
+        ({"server": f"https://{'a' * 64}.example"}, "from 1 to 63 characters"),
+        ({"server": "https://a..b"}, "from 1 to 63 characters"),
+        ({"server": "https://a:65536"}, "port 65536 is not from 1 to 65535"),
+        ({"proxy-url": "http://a:0"}, "proxy-url: .*port 0 is not from 1 to 65535"),
         ({"server": ["a"]}, "server: expected a string, got a list"),
         ({"certificate-authority-data": "%"}, "certificate-authority-data is not base64"),
         ({"certificate-authority-data": encoded("no")}, "certificate-authority is not a cert"),

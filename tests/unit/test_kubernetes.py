@@ -426,6 +426,16 @@ def test_a_silent_server_is_asked_once() -> None:
         server.api().get("Pod", "a")
 
 
+def test_a_password_in_the_servers_address_is_not_shown() -> None:
+    given = "https://ada:s3cret@a"
+    reached = Access(name="context a", server=given, trust=ssl.create_default_context())
+    for answer in (httpx.ConnectTimeout("timed out"), httpx.Response(200, json={})):
+        api = Api(door_to(Server(answer), lambda _: None), reached, "iris")
+        with pytest.raises(UnavailableError, match="https://a ") as caught:
+            api.get("Pod", "a")
+        assert "s3cret" not in f"{caught.value.message} {caught.value.hint}"
+
+
 def test_objects_are_applied_by_the_server_under_our_name() -> None:
     server = Server(httpx.Response(200, json=thing("Service")))
     server.api().apply({"kind": "Service", "metadata": {"name": "a"}})

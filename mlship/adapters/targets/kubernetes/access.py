@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from mlship.adapters.http.addresses import parsed
 from mlship.adapters.targets.kubernetes import kubeconfig
 from mlship.adapters.targets.kubernetes.credential_plugin import (
     PluginAuth,
@@ -27,7 +28,7 @@ from mlship.adapters.targets.kubernetes.credentials import (
 )
 from mlship.adapters.targets.kubernetes.kubeconfig import Choice, Cluster, Origin, User
 from mlship.config.targets import KubernetesConfig
-from mlship.errors import ConfigError
+from mlship.errors import ConfigError, shown
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _LARGEST = 1 << 20
@@ -43,7 +44,7 @@ class Access:
 
     Attributes:
         name: the cluster for people, `context staging`.
-        server: its address, `https://...`.
+        server: its address, `https://...`; it may hold a password.
         trust: certificates that are believed.
         auth: adds credentials to each request.
         proxy: the URL of the cluster's own proxy; without one those of the environment count.
@@ -113,7 +114,8 @@ def of_choice(choice: Choice, environment: Mapping[str, str]) -> Access:
     trust = _trust(cluster, authority, origin)
     _identify(trust, choice.user, choice.user_origin)
     auth = _impersonating(choice, _auth(choice, authority, trust, environment))
-    if auth is not None and address.scheme == "http" and not _is_local(address.host):
+    has_credentials = auth is not None or bool(address.userinfo)
+    if has_credentials and address.scheme == "http" and not _is_local(address.host):
         raise origin.error("server: credentials are sent over https only", "use https://")
     return Access(
         name=kubeconfig.plain(f"context {choice.context}"),
@@ -132,17 +134,25 @@ def _of_account(account: Path, host: str, port: str) -> Access:
         message = f"the pod's account: cannot read {account / 'ca.crt'}: {why}"
         raise ConfigError(message, hint="mount the account, or set kubernetes.context") from error
     server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+    try:
+        parsed(server)
+    except ValueError as error:
+        message = f"KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT: {shown(server)}: {error}"
+        raise ConfigError(message, hint="unset them, or set kubernetes.context") from error
     auth = FileToken(account / "token")
     return Access(name="this cluster", server=server, trust=trust, auth=auth)
 
 
 def _address(server: str, origin: Origin) -> httpx.URL:
     try:
-        address = httpx.URL(server)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise origin.error(f"server: {server} is not a URL") from error
-    if address.scheme not in ("http", "https") or not address.host:
-        raise origin.error(f"server: expected https://HOST:PORT, got {server or 'nothing'}")
+        address = parsed(server)
+    except ValueError as error:
+        # Without a scheme, `shown` would not know a password.
+        text = shown(server) if "://" in server else server.rpartition("@")[2]
+        problem = f"got {text}: {error}" if server else "got nothing"
+        raise origin.error(f"server: expected https://HOST:PORT, {problem}") from error
+    if address.scheme not in ("http", "https"):
+        raise origin.error(f"server: expected https://HOST:PORT, got {shown(server)}")
     return address
 
 
@@ -259,10 +269,12 @@ def _proxy(cluster: Cluster, origin: Origin) -> str | None:
     if not cluster.proxy_url:
         return None
     try:
-        url = httpx.URL(cluster.proxy_url)
-    except (httpx.InvalidURL, ValueError) as error:
-        raise origin.error("proxy-url is not a URL") from error
-    if url.scheme not in _PROXIES or not url.host:
+        url = parsed(cluster.proxy_url)
+    except ValueError as error:
+        raise origin.error(
+            f"proxy-url: expected http, https or socks5 and a host: {error}"
+        ) from error
+    if url.scheme not in _PROXIES:
         # Without the address: it may hold a password.
         kind = url.scheme if "://" in cluster.proxy_url else "no scheme"
         raise origin.error(f"proxy-url: expected http, https or socks5 and a host, got {kind}")

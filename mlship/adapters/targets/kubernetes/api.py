@@ -12,7 +12,7 @@ from mlship.adapters.http.door import Door, NoAnswerError, Terms
 from mlship.adapters.http.retries import Patience, Repeat, Timing
 from mlship.adapters.targets.kubernetes import answers, faults
 from mlship.adapters.targets.kubernetes.access import Access
-from mlship.errors import UnavailableError
+from mlship.errors import UnavailableError, shown
 
 Kind = Literal[
     "Deployment",
@@ -188,7 +188,8 @@ class Api:
         try:
             return answers.read(answer, shape)
         except msgspec.DecodeError as error:
-            message = f"{self.cluster}: {self._access.server} is not a Kubernetes API server"
+            server = shown(self._access.server)
+            message = f"{self.cluster}: {server} is not a Kubernetes API server"
             raise UnavailableError(message, hint="correct the server in the kubeconfig") from error
 
     def _send(

@@ -13,6 +13,7 @@ from mlship.errors import (
     MlshipError,
     NotFoundError,
     UnavailableError,
+    shown,
 )
 
 _CLASSES: dict[int, type[MlshipError]] = {
@@ -96,6 +97,7 @@ def _no_health_checks(cluster: str) -> MlshipError:
 
 def unreachable(error: NoAnswerError, cluster: str, server: str) -> MlshipError:
     """Return the error for a server that gave no answer."""
+    server = shown(server)
     if error.untrusted is not None:
         message = f"{cluster}: no trusted connection to {server}: {error.untrusted}"
         hint = "fetch the kubeconfig again; the cluster's certificates may have changed"
