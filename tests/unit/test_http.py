@@ -394,6 +394,43 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Server:
     return Server()
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (httpx.ConnectError("refused"), "proxy http://proxy:3128: refused"),
+        (httpx.ConnectTimeout("timed out"), "proxy http://proxy:3128: timed out"),
+        (httpx.ProxyError("407 Authentication"), "proxy http://proxy:3128: 407 Authentication"),
+        (httpx.ReadTimeout(""), "timed out"),
+        (httpx.ReadError("reset"), "reset"),
+    ],
+)
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, error: httpx.RequestError, says: str, is_own: bool
+) -> None:
+    server = failing(monkeypatch, error)
+    proxy = "http://ada:s3cret@proxy:3128"
+    reach = (
+        Reach(environment={}, proxy=proxy) if is_own else Reach(environment={"ALL_PROXY": proxy})
+    )
+    client = open_client(reach)
+    terms = Terms(name="a", patience=Patience(attempts=1), timing=server.timing)
+    with pytest.raises(NoAnswerError) as caught:
+        Door(client, terms).send(client.build_request("GET", "http://a.example"))
+    assert str(caught.value) == says
+
+
+def test_an_untrusted_server_behind_a_proxy_is_not_the_proxys_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    error = caused(httpx.ConnectError("no"), ssl.SSLCertVerificationError(1, "self-signed"))
+    failing(monkeypatch, error)
+    client = open_client(Reach(environment={"ALL_PROXY": PROXY}))
+    with pytest.raises(NoAnswerError, match=r"^no$") as caught:
+        Door(client, Terms(name="a")).send(client.build_request("GET", "http://a.example"))
+    assert caught.value.untrusted is not None
+
+
 def test_a_name_that_no_host_can_have_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
     failing(monkeypatch, UnicodeError("label too long"))
     client = open_client(Reach(environment={}))

@@ -12,6 +12,7 @@ import msgspec
 
 from mlship.adapters.http import bodies
 from mlship.adapters.http.proxies import is_loopback, proxy_for
+from mlship.adapters.http.retries import ProxyTimeout, causes
 from mlship.errors import ConfigError, shown
 
 _T = TypeVar("_T")
@@ -107,6 +108,13 @@ class _Routes(httpx.BaseTransport):
         except UnicodeError as error:
             message = f"{request.url.host[:80]} is not the name of a host"
             raise httpx.LocalProtocolError(message, request=request) from error
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            # Past the proxy, TLS is a matter of the server.
+            if proxy is None or any(isinstance(cause, ssl.SSLError) for cause in causes(error)):
+                raise
+            kind = ProxyTimeout if isinstance(error, httpx.TimeoutException) else type(error)
+            message = f"proxy {shown(proxy)}: {str(error) or 'timed out'}"
+            raise kind(message, request=request) from error
 
     def close(self) -> None:
         with self._lock:

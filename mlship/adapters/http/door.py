@@ -18,6 +18,7 @@ from mlship.adapters.http.retries import (
     PASSING,
     PUT_OFF,
     Patience,
+    ProxyTimeout,
     Repeat,
     Timing,
     causes,
@@ -43,6 +44,7 @@ class NoAnswerError(Exception):
 
     def __init__(self, error: httpx.RequestError, tried: str) -> None:
         is_silent = isinstance(error, httpx.TimeoutException)
+        is_silent = is_silent and not isinstance(error, ProxyTimeout)
         reason = "timed out" if is_silent else str(error) or type(error).__name__
         super().__init__(f"{reason}{tried}")
         self.error = error

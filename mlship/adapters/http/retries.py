@@ -51,6 +51,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     chance: Callable[[], float] = random.random
 
 
+class ProxyTimeout(httpx.ConnectTimeout):
+    """No connection to a proxy was made in time; the text names it."""
+
+
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How long a server in trouble is waited for. Times are in seconds.
 
