@@ -17,11 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 import msgspec
 
+from mlship.config.requirements import REQUIREMENTS, Line, normalised
 from mlship.errors import ConfigError
 
 DISTRIBUTION: Final = "mlship-cd"
 MODULE: Final = "mlship"
-REQUIREMENTS: Final = "requirements.txt"
 FORM: Final = (
     "git+https://HOST/PATH@COMMIT with the full hash of a commit, a wheel's https address with "
     "#sha256=HASH, or a folder of the repository such as ./tools/mlship"
@@ -33,6 +33,7 @@ INSTALLS_ITSELF: Final = "the workflows install mlship by a line of their own"
 _COMMIT = re.compile(r"git\+(?:https|ssh|file)://[^@\s]*(?:git@[^@\s]+)?@[0-9a-f]{40}(?:#.*)?")
 _SHA256 = re.compile(r"#(?:.*&)?sha256=[0-9a-f]{64}(?:&.*)?$")
 _VERSION = re.compile(r"([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?\s*(.*)", re.DOTALL)
+_ARCHIVE = re.compile(r"(.+?)-\d[^-]*(?:-.*)?\.(?:whl|tar\.gz)$")
 _STRANGER = re.compile(
     r"(?<![\w./@-])mlship(?:\[[\w, -]*\])?\s*(?:[=~!<>]=|[<>]|@\s)"  # mlship==1.0, mlship @ ...
     r"|(?<![\w./@-])mlship\[[\w, -]+\]"  # mlship[all]
@@ -202,18 +203,20 @@ def refusal(source: str, *, is_hashed: bool = False) -> str:
     return _wrong_version(line, is_hashed=is_hashed)
 
 
-def source_for_jobs(setting: str | None, requirements: str, installed: Installation) -> str:
+def source_for_jobs(
+    setting: str | None, requirements: Sequence[Line], installed: Installation
+) -> str:
     """Return what jobs install mlship from, or nothing where that cannot be known.
 
     Args:
         setting: `workflows.mlship` of the project.
-        requirements: the text of its requirements.txt; empty for none.
+        requirements: what its requirements.txt names, and the files that it includes.
         installed: what is known of this installation.
 
     Raises:
         ConfigError: the setting or the file does not verifiably install this mlship.
     """
-    check_requirements(requirements, REQUIREMENTS, installed.origin)
+    check_requirements(requirements, installed.origin)
     pinned = hashed_version(requirements)
     if setting is None:
         return pinned or installed.source
@@ -247,52 +250,40 @@ def with_requirements(needs: tuple[str, ...]) -> tuple[str, ...]:
     return needs if REQUIREMENTS in needs else (*needs, "-r", REQUIREMENTS)
 
 
-def requirements_of(text: str) -> list[tuple[int, str]]:
-    """Return the requirements of a requirements file with their lines' numbers."""
-    found, number, waiting = [], 0, ""
-    for count, line in enumerate(text.splitlines(), start=1):
-        number = number if waiting else count
-        waiting += re.sub(r"(^|\s)#.*$", "", line).strip()
-        if waiting.endswith("\\"):
-            waiting = waiting[:-1].rstrip() + " "
-            continue
-        if waiting and not waiting.startswith("-"):
-            found.append((number, waiting))
-        waiting = ""
-    return found
-
-
-def hashed_version(text: str) -> str:
-    """Return `mlship-cd==1.2.0` where a requirements file pins it and has hashes of everything."""
-    lines = [line for _, line in requirements_of(text)]
-    if not lines or not all("--hash=sha256:" in line for line in lines):
+def hashed_version(lines: Sequence[Line]) -> str:
+    """Return `mlship-cd==1.2.0` where requirements pin it and have hashes of everything."""
+    if _without_hash(lines):
         return ""
-    for line in lines:
-        match = _VERSION.match(line)
-        pinned = re.match(r"==\s*([\w.!+-]+)", match[2]) if match else None
-        if match and pinned and _normalised(match[1]) == DISTRIBUTION:
-            return f"{DISTRIBUTION}=={pinned[1]}"
-    return ""
+    return next(filter(None, map(_pinned, lines)), "")
 
 
-def check_requirements(text: str, name: str, origin: Origin) -> None:
-    """Refuse a requirements file that does not verifiably install this mlship where it names it.
+def check_requirements(lines: Sequence[Line], origin: Origin) -> None:
+    """Refuse requirements that do not verifiably install this mlship where they name it.
 
     Raises:
         ConfigError: a line names `mlship`, or this distribution without a commit or hashes.
     """
-    is_hashed = bool(hashed_version(text))
-    for number, line in requirements_of(text):
-        match = _VERSION.match(line)
-        named = _normalised(match[1]) if match else ""
-        if named not in (MODULE, DISTRIBUTION) and not _wrong_archive(line):
+    bare = _without_hash(lines)
+    for line in lines:
+        delete = f"delete the line; {INSTALLS_ITSELF}; on this machine: "
+        delete += command(origin, ["all"])
+        if re.search(r"\$\{[A-Z0-9_]+\}", line.text.partition("://")[0]):
+            wrong = f"{line.text[:80]} is named by an environment variable, and cannot be checked"
+            raise ConfigError(f"{line.file}:{line.number}: {wrong}", hint="write it out")
+        if MODULE in line.names:
+            raise ConfigError(f"{line.file}:{line.number}: {_wrong_name(MODULE)}", hint=delete)
+        # A constraint installs nothing, and what a folder of the project's provides is in sight.
+        is_folder = re.match(r"\.|[\w.-]*/", line.text) and not _ARCHIVE.match(line.text)
+        if line.is_constraint or DISTRIBUTION not in line.names or is_folder:
             continue
-        if wrong := refusal(line, is_hashed=is_hashed):
+        if bare and _pinned(line) and "--hash=sha256:" in line.text:
             raise ConfigError(
-                f"{name}:{number}: {wrong}",
-                hint=f"delete the line; {INSTALLS_ITSELF}; on this machine: "
-                + command(origin, ["all"]),
+                f"{bare[0].file}:{bare[0].number}: {bare[0].text[:80]} has no hash: "
+                f"{_pinned(line)} is verified only where all requirements have one",
+                hint="add a --hash=sha256: to it",
             )
+        if wrong := refusal(line.text, is_hashed=not bare):
+            raise ConfigError(f"{line.file}:{line.number}: {wrong}", hint=delete)
 
 
 def strangers_named(text: str) -> list[str]:
@@ -311,7 +302,7 @@ def others(
         scripts: pairs of a command and the distribution that provides it.
     """
     names = {*providers.get(MODULE, ()), *(owner for name, owner in scripts if name == MODULE)}
-    return tuple(sorted(name for name in names if _normalised(name) != DISTRIBUTION))
+    return tuple(sorted(name for name in names if normalised(name) != DISTRIBUTION))
 
 
 def installed_others() -> tuple[str, ...]:
@@ -322,6 +313,18 @@ def installed_others() -> tuple[str, ...]:
         if script.dist is not None
     ]
     return others(metadata.packages_distributions(), scripts)
+
+
+def _without_hash(lines: Sequence[Line]) -> list[Line]:
+    return [line for line in lines if not line.is_constraint and "--hash=sha256:" not in line.text]
+
+
+def _pinned(line: Line) -> str:
+    """Return `mlship-cd==1.2.0` where a requirement names one version of this distribution."""
+    match = _VERSION.match(line.text)
+    pinned = re.match(r"==\s*([\w.!+-]+)", match[2]) if match else None
+    is_ours = match is not None and normalised(match[1]) == DISTRIBUTION
+    return f"{DISTRIBUTION}=={pinned[1]}" if pinned and is_ours and not line.is_constraint else ""
 
 
 def _wrong_version(line: str, *, is_hashed: bool) -> str:
@@ -349,7 +352,7 @@ def _wrong_path(path: str) -> str:
 
 
 def _wrong_name(requirement: str) -> str:
-    name = _normalised(requirement.partition("[")[0].strip())
+    name = normalised(requirement.partition("[")[0].strip())
     if name == MODULE:
         return f"on package indexes {MODULE} is another program; this one is {DISTRIBUTION}"
     return "" if name == DISTRIBUTION else f"{name} is not {DISTRIBUTION}"
@@ -358,14 +361,8 @@ def _wrong_name(requirement: str) -> str:
 def _wrong_archive(path: str) -> str:
     """Return what is wrong with a wheel or a source archive that its name tells to be another's."""
     file = path.partition("#")[0].rpartition("/")[2]
-    match = re.match(r"(.+?)-\d[^-]*(?:-.*)?\.(?:whl|tar\.gz|zip)$", file)
-    if match is None or file.endswith(".zip"):
-        return ""
-    return _wrong_name(match[1])
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    match = _ARCHIVE.match(file)
+    return "" if match is None else _wrong_name(match[1])
 
 
 def _bare(url: str) -> str:

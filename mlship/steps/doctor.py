@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from mlship.config import installation
+from mlship.config import installation, requirements
 from mlship.config.installation import Installation
 from mlship.config.project import Config
 from mlship.domain import image
@@ -140,10 +140,9 @@ def _installation(pipeline: Pipeline, around: Surroundings) -> str | Warned:
         )
     texts = around.workflows()
     _refuse_strangers(texts)
-    file = pipeline.root / installation.REQUIREMENTS
-    requirements = file.read_text("utf-8", "replace") if file.is_file() else ""
+    lines = requirements.read(pipeline.root / requirements.REQUIREMENTS)
     setting = pipeline.config.workflows.mlship
-    source = installation.source_for_jobs(setting, requirements, installed)
+    source = installation.source_for_jobs(setting, lines, installed)
     here = installation.described(installed.origin)
     if source:
         return f"{here}; jobs install {source}"

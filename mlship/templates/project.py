@@ -10,9 +10,10 @@ from typing import Literal
 import msgspec
 
 from mlship import files
-from mlship.config import installation, layers
-from mlship.config.installation import FORM, REQUIREMENTS, Installation
+from mlship.config import installation, layers, requirements
+from mlship.config.installation import FORM, Installation
 from mlship.config.project import Config, json_schema
+from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
 from mlship.errors import ConfigError
 from mlship.templates import names, shipped, workflows
@@ -171,10 +172,9 @@ def _source(folder: Path, config: Config, installed: Installation) -> str:
         ConfigError: what the settings or requirements.txt say is not verifiably this mlship.
     """
     path = folder / REQUIREMENTS
-    text = path.read_text("utf-8", "replace") if path.is_file() else ""
-    if path.is_file() and path.read_bytes() in _FORMER[REQUIREMENTS]:
-        text = ""
-    return installation.source_for_jobs(config.workflows.mlship, text, installed)
+    is_former = path.is_file() and path.read_bytes() in _FORMER[REQUIREMENTS]
+    lines = [] if is_former else requirements.read(path)
+    return installation.source_for_jobs(config.workflows.mlship, lines, installed)
 
 
 def _check_folder(top: Path, source: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.checkout import code, lock
-from mlship.errors import ProjectError
+from mlship.errors import ConfigError, ProjectError
 
 
 def write(root: Path, **files: str) -> None:
@@ -94,6 +94,15 @@ def test_requirements_that_name_another_program_are_refused(tmp_path: Path, line
     with pytest.raises(ProjectError, match=r"requirements\.txt:2: .*another program") as caught:
         lock.roots_of(tmp_path)
     assert caught.value.hint.startswith("delete the line")
+
+
+def test_requirements_in_the_encoding_of_another_system_name_roots(tmp_path: Path) -> None:
+    path = tmp_path / "requirements.txt"
+    path.write_bytes("numpy\r\npandas==2.0\r\n".encode("utf-16"))
+    assert lock.roots_of(tmp_path) == ["numpy", "pandas"]
+    path.write_bytes(b"numpy # caf\xe9\n")
+    with pytest.raises(ConfigError, match=r"requirements\.txt is not valid UTF-8"):
+        lock.roots_of(tmp_path)
 
 
 def test_requirements_name_roots(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from mlship.config import installation
 from mlship.config.installation import Installation, Origin, arguments, refusal
+from mlship.config.requirements import of_text
 from mlship.errors import ConfigError
 
 COMMIT = "3f9a0c12be77" * 3 + "beef"
@@ -152,6 +153,7 @@ def test_jobs_install_mlship_from_its_source(
     assert project.count("requirements.txt") == 1
 
 
+WHEEL_OF_ANOTHER = "./vendor/pandas-2.3-py3-none-any.whl\n"
 PINNED = f"""# compiled
 mlship-cd[all]==0.1.0 \\
     --hash=sha256:{SHA256} \\
@@ -161,18 +163,21 @@ numpy==2.4.0 --hash=sha256:{SHA256}  # via mlship-cd
 
 
 def test_a_version_counts_where_everything_beside_it_is_pinned_by_hashes() -> None:
-    assert installation.hashed_version(PINNED) == "mlship-cd==0.1.0"
-    assert installation.hashed_version(f"{PINNED}pandas==2.3\n") == ""
-    assert installation.hashed_version(PINNED.replace("mlship-cd", "pandas")) == ""
-    assert installation.hashed_version("") == ""
+    assert installation.hashed_version(of_text(PINNED)) == "mlship-cd==0.1.0"
+    assert installation.hashed_version(of_text(f"{PINNED}pandas==2.3\n")) == ""
+    assert installation.hashed_version(of_text(PINNED.replace("mlship-cd", "pandas"))) == ""
+    assert installation.hashed_version(of_text("")) == ""
     known = Installation(origin=Origin(kind="index", version="0.1.0"), reason="no hash")
-    assert installation.source_for_jobs(None, PINNED, known) == "mlship-cd==0.1.0"
+    assert installation.source_for_jobs(None, of_text(PINNED), known) == "mlship-cd==0.1.0"
     elsewhere = Installation(origin=Origin(kind="git"), source=GIT)
-    assert installation.source_for_jobs(None, PINNED, elsewhere) == "mlship-cd==0.1.0"
-    assert installation.source_for_jobs(None, "pandas\n", elsewhere) == GIT
-    assert installation.source_for_jobs("mlship-cd==0.1.0", PINNED, known) == "mlship-cd==0.1.0"
+    assert installation.source_for_jobs(None, of_text(PINNED), elsewhere) == "mlship-cd==0.1.0"
+    assert installation.source_for_jobs(None, of_text("pandas\n"), elsewhere) == GIT
+    assert (
+        installation.source_for_jobs("mlship-cd==0.1.0", of_text(PINNED), known)
+        == "mlship-cd==0.1.0"
+    )
     with pytest.raises(ConfigError, match=r"mlship-cd==0\.2\.0 has no hash") as caught:
-        installation.source_for_jobs("mlship-cd==0.2.0", PINNED, known)
+        installation.source_for_jobs("mlship-cd==0.2.0", of_text(PINNED), known)
     assert "requirements.txt" in caught.value.hint
 
 
@@ -181,14 +186,20 @@ def test_requirements_that_are_not_verifiably_ours_are_refused(line: str) -> Non
     text = f"pandas\n\n{line}  # the pipeline\n"
     here = Origin(kind="folder", url="/home/ada/mlship", is_editable=True)
     with pytest.raises(ConfigError, match=r"requirements\.txt:3: ") as caught:
-        installation.check_requirements(text, "requirements.txt", here)
+        installation.check_requirements(of_text(text), here)
     assert 'pip install -e "/home/ada/mlship[all]"' in caught.value.hint
 
 
 def test_requirements_that_do_not_concern_mlship_are_left_alone() -> None:
     here = Origin(kind="index", version="0.1.0")
-    for text in ("", "mlship-plugin\nmlshipx==1\n-r other.txt\n", f"mlship-cd @ {GIT}\n", PINNED):
-        installation.check_requirements(text, "requirements.txt", here)
+    for text in (
+        "",
+        "mlship-plugin\nmlshipx==1\n-r other.txt\n",
+        f"mlship-cd @ {GIT}\n",
+        PINNED,
+        WHEEL_OF_ANOTHER,
+    ):
+        installation.check_requirements(of_text(text), here)
 
 
 @pytest.mark.parametrize(

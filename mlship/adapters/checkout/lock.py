@@ -1,6 +1,7 @@
 """The environment as pinned lines: which distributions, and which version of each."""
 
 import functools
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.adapters.checkout import code
-from mlship.config import installation
-from mlship.config.installation import DISTRIBUTION, REQUIREMENTS
+from mlship.config import installation, requirements
+from mlship.config.installation import DISTRIBUTION
 from mlship.config.project import ModelConfig
+from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.errors import ProjectError
@@ -94,15 +96,16 @@ def roots_of(root: Path) -> list[str]:
     Options, paths and bare addresses are passed over: they have no name to look up.
 
     Raises:
+        ConfigError: the file cannot be decoded.
         ProjectError: a line is no requirement, or names `mlship`, which is another program.
     """
     path = root / REQUIREMENTS
     if not path.is_file():
         return []
     found = []
-    for number, line in enumerate(path.read_text("utf-8-sig").splitlines(), start=1):
-        text = line.partition(" #")[0].partition(" --")[0].strip().rstrip("\\").strip()
-        if not text or text.startswith(("#", "-", ".", "/")) or _is_address(text):
+    for number, line in requirements.joined(requirements.decoded(path.read_bytes(), path.name)):
+        text = re.split(r"\s--", line)[0].strip()
+        if text.startswith(("-", ".", "/")) or _is_address(text):
             continue
         try:
             requirement = Requirement(text)

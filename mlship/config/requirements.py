@@ -1,0 +1,237 @@
+"""Requirements files as pip and uv read them: encodings, continued lines, files in files.
+
+The format: https://pip.pypa.io/en/stable/reference/requirements-file-format/.
+"""
+
+import codecs
+import configparser
+import contextlib
+import os
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from mlship.errors import ConfigError
+
+REQUIREMENTS: Final = "requirements.txt"
+
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    # Before UTF-16, whose mark for little-endian begins the same.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
+_ASCII = bytes(range(32, 127))
+# pip takes abbreviated options, which must be unambiguous.
+_OPTION = re.compile(r"(-r|-c|-e|--requirem\w*|--cons\w*|--ed\w*)(?:=(.*))?", re.DOTALL)
+_GLUED = re.compile(r"-[rce](?=[^-=\s])")
+_NAME = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?=[\[@=<>!~;(,#\s]|$)")
+_ARCHIVE = re.compile(r"(.+?)-\d[^-]*(?:-.*)?\.(?:whl|tar\.gz)$")
+_SETUP = re.compile(r"\bname\s*=\s*[\"']([^\"']+)[\"']")
+
+
+class Line(NamedTuple):
+    """A requirement of a requirements file, or of a file that it includes.
+
+    Attributes:
+        file: the file's path from the project's folder.
+        number: of the first line, where it is continued.
+        text: without comments and without `-e`.
+        is_constraint: whether it only limits versions, and installs nothing.
+        names: the distributions that it asks for, as far as can be known, normalised.
+    """
+
+    file: str
+    number: int
+    text: str
+    is_constraint: bool = False
+    names: frozenset[str] = frozenset()
+
+
+class _File(NamedTuple):
+    path: Path
+    name: str
+    place: str  # the line that includes it, for messages
+    is_constraint: bool
+
+
+def read(path: Path) -> list[Line]:
+    """Return the requirements of a file and of all files that it includes; none without a file.
+
+    Raises:
+        ConfigError: a file is missing, cannot be read or decoded, or an option cannot be parsed.
+    """
+    if not path.is_file():
+        return []
+    lines: list[Line] = []
+    waiting = [_File(path, path.name, "", is_constraint=False)]
+    known = set()
+    while waiting:
+        file = waiting.pop()
+        key = (file.path.resolve(), file.is_constraint)
+        if key in known:
+            continue
+        known.add(key)
+        bases = (path.parent, file.path.parent)
+        for number, text in joined(_text_of(file)):
+            place = f"{file.name}:{number}"
+            requirements, included = _parsed(text, place)
+            lines += [
+                Line(file.name, number, one, file.is_constraint, names_of(one, bases))
+                for one in requirements
+            ]
+            for name, is_constraint in included:
+                inner = file.path.parent / name
+                shown = os.path.relpath(inner, path.parent)
+                if "://" not in name:
+                    waiting.append(_File(inner, shown, place, file.is_constraint or is_constraint))
+                elif not (file.is_constraint or is_constraint):
+                    raise ConfigError(
+                        f"{place}: {name} cannot be checked",
+                        hint="copy the file into the repository, and include it from there",
+                    )
+    return lines
+
+
+def of_text(text: str, name: str = REQUIREMENTS) -> list[Line]:
+    """Return the requirements of a text; files that it includes are not looked at."""
+    return [
+        Line(name, number, one, names=names_of(one))
+        for number, line in joined(text)
+        for one in _parsed(line, f"{name}:{number}")[0]
+    ]
+
+
+def decoded(data: bytes, name: str) -> str:
+    """Return the text of a requirements file, decoded as pip does it where locales are UTF-8.
+
+    Raises:
+        ConfigError: it cannot be decoded.
+    """
+    mark, encoding = next((pair for pair in _BOMS if data.startswith(pair[0])), (b"", ""))
+    comments = [line for line in data.split(b"\n")[:2] if line.startswith(b"#")]
+    declared = next((found[1] for line in comments if (found := _CODING.search(line))), b"utf-8")
+    hint = "save it as UTF-8"
+    encoding = encoding or declared.decode("ascii", "replace")
+    try:
+        # uv does not look at the comment: what is ASCII must be the same for both.
+        if not mark and _ASCII.decode(encoding, "replace") != _ASCII.decode("ascii"):
+            raise ConfigError(f"{name}: its encoding {encoding} is not supported", hint=hint)
+        text = data[len(mark) :].decode(encoding)
+    except LookupError as error:
+        raise ConfigError(f"{name}: its encoding {encoding} is unknown", hint=hint) from error
+    except UnicodeError as error:
+        raise ConfigError(f"{name} is not valid {encoding.upper()}", hint=hint) from error
+    if "\0" in text:
+        raise ConfigError(f"{name} has NUL characters: it is not {encoding.upper()}", hint=hint)
+    return text
+
+
+def joined(text: str) -> Iterator[tuple[int, str]]:
+    """Return the lines with their numbers, continued ones joined, without comments and blanks."""
+    start, waiting = 0, ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        start = start if waiting else number
+        waiting += re.sub(r"(^|\s)#.*$", "", line)
+        if waiting.endswith("\\"):
+            waiting = waiting[:-1]
+            continue
+        if waiting.strip():
+            yield start, waiting.strip()
+        waiting = ""
+    if waiting.strip():
+        yield start, waiting.strip()
+
+
+def names_of(text: str, bases: Sequence[Path] = ()) -> frozenset[str]:
+    """Return the distributions that a requirement asks for, as far as can be known, normalised.
+
+    Args:
+        text: a requirement, an address, or a path of a folder or an archive.
+        bases: folders that a path is relative to; without any no folder is looked at.
+    """
+    head = re.split(r"\s--", text)[0].strip()
+    is_address = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", head) is not None
+    named = None if is_address else _NAME.match(head)
+    names = {named[1]} if named else set()
+    for egg in re.findall(r"[#&]egg=([^&\[\s;]+)", head):
+        names.add(re.split(r"-\d", unquote(egg))[0])
+    # In a path each semicolon begins a marker, in an address one with a space.
+    end = r"[#?]|\s;|;\s" if "://" in head or is_address else r"[#;]"
+    place = re.split(end, head.partition(" @ ")[2] or head)[0].strip()
+    if archive := _ARCHIVE.match(unquote(place.rpartition("/")[2])):
+        names.add(archive[1])
+    if not named:
+        path = unquote(urlsplit(place).path) if is_address else re.sub(r"\[[^\]]*\]$", "", place)
+        if not is_address or place.startswith("file:"):
+            names |= {name for base in bases for name in _provided(base / path)}
+    return frozenset(map(normalised, names))
+
+
+def normalised(name: str) -> str:
+    """Return the name of a distribution as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _text_of(file: _File) -> str:
+    place = f"{file.place}: " if file.place else ""
+    try:
+        data = file.path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(f"{place}{file.name} cannot be read: {reason}") from error
+    return decoded(data, file.name)
+
+
+def _parsed(text: str, place: str) -> tuple[list[str], list[tuple[str, bool]]]:
+    """Return the requirements of a line, and the files that it includes, as constraints or not."""
+    if not text.startswith("-"):
+        return [text], []
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{place}: {text[:80]!r} cannot be parsed: {error}") from error
+    words = [part for word in words for part in _separated(word)]
+    requirements, included = [], []
+    for option, value in zip(words, [*words[1:], ""], strict=True):
+        match = _OPTION.fullmatch(option)
+        if match is None:
+            continue
+        wanted = match[2] if match[2] is not None else value
+        if match[1].startswith(("-e", "--e")):
+            requirements.append(wanted)
+        else:
+            included.append((wanted, match[1].startswith(("-c", "--c"))))
+    return requirements, included
+
+
+def _separated(word: str) -> tuple[str, ...]:
+    """Return an option and its value, which may follow a short option at once: -rother.txt."""
+    return (word[:2], word[2:]) if _GLUED.match(word) else (word,)
+
+
+def _provided(folder: Path) -> set[str]:
+    """Return the names of the distribution that a folder says it is the source of."""
+    names: set[object] = set()
+    try:
+        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+        names.add(project.get("project", {}).get("name"))
+        names.add(project.get("tool", {}).get("poetry", {}).get("name"))
+    except (OSError, ValueError, AttributeError):
+        pass
+    try:
+        setup = configparser.ConfigParser(interpolation=None)
+        setup.read_string((folder / "setup.cfg").read_text("utf-8"))
+        names.add(setup.get("metadata", "name", fallback=None))
+    except (OSError, ValueError, configparser.Error):
+        pass
+    with contextlib.suppress(OSError, ValueError):
+        names.update(_SETUP.findall((folder / "setup.py").read_text("utf-8", "replace")))
+    return {name for name in names if isinstance(name, str)}
