@@ -1,13 +1,16 @@
 """Commands for a project on this machine: init, serve, down."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlship.cli import output
 from mlship.cli.options import ReleaseName
 from mlship.cli.session import session
+
+if TYPE_CHECKING:
+    from mlship.templates.project import Plan
 
 
 def init(
@@ -38,7 +41,15 @@ def init(
 
     call = session(context)
     top = wire.top_of(folder)
-    planned = plan(folder, example, force or (), call.flags, installed=wire.installed(top), top=top)
+    planned = plan(
+        folder,
+        example,
+        force or (),
+        call.flags,
+        environment=wire.environment(),
+        installed=wire.installed(top),
+        top=top,
+    )
     ways: tuple[Way, ...] = get_args(Way)
     asks = not (yes or call.json) and sys.stdin.isatty() and folder.is_dir()
     if asks and any(folder.iterdir()):
@@ -47,22 +58,7 @@ def init(
                 output.line(f"{way} {name}")
         typer.confirm("Go on?", default=True, abort=True)
     carry_out(planned)
-    if call.json:
-        output.as_json({way: planned.names(way) for way in ways} | {"next": planned.next})
-        return
-    sentences: dict[Way, str] = {
-        "write": "wrote {}",
-        "update": "updated {}, to fit mlship.yaml",
-        "overwrite": "overwrote {}",
-        "remove": "removed {}, which has another name now",
-        "keep": "kept {}",
-    }
-    for way in ways:
-        for name in planned.names(way):
-            output.line(sentences[way].format(name))
-    output.line("next:")
-    for step in planned.next:
-        output.line(f"  {step}")
+    _show(planned, is_json=call.json)
 
 
 def serve(
@@ -125,3 +121,27 @@ def down(context: typer.Context) -> None:
         return
     for name, what in stopped.items():
         output.line(f"{name}: {', '.join(what) if what else 'nothing ran'}")
+
+
+def _show(planned: "Plan", *, is_json: bool) -> None:
+    from typing import get_args
+
+    from mlship.templates.project import Way
+
+    ways: tuple[Way, ...] = get_args(Way)
+    if is_json:
+        output.as_json({way: planned.names(way) for way in ways} | {"next": planned.next})
+        return
+    sentences: dict[Way, str] = {
+        "write": "wrote {}",
+        "update": "updated {}, to fit mlship.yaml",
+        "overwrite": "overwrote {}",
+        "remove": "removed {}, which has another name now",
+        "keep": "kept {}",
+    }
+    for way in ways:
+        for name in planned.names(way):
+            output.line(sentences[way].format(name))
+    output.line("next:")
+    for step in planned.next:
+        output.line(f"  {step}")

@@ -5,6 +5,7 @@ import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import msgspec
@@ -12,6 +13,7 @@ import msgspec
 from mlship import files
 from mlship.config import installation, layers, requirements
 from mlship.config.installation import FORM, Installation
+from mlship.config.layers import Layer
 from mlship.config.project import Config, json_schema
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
@@ -73,6 +75,7 @@ def plan(
     force: Sequence[str] = (),
     flags: Sequence[str] = (),
     *,
+    environment: Mapping[str, str] = MappingProxyType({}),
     installed: Installation,
     top: Path | None = None,
 ) -> Plan:
@@ -83,6 +86,7 @@ def plan(
         example: `iris` for a whole example, `None` for the skeleton of a project.
         force: files, or folders of them, that are written whatever is in them.
         flags: settings that the workflows are made from beside mlship.yaml's, as KEY=VALUE.
+        environment: variables that are settings too, as MLSHIP_WORKFLOWS__MLSHIP.
         installed: how mlship was installed here, and where jobs can install it from.
         top: of the git repository that the project belongs to, which gets the workflows.
 
@@ -96,7 +100,9 @@ def plan(
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"{folder} is not a folder", hint="name a new or an empty folder")
     contents = _project(folder, example)
-    config = _config(folder, contents, flags)
+    config = _config(
+        folder, contents, (layers.from_environment(environment), layers.from_flags(flags))
+    )
     inside = folder.resolve().relative_to(top or folder.resolve()).as_posix()
     inside = "" if inside == "." else inside
     present = names.existing(top or folder)
@@ -155,14 +161,14 @@ def _project(folder: Path, example: str | None) -> dict[str, bytes]:
     return files
 
 
-def _config(folder: Path, contents: Mapping[str, bytes], flags: Sequence[str]) -> Config:
-    """Return the settings that the project will have."""
+def _config(folder: Path, contents: Mapping[str, bytes], above: Sequence[Layer]) -> Config:
+    """Return the settings that the project will have, with layers above mlship.yaml."""
     path = folder / CONFIG
     try:
         text = path.read_text("utf-8") if path.exists() else contents[CONFIG].decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", hint="it must be UTF-8") from error
-    return layers.resolve([layers.from_yaml(text, CONFIG), layers.from_flags(flags)]).config
+    return layers.resolve([layers.from_yaml(text, CONFIG), *above]).config
 
 
 def _source(folder: Path, config: Config, installed: Installation) -> str:

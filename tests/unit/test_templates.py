@@ -223,6 +223,25 @@ def test_a_source_that_is_not_verifiably_ours_is_refused_before_anything_is_writ
     assert set(files(tmp_path)) == {"mlship.yaml"}
 
 
+def test_workflows_are_made_from_the_file_the_environment_and_the_flags(tmp_path: Path) -> None:
+    init(tmp_path)
+    shown = f"git+https://example.org/environment@{'a' * 40}"
+    flag = f"git+https://example.org/flag@{'b' * 40}"
+    variables = {"MLSHIP_WORKFLOWS__MLSHIP": shown}
+    made = project.plan(tmp_path, None, environment=variables, installed=INSTALLED)
+    [text] = [change.data.decode() for change in made.changes if change.name == MAIN]
+    assert shown in text
+    flags = [f"workflows.mlship={flag}"]
+    made = project.plan(tmp_path, None, (), flags, environment=variables, installed=INSTALLED)
+    [text] = [change.data.decode() for change in made.changes if change.name == MAIN]
+    assert flag in text
+    assert shown not in text
+    with pytest.raises(ConfigError, match="MLSHIP_WORKFLOWS__NONE"):
+        project.plan(
+            tmp_path, None, environment={"MLSHIP_WORKFLOWS__NONE": "1"}, installed=INSTALLED
+        )
+
+
 def test_a_folder_of_the_repository_must_hold_this_distribution(tmp_path: Path) -> None:
     inside = Installation(origin=Origin(kind="folder"), source="./tools")
     with pytest.raises(ConfigError, match=r"\./tools has no pyproject\.toml of mlship-cd"):
