@@ -128,7 +128,9 @@ def plan(
     steps = _next(folder, config, top, rendered, changes)
     notes = _of_installation(installed, source)
     notes += _of_others(present, inside, config, top or folder)
-    return Plan(folder=folder, changes=tuple(changes), next=(*notes, *steps))
+    is_here = folder.resolve() == Path.cwd()
+    go = [] if is_here else [f"cd {shlex.quote(str(folder))}"]
+    return Plan(folder=folder, changes=tuple(changes), next=(*go, *notes, *steps))
 
 
 def carry_out(planned: Plan) -> None:
