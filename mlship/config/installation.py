@@ -328,6 +328,8 @@ def _pinned(line: Line) -> str:
 
 
 def _wrong_version(line: str, *, is_hashed: bool) -> str:
+    if re.match(r"[\w.-]+/", line):
+        return f"{line} is not a source of {DISTRIBUTION}; a folder must begin with ./"
     name, rest = re.match(r"([\w.-]*(?:\[[^\]]*\])?)\s*(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
     if wrong := _wrong_name(name):
         return wrong
@@ -340,9 +342,20 @@ def _wrong_address(url: str) -> str:
     if _bare(url) != url:
         return "its address has a user or a password, which the workflows would show"
     if url.startswith("git+"):
-        is_pinned = _COMMIT.fullmatch(url) is not None
-        return "" if is_pinned else f"{url} names no full hash of a commit: branches and tags move"
+        return _wrong_commit(url)
+    if _SHA256.search(url.lower()) and not _SHA256.search(url):
+        return f"{url} must have its sha256 in lower case"
     return _wrong_archive(url) or ("" if _SHA256.search(url) else f"{url} has no #sha256=")
+
+
+def _wrong_commit(url: str) -> str:
+    if url.partition("://")[0] not in ("git+https", "git+ssh", "git+file"):
+        return f"{url} is not fetched by HTTPS or SSH: others could change it on the way"
+    if _COMMIT.fullmatch(url):
+        return ""
+    if _COMMIT.fullmatch(url.lower()):
+        return f"{url} must have the hash of its commit in lower case"
+    return f"{url} names no full hash of a commit: branches and tags move"
 
 
 def _wrong_path(path: str) -> str:
