@@ -37,9 +37,11 @@ def init(
     from typing import get_args
 
     from mlship import wire
-    from mlship.templates.project import Way, carry_out, plan
+    from mlship.templates.changes import Way, check_folder
+    from mlship.templates.project import carry_out, plan
 
     call = session(context)
+    check_folder(folder)
     top = wire.top_of(folder)
     planned = plan(
         folder,
@@ -126,7 +128,7 @@ def down(context: typer.Context) -> None:
 def _show(planned: "Plan", *, is_json: bool) -> None:
     from typing import get_args
 
-    from mlship.templates.project import Way
+    from mlship.templates.changes import Way
 
     ways: tuple[Way, ...] = get_args(Way)
     if is_json:

@@ -64,9 +64,15 @@ def prefix(folder: str, present: Mapping[str, Workflow]) -> str:
         present: the workflows of the repository.
 
     Raises:
-        ConfigError: the project is at the top, and a former version of mlship gave the names of
-            its workflows to a project in a folder.
+        ConfigError: GitHub would replace a part of the folder's name in workflows; or the project
+            is at the top, and a former version of mlship gave the names of its workflows to a project
+            in a folder.
     """
+    if "${{" in folder:
+        raise ConfigError(
+            f"{folder}: GitHub takes ${{{{ in workflows for an expression",
+            hint="rename the folder",
+        )
     if not folder:
         _check_free(present)
         return ""
@@ -95,9 +101,13 @@ def former(folder: str, present: Mapping[str, Workflow]) -> list[str]:
         for name in names("")
         if folder
         and _is_of(folder, present, name)
-        # Without its first line it is still one that deploys this project.
-        and (present[name].is_ours or _COMMANDS.search(present[name].text))
+        and is_of_mlship(present[name].text)
     ]
+
+
+def is_of_mlship(text: str) -> bool:
+    """Tell whether `mlship init` wrote a workflow: one without its first line still deploys."""
+    return workflows.is_ours(text) or _COMMANDS.search(text) is not None
 
 
 def projects(present: Mapping[str, Workflow], folder: str) -> list[str]:

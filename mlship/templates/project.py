@@ -10,7 +10,6 @@ from typing import Literal
 
 import msgspec
 
-from mlship import files
 from mlship.config import installation, layers, requirements
 from mlship.config.installation import FORM, Installation
 from mlship.config.layers import Layer
@@ -19,42 +18,27 @@ from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
 from mlship.errors import ConfigError
 from mlship.templates import names, shipped, workflows
+from mlship.templates.changes import (
+    FORMER,
+    Change,
+    Way,
+    changes_of,
+    check_folder,
+    check_forced,
+    place_of,
+    write,
+)
 from mlship.templates.names import Workflow
 
 CONFIG = "mlship.yaml"
 SCHEMA = ".mlship/schema.json"
 """Where the JSON schema for editors lies; the first line of mlship.yaml names it."""
 
-Way = Literal["write", "update", "overwrite", "remove", "keep"]
-
 _NEEDED = (".dockerignore", ".gitignore", REQUIREMENTS)
 """What a project that has its own mlship.yaml gets besides the workflows."""
 
 _INSTALLS = b'pip install "..[all]" -r requirements.txt'
 """The line of a shipped README that is replaced by one for how mlship was installed."""
-
-_FORMER = {REQUIREMENTS: (b"mlship[all]\nscikit-learn\npandas\n", b"mlship[all]\npandas\nscikit-learn\n")}
-"""What former versions wrote, and nobody edited: it names a distribution that is not this one."""
-
-
-class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done to a file.
-
-    Attributes:
-        name: its path from the project's folder.
-        what: `write` where there was none, `update` where mlship wrote it and nobody edited it,
-            `overwrite` where a person said so, `remove` where it has another name now, `keep` for
-            any other.
-        data: its content.
-        is_edited: whether it is kept, and differs from what would be written.
-        rename: the name that it is kept instead of, where a former version named it.
-    """
-
-    name: str
-    what: Way
-    data: bytes = b""
-    is_edited: bool = False
-    rename: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +81,7 @@ def plan(
     """
     if example not in (None, "iris"):
         raise ConfigError(f"no example {example}", hint="the only example is iris: mlship init --example iris")
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"{folder} is not a folder", hint="name a new or an empty folder")
+    check_folder(folder)
     contents = _project(folder, example)
     config = _config(
         folder, contents, (layers.from_environment(environment), layers.from_flags(flags))
@@ -121,9 +104,9 @@ def plan(
     changes = [
         change
         for name in ordered
-        for change in _changes(folder, name, contents[name], force, former.get(name))
+        for change in changes_of(folder, name, contents[name], force, former.get(name))
     ]
-    _check_forced(force, [change.name for change in changes])
+    check_forced(force, [change.name for change in changes])
     _check_edited(folder, changes)
     steps = _next(folder, config, top, rendered, changes)
     notes = _of_installation(installed, source)
@@ -145,12 +128,12 @@ def carry_out(planned: Plan) -> None:
         ".mlship/.gitignore": b"*\n",
     }
     for name, data in state.items():
-        _write(_place(planned.folder, name), data)
+        write(place_of(planned.folder, name), data)
     for change in planned.changes:
         if change.what not in ("keep", "remove"):
-            _write(_place(planned.folder, change.name), change.data)
+            write(place_of(planned.folder, change.name), change.data)
     for name in planned.names("remove"):
-        _place(planned.folder, name).unlink(missing_ok=True)
+        place_of(planned.folder, name).unlink(missing_ok=True)
 
 
 def _project(folder: Path, example: str | None) -> dict[str, bytes]:
@@ -180,7 +163,7 @@ def _source(folder: Path, config: Config, installed: Installation) -> str:
         ConfigError: what the settings or requirements.txt say is not verifiably this mlship.
     """
     path = folder / REQUIREMENTS
-    is_former = path.is_file() and path.read_bytes() in _FORMER[REQUIREMENTS]
+    is_former = path.is_file() and path.read_bytes() in FORMER[REQUIREMENTS]
     lines = [] if is_former else requirements.read(path)
     return installation.source_for_jobs(config.workflows.mlship, lines, installed)
 
@@ -232,55 +215,6 @@ def _former(
     }
 
 
-def _changes(
-    folder: Path, name: str, data: bytes, force: Sequence[str], former: str | None
-) -> list[Change]:
-    """Return what is done for one file, and for the one of its former name."""
-    if former is None or former == name:
-        return [_change(folder, name, data, force)]
-    text = _place(folder, former).read_text("utf-8", "replace")
-    if workflows.is_untouched(text) or any(_covers(forced, former) for forced in force):
-        return [_change(folder, name, data, force), Change(name=former, what="remove")]
-    kept = Change(name=former, what="keep", is_edited=True, rename=name)
-    # Two workflows for one event would deploy twice.
-    return [kept, _change(folder, name, data, force)] if _place(folder, name).exists() else [kept]
-
-
-def _change(folder: Path, name: str, data: bytes, force: Sequence[str]) -> Change:
-    place = _place(folder, name)
-    if not place.exists():
-        return Change(name=name, what="write", data=data)
-    is_other = not place.is_file() or place.read_bytes() != data
-    if not is_other:
-        return Change(name=name, what="keep", data=data)
-    if any(_covers(forced, name) for forced in force):
-        return Change(name=name, what="overwrite", data=data)
-    if place.is_file() and (
-        workflows.is_untouched(place.read_text("utf-8", "replace"))
-        or place.read_bytes() in _FORMER.get(name, ())
-    ):
-        return Change(name=name, what="update", data=data)
-    return Change(name=name, what="keep", data=data, is_edited=True)
-
-
-def _place(folder: Path, name: str) -> Path:
-    """Return where a file is, by its path from a folder that may not exist yet."""
-    return Path(os.path.normpath(folder.resolve() / name))
-
-
-def _covers(forced: str, name: str) -> bool:
-    return Path(name).is_relative_to(os.path.normpath(forced))
-
-
-def _check_forced(force: Sequence[str], names: Sequence[str]) -> None:
-    for forced in force:
-        if not any(_covers(forced, name) for name in names):
-            raise ConfigError(
-                f"--force {forced} is not a file that mlship init writes",
-                hint=f"it writes {', '.join(names)}",
-            )
-
-
 def _check_edited(folder: Path, changes: Sequence[Change]) -> None:
     """Refuse edited workflows that install another program, in jobs that hold secrets.
 
@@ -288,13 +222,14 @@ def _check_edited(folder: Path, changes: Sequence[Change]) -> None:
         ConfigError: a workflow that would be kept installs what indexes call `mlship`.
     """
     for change in filter(_is_edited_workflow, changes):
-        text = _place(folder, change.name).read_text("utf-8", "replace")
+        text = place_of(folder, change.name).read_text("utf-8", "replace")
+        force = f"`mlship init --force {change.name}`"
         if lines := installation.strangers_named(text):
             raise ConfigError(
                 f"{change.name} installs another program that is called {installation.MODULE} on "
                 f"package indexes: {lines[0][:120]}",
-                hint="correct the line as in the other workflows; or, without your edits, "
-                f"`mlship init --force {change.name}`",
+                hint="correct the line as in the other workflows"
+                + ("" if change.is_foreign else f"; or, without your edits, {force}"),
             )
 
 
@@ -376,13 +311,13 @@ def _is_edited_workflow(change: Change) -> bool:
 
 
 def _of_edited(change: Change) -> str:
+    if change.is_foreign:
+        return (
+            f"{change.name} is not mlship's and stays: the workflow of that name is missing; "
+            "rename yours, then `mlship init` again"
+        )
     renew = f"`mlship init --force {change.name}` renews it"
     if change.rename:
         move = f"`git mv {shlex.quote(change.name)} {shlex.quote(change.rename)}`"
         return f"{change.name} was edited: {move} gives it its new name; {renew}"
     return f"{change.name} was edited: {renew}"
-
-
-def _write(place: Path, data: bytes) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(place, data)

@@ -8,10 +8,10 @@ import yaml
 
 from mlship import files
 from mlship.errors import ConfigError
-from mlship.templates import names, workflows
+from mlship.templates import names, project, workflows
 from mlship.templates.project import Plan, carry_out
 from tests.harness.workflows import SOURCE, config
-from tests.unit.test_templates import plan
+from tests.unit.test_templates import INSTALLED, plan
 
 KINDS = ["develop", "feature", "main", "release"]
 PLACE = Path(".github/workflows")
@@ -101,6 +101,13 @@ def test_a_project_keeps_its_names_whoever_comes(top: Path) -> None:
 )
 def test_any_folder_gives_a_name_that_files_and_groups_can_have(folder: str, prefix: str) -> None:
     assert names.prefix(folder, {}) == prefix.replace("été", "t")
+
+
+def test_a_folder_that_github_would_take_for_an_expression_is_refused(top: Path) -> None:
+    with pytest.raises(ConfigError, match="an expression") as caught:
+        init(top, "models/e${{ github.token }}", "churn")
+    assert caught.value.hint == "rename the folder"
+    assert not (top / PLACE).exists()
 
 
 def test_a_pattern_fits_the_projects_folder_and_nothing_else() -> None:
@@ -209,3 +216,37 @@ def test_two_projects_of_one_name_are_told_of(top: Path) -> None:
     planned = plan(top / "models/fraud")
     assert any("models/churn is called churn too" in step for step in planned.next)
     assert files.is_untouched(texts(top)["fraud-main.yml"], "`mlship init` from mlship.yaml")
+
+
+def test_a_workflow_of_a_persons_own_at_the_top_is_told_of_and_stays(top: Path) -> None:
+    (top / PLACE).mkdir(parents=True)
+    own = "name: main\non: push\njobs: {}\n"
+    (top / PLACE / "main.yml").write_text(own)
+    planned = init(top, "", "iris")
+    assert texts(top)["main.yml"] == own
+    [step] = [step for step in planned.next if "main.yml" in step]
+    assert step.startswith(f"{PLACE}/main.yml is not mlship's and stays")
+    assert "--force" not in step
+    assert "edited" not in step
+    (top / PLACE / "main.yml").write_text(own + "# pip install mlship\n")
+    with pytest.raises(ConfigError, match="installs another program") as caught:
+        init(top, "", "iris")
+    assert "--force" not in caught.value.hint
+
+
+def test_what_is_in_the_way_of_a_file_is_named(top: Path) -> None:
+    folder = top / "models/churn"
+    (top / PLACE / "churn-main.yml").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"churn-main\.yml is not a file"):
+        init(top, "models/churn", "churn")
+    (top / PLACE / "churn-main.yml").rmdir()
+    (top / PLACE).rmdir()
+    (top / ".github").rmdir()
+    (top / ".github").write_text("mine")
+    with pytest.raises(ConfigError, match=r"\.github is not a folder"):
+        init(top, "models/churn", "churn")
+    (top / ".github").unlink()
+    init(top, "models/churn", "churn")
+    for name in ("mlship.yaml/x", "x" * 300, f"{'x' * 300}/y", "y" * 252):
+        with pytest.raises(ConfigError, match=r"is not a folder|too long"):
+            project.plan(folder / name, None, installed=INSTALLED, top=top)
