@@ -29,7 +29,6 @@ from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.errors import MlshipError
 
 _ORPHANED = 1
-_LONGEST = 1 << 16
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +36,7 @@ def main(arguments: list[str]) -> int:
     # Ctrl-C reaches the one that asked as well, which says so; here it only ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if arguments[0] == "serve":
-        arguments = _forked(socket.socket(fileno=int(arguments[1])))
+        arguments = _forked(int(arguments[1]))
     job, question, reply = arguments
     _stop_with_stdin()
     try:
@@ -62,26 +61,13 @@ def _done(job: str, question: Path) -> Any:
     return score(request_of(data, ScoreRequest), ChildPredictor())
 
 
-def _forked(asked: socket.socket) -> list[str]:
-    """Serve until the socket ends. In each fork, return the arguments of its job."""
+def _forked(descriptor: int) -> list[str]:
+    """Import what the jobs need and serve; in each fork, return the arguments of its job."""
     import mlship.training.train  # noqa: F401 (the forks find it imported)
+    from mlship.training.server import serve
 
     _compile_no_more()
-    with asked:
-        while True:
-            data, descriptors, _, _ = socket.recv_fds(asked, _LONGEST, 1)
-            if not data:
-                os._exit(0)
-            pid = os.fork()
-            if pid == 0:
-                for number in (1, 2):
-                    os.dup2(descriptors[0], number)
-                os.close(descriptors[0])
-                return msgspec.json.decode(data, type=list[str])
-            os.close(descriptors[0])
-            asked.sendall(b"%d\n" % pid)
-            _, status = os.waitpid(pid, 0)
-            asked.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+    return serve(socket.socket(fileno=descriptor))
 
 
 def _compile_no_more() -> None:

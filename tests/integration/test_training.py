@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -348,7 +349,7 @@ def test_libraries_that_cannot_be_imported_are_told_with_their_last_lines(
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
     return condition()
@@ -385,3 +386,84 @@ def test_a_killed_command_stops_its_training_and_the_next_one_sweeps_up(tmp_path
     with pytest.raises(ProjectError):
         ChildTrainer(root, config(), Notes()).train(into)
     assert list(into.parent.iterdir()) == []
+
+
+WORKERS = """
+import multiprocessing, os, subprocess, time
+from pathlib import Path
+from sklearn.linear_model import LogisticRegression
+
+def work(number):
+    Path(f"begun{number}").touch()
+    time.sleep(60 if Path("wait").exists() else 0)
+
+def train(data, params):
+    subprocess.Popen(["sleep", "60"])
+    subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 60 & wait; sleep 60"])
+    subprocess.Popen(["sleep", "60"], start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        time.sleep(60)
+        os._exit(0)
+    pool = multiprocessing.Pool(2)
+    running = pool.map_async(work, [0, 1], 1)
+    while not (Path("begun0").exists() and Path("begun1").exists()):
+        time.sleep(0.02)
+    Path("begun").touch()
+    if Path("wait").exists():
+        running.get()
+    return LogisticRegression().fit(data[["length", "width"]], data.species)
+"""
+
+
+def marked(mark: str) -> list[str]:
+    """Return the processes in whose environment a text is, zombies not counted."""
+    names = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and mark.encode() in (entry / "environ").read_bytes():
+                words = (entry / "cmdline").read_bytes().decode().split("\0")
+                names.append(" ".join([entry.name, *words])[:200])
+        except OSError:
+            continue
+    return names
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process adopts orphans")
+@pytest.mark.parametrize("number", [0, signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_no_process_of_a_training_outlives_the_command(number: int, tmp_path: Path) -> None:
+    root = write(tmp_path / "p", WORKERS)
+    if number:
+        (root / "wait").touch()
+    script = (
+        "import sys; from pathlib import Path; from tests.harness.projects import config\n"
+        "from types import SimpleNamespace\n"
+        "from mlship.adapters.checkout.trainer import ChildTrainer\n"
+        "trainer = ChildTrainer(Path(sys.argv[1]), config(), SimpleNamespace(note=print))\n"
+        "trainer.train(Path(sys.argv[2]))\n"
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-c", script, str(root), str(tmp_path / "out" / "bundle")],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "MARK": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        assert wait_for((root / "begun").exists)
+        if number:
+            assert len(marked(str(tmp_path))) >= 8
+        if number == signal.SIGINT:
+            os.killpg(command.pid, number)
+        elif number:
+            command.send_signal(number)
+        code = command.wait(timeout=30)
+        assert code == (0 if number == 0 else -number)
+        assert wait_for(lambda: not marked(str(tmp_path))), marked(str(tmp_path))
+    finally:
+        command.kill()
+        for line in marked(str(tmp_path)):
+            os.kill(int(line.split()[0]), signal.SIGKILL)

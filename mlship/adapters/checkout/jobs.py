@@ -25,6 +25,7 @@ from mlship.adapters.checkout.children import Answered, Ended, Job, Output
 
 _FORKS: Final = sys.platform == "linux"
 _END_SECONDS: Final = 60.0
+_KILL_SECONDS: Final = 10.0
 _PROCESS_SEED: Final = {"PYTHONHASHSEED": "0"}
 """The hash seed orders sets in the user's code: the same inputs give the same model."""
 
@@ -78,7 +79,7 @@ class _Server:
     """A process that has imported what training needs, and forks for each job.
 
     A request is a list of arguments and the pipe that takes the job's output. The answers are the
-    job's pid, and its exit code when it has ended.
+    job's pid, and its exit code when it and all that it has started have ended.
     """
 
     def __init__(self, root: Path) -> None:
@@ -138,16 +139,19 @@ class _Server:
         return None
 
     def _kill(self, pid: int | None) -> None:
-        """Kill the server, and its job if there is one."""
-        if pid is not None:
+        """End the server, which first ends its job and all that the job has started."""
+        # Both say so: a job whose server is gone ends with this pipe.
+        if self._process.stdin:
+            self._process.stdin.close()
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_KILL_SECONDS)
+        if self._process.returncode != 0 and pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.kill()
         self._process.wait()
         self._output.end()
-        # A job whose pid is not known yet ends with this pipe.
-        if self._process.stdin:
-            self._process.stdin.close()
 
 
 def _stop(process: subprocess.Popen[bytes], output: Output, files: Sequence[Any]) -> None:
