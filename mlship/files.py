@@ -1,8 +1,10 @@
 """Files: atomic writes, and generated files that show whether somebody edited them."""
 
+import errno
 import hashlib
 import os
 import re
+import stat
 from pathlib import Path
 
 
@@ -37,6 +39,20 @@ def _head(by: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def read_regular(path: Path, size: int) -> bytes:
+    """Read at most `size` bytes of a regular file; a pipe without a writer would never answer.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe, a device or a folder.
+    """
+    mode = path.stat().st_mode
+    # Opening a folder has an error of its own.
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with path.open("rb") as file:
+        return file.read(size)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

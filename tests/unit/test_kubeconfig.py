@@ -3,6 +3,7 @@
 import base64
 import datetime as dt
 import json
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -284,6 +285,15 @@ def test_a_file_without_a_token_is_named(tmp_path: Path, content: bytes | None, 
         sent(found)
 
 
+def test_a_pipe_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    found = reached(tmp_path, {"tokenFile": "pipe"})
+    with pytest.raises(ConfigError, match=r"cannot read the token in .*pipe: not a regular file"):
+        sent(found)
+    with pytest.raises(ConfigError, match=r"certificate-authority: .*pipe: not a regular file"):
+        reached(tmp_path, {}, {"certificate-authority": "pipe"})
+
+
 def test_a_name_and_a_password_are_sent(tmp_path: Path) -> None:
     found = reached(tmp_path, {"username": "ada", "password": "lovelace:é"})
     expected = base64.b64encode("ada:lovelace:é".encode()).decode()
@@ -467,6 +477,8 @@ def test_a_file_that_is_no_kubeconfig_is_refused_in_one_line(
 def test_what_is_no_readable_file_is_named(tmp_path: Path) -> None:
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     huge = tmp_path / "huge"
     with huge.open("wb") as file:
@@ -474,6 +486,7 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path) -> None:
     for path, words in (
         (tmp_path, "cannot read kubeconfig .*: Is a directory"),
         (loop, "cannot read kubeconfig .*loop: Too many levels"),
+        (pipe, "cannot read kubeconfig .*pipe: not a regular file"),
         (tmp_path / "bytes", "is not UTF-8 text"),
         (huge, "larger than 8 MiB"),
         (Path("~nobody-of-that-name/config"), "does not exist"),

@@ -29,6 +29,7 @@ from mlship.adapters.targets.kubernetes.credentials import (
 from mlship.adapters.targets.kubernetes.kubeconfig import Choice, Cluster, Origin, User
 from mlship.config.targets import KubernetesConfig
 from mlship.errors import ConfigError, shown
+from mlship.files import read_regular
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _LARGEST = 1 << 20
@@ -294,8 +295,7 @@ def _decoded(text: str, field: str, origin: Origin) -> bytes:
 def _read(name: str, field: str, origin: Origin) -> bytes:
     path = origin.path(name)
     try:
-        with path.open("rb") as file:
-            return file.read(_LARGEST)
+        return read_regular(path, _LARGEST)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", "") or str(error)
         raise origin.error(f"{field}: cannot read {path}: {why}") from error

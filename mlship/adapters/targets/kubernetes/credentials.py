@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from mlship.errors import ConfigError
+from mlship.files import read_regular
 
 _LARGEST = 1 << 20
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
@@ -52,8 +53,7 @@ class FileToken(httpx.Auth):
 
     def _read(self) -> str:
         try:
-            with self._path.open("rb") as file:
-                token = file.read(_LARGEST).decode("ascii").strip()
+            token = read_regular(self._path, _LARGEST).decode("ascii").strip()
         except (OSError, ValueError) as error:
             if self._otherwise:
                 return self._otherwise

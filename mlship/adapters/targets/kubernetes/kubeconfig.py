@@ -14,6 +14,7 @@ import msgspec
 import yaml
 
 from mlship.errors import ConfigError
+from mlship.files import read_regular
 
 LARGEST = 8 << 20
 _DEEPEST = 64
@@ -269,8 +270,7 @@ def _explained(text: str) -> str:
 def _document(path: Path) -> Mapping[str, Any] | None:
     """Return what a file holds; `None` where there is no such file."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
+        data = read_regular(path, LARGEST + 1)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
