@@ -5,7 +5,7 @@ attached to an image as it is. Each names the digests of the records that it was
 two writers may fork the chain, a missing parent is tampering.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
@@ -187,7 +187,7 @@ def decode(data: bytes) -> Record:
     """
     try:
         statement = _STATEMENT.decode(data)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
         raise _unreadable(data, error) from error
     predicate = statement.predicate
     subject = statement.subject[0].digest.get("sha256") if statement.subject else None
@@ -211,12 +211,13 @@ def decode(data: bytes) -> Record:
 def _unreadable(data: bytes, error: Exception) -> IntegrityError:
     try:
         author = msgspec.json.decode(data, type=_Unknown).predicate
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
         author = None
     if author is not None and author.step not in STEPS:
         message = f"mlship {author.tool} recorded a step that mlship {__version__} does not know: "
         return IntegrityError(message + repr(author.step[:80]), hint="update mlship")
-    message = f"not a record of the ledger: {error}"
+    why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+    message = f"not a record of the ledger: {why}"
     return IntegrityError(message, hint="restore the ledger from a backup")
 
 
@@ -227,8 +228,15 @@ def heads(records: Iterable[Record]) -> tuple[Digest, ...]:
     return tuple(sorted(set(known) - named))
 
 
-def in_order(stored: Mapping[Digest, bytes]) -> list[Record]:
+def in_order(
+    stored: Mapping[Digest, bytes],
+    described: Callable[[Digest], str] = lambda digest: f"record {digests.short(digest)}",
+) -> list[Record]:
     """Return the verified records, parents first, then by time; the order is always the same.
+
+    Args:
+        stored: the bytes of the records by their digests.
+        described: says what holds the bytes, for errors.
 
     Raises:
         IntegrityError: bytes do not have the digest that they are stored under, or a parent is
@@ -236,7 +244,10 @@ def in_order(stored: Mapping[Digest, bytes]) -> list[Record]:
     """
     records = {}
     for name, data in stored.items():
-        record = decode(data)
+        try:
+            record = decode(data)
+        except IntegrityError as error:
+            raise IntegrityError(f"{described(name)}: {error.message}", hint=error.hint) from error
         if record.digest != name:
             message = (
                 f"record {digests.short(name)} was changed: its content does not match its digest"

@@ -186,6 +186,39 @@ def test_a_foreign_file_is_named(folder: Path, name: str) -> None:
         DirectoryLedger(folder).records()
 
 
+KINDS: dict[str, Callable[[Path], object]] = {
+    "folder": Path.mkdir,
+    "dangling link": lambda path: path.symlink_to("nowhere"),
+    "pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_file_is_named_as_no_record(folder: Path, kind: str) -> None:
+    (folder / "ab").mkdir(exist_ok=True)
+    path = folder / "ab" / f"ab{'0' * 62}.json"
+    KINDS[kind](path)
+    with pytest.raises(IntegrityError, match=f"{path} is not a record") as caught:
+        DirectoryLedger(folder).records()
+    assert "readable" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"{}", "not a record of the ledger"),
+        (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
+    ],
+)
+def test_a_file_that_holds_no_record_is_named(folder: Path, data: bytes, why: str) -> None:
+    digits = digests.of_bytes(data).removeprefix("sha256:")
+    path = folder / digits[:2] / f"{digits}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    with pytest.raises(IntegrityError, match=f"{path}: .*{why}"):
+        DirectoryLedger(folder).records()
+
+
 def test_a_record_added_during_a_look_is_no_tampering(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

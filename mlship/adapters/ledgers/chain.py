@@ -17,17 +17,22 @@ class Chain(Generic[Stored]):
     Args:
         look: returns what the place has now, by the digests of the records.
         data: the bytes of a record.
+        described: says where a record is kept, for errors.
 
     Attributes:
         stored: what the last look that made a whole chain has found.
     """
 
     def __init__(
-        self, look: Callable[[], Mapping[Digest, Stored]], data: Callable[[Stored], bytes]
+        self,
+        look: Callable[[], Mapping[Digest, Stored]],
+        data: Callable[[Stored], bytes],
+        described: Callable[[Digest], str],
     ) -> None:
         self.stored: Mapping[Digest, Stored] = {}
         self._look = look
         self._data = data
+        self._described = described
         self._records: tuple[Record, ...] = ()
 
     def records(self) -> tuple[Record, ...]:
@@ -41,7 +46,7 @@ class Chain(Generic[Stored]):
         while stored != self.stored:
             try:
                 data = {digest: self._data(record) for digest, record in stored.items()}
-                records = in_order(data)
+                records = in_order(data, self._described)
             except IntegrityError:
                 # A record that was appended during the look may be seen without its parent.
                 again = self._look()

@@ -49,7 +49,9 @@ class DirectoryLedger:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._chain: Chain[_Stored] = Chain(self._look, lambda stored: stored.data)
+        self._chain: Chain[_Stored] = Chain(
+            self._look, lambda stored: stored.data, lambda digest: str(self._path(digest))
+        )
 
     def append(self, evidence: Evidence, *, after: Sequence[Digest] | None = None) -> Record:
         """Append evidence after the heads of the chain, durably; return it with its digest.
@@ -100,6 +102,9 @@ class DirectoryLedger:
                 digits = file.name.removesuffix(".json")
                 if not _RECORD.fullmatch(file.name) or digits[:2] != entry.name:
                     raise _foreign(file.path)
+                # Else a folder, a pipe or a dangling link.
+                if not file.is_file():
+                    raise _foreign(file.path)
                 digest = Digest(f"sha256:{digits}")
                 status = file.stat()
                 known = self._chain.stored.get(digest)
@@ -110,12 +115,15 @@ class DirectoryLedger:
                     yield digest, _Stored(status.st_size, status.st_mtime_ns, data)
 
     def _write(self, digest: Digest, data: bytes) -> None:
-        digits = digest.removeprefix("sha256:")
-        folder = self._folder / digits[:2]
-        if not folder.is_dir():
-            folder.mkdir(exist_ok=True)
+        path = self._path(digest)
+        if not path.parent.is_dir():
+            path.parent.mkdir(exist_ok=True)
             files.sync_folder(self._folder)
-        files.write_atomically(folder / f"{digits}.json", data)
+        files.write_atomically(path, data)
+
+    def _path(self, digest: Digest) -> Path:
+        digits = digest.removeprefix("sha256:")
+        return self._folder / digits[:2] / f"{digits}.json"
 
     def _sweep(self) -> None:
         """Remove what killed writers left, an hour old by the clock of the file system itself.

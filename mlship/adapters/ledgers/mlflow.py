@@ -20,6 +20,7 @@ import msgspec
 
 from mlship.adapters.ledgers.chain import Chain
 from mlship.adapters.ledgers.mlflow_places import Fresh, Kept, LibraryPlace, Place, ServerPlace
+from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, decode, encode, heads
 from mlship.errors import IntegrityError, UnavailableError, shown
@@ -51,7 +52,11 @@ class MlflowLedger:
             self._place = ServerPlace(uri, experiment, environ)
         else:
             self._place = LibraryPlace(uri, experiment, artifacts, environ)
-        self._chain: Chain[bytes] = Chain(self._look, lambda data: data)
+        self._chain: Chain[bytes] = Chain(
+            self._look,
+            lambda data: data,
+            lambda digest: f"the run of record {digests.short(digest)} in {self._where}",
+        )
 
     def append(self, evidence: Evidence, *, after: Sequence[Digest] | None = None) -> Record:
         """Append evidence after the heads of the chain, durably; return it with its digest.
