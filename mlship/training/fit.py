@@ -1,10 +1,12 @@
 """The user's functions, found and called: preprocess, train, postprocess."""
 
 import importlib
+import os
 import random
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,8 @@ def find(root: Path, name: str) -> Function:
         sys.path.insert(0, str(root))
     module, _, function = name.partition(":")
     try:
-        found = importlib.import_module(module)
+        with _one_process(module):
+            found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module + ".").startswith(error.name + "."):
             message = f"mlship.yaml names {name}, and {root} has no module {error.name}"
@@ -49,7 +52,7 @@ def find(root: Path, name: str) -> Function:
             raise ProjectError(message, hint=nearest(module, known)) from error
         message = f"{module} cannot be imported: {blame(error, root)}"
         raise ProjectError(message, hint=f"pip install {error.name}") from error
-    except (Exception, SystemExit) as error:  # importing runs the user's code
+    except BaseException as error:  # importing runs the user's code
         message = f"{module} cannot be imported: {blame(error, root)}"
         raise ProjectError(message, hint="correct the code there") from error
     if not callable(getattr(found, function, None)):
@@ -131,7 +134,10 @@ def blame(error: BaseException, root: Path) -> str:
         return f"{Path(error.filename).name}:{error.lineno}: SyntaxError: {error.msg}"
     own = [frame for frame in frames if _is_own(Path(frame.filename), root)]
     place = f"{Path(own[-1].filename).relative_to(root)}:{own[-1].lineno}: " if own else ""
-    text = str(error).strip()
+    try:
+        text = str(error).strip()
+    except Exception:  # noqa: BLE001 (an exception of the user's own may fail at this as well)
+        text = ""
     return f"{place}{type(error).__name__}" + (f": {text}" if text else "")
 
 
@@ -139,9 +145,24 @@ def _is_own(path: Path, root: Path) -> bool:
     return path.is_relative_to(root) and "site-packages" not in path.parts
 
 
+@contextmanager
+def _one_process(name: str) -> Iterator[None]:
+    """Let only the process itself come out of the user's code, not those that it forked."""
+    own = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != own:
+            raised = sys.exc_info()[1]
+            why = f": {raised}" if raised else ""
+            sys.stderr.write(f"{name} also ended in a process that it forked{why}\n")
+            sys.stderr.flush()
+            os._exit(1)
+
+
 def _called(root: Path, name: str, call: Callable[[], Any]) -> Any:
     try:
-        with full_disk_named(str(root)):
+        with full_disk_named(str(root)), _one_process(name):
             return call()
     except MlshipError:
         raise
@@ -151,7 +172,7 @@ def _called(root: Path, name: str, call: Callable[[], Any]) -> Any:
     except SystemExit as error:
         message = f"{name} ended the program at {blame(error, root)}"
         raise ProjectError(message, hint="remove the call of exit(), then train again") from error
-    except Exception as error:  # the user's code may raise anything
+    except BaseException as error:  # the user's code may raise anything
         message = f"{name} failed at {blame(error, root)}"
         hint = "correct the code there, or what mlship.yaml gives it, then train again"
         raise ProjectError(message, hint=hint) from error

@@ -1,9 +1,13 @@
 """The user's functions: found by name, called, and blamed by file and line."""
 
+import os
+import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from mlship.adapters.checkout.children import Ended, Fault, answer_of
 from mlship.errors import ProjectError
 from mlship.training import fit
 from mlship.training.data import read
@@ -88,3 +92,68 @@ def test_params_and_seeds_are_given(tmp_path: Path) -> None:
     first = fit.fit(tmp_path, setting, data, plain)
     assert first == fit.fit(tmp_path, setting, data, plain)
     assert (first[0], first[3]) == (3, "species")
+
+
+class Odd(BaseException):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+RAISED = {
+    "interrupt": ("raise KeyboardInterrupt", r"train failed at .*\.py:2: KeyboardInterrupt$"),
+    "without a text": (
+        "from tests.unit.test_training_fit import Odd; raise Odd",
+        r"train failed at .*\.py:2: Odd$",
+    ),
+    "surrogate": (r"raise ValueError('\ud800')", r"train failed at .*\.py:2: ValueError"),
+}
+
+
+def fitted(root: Path, code: str) -> object:
+    setting = config(module=project(root, code))
+    data = read(root, setting.data)
+    return fit.fit(root, setting, data, fit.prepare(root, data, None))
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_whatever_train_raises_is_blamed_by_line(name: str, tmp_path: Path) -> None:
+    body, said = RAISED[name]
+    with pytest.raises(ProjectError, match=said) as caught:
+        fitted(tmp_path, f"def train(data, params):\n    {body}\n")
+    assert msgspec.json.encode(Fault.of(caught.value))
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\ndef train(data, params):\n    os.fork()\n    return 1\n",
+        "import os\nos.fork()\ndef train(data, params):\n    return 1\n",
+    ],
+)
+def test_of_processes_that_the_code_forks_one_goes_on(code: str, tmp_path: Path) -> None:
+    own = os.getpid()
+    try:
+        model = fitted(tmp_path, code)
+    finally:
+        if os.getpid() != own:
+            os._exit(99)
+    assert model == 1
+    _, status = os.wait()
+    assert os.waitstatus_to_exitcode(status) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "hint"),
+    [
+        (signal.SIGSEGV, "compiled library"),
+        (signal.SIGKILL, "out of memory"),
+        (signal.SIGTERM, "what sends the signal"),
+    ],
+)
+def test_the_hint_of_a_killed_training_fits_its_signal(
+    number: int, hint: str, tmp_path: Path
+) -> None:
+    ended = Ended(code=-number, tail=())
+    with pytest.raises(ProjectError) as caught:
+        answer_of(tmp_path / "none", ended, "train", int)
+    assert hint in caught.value.hint

@@ -29,6 +29,7 @@ Answered = TypeVar("Answered")
 Job = Literal["train", "score"]
 
 _TAIL = 15
+_CRASHES = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -61,12 +62,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, error: MlshipError) -> "Fault":
-        """Return an error as a value."""
-        name = type(error).__name__
+        """Return an error as a value; what UTF-8 has no form for is escaped."""
+        name, message, hint = type(error).__name__, _utf8(error.message), _utf8(error.hint)
         if isinstance(error, RowError):
-            message, hint = error.message, error.hint
-            return cls(error=name, message=message, hint=hint, row=error.row, reason=error.reason)
-        return cls(error=name, message=error.message, hint=error.hint)
+            reason = _utf8(error.reason)
+            return cls(error=name, message=message, hint=hint, row=error.row, reason=reason)
+        return cls(error=name, message=message, hint=hint)
 
     def raised(self) -> MlshipError:
         """Return the error that it names; an unknown name becomes the root of the tree."""
@@ -74,6 +75,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
             return RowError(self.message, hint=self.hint, row=self.row, reason=self.reason)
         kind = errors.tree().get(self.error, MlshipError)
         return kind(self.message, hint=self.hint)
+
+
+def _utf8(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -215,8 +220,10 @@ def _death(ended: Ended, job: Job) -> ProjectError:
     message = f"the {work} process {describe_end(ended)} without an answer{said}"
     if ended.code == -signal.SIGKILL:
         hint = "it may have run out of memory: train on fewer rows, or on a larger machine"
-    elif ended.code < 0:
+    elif -ended.code in [getattr(signal, name, None) for name in _CRASHES]:
         hint = "a compiled library crashed: check its version, and the data that it was given"
+    elif ended.code < 0:
+        hint = "find out what sends the signal: the training code or another program"
     else:
         hint = "remove calls of exit() from the training code, or fix the error above"
     return ProjectError(message, hint=hint)
