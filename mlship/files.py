@@ -4,7 +4,12 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -53,6 +58,52 @@ def read_regular(path: Path, size: int) -> bytes:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
         return file.read(size)
+
+
+@contextmanager
+def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder that is removed in the end, and remove those that killed processes left.
+
+    Its maker holds a lock on it. Where the system has none (Windows, some shared drives), nothing
+    of others is removed.
+    """
+    for leftover in parent.glob(f"{prefix}*"):
+        with _locked(leftover) as is_free:
+            if is_free:
+                shutil.rmtree(leftover, ignore_errors=True)
+    while True:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
+            folder = Path(name)
+            with _locked(folder, waits=True):
+                # Before it was locked, another process may have taken it for a leftover.
+                if folder.exists():
+                    yield folder
+                    return
+
+
+@contextmanager
+def _locked(folder: Path, *, waits: bool = False) -> Iterator[bool]:
+    """Lock a folder; tell whether it could be locked."""
+    if sys.platform == "win32":
+        yield False
+        return
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except OSError:
+            is_locked = False
+        else:
+            is_locked = True
+        yield is_locked
+    finally:
+        os.close(handle)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

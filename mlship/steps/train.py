@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,8 +54,8 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     ignore = pipeline.state / ".gitignore"
     if not ignore.exists():
         files.write_atomically(ignore, b"*\n")
-    with tempfile.TemporaryDirectory(prefix=".train-", dir=workplace) as temporary:
-        folder = Path(temporary) / "bundle"
+    with files.temporary_folder(workplace, ".train-") as temporary:
+        folder = temporary / "bundle"
         pipeline.progress.note("training")
         trained = pipeline.trainer.train(folder)
         digest = trained.bundle

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlship import files
 from mlship.config.project import GatesConfig, TargetConfig
 from mlship.domain import checks, shapes
 from mlship.domain.deployment import Slot, slot_of
@@ -126,6 +127,15 @@ def test_training_again_finds_the_release_that_is_there(here: World) -> None:
     first, again = train(here.pipeline), train(here.pipeline)
     assert first == again
     assert here.trainer.trainings == 1
+
+
+def test_what_a_killed_training_left_is_removed(here: World) -> None:
+    bundles = here.pipeline.state / "bundles"
+    (bundles / ".train-killed" / ".bundle.1.tmp").mkdir(parents=True)
+    with files.temporary_folder(bundles, ".train-") as running:
+        train(here.pipeline)
+        assert list(bundles.glob(".train-*")) == [running]
+    assert not running.exists()
 
 
 def test_git_is_told_to_leave_the_state_alone(here: World) -> None:
