@@ -2,10 +2,12 @@
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -91,6 +93,7 @@ for _name, _command in (
 
 def main() -> None:
     """Run the command line; on an error, exit with its exit code."""
+    signal.signal(signal.SIGTERM, _end_by_signal)
     arguments = globals_first(sys.argv[1:])
     debug = "--debug" in arguments
     try:
@@ -103,6 +106,14 @@ def main() -> None:
         if debug:
             raise
         _fail(_unexpected(problem), json="--json" in arguments)
+
+
+def _end_by_signal(number: int, _: object) -> NoReturn:
+    """End as on Ctrl-C: what the command has started is ended, what it has half made is removed."""
+    # The signal may have come in the middle of a write to sys.stderr.
+    with suppress(OSError):
+        os.write(2, f"error: ended by {signal.Signals(number).name}\n".encode())
+    raise SystemExit(128 + number)
 
 
 def _unexpected(problem: Exception) -> MlshipError:

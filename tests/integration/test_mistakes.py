@@ -91,8 +91,9 @@ def test_an_error_is_json_too_and_one_document(starts: Starts, tmp_path: Path) -
     assert (said["verdict"], said["error"], answer.code) == ("failed", "RefusedError", 3)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_training_that_is_interrupted_ends_quietly_and_is_repeated(
-    starts: Starts, tmp_path: Path
+    starts: Starts, tmp_path: Path, number: signal.Signals
 ) -> None:
     project = starts.give("fresh", tmp_path / "project")
     code("open('begun', 'w').close()\nimport time\ntime.sleep(60)")(project)
@@ -112,14 +113,18 @@ def test_a_training_that_is_interrupted_ends_quietly_and_is_repeated(
         until = time.monotonic() + 60
         while not (project.folder / "begun").exists() and time.monotonic() < until:
             time.sleep(0.05)
-        # As a terminal does it: to the command and to the training that it started.
-        os.killpg(process.pid, signal.SIGINT)
+        if number == signal.SIGINT:
+            # As a terminal does it: to the command and to the training that it started.
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
         _, errors = process.communicate(timeout=60)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
+    assert ("error: ended by SIGTERM" in errors) == (number == signal.SIGTERM)
     assert "Traceback" not in errors
     assert project.state() == before
     assert project.drafts() == []
