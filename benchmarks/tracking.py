@@ -34,7 +34,7 @@ from tests.harness import tracking
 from tests.stand_ins.faulty import Proxy, Storm, before
 
 COMMANDS = ("status", "promote", "rollback", "run")
-_ARGUMENTS = {"promote": ("promote", "challenger")}
+_ARGUMENTS = {"promote": ("promote", "challenger"), "run": ("run", "--replace")}
 _OFF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
