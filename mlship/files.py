@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import select
 import shutil
 import stat
 import sys
@@ -58,6 +59,31 @@ def read_regular(path: Path, size: int) -> bytes:
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     with path.open("rb") as file:
         return file.read(size)
+
+
+def read_pipe(path: Path, size: int, seconds: float) -> bytes:
+    """Read at most `size` bytes of a pipe, such as `<(command)` of a shell, to its end.
+
+    Raises:
+        OSError: it cannot be read, or nothing was written to it for so many seconds.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        pieces: list[bytes] = []
+        while size > 0:
+            if not waiting.poll(1000 * seconds):
+                text = f"nothing was written to the pipe for {seconds:g} s"
+                raise OSError(errno.ETIMEDOUT, text, str(path))
+            piece = os.read(descriptor, min(size, 1 << 16))
+            if not piece:
+                break
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -474,7 +474,8 @@ def test_a_file_that_is_no_kubeconfig_is_refused_in_one_line(
     assert "\n" not in caught.value.message
 
 
-def test_what_is_no_readable_file_is_named(tmp_path: Path) -> None:
+def test_what_is_no_readable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kubeconfig, "_PIPE_SECONDS", 0.1)
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     pipe = tmp_path / "pipe"
@@ -486,7 +487,8 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path) -> None:
     for path, words in (
         (tmp_path, "cannot read kubeconfig .*: Is a directory"),
         (loop, "cannot read kubeconfig .*loop: Too many levels"),
-        (pipe, "cannot read kubeconfig .*pipe: not a regular file"),
+        (pipe, "cannot read kubeconfig .*pipe: nothing was written to the pipe for 0.1 s"),
+        (Path("/dev/zero"), "cannot read kubeconfig /dev/zero: not a regular file"),
         (tmp_path / "bytes", "is not UTF-8 text"),
         (huge, "larger than 8 MiB"),
         (Path("~nobody-of-that-name/config"), "does not exist"),

@@ -14,9 +14,10 @@ import msgspec
 import yaml
 
 from mlship.errors import ConfigError
-from mlship.files import read_regular
+from mlship.files import read_pipe, read_regular
 
 LARGEST = 8 << 20
+_PIPE_SECONDS = 10.0
 _DEEPEST = 64
 _NODES = 200_000
 _KINDS = {
@@ -270,7 +271,10 @@ def _explained(text: str) -> str:
 def _document(path: Path) -> Mapping[str, Any] | None:
     """Return what a file holds; `None` where there is no such file."""
     try:
-        data = read_regular(path, LARGEST + 1)
+        if path.is_fifo():
+            data = read_pipe(path, LARGEST + 1, _PIPE_SECONDS)
+        else:
+            data = read_regular(path, LARGEST + 1)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
