@@ -71,6 +71,7 @@ def held_out(task: Task, rows: int, columns: int, generator: Any) -> Data:
         test_target=truth,
         fields=fields,
         target_kind=kind,
+        place=0,
     )
 
 

@@ -51,6 +51,32 @@ class SplitConfig(_Section, frozen=True):
     ] = None
 
 
+class ReadConfig(_Section, frozen=True):
+    """Options of `pandas.read_csv` for the CSV files of the data."""
+
+    sep: Annotated[str, Meta(min_length=1, description="separator of the fields")] = ","
+    decimal: Annotated[str, Meta(min_length=1, max_length=1, description="decimal sign")] = "."
+    thousands: Annotated[str | None, Meta(description="sign between groups of three digits")] = None
+    encoding: Annotated[
+        str | None, Meta(description="such as latin-1; default: UTF-8, or UTF-16 with its mark")
+    ] = None
+    na_values: Annotated[
+        tuple[str, ...], Meta(description="further texts that stand for a missing value")
+    ] = ()
+    keep_default_na: Annotated[
+        bool, Meta(description="whether pandas' own texts, such as NA, stand for one too")
+    ] = True
+    index_col: Annotated[
+        int | str | None, Meta(description="column that only numbers or names the rows")
+    ] = None
+    dtype: Annotated[
+        dict[str, str], Meta(description="types of columns, such as {city: category, zip: str}")
+    ] = {}
+    parse_dates: Annotated[
+        tuple[str, ...], Meta(description="columns of dates; requests send them as ISO text")
+    ] = ()
+
+
 class DataConfig(_Section, frozen=True):
     """Where the data is."""
 
@@ -64,6 +90,7 @@ class DataConfig(_Section, frozen=True):
     test: Annotated[str | None, Meta(description="held-out data; or set `split`")] = None
     split: Annotated[SplitConfig | None, Meta(description="hold out rows of `train`")] = None
     target: Annotated[str, Meta(description="the column to predict")] = "target"
+    read: ReadConfig = ReadConfig()
     slices: Annotated[
         tuple[str, ...],
         Meta(
@@ -84,6 +111,10 @@ class ModelConfig(_Section, frozen=True):
         Literal["auto", "classification", "regression"],
         Meta(description="`auto` detects it from the estimator, then from the target column"),
     ] = "auto"
+    classes: Annotated[
+        tuple[str | int | bool | float, ...],
+        Meta(description="labels in the order of a booster's class codes; not needed for 0, 1, 2"),
+    ] = ()
     params: Annotated[dict[str, Any], Meta(description="passed to the training function")] = {}
     preprocess: Annotated[
         Function | None,

@@ -34,16 +34,34 @@ Row: TypeAlias = dict[str, Value]
 
 Task = Literal["classification", "regression"]
 ModelFormat = Literal["onnx", "skops", "xgboost", "lightgbm", "pickle"]
+Layout = Literal["matrix", "columns", "frame", "series"]
+Dtype = Literal["float64", "float32"]
 
 
-class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """One column. `choices` lists the text values in the training data; others are allowed."""
+class Field(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One column: what a request may send for it, and the type in which the model gets it.
+
+    Attributes:
+        choices: the values of a text column in the training data.
+        example: a value of the training data that the model accepts.
+        dtype: the pandas dtype that hooks and models get: as `read_csv` or `read_parquet` gave it.
+            `date` and `decimal` are objects of Python's types. Empty in manifests without it.
+        categories: the values of a column of dtype `category`, in its order; others are refused.
+        is_ordered: whether these categories have an order.
+        is_closed: whether values that `choices` lacks are refused, as the model refuses them.
+        limit: numbers of a larger magnitude are refused; `None` if the model accepts all.
+    """
 
     name: str
     kind: Kind
     nullable: bool = False
     choices: tuple[str, ...] = ()
     example: Value = None
+    dtype: str = ""
+    categories: tuple[str | int | float | bool, ...] = ()
+    is_ordered: bool = False
+    is_closed: bool = False
+    limit: float | None = None
 
 
 class Schema(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,17 +77,19 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         columns: the features in the model's order, after `preprocess`.
         layout: `matrix` is one array of shape (rows, columns), `columns` one array of shape
-            (rows, 1) per column, `frame` a pandas DataFrame.
+            (rows, 1) per column, `frame` a pandas DataFrame, `series` its only column.
         dtype: the element type of a matrix and of numeric columns: `float64` or `float32`.
         classes: the labels in the order of the probabilities; empty for a regression.
+        missing: the number that stands for a missing value, for XGBoost; NaN is always one.
     """
 
     format: ModelFormat
     path: str
-    layout: Literal["matrix", "columns", "frame"]
+    layout: Layout
     columns: tuple[Field, ...]
-    dtype: Literal["float64", "float32"] = "float64"
+    dtype: Dtype = "float64"
     classes: tuple[str | int | bool | float, ...] = ()
+    missing: float | None = None
 
 
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):

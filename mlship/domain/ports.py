@@ -26,7 +26,7 @@ from mlship.domain.deployment import (
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.image import Image, Pushed
-from mlship.domain.prediction import Outcome, Prediction, Taken
+from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
 from mlship.domain.pullrequest import Posted, PullRequest, Reviews
 from mlship.domain.release import Release
 from mlship.domain.scores import Inputs, Scores, Suite, TestRun, Trained
@@ -240,6 +240,14 @@ class Predictor(Protocol):
         Raises:
             IntegrityError: the bundle does not match its manifest.
             ProjectError: a row does not fit the schema, or a hook raised.
+        """
+
+    def answers(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
+        """Return for each row its outputs or its refusal; a refused row does not fail others.
+
+        Raises:
+            IntegrityError: the bundle does not match its manifest.
+            ProjectError: the model or a hook fails on any row.
         """
 
 

@@ -31,6 +31,19 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     shadow: bool = False
 
 
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bundle answers to one row: outputs, or why the row is refused.
+
+    Attributes:
+        refusal: the message of the refusal; empty if there are outputs.
+        column: the column that the refusal names; empty if it names none.
+    """
+
+    outputs: Row = {}
+    refusal: str = ""
+    column: str = ""
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The true value for a prediction, and the time when mlship received it."""
 

@@ -59,7 +59,8 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     try:
-        predict(options.bundle, digests.parse(options.digest) if options.digest else None)
+        expected = digests.parse(options.digest) if options.digest else None
+        predict(options.bundle, expected, each=options.each)
     except MlshipError as error:
         report: dict[str, str | int] = {
             "error": type(error).__name__,
@@ -105,6 +106,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     offline.add_argument("bundle", type=Path, help="folder of the bundle")
     offline.add_argument("--digest", default="", help="expected digest of the bundle")
+    offline.add_argument("--each", action="store_true", help="write refusals beside outputs")
     return parser
 
 

@@ -7,15 +7,19 @@ scikit-learn. Every file is verified against the manifest before it is loaded.
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
 from mlship.domain.bundle import Model, ModelFormat, Row, Task
 from mlship.errors import IntegrityError
-from mlship.runtime.frames import to_column, to_frame, to_matrix
+from mlship.runtime.frames import nulls, to_column, to_frame, to_matrix
 
 _TRUSTED = ("sklearn.", "numpy.", "scipy.", "pandas.", "xgboost.", "lightgbm.")
+
+
+Data: TypeAlias = Any
+"""Rows as JSON has them, `Sequence[Row]`, or a DataFrame that the hook `preprocess` returned."""
 
 
 class Raw(msgspec.Struct, frozen=True):
@@ -32,7 +36,7 @@ class Raw(msgspec.Struct, frozen=True):
 class Computation(Protocol):
     """A loaded model."""
 
-    def __call__(self, rows: Sequence[Row]) -> Raw:
+    def __call__(self, data: Data) -> Raw:
         """Compute the outputs for rows with the model's columns."""
 
 
@@ -51,11 +55,16 @@ def load(path: Path, model: Model, task: Task) -> Computation:
         raise IntegrityError(message, hint="train again") from error
 
 
-def feed(rows: Sequence[Row], model: Model) -> Any:
-    """Return the rows as an array or a DataFrame, according to the layout."""
-    if model.layout == "frame":
-        return to_frame(rows, model.columns)
-    return to_matrix(rows, [field.name for field in model.columns], model.dtype)
+def feed(data: Data, model: Model) -> Any:
+    """Return the data as the layout says: a DataFrame, its only column, or an array."""
+    if model.layout == "matrix":
+        return to_matrix(_rows(data), [field.name for field in model.columns], model.dtype)
+    frame = to_frame(data, model.columns) if isinstance(data, list) else data
+    return frame.iloc[:, 0] if model.layout == "series" else frame
+
+
+def _rows(data: Data) -> list[Row]:
+    return data if isinstance(data, list) else nulls(data)
 
 
 def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
@@ -72,7 +81,8 @@ def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
     if task == "regression":
         outputs = outputs[:1]
 
-    def compute(rows: Sequence[Row]) -> Raw:
+    def compute(data: Data) -> Raw:
+        rows = _rows(data)
         values = session.run(outputs, build(rows))
         return Raw(values[0].reshape(len(rows)), values[1] if len(values) > 1 else None)
 
@@ -133,18 +143,23 @@ def _load_pickle(path: Path, model: Model, task: Task) -> Computation:
 def _estimator(estimator: Any, model: Model, task: Task) -> Computation:
     """Return a computation for a scikit-learn estimator, or any object with its methods."""
     order = _order(estimator, model) if task == "classification" else None
-    wants_frame = model.layout == "frame"
 
-    def compute(rows: Sequence[Row]) -> Raw:
-        data = feed(rows, model)
-        if not wants_frame and hasattr(estimator, "feature_names_in_"):
-            data = to_frame(rows, model.columns)
-        labels = estimator.predict(data)
+    def compute(data: Data) -> Raw:
+        features = _as_fitted(data, model)
+        labels = estimator.predict(features)
         if order is None:
-            return Raw(labels.reshape(len(rows)), None)
-        return Raw(labels.reshape(len(rows)), estimator.predict_proba(data)[:, order])
+            return Raw(labels.reshape(len(data)), None)
+        return Raw(labels.reshape(len(data)), estimator.predict_proba(features)[:, order])
 
     return compute
+
+
+def _as_fitted(data: Data, model: Model) -> Any:
+    """Return what pandas would have given to the estimator: an array has the columns' types."""
+    if model.layout == "matrix" and all(field.dtype for field in model.columns):
+        frame = to_frame(data, model.columns) if isinstance(data, list) else data
+        return frame.to_numpy()
+    return feed(data, model)
 
 
 def _order(estimator: Any, model: Model) -> list[int] | None:
@@ -162,12 +177,14 @@ def _load_xgboost(path: Path, model: Model, task: Task) -> Computation:
     booster.set_param({"nthread": 1})
     best = booster.attr("best_iteration")
     rounds = (0, int(best) + 1) if best is not None else (0, 0)
-    categories = {"enable_categorical": True} if model.layout == "frame" else {}
-    names = booster.feature_names
+    options: dict[str, Any] = {"nthread": 1, "enable_categorical": model.layout == "frame"}
+    if model.layout == "matrix":
+        options["feature_names"] = booster.feature_names
+    if model.missing is not None:
+        options["missing"] = model.missing
 
-    def compute(rows: Sequence[Row]) -> Raw:
-        data = _with_categories(feed(rows, model), model)
-        matrix = xgboost.DMatrix(data, feature_names=names, nthread=1, **categories)
+    def compute(data: Data) -> Raw:
+        matrix = xgboost.DMatrix(feed(data, model), **options)
         return _boosted(booster.predict(matrix, iteration_range=rounds), model, task)
 
     return compute
@@ -178,19 +195,10 @@ def _load_lightgbm(path: Path, model: Model, task: Task) -> Computation:
 
     booster = lightgbm.Booster(model_file=str(path))
 
-    def compute(rows: Sequence[Row]) -> Raw:
-        data = _with_categories(feed(rows, model), model)
-        return _boosted(booster.predict(data, num_threads=1), model, task)
+    def compute(data: Data) -> Raw:
+        return _boosted(booster.predict(feed(data, model), num_threads=1), model, task)
 
     return compute
-
-
-def _with_categories(data: Any, model: Model) -> Any:
-    """Convert text columns of a DataFrame to categories, which boosters need."""
-    if model.layout != "frame":
-        return data
-    texts = [field.name for field in model.columns if field.kind == "text"]
-    return data.astype(dict.fromkeys(texts, "category"))
 
 
 def _boosted(values: Any, model: Model, task: Task) -> Raw:

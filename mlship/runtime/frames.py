@@ -6,6 +6,7 @@ from typing import Any
 
 from mlship.domain.bundle import Field, Kind, Row, Value
 from mlship.errors import ProjectError
+from mlship.runtime.faults import RefusedRequest
 
 _DTYPES: Mapping[Kind, str] = {
     "number": "float64",
@@ -13,24 +14,95 @@ _DTYPES: Mapping[Kind, str] = {
     "text": "object",
     "boolean": "bool",
 }
+_PLAIN = frozenset(
+    ["bool", "float16", "float32", "float64"]
+    + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+)
+"""numpy's types, in which only floats have a missing value."""
 
 
 def to_frame(rows: Sequence[Row], fields: Sequence[Field]) -> Any:
-    """Return a DataFrame of shape (rows, fields).
+    """Return a DataFrame of shape (rows, fields), with the types that pandas gave to training.
 
-    A null is NaN in a column of numbers, whose dtype becomes float64, and `None` in a column of
-    text or booleans, whose dtype becomes object. pandas reads a CSV file the same way.
+    A null is what pandas reads from an empty field of the same column: NaN, NaT or NA.
+
+    Raises:
+        RefusedRequest: a value has no form in the column's type; it names the row and the column.
     """
     import pandas as pd
 
     columns = {}
     for field in fields:
         values = [row[field.name] for row in rows]
-        dtype = _DTYPES[field.kind]
-        if None in values and dtype != "object":
-            dtype = "object" if field.kind == "boolean" else "float64"
-        columns[field.name] = pd.Series(values, dtype=dtype)
-    return pd.DataFrame(columns)
+        try:
+            columns[field.name] = _series(values, field)
+        except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
+            raise _refused(values, field, error) from None
+    return pd.DataFrame(columns, index=range(len(rows)))
+
+
+def _series(values: list[Value], field: Field) -> Any:
+    import pandas as pd
+
+    dtype: Any = field.dtype or _DTYPES[field.kind]
+    match dtype:
+        case "category":
+            categories = pd.CategoricalDtype(list(field.categories), ordered=field.is_ordered)
+            return pd.Series(values, dtype=categories)
+        case "date":
+            return pd.Series([_date(value) for value in values], dtype="object")
+        case "decimal":
+            return pd.Series([_decimal(value) for value in values], dtype="object")
+        case "object":
+            # Manifests without dtypes were proven with None in columns of text.
+            missing = math.nan if field.dtype else None
+            return pd.Series([missing if v is None else v for v in values], dtype="object")
+    if dtype.startswith("datetime64"):
+        moments = pd.to_datetime(
+            pd.Series(values, dtype="object"), format="ISO8601", utc="," in dtype
+        )
+        return moments.astype(dtype)
+    if None in values and dtype in _PLAIN:
+        dtype = "object" if field.kind == "boolean" else "float64"
+    return pd.Series(values, dtype=dtype)
+
+
+def _date(value: Value) -> Any:
+    from datetime import date
+
+    return None if value is None else date.fromisoformat(str(value)[:10])
+
+
+def _decimal(value: Value) -> Any:
+    from decimal import Decimal
+
+    return None if value is None else Decimal(str(value))
+
+
+def _refused(values: list[Value], field: Field, error: Exception) -> RefusedRequest:
+    """Return the refusal of the first value that cannot be converted."""
+    for number, value in enumerate(values):
+        try:
+            _series([value], field)
+        except (ValueError, TypeError, OverflowError, ArithmeticError) as own:
+            reason = str(own).splitlines()[0][:200]
+            hint = f"send a value such as {field.example}" if field.example is not None else ""
+            message = f"{field.name} does not fit the type {field.dtype}: {reason}"
+            return RefusedRequest(message, row=number, column=field.name, hint=hint)
+    return RefusedRequest(f"{field.name} does not fit the type {field.dtype}: {error}")
+
+
+def nulls(frame: Any) -> list[Row]:
+    """Return the rows of a DataFrame as they are, with missing values of any kind as `None`."""
+    missing = frame.isna()
+    lists = {
+        name: [
+            None if absent else value
+            for value, absent in zip(frame[name].tolist(), missing[name].tolist(), strict=True)
+        ]
+        for name in frame.columns
+    }
+    return [{name: lists[name][number] for name in lists} for number in range(len(frame))]
 
 
 def to_rows(frame: Any) -> list[Row]:

@@ -9,8 +9,8 @@ from mlship.domain import digests
 from mlship.domain.bundle import Bundle, Row, Value
 from mlship.domain.digests import Digest
 from mlship.errors import ProjectError
-from mlship.runtime import formats, frames, hooks, rows
-from mlship.runtime.faults import RefusedRequest
+from mlship.runtime import blame, formats, frames, hooks, rows
+from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.formats import Computation, Raw
 from mlship.runtime.hooks import Hook
 
@@ -77,17 +77,56 @@ class Model:
         """Return the outputs for rows that `check` returned.
 
         Raises:
-            ProjectError: a hook raised, the model failed, or an output is not finite.
+            RefusedRequest: the model or a hook fails on a row, and works on others; it names the
+                row, and the column if another value in that column alone would do.
+            ProjectError: the model or a hook fails on any row.
         """
         if not checked:
             return []
+        try:
+            return self._computed(checked)
+        except ProjectError as error:
+            refusal = blame.refusal_of(self._computed, checked, self.bundle.schema, error)
+            if refusal is None:
+                raise
+            raise refusal from error
+
+    def answers(self, received: Sequence[Any]) -> list[Row | Fault]:
+        """Return for each row its outputs, or why it is refused. No row makes others fail.
+
+        Raises:
+            ProjectError: the model or a hook fails on any row.
+        """
+        checked: list[Row] = []
+        faults: dict[int, Fault] = {}
+        for number, row in enumerate(received):
+            try:
+                checked += self.check([row])
+            except RefusedRequest as refusal:
+                faults[number] = refusal.fault
+        results = iter(self._separately(checked))
+        return [faults.get(number) or next(results) for number in range(len(received))]
+
+    def _separately(self, checked: list[Row]) -> list[Row | Fault]:
+        if len(checked) == 1:
+            try:
+                return list(self.compute(checked))
+            except RefusedRequest as refusal:
+                return [refusal.fault]
+        try:
+            return list(self._computed(checked)) if checked else []
+        except (ProjectError, RefusedRequest):
+            half = len(checked) // 2
+            return [*self._separately(checked[:half]), *self._separately(checked[half:])]
+
+    def _computed(self, checked: Sequence[Row]) -> list[Row]:
         outputs = self._outputs(self._modelled(self._preprocessed(checked)))
         if self._after is None:
             return outputs
         frame = self._after(frames.to_frame(outputs, self._output_fields(outputs)))
         return self._postprocessed(frames.to_rows(frame))
 
-    def _preprocessed(self, checked: Sequence[Row]) -> Sequence[Row]:
+    def _preprocessed(self, checked: Sequence[Row]) -> formats.Data:
         if self._before is None:
             return checked
         frame = self._before(frames.to_frame(checked, self.bundle.schema.inputs))
@@ -97,12 +136,12 @@ class Model:
             hook = self.bundle.hooks.preprocess
             message = f"the result of hook {hook} has no column {missing[0]}"
             raise ProjectError(message, hint="return all columns that the model was trained with")
-        return _nulls(frame[names])
+        return frame[names]
 
-    def _modelled(self, prepared: Sequence[Row]) -> Raw:
+    def _modelled(self, prepared: formats.Data) -> Raw:
         try:
             return self._compute(prepared)
-        except ProjectError:
+        except (ProjectError, RefusedRequest):
             raise
         except Exception as error:  # libraries raise all kinds of errors
             message = f"the model of {self.bundle.name} failed: {type(error).__name__}: {error}"
@@ -162,16 +201,3 @@ class Model:
                     message = f"the hook {name} returned no value in outputs[{number}].{column}"
                     raise ProjectError(message, hint="return a value for every row")
         return outputs
-
-
-def _nulls(frame: Any) -> list[Row]:
-    """Return the rows of a preprocessed DataFrame, with missing values of any kind as `None`."""
-    missing = frame.isna()
-    lists = {
-        name: [
-            None if absent else value
-            for value, absent in zip(frame[name].tolist(), missing[name].tolist(), strict=True)
-        ]
-        for name in frame.columns
-    }
-    return [{name: lists[name][number] for name in lists} for number in range(len(frame))]

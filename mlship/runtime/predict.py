@@ -6,15 +6,23 @@ from pathlib import Path
 
 import msgspec
 
+from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
+from mlship.domain.prediction import Answer
 from mlship.errors import ProjectError
+from mlship.runtime.faults import Fault
 from mlship.runtime.model import Model
 
 
-def predict(bundle: Path, expected: Digest | None) -> None:
+def predict(bundle: Path, expected: Digest | None, *, each: bool = False) -> None:
     """Read a JSON array of rows from stdin, write a JSON array of outputs to stdout.
 
     Output of the user's code goes to stderr.
+
+    Args:
+        bundle: the folder of the bundle.
+        expected: the digest that it must have.
+        each: write an `Answer` for each row, so that no row makes others fail.
 
     Raises:
         NotFoundError: there is no bundle.
@@ -28,7 +36,17 @@ def predict(bundle: Path, expected: Digest | None) -> None:
     except msgspec.MsgspecError as error:
         message = f"stdin is not a JSON array of rows: {error}"
         raise ProjectError(message, hint='send [{"column": value}, ...]') from error
-    outputs = Model.load(bundle, expected).predict(rows)  # type: ignore[arg-type]  # predict checks each value
+    model = Model.load(bundle, expected)
+    outputs: list[object] = (
+        [answer_of(result) for result in model.answers(rows)] if each else list(model.predict(rows))  # type: ignore[arg-type]  # predict checks each value
+    )
     sys.stdout.flush()
     with os.fdopen(answer, "wb") as file:
         file.write(msgspec.json.encode(outputs))
+
+
+def answer_of(result: Row | Fault) -> Answer:
+    """Return the outputs or the refusal of a row as a value of the domain."""
+    if isinstance(result, Fault):
+        return Answer(refusal=result.message, column=result.field.partition(".")[2])
+    return Answer(outputs=result)

@@ -24,7 +24,8 @@ def check(rows: Sequence[Any], schema: Schema) -> list[Row]:
 
     Raises:
         RefusedRequest: a column is missing or unknown, or a value has the wrong type, is null in a
-            column without nulls, or is not finite; it names the field: `rows[3].sepal_length`.
+            column without nulls, is not finite, or is one that the model was found to refuse; it
+            names the field: `rows[3].sepal_length`.
     """
     names = {field.name for field in schema.inputs}
     checked = []
@@ -50,7 +51,26 @@ def _value(value: Any, field: Field, row: int) -> Value:
     if checked is None:
         message = f"{field.name} must be {_EXPECTED[field.kind]}, not {_describe(value)}"
         raise RefusedRequest(message, row=row, column=field.name, hint=_such_as(field))
+    unknown = _unknown(checked, field)
+    if unknown:
+        message, hint = unknown
+        raise RefusedRequest(message, row=row, column=field.name, hint=hint)
     return checked
+
+
+def _unknown(value: Value, field: Field) -> tuple[str, str] | None:
+    """Return the message and the hint for a value beyond those that the model accepts."""
+    known = field.categories or (field.choices if field.is_closed else ())
+    if known and value not in known:
+        texts = [str(choice) for choice in known]
+        near = difflib.get_close_matches(str(value), texts, n=1, cutoff=0.5)
+        message = f"{field.name} {_describe(value)} is not a value that the model knows"
+        some = f"known values: {', '.join(texts[:20])}"
+        return message, f"did you mean {near[0]}?" if near else some
+    if field.limit is not None and isinstance(value, int | float) and abs(value) > field.limit:
+        message = f"{field.name} {_describe(value)} is too large for the model"
+        return message, f"send a number between -{field.limit:g} and {field.limit:g}"
+    return None
 
 
 def _of_kind(value: Any, kind: Kind) -> Value:

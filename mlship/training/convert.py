@@ -1,23 +1,19 @@
-"""From a model to the file that is served: ONNX where it agrees, the library's own otherwise."""
+"""From a model to the file that is served: the first form that answers as the original does."""
 
+import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
-import numpy as np
+from msgspec.structs import replace
 
-from mlship.domain.bundle import Model, ModelFormat, Row
+from mlship.domain.bundle import Dtype, Field, Layout, Model, ModelFormat
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import formats
-from mlship.training import onnxfile, skopsfile
-from mlship.training.original import Answers, Original
-
-RTOL, ATOL = 1e-4, 1e-5
-"""How far a number may be from the original's: relative, and absolute near zero."""
-
-_Layout = Literal["matrix", "columns", "frame"]
-_Dtype = Literal["float64", "float32"]
+from mlship.training import conversion, onnxfile, parts, skopsfile
+from mlship.training.original import Original
+from mlship.training.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -25,118 +21,95 @@ class Converted:
     """The manifest of a model file that was written, and what people should know of it.
 
     Attributes:
+        trial: the trial that it passed, with the limits of the form.
         modules: top-level modules that loading it needs.
     """
 
     model: Model
+    trial: Trial
     modules: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
-def convert(original: Original, rows: list[Row], folder: Path) -> Converted:
-    """Write a model below `folder` in the first format that answers as the original does.
+def convert(trial: Trial, folder: Path) -> Converted:
+    """Write a model below `folder` in the first form that passes the trial.
 
-    XGBoost and LightGBM models keep their native form. Others become ONNX when that gives the
-    same labels, and numbers within `RTOL` and `ATOL`, on the held-out rows; skops otherwise.
-
-    Args:
-        original: the model.
-        rows: the held-out rows after `preprocess`, of which the original's answers are.
-        folder: the bundle's.
+    XGBoost and LightGBM models are tried in their libraries' formats, others as ONNX; skops, which
+    keeps the estimator itself, comes last.
 
     Raises:
-        ProjectError: no format holds the model; the message says what stands in the way.
+        ProjectError: no form passes; the message says what stands in the way.
     """
-    native = _native(original)
-    if native is not None:
-        suffix, format_, data = native
-        _refuse_texts(original, format_)
-        model = _write(folder, original, (format_, "matrix", "float64"), suffix, data)
-        difference = differs(folder, model, original, rows)
-        if difference:
-            message = f"the {format_} model predicts otherwise after it was saved: {difference}"
-            raise ProjectError(message, hint="wrap it in a scikit-learn Pipeline, then train again")
-        return Converted(model=model, modules=(format_,))
-    model_or_reason = _as_onnx(original, rows, folder)
-    if isinstance(model_or_reason, Model):
-        return Converted(model=model_or_reason, modules=("onnxruntime",))
-    return _as_skops(original, rows, folder, model_or_reason)
+    native = _native(trial.original)
+    tried = _as_native(trial, folder, *native) if native else _as_onnx(trial, folder)
+    return tried if isinstance(tried, Converted) else _as_skops(trial, folder, tried)
 
 
-def differs(folder: Path, model: Model, original: Original, rows: list[Row]) -> str:
-    """Load a model file as serving does; return how its answers differ, or nothing.
+def prove(trial: Trial, model: Model, folder: Path) -> dict[int, str]:
+    """Load a model file as serving does; return the probes on which it differs, and how.
 
     Raises:
         MlshipError: the runtime cannot load it.
     """
-    raw = formats.load(folder / model.path, model, original.task)(rows)
-    labels = raw.labels
-    if labels is None:
-        classes = np.array(model.classes, dtype=object)
-        labels = classes[np.asarray(raw.probabilities).argmax(axis=1)]
-    return difference_of(original, Answers(labels=labels, probabilities=raw.probabilities))
+    computation = formats.load(folder / model.path, model, trial.original.task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they were shown when the original predicted
+        return trial.differing(model, computation)
 
 
-def difference_of(original: Original, found: Answers) -> str:
-    """Say how answers differ from the original's: in which row, and what; or nothing."""
-    wanted = original.answers
-    if original.task == "regression":
-        return _far(wanted.labels, found.labels, "value")
-    unlike = [
-        number
-        for number, (one, other) in enumerate(
-            zip(wanted.labels.tolist(), np.asarray(found.labels).tolist(), strict=True)
-        )
-        if one != other
-    ]
-    if unlike:
-        return f"{len(unlike)} of {len(wanted.labels)} labels differ, first in row {unlike[0] + 1}"
-    if (wanted.probabilities is None) != (found.probabilities is None):
-        return "one gives probabilities and the other does not"
-    if wanted.probabilities is None:
-        return ""
-    return _far(wanted.probabilities, found.probabilities, "probability")
+def shown(trial: Trial, different: Mapping[int, str]) -> str:
+    """Say on how many probes a form differs, and how on the first one."""
+    row, what = next(iter(different.items()))
+    name = trial.probes.describe(row)
+    return f"{len(different)} of {len(trial.rows)} probes differ, the first ({name}): {what}"
 
 
-def _far(wanted: Any, found: Any, what: str) -> str:
-    one, other = np.asarray(wanted, dtype="float64"), np.asarray(found, dtype="float64")
-    if one.shape != other.shape:
-        return f"the shape is {other.shape}, not {one.shape}"
-    if np.allclose(other, one, rtol=RTOL, atol=ATOL):
-        return ""
-    return f"a {what} differs by {np.abs(one - other).max():.3g}"
-
-
-def _native(original: Original) -> tuple[str, ModelFormat, bytes] | None:
-    origins = {kind.__module__.partition(".")[0] for kind in type(original.estimator).__mro__}
-    if "xgboost" in origins and hasattr(original.estimator, "get_booster"):
-        return "ubj", "xgboost", bytes(original.estimator.get_booster().save_raw("ubj"))
-    if "lightgbm" in origins and hasattr(original.estimator, "booster_"):
-        return "txt", "lightgbm", original.estimator.booster_.model_to_string().encode()
+def _native(original: Original) -> tuple[ModelFormat, str, bytes] | None:
+    estimator = original.estimator
+    origins = {kind.__module__.partition(".")[0] for kind in type(estimator).__mro__}
+    if "xgboost" in origins and hasattr(estimator, "get_booster"):
+        return "xgboost", "ubj", bytes(estimator.get_booster().save_raw("ubj"))
+    if "lightgbm" in origins and hasattr(estimator, "booster_"):
+        return "lightgbm", "txt", estimator.booster_.model_to_string().encode()
     return None
 
 
-def _refuse_texts(original: Original, format_: str) -> None:
-    texts = [field.name for field in original.columns if field.kind == "text"]
-    if texts:
-        message = f"the {format_} model was fitted on text columns: {', '.join(texts)}"
-        hint = "encode them in `preprocess`, or in a Pipeline around the model"
-        raise ProjectError(message, hint=hint)
+def _as_native(
+    trial: Trial, folder: Path, form: ModelFormat, suffix: str, data: bytes
+) -> Converted | str:
+    original = trial.original
+    has_categories = any(field.dtype == "category" for field in original.columns)
+    layout: Layout = "frame" if has_categories else "matrix"
+    model = _model(original, form, layout, "float64", suffix)
+    missing = getattr(original.estimator, "missing", None)
+    if form == "xgboost" and isinstance(missing, int | float) and math.isfinite(missing):
+        model = replace(model, missing=float(missing))
+    _write(folder, model, data)
+    try:
+        different = prove(trial, model, folder)
+    except Exception as error:  # noqa: BLE001 (whatever the model's library raises)
+        return _dropped(folder, model, f"{form} cannot load it: {_first_line(error)}")
+    limited = trial.narrowed(different)
+    if limited is None:
+        return _dropped(folder, model, f"as {form}, {shown(trial, different)}")
+    modules = (form, "pandas") if layout == "frame" else (form,)
+    return Converted(model=model, trial=limited, modules=modules)
 
 
-def _as_onnx(original: Original, rows: list[Row], folder: Path) -> Model | str:
-    """Return the manifest of the ONNX file that agrees, or why there is none."""
-    if any(field.kind == "text" and field.nullable for field in original.columns):
-        return "a column of texts has missing values, which ONNX has no form for"
-    layouts: list[_Layout] = ["matrix", "columns"]
+def _as_onnx(trial: Trial, folder: Path) -> Converted | str:
+    """Return the ONNX file that passes, or why there is none."""
+    original = trial.original
+    reason = _beyond_onnx(original)
+    if reason:
+        return reason
+    layouts: list[Layout] = ["matrix", "columns"]
     if any(field.kind == "text" for field in original.columns):
         layouts = ["columns"]
-    dtypes: list[_Dtype] = ["float64", "float32"]
-    reason = ""
+    dtypes: list[Dtype] = ["float64", "float32"]
     for layout in layouts:
         for dtype in dtypes:
             try:
-                return _onnx_of(original, rows, folder, layout, dtype)
+                return _onnx_of(trial, folder, layout, dtype)
             except onnxfile.NoConverterError as error:
                 return str(error)
             except onnxfile.NotConvertedError as error:
@@ -144,59 +117,90 @@ def _as_onnx(original: Original, rows: list[Row], folder: Path) -> Model | str:
     return reason
 
 
-def _onnx_of(
-    original: Original, rows: list[Row], folder: Path, layout: _Layout, dtype: _Dtype
-) -> Model:
-    data = onnxfile.from_estimator(original, layout, dtype)
-    model = _write(folder, original, ("onnx", layout, dtype), "onnx", data)
+def _beyond_onnx(original: Original) -> str:
+    """Say what of a model ONNX has no form for, where that is known before a conversion."""
+    for field in original.columns:
+        if field.kind == "text" and field.nullable:
+            return "a column of text has missing values, for which ONNX has no form"
+        if field.dtype in ("category", "date", "decimal") or "datetime" in field.dtype:
+            return f"ONNX has no form for a column of type {field.dtype}"
+    if parts.has_infinite_threshold(original.estimator):
+        return "a tree splits between missing values and all others"
+    return ""
+
+
+def _onnx_of(trial: Trial, folder: Path, layout: Layout, dtype: Dtype) -> Converted:
+    data = conversion.onnx_of(trial.original, layout, dtype)
+    model = _model(trial.original, "onnx", layout, dtype, "onnx")
+    _write(folder, model, data)
     try:
-        difference = differs(folder, model, original, rows)
-    except Exception as error:  # noqa: BLE001 (onnxruntime refuses in many ways)
-        difference = f"onnxruntime refuses it: {str(error).splitlines()[0][:160]}"
-    if difference:
-        (folder / model.path).unlink()
-        raise onnxfile.NotConvertedError(f"in {dtype}, {difference}")
-    return model
+        different = prove(trial, model, folder)
+    except Exception as error:
+        reason = _dropped(folder, model, f"onnxruntime refuses it: {_first_line(error)}")
+        raise onnxfile.NotConvertedError(f"in {dtype}, {reason}") from error
+    limited = trial.narrowed(different)
+    if limited is None:
+        reason = _dropped(folder, model, shown(trial, different))
+        raise onnxfile.NotConvertedError(f"in {dtype}, {reason}")
+    return Converted(model=model, trial=limited, modules=("onnxruntime",))
 
 
-def _as_skops(original: Original, rows: list[Row], folder: Path, reason: str) -> Converted:
+def _as_skops(trial: Trial, folder: Path, reason: str) -> Converted:
+    original = trial.original
     data, modules = skopsfile.from_estimator(original.estimator)
-    is_frame = hasattr(original.estimator, "feature_names_in_") or any(
-        field.kind == "text" for field in original.columns
-    )
-    layout: _Layout = "frame" if is_frame else "matrix"
-    model = _write(folder, original, ("skops", layout, "float64"), "skops", data)
+    model = _model(original, "skops", original.layout, "float64", "skops")
+    _write(folder, model, data)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they were shown when the original predicted
-            difference = differs(folder, model, original, rows)
+        different = prove(trial, model, folder)
+        difference = shown(trial, different) if different else ""
     except MlshipError as error:
         difference = error.message
     if difference:
-        message = f"the model can be saved neither as ONNX ({reason}) nor as skops ({difference})"
-        hint = "use scikit-learn's own estimators and Pipelines"
+        message = f"no form of the model answers as it does: not skops ({difference}), and {reason}"
+        hint = "a row's answer must depend on that row only: see docs/guide/your-own-model.md"
         raise ProjectError(message, hint=hint)
-    needs = ("skops", "sklearn", "numpy", *modules, *(("pandas",) if is_frame else ()))
-    notes = (f"the model is kept as skops, not ONNX: {reason}",)
-    return Converted(model=model, modules=needs, notes=notes)
+    needs = ("skops", "sklearn", "numpy", "pandas", *modules)
+    notes = (f"the model is kept as skops: {reason}",)
+    return Converted(model=model, trial=trial, modules=needs, notes=notes)
 
 
-def _write(
-    folder: Path,
-    original: Original,
-    form: tuple[ModelFormat, _Layout, _Dtype],
-    suffix: str,
-    data: bytes,
+def _model(
+    original: Original, form: ModelFormat, layout: Layout, dtype: Dtype, suffix: str
 ) -> Model:
-    format_, layout, dtype = form
-    path = folder / "model" / f"model.{suffix}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
     return Model(
-        format=format_,
-        path=path.relative_to(folder).as_posix(),
+        format=form,
+        path=f"model/model.{suffix}",
         layout=layout,
         columns=original.columns,
         dtype=dtype,
         classes=original.classes,
     )
+
+
+def _write(folder: Path, model: Model, data: bytes) -> None:
+    path = folder / model.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _dropped(folder: Path, model: Model, reason: str) -> str:
+    (folder / model.path).unlink()
+    return reason
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
+def limits_of(before: tuple[Field, ...], after: tuple[Field, ...]) -> list[str]:
+    """Say which values requests may not hold although the data have the column's kind."""
+    notes = []
+    for one, other in zip(before, after, strict=True):
+        if other.limit is not None and one.limit is None:
+            notes.append(f"{other.name}: numbers beyond {other.limit:g} are refused")
+        if other.is_closed:
+            notes.append(f"{other.name}: unknown values are refused, as the model refuses them")
+        if one.nullable and not other.nullable:
+            notes.append(f"{other.name}: nulls are refused, as the model refuses them")
+    return notes

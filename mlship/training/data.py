@@ -1,7 +1,6 @@
-"""The project's data as DataFrames that look as rows do in serving, and its schema."""
+"""The project's data as pandas reads them, and their schema."""
 
 import difflib
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -12,19 +11,26 @@ import pandas as pd
 from sklearn.model_selection import train_test_split
 
 from mlship.adapters.checkout import datafiles
-from mlship.config.project import DataConfig
+from mlship.config.project import DataConfig, ReadConfig
 from mlship.domain.bundle import Field, Kind
 from mlship.errors import ProjectError
-from mlship.training.columns import field_of, shaped
+from mlship.training import csv
+from mlship.training.columns import field_of, fields_of, unified
 
 _FORMATS = (
     "CSV (.csv), Parquet (.parquet) or JSON lines (.jsonl), the texts in UTF-8 and also as .gz"
 )
 
+_PLAIN = ReadConfig()
+
 
 @dataclass(frozen=True)
 class Data:
-    """Training and held-out rows: features as serving would build them, targets apart."""
+    """Training and held-out rows: features and targets apart, with the types of pandas.
+
+    Attributes:
+        place: the place of the target among the columns of the file.
+    """
 
     train: pd.DataFrame
     test: pd.DataFrame
@@ -32,6 +38,7 @@ class Data:
     test_target: pd.Series
     fields: tuple[Field, ...]
     target_kind: Kind
+    place: int
 
     @property
     def target(self) -> str:
@@ -42,57 +49,72 @@ class Data:
 def read(root: Path, config: DataConfig) -> Data:
     """Return the training and the held-out rows, checked.
 
-    A column's kind is the one that both parts agree on (`integer` and `number` make `number`);
-    dates become ISO text, because that is what a request can carry.
+    A column has the type that pandas gives to the values of both parts.
 
     Raises:
         ProjectError: a file is missing, empty or malformed; the target is missing or has missing
             values; columns are doubled, differ between the parts or have no kind.
         IntegrityError, ConfigError, UnavailableError: as `mlship.adapters.checkout.datafiles`.
     """
-    train, name = load(root, config.train), config.train
+    train, name = load(root, config.train, config.read), config.train
     _check_target(train, config.target, name)
     if config.test:
-        test = load(root, config.test)
+        test = load(root, config.test, config.read)
         _check_target(test, config.target, config.test)
         _check_same_columns(train, test, config)
     else:
         train, test = _split(train, config)
-    fields = tuple(
-        field_of(str(column), train[column], test[column])
-        for column in train.columns
-        if column != config.target
-    )
-    if not fields:
+    for column in train.columns:
+        train[column], test[column] = unified(column, train[column], test[column])
+    place = list(train.columns).index(config.target)
+    train_target, test_target = train.pop(config.target), test.pop(config.target)
+    if not len(train.columns):
         message = f"{name} has no column besides the target {config.target}"
         raise ProjectError(message, hint="add the columns to predict from")
-    target = field_of(config.target, train[config.target], test[config.target])
     return Data(
-        train=shaped(train, fields),
-        test=shaped(test, fields),
-        train_target=shaped(train, (target,))[target.name],
-        test_target=shaped(test, (target,))[target.name],
-        fields=fields,
-        target_kind=target.kind,
+        train=train,
+        test=test[train.columns],
+        train_target=train_target,
+        test_target=test_target,
+        fields=_fields(train, test),
+        target_kind=field_of(config.target, train_target).kind,
+        place=place,
     )
 
 
-def load(root: Path, text: str) -> pd.DataFrame:
+def _fields(train: pd.DataFrame, test: pd.DataFrame) -> tuple[Field, ...]:
+    """Return the fields of the training rows; held-out rows may have nulls of their own."""
+    fields_of(test)
+    return tuple(
+        msgspec.structs.replace(
+            field, nullable=field.nullable or bool(test[field.name].isna().any())
+        )
+        for field in fields_of(train)
+    )
+
+
+def load(root: Path, text: str, options: ReadConfig = _PLAIN) -> pd.DataFrame:
     """Return a file's rows.
 
     Raises:
-        ProjectError: it is missing, empty, malformed, or which has no known format.
+        ProjectError: it is missing, empty, malformed, likely read in the wrong way, or has no
+            known format.
     """
     name = datafiles.name_of(text)
     try:
-        frame = _parsed(root, text, name.removesuffix(".gz"), name.endswith(".gz"))
+        frame = _parsed(root, text, name.removesuffix(".gz"), options)
     except pd.errors.EmptyDataError as error:
         message = f"data file {text} is empty"
         raise ProjectError(message, hint="write a header line and rows into it") from error
     except ImportError as error:
         message = f"data file {text} needs a library: {error}"
         raise ProjectError(message, hint="pip install pyarrow") from error
-    except (ValueError, pd.errors.ParserWarning) as error:
+    except UnicodeDecodeError as error:
+        message = f"data file {text} is not in {error.encoding}: byte {error.start} is "
+        message += f"0x{error.object[error.start]:02x}"
+        hint = "add the encoding to mlship.yaml, such as `data: {read: {encoding: latin-1}}`"
+        raise ProjectError(message, hint=hint) from error
+    except (ValueError, TypeError, LookupError, pd.errors.ParserWarning) as error:
         message = f"data file {text} cannot be read: {str(error).strip()}"
         raise ProjectError(message, hint=f"it must be {_FORMATS}") from error
     frame.columns = [str(column) for column in frame.columns]
@@ -112,25 +134,18 @@ def nearest(name: str, known: list[str]) -> str:
     return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known[:20])}"
 
 
-def _parsed(root: Path, text: str, name: str, zipped: bool) -> pd.DataFrame:  # noqa: FBT001
-    compression: Any = "gzip" if zipped else None
+def _parsed(root: Path, text: str, name: str, options: ReadConfig) -> pd.DataFrame:
     if name.endswith(".csv"):
-        options: dict[str, Any] = {"compression": compression, "encoding": "utf-8-sig"}
-        with datafiles.opened(root, text) as file, warnings.catch_warnings():
-            # pandas drops the surplus fields of a line that is too long, with a warning.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame: pd.DataFrame = pd.read_csv(file, index_col=False, low_memory=False, **options)
-        with datafiles.opened(root, text) as file:
-            header = pd.read_csv(file, header=None, nrows=1, dtype=str, **options)
-        if header.iloc[0].notna().all():
-            frame.columns = pd.Index(header.iloc[0])  # pandas renames the second of two `a`
-        return frame
+        return csv.read(root, text, options)
+    if options != _PLAIN:
+        message = "data.read has options for CSV files only"
+        raise ValueError(message)
     with datafiles.opened(root, text) as file:
         if name.endswith(".parquet"):
             parquet: pd.DataFrame = pd.read_parquet(file)
             return parquet
         if name.endswith((".jsonl", ".ndjson", ".json")):
-            return _from_lines(file, zipped)
+            return _from_lines(file, datafiles.name_of(text).endswith(".gz"))
     message = f"its file name has no known extension: {name}"
     raise ValueError(message)
 

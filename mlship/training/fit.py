@@ -89,6 +89,14 @@ def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
     return Prepared(train=train, test=test, columns=fields_of(pd.concat([train, test])))
 
 
+def hook(root: Path, name: str | None) -> Callable[[pd.DataFrame], pd.DataFrame] | None:
+    """Return what applies a hook to a DataFrame; `None` without one."""
+    if name is None:
+        return None
+    function = find(root, name)
+    return lambda frame: call_hook(root, name, function, frame)
+
+
 def call_hook(root: Path, name: str, function: Function, frame: pd.DataFrame) -> pd.DataFrame:
     """Return what a hook makes of a DataFrame, with a plain index.
 
@@ -117,7 +125,10 @@ def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
     name = config.model.train
     function = find(root, name)
     frame = prepared.train.copy()
-    frame[data.target] = data.train_target.to_numpy()
+    # Without `preprocess` the function sees the file as it is, the target in its place.
+    is_file = config.model.preprocess is None
+    place = data.place if is_file else len(frame.columns)
+    frame.insert(place, data.target, data.train_target)
     random.seed(0)
     np.random.seed(0)
     model = _called(root, name, lambda: function(frame, dict(config.model.params)))

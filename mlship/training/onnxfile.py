@@ -1,12 +1,17 @@
 """scikit-learn estimators as ONNX, by skl2onnx; the same estimator gives the same bytes."""
 
 import warnings
-from typing import Any, Literal
+from typing import Any
 
+from onnx.helper import make_attribute
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
 from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+from skl2onnx.sklapi import CastTransformer
+from sklearn.pipeline import Pipeline
 
+from mlship.domain.bundle import Dtype, Layout
+from mlship.training import parts
 from mlship.training.original import Original
 
 _INPUT = "features"
@@ -22,8 +27,8 @@ class NoConverterError(NotConvertedError):
 
 def from_estimator(
     original: Original,
-    layout: Literal["matrix", "columns", "frame"],
-    dtype: Literal["float64", "float32"],
+    layout: Layout,
+    dtype: Dtype,
 ) -> bytes:
     """Return an estimator as an ONNX model with plain tensors as its outputs.
 
@@ -42,24 +47,45 @@ def from_estimator(
             (field.name, (StringTensorType if field.kind == "text" else number)([None, 1]))
             for field in original.columns
         ]
+    estimator = original.estimator
+    if dtype == "float64":
+        estimator = _with_casts(estimator)
     options = {}
-    if original.answers.probabilities is not None:
-        options = {id(original.estimator): {"zipmap": False}}
+    if original.answers.outputs.probabilities is not None:
+        options = {id(estimator): {"zipmap": False}}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model = convert_sklearn(
-                original.estimator, name="mlship", initial_types=inputs, options=options
-            )
+            model = convert_sklearn(estimator, name="mlship", initial_types=inputs, options=options)
     except (MissingConverter, MissingShapeCalculator) as error:
         raise NoConverterError(_first_line(error)) from error
     except Exception as error:  # a converter may fail in any way on what it was not written for
         raise NotConvertedError(f"{type(error).__name__}: {_first_line(error)}") from error
-    if original.answers.probabilities is None:
+    if original.answers.outputs.probabilities is None:
         # A classifier without probabilities gives scores, which must not be taken for them.
         del model.graph.output[1:]
+    _free_of_locales(model)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
+
+
+def _with_casts(estimator: Any) -> Any:
+    """Return a pipeline that casts what it gives to trees to float32, as trees themselves do."""
+    if not isinstance(estimator, Pipeline) or len(estimator.steps) < 2:
+        return estimator
+    last = estimator.steps[-1][1]
+    if not any(hasattr(part, "tree_") for part in parts.of(last)):
+        return estimator
+    return Pipeline([*estimator.steps[:-1], ("cast", CastTransformer()), estimator.steps[-1]])
+
+
+def _free_of_locales(model: Any) -> None:
+    """Let operators on text use the one UTF-8 locale that an image has without packages."""
+    for node in model.graph.node:
+        if node.op_type == "StringNormalizer":
+            others = [attribute for attribute in node.attribute if attribute.name != "locale"]
+            del node.attribute[:]
+            node.attribute.extend([*others, make_attribute("locale", "C.UTF-8")])
 
 
 def _first_line(error: Exception) -> str:

@@ -1,43 +1,44 @@
-"""The model as training left it: what it predicts, of which task, from which columns."""
+"""The model as training left it: of which task, from which columns, and what it predicts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
 from mlship.config.project import ModelConfig
-from mlship.domain.bundle import Field, Task
+from mlship.domain.bundle import Field, Layout, Task
 from mlship.errors import ProjectError
+from mlship.training import order
+from mlship.training.answers import Answers, Outputs, Predict, ask
 from mlship.training.data import Data
 from mlship.training.fit import Prepared
 
 Label = str | int | bool | float
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Predictions for rows: `labels` of shape (n,), `probabilities` of shape (n, classes)."""
-
-    labels: Any
-    probabilities: Any = None
+_SAMPLE = 200
 
 
 @dataclass(frozen=True)
 class Original:
-    """A fitted estimator and the answers that whatever is made of it must give.
+    """A fitted estimator, or a model file's own predictions, to which every form is compared.
 
     Attributes:
+        estimator: `None` for a model that the training function saved in its library's format.
         columns: what it was fitted with, in its order; a part of the prepared columns.
+        layout: how it is given rows: as a DataFrame, its only column, or an array.
         classes: its labels in the order of its probabilities; empty for a regression.
+        predict: answers rows after `preprocess`.
         answers: for the held-out rows.
     """
 
     estimator: Any
     task: Task
     columns: tuple[Field, ...]
+    layout: Layout
     classes: tuple[Label, ...]
+    predict: Predict
     answers: Answers
 
 
@@ -45,20 +46,29 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     """Ask an estimator what it is and what it predicts for the held-out rows.
 
     Raises:
-        ProjectError: it cannot predict, predicts NaN or several values, was fitted with columns
-            that serving cannot give it, or its labels are not those of the target.
+        ProjectError: it cannot predict, refuses a held-out row, predicts several values, was
+            fitted with columns that serving cannot give it, or in an order that is not known.
     """
     if not callable(getattr(estimator, "predict", None)):
         message = f"{config.train} returned {type(estimator).__name__}, which cannot predict"
         raise ProjectError(message, hint="return a fitted estimator, or the path of a saved model")
     task = task_of(estimator, config, data)
     columns = _columns(estimator, config, prepared)
-    features = prepared.test[[field.name for field in columns]]
-    answers = _answers(estimator, config, features, task)
-    classes = _classes(estimator, answers, config) if task == "classification" else ()
-    check_finite(answers, config.train)
+    names = [field.name for field in columns]
+    layout = _layout(estimator, config, names, prepared)
+    predict = _predict(estimator, task, layout, names)
+    classes = _classes(estimator, data, predict, prepared) if task == "classification" else ()
+    if layout != "frame" or not hasattr(estimator, "feature_names_in_"):
+        as_given = _predict(estimator, task, layout, None)
+        order.check(as_given, classes, prepared.train[names], data.train_target, config.train)
     return Original(
-        estimator=estimator, task=task, columns=columns, classes=classes, answers=answers
+        estimator=estimator,
+        task=task,
+        columns=columns,
+        layout=layout,
+        classes=classes,
+        predict=predict,
+        answers=held_out(predict, prepared.test, config.train),
     )
 
 
@@ -71,35 +81,41 @@ def task_of(estimator: Any, config: ModelConfig, data: Data) -> Task:
     told = _told(estimator)
     if config.task != "auto":
         if told is not None and told != config.task:
-            message = f"mlship.yaml says model.task: {config.task}, and {config.train} "
+            message = f"mlship.yaml says model.task: {config.task}, but {config.train} "
             message += f"returned a model for {told}"
             raise ProjectError(message, hint="change one of them")
         return config.task
     if told is not None:
         return told
-    values = data.train_target
-    few = values.dtype == np.int64 and values.nunique() <= 20
-    return "classification" if values.dtype in (object, bool) or few else "regression"
+    few = data.target_kind == "integer" and data.train_target.nunique() <= 20
+    return "classification" if data.target_kind in ("text", "boolean") or few else "regression"
 
 
-def check_finite(answers: Answers, name: str) -> None:
-    """Refuse predictions that are no predictions.
+def held_out(predict: Predict, rows: pd.DataFrame, name: str) -> Answers:
+    """Return the answers for the held-out rows, all of which must be answered.
 
     Raises:
-        ProjectError: one is NaN or infinite.
+        ProjectError: one is refused, or its answer is NaN or infinite.
     """
-    for values in (answers.labels, answers.probabilities):
-        if values is not None and values.dtype.kind == "f" and not np.isfinite(values).all():
-            rows = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
-            message = f"the model of {name} predicts NaN or infinity for {rows.sum()} of "
-            message += f"{len(values)} held-out rows, first row {int(np.flatnonzero(rows)[0]) + 1}"
-            hint = "check that row's values: fill missing ones, or fix the training"
-            raise ProjectError(message, hint=hint)
+    try:
+        answers = ask(predict, rows)
+    except ProjectError:
+        raise
+    except Exception as error:  # whatever the model's library raises
+        message = f"the model of {name} cannot predict the held-out rows: {error}"
+        raise ProjectError(message, hint="return a model fitted on these columns") from error
+    if answers.refusals:
+        row, reason = min(answers.refusals.items())
+        message = f"the model of {name} cannot predict {len(answers.refusals)} of {len(rows)} "
+        message += f"held-out rows, first row {row + 1}: {reason}"
+        hint = "check that row's values: fill missing ones, or fix the training"
+        raise ProjectError(message, hint=hint)
+    return answers
 
 
 def _told(estimator: Any) -> Task | None:
     try:
-        if is_classifier(estimator):
+        if is_classifier(estimator) or is_outlier_detector(estimator):
             return "classification"
         if is_regressor(estimator):
             return "regression"
@@ -128,25 +144,87 @@ def _columns(estimator: Any, config: ModelConfig, prepared: Prepared) -> tuple[F
     return tuple(known[str(name)] for name in names)
 
 
-def _answers(estimator: Any, config: ModelConfig, features: pd.DataFrame, task: Task) -> Answers:
-    data = features if hasattr(estimator, "feature_names_in_") else features.to_numpy()
-    try:
+def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Prepared) -> Layout:
+    """Return how the model takes rows; where it does not say, what it can predict from.
+
+    Raises:
+        ProjectError: it cannot predict the training rows in any way.
+    """
+    if hasattr(estimator, "feature_names_in_"):
+        return "frame"
+    layouts: list[Layout] = ["frame", "matrix"]
+    if hasattr(estimator, "n_features_in_"):
+        layouts = ["matrix"]
+    elif len(names) == 1:
+        layouts = ["series", *layouts]
+    sample = prepared.train[names].head(_SAMPLE)
+    reason = ""
+    for layout in layouts:
+        try:
+            if len(np.asarray(estimator.predict(_given(sample, layout)))) == len(sample):
+                return layout
+            reason = reason or "it returns another number of rows"
+        except Exception as error:  # noqa: BLE001 (whatever the model's library raises)
+            reason = reason or f"{type(error).__name__}: {error}"
+    message = f"the model of {config.train} cannot predict the training rows: {reason}"
+    raise ProjectError(message, hint="return a model fitted on these columns")
+
+
+def _given(frame: pd.DataFrame, layout: Layout) -> Any:
+    match layout:
+        case "series":
+            return frame.iloc[:, 0]
+        case "matrix":
+            return frame.to_numpy()
+        case _:
+            return frame
+
+
+def _predict(estimator: Any, task: Task, layout: Layout, names: list[str] | None) -> Predict:
+    """Return the model's answers to rows; without names, to their columns as they come."""
+    has_probabilities = task == "classification" and hasattr(estimator, "predict_proba")
+    decide: Callable[[Any], Any] | None = None
+    if task == "classification" and not has_probabilities:
+        decide = getattr(estimator, "decision_function", None)
+
+    def predict(frame: pd.DataFrame) -> Outputs:
+        data = _given(frame if names is None else frame[names], layout)
         labels = np.asarray(estimator.predict(data))
-        probabilities = None
-        if task == "classification" and hasattr(estimator, "predict_proba"):
+        if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
+            message = f"the model predicts {labels.shape[1:]} values for a row"
+            raise ProjectError(message, hint="fit it on the one target column")
+        if has_probabilities:
             probabilities = np.asarray(estimator.predict_proba(data))
-    except Exception as error:  # whatever the model's library raises
-        message = f"the model of {config.train} cannot predict the held-out rows: {error}"
-        raise ProjectError(message, hint="return a model fitted on these columns") from error
-    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
-        message = f"the model of {config.train} predicts {labels.shape[1:]} values for a row"
-        raise ProjectError(message, hint="fit it on the one target column")
-    return Answers(labels=labels.reshape(len(features)), probabilities=probabilities)
+            return Outputs(labels=labels.reshape(len(frame)), probabilities=probabilities)
+        margins = None if decide is None else _margins(np.asarray(decide(data)))
+        return Outputs(labels=labels.reshape(len(frame)), margins=margins)
+
+    return predict
 
 
-def _classes(estimator: Any, answers: Answers, config: ModelConfig) -> tuple[Label, ...]:
-    classes = np.asarray(getattr(estimator, "classes_", np.unique(answers.labels)))
-    if classes.ndim != 1:
-        message = f"the model of {config.train} predicts several targets"
+def _margins(scores: Any) -> Any:
+    if scores.ndim == 1:
+        return np.abs(scores)
+    best = np.sort(scores, axis=1)
+    return best[:, -1] - best[:, -2]
+
+
+def _classes(estimator: Any, data: Data, predict: Predict, prepared: Prepared) -> tuple[Label, ...]:
+    """Return the model's classes, or else all labels of training and of its own predictions.
+
+    Raises:
+        ProjectError: it predicts several targets.
+    """
+    if is_outlier_detector(estimator):
+        return (-1, 1)
+    own = getattr(estimator, "classes_", None)
+    if own is None:
+        predicted = ask(predict, prepared.train).outputs.labels.tolist()
+        labels = {*predicted, *data.train_target.tolist()}
+        if len({type(label) for label in labels}) > 1:
+            labels = set(predicted)
+        return tuple(sorted(labels))
+    if isinstance(own, list) or np.asarray(own).ndim != 1:
+        message = "the model predicts several targets"
         raise ProjectError(message, hint="fit it on the one target column")
-    return tuple(classes.tolist())
+    return tuple(np.asarray(own).tolist())

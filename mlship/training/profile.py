@@ -35,7 +35,7 @@ def _column(field: Field, values: pd.Series) -> Column:
     name = text_of(field.name)
     if field.kind in ("text", "boolean"):
         return _named(name, field.kind, values)
-    numbers = values.to_numpy(dtype="float64")
+    numbers = values.to_numpy(dtype="float64", na_value=math.nan)
     there = numbers[np.isfinite(numbers)]
     missing = len(numbers) - len(there)
     return Column(name=name, kind=field.kind, missing=missing, bins=_bins(field.kind, there))

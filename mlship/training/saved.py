@@ -8,18 +8,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+from msgspec.structs import replace
 
 from mlship.config.project import ModelConfig
 from mlship.domain import digests
-from mlship.domain.bundle import Field, Model, ModelFormat, Row, Task
+from mlship.domain.bundle import Field, Model, ModelFormat, Task
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
-from mlship.training import skopsfile
+from mlship.training import order, skopsfile
+from mlship.training.answers import Outputs, Predict, outputs_of
 from mlship.training.columns import rows_of
-from mlship.training.convert import Converted
 from mlship.training.data import Data
 from mlship.training.fit import Prepared
-from mlship.training.original import Answers, Label, Original, check_finite
+from mlship.training.original import Label, Original, held_out
 
 _CHANGED = (
     "nothing was loaded; find out who changed it, or set model.pickle_sha256 to what you made"
@@ -60,6 +62,7 @@ class _Facts:
     names: list[str] | None
     count: int | None
     layout: Literal["matrix", "columns"] = "matrix"
+    has_labels: bool = False
 
 
 def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
@@ -120,14 +123,12 @@ def estimator_of(source: Saved) -> Any:
 
 def adopt(
     config: ModelConfig, source: Saved, data: Data, prepared: Prepared, folder: Path
-) -> tuple[Original, Converted]:
-    """Write a native file below `folder` as it is; return what it is and what it answers.
-
-    A class is called as the target's values are, in sorted order, where there are as many of
-    both; otherwise 0, 1, 2, as boosters count.
+) -> tuple[Original, Model, tuple[str, ...]]:
+    """Write a native file below `folder` as it is; return what it is, and the modules it needs.
 
     Raises:
-        ProjectError: it does not load, does not fit the columns, or predicts NaN.
+        ProjectError: it does not load, does not fit the columns, predicts NaN, or does not say
+            which of its classes is which label.
     """
     form = _NATIVE[source.suffix]
     try:
@@ -136,22 +137,28 @@ def adopt(
         message = f"the saved model {source.name} cannot be read: {str(error).splitlines()[0]}"
         raise ProjectError(message, hint=f"save it as {form} itself does") from error
     task = facts.task if config.task == "auto" else config.task
+    columns = _columns(source, facts, prepared)
     model = Model(
-        format=form,
-        path=f"model/model{source.suffix}",
-        layout=facts.layout,
-        columns=_columns(source, facts, prepared),
-        classes=_classes(facts.classes, data) if task == "classification" else (),
+        format=form, path=f"model/model{source.suffix}", layout=facts.layout, columns=columns
     )
     path = folder / model.path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(source.data)
-    answers = _answers(path, model, task, rows_of(prepared.test))
-    check_finite(answers, config.train)
+    if task == "classification":
+        model = replace(model, classes=_classes(config, facts, (path, model), data, prepared))
+    predict = _predict(path, model, task)
+    if facts.names is None:
+        order.check(predict, model.classes, prepared.train, data.train_target, config.train)
     original = Original(
-        estimator=None, task=task, columns=model.columns, classes=model.classes, answers=answers
+        estimator=None,
+        task=task,
+        columns=columns,
+        layout=model.layout,
+        classes=model.classes,
+        predict=predict,
+        answers=held_out(predict, prepared.test, config.train),
     )
-    return original, Converted(model=model, modules=("onnxruntime" if form == "onnx" else form,))
+    return original, model, ("onnxruntime" if form == "onnx" else form,)
 
 
 def _check_pickle(config: ModelConfig, source: Saved) -> None:
@@ -176,21 +183,62 @@ def _columns(source: Saved, facts: _Facts, prepared: Prepared) -> tuple[Field, .
     raise ProjectError(message, hint="train it on these, or drop the others in `preprocess`")
 
 
-def _classes(count: int | None, data: Data) -> tuple[Label, ...]:
-    seen = tuple(sorted(data.train_target.unique().tolist()))
-    return seen if count in (None, len(seen)) else tuple(range(count))
+def _classes(
+    config: ModelConfig,
+    facts: _Facts,
+    file: tuple[Path, Model],
+    data: Data,
+    prepared: Prepared,
+) -> tuple[Label, ...]:
+    """Return the labels in the order of the model's classes: as told, or as the model says.
+
+    Raises:
+        ProjectError: neither tells them.
+    """
+    labels = sorted(data.train_target.unique().tolist())
+    if config.classes:
+        if facts.classes not in (None, len(config.classes)):
+            message = f"mlship.yaml: model.classes has {len(config.classes)} classes, and the "
+            message += f"model has {facts.classes}"
+            raise ProjectError(message, hint="list all of them, in the order of the model's codes")
+        return config.classes
+    count = len(labels) if facts.classes is None else facts.classes
+    if facts.has_labels:
+        return _own_labels(file, count, prepared)
+    if labels == list(range(count)):
+        return tuple(labels)
+    shown = ", ".join(str(label) for label in labels[:5])
+    message = f"the model counts its classes from 0 to {count - 1}, and {data.target} holds {shown}"
+    hint = "say which is which: `classes: [...]` under `model` in mlship.yaml, in the order of the "
+    raise ProjectError(message, hint=f"{hint}model's codes")
 
 
-def _answers(path: Path, model: Model, task: Task, rows: list[Row]) -> Answers:
-    try:
-        raw = formats.load(path, model, task)(rows)
-    except Exception as error:  # whatever the model's library raises
-        message = f"the saved model cannot predict the held-out rows: {error}"
-        raise ProjectError(message, hint="train it on the columns that it is given") from error
-    labels = raw.labels
-    if labels is None:
-        labels = np.array(model.classes, dtype=object)[raw.probabilities.argmax(axis=1)]
-    return Answers(labels=np.asarray(labels), probabilities=raw.probabilities)
+def _own_labels(file: tuple[Path, Model], count: int, prepared: Prepared) -> tuple[Label, ...]:
+    """Return the label that goes with each probability in the model's own answers.
+
+    Raises:
+        ProjectError: not all of them were answered for the training rows.
+    """
+    path, model = file
+    raw = formats.load(path, model, "classification")(rows_of(prepared.train))
+    if raw.probabilities is None:
+        return tuple(sorted(set(np.asarray(raw.labels).tolist())))
+    places = np.asarray(raw.probabilities).argmax(axis=1).tolist()
+    known = dict(zip(places, np.asarray(raw.labels).tolist(), strict=True))
+    if sorted(known) != list(range(count)):
+        message = f"the saved model {path.name} does not say the order of its {count} classes"
+        hint = "list them under `model` in mlship.yaml: `classes: [...]`, in the model's order"
+        raise ProjectError(message, hint=hint)
+    return tuple(known[place] for place in range(count))
+
+
+def _predict(path: Path, model: Model, task: Task) -> Predict:
+    compute = formats.load(path, model, task)
+
+    def predict(frame: pd.DataFrame) -> Outputs:
+        return outputs_of(model, compute(rows_of(frame)))
+
+    return predict
 
 
 def _onnx_facts(data: bytes) -> _Facts:
@@ -211,6 +259,7 @@ def _onnx_facts(data: bytes) -> _Facts:
         layout="matrix" if is_matrix else "columns",
         names=None if is_matrix else [entry.name for entry in inputs],
         count=count if isinstance(count, int) else None,
+        has_labels=True,
     )
 
 

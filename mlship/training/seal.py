@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pandas as pd
 
 from mlship.adapters.checkout import code, lock
@@ -17,16 +16,14 @@ from mlship.domain import digests
 from mlship.domain.bundle import Bundle, Hooks, Row, Schema
 from mlship.domain.digests import Digest
 from mlship.domain.ports import Predictor
-from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
-from mlship.training import metrics
-from mlship.training.columns import fields_of, rows_of
-from mlship.training.convert import ATOL, RTOL, Converted
+from mlship.training import metrics, replies
+from mlship.training.answers import Outputs
+from mlship.training.columns import fields_of, rows_of, values_of
+from mlship.training.convert import Converted
 from mlship.training.data import Data
 from mlship.training.fit import call_hook, find
 from mlship.training.original import Original
-
-_GOLDEN = 10
 
 
 @dataclass(frozen=True)
@@ -36,24 +33,27 @@ class Making:
     root: Path
     config: Config
     data: Data
-    original: Original
     converted: Converted
+
+    @property
+    def original(self) -> Original:
+        """The model that was trained."""
+        return self.converted.trial.original
 
 
 def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     """Complete the bundle in `folder`, which has the model's file, and return its digest.
 
-    The bundle is sealed without golden examples and metrics first, and asked for predictions in
-    a process that sees nothing but it. Only when these are the original model's is it sealed for
-    good.
+    The bundle is sealed without golden examples and metrics first, and asked for answers in a
+    process that sees nothing but it. Only when these are the original model's, to held-out rows
+    and to probes, is it sealed for good.
 
     Raises:
         ProjectError: the bundle answers otherwise than the model that was trained.
     """
-    wanted = _wanted(making)
-    rows = rows_of(making.data.test)
-    truth = rows_of(making.data.test_target.to_frame())
-    true_values = [row[making.data.target] for row in truth]
+    held_out = rows_of(making.data.test)
+    wanted = _outputs(making, making.original.answers.outputs)
+    true_values = values_of(making.data.test_target)
     _check_comparable(making, true_values, wanted)
     _write_code(making, folder)
     serving = _serving(making)
@@ -62,12 +62,19 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     _write_lines(folder / bundles.ENVIRONMENT, pins)
     draft = _draft(making, wanted, serving)
     bundles.seal(folder, draft)
-    served = predictor.predict(folder, rows)
-    _check_alike(wanted, served)
-    places = np.linspace(0, len(rows) - 1, min(_GOLDEN, len(rows))).astype(int)
-    golden = [Golden(inputs=rows[place], outputs=served[place]) for place in places]
+    tried = replies.tried(making.converted.trial)
+    answers = predictor.answers(
+        folder, [*held_out, *(making.converted.trial.rows[n] for n in tried)]
+    )
+    expected = replies.held_out(held_out, wanted)
+    expected += replies.of_probes(
+        making.converted.trial, tried, lambda outputs: _outputs(making, outputs)
+    )
+    replies.check(expected, answers)
+    golden = replies.golden(making.original, expected, answers)
     lines = b"".join(msgspec.json.encode(line) + b"\n" for line in golden)
     (folder / bundles.GOLDEN).write_bytes(lines)
+    served = [answer.outputs for answer in answers[: len(held_out)]]
     measured = metrics.measure(making.original.task, true_values, served, making.data.target)
     return bundles.seal(folder, msgspec.structs.replace(draft, metrics=digests.plain(measured)))
 
@@ -79,7 +86,7 @@ def _draft(making: Making, wanted: list[Row], serving: tuple[str, ...]) -> Bundl
         name=making.config.name,
         task=making.original.task,
         target=making.data.target,
-        schema=Schema(inputs=making.data.fields, outputs=outputs),
+        schema=Schema(inputs=making.converted.trial.fields, outputs=outputs),
         model=making.converted.model,
         hooks=Hooks(preprocess=model.preprocess, postprocess=model.postprocess),
         metrics={},
@@ -88,13 +95,17 @@ def _draft(making: Making, wanted: list[Row], serving: tuple[str, ...]) -> Bundl
     )
 
 
-def _wanted(making: Making) -> list[Row]:
-    """Return what the bundle must answer to the held-out rows, by the original model."""
-    original, target = making.original, making.data.target
-    columns: dict[str, Any] = {target: original.answers.labels.tolist()}
-    if original.answers.probabilities is not None:
-        for place, label in enumerate(original.classes):
-            columns[f"probability_{label}"] = original.answers.probabilities[:, place].tolist()
+def _outputs(making: Making, outputs: Outputs) -> list[Row]:
+    """Return what the bundle must answer, by the outputs of the original model.
+
+    Raises:
+        ProjectError: `postprocess` fails, or returns no column of the target's name.
+    """
+    target = making.data.target
+    columns: dict[str, Any] = {target: outputs.labels.tolist()}
+    if outputs.probabilities is not None:
+        for place, label in enumerate(making.original.classes):
+            columns[f"probability_{label}"] = outputs.probabilities[:, place].tolist()
     frame = pd.DataFrame(columns)
     name = making.config.model.postprocess
     if name is None:
@@ -135,27 +146,6 @@ def _possible(making: Making) -> tuple[Any, ...]:
 
 def _some(values: list[Any]) -> str:
     return ", ".join(str(value) for value in list(dict.fromkeys(values))[:3])
-
-
-def _check_alike(wanted: list[Row], served: list[Row]) -> None:
-    for number, (one, other) in enumerate(zip(wanted, served, strict=True), start=1):
-        if list(one) != list(other):
-            message = f"the bundle returns {', '.join(other)} for held-out row {number}, "
-            message += f"and the trained model {', '.join(one)}"
-            raise ProjectError(message, hint="the hooks must return the same columns each time")
-        for name, value in one.items():
-            if not _is_same(value, other[name]):
-                message = f"the bundle returns {name} = {other[name]!r} for held-out row {number}, "
-                message += f"and the trained model {value!r}"
-                hint = "the hooks must compute the same from the same row each time, and read "
-                hint += "only files that model.include names"
-                raise ProjectError(message, hint=hint)
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    if isinstance(one, float) and isinstance(other, int | float):
-        return bool(np.isclose(other, one, rtol=RTOL, atol=ATOL))
-    return bool(one == other)
 
 
 def _hook_modules(config: Config) -> list[str]:

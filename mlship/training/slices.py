@@ -11,6 +11,7 @@ Sources:
     1934: right or wrong, on the rows where only one of the two is right.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -146,7 +147,7 @@ def _groups_of(task: Task, data: Data, name: str) -> _Groups:
         column = data.test[name]
         is_number = kind in ("number", "integer")
     if is_number and _has_many(column):
-        return _quarters(name, column.to_numpy(dtype="float64"))
+        return _quarters(name, column.to_numpy(dtype="float64", na_value=math.nan))
     return _values(name, column)
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from mlship.adapters.checkout.children import TrainRequest
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
-from mlship.training import convert, fit, original, saved, seal
-from mlship.training.columns import rows_of
-from mlship.training.convert import Converted
+from mlship.training import fit, saved, seal
+from mlship.training import trial as trials
+from mlship.training.convert import Converted, convert, limits_of
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
-from mlship.training.original import Original
+from mlship.training.original import examine
 from mlship.training.profile import profile_of
 
 
@@ -26,32 +26,34 @@ def train(request: TrainRequest, predictor: Predictor) -> Trained:
     prepared = fit.prepare(root, data, config.model.preprocess)
     returned = fit.fit(root, config, data, prepared)
     request.into.mkdir(parents=True)
-    model, converted = _converted(request, data, prepared, returned)
-    making = seal.Making(root=root, config=config, data=data, original=model, converted=converted)
+    converted = _converted(request, data, prepared, returned)
+    making = seal.Making(root=root, config=config, data=data, converted=converted)
     digest = seal.seal(making, request.into, predictor)
     return Trained(
         bundle=digest,
         format=converted.model.format,
         rows=len(data.train),
         features=len(data.fields),
-        notes=converted.notes,
-        profile=profile_of(data, model.task),
+        notes=(*converted.notes, *limits_of(data.fields, converted.trial.fields)),
+        profile=profile_of(data, converted.trial.original.task),
     )
 
 
 def _converted(
     request: TrainRequest, data: Data, prepared: Prepared, returned: object
-) -> tuple[Original, Converted]:
-    config = request.config.model
+) -> Converted:
+    root, config = request.root, request.config.model
+    prepare = fit.hook(root, config.preprocess)
     source = (
-        saved.read(request.root, config, returned)
+        saved.read(root, config, returned)
         if isinstance(returned, str | Path)
         else saved.of_booster(returned)
     )
     if source is not None and source.is_native:
-        return saved.adopt(config, source, data, prepared, request.into)
+        original, model, modules = saved.adopt(config, source, data, prepared, request.into)
+        trial = trials.prepared(original, data, prepare)
+        return Converted(model=model, trial=trial, modules=modules)
     if source is not None:
         returned = saved.estimator_of(source)
-    found = original.examine(returned, config, data, prepared)
-    rows = rows_of(prepared.test)
-    return found, convert.convert(found, rows, request.into)
+    original = examine(returned, config, data, prepared)
+    return convert(trials.prepared(original, data, prepare), request.into)

@@ -11,7 +11,7 @@ from mlship.domain import digests
 from mlship.domain.bundle import Row
 from mlship.domain.commit import Commit
 from mlship.domain.ports import Target
-from mlship.domain.prediction import Outcome, Prediction, Taken
+from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
 from mlship.domain.profiles import Profile
 from mlship.domain.scores import Inputs, Scores, Slices, Suite, TestRun, Trained
 from mlship.errors import ConflictError
@@ -105,6 +105,9 @@ class FakePredictor:
 
     def predict(self, bundle: Path, rows: Sequence[Row]) -> list[Row]:
         return [{"species": "setosa", "score": 1.0 + self.shift} for _ in rows]
+
+    def answers(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
+        return [Answer(outputs=outputs) for outputs in self.predict(bundle, rows)]
 
 
 class FakeLocks:

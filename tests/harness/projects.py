@@ -1,6 +1,7 @@
 """Small projects with a model, for the tests of training."""
 
 import itertools
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from mlship.adapters.checkout.children import TrainRequest
 from mlship.config import layers
 from mlship.config.project import Config
 from mlship.domain.bundle import Row
+from mlship.domain.prediction import Answer
 from mlship.runtime.model import Model
+from mlship.runtime.predict import answer_of
 
 _numbers = itertools.count()
 
@@ -71,6 +74,11 @@ class InProcess:
 
     def predict(self, bundle: Path, rows: Sequence[Row]) -> list[Row]:
         return Model.load(bundle, None).predict(rows)
+
+    def answers(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # probes overflow on purpose; a process only prints it
+            return [answer_of(result) for result in Model.load(bundle, None).answers(rows)]
 
 
 def request(root: Path, config: Config, into: str = "bundle") -> TrainRequest:

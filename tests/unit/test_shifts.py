@@ -40,6 +40,7 @@ def profile(
         test_target=truth,
         fields=tuple(Field(name=name, kind=kind) for name, (kind, _) in columns.items()),
         target_kind="number" if task == "regression" else "text",
+        place=0,
     )
     # As it comes back from the ledger.
     return msgspec.json.decode(msgspec.json.encode(profile_of(data, task)), type=Profile)

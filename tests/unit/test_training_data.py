@@ -99,7 +99,7 @@ MISTAKES = {
     "ragged": ("a,y\n1,2,3\n4,5,6\n", "cannot be read", "CSV"),
     "infinite": ("a,y\ninf,2\n1,3\n", "column a holds an infinite number", "cap"),
     "one row": ("a,y\n1,2\n", "cannot be split", "add rows"),
-    "no text": ("a,y\n\ufffd,1\n", "cannot be read", "CSV"),
+    "no text": ("a,y\n\ufffd,1\n", "is not in utf-8: byte 4 is 0xff", "encoding"),
 }
 
 

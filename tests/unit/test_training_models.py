@@ -168,7 +168,7 @@ def test_xgboost_in_a_pipeline_is_kept_in_skops(tmp_path: Path) -> None:
     made = train(asked, InProcess())
     bundle = bundles.read(asked.into)
     assert bundle.model.format == "skops"
-    assert "not ONNX" in made.notes[0]
+    assert "XGBClassifier" in made.notes[0]
     assert float(bundle.metrics["accuracy"]) > 0.8
     species = next(field for field in bundle.schema.outputs if field.name == "species")
     assert species.kind == "text"
@@ -240,16 +240,19 @@ def test_saved_onnx_is_kept(tmp_path: Path) -> None:
     assert float(bundle.metrics["accuracy"]) > 0.8
 
 
+SPECIES = ("iris", "rose", "tulip")
+
+
 @pytest.mark.parametrize("suffix", [".ubj", ".json"])
-def test_saved_xgboost_is_kept_with_the_targets_labels(suffix: str, tmp_path: Path) -> None:
+def test_saved_xgboost_is_kept_with_the_labels_that_are_listed(suffix: str, tmp_path: Path) -> None:
     module = saved(
         tmp_path,
         suffix,
         "M(n_estimators=5, n_jobs=1).fit(X, y.astype('category').cat.codes).save_model(path)",
         "from xgboost import XGBClassifier as M",
     )
-    bundle = make(tmp_path, config(module=module))
-    assert bundle.model.classes == ("iris", "rose", "tulip")
+    bundle = make(tmp_path, config(module=module, classes=SPECIES))
+    assert bundle.model.classes == SPECIES
     assert float(bundle.metrics["accuracy"]) > 0.8
 
 
@@ -261,7 +264,7 @@ def test_saved_lightgbm_is_kept(tmp_path: Path) -> None:
         ".booster_.save_model(path)",
         "from lightgbm import LGBMClassifier as M",
     )
-    bundle = make(tmp_path, config(module=module))
+    bundle = make(tmp_path, config(module=module, classes=SPECIES))
     assert bundle.model.format == "lightgbm"
     assert float(bundle.metrics["accuracy"]) > 0.8
 
@@ -274,16 +277,20 @@ BOOSTERS = {
 
 
 @pytest.mark.parametrize("library", BOOSTERS)
-def test_bare_booster_is_kept_with_the_targets_labels(library: str, tmp_path: Path) -> None:
+def test_bare_booster_needs_to_know_which_code_is_which_label(library: str, tmp_path: Path) -> None:
     code = (
         f"import {library} as M\n"
         "def train(data, params):\n"
         f"    X, y = {NUMBERS}, data.species.astype('category').cat.codes\n"
         f"    return {BOOSTERS[library]}\n"
     )
-    bundle = make(tmp_path, config(module=project(tmp_path, code, numeric())))
+    module = project(tmp_path, code, numeric())
+    with pytest.raises(ProjectError, match="counts its classes from 0 to 2") as caught:
+        make(tmp_path, config(module=module), "refused")
+    assert "`classes: [...]`" in caught.value.hint
+    bundle = make(tmp_path, config(module=module, classes=SPECIES))
     assert bundle.model.format == library
-    assert bundle.model.classes == ("iris", "rose", "tulip")
+    assert bundle.model.classes == SPECIES
     assert float(bundle.metrics["accuracy"]) > 0.8
 
 
@@ -308,7 +315,7 @@ MISTAKES = {
     "exits": ("raise SystemExit(1)", "SystemExit"),
     "nothing": ("pass", "returned nothing"),
     "no model": ("return {'a': 1}", "returned dict, which cannot predict"),
-    "not fitted": ("return M()", "cannot predict the held-out rows"),
+    "not fitted": ("return M()", "cannot predict the training rows"),
     "no such file": ("return 'model.onnx'", "there is no such file"),
     "unknown file": ("return 'model.h5'", "has no known format"),
     "own features": (
@@ -319,7 +326,7 @@ MISTAKES = {
         "return M().fit(data[['length']].to_numpy(), data.species)",
         "1 of 3 columns",
     ),
-    "NaN": ("return Broken().fit(data[['length']], data.price)", "predicts NaN or infinity"),
+    "NaN": ("return Broken().fit(data[['length']], data.price)", "its answer is NaN or infinite"),
     "own class": ("return Own().fit(data[['length']], data.species)", r"not trusted: .*\.Own"),
     "other labels": (
         "return M().fit(data[['length']], data.species.map(len).astype(str))",

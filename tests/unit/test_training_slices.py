@@ -36,6 +36,7 @@ def data_of(target: list[Any], **columns: list[Any]) -> Data:
         test_target=truth,
         fields=tuple(Field(name=name, kind=kind) for name, kind in kinds.items()),
         target_kind=_kind(target),
+        place=0,
     )
 
 

@@ -4,12 +4,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from mlship.adapters.checkout.children import Ended, Fault, describe_end
 from mlship.domain.bundle import Row
+from mlship.domain.prediction import Answer
 from mlship.errors import MlshipError, ProjectError
+
+Answered = TypeVar("Answered")
 
 
 class ChildPredictor:
@@ -22,11 +26,26 @@ class ChildPredictor:
             IntegrityError: the bundle is not what its manifest says.
             ProjectError: a row does not fit the schema, a hook raised, or the process died.
         """
+        return self._ask(bundle, rows, Row)
+
+    def answers(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
+        """Return the outputs or the refusal of each row, in their order.
+
+        Raises:
+            IntegrityError: the bundle is not what its manifest says.
+            ProjectError: the model or a hook fails on any row, or the process died.
+        """
+        return self._ask(bundle, rows, Answer, "--each")
+
+    def _ask(
+        self, bundle: Path, rows: Sequence[Row], kind: type[Answered], *options: str
+    ) -> list[Answered]:
         if not rows:
             return []
         # -P: only the bundle's own code may be found, not what lies in the current folder.
+        command = [sys.executable, "-P", "-m", "mlship.runtime", "predict", str(bundle.absolute())]
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "mlship.runtime", "predict", str(bundle.absolute())],
+            [*command, *options],
             input=msgspec.json.encode(rows),
             capture_output=True,
             check=False,
@@ -35,7 +54,7 @@ class ChildPredictor:
             lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
             raise _fault(bundle, Ended(code=done.returncode, tail=tuple(lines[-15:])))
         try:
-            outputs = msgspec.json.decode(done.stdout, type=list[Row])
+            outputs = msgspec.json.decode(done.stdout, type=list[kind])  # type: ignore[valid-type]
         except msgspec.DecodeError as error:
             message = f"bundle {bundle}: its code writes to stdout instead of predictions"
             raise ProjectError(message, hint="remove print() from the hooks") from error

@@ -1,0 +1,97 @@
+"""Whether a model that was fitted without names gets its columns in the order of its training."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlship.errors import ProjectError
+from mlship.training.answers import Outputs, Predict
+
+_ROWS = 500
+_PAIRS = 200
+_SURE = 4.0
+"""Another order is better only if it is by so many standard errors of the paired difference."""
+_TINY = 1e-12
+
+
+def check(
+    predict: Predict, classes: tuple[Any, ...], train: pd.DataFrame, target: pd.Series, name: str
+) -> None:
+    """Refuse a model that knows the training rows better with two of its columns exchanged.
+
+    Args:
+        predict: the model's answers to rows whose columns come in any order.
+        classes: its labels, in the order of its probabilities.
+        train: the training rows, with the model's columns in the order of the data.
+        target: the true values.
+        name: the training function.
+
+    Raises:
+        ProjectError: it does, or there is nothing by which the order could be told.
+    """
+    rows, truth = train.head(_ROWS), target.head(_ROWS)
+    base = predict(rows)
+    own = _fit(base, classes, truth)
+    for one, other in itertools.islice(itertools.combinations(range(len(rows.columns)), 2), _PAIRS):
+        swapped = _exchanged(rows, one, other)
+        try:
+            outputs = predict(swapped)
+        except Exception:  # noqa: BLE001, S112 (what it cannot read was not its order)
+            continue
+        if _same(base, outputs):
+            continue
+        if own is None:
+            raise _unknown(name, "its answers depend on it and do not tell it")
+        better = _fit(outputs, classes, truth)
+        if better is not None and _is_better(better - own):
+            columns = f"{rows.columns[one]} and {rows.columns[other]}"
+            raise _unknown(name, f"it knows its training rows better with {columns} exchanged")
+
+
+def _exchanged(rows: pd.DataFrame, one: int, other: int) -> pd.DataFrame:
+    order = list(rows.columns)
+    order[one], order[other] = order[other], order[one]
+    return rows[order]
+
+
+def _fit(outputs: Outputs, classes: tuple[Any, ...], truth: pd.Series) -> Any:
+    """Return how well each row is known, shape (n,); `None` if answers and truth have no relation.
+
+    It is the logarithm of the true class's probability, or whether the label is right, or minus
+    the squared error.
+    """
+    if not classes:
+        if outputs.labels.dtype.kind not in "iufb" or truth.dtype.kind not in "iufb":
+            return None
+        return -((outputs.labels.astype("float64") - truth.to_numpy(dtype="float64")) ** 2)
+    labels = truth.tolist()
+    if outputs.probabilities is not None and set(labels) <= set(classes):
+        places = {label: place for place, label in enumerate(classes)}
+        own = outputs.probabilities[np.arange(len(labels)), [places[label] for label in labels]]
+        return np.log(np.maximum(own, _TINY))
+    right = np.array([a == b for a, b in zip(labels, outputs.labels.tolist(), strict=True)])
+    return right.astype("float64") if right.any() else None
+
+
+def _same(one: Outputs, other: Outputs) -> bool:
+    for a, b in ((one.labels, other.labels), (one.probabilities, other.probabilities)):
+        if a is None or b is None:
+            continue
+        equal = np.isclose(a, b) if a.dtype.kind == "f" else a == b
+        if not np.all(equal):
+            return False
+    return True
+
+
+def _is_better(gain: Any) -> bool:
+    error = gain.std() / np.sqrt(len(gain))
+    return bool(gain.mean() > _SURE * error + _TINY)
+
+
+def _unknown(name: str, why: str) -> ProjectError:
+    message = f"{name} fitted its model on an array, and the order of its columns is not that of "
+    message += f"the data: {why}"
+    hint = "fit it on a DataFrame, such as data[[...]], so that it keeps the names"
+    return ProjectError(message, hint=hint)

@@ -1,0 +1,76 @@
+"""The parts of a fitted model: the model itself, and the estimators within it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mlship.training.data import Data
+
+_DEPTH = 6
+_CHILDREN = (
+    "steps",
+    "transformers_",
+    "transformer_list",
+    "estimators_",
+    "estimator_",
+    "best_estimator_",
+    "calibrated_classifiers_",
+    "estimator",
+)
+_NUMBERS = ("missing", "missing_values", "fill_value", "unknown_value", "encoded_missing_value")
+
+
+def of(model: Any, depth: int = _DEPTH) -> Iterator[Any]:
+    """Yield a model and all estimators within it."""
+    yield model
+    if depth == 0:
+        return
+    for name in _CHILDREN:
+        children = getattr(model, name, None)
+        if isinstance(children, np.ndarray):
+            children = children.ravel().tolist()
+        for child in children if isinstance(children, list) else [children]:
+            part = child[1] if isinstance(child, tuple) and len(child) > 1 else child
+            if hasattr(part, "__dict__") and not isinstance(part, type):
+                yield from of(part, depth - 1)
+
+
+def numbers_of(model: Any) -> list[float]:
+    """Return the finite numbers that a part takes for a missing or an unknown value."""
+    found = {
+        float(value)
+        for part in of(model)
+        for name in _NUMBERS
+        if isinstance(value := getattr(part, name, None), int | float)
+        and not isinstance(value, bool)
+        and np.isfinite(value)
+    }
+    return sorted(found)
+
+
+def texts_of(model: Any, data: Data) -> dict[str, list[str]]:
+    """Return all known texts of each column of text: of the data, and of the model's encoders.
+
+    The categories of an encoder are a column's if they hold all of the column's training texts.
+    """
+    listed = [
+        {text for text in categories if isinstance(text, str)}
+        for part in of(model)
+        for categories in getattr(part, "categories_", ())
+    ]
+    known = {}
+    for field in data.fields:
+        if field.kind != "text" or field.dtype not in ("object", "str", "string"):
+            continue
+        own = {str(text) for text in data.train[field.name].dropna().unique()}
+        held_out = {str(text) for text in data.test[field.name].dropna().unique()}
+        more = [texts for texts in listed if own <= texts]
+        known[field.name] = sorted(own | held_out | set[str]().union(*more))
+    return known
+
+
+def has_infinite_threshold(model: Any) -> bool:
+    """Tell whether a tree splits at infinity, between missing values and all others."""
+    trees = [part.tree_ for part in of(model) if hasattr(part, "tree_")]
+    return any(not np.isfinite(tree.threshold[tree.children_left >= 0]).all() for tree in trees)

@@ -1,0 +1,254 @@
+"""Rows made to find a difference between a model and what is made of it for serving.
+
+Held-out rows look like training rows, and so does what they show. Probes are what requests may
+hold besides: nulls, unknown texts, huge numbers, and rows on both sides of the places where the
+model changes its mind. They are the same for the same data and the same model.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from mlship.domain.bundle import Field
+
+ProbeKind = Literal[
+    "training row",
+    "mixture",
+    "null",
+    "text",
+    "unseen text",
+    "number",
+    "extreme",
+    "date",
+    "boundary",
+]
+
+ROWS: Final = 2_000
+"""At least so many probes of data alone; boundaries of the model come on top."""
+
+LARGEST_PROVEN: Final = 2.0**53 + 2
+"""Every form must agree up to this magnitude; beyond it a form may have a limit."""
+
+_BASES = 3
+_TRAINING = 300
+_KNOWN_TEXTS = 300
+_SINGLE = float(np.finfo("float32").max)
+_EXTREMES = (1e6, 1e9, 2.0**53 + 2, 1e18, 1e25, 1e30, 1e35, _SINGLE, 1e39, 1e200, 1e308)
+_LONG = 10_000
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Rows before `preprocess`, with what each of them tries.
+
+    Attributes:
+        frame: the rows, with the types of the training data.
+        kinds: what each row tries.
+        columns: the column in which it does; empty for the whole row.
+    """
+
+    frame: pd.DataFrame
+    kinds: tuple[ProbeKind, ...]
+    columns: tuple[str, ...]
+
+    def __add__(self, other: "Probes") -> "Probes":
+        """Return the rows of both."""
+        return Probes(
+            frame=stacked([self.frame, other.frame], self.frame),
+            kinds=self.kinds + other.kinds,
+            columns=self.columns + other.columns,
+        )
+
+    def rows(self, kind: ProbeKind, column: str) -> list[int]:
+        """Return the numbers of the rows that try something in a column."""
+        pairs = enumerate(zip(self.kinds, self.columns, strict=True))
+        return [number for number, pair in pairs if pair == (kind, column)]
+
+    def describe(self, row: int) -> str:
+        """Name a row for people: `unseen text in city`."""
+        column = self.columns[row]
+        return f"{self.kinds[row]} in {column}" if column else self.kinds[row]
+
+
+def make(
+    train: pd.DataFrame,
+    fields: tuple[Field, ...],
+    texts: Mapping[str, Sequence[str]],
+    numbers: Sequence[float],
+) -> Probes:
+    """Return the probes that data alone give.
+
+    Args:
+        train: the training rows.
+        fields: their columns.
+        texts: all known texts of columns, also those that only an encoder in the model lists.
+        numbers: numbers that mean something to the model, such as -999 for a missing value.
+    """
+    random = np.random.default_rng(0)
+    bases = train.iloc[_spread(len(train), _BASES)]
+    parts: list[tuple[ProbeKind, str, pd.DataFrame]] = [
+        ("training row", "", train.iloc[_spread(len(train), _TRAINING)])
+    ]
+    for field in fields:
+        for kind, values in _values(field, train[field.name], texts, numbers):
+            rows = bases if kind in ("null", "unseen text", "date") else bases.iloc[:1]
+            parts.append((kind, field.name, _with(rows, field, values)))
+    missing = max(ROWS - sum(len(frame) for _, _, frame in parts), ROWS // 4)
+    parts.append(("mixture", "", _mixtures(train, fields, missing, random)))
+    return Probes(
+        frame=stacked([frame for _, _, frame in parts], train),
+        kinds=tuple(kind for kind, _, frame in parts for _ in range(len(frame))),
+        columns=tuple(column for _, column, frame in parts for _ in range(len(frame))),
+    )
+
+
+def stacked(frames: list[pd.DataFrame], like: pd.DataFrame) -> pd.DataFrame:
+    """Return frames below each other with the types of another one.
+
+    Whole numbers become numbers only in a column that has missing values now.
+    """
+    columns = {}
+    for name in like.columns:
+        column = pd.concat([frame[name].astype(object) for frame in frames], ignore_index=True)
+        columns[name] = _typed(column, like[name].dtype)
+    return pd.DataFrame(columns)
+
+
+def _typed(column: pd.Series, dtype: Any) -> pd.Series:
+    if dtype == np.dtype("object"):
+        return column
+    if column.isna().any() and getattr(dtype, "kind", "O") in "iub":
+        return column if dtype.kind == "b" else column.astype("float64")
+    return column.astype(dtype)
+
+
+def _spread(count: int, wanted: int) -> Any:
+    return np.unique(np.linspace(0, count - 1, min(wanted, count)).astype(int))
+
+
+def _with(bases: pd.DataFrame, field: Field, values: list[Any]) -> pd.DataFrame:
+    """Return each base row with each value in a column."""
+    rows = bases.iloc[np.repeat(np.arange(len(bases)), len(values))].reset_index(drop=True)
+    changed = pd.Series(values * len(bases), dtype=object)
+    return rows.assign(**{field.name: changed})
+
+
+def _values(
+    field: Field,
+    column: pd.Series,
+    texts: Mapping[str, Sequence[str]],
+    numbers: Sequence[float],
+) -> Iterator[tuple[ProbeKind, list[Any]]]:
+    if field.nullable:
+        yield "null", [_missing(column)]
+    present = column.dropna()
+    if not len(present):
+        return
+    if field.dtype == "category" or field.kind == "boolean":
+        known = field.categories or (False, True)
+        yield "text", list(known[:_KNOWN_TEXTS])
+    elif field.dtype.startswith("datetime64") or field.dtype == "date":
+        yield "date", _dates(present)
+    elif field.kind == "text":
+        known_texts = texts.get(field.name) or present.unique().tolist()
+        yield "text", list(known_texts[:_KNOWN_TEXTS])
+        yield (
+            "unseen text",
+            _unseen(str(present.iloc[0]), str(present.iloc[-1]), frozenset(known_texts)),
+        )
+    elif field.dtype != "decimal":
+        yield "number", _numbers(field, present, numbers)
+        yield "extreme", _extremes(field, present)
+
+
+def _missing(column: pd.Series) -> Any:
+    return pd.NA if isinstance(column.dtype, pd.api.extensions.ExtensionDtype) else np.nan
+
+
+def _unseen(first: str, last: str, known: frozenset[str]) -> list[str]:
+    candidates = [
+        "",
+        " ",
+        "None",
+        "NA",
+        "nan",
+        "null",
+        f" {first}",
+        f"{first} ",
+        first.upper(),
+        first.lower(),
+        first[:-1],
+        f"{first}\u0301",
+        "0",
+        "-1",
+        "ß\u202e\u0000☃",
+        "ÄPFEL und École, İstanbul 4\uff12 don't stop_me-now",
+        f"{first} {last}",
+        "x" * _LONG,
+    ]
+    return [text for text in dict.fromkeys(candidates) if text not in known]
+
+
+def _dates(present: pd.Series) -> list[Any]:
+    moments = pd.to_datetime(present)
+    first, last = moments.min(), moments.max()
+    zone = first.tz
+    known = [first, last, first - pd.Timedelta("1D"), last + pd.Timedelta("1D")]
+    borders = ["1969-12-31", "1970-01-01", "2000-02-29", "2024-12-31T23:59:59", "2100-01-01"]
+    known += [pd.Timestamp(text, tz=zone) for text in borders]
+    if present.dtype == object:
+        return [moment.date() for moment in known]
+    return known
+
+
+def _numbers(field: Field, present: pd.Series, known: Sequence[float]) -> list[Any]:
+    low, high = present.min(), present.max()
+    middle = present.iloc[len(present) // 2]
+    if field.kind == "integer":
+        values = [low, high, low - 1, high + 1, middle, 0, 1, -1, 2**24 + 1]
+        values += [value for value in known if value == int(value)]
+        return [int(value) for value in values if _fits(int(value), present)]
+    low, high, middle = float(low), float(high), float(middle)
+    values = [low, high, low - 1, high + 1, middle, (low + high) / 2, 0.0, -0.0, 1.0, -1.0]
+    values += [*known, middle + 0.5, round(middle) + 0.25, 2.0**24 + 1, 1e-7, 1e-40, -1e-300]
+    for value in (low, high, middle):
+        single = np.float32(value)
+        values += [np.nextafter(value, np.inf), np.nextafter(value, -np.inf), float(single)]
+        values += [float(np.nextafter(single, np.float32(sign))) for sign in (np.inf, -np.inf)]
+    return [float(value) for value in values]
+
+
+def _extremes(field: Field, present: pd.Series) -> list[Any]:
+    if field.kind == "integer":
+        values = [int(value) for value in _EXTREMES if value < 2.0**63] + [2**53 + 1, 2**63 - 1]
+        return [v for value in values for v in (value, -value) if _fits(v, present)]
+    name = str(present.dtype)
+    largest = float(np.finfo(name).max) if name in ("float16", "float32") else np.inf
+    return [sign * value for value in _EXTREMES for sign in (1, -1) if value <= largest]
+
+
+def _fits(value: int, present: pd.Series) -> bool:
+    name = str(present.dtype).lower()
+    if not name.startswith(("int", "uint")):
+        return True
+    limits = np.iinfo(name)
+    return bool(limits.min <= value <= limits.max)
+
+
+def _mixtures(
+    train: pd.DataFrame, fields: tuple[Field, ...], count: int, random: np.random.Generator
+) -> pd.DataFrame:
+    """Return rows whose values come from different rows; half have new numbers in between."""
+    columns = {}
+    for field in fields:
+        column = train[field.name].iloc[random.integers(0, len(train), count)]
+        column = column.reset_index(drop=True)
+        if field.kind == "number" and column.dtype.kind == "f":
+            other = train[field.name].iloc[random.integers(0, len(train), count)].to_numpy()
+            share = random.random(count) * (random.random(count) < 0.5)
+            column = column + share * (other - column.to_numpy())
+        columns[field.name] = column
+    return pd.DataFrame(columns)

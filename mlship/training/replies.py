@@ -1,0 +1,168 @@
+"""What a sealed bundle must reply to held-out rows and probes, and the examples kept of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from mlship.domain.bundle import Row
+from mlship.domain.prediction import Answer
+from mlship.domain.scores import Golden
+from mlship.errors import ProjectError
+from mlship.training import contract, parts
+from mlship.training.answers import ATOL, MARGIN, RTOL, Outputs, margins_of
+from mlship.training.original import Original
+from mlship.training.probes import ProbeKind
+from mlship.training.trial import Trial
+
+_PROBES: Final = 2_000
+_GOLDEN_ROWS: Final = 10
+_GOLDEN_PROBES: Final = 30
+_GOLDEN_BYTES: Final = 4_000
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a bundle must reply to a row.
+
+    Attributes:
+        name: the row, for people.
+        outputs: `None` for a refusal.
+        is_sure: whether rounding cannot change the label.
+    """
+
+    name: str
+    row: Row
+    outputs: Row | None
+    kind: ProbeKind | None = None
+    is_sure: bool = True
+
+
+def held_out(rows: Sequence[Row], wanted: Sequence[Row]) -> list[Reply]:
+    """Return the replies to held-out rows."""
+    return [
+        Reply(name=f"held-out row {number}", row=row, outputs=outputs)
+        for number, (row, outputs) in enumerate(zip(rows, wanted, strict=True), start=1)
+    ]
+
+
+def tried(trial: Trial) -> list[int]:
+    """Return the probes that the sealed bundle is asked as well, evenly spread."""
+    count = len(trial.rows)
+    places: list[int] = np.unique(
+        np.linspace(0, count - 1, min(_PROBES, count)).astype(int)
+    ).tolist()
+    return places
+
+
+def of_probes(
+    trial: Trial, numbers: Sequence[int], outputs_of: Callable[[Outputs], list[Row]]
+) -> list[Reply]:
+    """Return the replies to probes.
+
+    Args:
+        trial: has the probes and the original's answers.
+        numbers: those to reply to.
+        outputs_of: makes rows of the original's outputs, by `postprocess` if there is one.
+    """
+    inside = contract.accepted(trial.fields, [trial.rows[number] for number in numbers])
+    answered = trial.answers.accepted[list(numbers)] & inside
+    places = np.array(numbers)[answered]
+    made = iter(_postprocessed(trial.answers.outputs.take(places), outputs_of))
+    sure = margins_of(trial.answers.outputs) >= MARGIN
+    return [
+        Reply(
+            name=f"probe {number} ({trial.probes.describe(number)})",
+            row=trial.rows[number],
+            outputs=next(made) if is_answered else None,
+            kind=trial.probes.kinds[number],
+            is_sure=bool(sure[number]),
+        )
+        for number, is_answered in zip(numbers, answered.tolist(), strict=True)
+    ]
+
+
+def _postprocessed(
+    outputs: Outputs, outputs_of: Callable[[Outputs], list[Row]]
+) -> list[Row | None]:
+    """Return the outputs as rows; `None` where `postprocess` raises."""
+    if not len(outputs.labels):
+        return []
+    try:
+        return list(outputs_of(outputs))
+    except ProjectError:
+        if len(outputs.labels) == 1:
+            return [None]
+        halves = np.array_split(np.arange(len(outputs.labels)), 2)
+        return [row for half in halves for row in _postprocessed(outputs.take(half), outputs_of)]
+
+
+def check(expected: Sequence[Reply], answers: Sequence[Answer]) -> None:
+    """Compare a bundle's answers with the original's.
+
+    Raises:
+        ProjectError: one is another; the message names the row and the value.
+    """
+    for reply, answer in zip(expected, answers, strict=True):
+        if not reply.is_sure:
+            continue
+        difference = _difference(reply.outputs, answer)
+        if difference:
+            message = f"the bundle {difference} for {reply.name}"
+            hint = "the hooks must compute the same from the same row each time, and read only "
+            raise ProjectError(message, hint=f"{hint}files that model.include names")
+
+
+def _difference(outputs: Row | None, answer: Answer) -> str:
+    if outputs is None:
+        return "" if answer.refusal else f"returns {answer.outputs}, which the model refuses,"
+    if answer.refusal:
+        return f"refuses what the trained model answers ({answer.refusal})"
+    if list(outputs) != list(answer.outputs):
+        return f"returns {', '.join(answer.outputs)}, and the trained model {', '.join(outputs)},"
+    for name, value in outputs.items():
+        if not _is_same(value, answer.outputs[name]):
+            found = answer.outputs[name]
+            return f"returns {name} = {found!r}, and the trained model {value!r},"
+    return ""
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, int | float):
+        return bool(np.isclose(other, one, rtol=RTOL, atol=ATOL))
+    return bool(one == other)
+
+
+def golden(
+    original: Original, expected: Sequence[Reply], answers: Sequence[Answer]
+) -> list[Golden]:
+    """Return the examples that every replica must reproduce: held-out rows, and hard ones.
+
+    Left out is what another processor may round otherwise: extreme numbers, and boundaries that
+    are not the thresholds of trees.
+    """
+    is_tree = any(hasattr(part, "tree_") for part in parts.of(original.estimator))
+    pairs = [
+        (reply, answer)
+        for reply, answer in zip(expected, answers, strict=True)
+        if reply.outputs is not None and reply.is_sure and not answer.refusal
+    ]
+    plain = [pair for pair in pairs if pair[0].kind is None]
+    hard = [
+        pair
+        for pair in pairs
+        if pair[0].kind not in (None, "training row", "extreme")
+        and (pair[0].kind != "boundary" or is_tree)
+        and len(msgspec.json.encode(pair[0].row)) < _GOLDEN_BYTES
+    ]
+    return [
+        Golden(inputs=reply.row, outputs=answer.outputs)
+        for reply, answer in (*_some(plain, _GOLDEN_ROWS), *_some(hard, _GOLDEN_PROBES))
+    ]
+
+
+def _some(pairs: list[tuple[Reply, Answer]], count: int) -> list[tuple[Reply, Answer]]:
+    places = np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int))
+    return [pairs[place] for place in places.tolist()]

@@ -1,0 +1,91 @@
+"""The trial of a form: it must answer the probes as the original does."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from mlship.domain.bundle import Field, Model, Row
+from mlship.runtime.formats import Computation
+from mlship.training import boundaries, contract, parts, probes
+from mlship.training.answers import Answers, Outputs, ask, differing, outputs_of
+from mlship.training.columns import rows_of
+from mlship.training.data import Data
+from mlship.training.original import Original
+from mlship.training.probes import Probes
+
+Prepare = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Rows of the data, and what the original answers to them.
+
+    Attributes:
+        original: the model.
+        prepare: applies `preprocess`; `None` without one.
+        fields: the columns of the data as requests may hold them.
+        probes: the rows.
+        rows: the same as requests carry them.
+        answers: the original's.
+    """
+
+    original: Original
+    prepare: Prepare | None
+    fields: tuple[Field, ...]
+    probes: Probes
+    rows: Sequence[Row]
+    answers: Answers
+
+    def differing(self, model: Model, compute: Computation) -> dict[int, str]:
+        """Return the probes within the contract to which a form answers otherwise, and how."""
+        inside = contract.accepted(self.fields, self.rows)
+        found = ask(_form(model, compute, self.prepare), self.probes.frame)
+        different = differing(self.original.task, self.answers, found)
+        return {row: what for row, what in different.items() if inside[row]}
+
+    def narrowed(self, different: dict[int, str]) -> "Trial | None":
+        """Return the trial with limits for the numbers on which a form differs, if only on such."""
+        fields = contract.limited(self.fields, self.probes, different)
+        return None if fields is None else replace(self, fields=fields)
+
+
+def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
+    """Make the probes, ask the original, and learn what it refuses."""
+    own = original.predict
+
+    def predict(frame: pd.DataFrame) -> Outputs:
+        return own(frame if prepare is None else prepare(frame))
+
+    known = parts.texts_of(original.estimator, data)
+    numbers = parts.numbers_of(original.estimator)
+    rows = probes.make(data.train, data.fields, known, numbers)
+    more = boundaries.make(
+        predict, None if prepare else original.estimator, data.train, data.fields
+    )
+    if more is not None:
+        rows += more
+    answers = ask(predict, rows.frame)
+    fields = contract.learnt(data.fields, rows, answers, known)
+    return Trial(
+        original=original,
+        prepare=prepare,
+        fields=fields,
+        probes=rows,
+        rows=rows_of(rows.frame),
+        answers=answers,
+    )
+
+
+def _form(
+    model: Model, compute: Computation, prepare: Prepare | None
+) -> Callable[[pd.DataFrame], Outputs]:
+    """Return what a form answers, on the path of serving: from rows, or from a hook's frame."""
+    names = [field.name for field in model.columns]
+
+    def predict(frame: pd.DataFrame) -> Outputs:
+        data: Any = rows_of(frame) if prepare is None else prepare(frame)[names]
+        return outputs_of(model, compute(data))
+
+    return predict
