@@ -17,6 +17,7 @@ from mlship.errors import ConfigError
 from mlship.steps.pipeline import PRODUCTION
 
 if TYPE_CHECKING:
+    from mlship.adapters.images.build.builder import ImageBuilder
     from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks
     from mlship.adapters.targets.local import LocalTarget
 
@@ -84,23 +85,39 @@ def target_config(config: Config, name: str) -> TargetConfig:
 def images(
     config: Config, state: Path, progress: Progress, environment: Mapping[str, str]
 ) -> Images:
-    """Return what makes images; `.mlship/images` keeps them."""
+    """Return what builds and publishes images; `.mlship/images` stores them."""
+    from mlship.adapters.images.build.image_layers import ImageLayers
+    from mlship.adapters.images.build.layout import Layout
+    from mlship.adapters.images.local import LocalImages
+    from mlship.adapters.images.publisher import Publisher
     from mlship.adapters.images.registry import google_repository
     from mlship.adapters.images.registry.registries import Registries
 
-    registries, create = Registries(config.image, environment), config.image.create
+    layout, registries = Layout(state / "images"), Registries(config.image, environment)
+    layers = ImageLayers(layout, registries, progress)
+    create = config.image.create
     prepare = functools.partial(google_repository.prepare, create=create, progress=progress)
+    publisher = Publisher(layout, registries, progress, prepare)
+    builder: ImageBuilder
     match config.image.builder:
         case "oci":
-            from mlship.adapters.images.build.oci import OciImages
+            from mlship.adapters.images.build.oci import OciBuilder
 
-            return OciImages(config.image, state / "images", registries, progress, prepare=prepare)
+            builder = OciBuilder(config.image, registries.repository, layout, layers)
         case "docker":
-            from mlship.adapters.images.build.docker import DockerImages, Tools
-            from mlship.adapters.images.engine import builds
+            from mlship.adapters.images.build.docker import DockerBuilder
+            from mlship.adapters.images.engine.builds import EngineBuild
 
-            tools = Tools(builds.EngineBuild(environment, progress))
-            return DockerImages(config.image, state.parent, registries, progress, tools, prepare)
+            builder = DockerBuilder(
+                config.image,
+                state.parent,
+                registries.repository,
+                layout,
+                layers,
+                make=EngineBuild(environment, progress),
+                progress=progress,
+            )
+    return LocalImages(config.image, layout, registries, builder, publisher)
 
 
 def docker_engine(environment: Mapping[str, str]) -> AbstractContextManager[Engine]:

@@ -8,17 +8,23 @@ import os
 import random
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from mlship.adapters.images.build import wheels
+from mlship.adapters.images.build.builder import ImageBuilder
 from mlship.adapters.images.build.contents import Lock
-from mlship.adapters.images.build.docker import DockerImages, Tools
-from mlship.adapters.images.build.local import LocalImages
-from mlship.adapters.images.build.oci import OciImages
+from mlship.adapters.images.build.docker import DockerBuilder
+from mlship.adapters.images.build.image_layers import Fetch, ImageLayers
+from mlship.adapters.images.build.layout import Layout
+from mlship.adapters.images.build.oci import OciBuilder
 from mlship.adapters.images.engine.builds import Make
+from mlship.adapters.images.local import LocalImages
+from mlship.adapters.images.publisher import Publisher
 from mlship.adapters.images.registry.registries import Registries
 from mlship.config.project import ImageConfig
 from mlship.domain.digests import Digest
+from mlship.domain.image import Reference
 from mlship.domain.release import Release
 from tests.fakes.registry import FakeRegistry, digest_of
 from tests.fakes.store import tiny_bundle, tiny_release
@@ -114,6 +120,40 @@ class Wheels:
         ]
 
 
+def oci_images(
+    config: ImageConfig,
+    folder: Path,
+    registries: Registries,
+    notes: Notes,
+    fetch: Fetch = wheels.fetch,
+    prepare: Callable[[Reference], None] | None = None,
+) -> LocalImages:
+    """Return images that mlship builds itself, in a folder."""
+    layout = Layout(folder)
+    layers = ImageLayers(layout, registries, notes, fetch)
+    builder: ImageBuilder = OciBuilder(config, registries.repository, layout, layers)
+    publisher = Publisher(layout, registries, notes, prepare)
+    return LocalImages(config, layout, registries, builder, publisher)
+
+
+def docker_images(
+    config: ImageConfig,
+    root: Path,
+    registries: Registries,
+    notes: Notes,
+    make: Make,
+    fetch: Fetch = wheels.fetch,
+) -> LocalImages:
+    """Return images that `make` builds, of the project in a folder."""
+    layout = Layout(root / ".mlship" / "images")
+    layers = ImageLayers(layout, registries, notes, fetch)
+    builder: ImageBuilder = DockerBuilder(
+        config, root, registries.repository, layout, layers, make=make, progress=notes
+    )
+    publisher = Publisher(layout, registries, notes)
+    return LocalImages(config, layout, registries, builder, publisher)
+
+
 class Project:
     """A release with its bundle, and what makes its image, in a folder of its own.
 
@@ -142,10 +182,12 @@ class Project:
 
     def again(self) -> LocalImages:
         """Return what makes images on this machine, as the next command opens it."""
-        given = (self.registries, self.notes)
         if self._make:
-            return DockerImages(self.config, self.folder, *given, Tools(self._make, self.wheels))
-        return OciImages(self.config, self.folder / "images", *given, self.wheels)
+            return docker_images(
+                self.config, self.folder, self.registries, self.notes, self._make, self.wheels
+            )
+        folder = self.folder / "images"
+        return oci_images(self.config, folder, self.registries, self.notes, self.wheels)
 
     def another(self, text: str) -> tuple[Release, Path]:
         """Return a release with another model and the same requirements."""

@@ -23,7 +23,6 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from mlship import wire
-from mlship.adapters.images.build.oci import OciImages
 from mlship.adapters.images.registry import google_credentials, google_repository
 from mlship.adapters.images.registry.registries import Registries
 from mlship.config.project import Config, DataConfig, ImageConfig, ModelConfig
@@ -36,7 +35,7 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
-from tests.harness.images import BASE, Wheels, a_release
+from tests.harness.images import BASE, Wheels, a_release, oci_images
 from tests.harness.places import Notes
 from tests.harness.services import require
 
@@ -353,7 +352,7 @@ def test_a_repository_is_made_and_an_image_is_in_it(world: World, tmp_path: Path
     release, bundle = a_release(tmp_path / "bundle")
     name = f"iris-1/models/{uuid.uuid4().hex}"
     config = ImageConfig(repository=f"{IMAGE.registry}/{name}", base=BASE, create=True)
-    images = OciImages(
+    images = oci_images(
         config,
         tmp_path / "images",
         Registries(config, {}, transport=ForGoogle()),

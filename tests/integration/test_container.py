@@ -18,7 +18,6 @@ import pytest
 
 from mlship.adapters.checkout import lock
 from mlship.adapters.checkout.predictor import ChildPredictor
-from mlship.adapters.images.build.oci import OciImages
 from mlship.adapters.images.engine import engine as engines
 from mlship.adapters.images.engine.engine import connect
 from mlship.adapters.images.registry.registries import Registries
@@ -36,7 +35,7 @@ from mlship.steps.push import push
 from tests.fakes.ports import CONFIG, world
 from tests.fakes.store import tiny_release
 from tests.harness.bundles import iris_bundle
-from tests.harness.images import BASE
+from tests.harness.images import BASE, oci_images
 from tests.harness.places import Notes
 from tests.harness.services import require
 
@@ -99,7 +98,7 @@ def project(
     )
     registries = Registries(settings, dict(os.environ))
     # One machine's images, as releases of one project share them: packages are fetched once.
-    images = OciImages(settings, root.parent / "images", registries, Notes())
+    images = oci_images(settings, root.parent / "images", registries, Notes())
     pipeline = dataclasses.replace(
         world(root, config).pipeline,
         predictor=ChildPredictor(),

@@ -18,7 +18,6 @@ import pytest
 from mlship.adapters.checkout import lock
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.images.build import layers
-from mlship.adapters.images.build.docker import DockerImages, Tools
 from mlship.adapters.images.build.layout import Layout
 from mlship.adapters.images.engine.builds import EngineBuild
 from mlship.adapters.images.engine.engine import connect
@@ -37,7 +36,7 @@ from tests.fakes.store import tiny_release
 from tests.harness import engine
 from tests.harness.bundles import iris_bundle
 from tests.harness.engine import docker
-from tests.harness.images import BASE, Project
+from tests.harness.images import BASE, Project, docker_images
 from tests.harness.places import Notes
 from tests.harness.services import require
 from tests.integration.test_container import now, reasons
@@ -82,7 +81,7 @@ def project(root: Path, repository: str, text: str) -> tuple[Pipeline, Release, 
     targets = {"staging": TargetConfig(ready_seconds=60)}
     config = msgspec.structs.replace(CONFIG, image=image, targets=targets)
     registries, notes = Registries(image, dict(os.environ)), Notes()
-    images = DockerImages(image, root, registries, notes, Tools(EngineBuild(os.environ, notes)))
+    images = docker_images(image, root, registries, notes, EngineBuild(os.environ, notes))
     pipeline = dataclasses.replace(
         world(root, config).pipeline,
         predictor=ChildPredictor(),

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from mlship.adapters.checkout import lock
-from mlship.adapters.images.build.oci import OciImages
+from mlship.adapters.images.local import LocalImages
 from mlship.adapters.images.registry.registries import Registries
 from mlship.config.project import ImageConfig
 from mlship.domain import bundle as bundles
@@ -26,7 +26,7 @@ from mlship.domain.release import Release
 from mlship.errors import UnavailableError
 from tests.fakes.store import tiny_release
 from tests.harness.bundles import SETOSA, iris_bundle
-from tests.harness.images import BASE, Project, Wheels, a_release
+from tests.harness.images import BASE, Project, Wheels, a_release, oci_images
 from tests.harness.places import Notes
 from tests.harness.services import require
 from tests.stand_ins.private_registry import private_registry
@@ -76,9 +76,9 @@ def iris(tmp_path_factory: pytest.TempPathFactory) -> tuple[Release, Path]:
     return tiny_release(digest), folder
 
 
-def images_of(folder: Path, repository: str, base: str = BASE) -> OciImages:
+def images_of(folder: Path, repository: str, base: str = BASE) -> LocalImages:
     config = ImageConfig(repository=repository, base=base)
-    return OciImages(config, folder, Registries(config, dict(os.environ)), Notes())
+    return oci_images(config, folder, Registries(config, dict(os.environ)), Notes())
 
 
 @contextmanager
@@ -232,11 +232,11 @@ def test_a_push_over_a_line_that_breaks_arrives_whole(tmp_path: Path) -> None:
         way.close()
 
 
-def private(folder: Path, host: str, password: str) -> tuple[OciImages, Image]:
+def private(folder: Path, host: str, password: str) -> tuple[LocalImages, Image]:
     config = ImageConfig(repository=f"{host}/iris", base=BASE)
     environment = {"MLSHIP_REGISTRY_USER": "ada", "MLSHIP_REGISTRY_PASSWORD": password}
     registries = Registries(config, environment if password else {})
-    images = OciImages(config, folder / "images", registries, Notes(), Wheels())
+    images = oci_images(config, folder / "images", registries, Notes(), Wheels())
     release, bundle = a_release(folder / "bundle")
     return images, images.build(release, bundle, base=None)
 

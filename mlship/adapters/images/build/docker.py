@@ -7,10 +7,10 @@ of it is ever built again.
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from mlship.adapters.images.build import (
     contents,
@@ -19,19 +19,16 @@ from mlship.adapters.images.build import (
     exports,
     layers,
     manifests,
-    wheels,
 )
+from mlship.adapters.images.build.builder import ResolvedBase, VerifiedBundle, image_of
 from mlship.adapters.images.build.exports import Export
-from mlship.adapters.images.build.image_layers import Building, Fetch
+from mlship.adapters.images.build.image_layers import ImageLayers
 from mlship.adapters.images.build.layers import MEDIA_TYPE
 from mlship.adapters.images.build.layout import Layout
-from mlship.adapters.images.build.local import LocalImages
 from mlship.adapters.images.build.manifests import CONFIG, Base, Configuration, Process
 from mlship.adapters.images.engine.builds import Make
-from mlship.adapters.images.registry.registries import Registries
 from mlship.config.project import ImageConfig
 from mlship.domain import digests
-from mlship.domain.bundle import Bundle
 from mlship.domain.digests import Digest
 from mlship.domain.image import Builder, Image, Layer, Platform, PlatformImage, Reference
 from mlship.domain.ports import Progress
@@ -39,74 +36,76 @@ from mlship.domain.release import Release
 from mlship.errors import ConfigError, IntegrityError
 
 
-class Tools(NamedTuple):
-    """The functions that do the work: the engine's build, and the download of wheels."""
-
-    make: Make
-    fetch: Fetch = wheels.fetch
-
-
-class DockerImages(LocalImages):
-    """Builds images in an engine.
+class DockerBuilder:
+    """Builds images in an engine: an `ImageBuilder`.
 
     Args:
-        config: names the base, the platform, the repository and the user's instructions.
-        root: the project's folder; images and Dockerfiles are stored in its `.mlship`.
-        registries: returns the registry of a reference.
+        config: names the user's instructions, and says where the source code is published.
+        root: the project's folder; build contexts are stored in its `.mlship`.
+        repository: the project's repository, which images are named after.
+        layout: stores what the engine exported.
+        layers: returns the layers that are put above the user's instructions.
+        make: builds a context in the engine and exports the image.
         progress: receives progress notes.
-        tools: the functions that do the work.
-        prepare: creates the repository to push to, if necessary.
     """
 
-    builder: ClassVar[Builder] = "docker"
+    name: ClassVar[Builder] = "docker"
 
     def __init__(
         self,
         config: ImageConfig,
         root: Path,
-        registries: Registries,
+        repository: Reference | None,
+        layout: Layout,
+        layers: ImageLayers,
+        *,
+        make: Make,
         progress: Progress,
-        tools: Tools,
-        prepare: Callable[[Reference], None] | None = None,
     ) -> None:
-        state = root / ".mlship"
-        super().__init__(config, Layout(state / "images"), registries, progress, prepare)
+        self._config = config
         self._root = root
-        self._contexts = state / "docker"
-        self._make = tools.make
-        self._building = Building(self._layout, registries, progress, tools.fetch)
+        self._repository = repository
+        self._layout = layout
+        self._layers = layers
+        self._make = make
+        self._progress = progress
+        self._contexts = root / ".mlship" / "docker"
 
-    def build_on(
-        self,
-        release: Release,
-        bundle: tuple[Path, Bundle],
-        bases: Mapping[Platform, Base],
-        named: Reference,
-    ) -> Image:
-        """Build an image in the engine, or return it if this machine has it."""
-        (platform,) = bases
-        base = bases[platform]
-        notes = manifests.annotations(release, base.reference, named, self._config.source)
-        text = dockerfile.text(base.reference, release, notes, self._extension())
+    def build(self, release: Release, bundle: VerifiedBundle, base: ResolvedBase) -> Image:
+        """Build an image in the engine, or return it if the layout has it; see `ImageBuilder`."""
+        ((platform, platform_base),) = base.platforms.items()
+        by_digest = platform_base.reference
+        notes = manifests.annotations(release, by_digest, base.name, self._config.source)
+        text = dockerfile.text(by_digest, release, notes, self._extension())
+        lock = contents.lock(bundle.manifest, platform)
         own = {
-            "dependencies": self._building.unpacked(contents.lock(bundle[1], platform)).digest,
-            "runtime": self._building.runtime().digest,
-            "bundle": self._building.bundle(*bundle, release.bundle).digest,
+            "dependencies": self._layers.unpacked(lock).digest,
+            "runtime": self._layers.runtime().digest,
+            "bundle": self._layers.bundle(*bundle, release.bundle).digest,
         }
         recipe = digests.of_value((text, own, platform))
         known = self._layout.built(recipe)
         if known is not None:
-            return self._named(release, known.digest, base.reference, known.platforms)
+            return self._image(release, known.digest, by_digest, known.platforms)
         context = self._context(release, text, own)
         with TemporaryDirectory(prefix=".built-", dir=self._layout.folder) as folder:
             archive = Path(folder, "image.tar")
             self._make(context, platform, archive)
             with exports.opened(archive) as export:
-                built = self._import(export, platform, base, notes)
-        _check(self._layout.read(built.config), base, release, notes)
-        image = self._named(release, built.manifest, base.reference, [built])
+                built = self._import(export, platform, platform_base, notes)
+        _check(self._layout.read(built.config), platform_base, release, notes)
+        image = self._image(release, built.manifest, by_digest, (built,))
         self._layout.keep(recipe, image)
         return image
+
+    def _image(
+        self,
+        release: Release,
+        digest: Digest,
+        base: Reference,
+        platforms: tuple[PlatformImage, ...],
+    ) -> Image:
+        return image_of(release, self._repository, digest, base, platforms, builder=self.name)
 
     def _extension(self) -> str:
         name = self._config.extend

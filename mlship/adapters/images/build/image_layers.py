@@ -20,11 +20,22 @@ Fetch = Callable[[Lock, Path], list[Path]]
 """Downloads the wheels of a lock into a folder."""
 
 
-class Building:
-    """Finds or builds layers, in this machine's layout."""
+class ImageLayers:
+    """Returns the layers of an image above its base, built unless they exist.
+
+    Args:
+        layout: stores the layers of this machine.
+        registries: returns the registry of a reference.
+        progress: receives progress notes.
+        fetch: downloads the wheels of a lock.
+    """
 
     def __init__(
-        self, layout: Layout, registries: Registries, progress: Progress, fetch: Fetch
+        self,
+        layout: Layout,
+        registries: Registries,
+        progress: Progress,
+        fetch: Fetch = wheels.fetch,
     ) -> None:
         self._layout = layout
         self._registries = registries

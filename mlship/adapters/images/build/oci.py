@@ -6,68 +6,56 @@ release. The layers of the base are not stored here: they are mounted in the reg
 from one registry to another.
 """
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import ClassVar
 
-from mlship.adapters.images.build import contents, manifests, wheels
-from mlship.adapters.images.build.image_layers import Building, Fetch
+from mlship.adapters.images.build import contents, manifests
+from mlship.adapters.images.build.builder import ResolvedBase, VerifiedBundle, image_of
+from mlship.adapters.images.build.image_layers import ImageLayers
 from mlship.adapters.images.build.layout import Layout
-from mlship.adapters.images.build.local import LocalImages
 from mlship.adapters.images.build.manifests import CONFIG, MANIFEST, Base
-from mlship.adapters.images.registry.registries import Registries
 from mlship.config.project import ImageConfig
-from mlship.domain.bundle import Bundle
 from mlship.domain.digests import Digest
 from mlship.domain.image import Builder, Image, Layer, Platform, PlatformImage, Reference
-from mlship.domain.ports import Progress
 from mlship.domain.release import Release
 
 
-class OciImages(LocalImages):
-    """Builds images from layers that it writes itself.
+class OciBuilder:
+    """Builds images from layers that mlship writes itself: an `ImageBuilder`.
 
     Args:
-        config: names the base, the platforms and the repository.
-        folder: stores this machine's images, as an OCI layout.
-        registries: returns the registry of a reference.
-        progress: receives progress notes.
-        fetch: downloads the wheels of a lock.
-        prepare: creates the repository to push to, if necessary.
+        config: says where the source code is published.
+        repository: the project's repository, which images are named after.
+        layout: stores manifests and configurations.
+        layers: returns the layers above the base.
     """
 
-    builder: ClassVar[Builder] = "oci"
+    name: ClassVar[Builder] = "oci"
 
     def __init__(
         self,
         config: ImageConfig,
-        folder: Path,
-        registries: Registries,
-        progress: Progress,
-        fetch: Fetch = wheels.fetch,
-        prepare: Callable[[Reference], None] | None = None,
+        repository: Reference | None,
+        layout: Layout,
+        layers: ImageLayers,
     ) -> None:
-        super().__init__(config, Layout(folder), registries, progress, prepare)
-        self._building = Building(self._layout, registries, progress, fetch)
+        self._config = config
+        self._repository = repository
+        self._layout = layout
+        self._layers = layers
 
-    def build_on(
-        self,
-        release: Release,
-        bundle: tuple[Path, Bundle],
-        bases: Mapping[Platform, Base],
-        named: Reference,
-    ) -> Image:
-        """Write the layers and manifests of an image, unless they exist."""
-        base = next(iter(bases.values())).reference
-        notes = manifests.annotations(release, base, named, self._config.source)
-        own = (self._building.runtime(), self._building.bundle(*bundle, release.bundle))
+    def build(self, release: Release, bundle: VerifiedBundle, base: ResolvedBase) -> Image:
+        """Write the layers and manifests of an image, unless they exist; see `ImageBuilder`."""
+        by_digest = next(iter(base.platforms.values())).reference
+        notes = manifests.annotations(release, by_digest, base.name, self._config.source)
+        own = (self._layers.runtime(), self._layers.bundle(*bundle, release.bundle))
         images = []
-        for platform, platform_base in bases.items():
-            dependencies = self._building.dependencies(contents.lock(bundle[1], platform))
+        for platform, platform_base in base.platforms.items():
+            dependencies = self._layers.dependencies(contents.lock(bundle.manifest, platform))
             layers = (*platform_base.layers, dependencies, *own)
             images.append(self._platform(release, platform, platform_base, layers, notes))
         digest = images[0].manifest if len(images) == 1 else self._index(images, notes)
-        return self._named(release, digest, base, images)
+        return image_of(release, self._repository, digest, by_digest, images, builder=self.name)
 
     def _platform(
         self,

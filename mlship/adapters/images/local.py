@@ -1,0 +1,89 @@
+"""The images of this machine: one builder and one publisher over the same layout."""
+
+from contextlib import closing
+from pathlib import Path
+
+from mlship.adapters.images.build.builder import ImageBuilder, ResolvedBase, VerifiedBundle
+from mlship.adapters.images.build.layout import Layout
+from mlship.adapters.images.build.manifests import Base
+from mlship.adapters.images.publisher import Publisher
+from mlship.adapters.images.registry.registries import Registries
+from mlship.config.project import ImageConfig
+from mlship.domain import bundle as bundles
+from mlship.domain.bundle import Bundle
+from mlship.domain.digests import Digest
+from mlship.domain.image import Image, Pushed, reference
+from mlship.domain.release import Release
+from mlship.errors import ConfigError, UnavailableError
+
+
+class LocalImages:
+    """The port `Images`: checks and resolves what is built, and delegates the rest.
+
+    Args:
+        config: names the base and the platforms.
+        layout: stores the images; the builder and the publisher use it too.
+        registries: returns the registry of a reference.
+        builder: builds an image into the layout.
+        publisher: pushes, saves and loads images of the layout.
+    """
+
+    def __init__(
+        self,
+        config: ImageConfig,
+        layout: Layout,
+        registries: Registries,
+        builder: ImageBuilder,
+        publisher: Publisher,
+    ) -> None:
+        self._config = config
+        self._layout = layout
+        self._registries = registries
+        self._builder = builder
+        self._publisher = publisher
+
+    def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
+        """Build the image of a release, or return it if it exists; see `ports.Images`."""
+        verified = VerifiedBundle(bundle, bundles.read(bundle, expected=release.bundle))
+        name = reference(self._config.base)
+        wanted = name if base is None else name.at(base)
+        try:
+            with closing(self._registries):
+                platforms = self._registries.base(wanted, self._config.platforms)
+                for platform_base in platforms.values():
+                    _check_python(platform_base, verified.manifest)
+                self._layout.prepare()
+                image = self._builder.build(release, verified, ResolvedBase(name, platforms))
+                self._layout.name(image)
+                return image
+        except OSError as error:
+            message = f"cannot write the image of {release} to {self._layout.folder}"
+            hint = "free disk space there, and run it again"
+            raise UnavailableError(f"{message}: {error.strerror or error}", hint=hint) from error
+
+    def push(self, image: Image) -> Pushed:
+        """Push a built image to the registry; see `ports.Images`."""
+        return self._publisher.push(image)
+
+    def save(self, image: Image, into: Path) -> None:
+        """Write a complete image to a file; see `ports.Images`."""
+        self._publisher.save(image, into)
+
+    def load(self, image: Image, archive: Path) -> None:
+        """Load a file that `save` wrote; see `ports.Images`."""
+        self._publisher.load(image, archive)
+
+
+def _check_python(base: Base, manifest: Bundle) -> None:
+    """Refuse a base with another Python version, if its configuration has the version.
+
+    Raises:
+        ConfigError: wheels for the bundle's Python would not load there.
+    """
+    version = base.configuration.environment.get("PYTHON_VERSION", "")
+    minor = ".".join(version.split(".")[:2])
+    if minor and minor != manifest.python:
+        message = f"base image {base.reference} has Python {minor}, but the model was trained "
+        message += f"with Python {manifest.python}"
+        hint = f"set image.base to an image with Python {manifest.python}"
+        raise ConfigError(message, hint=hint)
