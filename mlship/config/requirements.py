@@ -45,6 +45,7 @@ class Line(NamedTuple):
         number: of the first line, where it is continued.
         text: without comments and without `-e`.
         is_constraint: whether it only limits versions, and installs nothing.
+        is_editable: whether it is a folder or an address after `-e`, never a name.
         names: the distributions that it asks for, as far as can be known, normalised.
     """
 
@@ -52,6 +53,7 @@ class Line(NamedTuple):
     number: int
     text: str
     is_constraint: bool = False
+    is_editable: bool = False
     names: frozenset[str] = frozenset()
 
 
@@ -84,8 +86,15 @@ def read(path: Path) -> list[Line]:
             place = f"{file.name}:{number}"
             requirements, included = _parsed(text, place)
             lines += [
-                Line(file.name, number, one, file.is_constraint, names_of(one, bases))
-                for one in requirements
+                Line(
+                    file=file.name,
+                    number=number,
+                    text=requirement,
+                    is_constraint=file.is_constraint,
+                    is_editable=text.startswith("-"),
+                    names=names_of(requirement, bases),
+                )
+                for requirement in requirements
             ]
             for name, is_constraint in included:
                 inner = file.path.parent / name
@@ -103,9 +112,15 @@ def read(path: Path) -> list[Line]:
 def of_text(text: str, name: str = REQUIREMENTS) -> list[Line]:
     """Return the requirements of a text; files that it includes are not looked at."""
     return [
-        Line(name, number, one, names=names_of(one))
+        Line(
+            file=name,
+            number=number,
+            text=requirement,
+            is_editable=line.startswith("-"),
+            names=names_of(requirement),
+        )
         for number, line in joined(text)
-        for one in _parsed(line, f"{name}:{number}")[0]
+        for requirement in _parsed(line, f"{name}:{number}")[0]
     ]
 
 

@@ -1,10 +1,12 @@
 """Which files a module is made of, and which distributions they need."""
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from mlship.adapters.checkout import code, lock
+from mlship.config.project import ModelConfig
 from mlship.errors import ConfigError, ProjectError
 
 
@@ -108,7 +110,7 @@ def test_requirements_in_the_encoding_of_another_system_name_roots(tmp_path: Pat
 def test_requirements_name_roots(tmp_path: Path) -> None:
     assert lock.roots_of(tmp_path) == []
     (tmp_path / "requirements.txt").write_text(
-        "# ours\n-r other.txt\nnumpy>=1  # why\npandas[test]==2.0; python_version > '3'\n"
+        "# ours\n-e ./ours\nnumpy>=1  # why\npandas[test]==2.0; python_version > '3'\n"
         "winreg; sys_platform == 'win32'\n./local\nhttps://host/x.whl\n"
         "pyyaml==6.0 \\\n    --hash=sha256:0\n"
     )
@@ -116,3 +118,64 @@ def test_requirements_name_roots(tmp_path: Path) -> None:
     (tmp_path / "requirements.txt").write_text("numpy\nnot a requirement\n")
     with pytest.raises(ProjectError, match=r"requirements\.txt:2"):
         lock.roots_of(tmp_path)
+
+
+def requires(root: Path, **files: str) -> None:
+    for name, text in files.items():
+        (root / f"{name}.txt").write_text(text)
+
+
+def test_requirements_of_included_files_name_roots(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    requires(tmp_path, requirements="numpy\n-r more/base.txt\n-c limits.txt\n", limits="pip<99\n")
+    requires(
+        tmp_path / "more", base="pandas\n-rdeep.txt\n", deep="pyyaml\n-r ../requirements.txt\n"
+    )
+    assert sorted(lock.roots_of(tmp_path)) == ["numpy", "pandas", "pyyaml"]
+    (tmp_path / "more" / "deep.txt").write_text("not a requirement\n")
+    with pytest.raises(ProjectError, match=r"more/deep\.txt:1: 'not a requirement'"):
+        lock.roots_of(tmp_path)
+    (tmp_path / "more" / "deep.txt").unlink()
+    with pytest.raises(ConfigError, match=r"more/base\.txt:2: more/deep\.txt cannot be read"):
+        lock.roots_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"requirements": "numpy==1.0\n"}, r"requirements\.txt:1: numpy==1\.0 is required, but"),
+        ({"requirements": "NumPy<1.0 ; python_version>'3'\n"}, r"NumPy<1\.0 is required"),
+        (
+            {"requirements": "-r base.txt\n", "base": "\npandas==0.1\n"},
+            r"base\.txt:2: pandas==0\.1",
+        ),
+        ({"requirements": "numpy\n-c base.txt\n", "base": "numpy<1\n"}, r"base\.txt:1: numpy<1 "),
+        ({"requirements": "joblib\nnumpy==1\nscipy==1\n"}, r"numpy==1 .*; requirements\.txt:3: sc"),
+    ],
+)
+def test_another_version_than_the_required_one_is_refused(
+    tmp_path: Path, files: dict[str, str], says: str
+) -> None:
+    write(tmp_path, pipeline="import numpy\n")
+    requires(tmp_path, **files)
+    with pytest.raises(ProjectError, match=says) as caught:
+        lock.training_environment(tmp_path, ModelConfig(train="pipeline:train"))
+    assert caught.value.hint == "pip install -r requirements.txt"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "numpy>=1\npandas\n",
+        "numpy==1.0; python_version < '3'\n",
+        "numpy @ file:///conda/numpy-1.0\n",
+        "-c limits.txt\n",
+        f"numpy=={version('numpy')}\n",
+        "-e ./ours\n",
+    ],
+)
+def test_versions_that_fit_are_no_matter(tmp_path: Path, text: str) -> None:
+    write(tmp_path, pipeline="import numpy\n")
+    requires(tmp_path, requirements=text, limits="not-installed-anywhere==1.0\n")
+    pins = lock.training_environment(tmp_path, ModelConfig(train="pipeline:train"))
+    assert f"numpy=={version('numpy')}" in pins

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -22,6 +23,17 @@ from mlship.errors import ProjectError
 
 TRAINING = (DISTRIBUTION, "numpy", "onnxruntime", "pandas", "scikit-learn", "skl2onnx", "skops")
 """What shapes a model whatever the project is."""
+
+
+_SHOWN = 5
+
+
+class _Required(NamedTuple):
+    """A requirement, or a constraint, with its file and line."""
+
+    place: str
+    requirement: Requirement
+    is_constraint: bool
 
 
 @dataclass(frozen=True)
@@ -68,16 +80,20 @@ def closure(roots: Iterable[str]) -> tuple[str, ...]:
 def training_environment(root: Path, model: ModelConfig) -> tuple[str, ...]:
     """Return the pinned lines of all that a training of this project runs on.
 
-    These are mlship's own libraries for training, what `requirements.txt` names, what the
-    project's modules import, and all that these need.
+    These are mlship's own libraries for training, what `requirements.txt` and the files that it
+    includes name, what the project's modules import, and all that these need.
 
     Raises:
-        ProjectError: something of it is not installed.
+        ConfigError: a requirements file is missing or cannot be decoded.
+        ProjectError: a distribution is not installed, or not in the version that is required.
     """
     hooks = (model.train, model.preprocess, model.postprocess)
     modules = [hook.partition(":")[0] for hook in hooks if hook]
     imported = code.third_party(root, code.closure(root, modules))
-    return closure([*TRAINING, *roots_of(root), *sorted(imported)])
+    required = _required(root)
+    pins = closure([*TRAINING, *_names(required), *sorted(imported)])
+    _check_versions(required, pins)
+    return pins
 
 
 def digest_of(pins: tuple[str, ...]) -> Digest:
@@ -91,34 +107,66 @@ def python_version() -> str:
 
 
 def roots_of(root: Path) -> list[str]:
-    """Return the requirements that a project's `requirements.txt` names, where it has one.
-
-    Options, paths and bare addresses are passed over: they have no name to look up.
+    """Return the requirements that a project's `requirements.txt` and the files in it name.
 
     Raises:
-        ConfigError: the file cannot be decoded.
+        ConfigError: a file is missing or cannot be decoded.
         ProjectError: a line is no requirement, or names `mlship`, which is another program.
     """
-    path = root / REQUIREMENTS
-    if not path.is_file():
-        return []
-    found = []
-    for number, line in requirements.joined(requirements.decoded(path.read_bytes(), path.name)):
-        text = re.split(r"\s--", line)[0].strip()
-        if text.startswith(("-", ".", "/")) or _is_address(text):
+    return _names(_required(root))
+
+
+def _names(required: Iterable[_Required]) -> list[str]:
+    return [
+        requirement.name
+        + (f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else "")
+        for _, requirement, is_constraint in required
+        if not is_constraint
+    ]
+
+
+def _required(root: Path) -> list[_Required]:
+    """Return the requirements and constraints that apply here.
+
+    Paths and bare addresses are passed over: they have no name to look up.
+    """
+    required = []
+    for line in requirements.read(root / REQUIREMENTS):
+        text = re.split(r"\s--", line.text)[0].strip()
+        if line.is_editable or text.startswith((".", "/")) or _is_address(text):
             continue
+        place = f"{line.file}:{line.number}"
         try:
             requirement = Requirement(text)
         except InvalidRequirement as error:
-            message = f"{path.name}:{number}: {text[:80]!r} is not a requirement"
+            message = f"{place}: {text[:80]!r} is not a requirement"
             raise ProjectError(message, hint="write one as name or name==1.2.3") from error
         if canonicalize_name(requirement.name) == installation.MODULE:
-            message = f"{path.name}:{number}: {installation.refusal(requirement.name)}"
+            message = f"{place}: {installation.refusal(requirement.name)}"
             raise ProjectError(message, hint=f"delete the line; {installation.INSTALLS_ITSELF}")
         if requirement.marker is None or requirement.marker.evaluate():
-            extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
-            found.append(requirement.name + extras)
-    return found
+            required.append(_Required(place, requirement, line.is_constraint))
+    return required
+
+
+def _check_versions(required: Iterable[_Required], pins: Iterable[str]) -> None:
+    """Refuse installed versions that `requirements.txt` excludes.
+
+    Raises:
+        ProjectError: there are some; the message names the first ones.
+    """
+    installed = dict(pin.split("==", 1) for pin in pins)
+    differences = [
+        f"{place}: {requirement.name}{requirement.specifier} is required, "
+        f"but {installed[name]} is installed"
+        for place, requirement, _ in required
+        if (name := canonicalize_name(requirement.name)) in installed
+        and not requirement.specifier.contains(installed[name], prereleases=True)
+    ]
+    if differences:
+        more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+        message = "; ".join(differences[:_SHOWN]) + more
+        raise ProjectError(message, hint=f"pip install -r {REQUIREMENTS}")
 
 
 def _is_address(text: str) -> bool:
