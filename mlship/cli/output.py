@@ -98,6 +98,11 @@ def record(result: Record, *, json: bool, refuse: bool = True) -> None:
         line(f"{evidence.step} {evidence.release}: {evidence.verdict}. {detail}".strip())
 
 
+def warning(text: str) -> None:
+    """Print a warning on stderr."""
+    print(inert(f"warning: {text}"), file=sys.stderr)
+
+
 def notice(text: str) -> None:
     """Add a notice to the page of a GitHub run, without failing it."""
     if os.environ.get("GITHUB_ACTIONS") == "true":

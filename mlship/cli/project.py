@@ -52,6 +52,8 @@ def init(
         installed=wire.installed(top),
         top=top,
     )
+    if planned.warning:
+        output.warning(planned.warning)
     ways: tuple[Way, ...] = get_args(Way)
     asks = not (yes or call.json) and sys.stdin.isatty() and folder.is_dir()
     if asks and any(folder.iterdir()):

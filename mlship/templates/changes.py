@@ -1,4 +1,4 @@
-"""What is done to each file of a project, and why some are left to a person."""
+"""The changes of `mlship init` to each file of a project."""
 
 import os
 from collections.abc import Sequence
@@ -20,21 +20,20 @@ FORMER = {
         b"mlship[all]\npandas\nscikit-learn\n",
     )
 }
-"""What former versions wrote, and nobody edited: it names a distribution that is not this one."""
+"""Unedited contents from former versions: they name another distribution."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What is done to a file.
+    """The change of a file.
 
     Attributes:
         name: its path from the project's folder.
-        what: `write` where there was none, `update` where mlship wrote it and nobody edited it,
-            `overwrite` where a person said so, `remove` where it has another name now, `keep` for
-            any other.
-        data: its content.
-        is_edited: whether it is kept, and differs from what would be written.
-        is_foreign: whether it is a workflow that mlship never wrote.
-        rename: the name that it is kept instead of, where a former version named it.
+        what: `write` if it does not exist, `update` if mlship wrote it and nobody edited it,
+            `overwrite` if forced, `remove` if it has another name now, otherwise `keep`.
+        data: its new content.
+        is_edited: whether it is kept and differs from the new content.
+        is_foreign: whether it is a workflow that mlship did not write.
+        rename: its new name, if a former version named it.
     """
 
     name: str
@@ -46,10 +45,10 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def check_folder(folder: Path, hint: str = "name a new or an empty folder") -> None:
-    """Refuse a path that is no folder and that none can be made at.
+    """Refuse a path that is not a folder and cannot become one.
 
     Raises:
-        ConfigError: a file is in the way, or the system takes no such name.
+        ConfigError: a file is in the way, or the system does not allow the name.
     """
     for place in reversed((folder, *folder.parents)):
         try:
@@ -64,7 +63,7 @@ def check_folder(folder: Path, hint: str = "name a new or an empty folder") -> N
 def changes_of(
     folder: Path, name: str, data: bytes, force: Sequence[str], former: str | None
 ) -> list[Change]:
-    """Return what is done for one file, and for the one of its former name."""
+    """Return the changes of a file, and of the file with its former name."""
     if former is None or former == name:
         return [_change(folder, name, data, force)]
     text = place_of(folder, former).read_text("utf-8", "replace")
@@ -101,12 +100,12 @@ def _change(folder: Path, name: str, data: bytes, force: Sequence[str]) -> Chang
 
 
 def place_of(folder: Path, name: str) -> Path:
-    """Return where a file is, by its path from a folder that may not exist yet."""
+    """Return the path of a file, from its path in a folder that may not exist yet."""
     return Path(os.path.normpath(folder.resolve() / name))
 
 
 def _short(place: Path | str) -> str:
-    """Return a path for a message, the middle of a very long one left out."""
+    """Return a path for a message, without the middle of a very long one."""
     text = str(place)
     return text if len(text) <= 120 else f"{text[:60]}...{text[-40:]}"
 
@@ -116,10 +115,10 @@ def _covers(forced: str, name: str) -> bool:
 
 
 def check_forced(force: Sequence[str], written: Sequence[str]) -> None:
-    """Refuse a forced name that is no file of ours.
+    """Refuse a forced name that is not a file of ours.
 
     Raises:
-        ConfigError: there is such a name.
+        ConfigError: mlship does not write such a file.
     """
     for forced in force:
         if not any(_covers(forced, name) for name in written):
@@ -130,6 +129,6 @@ def check_forced(force: Sequence[str], written: Sequence[str]) -> None:
 
 
 def write(place: Path, data: bytes) -> None:
-    """Write a file and the folders that it lies in."""
+    """Write a file, and create its folders."""
     place.parent.mkdir(parents=True, exist_ok=True)
     files.write_atomically(place, data)

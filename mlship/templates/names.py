@@ -1,8 +1,8 @@
-"""How a project's workflows are called, and whose the workflows of a repository are.
+"""The names of a project's workflows, and the projects of a repository's workflows.
 
 A project at the repository's top has `main.yml`, one in models/churn has `churn-main.yml`. Where
-another project, or a person, has such names already, more of the folder's path is taken:
-`models-churn-main.yml`. A project keeps the names that it has.
+another project or the user has such names already, more of the folder's path is used:
+`models-churn-main.yml`. A project keeps its names.
 """
 
 import hashlib
@@ -23,11 +23,11 @@ _COMMANDS = re.compile(r"\bmlship (?:train|deploy-|evaluate|promote)")
 
 
 class Workflow(NamedTuple):
-    """A workflow that is in a repository.
+    """A workflow in a repository.
 
     Attributes:
-        text: what is in the file.
-        project: the folder in which it works, empty for the repository's top.
+        text: the contents of the file.
+        project: the folder of its project, empty for the repository's top.
         is_ours: whether `mlship init` wrote it, edited since or not.
     """
 
@@ -48,16 +48,16 @@ def existing(top: Path) -> dict[str, Workflow]:
 
 
 def workflow_of(text: str) -> Workflow:
-    """Return what the text of a workflow tells of it."""
-    found = _FOLDER.search(text)
+    """Return the workflow with a text."""
+    match = _FOLDER.search(text)
     folder = ""
-    if found:
-        folder = str(json.loads(found[1])) if found[1].startswith('"') else found[1]
+    if match:
+        folder = str(json.loads(match[1])) if match[1].startswith('"') else match[1]
     return Workflow(text=text, project=folder, is_ours=workflows.is_ours(text))
 
 
 def prefix(folder: str, present: Mapping[str, Workflow]) -> str:
-    """Return what the names of a project's workflows begin with: empty, or `churn-`.
+    """Return the prefix of the names of a project's workflows: empty, or `churn-`.
 
     Args:
         folder: of the project, from the top of its repository; empty for the top.
@@ -65,12 +65,11 @@ def prefix(folder: str, present: Mapping[str, Workflow]) -> str:
 
     Raises:
         ConfigError: GitHub would replace a part of the folder's name in workflows; or the project
-            is at the top, and a former version of mlship gave the names of its workflows to a project
-            in a folder.
+            is at the top, and a former version of mlship used its names for another project.
     """
     if "${{" in folder:
         raise ConfigError(
-            f"{folder}: GitHub takes ${{{{ in workflows for an expression",
+            f"{folder}: ${{{{ starts an expression in GitHub's workflows",
             hint="rename the folder",
         )
     if not folder:
@@ -95,7 +94,7 @@ def names(prefix: str) -> list[str]:
 
 
 def former(folder: str, present: Mapping[str, Workflow]) -> list[str]:
-    """Return the file names of a project's workflows that a former version named without it."""
+    """Return the file names of a project's workflows in a former version, without its prefix."""
     return [
         name
         for name in names("")
@@ -106,7 +105,7 @@ def former(folder: str, present: Mapping[str, Workflow]) -> list[str]:
 
 
 def is_of_mlship(text: str) -> bool:
-    """Tell whether `mlship init` wrote a workflow: one without its first line still deploys."""
+    """Return whether a workflow deploys with mlship: it may have lost its first line."""
     return workflows.is_ours(text) or _COMMANDS.search(text) is not None
 
 
@@ -127,7 +126,7 @@ def _candidates(folder: str) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Return a name in the characters that files, jobs and groups can all have."""
+    """Return a name in characters that are valid for files, jobs and groups."""
     return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")
 
 
@@ -141,6 +140,6 @@ def _check_free(present: Mapping[str, Workflow]) -> None:
             folder = present[name].project
             raise ConfigError(
                 f"{workflows.FOLDER}/{name} belongs to the project in {folder}",
-                hint=f"`mlship init {folder}`, from the repository's top, gives its workflows "
-                "names of their own; then run this again",
+                hint=f"run `mlship init {folder}` at the repository's top to rename its workflows, "
+                "then run this again",
             )

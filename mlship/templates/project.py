@@ -1,4 +1,4 @@
-"""What `mlship init` would change in a folder, and doing it. What a person wrote is never lost."""
+"""The changes that `mlship init` makes in a folder. What a user wrote is never lost."""
 
 import os
 import shlex
@@ -32,24 +32,30 @@ from mlship.templates.names import Workflow
 
 CONFIG = "mlship.yaml"
 SCHEMA = ".mlship/schema.json"
-"""Where the JSON schema for editors lies; the first line of mlship.yaml names it."""
+"""The JSON schema for editors; the first line of mlship.yaml names it."""
 
 _NEEDED = (".dockerignore", ".gitignore", REQUIREMENTS)
-"""What a project that has its own mlship.yaml gets besides the workflows."""
+"""The files that a project with an mlship.yaml gets besides the workflows."""
 
 _INSTALLS = b'pip install "..[all]" -r requirements.txt'
-"""The line of a shipped README that is replaced by one for how mlship was installed."""
+"""The line of a shipped README that is replaced by one for this installation of mlship."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What `mlship init` is about to do in a folder, and what is left to a person."""
+    """The changes of `mlship init` in a folder, and the next steps of the user.
+
+    Attributes:
+        next: the next steps, in order.
+        warning: why the user may not want a project here; may be empty.
+    """
 
     folder: Path
     changes: tuple[Change, ...]
     next: tuple[str, ...]
+    warning: str = ""
 
     def names(self, what: Way) -> list[str]:
-        """Return the names of the files that a thing is done to."""
+        """Return the names of the files with a kind of change."""
         return [change.name for change in self.changes if change.what == what]
 
 
@@ -63,21 +69,20 @@ def plan(
     installed: Installation,
     top: Path | None = None,
 ) -> Plan:
-    """Look at a folder and say what is to be written there. Nothing is touched.
+    """Return what `mlship init` would change in a folder. Nothing is changed.
 
     Args:
         folder: of the project; it need not exist.
-        example: `iris` for a whole example, `None` for the skeleton of a project.
-        force: files, or folders of them, that are written whatever is in them.
-        flags: settings that the workflows are made from beside mlship.yaml's, as KEY=VALUE.
-        environment: variables that are settings too, as MLSHIP_WORKFLOWS__MLSHIP.
-        installed: how mlship was installed here, and where jobs can install it from.
-        top: of the git repository that the project belongs to, which gets the workflows.
+        example: `iris` for a complete example, `None` for the skeleton of a project.
+        force: files or folders to overwrite.
+        flags: settings besides those of mlship.yaml, as KEY=VALUE.
+        environment: variables with settings, such as MLSHIP_WORKFLOWS__MLSHIP.
+        installed: how mlship was installed here, and from where jobs can install it.
+        top: the top folder of the project's git repository, which gets the workflows.
 
     Raises:
-        ConfigError: there is no such example, the folder's mlship.yaml is wrong, a forced name
-            is no file of ours, or mlship would be installed from where it is not verifiably this
-            one.
+        ConfigError: the example does not exist, mlship.yaml is wrong, a forced name is not a file
+            of ours, or jobs would not verifiably install this mlship.
     """
     if example not in (None, "iris"):
         raise ConfigError(f"no example {example}", hint="the only example is iris: mlship init --example iris")
@@ -99,7 +104,7 @@ def plan(
     for name, text in rendered.items():
         contents[os.path.normpath(f"{back}/{name}")] = text.encode()
     former = _former(inside, present, rendered, back)
-    # The settings come last: without them an interrupted init begins again.
+    # The settings come last: without them, an interrupted init starts again.
     ordered = sorted(contents, key=lambda name: (name == CONFIG, name))
     changes = [
         change
@@ -111,20 +116,24 @@ def plan(
     steps = _next(folder, config, top, rendered, changes)
     notes = _of_installation(installed, source)
     notes += _of_others(present, inside, config, top or folder)
-    is_here = folder.resolve() == Path.cwd()
-    go = [] if is_here else [f"cd {shlex.quote(str(folder))}"]
-    return Plan(folder=folder, changes=tuple(changes), next=(*go, *notes, *steps))
+    go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
+    return Plan(
+        folder=folder,
+        changes=tuple(changes),
+        next=(*go, *notes, *steps),
+        warning=_of_outer_project(folder, top),
+    )
 
 
 def carry_out(planned: Plan) -> None:
-    """Do what a plan says.
+    """Make the changes of a plan.
 
     Raises:
         OSError: the folder cannot be written.
     """
     state = {
         SCHEMA: digests.canonical_json(json_schema()),
-        # `git add -A` in a repository whose .gitignore does not know mlship must not take it in.
+        # `git add -A` must not add it where .gitignore does not have it.
         ".mlship/.gitignore": b"*\n",
     }
     for name, data in state.items():
@@ -137,7 +146,7 @@ def carry_out(planned: Plan) -> None:
 
 
 def _project(folder: Path, example: str | None) -> dict[str, bytes]:
-    """Return the files of the project: all of a new one, few for one that has its settings."""
+    """Return the files of the project: all for a new one, a few for one with an mlship.yaml."""
     if example:
         return shipped.files("iris_example")
     files = shipped.files("templates/project")
@@ -147,20 +156,20 @@ def _project(folder: Path, example: str | None) -> dict[str, bytes]:
 
 
 def _config(folder: Path, contents: Mapping[str, bytes], above: Sequence[Layer]) -> Config:
-    """Return the settings that the project will have, with layers above mlship.yaml."""
+    """Return the settings of the project, with layers above mlship.yaml."""
     path = folder / CONFIG
     try:
         text = path.read_text("utf-8") if path.exists() else contents[CONFIG].decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}", hint="it must be UTF-8") from error
+        raise ConfigError(f"cannot read {path}: {error}", hint="save it as UTF-8") from error
     return layers.resolve([layers.from_yaml(text, CONFIG), *above]).config
 
 
 def _source(folder: Path, config: Config, installed: Installation) -> str:
-    """Return what jobs install mlship from, or nothing where nobody can know.
+    """Return from what jobs install mlship; empty if that is unknown.
 
     Raises:
-        ConfigError: what the settings or requirements.txt say is not verifiably this mlship.
+        ConfigError: the settings or requirements.txt do not verifiably name this mlship.
     """
     path = folder / REQUIREMENTS
     is_former = path.is_file() and path.read_bytes() in FORMER[REQUIREMENTS]
@@ -169,10 +178,10 @@ def _source(folder: Path, config: Config, installed: Installation) -> str:
 
 
 def _check_folder(top: Path, source: str) -> None:
-    """Refuse a folder of the repository that is not this mlship's.
+    """Refuse a folder of the repository that does not contain mlship.
 
     Raises:
-        ConfigError: there is no such folder or wheel, or another distribution is in it.
+        ConfigError: the folder or wheel does not exist, or has another distribution.
     """
     place = top / source
     if not source.startswith(".") or (place.suffix == ".whl" and place.is_file()):
@@ -190,7 +199,7 @@ def _check_folder(top: Path, source: str) -> None:
 
 
 def _write_install_line(contents: dict[str, bytes], source: str, inside: str) -> None:
-    """Let a README say how mlship is installed."""
+    """Write into a README how to install mlship."""
     readme = contents.get("README.md")
     if readme is None:
         return
@@ -204,7 +213,7 @@ def _write_install_line(contents: dict[str, bytes], source: str, inside: str) ->
 def _former(
     inside: str, present: Mapping[str, Workflow], rendered: Mapping[str, str], back: str
 ) -> dict[str, str]:
-    """Return the names that a former version gave to workflows, by those of now."""
+    """Return the names of workflows in a former version, by their current ones."""
     if not rendered:
         return {}
     prefix = names.prefix(inside, present)
@@ -216,10 +225,10 @@ def _former(
 
 
 def _check_edited(folder: Path, changes: Sequence[Change]) -> None:
-    """Refuse edited workflows that install another program, in jobs that hold secrets.
+    """Refuse edited workflows that install another program in jobs with secrets.
 
     Raises:
-        ConfigError: a workflow that would be kept installs what indexes call `mlship`.
+        ConfigError: a workflow that is kept installs the `mlship` of package indexes.
     """
     for change in filter(_is_edited_workflow, changes):
         text = place_of(folder, change.name).read_text("utf-8", "replace")
@@ -234,7 +243,7 @@ def _check_edited(folder: Path, changes: Sequence[Change]) -> None:
 
 
 def _of_installation(installed: Installation, source: str) -> list[str]:
-    """Return what a person must know of how mlship is installed, here and in jobs."""
+    """Return next steps about the installation of mlship, here and in jobs."""
     steps = [
         f"uninstall {other}: it provides the module or the command {installation.MODULE} too"
         for other in installed.others
@@ -247,10 +256,26 @@ def _of_installation(installed: Installation, source: str) -> list[str]:
     return steps
 
 
+def _of_outer_project(folder: Path, top: Path | None) -> str:
+    """Return a warning for a new project inside another one; else an empty text."""
+    here = folder.resolve()
+    if (here / CONFIG).exists() or here == top:
+        return ""
+    for parent in here.parents:
+        if (parent / CONFIG).is_file():
+            return (
+                f"this is a new project inside the project in {parent}; "
+                "to update that one instead, run `mlship init` there"
+            )
+        if parent == top:
+            break
+    return ""
+
+
 def _of_others(
     present: Mapping[str, Workflow], inside: str, config: Config, top: Path
 ) -> list[str]:
-    """Return what a person must know of the other projects of the repository."""
+    """Return next steps about other projects in the repository."""
     steps = []
     for other in names.projects(present, inside):
         if _name_of(top / other / CONFIG) == config.name:
@@ -262,7 +287,7 @@ def _of_others(
 
 
 def _name_of(settings: Path) -> str | None:
-    """Return the name of another project, where its settings can be read."""
+    """Return the name of another project; `None` if its settings cannot be read."""
     try:
         values = layers.from_yaml(settings.read_text("utf-8"), CONFIG).values
     except (OSError, UnicodeDecodeError, ConfigError):
@@ -278,7 +303,7 @@ def _next(
     rendered: Mapping[str, str],
     changes: Sequence[Change],
 ) -> list[str]:
-    """Return what is left to do, in order."""
+    """Return the next steps, in order."""
     steps = [_of_edited(change) for change in changes if _is_edited_workflow(change)]
     ignore = folder / ".gitignore"
     if ignore.is_file() and ".mlship" not in ignore.read_text("utf-8", "replace"):

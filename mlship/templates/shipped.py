@@ -1,4 +1,4 @@
-"""Files that travel with mlship: in the wheel in `_shipped`, in a checkout beside the package."""
+"""Files shipped with mlship: in `_shipped` of the wheel, or beside the package in a checkout."""
 
 from pathlib import Path
 
@@ -7,17 +7,17 @@ _IGNORED = {"__pycache__", ".mlship", ".pytest_cache"}
 
 
 def folder(name: str) -> Path:
-    """Return where a shipped folder lies, such as `templates/project`."""
+    """Return the path of a shipped folder, such as `templates/project`."""
     packed = _PACKAGE / "_shipped" / name
     return packed if packed.is_dir() else _PACKAGE.parent / name
 
 
 def files(name: str) -> dict[str, bytes]:
-    """Return every file of a shipped folder by its path in it, sorted."""
+    """Return the files of a shipped folder by their paths in it, sorted."""
     source = folder(name)
-    found = {path.relative_to(source): path for path in sorted(source.rglob("*")) if path.is_file()}
+    paths = {path.relative_to(source): path for path in sorted(source.rglob("*")) if path.is_file()}
     return {
         name.as_posix(): path.read_bytes()
-        for name, path in found.items()
+        for name, path in paths.items()
         if not _IGNORED & set(name.parts)
     }

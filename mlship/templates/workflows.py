@@ -1,4 +1,4 @@
-"""GitHub workflows as text: the templates, rendered from what mlship.yaml names."""
+"""GitHub workflows, rendered from templates and mlship.yaml."""
 
 import functools
 import posixpath
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import jinja2
 
 FOLDER = ".github/workflows"
-"""Where GitHub looks for workflows, from the top of the repository."""
+"""The folder of workflows in a repository."""
 
 Registry = Literal["google", "github", "other"]
 
@@ -28,29 +28,29 @@ _WRITER = "`mlship init` from mlship.yaml"
 
 
 class Place(NamedTuple):
-    """Where a target is, as a job must know it."""
+    """The place of a target, for a job."""
 
     kind: Literal["local", "kubernetes", "gke"]
     project: str
 
 
-class Given(NamedTuple):
-    """What the templates are rendered from.
+class Settings(NamedTuple):
+    """The values that the templates use.
 
     Attributes:
-        folder: of the project in its repository; empty where it is the repository itself.
-        prefix: what its names begin with beside those of other projects: empty, or `churn-`.
-        paths: patterns of the files whose changes concern it; empty where all may.
-        review_needs: what an installer is given in the job of a pull request.
-        project_needs: what it is given in the job that makes a release.
-        verify_needs: what it is given in the job that checks staging.
-        push_needs: what it is given in the job that pushes the image.
-        mlship_needs: what it is given in the other jobs that deploy.
-        evaluate_needs: what it is given in the job that evaluates.
-        registry: who takes the image in; `None` where all targets run bundles.
-        container: whether the image is tested in a container before.
-        travels: whether it goes from job to job as a file, because Docker builds it once.
-        predictions: whether they lie in a database, which asks for a password.
+        folder: of the project in its repository; empty for the top folder.
+        prefix: of the names of its workflows: empty, or `churn-`.
+        paths: patterns of the files that the project depends on; empty for all.
+        review_needs: arguments of the installer in the job of a pull request.
+        project_needs: its arguments in the job that makes a release.
+        verify_needs: its arguments in the job that checks staging.
+        push_needs: its arguments in the job that pushes the image.
+        mlship_needs: its arguments in the other jobs that deploy.
+        evaluate_needs: its arguments in the job that evaluates.
+        registry: the kind of registry for the image; `None` if all targets run bundles.
+        container: whether the image is tested in a container before the push.
+        travels: whether it is passed between jobs as a file, because Docker builds it once.
+        predictions: whether they are in a database, which needs a password.
     """
 
     folder: str
@@ -73,11 +73,11 @@ class Given(NamedTuple):
     predictions: bool
 
 
-def given(config: Config, source: str, folder: str, prefix: str) -> Given:
-    """Return what the workflows of a project depend on; see `render`.
+def settings_of(config: Config, source: str, folder: str, prefix: str) -> Settings:
+    """Return the values for the workflows of a project; see `render`.
 
     Raises:
-        ConfigError: a target runs images, and there is no repository for them.
+        ConfigError: a target runs images, and image.repository is missing.
     """
     staging, production = (_place(config, name) for name in ("staging", "production"))
     registry = _registry(config, staging, production)
@@ -89,7 +89,7 @@ def given(config: Config, source: str, folder: str, prefix: str) -> Given:
     def with_project(names: list[str]) -> tuple[str, ...]:
         return installation.with_requirements(installation.arguments(source, names, folder))
 
-    return Given(
+    return Settings(
         folder=folder,
         prefix=prefix,
         paths=_paths(config, source, folder),
@@ -115,46 +115,46 @@ def render(config: Config, source: str, folder: str = "", prefix: str = "") -> d
     """Return the text of each workflow by its path from the top of the repository.
 
     Args:
-        config: the project's.
-        source: what jobs install mlship from, as `workflows.mlship` has it.
-        folder: where the project lies in its repository, as `models/churn`.
-        prefix: what the names of its workflows begin with, as `churn-`.
+        config: of the project.
+        source: from what jobs install mlship, in the form of `workflows.mlship`.
+        folder: of the project in its repository, such as `models/churn`.
+        prefix: of the names of its workflows, such as `churn-`.
 
     Raises:
-        ConfigError: a target runs images, and there is no repository for them.
+        ConfigError: a target runs images, and image.repository is missing.
     """
-    values = given(config, source, folder, prefix)
-    names = [*ALWAYS, *(OF_PRODUCTION if values.production.kind != "local" else ())]
+    settings = settings_of(config, source, folder, prefix)
+    names = [*ALWAYS, *(OF_PRODUCTION if settings.production.kind != "local" else ())]
     environment = _environment()
     return {
         f"{FOLDER}/{prefix}{name}.yml": files.signed(
-            _tidy(environment.get_template(f"{name}.yml").render(given=values)), _WRITER
+            _tidy(environment.get_template(f"{name}.yml").render(settings=settings)), _WRITER
         )
         for name in names
     }
 
 
 def is_untouched(text: str) -> bool:
-    """Tell whether a workflow is as `mlship init` wrote it, be it by another mlship.yaml."""
+    """Return whether nobody edited a workflow since `mlship init` wrote it."""
     return files.is_untouched(text, _WRITER)
 
 
 def is_ours(text: str) -> bool:
-    """Tell whether `mlship init` wrote a workflow, edited since or not."""
+    """Return whether `mlship init` wrote a workflow, edited since or not."""
     return files.is_signed(text, _WRITER)
 
 
 def asked_for(texts: Iterable[str], kind: Literal["vars", "secrets"]) -> list[str]:
-    """Return the variables or the secrets that workflows use, sorted; GitHub's own is left out."""
-    found = {name for text in texts for name in re.findall(rf"\b{kind}\.([A-Z_]+)", text)}
-    return sorted(found - {"GITHUB_TOKEN"})
+    """Return the variables or secrets that workflows use, sorted, without GitHub's own."""
+    names = {name for text in texts for name in re.findall(rf"\b{kind}\.([A-Z_]+)", text)}
+    return sorted(names - {"GITHUB_TOKEN"})
 
 
 def _paths(config: Config, source: str, folder: str) -> tuple[str, ...]:
-    """Return patterns of the files in a repository that a project in a folder of it depends on.
+    """Return patterns of the files in a repository that a project in one of its folders depends on.
 
-    These are its folder, the files outside of it that its settings name, and mlship itself where
-    the repository has it. Empty where that is everything.
+    These are its folder, files outside of it that its settings name, and mlship if the repository
+    contains it. Empty for all files.
     """
     if not folder:
         return ()
@@ -177,21 +177,21 @@ def _paths(config: Config, source: str, folder: str) -> tuple[str, ...]:
 
 
 def _escaped(path: str) -> str:
-    """Return a path as a pattern of GitHub's that fits this path only."""
+    """Return a pattern of GitHub that matches this path only."""
     return re.sub(r"([\\*?+\[\]!])", r"\\\1", path)
 
 
 def _extras(
     config: Config, staging: Place, production: Place, registry: Registry | None
 ) -> dict[str, list[str]]:
-    """Return the extras of mlship that each kind of job needs, and no more: it starts sooner.
+    """Return the extras of mlship that each kind of job needs: with fewer, it starts sooner.
 
-    A tracking server is reached without MLflow's library. A job without one, as a fork's, keeps its
-    records in an embedded database, for which the library is needed.
+    A tracking server needs no MLflow library. A job without a server, such as a fork's, keeps its
+    records in an embedded database, which needs the library.
     """
     backends = (config.store, config.ledger)
-    tracking = ["mlflow"] if any(one.kind == "mlflow" for one in backends) else []
-    remote = tracking if any(_is_database(one.uri) for one in backends) else []
+    tracking = ["mlflow"] if any(backend.kind == "mlflow" for backend in backends) else []
+    remote = tracking if any(_is_database(backend.uri) for backend in backends) else []
     release = ["train", *tracking]
     if staging.kind == "local":
         release.append("local")
@@ -204,7 +204,7 @@ def _extras(
     kinds = {staging.kind, production.kind}
     deploy = ["kubernetes"] if kinds - {"local"} else []
     deploy += ["gcp"] if registry == "google" or "gke" in kinds else []
-    # The job that pushes builds the image again, with the same digest; what Docker built is a file.
+    # The job that pushes builds the image again with the same digest; Docker's comes as a file.
     push = [] if config.image.builder == "docker" else ["images"]
     return {
         "review": ["train", *tracking],
@@ -217,7 +217,7 @@ def _extras(
 
 
 def _is_database(uri: str | None) -> bool:
-    """Tell whether a URI names a database that jobs share; one of sqlite is a job's own."""
+    """Return whether a URI is a database that jobs share; sqlite is local to a job."""
     scheme, is_address, _ = (uri or "").partition("://")
     return bool(is_address) and scheme not in ("http", "https", "sqlite")
 
@@ -270,6 +270,6 @@ def _environment() -> "jinja2.Environment":
 
 
 def _tidy(text: str) -> str:
-    """Take out the blank lines that macros leave, but those between sections and jobs."""
+    """Remove blank lines that macros leave, except between sections and jobs."""
     text = re.sub(r"\n(?:[ ]*\n)+(?=   )", "\n", text.strip())
     return re.sub(r"\n(?:[ ]*\n)+", "\n\n", text) + "\n"

@@ -218,6 +218,17 @@ def test_two_projects_of_one_name_are_told_of(top: Path) -> None:
     assert files.is_untouched(texts(top)["fraud-main.yml"], "`mlship init` from mlship.yaml")
 
 
+def test_a_new_project_inside_another_one_is_warned_of(top: Path) -> None:
+    assert not init(top, "", "all").warning
+    assert not init(top, "", "all").warning
+    warning = init(top, "models/churn", "churn").warning
+    assert warning.startswith(f"this is a new project inside the project in {top};")
+    assert not init(top, "models/churn", "churn").warning, "it is there"
+    assert not init(top, "other", "other").warning.count("churn")
+    (top / "apart" / ".git").mkdir(parents=True)
+    assert not init(top, "apart", "apart").warning, "it is a repository of its own"
+
+
 def test_a_workflow_of_a_persons_own_at_the_top_is_told_of_and_stays(top: Path) -> None:
     (top / PLACE).mkdir(parents=True)
     own = "name: main\non: push\njobs: {}\n"
