@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import json
 import os
+import shutil
 import ssl
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import httpx
 import pytest
 import yaml
 
-from mlship.adapters.targets.kubernetes import access, kubeconfig
+from mlship.adapters.targets.kubernetes import access, credential_plugin, kubeconfig
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.credential_plugin import Credentials
 from mlship.config.targets import KubernetesConfig
-from mlship.errors import ConfigError
+from mlship.errors import ConfigError, UnavailableError
 from tests.harness.sockets import identity
 
 PLUGIN = {"command": "log-in", "apiVersion": "client.authentication.k8s.io/v1beta1"}
@@ -272,7 +273,7 @@ def test_a_token_in_a_file_is_read_each_time_and_wins(tmp_path: Path) -> None:
     ("content", "words"),
     [
         (None, "cannot read the token in .*token: No such file"),
-        (b"", "holds no token"),
+        (b"", "is empty"),
         (b"a\nb", "is not a token"),
         ("ключ".encode(), "it is not ASCII text"),
     ],
@@ -400,10 +401,10 @@ def test_a_wrong_user_is_told_with_file_context_and_field(
         ({"server": "https://"}, "server: expected"),
         ({"server": "https://a\x1b[31m"}, r"got https://aU\+001B\[31m: it is not a URL"),
         ({"server": "https://[::1"}, r"got https://\[::1: it is not a URL"),
-        ({"server": f"https://{'a' * 64}.example"}, "from 1 to 63 characters"),
-        ({"server": "https://a..b"}, "from 1 to 63 characters"),
-        ({"server": "https://a:65536"}, "port 65536 is not from 1 to 65535"),
-        ({"proxy-url": "http://a:0"}, "proxy-url: .*port 0 is not from 1 to 65535"),
+        ({"server": f"https://{'a' * 64}.example"}, "must have 1 to 63 characters"),
+        ({"server": "https://a..b"}, "must have 1 to 63 characters"),
+        ({"server": "https://a:65536"}, "port 65536 is not between 1 and 65535"),
+        ({"proxy-url": "http://a:0"}, "proxy-url: .*port 0 is not between 1 and 65535"),
         ({"server": ["a"]}, "server: expected a string, got a list"),
         ({"certificate-authority-data": "%"}, "certificate-authority-data is not base64"),
         ({"certificate-authority-data": encoded("no")}, "certificate-authority is not a cert"),
@@ -438,7 +439,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(
         ("[" * 100_000, "nested too deeply"),
         ("{a: " * 100, "nested too deeply"),
         (LOOP, "an alias refers to itself"),
-        (BOMB, "its aliases make it too large"),
+        (BOMB, "its aliases expand to more than 200,000 values"),
         ("a: 2026-99-99", "is not valid YAML"),
         ("[a]: b", "is not valid YAML"),
         ("kind: Pod", "kind: expected Config, got Pod"),
@@ -495,6 +496,36 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path, monkeypatch: pytest.M
     ):
         with pytest.raises(ConfigError, match=words):
             merged(path)
+    with pytest.raises(ConfigError) as caught:
+        merged(huge)
+    assert "kubectl config view --minify" in caught.value.hint
+
+
+def test_a_large_file_without_aliases_is_read(tmp_path: Path) -> None:
+    text = yaml.safe_dump(document({"token": "abc"}))
+    text += "extensions:\n" + "- {name: a, extension: {a: [b, c, d, e]}}\n" * 30_000
+    assert merged(write(tmp_path / "a", text)).name == "context staging"
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (("aws", "eks", "get-token", "--region", "a b"), "aws eks get-token --region 'a b'"),
+        (("login", "--oidc-client-secret=s3cret", "-v"), "login '--oidc-client-secret=***' -v"),
+        (("login", "--password", "s3cret", "--token", "-v"), "login --password '***' --token -v"),
+    ],
+)
+def test_the_command_of_a_plugin_is_named_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], shown: str
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program, path: program)
+    monkeypatch.setattr(credential_plugin, "_output", lambda *_, **__: b"nonsense")
+    plugin = credential_plugin.Plugin(
+        command, version="v1", cluster=None, mode="Never", environment={}, path="", hint=""
+    )
+    with pytest.raises(UnavailableError, match="printed no ExecCredential") as caught:
+        plugin.credentials()
+    assert caught.value.hint == f"run `{shown}` to see what is wrong"
 
 
 def test_fields_that_are_null_or_unknown_are_as_if_not_set(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How a cluster is reached and as whom: a kubeconfig's context, or the pod's own account."""
+"""Access to a cluster: a kubeconfig's context, or the service account of the pod."""
 
 import base64
 import binascii
@@ -38,17 +38,17 @@ _PROXIES = ("http", "https", "socks5")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Access:
-    """A cluster's API server, whom to trust there, and how to say who we are.
+    """A cluster's API server, trusted certificates, and credentials.
 
-    The HTTP client gets all of it: `trust` also has the name to check and the client's certificate,
-    `auth` also the headers of impersonation.
+    `trust` also has the server name to verify and the client's certificate, `auth` also the headers
+    of impersonation.
 
     Attributes:
         name: the cluster for people, `context staging`.
-        server: its address, `https://...`; it may hold a password.
-        trust: certificates that are believed.
+        server: its address, `https://...`; it may have a password.
+        trust: the trusted certificates.
         auth: adds credentials to each request.
-        proxy: the URL of the cluster's own proxy; without one those of the environment count.
+        proxy: the URL of the cluster's own proxy; by default the environment's.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Access:
 
 
 class NamedContext(ssl.SSLContext):
-    """Checks the server's certificate for a name of its own where it has one.
+    """Verifies the server's certificate for another name than the address, if one is set.
 
     An extension of a request would do the same, but not in the tunnel of an HTTP proxy.
     """
@@ -67,12 +67,12 @@ class NamedContext(ssl.SSLContext):
     server_name: str = ""
 
     def wrap_socket(self, *args: Any, **kwargs: Any) -> ssl.SSLSocket:
-        """Speak TLS on a socket, with the server of that name."""
+        """Start TLS on a socket with the server of that name."""
         kwargs["server_hostname"] = self.server_name or kwargs.get("server_hostname")
         return super().wrap_socket(*args, **kwargs)
 
     def wrap_bio(self, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """Speak TLS within the connection to a proxy that speaks TLS too."""
+        """Start TLS inside the TLS connection to a proxy."""
         kwargs["server_hostname"] = self.server_name or kwargs.get("server_hostname")
         return super().wrap_bio(*args, **kwargs)
 
@@ -80,14 +80,14 @@ class NamedContext(ssl.SSLContext):
 def find(
     config: KubernetesConfig, environment: Mapping[str, str], account: Path = ACCOUNT
 ) -> Access:
-    """Return how the cluster of a target's settings is reached.
+    """Return the access to the cluster of a target's settings.
 
-    The context that the settings name is used. Without one, a pod uses its own account unless
+    The context in the settings is used. Without one, a pod uses its service account unless
     KUBECONFIG is set; elsewhere the kubeconfig must have exactly one context. The current context
     is never used: it may be another cluster tomorrow.
 
     Raises:
-        ConfigError: there is no such kubeconfig or context, or it lacks what is needed.
+        ConfigError: the kubeconfig or context does not exist, or is incomplete.
     """
     variable = environment.get("KUBECONFIG", "")
     host = environment.get("KUBERNETES_SERVICE_HOST")

@@ -63,6 +63,6 @@ def read(response: httpx.Response, shape: type[Answer]) -> dict[str, Any]:
     Raises:
         msgspec.DecodeError: it is not JSON, or not of that shape.
     """
-    found = decoded(response.content, dict[str, Any])
-    msgspec.convert(found, shape)
-    return found
+    document = decoded(response.content, dict[str, Any])
+    msgspec.convert(document, shape)
+    return document

@@ -27,11 +27,11 @@ Kind = Literal[
     "Service",
 ]
 Manifest = dict[str, Any]
-"""An object of the API, as JSON has it."""
+"""An object of the API in JSON."""
 
 
 class Place(NamedTuple):
-    """The API version of a kind and its plural, as they stand in paths."""
+    """The API version of a kind and its plural, as in paths."""
 
     version: str
     plural: str
@@ -56,7 +56,7 @@ def path(kind: Kind, namespace: str, name: str = "", part: str = "") -> str:
     place = PLACES[kind]
     root = "apis" if "/" in place.version else "api"
     parts = [root, place.version, "namespaces", namespace, place.plural, name, part]
-    return "/" + "/".join(one for one in parts if one)
+    return "/" + "/".join(part for part in parts if part)
 
 
 def new(kind: Kind, metadata: Manifest, spec: Manifest) -> Manifest:
@@ -89,28 +89,28 @@ class Api:
         return self._access.name
 
     def get(self, kind: Kind, name: str, namespace: str = "") -> Manifest | None:
-        """Return an object, `None` where there is none."""
-        answer = self._send("GET", path(kind, namespace or self.namespace, name))
-        if answer.status_code == 404 and faults.status(answer) is not None:
+        """Return an object, `None` if it does not exist."""
+        response = self._send("GET", path(kind, namespace or self.namespace, name))
+        if response.status_code == 404 and faults.status(response) is not None:
             return None
-        return self._decoded(answer, f"{kind} {name}", kind)
+        return self._decoded(response, f"{kind} {name}", kind)
 
     def list(self, kind: Kind, labels: Mapping[str, str], **selectors: str) -> list[Manifest]:
         """Return the objects of a kind that have all these labels."""
         wanted = ",".join(f"{name}={value}" for name, value in labels.items())
         params = {"labelSelector": wanted, **selectors}
-        answer = self._send("GET", path(kind, self.namespace), params=params)
-        found = self._decoded(answer, f"{kind}s", kind, answers.Objects)
-        items: list[Manifest] = found.get("items") or []
+        response = self._send("GET", path(kind, self.namespace), params=params)
+        document = self._decoded(response, f"{kind}s", kind, answers.Objects)
+        items: list[Manifest] = document.get("items") or []
         return items
 
     def apply(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
-        """Make an object have these fields, by server-side apply; return it.
+        """Set fields of an object by server-side apply; return the object.
 
-        Fields that others set are left alone; who set one of these gives it up.
+        Other fields keep their values; these fields become ours.
         """
         name = manifest["metadata"]["name"]
-        answer = self._send(
+        response = self._send(
             "PATCH",
             path(manifest["kind"], self.namespace, name),
             params={**_written(dry_run), "force": "true"},
@@ -118,75 +118,75 @@ class Api:
             kind="application/apply-patch+yaml",
             repeat="always",
         )
-        return self._decoded(answer, f"{manifest['kind']} {name}", manifest["kind"])
+        return self._decoded(response, f"{manifest['kind']} {name}", manifest["kind"])
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
-        """Make an object that does not exist.
+        """Create an object.
 
         Raises:
             ConflictError: it exists.
         """
         kind, name = manifest["kind"], manifest["metadata"]["name"]
         where = path(kind, self.namespace)
-        answer = self._send("POST", where, params=_written(dry_run), body=manifest)
-        return self._decoded(answer, f"{kind} {name}", kind)
+        response = self._send("POST", where, params=_written(dry_run), body=manifest)
+        return self._decoded(response, f"{kind} {name}", kind)
 
     def replace(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
-        """Write an object that was read and changed, if nobody wrote it since.
+        """Write an object that was read and changed, unless it was changed since.
 
         Raises:
             ConflictError: its resourceVersion is not the cluster's.
         """
         name = manifest["metadata"]["name"]
         where = path(manifest["kind"], self.namespace, name)
-        answer = self._send("PUT", where, params=_written(dry_run), body=manifest)
-        return self._decoded(answer, f"{manifest['kind']} {name}", manifest["kind"])
+        response = self._send("PUT", where, params=_written(dry_run), body=manifest)
+        return self._decoded(response, f"{manifest['kind']} {name}", manifest["kind"])
 
     def delete(self, kind: Kind, name: str, *, grace: int | None = None) -> None:
-        """Take an object away; a Deployment stays until its pods are gone, and says that it goes.
+        """Delete an object; a Deployment stays, marked as deleted, until its pods are gone.
 
-        One that does not exist is no error.
+        An object that does not exist is not an error.
         """
         body: Manifest = {"kind": "DeleteOptions", "apiVersion": "v1"}
-        # Others go at once: what lingered could be applied again, and go after that.
+        # Others are deleted at once: a lingering one could be applied again and then vanish.
         body["propagationPolicy"] = "Foreground" if kind == "Deployment" else "Background"
         if grace is not None:
             body["gracePeriodSeconds"] = grace
-        answer = self._send("DELETE", path(kind, self.namespace, name), body=body)
-        if answer.status_code != 404 or faults.status(answer) is None:
-            self._decoded(answer, f"{kind} {name}", kind, answers.Answer)
+        response = self._send("DELETE", path(kind, self.namespace, name), body=body)
+        if response.status_code != 404 or faults.status(response) is None:
+            self._decoded(response, f"{kind} {name}", kind, answers.Answer)
 
     def may(self, kind: Kind, verb: str, namespace: str) -> bool:
-        """Tell whether we may do something to all objects of a kind. Nothing is written."""
+        """Return whether a verb is allowed for all objects of a kind. Nothing is written."""
         place = PLACES[kind]
-        asked = {"verb": verb, "resource": place.plural, "namespace": namespace}
-        asked["group"] = place.version.rpartition("/")[0]
+        attributes = {"verb": verb, "resource": place.plural, "namespace": namespace}
+        attributes["group"] = place.version.rpartition("/")[0]
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": asked},
+            "spec": {"resourceAttributes": attributes},
         }
-        answer = self._send("POST", _REVIEWS, body=body, repeat="always")
-        found = self._decoded(answer, "access review", "", answers.Review)
-        return bool(found["status"]["allowed"])
+        response = self._send("POST", _REVIEWS, body=body, repeat="always")
+        review = self._decoded(response, "access review", "", answers.Review)
+        return bool(review["status"]["allowed"])
 
     def text(self, name: str, part: str, **params: str) -> str:
-        """Return a part of a pod as text, `log` or what it answers; empty where there is none."""
-        answer = self._send("GET", path("Pod", self.namespace, name, part), params=params)
-        found = faults.status(answer) if answer.is_error else None
-        return "" if found is not None and found.reason else answer.text.strip()
+        """Return a subresource of a pod as text, such as `log`; empty if there is none."""
+        response = self._send("GET", path("Pod", self.namespace, name, part), params=params)
+        status = faults.status(response) if response.is_error else None
+        return "" if status is not None and status.reason else response.text.strip()
 
     def _decoded(
         self,
-        answer: httpx.Response,
+        response: httpx.Response,
         what: str,
         kind: str,
         shape: type[answers.Answer] = answers.Object,
     ) -> Manifest:
-        if answer.is_error:
-            raise faults.refused(answer, self.cluster, what, kind)
+        if response.is_error:
+            raise faults.refused(response, self.cluster, what, kind)
         try:
-            return answers.read(answer, shape)
+            return answers.read(response, shape)
         except msgspec.DecodeError as error:
             server = shown(self._access.server)
             message = f"{self.cluster}: {server} is not a Kubernetes API server"
@@ -213,30 +213,30 @@ class Api:
 
 
 def _written(dry_run: bool) -> dict[str, str]:  # noqa: FBT001 (it is named by its callers)
-    """Return the parameters of a write; a dry run is checked and completed, and not kept."""
+    """Return the parameters of a write; a dry run is validated and not stored."""
     return {"fieldManager": MANAGER, **({"dryRun": "All"} if dry_run else {})}
 
 
-def _is_of_a_pod(answer: httpx.Response) -> bool:
-    """Tell whether a pod answers, not the API server: its 503 is what we want to hear."""
-    return "/proxy/" in answer.request.url.path
+def _is_of_a_pod(response: httpx.Response) -> bool:
+    """Return whether a pod answers, not the API server: its 503 is not an error."""
+    return "/proxy/" in response.request.url.path
 
 
 @contextmanager
 def connected(access: Callable[[], Access], namespace: str) -> Iterator[Api]:
-    """Open the door; nothing is asked yet.
+    """Open a client; nothing is requested yet.
 
     Raises:
-        ConfigError: the access cannot be made of the settings.
+        ConfigError: the settings give no access.
     """
-    found = access()
+    cluster = access()
     with open_client(
-        Reach(trust=lambda: found.trust, proxy=found.proxy),
-        base_url=found.server,
-        auth=found.auth,
+        Reach(trust=lambda: cluster.trust, proxy=cluster.proxy),
+        base_url=cluster.server,
+        auth=cluster.auth,
         timeout=_SILENCE,
     ) as client:
-        yield Api(door(client, found.name), found, namespace)
+        yield Api(door(client, cluster.name), cluster, namespace)
 
 
 def door(client: httpx.Client, name: str, timing: Timing | None = None) -> Door:

@@ -8,6 +8,8 @@ import dataclasses
 import datetime as dt
 import functools
 import os
+import re
+import shlex
 import shutil
 import signal
 import ssl
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ from mlship.errors import UnavailableError
 VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _EXTENSION = "client.authentication.k8s.io/exec"
 _SECONDS = 30.0
+_SECRET = re.compile(r"--?[\w-]*(?:secret|password|passphrase|token)", re.IGNORECASE)
+"""An option whose value is not shown."""
 
 
 class _Status(msgspec.Struct, frozen=True, rename="camel"):
@@ -51,7 +55,7 @@ class _Answer(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """What a plugin printed: a token, a certificate with its key (PEM), or both."""
+    """The output of a plugin: a token, a certificate with its key (PEM), or both."""
 
     token: str
     certificate: str
@@ -59,22 +63,23 @@ class Credentials:
     expires: dt.datetime | None
 
     def are_valid(self, now: dt.datetime) -> bool:
-        """Tell whether they have not expired."""
+        """Return whether they have not expired."""
         return self.expires is None or now < self.expires
 
 
 class Plugin:
-    """One plugin with its settings: run when there are no valid credentials, and no more often.
+    """One plugin with its settings, run only if there are no valid credentials.
 
     Args:
         command: the program, its path resolved where it has one, and its arguments.
         version: of the protocol.
-        cluster: what it is told of the cluster; `None` for one that asks for nothing.
-        mode: `Never`, `IfAvailable` or `Always`: whether it may ask the person at the terminal.
-        environment: of the program; `path` is where it is looked for.
-        hint: what to do where it is not installed.
-        now: the time.
-        is_terminal: whether there is a person at stdin.
+        cluster: the cluster information that it gets; `None` if it asks for none.
+        mode: `Never`, `IfAvailable` or `Always`: whether it may ask questions in the terminal.
+        environment: of the program.
+        path: the folders in which it is searched.
+        hint: what to do if it is not installed.
+        now: returns the time.
+        is_terminal: returns whether stdin is a terminal.
     """
 
     def __init__(  # noqa: PLR0913 (all of it is what a kubeconfig says, named by the callers)
@@ -103,7 +108,7 @@ class Plugin:
         self._credentials: Credentials | None = None
 
     def credentials(self, refused: Credentials | None = None) -> Credentials:
-        """Return valid credentials, other ones than those that the server refused.
+        """Return valid credentials, different from those that the server refused.
 
         Raises:
             UnavailableError: the plugin fails, or prints no credentials.
@@ -149,7 +154,7 @@ class Plugin:
         try:
             answer = msgspec.json.decode(printed, type=_Answer)
         except msgspec.DecodeError as error:
-            # What it printed is secret: the place of the fault is told, and no more.
+            # Its output is secret: only the place of the fault is shown.
             raise self._fault(f"printed no ExecCredential: {error}") from error
         status = answer.status
         if answer.kind != "ExecCredential" or answer.api_version != self._version:
@@ -172,13 +177,29 @@ class Plugin:
         )
 
     def _fault(self, text: str, hint: str = "") -> UnavailableError:
-        program = self._command[0]
-        message = plain(f"credential plugin {program} {text}")
-        return UnavailableError(message, hint=plain(hint or self._hint or f"run `{program}`"))
+        message = plain(f"credential plugin {self._command[0]} {text}")
+        command = shlex.join(masked(self._command))
+        hint = hint or self._hint or f"run `{command}` to see what is wrong"
+        return UnavailableError(message, hint=plain(hint))
+
+
+def masked(command: Sequence[str]) -> list[str]:
+    """Return a command as it may be shown: the values of options for secrets are `***`."""
+    shown: list[str] = []
+    is_secret = False
+    for part in command:
+        option, equals, _ = part.partition("=")
+        names_secret = _SECRET.fullmatch(option) is not None
+        if is_secret and not part.startswith("-"):
+            shown.append("***")
+        else:
+            shown.append(f"{option}=***" if names_secret and equals else part)
+        is_secret = names_secret and not equals
+    return shown
 
 
 class PluginAuth(httpx.Auth):
-    """Credentials of a plugin; asked for again when they expire, and once after a 401."""
+    """Credentials of a plugin; requested again when they expire, and once after a 401."""
 
     def __init__(self, plugin: Plugin, trust: ssl.SSLContext) -> None:
         self._plugin = plugin
@@ -187,7 +208,7 @@ class PluginAuth(httpx.Auth):
         self._lock = threading.Lock()
 
     def auth_flow(self, request: httpx.Request) -> Flow:
-        """Add the credentials; where they are no longer accepted, new ones."""
+        """Add the credentials; after a 401, new ones."""
         credentials = self._plugin.credentials()
         self._add(request, credentials)
         response = yield request
@@ -200,8 +221,8 @@ class PluginAuth(httpx.Auth):
             request.headers["Authorization"] = f"Bearer {credentials.token}"
         if not credentials.certificate:
             return
-        # A connection keeps the certificate that it was made with. Without kept connections the
-        # next request shows the next certificate.
+        # A connection keeps its certificate. Without kept connections, the next request uses the
+        # next certificate.
         request.headers["Connection"] = "close"
         with self._lock:
             if self._loaded == credentials.certificate:
@@ -209,7 +230,7 @@ class PluginAuth(httpx.Auth):
             try:
                 identify(self._trust, credentials.certificate, credentials.key)
             except (OSError, ValueError) as error:
-                message = f"the certificate of a credential plugin cannot be used: {error}"
+                message = f"cannot use the certificate of a credential plugin: {error}"
                 raise UnavailableError(message, hint="log in again with the plugin") from error
             self._loaded = credentials.certificate
 
@@ -221,7 +242,7 @@ def plugin_of(
     environment: Mapping[str, str],
     origin: Origin,
 ) -> Plugin:
-    """Return the plugin of a kubeconfig's user: the same one for the same settings.
+    """Return the plugin of a kubeconfig's user: the same object for the same settings.
 
     Raises:
         ConfigError: the settings are not complete.
@@ -237,27 +258,29 @@ def plugin_of(
     mode = settings.interactive_mode
     if not mode and settings.api_version == VERSIONS[0]:
         raise origin.error("exec.interactiveMode is missing: Never, IfAvailable or Always")
-    # As a shell does: a name is looked for in PATH, a path is one, here of the file's folder.
+    # As in a shell, a name is searched in PATH; a path is relative to the file's folder.
     has_path = os.sep in settings.command
     command = str(origin.path(settings.command)) if has_path else settings.command
-    told = b""
+    information = b""
     if settings.provide_cluster_info:
         try:
-            told = msgspec.json.encode(_information(cluster, authority))
+            information = msgspec.json.encode(_information(cluster, authority))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise origin.error(f"exec.provideClusterInfo: {_EXTENSION} is not JSON") from error
     return _plugin(
         (command, *settings.args),
         settings.api_version,
-        told,
+        information,
         mode or "IfAvailable",
-        frozenset({**environment, **{one.name: one.value for one in settings.env}}.items()),
+        frozenset(
+            {**environment, **{variable.name: variable.value for variable in settings.env}}.items()
+        ),
         environment.get("PATH", os.defpath),
         settings.install_hint,
     )
 
 
-# Several connections of one command share one plugin: it may take a second, or ask a person.
+# Several connections of one command share one plugin: it may take a second, or ask questions.
 @functools.lru_cache(maxsize=32)
 def _plugin(
     command: tuple[str, ...],
@@ -280,7 +303,7 @@ def _plugin(
 
 
 def _information(cluster: Cluster, authority: bytes) -> dict[str, Any]:
-    """Return what a plugin is told of the cluster when it asks for it."""
+    """Return the cluster information for a plugin that asks for it."""
     information: dict[str, Any] = {
         "server": cluster.server,
         "tls-server-name": cluster.tls_server_name,
@@ -301,7 +324,7 @@ def _information(cluster: Cluster, authority: bytes) -> dict[str, Any]:
 
 
 def _output(command: list[str], environment: dict[str, str], *, is_interactive: bool) -> bytes:
-    """Run a program and return what it printed; one that asks a person has the terminal."""
+    """Run a program and return its output; an interactive one gets the terminal."""
     if is_interactive:
         return subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
     with subprocess.Popen(
@@ -315,7 +338,7 @@ def _output(command: list[str], environment: dict[str, str], *, is_interactive: 
         try:
             printed, said = process.communicate(timeout=_SECONDS)
         except BaseException:
-            # With all that it started: a child of its own would hold the pipes open.
+            # With its children, which would keep the pipes open.
             os.killpg(process.pid, signal.SIGKILL)
             raise
     if process.returncode:

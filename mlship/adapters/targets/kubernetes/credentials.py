@@ -1,4 +1,4 @@
-"""How each request to a cluster says who we are: tokens, passwords, and impersonation."""
+"""Authentication of requests to a cluster: tokens, passwords, and impersonation."""
 
 import re
 import string
@@ -31,11 +31,11 @@ class Token(httpx.Auth):
 
 
 class FileToken(httpx.Auth):
-    """A token in a file that somebody renews, as the kubelet does: read for each request.
+    """A token in a file that is renewed, for example by the kubelet: read for each request.
 
     Args:
         path: of the file.
-        otherwise: the token that is used where the file cannot be read, if there is one.
+        otherwise: the token if the file cannot be read; may be empty.
     """
 
     def __init__(self, path: Path, otherwise: str = "") -> None:
@@ -43,10 +43,10 @@ class FileToken(httpx.Auth):
         self._otherwise = otherwise
 
     def auth_flow(self, request: httpx.Request) -> Flow:
-        """Add the token as it is now.
+        """Add the current token.
 
         Raises:
-            ConfigError: the file holds no token.
+            ConfigError: the file has no token.
         """
         request.headers["Authorization"] = f"Bearer {self._read()}"
         yield request
@@ -61,15 +61,13 @@ class FileToken(httpx.Auth):
             message = f"cannot read the token in {self._path}: {why}"
             raise ConfigError(message, hint="correct tokenFile, or mount the account") from error
         if not token or not is_safe(token):
-            message = (
-                f"{self._path} holds no token" if not token else f"{self._path} is not a token"
-            )
+            message = f"{self._path} is empty" if not token else f"{self._path} is not a token"
             raise ConfigError(message, hint="correct tokenFile, or mount the account")
         return token
 
 
 class Impersonation(httpx.Auth):
-    """Acts as another user: headers that say as whom, beside one's own credentials.
+    """Adds the headers that impersonate another user to one's own credentials.
 
     https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation
     """
@@ -91,5 +89,5 @@ def header_name(key: str) -> str:
 
 
 def is_safe(text: str) -> bool:
-    """Tell whether text may be the value of a header: ASCII without control characters."""
+    """Return whether text may be the value of a header: ASCII without control characters."""
     return _UNSAFE.search(text) is None

@@ -108,12 +108,12 @@ def unreachable(error: NoAnswerError, cluster: str, server: str) -> MlshipError:
 
 
 def _forbidden(said: str, cluster: str, what: str) -> MlshipError:
-    found = _CAN.search(said)
-    if found is None:
+    match = _CAN.search(said)
+    if match is None:
         message = f"{cluster} forbids {what}: {said}"
         return UnavailableError(message, hint="ask the cluster's administrator, then try again")
-    resource = ".".join(part for part in (found["resource"], found["group"]) if part)
-    where = f" in namespace {found['namespace']}" if found["namespace"] else ""
-    message = f"{cluster} forbids {found['user']} to {found['verb']} {resource}{where}"
-    hint = f"ask for a Role with the verb {found['verb']} on {resource}; see the guide's Role"
+    resource = ".".join(part for part in (match["resource"], match["group"]) if part)
+    where = f" in namespace {match['namespace']}" if match["namespace"] else ""
+    message = f"{cluster} forbids {match['user']} to {match['verb']} {resource}{where}"
+    hint = f"ask for a Role with the verb {match['verb']} on {resource}; see the guide's Role"
     return UnavailableError(message, hint=hint)

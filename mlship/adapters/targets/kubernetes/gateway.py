@@ -37,21 +37,21 @@ class Traffic:
         return routing.read(self._scope, self._api.get("HTTPRoute", self._scope.name))
 
     def route(self) -> Route:
-        """Return the split, its revision, and where requests go in."""
-        found = self.read()
-        return Route(split=found.split, revision=found.revision, endpoint=self.endpoint())
+        """Return the split, its revision, and the endpoint for requests."""
+        written = self.read()
+        return Route(split=written.split, revision=written.revision, endpoint=self.endpoint())
 
     def endpoint(self) -> str:
         """Return the address for clients: of the configured host, else of the Gateway.
 
         Raises:
-            NotFoundError: there is no such Gateway.
+            NotFoundError: the Gateway does not exist.
             UnavailableError: it has no address yet; or the cluster has no Gateway API.
         """
         gateway = self._gateway()
         listener = gateway["spec"]["listeners"][0]
         addresses = gateway.get("status", {}).get("addresses") or ()
-        host = self._config.host or next((one["value"] for one in addresses), None)
+        host = self._config.host or next((address["value"] for address in addresses), None)
         if host is None:
             message = f"Gateway {self._config.gateway} of {self._api.cluster} has no address yet"
             hint = "see `kubectl describe gateway`; its controller may not run"
@@ -61,32 +61,32 @@ class Traffic:
         return f"{scheme}://{host}{shown}{self._config.path.rstrip('/')}"
 
     def change(self, split: Split, expected: Revision, *, running: frozenset[Slot]) -> Revision:
-        """Write a split if the route is at the expected revision; return when the gateway has it.
+        """Write a split if the route is at the expected revision; return when it is applied.
 
         Args:
-            split: the new one.
-            expected: the revision that it is to replace.
-            running: the slots that there are; no other one stays parked.
+            split: the new split.
+            expected: the revision that it replaces.
+            running: the existing slots; no other one stays parked.
 
         Raises:
-            ConflictError: it is not; it stands as it was.
-            ConfigError: the gateway refuses it; it stands as it was.
-            UnavailableError: it is written, but the gateway does not take it.
+            ConflictError: the route is at another revision; it is unchanged.
+            ConfigError: the gateway rejects the split; the route is unchanged.
+            UnavailableError: the route is written, but the gateway does not accept it.
         """
         before = self.read()
         unknown = split.slots - before.slots
         if before.manifest is not None and unknown:
-            found = self._write(expected, before.split, before.parked | unknown)
-            expected = self._accepted(found, before)
-        found = self._write(expected, split, (before.slots | unknown) & running)
-        return self._accepted(found, before)
+            written = self._write(expected, before.split, before.parked | unknown)
+            expected = self._accepted(written, before)
+        written = self._write(expected, split, (before.slots | unknown) & running)
+        return self._accepted(written, before)
 
     def planned(
         self, split: Split, *, running: frozenset[Slot]
     ) -> tuple[Manifest | None, Manifest]:
-        """Return the route as it is, and as `change` would leave it, completed by the cluster.
+        """Return the current route, and what `change` would write, completed by the cluster.
 
-        Nothing is written. The Gateway's controller is not asked: it looks at what is written.
+        Nothing is written. The Gateway's controller only sees routes that are written.
         """
         before = self.read()
         parked = (before.slots | split.slots) & running
@@ -95,26 +95,26 @@ class Traffic:
         return before.manifest, write(manifest, dry_run=True)
 
     def forget(self, slot: Slot) -> None:
-        """Take a slot that has no traffic out of the route.
+        """Remove a slot without traffic from the route.
 
         Raises:
             ConflictError: it has traffic, or a copy of it.
         """
-        found = self.read()
-        if found.split.share(slot) or found.split.shadow == slot:
+        current = self.read()
+        if current.split.share(slot) or current.split.shadow == slot:
             message = f"slot {slot} of {self._scope.target} still gets traffic"
             raise ConflictError(message, hint="give its traffic to another slot first")
-        if slot not in found.slots:
+        if slot not in current.slots:
             return
-        weights = {name: share for name, share in found.split.weights.items() if name != slot}
-        split = Split(weights=weights, shadow=found.split.shadow)
-        self._accepted(self._write(found.revision, split, found.parked - {slot}), found)
+        weights = {name: share for name, share in current.split.weights.items() if name != slot}
+        split = Split(weights=weights, shadow=current.split.shadow)
+        self._accepted(self._write(current.revision, split, current.parked - {slot}), current)
 
     def _write(self, expected: Revision, split: Split, parked: frozenset[Slot]) -> Written:
         """Write the route by compare-and-set on its resourceVersion.
 
-        The gateway's controller writes its status into the same object: a conflict with it is no
-        conflict of revisions, and is tried again.
+        The gateway's controller writes its status into the same object: a conflict with it is not a
+        conflict of revisions, and is retried.
         """
         for _ in range(_TURNS):
             current = self.read()
@@ -128,24 +128,24 @@ class Traffic:
                 time.sleep(_POLL_SECONDS)
         raise self._conflict(self.read().revision, expected)
 
-    def _accepted(self, found: Written, before: Written) -> Revision:
-        """Wait until the gateway has taken the route; put the former back where it refuses."""
+    def _accepted(self, written: Written, before: Written) -> Revision:
+        """Wait until the gateway accepts the route; restore the former one if it rejects it."""
         deadline = time.monotonic() + _ACCEPT_SECONDS
         while True:
             manifest = self._api.get("HTTPRoute", self._scope.name)
             current = routing.read(self._scope, manifest)
-            if manifest is None or current.revision != found.revision:
-                raise self._conflict(current.revision, found.revision)
-            taken = routing.verdict(manifest, self._config)
-            if taken is True:
-                _wait_until_applied(self.endpoint(), found.name)
-                return found.revision
-            if isinstance(taken, str):
-                self._put_back(found, before)
-                message = f"Gateway {self._config.gateway} refuses the route of"
-                message = f"{message} {self._scope.target}: {taken}"
+            if manifest is None or current.revision != written.revision:
+                raise self._conflict(current.revision, written.revision)
+            verdict = routing.verdict(manifest, self._config)
+            if verdict is True:
+                _wait_until_applied(self.endpoint(), written.name)
+                return written.revision
+            if isinstance(verdict, str):
+                self._put_back(written, before)
+                message = f"Gateway {self._config.gateway} rejects the route of"
+                message = f"{message} {self._scope.target}: {verdict}"
                 hint = "correct the section `kubernetes` of the target"
-                hint += "; this Gateway may not support a shadow" if found.split.shadow else ""
+                hint += "; this Gateway may not support a shadow" if written.split.shadow else ""
                 raise ConfigError(message, hint=hint)
             if time.monotonic() >= deadline:
                 message = f"the route of {self._scope.target} is written, but"
@@ -154,20 +154,20 @@ class Traffic:
                 raise UnavailableError(message, hint=hint)
             time.sleep(_POLL_SECONDS)
 
-    def _put_back(self, found: Written, before: Written) -> None:
+    def _put_back(self, written: Written, before: Written) -> None:
         if before.manifest is None:
             self._api.delete("HTTPRoute", self._scope.name)
         else:
-            self._write(found.revision, before.split, before.parked)
+            self._write(written.revision, before.split, before.parked)
 
     def _gateway(self) -> Manifest:
         namespace, _, name = self._config.gateway.partition("/")
-        found = self._api.get("Gateway", name, namespace)
-        if found is None:
+        gateway = self._api.get("Gateway", name, namespace)
+        if gateway is None:
             message = f"{self._api.cluster} has no Gateway {self._config.gateway}"
             hint = "`kubectl get gateway -A` lists them; correct kubernetes.gateway"
             raise NotFoundError(message, hint=hint)
-        return found
+        return gateway
 
     def _conflict(self, current: Revision, expected: Revision) -> ConflictError:
         message = f"the route of {self._scope.target} is at revision {current}, not {expected}"
@@ -183,17 +183,17 @@ _AGREEING = 5
 
 
 def _wait_until_applied(endpoint: str, name: str) -> bool:
-    """Wait until responses name the route; return whether one did.
+    """Wait until responses name the route; return whether they did.
 
-    Where the endpoint cannot be asked from here, or something in front of it takes the header
-    away, half a second passes instead.
+    If the endpoint cannot be reached from here, or something in front of it removes the header,
+    wait half a second instead.
 
     Args:
-        endpoint: where requests go in.
+        endpoint: the URL for requests.
         name: the value of the header `mlship-route`.
 
     Raises:
-        UnavailableError: after 90 s answers still name another route.
+        UnavailableError: after 90 s, responses still name another route.
     """
     started = time.monotonic()
     agreeing = 0
@@ -213,7 +213,7 @@ def _wait_until_applied(endpoint: str, name: str) -> bool:
                 return _settled()
             if not agreeing:
                 time.sleep(_ASK_AGAIN_SECONDS)
-    message = f"the gateway has accepted the route, but {endpoint} still answers by another one"
+    message = f"the gateway accepted the route, but {endpoint} still uses another one"
     raise UnavailableError(
         message, hint="look at the gateway's proxies, then run the command again"
     )

@@ -33,8 +33,8 @@ def policy(service: str) -> Manifest:
     redirects to its page. They know no names of ports: the serving port is the pod's own.
     Source: https://cloud.google.com/kubernetes-engine/docs/how-to/configure-gateway-resources
     """
-    asked = {"portSpecification": "USE_SERVING_PORT", "requestPath": _READY}
+    check = {"portSpecification": "USE_SERVING_PORT", "requestPath": _READY}
     return {
-        "default": {"config": {"type": "HTTP", "httpHealthCheck": asked}},
+        "default": {"config": {"type": "HTTP", "httpHealthCheck": check}},
         "targetRef": {"group": "", "kind": "Service", "name": service},
     }

@@ -20,6 +20,7 @@ LARGEST = 8 << 20
 _PIPE_SECONDS = 10.0
 _DEEPEST = 64
 _NODES = 200_000
+"""So many values may aliases make of any file."""
 _KINDS = {
     "str": "a string",
     "int": "a number",
@@ -30,6 +31,10 @@ _KINDS = {
     "null": "nothing",
 }
 _HINT = "correct the kubeconfig, or fetch it again"
+_SMALLER = (
+    "`kubectl config view --minify --flatten --context NAME > FILE` writes one context; "
+    "set kubernetes.kubeconfig to that file"
+)
 _T = TypeVar("_T")
 
 
@@ -283,7 +288,7 @@ def _document(path: Path) -> Mapping[str, Any] | None:
         raise ConfigError(plain(f"cannot read kubeconfig {path}: {why}"), hint=hint) from error
     origin = Origin(file=path)
     if len(data) > LARGEST:
-        raise origin.error(f"larger than {LARGEST >> 20} MiB", "name the file that kubectl uses")
+        raise origin.error(f"is larger than {LARGEST >> 20} MiB", _SMALLER)
     document = _parsed(data, origin)
     if document is None:
         return {}
@@ -294,13 +299,14 @@ def _document(path: Path) -> Mapping[str, Any] | None:
 
 def _parsed(data: bytes, origin: Origin) -> Any:
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    depth = 0
+    depth = count = 0
     try:
         text = data.decode("utf-8-sig")
         # The C loader calls itself for each level, and crashes the process where there are many.
         for event in yaml.parse(text, Loader=loader):
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
+            count += isinstance(event, yaml.NodeEvent)
             if depth > _DEEPEST:
                 raise origin.error("is nested too deeply")
         document = yaml.load(text, Loader=loader)  # noqa: S506 (it is a SafeLoader)
@@ -314,14 +320,20 @@ def _parsed(data: bytes, origin: Origin) -> Any:
         raise origin.error(f"is not valid YAML: {problem}{where}") from error
     except (ValueError, TypeError, RecursionError) as error:
         raise origin.error(f"is not valid YAML: {type(error).__name__}") from error
-    _check_size(document, origin)
+    _check_aliases(document, max(count, _NODES), origin)
     return document
 
 
-def _check_size(document: Any, origin: Origin) -> None:
-    """Refuse what aliases make endless or very large: a loop, or a list of lists of lists."""
+def _check_aliases(document: Any, most: int, origin: Origin) -> None:
+    """Refuse what aliases make endless or very large: a loop, or a list of lists of lists.
+
+    Args:
+        document: its values are counted as often as aliases repeat them.
+        most: at most so many; without aliases a file has no more than it has nodes.
+        origin: of the file.
+    """
     waiting = [(document, 0)]
-    for _ in range(_NODES):
+    for _ in range(most + 1):
         if not waiting:
             return
         value, depth = waiting.pop()
@@ -330,7 +342,8 @@ def _check_size(document: Any, origin: Origin) -> None:
         children = value.values() if isinstance(value, dict) else value
         if isinstance(value, dict | list | tuple):
             waiting += [(child, depth + 1) for child in children]
-    raise origin.error("its aliases make it too large")
+    message = f"its aliases expand to more than {most:,} values"
+    raise origin.error(message, "write the values out instead of YAML aliases")
 
 
 def _sections(path: Path, document: Mapping[str, Any]) -> _File:

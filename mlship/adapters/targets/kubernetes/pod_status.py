@@ -8,15 +8,15 @@ import msgspec
 from mlship.adapters.targets.kubernetes.api import Manifest
 
 
-def condition(found: Manifest, kind: str) -> Mapping[str, Any]:
+def condition(manifest: Manifest, kind: str) -> Mapping[str, Any]:
     """Return a condition of an object's status; empty where it has none of that kind."""
-    conditions = found.get("status", {}).get("conditions") or ()
-    return next((one for one in conditions if one.get("type") == kind), {})
+    conditions = manifest.get("status", {}).get("conditions") or ()
+    return next((each for each in conditions if each.get("type") == kind), {})
 
 
-def is_leaving(found: Manifest) -> bool:
+def is_leaving(manifest: Manifest) -> bool:
     """Tell whether an object is being deleted; a pod still answers for its grace period."""
-    return "deletionTimestamp" in found["metadata"]
+    return "deletionTimestamp" in manifest["metadata"]
 
 
 def staying(pods: Iterable[Manifest]) -> list[Manifest]:
