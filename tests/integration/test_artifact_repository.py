@@ -242,7 +242,7 @@ def test_a_repository_that_takes_no_images_is_refused(
 def test_who_may_not_look_may_still_push(world: World) -> None:
     world.google.refuses["get"] = Refusal(code_pb2.PERMISSION_DENIED)
     world.prepare()
-    assert world.notes.lines == [f"no permission to look at {NAME}"]
+    assert world.notes.lines == [f"no permission to look up {NAME}"]
     assert world.google.asked == ["get"]
 
 
@@ -294,11 +294,11 @@ def test_without_credentials_only_what_must_be_made_is_an_error(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(host: str) -> Any:
-        raise ConfigError(f"there are no Application Default Credentials for {host}")
+        raise ConfigError(f"no Application Default Credentials for {host}")
 
     monkeypatch.setattr(google_credentials, "application_default", none)
     world.prepare()
-    assert "is not looked up: there are no Application" in world.notes.lines[0]
+    assert "is not looked up: no Application" in world.notes.lines[0]
     with pytest.raises(ConfigError, match="no Application Default Credentials"):
         world.prepare(create=True)
     assert world.google.asked == []

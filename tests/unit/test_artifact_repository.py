@@ -50,7 +50,7 @@ def test_other_registries_are_left_alone(image: str) -> None:
 
 @pytest.mark.parametrize("name", ["iris-1", "iris-1/models", "example.com/iris-1/models"])
 def test_a_name_without_an_image_or_a_repository_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="names no image of a repository") as caught:
+    with pytest.raises(ConfigError, match="lacks the repository or the image") as caught:
         google_repository.place(reference(f"{HOST}/{name}"))
     assert f"{HOST}/PROJECT/REPOSITORY/IMAGE" in caught.value.hint
 
@@ -61,7 +61,7 @@ def test_without_googles_library_only_what_must_be_made_is_an_error(
     monkeypatch.setitem(sys.modules, "google.cloud", None)
     notes, image = Notes(), reference(f"{HOST}/iris-1/models/iris")
     google_repository.prepare(image, create=False, progress=notes)
-    assert "is not looked up: Artifact Registry needs a package" in notes.lines[0]
+    assert "is not looked up: Artifact Registry needs the package" in notes.lines[0]
     with pytest.raises(ConfigError, match="not installed") as caught:
         google_repository.prepare(image, create=True, progress=notes)
     assert "[gcp]" in caught.value.hint

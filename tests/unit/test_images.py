@@ -267,7 +267,7 @@ def test_a_base_with_another_python_is_refused(tmp_path: Path, fake: FakeRegistr
 
 
 def test_a_base_that_does_not_exist_is_refused(tmp_path: Path, fake: FakeRegistry) -> None:
-    with pytest.raises(ConfigError, match="no base image localhost:5000/nothing"):
+    with pytest.raises(ConfigError, match="base image localhost:5000/nothing:1 does not exist"):
         built(Project(tmp_path, fake, base="localhost:5000/nothing:1"))
 
 
@@ -282,7 +282,7 @@ def test_a_build_on_a_digest_stays_when_the_tag_moves(project: Project, fake: Fa
 def test_a_repository_is_named_without_a_tag(tmp_path: Path, fake: FakeRegistry) -> None:
     with pytest.raises(ConfigError, match="has a tag or a digest") as caught:
         Project(tmp_path, fake, repository="localhost:5000/iris:latest")
-    assert "write localhost:5000/iris;" in caught.value.hint
+    assert "set it to localhost:5000/iris;" in caught.value.hint
 
 
 def test_no_credential_becomes_a_label(tmp_path: Path, fake: FakeRegistry) -> None:
@@ -299,7 +299,7 @@ def test_no_credential_becomes_a_label(tmp_path: Path, fake: FakeRegistry) -> No
 
 def test_a_push_needs_a_repository(tmp_path: Path, fake: FakeRegistry) -> None:
     project = Project(tmp_path, fake, repository=None)
-    with pytest.raises(ConfigError, match="no repository"):
+    with pytest.raises(ConfigError, match=r"no image\.repository"):
         project.images.push(built(project))
 
 

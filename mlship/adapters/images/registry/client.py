@@ -1,4 +1,4 @@
-"""Requests to one registry: credentials, repetitions, and failures as errors.
+"""Requests to one registry: credentials, retries, and failures as errors.
 
 Only registries on this machine, and those that `image.insecure` names, are reached without TLS.
 """
@@ -21,16 +21,16 @@ from mlship.domain.image import DOCKER_HUB, is_google
 from mlship.errors import ConfigError, MlshipError, UnavailableError
 
 Body = bytes | Callable[[], Iterable[bytes]] | None
-"""What is sent: bytes, or a function that gives them anew for each attempt."""
+"""The body of a request: bytes, or a function that yields them again for each attempt."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """A request to a registry.
 
     Attributes:
-        url: a path, or an address that the registry gave.
-        scope: what is asked for, `repository:iris:pull,push`; several with spaces between.
-        stream: leave the answer's body to be read by the caller, who closes it.
+        url: a path, or a URL that the registry returned.
+        scope: such as `repository:iris:pull,push`; several are separated by spaces.
+        stream: the caller reads the body of the response and closes it.
     """
 
     method: str
@@ -42,9 +42,9 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PATIENCE: Final = Patience(deadline=240, attempts=5, first=0.5, longest=8, longest_asked=60)
-"""A registry that asks for a longer pause is told to the user instead."""
+"""A registry that asks for a longer pause is an error."""
 _STORING: Final = httpx.Timeout(60.0, connect=10.0)
-"""A registry may take longer to store what it was sent than to answer."""
+"""Storing a body may take a registry longer than other requests."""
 _LOCAL = {"localhost", "127.0.0.1", "[::1]"}
 
 
@@ -52,10 +52,10 @@ class Exchange:
     """Sends requests to a registry.
 
     Args:
-        host: the registry as references name it, `localhost:5000`.
-        credential: gives the credentials; called once, when the registry asks for them.
-        insecure: registries that are spoken to without TLS.
-        reach: how it is reached.
+        host: the registry as in references, such as `localhost:5000`.
+        credential: returns the credentials; called once, when the registry requires them.
+        insecure: registries without TLS.
+        reach: proxy, certificates and transport.
         timing: time and randomness.
     """
 
@@ -82,24 +82,24 @@ class Exchange:
         self._lock = threading.RLock()
 
     def send(self, ask: Ask, *, repeat: Repeat = "always") -> httpx.Response:
-        """Return the answer of the last attempt; any status but a denial may come back.
+        """Return the response of the last attempt, with any status except 401 and 403.
 
         Args:
-            ask: what is asked; its body is counted in `sent` each time that it travels.
-            repeat: `never` for what must not be sent again before the registry was asked.
+            ask: the request; its body is counted in `sent` for each attempt.
+            repeat: `never` for a request that must not be repeated blindly.
 
         Raises:
-            UnavailableError: the registry does not answer, asks for a long pause, or denies.
+            UnavailableError: the registry does not answer, asks for a long pause, or denies access.
             ConfigError: Docker's credentials cannot be read.
         """
         try:
-            answer = self._door.attempt(lambda: self._authorized(ask), ask.method, repeat=repeat)
+            response = self._door.attempt(lambda: self._authorized(ask), ask.method, repeat=repeat)
         except NoAnswerError as error:
             raise self.unreachable(error) from error
         except httpx.InvalidURL as error:
             message = f"{self.host} returned an invalid URL: {error}"
             raise UnavailableError(message, hint="ask the registry's operator") from error
-        return self._undenied(answer, ask.scope)
+        return self._undenied(response, ask.scope)
 
     def close(self) -> None:
         """Close the connections; the next request opens another."""
@@ -121,18 +121,18 @@ class Exchange:
         """Return the error for a registry that does not answer."""
         return faults.unreachable(error, self.host, str(self.url))
 
-    def failure(self, answer: httpx.Response, what: str) -> MlshipError:
+    def failure(self, response: httpx.Response, what: str) -> MlshipError:
         """Return the error for a response that is not a success."""
-        return faults.failure(answer, self.host, what)
+        return faults.failure(response, self.host, what)
 
-    def _undenied(self, answer: httpx.Response, scope: str) -> httpx.Response:
-        if answer.status_code not in (401, 403):
-            return answer
-        _, told = faults.words(answer)
+    def _undenied(self, response: httpx.Response, scope: str) -> httpx.Response:
+        if response.status_code not in (401, 403):
+            return response
+        _, details = faults.words(response)
         name, _, actions = scope.split(maxsplit=1)[0].removeprefix("repository:").rpartition(":")
         action = "push" if "push" in actions else "pull"
         what = "push to" if action == "push" else "pull from"
-        message = f"{self.host} denied the {what} {name}{told}"
+        message = f"{self.host} denied the {what} {name}{details}"
         hint = f"`docker login {self.host}` with an account that has access, "
         hint += "or set MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD"
         if is_google(self.host):
@@ -142,17 +142,17 @@ class Exchange:
     def _authorized(self, ask: Ask) -> httpx.Response:
         url = self.url.join(ask.url)
         is_own = (url.scheme, url.host, url.port) == (self.url.scheme, self.url.host, self.url.port)
-        used = self._headers.get(ask.scope) if is_own else None
-        answer = self._once(ask, url, used)
-        if answer.status_code != 401 or not is_own:
-            return answer
-        asked = challenge(answer.headers.get("WWW-Authenticate", ""))
+        authorization = self._headers.get(ask.scope) if is_own else None
+        response = self._once(ask, url, authorization)
+        if response.status_code != 401 or not is_own:
+            return response
+        wanted = challenge(response.headers.get("WWW-Authenticate", ""))
         with self._lock:
             # Another thread may have logged in meanwhile.
-            is_known = self._headers.get(ask.scope) != used
-            if not is_known and not (asked and self._log_in(asked, ask.scope)):
-                return answer
-        answer.close()
+            is_known = self._headers.get(ask.scope) != authorization
+            if not is_known and not (wanted and self._log_in(wanted, ask.scope)):
+                return response
+        response.close()
         return self._once(ask, url, self._headers[ask.scope])
 
     def _once(self, ask: Ask, url: httpx.URL, authorization: str | None) -> httpx.Response:
@@ -184,38 +184,38 @@ class Exchange:
         with self._lock:
             self.sent += size
 
-    def _log_in(self, asked: Challenge, scope: str) -> bool:
-        """Take what the registry wants into use; tell whether there is anything."""
-        found = self._credential()
-        if asked.scheme == "basic":
-            if found is None:
+    def _log_in(self, challenge: Challenge, scope: str) -> bool:
+        """Store the header that the registry requires; return whether there is one."""
+        credential = self._credential()
+        if challenge.scheme == "basic":
+            if credential is None:
                 return False
-            self._headers[scope] = found.basic
+            self._headers[scope] = credential.basic
             return True
-        token = self._token(asked, scope, found)
+        token = self._token(challenge, scope, credential)
         if token:
             self._headers[scope] = f"Bearer {token}"
         return bool(token)
 
-    def _token(self, asked: Challenge, scope: str, found: Credential | None) -> str:
-        realm = httpx.URL(asked.realm)
-        if found and realm.scheme != "https" and not is_loopback(realm.host):
-            message = f"{self.host} wants the password sent to {asked.realm} without TLS"
+    def _token(self, challenge: Challenge, scope: str, credential: Credential | None) -> str:
+        realm = httpx.URL(challenge.realm)
+        if credential and realm.scheme != "https" and not is_loopback(realm.host):
+            message = f"{self.host} asks to send the password without TLS to {challenge.realm}"
             raise ConfigError(message, hint="nothing was sent; ask the registry's operator")
-        service = {"service": asked.service} if asked.service else {}
+        service = {"service": challenge.service} if challenge.service else {}
         client = self._door.client
-        if found and found.identity_token:
+        if credential and credential.identity_token:
             form = {"grant_type": "refresh_token", "client_id": "mlship", "scope": scope}
-            form |= service | {"refresh_token": found.identity_token}
+            form |= service | {"refresh_token": credential.identity_token}
             request = client.build_request("POST", realm, data=form)
         else:
-            headers = {"Authorization": found.basic} if found else {}
+            headers = {"Authorization": credential.basic} if credential else {}
             query = realm.params.merge({**service, "scope": scope.split()})
             request = client.build_request("GET", realm.copy_with(params=query), headers=headers)
-        answer = self._door.send(request, repeat="always")
-        if answer.status_code in PUT_OFF | PASSING:
-            raise self.failure(answer, f"a token of {realm.host}")
-        if answer.status_code != 200:
+        response = self._door.send(request, repeat="always")
+        if response.status_code in PUT_OFF | PASSING:
+            raise self.failure(response, f"a token of {realm.host}")
+        if response.status_code != 200:
             return ""
-        told = faults.decoded(answer)
-        return str(told.get("token") or told.get("access_token") or "")
+        tokens = faults.decoded(response)
+        return str(tokens.get("token") or tokens.get("access_token") or "")

@@ -1,7 +1,7 @@
 """Credentials for a registry, from Docker's files and helpers or from the environment.
 
-A credential of the environment goes to the project's own registry only, never to the one that a
-base image comes from. Protocol: https://distribution.github.io/distribution/spec/auth/token/.
+Credentials in the environment are sent only to the project's own registry, never to that of a base
+image. Protocol: https://distribution.github.io/distribution/spec/auth/token/.
 """
 
 import base64
@@ -25,25 +25,25 @@ _SECONDS = 30.0
 
 
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
-    """A user with a password, or an identity token that is exchanged for others."""
+    """A user with a password, or an identity token that is exchanged for access tokens."""
 
     user: str = ""
     password: str = ""
     identity_token: str = ""
 
     def __repr__(self) -> str:
-        """Show no secret, wherever it is printed."""
+        """Return a text without secrets."""
         return f"Credential(user={self.user!r})"
 
     @property
     def basic(self) -> str:
-        """The header of HTTP's basic authentication."""
+        """The Authorization header of basic authentication."""
         pair = f"{self.user}:{self.password}".encode()
         return "Basic " + base64.b64encode(pair).decode()
 
 
 class Challenge(msgspec.Struct, frozen=True, kw_only=True):
-    """What a 401 asks for."""
+    """The authentication that a 401 response requires."""
 
     scheme: str
     realm: str = ""
@@ -52,9 +52,9 @@ class Challenge(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def challenge(header: str) -> Challenge | None:
-    """Return what a WWW-Authenticate header asks for; `None` for another scheme."""
+    """Return the challenge in a WWW-Authenticate header; `None` for another scheme."""
     scheme, _, rest = header.strip().partition(" ")
-    found = {
+    parameters = {
         name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else plain
         for name, quoted, plain in _PARAMETER.findall(rest)
     }
@@ -62,9 +62,9 @@ def challenge(header: str) -> Challenge | None:
         return None
     return Challenge(
         scheme=scheme.lower(),
-        realm=found.get("realm", ""),
-        service=found.get("service", ""),
-        scope=found.get("scope", ""),
+        realm=parameters.get("realm", ""),
+        service=parameters.get("service", ""),
+        scope=parameters.get("scope", ""),
     )
 
 
@@ -73,8 +73,8 @@ def credential(host: str, environment: Mapping[str, str], *, is_own: bool) -> Cr
 
     Args:
         host: the registry, `localhost:5000`.
-        environment: has MLSHIP_REGISTRY_USER and _PASSWORD, or says where Docker's files are.
-        is_own: whether it is the registry that the project pushes to.
+        environment: has MLSHIP_REGISTRY_USER and _PASSWORD, or the place of Docker's files.
+        is_own: whether the project pushes to this registry.
 
     Raises:
         ConfigError: Docker's configuration or a credential helper cannot be read.
@@ -96,7 +96,7 @@ def _of_docker(host: str, environment: Mapping[str, str]) -> Credential | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        message = f"{path} cannot be read: {error}"
+        message = f"cannot read {path}: {error}"
         raise ConfigError(message, hint="correct it, or run `docker login` again") from error
     settings = settings if isinstance(settings, dict) else {}
     for key in _keys(host):
@@ -114,8 +114,8 @@ def _of_docker(host: str, environment: Mapping[str, str]) -> Credential | None:
 
 
 def _section(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    found = settings.get(name)
-    return found if isinstance(found, dict) else {}
+    section = settings.get(name)
+    return section if isinstance(section, dict) else {}
 
 
 def _keys(host: str) -> list[str]:
@@ -143,9 +143,9 @@ def _of_helper(name: str, server: str, environment: Mapping[str, str]) -> Creden
     program = f"docker-credential-{name}"
     if not _HELPER.fullmatch(name):
         message = f"Docker's configuration names a credential helper {name[:40]!r}"
-        raise ConfigError(message, hint="mend ~/.docker/config.json")
+        raise ConfigError(message, hint="correct ~/.docker/config.json")
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [program, "get"],
             input=server,
             env=dict(environment),
@@ -155,19 +155,19 @@ def _of_helper(name: str, server: str, environment: Mapping[str, str]) -> Creden
             timeout=_SECONDS,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        message = f"the credential helper {program} for {server} cannot be run: {error}"
+        message = f"cannot run the credential helper {program} for {server}: {error}"
         raise ConfigError(message, hint="install it, or set MLSHIP_REGISTRY_USER") from error
-    if done.returncode:
-        told = (done.stdout + done.stderr).strip()
-        if "not found" in told.lower():
+    if process.returncode:
+        output = (process.stdout + process.stderr).strip()
+        if "not found" in output.lower():
             return None
-        message = f"{program} gave no credential for {server}: {told[:200]}"
+        message = f"{program} returned no credential for {server}: {output[:200]}"
         raise ConfigError(message, hint=f"log in again: docker login {server}")
     try:
-        found = json.loads(done.stdout)
-        user, secret = str(found["Username"]), str(found["Secret"])
+        answer = json.loads(process.stdout)
+        user, secret = str(answer["Username"]), str(answer["Secret"])
     except (ValueError, KeyError, TypeError) as error:
-        message = f"{program} answered no JSON with Username and Secret"
+        message = f"{program} did not return JSON with Username and Secret"
         raise ConfigError(message, hint="update it") from error
     if user == "<token>":
         return Credential(identity_token=secret)

@@ -13,55 +13,55 @@ def unreachable(error: NoAnswerError, host: str, url: str) -> UnavailableError:
     if error.untrusted is not None or "SSL" in str(error):
         message = f"no trusted connection to registry {host}: {error}"
         hint = "set SSL_CERT_FILE to its certificate authority; "
-        hint += f"where it speaks no TLS at all, image.insecure: [{host}]"
+        hint += f"if it has no TLS, set image.insecure: [{host}]"
         return UnavailableError(message, hint=hint)
     message = f"registry {host} does not answer at {url}: {error}"
     return UnavailableError(message, hint="start it, or check its address and the network")
 
 
-def failure(answer: httpx.Response, host: str, what: str) -> MlshipError:
+def failure(response: httpx.Response, host: str, what: str) -> MlshipError:
     """Return the error for a response that is not a success.
 
     Args:
-        answer: is read to its end.
+        response: is read to its end.
         host: the registry.
         what: the object of the request, `repository team/iris`.
     """
-    code, told = words(answer)
-    if code in ("NAME_UNKNOWN", "NAME_INVALID") or answer.status_code == 404:
-        message = f"{host} has no {what}{told}"
+    code, details = words(response)
+    if code in ("NAME_UNKNOWN", "NAME_INVALID") or response.status_code == 404:
+        message = f"{host} has no {what}{details}"
         return NotFoundError(message, hint="create the repository there, or correct its name")
-    if answer.status_code in (409, 412) or "immutable" in told.lower():
-        message = f"{host} does not allow {what} to be changed{told}"
-        hint = "let the repository's tags be overwritten, or set image.repository to another"
+    if response.status_code in (409, 412) or "immutable" in details.lower():
+        message = f"{host} does not allow {what} to be changed{details}"
+        hint = "allow tags of the repository to be overwritten, or set another image.repository"
         return ConflictError(message, hint=hint)
-    if answer.status_code == 429 or answer.headers.get("Retry-After"):
-        wait = answer.headers.get("Retry-After", "some time")
+    if response.status_code == 429 or response.headers.get("Retry-After"):
+        wait = response.headers.get("Retry-After", "some time")
         wait += " s" if wait.isdigit() else ""
-        message = f"{host} is busy with {what}: {answer.status_code}{told}"
+        message = f"{host} is busy with {what}: {response.status_code}{details}"
         return UnavailableError(message, hint=f"retry after {wait}")
-    message = f"{host} answered {answer.status_code} for {what}{told}"
+    message = f"{host} answered {response.status_code} for {what}{details}"
     hint = "check the registry's log, then try again"
-    if answer.status_code == 413:
+    if response.status_code == 413:
         hint = "a proxy in front of the registry limits the size of a request; raise that limit"
     return UnavailableError(message, hint=hint)
 
 
-def words(answer: httpx.Response) -> tuple[str, str]:
-    """Return the code of a registry's error, and its words to be put after a message."""
-    answer.read()
-    errors = decoded(answer).get("errors")
+def words(response: httpx.Response) -> tuple[str, str]:
+    """Return the code of a registry's error, and its text to append to a message."""
+    response.read()
+    errors = decoded(response).get("errors")
     first = errors[0] if isinstance(errors, list) and errors else {}
     if not isinstance(first, dict) or not first:
         return "", ""
-    code, told = str(first.get("code", "")), str(first.get("message", ""))
-    return code, f" ({code}: {told[:200]})"
+    code, text = str(first.get("code", "")), str(first.get("message", ""))
+    return code, f" ({code}: {text[:200]})"
 
 
-def decoded(answer: httpx.Response) -> dict[str, Any]:
-    """Return the JSON of an answer, empty where it has none."""
+def decoded(response: httpx.Response) -> dict[str, Any]:
+    """Return the JSON object of a response, empty if there is none."""
     try:
-        found = answer.json()
+        document = response.json()
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}

@@ -1,8 +1,8 @@
 """Credentials for Google's Artifact Registry, by Application Default Credentials.
 
-These are a person's (`gcloud auth application-default login`), a service account's where code runs
-on Google's machines, or, in a GitHub job, workload identity: no key is kept anywhere. Docker's own
-credentials and MLSHIP_REGISTRY_USER come first where they are set.
+These are a user's (`gcloud auth application-default login`), a service account's on Google's
+machines, or workload identity in a GitHub job: no key is stored. Docker's own credentials and
+MLSHIP_REGISTRY_USER take precedence.
 https://cloud.google.com/artifact-registry/docs/docker/authentication
 """
 
@@ -24,8 +24,8 @@ def credential(host: str) -> Credential:
     """Return an access token as the password that Artifact Registry takes.
 
     Raises:
-        ConfigError: there are no Application Default Credentials, or no library for them.
-        UnavailableError: Google did not exchange them for a token.
+        ConfigError: Application Default Credentials or their library are missing.
+        UnavailableError: Google did not return a token for them.
     """
     return Credential(user=_USER, password=str(application_default(host).token))
 
@@ -40,25 +40,25 @@ def application_default(host: str) -> "Credentials":
     """Return Application Default Credentials with a new access token.
 
     Raises:
-        ConfigError: there are no Application Default Credentials, or no library for them.
-        UnavailableError: Google did not exchange them for a token.
+        ConfigError: Application Default Credentials or their library are missing.
+        UnavailableError: Google did not return a token for them.
     """
     try:
         import google.auth
         from google.auth import exceptions
         from google.auth.transport.requests import Request
     except ImportError as error:
-        message = f"{host} is Google's, and the library for its credentials is not installed"
+        message = f"the library for Google's credentials, which {host} needs, is not installed"
         raise ConfigError(message, hint=installation.hint("gcp")) from error
     try:
-        found: Credentials = google.auth.default(scopes=[_SCOPE])[0]
-        found.refresh(Request())  # type: ignore[no-untyped-call]
+        credentials: Credentials = google.auth.default(scopes=[_SCOPE])[0]
+        credentials.refresh(Request())  # type: ignore[no-untyped-call]
     except exceptions.DefaultCredentialsError as error:
-        message = f"there are no Application Default Credentials for {host}"
+        message = f"no Application Default Credentials for {host}"
         raise ConfigError(message, hint=LOGIN) from error
     except exceptions.GoogleAuthError as error:
-        message = f"Google gave no token for {host}: {str(error)[:200]}"
+        message = f"Google returned no token for {host}: {str(error)[:200]}"
         raise UnavailableError(
             message, hint="log in again, or check the workload's identity"
         ) from error
-    return found
+    return credentials

@@ -1,8 +1,8 @@
-"""The repository in Artifact Registry that images are pushed to: found, or created when told to.
+"""The repository in Artifact Registry that images are pushed to: looked up, and optionally created.
 
-Google's registry makes no repository by the first push to it. So it is looked up before, by the
-name of the image itself: `LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE`. Who may push need not
-be let look: then the push itself shows what is missing.
+A push does not create a repository in Google's registry. So it is looked up first, by the name of
+the image: `LOCATION-docker.pkg.dev/PROJECT/REPOSITORY/IMAGE`. An account that may push need not
+have the permission to look it up: then the push itself shows what is missing.
 https://cloud.google.com/artifact-registry/docs/docker/names
 """
 
@@ -37,7 +37,7 @@ _PAUSE = 1.0
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a repository is in Google Cloud."""
+    """The place of a repository in Google Cloud."""
 
     project: str
     location: str
@@ -45,7 +45,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def parent(self) -> str:
-        """The project's part of a location, as the API names it."""
+        """The project and location, as in the API."""
         return f"projects/{self.project}/locations/{self.location}"
 
     def __str__(self) -> str:
@@ -54,10 +54,10 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def place(image: Reference) -> Place | None:
-    """Return where the repository of an image is; `None` in other registries.
+    """Return the place of an image's repository; `None` in other registries.
 
     Raises:
-        ConfigError: the name has no repository or no image in it.
+        ConfigError: the name lacks the repository or the image.
     """
     if not image.registry.endswith(_HOST):
         return None
@@ -66,8 +66,8 @@ def place(image: Reference) -> Place | None:
         # A project of a domain, `example.com:iris`, cannot have its colon in an image's name.
         project = f"{project}:{rest.pop(0)}"
     if len(rest) < 2:
-        message = f"image.repository {image.name} names no image of a repository"
-        hint = f"write {image.registry}/PROJECT/REPOSITORY/IMAGE"
+        message = f"image.repository {image.name} lacks the repository or the image"
+        hint = f"set it to {image.registry}/PROJECT/REPOSITORY/IMAGE"
         raise ConfigError(message, hint=hint)
     location = image.registry.removesuffix(_HOST)
     return Place(project=project, location=location, repository=rest[0])
@@ -81,20 +81,20 @@ def prepare(
     client: "Callable[[Credentials], ArtifactRegistryClient] | None" = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Ensure that an image's repository exists. Registries other than Google's are left alone.
+    """Ensure that an image's repository exists. Nothing is done for other registries than Google's.
 
     Args:
-        image: what is to be pushed.
-        create: make the repository where there is none.
-        progress: hears of what is made, and why nothing was looked up.
-        client: of the API that knows repositories; by default Google's.
-        pause: waits so many seconds.
+        image: the image to push.
+        create: create the repository if it does not exist.
+        progress: receives progress notes.
+        client: returns a client of the API; by default Google's.
+        pause: waits a number of seconds.
 
     Raises:
-        NotFoundError: there is no such repository, and none is to be made.
-        ConfigError: it is not one for images; or one is to be made, without credentials.
+        NotFoundError: the repository does not exist, and is not to be created.
+        ConfigError: it is not for images; or it is to be created, and there are no credentials.
         UnavailableError: the API does not answer, is not enabled, or denies the creation.
-        TimedOutError: it was not made within two minutes.
+        TimedOutError: it was not created within two minutes.
     """
     wanted = place(image)
     if wanted is None:
@@ -105,27 +105,29 @@ def prepare(
     except (ConfigError, UnavailableError) as error:
         if create:
             raise
-        # Docker's credentials may do for the push.
+        # Docker's credentials may suffice for the push.
         progress.note(f"{wanted} is not looked up: {error.message}")
         return
     with make(credentials) as api:
         repositories = _Repositories(api, wanted, progress, pause)
-        found = repositories.find(instead=create) or (repositories.create() if create else None)
-    if found is not None:
-        _check(found, wanted)
+        repository = repositories.find(instead=create) or (
+            repositories.create() if create else None
+        )
+    if repository is not None:
+        _check(repository, wanted)
 
 
 def _client() -> "Callable[[Credentials], ArtifactRegistryClient]":
     try:
         from google.cloud import artifactregistry_v1
     except ImportError as error:
-        message = f"Artifact Registry needs a package that is not installed: {error.name}"
+        message = f"Artifact Registry needs the package {error.name}, which is not installed"
         raise ConfigError(message, hint=installation.hint("gcp")) from error
     return lambda credentials: artifactregistry_v1.ArtifactRegistryClient(credentials=credentials)
 
 
 class _Repositories:
-    """What is asked of the API for one repository."""
+    """Requests to the API for one repository."""
 
     def __init__(
         self,
@@ -141,11 +143,11 @@ class _Repositories:
         self._progress = progress
         self._pause = pause
         self._errors = exceptions
-        # Creating twice is as creating once: the second is told that it exists.
+        # A repeated creation fails with AlreadyExists.
         self._retry = retry.Retry(timeout=_SECONDS)
 
     def find(self, *, instead: bool) -> "Repository | None":
-        """Return the repository; `None` where we may not look, or it can be made instead."""
+        """Return the repository; `None` without permission, or if it can be created instead."""
         try:
             return self._api.get_repository(
                 name=str(self._wanted), retry=self._retry, timeout=_SECONDS
@@ -157,13 +159,13 @@ class _Repositories:
         except self._errors.PermissionDenied as error:
             if error.reason == "SERVICE_DISABLED":
                 raise self._fault(error) from error
-            self._progress.note(f"no permission to look at {self._wanted}")
+            self._progress.note(f"no permission to look up {self._wanted}")
             return None
         except self._errors.GoogleAPIError as error:
             raise self._fault(error) from error
 
     def create(self) -> "Repository | None":
-        """Make the repository; `None` where somebody else was first and we may not look at it."""
+        """Create the repository; `None` if it exists now and may not be looked up."""
         from google.cloud import artifactregistry_v1
 
         described = artifactregistry_v1.Repository(
@@ -182,17 +184,17 @@ class _Repositories:
             while not operation.done():  # type: ignore[no-untyped-call]
                 if waited >= _CREATION_SECONDS:
                     message = f"{self._wanted} is not created after {waited:.0f} s"
-                    raise TimedOutError(message, hint="push again; it goes on without us")
+                    raise TimedOutError(message, hint="push again; the creation goes on")
                 self._progress.note(f"creating {self._wanted}: {waited:.0f} s")
                 self._pause(_PAUSE)
                 waited += _PAUSE
-            made: Repository = operation.result()  # type: ignore[no-untyped-call]
+            created: Repository = operation.result()  # type: ignore[no-untyped-call]
         except self._errors.AlreadyExists:
             return self.find(instead=True)
         except self._errors.GoogleAPIError as error:
             raise self._fault(error) from error
         self._progress.note(f"created {self._wanted}")
-        return made
+        return created
 
     def _fault(self, error: "GoogleAPIError") -> MlshipError:
         wanted, said = self._wanted, _said(error)
@@ -203,10 +205,10 @@ class _Repositories:
         if isinstance(error, self._errors.Forbidden):
             message = f"Google denied the creation of {wanted}: {said}"
             hint = "grant roles/artifactregistry.admin in the project to the account in use, or "
-            hint += f"let somebody else run `{_command(wanted)}`"
+            hint += f"ask an administrator to run `{_command(wanted)}`"
             return UnavailableError(message, hint=hint)
         if isinstance(error, self._errors.Unauthorized):
-            message = f"Google does not accept the credentials for {wanted}: {said}"
+            message = f"Google rejected the credentials for {wanted}: {said}"
             return UnavailableError(message, hint=google_credentials.LOGIN)
         if isinstance(error, self._errors.InvalidArgument):
             message = f"{wanted} is not a valid repository of Artifact Registry: {said}"
@@ -215,30 +217,30 @@ class _Repositories:
         return UnavailableError(message, hint="push again")
 
 
-def _check(found: "Repository", wanted: Place) -> None:
+def _check(repository: "Repository", wanted: Place) -> None:
     """Refuse a repository that cannot take images.
 
     Raises:
-        ConfigError: it is for other things, or only passes on what others have.
+        ConfigError: it has another format, or is virtual or remote.
     """
-    kinds = type(found)
-    hint = "name one of format DOCKER and mode STANDARD_REPOSITORY in image.repository"
-    if found.format_ != kinds.Format.DOCKER:
-        message = f"{wanted} has format {_name(found.format_)} and takes no images"
+    kinds = type(repository)
+    hint = "set image.repository to one of format DOCKER and mode STANDARD_REPOSITORY"
+    if repository.format_ != kinds.Format.DOCKER:
+        message = f"{wanted} has format {_name(repository.format_)} and cannot store images"
         raise ConfigError(message, hint=hint)
-    if found.mode in (kinds.Mode.VIRTUAL_REPOSITORY, kinds.Mode.REMOTE_REPOSITORY):
-        message = f"{wanted} is a {_name(found.mode)}: nothing can be pushed to it"
+    if repository.mode in (kinds.Mode.VIRTUAL_REPOSITORY, kinds.Mode.REMOTE_REPOSITORY):
+        message = f"{wanted} is a {_name(repository.mode)}: nothing can be pushed to it"
         raise ConfigError(message, hint=hint)
 
 
 def _name(value: object) -> str:
-    # A value that is newer than the client is a bare number.
+    # A value that this client does not know is a number.
     return str(getattr(value, "name", value))
 
 
 def _missing(wanted: Place) -> NotFoundError:
     message = f"Artifact Registry has no repository {wanted}"
-    hint = f"`{_command(wanted)}`, or set image.create: true to have mlship do it"
+    hint = f"`{_command(wanted)}`, or set image.create: true"
     return NotFoundError(message, hint=hint)
 
 

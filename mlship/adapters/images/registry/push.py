@@ -1,4 +1,4 @@
-"""Pushes of an image to a registry, and downloads of the layers that are missing here."""
+"""Pushes an image to a registry, and downloads the layers that are missing here."""
 
 import threading
 import time
@@ -19,18 +19,18 @@ from mlship.errors import ConflictError, NotFoundError
 
 _PARALLEL = 4
 _SHOWN = 4 << 20
-"""Blobs from this size on, in bytes, are told of while they travel."""
+"""The progress of blobs from this size on, in bytes, is reported."""
 
 
 class Delivery:
-    """Brings an image of this machine's layout to its repository.
+    """Pushes one image of this machine's layout to its repository.
 
     Args:
-        image: whose name is the repository's.
-        layout: has what was made for it.
-        registries: gives the registries of the image and of its base.
-        progress: hears what travels.
-        monotonic: tells seconds, for how often that is told.
+        image: the image.
+        layout: stores its own layers.
+        registries: returns the registries of the image and of its base.
+        progress: receives progress notes.
+        monotonic: returns seconds, to limit the notes to one a second.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Delivery:
         self._check_here()
         before = registry.exchange.sent
         fates = self._blobs(registry, target)
-        for one in image.platforms:
-            self._name_dependencies(registry, target, one)
+        for built in image.platforms:
+            self._name_dependencies(registry, target, built)
             if len(image.platforms) > 1:
-                data = self._layout.read(one.manifest)
-                registry.put_manifest(target.at(one.manifest), data, MANIFEST)
+                data = self._layout.read(built.manifest)
+                registry.put_manifest(target.at(built.manifest), data, MANIFEST)
         kind = INDEX if len(image.platforms) > 1 else MANIFEST
         registry.put_manifest(tagged, self._layout.read(image.digest), kind)
         return Pushed(
@@ -76,38 +76,38 @@ class Delivery:
         )
 
     def complete(self) -> None:
-        """Fetch the layers that are not in the layout from where they are."""
+        """Download the layers that are not in the layout."""
         self._check_here()
-        for one in self._image.platforms:
-            for layer in one.layers:
+        for built in self._image.platforms:
+            for layer in built.layers:
                 if not self._layout.has(layer.digest, layer.size):
-                    where = self._origin(layer)
-                    pieces = self._registries.of(where).read_blob(where.repository, layer.digest)
+                    origin = self._origin(layer)
+                    pieces = self._registries.of(origin).read_blob(origin.repository, layer.digest)
                     what = f"fetching {layer.role}"
                     self._layout.take(layer.digest, self._shown(pieces, layer.size, what))
 
     def _check_here(self) -> None:
         if self._layout.missing(self._image):
-            message = f"{self._image.digest} was built on another machine, and is not here"
+            message = f"image {self._image.digest} was built on another machine"
             hint = "there: `mlship containerize --to image.tar`; "
             hint += "here: `mlship push-to-registry --from image.tar`"
             raise NotFoundError(message, hint=hint)
 
     def _blobs(self, registry: Registry, target: Reference) -> list[Fate]:
-        found: dict[Digest, tuple[Content, str | None]] = {}
-        for one in self._image.platforms:
-            found |= {layer.digest: self._content(layer, target) for layer in one.layers}
-            size = self._layout.path(one.config).stat().st_size
-            found[one.config] = (self._local(one.config, size, "configuration"), None)
+        blobs: dict[Digest, tuple[Content, str | None]] = {}
+        for built in self._image.platforms:
+            blobs |= {layer.digest: self._content(layer, target) for layer in built.layers}
+            size = self._layout.path(built.config).stat().st_size
+            blobs[built.config] = (self._local(built.config, size, "configuration"), None)
         with ThreadPoolExecutor(_PARALLEL) as pool:
             futures = [
                 pool.submit(registry.bring, target.repository, content, mount)
-                for content, mount in found.values()
+                for content, mount in blobs.values()
             ]
             try:
                 return [future.result() for future in futures]
             except BaseException:
-                # The first fault is the one to tell; what has not begun need not begin.
+                # Only the first error is reported; uploads that did not start are cancelled.
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
@@ -120,8 +120,8 @@ class Delivery:
 
             def read(offset: int) -> Iterator[bytes]:
                 if where.repository == target.repository and where.registry == target.registry:
-                    message = f"{target.name} has lost its layer of {layer.role}"
-                    raise ConflictError(message, hint="`mlship containerize` makes it again")
+                    message = f"{target.name} no longer has its {layer.role} layer"
+                    raise ConflictError(message, hint="run `mlship containerize` again")
                 pieces = source.read_blob(where.repository, layer.digest, offset)
                 return self._shown(pieces, layer.size - offset, f"sending {layer.role}")
 
@@ -138,14 +138,16 @@ class Delivery:
         return Content(digest=digest, size=size, read=read)
 
     def _origin(self, layer: Layer) -> Reference:
-        """Return the repository that has a layer which is not here."""
+        """Return the repository that has a layer which the layout lacks."""
         return self._image.base if layer.role == "base" else self._registries.own()
 
-    def _name_dependencies(self, registry: Registry, target: Reference, one: PlatformImage) -> None:
-        for layer in one.layers:
+    def _name_dependencies(
+        self, registry: Registry, target: Reference, built: PlatformImage
+    ) -> None:
+        for layer in built.layers:
             if not layer.tag or layer.reused:
                 continue
-            config, manifest = manifests.dependencies(layer, one.platform)
+            config, manifest = manifests.dependencies(layer, built.platform)
             described = manifests.describe(config, CONFIG)
             content = Content(
                 digest=described.digest,
@@ -156,14 +158,14 @@ class Delivery:
             registry.put_manifest(target.tagged(layer.tag), manifest, MANIFEST)
 
     def _shown(self, pieces: Iterator[bytes], size: int, what: str) -> Iterator[bytes]:
-        """Give the pieces, and tell how far they are, at most once a second."""
-        passed, told = 0, self._monotonic()
+        """Yield the pieces, and report the progress at most once a second."""
+        passed, noted = 0, self._monotonic()
         for piece in pieces:
             yield piece
             passed += len(piece)
             now = self._monotonic()
-            if size >= _SHOWN and (now - told >= 1 or passed == size):
-                told = now
+            if size >= _SHOWN and (now - noted >= 1 or passed == size):
+                noted = now
                 with self._lock:
                     share = f"{passed / 1e6:.1f} of {size / 1e6:.1f} MB"
                     self._progress.note(f"{what}: {share}")

@@ -1,4 +1,4 @@
-"""The registries that a project deals with: its own, and those that base images come from."""
+"""The registries of a project: its own, and those of base images."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -26,16 +26,16 @@ from mlship.errors import ConfigError
 
 
 class Registries:
-    """Gives the registry of a reference, the same one each time.
+    """Returns the registry of a reference, always the same object.
 
     Args:
         config: names the project's repository and the registries without TLS.
-        environment: holds credentials, or says where Docker's are.
-        transport: answers in the registries' place, in tests.
+        environment: has credentials, or the place of Docker's.
+        transport: replaces the registries in tests.
         timing: time and randomness.
 
     Raises:
-        ConfigError: the repository's name is none, or has a tag.
+        ConfigError: the repository's name is invalid, or has a tag.
     """
 
     def __init__(
@@ -81,65 +81,68 @@ class Registries:
             ConfigError: none is configured.
         """
         if self.repository is None:
-            message = "mlship.yaml names no repository to push images to"
+            message = "mlship.yaml has no image.repository to push images to"
             raise ConfigError(message, hint="set image.repository: registry/name")
         return self.repository
 
     def reach(self) -> str:
-        """Tell that images can be pushed, as far as that is known without a push.
+        """Return that images can be pushed, as far as is known without a push.
 
         Raises:
             ConfigError: no repository is configured, or credentials cannot be read.
-            UnavailableError: the registry does not answer, or denies it.
+            UnavailableError: the registry does not answer, or denies access.
         """
         own = self.own()
-        found = self.of(own).holds_tags(own.repository)
-        return f"{own.name} answers" + ("" if found else " and has nothing yet")
+        has_tags = self.of(own).holds_tags(own.repository)
+        return f"{own.name} answers" + ("" if has_tags else " and has nothing yet")
 
     def base(self, name: Reference, platforms: Sequence[Platform]) -> dict[Platform, Base]:
-        """Return what a base image is on each platform. Its layers are not downloaded.
+        """Resolve a base image on each platform. Its layers are not downloaded.
 
         Raises:
-            ConfigError: there is no such image, or not for a platform.
-            UnavailableError: its registry does not answer, or denies it.
-            IntegrityError: it is nothing that can be built on.
+            ConfigError: the image does not exist, or not for a platform.
+            UnavailableError: its registry does not answer, or denies access.
+            IntegrityError: its manifest or configuration is invalid.
         """
         stored = self.of(name).manifest(name)
         if stored is None:
-            message = f"there is no base image {name}"
-            raise ConfigError(message, hint="correct image.base; `docker pull` finds what exists")
-        found = name.at(stored.digest)
+            message = f"base image {name} does not exist"
+            raise ConfigError(message, hint="correct image.base; `docker pull` shows what exists")
+        by_digest = name.at(stored.digest)
         if stored.media_type not in (INDEX, DOCKER_INDEX):
-            return {one: self._base(found, stored.data, one, str(name)) for one in platforms}
+            return {
+                platform: self._base(by_digest, stored.data, platform, str(name))
+                for platform in platforms
+            }
         bases = {}
         for platform in platforms:
             chosen = name.at(choose(stored.data, platform, str(name)))
-            one = self.of(name).manifest(chosen)
-            if one is None:
+            entry = self.of(name).manifest(chosen)
+            if entry is None:
                 message = f"{name} names {chosen.digest} for {platform}, which does not exist"
                 raise ConfigError(message, hint="set image.base to a complete image")
-            bases[platform] = self._base(found, one.data, platform, str(name))
+            bases[platform] = self._base(by_digest, entry.data, platform, str(name))
         return bases
 
-    def _base(self, found: Reference, data: bytes, platform: Platform, name: str) -> Base:
+    def _base(self, by_digest: Reference, data: bytes, platform: Platform, name: str) -> Base:
         manifest = decode_manifest(data, name)
-        blob = self.of(found).small_blob(found.repository, manifest.config.digest)
+        blob = self.of(by_digest).small_blob(by_digest.repository, manifest.config.digest)
         config = decode_configuration(blob, name)
         if f"{config.os}/{config.architecture}" != platform:
             raise other_platform(name, f"{config.os}/{config.architecture}", platform)
-        return Base(reference=found, manifest=manifest, configuration=config)
+        return Base(reference=by_digest, manifest=manifest, configuration=config)
 
     def _credential(self, host: str) -> Credential | None:
         is_own = self.repository is not None and self.repository.registry == host
-        found = credential(host, self._environment, is_own=is_own)
-        if found is None and is_google(host):
+        stored = credential(host, self._environment, is_own=is_own)
+        if stored is None and is_google(host):
             return google_credentials.credential(host)
-        return found
+        return stored
 
 
 def _repository(text: str) -> Reference:
-    found = reference(text)
-    if found.tag or found.digest:
+    repository = reference(text)
+    if repository.tag or repository.digest:
         message = f"image.repository {text} has a tag or a digest"
-        raise ConfigError(message, hint=f"write {found.name}; each release gets a tag of its own")
-    return found
+        raise ConfigError(message, hint=f"set it to {repository.name}; mlship adds a tag")
+    return repository

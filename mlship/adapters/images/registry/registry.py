@@ -26,7 +26,7 @@ _ACCEPTED = f"{INDEX}, {MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
-    """A manifest as a registry has it."""
+    """A manifest in a registry."""
 
     data: bytes
     media_type: str
@@ -44,47 +44,47 @@ class Registry:
         self.exchange = exchange
 
     def manifest(self, reference: Reference) -> Stored | None:
-        """Return the manifest or the index that a reference means; `None` where there is none.
+        """Return the manifest or index of a reference; `None` if it does not exist.
 
         Raises:
-            UnavailableError: the registry does not answer, or denies it.
-            IntegrityError: its bytes do not have the digest.
+            UnavailableError: the registry does not answer, or denies access.
+            IntegrityError: its bytes have another digest.
         """
         path = f"/v2/{reference.repository}/manifests/{reference.wanted}"
-        answer = self._ask("GET", path, pull(reference.repository), {"Accept": _ACCEPTED})
-        if answer.status_code == 404:
+        response = self._ask("GET", path, pull(reference.repository), {"Accept": _ACCEPTED})
+        if response.status_code == 404:
             return None
-        if answer.status_code != 200:
-            raise self.exchange.failure(answer, str(reference))
-        digest = reference.digest or digests.of_bytes(answer.content)
-        data = check(answer.content, digest, str(reference))
-        kind = answer.headers.get("Content-Type", MANIFEST).partition(";")[0].strip()
+        if response.status_code != 200:
+            raise self.exchange.failure(response, str(reference))
+        digest = reference.digest or digests.of_bytes(response.content)
+        data = check(response.content, digest, str(reference))
+        kind = response.headers.get("Content-Type", MANIFEST).partition(";")[0].strip()
         return Stored(data=data, media_type=kind, digest=digest)
 
     def tagged(self, reference: Reference) -> Digest | None:
-        """Return the digest that a tag has now, without its manifest.
+        """Return the current digest of a tag, without downloading its manifest.
 
         Raises:
-            UnavailableError: the registry does not answer, or denies it.
+            UnavailableError: the registry does not answer, or denies access.
         """
         path = f"/v2/{reference.repository}/manifests/{reference.wanted}"
-        answer = self._ask("HEAD", path, pull(reference.repository), {"Accept": _ACCEPTED})
-        if answer.status_code == 404:
+        response = self._ask("HEAD", path, pull(reference.repository), {"Accept": _ACCEPTED})
+        if response.status_code == 404:
             return None
-        if answer.status_code != 200:
-            raise self.exchange.failure(answer, str(reference))
-        told = answer.headers.get("Docker-Content-Digest")
-        if told:
-            return digests.parse(told)
-        found = self.manifest(reference)
-        return found.digest if found else None
+        if response.status_code != 200:
+            raise self.exchange.failure(response, str(reference))
+        digest = response.headers.get("Docker-Content-Digest")
+        if digest:
+            return digests.parse(digest)
+        stored = self.manifest(reference)
+        return stored.digest if stored else None
 
     def put_manifest(self, reference: Reference, data: bytes, media_type: str) -> None:
         """Write a manifest under a tag or its digest, and read the digest back.
 
         Raises:
-            UnavailableError: the registry does not answer, or denies it.
-            IntegrityError: the registry has other bytes now.
+            UnavailableError: the registry does not answer, or denies access.
+            IntegrityError: the registry returns another digest.
         """
         path = f"/v2/{reference.repository}/manifests/{reference.wanted}"
         ask = Ask(
@@ -94,44 +94,44 @@ class Registry:
             body=data,
             headers={"Content-Type": media_type},
         )
-        answer = self.exchange.send(ask)
-        if answer.status_code not in (200, 201, 202):
-            raise self.exchange.failure(answer, str(reference))
-        found = self.tagged(reference)
-        if found != digests.of_bytes(data):
-            message = f"{reference} was written, but the registry returned {found}"
+        response = self.exchange.send(ask)
+        if response.status_code not in (200, 201, 202):
+            raise self.exchange.failure(response, str(reference))
+        stored = self.tagged(reference)
+        if stored != digests.of_bytes(data):
+            message = f"{reference} was written, but the registry returned {stored}"
             raise IntegrityError(message, hint="another process may write this tag; push again")
 
     def has_blob(self, repository: str, digest: Digest) -> bool:
-        """Tell whether a repository has a blob.
+        """Return whether a repository has a blob.
 
         Raises:
-            UnavailableError: the registry does not answer, or denies it.
+            UnavailableError: the registry does not answer, or denies access.
         """
         path = f"/v2/{repository}/blobs/{digest}"
-        answer = self._ask("HEAD", path, pull(repository))
-        if answer.status_code not in (200, 404):
-            raise self.exchange.failure(answer, f"blob {digest} in {repository}")
-        return answer.status_code == 200
+        response = self._ask("HEAD", path, pull(repository))
+        if response.status_code not in (200, 404):
+            raise self.exchange.failure(response, f"blob {digest} in {repository}")
+        return response.status_code == 200
 
     def holds_tags(self, repository: str) -> bool:
-        """Tell whether a repository has tags, asked at once and as one who would push to it.
+        """Return whether a repository has tags, with one attempt and with the scope for a push.
 
-        Nothing is written. A registry that hands out tokens may refuse one to who may not push.
+        Nothing is written. A registry may refuse a token for pushes to accounts that may not push.
 
         Raises:
-            UnavailableError: the registry does not answer, or denies it.
+            UnavailableError: the registry does not answer, or denies access.
         """
         path = f"/v2/{repository}/tags/list?n=1"
-        answer = self.exchange.send(
+        response = self.exchange.send(
             Ask(method="GET", url=path, scope=push(repository)), repeat="never"
         )
-        if answer.status_code == 404:
+        if response.status_code == 404:
             return False
-        if answer.status_code != 200:
-            raise self.exchange.failure(answer, repository)
+        if response.status_code != 200:
+            raise self.exchange.failure(response, repository)
         try:
-            return bool(msgspec.json.decode(answer.content, type=_Tags).tags)
+            return bool(msgspec.json.decode(response.content, type=_Tags).tags)
         except msgspec.DecodeError as error:
             message = f"{self.exchange.url} is not a container registry"
             raise UnavailableError(message, hint="correct image.repository") from error
@@ -142,24 +142,24 @@ class Registry:
         return self.exchange.send(Ask(method=method, url=path, scope=scope, headers=headers or {}))
 
     def small_blob(self, repository: str, digest: Digest) -> bytes:
-        """Return a blob of some kilobytes, checked.
+        """Return a blob of some kilobytes after verifying it.
 
         Raises:
             NotFoundError: the repository has no such blob.
-            UnavailableError: the registry does not answer, or denies it.
+            UnavailableError: the registry does not answer, or denies access.
             IntegrityError: its bytes have another digest.
         """
         data = b"".join(self.read_blob(repository, digest))
         return check(data, digest, f"blob {digest} in {repository}")
 
     def read_blob(self, repository: str, digest: Digest, offset: int = 0) -> Iterator[bytes]:
-        """Yield a blob's bytes from an offset. The caller checks the digest of the whole.
+        """Yield a blob's bytes from an offset. The caller verifies the digest of the whole.
 
-        A connection that breaks is taken up where it broke.
+        A download that breaks is resumed.
 
         Raises:
             NotFoundError: the repository has no such blob.
-            UnavailableError: the registry does not answer, or denies it.
+            UnavailableError: the registry does not answer, or denies access.
         """
         scope = pull(repository)
 
@@ -168,10 +168,10 @@ class Registry:
             headers |= {"Range": f"bytes={start}-"} if start else {}
             path = f"/v2/{repository}/blobs/{digest}"
             ask = Ask(method="GET", url=path, scope=scope, headers=headers, stream=True)
-            answer = self.exchange.send(ask)
-            if answer.status_code not in (200, 206):
-                raise self.exchange.failure(answer, f"blob {digest} in {repository}")
-            return answer
+            response = self.exchange.send(ask)
+            if response.status_code not in (200, 206):
+                raise self.exchange.failure(response, f"blob {digest} in {repository}")
+            return response
 
         timing = self.exchange.timing
         try:
@@ -180,15 +180,15 @@ class Registry:
             raise self.exchange.unreachable(error) from error
 
     def bring(self, repository: str, content: Content, mount_from: str | None = None) -> Fate:
-        """Ensure that a repository has a blob; return how it got there.
+        """Ensure that a repository has a blob; return how.
 
         Args:
-            repository: where to.
-            content: is read only where it must be sent.
+            repository: the repository.
+            content: is read only if it must be sent.
             mount_from: a repository of the same registry that has the blob.
 
         Raises:
-            UnavailableError: the registry does not answer, or denies it.
+            UnavailableError: the registry does not answer, or denies access.
             NotFoundError: the registry has no such repository.
         """
         if self.has_blob(repository, content.digest):

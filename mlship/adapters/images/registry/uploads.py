@@ -1,4 +1,4 @@
-"""Uploads of blobs to a registry: mounted where it can be, and resumed where they broke off."""
+"""Uploads of blobs to a registry: mounted if possible, resumed if interrupted."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,9 +14,9 @@ from mlship.domain.digests import Digest
 from mlship.errors import UnavailableError
 
 _BEGUN = 5
-"""So many times an upload is begun, and sent on where it broke."""
+"""How many times an upload is started, and resumed."""
 _WHOLE = 1 << 20
-"""Up to this size, in bytes, a blob goes in one request."""
+"""Blobs up to this size, in bytes, are sent in one request."""
 _RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
 _OCTETS = {"Content-Type": "application/octet-stream"}
 
@@ -24,7 +24,7 @@ Fate = Literal["there", "mounted", "sent"]
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
-    """A blob to send. `read(offset)` gives its bytes from there, in pieces."""
+    """A blob to send. `read(offset)` yields its bytes from an offset on."""
 
     digest: Digest
     size: int
@@ -42,27 +42,27 @@ def push(repository: str) -> str:
 
 
 def upload(exchange: Exchange, repository: str, content: Content, mount_from: str | None) -> Fate:
-    """Bring a blob to a repository that lacks it.
+    """Upload a blob that a repository does not have.
 
     Args:
         exchange: with the registry.
-        repository: where to.
-        content: is read only where it must be sent.
+        repository: the repository.
+        content: is read only if it must be sent.
         mount_from: a repository of the same registry that has the blob.
 
     Raises:
-        UnavailableError: the registry does not answer, denies it, or breaks every upload off.
+        UnavailableError: the registry does not answer, denies access, or interrupts every upload.
         NotFoundError: the registry has no such repository.
     """
-    one = _Upload(exchange, repository, content)
+    attempt = _Upload(exchange, repository, content)
     for _ in range(_BEGUN):
-        place = one.begin(mount_from)
+        place = attempt.begin(mount_from)
         if place is None:
             return "mounted"
-        # Some registries forget an upload that broke: it begins again.
-        if one.finish(place):
+        # Some registries discard an interrupted upload: it is started again.
+        if attempt.finish(place):
             return "sent"
-    message = f"{exchange.host} interrupted {_BEGUN} uploads of {content.digest}{one.said}"
+    message = f"{exchange.host} interrupted {_BEGUN} uploads of {content.digest}{attempt.said}"
     raise UnavailableError(message, hint="check the network and the registry's disk; push again")
 
 
@@ -73,10 +73,10 @@ class _Upload:
         self._content = content
         self._what = f"blob {content.digest} in {repository}"
         self.said = ""
-        """The registry's own words, where it gave some."""
+        """The registry's error message, if it sent one."""
 
     def begin(self, mount_from: str | None) -> httpx.URL | None:
-        """Begin an upload and return where to, or `None` where the blob was mounted."""
+        """Start an upload and return its URL, or `None` if the blob was mounted."""
         path, scope = f"/v2/{self._repository}/blobs/uploads/", push(self._repository)
         if mount_from:
             path += f"?mount={self._content.digest}&from={mount_from}"
@@ -89,10 +89,10 @@ class _Upload:
         return self._place(answer)
 
     def finish(self, place: httpx.URL) -> bool:
-        """Send the bytes of a begun upload; tell whether the registry has them all.
+        """Send the bytes of an upload; return whether the registry has them all.
 
-        As in Docker's own client, all of them go in one PATCH, which every registry takes; where
-        that breaks, the registry is asked how far it came.
+        As in Docker's own client, they go in one PATCH, which every registry supports. If that is
+        interrupted, the registry is asked for its offset.
         """
         offset = 0
         if self._content.size > _WHOLE:
@@ -108,7 +108,7 @@ class _Upload:
         return self._close(place, offset)
 
     def _continue(self, place: httpx.URL, offset: int) -> tuple[httpx.URL, int] | None:
-        """Send from an offset on; return where the registry is then, `None` if it forgot."""
+        """Send from an offset on; return the URL and the new offset, `None` if it was discarded."""
         size = self._content.size
         headers = _OCTETS | {"Content-Length": str(size - offset)}
         if offset:
@@ -128,7 +128,7 @@ class _Upload:
         raise self._exchange.failure(answer, self._what)
 
     def _status(self, place: httpx.URL) -> tuple[httpx.URL, int] | None:
-        """Ask how far a broken upload came; `None` if the registry knows it no more."""
+        """Return the URL and the offset of an upload, `None` if the registry discarded it."""
         answer = self._exchange.send(self._ask("GET", place))
         if answer.status_code != 204:
             return None
@@ -164,9 +164,9 @@ class _Upload:
 
 
 def _reached(answer: httpx.Response, otherwise: int) -> int:
-    """Return how many bytes a registry has: Range names the last of them, `0-1023`."""
+    """Return how many bytes a registry has: Range has the last of them, `0-1023`."""
     match = _RANGE.fullmatch(answer.headers.get("Range", ""))
     if not match:
         return otherwise
-    # `0-0` is how an upload without a byte is told; nothing so small is sent in pieces.
+    # `0-0` means that it has none; no blob of one byte is sent in pieces.
     return int(match[1]) + 1 if match[1] != "0" else 0
