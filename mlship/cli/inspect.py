@@ -36,7 +36,7 @@ def doctor(
         output.as_json(json_schema())
         return
     resolved = options.resolved()
-    pipeline = options.pipeline()
+    pipeline = options.pipeline(purpose="check")
     checks = examine(pipeline, surroundings(pipeline, wire.environment()))
     if options.json:
         output.as_json({"origins": resolved.origins, "checks": checks})
@@ -73,7 +73,7 @@ def status(
     from mlship.steps.status import status as look
 
     options = session(context)
-    found = look(options.pipeline())
+    found = look(options.pipeline(purpose="read"))
     if options.json:
         output.as_json(found)
         return
@@ -141,7 +141,7 @@ def trace(
     from mlship.steps.trace import trace as trace_step
 
     options = session(context)
-    found = trace_step(options.pipeline(), prediction, reproduce=reproduce)
+    found = trace_step(options.pipeline(purpose="read"), prediction, reproduce=reproduce)
     if options.json:
         output.as_json(found)
         return
@@ -206,7 +206,7 @@ def report(
     from mlship.reports.report import as_json, collect
 
     options = session(context)
-    pipeline = options.pipeline()
+    pipeline = options.pipeline(purpose="read")
     records = pipeline.read()
     found = collect(pipeline.release(release, records), records)
     plots = pipeline.state / "plots" / digests.short(found.release.bundle)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mlship.config.layers import Resolved
     from mlship.domain.ports import Progress
     from mlship.steps.pipeline import Pipeline
+    from mlship.wire import Purpose
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,21 @@ class Session:
 
         return wire.read(self.config, wire.environment(), self.flags)
 
-    def pipeline(self, progress: "Progress | None" = None) -> "Pipeline":
-        """Return the project's pipeline."""
+    def pipeline(
+        self, progress: "Progress | None" = None, purpose: "Purpose" = "change"
+    ) -> "Pipeline":
+        """Return the project's pipeline.
+
+        Args:
+            progress: receives progress notes; by default they are printed.
+            purpose: what the command does: only `change` waits for a server that restarts.
+        """
         from mlship import wire
         from mlship.cli.progress import Lines
 
         config = self.resolved().config
-        return wire.assemble(config, self.root, progress or Lines(), wire.environment())
+        progress = progress or Lines()
+        return wire.assemble(config, self.root, progress, wire.environment(), purpose)
 
 
 def session(context: typer.Context) -> Session:

@@ -10,6 +10,11 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
+def is_server(uri: str | None) -> bool:
+    """Return whether a URI is that of a tracking server; its REST API needs no MLflow library."""
+    return (uri or "").lower().startswith(("http://", "https://"))
+
+
 class StoreConfig(_Section, frozen=True):
     """The model registry."""
 

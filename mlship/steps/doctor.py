@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from mlship.config import installation, requirements
+from mlship.config.backends import is_server
 from mlship.config.installation import Installation
 from mlship.config.project import Config
 from mlship.domain import image
@@ -191,13 +192,21 @@ def extras_of(pipeline: Pipeline) -> list[str]:
     needed = {
         "train": True,
         "local": "local" in kinds,
-        "mlflow": "mlflow" in (config.store.kind, config.ledger.kind),
+        "mlflow": _needs_mlflow(config),
         "postgres": config.observations.kind == "postgres",
         "images": makes_images and config.image.builder != "docker",
         "docker": needs_engine(pipeline),
         "gcp": "gke" in kinds or is_google,
     }
     return [extra for extra, is_needed in needed.items() if is_needed]
+
+
+def _needs_mlflow(config: Config) -> bool:
+    """Return whether a store or a ledger is a database, which MLflow's library changes."""
+    of_store = config.store.uri if config.store.kind == "mlflow" else None
+    uris = [of_store] if config.store.kind == "mlflow" else []
+    uris += [config.ledger.uri or of_store] if config.ledger.kind == "mlflow" else []
+    return not all(map(is_server, uris))
 
 
 def _is_there(module: str) -> bool:

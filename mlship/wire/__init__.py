@@ -3,6 +3,7 @@
 from mlship.adapters.checkout.repository import top_of
 from mlship.wire.assemble import CONFIG, actor, assemble, environment, publishing, read
 from mlship.wire.backends import (
+    Purpose,
     cluster_access,
     cluster_locks,
     cluster_target,
@@ -13,6 +14,7 @@ from mlship.wire.installed import installed
 
 __all__ = [
     "CONFIG",
+    "Purpose",
     "actor",
     "assemble",
     "cluster_access",

@@ -20,6 +20,7 @@ from mlship.domain.ports import Images, Locks, Progress, Target
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import Pipeline
 from mlship.wire import backends
+from mlship.wire.backends import Purpose
 
 if TYPE_CHECKING:
     from mlship.steps.publish import Publishing
@@ -55,9 +56,21 @@ def _where_it_is(path: Path) -> str:
 
 
 def assemble(
-    config: Config, root: Path, progress: Progress, environment: Mapping[str, str]
+    config: Config,
+    root: Path,
+    progress: Progress,
+    environment: Mapping[str, str],
+    purpose: Purpose = "change",
 ) -> Pipeline:
-    """Compose a project's pipeline. Nothing is opened, started or imported that is not used."""
+    """Compose a project's pipeline. Nothing is opened, started or imported that is not used.
+
+    Args:
+        config: of the project.
+        root: the project's folder.
+        progress: receives progress notes.
+        environment: the environment variables.
+        purpose: what the command does with the pipeline.
+    """
     state = root / ".mlship"
 
     who = actor(root, environment)
@@ -75,7 +88,7 @@ def assemble(
     def images() -> Images:
         return backends.images(config, state, progress, environment)
 
-    store = backends.store(config, state, environment)
+    store = backends.store(config, state, environment, purpose)
     ahead = backends.ahead(config, store)
     return Pipeline(
         root=root,
@@ -88,7 +101,7 @@ def assemble(
         trainer=ChildTrainer(root, config, progress, ahead.prepare),
         tester=PytestTester(root, config),
         predictor=ChildPredictor(),
-        ledger=backends.ledger(config, state, environment),
+        ledger=backends.ledger(config, state, environment, purpose),
         locks=_EachTargets(locks),
         store=store,
         observations=backends.observations(config, state, environment),

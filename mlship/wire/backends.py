@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
@@ -17,9 +17,13 @@ from mlship.errors import ConfigError
 from mlship.steps.pipeline import PRODUCTION
 
 if TYPE_CHECKING:
+    from mlship.adapters.http.retries import Patience
     from mlship.adapters.images.build.builder import ImageBuilder
     from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks
     from mlship.adapters.targets.local import LocalTarget
+
+Purpose = Literal["change", "read", "check"]
+"""What a command does: it decides how long a tracking server is waited for."""
 
 _MLFLOW = "sqlite:///.mlship/mlflow.db"
 
@@ -127,7 +131,9 @@ def docker_engine(environment: Mapping[str, str]) -> AbstractContextManager[Engi
     return connect(environment, lambda: datetime.now(UTC))
 
 
-def store(config: Config, state: Path, environment: Mapping[str, str]) -> Store:
+def store(
+    config: Config, state: Path, environment: Mapping[str, str], purpose: Purpose = "change"
+) -> Store:
     """Return the model registry: MLflow, or a folder."""
     match config.store.kind:
         case "directory":
@@ -141,7 +147,8 @@ def store(config: Config, state: Path, environment: Mapping[str, str]) -> Store:
             from mlship.adapters.stores.mlflow import MlflowStore
 
             uri = _absolute(config.store.uri or _MLFLOW, state.parent)
-            return MlflowStore(uri, config.name, state / "mlflow-artifacts", environment)
+            artifacts = state / "mlflow-artifacts"
+            return MlflowStore(uri, config.name, artifacts, environment, _patience(purpose))
 
 
 class Ahead(NamedTuple):
@@ -166,7 +173,9 @@ def ahead(config: Config, store: Store) -> Ahead:
     return Ahead()
 
 
-def ledger(config: Config, state: Path, environment: Mapping[str, str]) -> Ledger:
+def ledger(
+    config: Config, state: Path, environment: Mapping[str, str], purpose: Purpose = "change"
+) -> Ledger:
     """Return where evidence is kept: a folder, or MLflow."""
     match config.ledger.kind:
         case "directory":
@@ -179,7 +188,8 @@ def ledger(config: Config, state: Path, environment: Mapping[str, str]) -> Ledge
 
             of_store = config.store.uri if config.store.kind == "mlflow" else None
             uri = _absolute(config.ledger.uri or of_store or _MLFLOW, state.parent)
-            return MlflowLedger(uri, config.name, state / "mlflow-artifacts", environment)
+            artifacts = state / "mlflow-artifacts"
+            return MlflowLedger(uri, config.name, artifacts, environment, _patience(purpose))
 
 
 def observations(config: Config, state: Path, environment: Mapping[str, str]) -> Observations:
@@ -207,6 +217,19 @@ def _database(name: str, config: Config) -> str | None:
         message = "observations.url has a password, which lists of processes and of pods would show"
         raise ConfigError(message, hint="take it out of the address and set PGPASSWORD")
     return url
+
+
+def _patience(purpose: Purpose) -> "Patience":
+    """Return how long a tracking server is waited for."""
+    from mlship.adapters.mlflow import rest
+
+    match purpose:
+        case "change":
+            return rest.PATIENCE
+        case "read":
+            return rest.READING
+        case "check":
+            return rest.CHECKING
 
 
 def _absolute(uri: str, root: Path) -> str:

@@ -276,9 +276,13 @@ def main() -> None:
     sys.argv = ["mlship", *arguments]
 
     def assemble(
-        config: Config, root: Path, progress: Progress, environment: Mapping[str, str]
+        config: Config,
+        root: Path,
+        progress: Progress,
+        environment: Mapping[str, str],
+        purpose: wire.Purpose = "change",
     ) -> Pipeline:
-        pipeline = compose(config, root, progress, environment)
+        pipeline = compose(config, root, progress, environment, purpose)
         if plan == "late":
             return dataclasses.replace(pipeline, locks=_LateLocks(pipeline.locks))
         if plan == "wait":

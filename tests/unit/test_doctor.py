@@ -29,6 +29,7 @@ CLUSTER = TargetConfig(kind="kubernetes")
 GKE = TargetConfig(kind="gke", gke=GkeConfig(project="p", location="l", cluster="c"))
 CLUSTERS = {"staging": CLUSTER, "production": CLUSTER}
 PUSHED = ImageConfig(repository="ghcr.io/ada/iris")
+SERVER = StoreConfig(uri="http://mlflow.example:5000")
 BY_DOCKER = ImageConfig(builder="docker")
 HERE = Installation(
     origin=Origin(kind="folder", version="0.1.0", url="/home/ada/mlship", is_editable=True),
@@ -87,6 +88,16 @@ def test_only_what_the_configuration_needs_is_looked_at(
     [
         ({"targets": LOCAL, "store": StoreConfig(kind="directory")}, ["train", "local"]),
         ({"targets": {}}, ["train", "local", "mlflow"]),
+        ({"store": SERVER}, ["train", "local"]),
+        ({"store": SERVER, "ledger": LedgerConfig(kind="mlflow")}, ["train", "local"]),
+        (
+            {"store": SERVER, "ledger": LedgerConfig(kind="mlflow", uri="postgresql://db/mlflow")},
+            ["train", "local", "mlflow"],
+        ),
+        (
+            {"ledger": LedgerConfig(kind="mlflow", uri="https://mlflow.example")},
+            ["train", "local", "mlflow"],
+        ),
         ({"targets": CLUSTERS}, ["train", "mlflow", "images", "docker"]),
         (
             {"targets": CLUSTERS, "gates": GatesConfig(container=False)},

@@ -1,12 +1,15 @@
 """The door to HTTP: what is sent again and when, which proxy is taken, and when it is given up."""
 
+import itertools
 import socket
 import ssl
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import httpcore
 import httpx
 import pytest
 from msgspec import structs
@@ -179,6 +182,21 @@ def test_no_attempt_begins_after_the_deadline_and_none_outlasts_it() -> None:
     with pytest.raises(NoAnswerError, match=r"timed out \(3 attempts in 60 s\)"):
         door.send(client.build_request("GET", "/x"))
     assert limits == [20.0, 20.0, 18.5]
+
+
+def test_a_server_that_was_never_reached_is_waited_for_more_briefly() -> None:
+    patience = Patience(attempts=1000, longest=1.0, unreached=5.0)
+    server = Server(httpx.ConnectError)
+    with pytest.raises(NoAnswerError, match="attempts in 4 s"):
+        server.send(patience=patience)
+    server = Server(busy(503), httpx.ConnectError)
+    with pytest.raises(NoAnswerError, match=r"attempts in (59|60) s"):
+        server.send(patience=patience)
+    server = Server(ok(), httpx.ConnectError)
+    door = server.door(Terms(name="server a", patience=patience))
+    door.send(door.client.build_request("GET", "/x"))
+    with pytest.raises(NoAnswerError, match=r"attempts in (59|60) s"):
+        door.send(door.client.build_request("GET", "/x"))
 
 
 def test_silence_is_final_unless_the_door_is_told_otherwise() -> None:
@@ -435,7 +453,7 @@ def test_a_name_that_no_host_can_have_is_final(monkeypatch: pytest.MonkeyPatch) 
     failing(monkeypatch, UnicodeError("label too long"))
     client = open_client(Reach(environment={}))
     url = f"http://{'a' * 64}.example"
-    with pytest.raises(NoAnswerError, match=r"example is not the name of a host$"):
+    with pytest.raises(NoAnswerError, match=r"example is not a valid host name$"):
         Door(client, Terms(name="a")).send(client.build_request("GET", url))
 
 
@@ -505,6 +523,55 @@ def test_the_deadline_holds_for_the_body_of_an_answer(status: int, stream: bool)
         door.send(door.client.build_request("GET", "/x"), stream=stream)
     assert server.now <= 61
     assert body.is_closed
+
+
+class Dripping(httpcore.NetworkStream):
+    """A connection that gives endless headers, a byte every few seconds."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self.server.now += 3.0
+        if self.server.now > 10_000:
+            pytest.fail("the headers were read for ever")
+        return next(self.text)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.text = itertools.chain([b"HTTP/1.1 200 OK\r\n"], itertools.repeat(b"X"))
+
+    def close(self) -> None:
+        pass
+
+    def get_extra_info(self, info: str) -> None:
+        return None
+
+
+class Tap(httpcore.NetworkBackend):
+    """Opens dripping connections."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def connect_tcp(self, *_args: object, **_options: object) -> httpcore.NetworkStream:
+        return Dripping(self.server)
+
+
+def test_the_deadline_holds_for_the_headers_of_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server()
+
+    class Transport(httpx.HTTPTransport):
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            pool: Any = self._pool
+            pool._network_backend = Tap(server)
+
+    monkeypatch.setattr(httpx, "HTTPTransport", Transport)
+    client = open_client(Reach(environment={}), base_url="http://a")
+    door = Door(client, Terms(name="a", timing=server.timing))
+    with pytest.raises(NoAnswerError, match=r"^timed out$"):
+        door.send(client.build_request("GET", "/x"))
+    assert 60 <= server.now <= 70
 
 
 def squeezed(data: bytes, window: int = 31) -> bytes:

@@ -1,5 +1,7 @@
 """MLflow's REST API through the door: which requests are repeated, and what errors say."""
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,13 @@ from mlship.adapters.http.door import Door, Terms
 from mlship.adapters.http.retries import Patience
 from mlship.adapters.mlflow import faults
 from mlship.adapters.mlflow.rest import Server, connected
+from mlship.adapters.stores import mlflow_fast
+from mlship.adapters.stores.mlflow_runs import KeptRun
+from mlship.adapters.stores.mlflow_server import ServerPlace
 from mlship.errors import (
     ConfigError,
     ConflictError,
+    IntegrityError,
     MlshipError,
     NotFoundError,
     UnavailableError,
@@ -124,7 +130,7 @@ def test_a_time_limit_is_a_positive_number(text: str) -> None:
         ("http://[::1", "it is not a URL"),
         ("http://", "it is not a URL"),
         ("http://ada:s3cret@a:x", "it is not a URL"),
-        (f"http://ada:s3cret@{'a' * 64}.example", "from 1 to 63 characters"),
+        (f"http://ada:s3cret@{'a' * 64}.example", "must have 1 to 63 characters"),
         (f"http://xn--{'a' * 70}", "it is not a URL"),
         ("http://ada:s3cret@a:65536", "port 65536"),
         ("http://a\udcff", "it is not a URL"),
@@ -231,3 +237,63 @@ def test_numbers_are_read_as_protobuf_writes_them() -> None:
     metrics = [{"key": "a", "value": value} for value in (1, 0.5, "NaN", "-Infinity")]
     found = {"runs": [RUN | {"data": {"metrics": metrics}}]}
     assert Tracking(ok(**found)).server.get("runs/search", {}) == found
+
+
+def paging(page: Callable[[int], dict[str, Any]]) -> Server:
+    """Return a server whose answers to a search or a list are pages by their number."""
+    count = itertools.count()
+    tracking = Tracking()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("registered-models/get"):
+            return ok(registered_model={})
+        return ok(**page(next(count)))
+
+    client = open_client(Reach(transport=httpx.MockTransport(answer)), base_url=URI)
+    terms = Terms(name="MLflow", timing=patient(tracking.waits))
+    return Server(URI, Door(client, terms), terms.patience, terms.timing)
+
+
+def listed(server: Server) -> object:
+    return mlflow_fast.of_server(server, URI, "iris")
+
+
+def read_all(server: Server) -> object:
+    return list(server.pages("POST", "runs/search", {}))
+
+
+def downloaded(server: Server) -> object:
+    run = KeptRun(
+        number="3f9a",
+        artifacts="mlflow-artifacts:/1/3f9a/artifacts",
+        is_running=False,
+        params={},
+        metrics={},
+        tags={},
+    )
+    return ServerPlace(server, URI, "iris", {}).download(run, Path("nowhere"))
+
+
+@pytest.mark.parametrize("work", [listed, read_all, downloaded])
+def test_a_list_without_an_end_is_given_up(work: Callable[[Server], object]) -> None:
+    with pytest.raises(UnavailableError, match=r"(search|list) returned the same page twice"):
+        work(paging(lambda _: {"next_page_token": "again"}))
+    with pytest.raises(UnavailableError, match=r"(search|list) returned more than 1000 pages"):
+        work(paging(lambda number: {"next_page_token": f"page-{number}"}))
+
+
+def test_folders_without_an_end_are_given_up() -> None:
+    def page(number: int) -> dict[str, Any]:
+        return {"files": [{"path": "/".join(["bundle", *"a" * (number + 1)]), "is_dir": True}]}
+
+    with pytest.raises(IntegrityError, match=r"run 3f9a at .* has more than 1000 folders"):
+        downloaded(paging(page))
+
+
+def test_a_list_of_several_pages_is_read_to_its_end() -> None:
+    pages: list[dict[str, Any]] = [
+        {"runs": [RUN], "next_page_token": "2"},
+        {"next_page_token": "3"},
+        {"runs": [RUN]},
+    ]
+    assert len(list(paging(lambda number: pages[number]).pages("POST", "runs/search", {}))) == 3

@@ -97,7 +97,7 @@ def run(here: World, monkeypatch: pytest.MonkeyPatch) -> Commands:
         counted = CountedLedger(here.ledger)
         pipeline = dataclasses.replace(here.pipeline, ledger=counted)
 
-        def composed(_session: Session, _progress: object = None) -> Pipeline:
+        def composed(_session: Session, **_options: object) -> Pipeline:
             return pipeline
 
         monkeypatch.setattr(Session, "pipeline", composed)

@@ -1,4 +1,4 @@
-"""Addresses of servers and proxies: checked before anything is connected."""
+"""Addresses of servers and proxies, checked before a connection is opened."""
 
 from typing import Final
 
@@ -10,11 +10,11 @@ _PORTS: Final = range(1, 65536)
 
 
 def parsed(address: str) -> httpx.URL:
-    """Return an absolute URL that a connection can be opened to.
+    """Return an absolute URL with a valid host and port.
 
     Raises:
-        ValueError: there is none; the text is the reason, and quotes nothing of the address, which
-            may hold a password.
+        ValueError: the address is invalid; the text is the reason and quotes nothing of the
+            address, which may have a password.
     """
     try:
         url = httpx.URL(address)
@@ -24,7 +24,7 @@ def parsed(address: str) -> httpx.URL:
     if not url.scheme or not host:
         raise ValueError("it is not a URL")
     if url.port is not None and url.port not in _PORTS:
-        raise ValueError(f"its port {url.port} is not from {_PORTS[0]} to {_PORTS[-1]}")
+        raise ValueError(f"port {url.port} is not between {_PORTS[0]} and {_PORTS[-1]}")
     if not all(0 < len(label) <= _LABEL for label in name.removesuffix(".").split(".")):
-        raise ValueError(f"the parts of its host name must have from 1 to {_LABEL} characters")
+        raise ValueError(f"each part of the host name must have 1 to {_LABEL} characters")
     return url

@@ -1,4 +1,4 @@
-"""Limits of the body of an answer: the door's deadline, and how large it may be once decoded."""
+"""Limits of a response: a deadline, and how large its body may be once decoded."""
 
 import time
 import zlib
@@ -10,12 +10,12 @@ import httpx
 import msgspec
 
 LARGEST: Final = 64 << 20
-"""Bytes of a body that is read into memory, counted after decompression."""
+"""The largest body that is read into memory, in bytes after decompression."""
 ENCODINGS: Final = "gzip, deflate"
-_GRACE: Final = 5.0
-"""Seconds for the body of an answer that began shortly before the deadline."""
+GRACE: Final = 5.0
+"""Seconds for the body of a response that began shortly before the deadline."""
 _UNTIMED: Final = 60.0
-"""Seconds for a body that no door set a deadline for."""
+"""Seconds for a response for which no door set a deadline."""
 _PIECE: Final = 1 << 16
 _STREAM: Final = "mlship.stream"
 _STREAMED: Final = {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 class TooLargeError(httpx.DecodingError):
-    """A body was larger than `LARGEST`; the next attempt would give the same."""
+    """A body was larger than `LARGEST`; another attempt would fail in the same way."""
 
 
 class Deadline(msgspec.Struct, frozen=True):
@@ -36,11 +36,11 @@ class Deadline(msgspec.Struct, frozen=True):
 
 
 DEADLINE: ContextVar[Deadline | None] = ContextVar("DEADLINE", default=None)
-"""The end of the request that this thread is sending; a door sets it."""
+"""The end of the request that this thread sends; set by a door."""
 
 
 class Client(httpx.Client):
-    """Reads no body for ever or without limit, except one that its caller streams."""
+    """Limits the time and size of responses, except of a body that its caller streams."""
 
     def send(
         self, request: httpx.Request, *, stream: bool = False, **options: Any
@@ -48,15 +48,20 @@ class Client(httpx.Client):
         """Send a request; see httpx.
 
         Raises:
-            httpx.ReadTimeout: the body did not end before the deadline.
+            httpx.ReadTimeout: the response did not end before the deadline.
             TooLargeError: it is larger than `LARGEST`.
         """
         request.extensions[_STREAM] = stream
-        return super().send(request, stream=stream, **options)
+        deadline = DEADLINE.get() or Deadline(time.monotonic() + _UNTIMED, time.monotonic)
+        token = DEADLINE.set(deadline)
+        try:
+            return super().send(request, stream=stream, **options)
+        finally:
+            DEADLINE.reset(token)
 
 
 def limit(response: httpx.Response) -> None:
-    """Limit the body of an answer, unless it is a success that the caller streams."""
+    """Limit the body of a response, unless it is a success that the caller streams."""
     is_streamed = bool(response.request.extensions.get(_STREAM))
     if response.is_closed or (is_streamed and response.status_code in _STREAMED):
         return
@@ -67,7 +72,7 @@ def limit(response: httpx.Response) -> None:
 
 
 def decoded(content: bytes, shape: type[_T]) -> _T:
-    """Return what JSON holds.
+    """Return the value of a JSON document.
 
     Raises:
         msgspec.DecodeError: it is not JSON in UTF-8, is nested too deeply or has another shape.
@@ -79,15 +84,17 @@ def decoded(content: bytes, shape: type[_T]) -> _T:
 
 
 def _ending() -> Deadline:
-    deadline = DEADLINE.get() or Deadline(time.monotonic() + _UNTIMED, time.monotonic)
-    end = max(deadline.end, deadline.monotonic() + _GRACE)
+    deadline = DEADLINE.get()
+    if deadline is None:
+        raise TypeError(deadline)
+    end = max(deadline.end, deadline.monotonic() + GRACE)
     return Deadline(end, deadline.monotonic)
 
 
 class _Limited(httpx.SyncByteStream):
     """The decoded bytes of a body.
 
-    httpx decodes each piece whole, however large it becomes; this one decodes and counts by pieces.
+    httpx decodes each piece as a whole, however large it becomes; here decoding is limited too.
     """
 
     def __init__(self, stream: httpx.SyncByteStream, encoding: str, deadline: Deadline) -> None:
@@ -116,7 +123,7 @@ class _Limited(httpx.SyncByteStream):
     def _timed(self) -> Iterator[bytes]:
         for piece in self._stream:
             if self._deadline.monotonic() > self._deadline.end:
-                raise httpx.ReadTimeout("the answer did not end in time")
+                raise httpx.ReadTimeout("the response did not end in time")
             yield piece
 
     def _decoded(self) -> Iterator[bytes]:
@@ -141,10 +148,10 @@ class _Limited(httpx.SyncByteStream):
         if decoder is not None:
             yield decoder.flush()
             if not decoder.eof:
-                raise httpx.DecodingError("the compressed answer is incomplete")
+                raise httpx.DecodingError("the compressed response is incomplete")
 
     def _window(self, first: bytes) -> int:
-        """Return zlib's format: many servers send `deflate` without zlib's header."""
+        """Return zlib's `wbits`: many servers send `deflate` without zlib's header."""
         if self._encoding != "deflate":
             return zlib.MAX_WBITS | 16
         has_header = first[0] & 0x0F == 8 and (

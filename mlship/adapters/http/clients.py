@@ -1,4 +1,4 @@
-"""Clients of HTTP: certificates, proxies, and connections that are opened when they are needed."""
+"""HTTP clients: certificates, proxies, and connections that are opened on demand."""
 
 import functools
 import os
@@ -11,26 +11,26 @@ import httpx
 import msgspec
 
 from mlship.adapters.http import bodies
+from mlship.adapters.http.connections import bound
 from mlship.adapters.http.proxies import is_loopback, proxy_for
 from mlship.adapters.http.retries import ProxyTimeout, causes
 from mlship.errors import ConfigError, shown
 
 _T = TypeVar("_T")
 SILENCE = httpx.Timeout(20.0, connect=10.0)
-"""How long a server may say nothing, in seconds."""
+"""How long a server may be silent, in seconds."""
 _KEPT = httpx.Limits(keepalive_expiry=2.0)
-"""Servers close idle connections after 5 s and more; a request must not meet that moment."""
+"""Servers close idle connections after 5 s or more; a request must not coincide with that."""
 
 
 class Reach(msgspec.Struct, frozen=True, kw_only=True):
     """How a server is reached.
 
     Attributes:
-        environment: names the proxies; by default the process's own.
-        trust: gives the certificates to trust, once they are needed: reading them takes longer
-            than a request.
+        environment: has the proxies; by default the process's own.
+        trust: returns the trusted certificates on demand: reading them takes longer than a request.
         proxy: of this server, instead of the environment's.
-        transport: answers in the server's place, in tests.
+        transport: replaces the server in tests.
     """
 
     environment: Mapping[str, str] | None = None
@@ -49,12 +49,12 @@ def open_client(
 ) -> httpx.Client:
     """Open a client; nothing is connected yet.
 
-    It never follows from https to http, and limits the bodies that it reads.
+    It never follows a redirect from https to http, and limits the responses that it reads.
     """
-    given = {"User-Agent": "mlship", "Accept-Encoding": bodies.ENCODINGS}
+    defaults = {"User-Agent": "mlship", "Accept-Encoding": bodies.ENCODINGS}
     return bodies.Client(
         base_url=base_url,
-        headers={**given, **(headers or {})},
+        headers={**defaults, **(headers or {})},
         auth=auth,
         timeout=timeout,
         transport=reach.transport or _Routes(reach),
@@ -65,10 +65,10 @@ def open_client(
 
 @functools.cache
 def system_trust() -> ssl.SSLContext:
-    """Return the certificates that are trusted: SSL_CERT_FILE, SSL_CERT_DIR or certifi's.
+    """Return the trusted certificates: SSL_CERT_FILE, SSL_CERT_DIR or certifi's.
 
     Raises:
-        ConfigError: the variable names no file of certificates.
+        ConfigError: the variable does not name certificates.
     """
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if os.environ.get(name):
@@ -87,14 +87,14 @@ def named_trust(name: str, path: str, read: Callable[[], _T]) -> _T:
     except (OSError, ValueError) as error:
         is_other = isinstance(error, ssl.SSLError)
         reason = getattr(error, "strerror", "") or str(error)
-        reason = "it does not hold what is needed (PEM)" if is_other else reason
+        reason = "it has no certificates in PEM format" if is_other else reason
         message = f"{name}: cannot use {path}: {reason}"
         hint = f"set {name} to a file of certificates, or unset it"
         raise ConfigError(message, hint=hint) from error
 
 
 class _Routes(httpx.BaseTransport):
-    """Sends each request directly or through its proxy; connections are opened when needed."""
+    """Sends each request directly or through its proxy; connections are opened on demand."""
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
@@ -106,10 +106,10 @@ class _Routes(httpx.BaseTransport):
         try:
             return self._transport(request.url, proxy).handle_request(request)
         except UnicodeError as error:
-            message = f"{request.url.host[:80]} is not the name of a host"
+            message = f"{request.url.host[:80]} is not a valid host name"
             raise httpx.LocalProtocolError(message, request=request) from error
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
-            # Past the proxy, TLS is a matter of the server.
+            # A TLS error comes from the server behind the proxy.
             if proxy is None or any(isinstance(cause, ssl.SSLError) for cause in causes(error)):
                 raise
             kind = ProxyTimeout if isinstance(error, httpx.TimeoutException) else type(error)
@@ -139,16 +139,20 @@ class _Routes(httpx.BaseTransport):
         needs_trust = is_secure or (proxy is not None and proxy.startswith("https:"))
         trust = (self._reach.trust or system_trust)() if needs_trust else False
         try:
-            return httpx.HTTPTransport(verify=trust, proxy=proxy, limits=_KEPT, trust_env=False)
+            transport = httpx.HTTPTransport(
+                verify=trust, proxy=proxy, limits=_KEPT, trust_env=False
+            )
         except ImportError as error:
             message = f"the SOCKS proxy {shown(proxy or '')} needs the package socksio"
             raise ConfigError(message, hint='pip install "httpx[socks]"') from error
+        bound(transport)
+        return transport
 
 
 def _refuse_downgrade(request: httpx.Request) -> None:
-    """Raise where a redirect leads from https to http on another machine.
+    """Refuse a redirect from https to http on another machine.
 
-    A request that follows a redirect has the extensions of the first one.
+    A redirected request has the extensions of the original one.
     """
     scheme = request.extensions.setdefault("mlship.scheme", request.url.scheme)
     if scheme == "https" and request.url.scheme == "http" and not is_loopback(request.url.host):

@@ -1,6 +1,6 @@
-"""Requests to one server: through its proxy, with time limits, again where that is right.
+"""Requests to one server: through its proxy, with time limits, and retried where that is safe.
 
-An adapter opens a client, puts a `Door` before it and gives its own words to what comes back:
+An adapter opens a client, sends its requests through a `Door`, and maps the outcome to its errors:
 
     door = Door(open_client(Reach(), base_url=url), Terms(name="registry localhost:5000"))
     response = door.send(door.client.build_request("GET", "/v2/"))
@@ -29,14 +29,14 @@ from mlship.adapters.http.retries import (
 )
 
 _UNREADABLE = 3
-"""So many answers of success that cannot be read are an error of the server, not of the way."""
+"""So many unreadable successes are an error of the server, not of the network."""
 _TOLD = 1.0
-"""Pauses from so many seconds on are told."""
+"""Pauses of so many seconds or more are logged."""
 _LOG = logging.getLogger("mlship")
 
 
 class NoAnswerError(Exception):
-    """A server gave no answer; the text is the reason, with how often and how long it was tried.
+    """A server did not answer; the text is the reason, with the number and time of the attempts.
 
     Attributes:
         error: of the last attempt.
@@ -51,21 +51,23 @@ class NoAnswerError(Exception):
 
     @property
     def untrusted(self) -> ssl.SSLError | None:
-        """The reason why there was no trusted connection; `None` where that was not it."""
-        return next((one for one in causes(self.error) if isinstance(one, ssl.SSLError)), None)
+        """The TLS error; `None` if that was not the reason."""
+        return next(
+            (cause for cause in causes(self.error) if isinstance(cause, ssl.SSLError)), None
+        )
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """How a door deals with its server.
+    """How a door treats its server.
 
     Attributes:
-        name: the server for people.
+        name: the name of the server in messages.
         patience: how long it is waited for.
         timing: time and randomness.
-        put_off: whether the server put the request off without acting on it.
-        asked: the seconds that it asks to wait, where it says so; by default in Retry-After.
-        is_final: whether an answer is the last one, whatever its status.
-        is_whole: whether the body of a success can be read; what a proxy answers often cannot.
+        put_off: whether the server deferred the request without acting on it.
+        asked: the seconds to wait that the server asks for; by default those of Retry-After.
+        is_final: whether a response is not retried, whatever its status.
+        is_whole: whether the body of a success can be read; a proxy's often cannot.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Door:
     def __init__(self, client: httpx.Client, terms: Terms) -> None:
         self.client = client
         self._terms = terms
+        self._was_reached = False
 
     def send(
         self,
@@ -95,18 +98,18 @@ class Door:
         follow: bool = False,
         patience: Patience | None = None,
     ) -> httpx.Response:
-        """Return the answer of the last attempt, whatever its status.
+        """Return the response of the last attempt, whatever its status.
 
         Args:
-            request: its body can be read again; see `attempt` for one that cannot.
-            repeat: what may be done again.
-            stream: leave the body of a success to the caller, who closes the response.
+            request: its body can be read again; otherwise, use `attempt`.
+            repeat: what may be repeated.
+            stream: the caller reads the body of a success and closes the response.
             follow: follow redirects.
             patience: for this request, instead of the door's.
 
         Raises:
-            NoAnswerError: there was no answer within the deadline.
-            ConfigError: the environment's proxy cannot be used.
+            NoAnswerError: the server did not answer before the deadline.
+            ConfigError: the environment's proxy is invalid.
         """
         patience = patience or self._terms.patience
         monotonic = self._terms.timing.monotonic
@@ -130,13 +133,23 @@ class Door:
         repeat: Repeat = "idempotent",
         patience: Patience | None = None,
     ) -> httpx.Response:
-        """Do something that ends in a response, again as `send` does.
+        """Call a function that returns a response, with the retries of `send`.
 
         Raises:
-            NoAnswerError: there was no answer within the deadline.
+            NoAnswerError: the server did not answer before the deadline.
         """
-        patience = patience or self._terms.patience
-        return _Attempts(self._terms, patience, once, method, repeat).run()
+        attempts = _Attempts(
+            self._terms,
+            patience or self._terms.patience,
+            once,
+            method,
+            repeat,
+            was_reached=self._was_reached,
+        )
+        try:
+            return attempts.run()
+        finally:
+            self._was_reached = attempts.was_reached
 
 
 class _Attempts:
@@ -149,8 +162,11 @@ class _Attempts:
         once: Callable[[], httpx.Response],
         method: str,
         repeat: Repeat,
+        *,
+        was_reached: bool,
     ) -> None:
         self._terms, self._timing, self._patience = terms, terms.timing, patience
+        self.was_reached = was_reached
         self._once, self._method, self._repeat = once, method, repeat
         self._began = self._timing.monotonic()
         self._count = 0
@@ -176,11 +192,12 @@ class _Attempts:
                     return response
 
     def _answered(self) -> httpx.Response:
-        """Make one attempt; the deadline holds for the body that is read in it too."""
+        """Make one attempt; the deadline includes its body."""
         end = self._began + self._patience.deadline
         token = DEADLINE.set(Deadline(end, self._timing.monotonic))
         try:
             response = self._once()
+            self.was_reached = True
             if response.is_error:
                 response.read()
             return response
@@ -188,7 +205,7 @@ class _Attempts:
             DEADLINE.reset(token)
 
     def _waited(self, pause: float, reason: str) -> bool:
-        """Wait; tell whether the request may be sent again after that."""
+        """Wait; return whether the request may be repeated after that."""
         if pause >= _TOLD:
             _LOG.warning("%s: %s; next attempt in %.0f s", self._terms.name, reason, pause)
         self._timing.pause(pause)
@@ -199,14 +216,15 @@ class _Attempts:
         return max(1.0, self._patience.deadline - passed)
 
     def _after_error(self, error: httpx.RequestError) -> float | None:
-        """Return the pause before the next attempt; `None` where this one was the last."""
+        """Return the pause before the next attempt; `None` if this was the last."""
+        self.was_reached = self.was_reached or not was_not_sent(error)
         is_silent = isinstance(error, httpx.TimeoutException)
         if is_final(error) or (is_silent and not self._patience.after_silence):
             return None
         return self._within(self._back_off(), is_open=not was_not_sent(error))
 
     def _after(self, response: httpx.Response) -> float | None:
-        """Return the pause before the next attempt; `None` where this answer is the last."""
+        """Return the pause before the next attempt; `None` if this response is the last."""
         if self._terms.is_final(response):
             return None
         is_put_off = self._terms.put_off(response)
@@ -228,7 +246,7 @@ class _Attempts:
         return self._patience.back_off(self._count, self._timing.chance())
 
     def _within(self, pause: float, *, is_open: bool) -> float | None:
-        """Return the pause where another attempt is allowed and has time.
+        """Return the pause if another attempt is allowed and in time.
 
         Args:
             pause: before that attempt.
@@ -236,7 +254,10 @@ class _Attempts:
         """
         self._is_open = is_open
         passed = self._timing.monotonic() - self._began
-        if self._count >= self._patience.attempts or passed + pause >= self._patience.deadline:
+        deadline = self._patience.deadline
+        if not self.was_reached:
+            deadline = min(deadline, self._patience.unreached)
+        if self._count >= self._patience.attempts or passed + pause >= deadline:
             return None
         if self._repeat == "never" or (is_open and not may_repeat(self._method, self._repeat)):
             return None
@@ -249,5 +270,5 @@ class _Attempts:
 
 
 def tried(response: httpx.Response) -> str:
-    """Return ` (4 attempts in 7 s)`, to be put after a message; empty after one attempt."""
+    """Return ` (4 attempts in 7 s)`, to append to a message; empty after one attempt."""
     return str(response.extensions.get("mlship.tried", ""))

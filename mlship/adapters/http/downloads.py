@@ -1,4 +1,4 @@
-"""Downloads that go on where a connection broke."""
+"""Downloads that resume after a broken connection."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,17 +15,17 @@ def pieces(
     patience: Patience,
     timing: Timing,
 ) -> Iterator[bytes]:
-    """Give the bytes of a body from an offset; a connection that breaks is made anew.
+    """Yield the bytes of a body from an offset on; a broken download is resumed.
 
     Args:
-        open_at: asks for the bytes from an offset (RFC 9110, section 14) and returns a streamed
+        open_at: requests the bytes from an offset on (RFC 9110, section 14) and returns a streamed
             response of status 200 or 206.
         offset: of the first byte.
-        patience: `attempts` in a row without a byte are the end.
+        patience: `attempts` is the number of attempts in a row without a byte.
         timing: time and randomness.
 
     Raises:
-        NoAnswerError: the connection broke again and again.
+        NoAnswerError: the last attempts brought no byte.
     """
     failures = 0
     while True:
@@ -45,7 +45,7 @@ def pieces(
 
 def _body(response: httpx.Response, offset: int) -> Iterator[bytes]:
     try:
-        # A server without ranges gives all of it again.
+        # A server without support for ranges sends the whole body again.
         passed = offset if response.status_code == httpx.codes.OK else 0
         for piece in response.iter_raw():
             rest = piece[passed:]

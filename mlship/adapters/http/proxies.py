@@ -1,4 +1,4 @@
-"""Which proxy a request goes through: the environment's, and never for this machine itself."""
+"""The proxy of a request: the environment's, and never for this machine itself."""
 
 import ipaddress
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def proxy_for(url: httpx.URL, environment: Mapping[str, str]) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine, by its name or address alone."""
+    """Return whether a host is this machine, by its name or address alone."""
     name = host.rstrip(".").lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True

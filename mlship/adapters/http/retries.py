@@ -1,7 +1,7 @@
-"""What may be sent again, and when: RFC 9110 section 9.2.2, back-off with full jitter, Retry-After.
+"""Which requests may be repeated, and when: RFC 9110 section 9.2.2, full jitter, Retry-After.
 
 Full jitter: each pause is a random part of a limit that doubles, so that clients which failed
-together do not come back together. Source: M. Brooker, "Exponential Backoff And Jitter", 2015.
+together do not retry together. Source: M. Brooker, "Exponential Backoff And Jitter", 2015.
 """
 
 import email.utils
@@ -19,29 +19,28 @@ import msgspec
 from mlship.adapters.http.bodies import TooLargeError
 
 Look = Callable[[float], bool]
-"""Looks within so many seconds whether the server has not acted on a request."""
+"""Returns, within so many seconds, whether the server has not acted on a request."""
 Repeat = Literal["idempotent", "always", "never"] | Look
-"""What may be done again after a failure that leaves open whether the server acted.
+"""What may be repeated after a failure that leaves open whether the server acted.
 
-`idempotent`: GET, HEAD, OPTIONS, TRACE, PUT and DELETE. `always`: the caller knows that doing it
-twice is as doing it once. `never`: one attempt, whatever happens. A `Look` is asked before each
-repetition.
+`idempotent`: GET, HEAD, OPTIONS, TRACE, PUT and DELETE. `always`: the caller knows that the request
+is idempotent. `never`: one attempt only. A `Look` is called before each repetition.
 """
 
 _IDEMPOTENT: Final = {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"}
 PUT_OFF: Final = {408, 425, 429}
-"""The server did not act on the request (RFC 9110, 8470, 6585): any method may be sent again."""
+"""The server did not act on the request (RFC 9110, 8470, 6585): any method may be repeated."""
 PASSING: Final = {500, 502, 503, 504}
-"""The server or a proxy failed; whether the request was acted on is not known."""
+"""The server or a proxy failed; whether the server acted is not known."""
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """Time and randomness; the tests give their own.
+    """Time and randomness; tests replace them.
 
     Attributes:
         clock: seconds since 1970, for Retry-After as a date.
         monotonic: seconds, for deadlines.
-        pause: waits so many seconds.
+        pause: waits a number of seconds.
         chance: a random number from 0 to 1.
     """
 
@@ -52,19 +51,21 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProxyTimeout(httpx.ConnectTimeout):
-    """No connection to a proxy was made in time; the text names it."""
+    """A connection to a proxy timed out; the text names the proxy."""
 
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a server in trouble is waited for. Times are in seconds.
+    """How long an unavailable server is waited for. Times are in seconds.
 
     Attributes:
-        deadline: the whole time for one request with its repetitions.
-        attempts: at most so many.
+        deadline: the time for one request with its retries.
+        attempts: the largest number of attempts.
         first: the limit of the first back-off; each further limit is twice the one before.
-        longest: the highest limit of a back-off.
-        longest_asked: a server that asks for a longer pause is not waited for.
-        after_silence: whether a request that got no answer within its time limit is sent again.
+        longest: the largest limit of a back-off.
+        longest_asked: the longest pause that a server may ask for.
+        after_silence: whether a request that timed out is repeated.
+        unreached: the time for a server to which no connection was made yet: its address may be
+            wrong, or it may be starting.
     """
 
     deadline: float = 60.0
@@ -73,17 +74,18 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     longest: float = 10.0
     longest_asked: float = 60.0
     after_silence: bool = False
+    unreached: float = float("inf")
 
     def back_off(self, attempt: int, chance: float) -> float:
-        """Return the pause after the failure of an attempt, which are counted from 1."""
+        """Return the pause after a failed attempt; attempts are counted from 1."""
         return chance * float(min(self.longest, self.first * 2 ** min(attempt - 1, 30)))
 
 
 def retry_after(header: str | None, now: float) -> float | None:
-    """Return the seconds that a Retry-After header asks for: a number of seconds, or a date.
+    """Return the seconds in a Retry-After header, which has a number of seconds or a date.
 
     Args:
-        header: its value; `None` where there is none.
+        header: its value; `None` without one.
         now: seconds since 1970.
     """
     if not header:
@@ -100,9 +102,9 @@ def retry_after(header: str | None, now: float) -> float | None:
 
 
 def may_repeat(method: str, repeat: Repeat) -> bool:
-    """Tell whether a request may be sent again although the server may have acted on it.
+    """Return whether a request may be repeated although the server may have acted on it.
 
-    Where a `Look` decides, it may until that has looked.
+    With a `Look`, it may; the `Look` is called later.
     """
     if repeat == "idempotent":
         return method in _IDEMPOTENT
@@ -110,16 +112,16 @@ def may_repeat(method: str, repeat: Repeat) -> bool:
 
 
 def was_not_sent(error: httpx.RequestError) -> bool:
-    """Tell whether no byte of a request was sent: there was no connection."""
+    """Return whether no byte of a request was sent, because there was no connection."""
     return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
 
 
 def is_final(error: httpx.RequestError) -> bool:
-    """Tell whether another attempt would fail in the same way.
+    """Return whether another attempt would fail in the same way.
 
-    So it is with a certificate that is not trusted, a host that does not exist, an answer that is
-    too large, and a URL or message that breaks the protocol. A name server that failed for now is
-    another matter.
+    That holds for an untrusted certificate, a host that does not exist, a response that is too
+    large, and a URL or message that violates the protocol, but not for a temporary failure of a
+    name server.
     """
     wrong = (
         TooLargeError,
@@ -138,7 +140,7 @@ def is_final(error: httpx.RequestError) -> bool:
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
-    """Give an error and those that led to it, the last one first."""
+    """Yield an error and those that caused it, the last one first."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause

@@ -18,8 +18,10 @@ from typing import Final
 
 import msgspec
 
+from mlship.adapters.http.retries import Patience
 from mlship.adapters.ledgers.chain import Chain
 from mlship.adapters.ledgers.mlflow_places import Fresh, Kept, LibraryPlace, Place, ServerPlace
+from mlship.adapters.mlflow.rest import PATIENCE
 from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, decode, encode, heads
@@ -39,17 +41,23 @@ class MlflowLedger:
         artifacts: the folder for files of runs beside a sqlite database; records have none.
         environ: where credentials and other `MLFLOW_*` settings come from; by default the
             process's own.
+        patience: how long a tracking server is waited for.
     """
 
     def __init__(
-        self, uri: str, name: str, artifacts: Path, environ: Mapping[str, str] | None = None
+        self,
+        uri: str,
+        name: str,
+        artifacts: Path,
+        environ: Mapping[str, str] | None = None,
+        patience: Patience = PATIENCE,
     ) -> None:
         environ = os.environ if environ is None else environ
         experiment = f"{name}-ledger"
         self._where = f"experiment {experiment} of MLflow at {shown(uri)}"
         self._place: Place
         if uri.startswith(("http://", "https://")):
-            self._place = ServerPlace(uri, experiment, environ)
+            self._place = ServerPlace(uri, experiment, environ, patience)
         else:
             self._place = LibraryPlace(uri, experiment, artifacts, environ)
         self._chain: Chain[bytes] = Chain(

@@ -9,9 +9,10 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from mlship.adapters.http.retries import Patience
 from mlship.adapters.mlflow import library
 from mlship.adapters.mlflow.database import alone, check_database, database_path, reading
-from mlship.adapters.mlflow.rest import Server, connected
+from mlship.adapters.mlflow.rest import PATIENCE, Server, connected
 from mlship.errors import ConflictError, IntegrityError, NotFoundError, shown
 
 _PAGE: Final = 1000
@@ -62,10 +63,17 @@ class Place(Protocol):
 class ServerPlace:
     """A tracking server, by REST alone."""
 
-    def __init__(self, uri: str, experiment: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        environ: Mapping[str, str],
+        patience: Patience = PATIENCE,
+    ) -> None:
         self._uri = uri
         self._experiment = experiment
         self._environ = environ
+        self._patience = patience
         self._number: str | None = None
 
     def read(self) -> list[Kept]:
@@ -75,7 +83,7 @@ class ServerPlace:
             UnavailableError: the server does not answer, or denies access.
             IntegrityError: the experiment was deleted.
         """
-        with connected(self._uri, self._environ) as server:
+        with connected(self._uri, self._environ, patience=self._patience) as server:
             try:
                 self._number = self._found(server)
             except NotFoundError:
@@ -85,14 +93,8 @@ class ServerPlace:
                 "run_view_type": "ALL",
                 "max_results": _PAGE,
             }
-            runs = []
-            while True:
-                page = server.post("runs/search", query, repeat="always")
-                runs += page.get("runs", [])
-                if not page.get("next_page_token"):
-                    break
-                query["page_token"] = page["next_page_token"]
-        return [_kept_by_server(run) for run in runs]
+            pages = server.pages("POST", "runs/search", query)
+            return [_kept_by_server(run) for page in pages for run in page.get("runs", [])]
 
     def write(self, fresh: Fresh) -> Kept:
         """Create a finished run with its tags, whole or not at all, and read it back.
@@ -100,7 +102,7 @@ class ServerPlace:
         Raises:
             UnavailableError: the server does not answer; whether the run was made is not known.
         """
-        with connected(self._uri, self._environ) as server:
+        with connected(self._uri, self._environ, patience=self._patience) as server:
             self._number = self._number or self._made(server)
             body = {
                 "experiment_id": self._number,

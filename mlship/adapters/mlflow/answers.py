@@ -1,4 +1,4 @@
-"""The shapes of a tracking server's answers: the fields that mlship reads, checked in one place."""
+"""The shapes of a tracking server's responses: the fields that mlship reads."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -8,7 +8,7 @@ import msgspec
 from mlship.adapters.http.bodies import decoded
 
 _Number = int | Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,19}$")]
-"""A 64-bit number, which protobuf's JSON has as text."""
+"""A 64-bit number, which is a string in protobuf's JSON."""
 
 
 class _Tag(msgspec.Struct):
@@ -106,15 +106,15 @@ _SHAPES: Final[dict[str, Any]] = {
     "runs/get": _RunAnswer,
     "runs/search": _Runs,
 }
-"""By path of the API; of other answers nothing is read."""
+"""By path of the API; the others' responses are not read."""
 
 
 def answer(response: httpx.Response, path: str) -> dict[str, Any]:
-    """Return the object in the answer to a request.
+    """Return the object in the response to a request.
 
     Raises:
         msgspec.DecodeError: it is not JSON, or not of the path's shape.
     """
-    found = decoded(response.content, dict[str, Any])
-    msgspec.convert(found, _SHAPES.get(path, dict[str, Any]))
-    return found
+    document = decoded(response.content, dict[str, Any])
+    msgspec.convert(document, _SHAPES.get(path, dict[str, Any]))
+    return document

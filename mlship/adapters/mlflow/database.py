@@ -1,4 +1,4 @@
-"""MLflow's embedded sqlite database, looked at and locked without importing MLflow."""
+"""MLflow's embedded sqlite database, read and locked without importing MLflow."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -14,7 +14,7 @@ _BUSY: Final = ("locked", "unable to open", "disk i/o", "readonly", "full")
 
 
 def database_path(uri: str) -> Path | None:
-    """Return the file of a `sqlite:///` URI, or nothing for another URI."""
+    """Return the file of a `sqlite:///` URI, `None` for another URI."""
     if not uri.startswith("sqlite:///"):
         return None
     return Path(uri.removeprefix("sqlite:///").partition("?")[0])
@@ -24,7 +24,7 @@ def check_database(uri: str, path: Path) -> None:
     """Check that a database can be written now.
 
     Raises:
-        UnavailableError: it is locked, or may not be written.
+        UnavailableError: it is locked or not writable.
         IntegrityError: the file is not a database.
     """
     try:
@@ -40,11 +40,11 @@ def check_database(uri: str, path: Path) -> None:
 def alone(uri: str, path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a database: a change takes several transactions of MLflow.
 
-    It is a lock of sqlite on an empty file beside it: it works on every system, and ends with
-    the process that holds it.
+    It is a lock of sqlite on an empty file beside the database, which works on every system and
+    ends with its process.
 
     Raises:
-        UnavailableError: another process holds it for a minute, or the folder cannot be written.
+        UnavailableError: another process holds it for a minute, or the folder is not writable.
     """
     lock = path.with_name(f".{path.name}.lock")
     try:
@@ -62,15 +62,15 @@ def alone(uri: str, path: Path) -> Iterator[None]:
 def reading(
     uri: str, path: Path, columns: Mapping[str, set[str]]
 ) -> Iterator[sqlite3.Connection | None]:
-    """Open a database in one read-only transaction; nothing where its tables are not as known.
+    """Open a database in one read-only transaction; `None` if its tables are unknown.
 
     Args:
         uri: of the database, for messages.
         path: of its file, which exists.
-        columns: of each table that is to be read. They are MLflow's own affair and may change.
+        columns: the expected ones of each table; another version of MLflow may have others.
 
     Raises:
-        UnavailableError: it is locked, or may not be read.
+        UnavailableError: it is locked or not readable.
         IntegrityError: the file is not a database.
     """
     try:

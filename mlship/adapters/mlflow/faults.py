@@ -18,12 +18,12 @@ from mlship.errors import (
 )
 
 TWICE: Final = ("UNIQUE constraint", "duplicate key", "Duplicate entry")
-"""Words of databases for a row that is there already."""
+"""Messages of databases for a row that already exists."""
 WRONG: Final = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 
 def userinfo(uri: str) -> str:
-    """Return what a URI says of user and password, empty where it says nothing."""
+    """Return the user and password of a URI, empty if there are none."""
     return urlsplit(uri).netloc.rpartition("@")[0]
 
 
@@ -35,12 +35,14 @@ def denied(uri: str) -> UnavailableError:
 
 
 def unavailable(uri: str, reason: str) -> UnavailableError:
-    """Return the error of a server or database that cannot be used now."""
+    """Return the error of a server or database that is unavailable."""
     message = f"MLflow at {shown(uri)} cannot be used: {reason}"
     if uri.startswith("http"):
         hint = "start the server or correct MLFLOW_TRACKING_URI, then run the command again"
     else:
-        hint = "stop what holds the database, check disk space and permissions, then run it again"
+        hint = (
+            "stop the program that uses the database, check disk space and permissions, and retry"
+        )
     return UnavailableError(message, hint=hint)
 
 
@@ -51,10 +53,10 @@ def broken(uri: str, reason: str) -> IntegrityError:
 
 
 def was_second(response: httpx.Response) -> bool:
-    """Tell whether a database refused a row because another process wrote the same one first.
+    """Return whether a database rejected a row because another process wrote it first.
 
-    Nothing of the request was kept, and when it is sent again, the row is found. A name that is
-    taken is another matter, although MLflow tells it in the same words.
+    Nothing of the request was stored, and a repeated request finds the row. A name that is taken is
+    a different error, although MLflow reports it in the same words.
     """
     if not response.is_error or "RESOURCE_ALREADY_EXISTS" in response.text:
         return False
@@ -62,13 +64,13 @@ def was_second(response: httpx.Response) -> bool:
 
 
 def refused(response: httpx.Response, uri: str, what: str, tried: str) -> MlshipError:
-    """Return the error for an answer of a tracking server that is no success.
+    """Return the error for a response of a tracking server that is not a success.
 
     Args:
         response: with its body read.
         uri: of the server.
-        what: the object of the request, `runs/get 3f9a`.
-        tried: how often, to be put after the message.
+        what: the object of the request, such as `runs/get 3f9a`.
+        tried: the number of attempts, appended to the message.
     """
     try:
         problem = decoded(response.content, Problem)
@@ -91,7 +93,7 @@ def refused(response: httpx.Response, uri: str, what: str, tried: str) -> Mlship
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """MLflow's own words for a failure."""
+    """MLflow's own message for a failure."""
 
     error_code: str = ""
     message: str = ""

@@ -1,10 +1,10 @@
-"""The door to the `mlflow` package, for databases and stores of artifacts: imported late, silent.
+"""The `mlflow` package, for databases and artifact stores: imported late, and kept silent.
 
-A tracking server is reached by `rest`. Only where it does not serve the artifacts itself does the
-package reach their store, patient for half a minute.
+Tracking servers are accessed by `rest`. Only if a server does not serve artifacts itself, the
+package accesses their store, with half a minute of patience.
 
-MLflow reads its settings from the process's environment at each call. They are put there for
-the time of a call and taken back, so that nothing leaks into the programs that mlship starts.
+MLflow reads its settings from the process's environment at each call. They are set for the time of
+a call and then restored, so that nothing leaks into the programs that mlship starts.
 """
 
 import importlib
@@ -51,11 +51,11 @@ _ABSENT: Final = {"RESOURCE_DOES_NOT_EXIST", "NOT_FOUND", "ENDPOINT_NOT_FOUND"}
 
 
 def load_ahead() -> None:
-    """Begin to import, in a thread, the libraries that MLflow is built on.
+    """Start to import, in a thread, the libraries that MLflow needs.
 
-    They take longer to import than MLflow itself. MLflow is left to `session`: its import reads
-    the environment, which is not to change while programs are started. The thread stops after the
-    library at hand when the command ends before it.
+    They take longer to import than MLflow itself. `session` imports MLflow: its import reads the
+    environment, which must not change while programs are started. If the command ends first, the
+    thread stops after the current library.
     """
     threading.Thread(target=_import_all, args=(_HEAVY,), name="mlflow-ahead").start()
 
@@ -71,15 +71,15 @@ def _import_all(names: Sequence[str]) -> None:
 
 @contextmanager
 def session(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
-    """Give a client of a tracking server or database; map what it raises to mlship's errors.
+    """Yield a client of a tracking server or database; map its exceptions to mlship's errors.
 
     Args:
-        uri: of the server or database, for the registry too. A database must exist.
-        environ: its variables `MLFLOW_*` win over the defaults above.
+        uri: of the server or database. A database must exist.
+        environ: its variables `MLFLOW_*` override the defaults above.
 
     Raises:
-        ConfigError: mlflow is not installed, or refuses a value as invalid.
-        MlshipError: whatever the calls within raise, by its kind.
+        ConfigError: mlflow is not installed, or rejects a value.
+        MlshipError: an error of MLflow, by its kind.
     """
     with _vendor(uri, environ) as client:
         yield client(tracking_uri=uri, registry_uri=uri)
@@ -87,7 +87,7 @@ def session(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
 
 @contextmanager
 def _vendor(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
-    """Give MLflow's class of clients; nothing of it is imported before."""
+    """Yield the class of MLflow's client, which is imported now."""
     with _settings(environ):
         try:
             with warnings.catch_warnings():
@@ -107,16 +107,16 @@ def _vendor(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
 
 @contextmanager
 def artifacts(uri: str, where: str, environ: Mapping[str, str]) -> Iterator[Any]:
-    """Give MLflow's client of the store that a URI of artifacts names.
+    """Yield MLflow's client of an artifact store.
 
     Args:
         uri: of the tracking server, for messages.
-        where: the artifacts of a run, `s3://models/1/3f9a/artifacts`.
-        environ: its variables `MLFLOW_*` win over the defaults above.
+        where: the artifacts of a run, such as `s3://models/1/3f9a/artifacts`.
+        environ: its variables `MLFLOW_*` override the defaults above.
 
     Raises:
-        ConfigError: mlflow is not installed, or what it needs for that store is not.
-        MlshipError: whatever the calls within raise, by its kind.
+        ConfigError: mlflow or its library for that store is not installed.
+        MlshipError: an error of MLflow, by its kind.
     """
     with _vendor(uri, environ):
         from mlflow.store.artifact.artifact_repository_registry import (
@@ -127,10 +127,10 @@ def artifacts(uri: str, where: str, environ: Mapping[str, str]) -> Iterator[Any]
 
 
 def upload(log: Callable[[str, str | None], None], files: Mapping[str, Path]) -> None:
-    """Keep files as artifacts under their paths.
+    """Store files as artifacts under their paths.
 
     Args:
-        log: keeps a file in a folder of artifacts, under the name that it has.
+        log: stores a file in a folder of artifacts, under its own name.
         files: by their path.
     """
     with tempfile.TemporaryDirectory(prefix="mlship-") as temporary:
@@ -285,8 +285,8 @@ def _silence() -> Iterator[None]:
 
 @contextmanager
 def _settings(environ: Mapping[str, str]) -> Iterator[None]:
-    given = {name: value for name, value in environ.items() if name.startswith("MLFLOW_")}
-    wanted = {**_DEFAULTS, **given}
+    own = {name: value for name, value in environ.items() if name.startswith("MLFLOW_")}
+    wanted = {**_DEFAULTS, **own}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

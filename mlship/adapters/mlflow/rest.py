@@ -1,7 +1,7 @@
 """A tracking server by its documented REST API, without importing MLflow, which takes seconds.
 
 https://mlflow.org/docs/latest/rest-api.html; credentials come from MLflow's own variables.
-A server that is busy, restarts, or lies behind a proxy in trouble is waited for; see `PATIENCE`.
+A server that is busy, restarts, or is behind a failing proxy is waited for; see `PATIENCE`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -25,16 +25,22 @@ from mlship.errors import MlshipError, UnavailableError, shown
 PATIENCE: Final = Patience(
     deadline=60.0, attempts=1000, first=0.5, longest=5.0, longest_asked=60.0, after_silence=True
 )
-"""A server that is started again takes up to half a minute."""
+"""For a command that changes something: a server that restarts takes up to half a minute."""
+READING: Final = msgspec.structs.replace(PATIENCE, unreached=5.0)
+"""For a command that only reads: a wrong address is reported soon."""
+CHECKING: Final = msgspec.structs.replace(PATIENCE, deadline=10.0, unreached=2.0)
+"""For `mlship doctor`, which reports the state of the server as it is now."""
 _SECONDS: Final = 20.0
 _FILES: Final = "api/2.0/mlflow-artifacts/artifacts"
 _PIECE: Final = 1 << 18
+_MOST_PAGES: Final = 1000
+"""A million runs, or 200,000 versions: a list that is longer has no end."""
 _SLOWEST: Final = 256 * 1024
-"""Bytes in a second: an upload may take as long as this makes it, beside the patience."""
+"""Bytes per second: an upload at this rate does not exceed its deadline."""
 
 
 class Server:
-    """A tracking server that a client is open to."""
+    """A connected tracking server."""
 
     def __init__(self, uri: str, door: Door, patience: Patience, timing: Timing) -> None:
         self._uri = uri
@@ -43,12 +49,12 @@ class Server:
         self._timing = timing
 
     def get(self, path: str, query: Mapping[str, str], *, within: float = PATIENCE.deadline) -> Any:
-        """Return the answer to a GET of `registered-models/get` and its like.
+        """Return the response to a GET, for example of `registered-models/get`.
 
         Args:
             path: of the API.
             query: its parameters.
-            within: a shorter deadline than that of the patience, in seconds.
+            within: a deadline shorter than that of the patience, in seconds.
 
         Raises:
             UnavailableError: the server does not answer, or denies access.
@@ -64,21 +70,21 @@ class Server:
         repeat: Repeat = "idempotent",
         within: float = PATIENCE.deadline,
     ) -> Any:
-        """Return the answer to a POST of `runs/create` and its like.
+        """Return the response to a POST, for example of `runs/create`.
 
         Args:
             path: of the API.
             body: is sent as JSON.
-            repeat: `always` for what only reads, or may be done twice; a `Look` for what makes an
-                object. By default a request is not repeated once the server may have acted on it.
-            within: a shorter deadline than that of the patience, in seconds.
+            repeat: `always` for a request that is idempotent; a `Look` for a creation. By default,
+                a request is not repeated once the server may have acted on it.
+            within: a deadline shorter than that of the patience, in seconds.
 
         Raises:
-            UnavailableError: the server does not answer, or denies access. Whether it did
-                what was asked is not known.
+            UnavailableError: the server does not answer, or denies access. Whether it acted is not
+                known.
             NotFoundError: it has no such object.
             ConflictError: the object exists.
-            ConfigError: it refuses a value.
+            ConfigError: it rejects a value.
         """
         return self.send("POST", path, body, repeat=repeat, within=within)
 
@@ -91,10 +97,10 @@ class Server:
         repeat: Repeat = "idempotent",
         within: float = PATIENCE.deadline,
     ) -> Any:
-        """Return the answer to a request whose values go in the query of a GET, else as JSON."""
+        """Return the response to a request with its values in the query of a GET, else as JSON."""
         client, where = self._door.client, f"api/2.0/mlflow/{path}"
-        given: dict[str, Any] = {"params" if method == "GET" else "json": dict(values)}
-        request = client.build_request(method, where, **given)
+        arguments: dict[str, Any] = {"params" if method == "GET" else "json": dict(values)}
+        request = client.build_request(method, where, **arguments)
         patience = msgspec.structs.replace(
             self._patience, deadline=min(within, self._patience.deadline)
         )
@@ -109,11 +115,45 @@ class Server:
         what = " ".join(str(value) for value in values.values())[:100]
         raise self._refused(response, f"{path} {what}")
 
+    def pages(
+        self,
+        method: str,
+        path: str,
+        values: Mapping[str, Any],
+        *,
+        within: float = PATIENCE.deadline,
+    ) -> Iterator[Any]:
+        """Yield the pages of the response to a search or a list.
+
+        Args:
+            method: `GET` or `POST`.
+            path: of the API, `runs/search`.
+            values: as for `send`.
+            within: the deadline of one page, in seconds.
+
+        Raises:
+            UnavailableError: the server does not answer, denies access, or does not end the list.
+            NotFoundError: it has no such object.
+        """
+        token, tokens = "", set[str]()
+        while True:
+            query = {**values, "page_token": token} if token else values
+            page = self.send(method, path, query, repeat="always", within=within)
+            yield page
+            token = page.get("next_page_token", "")
+            if not token:
+                return
+            if token in tokens:
+                raise unavailable(self._uri, f"{path} returned the same page twice")
+            if len(tokens) == _MOST_PAGES:
+                raise unavailable(self._uri, f"{path} returned more than {_MOST_PAGES} pages")
+            tokens.add(token)
+
     def create(self, path: str, body: Mapping[str, Any], find: Callable[[float], Any]) -> Any:
-        """Make an object; where an answer was lost, look whether it was made before another try.
+        """Create an object; if the response is lost, look for the object before another attempt.
 
         Returns:
-            The answer, or what `find` returned where the answer was lost.
+            The response, or what `find` returned if the response was lost.
 
         Args:
             path: of the API, `runs/create`.
@@ -121,33 +161,33 @@ class Server:
             find: returns the object, or `None`, within so many seconds.
 
         Raises:
-            UnavailableError: the server does not answer, and the object is not there.
-            ConfigError: it refuses a value.
+            UnavailableError: the server does not answer, and the object does not exist.
+            ConfigError: it rejects a value.
             ConflictError: an object of that name exists.
         """
-        found: list[Any] = []
+        objects: list[Any] = []
 
         def is_missing(seconds: float) -> bool:
-            found.append(find(seconds))
-            return found[-1] is None
+            objects.append(find(seconds))
+            return objects[-1] is None
 
         try:
             return self.post(path, body, repeat=is_missing)
         except UnavailableError:
-            if not found or found[-1] is None:
+            if not objects or objects[-1] is None:
                 raise
-            return found[-1]
+            return objects[-1]
 
     def upload(self, path: str, file: Path) -> None:
-        """Store a file as an artifact, by the server's own proxy of its artifact store.
+        """Store a file as an artifact, through the server's proxy of its artifact store.
 
         Args:
-            path: below the root of that store, `3/<run>/artifacts/plots/roc.png`.
-            file: is sent whole; one of that path is replaced.
+            path: below the root of that store, such as `3/<run>/artifacts/plots/roc.png`.
+            file: replaces an artifact with that path.
 
         Raises:
             UnavailableError: the server does not answer, or denies access.
-            NotFoundError: the server serves no artifacts.
+            NotFoundError: the server does not serve artifacts.
         """
         size = file.stat().st_size
         headers = {"Content-Length": str(size), "Content-Type": "application/octet-stream"}
@@ -166,11 +206,11 @@ class Server:
             raise self._refused(response, path)
 
     def download(self, path: str, file: Path) -> None:
-        """Write an artifact to a file; a connection that breaks is made anew.
+        """Write an artifact to a file; a broken download is resumed.
 
         Raises:
             UnavailableError: the server does not answer, or denies access.
-            NotFoundError: there is no such artifact.
+            NotFoundError: the artifact does not exist.
         """
         client, where = self._door.client, f"{_FILES}/{quote(path)}"
 
@@ -209,22 +249,25 @@ class Server:
 
 @contextmanager
 def connected(
-    uri: str, environ: Mapping[str, str], timing: Timing | None = None
+    uri: str,
+    environ: Mapping[str, str],
+    timing: Timing | None = None,
+    patience: Patience = PATIENCE,
 ) -> Iterator[Server]:
-    """Open a client to a tracking server. Nothing is asked yet.
+    """Open a client to a tracking server. Nothing is requested yet.
 
-    MLFLOW_HTTP_REQUEST_TIMEOUT and MLFLOW_HTTP_REQUEST_MAX_RETRIES change how long a server may be
-    silent, in seconds, and how often a request is sent again.
+    MLFLOW_HTTP_REQUEST_TIMEOUT sets how many seconds a server may be silent, and
+    MLFLOW_HTTP_REQUEST_MAX_RETRIES how often a request is repeated.
 
     Raises:
-        ConfigError: one of these is no number, or the address or the credentials cannot be used.
+        ConfigError: one of these is not a number, or the address or the credentials are invalid.
     """
     headers, auth = settings.credentials(environ)
     seconds = settings.number(environ, "MLFLOW_HTTP_REQUEST_TIMEOUT", _SECONDS, least=1)
     attempts = 1 + int(
-        settings.number(environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", PATIENCE.attempts - 1)
+        settings.number(environ, "MLFLOW_HTTP_REQUEST_MAX_RETRIES", patience.attempts - 1)
     )
-    patience = msgspec.structs.replace(PATIENCE, attempts=attempts)
+    patience = msgspec.structs.replace(patience, attempts=attempts)
     timing = timing or Timing()
     with open_client(
         Reach(environment=environ, trust=lambda: settings.trust(environ)),
@@ -250,7 +293,7 @@ def _read(file: Path) -> Iterator[bytes]:
 
 
 def _is_whole(response: httpx.Response) -> bool:
-    """Tell whether an answer can be read: an artifact is a stream, all else is JSON or empty."""
+    """Return whether a response can be read: artifacts are streams, others JSON or empty."""
     if not response.is_closed:
         return True
     try:

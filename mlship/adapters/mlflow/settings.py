@@ -1,4 +1,4 @@
-"""MLflow's own variables and the address of its server, as the REST client takes them."""
+"""MLflow's environment variables and the address of its server, for the REST client."""
 
 import re
 import ssl
@@ -13,7 +13,7 @@ from mlship.adapters.http.clients import named_trust, system_trust
 from mlship.errors import ConfigError, shown
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
-"""What a header may hold: ASCII, without control characters and spaces around it."""
+"""A valid value of a header: ASCII, without control characters and outer spaces."""
 _MOST: Final = 1_000_000
 _AUTHORITY: Final = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 _IDENTITY: Final = "MLFLOW_TRACKING_CLIENT_CERT_PATH"
@@ -23,22 +23,22 @@ def address(uri: str) -> str:
     """Return the address of a tracking server.
 
     Raises:
-        ConfigError: no connection can be opened to it.
+        ConfigError: it is invalid.
     """
     try:
         parsed(uri)
     except ValueError as error:
-        message = f"the address of MLflow cannot be used: {shown(uri)[:200]}: {error}"
+        message = f"invalid address of MLflow: {shown(uri)[:200]}: {error}"
         hint = "correct store.uri or MLFLOW_TRACKING_URI: http(s)://HOST:PORT"
         raise ConfigError(message, hint=hint) from error
     return uri
 
 
 def credentials(environ: Mapping[str, str]) -> tuple[dict[str, str], httpx.Auth | None]:
-    """Return the headers and the authentication that the variables ask for.
+    """Return the headers and the authentication of the variables.
 
     Raises:
-        ConfigError: a value cannot be sent; the message does not show it.
+        ConfigError: a value is invalid; the message does not show it.
     """
     names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
     user, password = (environ.get(name, "") for name in names)
@@ -49,13 +49,13 @@ def credentials(environ: Mapping[str, str]) -> tuple[dict[str, str], httpx.Auth 
         return {}, httpx.BasicAuth(user, password)
     token = environ.get("MLFLOW_TRACKING_TOKEN", "")
     if token and not _TOKEN.fullmatch(token):
-        message = "MLFLOW_TRACKING_TOKEN has characters that no token may have"
+        message = "MLFLOW_TRACKING_TOKEN has invalid characters"
         raise ConfigError(message, hint="set it again, without line breaks")
     return {"Authorization": f"Bearer {token}"} if token else {}, None
 
 
 def number(environ: Mapping[str, str], name: str, otherwise: float, *, least: int = 0) -> float:
-    """Return a variable's number, and another value where it is not set.
+    """Return the number in a variable, or a default if it is not set.
 
     Raises:
         ConfigError: it is not a whole number, or less than the least.
@@ -71,7 +71,7 @@ def number(environ: Mapping[str, str], name: str, otherwise: float, *, least: in
 
 
 def trust(environ: Mapping[str, str]) -> ssl.SSLContext:
-    """Return the certificates to trust, with the client's own where there is one.
+    """Return the trusted certificates, with the client's own if there is one.
 
     Raises:
         ConfigError: a file of certificates cannot be read.
@@ -82,7 +82,7 @@ def trust(environ: Mapping[str, str]) -> ssl.SSLContext:
 
 @cache
 def _context(authority: str, identity: str, is_insecure: bool) -> ssl.SSLContext:  # noqa: FBT001
-    """Read the certificates once; it takes longer than a request."""
+    """Read the certificates once: it takes longer than a request."""
     if is_insecure:
         context = httpx.create_ssl_context(verify=False)
     elif authority:

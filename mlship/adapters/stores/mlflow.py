@@ -1,7 +1,7 @@
 """A store in MLflow: an embedded sqlite database, or a tracking server.
 
-One experiment and one registered model a project, both named as the project. The one run of a
-release is found by its tag `mlship.release`, and so is its version.
+Each project has one experiment and one registered model, both with its name. The run of a release
+and its version are found by the tag `mlship.release`.
 """
 
 import os
@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from mlship.adapters.http.retries import Patience
 from mlship.adapters.mlflow import library
 from mlship.adapters.mlflow.database import alone, check_database, database_path
-from mlship.adapters.mlflow.rest import connected
+from mlship.adapters.mlflow.rest import PATIENCE, connected
 from mlship.adapters.stores import mlflow_fast, mlflow_runs
 from mlship.adapters.stores.mlflow_fast import ARCHIVED, RELEASE
 from mlship.adapters.stores.mlflow_library import LibraryPlace
@@ -27,14 +28,14 @@ from mlship.errors import ConflictError, MlshipError, NotFoundError, shown
 
 
 class MlflowStore:
-    """Keeps the runs, versions and aliases of one project in MLflow.
+    """Stores the runs, versions and aliases of one project in MLflow.
 
     Args:
         uri: `sqlite:///` and the path of a file, or `http(s)://` of a tracking server.
         name: of the project.
         artifacts: the folder for files of runs beside a sqlite database; a server has its own.
-        environ: where credentials and other `MLFLOW_*` settings come from; by default the
-            process's own.
+        environ: has credentials and other `MLFLOW_*` settings; by default the process's own.
+        patience: how long a tracking server is waited for.
     """
 
     def __init__(
@@ -43,53 +44,55 @@ class MlflowStore:
         name: str,
         artifacts: Path,
         environ: Mapping[str, str] | None = None,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._uri = uri
         self._name = name
         self._artifacts = artifacts.absolute()
         self._environ = os.environ if environ is None else environ
+        self._patience = patience
         self._database = database_path(uri)
         self._is_server = uri.startswith(("http://", "https://"))
 
     def prepare(self) -> None:
-        """Load what an embedded database is written with, and make it where there is none.
+        """Load the libraries for an embedded database, and create it if it does not exist.
 
-        It takes seconds, which can be spent while another process works. What fails here fails
-        again, with its error, when something is recorded.
+        It takes seconds, in which another process can work. A failure is not reported: it occurs
+        again when something is recorded.
         """
         if self._database:
             with suppress(MlshipError), self._place(creates=True, changes=True) as place:
                 place.versions()
 
     def load_ahead(self) -> None:
-        """Begin, in a thread, to load what a database is written with; a server needs nothing."""
+        """Start to load, in a thread, the libraries for a database; a server needs none."""
         if not self._is_server:
             library.load_ahead()
 
     def record(self, run: Run) -> None:
-        """Keep what is given of a release, in the one run of that release.
+        """Add the given facts to the run of a release; a release has exactly one run.
 
         Raises:
-            IntegrityError: the bundle is not the one that the release names; nothing was kept.
-            NotFoundError: a file or the bundle does not exist; nothing was kept.
+            IntegrityError: the bundle does not match the release; nothing was recorded.
+            NotFoundError: a file or the bundle does not exist; nothing was recorded.
             UnavailableError: MLflow cannot be reached or written.
         """
         manifest = bundle.read(run.bundle, expected=run.release.bundle) if run.bundle else None
         for path in run.files.values():
             if not path.is_file():
-                message = f"{path} does not exist, so it cannot be kept with {run.release}"
-                raise NotFoundError(message, hint="make it with `mlship train` first")
+                message = f"cannot record {run.release}: {path} does not exist"
+                raise NotFoundError(message, hint="run `mlship train` first")
         with self._place(creates=True, changes=True) as place:
             self._persist(lambda: self._record(place, run, manifest))
 
     def fetch(self, release: Release, into: Path) -> Path:
-        """Put the release's bundle into a folder that does not exist yet; return the folder.
+        """Copy the release's bundle into a folder that does not exist yet; return the folder.
 
-        A folder that holds this very bundle already is left as it is.
+        A folder that already contains this bundle is left unchanged.
 
         Raises:
             NotFoundError: the store has no bundle of that release.
-            IntegrityError: its manifest is not the one that the release names.
+            IntegrityError: its manifest does not match the release.
             UnavailableError: MLflow cannot be reached, or `into` cannot be written.
         """
         if into.exists():
@@ -105,65 +108,67 @@ class MlflowStore:
         return into
 
     def versions(self) -> Sequence[Version]:
-        """Return the registered versions as they are now, oldest first, without importing mlflow.
+        """Return the current registered versions, oldest first, without importing mlflow.
 
         Raises:
             UnavailableError: MLflow cannot be reached or read.
             IntegrityError: the database is damaged.
         """
         if self._is_server:
-            return mlflow_fast.from_server(self._uri, self._name, self._environ)
+            return mlflow_fast.from_server(self._uri, self._name, self._environ, self._patience)
         if self._database:
-            found = mlflow_fast.from_database(self._uri, self._database, self._name)
-            if found is not None:
-                return found
+            versions = mlflow_fast.from_database(self._uri, self._database, self._name)
+            if versions is not None:
+                return versions
         with self._place() as place:
             return place.versions()
 
     def point(self, alias: Alias, release: Release | None) -> None:
-        """Make an alias name a release's version, registered first where it is new.
+        """Set an alias to the version of a release, which is registered first if it is new.
 
         Raises:
             NotFoundError: the release was not recorded with its bundle.
             UnavailableError: MLflow cannot be reached or written.
-            ConflictError: the alias names another version when it is read back.
+            ConflictError: the alias has another version when it is read back.
         """
         if self._holder(alias) == (release and release.id):
             return
         with self._place(changes=True) as place:
             self._persist(lambda: self._point(place, alias, release))
         if self._holder(alias) != (release and release.id):
-            message = f"alias {alias} of {self._name} was changed by another process meanwhile"
-            raise ConflictError(message, hint="look at it with `mlship status`, then run it again")
+            message = f"another process changed alias {alias} of {self._name} at the same time"
+            raise ConflictError(message, hint="run `mlship status`, then run the command again")
 
     def archive(self, release: Release, *, archived: bool) -> None:
-        """Tag the version of a release as archived, or take the tag away.
+        """Tag the version of a release as archived, or remove the tag.
 
         Raises:
             NotFoundError: the release has no version.
             UnavailableError: MLflow cannot be reached or written.
         """
-        found = [version for version in self.versions() if version.release == release.id]
-        if not found:
+        versions = [version for version in self.versions() if version.release == release.id]
+        if not versions:
             message = f"{release} has no registered version in {shown(self._uri)}"
-            raise NotFoundError(message, hint="deploy it to production first")
-        if found[0].archived == archived:
+            raise NotFoundError(message, hint="run `mlship deploy-production` first")
+        if versions[0].archived == archived:
             return
         with self._place(changes=True) as place:
-            place.tag(found[0].number, ARCHIVED, "true" if archived else None)
+            place.tag(versions[0].number, ARCHIVED, "true" if archived else None)
 
     @contextmanager
     def _place(self, *, creates: bool = False, changes: bool = False) -> Iterator[Place]:
-        """Open the server, or a database that was seen to work a moment ago."""
+        """Open the server, or a database that was just checked."""
         with ExitStack() as held:
             if self._is_server:
-                server = held.enter_context(connected(self._uri, self._environ))
+                server = held.enter_context(
+                    connected(self._uri, self._environ, patience=self._patience)
+                )
                 yield ServerPlace(server, self._uri, self._name, self._environ)
                 return
             if self._database:
                 if not self._database.exists() and not creates:
-                    message = f"there is no MLflow database {self._database}"
-                    raise NotFoundError(message, hint="`mlship train` makes it")
+                    message = f"MLflow database {self._database} does not exist"
+                    raise NotFoundError(message, hint="run `mlship train` first")
                 if changes:
                     held.enter_context(alone(self._uri, self._database))
                 if not self._database.exists():
@@ -174,7 +179,7 @@ class MlflowStore:
             yield LibraryPlace(client, self._name, artifacts)
 
     def _persist(self, work: Callable[[], None]) -> None:
-        """Do the work, again where another process wrote the same row of the database first."""
+        """Call a function, again if another process wrote the same row of the database first."""
         if self._is_server:
             work()
         else:
@@ -202,11 +207,11 @@ class MlflowStore:
         run = place.find(release.id)
         if run is None or BUNDLE not in run.tags:
             message = f"MLflow at {shown(self._uri)} has no bundle of {release}"
-            raise NotFoundError(message, hint="`mlship train` on its commit records it")
+            raise NotFoundError(message, hint="check out its commit and run `mlship train`")
         return run
 
     def _registered(self, place: Place, release: Release) -> str:
-        """Return the number of a release's version, which is made where there is none."""
+        """Return the number of a release's version, registered first if it is new."""
         run = self._with_bundle(place, release)
         if not (numbers := _numbers(place, release)):
             tags = {RELEASE: release.id, "mlship.commit": release.commit}

@@ -1,7 +1,7 @@
 """Reads registered versions from MLflow without importing it, which takes a second or more.
 
-A server is asked by its documented REST API (https://mlflow.org/docs/latest/rest-api.html), a
-sqlite database is read where it lies.
+A server is read by its documented REST API (https://mlflow.org/docs/latest/rest-api.html), a sqlite
+database directly.
 """
 
 import sqlite3
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from mlship.adapters.http.retries import Patience
 from mlship.adapters.mlflow.database import reading
 from mlship.adapters.mlflow.rest import PATIENCE, Server, connected
 from mlship.domain.digests import Digest
@@ -27,16 +28,16 @@ _COLUMNS: Final = {
 }
 
 Entry = tuple[int, int, Mapping[str, str]]
-"""A version's number, when it was made in milliseconds since 1970, and its tags."""
+"""The number of a version, its creation time in milliseconds since 1970, and its tags."""
 
 
 def listed(entries: Iterable[Entry], aliases: Mapping[str, int], page: str = "") -> list[Version]:
     """Return the versions that mlship registered, oldest first.
 
     Args:
-        entries: all registered versions, others' too.
-        aliases: the version that each alias names.
-        page: the address that a version's number makes a link of, empty where there is none.
+        entries: all registered versions, also those of others.
+        aliases: the version of each alias.
+        page: the address of a version without its number; empty for no links.
     """
     return [
         Version(
@@ -53,10 +54,10 @@ def listed(entries: Iterable[Entry], aliases: Mapping[str, int], page: str = "")
 
 
 def from_database(uri: str, path: Path, name: str) -> list[Version] | None:
-    """Return the versions in a database; nothing where its tables are not the known ones.
+    """Return the versions in a database; `None` if its tables are unknown.
 
     Raises:
-        UnavailableError: it is locked, or may not be read.
+        UnavailableError: it is locked or not readable.
         IntegrityError: the file is not a database.
     """
     if not path.exists():
@@ -65,33 +66,30 @@ def from_database(uri: str, path: Path, name: str) -> list[Version] | None:
         return _select(database, name) if database else None
 
 
-def from_server(uri: str, name: str, environ: Mapping[str, str]) -> list[Version]:
-    """Return the versions that a tracking server holds.
+def from_server(
+    uri: str, name: str, environ: Mapping[str, str], patience: Patience = PATIENCE
+) -> list[Version]:
+    """Return the versions that a tracking server has.
 
     Raises:
         UnavailableError: the server does not answer, or denies access.
     """
-    with connected(uri, environ) as server:
+    with connected(uri, environ, patience=patience) as server:
         return of_server(server, uri, name)
 
 
 def of_server(
     server: Server, uri: str, name: str, seconds: float = PATIENCE.deadline
 ) -> list[Version]:
-    """Return the same through a client that is open, within so many seconds a request."""
+    """Return the versions on a connected server, with a deadline in seconds per request."""
     try:
         answer = server.get("registered-models/get", {"name": name}, within=seconds)
     except NotFoundError:
         return []
     model = answer["registered_model"]
     query = {"filter": f"name='{name}'", "max_results": str(_PAGE)}
-    versions = []
-    while True:
-        answer = server.get("model-versions/search", query, within=seconds)
-        versions += answer.get("model_versions", [])
-        if not answer.get("next_page_token"):
-            break
-        query["page_token"] = answer["next_page_token"]
+    pages = server.pages("GET", "model-versions/search", query, within=seconds)
+    versions = [entry for page in pages for entry in page.get("model_versions", [])]
     entries = [
         (
             int(entry["version"]),
@@ -116,4 +114,4 @@ def _select(database: sqlite3.Connection, name: str) -> list[Version]:
         "WHERE name = ? AND current_stage != 'Deleted_Internal'"
     )
     entries = database.execute(query, (name,)).fetchall()
-    return listed([(number, made, tags.get(number, {})) for number, made in entries], aliases)
+    return listed([(number, created, tags.get(number, {})) for number, created in entries], aliases)

@@ -1,4 +1,4 @@
-"""A store in a database of MLflow's, changed by the `mlflow` package."""
+"""A store in MLflow's database, changed by the `mlflow` package."""
 
 import functools
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class LibraryPlace:
     Args:
         client: of MLflow.
         name: of the project.
-        artifacts: the URI where a new experiment keeps files; `None` leaves it to MLflow.
+        artifacts: the URI for files of a new experiment; `None` for MLflow's default.
     """
 
     def __init__(self, client: Any, name: str, artifacts: str | None) -> None:
@@ -38,7 +38,7 @@ class LibraryPlace:
         return mlflow_runs.chosen([_kept(run) for run in runs])
 
     def create(self, name: str, release: Digest, tags: Mapping[str, str]) -> KeptRun:
-        """Make the run of a release and its experiment; of two made at once the first stays.
+        """Create the run of a release and its experiment; of two concurrent ones, the first stays.
 
         Raises:
             ConflictError: somebody deleted the experiment.
@@ -67,7 +67,7 @@ class LibraryPlace:
             self._client.log_metric(run.number, key, value)
 
     def upload(self, run: KeptRun, files: Mapping[str, Path]) -> None:
-        """Keep files with a run under their paths; one of that path is replaced."""
+        """Store files with a run under their paths; existing ones are replaced."""
         library.upload(functools.partial(self._client.log_artifact, run.number), files)
 
     def finish(self, run: KeptRun) -> None:
@@ -75,11 +75,11 @@ class LibraryPlace:
         self._client.set_terminated(run.number)
 
     def download(self, run: KeptRun, into: Path) -> Path:
-        """Put the run's folder `bundle` into an existing folder."""
+        """Download the run's folder `bundle` into an existing folder."""
         return Path(self._client.download_artifacts(run.number, FOLDER, str(into)))
 
     def versions(self) -> list[Version]:
-        """Return the versions; MLflow's own search leaves aliases out."""
+        """Return the versions; MLflow's search omits aliases."""
         entries: list[Any] = []
         token = None
         while not entries or token:
@@ -91,28 +91,28 @@ class LibraryPlace:
         if not entries:
             return []
         aliases = self._client.get_registered_model(self._name).aliases
-        found = [(int(entry.version), entry.creation_timestamp, entry.tags) for entry in entries]
-        return mlflow_fast.listed(found, {alias: int(aliases[alias]) for alias in aliases})
+        listed = [(int(entry.version), entry.creation_timestamp, entry.tags) for entry in entries]
+        return mlflow_fast.listed(listed, {alias: int(aliases[alias]) for alias in aliases})
 
     def register(self, run: KeptRun, release: Digest, tags: Mapping[str, str]) -> None:
-        """Make a version of a run's bundle; of two made at once the first stays."""
+        """Register a version of a run's bundle; of two concurrent ones, the first stays."""
         with existing_is_fine():
             self._client.create_registered_model(self._name)
         source = f"{run.artifacts}/{FOLDER}"
         created = self._client.create_model_version(self._name, source, run.number, tags=dict(tags))
-        first = next(found for found in self.versions() if found.release == release)
+        first = next(version for version in self.versions() if version.release == release)
         if str(created.version) != first.number:
             self._client.delete_model_version(self._name, str(created.version))
 
     def point(self, alias: str, number: str | None) -> None:
-        """Make an alias name a version, or none."""
+        """Set an alias to a version, or remove it."""
         if number is None:
             self._client.delete_registered_model_alias(self._name, alias)
         else:
             self._client.set_registered_model_alias(self._name, alias, number)
 
     def tag(self, number: str, key: str, value: str | None) -> None:
-        """Set a tag of a version, or take it away."""
+        """Set a tag of a version, or remove it."""
         if value is None:
             self._client.delete_model_version_tag(self._name, number, key)
         else:

@@ -1,7 +1,7 @@
-"""The one run of a release in MLflow: found by a tag, added to, never doubled.
+"""The run of a release in MLflow: found by a tag and added to; there is never a second one.
 
 The tag `mlship.bundle` is written after the last file of the bundle: a run without it has no
-bundle yet, whatever a killed process uploaded.
+complete bundle, whatever a killed process uploaded.
 """
 
 import re
@@ -26,11 +26,11 @@ Value = TypeVar("Value")
 _FOREIGN: Final = re.compile(r"[^\w/. :-]")
 _LONGEST: Final = 5000
 _BATCH: Final = 100
-"""MLflow takes at most 100 params and 100 tags in one call, and values of 5,000 characters."""
+"""MLflow accepts up to 100 params and 100 tags per call, and values of 5,000 characters."""
 
 
 class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as MLflow has it now.
+    """The current state of a run in MLflow.
 
     Attributes:
         number: its id in MLflow.
@@ -46,7 +46,7 @@ class KeptRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """What is added to a run by one call."""
+    """The values that one call adds to a run."""
 
     params: dict[str, str] = {}
     metrics: dict[str, float] = {}
@@ -57,55 +57,55 @@ class Place(Protocol):
     """The experiment and the registered model of a project, by the library or by REST."""
 
     def find(self, release: Digest) -> KeptRun | None:
-        """Return the run of a release; of two made at once the one that `chosen` chooses."""
+        """Return the run of a release; of two concurrent ones, that of `chosen`."""
 
     def create(self, name: str, release: Digest, tags: Mapping[str, str]) -> KeptRun:
-        """Make the run of a release and its experiment; of two made at once the first stays."""
+        """Create the run of a release and its experiment; of two runs, the first stays."""
 
     def add(self, run: KeptRun, batch: Batch) -> None:
         """Add values to a run."""
 
     def upload(self, run: KeptRun, files: Mapping[str, Path]) -> None:
-        """Keep files with a run under their paths; one of that path is replaced."""
+        """Store files with a run under their paths; existing ones are replaced."""
 
     def finish(self, run: KeptRun) -> None:
         """Mark a run as finished."""
 
     def download(self, run: KeptRun, into: Path) -> Path:
-        """Put the run's folder `bundle` into an existing folder; return where it is there."""
+        """Download the run's folder `bundle` into an existing folder; return its path."""
 
     def versions(self) -> list[Version]:
-        """Return the registered versions as they are now, oldest first."""
+        """Return the current registered versions, oldest first."""
 
     def register(self, run: KeptRun, release: Digest, tags: Mapping[str, str]) -> None:
-        """Make a version of a run's bundle; of two made at once the first stays."""
+        """Register a version of a run's bundle; of two concurrent ones, the first stays."""
 
     def point(self, alias: str, number: str | None) -> None:
-        """Make an alias name a version, or none."""
+        """Set an alias to a version, or remove it."""
 
     def tag(self, number: str, key: str, value: str | None) -> None:
-        """Set a tag of a version, or take it away."""
+        """Set a tag of a version, or remove it."""
 
 
 def chosen(runs: Sequence[KeptRun]) -> KeptRun | None:
-    """Return the run to use of those of a release, sorted by `ORDER`; usually there is one.
+    """Choose among the runs of a release, sorted by `ORDER`; usually there is one.
 
-    A server may hold two that were made at the same moment: the one with a bundle, then the older.
+    Two concurrent jobs may create two runs: prefer the one with a bundle, then the older one.
     """
     return min(runs, key=lambda run: BUNDLE not in run.tags, default=None)
 
 
 def deleted(name: str, experiment: object) -> ConflictError:
-    """Return the error of an experiment that somebody deleted."""
+    """Return the error of a deleted experiment."""
     message = f"MLflow's experiment {name} was deleted"
     hint = f"`mlflow experiments restore -x {experiment}`, or remove it for good"
     return ConflictError(message, hint=hint)
 
 
 def batches(kept: KeptRun, run: Run) -> Iterator[Batch]:
-    """Give what a run does not have yet, in pieces that MLflow takes.
+    """Yield the values that a run does not have yet, in batches that MLflow accepts.
 
-    MLflow keeps a param as it was first written, and the history of a metric.
+    MLflow keeps the first value of a param, and the history of a metric.
     """
     known = kept.params
     params = [(key, value) for key, value in _texts(run.params).items() if key not in known]
@@ -118,7 +118,7 @@ def batches(kept: KeptRun, run: Run) -> Iterator[Batch]:
 
 
 def identity(release: Release) -> dict[str, str]:
-    """Return the tags that say which release a run is of."""
+    """Return the tags that identify the release of a run."""
     fields = msgspec.to_builtins(release)
     return _texts(
         {

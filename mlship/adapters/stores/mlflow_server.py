@@ -1,8 +1,8 @@
 """A store on a tracking server, by its REST API alone.
 
-Each request may be repeated: it only reads, or makes no difference the second time, or what it
-makes is looked for before it is sent again. Files go through the server. Where the server does not
-serve them (`mlflow server --no-serve-artifacts`), the `mlflow` package brings them to their store.
+Each request may be repeated: it only reads, is idempotent, or looks for its object before it is
+repeated. Files go through the server. If the server does not serve them
+(`mlflow server --no-serve-artifacts`), the `mlflow` package transfers them to their store.
 """
 
 import math
@@ -22,17 +22,18 @@ from mlship.domain.versions import Version
 from mlship.errors import ConflictError, IntegrityError, NotFoundError, shown
 
 _SERVED: Final = "mlflow-artifacts:/"
+_MOST_FOLDERS: Final = 1000
 
 
 class ServerPlace:
     """The experiment and the registered model of a project on a tracking server.
 
     Args:
-        server: that a client is open to.
+        server: the connected server.
         uri: of the server.
         name: of the project.
-        environ: its variables `MLFLOW_*` are for the package, where it brings files.
-        clock: tells the seconds since 1970.
+        environ: has variables `MLFLOW_*` for the package.
+        clock: returns the seconds since 1970.
     """
 
     def __init__(
@@ -57,11 +58,12 @@ class ServerPlace:
         return self._run(str(experiment["experiment_id"]), release)
 
     def create(self, name: str, release: Digest, tags: Mapping[str, str]) -> KeptRun:
-        """Make the run of a release and its experiment; of two made at once the first stays.
+        """Create the run of a release and its experiment; of two concurrent ones, the first stays.
 
         Raises:
             ConflictError: somebody deleted the experiment.
-            UnavailableError: the server does not answer, or forgot the run.
+            UnavailableError: the server does not answer.
+            IntegrityError: the server does not find the run.
         """
         experiment = self._experiment()
         if experiment is None:
@@ -82,8 +84,8 @@ class ServerPlace:
         )
         run = self._run(number, release)
         if run is None:
-            message = f"MLflow at {shown(self._uri)} does not find the run that it made"
-            raise IntegrityError(message, hint="look at the server's log; run the command again")
+            message = f"MLflow at {shown(self._uri)} does not find the run that it created"
+            raise IntegrityError(message, hint="check the server's log, then run the command again")
         if isinstance(created, KeptRun):
             return run
         own = created["run"]["info"]["run_id"]
@@ -92,7 +94,7 @@ class ServerPlace:
         return run
 
     def add(self, run: KeptRun, batch: Batch) -> None:
-        """Add values to a run; a metric of the same time is the same metric."""
+        """Add values to a run; a repeated metric of the same time is stored once."""
         metrics = [
             {"key": key, "value": _json_number(value), "timestamp": self._now(), "step": 0}
             for key, value in batch.metrics.items()
@@ -106,7 +108,7 @@ class ServerPlace:
         self._server.post("runs/log-batch", body, repeat="always")
 
     def upload(self, run: KeptRun, files: Mapping[str, Path]) -> None:
-        """Keep files with a run under their paths; one of that path is replaced."""
+        """Store files with a run under their paths; existing ones are replaced."""
         if not files:
             return
         if run.artifacts.startswith(_SERVED):
@@ -122,11 +124,11 @@ class ServerPlace:
         self._server.post("runs/update", body, repeat="always")
 
     def download(self, run: KeptRun, into: Path) -> Path:
-        """Put the run's folder `bundle` into an existing folder.
+        """Download the run's folder `bundle` into an existing folder.
 
         Raises:
-            IntegrityError: the server names a file outside of it.
-            NotFoundError: there is no such folder.
+            IntegrityError: the server lists a file outside of it.
+            NotFoundError: the run has no such folder.
         """
         if not run.artifacts.startswith(_SERVED):
             with library.artifacts(self._uri, run.artifacts, self._environ) as store:
@@ -134,23 +136,23 @@ class ServerPlace:
         paths = self._files(run, FOLDER)
         if not paths:
             message = f"MLflow at {shown(self._uri)} has no files of run {run.number}"
-            raise NotFoundError(message, hint="`mlship train` records it")
+            raise NotFoundError(message, hint="check out its commit and run `mlship train`")
         for path in paths:
             self._server.download(self._served(run, path), into / path)
         return into / FOLDER
 
     def versions(self) -> list[Version]:
-        """Return the registered versions as they are now, oldest first."""
+        """Return the current registered versions, oldest first."""
         return self._versions()
 
     def register(self, run: KeptRun, release: Digest, tags: Mapping[str, str]) -> None:
-        """Make a version of a run's bundle; of two made at once the first stays."""
+        """Register a version of a run's bundle; of two concurrent ones, the first stays."""
         with suppress(ConflictError):
             self._server.post("registered-models/create", {"name": self._name}, repeat="always")
 
         def find(seconds: float) -> Version | None:
             listed = self._versions(seconds)
-            return next((found for found in listed if found.release == release), None)
+            return next((version for version in listed if version.release == release), None)
 
         body = {
             "name": self._name,
@@ -169,7 +171,7 @@ class ServerPlace:
                 self._server.send("DELETE", "model-versions/delete", values)
 
     def point(self, alias: str, number: str | None) -> None:
-        """Make an alias name a version, or none."""
+        """Set an alias to a version, or remove it."""
         values = {"name": self._name, "alias": alias}
         if number is not None:
             values["version"] = number
@@ -179,7 +181,7 @@ class ServerPlace:
             self._server.send("DELETE", "registered-models/alias", values)
 
     def tag(self, number: str, key: str, value: str | None) -> None:
-        """Set a tag of a version, or take it away."""
+        """Set a tag of a version, or remove it."""
         values = {"name": self._name, "version": number, "key": key}
         if value is not None:
             values["value"] = value
@@ -191,10 +193,10 @@ class ServerPlace:
     def _experiment(self) -> dict[str, Any] | None:
         query = {"experiment_name": self._name}
         try:
-            found: dict[str, Any] = self._server.get("experiments/get-by-name", query)
+            answer: dict[str, Any] = self._server.get("experiments/get-by-name", query)
         except NotFoundError:
             return None
-        return dict(found["experiment"])
+        return dict(answer["experiment"])
 
     def _run(
         self, experiment: str, release: Digest, seconds: float = PATIENCE.deadline
@@ -204,28 +206,35 @@ class ServerPlace:
             "filter": f"tags.`{RELEASE}` = '{release}'",
             "order_by": ORDER,
         }
-        found = self._server.post("runs/search", body, repeat="always", within=seconds)
-        return mlflow_runs.chosen([_kept(run) for run in found.get("runs", [])])
+        answer = self._server.post("runs/search", body, repeat="always", within=seconds)
+        return mlflow_runs.chosen([_kept(run) for run in answer.get("runs", [])])
 
     def _versions(self, seconds: float = PATIENCE.deadline) -> list[Version]:
         return mlflow_fast.of_server(self._server, self._uri, self._name, seconds)
 
     def _files(self, run: KeptRun, folder: str) -> list[str]:
-        """Return the paths of all files below a folder of a run."""
-        query = {"run_id": run.number, "path": folder}
-        found: list[str] = []
-        while True:
-            answer = self._server.get("artifacts/list", query)
-            for entry in answer.get("files", []):
-                path = PurePosixPath(entry["path"])
-                if PurePosixPath(folder) not in path.parents or ".." in path.parts:
-                    message = f"MLflow at {shown(self._uri)} names {path} as a file of {folder}/"
-                    raise IntegrityError(message, hint="find out who changed the artifacts")
-                is_folder = entry.get("is_dir", False)
-                found += self._files(run, str(path)) if is_folder else [str(path)]
-            if not answer.get("next_page_token"):
-                return found
-            query["page_token"] = answer["next_page_token"]
+        """Return the paths of all files below a folder of a run.
+
+        Raises:
+            IntegrityError: a path is outside of its folder, or folders have no end.
+        """
+        files: list[str] = []
+        folders = [folder]
+        for number, parent in enumerate(folders):  # it grows
+            if number == _MOST_FOLDERS:
+                message = f"run {run.number} at {shown(self._uri)} has more than {number} folders"
+                raise IntegrityError(message, hint="find out who changed the artifacts")
+            query = {"run_id": run.number, "path": parent}
+            for page in self._server.pages("GET", "artifacts/list", query):
+                for entry in page.get("files", []):
+                    path = PurePosixPath(entry["path"])
+                    if PurePosixPath(parent) not in path.parents or ".." in path.parts:
+                        message = (
+                            f"MLflow at {shown(self._uri)} lists {path} as a file of {parent}/"
+                        )
+                        raise IntegrityError(message, hint="find out who changed the artifacts")
+                    (folders if entry.get("is_dir", False) else files).append(str(path))
+        return files
 
     def _served(self, run: KeptRun, path: str) -> str:
         return f"{run.artifacts.removeprefix(_SERVED).strip('/')}/{path}"
@@ -239,7 +248,7 @@ def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _json_number(value: float) -> float | str:
-    """Return a number as protobuf's JSON has it: `NaN` and infinities are words."""
+    """Return a number as in protobuf's JSON: NaN and infinities are strings."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
