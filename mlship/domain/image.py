@@ -77,6 +77,9 @@ def reference(text: str) -> Reference:
         first, path = DOCKER_HUB, name if slash else f"library/{name}"
     if not _HOST.fullmatch(first):
         raise _invalid(text, f"{first!r} is not a valid registry address")
+    port = first.rpartition(":")[2] if not first.endswith("]") else ""
+    if port.isdecimal() and not 0 < int(port) < 1 << 16:
+        raise _invalid(text, f"port {port} is not between 1 and 65535")
     if not _PATH.fullmatch(path):
         raise _invalid(text, "a repository has lowercase letters and digits, separated by . _ -")
     return Reference(

@@ -277,7 +277,7 @@ def test_a_deploy_to_a_port_that_is_taken_meanwhile_leaves_the_router_where_it_w
     with socket.create_server(("127.0.0.1", 0)) as taken:
         number = taken.getsockname()[1]
         # The command looked before the other program took it.
-        monkeypatch.setattr(loopback, "is_free", lambda _: True)
+        monkeypatch.setattr(loopback, "obstacle", lambda _: "")
         local.target = on_port(local, number)
         with pytest.raises(UnavailableError, match=f"port {number} of 127.0.0.1 is already in use"):
             local.deploy(ONE)

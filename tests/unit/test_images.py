@@ -73,7 +73,10 @@ def test_a_reference_is_read_and_written(
 
 @pytest.mark.parametrize(
     "text",
-    ["", "Iris", "localhost:5000/", "iris:", "iris@sha256:12", "a b", "-x/iris:1", "iris:a/b"],
+    [
+        *("", "Iris", "localhost:5000/", "iris:", "iris@sha256:12", "a b", "-x/iris:1", "iris:a/b"),
+        *("localhost:65536/iris", "localhost:0/iris", "[::1]:99999/iris"),
+    ],
 )
 def test_what_is_no_reference_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="invalid image reference"):

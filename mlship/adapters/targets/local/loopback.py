@@ -1,5 +1,6 @@
 """Ports of this machine's loopback."""
 
+import errno
 import hashlib
 import socket
 from collections.abc import Collection
@@ -11,13 +12,22 @@ _FIRST, _COUNT = 20000, 12000
 
 def is_free(port: int) -> bool:
     """Tell whether a server could listen on the port now."""
+    return not obstacle(port)
+
+
+def obstacle(port: int) -> str:
+    """Return why a server cannot listen on the port now, naming it; empty if it can."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
+        except PermissionError:
+            return f"port {port} of {HOST} needs the permissions of an administrator"
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"port {port} of {HOST} is already in use by another program"
+            return f"port {port} of {HOST} cannot be used: {error.strerror}"
+    return ""
 
 
 def start_of(name: str) -> int:

@@ -67,8 +67,8 @@ class EnvoyProcess:
 
     def _move(self, router: Router, port: int) -> None:
         """End it, so that the next one starts on the new port; the old port serves until then."""
-        if not loopback.is_free(port):
-            self._tell(_taken(port))
+        if obstacle := loopback.obstacle(port):
+            self._tell(obstacle)
         elif router.process:
             self._tell("")
             processes.send(router.process, signal.SIGTERM)
@@ -99,10 +99,10 @@ class EnvoyProcess:
 
     def _start(self, port: int) -> None:
         before = self.router
-        if not loopback.is_free(port):
+        if obstacle := loopback.obstacle(port):
             self._failures += 1
             self._wait()
-            self.router = Router(process=None, port=port, admin=0, problem=_taken(port))
+            self.router = Router(process=None, port=port, admin=0, problem=obstacle)
             return
         start = loopback.start_of(f"{self._state.folder} admin")
         own = loopback.free_port(start, {port})
@@ -111,10 +111,6 @@ class EnvoyProcess:
         self._child = Child(command, self._state.log("envoy"), self._environment)
         problem = before.problem if before else ""
         self.router = Router(process=self._child.process, port=port, admin=own, problem=problem)
-
-
-def _taken(port: int) -> str:
-    return f"port {port} of {loopback.HOST} is already in use by another program"
 
 
 class Published:

@@ -213,10 +213,10 @@ class LocalTarget:
         router = self._state.running().router
         # Alive is enough: one that starts or ends holds the port and does not answer.
         is_ours = router is not None and router.port == port and is_alive(router.process)
-        if not is_ours and not loopback.is_free(port):
-            message = f"port {port} of {loopback.HOST} is already in use by another program"
-            hint = f"stop that program, or set targets.{self._name}.port to another port"
-            raise UnavailableError(message, hint=hint)
+        if not is_ours and (obstacle := loopback.obstacle(port)):
+            other = f"set targets.{self._name}.port to another port"
+            hint = f"stop that program, or {other}" if "in use" in obstacle else other
+            raise UnavailableError(obstacle, hint=hint)
         return port
 
     def _check_artifact(self, slot: Slot, before: Placement | None, after: Placement) -> None:
