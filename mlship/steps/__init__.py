@@ -1,4 +1,4 @@
-"""The steps of the pipeline: one public function a module, named as its command.
+"""The steps of the pipeline: one public function in each module, named like its command.
 
-A step knows ports, gates and values; it never knows a backend, a terminal or the environment.
+A step uses ports, gates and values, never a backend, a terminal or the environment.
 """

@@ -13,14 +13,14 @@ from mlship.steps.pipeline import Pipeline
 
 
 class Approvals(msgspec.Struct, frozen=True, kw_only=True):
-    """What the reviews of a pull request say of a release.
+    """The approvals of a release in the reviews of a pull request.
 
     Attributes:
         given: the evidence of each approval that counts.
-        withdrawn: the evidence of each that was given before and stands no more.
-        left_out: a line for each review that does not, with the reason.
-        people: everybody whose approval of the release counts now, however it was given.
-        count: how many different people they surely are.
+        withdrawn: the evidence of each earlier approval that is no longer valid.
+        left_out: a line for each review that does not count, with the reason.
+        people: everybody whose approval of the release counts now, from a review or not.
+        count: the number of people who are certainly different.
     """
 
     given: tuple[Record, ...]
@@ -43,28 +43,28 @@ def approve(
 
     Args:
         pipeline: the project.
-        release: what is approved.
+        release: the release to approve.
         by: the person, as an email address or an account's name.
-        comment: anything that they want to add.
-        url: where they said so, if it was in a review.
-        records: what the command has read; by default the ledger is read.
+        comment: a text to record.
+        url: of the review, if there is one.
+        records: the records that the command has read; by default the ledger is read.
 
     Returns:
-        The evidence `approve`; the first one, where the person approved there before.
+        The evidence `approve`; the earlier record, if the person has approved there already.
 
     Raises:
-        RefusedError: the person is the release's author, or nobody is named.
+        RefusedError: the person is the release's author, or `by` is empty.
     """
     person = by.strip()
     if not person:
         raise RefusedError(
-            f"the approval of {release} names nobody", hint="give --by ada@example.org"
+            f"the approval of {release} has no approver", hint="give --by ada@example.org"
         )
     records = pipeline.read(records)
     if approvals.person(person) == approvals.author(release, records):
         raise RefusedError(
             f"{person} wrote commit {release.commit[:12]} and cannot approve {release}",
-            hint=f"ask somebody else to run `mlship approve {release}`",
+            hint=f"ask another person to run `mlship approve {release}`",
         )
     approval = Approved(by=person, comment=comment[:500], url=url)
     for record, earlier in approvals.standing(release, records):
@@ -76,16 +76,16 @@ def approve(
 def approve_from_pull_request(
     pipeline: Pipeline, release: Release, number: int, records: Records | None = None
 ) -> Approvals:
-    """Record the approvals that the reviews of a pull request give to a release.
+    """Record the approvals of a release in the reviews of a pull request.
 
-    An account's last decision counts: an approval of the very commit that the release was made
-    from, by a person who may push and who wrote neither. After a merge that brought in nothing
-    else, the merge is that commit too. An approval that was taken from the pull request before and
-    that its account dismissed or took back is withdrawn.
+    The last decision of an account counts. It must approve the commit of the release, and come
+    from a person who may push and who wrote neither the commit nor the pull request. A merge that
+    adds nothing else counts as that commit. An approval that was recorded from this pull request
+    before is withdrawn if the review was dismissed or changed.
 
     Raises:
-        RefusedError: the release has fewer approvals than `gates.promote.approvals` after all;
-            the facts say which reviews were left out, and why.
+        RefusedError: the release still has fewer approvals than `gates.promote.approvals`; the
+            facts list the reviews that do not count, and why.
     """
     reviews = pipeline.forge.reviews(number)
     read = pipeline.read(records)
@@ -112,7 +112,7 @@ def approve_from_pull_request(
         raise RefusedError(
             f"{approvers.count} of {needed} approvals of {release}; pull request {number}: "
             + ("; ".join(left_out) or "nobody else has reviewed it"),
-            hint=f"ask for a review of commit {release.commit[:12]}, then run it again",
+            hint=f"ask for a review of commit {release.commit[:12]}, then run the command again",
             facts={"left_out": left_out, "people": approvers.names},
         )
     return Approvals(
@@ -127,7 +127,7 @@ def approve_from_pull_request(
 def _withdraw(
     pipeline: Pipeline, release: Release, reviews: Reviews, records: Records
 ) -> list[Record]:
-    """Withdraw each approval of this pull request whose account has decided otherwise since."""
+    """Withdraw each approval from this pull request whose account has changed its decision."""
     last = {approvals.person(review.by): review.decision for review in reviews.latest}
     withdrawn: list[Record] = []
     for _, approval in approvals.standing(release, records):
@@ -146,12 +146,12 @@ def _objection(review: Review, reviews: Reviews, release: Release) -> str:
     authors = {author.casefold() for author in reviews.authors}
     checks = [
         (review.decision == "approved", review.decision),
-        (review.by.casefold() not in authors, "wrote or opened what is approved"),
+        (review.by.casefold() not in authors, "is an author of the pull request"),
         (review.is_person, "is not a person"),
         (review.may_write, "may not push to the repository"),
         (
             review.commit == reviews.pull.commit and release.commit in reviews.contents,
-            f"looked at commit {review.commit[:12]}, the release is of {release.commit[:12]}",
+            f"reviewed commit {review.commit[:12]}; the release is from {release.commit[:12]}",
         ),
     ]
     return next((reason for holds, reason in checks if not holds), "")

@@ -1,4 +1,4 @@
-"""test --container: the image of a release proves itself in a real engine."""
+"""test --container: run the image of a release in a container engine and check it."""
 
 import time
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ _LOOK_SECONDS = 0.02
 
 
 class _Findings(msgspec.Struct, kw_only=True):
-    """What is known so far. If the container ends early, the rest stays empty."""
+    """The results so far. If the container exits early, the rest stays empty."""
 
     checks: list[Check] = []
     ready_seconds: float | None = None
@@ -57,20 +57,20 @@ def check_container(
     transport: "httpx.BaseTransport | None" = None,
     records: Records | None = None,
 ) -> Record:
-    """Run a release's image as production would, ask it everything, stop it in mid-request.
+    """Run a release's image as in production, send requests, and stop it during a request.
 
-    The image is the pushed one by digest. Before a push, or where no repository is configured, as
-    in a job that has no credentials for one, it is the one that `containerize` made, brought to the
-    engine as a file. `transport` is how httpx reaches the container.
+    The image is the pushed one, by digest. Before a push, or if no repository is configured (as in
+    a job without credentials for one), it is the image that `containerize` built, loaded into the
+    engine from a file. `transport` is how httpx reaches the container.
 
     Returns:
-        The evidence `test-container`; `reasons` tell each thing that was looked at.
+        The evidence `test-container`; `checks` has one entry for each check.
 
     Raises:
-        NotFoundError: the release has no image, or the registry lost it.
-        IntegrityError: the engine holds another image than was proven.
+        NotFoundError: the release has no image, or it is missing from the registry.
+        IntegrityError: the engine loaded an image with another digest.
         ConfigError: the package of the engine is missing, or the engine is on another machine.
-        UnavailableError: no container engine answers.
+        UnavailableError: no container engine responds.
     """
     started = pipeline.clock()
     records = pipeline.read(records)
@@ -80,9 +80,9 @@ def check_container(
     with ExitStack() as until_done:
         engine = _connected(pipeline, until_done)
         reference, digest, image = _bring(pipeline, release, engine, records)
-        most = pipeline.config.image.max_mb
-        size = f"{image.size / 1e6:.0f} MB unpacked, allowed up to {most} (image.max_mb)"
-        findings.add("size", holds=image.size <= most * 1e6, text=size)
+        limit = pipeline.config.image.max_mb
+        size = f"{image.size / 1e6:.0f} MB unpacked, allowed up to {limit} (image.max_mb)"
+        findings.add("size", holds=image.size <= limit * 1e6, text=size)
         begun = pipeline.clock()
         with engine.run(image, memory=pipeline.config.image.memory) as container:
             examination = _Examination(pipeline, release, engine, container, transport)
@@ -95,13 +95,13 @@ def check_container(
         reference=reference,
         ready_seconds=findings.ready_seconds,
         size=image.size,
-        max_mb=most,
+        max_mb=limit,
         memory=pipeline.config.image.memory,
         requests=result.requests if result else 0,
         errors=result.errors if result else 0,
         mismatches=result.mismatches if result else 0,
         p99_ms=round(result.p99_ms, 3) if result else None,
-        differences=tuple(str(one) for one in result.differences) if result else (),
+        differences=tuple(map(str, result.differences)) if result else (),
         tests=(SuiteRun.of(findings.run),) if findings.run else (),
         checks=decision.checks,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
@@ -111,7 +111,7 @@ def check_container(
 
 
 def _connected(pipeline: Pipeline, until_done: ExitStack) -> Engine:
-    """Connect to the engine. The hint of an error says how to go on without one."""
+    """Connect to the engine. The hint of an error says how to continue without one."""
     try:
         return until_done.enter_context(pipeline.engine())
     except (ConfigError, UnavailableError) as error:
@@ -122,13 +122,13 @@ def _connected(pipeline: Pipeline, until_done: ExitStack) -> Engine:
 def _bring(
     pipeline: Pipeline, release: Release, engine: Engine, records: Records
 ) -> tuple[str, Digest, Local]:
-    made, pushed = records.latest(CONTAINERIZE, release), records.latest(PUSH, release)
-    if made and pushed and pipeline.config.image.repository:
+    built, pushed = records.latest(CONTAINERIZE, release), records.latest(PUSH, release)
+    if built and pushed and pipeline.config.image.repository:
         facts = shapes.of(pushed, PushedImage)
-        if facts.digest == shapes.of(made, Containerized).digest:
-            pipeline.progress.note(f"bringing {facts.reference} to the engine")
+        if facts.digest == shapes.of(built, Containerized).digest:
+            pipeline.progress.note(f"pulling {facts.reference}")
             return facts.reference, facts.digest, engine.pull(facts.reference)
-    image = proven(pipeline, release, made)
+    image = proven(pipeline, release, built)
     pipeline.progress.note("loading the image into the engine")
     pipeline.state.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".load-", dir=pipeline.state) as folder:
@@ -136,11 +136,13 @@ def _bring(
         pipeline.images().save(image, archive)
         local = engine.load(archive)
     known = {image.digest} | {
-        name for one in image.platforms for name in (one.manifest, one.config)
+        digest for platform in image.platforms for digest in (platform.manifest, platform.config)
     }
     if local.id not in known:
         message = f"the engine loaded {local.id}, which does not belong to {image.digest}"
-        raise IntegrityError(message, hint=f"`mlship containerize {release}`, then run it again")
+        raise IntegrityError(
+            message, hint=f"run `mlship containerize {release}`, then run the test again"
+        )
     return f"{image.name}@{image.digest}", image.digest, local
 
 
@@ -162,7 +164,7 @@ class _Examination:
         self._transport = transport
 
     def ready(self, findings: _Findings, begun: datetime) -> bool:
-        """Wait until the container is ready; return whether it was, in time after `begun`."""
+        """Wait until the container is ready; return whether it was ready in time after `begun`."""
         limit = self._pipeline.target_config(STAGING).ready_seconds
         self._pipeline.progress.note(f"waiting for the container, up to {limit:g} s")
         clock, endpoint = self._pipeline.clock, self._container.endpoint
@@ -172,17 +174,17 @@ class _Examination:
                 findings.add("readiness", holds=False, text=f"never ready: {observed}")
                 return False
             if _since(begun, clock()) > limit:
-                why = "\n".join([f"not ready after {limit:g} s; its last lines:", *observed.lines])
-                findings.add("readiness", holds=False, text=why)
+                reason = "\n".join([f"not ready after {limit:g} s; last output:", *observed.lines])
+                findings.add("readiness", holds=False, text=reason)
                 return False
             time.sleep(_LOOK_SECONDS)
         findings.ready_seconds = _since(begun, clock())
-        taken = f"ready after {findings.ready_seconds:.2f} s, allowed up to {limit:g}"
-        findings.add("readiness", holds=findings.ready_seconds <= limit, text=taken)
+        text = f"ready after {findings.ready_seconds:.2f} s, allowed up to {limit:g}"
+        findings.add("readiness", holds=findings.ready_seconds <= limit, text=text)
         return True
 
     def everything(self, findings: _Findings, folder: Path, requests: Sequence[Request]) -> None:
-        """Replay the golden examples, run the sanity tests, send malformed requests."""
+        """Replay the golden examples, run the sanity tests and send malformed requests."""
         pipeline, endpoint = self._pipeline, self._container.endpoint
         offline = pipeline.predictor.predict(folder, workload.rows(requests))
         pipeline.progress.note(f"replaying {len(requests)} golden examples")
@@ -198,14 +200,14 @@ class _Examination:
         if findings.run is not None:
             findings.checks.append(gates.on_tests(findings.run))
         for name, status in replay.refusals(endpoint, _row(requests), self._transport).items():
-            said = f"{name} is answered with HTTP {status}" if status else f"{name}: no answer"
-            findings.add(name, holds=400 <= status < 500, text=said)
+            text = f"{name}: HTTP {status}" if status else f"{name}: no response"
+            findings.add(name, holds=400 <= status < 500, text=text)
 
     def drains(self, findings: _Findings, requests: Sequence[Request]) -> None:
-        """Send SIGTERM while a request is half sent: it is answered, then the process ends."""
+        """Send SIGTERM during a request: it must be answered before the process exits."""
         before = self._engine.observe(self._container)
         if not before.running:
-            findings.add("running", holds=False, text=f"ended during the test: {before}")
+            findings.add("running", holds=False, text=f"exited during the test: {before}")
             return
         grace = self._pipeline.target_config(STAGING).drain_seconds
         self._pipeline.progress.note("SIGTERM, with a request in flight")
@@ -218,24 +220,24 @@ class _Examination:
 
             endpoint, row = self._container.endpoint, _row(requests)
             status = replay.in_flight(endpoint, row, stop, self._transport)
-        answered = f"HTTP {status}" if status else "no answer"
-        text = f"a request in flight at SIGTERM got {answered}"
+        response = f"HTTP {status}" if status else "no response"
+        text = f"request in flight at SIGTERM: {response}"
         findings.add("request in flight", holds=status == 200, text=text)
-        took = _since(begun, self._pipeline.clock())
+        seconds = _since(begun, self._pipeline.clock())
         if not stopping:
             return
-        ended = stopping[0].result()
-        how = f"exit code 0 after {took:.1f} s" if ended.exit_code == 0 else str(ended)
-        text = f"SIGTERM, with {grace:g} s to end: {how}"
-        findings.add("SIGTERM", holds=ended.exit_code == 0, text=text)
+        stopped = stopping[0].result()
+        end = f"exit code 0 after {seconds:.1f} s" if stopped.exit_code == 0 else str(stopped)
+        text = f"SIGTERM, with {grace:g} s to exit: {end}"
+        findings.add("SIGTERM", holds=stopped.exit_code == 0, text=text)
 
 
 def _as_offline(release: Release, result: WorkloadResult) -> list[Check]:
-    otherwise = f"{result.mismatches} responses differ from offline predictions"
+    mismatches = f"{result.mismatches} responses differ from offline predictions"
     return [
         *gates.on_requests(result, release, "golden examples replayed"),
-        Check(name="errors", holds=result.errors == 0, text=f"{result.errors} without an answer"),
-        Check(name="mismatches", holds=result.mismatches == 0, text=otherwise),
+        Check(name="errors", holds=result.errors == 0, text=f"{result.errors} without a response"),
+        Check(name="mismatches", holds=result.mismatches == 0, text=mismatches),
     ]
 
 

@@ -1,4 +1,4 @@
-"""containerize: the image of a release, made on this machine from its bundle."""
+"""containerize: build the image of a release on this machine from its bundle."""
 
 from pathlib import Path
 from typing import Final
@@ -16,10 +16,9 @@ STEP: Final[Step] = "containerize"
 
 
 def containerize(pipeline: Pipeline, release: Release, records: Records | None = None) -> Record:
-    """Build the image of a release, or return the record of the one that was built.
+    """Build the image of a release, or return the record of the one that was built before.
 
-    A release that has an image keeps its base: what a tag means may change, and the release's
-    image must not.
+    A release that has an image keeps the digest of its base, because a tag can move.
 
     Returns:
         The evidence `containerize`, with the image's digest, its size in bytes and its layers.
@@ -27,51 +26,51 @@ def containerize(pipeline: Pipeline, release: Release, records: Records | None =
     Raises:
         ConfigError: the base image does not exist, or is for another platform or Python.
         ProjectError: a requirement of the model has no build for the platform.
-        UnavailableError: a registry, the package index or the disk cannot be used.
+        UnavailableError: a registry, the package index or the disk is not available.
     """
     started = pipeline.clock()
     folder = pipeline.bundle(release)
     records = pipeline.read(records)
     before = records.latest(STEP, release)
-    named = pipeline.config.image.base
-    base = _same_base(before, named)
+    base_name = pipeline.config.image.base
+    base = _same_base(before, base_name)
     extension = _extension(pipeline)
     pushed = records.latest("push-to-registry", release)
     if before and base and _is_settled(before, pushed, extension):
-        pipeline.progress.note("the image is in the registry; it is not built again")
+        pipeline.progress.note("the image is already in the registry")
         return before
-    pipeline.progress.note("making the image")
+    pipeline.progress.note("building the image")
     image = pipeline.images().build(release, folder, base=base)
     if before is not None and shapes.of(before, Containerized).digest == image.digest:
         return before
     seconds = round((pipeline.clock() - started).total_seconds(), 3)
-    facts = Containerized.of(image, base_name=named, seconds=seconds)
+    facts = Containerized.of(image, base_name=base_name, seconds=seconds)
     base = digests.parse(image.base.wanted)
     saw = Saw(bundle=release.bundle, base=base, extension=extension)
     return pipeline.learn(release, STEP, "passed", facts, saw, after=records)
 
 
-def hand_over(pipeline: Pipeline, made: Record, into: Path) -> None:
-    """Write the image that evidence tells of to a file, for a machine that is to push it.
+def hand_over(pipeline: Pipeline, record: Record, into: Path) -> None:
+    """Write a recorded image to a file, for the machine that pushes it.
 
     Raises:
         NotFoundError: the image was built on another machine.
         UnavailableError: the file cannot be written.
     """
-    name = pipeline.config.image.repository or made.evidence.release.name
+    name = pipeline.config.image.repository or record.evidence.release.name
     pipeline.progress.note(f"writing the image to {into}")
-    pipeline.images().save(shapes.of(made, Containerized).image(name), into)
+    pipeline.images().save(shapes.of(record, Containerized).image(name), into)
 
 
-def recorded_base(made: Record) -> Digest:
-    """Return the digest of the base that a recorded image was built on.
+def recorded_base(record: Record) -> Digest:
+    """Return the digest of the base of a recorded image.
 
     Raises:
-        IntegrityError: the evidence does not tell it.
+        IntegrityError: the record does not have it.
     """
-    base = made.evidence.saw.base
+    base = record.evidence.saw.base
     if base is None:
-        message = f"record {digests.short(made.digest)} ({STEP}) does not tell its base image"
+        message = f"record {digests.short(record.digest)} ({STEP}) has no base image"
         raise IntegrityError(message, hint="restore the ledger from a backup")
     return base
 
@@ -92,8 +91,8 @@ def _is_settled(before: Record, pushed: Record | None, extension: Digest | None)
     return is_pushed and before.evidence.saw.extension == extension
 
 
-def _same_base(before: Record | None, named: str) -> Digest | None:
-    """Return the base that the release was built on, if it is still the configured one."""
-    if before is None or shapes.of(before, Containerized).base_name != named:
+def _same_base(before: Record | None, base_name: str) -> Digest | None:
+    """Return the base of the recorded image, if it is still the configured one."""
+    if before is None or shapes.of(before, Containerized).base_name != base_name:
         return None
     return recorded_base(before)

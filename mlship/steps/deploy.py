@@ -1,4 +1,4 @@
-"""deploy-staging and deploy-production: run a release in a target and give it its traffic."""
+"""deploy-staging and deploy-production: run a release in a target and route traffic to it."""
 
 from functools import partial
 from typing import Final
@@ -24,11 +24,11 @@ KEEP: Final = "set observations.url to a PostgreSQL database; see docs/guide/pre
 
 
 def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
-    """Run a release in staging, alone: all traffic goes to it, what ran there before is removed.
+    """Run a release in staging with all traffic; the release that ran there before is removed.
 
     Raises:
-        TimedOutError: it did not get ready; what ran before still has the traffic.
-        ConflictError: another process changes staging.
+        TimedOutError: it did not become ready; traffic still goes to the earlier release.
+        ConflictError: another process is changing staging.
     """
     target, config = pipeline.target(STAGING), pipeline.target_config(STAGING)
     started = pipeline.clock()
@@ -37,9 +37,9 @@ def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
         artifact = pipeline.artifact(release, STAGING, records)
         deployment = target.deploy(release, artifact, slot, replicas=config.replicas)
         set_route(target, {release: 100})
-        for other in target.inspect():
-            if other != slot:
-                target.remove(other)
+        for running in target.inspect():
+            if running != slot:
+                target.remove(running)
         facts = Staged(
             target=STAGING,
             endpoint=target.routes().endpoint,
@@ -54,7 +54,7 @@ def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
 
 
 def _is_same(facts: Staged, last: Record) -> bool:
-    """Return whether a deployment had the same result as the last one, whatever time it took."""
+    """Return whether a deployment had the same result as the last one, apart from its duration."""
     before = shapes.of(last, Staged)
     return msgspec.structs.replace(before, seconds=facts.seconds) == facts
 
@@ -62,19 +62,19 @@ def _is_same(facts: Staged, last: Record) -> bool:
 def deploy_production(
     pipeline: Pipeline, release: Release, seen: Records | None = None, *, replace: bool = False
 ) -> Record:
-    """Run a release in production as challenger; the first release of all becomes champion.
+    """Run a release in production as challenger; the first release becomes champion.
 
     Args:
         pipeline: the project.
-        release: what to run. It passed its tests and staging, from a clean tree; and, where
-            production runs images, its image the test in a container.
-        seen: what was read when the release was chosen; by default the ledger is read now.
-        replace: retire the challenger that is there, whose outcomes so far are given up.
+        release: the release to run. It must come from a clean tree and have passed its tests and
+            staging; if production runs images, also the container test.
+        seen: the records read when the release was chosen; by default the ledger is read now.
+        replace: retire the running challenger and discard its outcomes.
 
     Raises:
         RefusedError: the release is not fit for production, or another challenger runs.
-        TimedOutError: it did not get ready; the champion is untouched.
-        ConflictError: another process changes production, or has since this one began.
+        TimedOutError: it did not become ready; the champion is unchanged.
+        ConflictError: another process is changing production, or has changed it since the start.
     """
     if pipeline.loses_predictions():
         pipeline.progress.note(f"{LOST}: {KEEP}")
@@ -91,10 +91,10 @@ def deploy_production(
 
 
 def check_fitness(pipeline: Pipeline, release: Release, records: Records) -> tuple[Check, ...]:
-    """Return the checks that let a release run in production.
+    """Return the checks of a release for production.
 
     Raises:
-        RefusedError: it may not.
+        RefusedError: a check failed.
     """
     asked = pipeline.container_test(PRODUCTION)
     decision = gates.for_production(release, records, asked)
@@ -109,10 +109,10 @@ def check_fitness(pipeline: Pipeline, release: Release, records: Records) -> tup
 
 
 def check_role(release: Release, history: History, *, replace: bool) -> None:
-    """Check that there is room for one more challenger.
+    """Check that the release can become challenger.
 
     Raises:
-        RefusedError: there is not, or the release is a former champion.
+        RefusedError: another challenger runs, or the release is a former champion.
     """
     role = history.role(release)
     if role == "former champion":
@@ -175,7 +175,7 @@ def _displace(pipeline: Pipeline, displaced: Release) -> Displaced:
 def shares(
     release: Release, champion: Release | None, config: TargetConfig
 ) -> tuple[dict[Release, int], Release | None]:
-    """Return the percentage of each release when a new one starts, and who gets a copy of all."""
+    """Return the percentage of each release when a new one starts, and the shadowed release."""
     if champion is None:
         return {release: 100}, None
     weight, _ = share("challenger", config)
@@ -190,7 +190,7 @@ def share(role: Alias, config: TargetConfig) -> tuple[int, int]:
 
 
 def _restored(pipeline: Pipeline, release: Release, records: Records) -> Record:
-    """Restore what the ledger says, where replicas or the route were lost."""
+    """Restore replicas and the route as recorded in the ledger, if they were lost."""
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     history = records.history
     is_champion = history.champion == release
@@ -201,15 +201,15 @@ def _restored(pipeline: Pipeline, release: Release, records: Records) -> Record:
     pipeline.store.point("champion" if is_champion else "challenger", release)
     record = next(
         (
-            one
-            for one in reversed(records)
-            if one.evidence.release == release and one.evidence.step in TRANSITIONS
+            known
+            for known in reversed(records)
+            if known.evidence.release == release and known.evidence.step in TRANSITIONS
         ),
         None,
     )
     if record is None:
         raise ConflictError(
-            f"the ledger has no deployment of {release}", hint="look at `mlship status`"
+            f"the ledger has no deployment of {release}", hint="run `mlship status`"
         )
-    pipeline.progress.note(f"{release} is {history.role(release)} already")
+    pipeline.progress.note(f"{release} is already {history.role(release)}")
     return record

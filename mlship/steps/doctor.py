@@ -1,4 +1,4 @@
-"""doctor: check the project and every backend that its configuration names. It changes nothing."""
+"""doctor: check the project and every configured backend. It changes nothing."""
 
 import dataclasses
 import functools
@@ -32,12 +32,12 @@ _EXTRAS = {
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        state: a warning keeps nothing from working, and something may be lost.
-        hint: the next action where it is not right.
-        exit_code: of the error that a step would end with; 0 where it is not wrong.
+        state: `warning` if everything works, but something may be lost.
+        hint: the next action if the state is not `right`.
+        exit_code: of the error that a step would end with; 0 if the state is not `wrong`.
     """
 
     name: str
@@ -48,27 +48,27 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Warned(msgspec.Struct, frozen=True, kw_only=True):
-    """What is found where something works and is not as it should be, with the next action."""
+    """A warning, with the next action."""
 
     detail: str
     hint: str
 
 
 Look = Callable[[], str | Warned]
-"""Looks at one thing; an error of mlship says what is wrong with it."""
+"""One check; it raises an error of mlship if something is wrong."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What doctor asks besides the pipeline's ports. Each answer is one line for people.
+    """The checks that need more than the pipeline's ports. Each returns one line of text.
 
     Attributes:
         installed: how mlship was installed, and where jobs can install it from.
         workflows: the texts of the repository's workflows, by their path in it.
-        registry: whether images could be pushed, as far as that is known without a push.
-        engine: which container engine answers.
-        cluster: whether a target's cluster has what the target needs, and lets us.
-        forge: which repository on GitHub it is, and whether there is a token; empty for none.
+        registry: whether images can be pushed, as far as it is known without a push.
+        engine: which container engine responds.
+        cluster: whether a target's cluster has all that the target needs, and permits it.
+        forge: the GitHub repository, and whether there is a token; empty if there is none.
     """
 
     installed: Callable[[], Installation]
@@ -80,7 +80,7 @@ class Surroundings:
 
 
 def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
-    """Return what is right and what is not, with what to do about it. Nothing is changed."""
+    """Return the result of every check, each problem with a hint. Nothing is changed."""
     targets = targets_of(pipeline.config)
     runs_images = pipeline.container_test(*targets) != "no image"
     looks: dict[str, Look] = {
@@ -103,12 +103,12 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
 
 
 def targets_of(config: Config) -> list[str]:
-    """Return the names of all targets; staging and production are there unnamed."""
+    """Return the names of all targets; staging and production always exist."""
     return list(dict.fromkeys((STAGING, PRODUCTION, *config.targets)))
 
 
 def needs_engine(pipeline: Pipeline) -> bool:
-    """Tell whether a step of this project builds images or starts containers on this machine."""
+    """Return whether a step of this project needs a container engine on this machine."""
     asked = pipeline.container_test(STAGING, PRODUCTION)
     builds = pipeline.config.image.builder == "docker" and asked != "no image"
     return builds or asked == "asked for"
@@ -116,7 +116,7 @@ def needs_engine(pipeline: Pipeline) -> bool:
 
 def _check(name: str, look: Look) -> Check:
     try:
-        found = look()
+        result = look()
     except MlshipError as error:
         return Check(
             name=name,
@@ -125,17 +125,17 @@ def _check(name: str, look: Look) -> Check:
             hint=error.hint,
             exit_code=error.exit_code,
         )
-    if isinstance(found, Warned):
-        return Check(name=name, state="warning", detail=found.detail, hint=found.hint)
-    return Check(name=name, state="right", detail=found)
+    if isinstance(result, Warned):
+        return Check(name=name, state="warning", detail=result.detail, hint=result.hint)
+    return Check(name=name, state="right", detail=result)
 
 
 def _installation(pipeline: Pipeline, around: Surroundings) -> str | Warned:
     installed = around.installed()
     if installed.others:
         raise ConfigError(
-            f"{' and '.join(installed.others)} provides the module or the command "
-            f"{installation.MODULE} too",
+            f"{' and '.join(installed.others)} also provides the module or the command "
+            f"{installation.MODULE}",
             hint=f"pip uninstall {' '.join(installed.others)}; then "
             + installation.command(installed.origin, extras_of(pipeline)),
         )
@@ -149,14 +149,14 @@ def _installation(pipeline: Pipeline, around: Surroundings) -> str | Warned:
         return f"{here}; jobs install {source}"
     if texts:
         return Warned(
-            detail=f"{here}; where jobs install it from is unknown: {installed.reason}",
+            detail=f"{here}; jobs cannot install it: {installed.reason}",
             hint=f"set `workflows.mlship` in mlship.yaml to {installation.FORM}",
         )
     return here
 
 
 def _refuse_strangers(texts: Mapping[str, str]) -> None:
-    """Refuse workflows that install what is called `mlship` on package indexes.
+    """Refuse workflows that install the unrelated package `mlship` from a package index.
 
     Raises:
         ConfigError: a workflow has such a line.
@@ -164,9 +164,9 @@ def _refuse_strangers(texts: Mapping[str, str]) -> None:
     for name, text in texts.items():
         if lines := installation.strangers_named(text):
             raise ConfigError(
-                f"{name} installs another program that is called {installation.MODULE} on package "
-                f"indexes: {lines[0][:120]}",
-                hint="replace it as in the workflows that `mlship init` writes",
+                f"{name} installs an unrelated package called {installation.MODULE} from a package "
+                f"index: {lines[0][:120]}",
+                hint="install mlship as the workflows from `mlship init` do",
             )
 
 
@@ -175,14 +175,14 @@ def _packages(pipeline: Pipeline) -> str:
     missing = [extra for extra in extras if not all(map(_is_there, _EXTRAS[extra]))]
     if missing:
         raise ConfigError(
-            f"packages of {', '.join(missing)} are not installed",
+            f"packages of extras are not installed: {', '.join(missing)}",
             hint=installation.hint(*missing),
         )
-    return f"all of {', '.join(extras)}"
+    return f"installed: {', '.join(extras)}"
 
 
 def extras_of(pipeline: Pipeline) -> list[str]:
-    """Return the extras of mlship that the configuration needs on a machine that does all steps."""
+    """Return the extras of mlship that a machine needs to run all steps of the project."""
     config = pipeline.config
     kinds = {pipeline.target_config(name).kind for name in targets_of(config)}
     repository = config.image.repository
@@ -212,19 +212,19 @@ def _needs_mlflow(config: Config) -> bool:
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # what it is a part of is missing
+    except ModuleNotFoundError:  # the parent package is missing
         return False
 
 
 def _git(pipeline: Pipeline) -> str:
     commit = pipeline.source.commit()
-    tree = "with changes: a release of it stays out of production" if commit.dirty else "clean"
+    tree = "uncommitted changes: cannot go to production" if commit.dirty else "clean"
     return f"commit {commit.sha[:12]} on {commit.branch or 'no branch'}, {tree}"
 
 
 def _inputs(pipeline: Pipeline) -> str:
     pipeline.trainer.inputs()
-    return "all that the configuration names is there"
+    return "all configured files and functions exist"
 
 
 def _observations(pipeline: Pipeline) -> str | Warned:
@@ -236,9 +236,9 @@ def _observations(pipeline: Pipeline) -> str | Warned:
 
 def _target(pipeline: Pipeline, name: str, around: Surroundings) -> str:
     is_local = pipeline.target_config(name).kind == "local"
-    where = "" if is_local else f"{around.cluster(name)}; "
+    cluster = "" if is_local else f"{around.cluster(name)}; "
     deployments = pipeline.target(name).inspect()
-    ready = sum(found.ready for found in deployments.values())
-    wanted = sum(found.wanted for found in deployments.values())
-    runs = f"{ready} of {wanted} replicas ready" if deployments else "nothing was deployed yet"
-    return where + runs
+    ready = sum(deployment.ready for deployment in deployments.values())
+    wanted = sum(deployment.wanted for deployment in deployments.values())
+    replicas = f"{ready} of {wanted} replicas ready" if deployments else "nothing is deployed yet"
+    return cluster + replicas

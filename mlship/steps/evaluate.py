@@ -1,4 +1,4 @@
-"""evaluate: champion against challenger on outcomes, by a method that may be looked at daily."""
+"""evaluate: compare champion and challenger on outcomes; the result is valid at every look."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -16,8 +16,8 @@ from mlship.steps.pipeline import Pipeline
 def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     """Compare the challenger with the champion on predictions whose outcomes are known.
 
-    Only predictions made since the challenger was deployed count, of both: they saw the same
-    days. Scores are taken in the order in which outcomes arrived.
+    Only predictions since the deployment of the challenger count, for both releases, so that both
+    saw the same period. Scores are in the order in which outcomes arrived.
 
     Returns:
         The evidence `evaluate` about the challenger: `passed`, `failed` or `undecided`.
@@ -34,16 +34,16 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
         )
     policy = pipeline.config.gates.promote
     pipeline.progress.note("joining predictions with outcomes")
-    made = _by_prediction(pipeline.observations.predictions(), (champion, challenger), since)
+    predictions = _by_prediction(pipeline.observations.predictions(), (champion, challenger), since)
     outcomes = pipeline.observations.outcomes()
-    scored = _scores(outcomes, made, pipeline.config.data.target, policy.metric)
+    scores = _scores(outcomes, predictions, pipeline.config.data.target, policy.metric)
     comparison = compare(
-        [one[champion.id] for one in scored if champion.id in one],
-        [one[challenger.id] for one in scored if challenger.id in one],
+        [by_release[champion.id] for by_release in scores if champion.id in by_release],
+        [by_release[challenger.id] for by_release in scores if challenger.id in by_release],
         paired=[
-            (one[champion.id], one[challenger.id])
-            for one in scored
-            if champion.id in one and challenger.id in one
+            (by_release[champion.id], by_release[challenger.id])
+            for by_release in scores
+            if champion.id in by_release and challenger.id in by_release
         ],
         metric=policy.metric,
         confidence=policy.confidence,
@@ -59,26 +59,26 @@ def _by_prediction(
     predictions: Iterable[Prediction], players: tuple[Release, Release], since: datetime
 ) -> dict[str, dict[str, Prediction]]:
     ids = {player.id for player in players}
-    made: dict[str, dict[str, Prediction]] = {}
+    by_id: dict[str, dict[str, Prediction]] = {}
     for prediction in predictions:
         if prediction.release in ids and prediction.time >= since:
-            made.setdefault(prediction.id, {})[prediction.release] = prediction
-    return made
+            by_id.setdefault(prediction.id, {})[prediction.release] = prediction
+    return by_id
 
 
 def _scores(
     outcomes: Iterable[Outcome],
-    made: dict[str, dict[str, Prediction]],
+    predictions: dict[str, dict[str, Prediction]],
     column: str,
     metric: Metric,
 ) -> list[dict[str, float]]:
     return [
         {
             release: score(metric, prediction.outputs.get(column), outcome.value)
-            for release, prediction in made[outcome.prediction].items()
+            for release, prediction in predictions[outcome.prediction].items()
         }
         for outcome in outcomes
-        if outcome.prediction in made
+        if outcome.prediction in predictions
     ]
 
 

@@ -1,4 +1,4 @@
-"""feedback: take in what turned out to be true for predictions."""
+"""feedback: record the outcomes of predictions."""
 
 import csv
 import json
@@ -11,17 +11,17 @@ from mlship.errors import NotFoundError, ProjectError
 from mlship.steps.pipeline import Pipeline
 
 _IDS = ("prediction_id", "prediction", "id")
-_LINE = 'write one object a line: {"prediction_id": "...", "outcome": "..."}'
+_LINE = 'write one object on each line: {"prediction_id": "...", "outcome": "..."}'
 _VALUES = ("outcome", "label", "value", "actual")
 
 
 def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Value]]) -> Taken:
-    """Add outcomes to what is known; giving one again changes nothing.
+    """Record outcomes. It is idempotent: an outcome that is known already changes nothing.
 
     Raises:
-        NotFoundError: no log knows any of the predictions.
-        ConflictError: a prediction has another outcome already; nothing was added.
-        UnavailableError: they cannot be written.
+        NotFoundError: none of the predictions is in a log.
+        ConflictError: a prediction already has a different outcome; nothing was added.
+        UnavailableError: the outcomes cannot be written.
     """
     now = pipeline.clock()
     taken = pipeline.observations.take(
@@ -31,7 +31,7 @@ def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Value]]) -> Taken
         shown = ", ".join(name[:60] for name in taken.unknown[:5])
         more = f" and {len(taken.unknown) - 5} more" if len(taken.unknown) > 5 else ""
         raise NotFoundError(
-            f"the log of production has none of these predictions: {shown}{more}",
+            f"no such predictions in the log of production: {shown}{more}",
             hint="copy the id from a response of production; it ends in .0",
         )
     return taken
@@ -40,22 +40,28 @@ def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Value]]) -> Taken
 def read(path: Path) -> list[tuple[str, Value]]:
     """Return the outcomes of a CSV or JSON lines file.
 
-    A column `prediction_id` (or `prediction`, `id`) and one `outcome` (or `label`, `value`,
-    `actual`); a value of a CSV file is text and is compared as the prediction's own type.
+    It needs a column `prediction_id` (or `prediction`, `id`) and a column `outcome` (or `label`,
+    `value`, `actual`). A value in a CSV file is text and is compared as the prediction's own type.
 
     Raises:
         NotFoundError: there is no such file.
-        ProjectError: a line has not both; the message names file and line.
+        ProjectError: a line lacks one of them; the message has the file and the line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise NotFoundError(f"no file {path}", hint="give a CSV or JSON lines file") from error
+        raise NotFoundError(
+            f"file {path} does not exist", hint="give a CSV or JSON lines file"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{path} cannot be read: {error}", hint="give UTF-8 text") from error
+        raise ProjectError(
+            f"cannot read {path}: {error}", hint="use a readable file with UTF-8 text"
+        ) from error
     rows = _json_lines(text, path) if path.suffix in (".jsonl", ".ndjson") else _csv(text)
     if not rows:
-        raise ProjectError(f"{path} has no outcomes", hint="give a header and a line for each")
+        raise ProjectError(
+            f"{path} has no outcomes", hint="write a header, then one line for each outcome"
+        )
     return [_outcome(row, f"{path}:{line}") for line, row in rows]
 
 
@@ -82,7 +88,7 @@ def _outcome(row: dict[str, Value], place: str) -> tuple[str, Value]:
     value = next((row[key] for key in _VALUES if row.get(key) not in (None, "")), None)
     if not isinstance(name, str) or value is None:
         raise ProjectError(
-            f"{place}: needs a prediction_id and an outcome",
+            f"{place}: prediction_id or outcome is missing",
             hint="name the columns prediction_id and outcome",
         )
     return name, value

@@ -1,4 +1,4 @@
-"""open-release-pr: open or update the pull request that brings a release to main."""
+"""open-release-pr: open or update the pull request that merges a release into main."""
 
 import re
 from typing import Final
@@ -20,7 +20,7 @@ _SECTION = re.compile(
     r"<!-- mlship(?(project)(?P=project)): end -->",
     re.DOTALL,
 )
-"""The report of one project; the version before named no project."""
+"""The report of one project. Older versions of mlship did not name the project."""
 
 _TITLE = re.compile(r"Release ((?:[a-z][a-z0-9-]*@[0-9a-f]+(?:, )?)+)")
 _TITLE_LIMIT: Final = 256
@@ -37,33 +37,33 @@ def open_release_pr(
     run: str = "",
     records: Records | None = None,
 ) -> tuple[Record, Posted]:
-    """Open the pull request `head` -> `base` with the release's report, or bring it up to date.
+    """Open the pull request `head` -> `base` with the release's report, or update it.
 
-    What people wrote around the report stays, and so does a title that they chose. Where nothing
-    of the report has changed, nothing is written. Projects of one repository share the pull
-    request, and each has a section of its own; GitHub has no compare-and-set for them, so that the
-    section is read back, and written again where another job replaced it at the same time.
+    Text that people wrote around the report is kept, and so is a title that they chose. If the
+    report is unchanged, nothing is written. Projects of one repository share the pull request,
+    with a section each. GitHub has no compare-and-set for its text, so the section is read back,
+    and written again if another job replaced it at the same time.
 
     Args:
         pipeline: the project.
-        release: what the pull request is to bring.
-        head: the branch that has it, `develop`.
-        base: the branch that it goes to, `main`.
+        release: the release to merge.
+        head: the branch with the release, such as `develop`.
+        base: the branch to merge into, such as `main`.
         run: the page of the CI run, to link to.
-        records: what the command has read; by default the ledger is read.
+        records: the records that the command has read; by default the ledger is read.
 
     Returns:
         The evidence `open-release-pr`, and what was done to the pull request.
 
     Raises:
-        RefusedError: a test has not passed, or there is nothing to bring.
+        RefusedError: a test has not passed, or there is nothing to merge.
         ConfigError: there is no token, or it may not open pull requests.
     """
     records = pipeline.read(records)
     _refuse_unproven(release, records)
-    # The evidence of this step is left out: the second run would differ by that of the first.
-    seen = [record for record in records if record.evidence.step != STEP]
-    report = collect(release, seen)
+    # Without the evidence of this step itself, a second run gives the same report.
+    others = [record for record in records if record.evidence.step != STEP]
+    report = collect(release, others)
     posted = _propose(pipeline, report, head, base, run=run)
     known = records.latest(STEP, release)
     if known and shapes.of(known, Proposed).url == posted.url:
@@ -73,7 +73,7 @@ def open_release_pr(
 
 
 def _propose(pipeline: Pipeline, report: Report, head: str, base: str, *, run: str) -> Posted:
-    """Write a project's section, until it is read back or was written a few times."""
+    """Write a project's section and read it back; try a few times."""
     release = report.release
     begin, end = (f"<!-- mlship {release.name}: {mark} -->" for mark in ("begin", "end"))
     old = pipeline.forge.find(branch=head, base=base)
@@ -98,12 +98,12 @@ def _refuse_unproven(release: Release, records: Records) -> None:
         if verdict != "passed":
             raise RefusedError(
                 f"{release} is not ready for main: {step}: {verdict}",
-                hint=f"run `mlship {step} {release}`; `mlship report {release}` shows why",
+                hint=f"run `mlship {step} {release}`; for the reasons, `mlship report {release}`",
             )
 
 
 def _title(release: Release, old: PullRequest | None) -> str:
-    """Return our title with the releases of all projects, or the one that a person gave."""
+    """Return our title with the releases of all projects, or the title that a person chose."""
     if old is None:
         return f"Release {release}"
     ours = _TITLE.fullmatch(old.title)
@@ -115,9 +115,9 @@ def _title(release: Release, old: PullRequest | None) -> str:
 
 
 def _around(body: str, project: str) -> tuple[str, str]:
-    """Return what stands before and after a project's part of a text."""
+    """Return the text before and after a project's section."""
     text = body.replace("\r\n", "\n")
-    sections = {(found["project"] or "").strip(): found for found in _SECTION.finditer(text)}
+    sections = {(match["project"] or "").strip(): match for match in _SECTION.finditer(text)}
     section = sections.get(project) or sections.get("")
     if section:
         return text[: section.start()], text[section.end() :]

@@ -1,4 +1,4 @@
-"""What every step is given: the project's Config and the ports, composed once by `mlship.wire`."""
+"""The input of every step: the project's Config and its ports, composed once by `mlship.wire`."""
 
 import dataclasses
 import shutil
@@ -9,12 +9,13 @@ from typing import Any, Final, Literal
 
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
-from mlship.domain import digests, history, shapes
+from mlship.domain import digests, shapes
 from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
 from mlship.domain.facts import Facts, PushedImage
 from mlship.domain.gates import ContainerTest
+from mlship.domain.history import made_from
 from mlship.domain.ports import (
     Clock,
     Engine,
@@ -44,13 +45,13 @@ class Pipeline:
     """A project and its ports.
 
     Attributes:
-        root: the project's folder, where mlship.yaml lies.
+        root: the project's folder, which contains mlship.yaml.
         state: mlship's own folder in it, `.mlship`.
         actor: who runs the step, for the evidence.
-        target: gives the target of a name.
-        images: gives what makes images, loaded by the steps that need it.
-        engine: connects to what runs containers, for the step that needs it.
-        load_ahead: begins, beside what a step does meanwhile, to load what its end needs.
+        target: returns the target with a name.
+        images: returns the image builder, loaded by the steps that need it.
+        engine: connects to the container engine, for the step that needs it.
+        load_ahead: starts loading, in the background, the modules that the end of a step needs.
     """
 
     root: Path
@@ -74,13 +75,13 @@ class Pipeline:
     load_ahead: Callable[[], None] = lambda: None
 
     def target_config(self, name: str) -> TargetConfig:
-        """Return the settings of a target, the defaults where mlship.yaml does not name it."""
+        """Return the settings of a target; the defaults if mlship.yaml does not name it."""
         return self.config.targets.get(name, TargetConfig())
 
     def read(self, known: Records | None = None) -> Records:
-        """Return what the command has read of the ledger already, else read all of it.
+        """Return the records that the command has read already, or read the ledger.
 
-        A command reads it once; where it changes a target, once more under the lock.
+        A command reads it once; if it changes a target, once more under the lock.
         """
         return Records(tuple(self.ledger.records())) if known is None else known
 
@@ -97,11 +98,11 @@ class Pipeline:
         """Append evidence to the ledger and return its record.
 
         Args:
-            release: what was learnt about.
-            step: what learnt it.
+            release: the subject of the evidence.
+            step: the step that produced it.
             verdict: of the step.
-            facts: what it learnt, of the shape that the step has.
-            saw: the digests of what it looked at.
+            facts: the results, in the shape of the step.
+            saw: the digests of the step's inputs.
             after: the records that the step has read; by default the ledger is read again.
         """
         evidence = Evidence(
@@ -116,29 +117,29 @@ class Pipeline:
         return self.ledger.append(evidence, after=None if after is None else after.heads)
 
     def release(self, reference: str | None = None, records: Records | None = None) -> Release:
-        """Return the release that a reference means: a name, a role, or the current commit's.
+        """Return the release of a reference: a name, a role, or by default the current commit.
 
         Args:
             reference: `iris@3f9a0c12be77`, `champion` or `challenger`.
-            records: what the command has read; by default the ledger is read.
+            records: the records that the command has read; by default the ledger is read.
 
         Raises:
             NotFoundError: there is none.
         """
         records = self.read(records)
         if reference in ("champion", "challenger"):
-            roles = records.history
-            player = roles.champion if reference == "champion" else roles.challenger
-            if player is None:
+            history = records.history
+            named = history.champion if reference == "champion" else history.challenger
+            if named is None:
                 raise NotFoundError(
                     f"production has no {reference}",
-                    hint="`mlship deploy-production` runs one; `mlship status` shows what there is",
+                    hint="run `mlship deploy-production`; `mlship status` shows what runs",
                 )
-            return player
+            return named
         if reference is not None:
             return find(reference, list(records.releases))
         commit = self.source.commit()
-        release = history.made_from(records, commit, self.trainer.inputs())
+        release = made_from(records, commit, self.trainer.inputs())
         if release is None:
             tree = " with uncommitted changes" if commit.dirty else ""
             raise NotFoundError(
@@ -148,7 +149,7 @@ class Pipeline:
         return release
 
     def policy(self, gate: Literal["test", "staging", "container"]) -> Digest:
-        """Return the digest of a gate's bounds: evidence by other bounds proves nothing."""
+        """Return the digest of a gate's bounds; evidence with other bounds does not count."""
         staging, image = self.target_config(STAGING), self.config.image
         bounds: dict[str, Any] = {
             "test": self.config.gates.test,
@@ -163,22 +164,22 @@ class Pipeline:
         return digests.of_value(bounds[gate])
 
     def container_test(self, *names: str) -> ContainerTest:
-        """Return whether what these targets run must have passed its test in a container."""
+        """Return whether releases need the container test for these targets."""
         if all(self.target_config(name).kind == "local" for name in names):
             return "no image"
         return "asked for" if self.config.gates.container else "not asked for"
 
     def loses_predictions(self) -> bool:
-        """Return whether predictions of production are stored in its pods and lost with them."""
+        """Return whether predictions of production are stored only in its pods."""
         is_local = self.target_config(PRODUCTION).kind == "local"
         return not is_local and self.config.observations.url is None
 
     def bundle(self, release: Release) -> Path:
-        """Return the folder of a release's bundle, checked; fetched from the store if need be.
+        """Return the folder of a release's bundle, verified; fetched from the store if needed.
 
         Raises:
             NotFoundError: neither this machine nor the store has it.
-            IntegrityError: the store's is not the one that the release names.
+            IntegrityError: the bundle in the store has another digest.
         """
         folder = self.bundle_folder(release.bundle)
         if folder.is_dir():
@@ -195,19 +196,19 @@ class Pipeline:
         except IntegrityError as error:
             raise IntegrityError(
                 f"the bundle of {release} in the store is damaged: {error.message}",
-                hint="restore the store from a backup, or go to commit "
+                hint="restore the store from a backup, or check out commit "
                 f"{release.commit[:12]} and run `mlship train --anew`",
             ) from error
 
     def bundle_folder(self, bundle: Digest) -> Path:
-        """Return where this machine keeps the bundle of that digest."""
+        """Return the folder for the bundle of a digest on this machine."""
         return self.state / "bundles" / digests.short(bundle)
 
     def artifact(self, release: Release, target: TargetName, records: Records) -> Artifact:
-        """Return what a target is to run for a release: its bundle, or its pushed image.
+        """Return the artifact of a release for a target: its bundle, or its pushed image.
 
         Raises:
-            NotFoundError: the target runs images and the release has none in a registry.
+            NotFoundError: the target runs images, and the release has none in a registry.
         """
         if self.target_config(target).kind == "local":
             folder = self.bundle(release)
@@ -216,7 +217,7 @@ class Pipeline:
         if pushed is None:
             raise NotFoundError(
                 f"{release} has no image in a registry, and target {target} runs images",
-                hint=f"`mlship containerize {release}`, then `mlship push-to-registry {release}`",
+                hint=f"run `mlship containerize {release}` and `mlship push-to-registry {release}`",
             )
         image = shapes.of(pushed, PushedImage)
         return Artifact(kind="image", digest=digests.parse(image.digest), location=image.reference)

@@ -1,4 +1,4 @@
-"""What a deployment would do, as a diff or as files. Nothing is locked, changed or recorded."""
+"""The effect of a deployment, as a diff or as files. Nothing is locked, changed or recorded."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,32 +36,32 @@ def changes(
     Args:
         pipeline: the project.
         name: of the target.
-        release: what would be deployed.
-        records: what the command has read; by default the ledger is read.
-        replace: the challenger that runs would be retired.
+        release: the release to deploy.
+        records: the records that the command has read; by default the ledger is read.
+        replace: whether to replace the running challenger.
 
     Raises:
         ConfigError: the target is local.
-        RefusedError: deploying it would be refused.
+        RefusedError: the deployment would be refused.
         NotFoundError: the release has no image in a registry, or the target no Gateway.
     """
     target = pipeline.target(name)
-    shown = _declarative(name, target)
+    declarative = _declarative(name, target)
     records = pipeline.read(records)
     history = records.history
     if name == STAGING:
         plan = _in_staging(pipeline, release, records)
         removed = tuple(slot for slot in target.inspect() if slot != plan.slot)
-        return shown.changes(msgspec.structs.replace(plan, removed=removed))
+        return declarative.changes(msgspec.structs.replace(plan, removed=removed))
     plan = _in_production(pipeline, release, records)
     if history.role(release) in ("champion", "challenger"):
         lost = history.champion == release and not target.routes().split.weights
         split = split_of({release: 100}) if lost else None
-        return shown.changes(msgspec.structs.replace(plan, split=split))
+        return declarative.changes(msgspec.structs.replace(plan, split=split))
     check_fitness(pipeline, release, records)
     check_role(release, history, replace=replace)
     displaced: tuple[Slot, ...] = (slot_of(history.challenger),) if history.challenger else ()
-    return shown.changes(msgspec.structs.replace(plan, removed=displaced))
+    return declarative.changes(msgspec.structs.replace(plan, removed=displaced))
 
 
 def render(
@@ -71,35 +71,38 @@ def render(
     into: Path,
     records: Records | None = None,
 ) -> list[Path]:
-    """Write the objects of a release into a folder, a file each; no cluster and no gate is asked.
+    """Write the manifests of a release to a folder, one file each, without cluster or gates.
 
-    The same release, settings and split give the same bytes. A file that is there already so is
-    not written; none is removed.
+    The same release, settings and split give the same bytes. Unchanged files are not written
+    again, and no file is removed.
 
     Args:
         pipeline: the project.
         name: of the target.
-        release: what the objects run.
-        into: the folder, made if need be.
-        records: what the command has read; by default the ledger is read.
+        release: the release that the manifests run.
+        into: the folder, created if missing.
+        records: the records that the command has read; by default the ledger is read.
 
     Raises:
-        ConfigError: the target is local, or `into` is no folder.
+        ConfigError: the target is local, or `into` is not a folder.
         NotFoundError: the release has no image in a registry.
-        ConflictError: a file of that name was written or edited by somebody else; none is written.
+        ConflictError: a file of that name was written or edited by hand; nothing is written.
     """
-    shown = _declarative(name, pipeline.target(name))
+    declarative = _declarative(name, pipeline.target(name))
     in_target = _in_staging if name == STAGING else _in_production
     plan = in_target(pipeline, release, pipeline.read(records))
     texts = {
-        into / file: files.signed(text, _WRITERS[name]) for file, text in shown.render(plan).items()
+        into / file: files.signed(text, _WRITERS[name])
+        for file, text in declarative.render(plan).items()
     }
     if any(place.exists() and not place.is_dir() for place in (into, *into.parents)):
-        raise ConfigError(f"{into} is not a folder", hint="give --render a folder, or a new name")
+        raise ConfigError(
+            f"{into} is not a folder", hint="give --render a folder, or the name of a new one"
+        )
     for path in texts:
         if path.exists() and not _is_untouched(path):
             message = f"{path} was changed since mlship wrote it"
-            hint = "move it away, or give --render another folder; settings belong in mlship.yaml"
+            hint = "move the file, or give --render another folder; put settings in mlship.yaml"
             raise ConflictError(message, hint=hint)
     into.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
@@ -112,8 +115,8 @@ def _declarative(name: TargetName, target: Target) -> Declarative:
     if isinstance(target, Declarative):
         return target
     raise ConfigError(
-        f"target {name} is local: it has no manifests, and nothing to compare with",
-        hint=f"leave the option out, or set targets.{name}.kind to kubernetes",
+        f"target {name} is local and has no manifests",
+        hint=f"omit the option, or set targets.{name}.kind to kubernetes",
     )
 
 
@@ -130,11 +133,11 @@ def _in_staging(pipeline: Pipeline, release: Release, records: Records) -> Plan:
 def _in_production(pipeline: Pipeline, release: Release, records: Records) -> Plan:
     history = records.history
     config, role = pipeline.target_config(PRODUCTION), history.role(release)
-    reigned = role in ("champion", "former champion") or history.champion is None
-    _, replicas = share("champion" if reigned else "challenger", config)
+    is_champion = role in ("champion", "former champion") or history.champion is None
+    _, replicas = share("champion" if is_champion else "challenger", config)
     split: Split | None
     if role in ("champion", "challenger", "former champion"):
-        # It is in the route already, which may have been changed since.
+        # The release is in the route already, and the split may have changed since.
         split = recorded_split(records)
     else:
         split = split_of(*shares(release, history.champion, config))
@@ -148,7 +151,7 @@ def _in_production(pipeline: Pipeline, release: Release, records: Records) -> Pl
 
 
 def _is_untouched(path: Path) -> bool:
-    """Return whether a file is unchanged since it was rendered, with whatever settings."""
+    """Return whether a file is unchanged since it was rendered, with any settings."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):

@@ -12,10 +12,10 @@ from mlship.steps.transition import SubStep, carry_out, changing, ready, set_rou
 
 
 def chosen(pipeline: Pipeline, reference: str | None, seen: Records) -> Release:
-    """Return the release that is to be promoted.
+    """Return the release to promote.
 
-    Right after a promotion `challenger` still means the release that was promoted, so that the
-    same command may be retried after a crash.
+    Right after a promotion, `challenger` still means the release that was promoted, so that the
+    same command can be retried after a crash.
 
     Raises:
         NotFoundError: there is none.
@@ -28,20 +28,21 @@ def chosen(pipeline: Pipeline, reference: str | None, seen: Records) -> Release:
 
 
 def promote(pipeline: Pipeline, release: Release, seen: Records | None = None) -> Record:
-    """Make a release champion. The old champion stays warm, for a rollback.
+    """Make a release champion. The old champion keeps running, for a rollback.
 
-    Sub-steps: gate, capacity, route, alias, archive. Killed anywhere, run again it converges.
+    Sub-steps: gate, capacity, route, alias, archive. After a kill at any point, the next run
+    completes it.
 
     Args:
         pipeline: the project.
-        release: the challenger, or one on standby.
-        seen: production as it was when the release was chosen; by default as it is now.
+        release: the challenger, or a release on standby.
+        seen: the records read when the release was chosen; by default the ledger is read now.
 
     Raises:
-        RefusedError: the gate said no, with each reason.
-        ConflictError: another process changes production, or has since it was seen; or the
-            release is not a challenger.
-        TimedOutError: the replicas that it lacked did not get ready; the route stands.
+        RefusedError: the gate did not pass; the message has each reason.
+        ConflictError: another process is changing production, or has changed it since the start;
+            or the release is not a challenger.
+        TimedOutError: the missing replicas did not become ready; the route is unchanged.
     """
     with changing(pipeline, seen) as records:
         history = records.history
@@ -53,7 +54,7 @@ def promote(pipeline: Pipeline, release: Release, seen: Records | None = None) -
             challenger = f"; {history.challenger} is" if history.challenger else ""
             raise ConflictError(
                 f"{release} is not a challenger{challenger}",
-                hint="deploy it with `mlship deploy-production`, or name the one that is",
+                hint="deploy it with `mlship deploy-production`, or name the challenger",
             )
         return _promote(pipeline, release, records)
 
@@ -65,7 +66,7 @@ def _crowning(release: Release, records: Records) -> Record:
         if record is not None:
             return record
     raise ConflictError(
-        f"the ledger has no record of how {release} became champion", hint="see status"
+        f"the ledger has no record of how {release} became champion", hint="run `mlship status`"
     )
 
 
@@ -86,7 +87,7 @@ def _promote(pipeline: Pipeline, release: Release, records: Records) -> Record:
         if decision.verdict != "passed":
             raise RefusedError(
                 f"{release} is not promoted: {checks.joined(decision.failed)}",
-                hint="`mlship evaluate`, `mlship approve`, then `mlship promote` again",
+                hint="run `mlship evaluate` and `mlship approve`, then `mlship promote` again",
             )
         return GatePassed(checks=decision.checks)
 
@@ -101,7 +102,7 @@ def _promote(pipeline: Pipeline, release: Release, records: Records) -> Record:
             pipeline.store.archive(old, archived=True)
         return Archived(archived=str(old) if old else None)
 
-    # What was decided before the route moved is decided again: it may be long ago.
+    # A recorded gate counts only if the route has moved already; otherwise it may be out of date.
     moved = target.routes().split.share(slot_of(release)) == 100
     substeps = [
         SubStep("promote/gate", gate, once=moved),

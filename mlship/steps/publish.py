@@ -1,4 +1,4 @@
-"""report --publish: put a release's report where people read it."""
+"""report --publish: post a release's report as a comment or in a job's summary."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from mlship.steps.pipeline import Pipeline
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Publishing:
-    """The job that publishes, and what it publishes with besides the pipeline's forge."""
+    """The CI job that publishes, and the ports that it uses besides the pipeline's forge."""
 
     job: Job
     cml: Comments
@@ -27,11 +27,11 @@ class Publishing:
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one way of publishing.
+    """The result of one way of publishing.
 
     Attributes:
-        where: a comment's address or the summary's file; empty where nothing was posted.
-        change: what was done there; `None` where nothing was.
+        where: the comment's URL or the summary's file; empty if nothing was posted.
+        change: what was done there; `None` if nothing was.
         note: why it was posted in another way, or not at all.
     """
 
@@ -50,28 +50,28 @@ def publish(
 ) -> list[Published]:
     """Publish the report of a release in each way, once.
 
-    A comment needs a pull request and a token that may write. If the branch has no pull request
-    yet, or the job is a fork's, the report goes to the job's summary instead; this is not an error.
-    If CML's program is missing or fails, mlship posts the same comment itself.
+    A comment needs a pull request and a token with write access. If the branch has no pull request
+    yet, or the job runs for a fork, the report goes to the job's summary instead; this is not an
+    error. If the program of CML is missing or fails, mlship posts the same comment.
 
     Returns:
-        What became of each way, in their order; a summary that stood in for a comment at the end.
+        A result for each way, in order; last, a summary that replaces a comment.
 
     Raises:
         ConfigError: there is no token, it may not comment, or no job shows a summary.
-        UnavailableError: the forge does not answer.
+        UnavailableError: the forge does not respond.
     """
     report = collect(release, pipeline.read(records))
-    done: list[Published] = []
+    results: list[Published] = []
     for way in dict.fromkeys(ways):
         if way == "summary":
-            done.append(_summarised(report, publishing))
+            results.append(_summarised(report, publishing))
         else:
-            done.append(_commented(pipeline, report, way, publishing))
-    stands_in = any(one.change is None for one in done) and "summary" not in ways
-    if stands_in and publishing.job.summary is not None:
-        done.append(_summarised(report, publishing))
-    return done
+            results.append(_commented(pipeline, report, way, publishing))
+    is_replaced = any(result.change is None for result in results) and "summary" not in ways
+    if is_replaced and publishing.job.summary is not None:
+        results.append(_summarised(report, publishing))
+    return results
 
 
 def _commented(
@@ -80,11 +80,11 @@ def _commented(
     job = publishing.job
     number = job.pull
     if number is None:
-        here = pipeline.source.commit()
-        found = pipeline.forge.find(branch=job.branch or here.branch, commit=job.commit or here.sha)
-        if found is None:
+        head = pipeline.source.commit()
+        pull = pipeline.forge.find(branch=job.branch or head.branch, commit=job.commit or head.sha)
+        if pull is None:
             return Published(way=way, note="no pull request is open for this commit")
-        number = found.number
+        number = pull.number
     body = fitted(report, COMMENT_LIMIT, run=job.url)
     note = ""
     if way == "cml":
@@ -92,7 +92,7 @@ def _commented(
             posted = publishing.cml.comment(number, body)
         except MlshipError as error:
             posted = pipeline.forge.comment(number, body)
-            note = f"posted by mlship itself: {error.message}"
+            note = f"posted by mlship instead of CML: {error.message}"
     else:
         posted = pipeline.forge.comment(number, body)
     if posted.change is None:

@@ -1,4 +1,4 @@
-"""push-to-registry: bring the image of a release to the registry, by digest."""
+"""push-to-registry: push the image of a release to the registry, by digest."""
 
 from pathlib import Path
 from typing import Final
@@ -23,26 +23,27 @@ def push(
     archive: Path | None = None,
     records: Records | None = None,
 ) -> Record:
-    """Push the image that `containerize` made.
+    """Push the image that `containerize` built.
 
-    On another machine it is made again, the same; but what Docker built is not: it comes as a file.
+    On another machine the same image is built again. An image that Docker built cannot be built
+    again with the same digest, so it must come as a file.
 
     Args:
         pipeline: the project.
-        release: whose image it is.
-        archive: the file that `containerize` wrote where it made the image.
-        records: what the command has read; by default the ledger is read.
+        release: the release of the image.
+        archive: the file that `containerize` wrote on the machine that built the image.
+        records: the records that the command has read; by default the ledger is read.
 
     Returns:
-        The evidence `push-to-registry`, with the reference by digest and the bytes that were
-        sent; an image that is there already is not pushed, and not recorded, twice.
+        The evidence `push-to-registry`, with the reference by digest and the number of bytes
+        sent. An image that is in the registry already is neither pushed nor recorded twice.
 
     Raises:
         NotFoundError: the release has no image yet, or Docker built it on another machine.
-        ConflictError: what is made now is not the image that was proven.
+        ConflictError: the image built now is not the one that was tested.
         ConfigError: no repository is configured.
-        UnavailableError: the registry does not answer, or denies it; no tag was written.
-        IntegrityError: the registry gives back another digest, or the file holds another image.
+        UnavailableError: the registry does not respond or denies access; no tag was written.
+        IntegrityError: the registry returns another digest, or the file holds another image.
     """
     started = pipeline.clock()
     records = pipeline.read(records)
@@ -66,25 +67,25 @@ def push(
 
 
 def proven(
-    pipeline: Pipeline, release: Release, made: Record | None, archive: Path | None = None
+    pipeline: Pipeline, release: Release, record: Record | None, archive: Path | None = None
 ) -> Image:
     """Return the image that `containerize` recorded.
 
-    It comes out of the file, where there is one; what mlship built is made again from the same
-    bytes; what Docker built never is.
+    It is loaded from the file, if there is one. Otherwise an image that mlship built is built
+    again from the same bytes; an image that Docker built is not.
 
     Raises:
-        NotFoundError: it recorded none, or there is no such file.
-        ConflictError: what is made now is another one.
+        NotFoundError: no image was recorded, or there is no such file.
+        ConflictError: the image built now has another digest.
         IntegrityError: the file does not hold that image.
     """
-    if made is None:
+    if record is None:
         message = f"{release} has no image yet"
-        raise NotFoundError(message, hint=f"`mlship containerize {release}` makes it")
-    facts = shapes.of(made, Containerized)
+        raise NotFoundError(message, hint=f"run `mlship containerize {release}`")
+    facts = shapes.of(record, Containerized)
     digest = facts.digest
     name = pipeline.config.image.repository or release.name
-    again = f"`mlship containerize {release}` again"
+    again = f"run `mlship containerize {release}` again"
     if archive is not None:
         image = facts.image(name)
         pipeline.images().load(image, archive)
@@ -96,10 +97,9 @@ def proven(
             f"the image {digest} of {release} was built without Docker, and image.builder is docker"
         )
         raise ConflictError(message, hint=f"image.builder in mlship.yaml changed: {again}")
-    base = recorded_base(made)
+    base = recorded_base(record)
     image = pipeline.images().build(release, pipeline.bundle(release), base=base)
     if image.digest != digest:
-        rebuilt = f"building the image of {release} again gives {image.digest}"
-        message = f"{rebuilt}, not {digest}, which was tested"
+        message = f"a rebuild of {release} gives image {image.digest}, but {digest} was tested"
         raise ConflictError(message, hint=f"mlship or image.* in mlship.yaml changed: {again}")
     return image

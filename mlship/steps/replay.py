@@ -1,4 +1,4 @@
-"""Requests to a served model: a recorded workload replayed, and probes of how it behaves."""
+"""Requests to a served model: replay of a recorded workload, and probes of its behaviour."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 READY = "/v2/health/ready"
 _CONNECTIONS = 64
 _SETTLED = 0.3
-"""Seconds in which a server has surely seen the head of a request, or a signal."""
+"""Seconds after which a server has received the head of a request, or a signal."""
 _Send: TypeAlias = Callable[[Request, float], Reply]
 
 
-class _Answer(msgspec.Struct, frozen=True):
+class _Body(msgspec.Struct, frozen=True):
     release: str
     predictions: tuple[Row, ...]
 
@@ -37,11 +37,12 @@ def replay(
 ) -> list[Reply]:
     """Post the requests and return a reply for each, in order.
 
-    With a `rate` (requests a second) each is sent when it is due, answered or not; else one after
-    another. `timeout` and `clock` count in seconds; `transport` is how httpx reaches the endpoint.
+    With a `rate` (requests per second) each request is sent when it is due, without waiting for
+    earlier responses; otherwise one after another. `timeout` and `clock` are in seconds;
+    `transport` is how httpx reaches the endpoint.
 
     Raises:
-        UnavailableError: nothing at all answered; fewer failures are counted, not raised.
+        UnavailableError: no request was answered. Single failures are counted, not raised.
     """
     import httpx
 
@@ -54,8 +55,8 @@ def replay(
             try:
                 response = client.post("/predict", json=request.body)
             except httpx.HTTPError as error:
-                why = f"{type(error).__name__}: {error}".rstrip(": ")
-                return Reply(status=0, latency_ms=1000 * (clock() - due), error=why)
+                reason = f"{type(error).__name__}: {error}".rstrip(": ")
+                return Reply(status=0, latency_ms=1000 * (clock() - due), error=reason)
             return _reply(response, len(request.rows), 1000 * (clock() - due))
 
         if rate is None:
@@ -63,31 +64,33 @@ def replay(
         else:
             replies = _at_rate(send, requests, rate, clock)
     if replies and all(reply.status == 0 for reply in replies):
-        message = f"nothing answers at {endpoint}: {replies[0].error}"
-        raise UnavailableError(message, hint="`mlship status` shows what runs; deploy it again")
+        message = f"no response from {endpoint}: {replies[0].error}"
+        raise UnavailableError(
+            message, hint="run `mlship status` to see what runs, then deploy the release again"
+        )
     return replies
 
 
 def is_ready(endpoint: str, transport: "httpx.BaseTransport | None" = None) -> bool:
-    """Tell whether the readiness probe is answered with success."""
+    """Return whether the readiness probe succeeds."""
     return _status("GET", f"{endpoint}{READY}", b"", transport) == 200
 
 
 def refusals(
     endpoint: str, row: Row, transport: "httpx.BaseTransport | None" = None
 ) -> Mapping[str, int]:
-    """Send what is wrong and return the status of each answer, 0 where none came.
+    """Send invalid requests and return the HTTP status of each response; 0 means no response.
 
-    `row` is a good one; a copy of it with a list as its first value is among what is sent.
+    `row` is a valid row; one of the requests is a copy of it with a list as its first value.
     """
-    wrong: dict[str, object] = {**row, **{name: [] for name in list(row)[:1]}}
+    invalid: dict[str, object] = {**row, **{name: [] for name in list(row)[:1]}}
     bodies = {
         "no JSON": b'{"',
         "no body": b"",
-        "a list as a value": msgspec.json.encode(wrong),
+        "a list as a value": msgspec.json.encode(invalid),
     }
-    where = f"{endpoint}/predict"
-    return {name: _status("POST", where, body, transport) for name, body in bodies.items()}
+    url = f"{endpoint}/predict"
+    return {name: _status("POST", url, body, transport) for name, body in bodies.items()}
 
 
 def in_flight(
@@ -96,10 +99,10 @@ def in_flight(
     meanwhile: Callable[[], object],
     transport: "httpx.BaseTransport | None" = None,
 ) -> int:
-    """Do something while a request is half sent; return the status of its answer, 0 for none.
+    """Call `meanwhile` while a request is half sent; return the response's status, 0 for none.
 
-    The other half follows after `meanwhile` and a moment, so that a server that does not wait for
-    what it has begun is found out.
+    The second half is sent a moment after `meanwhile`, so that a server that does not finish
+    requests in flight is detected.
     """
     body = msgspec.json.encode(row)
 
@@ -135,30 +138,30 @@ def _status(
 def _at_rate(
     send: _Send, requests: Sequence[Request], rate: float, clock: Callable[[], float]
 ) -> list[Reply]:
-    """Send at a constant rate: a slow answer delays no other and hides no latency."""
+    """Send at a constant rate: a slow response delays no other request and hides no latency."""
     with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        start, waiting = clock(), []
+        start, pending = clock(), []
         for number, request in enumerate(requests):
             due = start + number / rate
             time.sleep(max(0.0, due - clock()))
-            waiting.append(pool.submit(send, request, due))
-        return [reply.result() for reply in waiting]
+            pending.append(pool.submit(send, request, due))
+        return [future.result() for future in pending]
 
 
-def _reply(response: "httpx.Response", many: int, latency_ms: float) -> Reply:
-    answer, error = _Answer(release="", predictions=()), ""
+def _reply(response: "httpx.Response", rows: int, latency_ms: float) -> Reply:
+    body, error = _Body(release="", predictions=()), ""
     try:
-        answer = msgspec.json.decode(response.content, type=_Answer)
-        if len(answer.predictions) != many:
-            error = f"{len(answer.predictions)} predictions came for {many} rows"
+        body = msgspec.json.decode(response.content, type=_Body)
+        if len(body.predictions) != rows:
+            error = f"{len(body.predictions)} predictions for {rows} rows"
     except (msgspec.DecodeError, msgspec.ValidationError) as problem:
-        error = f"the answer holds no predictions: {problem}"
+        error = f"the response has no predictions: {problem}"
     if not response.is_success:
         error = f"HTTP {response.status_code}: {response.text[:200]}"
     return Reply(
         status=response.status_code,
         latency_ms=latency_ms,
-        outputs=() if error else answer.predictions,
-        release=answer.release,
+        outputs=() if error else body.predictions,
+        release=body.release,
         error=error,
     )

@@ -24,19 +24,19 @@ def retire(
     *,
     early: bool = False,
 ) -> Record:
-    """Drain and stop a release; the rest of its traffic goes to the champion.
+    """Drain and stop a release; its traffic goes to the champion.
 
     Args:
         pipeline: the project.
-        release: a challenger, a former champion or one on standby; by default the oldest former
-            champion. Right after one was retired that changes nothing, so name one to go on.
-        seen: what was read when the release was chosen; by default the ledger is read now.
-        early: do not wait until a former champion was warm for `warm_minutes`.
+        release: a challenger, a former champion or a release on standby. By default the oldest
+            former champion; right after a retirement, the default changes nothing.
+        seen: the records read when the release was chosen; by default the ledger is read now.
+        early: do not keep a former champion for `warm_minutes`.
 
     Raises:
         NotFoundError: it does not run in production.
-        RefusedError: it is the champion, or still has to stay warm.
-        ConflictError: another process changes production, or has since this one began.
+        RefusedError: it is the champion, or `warm_minutes` have not passed.
+        ConflictError: another process is changing production, or has changed it since the start.
     """
     with changing(pipeline, seen) as records:
         history = records.history
@@ -69,11 +69,12 @@ def _check(pipeline: Pipeline, release: Release, history: History, *, early: boo
     role = history.role(release)
     if role == "champion":
         raise RefusedError(
-            f"{release} is champion", hint="promote another release, or `mlship rollback`, first"
+            f"{release} is champion",
+            hint="promote another release or run `mlship rollback` first",
         )
     if not role:
         raise NotFoundError(
-            f"{release} is not running in production", hint="`mlship status` lists what does"
+            f"{release} is not running in production", hint="`mlship status` lists what runs"
         )
     if role == _FORMER and not early:
         warm = timedelta(minutes=pipeline.target_config(PRODUCTION).warm_minutes)
@@ -81,8 +82,8 @@ def _check(pipeline: Pipeline, release: Release, history: History, *, early: boo
         until = max(ends) + warm if ends else pipeline.clock()
         if until > pipeline.clock():
             raise RefusedError(
-                f"{release} stays warm until {until:%Y-%m-%d %H:%M} UTC, for a rollback",
-                hint="wait, or give --early",
+                f"{release} is kept for a rollback until {until:%Y-%m-%d %H:%M} UTC",
+                hint="wait until then, or use --early",
             )
 
 
@@ -95,12 +96,12 @@ def _retire(pipeline: Pipeline, release: Release, records: Records) -> Record:
         split = target.routes().split
         slot = slot_of(release)
         if champion and (split.share(slot) or split.shadow == slot):
-            others = {
-                player: split.share(slot_of(player))
-                for player in (history.challenger, *history.standby)
-                if player and player != release
+            remaining = {
+                running: split.share(slot_of(running))
+                for running in (history.challenger, *history.standby)
+                if running and running != release
             }
-            return set_route(target, {champion: 100 - sum(others.values()), **others})
+            return set_route(target, {champion: 100 - sum(remaining.values()), **remaining})
         return Routed(weights=split.weights, shadow=split.shadow)
 
     def alias() -> Aliased:

@@ -1,4 +1,4 @@
-"""rollback: the former champion gets its traffic, alias and place back. Nothing is built."""
+"""rollback: give the former champion its traffic and alias back. Nothing is built."""
 
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Aliased, Crowned, Restored
@@ -10,20 +10,20 @@ from mlship.steps.transition import SubStep, carry_out, changing, ready, set_rou
 
 
 def rollback(pipeline: Pipeline, to: Release | None = None, seen: Records | None = None) -> Record:
-    """Make the former champion champion again; what was champion stays, without traffic.
+    """Make the former champion the champion again; the current one keeps running without traffic.
 
-    Sub-steps: capacity, route, alias, archive. The route moves before the names in the registry,
-    as in a promotion: users come first.
+    Sub-steps: capacity, route, alias, archive. As in a promotion, the route changes before the
+    aliases in the registry, because users depend on it.
 
     Args:
         pipeline: the project.
-        to: the release that is meant to be champion afterwards. By default the champion before
-            this one; right after a rollback that changes nothing, so name one to go further back.
-        seen: what was read when the release was chosen; by default the ledger is read now.
+        to: the release to make champion. By default the previous champion; right after a rollback,
+            the default changes nothing.
+        seen: the records read when the release was chosen; by default the ledger is read now.
 
     Raises:
-        NotFoundError: there is no former champion that still runs, or `to` is not it.
-        ConflictError: another process changes production, or has since this one began.
+        NotFoundError: no former champion is running, or it is not `to`.
+        ConflictError: another process is changing production, or has changed it since the start.
     """
     with changing(pipeline, seen) as records:
         history = records.history
@@ -34,21 +34,21 @@ def rollback(pipeline: Pipeline, to: Release | None = None, seen: Records | None
         former = history.former[-1] if history.former else None
         if former is None or to not in (None, former):
             raise NotFoundError(
-                f"no former champion{f' {to}' if to else ''} is running to roll back to",
-                hint="`mlship status` lists what runs; `mlship traffic challenger=0` or "
-                "`mlship retire challenger` takes a challenger out",
+                f"cannot roll back: no former champion{f' {to}' if to else ''} is running",
+                hint="`mlship status` lists what runs; to remove a challenger, run "
+                "`mlship traffic challenger=0` or `mlship retire challenger`",
             )
         return _rollback(pipeline, former, records)
 
 
 def _rollback(pipeline: Pipeline, former: Release, records: Records) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
-    fallen, challenger = records.history.champion, records.history.challenger
+    deposed, challenger = records.history.champion, records.history.challenger
 
     def alias() -> Aliased:
         pipeline.store.point("champion", former)
         if challenger is None:
-            pipeline.store.point("challenger", fallen)
+            pipeline.store.point("challenger", deposed)
         return Aliased(alias="champion")
 
     def archive() -> Restored:
@@ -61,5 +61,5 @@ def _rollback(pipeline: Pipeline, former: Release, records: Records) -> Record:
         SubStep("rollback/alias", alias),
         SubStep("rollback/archive", archive),
     ]
-    facts = Crowned(old=str(fallen) if fallen else None, new=str(former))
+    facts = Crowned(old=str(deposed) if deposed else None, new=str(former))
     return carry_out(pipeline, former, "rollback", substeps, lambda: facts, records)

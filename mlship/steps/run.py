@@ -1,4 +1,4 @@
-"""run: the whole pipeline, up to promotion. What was proven of the release is not done again."""
+"""run: the whole pipeline, up to promotion. Steps that passed for the release are skipped."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -32,12 +32,12 @@ class _Stage(NamedTuple):
 def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Record:
     """Train, test, deploy to staging, verify there, deploy to production.
 
-    Where a target runs images, one is made, tested in a container and pushed before staging.
+    If a target runs images, an image is built, tested in a container and pushed before staging.
 
     Args:
         pipeline: the project.
-        listener: hears of each step.
-        replace: retire the challenger that runs, if there is one.
+        listener: notified of each step.
+        replace: retire the running challenger, if there is one.
 
     Returns:
         The last record: of `deploy-production`, or of the first step that did not pass.
@@ -61,7 +61,7 @@ def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Rec
 
 
 def names(pipeline: Pipeline) -> tuple[str, ...]:
-    """Return the steps that a run consists of, in order."""
+    """Return the steps of a run, in order."""
     return ("train", *(stage.step for stage in _stages(pipeline, replace=False)))
 
 
@@ -70,10 +70,10 @@ def _stages(pipeline: Pipeline, *, replace: bool) -> list[_Stage]:
         return deploy_production(pipeline, release, replace=replace)
 
     asked = pipeline.container_test(STAGING, PRODUCTION)
-    why = "" if asked == "asked for" else "gates.container is false"
+    reason = "" if asked == "asked for" else "gates.container is false"
     image = [
         _Stage(CONTAINERIZE, _never, containerize),
-        _Stage(TEST_CONTAINER, _contained, check_container, left_out=why),
+        _Stage(TEST_CONTAINER, _contained, check_container, left_out=reason),
         _Stage(PUSH, _never, push),
     ]
     return [
@@ -86,34 +86,34 @@ def _stages(pipeline: Pipeline, *, replace: bool) -> list[_Stage]:
 
 
 def _never(*_: object) -> None:
-    """Prove nothing: the step itself finds out what is there already."""
+    """Return no record: the step itself detects completed work."""
 
 
 def _tested(pipeline: Pipeline, release: Release, records: Records) -> Record | None:
-    """Find a test that passed, against the champion of now and by the gates of now."""
+    """Return a test that passed against the current champion, with the current gates."""
     record = records.latest("test", release)
     if record is None or record.evidence.verdict != "passed":
         return None
     champion = records.history.champion
-    rival = None if champion in (None, release) else champion.id
+    expected = None if champion in (None, release) else champion.id
     saw = record.evidence.saw
-    is_current = saw.champion == rival and saw.policy == pipeline.policy("test")
+    is_current = saw.champion == expected and saw.policy == pipeline.policy("test")
     return record if is_current else None
 
 
 def _contained(pipeline: Pipeline, release: Release, records: Records) -> Record | None:
-    """Find a test that passed in a container of the very image, by the bounds of now."""
-    made = records.latest(CONTAINERIZE, release)
+    """Return a container test that passed with the same image and the current bounds."""
+    built = records.latest(CONTAINERIZE, release)
     tested = records.latest(TEST_CONTAINER, release)
-    if made is None or tested is None or tested.evidence.verdict != "passed":
+    if built is None or tested is None or tested.evidence.verdict != "passed":
         return None
     saw = tested.evidence.saw
-    same = saw.image == shapes.of(made, Containerized).digest
+    same = saw.image == shapes.of(built, Containerized).digest
     return tested if same and saw.policy == pipeline.policy("container") else None
 
 
 def _verified(pipeline: Pipeline, release: Release, records: Records) -> Record | None:
-    """Find a verification that passed in the deployment that staging runs now."""
+    """Return a verification that passed on the current deployment of staging."""
     deployed = records.latest("deploy-staging")
     verified = records.latest("verify-staging-workload")
     if deployed is None or verified is None or verified.evidence.release != release:

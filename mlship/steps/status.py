@@ -1,4 +1,4 @@
-"""status: what is observed to run, what the ledger says, and every difference between them."""
+"""status: the observed state, the state in the ledger, and every difference between them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,10 +16,10 @@ from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """One release in one target: what is observed of it, and the role that the ledger gives it.
+    """One release in one target: its observed state, and its role in the ledger.
 
     Attributes:
-        weight: percent of the traffic, by the route.
+        weight: percent of the traffic, from the route.
         aliases: in the store.
     """
 
@@ -36,10 +36,10 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is. `drift` holds a line for each difference, with what mends it.
+    """The state of all targets. `drift` has a line for each difference, with how to fix it.
 
     Attributes:
-        endpoints: where each target takes requests in, empty for one that never ran.
+        endpoints: the URL of each target, empty if nothing was deployed there.
         reigns: who was champion when, oldest first.
         releases: every release of the ledger with its role, oldest first.
     """
@@ -53,7 +53,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def status(pipeline: Pipeline) -> Status:
-    """Return the status of all targets. Nothing is started or changed for it."""
+    """Return the status of all targets. It is read-only."""
     records = pipeline.read()
     history = records.history
     names = {release.id: release for release in records.releases}
@@ -107,15 +107,17 @@ def _seen(
     return [
         Seen(
             target=name,
-            release=str(names[found.release]) if found.release in names else f"unknown {slot}",
+            release=(
+                str(names[deployment.release]) if deployment.release in names else f"unknown {slot}"
+            ),
             slot=slot,
-            role=history.role(found.release),
+            role=history.role(deployment.release),
             weight=route.split.share(slot),
             shadow=route.split.shadow == slot,
-            ready=found.ready,
-            wanted=found.wanted,
-            aliases=aliases.get(found.release, ()) if name == PRODUCTION else (),
-            detail=found.detail,
+            ready=deployment.ready,
+            wanted=deployment.wanted,
+            aliases=aliases.get(deployment.release, ()) if name == PRODUCTION else (),
+            detail=deployment.detail,
         )
-        for slot, found in deployments.items()
+        for slot, deployment in deployments.items()
     ]

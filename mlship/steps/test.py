@@ -22,7 +22,7 @@ from mlship.steps.pipeline import Pipeline
 from mlship.steps.train import finite
 
 SLICES_WORSE: Final = "slices_worse"
-"""What `gates.test` may bound beside the metrics: how many slices got worse."""
+"""A value that `gates.test` can bound besides the metrics: the number of slices that got worse."""
 
 
 def test(
@@ -30,10 +30,10 @@ def test(
     release: Release,
     records: Records | None = None,  # noqa: PT028 (a step, no test of pytest)
 ) -> Record:
-    """Run unit and sanity tests, score the release and the champion on the same held-out rows.
+    """Run unit and sanity tests; score the release and the champion on the same held-out rows.
 
     Returns:
-        The evidence `test`, `passed` when every test passed and every gate holds.
+        The evidence `test`, `passed` if every test and every gate passed.
 
     Raises:
         ProjectError: tests or data cannot be read.
@@ -83,12 +83,11 @@ def test(
 
 
 def _shifts(records: Sequence[Record], release: Release, champion: Release) -> Shifts:
-    """Compare the training data of two releases by what their trainings recorded of them."""
-    profiles = [_profile(records, one) for one in (champion, release)]
-    before, after = profiles
+    """Compare the training data of two releases by the profiles that their trainings recorded."""
+    before, after = _profile(records, champion), _profile(records, release)
     if before is None or after is None:
-        whose = "the champion's" if before is None else "this release's"
-        return Shifts(unknown=f"{whose} training recorded no profile of its data")
+        lacking = "the champion's" if before is None else "this release's"
+        return Shifts(unknown=f"{lacking} training recorded no profile of its data")
     return shifts.between(before, after, same=release.data == champion.data)
 
 
@@ -100,14 +99,14 @@ def _profile(records: Sequence[Record], release: Release) -> Profile | None:
 def _tests_and_scores(
     pipeline: Pipeline, folder: Path, champion: Release | None, plots: Path
 ) -> tuple[list[TestRun], Scores]:
-    """Run the tests while another process scores: neither needs anything of the other."""
-    rival = pipeline.bundle(champion) if champion else None
+    """Run the tests while another process scores; they are independent."""
+    champion_folder = pipeline.bundle(champion) if champion else None
     plots.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(1) as pool:
-        scoring = pool.submit(pipeline.trainer.score, folder, rival, plots)
+        scores = pool.submit(pipeline.trainer.score, folder, champion_folder, plots)
         runs = _tests(pipeline, folder)
         pipeline.progress.note("scoring on held-out data")
-        return runs, scoring.result()
+        return runs, scores.result()
 
 
 def _tests(pipeline: Pipeline, folder: Path) -> list[TestRun]:
@@ -127,8 +126,8 @@ def _check_names(pipeline: Pipeline, scores: Scores) -> None:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             raise ConfigError(
-                f"mlship.yaml: gates.test.{name}: a {scores.task} has no such metric",
-                hint=f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}",
+                f"mlship.yaml: gates.test.{name}: no such metric for a {scores.task}",
+                hint=f"did you mean {near[0]}?" if near else f"use one of {', '.join(known)}",
             )
 
 
@@ -149,7 +148,7 @@ def _checks(
 
 
 def _bounded(scores: Scores, champion: Release | None) -> dict[str, float | str]:
-    """Return the values that gates bound, without `slices_worse` if no slice could be judged."""
+    """Return the values that gates check, without `slices_worse` if no slice could be judged."""
     if champion is None:
         return {**scores.metrics, SLICES_WORSE: 0}
     if scores.slices is None or not scores.slices.judged:

@@ -1,4 +1,4 @@
-"""trace: from one prediction to everything behind it; and computing it again."""
+"""trace: from one prediction to its release, data and code; optionally compute it again."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,17 +21,17 @@ from mlship.steps.pipeline import Pipeline
 
 
 class Trace(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything behind one prediction.
+    """The origin of one prediction.
 
     Attributes:
-        shadow: what a shadowed challenger said to the same request.
-        outcome: what turned out to be true, where it is known.
+        shadow: the prediction of a shadowed challenger for the same request.
+        outcome: the true value, if it is known.
         role: of the release when it made the prediction.
-        commit: of the code that made the model, where its training is in the ledger.
-        version: the number in the model registry, empty where it is not registered.
-        evidence: all that is known of the release, oldest first.
-        reproduced: the outputs computed again from the bundle, where that was asked for.
-        differences: where they are not the same; empty when they are.
+        commit: of the training code, if the training is in the ledger.
+        version: the number in the model registry, empty if it is not registered.
+        evidence: all records of the release, oldest first.
+        reproduced: the outputs computed again from the bundle, if requested.
+        differences: between both outputs; empty if they are the same.
     """
 
     prediction: Prediction
@@ -49,11 +49,11 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Trace:
-    """Return what is behind the prediction of that id, as the answer to a request named it.
+    """Return the trace of a prediction, by the id from the response.
 
     Raises:
-        NotFoundError: no log knows the prediction, or the ledger not its release.
-        IntegrityError: computed again from its bundle, the prediction comes out otherwise.
+        NotFoundError: the prediction is in no log, or its release is not in the ledger.
+        IntegrityError: computed again from its bundle, the prediction differs.
     """
     logged = pipeline.observations.find(prediction)
     if not logged:
@@ -62,32 +62,33 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
             hint="copy the id from a response; it ends in .0",
         )
     records = pipeline.read()
-    made = logged[0]
-    release = next((known for known in records.releases if known.id == made.release), None)
+    original = logged[0]
+    release = next((known for known in records.releases if known.id == original.release), None)
     if release is None:
         raise NotFoundError(
-            f"release {made.release} of prediction {prediction} is not in the ledger",
-            hint="run it where the release was trained, or with its ledger",
+            f"release {original.release} of prediction {prediction} is not in the ledger",
+            hint="run the command where the release was trained, or with its ledger",
         )
-    found = _trace(pipeline, logged[0], logged[1] if len(logged) > 1 else None, release, records)
+    shadow = logged[1] if len(logged) > 1 else None
+    result = _trace(pipeline, original, shadow, release, records)
     if not reproduce:
-        return found
-    outputs = pipeline.predictor.predict(pipeline.bundle(release), [made.inputs])[0]
+        return result
+    outputs = pipeline.predictor.predict(pipeline.bundle(release), [original.inputs])[0]
     differences = tuple(
-        f"{field} is {outputs.get(field)!r}, was {made.outputs[field]!r}"
-        for field in compare(made.outputs, outputs)
+        f"{field} is {outputs.get(field)!r}, was {original.outputs[field]!r}"
+        for field in compare(original.outputs, outputs)
     )
     if differences:
         raise IntegrityError(
-            f"prediction {prediction} is not reproduced: {'; '.join(differences)}",
+            f"prediction {prediction} cannot be reproduced: {'; '.join(differences)}",
             hint="compare the installed packages with requirements.txt in the bundle",
         )
-    return msgspec.structs.replace(found, reproduced=outputs, differences=differences)
+    return msgspec.structs.replace(result, reproduced=outputs, differences=differences)
 
 
 def _trace(
     pipeline: Pipeline,
-    made: Prediction,
+    prediction: Prediction,
     shadow: Prediction | None,
     release: Release,
     records: Records,
@@ -99,12 +100,14 @@ def _trace(
         version.number for version in pipeline.store.versions() if version.release == release.id
     ]
     return Trace(
-        prediction=made,
+        prediction=prediction,
         shadow=shadow,
-        outcome=next((outcome for outcome in outcomes if outcome.prediction == made.id), None),
+        outcome=next(
+            (outcome for outcome in outcomes if outcome.prediction == prediction.id), None
+        ),
         release=release,
         name=str(release),
-        role=_role_at(records, made, release),
+        role=_role_at(records, prediction, release),
         commit=shapes.of(trained, Trained).commit if trained else None,
         model={"format": manifest.model.format, "task": manifest.task, "metrics": manifest.metrics},
         version=numbers[-1] if numbers else "",
@@ -112,6 +115,6 @@ def _trace(
     )
 
 
-def _role_at(records: Sequence[Record], made: Prediction, release: Release) -> str:
-    then = fold(record for record in records if record.evidence.time <= made.time)
-    return then.role(release) or "none yet"
+def _role_at(records: Sequence[Record], prediction: Prediction, release: Release) -> str:
+    history = fold(record for record in records if record.evidence.time <= prediction.time)
+    return history.role(release) or "none yet"

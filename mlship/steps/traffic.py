@@ -1,4 +1,4 @@
-"""traffic: show or set who gets which share of production's requests."""
+"""traffic: show or set the traffic split of production."""
 
 from collections.abc import Mapping
 
@@ -14,24 +14,24 @@ from mlship.steps.transition import set_route
 
 
 def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | None = None) -> Route:
-    """Return production's route, after setting it where shares are given.
+    """Set production's route, if shares or `shadow` are given, and return it.
 
     Args:
         pipeline: the project.
-        shares: percent by role, `{"challenger": 20}`; the champion gets what is left.
-        shadow: whether the challenger gets a copy of all traffic; `None` leaves it.
+        shares: percent by role, such as `{"challenger": 20}`; the champion gets the rest.
+        shadow: whether the challenger gets a copy of all traffic; `None` keeps the setting.
 
     Raises:
-        ConfigError: a share is not 0 to 100, or names the champion's with others.
-        NotFoundError: the role is not filled, or what fills it is not ready.
-        ConflictError: somebody changed the route in between.
+        ConfigError: a share is not 0 to 100, or the shares do not add up to 100.
+        NotFoundError: production has no challenger, or a release is not ready.
+        ConflictError: the route was changed at the same time.
     """
     target = pipeline.target(PRODUCTION)
     if not shares and shadow is None:
         return target.routes()
     with pipeline.locks.exclusive(PRODUCTION):
         records = pipeline.read()
-        champion, challenger = _players(records.history)
+        champion, challenger = _roles(records.history)
         slot = slot_of(challenger)
         before = target.routes().split
         share = _share(shares, before.share(slot))
@@ -48,7 +48,7 @@ def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | Non
 
 
 def recorded_split(records: Records) -> Split | None:
-    """Return the split that was recorded last; after a kill the route may have a later one."""
+    """Return the last recorded split; after a kill, the route may have a later one."""
     for record in reversed(records):
         facts = shapes.read(record)
         if isinstance(facts, Routed) and facts.split is not None:
@@ -56,11 +56,11 @@ def recorded_split(records: Records) -> Split | None:
     return None
 
 
-def _players(history: History) -> tuple[Release, Release]:
+def _roles(history: History) -> tuple[Release, Release]:
     if history.champion is None or history.challenger is None:
         raise NotFoundError(
-            "traffic is split between a champion and a challenger; production has no challenger",
-            hint="`mlship deploy-production` runs one",
+            "cannot split traffic: production has no challenger",
+            hint="run `mlship deploy-production`",
         )
     return history.champion, history.challenger
 
@@ -69,13 +69,14 @@ def _share(shares: Mapping[str, int], before: int) -> int:
     unknown = set(shares) - {"challenger", "champion"}
     if unknown:
         raise ConfigError(
-            f"no role {', '.join(sorted(unknown))}", hint="write challenger=20 or champion=80"
+            f"unknown role: {', '.join(sorted(unknown))}",
+            hint="write challenger=20 or champion=80",
         )
     share = shares.get("challenger", 100 - shares["champion"] if "champion" in shares else before)
     if not 0 <= share <= 100 or ("champion" in shares and shares["champion"] != 100 - share):
-        asked = " ".join(f"{role}={percent}" for role, percent in shares.items())
+        requested = " ".join(f"{role}={percent}" for role, percent in shares.items())
         raise ConfigError(
-            f"{asked}: shares must be whole percent, 0 to 100, and add up to 100",
+            f"{requested}: shares must be whole percent, 0 to 100, and add up to 100",
             hint="write challenger=20; the champion gets the rest",
         )
     return share

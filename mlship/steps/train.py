@@ -1,4 +1,4 @@
-"""train: run the user's training code and seal what comes out as a bundle, a new release."""
+"""train: run the user's training code and pack the model as a bundle, for a new release."""
 
 import math
 import shutil
@@ -19,29 +19,29 @@ from mlship.steps.pipeline import Pipeline
 
 
 def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
-    """Train a release from the tree as it is, or find the one that was trained from it before.
+    """Train a release from the working tree, or reuse the one trained from the same inputs.
 
     Args:
         pipeline: the project.
-        anew: train even where the same inputs already made a release.
+        anew: train even if the same inputs were trained before.
 
     Returns:
         The evidence `train`; the same inputs give the same release and bundle.
 
     Raises:
-        ProjectError: the user's code, data or repository is wrong; nothing was recorded.
-        UnavailableError: the store or the disk cannot be used.
+        ProjectError: the user's code, data or repository is invalid; nothing was recorded.
+        UnavailableError: the store or the disk is not available.
     """
     records = pipeline.read()
     commit, inputs = pipeline.source.commit(), pipeline.trainer.inputs()
-    found = None if anew else made_from(records, commit, inputs)
-    if found is not None:
-        pipeline.progress.note(f"{found} was trained from the same inputs before")
-        pipeline.bundle(found)
-        record = records.latest("train", found)
+    release = None if anew else made_from(records, commit, inputs)
+    if release is not None:
+        pipeline.progress.note(f"reusing {release}, which was trained from the same inputs")
+        pipeline.bundle(release)
+        record = records.latest("train", release)
         if record is not None:
             return record
-    # A store that is down is found out before the training, not after it.
+    # Fail before the training if the store is down, not after it.
     pipeline.store.versions()
     return _train(pipeline, commit, inputs)
 
@@ -50,7 +50,7 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     started = pipeline.clock()
     workplace = pipeline.state / "bundles"
     workplace.mkdir(parents=True, exist_ok=True)
-    # `git add -A` in a repository whose .gitignore does not know mlship must not take it in.
+    # `git add -A` must not add this folder, even if the repository's .gitignore does not list it.
     ignore = pipeline.state / ".gitignore"
     if not ignore.exists():
         files.write_atomically(ignore, b"*\n")
@@ -70,10 +70,10 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
             bundle=digest,
         )
         _keep(folder, pipeline.bundle_folder(digest))
-    made = bundles.read(pipeline.bundle_folder(digest), expected=digest)
+    bundle = bundles.read(pipeline.bundle_folder(digest), expected=digest)
     pipeline.progress.note("recording the run")
-    pipeline.store.record(_run(pipeline, release, commit, made))
-    # Another machine may have trained the same meanwhile.
+    pipeline.store.record(_run(pipeline, release, commit, bundle))
+    # Another machine may have trained the same release in the meantime.
     records = pipeline.read()
     before = records.latest("train", release)
     if before is not None:
@@ -81,8 +81,8 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     facts = Trained(
         commit=commit,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
-        format=made.model.format,
-        metrics=dict(made.metrics),
+        format=bundle.model.format,
+        metrics=dict(bundle.metrics),
         params=pipeline.config.model.params,
         notes=trained.notes,
         profile=trained.profile,
@@ -92,17 +92,17 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
 
 
 def _keep(folder: Path, place: Path) -> None:
-    """Move a sealed bundle to its place; one that is there under its digest may be damaged."""
+    """Move a bundle to its place; replace an older copy there, which may be damaged."""
     shutil.rmtree(place, ignore_errors=True)
     folder.rename(place)
 
 
-def _run(pipeline: Pipeline, release: Release, commit: Commit, made: bundles.Bundle) -> Run:
+def _run(pipeline: Pipeline, release: Release, commit: Commit, bundle: bundles.Bundle) -> Run:
     return Run(
         release=release,
         params=_flat(pipeline.config.model.params),
-        metrics=finite(made.metrics),
-        tags={"branch": commit.branch, "author": commit.author, "format": made.model.format},
+        metrics=finite(bundle.metrics),
+        tags={"branch": commit.branch, "author": commit.author, "format": bundle.model.format},
         bundle=pipeline.bundle_folder(release.bundle),
     )
 
@@ -118,7 +118,7 @@ def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def finite(metrics: Mapping[str, float | str]) -> dict[str, float]:
-    """Return the metrics that are finite numbers: a store keeps no others."""
+    """Return the metrics that are finite numbers; a store accepts no others."""
     return {
         name: value
         for name, value in metrics.items()

@@ -1,8 +1,8 @@
-"""Sub-steps: how a change of roles is carried out so that a kill at any point can be resumed.
+"""Transitions: changes of roles that can be resumed after a kill at any point.
 
 A transition is a list of named sub-steps. Each is idempotent and leaves one record of evidence;
-the last record, named as the step, completes the transition. Run again after a kill, what holds
-already is left alone and what was not recorded is recorded: nothing is written twice.
+the last record, named like the step, completes the transition. A run after a kill changes only
+what is still missing and records only what was not recorded: nothing is written twice.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,9 +24,9 @@ from mlship.steps.pipeline import PRODUCTION, Pipeline
 
 
 class SubStep(NamedTuple):
-    """One idempotent part of a transition: its step, and what it does, returning its facts.
+    """One idempotent part of a transition: its step, and a function that returns its facts.
 
-    `once` marks a decision that was acted on: recorded as passed, it is not taken again.
+    With `once`, a sub-step that was recorded as passed is not run again.
     """
 
     step: Step
@@ -36,17 +36,17 @@ class SubStep(NamedTuple):
 
 @contextmanager
 def changing(pipeline: Pipeline, seen: Records | None = None) -> Iterator[Records]:
-    """Hold production's lock; yield the records as they are read under it.
+    """Hold production's lock; yield the records read under it.
 
-    The lock alone would let the second of two commands that start together decide anew on what the
-    first has made of production. So what was seen at the start is compared under the lock.
+    The lock alone is not enough: of two commands that start together, the second would run on the
+    result of the first. So the state seen at the start is compared again under the lock.
 
     Args:
         pipeline: the project.
-        seen: the records that the caller has decided on; by default they are read now.
+        seen: the records on which the caller decided; by default they are read now.
 
     Raises:
-        ConflictError: another command changes production, or has changed it since it was seen.
+        ConflictError: another command is changing production, or has changed it since `seen`.
     """
     seen = pipeline.read(seen)
     with pipeline.locks.exclusive(PRODUCTION):
@@ -56,19 +56,19 @@ def changing(pipeline: Pipeline, seen: Records | None = None) -> Iterator[Record
             step, release, actor = last.evidence.step, last.evidence.release, last.evidence.actor
             raise ConflictError(
                 f"{step} of {release} by {actor} was completed in the meantime",
-                hint="run `mlship status`, then decide again",
+                hint="check `mlship status`, then run the command again if it is still needed",
             )
         yield records
 
 
 def operation(step: Transition, release: Release, records: Records) -> Digest:
-    """Return the id of a transition. It stays the same until the transition is completed."""
+    """Return the id of a transition. It is the same until the transition is completed."""
     last = records.history.last.digest if records.history.last else None
     return digests.of_value([step, release.id, last])
 
 
 def recorded(step: Transition, release: Release, records: Records) -> set[Step]:
-    """Return the sub-steps of the transition that were recorded before; it may be resumed."""
+    """Return the sub-steps that an interrupted run of the transition has recorded."""
     current = operation(step, release, records)
     return {record.evidence.step for record in records if shapes.operation(record) == current}
 
@@ -81,10 +81,10 @@ def carry_out(
     facts: Callable[[], Completed],
     records: Records,
 ) -> Record:
-    """Do every sub-step in order, record each once, and complete the transition.
+    """Run every sub-step in order, record each once, and complete the transition.
 
-    The caller holds the target's lock and has read the records under it. `facts` are asked for
-    when all is done; `seconds`, how long this run of the transition took, is added.
+    The caller holds the target's lock and has read the records under it. `facts` is called at the
+    end; `seconds`, the duration of this run of the transition, is added.
     """
     started = pipeline.clock()
     current = operation(step, release, records)
@@ -104,10 +104,10 @@ def carry_out(
 
 
 def ready(pipeline: Pipeline, release: Release, replicas: int, records: Records) -> Capacity:
-    """Run so many replicas of a release in production; traffic is untouched.
+    """Run this number of replicas of a release in production; traffic is unchanged.
 
     Raises:
-        TimedOutError: they did not get ready in time.
+        TimedOutError: they did not become ready in time.
     """
     artifact, slot = pipeline.artifact(release, PRODUCTION, records), slot_of(release)
     deployment = pipeline.target(PRODUCTION).deploy(release, artifact, slot, replicas=replicas)
@@ -115,7 +115,7 @@ def ready(pipeline: Pipeline, release: Release, replicas: int, records: Records)
 
 
 def split_of(shares: Mapping[Release, int], shadow: Release | None = None) -> Split:
-    """Return the split of a target's traffic, by slots, that gives releases their percentage."""
+    """Return the traffic split by slot from percentages by release."""
     return Split(
         weights={slot_of(release): weight for release, weight in shares.items() if weight},
         shadow=slot_of(shadow) if shadow else None,
@@ -125,17 +125,17 @@ def split_of(shares: Mapping[Release, int], shadow: Release | None = None) -> Sp
 def set_route(
     target: Target, shares: Mapping[Release, int], shadow: Release | None = None
 ) -> Routed:
-    """Bring a target's route to a split, by compare-and-set against what it is now.
+    """Set a target's route by compare-and-set against its current revision.
 
     Raises:
-        ConflictError: somebody changed the route in between.
+        ConflictError: the route was changed at the same time.
     """
     wanted = split_of(shares, shadow)
-    # Also where it is so already: who wrote it may have been killed before it was applied.
+    # Also if it is unchanged: a process may have been killed between writing and applying it.
     target.route(wanted, expected=target.routes().revision)
     if target.routes().split != wanted:
         raise ConflictError(
-            "the route was changed by somebody else at the same time",
-            hint="run `mlship traffic`, then run the step again",
+            "the route was changed by another process at the same time",
+            hint="check `mlship traffic`, then run the step again",
         )
     return Routed(weights=wanted.weights, shadow=wanted.shadow)

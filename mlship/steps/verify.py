@@ -1,4 +1,4 @@
-"""verify-staging-workload: replay recorded requests on staging and check what comes back."""
+"""verify-staging-workload: replay recorded requests on staging and check the responses."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -33,14 +33,14 @@ def verify(
     recorded: int = 0,
     endpoint: str | None = None,
 ) -> Record:
-    """Send the workload to staging and compare the answers with the bundle's, computed offline.
+    """Send the workload to staging and compare the responses with offline predictions.
 
     Args:
         pipeline: the project.
-        release: what staging must run.
-        records: what the command has read; by default the ledger is read.
-        recorded: how many of production's latest logged requests are replayed besides.
-        endpoint: where staging answers; `None` asks the target. Each answer names its release.
+        release: the release that staging must run.
+        records: the records that the command has read; by default the ledger is read.
+        recorded: the number of production's latest logged requests to replay as well.
+        endpoint: the URL of staging; `None` asks the target. Each response names its release.
 
     Returns:
         The evidence `verify-staging-workload`; `differences` names requests, fields and values.
@@ -48,7 +48,7 @@ def verify(
     Raises:
         ConflictError: staging runs another release.
         ProjectError: the workload cannot be read, or there is nothing to send.
-        UnavailableError: nothing answers there.
+        UnavailableError: staging does not respond.
     """
     started = pipeline.clock()
     endpoint = endpoint or _endpoint(pipeline, release)
@@ -99,16 +99,17 @@ def _offline(pipeline: Pipeline, folder: Path, requests: Sequence[Request]) -> S
 
 def _endpoint(pipeline: Pipeline, release: Release) -> str:
     target, slot = pipeline.target(STAGING), slot_of(release)
-    route, found = target.routes(), target.inspect().get(slot)
-    if found is None or route.split.share(slot) != 100:
+    route, deployment = target.routes(), target.inspect().get(slot)
+    if deployment is None or route.split.share(slot) != 100:
         raise ConflictError(
-            f"{release} is not running in staging", hint=f"`mlship deploy-staging {release}` first"
+            f"{release} is not running in staging",
+            hint=f"run `mlship deploy-staging {release}` first",
         )
     return route.endpoint
 
 
 def _workload(pipeline: Pipeline, folder: Path) -> list[Request]:
-    """Return the project's workload, or the bundle's golden examples where it has none."""
+    """Return the project's workload, or the bundle's golden examples if it has none."""
     path = pipeline.config.workload
     if path:
         return workload.read(pipeline.root / path)
@@ -126,15 +127,15 @@ def golden_requests(folder: Path) -> list[Request]:
 
 
 def _recorded(pipeline: Pipeline, count: int) -> list[Request]:
-    """Return the latest logged requests of production: inputs alone, no answer is expected."""
+    """Return the latest logged requests of production: only inputs, without expected outputs."""
     if count <= 0:
         return []
-    made = {
+    logged = {
         prediction.id: prediction.inputs
         for prediction in pipeline.observations.predictions()
         if not prediction.shadow
     }
-    latest = islice(reversed(made.items()), count)
+    latest = islice(reversed(logged.items()), count)
     return [Request(name=f"recorded {name}", body=inputs) for name, inputs in latest]
 
 

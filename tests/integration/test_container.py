@@ -151,7 +151,7 @@ def test_a_model_that_answers_otherwise_here_is_never_ready(services: str, tmp_p
     containerize(pipeline, release)
     found = check_container(pipeline, release).evidence
     assert found.verdict == "failed"
-    assert "not ready after 12 s; its last lines:" in reasons(found)
+    assert "not ready after 12 s; last output:" in reasons(found)
     assert "golden" in reasons(found)
 
 

@@ -200,7 +200,7 @@ def test_without_cml_on_the_path_mlship_posts_and_says_so(desk: Desk) -> None:
     desk.state.open_pull(REPOSITORY, "ada", head=BRANCH, base="main", title="Petals")
     done = desk.without_cml("report", str(desk.release), "--publish", "cml")
     assert done.returncode == 0, done.stderr
-    assert "posted by mlship itself: the program cml is not on PATH" in done.stdout
+    assert "posted by mlship instead of CML: the program cml is not on PATH" in done.stdout
     notices = [line for line in done.stderr.splitlines() if line.startswith("::notice")]
     assert len(notices) == 1
     assert "the program cml is not on PATH" in notices[0]

@@ -68,7 +68,7 @@ RELEASES = (
         command=("approve", "challenger", "--by", AUTHOR.upper()),
         code=3,
         says="cannot approve",
-        hints="ask somebody else",
+        hints="ask another person",
     ),
     Mistake(
         name="approve as nobody",
@@ -139,7 +139,7 @@ RELEASES = (
         on="shipped",
         command=("traffic", "chalenger=20"),
         code=2,
-        says="no role chalenger",
+        says="unknown role: chalenger",
         hints="challenger=20",
     ),
     Mistake(

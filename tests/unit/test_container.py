@@ -115,8 +115,8 @@ def test_a_crash_shows_its_last_lines(case: Case) -> None:
 def test_one_that_dies_of_a_request_shows_its_last_lines(case: Case) -> None:
     case.served.dies_when_asked = True
     said = case.refused()
-    assert "nothing answers at http://container" in said
-    assert "ended during the test: it exited with code 0" in said
+    assert "no response from http://container" in said
+    assert "exited during the test: it exited with code 0" in said
 
 
 def test_too_little_memory_is_named(case: Case) -> None:
@@ -144,18 +144,18 @@ def test_an_image_of_another_release_is_found(case: Case) -> None:
 
 def test_wrong_input_must_be_refused(case: Case) -> None:
     case.served.accepts_anything = True
-    assert case.refused().count("answered with HTTP 200") == 3
+    assert case.refused().count(": HTTP 200") == 3
 
 
 def test_a_request_in_flight_must_be_answered(case: Case) -> None:
     case.served.drops_in_flight = True
-    assert "a request in flight at SIGTERM got no answer" in case.refused()
+    assert "request in flight at SIGTERM: no response" in case.refused()
 
 
 def test_one_that_must_be_killed_fails(case: Case) -> None:
     case.world.engine.stopped = Observed(running=False, exit_code=137, lines=("still busy",))
     said = case.refused()
-    assert "SIGTERM, with 7 s to end: it exited with code 137" in said
+    assert "SIGTERM, with 7 s to exit: it exited with code 137" in said
     assert "still busy" in said
 
 

@@ -105,7 +105,7 @@ def test_mlship_posts_where_cml_fails_and_says_so(here: World) -> None:
     for change in ("created", "unchanged"):
         [found] = publish(here.pipeline, release, ["cml"], publishing)
         assert (found.way, found.change) == ("cml", change)
-        assert found.note == "posted by mlship itself: cml failed with exit code 1"
+        assert found.note == "posted by mlship instead of CML: cml failed with exit code 1"
     assert here.forge.comments[pull.number].startswith("## ✅ iris@")
     assert summary.text == ""
 
@@ -276,10 +276,10 @@ def test_a_review_of_the_very_commit_is_an_approval_once(here: World) -> None:
     [
         ({"decision": "dismissed"}, "dismissed"),
         ({"decision": "changes requested"}, "changes requested"),
-        ({"commit": "c" * 40}, "looked at commit cccccccccccc"),
-        ({"commit": ""}, "looked at commit"),
-        ({"by": "ada"}, "wrote or opened"),
-        ({"by": "linus"}, "wrote or opened"),
+        ({"commit": "c" * 40}, "reviewed commit cccccccccccc"),
+        ({"commit": ""}, "reviewed commit"),
+        ({"by": "ada"}, "is an author"),
+        ({"by": "linus"}, "is an author"),
         ({"by": "ada@example.org"}, "cannot approve"),
         ({"is_person": False}, "is not a person"),
         ({"may_write": False}, "may not push"),

@@ -367,7 +367,7 @@ def test_without_a_former_champion_there_is_nothing_to_go_back_to(here: World) -
 def test_a_former_champion_stays_warm_for_its_time(here: World) -> None:
     first, second = proven_duel(here)
     promote(here.pipeline, second)
-    with pytest.raises(RefusedError, match="stays warm until"):
+    with pytest.raises(RefusedError, match="is kept for a rollback until"):
         retire(here.pipeline)
     here.clock.now += timedelta(hours=2)
     retire(here.pipeline)
@@ -460,7 +460,7 @@ def test_status_tells_an_alias_and_a_route_that_somebody_moved(here: World) -> N
     split = msgspec.structs.replace(target.routes().split, weights={slot_of(second): 100})
     target.route(split, expected=target.routes().revision)
     drift = " ".join(status(here.pipeline).drift)
-    assert "alias champion names" in drift
+    assert "alias champion points to" in drift
     assert f"no traffic to champion {first}" in drift
 
 

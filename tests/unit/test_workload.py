@@ -130,10 +130,10 @@ def test_the_body_is_posted_as_it_is_and_the_release_that_answers_is_kept() -> N
     [
         (httpx.Response(503, text="no replica is ready"), "HTTP 503: no replica is ready"),
         (httpx.Response(422, json={"error": "x"}), "HTTP 422"),
-        (httpx.Response(200, text="<html>"), "holds no predictions"),
-        (httpx.Response(200, json={"y": 1}), "holds no predictions"),
-        (predicted(0), "0 predictions came for 1 rows"),
-        (predicted(2), "2 predictions came for 1 rows"),
+        (httpx.Response(200, text="<html>"), "has no predictions"),
+        (httpx.Response(200, json={"y": 1}), "has no predictions"),
+        (predicted(0), "0 predictions for 1 rows"),
+        (predicted(2), "2 predictions for 1 rows"),
     ],
 )
 def test_what_is_no_answer_counts_as_an_error_and_says_why(
