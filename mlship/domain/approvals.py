@@ -1,7 +1,7 @@
-"""Who approves of a release: the approvals that stand, and how many people are surely behind them.
+"""The valid approvals of a release, and the number of people who certainly gave them.
 
-A fold over evidence. `approve` records an approval, in a review or by hand; `withdraw-approval`
-takes back the one that a person gave in the same pull request.
+A fold over evidence. `approve` records an approval, from a review or by hand; `withdraw-approval`
+withdraws an approval by the same person from the same pull request.
 """
 
 import re
@@ -19,12 +19,12 @@ _NOREPLY = re.compile(r"(?:\d+\+)?([^@+]+)@users\.noreply\.github\.com")
 
 
 class Approvers(msgspec.Struct, frozen=True, kw_only=True):
-    """The people whose approval of a release stands, its author left out.
+    """The people whose approval of a release is valid, without its author.
 
     Attributes:
         names: each account and each email address once, in order.
-        count: how many different people they surely are. Nothing tells whether an account and an
-            address are the same person's, so the two are not added up: the larger number counts.
+        count: the number of people who are certainly different. An account and an email address
+            may belong to the same person, so the larger of the two numbers counts, not the sum.
     """
 
     names: tuple[str, ...]
@@ -32,9 +32,9 @@ class Approvers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def person(name: str) -> str:
-    """Return what a person is known by, in any case: an email address, else an account's name.
+    """Return the identity of a person in lower case: an email address or an account's name.
 
-    GitHub's address of an account that hides its own is that account.
+    A noreply address of GitHub is the account that it belongs to.
     """
     text = name.strip().casefold()
     hidden = _NOREPLY.fullmatch(text)
@@ -42,14 +42,14 @@ def person(name: str) -> str:
 
 
 def author(release: Release, records: Sequence[Record]) -> str:
-    """Return who wrote the release's commit, as `person` does; empty where nobody is named."""
+    """Return the `person` who wrote the release's commit; empty if it is not recorded."""
     trained = latest(records, "train", release)
     commit = shapes.of(trained, Trained).commit if trained else None
     return person(commit.author) if commit else ""
 
 
 def source(approval: Approved | Withdrawn) -> tuple[str, str]:
-    """Return by whom and where an approval was given: the pull request, nowhere if by hand."""
+    """Return the person and the pull request of an approval; no pull request if by hand."""
     return person(approval.by), approval.url.partition("#")[0]
 
 
@@ -69,12 +69,12 @@ def standing(release: Release, records: Sequence[Record]) -> list[tuple[Record, 
 
 
 def approvers(release: Release, records: Sequence[Record]) -> Approvers:
-    """Return who approves of a release."""
+    """Return the people who approve of a release."""
     names: dict[str, str] = {}
-    wrote = author(release, records)
+    author_name = author(release, records)
     for _, approved in standing(release, records):
         name = approved.by.strip()
-        if name and person(name) != wrote:
+        if name and person(name) != author_name:
             names.setdefault(person(name), name)
     addresses = sum("@" in key for key in names)
     return Approvers(names=tuple(names.values()), count=max(addresses, len(names) - addresses))

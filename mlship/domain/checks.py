@@ -1,7 +1,7 @@
-"""Checks: what a gate looked at, as values, and the one place where they become words.
+"""Checks: the conditions of a gate as values, and their text for people.
 
-Programs read `holds` and `name`. The words `ok` and `NOT OK` are for people; evidence that mlship
-wrote before it kept checks has them as lines, which `read` turns back into values.
+Programs read `holds` and `name`. The words `ok` and `NOT OK` are for people. Evidence of older
+versions has only lines of text; `read` parses them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One condition of a gate.
 
     Attributes:
-        name: what was checked: a metric, a step, `approvals`; empty where it is not known.
+        name: of the checked metric or step, or `approvals`; empty if it is not known.
         holds: whether the condition is met.
-        text: the condition and what was found, for people.
+        text: the condition and the observed value, for people.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(checks: Sequence[Check]) -> Decision:
-    """Return `passed` when every check holds and there is at least one."""
+    """Return `passed` if every check holds and there is at least one."""
     if not checks:
         checks = [Check(name="checks", holds=False, text="nothing to check")]
     verdict: Verdict = "passed" if all(check.holds for check in checks) else "failed"
@@ -65,7 +65,7 @@ def joined(checks: Iterable[Check]) -> str:
 
 
 def read(text: str) -> Check:
-    """Return the check that a line of older evidence holds; without its mark it does not hold."""
+    """Parse a line of older evidence; a line without `ok: ` is a failed check."""
     if text.startswith(_OK):
         return Check(name="", holds=True, text=text.removeprefix(_OK))
     return Check(name="", holds=False, text=text.removeprefix(_NOT_OK))

@@ -13,7 +13,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Container(msgspec.Struct, frozen=True, kw_only=True):
-    """A started container, and the endpoint that answers once it is ready."""
+    """A started container, and its endpoint, which responds once the container is ready."""
 
     id: str
     endpoint: str
@@ -37,6 +37,6 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
         """Return how it ended, with the last lines of its log, for people."""
         if self.running:
             return "it is running"
-        why = " (out of memory)" if self.out_of_memory else ""
+        reason = " (out of memory)" if self.out_of_memory else ""
         log = "\n".join(["; last lines of its log:", *self.lines]) if self.lines else "; no log"
-        return f"it exited with code {self.exit_code}{why}{log}"
+        return f"it exited with code {self.exit_code}{reason}{log}"

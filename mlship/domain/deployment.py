@@ -14,10 +14,10 @@ Slot = NewType("Slot", str)
 one. Champion and challenger are roles, which come from the ledger and the route."""
 
 TargetName = Literal["staging", "production"]
-"""The targets that the pipeline deploys to; a project may configure more, for people."""
+"""The targets that the pipeline deploys to; a project may configure more."""
 
 Role = Literal["champion", "challenger", "former champion", "standby", "retired", ""]
-"""What a release is in production; empty for one that plays no role."""
+"""The role of a release in production; empty if it has none."""
 
 Revision = NewType("Revision", str)
 """A version of a route. It is opaque: it can only be compared."""

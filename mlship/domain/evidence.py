@@ -1,8 +1,8 @@
-"""Evidence: one fact learnt about a release, appended to a ledger and never edited.
+"""Evidence: the result of one step for a release, appended to a ledger and never edited.
 
 Its JSON is an in-toto Statement (https://in-toto.io/Statement/v1), so that it can be signed and
-attached to an image as it is. Each names the digests of the records that it was added after:
-two writers may fork the chain, a missing parent is tampering.
+attached to an image unchanged. Each record has the digests of its parents, the records before it.
+Two concurrent writers may fork the chain; a missing parent means tampering.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -23,7 +23,7 @@ PREDICATE_TYPE: Final = "https://mlship.dev/evidence/v1"
 Verdict = Literal["passed", "failed", "undecided"]
 
 Transition = Literal["deploy-production", "promote", "rollback", "retire"]
-"""The steps that change who plays which role; each ends with one record of that name."""
+"""The steps that change roles; each ends with one record of that name."""
 
 Step = (
     Literal[
@@ -68,12 +68,12 @@ STEPS: Final[frozenset[Step]] = frozenset(
 
 
 class Saw(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The digests of what a step looked at; only those that it names are written.
+    """The digests of a step's inputs; only those that are set are written.
 
     Attributes:
-        policy: the bounds of the gate. Evidence by other bounds proves nothing.
-        champion: the id of the release that was champion; so is `challenger`.
-        extension: the user's own instructions to Docker.
+        policy: the bounds of the gate. Evidence with other bounds does not count.
+        champion: the id of the release that was champion; likewise `challenger`.
+        extension: the user's own instructions for Docker.
     """
 
     data: Digest | None = None
@@ -91,16 +91,16 @@ class Saw(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
-    """What one step learnt.
+    """The result of one step.
 
     Attributes:
-        release: what it was learnt about.
-        facts: the numbers and names behind the verdict in JSON's own types, as they are stored;
-            `facts.of` returns them as the value of their step.
-        actor: who ran it.
-        time: when, with a zone.
+        release: the subject.
+        facts: the numbers and names behind the verdict, in JSON types as they are stored;
+            `shapes.of` returns them as the struct of their step.
+        actor: who ran the step.
+        time: with a time zone.
         tool: the version of mlship that wrote it.
-        parents: the records that were the chain's heads when this one was added.
+        parents: the heads of the chain when this record was added.
     """
 
     release: Release
@@ -115,7 +115,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Evidence as a ledger holds it, with the digest of its bytes."""
+    """Evidence in a ledger, with the digest of its bytes."""
 
     digest: Digest
     evidence: Evidence
@@ -145,20 +145,20 @@ class _Statement(msgspec.Struct, frozen=True, kw_only=True, rename={"type": "_ty
     predicate: _Predicate
 
 
-class _Author(msgspec.Struct, frozen=True):
+class _Origin(msgspec.Struct, frozen=True):
     step: str
     tool: str
 
 
 class _Unknown(msgspec.Struct, frozen=True):
-    predicate: _Author
+    predicate: _Origin
 
 
 _STATEMENT: Final = msgspec.json.Decoder(_Statement)
 
 
 def encode(evidence: Evidence) -> bytes:
-    """Return the in-toto Statement of evidence as canonical JSON; non-finite facts become text."""
+    """Return evidence as an in-toto Statement in canonical JSON; non-finite facts become text."""
     release = evidence.release
     subjects = (
         _Subject(str(release), {"sha256": release.id.removeprefix("sha256:")}),
@@ -183,7 +183,7 @@ def decode(data: bytes) -> Record:
 
     Raises:
         IntegrityError: the bytes are not such a Statement, its subject is another release, or a
-            newer version of mlship wrote a step that this one does not know.
+            newer version of mlship wrote a step that this version does not know.
     """
     try:
         statement = _STATEMENT.decode(data)
@@ -210,19 +210,19 @@ def decode(data: bytes) -> Record:
 
 def _unreadable(data: bytes, error: Exception) -> IntegrityError:
     try:
-        author = msgspec.json.decode(data, type=_Unknown).predicate
+        origin = msgspec.json.decode(data, type=_Unknown).predicate
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError):
-        author = None
-    if author is not None and author.step not in STEPS:
-        message = f"mlship {author.tool} recorded a step that mlship {__version__} does not know: "
-        return IntegrityError(message + repr(author.step[:80]), hint="update mlship")
-    why = "it is nested too deeply" if isinstance(error, RecursionError) else error
-    message = f"not a record of the ledger: {why}"
+        origin = None
+    if origin is not None and origin.step not in STEPS:
+        message = f"mlship {origin.tool} recorded a step that mlship {__version__} does not know: "
+        return IntegrityError(message + repr(origin.step[:80]), hint="update mlship")
+    reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+    message = f"not a record of the ledger: {reason}"
     return IntegrityError(message, hint="restore the ledger from a backup")
 
 
 def heads(records: Iterable[Record]) -> tuple[Digest, ...]:
-    """Return the digests that no record names as a parent, sorted."""
+    """Return the digests of the records without children, sorted."""
     known = {record.digest: record.evidence.parents for record in records}
     named = {parent for parents in known.values() for parent in parents}
     return tuple(sorted(set(known) - named))
@@ -232,28 +232,29 @@ def in_order(
     stored: Mapping[Digest, bytes],
     described: Callable[[Digest], str] = lambda digest: f"record {digests.short(digest)}",
 ) -> list[Record]:
-    """Return the verified records, parents first, then by time; the order is always the same.
+    """Return the verified records, parents first, then by time. The order is deterministic.
 
     Args:
         stored: the bytes of the records by their digests.
-        described: says what holds the bytes, for errors.
+        described: returns where the bytes are stored, for errors.
 
     Raises:
-        IntegrityError: bytes do not have the digest that they are stored under, or a parent is
-            missing: somebody edited or removed a record.
+        IntegrityError: a record was edited (its bytes have another digest) or removed (a parent
+            is missing).
     """
     records = {}
-    for name, data in stored.items():
+    for digest, data in stored.items():
         try:
             record = decode(data)
         except IntegrityError as error:
-            raise IntegrityError(f"{described(name)}: {error.message}", hint=error.hint) from error
-        if record.digest != name:
+            place = described(digest)
+            raise IntegrityError(f"{place}: {error.message}", hint=error.hint) from error
+        if record.digest != digest:
             message = (
-                f"record {digests.short(name)} was changed: its content does not match its digest"
+                f"record {digests.short(digest)} was changed: its content does not match its digest"
             )
             raise IntegrityError(message, hint="restore the ledger from a backup")
-        records[name] = record
+        records[digest] = record
     children: dict[Digest, list[Digest]] = {}
     missing = dict.fromkeys(records, 0)
     for record in records.values():

@@ -1,7 +1,7 @@
 """The facts of each step as values: the step writes one, gates and reports read it.
 
-Every field has a default, so that evidence of an older version, which holds less, is still read.
-`shapes` tells which step has which.
+Every field has a default, so that evidence of an older version with fewer fields can be read.
+`shapes` maps each step to its struct.
 """
 
 from datetime import datetime
@@ -21,27 +21,27 @@ from mlship.domain.shifts import Shifts
 from mlship.domain.versions import Alias
 
 Number = float | str | None
-"""A number of evidence: one that is not finite is the text of it, one that is missing null."""
+"""A number in evidence: a non-finite number is text, a missing number is null."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a step learnt."""
+    """The facts of a step."""
 
 
 class Timed(Facts, frozen=True):
-    """What a step learnt that tells how long it took, in seconds."""
+    """The facts of a step with its duration in seconds."""
 
     seconds: Number = None
 
 
 class Judged(Timed, frozen=True):
-    """What a step learnt that a gate has judged."""
+    """The facts of a step with a gate, and the gate's checks."""
 
     checks: tuple[Check, ...] = ()
 
 
 class Trained(Timed, frozen=True):
-    """What `train` learnt."""
+    """The facts of `train`."""
 
     commit: Commit | None = None
     notes: tuple[str, ...] = ()
@@ -60,12 +60,12 @@ class Between(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, interval: Interval) -> "Between":
-        """Return a computed interval as evidence keeps it."""
+        """Return a computed interval for evidence."""
         return cls(estimate=interval.estimate, low=interval.low, high=interval.high)
 
 
 class SuiteRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of a suite of the project's own tests, `failures` a line for each test that failed."""
+    """A run of a suite of the project's tests; `failures` has a line for each failed test."""
 
     suite: str
     passed: int = 0
@@ -76,7 +76,7 @@ class SuiteRun(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, run: TestRun) -> "SuiteRun":
-        """Return a run as evidence keeps it."""
+        """Return a run for evidence."""
         return cls(
             suite=run.suite,
             passed=run.passed,
@@ -88,7 +88,7 @@ class SuiteRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tested(Judged, frozen=True):
-    """What `test` learnt."""
+    """The facts of `test`."""
 
     task: str = ""
     samples: int = 0
@@ -108,10 +108,10 @@ class Tested(Judged, frozen=True):
 
 
 class Containerized(Timed, frozen=True):
-    """What `containerize` made; sizes in bytes, as they travel.
+    """The image that `containerize` built; sizes are compressed bytes.
 
     Attributes:
-        base: the base image by digest; `base_name` is the name that was configured.
+        base: the base image by digest; `base_name` is the configured name.
     """
 
     reference: str = ""
@@ -125,7 +125,7 @@ class Containerized(Timed, frozen=True):
 
     @classmethod
     def of(cls, image: Image, *, base_name: str, seconds: float) -> "Containerized":
-        """Return what evidence tells of an image."""
+        """Return the facts of an image."""
         return cls(
             reference=f"{image.name}@{image.digest}",
             digest=image.digest,
@@ -139,7 +139,7 @@ class Containerized(Timed, frozen=True):
         )
 
     def image(self, name: str) -> Image:
-        """Return the image, to be moved to a repository of that name."""
+        """Return the image, for a repository of that name."""
         return Image(
             name=name,
             tag=self.tag,
@@ -151,12 +151,12 @@ class Containerized(Timed, frozen=True):
 
 
 class PushedImage(Timed, frozen=True):
-    """What `push-to-registry` pushed.
+    """The image that `push-to-registry` pushed.
 
     Attributes:
-        size: of the image in bytes, as it travels; `sent` are those that were uploaded.
-        there: layers that the registry had.
-        mounted: layers that it took from another of its repositories.
+        size: of the image in compressed bytes; `sent` are the uploaded bytes.
+        there: layers that the registry already had.
+        mounted: layers that it mounted from another of its repositories.
     """
 
     reference: str = ""
@@ -169,7 +169,7 @@ class PushedImage(Timed, frozen=True):
 
 
 class Contained(Judged, frozen=True):
-    """What `test --container` learnt; sizes in bytes, but `max_mb`."""
+    """The facts of `test --container`; sizes in bytes, except `max_mb`."""
 
     reference: str = ""
     ready_seconds: Number = None
@@ -185,7 +185,7 @@ class Contained(Judged, frozen=True):
 
 
 class Staged(Timed, frozen=True):
-    """What `deploy-staging` did."""
+    """The facts of `deploy-staging`."""
 
     target: str = ""
     endpoint: str = ""
@@ -193,7 +193,7 @@ class Staged(Timed, frozen=True):
 
 
 class Verified(Judged, frozen=True):
-    """What `verify-staging-workload` learnt."""
+    """The facts of `verify-staging-workload`."""
 
     endpoint: str = ""
     requests: int = 0
@@ -206,7 +206,7 @@ class Verified(Judged, frozen=True):
 
 
 class Proposed(Facts, frozen=True):
-    """What `open-release-pr` opened or updated: the pull request `head` -> `base`."""
+    """The pull request `head` -> `base` that `open-release-pr` opened or updated."""
 
     url: str = ""
     head: str = ""
@@ -214,12 +214,12 @@ class Proposed(Facts, frozen=True):
 
 
 class Evaluated(Facts, frozen=True):
-    """What `evaluate` learnt.
+    """The facts of `evaluate`.
 
     Attributes:
-        since: outcomes of predictions count that were made from then on.
-        outcomes: all that were known, also of other releases.
-        reason: why the verdict is what it is, for people.
+        since: outcomes of earlier predictions do not count.
+        outcomes: the number of all known outcomes, also for other releases.
+        reason: the reason for the verdict, for people.
     """
 
     champion: str = ""
@@ -239,7 +239,7 @@ class Evaluated(Facts, frozen=True):
 
 
 class Approved(Facts, frozen=True):
-    """What `approve` recorded; `url` is the review, empty for an approval by hand."""
+    """An approval; `url` is the review, empty for an approval by hand."""
 
     by: str = ""
     comment: str = ""
@@ -247,7 +247,7 @@ class Approved(Facts, frozen=True):
 
 
 class Withdrawn(Facts, frozen=True):
-    """What `withdraw-approval` recorded: `reason` is the account's last decision."""
+    """A withdrawn approval; `reason` is the account's last decision."""
 
     by: str = ""
     url: str = ""
@@ -255,38 +255,38 @@ class Withdrawn(Facts, frozen=True):
 
 
 class Part(Facts, frozen=True):
-    """What one sub-step of a transition did; `operation` tells one transition from the next."""
+    """The facts of a sub-step; `operation` identifies its transition."""
 
     operation: str = ""
 
 
 class Capacity(Part, frozen=True):
-    """How many replicas run in the slot of the release."""
+    """The number of replicas in the slot of the release."""
 
     replicas: int = 0
     slot: Slot = Slot("")
 
 
 class Routed(Part, frozen=True):
-    """How production's traffic was split, in percent."""
+    """The traffic split of production, in percent."""
 
     weights: dict[Slot, int] | None = None
     shadow: Slot | None = None
 
     @property
     def split(self) -> Split | None:
-        """The split; `None` where the evidence tells none."""
+        """The split; `None` if the evidence has none."""
         return None if self.weights is None else Split(weights=self.weights, shadow=self.shadow)
 
 
 class Aliased(Part, frozen=True):
-    """Which alias of the registry names the release; `None` where one was only removed."""
+    """The alias of the release in the registry; `None` if an alias was only removed."""
 
     alias: Alias | None = None
 
 
 class GatePassed(Part, frozen=True):
-    """Why a release may become champion."""
+    """The checks that let a release become champion."""
 
     checks: tuple[Check, ...] = ()
 
@@ -298,7 +298,7 @@ class Archived(Part, frozen=True):
 
 
 class Restored(Part, frozen=True):
-    """The release that is archived no more."""
+    """The release that is no longer archived."""
 
     restored: str = ""
 
@@ -310,24 +310,24 @@ class Displaced(Part, frozen=True):
 
 
 class Removed(Part, frozen=True):
-    """The slot that was emptied."""
+    """The slot that was removed."""
 
     slot: Slot = Slot("")
 
 
 class Completed(Part, frozen=True):
-    """What the last record of a transition tells."""
+    """The facts of the last record of a transition."""
 
     seconds: Number = None
 
 
 class Deployed(Completed, frozen=True):
-    """What `deploy-production` did.
+    """The facts of `deploy-production`.
 
     Attributes:
-        weight: percent of the traffic that it got.
-        champion: the champion beside it, `None` for the first release of all.
-        predictions_last: production's predictions are kept when its replicas go.
+        weight: the release's percentage of the traffic.
+        champion: the champion beside it; `None` for the first release.
+        predictions_last: whether predictions are kept when the replicas stop.
     """
 
     role: Role = ""
@@ -340,13 +340,13 @@ class Deployed(Completed, frozen=True):
 
 
 class Crowned(Completed, frozen=True, rename={"old": "from", "new": "to"}):
-    """What `promote` and `rollback` did: who was champion before, and who is now."""
+    """The facts of `promote` and `rollback`: the champion before and after."""
 
     old: str | None = None
     new: str = ""
 
 
 class Retired(Completed, frozen=True):
-    """What `retire` did: the role that the release had."""
+    """The facts of `retire`: the role that the release had."""
 
     role: Role = ""

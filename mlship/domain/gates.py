@@ -1,4 +1,4 @@
-"""Gates: pure functions from what is known to a verdict with reasons.
+"""Gates: pure functions from evidence to a verdict with reasons.
 
 NaN, infinity, no data, stale data and too few samples never pass.
 """
@@ -20,7 +20,7 @@ from mlship.domain.scores import TestRun
 from mlship.domain.workload import WorkloadResult
 
 ContainerTest = Literal["asked for", "not asked for", "no image"]
-"""Whether the image that production runs must have passed its test in a container."""
+"""Whether the image must have passed the container test before production runs it."""
 
 
 def on_metrics(
@@ -32,17 +32,17 @@ def on_metrics(
     """Check metrics against their bounds.
 
     Args:
-        values: what was measured.
+        values: the measured values, by metric.
         bounds: the limits, by metric.
-        champion: the champion's metrics on the same data; `None` where there is no champion,
-            empty where it could not be measured, which holds for no bound that needs it.
+        champion: the champion's metrics on the same data. `None` if there is no champion; empty
+            if it could not be scored, which fails every bound that needs it.
     """
     checks: list[Check] = []
     for name, bound in bounds.items():
         value = as_float(values.get(name))
         if not math.isfinite(value):
-            what = f"is {value}" if name in values else "was not measured"
-            checks.append(Check(name=name, holds=False, text=f"{name} {what}"))
+            problem = f"is {value}" if name in values else "was not measured"
+            checks.append(Check(name=name, holds=False, text=f"{name} {problem}"))
             continue
         checks += _absolute(name, value, bound)
         checks += _relative(name, value, bound, champion)
@@ -50,15 +50,15 @@ def on_metrics(
 
 
 def on_tests(run: TestRun) -> Check:
-    """Check a suite of the project's own tests: some passed, and none failed."""
+    """Check a suite of the project's tests: at least one passed, and none failed."""
     text = f"{run.suite} tests: {run.passed} passed, {run.failed} failed"
     holds = run.failed == 0 and run.passed > 0
     return Check(name=f"{run.suite} tests", holds=holds, text=text)
 
 
 def on_requests(result: WorkloadResult, release: Release, what: str) -> list[Check]:
-    """Check that requests were replayed, `what` for people, and that this release answered."""
-    answered = f"answered by {', '.join(result.releases) or 'none'}"
+    """Check that requests were replayed (`what`, for people), and that this release responded."""
+    answered = f"answered by {', '.join(result.releases) or 'no release'}"
     return [
         Check(name="requests", holds=result.requests > 0, text=f"{result.requests} {what}"),
         Check(name="release", holds=result.releases == (str(release),), text=answered),
@@ -66,7 +66,7 @@ def on_requests(result: WorkloadResult, release: Release, what: str) -> list[Che
 
 
 def as_float(value: Number) -> float:
-    """Return a metric as a number, NaN where it is none."""
+    """Return a metric as a number; NaN if it is not a number."""
     try:
         return float(value) if value is not None else math.nan
     except ValueError:
@@ -90,34 +90,34 @@ def _relative(
     if bound.below_champion is None and bound.above_champion is None:
         return []
     if champion is None:
-        text = f"{name} {value:.4g}, no champion to compare with yet"
+        text = f"{name} {value:.4g}, no champion yet to compare with"
         return [Check(name=name, holds=True, text=text)]
-    other = as_float(champion.get(name))
-    if not math.isfinite(other):
+    reference = as_float(champion.get(name))
+    if not math.isfinite(reference):
         text = f"{name}: the champion has no value on this data"
         return [Check(name=name, holds=False, text=text)]
-    compared = f"{name} {value:.4g}, the champion has {other:.4g}"
+    compared = f"{name} {value:.4g}, the champion has {reference:.4g}"
     checks = []
     if bound.below_champion is not None:
-        holds = _at_least(value, other - bound.below_champion)
+        holds = _at_least(value, reference - bound.below_champion)
         text = f"{compared} (may be {bound.below_champion:g} below)"
         checks.append(Check(name=name, holds=holds, text=text))
     if bound.above_champion is not None:
-        holds = _at_least(other + bound.above_champion, value)
+        holds = _at_least(reference + bound.above_champion, value)
         text = f"{compared} (may be {bound.above_champion:g} above)"
         checks.append(Check(name=name, holds=holds, text=text))
     return checks
 
 
 def _at_least(value: float, floor: float) -> bool:
-    """Compare with room for the rounding of one subtraction."""
+    """Return whether a value is at least `floor`, up to the rounding error of a subtraction."""
     return value >= floor or math.isclose(value, floor, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def for_production(
     release: Release, records: Sequence[Record], container: ContainerTest
 ) -> Decision:
-    """Decide whether a release may run in production at all."""
+    """Decide whether a release may run in production."""
     return decide([*_proven(release, records), *_contained(release, records, container)])
 
 
@@ -131,8 +131,8 @@ def for_promotion(
 ) -> Decision:
     """Decide whether a release may become champion.
 
-    It needs an evaluation against the champion of now that passed, is fresh and has enough
-    outcomes, and approvals by distinct people who are not the release's author.
+    It needs an evaluation against the current champion that passed, is recent and has enough
+    outcomes, and approvals by different people other than the release's author.
     """
     checks = [*_proven(release, records), *_contained(release, records, container)]
     if history.champion is not None:
@@ -151,19 +151,19 @@ def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
     ]
 
 
-def _passed(step: Step, record: Record | None, what: str = "") -> Check:
+def _passed(step: Step, record: Record | None, detail: str = "") -> Check:
     verdict = record.evidence.verdict if record else "never run"
-    return Check(name=step, holds=verdict == "passed", text=f"{step}{what}: {verdict}")
+    return Check(name=step, holds=verdict == "passed", text=f"{step}{detail}: {verdict}")
 
 
 def _contained(
     release: Release, records: Sequence[Record], container: ContainerTest
 ) -> list[Check]:
-    """Check the pushed image, which production runs: by its very digest it passed the test."""
+    """Check that the pushed image, which production runs, passed the container test."""
     if container == "no image":
         return []
     if container == "not asked for":
-        text = "test-container: not asked for (gates.container is false)"
+        text = "test-container: not required (gates.container is false)"
         return [Check(name="test-container", holds=True, text=text)]
     pushed = latest(records, "push-to-registry", release)
     digest = pushed.evidence.saw.image if pushed else None

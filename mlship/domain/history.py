@@ -1,4 +1,4 @@
-"""What the ledger says of production: a fold over evidence, never a field that someone sets."""
+"""The state of production in the ledger: a fold over evidence, never a field that is set."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -17,7 +17,7 @@ from mlship.domain.scores import Inputs
 
 
 class Reign(msgspec.Struct, frozen=True, kw_only=True):
-    """A time in which one release was champion; `until` is open for the one that still is."""
+    """A period in which one release was champion; `until` is `None` for the current one."""
 
     release: Release
     since: datetime
@@ -26,14 +26,14 @@ class Reign(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """Who plays which role in production, and how it came to be.
+    """The roles in production, and their history.
 
     Attributes:
-        former: champions before this one that still run, the latest last: where a rollback goes.
+        former: former champions that still run, the latest last; a rollback restores the last one.
         standby: releases that were rolled back while another challenger ran.
-        retired: releases that were taken away and not deployed again since.
-        challenger_since: when the challenger was deployed; outcomes count from there.
-        last: the record of the last transition; it tells one promotion of a release from the next.
+        retired: releases that were retired and not deployed again since.
+        challenger_since: when the challenger was deployed; earlier outcomes do not count.
+        last: the record of the last transition; it distinguishes two promotions of a release.
     """
 
     champion: Release | None = None
@@ -47,18 +47,18 @@ class History(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     @cached_property
     def roles(self) -> dict[Digest, Role]:
-        """The role of each release that plays one, by its id."""
-        players: tuple[tuple[Role, tuple[Release | None, ...]], ...] = (
+        """The role of each release that has one, by its id."""
+        groups: tuple[tuple[Role, tuple[Release | None, ...]], ...] = (
             ("retired", self.retired),
             ("standby", self.standby),
             ("former champion", self.former),
             ("challenger", (self.challenger,)),
             ("champion", (self.champion,)),
         )
-        return {player.id: role for role, group in players for player in group if player}
+        return {release.id: role for role, group in groups for release in group if release}
 
     def role(self, release: Release | Digest) -> Role:
-        """Return the role of a release, by itself or its id; empty where it plays none."""
+        """Return the role of a release or of its id; empty if it has none."""
         return self.roles.get(release if isinstance(release, str) else release.id, "")
 
 
@@ -73,12 +73,12 @@ def fold(records: Iterable[Record]) -> History:
 
 
 def releases(records: Iterable[Record]) -> list[Release]:
-    """Return every release that the ledger knows, in the order of their first records."""
+    """Return every release in the ledger, in the order of their first records."""
     return list(dict.fromkeys(record.evidence.release for record in records))
 
 
 def made_from(records: Sequence[Record], commit: Commit, inputs: Inputs) -> Release | None:
-    """Return the release that was trained last from a tree and its inputs, if there is one."""
+    """Return the latest release that was trained from a commit and inputs, if there is one."""
     wanted = (commit.sha, commit.dirty, *msgspec.structs.astuple(inputs))
     for record in reversed(records):
         release = record.evidence.release
@@ -96,7 +96,7 @@ def made_from(records: Sequence[Record], commit: Commit, inputs: Inputs) -> Rele
 
 
 def latest(records: Iterable[Record], step: Step, release: Release | None = None) -> Record | None:
-    """Return the last record of a step, of one release or of any."""
+    """Return the last record of a step, for one release or for any."""
     last = None
     for record in records:
         if record.evidence.step == step and release in (None, record.evidence.release):
@@ -139,12 +139,12 @@ def _crowned(history: History, record: Record) -> History:
 
 
 def _without(history: History, release: Release) -> History:
-    """Take a release out of every role but the champion's, which only another one ends."""
+    """Remove a release from every role except champion, which ends only with a new champion."""
 
-    def others(players: tuple[Release, ...]) -> tuple[Release, ...]:
-        if release not in players:
-            return players
-        return tuple(player for player in players if player != release)
+    def others(group: tuple[Release, ...]) -> tuple[Release, ...]:
+        if release not in group:
+            return group
+        return tuple(member for member in group if member != release)
 
     return msgspec.structs.replace(
         history,

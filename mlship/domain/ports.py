@@ -210,14 +210,14 @@ class Trainer(Protocol):
         """Train, convert and verify a model, and write its bundle into a new folder.
 
         Raises:
-            ProjectError: the user's code or data is wrong; the message says where.
+            ProjectError: the user's code or data is invalid; the message has the location.
         """
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
         """Score a bundle and the champion on the same held-out rows; write plots to a folder.
 
         Raises:
-            ProjectError: the data or the bundle's hooks are wrong.
+            ProjectError: the data or a hook of the bundle is invalid.
         """
 
 
@@ -263,7 +263,7 @@ class Comments(Protocol):
         Raises:
             ConfigError: there is no token, or it lacks the permission to write.
             NotFoundError: there is no such pull request.
-            UnavailableError: the forge does not answer, or its rate limit lasts too long.
+            UnavailableError: the forge does not respond, or its rate limit lasts too long.
         """
 
 
@@ -313,8 +313,8 @@ class Images(Protocol):
             ConfigError: the base does not exist, or is for another platform or Python.
             ProjectError: a requirement has no build for the platform, or an instruction of the
                 user failed.
-            UnavailableError: a registry, the package index or the Docker engine does not answer, or
-                denies access.
+            UnavailableError: a registry, the package index or the Docker engine does not respond,
+                or denies access.
         """
 
     def push(self, image: Image) -> Pushed:
@@ -323,7 +323,7 @@ class Images(Protocol):
         Raises:
             ConfigError: no repository is configured.
             NotFoundError: neither this machine nor the registry has the image.
-            UnavailableError: the registry does not answer or denies access; no tag was written.
+            UnavailableError: the registry does not respond or denies access; no tag was written.
             IntegrityError: the registry reports another digest than the one that was sent.
         """
 
@@ -346,7 +346,7 @@ class Images(Protocol):
 class Engine(Protocol):
     """Runs containers on this machine, to test an image before it is deployed.
 
-    Every method raises UnavailableError if the engine does not answer or refuses.
+    Every method raises UnavailableError if the engine does not respond or refuses.
     """
 
     def pull(self, reference: str) -> Local:

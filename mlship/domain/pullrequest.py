@@ -14,20 +14,20 @@ _CML_ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in "_*[<"})
 
 
 def comment_title(name: str) -> str:
-    """Return the title by which CML's program finds the comment of a project again."""
+    """Return the title by which the program of CML finds the comment of a project again."""
     return f"mlship {name}"
 
 
 def comment_begins(name: str) -> str:
-    """Return what the comment of a project begins with, whichever version of mlship wrote it."""
+    """Return the start of the comment of a project; it is the same in all versions of mlship."""
     return f"<!-- mlship report of {name} "
 
 
 def comment_mark(name: str) -> str:
-    """Return the invisible line that begins the comment of a project, whoever posts it.
+    """Return the invisible first line of the comment of a project.
 
-    mlship finds the comment by it, and so does CML: it holds CML's own watermark, which CML looks
-    for anywhere in a comment. In an HTML comment no browser loads the picture that it names.
+    mlship and CML find the comment by it: it contains CML's own watermark, which CML searches for
+    anywhere in a comment. It is in an HTML comment, so that no browser loads its picture.
 
     Source: src/watermark.js of https://github.com/iterative/cml at 0.20.6.
     """

@@ -1,8 +1,7 @@
-"""The records of a ledger as a command has read them, carried on as a value.
+"""The records of a ledger that a command has read, as a value.
 
-A command reads the ledger once, under the lock where it changes something. What it learns extends
-the value: `records.plus(record)`. What follows from the records is computed when it is first asked
-for, and once.
+A command reads the ledger once, under the lock if it changes something. New records extend the
+value: `records.plus(record)`. Derived values are computed on first use, and only once.
 """
 
 import dataclasses
@@ -30,12 +29,12 @@ class Records(Sequence[Record]):
 
     @cached_property
     def history(self) -> History:
-        """Who plays which role in production."""
+        """The roles in production."""
         return history.fold(self.listed)
 
     @cached_property
     def heads(self) -> tuple[Digest, ...]:
-        """The records that no other one names as a parent: the next one is added after them."""
+        """The records without children: the parents of the next record."""
         return evidence.heads(self.listed)
 
     @cached_property
@@ -44,15 +43,15 @@ class Records(Sequence[Record]):
         return tuple(history.releases(self.listed))
 
     def latest(self, step: Step, release: Release | None = None) -> Record | None:
-        """Return the last record of a step, of one release or of any."""
+        """Return the last record of a step, for one release or for any."""
         return history.latest(self.listed, step, release)
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of records."""
         return len(self.listed)
 
     def __iter__(self) -> Iterator[Record]:
-        """Return them one by one."""
+        """Iterate over the records."""
         return iter(self.listed)
 
     @overload
@@ -60,5 +59,5 @@ class Records(Sequence[Record]):
     @overload
     def __getitem__(self, place: slice) -> "Records": ...
     def __getitem__(self, place: int | slice) -> "Record | Records":
-        """Return the record of that place, or some of them."""
+        """Return one record, or a slice of the records."""
         return self.listed[place] if isinstance(place, int) else Records(self.listed[place])

@@ -1,4 +1,4 @@
-"""Which facts each step records; and how facts become the JSON of a ledger, and facts again."""
+"""The struct of each step's facts, and its conversion to and from the JSON of a ledger."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -54,10 +54,10 @@ Shape = TypeVar("Shape", bound=Facts)
 
 
 def stored(step: Step, value: Facts) -> dict[str, Any]:
-    """Return facts as a ledger keeps them, in JSON's own types.
+    """Return facts for a ledger, in JSON types.
 
     Raises:
-        TypeError: the step has facts of another shape.
+        TypeError: the step has facts of another struct.
     """
     if type(value) is not SHAPES[step]:
         raise TypeError(f"{step} records {SHAPES[step].__name__}, not {type(value).__name__}")
@@ -66,13 +66,13 @@ def stored(step: Step, value: Facts) -> dict[str, Any]:
 
 
 def of(record: Record, shape: type[Shape]) -> Shape:
-    """Return the facts of a record, of the shape that its step has or of a base of it.
+    """Return the facts of a record as the struct of its step, or as a base of it.
 
-    Facts that the shape lacks are left out: a newer version may record more.
+    Unknown facts are ignored: a newer version may record more.
 
     Raises:
         IntegrityError: a fact has another type; another version of mlship wrote it.
-        TypeError: the step has facts of another shape.
+        TypeError: the step has facts of another struct.
     """
     value = read(record)
     if not isinstance(value, shape):
@@ -81,7 +81,7 @@ def of(record: Record, shape: type[Shape]) -> Shape:
 
 
 def read(record: Record) -> Facts:
-    """Return the facts of a record as the value of its step.
+    """Return the facts of a record as the struct of its step.
 
     Raises:
         IntegrityError: a fact has another type; another version of mlship wrote it.
@@ -98,19 +98,19 @@ def read(record: Record) -> Facts:
 
 
 def operation(record: Record) -> str:
-    """Return which transition a record belongs to; empty where it belongs to none."""
+    """Return the id of the transition that a record belongs to; empty if there is none."""
     is_part = issubclass(SHAPES[record.evidence.step], Part)
     return of(record, Part).operation if is_part else ""
 
 
 def seconds(record: Record) -> Number:
-    """Return how long the step of a record took, `None` where it does not tell."""
+    """Return the duration of the step of a record in seconds; `None` if it is not recorded."""
     value = read(record)
     return value.seconds if isinstance(value, Timed | Completed) else None
 
 
 def _current(plain: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return facts as they are written now; older ones have the checks of a gate as lines."""
+    """Convert facts of older versions, which have the checks of a gate as lines of text."""
     lines = plain.get("reasons")
     if "checks" in plain or not isinstance(lines, list):
         return plain

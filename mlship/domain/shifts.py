@@ -42,7 +42,7 @@ class Shift(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         psi: the population stability index.
-        chance: the threshold below which equal data of this size stay.
+        chance: the threshold below which equal data of this size stays.
         is_told: whether the shift is reported: `psi` is large, and larger than by chance.
         group: the values whose share changed most, from `before` to `after`.
         missing_before: the share of rows without a value; likewise `missing_after`.
@@ -63,8 +63,8 @@ class Shifts(msgspec.Struct, frozen=True, kw_only=True):
     """The differences between the training data of the champion and of a release.
 
     Attributes:
-        unknown: why the data cannot be compared; empty if they can.
-        same: whether the data are identical.
+        unknown: why the data cannot be compared; empty if it can.
+        same: whether the data is identical.
         compared: the number of columns that both have, with the same type.
         told: how many of them shifted.
         listed: the columns with the largest shifts first; only the first ones if there are many.
@@ -90,7 +90,7 @@ def between(before: Profile, after: Profile, *, same: bool = False) -> Shifts:
     Args:
         before: the profile of the champion's data.
         after: the profile of the release's data.
-        same: whether the digests of the data are equal.
+        same: whether both digests of the data are equal.
     """
     old = {column.name: column for column in before.columns}
     new = {column.name: column for column in after.columns}

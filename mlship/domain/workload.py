@@ -44,7 +44,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         status: the HTTP status; 0 without a response.
         latency_ms: since the time when the request was due, so that queueing counts.
-        release: the release that answered; empty if the response names none.
+        release: the release that responded; empty if the response names none.
         error: why there are no outputs, for people.
     """
 
@@ -76,7 +76,7 @@ class WorkloadResult(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         p50_ms: median latency, by nearest rank; NaN without requests. `p99_ms` likewise.
         differences: the first 20, including errors.
-        releases: the releases that answered, sorted.
+        releases: the releases that responded, sorted.
     """
 
     requests: int

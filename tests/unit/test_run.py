@@ -150,7 +150,7 @@ def test_a_container_test_that_is_not_asked_for_is_told_by_run_and_evidence(here
     assert not here.engine.made
     deployed = here.ledger.records()[-1]
     assert deployed.evidence.step == "deploy-production"
-    assert "not asked for (gates.container is false)" in " ".join(texts(deployed))
+    assert "not required (gates.container is false)" in " ".join(texts(deployed))
 
 
 def texts(record: Record) -> list[str]:
