@@ -1,8 +1,8 @@
-"""How this mlship was installed, and which lines install it verifiably elsewhere.
+"""How this mlship was installed, and which requirements install it verifiably elsewhere.
 
-The distribution is called `mlship-cd`; the module and the command are `mlship`. On package indexes
-the name `mlship` belongs to another program with the same module and command, so that nothing may
-ever ask an installer for it. How a distribution came is recorded by installers as PEP 610 says:
+The distribution is called `mlship-cd`; the module and the command are `mlship`. On package indexes,
+`mlship` is an unrelated package with the same module and command, so it must never be installed.
+Installers record the origin of a distribution as specified in PEP 610:
 https://packaging.python.org/specifications/direct-url/.
 """
 
@@ -23,12 +23,12 @@ from mlship.errors import ConfigError
 DISTRIBUTION: Final = "mlship-cd"
 MODULE: Final = "mlship"
 FORM: Final = (
-    "git+https://HOST/PATH@COMMIT with the full hash of a commit, a wheel's https address with "
-    "#sha256=HASH, or a folder of the repository such as ./tools/mlship"
+    "git+https://HOST/PATH@COMMIT with a full commit hash, the https URL of a wheel with "
+    "#sha256=HASH, or a folder in the repository such as ./tools/mlship"
 )
-"""What a line must look like, for hints."""
+"""The accepted forms of a source, for hints."""
 
-INSTALLS_ITSELF: Final = "the workflows install mlship by a line of their own"
+INSTALLS_ITSELF: Final = "the workflows install mlship themselves"
 
 _COMMIT = re.compile(r"git\+(?:https|ssh|file)://[^@\s]*(?:git@[^@\s]+)?@[0-9a-f]{40}(?:#.*)?")
 _SHA256 = re.compile(r"#(?:.*&)?sha256=[0-9a-f]{64}(?:&.*)?$")
@@ -44,13 +44,13 @@ _STRANGER = re.compile(
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the installed mlship came from.
+    """The source from which mlship was installed.
 
     Attributes:
-        kind: `index` for a version of a package index, `archive` for a wheel or a source archive
-            by its address, `none` where mlship runs without being installed.
-        url: of the git repository or the archive, without user and password; a folder's path.
-        pin: a git commit, or the sha256 of an archive; empty where the installer recorded none.
+        kind: `index` for a version from a package index, `archive` for a wheel or a source archive
+            by its URL, `none` if mlship runs without being installed.
+        url: of the git repository or the archive, without user and password; or a folder's path.
+        pin: a git commit, or the sha256 of an archive; empty if the installer recorded none.
         subdirectory: of the git repository or the archive.
     """
 
@@ -72,12 +72,12 @@ class _Repository(msgspec.Struct, frozen=True):
 
 
 class _Archive(msgspec.Struct, frozen=True):
-    hash: str = ""  # of installers before `hashes` was there
+    hash: str = ""  # from installers older than `hashes`
     hashes: dict[str, str] = {}
 
 
 class _DirectUrl(msgspec.Struct, frozen=True):
-    """`direct_url.json`, as PEP 610 says."""
+    """`direct_url.json` of PEP 610."""
 
     url: str
     subdirectory: str = ""
@@ -87,11 +87,11 @@ class _DirectUrl(msgspec.Struct, frozen=True):
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of this mlship when workflows are written and when doctor looks.
+    """How this mlship was installed, for generated workflows and doctor.
 
     Attributes:
-        source: what jobs can install it from, as `workflows.mlship` takes it; empty for unknown.
-        reason: why that is unknown.
+        source: where jobs can install it from, in the form of `workflows.mlship`; empty if unknown.
+        reason: why the source is unknown.
         others: other distributions that provide the module or the command.
     """
 
@@ -102,10 +102,10 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def origin_of(direct_url: str | None, version: str) -> Origin:
-    """Return where a distribution came from.
+    """Return the source from which a distribution was installed.
 
     Args:
-        direct_url: the text of its `direct_url.json`; `None` where an index had it.
+        direct_url: the text of its `direct_url.json`; `None` if it came from an index.
         version: of the distribution.
     """
     if direct_url is None:
@@ -133,7 +133,7 @@ def origin_of(direct_url: str | None, version: str) -> Origin:
 
 @functools.cache
 def current() -> Origin:
-    """Return where the mlship that runs came from."""
+    """Return the source from which the running mlship was installed."""
     try:
         distribution = metadata.distribution(DISTRIBUTION)
     except metadata.PackageNotFoundError:
@@ -142,12 +142,12 @@ def current() -> Origin:
 
 
 def hint(*extras: str) -> str:
-    """Return the command that adds extras to the mlship that runs, the way in which it came."""
+    """Return the command that adds extras to the running mlship, from the same source."""
     return command(current(), extras)
 
 
 def command(origin: Origin, extras: Sequence[str]) -> str:
-    """Return the command that installs mlship with extras from where an installation came."""
+    """Return the command that installs mlship with extras from a source."""
     names = f"[{','.join(extras)}]" if extras else ""
     match origin.kind:
         case "folder":
@@ -158,11 +158,11 @@ def command(origin: Origin, extras: Sequence[str]) -> str:
         case "git" | "archive":
             return f'pip install "{DISTRIBUTION}{names} @ {address(origin)}"'
         case "none":
-            return f"install mlship again from where it came, with extras {', '.join(extras)}"
+            return f"install mlship again from its source, with extras {', '.join(extras)}"
 
 
 def address(origin: Origin) -> str:
-    """Return the address of a git commit or an archive, with its pin, as installers take it."""
+    """Return the URL of a git commit or an archive with its pin, for an installer."""
     folder = f"subdirectory={origin.subdirectory}" if origin.subdirectory else ""
     if origin.kind == "git":
         return f"git+{origin.url}@{origin.pin}" + (f"#{folder}" if folder else "")
@@ -172,11 +172,11 @@ def address(origin: Origin) -> str:
 
 
 def described(origin: Origin) -> str:
-    """Return in a few words how mlship was installed."""
+    """Return a short description of how mlship was installed."""
     version = f"{DISTRIBUTION} {origin.version}".strip()
     match origin.kind:
         case "none":
-            return f"{DISTRIBUTION} runs here without being installed"
+            return f"{DISTRIBUTION} is not installed, it runs from its source"
         case "index":
             return f"{version} from a package index"
         case "folder":
@@ -186,11 +186,11 @@ def described(origin: Origin) -> str:
 
 
 def refusal(source: str, *, is_hashed: bool = False) -> str:
-    """Return why a line does not verifiably install this mlship; empty where it does.
+    """Return why a source does not verifiably install this mlship; empty if it does.
 
     Args:
-        source: as `workflows.mlship` or a line of a requirements file has it.
-        is_hashed: whether the project's requirements.txt has hashes of all that it names.
+        source: in the form of `workflows.mlship`, or a line of a requirements file.
+        is_hashed: whether all requirements in the project's requirements.txt have hashes.
     """
     line = re.split(r" --| \\| ;", source)[0].strip()
     name, is_direct, url = line.partition(" @ ")
@@ -206,12 +206,12 @@ def refusal(source: str, *, is_hashed: bool = False) -> str:
 def source_for_jobs(
     setting: str | None, requirements: Sequence[Line], installed: Installation
 ) -> str:
-    """Return what jobs install mlship from, or nothing where that cannot be known.
+    """Return the source from which jobs install mlship; empty if it is unknown.
 
     Args:
         setting: `workflows.mlship` of the project.
-        requirements: what its requirements.txt names, and the files that it includes.
-        installed: what is known of this installation.
+        requirements: the lines of its requirements.txt and of the files that it includes.
+        installed: this installation.
 
     Raises:
         ConfigError: the setting or the file does not verifiably install this mlship.
@@ -220,21 +220,21 @@ def source_for_jobs(
     pinned = hashed_version(requirements)
     if setting is None:
         return pinned or installed.source
-    if wrong := refusal(setting, is_hashed=setting == pinned):
+    if problem := refusal(setting, is_hashed=setting == pinned):
         hint = f"set it to {FORM}"
         if setting.startswith(f"{DISTRIBUTION}=="):
-            hint = f"pin {setting} in {REQUIREMENTS}, with a --hash of all that it names"
-        raise ConfigError(f"mlship.yaml: workflows.mlship: {wrong}", hint=hint)
+            hint = f"pin {setting} in {REQUIREMENTS}, with a --hash for every requirement"
+        raise ConfigError(f"mlship.yaml: workflows.mlship: {problem}", hint=hint)
     return setting
 
 
 def arguments(source: str, extras: Sequence[str], folder: str) -> tuple[str, ...]:
-    """Return what an installer is given to install mlship with extras.
+    """Return the arguments for an installer to install mlship with extras.
 
     Args:
-        source: a verifiable one, see `refusal`.
-        extras: their names; a version of an index comes with those of the requirements file.
-        folder: the one in which the installer runs, from the top of the repository.
+        source: a verifiable source, see `refusal`.
+        extras: their names; for a version from an index, the requirements file has the extras.
+        folder: the folder in which the installer runs, relative to the top of the repository.
     """
     names = f"[{','.join(extras)}]" if extras else ""
     if source.startswith("."):
@@ -246,48 +246,51 @@ def arguments(source: str, extras: Sequence[str], folder: str) -> tuple[str, ...
 
 
 def with_requirements(needs: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the arguments that also install what the project's requirements.txt names."""
+    """Return the arguments that also install the project's requirements.txt."""
     return needs if REQUIREMENTS in needs else (*needs, "-r", REQUIREMENTS)
 
 
 def hashed_version(lines: Sequence[Line]) -> str:
-    """Return `mlship-cd==1.2.0` where requirements pin it and have hashes of everything."""
+    """Return `mlship-cd==1.2.0` if the requirements pin it and all have hashes; else empty."""
     if _without_hash(lines):
         return ""
     return next(filter(None, map(_pinned, lines)), "")
 
 
 def check_requirements(lines: Sequence[Line], origin: Origin) -> None:
-    """Refuse requirements that do not verifiably install this mlship where they name it.
+    """Refuse requirements that name this mlship but do not verifiably install it.
 
     Raises:
         ConfigError: a line names `mlship`, or this distribution without a commit or hashes.
     """
     bare = _without_hash(lines)
     for line in lines:
-        delete = f"delete the line; {INSTALLS_ITSELF}; on this machine: "
+        delete = f"delete the line; {INSTALLS_ITSELF}; on this machine, run "
         delete += command(origin, ["all"])
         if re.search(r"\$\{[A-Z0-9_]+\}", line.text.partition("://")[0]):
-            wrong = f"{line.text[:80]} is named by an environment variable, and cannot be checked"
-            raise ConfigError(f"{line.file}:{line.number}: {wrong}", hint="write it out")
+            problem = f"{line.text[:80]} contains an environment variable and cannot be checked"
+            raise ConfigError(
+                f"{line.file}:{line.number}: {problem}",
+                hint="replace the variable by its value",
+            )
         if MODULE in line.names:
             raise ConfigError(f"{line.file}:{line.number}: {_wrong_name(MODULE)}", hint=delete)
-        # A constraint installs nothing, and what a folder of the project's provides is in sight.
+        # A constraint installs nothing, and a folder of the project is under its own control.
         is_folder = re.match(r"\.|[\w.-]*/", line.text) and not _ARCHIVE.match(line.text)
         if line.is_constraint or DISTRIBUTION not in line.names or is_folder:
             continue
         if bare and _pinned(line) and "--hash=sha256:" in line.text:
             raise ConfigError(
                 f"{bare[0].file}:{bare[0].number}: {bare[0].text[:80]} has no hash: "
-                f"{_pinned(line)} is verified only where all requirements have one",
-                hint="add a --hash=sha256: to it",
+                f"{_pinned(line)} is verified only if all requirements have one",
+                hint="add --hash=sha256:... to the line",
             )
-        if wrong := refusal(line.text, is_hashed=not bare):
-            raise ConfigError(f"{line.file}:{line.number}: {wrong}", hint=delete)
+        if problem := refusal(line.text, is_hashed=not bare):
+            raise ConfigError(f"{line.file}:{line.number}: {problem}", hint=delete)
 
 
 def strangers_named(text: str) -> list[str]:
-    """Return the lines of a text that ask an installer for `mlship`, another program."""
+    """Return the lines of a text that install the unrelated package `mlship`."""
     lines = re.sub(r"\\\n\s*", "", text).splitlines()
     return [line.strip() for line in lines if _STRANGER.search(line)]
 
@@ -306,7 +309,7 @@ def others(
 
 
 def installed_others() -> tuple[str, ...]:
-    """Return what `others` finds among the distributions of this environment."""
+    """Return the result of `others` for the distributions of this environment."""
     scripts = [
         (script.name, script.dist.name)
         for script in metadata.entry_points(group="console_scripts")
@@ -320,7 +323,7 @@ def _without_hash(lines: Sequence[Line]) -> list[Line]:
 
 
 def _pinned(line: Line) -> str:
-    """Return `mlship-cd==1.2.0` where a requirement names one version of this distribution."""
+    """Return `mlship-cd==1.2.0` if a requirement names one version of this distribution."""
     match = _VERSION.match(line.text)
     pinned = re.match(r"==\s*([\w.!+-]+)", match[2]) if match else None
     is_ours = match is not None and normalised(match[1]) == DISTRIBUTION
@@ -331,55 +334,55 @@ def _wrong_version(line: str, *, is_hashed: bool) -> str:
     if re.match(r"[\w.-]+/", line):
         return f"{line} is not a source of {DISTRIBUTION}; a folder must begin with ./"
     name, rest = re.match(r"([\w.-]*(?:\[[^\]]*\])?)\s*(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
-    if wrong := _wrong_name(name):
-        return wrong
+    if problem := _wrong_name(name):
+        return problem
     if not re.fullmatch(r"==\s*[\w.!+-]+", rest):
         return f"{line} does not name one version"
-    return "" if is_hashed else f"{line} has no hash: an index may give other files"
+    return "" if is_hashed else f"{line} has no hash: the index may serve other files"
 
 
 def _wrong_address(url: str) -> str:
     if _bare(url) != url:
-        return "its address has a user or a password, which the workflows would show"
+        return "its URL has a user or a password, which the workflows would show"
     if url.startswith("git+"):
         return _wrong_commit(url)
     if _SHA256.search(url.lower()) and not _SHA256.search(url):
-        return f"{url} must have its sha256 in lower case"
+        return f"{url}: write the sha256 in lower case"
     return _wrong_archive(url) or ("" if _SHA256.search(url) else f"{url} has no #sha256=")
 
 
 def _wrong_commit(url: str) -> str:
     if url.partition("://")[0] not in ("git+https", "git+ssh", "git+file"):
-        return f"{url} is not fetched by HTTPS or SSH: others could change it on the way"
+        return f"{url} does not use HTTPS or SSH, and could be changed in transit"
     if _COMMIT.fullmatch(url):
         return ""
     if _COMMIT.fullmatch(url.lower()):
-        return f"{url} must have the hash of its commit in lower case"
-    return f"{url} names no full hash of a commit: branches and tags move"
+        return f"{url}: write the commit hash in lower case"
+    return f"{url} has no full commit hash; branches and tags can move"
 
 
 def _wrong_path(path: str) -> str:
     if posixpath.normpath(path).startswith(".."):
-        return f"{path} lies outside of the repository"
+        return f"{path} is outside the repository"
     return _wrong_archive(path)
 
 
 def _wrong_name(requirement: str) -> str:
     name = normalised(requirement.partition("[")[0].strip())
     if name == MODULE:
-        return f"on package indexes {MODULE} is another program; this one is {DISTRIBUTION}"
+        return f"on package indexes, {MODULE} is an unrelated package; use {DISTRIBUTION}"
     return "" if name == DISTRIBUTION else f"{name} is not {DISTRIBUTION}"
 
 
 def _wrong_archive(path: str) -> str:
-    """Return what is wrong with a wheel or a source archive that its name tells to be another's."""
+    """Return the problem of a wheel or a source archive if its name is of another distribution."""
     file = path.partition("#")[0].rpartition("/")[2]
     match = _ARCHIVE.match(file)
     return "" if match is None else _wrong_name(match[1])
 
 
 def _bare(url: str) -> str:
-    """Return an address without user and password; the user `git` of SSH is nobody's secret."""
-    place = urlsplit(url).netloc
-    user, _, host = place.rpartition("@")
-    return url if user in ("", "git") else url.replace(place, host, 1)
+    """Return a URL without user and password; the user `git` of SSH is not a secret."""
+    netloc = urlsplit(url).netloc
+    user, _, host = netloc.rpartition("@")
+    return url if user in ("", "git") else url.replace(netloc, host, 1)

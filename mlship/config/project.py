@@ -1,7 +1,7 @@
 """mlship.yaml as frozen values, with the defaults. `layers` reads and merges the settings.
 
-The description and the default of a key stand beside it. The reference page and the JSON schema
-for editors are generated from these classes.
+The reference page and the JSON schema for editors are generated from these classes: from the
+type, the default and the description of each key.
 """
 
 from typing import Annotated, Any, Literal
@@ -236,7 +236,7 @@ class TargetConfig(_Section, frozen=True):
     ] = False
     sticky_header: Annotated[
         str | None,
-        Meta(description="header whose value decides which release answers; local only"),
+        Meta(description="header whose value selects the release that responds; local only"),
     ] = None
     ready_seconds: Annotated[
         Seconds, Meta(description="time limit for replicas to become ready")
@@ -260,7 +260,7 @@ class Config(_Section, frozen=True):
     workload: Annotated[
         str | None,
         Meta(
-            description="file of recorded requests, one JSON object a line; default: the golden "
+            description="file of recorded requests, one JSON object per line; default: the golden "
             "examples"
         ),
     ] = None

@@ -21,7 +21,7 @@ REQUIREMENTS: Final = "requirements.txt"
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
-    # Before UTF-16, whose mark for little-endian begins the same.
+    # Before UTF-16, whose little-endian mark is a prefix of this one.
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -29,7 +29,7 @@ _BOMS = (
 )
 _CODING = re.compile(rb"coding[:=]\s*([-\w.]+)")
 _ASCII = bytes(range(32, 127))
-# pip takes abbreviated options, which must be unambiguous.
+# pip accepts unambiguous abbreviations of options.
 _OPTION = re.compile(r"(-r|-c|-e|--requirem\w*|--cons\w*|--ed\w*)(?:=(.*))?", re.DOTALL)
 _GLUED = re.compile(r"-[rce](?=[^-=\s])")
 _NAME = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?=[\[@=<>!~;(,#\s]|$)")
@@ -42,7 +42,7 @@ class Line(NamedTuple):
 
     Attributes:
         file: the file's path from the project's folder.
-        number: of the first line, where it is continued.
+        number: of the first line, if it is continued.
         text: without comments and without `-e`.
         is_constraint: whether it only limits versions, and installs nothing.
         is_editable: whether it is a folder or an address after `-e`, never a name.
@@ -65,7 +65,7 @@ class _File(NamedTuple):
 
 
 def read(path: Path) -> list[Line]:
-    """Return the requirements of a file and of all files that it includes; none without a file.
+    """Return the requirements of a file and its includes; an empty list if there is no file.
 
     Raises:
         ConfigError: a file is missing, cannot be read or decoded, or an option cannot be parsed.
@@ -73,10 +73,10 @@ def read(path: Path) -> list[Line]:
     if not path.is_file():
         return []
     lines: list[Line] = []
-    waiting = [_File(path, path.name, "", is_constraint=False)]
+    pending = [_File(path, path.name, "", is_constraint=False)]
     known = set()
-    while waiting:
-        file = waiting.pop()
+    while pending:
+        file = pending.pop()
         key = (file.path.resolve(), file.is_constraint)
         if key in known:
             continue
@@ -100,17 +100,17 @@ def read(path: Path) -> list[Line]:
                 inner = file.path.parent / name
                 shown = os.path.relpath(inner, path.parent)
                 if "://" not in name:
-                    waiting.append(_File(inner, shown, place, file.is_constraint or is_constraint))
+                    pending.append(_File(inner, shown, place, file.is_constraint or is_constraint))
                 elif not (file.is_constraint or is_constraint):
                     raise ConfigError(
                         f"{place}: {name} cannot be checked",
-                        hint="copy the file into the repository, and include it from there",
+                        hint="copy the file into the repository and include it from there",
                     )
     return lines
 
 
 def of_text(text: str, name: str = REQUIREMENTS) -> list[Line]:
-    """Return the requirements of a text; files that it includes are not looked at."""
+    """Return the requirements of a text; included files are not read."""
     return [
         Line(
             file=name,
@@ -125,52 +125,52 @@ def of_text(text: str, name: str = REQUIREMENTS) -> list[Line]:
 
 
 def decoded(data: bytes, name: str) -> str:
-    """Return the text of a requirements file, decoded as pip does it where locales are UTF-8.
+    """Return the text of a requirements file, decoded like pip in a UTF-8 locale.
 
     Raises:
         ConfigError: it cannot be decoded.
     """
     mark, encoding = next((pair for pair in _BOMS if data.startswith(pair[0])), (b"", ""))
     comments = [line for line in data.split(b"\n")[:2] if line.startswith(b"#")]
-    declared = next((found[1] for line in comments if (found := _CODING.search(line))), b"utf-8")
+    declared = next((match[1] for line in comments if (match := _CODING.search(line))), b"utf-8")
     hint = "save it as UTF-8"
     encoding = encoding or declared.decode("ascii", "replace")
     try:
-        # uv does not look at the comment: what is ASCII must be the same for both.
+        # uv ignores the comment, so ASCII characters must be the same in both encodings.
         if not mark and _ASCII.decode(encoding, "replace") != _ASCII.decode("ascii"):
-            raise ConfigError(f"{name}: its encoding {encoding} is not supported", hint=hint)
+            raise ConfigError(f"{name}: encoding {encoding} is not supported", hint=hint)
         text = data[len(mark) :].decode(encoding)
     except LookupError as error:
-        raise ConfigError(f"{name}: its encoding {encoding} is unknown", hint=hint) from error
+        raise ConfigError(f"{name}: unknown encoding {encoding}", hint=hint) from error
     except UnicodeError as error:
         raise ConfigError(f"{name} is not valid {encoding.upper()}", hint=hint) from error
     if "\0" in text:
-        raise ConfigError(f"{name} has NUL characters: it is not {encoding.upper()}", hint=hint)
+        raise ConfigError(f"{name} has NUL characters and is not {encoding.upper()}", hint=hint)
     return text
 
 
 def joined(text: str) -> Iterator[tuple[int, str]]:
-    """Return the lines with their numbers, continued ones joined, without comments and blanks."""
-    start, waiting = 0, ""
+    """Yield numbered lines without comments and blanks; continued lines are joined."""
+    start, partial = 0, ""
     for number, line in enumerate(text.splitlines(), start=1):
-        start = start if waiting else number
-        waiting += re.sub(r"(^|\s)#.*$", "", line)
-        if waiting.endswith("\\"):
-            waiting = waiting[:-1]
+        start = start if partial else number
+        partial += re.sub(r"(^|\s)#.*$", "", line)
+        if partial.endswith("\\"):
+            partial = partial[:-1]
             continue
-        if waiting.strip():
-            yield start, waiting.strip()
-        waiting = ""
-    if waiting.strip():
-        yield start, waiting.strip()
+        if partial.strip():
+            yield start, partial.strip()
+        partial = ""
+    if partial.strip():
+        yield start, partial.strip()
 
 
 def names_of(text: str, bases: Sequence[Path] = ()) -> frozenset[str]:
-    """Return the distributions that a requirement asks for, as far as can be known, normalised.
+    """Return the normalised names of the distributions of a requirement, as far as known.
 
     Args:
-        text: a requirement, an address, or a path of a folder or an archive.
-        bases: folders that a path is relative to; without any no folder is looked at.
+        text: a requirement, a URL, or the path of a folder or an archive.
+        bases: folders that a path is relative to; without them, no folder is read.
     """
     head = re.split(r"\s--", text)[0].strip()
     is_address = re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", head) is not None
@@ -178,7 +178,7 @@ def names_of(text: str, bases: Sequence[Path] = ()) -> frozenset[str]:
     names = {named[1]} if named else set()
     for egg in re.findall(r"[#&]egg=([^&\[\s;]+)", head):
         names.add(re.split(r"-\d", unquote(egg))[0])
-    # In a path each semicolon begins a marker, in an address one with a space.
+    # In a path, any semicolon starts a marker; in a URL, only a semicolon beside a space.
     end = r"[#?]|\s;|;\s" if "://" in head or is_address else r"[#;]"
     place = re.split(end, head.partition(" @ ")[2] or head)[0].strip()
     if archive := _ARCHIVE.match(unquote(place.rpartition("/")[2])):
@@ -191,7 +191,7 @@ def names_of(text: str, bases: Sequence[Path] = ()) -> frozenset[str]:
 
 
 def normalised(name: str) -> str:
-    """Return the name of a distribution as indexes compare it."""
+    """Return the normalised name of a distribution, for comparison."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -201,18 +201,18 @@ def _text_of(file: _File) -> str:
         data = file.path.read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"{place}{file.name} cannot be read: {reason}") from error
+        raise ConfigError(f"{place}cannot read {file.name}: {reason}") from error
     return decoded(data, file.name)
 
 
 def _parsed(text: str, place: str) -> tuple[list[str], list[tuple[str, bool]]]:
-    """Return the requirements of a line, and the files that it includes, as constraints or not."""
+    """Return the requirements of a line, and its includes with whether each is a constraint."""
     if not text.startswith("-"):
         return [text], []
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise ConfigError(f"{place}: {text[:80]!r} cannot be parsed: {error}") from error
+        raise ConfigError(f"{place}: cannot parse {text[:80]!r}: {error}") from error
     words = [part for word in words for part in _separated(word)]
     requirements, included = [], []
     for option, value in zip(words, [*words[1:], ""], strict=True):
@@ -228,12 +228,12 @@ def _parsed(text: str, place: str) -> tuple[list[str], list[tuple[str, bool]]]:
 
 
 def _separated(word: str) -> tuple[str, ...]:
-    """Return an option and its value, which may follow a short option at once: -rother.txt."""
+    """Return an option and its value, which may be joined to a short option: -rother.txt."""
     return (word[:2], word[2:]) if _GLUED.match(word) else (word,)
 
 
 def _provided(folder: Path) -> set[str]:
-    """Return the names of the distribution that a folder says it is the source of."""
+    """Return the names of the distribution in a source folder, from its metadata."""
     names: set[object] = set()
     try:
         project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))

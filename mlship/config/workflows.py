@@ -1,4 +1,4 @@
-"""The section `workflows` of mlship.yaml: what GitHub's jobs need that no other section tells."""
+"""The section `workflows` of mlship.yaml: settings of the GitHub workflows."""
 
 from typing import Annotated, Literal
 
@@ -9,7 +9,7 @@ Source = Annotated[
     str,
     Meta(
         pattern=r"^(?!-)[\w./:@+=<>~!,#&%?-]+$",
-        extra={"form": "as git+https://example.org/mlship@COMMIT, ./tools/mlship or ."},
+        extra={"form": "such as git+https://example.org/mlship@COMMIT, ./tools/mlship or ."},
     ),
 ]
 
@@ -20,32 +20,33 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     report: Annotated[
         Literal["github", "cml"],
         Meta(
-            description="what posts reports on pull requests: CML's program, or mlship itself, "
-            "which also does it if CML's program is missing or fails"
+            description="how reports are posted on pull requests: by the program of CML, or by "
+            "mlship, which is also used if the program of CML is missing or fails"
         ),
     ] = "cml"
     python: Annotated[
         str,
         Meta(
             pattern=r"^3\.\d+$",
-            description="of the jobs; a model is served by the version that trained it",
-            extra={"form": "as 3.11"},
+            description="Python version of the jobs; a model is served by the version that "
+            "trained it",
+            extra={"form": "such as 3.11"},
         ),
     ] = "3.11"
     mlship: Annotated[
         Source | None,
         Meta(
-            description="where jobs install mlship-cd from: a git address at the full hash of a "
-            "commit, a wheel's address with its sha256, a folder of the repository, or "
-            "mlship-cd==VERSION where requirements.txt pins it with hashes; without it, where "
-            "`mlship init` itself was installed from",
+            description="source from which jobs install mlship-cd: a git URL with a full commit "
+            "hash, the URL of a wheel with its sha256, a folder in the repository, or "
+            "mlship-cd==VERSION if requirements.txt pins it with hashes; default: the source of "
+            "the mlship that runs `mlship init`",
         ),
     ] = None
     evaluate: Annotated[
         str,
         Meta(
             pattern=r"^[\d*/,-]+( [\d*/,-]+){4}$",
-            description="when the challenger is evaluated, in UTC",
-            extra={"form": "cron's five fields, as 17 5 * * *"},
+            description="schedule of the challenger's evaluation, in UTC",
+            extra={"form": "the five fields of cron, such as 17 5 * * *"},
         ),
     ] = "17 5 * * *"

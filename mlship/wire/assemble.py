@@ -32,27 +32,26 @@ def read(path: Path, environment: Mapping[str, str], flags: Sequence[str]) -> Re
     """Return the Config of a project with the origin of each value.
 
     Raises:
-        ConfigError: there is no such file, or something in it, the environment or a flag is wrong.
+        ConfigError: there is no such file, or it, the environment or a flag is invalid.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ConfigError(
-            f"no {path.name} in {path.resolve().parent}", hint=_where_it_is(path)
+            f"{path.name} not found in {path.resolve().parent}", hint=_next_action(path)
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path} cannot be read: {error}", hint="save it as text in UTF-8"
-        ) from error
+        raise ConfigError(f"cannot read {path}: {error}", hint="save it as UTF-8 text") from error
     return resolve([from_yaml(text, path.name), from_environment(environment), from_flags(flags)])
 
 
-def _where_it_is(path: Path) -> str:
-    """Return the next action where there is no such file: go to the one above, or write one."""
+def _next_action(path: Path) -> str:
+    """Return the hint for a missing file: use the one in a parent folder, or write one."""
     for folder in path.resolve().parents:
         if (folder / path.name).is_file():
-            return f"there is one in {folder}: go there, or give --config {folder / path.name}"
-    return "`mlship init` writes one; or go to the project's folder, or give --config"
+            file = folder / path.name
+            return f"there is one in {folder}: run the command there, or use --config {file}"
+    return "run `mlship init` to write one, go to the project's folder, or use --config"
 
 
 def assemble(
@@ -73,7 +72,7 @@ def assemble(
     """
     state = root / ".mlship"
 
-    who = actor(root, environment)
+    user = actor(root, environment)
 
     def target(name: str) -> Target:
         if backends.target_config(config, name).kind == "local":
@@ -83,7 +82,7 @@ def assemble(
     def locks(name: str) -> Locks:
         if backends.target_config(config, name).kind == "local":
             return FileLocks(state / "locks")
-        return backends.cluster_locks(name, config, who, environment)
+        return backends.cluster_locks(name, config, user, environment)
 
     def images() -> Images:
         return backends.images(config, state, progress, environment)
@@ -94,7 +93,7 @@ def assemble(
         root=root,
         state=state,
         config=config,
-        actor=who,
+        actor=user,
         clock=lambda: datetime.now(UTC),
         progress=progress,
         source=GitSource(root),
@@ -114,7 +113,7 @@ def assemble(
 
 
 class _EachTargets:
-    """The port Locks where each target keeps its own lock."""
+    """The port Locks, with a lock in each target."""
 
     def __init__(self, find: Callable[[str], Locks]) -> None:
         self._find = find
@@ -124,7 +123,7 @@ class _EachTargets:
 
 
 def publishing(pipeline: Pipeline, environment: Mapping[str, str]) -> "Publishing":
-    """Return what a report is published with besides the forge: CML's program, the job's page."""
+    """Return the ports to publish a report besides the forge: CML and the job's summary."""
     from mlship.adapters.forges.cml import CmlComments
     from mlship.adapters.forges.summary import StepSummary
     from mlship.domain.job import of
@@ -139,18 +138,18 @@ def publishing(pipeline: Pipeline, environment: Mapping[str, str]) -> "Publishin
 
 
 def actor(root: Path, environment: Mapping[str, str]) -> str:
-    """Return who runs the command: GitHub's actor, git's user or the system's."""
+    """Return the user who runs the command: from GitHub Actions, git or the system."""
     if environment.get("GITHUB_ACTOR"):
         return environment["GITHUB_ACTOR"]
     try:
-        told = subprocess.run(
+        result = subprocess.run(
             ["git", "config", "user.email"], cwd=root, capture_output=True, text=True, check=False
         )
     except OSError:
         return environment.get("USER", "unknown")
-    return told.stdout.strip() or environment.get("USER", "unknown")
+    return result.stdout.strip() or environment.get("USER", "unknown")
 
 
 def environment() -> Mapping[str, str]:
-    """Return the process's environment; elsewhere it comes in as a parameter."""
+    """Return the process's environment; all other code gets it as a parameter."""
     return os.environ

@@ -1,4 +1,4 @@
-"""Backends by the names that the configuration gives them. Nothing is loaded before it is used."""
+"""The backends that the configuration selects. Each is imported only when it is used."""
 
 import functools
 import os
@@ -29,7 +29,7 @@ _MLFLOW = "sqlite:///.mlship/mlflow.db"
 
 
 def local_target(name: str, config: Config, state: Path, progress: Progress) -> "LocalTarget":
-    """Return the target of a name; `.mlship/targets/<name>` holds its state."""
+    """Return a local target; its state is in `.mlship/targets/<name>`."""
     from mlship.adapters.targets.local import LocalTarget
 
     return LocalTarget(
@@ -44,26 +44,26 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
 def cluster_target(
     name: str, config: Config, progress: Progress, environment: Mapping[str, str]
 ) -> "KubernetesTarget":
-    """Return the target of a name that is in a cluster; nothing is asked yet."""
+    """Return a target in a cluster, without connecting to it."""
     from mlship.adapters.targets.kubernetes import KubernetesTarget
 
     settings = target_config(config, name)
     if url := _database(name, config):
-        own = settings.kubernetes
-        own = msgspec.structs.replace(own, env={"MLSHIP_LOG": url, **own.env})
-        settings = msgspec.structs.replace(settings, kubernetes=own)
+        pods = settings.kubernetes
+        pods = msgspec.structs.replace(pods, env={"MLSHIP_LOG": url, **pods.env})
+        settings = msgspec.structs.replace(settings, kubernetes=pods)
     access = cluster_access(settings, environment)
     return KubernetesTarget(name, config.name, settings, access, progress)
 
 
 def cluster_locks(
-    name: str, config: Config, who: str, environment: Mapping[str, str]
+    name: str, config: Config, user: str, environment: Mapping[str, str]
 ) -> "LeaseLocks":
-    """Return the locks of a target that is in a cluster: they are there, for every machine."""
+    """Return the locks of a target in a cluster. They are in the cluster, for all machines."""
     from mlship.adapters.targets.kubernetes import LeaseLocks
 
     settings = target_config(config, name)
-    holder = f"{who} at {socket.gethostname()}, process {os.getpid()}"
+    holder = f"{user} at {socket.gethostname()}, process {os.getpid()}"
     namespace = settings.kubernetes.namespace
     return LeaseLocks(config.name, namespace, cluster_access(settings, environment), holder)
 
@@ -71,7 +71,7 @@ def cluster_locks(
 def cluster_access(
     settings: TargetConfig, environment: Mapping[str, str]
 ) -> "Callable[[], Access]":
-    """Return how the cluster of a target is reached; nothing is asked yet."""
+    """Return a function that connects to the cluster of a target."""
     if settings.gke is not None:
         from mlship.adapters.targets import gke
 
@@ -82,7 +82,7 @@ def cluster_access(
 
 
 def target_config(config: Config, name: str) -> TargetConfig:
-    """Return the settings of a target, the defaults where mlship.yaml does not name it."""
+    """Return the settings of a target; the defaults if mlship.yaml does not name it."""
     return config.targets.get(name, TargetConfig())
 
 
@@ -140,7 +140,7 @@ def store(
             from mlship.adapters.stores.directory import DirectoryStore
 
             uri = config.store.uri
-            # An address was meant for MLflow, before another layer changed the kind.
+            # A URL was meant for MLflow, before another layer of settings changed the kind.
             folder = state.parent / uri if uri and "://" not in uri else state / "store"
             return DirectoryStore(folder, config.name)
         case "mlflow":
@@ -152,11 +152,11 @@ def store(
 
 
 class Ahead(NamedTuple):
-    """What makes a store quick to write, before it is written.
+    """Preparations that make the first write to a store faster.
 
     Attributes:
-        prepare: done while a training runs.
-        load: begun, in a thread, while replicas start.
+        prepare: runs during a training.
+        load: starts in a thread, while replicas start.
     """
 
     prepare: Callable[[], None] = lambda: None
@@ -164,7 +164,7 @@ class Ahead(NamedTuple):
 
 
 def ahead(config: Config, store: Store) -> Ahead:
-    """Return what can be done for a store ahead of its use."""
+    """Return the preparations for a store."""
     if config.store.kind == "mlflow":
         from mlship.adapters.stores.mlflow import MlflowStore
 
@@ -176,7 +176,7 @@ def ahead(config: Config, store: Store) -> Ahead:
 def ledger(
     config: Config, state: Path, environment: Mapping[str, str], purpose: Purpose = "change"
 ) -> Ledger:
-    """Return where evidence is kept: a folder, or MLflow."""
+    """Return the ledger: a folder, or MLflow."""
     match config.ledger.kind:
         case "directory":
             from mlship.adapters.ledgers.directory import DirectoryLedger
@@ -193,7 +193,7 @@ def ledger(
 
 
 def observations(config: Config, state: Path, environment: Mapping[str, str]) -> Observations:
-    """Return where predictions and outcomes are read from: folders, or PostgreSQL."""
+    """Return the source of predictions and outcomes: folders, or PostgreSQL."""
     if config.observations.url is not None:
         from mlship.adapters.observations.postgres import PostgresObservations
 
@@ -205,17 +205,17 @@ def observations(config: Config, state: Path, environment: Mapping[str, str]) ->
 
 
 def _database(name: str, config: Config) -> str | None:
-    """Return the database where a target's replicas log: production's where they are read from.
+    """Return the database in which a target's replicas log predictions; only for production.
 
     Raises:
-        ConfigError: the address has a password, which lists of processes and of pods would show.
+        ConfigError: the URL has a password, which lists of processes and pods would show.
     """
     url = config.observations.url
     if name != PRODUCTION or url is None:
         return None
     if ":" in url.partition("://")[2].rpartition("@")[0] or "password=" in url:
-        message = "observations.url has a password, which lists of processes and of pods would show"
-        raise ConfigError(message, hint="take it out of the address and set PGPASSWORD")
+        message = "observations.url has a password, which lists of processes and pods would show"
+        raise ConfigError(message, hint="remove it from the URL and set PGPASSWORD")
     return url
 
 
@@ -233,7 +233,7 @@ def _patience(purpose: Purpose) -> "Patience":
 
 
 def _absolute(uri: str, root: Path) -> str:
-    """Read a relative sqlite path from the project's folder, wherever the command runs."""
+    """Resolve a relative sqlite path against the project's folder, not the working directory."""
     prefix = "sqlite:///"
     if uri.startswith(prefix):
         return prefix + str((root / uri.removeprefix(prefix)).resolve())

@@ -1,4 +1,4 @@
-"""What doctor asks of backends besides a pipeline's ports, composed from the Config."""
+"""The checks of doctor that need more than a pipeline's ports, composed from the Config."""
 
 import functools
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from mlship.steps.pipeline import Pipeline
 
 
 def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surroundings:
-    """Return the looks at backends. Nothing is asked or imported before one is taken."""
+    """Return the checks of backends. Nothing is imported or requested before a check runs."""
     config = pipeline.config
 
     @functools.cache

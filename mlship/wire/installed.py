@@ -9,10 +9,10 @@ from mlship.errors import MlshipError
 
 
 def installed(top: Path | None) -> Installation:
-    """Return what is known of this mlship for a project.
+    """Return how this mlship was installed, for a project.
 
     Args:
-        top: of the git repository that the project belongs to.
+        top: the top folder of the project's git repository.
     """
     origin = installation.current()
     source, reason = source_of(origin, top)
@@ -22,12 +22,12 @@ def installed(top: Path | None) -> Installation:
 
 
 def source_of(origin: Origin, top: Path | None) -> tuple[str, str]:
-    """Return what jobs can install mlship from, or else why that is unknown."""
+    """Return the source from which jobs can install mlship, or why it is unknown."""
     match origin.kind:
         case "none":
-            return "", f"{installation.DISTRIBUTION} is not installed, it only runs here"
+            return "", f"{installation.DISTRIBUTION} is not installed, it runs from its source"
         case "index":
-            return "", f"mlship {origin.version} came from an index, and no hash was recorded"
+            return "", f"mlship {origin.version} came from an index, which records no hash"
         case "folder":
             return _of_path(Path(origin.url), top)
         case "archive" if origin.url.startswith("file://"):
@@ -36,16 +36,16 @@ def source_of(origin: Origin, top: Path | None) -> tuple[str, str]:
             return "", f"mlship came from {origin.url}, which jobs cannot reach"
         case _:
             address = installation.address(origin)
-            wrong = installation.refusal(address)
+            problem = installation.refusal(address)
             return (
-                ("", f"mlship came from an address without a pin: {wrong}")
-                if wrong
+                ("", f"mlship came from a URL without a pin: {problem}")
+                if problem
                 else (address, "")
             )
 
 
 def _of_path(place: Path, top: Path | None) -> tuple[str, str]:
-    """Return how jobs find what lies on this machine: in the project's repository, or published."""
+    """Return the source for a path on this machine: in the project's repository, or published."""
     if top is not None and place.resolve().is_relative_to(top.resolve()):
         inside = place.resolve().relative_to(top.resolve()).as_posix()
         return ("." if inside == "." else f"./{inside}"), ""
@@ -54,4 +54,4 @@ def _of_path(place: Path, top: Path | None) -> tuple[str, str]:
     try:
         return repository.published(place), ""
     except MlshipError as error:
-        return "", f"mlship came from a folder of this machine: {error.message}"
+        return "", f"mlship came from a folder on this machine: {error.message}"

@@ -118,7 +118,7 @@ def test_a_folder_in_the_projects_repository_is_named_from_its_top(checkout: Pat
         (Origin(kind="none"), "not installed"),
         (Origin(kind="index", version="0.1.0"), "no hash"),
         (Origin(kind="archive", url="https://h/mlship_cd-0.1.0-py3-none-any.whl"), "no #sha256="),
-        (Origin(kind="git", url="ssh://h/mlship", pin="main"), "branches and tags move"),
+        (Origin(kind="git", url="ssh://h/mlship", pin="main"), "branches and tags can move"),
         (Origin(kind="git", url="file:///srv/mlship", pin="c0ffee" * 7), "jobs cannot reach"),
     ],
 )

@@ -118,7 +118,7 @@ CONFIG = (
         do=lambda project: (project.folder / SETTINGS).unlink(),
         command=("status",),
         code=2,
-        says="no mlship.yaml in",
+        says="mlship.yaml not found in",
         hints="mlship init",
         mend=lambda project: project.git("checkout", SETTINGS),
     ),

@@ -173,7 +173,7 @@ def test_another_distribution_that_provides_the_module_is_wrong(here: World) -> 
     both = msgspec.structs.replace(HERE, others=("mlship",))
     found = checks(here, dataclasses.replace(WELL, installed=lambda: both))["installation"]
     assert (found.state, found.exit_code) == ("wrong", 2)
-    assert found.detail == "mlship provides the module or the command mlship too"
+    assert found.detail == "mlship also provides the module or the command mlship"
     assert found.hint.startswith("pip uninstall mlship; then pip install -e")
 
 
@@ -182,9 +182,9 @@ def test_lines_that_do_not_verifiably_install_this_mlship_are_wrong(here: World)
     around = dataclasses.replace(WELL, workflows=lambda: workflow)
     found = checks(here, around)["installation"]
     assert found.state == "wrong"
-    assert found.detail.startswith(".github/workflows/main.yml installs another program")
+    assert found.detail.startswith(".github/workflows/main.yml installs an unrelated package")
     setting = WorkflowsConfig(mlship="git+https://example.org/mlship@main")
-    assert "branches and tags move" in checks(here, workflows=setting)["installation"].detail
+    assert "branches and tags can move" in checks(here, workflows=setting)["installation"].detail
     (here.pipeline.root / "requirements.txt").write_text("pandas\nmlship[all]\n")
     found = checks(here)["installation"]
     assert found.state == "wrong"
@@ -221,7 +221,7 @@ def test_a_cluster_that_lacks_something_is_wrong_and_the_other_is_not(here: Worl
 
     found = checks(here, dataclasses.replace(WELL, cluster=cluster), targets=CLUSTERS)
     assert found["target production"].hint == "`kubectl create namespace iris`"
-    assert found["target staging"].detail == "context staging lets us; nothing was deployed yet"
+    assert found["target staging"].detail == "context staging lets us; nothing is deployed yet"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,11 @@ def test_predictions_that_go_with_their_pods_are_warned_of(
         ({}, "git@github.com:ada/iris.git\n", "repository ada/iris; GITHUB_TOKEN is not"),
         ({}, "https://github.com/ada/iris", "repository ada/iris; GITHUB_TOKEN is not"),
         ({}, "ssh://git@github.com/ada/iris.git/", "repository ada/iris; GITHUB_TOKEN is not"),
-        ({"GITHUB_TOKEN": "t"}, "git@github.com:ada/i.ris.git", "repository ada/i.ris, and"),
+        (
+            {"GITHUB_TOKEN": "t"},
+            "git@github.com:ada/i.ris.git",
+            "repository ada/i.ris, GITHUB_TOKEN is set",
+        ),
         ({"GITHUB_REPOSITORY": "a/b"}, "", "repository a/b; GITHUB_TOKEN is not"),
         ({"GITHUB_REPOSITORY": "a/b", "GITHUB_TOKEN": " "}, "", "repository a/b; GITHUB_TOKEN is"),
         ({"GITHUB_TOKEN": "t"}, "", ""),

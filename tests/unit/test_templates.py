@@ -276,7 +276,7 @@ def test_requirements_of_a_former_version_are_renewed_and_edited_ones_refused(
     assert init(tmp_path).names("update") == ["requirements.txt"]
     assert "mlship[all]" not in requirements.read_text()
     requirements.write_text("mlship[all]\nxgboost\n")
-    with pytest.raises(ConfigError, match=r"requirements\.txt:1: .* another program") as caught:
+    with pytest.raises(ConfigError, match=r"requirements\.txt:1: .* unrelated package") as caught:
         plan(tmp_path)
     assert "delete the line" in caught.value.hint
 
