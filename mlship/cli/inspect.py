@@ -28,7 +28,7 @@ def doctor(
     from mlship.config.layers import value_at
     from mlship.config.project import json_schema
     from mlship.errors import shown
-    from mlship.steps.doctor import doctor as examine
+    from mlship.steps.doctor import doctor as doctor_step
     from mlship.wire.doctor import surroundings
 
     options = session(context)
@@ -47,15 +47,16 @@ def doctor(
         ]
         output.table("settings that are not defaults", ("key", "value", "set by"), values)
         rows = [
-            (one.name, "WRONG" if one.state == "wrong" else one.state, one.detail) for one in checks
+            (check.name, "WRONG" if check.state == "wrong" else check.state, check.detail)
+            for check in checks
         ]
-        output.table("", ("what", "is", "detail"), rows)
-        for one in checks:
-            if one.state != "right":
-                output.line(f"{one.name}: {one.detail}\n next: {one.hint}")
-    wrong = [one.exit_code for one in checks if one.state == "wrong"]
-    if wrong:
-        raise typer.Exit(wrong[0])
+        output.table("", ("check", "state", "detail"), rows)
+        for check in checks:
+            if check.state != "right":
+                output.line(f"{check.name}: {check.detail}\n next: {check.hint}")
+    exit_codes = [check.exit_code for check in checks if check.state == "wrong"]
+    if exit_codes:
+        raise typer.Exit(exit_codes[0])
 
 
 def status(
@@ -70,38 +71,38 @@ def status(
 
     Example: mlship status --json
     """
-    from mlship.steps.status import status as look
+    from mlship.steps.status import status as status_step
 
     options = session(context)
     found = look(options.pipeline(purpose="read"))
     if options.json:
-        output.as_json(found)
+        output.as_json(result)
         return
     rows = [
         (
-            seen.target,
-            seen.release,
-            seen.role,
-            "a copy" if seen.shadow else f"{seen.weight} %",
-            f"{seen.ready} of {seen.wanted}",
-            ", ".join(seen.aliases),
+            row.target,
+            row.release,
+            row.role,
+            "shadow" if row.shadow else f"{row.weight} %",
+            f"{row.ready} of {row.wanted}",
+            ", ".join(row.aliases),
         )
-        for seen in found.seen
+        for row in result.seen
     ]
     if rows:
         output.table("", ("target", "release", "role", "traffic", "ready", "aliases"), rows)
     else:
-        output.line("nothing runs; `mlship run` carries the current commit to production")
-    for target, endpoint in found.endpoints.items():
+        output.line("nothing is running; to deploy the current commit, run `mlship run`")
+    for target, endpoint in result.endpoints.items():
         if endpoint:
             output.line(f"{target}: {endpoint}/docs")
     if everything:
-        _everything(found.reigns, found.releases)
-    for drift in found.drift:
+        _history(result.reigns, result.releases)
+    for drift in result.drift:
         output.line(f"drift: {drift}")
 
 
-def _everything(reigns: Any, releases: Any) -> None:
+def _history(reigns: Any, releases: Any) -> None:
     output.table(
         "champions",
         ("release", "since", "until", "by"),
@@ -118,7 +119,7 @@ def _everything(reigns: Any, releases: Any) -> None:
     output.table(
         "releases",
         ("release", "commit", "role"),
-        [(one["release"], one["commit"][:12], one["role"]) for one in releases],
+        [(release["release"], release["commit"][:12], release["role"]) for release in releases],
     )
 
 
@@ -143,21 +144,22 @@ def trace(
     options = session(context)
     found = trace_step(options.pipeline(purpose="read"), prediction, reproduce=reproduce)
     if options.json:
-        output.as_json(found)
+        output.as_json(result)
         return
-    made, release = found.prediction, found.release
+    logged, release = result.prediction, result.release
+    time = f"{logged.time:%Y-%m-%d %H:%M:%S} UTC"
     rows = [
-        ("prediction", f"{made.id} at {made.time:%Y-%m-%d %H:%M:%S} UTC, {made.latency_ms:.2f} ms"),
-        ("inputs", str(made.inputs)),
-        ("outputs", str(made.outputs)),
-        ("outcome", str(found.outcome.value) if found.outcome else "not known yet"),
-        ("release", f"{found.name}, {found.role} then, version {found.version or 'none'}"),
-        ("commit", release.commit + (f" by {found.commit.author}" if found.commit else "")),
+        ("prediction", f"{logged.id} at {time}, {logged.latency_ms:.2f} ms"),
+        ("inputs", str(logged.inputs)),
+        ("outputs", str(logged.outputs)),
+        ("outcome", str(result.outcome.value) if result.outcome else "not known yet"),
+        ("release", f"{result.name}, then {result.role}, version {result.version or 'none'}"),
+        ("commit", release.commit + (f" by {result.commit.author}" if result.commit else "")),
         ("data", release.data),
         ("params", release.params),
         ("code", release.code),
         ("environment", release.environment),
-        ("bundle", f"{release.bundle} ({found.model['format']})"),
+        ("bundle", f"{release.bundle} ({result.model['format']})"),
     ]
     rows += [
         (
@@ -167,11 +169,11 @@ def trace(
                 f"{record.evidence.actor}"
             ),
         )
-        for record in found.evidence
+        for record in result.evidence
     ]
-    if found.reproduced is not None:
-        rows.append(("reproduced", f"the same: {found.reproduced}"))
-    output.table("", ("what", "which"), rows)
+    if result.reproduced is not None:
+        rows.append(("reproduced", f"the same: {result.reproduced}"))
+    output.table("", ("field", "value"), rows)
 
 
 def report(
@@ -195,8 +197,8 @@ def report(
 ) -> None:
     """Show the report of a release.
 
-    It has the verdict, the gates with their reasons, and the metrics beside those of the champion
-    on the same held-out rows.
+    It has the verdict, the gates with their reasons, and the metrics of the release and of the
+    champion on the same held-out rows.
 
     Example: mlship report --markdown > report.md
     """
@@ -208,22 +210,23 @@ def report(
     options = session(context)
     pipeline = options.pipeline(purpose="read")
     records = pipeline.read()
-    found = collect(pipeline.release(release, records), records)
-    plots = pipeline.state / "plots" / digests.short(found.release.bundle)
+    collected = collect(pipeline.release(release, records), records)
+    plots = pipeline.state / "plots" / digests.short(collected.release.bundle)
     if to is not None:
         to.mkdir(parents=True, exist_ok=True)
         if plots.is_dir():
             shutil.copytree(plots, to / "plots", dirs_exist_ok=True)
-        (to / "report.md").write_text(as_markdown.render(found, plots="plots"), encoding="utf-8")
-        tell = pipeline.progress.note if publish else output.line
-        tell(f"wrote {to / 'report.md'}")
+        text = as_markdown.render(collected, plots="plots")
+        (to / "report.md").write_text(text, encoding="utf-8")
+        note = pipeline.progress.note if publish else output.line
+        note(f"wrote {to / 'report.md'}")
     if publish:
-        publish_report(options, pipeline, found.release, publish, records)
+        publish_report(options, pipeline, collected.release, publish, records)
     elif to is not None:
         return
     elif options.json:
-        output.json_text(as_json(found))
+        output.json_text(as_json(collected))
     elif markdown:
-        output.line(as_markdown.render(found, plots=str(plots)))
+        output.line(as_markdown.render(collected, plots=str(plots)))
     else:
-        output.drawn(lambda console: terminal.show(found, console))
+        output.drawn(lambda console: terminal.show(collected, console))

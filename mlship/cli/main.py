@@ -48,7 +48,7 @@ def callback(
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print results as JSON.")] = False,
-    debug: Annotated[  # noqa: ARG001 (main looks for it, before anything can fail)
+    debug: Annotated[  # noqa: ARG001 (main reads it from the arguments, before anything can fail)
         bool, typer.Option("--debug", help="Show the traceback of an error.")
     ] = False,
     version: Annotated[  # noqa: ARG001 (handled by its callback)
@@ -109,10 +109,10 @@ def main() -> None:
 
 
 def _end_by_signal(number: int, _: object) -> NoReturn:
-    """End as on Ctrl-C: what the command has started is ended, what it has half made is removed."""
-    # The signal may have come in the middle of a write to sys.stderr.
+    """Exit as on Ctrl-C: stop child processes and remove partial files."""
+    # The signal may arrive during a write to sys.stderr.
     with suppress(OSError):
-        os.write(2, f"error: ended by {signal.Signals(number).name}\n".encode())
+        os.write(2, f"error: terminated by {signal.Signals(number).name}\n".encode())
     raise SystemExit(128 + number)
 
 

@@ -1,4 +1,4 @@
-"""Commands that change production, and what its outcomes say: deploy-production to retire."""
+"""Commands that change production or use its outcomes: deploy-production to retire."""
 
 import re
 from pathlib import Path
@@ -65,7 +65,7 @@ def traffic(
     deployments = pipeline.target("production").inspect()
     rows = []
     for slot, deployment in deployments.items():
-        share = "a copy" if route.split.shadow == slot else f"{route.split.share(slot)} %"
+        share = "shadow" if route.split.shadow == slot else f"{route.split.share(slot)} %"
         rows.append((slot, history.role(deployment.release) or "none", share))
     if options.json:
         output.as_json(route)
@@ -79,8 +79,8 @@ def _shares(texts: list[str]) -> dict[str, int]:
         role, _, percent = text.partition("=")
         if not percent.isdigit():
             raise ConfigError(
-                f"{text!r} is not a share of the traffic",
-                hint="write challenger=20, in whole percent",
+                f"invalid share of the traffic: {text!r}",
+                hint="write ROLE=PERCENT in whole percent, such as challenger=20",
             )
         shares[role] = int(percent)
     return shares
@@ -170,19 +170,19 @@ def feedback(
 
     Example: mlship feedback outcomes.csv
     """
-    from mlship.steps.feedback import feedback as take
+    from mlship.steps.feedback import feedback as feedback_step
     from mlship.steps.feedback import read
 
     options = session(context)
     outcomes = [(source, outcome)] if outcome is not None else read(Path(source))
-    taken = take(options.pipeline(), outcomes)
+    taken = feedback_step(options.pipeline(), outcomes)
     if options.json:
         output.as_json(taken)
     else:
-        output.line(f"{taken.new} new outcomes, {taken.known} known before")
+        output.line(f"{taken.new} new outcomes, {taken.known} already known")
         if taken.unknown:
             shown = ", ".join(taken.unknown[:5])
-            output.line(f"{len(taken.unknown)} predictions that are in no log: {shown}")
+            output.line(f"{len(taken.unknown)} predictions not found in the log: {shown}")
 
 
 def evaluate(context: typer.Context) -> None:
@@ -214,10 +214,14 @@ def _number(value: Number) -> str:
 
 
 def _number_of_pull(text: str) -> int:
-    """Return what a person typed into a form of GitHub as a number, or refuse it in our words."""
+    """Parse the number of a pull request, which people type into a form of GitHub.
+
+    Raises:
+        ConfigError: it is not a number.
+    """
     if not re.fullmatch("[1-9][0-9]{0,17}", text):
         raise ConfigError(
-            f"{text[:80]!r} is not the number of a pull request",
+            f"invalid pull request number: {text[:80]!r}",
             hint="give the number after the #, such as 7",
         )
     return int(text)
@@ -255,20 +259,20 @@ def approve(
     if number is not None:
         if by or comment:
             raise ConfigError(
-                "--from-pull-request takes who approves from the reviews",
-                hint="leave --by and --comment out",
+                "--from-pull-request cannot be used with --by or --comment",
+                hint="omit --by and --comment; the approvers come from the reviews",
             )
         records = pipeline.read()
         chosen = pipeline.release(release, records)
-        taken = approve_from_pull_request(pipeline, chosen, number, records)
+        result = approve_from_pull_request(pipeline, chosen, number, records)
         if options.json:
-            output.as_json(taken)
+            output.as_json(result)
             return
-        output.line(f"approve {chosen}: {taken.count}, by {', '.join(taken.people)}")
-        for record in taken.withdrawn:
+        output.line(f"approve {chosen}: {result.count}, by {', '.join(result.people)}")
+        for record in result.withdrawn:
             withdrawal = shapes.of(record, Withdrawn)
             output.line(f"  withdrawn: {withdrawal.by}: {withdrawal.reason}")
-        for reason in taken.left_out:
+        for reason in result.left_out:
             output.line(f"  not counted: {reason}")
         return
     records = pipeline.read()

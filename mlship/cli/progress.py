@@ -31,7 +31,7 @@ class Lines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Do nothing: every line is printed already."""
+        """Do nothing: every line has been printed."""
 
     def note(self, text: str) -> None:
         """Print a note of the step."""
@@ -45,10 +45,10 @@ class Lines:
 
     def finished(self, record: Record, *, reused: bool) -> None:
         """Print the verdict of a step and its duration."""
-        took = "done before" if reused else f"{time.monotonic() - self._since:.1f} s"
+        duration = "already done" if reused else f"{time.monotonic() - self._since:.1f} s"
         evidence = record.evidence
         detail = summary(record)
-        line = f"{evidence.step}: {evidence.verdict} ({took}){': ' if detail else ''}{detail}"
+        line = f"{evidence.step}: {evidence.verdict} ({duration}){': ' if detail else ''}{detail}"
         if self._folded:
             print(actions.GROUP_END, file=sys.stderr, flush=True)
         print(inert(line), file=sys.stderr, flush=True)
@@ -95,9 +95,9 @@ class View:
 
     def finished(self, record: Record, *, reused: bool) -> None:
         """Show the verdict of a step, its duration and its links."""
-        took = "done before" if reused else f"{time.monotonic() - self._since:.1f} s"
+        duration = "already done" if reused else f"{time.monotonic() - self._since:.1f} s"
         verdict = record.evidence.verdict
-        self._rows[self._running] = (f"{_SYMBOLS[verdict]} {verdict}", took, summary(record))
+        self._rows[self._running] = (f"{_SYMBOLS[verdict]} {verdict}", duration, summary(record))
         self._running = ""
 
     def skipped(self, step: str, why: str) -> None:
@@ -112,7 +112,7 @@ class View:
         for column in ("step", "verdict", "time", ""):
             table.add_column(column, style="bold" if column == "step" else None)
         colours = {"✔": "green", "✘": "red", "?": "yellow", "-": "dim"}
-        for step, (verdict, took, detail) in self._rows.items():
+        for step, (verdict, duration, detail) in self._rows.items():
             if step == self._running:
                 elapsed = f"{time.monotonic() - self._since:.1f} s"
                 table.add_row(
@@ -120,7 +120,7 @@ class View:
                 )
             elif verdict:
                 colour = colours[verdict[0]]
-                table.add_row(step, f"[{colour}]{verdict}", took, _plain(detail))
+                table.add_row(step, f"[{colour}]{verdict}", duration, _plain(detail))
             else:
                 table.add_row(f"[dim]{step}", "", "", "")
         return table

@@ -60,7 +60,7 @@ def init(
         for way in ways[:-1]:
             for name in planned.names(way):
                 output.line(f"{way} {name}")
-        typer.confirm("Go on?", default=True, abort=True)
+        typer.confirm("Continue?", default=True, abort=True)
     carry_out(planned)
     _show(planned, is_json=call.json)
 
@@ -81,22 +81,22 @@ def serve(
 
     options = session(context)
     pipeline = options.pipeline()
-    found = pipeline.release(release)
-    folder = pipeline.bundle(found)
-    output.line(f"{found} on http://127.0.0.1:{port}/docs")
+    chosen = pipeline.release(release)
+    folder = pipeline.bundle(chosen)
+    output.line(f"{chosen} on http://127.0.0.1:{port}/docs")
     sys.stdout.flush()
     flags = {
         "--bundle": str(folder),
-        "--digest": found.bundle,
-        "--release": found.id,
-        "--name-of-release": str(found),
-        "--slot": slot_of(found),
+        "--digest": chosen.bundle,
+        "--release": chosen.id,
+        "--name-of-release": str(chosen),
+        "--slot": slot_of(chosen),
         "--host": "127.0.0.1",
         "--port": str(port),
         "--log": str(pipeline.state / "predictions" / "serve"),
     }
     arguments = [part for pair in flags.items() for part in pair]
-    os.execv(  # noqa: S606 (the foreground is the server's: signals and exit code are its own)
+    os.execv(  # noqa: S606 (the server replaces this process, with its signals and exit code)
         sys.executable, [sys.executable, "-m", "mlship.runtime", "serve", *arguments]
     )
 
@@ -113,7 +113,7 @@ def down(context: typer.Context) -> None:
 
     options = session(context)
     pipeline = options.pipeline()
-    stopped = {}
+    stopped: dict[str, tuple[str, ...]] = {}
     for name in dict.fromkeys(("staging", "production", *pipeline.config.targets)):
         if pipeline.target_config(name).kind != "local":
             continue
@@ -123,8 +123,8 @@ def down(context: typer.Context) -> None:
     if options.json:
         output.as_json(stopped)
         return
-    for name, what in stopped.items():
-        output.line(f"{name}: {', '.join(what) if what else 'nothing ran'}")
+    for name, parts in stopped.items():
+        output.line(f"{name}: {', '.join(parts) if parts else 'nothing was running'}")
 
 
 def _show(planned: "Plan", *, is_json: bool) -> None:
@@ -138,9 +138,9 @@ def _show(planned: "Plan", *, is_json: bool) -> None:
         return
     sentences: dict[Way, str] = {
         "write": "wrote {}",
-        "update": "updated {}, to fit mlship.yaml",
+        "update": "updated {} from mlship.yaml",
         "overwrite": "overwrote {}",
-        "remove": "removed {}, which has another name now",
+        "remove": "removed {}, which was renamed",
         "keep": "kept {}",
     }
     for way in ways:

@@ -1,4 +1,4 @@
-"""What every command is given: the global options, and the pipeline that they lead to."""
+"""The input of every command: the global options, and the pipeline that they configure."""
 
 import dataclasses
 from pathlib import Path

@@ -124,7 +124,7 @@ def test_a_training_that_is_interrupted_ends_quietly_and_is_repeated(
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
     assert process.returncode == 128 + number
-    assert ("error: ended by SIGTERM" in errors) == (number == signal.SIGTERM)
+    assert ("error: terminated by SIGTERM" in errors) == (number == signal.SIGTERM)
     assert "Traceback" not in errors
     assert project.state() == before
     assert project.drafts() == []
@@ -160,7 +160,7 @@ def test_a_damaged_bundle_is_fetched_again_and_one_damaged_everywhere_is_refused
 def test_a_command_below_the_project_says_where_it_is(starts: Starts, tmp_path: Path) -> None:
     project = starts.give("trained", tmp_path / "project")
     answer = project.mlship("status", below="data")
-    wanted = Mistake(name="", code=2, says="no mlship.yaml in", hints=str(project.folder))
+    wanted = Mistake(name="", code=2, says="mlship.yaml not found in", hints=str(project.folder))
     assert faults(wanted, answer) == []
     assert project.mlship("--config", "../mlship.yaml", "report", below="data").code == 0
     assert not (project.folder / "data/.mlship").exists()

@@ -142,7 +142,7 @@ def test_what_a_person_types_into_a_form_is_an_argument_and_no_more(here: Here) 
     assert found.code != 0
     assert not found.steps["approve"]
     assert "promote" not in found.steps
-    assert "is not the number of a pull request" in found.log
+    assert "invalid pull request number" in found.log
     here.nothing_ran(found)
     found = ran(here.runner, "evaluate.yml", "workflow_dispatch", event)
     assert found.code == 0, found.log
