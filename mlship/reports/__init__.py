@@ -1,1 +1,1 @@
-"""Evidence rendered for people: Markdown, a terminal's table, JSON."""
+"""Evidence rendered as Markdown, as tables in a terminal, or as JSON."""

@@ -1,4 +1,4 @@
-"""Slices that got worse and changes of the data, as plain text and as Markdown."""
+"""Worse slices and changes of the training data, as plain text and as Markdown."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ CHANGES_SHOWN: Final = 10
 
 
 class Rows(NamedTuple):
-    """A table of plain text; `users` are the columns that hold text of users."""
+    """A table of plain text; `users` are the indexes of columns with text from users."""
 
     header: list[str]
     rows: list[list[str]]
@@ -22,62 +22,62 @@ class Rows(NamedTuple):
 
 
 def slices_line(slices: Slices) -> str:
-    """Say in one line how many slices got worse, of how many that were judged."""
+    """Return one line with the number of worse slices and of judged slices."""
     small = f"; {slices.small} more are too small to judge" if slices.small else ""
     if not slices.judged:
         return f"None of {slices.small} slices is large enough to judge."
-    many = slices.worse or "None"
+    count = slices.worse or "None"
     return (
-        f"{many} of {slices.judged} slices got worse than the champion, by {slices.metric}{small}."
+        f"{count} of {slices.judged} slices are worse than the champion, by {slices.metric}{small}."
     )
 
 
 def worst(slices: Slices) -> list[Slice]:
-    """Return the slices that got worse, the worst first, as many as one looks at."""
-    return [one for one in slices.listed if one.is_worse][:WORST_SHOWN]
+    """Return the first `WORST_SHOWN` of the worse slices, the worst first."""
+    return [item for item in slices.listed if item.is_worse][:WORST_SHOWN]
 
 
 def of_slices(slices: Slices, chosen: Sequence[Slice]) -> Rows:
-    """Return a row for each of the slices given."""
+    """Return a row for each of the chosen slices."""
     within = f"{formatting.percent(slices.confidence)} interval"
     header = ["column", "value", "rows", "release", "champion", "difference", within]
     rows = [
         [
-            short(one.column, 40),
-            short(one.value, 40),
-            str(one.samples),
-            number(one.release),
-            number(one.champion),
-            signed(one.difference.estimate),
-            interval(one.difference.low, one.difference.high),
+            short(item.column, 40),
+            short(item.value, 40),
+            str(item.samples),
+            number(item.release),
+            number(item.champion),
+            signed(item.difference.estimate),
+            interval(item.difference.low, item.difference.high),
         ]
-        for one in chosen
+        for item in chosen
     ]
     return Rows(header, rows, users=(0, 1))
 
 
 def about_slices(slices: Slices) -> str:
-    """Say how the intervals were made, and what was not looked at."""
-    missed = slices.judged - len(slices.listed)
-    more = f" Not listed: {missed} more." if missed else ""
-    left = f" Not looked at: {slices.left_out} columns or values." if slices.left_out else ""
-    return f"Intervals: {slices.method}.{more}{left}"
+    """Return the method of the intervals, and the number of slices that are not shown."""
+    unlisted = slices.judged - len(slices.listed)
+    more = f" Not listed: {unlisted} more." if unlisted else ""
+    skipped = f" Not evaluated: {slices.left_out} columns or values." if slices.left_out else ""
+    return f"Intervals: {slices.method}.{more}{skipped}"
 
 
 def data_lines(shifts: Shifts) -> list[str]:
-    """Say what changed in the training data, a line each, the most important first."""
+    """Return the changes in the training data, one line each, the most important first."""
     if shifts.unknown:
-        return [f"Not known: {shifts.unknown}."]
+        return [f"Unknown: {shifts.unknown}."]
     if shifts.same:
-        return ["The same data as the champion's, byte for byte."]
+        return ["Identical to the champion's training data."]
     lines = list(_changes(shifts))
     more = len(lines) - CHANGES_SHOWN
     return [*lines[:CHANGES_SHOWN], f"and {more} more"] if more > 0 else lines
 
 
 def of_data(shifts: Shifts) -> Rows:
-    """Return a row for each column that was compared, the largest shift first."""
-    header = ["column", "PSI", "by chance below", "moved most", "before", "after", "missing"]
+    """Return a row for each compared column, the largest shift first."""
+    header = ["column", "PSI", "chance limit", "largest change", "before", "after", "missing"]
     rows = [
         [
             short(shift.column, 40),
@@ -94,26 +94,29 @@ def of_data(shifts: Shifts) -> Rows:
 
 
 def about_data(shifts: Shifts) -> str:
-    """Say how columns were compared, and what was not."""
-    missed = shifts.compared - len(shifts.listed)
-    more = f" Not listed: {missed} more." if missed else ""
-    left = f" Not looked at: {shifts.left_out}." if shifts.left_out else ""
-    index = "PSI is the population stability index: 0.1 is some change, 0.25 a great one."
-    return f"{index}{more}{left}"
+    """Return how columns were compared, and the number of columns that are not shown."""
+    unlisted = shifts.compared - len(shifts.listed)
+    more = f" Not listed: {unlisted} more." if unlisted else ""
+    skipped = f" Not compared: {shifts.left_out}." if shifts.left_out else ""
+    index = (
+        "PSI is the population stability index: 0.1 is a moderate change, 0.25 a large one; "
+        "equal data stays below the chance limit."
+    )
+    return f"{index}{more}{skipped}"
 
 
 def slices(tested: Tested | None) -> str:
-    """Return Markdown that says which slices got worse; empty where none were compared."""
+    """Return the worse slices as Markdown; empty if no slices were compared."""
     if tested is None or tested.slices is None:
         return ""
-    title = "Slices that got worse" if tested.slices.worse else "Slices"
+    title = "Worse slices" if tested.slices.worse else "Slices"
     text = f"### {title}\n\n{escaped(slices_line(tested.slices))}"
     chosen = worst(tested.slices)
     return f"{text}\n\n{_table(of_slices(tested.slices, chosen))}" if chosen else text
 
 
 def all_slices(tested: Tested | None) -> str:
-    """Return folded Markdown of the slices that were judged."""
+    """Return folded Markdown with all judged slices."""
     if tested is None or tested.slices is None or not tested.slices.listed:
         return ""
     slices = tested.slices
@@ -122,15 +125,15 @@ def all_slices(tested: Tested | None) -> str:
 
 
 def data(tested: Tested | None) -> str:
-    """Return Markdown that says what changed in the training data since the champion's."""
+    """Return the changes of the training data since the champion as Markdown."""
     if tested is None or tested.shifts is None:
         return ""
     lines = "\n".join(f"- {escaped(line, 800)}" for line in data_lines(tested.shifts))
-    return f"### Training data against the champion's\n\n{lines}"
+    return f"### Training data compared with the champion\n\n{lines}"
 
 
 def all_columns(tested: Tested | None) -> str:
-    """Return folded Markdown of how each column of the training data moved."""
+    """Return folded Markdown with the shift of each column of the training data."""
     if tested is None or tested.shifts is None or not tested.shifts.listed or tested.shifts.same:
         return ""
     shifts = tested.shifts
@@ -140,7 +143,7 @@ def all_columns(tested: Tested | None) -> str:
 
 def _table(plain: Rows) -> str:
     rows = [
-        [escaped(cell, 60) if place in plain.users else cell for place, cell in enumerate(row)]
+        [escaped(cell, 60) if index in plain.users else cell for index, cell in enumerate(row)]
         for row in plain.rows
     ]
     return table(plain.header, rows)
@@ -148,27 +151,26 @@ def _table(plain: Rows) -> str:
 
 def _changes(shifts: Shifts) -> Iterator[str]:
     before, after = shifts.rows_before, shifts.rows_after
-    grown = f" ({after / before - 1:+.1%})" if before and before != after else ""
-    yield f"{after} rows, the champion's had {before}{grown}"
+    growth = f" ({after / before - 1:+.1%})" if before and before != after else ""
+    yield f"{after} rows; the champion has {before}{growth}"
     if shifts.added:
-        yield f"new columns: {_listed(shifts.added)}"
+        yield f"added columns: {_listed(shifts.added)}"
     if shifts.removed:
-        yield f"columns gone: {_listed(shifts.removed)}"
-    for one in shifts.retyped:
-        yield f"{short(one.column, 40)} is {one.after}, was {one.before}"
+        yield f"removed columns: {_listed(shifts.removed)}"
+    for retyped in shifts.retyped:
+        yield f"{short(retyped.column, 40)} is {retyped.after}, was {retyped.before}"
     if not shifts.told:
-        yield f"no column shifted, of {shifts.compared} compared"
+        yield f"none of {shifts.compared} compared columns shifted"
     for shift in shifts.listed:
         if shift.is_told:
             yield _moved(shift)
 
 
 def _moved(shift: Shift) -> str:
-    how = "shifted greatly" if shift.psi >= GREAT else "shifted"
-    moved = f"{short(shift.group, 40)} are {_share(shift.after)} of the rows"
+    change = "shifted strongly" if shift.psi >= GREAT else "shifted"
     return (
-        f"{short(shift.column, 40)} {how} (PSI {_index(shift.psi)}): "
-        f"{moved}, were {_share(shift.before)}"
+        f"{short(shift.column, 40)} {change} (PSI {_index(shift.psi)}): {short(shift.group, 40)} "
+        f"changed from {_share(shift.before)} to {_share(shift.after)} of the rows"
     )
 
 

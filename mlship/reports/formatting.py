@@ -1,4 +1,4 @@
-"""How numbers, verdicts, text from users and blocks of Markdown are written. Pure functions."""
+"""Formatting of numbers, verdicts, text from users and blocks of Markdown. Pure functions."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from mlship.domain.evidence import Verdict
 from mlship.domain.facts import Number
 
 SYMBOLS: dict[Verdict, str] = {"passed": "✓", "failed": "✗", "undecided": "?"}
-"""Beside the word: a colour alone says nothing to some people, nor in a log."""
+"""Shown with the word, because not everybody sees colours, and logs have none."""
 
 EMOJI: dict[Verdict, str] = {"passed": "✅", "failed": "❌", "undecided": "❔"}
 
@@ -24,7 +24,7 @@ _WORD_JOINER = "\u2060"
 
 
 def number(value: Number) -> str:
-    """Return a number with 4 digits that count, `nan` or `inf`; other text is no number."""
+    """Return a number with 4 significant digits, `nan` or `inf`; `-` for any other text."""
     return MISSING if value is None else _formatted(value, "")
 
 
@@ -42,7 +42,7 @@ def _formatted(value: float | str, sign: str) -> str:
 
 
 def interval(low: Number, high: Number) -> str:
-    """Return the bounds of an interval, or that they are not known."""
+    """Return the bounds of an interval, or `unknown`."""
     bounds = signed(low), signed(high)
     return "unknown" if {"nan", MISSING} & {*bounds} else " to ".join(bounds)
 
@@ -82,11 +82,11 @@ def short(text: object, limit: int = 200) -> str:
 
 
 def escaped(text: object, limit: int = 200) -> str:
-    """Return text from a user as Markdown that shows it and does nothing else.
+    """Return text from a user as Markdown that only shows it.
 
-    No HTML, no formatting, no link, no picture, no column of a table; nobody is notified by a
-    name in it, and no issue by a number. A backslash does not prevent the last two: names and
-    numbers are looked for when the Markdown is HTML already.
+    It contains no HTML, formatting, link, picture or table cell, and mentions no account and no
+    issue. A backslash does not prevent mentions, which GitHub detects after it has converted the
+    Markdown to HTML; a zero-width character does.
     """
     line = short(text, limit).replace("&", "&amp;").replace("<", "&lt;")
     line = _BLOCK.sub(r"\1\3\\\2\4", _MARKDOWN.sub(r"\\\1", line))
@@ -102,6 +102,6 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def folded(summary: str, body: str) -> str:
-    """Return a part that a click opens."""
-    # The empty lines let Markdown be read inside HTML.
+    """Return a collapsed section."""
+    # With the empty lines, the body is parsed as Markdown inside the HTML.
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"

@@ -1,7 +1,7 @@
 """A report as Markdown: for a pull request, a step's summary, a file.
 
-Verdict first, then the numbers; what few people read is folded. All text that users made is
-escaped: a commit's subject cannot format, link, notify or run anything.
+The verdict comes first, then the numbers; details are folded. All text from users is escaped: a
+commit's subject cannot format, link, notify or run anything.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment,
 
 
 class Part(NamedTuple):
-    """A part of a report. A detail is folded, and goes first where there is too little room."""
+    """A part of a report. A detail is folded, and omitted first if there is too little space."""
 
     name: str
     text: str
@@ -28,28 +28,27 @@ def render(report: Report, *, plots: str = "") -> str:
     """Return the report as GitHub-flavoured Markdown.
 
     Args:
-        report: what to show.
-        plots: the folder or the address of the plots, where a reader can open it; without one
-            pictures are left out.
+        report: the report to show.
+        plots: the folder or the URL of the plots, if a reader can open it; else they are omitted.
     """
     return "\n\n".join(part.text for part in parts(report, plots=plots)) + "\n"
 
 
 def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
-    """Return the parts of the report that have something to say, the verdict first.
+    """Return the parts of the report that are not empty, the verdict first.
 
     Args:
-        report: what to show.
+        report: the report to show.
         plots: as for `render`.
         run: the page of the CI run that made the report; it has the plots among its artifacts.
     """
     heading = f"## {formatting.EMOJI[report.verdict]} {escaped(report.title)}: {report.verdict}"
-    found = [
+    all_parts = [
         Part("the verdict", f"{heading}\n\n{escaped(report.summary)}"),
         Part("links", _links(report, run)),
         Part("metrics", _metrics(report.metrics, report.tested)),
         Part("the confusion matrix", _confusion(report.tested, run)),
-        Part("slices that got worse", comparison.slices(report.tested)),
+        Part("worse slices", comparison.slices(report.tested)),
         Part("data changes", comparison.data(report.tested)),
         Part("gates", _gates(report.gates)),
         Part("outcomes", _evaluated(report.evaluated)),
@@ -60,20 +59,20 @@ def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
         Part("all slices", comparison.all_slices(report.tested), is_detail=True),
         Part("all columns", comparison.all_columns(report.tested), is_detail=True),
         Part("plots", _plots(report.tested, plots), is_detail=True),
-        Part("what it was made from", _identity(report), is_detail=True),
+        Part("the provenance", _identity(report), is_detail=True),
         Part("the timeline", _timeline(report.timeline), is_detail=True),
     ]
-    return [part for part in found if part.text]
+    return [part for part in all_parts if part.text]
 
 
 def _links(report: Report, run: str) -> str:
-    """Return where to click; an address of the machine that ran a step is of no use to a reader."""
+    """Return links to the run and the targets, without loopback URLs of other machines."""
     links = [f"[run]({run})"] if run else []
-    for place, endpoint in (("staging", report.staging), ("production", report.endpoint)):
+    for target, endpoint in (("staging", report.staging), ("production", report.endpoint)):
         host = urlsplit(endpoint).hostname or ""
         if endpoint.startswith(("http://", "https://")) and not _is_loopback(host):
-            address = quote(endpoint.rstrip("/"), safe="/:.~-_[]@?=&%")
-            links.append(f"[{place}](<{address}/docs>)")
+            url = quote(endpoint.rstrip("/"), safe="/:.~-_[]@?=&%")
+            links.append(f"[{target}](<{url}/docs>)")
     return " · ".join(links)
 
 
@@ -89,7 +88,7 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
         return ""
     about = f"On {tested.samples} held-out rows"
     if tested.champion_release:
-        about += f", against the champion {escaped(tested.champion_release)} on the same rows"
+        about += f", compared with champion {escaped(tested.champion_release)} on the same rows"
     if tested.champion_error:
         about += f". The champion could not be scored: {escaped(tested.champion_error)}"
     header = ["metric", "release"]
@@ -133,7 +132,7 @@ def _evaluated(evaluated: Evaluated | None) -> str:
     return (
         f"### On outcomes\n\n{table([escaped(cell) for cell in header], rows)}\n\n"
         f"Difference {signed(evaluated.estimate)}, {formatting.percent(evaluated.confidence)} "
-        f"interval {interval(evaluated.low, evaluated.high)}, valid at every look "
+        f"interval {interval(evaluated.low, evaluated.high)}, valid at any time "
         f"({escaped(evaluated.method)})."
     )
 
@@ -141,8 +140,8 @@ def _evaluated(evaluated: Evaluated | None) -> str:
 def _contained(image: Image | None) -> str:
     if image is None:
         return ""
-    said = f"The {escaped(container.title(image.digest, image.tested))}"
-    text = f"### In a container\n\n{said}"
+    title = escaped(container.title(image.digest, image.tested))
+    text = f"### Container test\n\nThe {title}"
     if image.tested is None:
         return f"{text}."
     cells = container.cells(image.tested)
@@ -169,7 +168,7 @@ def _differed(differences: Sequence[str]) -> str:
     if not differences:
         return ""
     lines = "\n".join(f"- {escaped(line, 300)}" for line in differences)
-    return "\n\n" + folded(f"What differed ({len(differences)})", lines)
+    return "\n\n" + folded(f"Differences ({len(differences)})", lines)
 
 
 def _suites(suites: Sequence[SuiteRun]) -> str:
@@ -234,12 +233,12 @@ def _identity(report: Report) -> str:
             ["author", escaped(trained.commit.author, 80)],
         ]
     if release.dirty:
-        rows.append(["tree", "had changes that are in no commit"])
+        rows.append(["tree", "uncommitted changes"])
     if trained.format:
         rows.append(["model", escaped(trained.format, 40)])
     rows += [["notes", escaped(note, 300)] for note in trained.notes]
     rows += [[name, _code(digests.short(digest))] for name, digest in release.parts.items()]
-    return folded("What it was made from", table(["", ""], rows))
+    return folded("Provenance", table(["", ""], rows))
 
 
 def _timeline(timeline: Sequence[Moment]) -> str:
@@ -259,5 +258,5 @@ def _timeline(timeline: Sequence[Moment]) -> str:
 
 
 def _code(text: str) -> str:
-    """Return a digest or a commit as code; anything else escaped."""
+    """Return a digest or a commit as code; other text escaped."""
     return f"`{text}`" if text.replace(":", "").isalnum() else escaped(text, 80)

@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture made of text: it is shown where no image can be."""
+"""A confusion matrix as text, for places that cannot show an image."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,12 +13,12 @@ PAIRS_SHOWN: Final = 10
 def picture(labels: Sequence[Value], counts: Sequence[Sequence[int]]) -> str:
     """Return the matrix as a Markdown table: a coloured square, the count, the share of its row.
 
-    Green on the diagonal is right; the hotter elsewhere, the more of a class is taken for another.
-    With more than 12 classes the pairs that are confused most often are listed instead.
+    Green is correct; the redder a square, the more rows of a class were confused with another.
+    With more than 12 classes, the most frequently confused pairs are listed instead.
 
     Args:
-        labels: of the classes, made by users.
-        counts: rows of true classes, columns of predicted ones, as many of each as labels.
+        labels: of the classes; text from users.
+        counts: rows are true classes, columns are predicted classes, as many of each as labels.
     """
     if not labels or any(len(row) != len(labels) for row in [counts, *counts]):
         return ""
@@ -26,15 +26,15 @@ def picture(labels: Sequence[Value], counts: Sequence[Sequence[int]]) -> str:
         return _pairs(labels, counts)
     names = [escaped(label, 40) for label in labels]
     lines = [["true \\ predicted", *names], ["---", *["---:"] * len(names)]]
-    for place, (name, row) in enumerate(zip(names, counts, strict=True)):
+    for true, (name, row) in enumerate(zip(names, counts, strict=True)):
         total = sum(row)
         cells = [
-            f"{_square(count, total, is_right=place == column)} {count}{_percent(count, total)}"
+            f"{_square(count, total, is_right=true == column)} {count}{_percent(count, total)}"
             for column, count in enumerate(row)
         ]
         lines.append([f"**{name}**", *cells])
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    return f"{table}\n\n🟩 right, 🟨 a few, 🟧 many, 🟥 most taken for another class, ⬜ none"
+    return f"{table}\n\n🟩 correct, 🟨 a few, 🟧 many, 🟥 most confused with another class, ⬜ none"
 
 
 def _square(count: int, total: int, *, is_right: bool) -> str:
@@ -59,9 +59,10 @@ def _pairs(labels: Sequence[Value], counts: Sequence[Sequence[int]]) -> str:
         if true != predicted and count
     ]
     if not wrong:
-        return f"Not one of {len(labels)} classes was taken for another."
+        return f"None of {len(labels)} classes was confused with another."
     most = sorted(wrong, key=lambda pair: pair[0], reverse=True)[:PAIRS_SHOWN]
     lines = [
-        f"| {escaped(true, 40)} | {escaped(taken, 40)} | {count} |" for count, true, taken in most
+        f"| {escaped(true, 40)} | {escaped(predicted, 40)} | {count} |"
+        for count, true, predicted in most
     ]
     return "\n".join(["| true | predicted | rows |", "| --- | --- | ---: |", *lines])

@@ -1,4 +1,4 @@
-"""A report: what the ledger knows of one release, put in order. Made from evidence alone."""
+"""A report: all evidence in the ledger about one release, structured."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -39,11 +39,11 @@ GATES: Final[tuple[Step, ...]] = (
     "evaluate",
     "promote/gate",
 )
-"""The steps that decide, in the order of the pipeline."""
+"""The steps with a gate, in the order of the pipeline."""
 
 
 class MetricLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A metric on the held-out data: of the release, of the champion, and between them."""
+    """A metric on the held-out data: of the release, of the champion, and their difference."""
 
     name: str
     release: Number
@@ -54,7 +54,7 @@ class MetricLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gate decided: its checks, and a line of each for people."""
+    """The decision of a gate: its checks, and a line of text for each."""
 
     name: Step
     verdict: Verdict
@@ -63,7 +63,7 @@ class GateLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Approval(msgspec.Struct, frozen=True, kw_only=True):
-    """Who approved the release, when, and what they added."""
+    """The person who approved the release, the time, and their comment."""
 
     by: str
     comment: str
@@ -71,10 +71,10 @@ class Approval(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
-    """The image of the release that was made or pushed last.
+    """The latest image of the release.
 
     Attributes:
-        tested: what this very image showed in a container; `None` where it never ran in one.
+        tested: the container test of this image; `None` if it was not tested.
     """
 
     digest: Digest
@@ -82,7 +82,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
-    """A record of the timeline; `seconds` where the step's duration is known."""
+    """A record in the timeline; `seconds` is the step's duration, if known."""
 
     step: Step
     verdict: Verdict
@@ -92,16 +92,16 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a release. A part is `None` or empty where its step has not run.
+    """The evidence about a release. A part is `None` or empty if its step has not run.
 
     Attributes:
         title: the release's name for people.
-        verdict: `failed` if the last run of any step failed, `undecided` if one was or the tests
-            have not run, else `passed`.
-        summary: one sentence: the role that it plays, and what keeps it from passing.
-        role: in production, empty for none.
-        endpoint: where production answers, empty where the release is not in production.
-        staging: where staging answers, empty where the release was not deployed there.
+        verdict: `failed` if the last run of any step failed; `undecided` if one was undecided or
+            the tests have not run; else `passed`.
+        summary: one sentence with its role and the steps that did not pass.
+        role: in production; empty if it has none.
+        endpoint: the URL of production; empty if the release was not deployed there.
+        staging: the URL of staging; empty if the release was not deployed there.
     """
 
     title: str
@@ -132,7 +132,7 @@ class _Image(NamedTuple):
 def collect(release: Release, records: Sequence[Record]) -> Report:
     """Return the report of a release from all records of the ledger, oldest first.
 
-    Where a step ran several times its last record counts.
+    If a step ran several times, its last record counts.
 
     Raises:
         IntegrityError: the facts of a record cannot be read.
@@ -142,7 +142,7 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
     trained = _facts(last, "train", Trained)
     tested = _facts(last, "test", Tested)
     image = _image(own)
-    # The test of an earlier image tells nothing of this one.
+    # The test of an earlier image does not apply to this one.
     last.pop("test-container", None)
     if image is not None and image.record is not None:
         last["test-container"] = image.record
@@ -200,10 +200,8 @@ def _summary(role: str, verdict: Verdict, last: Mapping[Step, Record]) -> str:
         return f"{place}; every step that ran has passed."
     if "test" not in last and verdict == "undecided":
         return f"{place}; it has not been tested yet."
-    blamed: list[str] = [
-        step for step, record in last.items() if record.evidence.verdict == verdict
-    ]
-    return f"{place}; {verdict}: {', '.join(blamed)}."
+    steps: list[str] = [step for step, record in last.items() if record.evidence.verdict == verdict]
+    return f"{place}; {verdict}: {', '.join(steps)}."
 
 
 def _metrics(tested: Tested) -> tuple[MetricLine, ...]:
@@ -224,7 +222,7 @@ def _metrics(tested: Tested) -> tuple[MetricLine, ...]:
 
 
 def _image(own: Sequence[Record]) -> _Image | None:
-    """Return the last image, with the record of its own test in a container."""
+    """Return the latest image, with the record of its container test."""
     digest = Digest("")
     for record in own:
         facts = shapes.read(record)

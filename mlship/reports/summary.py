@@ -1,4 +1,4 @@
-"""What a step learnt in one line: numbers, or where to click."""
+"""The result of a step in one line: numbers, or a link."""
 
 from functools import singledispatch
 
@@ -22,7 +22,7 @@ from mlship.reports import formatting
 
 
 def summary(record: Record) -> str:
-    """Return what a person wants to know of a step; of one that did not pass, the reasons."""
+    """Return the result of a step in one line; the reasons if it did not pass."""
     facts, evidence = shapes.read(record), record.evidence
     if evidence.verdict != "passed" and isinstance(facts, Judged):
         return checks.joined(checks.failed(facts.checks))

@@ -1,4 +1,4 @@
-"""A report in a terminal: tables that read as well without colour and in a narrow window."""
+"""A report in a terminal: tables that are readable without colour and in a narrow window."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ COLOURS: dict[Verdict, str] = {"passed": "green", "failed": "red", "undecided": 
 
 
 def show(report: Report, console: "Console") -> None:
-    """Print the report. Text from users is printed as text: it cannot colour or move anything."""
+    """Print the report. Text from users is printed without markup and control characters."""
     from rich.text import Text
 
     console.print(Text.assemble(marked(report.verdict), " ", (short(report.title), "bold")))
@@ -38,7 +38,7 @@ def show(report: Report, console: "Console") -> None:
 
 
 def marked(verdict: Verdict) -> "Text":
-    """Return a verdict as symbol and word, in its colour where there are colours."""
+    """Return a verdict as a symbol and a word, in colour if the terminal has colours."""
     from rich.text import Text
 
     return Text(f"{formatting.SYMBOLS[verdict]} {verdict}", style=COLOURS[verdict])
@@ -50,7 +50,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence["str | Tex
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(
+    result = Table(
         title=Text(short(title)) if title else None,
         title_justify="left",
         title_style="bold",
@@ -59,10 +59,10 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence["str | Tex
         show_header=any(columns),
     )
     for column in columns:
-        made.add_column(Text(short(column, 40)), overflow="fold")
+        result.add_column(Text(short(column, 40)), overflow="fold")
     for row in rows:
-        made.add_row(*(Text(short(cell)) if isinstance(cell, str) else cell for cell in row))
-    return made
+        result.add_row(*(Text(short(cell)) if isinstance(cell, str) else cell for cell in row))
+    return result
 
 
 def _metrics(metrics: Sequence[MetricLine], tested: Tested | None, console: "Console") -> None:
@@ -72,7 +72,7 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None, console: "Con
     columns = ["metric", "release"]
     rows = [[line.name, number(line.release)] for line in metrics]
     if tested.champion:
-        title += f", against the champion {tested.champion_release or ''}"
+        title += f", compared with champion {tested.champion_release or ''}"
         columns += ["champion", "difference", f"{formatting.percent(tested.confidence)} interval"]
         for row, line in zip(rows, metrics, strict=True):
             row += [number(line.champion), signed(line.difference), interval(line.low, line.high)]
@@ -84,9 +84,9 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None, console: "Con
 def _slices(tested: Tested | None, console: "Console") -> None:
     if tested is None or tested.slices is None:
         return
-    found = comparison.of_slices(tested.slices, comparison.worst(tested.slices))
-    if found.rows:
-        _print(console, "Slices that got worse", found.header, found.rows)
+    worst = comparison.of_slices(tested.slices, comparison.worst(tested.slices))
+    if worst.rows:
+        _print(console, "Worse slices", worst.header, worst.rows)
     else:
         console.print()
     _line(console, comparison.slices_line(tested.slices))
@@ -96,7 +96,7 @@ def _data(tested: Tested | None, console: "Console") -> None:
     if tested is None or tested.shifts is None:
         return
     rows = [[line] for line in comparison.data_lines(tested.shifts)]
-    _print(console, "Training data against the champion's", [""], rows)
+    _print(console, "Training data compared with the champion", [""], rows)
 
 
 def _gates(gates: Sequence[GateLine], console: "Console") -> None:
@@ -129,19 +129,19 @@ def _evaluated(evaluated: Evaluated | None, console: "Console") -> None:
         ],
     ]
     _print(console, "On outcomes", ["", evaluated.metric, "outcomes"], rows)
-    _line(console, f"method: {evaluated.method}; valid at every look")
+    _line(console, f"method: {evaluated.method}; valid at any time")
 
 
 def _contained(image: Image | None, console: "Console") -> None:
     if image is None:
         return
-    said = container.title(image.digest, image.tested)
+    title = container.title(image.digest, image.tested)
     if image.tested is None:
         console.print()
-        _line(console, said)
+        _line(console, title)
         return
     cells = container.cells(image.tested)
-    _print(console, f"In a container: {said}", list(cells), [list(cells.values())])
+    _print(console, f"Container test: {title}", list(cells), [list(cells.values())])
     for line in image.tested.differences:
         _line(console, line)
 
@@ -177,7 +177,9 @@ def _suites(suites: Sequence[SuiteRun], console: "Console") -> None:
 
 
 def _approvals(approvals: Sequence[Approval], console: "Console") -> None:
-    rows = [[given.by, formatting.moment(given.time), given.comment] for given in approvals]
+    rows = [
+        [approval.by, formatting.moment(approval.time), approval.comment] for approval in approvals
+    ]
     if rows:
         _print(console, "Approvals", ["by", "UTC", "comment"], rows)
 
@@ -189,7 +191,7 @@ def _identity(report: Report, console: "Console") -> None:
         rows += [["subject", trained.commit.subject], ["author", trained.commit.author]]
     rows += [[name, digests.short(digest)] for name, digest in release.parts.items()]
     rows += [["note", note] for note in trained.notes]
-    _print(console, "Made from", ["", ""], rows)
+    _print(console, "Provenance", ["", ""], rows)
 
 
 def _timeline(timeline: Sequence[Moment], console: "Console") -> None:

@@ -76,7 +76,7 @@ def test_what_is_too_long_is_left_out_and_named_details_first(limit: int) -> Non
     text = fitted(report(tests=suites), limit, run=RUN)
     assert characters(text) <= limit
     assert text.startswith("## ✅ iris@")
-    assert "Left out for its length:" in text
+    assert "Omitted for length:" in text
     assert RUN in text
     assert text.count("<details>") == text.count("</details>")
     if limit == 900:
@@ -132,7 +132,7 @@ def test_of_many_classes_the_pairs_that_are_confused_most_are_listed() -> None:
     text = matrix.picture(list(range(size)), counts)
     assert text.splitlines()[2:] == ["| 5 | 6 | 9 |", "| 3 | 4 | 7 |"]
     counts[3][4] = counts[5][6] = 0
-    assert "Not one" in matrix.picture(list(range(size)), counts)
+    assert "None of 20 classes" in matrix.picture(list(range(size)), counts)
 
 
 @pytest.mark.parametrize("counts", [[], [[1]], [[1, 2], [3]]])

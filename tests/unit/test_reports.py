@@ -239,7 +239,7 @@ def test_a_metric_stands_beside_the_champions_with_difference_and_interval() -> 
     assert "| metric | release | champion | difference | 95% interval |" in text
     assert "| accuracy | 0.9667 | 0.8333 | +0.1333 | +0.0333 to +0.2667 |" in text
     assert r"| log\_loss | nan | 0.42 | - | unknown |" in text
-    assert f"against the champion {BEFORE}" in text
+    assert f"compared with champion {BEFORE}" in text
 
 
 def test_without_a_champion_there_are_no_empty_columns() -> None:
@@ -260,13 +260,13 @@ def test_a_slice_that_got_worse_is_seen_at_once_and_the_others_are_folded() -> N
     found = report(("test", "passed", COMPARED))
     text = markdown.render(found)
     seen, folded = text.split("<details><summary>Slices (12)")
-    told = "1 of 12 slices got worse than the champion, by accuracy; 3 more are too small to judge."
+    told = "1 of 12 slices are worse than the champion, by accuracy; 3 more are too small to judge."
     assert told in seen
     row = "| region | north | 120 | 0.71 | 0.9 | -0.19 | -0.31 to -0.06 |"
     assert row in seen
     assert "south" not in seen
     assert "south" in folded
-    assert "Not listed: 10 more. Not looked at: 2 columns or values." in folded
+    assert "Not listed: 10 more. Not evaluated: 2 columns or values." in folded
     shown = in_terminal(found, 120)
     assert told in shown
     assert re.search(r"region +north +120 +0\.71 +0\.9 +-0\.19 +-0\.31 to -0\.06", shown)
@@ -277,17 +277,17 @@ def test_what_changed_in_the_data_is_listed_and_the_columns_are_folded() -> None
     text = markdown.render(found)
     seen, folded = text.split("<details><summary>Columns of the training data (4)")
     changes = [
-        "120 rows, the champion's had 100 (+20.0%)",
-        "new columns: stem",
-        "columns gone: leaf",
+        "120 rows; the champion has 100 (+20.0%)",
+        "added columns: stem",
+        "removed columns: leaf",
         "petal is number, was integer",
-        "species shifted greatly (PSI 0.42): virginica are 45.0% of the rows, were 30.0%",
+        "species shifted strongly (PSI 0.42): virginica changed from 30.0% to 45.0% of the rows",
     ]
     for line in changes:
         assert f"\n- {line}" in seen
         assert line in in_terminal(found, 120)
     assert "| petal | 0.02 | 0.05 | virginica | 30.0% | 45.0% | 0.0% to 2.0% |" in folded
-    assert "Not listed: 2 more. Not looked at: 1." in folded
+    assert "Not listed: 2 more. Not compared: 1." in folded
 
 
 @pytest.mark.parametrize(
@@ -295,14 +295,14 @@ def test_what_changed_in_the_data_is_listed_and_the_columns_are_folded() -> None
     [
         (
             {"slices": SLICES | {"worse": 0, "listed": []}},
-            "None of 12 slices got worse than the champion, by",
+            "None of 12 slices are worse than the champion, by",
         ),
         ({"slices": {"metric": "mae", "small": 4}}, "None of 4 slices is large enough to judge."),
-        ({"shifts": SHIFTS | {"same": True}}, "The same data as the champion's, byte for byte."),
-        ({"shifts": {"unknown": "it has no profile"}}, "Not known: it has no profile."),
+        ({"shifts": SHIFTS | {"same": True}}, "Identical to the champion's training data."),
+        ({"shifts": {"unknown": "it has no profile"}}, "Unknown: it has no profile."),
         (
             {"shifts": {"rows_before": 9, "rows_after": 9, "compared": 3}},
-            "no column shifted, of 3 compared",
+            "none of 3 compared columns shifted",
         ),
     ],
 )
@@ -536,7 +536,7 @@ def test_what_an_image_showed_in_a_container_is_told_everywhere() -> None:
     assert found.verdict == "failed"
     for text in (html(markdown.render(found)), in_terminal(found)):
         for part in (
-            "In a container",
+            "Container test",
             f"image {digests.short(ONE)}",
             *("1.23 s", "239 of 500 MB", "512m", "4.25"),
             "ok: ready after 1.23 s, allowed up to 60",
@@ -576,7 +576,7 @@ def test_a_release_without_an_image_has_no_part_of_one() -> None:
 
 
 def test_why_production_let_a_release_in_is_told() -> None:
-    reason = "ok: test-container: not asked for (gates.container is false)"
+    reason = "ok: test-container: not required (gates.container is false)"
     found = report(("deploy-production", "passed", DEPLOY | {"reasons": [reason]}))
     assert reason in html(markdown.render(found))
     assert "gates.container is false" in in_terminal(found)
