@@ -259,7 +259,7 @@ def test_a_full_disk_adds_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_ledger_below_a_file_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnavailableError, match="cannot be written"):
+    with pytest.raises(UnavailableError, match="cannot write"):
         DirectoryLedger(tmp_path / "file" / "ledger").append(tiny_evidence())
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mlship.adapters.ledgers import mlflow_places
+from mlship.adapters.ledgers import mlflow_runs
 from mlship.adapters.ledgers.mlflow import RECORD, MlflowLedger
 from mlship.adapters.mlflow import library
 from mlship.adapters.mlflow.rest import Server, connected
@@ -135,12 +135,12 @@ def test_a_record_that_is_gone_for_good_is_missed_by_its_child(
     ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = ledger.records()[0]
-    read = mlflow_places.ServerPlace.read
+    read = mlflow_runs.ServerRuns.read
 
-    def purged(place: mlflow_places.ServerPlace) -> list[mlflow_places.Kept]:
+    def purged(place: mlflow_runs.ServerRuns) -> list[mlflow_runs.StoredRun]:
         return [kept for kept in read(place) if kept.tags[RECORD] != first.digest]
 
-    monkeypatch.setattr(mlflow_places.ServerPlace, "read", purged)
+    monkeypatch.setattr(mlflow_runs.ServerRuns, "read", purged)
     with pytest.raises(IntegrityError, match=f"{digests.short(first.digest)}, which is missing"):
         ledger.records()
 
@@ -160,15 +160,15 @@ def test_a_deleted_experiment_is_no_empty_ledger(
 def test_a_record_that_is_added_during_a_look_is_no_tampering(
     ledger: MlflowLedger, mlflow_server: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = mlflow_places.ServerPlace.read
+    read = mlflow_runs.ServerRuns.read
     missed = [ledger.records()[1].digest]
 
-    def late(place: mlflow_places.ServerPlace) -> list[mlflow_places.Kept]:
+    def late(place: mlflow_runs.ServerRuns) -> list[mlflow_runs.StoredRun]:
         found = [kept for kept in read(place) if kept.tags[RECORD] not in missed]
         missed.clear()
         return found
 
-    monkeypatch.setattr(mlflow_places.ServerPlace, "read", late)
+    monkeypatch.setattr(mlflow_runs.ServerRuns, "read", late)
     assert len(MlflowLedger(mlflow_server, name, Path("unused"), {}).records()) == 3
     assert not missed
 
@@ -176,13 +176,13 @@ def test_a_record_that_is_added_during_a_look_is_no_tampering(
 def test_an_answer_that_is_lost_loses_no_record_and_makes_no_second(
     ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = mlflow_places.ServerPlace.write
+    write = mlflow_runs.ServerRuns.write
 
-    def lost(place: mlflow_places.ServerPlace, fresh: mlflow_places.Fresh) -> mlflow_places.Kept:
+    def lost(place: mlflow_runs.ServerRuns, fresh: mlflow_runs.NewRun) -> mlflow_runs.StoredRun:
         write(place, fresh)
         raise UnavailableError("the connection broke")
 
-    monkeypatch.setattr(mlflow_places.ServerPlace, "write", lost)
+    monkeypatch.setattr(mlflow_runs.ServerRuns, "write", lost)
     record = ledger.append(tiny_evidence("evaluate"))
     assert ledger.records()[-1] == record
     assert len(ledger.records()) == 4
@@ -193,11 +193,11 @@ def test_an_append_after_heads_that_were_read_asks_for_no_other_run(
 ) -> None:
     known = heads(ledger.records())
 
-    def unasked(_place: mlflow_places.ServerPlace) -> list[mlflow_places.Kept]:
+    def unasked(_place: mlflow_runs.ServerRuns) -> list[mlflow_runs.StoredRun]:
         raise AssertionError("all runs were read")
 
     with monkeypatch.context() as patched:
-        patched.setattr(mlflow_places.ServerPlace, "read", unasked)
+        patched.setattr(mlflow_runs.ServerRuns, "read", unasked)
         record = ledger.append(tiny_evidence("evaluate"), after=known)
         with pytest.raises(AssertionError, match="all runs were read"):
             ledger.append(tiny_evidence("approve"))
@@ -208,16 +208,14 @@ def test_an_append_after_heads_that_were_read_asks_for_no_other_run(
 def test_a_server_that_changes_texts_is_refused(
     ledger: MlflowLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = mlflow_places.ServerPlace.write
+    write = mlflow_runs.ServerRuns.write
 
-    def trimming(
-        place: mlflow_places.ServerPlace, fresh: mlflow_places.Fresh
-    ) -> mlflow_places.Kept:
+    def trimming(place: mlflow_runs.ServerRuns, fresh: mlflow_runs.NewRun) -> mlflow_runs.StoredRun:
         tags = {key: value.replace("é", "e") for key, value in fresh.tags.items()}
-        return write(place, mlflow_places.Fresh(name=fresh.name, time=fresh.time, tags=tags))
+        return write(place, mlflow_runs.NewRun(name=fresh.name, time=fresh.time, tags=tags))
 
-    monkeypatch.setattr(mlflow_places.ServerPlace, "write", trimming)
-    with pytest.raises(IntegrityError, match=r"not in experiment .* as it was written"):
+    monkeypatch.setattr(mlflow_runs.ServerRuns, "write", trimming)
+    with pytest.raises(IntegrityError, match=r"in experiment .* differs from what was written"):
         ledger.append(tiny_evidence(actor="Zoé"))
 
 
@@ -254,7 +252,7 @@ def test_a_database_reads_the_same_with_and_without_the_library(
     for step in ("train", "test"):
         ledger.append(tiny_evidence(step))
     known = ledger.records()
-    monkeypatch.setattr(mlflow_places, "_COLUMNS", {"tags": {"of_a_later_mlflow"}})
+    monkeypatch.setattr(mlflow_runs, "_COLUMNS", {"tags": {"of_a_later_mlflow"}})
     again = MlflowLedger(uri, "iris", tmp_path / "artifacts", {})
     assert again.records() == known
     assert list(MlflowLedger(uri, "empty", tmp_path, {}).records()) == []
@@ -262,8 +260,8 @@ def test_a_database_reads_the_same_with_and_without_the_library(
     with library.session(uri, {}) as client:
         experiment = client.get_experiment_by_name("iris-ledger")
         client.delete_experiment(experiment.experiment_id)
-    for columns in (mlflow_places._COLUMNS, {"tags": {"of_a_later_mlflow"}}):
-        monkeypatch.setattr(mlflow_places, "_COLUMNS", columns)
+    for columns in (mlflow_runs._COLUMNS, {"tags": {"of_a_later_mlflow"}}):
+        monkeypatch.setattr(mlflow_runs, "_COLUMNS", columns)
         with pytest.raises(IntegrityError, match="was deleted"):
             again.records()
 
@@ -354,18 +352,18 @@ def test_hundreds_of_records_are_read_in_a_second_without_the_library(
 
 def _fill(uri: str, name: str, count: int) -> None:
     """Make records as `append` does, without a look before and after each."""
-    place: mlflow_places.Place
+    place: mlflow_runs.Runs
     parent: Record = MlflowLedger(uri, name, Path("unused"), {}).records()[0]
     if uri.startswith("http"):
-        place = mlflow_places.ServerPlace(uri, f"{name}-ledger", {})
+        place = mlflow_runs.ServerRuns(uri, f"{name}-ledger", {})
     else:
-        place = mlflow_places.LibraryPlace(uri, f"{name}-ledger", Path("unused"), {})
+        place = mlflow_runs.LibraryRuns(uri, f"{name}-ledger", Path("unused"), {})
     digest = parent.digest
     for number in range(count):
         data = encode(tiny_evidence(actor=f"s{number}", minute=number, parents=(digest,)))
         digest = digests.of_bytes(data)
         tags = {RECORD: digest, f"{RECORD}.0": data.decode()}
-        place.write(mlflow_places.Fresh(name=f"s{number}", time=number, tags=tags))
+        place.write(mlflow_runs.NewRun(name=f"s{number}", time=number, tags=tags))
 
 
 def test_an_object_that_is_not_there_is_told(server: Server) -> None:

@@ -54,7 +54,9 @@ class FakeForge:
             if branch not in self.branches:
                 raise NotFoundError(f"no branch {branch}", hint="push it")
         if not old and self.branches[head] == self.branches[base]:
-            raise RefusedError(f"{head} has no commit that {base} lacks", hint="nothing to do")
+            raise RefusedError(
+                f"branch {head} has no commits that {base} lacks", hint="nothing to do"
+            )
         self.writes.append("open")
         if old:
             self.pulls[old.number] = msgspec.structs.replace(old, title=title, body=body)

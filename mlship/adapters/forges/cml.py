@@ -1,6 +1,6 @@
-"""The comment of a pull request posted by CML's own program: `ports.Comments`.
+"""Comments on pull requests, posted by the program of CML: `ports.Comments`.
 
-It begins with the mark by which `GitHubForge` finds it, so that either may update it.
+A comment begins with the mark by which `GitHubForge` finds it, so that both can update it.
 
 Source: https://cml.dev/doc/ref/comment and the code of CML 0.20.6.
 """
@@ -21,12 +21,12 @@ _KEPT_PREFIXES = ("GITHUB_", "RUNNER_", "http_proxy", "https_proxy", "no_proxy",
 
 
 class CmlComments:
-    """Runs `cml comment update`. It learns of the environment no more than it needs.
+    """Runs `cml comment update` with only the environment variables that it needs.
 
     Args:
-        name: the project; its comments are told from those of another in the same repository.
-        environment: where the program is, which repository and which token.
-        get: returns a pull request; asked where the program was denied, whether it is a fork's.
+        name: the project, which distinguishes its comments from those of other projects.
+        environment: names the PATH of the program, the repository and the token.
+        get: returns a pull request; called if access is denied, to find out if it is from a fork.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class CmlComments:
         self._get = get
 
     def comment(self, number: int, body: str) -> Posted:
-        """Post the comment, or replace the text of the one that was posted before.
+        """Post the comment, or update it if it was posted before.
 
         Raises:
             ConfigError: there is no such program, no token, or the token may not write.
-            TimedOutError: the program did not come to an end.
-            UnavailableError: it failed; the message has its last line.
+            TimedOutError: the program did not exit in time.
+            UnavailableError: it failed; the message has its last line of output.
         """
         program = shutil.which("cml", path=self._environment.get("PATH", ""))
         if program is None:
@@ -58,14 +58,14 @@ class CmlComments:
         with tempfile.TemporaryDirectory(prefix="mlship-cml-") as folder:
             report = Path(folder) / "report.md"
             report.write_text(f"{self._mark}\n{body}", encoding="utf-8")
-            done = self._run([program, *self._arguments(number), str(report)], Path(folder))
-        if done.returncode == 0:
-            return Posted(url=_last(done.stdout), change="updated")
-        return self._failed(done, number)
+            result = self._run([program, *self._arguments(number), str(report)], Path(folder))
+        if result.returncode == 0:
+            return Posted(url=_last(result.stdout), change="updated")
+        return self._failed(result, number)
 
     def _arguments(self, number: int) -> list[str]:
         arguments = ["comment", "update", "--target", f"pr/{number}"]
-        # Left to itself it would send pictures to a server of its makers.
+        # By default, CML would upload images to a server of its vendor.
         arguments += ["--publish=false", "--watermark-title", self._title]
         repository = self._environment.get("GITHUB_REPOSITORY")
         if repository:
@@ -82,7 +82,7 @@ class CmlComments:
         kept |= {
             "REPO_TOKEN": self._environment["GITHUB_TOKEN"],
             "ITERATIVE_DO_NOT_TRACK": "1",
-            # It makes every folder of the machine safe for git, in the user's own settings.
+            # CML marks every folder as safe for git in the global settings; keep the user's clean.
             "GIT_CONFIG_GLOBAL": str(folder / "gitconfig"),
         }
         try:
@@ -98,12 +98,12 @@ class CmlComments:
             )
         except subprocess.TimeoutExpired as error:
             raise TimedOutError(
-                f"cml did not end within {_SECONDS:g} s",
+                f"cml timed out after {_SECONDS:g} s",
                 hint="run the command again, or use `--publish github`",
             ) from error
 
-    def _failed(self, done: subprocess.CompletedProcess[str], number: int) -> Posted:
-        output = f"{done.stderr}\n{done.stdout}"
+    def _failed(self, result: subprocess.CompletedProcess[str], number: int) -> Posted:
+        output = f"{result.stderr}\n{result.stdout}"
         if "Resource not accessible" in output:
             if self._get(number).from_fork:
                 return Posted(url="", change=None)
@@ -113,7 +113,7 @@ class CmlComments:
                 hint="add `pull-requests: write` to the permissions of the job",
             )
         raise UnavailableError(
-            f"cml failed with exit code {done.returncode}: {_last(output) or 'no output'}",
+            f"cml failed with exit code {result.returncode}: {_last(output) or 'no output'}",
             hint="run the command again, or use `--publish github`",
         )
 

@@ -1,4 +1,4 @@
-"""The summary of a step in a GitHub job, a file that GitHub shows: `ports.Summary`."""
+"""The summary of a step in a GitHub job: `ports.Summary`."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Final
 from mlship.errors import ConfigError, UnavailableError
 
 LIMIT: Final = 1_048_576
-"""Bytes; GitHub drops a larger file whole.
+"""Bytes; GitHub rejects a larger file.
 
 Source: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 """
@@ -24,16 +24,16 @@ class StepSummary:
         self._path = path
 
     def append(self, render: Callable[[int], str]) -> Path | None:
-        """Add what `render` makes of so many bytes of room; `None` where no room is left.
+        """Append the text of `render`, called with the free bytes; `None` if no space is left.
 
         Raises:
-            ConfigError: no job runs that would show it.
+            ConfigError: the command does not run in a GitHub job.
             UnavailableError: the file cannot be written.
         """
         if self._path is None:
             raise ConfigError(
-                "GITHUB_STEP_SUMMARY names no file: this is no step of a GitHub job",
-                hint="`mlship report --markdown` prints the report",
+                "GITHUB_STEP_SUMMARY is not set: this is not a step of a GitHub job",
+                hint="use `mlship report --markdown` to print the report",
             )
         try:
             used = self._path.stat().st_size if self._path.exists() else 0
@@ -41,11 +41,11 @@ class StepSummary:
             if not text or used + 1 + len(text.encode()) > LIMIT:
                 return None
             with self._path.open("a", encoding="utf-8") as file:
-                # What was there may end in the middle of a line.
+                # The existing text may end without a newline.
                 file.write(f"\n{text}" if used else text)
         except OSError as error:
             raise UnavailableError(
-                f"the step summary {self._path} cannot be written: {error.strerror}",
+                f"cannot write the step summary {self._path}: {error.strerror}",
                 hint="run the command again in a new step",
             ) from error
         return self._path

@@ -1,1 +1,1 @@
-"""Ledgers: where evidence is kept."""
+"""Ledgers: storage of evidence in a directory or in MLflow."""

@@ -1,4 +1,4 @@
-"""A chain of records that is read while others append to it."""
+"""A chain of records that can be read while other processes append to it."""
 
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
@@ -8,19 +8,19 @@ from mlship.domain.evidence import Record, in_order
 from mlship.errors import IntegrityError
 
 Stored = TypeVar("Stored")
-"""What a place keeps of a record: its bytes, or something that has them."""
+"""The stored form of a record: its bytes, or a value that has them."""
 
 
 class Chain(Generic[Stored]):
-    """The records of a place as they were when it was last looked at.
+    """The records of a ledger at the last read.
 
     Args:
-        look: returns what the place has now, by the digests of the records.
-        data: the bytes of a record.
-        described: says where a record is kept, for errors.
+        look: reads all stored records, by digest.
+        data: returns the bytes of a stored record.
+        described: returns where a record is stored, for errors.
 
     Attributes:
-        stored: what the last look that made a whole chain has found.
+        stored: the result of the last read that gave a complete chain.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class Chain(Generic[Stored]):
         self._records: tuple[Record, ...] = ()
 
     def records(self) -> tuple[Record, ...]:
-        """Look until the chain is whole or no longer changes; return it, parents before children.
+        """Read until the chain is complete or does not change; return it, parents before children.
 
         Raises:
             IntegrityError: a record was changed or removed.
-            UnavailableError: the place cannot be read.
+            UnavailableError: the ledger cannot be read.
         """
         stored = self._look()
         while stored != self.stored:
@@ -48,7 +48,7 @@ class Chain(Generic[Stored]):
                 data = {digest: self._data(record) for digest, record in stored.items()}
                 records = in_order(data, self._described)
             except IntegrityError:
-                # A record that was appended during the look may be seen without its parent.
+                # A record that was appended during the read may be seen without its parent.
                 again = self._look()
                 if again == stored:
                     raise

@@ -1,11 +1,11 @@
-"""A ledger in a directory: one file a record, named by the digest of its bytes.
+"""A ledger in a directory: one file per record, named by the digest of its bytes.
 
-    <folder>/3f/3f9a0c....json    a record, written whole or not at all
-    <folder>/.lock                held while a record is added
-    <folder>/3f/.3f9a....tmp      what a killed writer left: no record, swept an hour later
+    <folder>/3f/3f9a0c....json    a record, written atomically
+    <folder>/.lock                held while a record is appended
+    <folder>/3f/.3f9a....tmp      left by a killed writer, removed an hour later
 
-The lock only keeps the chain in one line. Where it cannot be had (a shared drive without locks, a
-holder that is suspended) the writers fork the chain, and nothing is lost.
+The lock only keeps the chain linear. If it is not available (a shared drive without locks, a
+suspended holder), concurrent writers fork the chain, and nothing is lost.
 """
 
 import os
@@ -34,7 +34,7 @@ _LEFTOVER_SECONDS: Final = 3600.0
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    """A record's bytes and what the file system said of the file that they were read from."""
+    """A record's bytes, with size and modification time of its file."""
 
     size: int
     changed: int
@@ -42,9 +42,9 @@ class _Stored(msgspec.Struct, frozen=True):
 
 
 class DirectoryLedger:
-    """Keeps evidence in a folder, which is made when the first record is added.
+    """Stores evidence in a folder, which is created with the first record.
 
-    A file is read again only when its size or its time of change differs from the last look.
+    A file is read again only if its size or its modification time has changed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,8 +57,8 @@ class DirectoryLedger:
         """Append evidence after the heads of the chain, durably; return it with its digest.
 
         Args:
-            evidence: what is appended.
-            after: the heads, where the caller has read them; else all records are read for them.
+            evidence: the evidence to append.
+            after: the heads, if the caller has read them; by default all records are read.
 
         Raises:
             UnavailableError: the disk is full or the folder cannot be written; nothing was added.
@@ -73,7 +73,7 @@ class DirectoryLedger:
                 self._write(record.digest, data)
                 self._sweep()
         except OSError as error:
-            message = f"ledger {self._folder} cannot be written: {error.strerror or error}"
+            message = f"cannot write ledger {self._folder}: {error.strerror or error}"
             hint = "free disk space or make the folder writable, then run the command again"
             raise UnavailableError(message, hint=hint) from error
         return record
@@ -82,7 +82,7 @@ class DirectoryLedger:
         """Return all records, verified, parents before children.
 
         Raises:
-            IntegrityError: a record was changed or removed, or a file is no record.
+            IntegrityError: a record was changed or removed, or a file is not a record.
             UnavailableError: the folder cannot be read.
         """
         return self._chain.records()
@@ -91,7 +91,7 @@ class DirectoryLedger:
         try:
             return dict(self._read())
         except OSError as error:
-            message = f"ledger {self._folder} cannot be read: {error.strerror or error}"
+            message = f"cannot read ledger {self._folder}: {error.strerror or error}"
             raise UnavailableError(message, hint="make the folder readable") from error
 
     def _read(self) -> Iterator[tuple[Digest, _Stored]]:
@@ -102,7 +102,7 @@ class DirectoryLedger:
                 digits = file.name.removesuffix(".json")
                 if not _RECORD.fullmatch(file.name) or digits[:2] != entry.name:
                     raise _foreign(file.path)
-                # Else a folder, a pipe or a dangling link.
+                # It may be a folder, a pipe or a dangling link.
                 if not file.is_file():
                     raise _foreign(file.path)
                 digest = Digest(f"sha256:{digits}")
@@ -126,9 +126,9 @@ class DirectoryLedger:
         return self._folder / digits[:2] / f"{digits}.json"
 
     def _sweep(self) -> None:
-        """Remove what killed writers left, an hour old by the clock of the file system itself.
+        """Remove files that killed writers left an hour ago, by the clock of the file system.
 
-        The record is safe by now: that a leftover cannot be removed is no failure.
+        The new record is stored by now, so failing to remove such a file is not an error.
         """
         with suppress(OSError):
             lock = self._folder / _LOCK
@@ -140,16 +140,16 @@ class DirectoryLedger:
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    """List what is not hidden; a folder that does not exist has nothing."""
+    """List the entries that are not hidden; none if the folder does not exist."""
     try:
-        with os.scandir(folder) as found:
-            return [entry for entry in found if not entry.name.startswith(".")]
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
     except FileNotFoundError:
         return []
 
 
 def _checked(path: str, digest: Digest) -> bytes:
-    # Unbuffered and without pathlib: a ledger may have many thousand files.
+    # Unbuffered and without pathlib, because a ledger may have thousands of files.
     with open(path, "rb", buffering=0) as file:  # noqa: PTH123
         data = file.readall()
     if digests.of_bytes(data) != digest:
@@ -160,12 +160,12 @@ def _checked(path: str, digest: Digest) -> bytes:
 
 def _foreign(path: str) -> IntegrityError:
     message = f"{path} is not a record of the ledger"
-    return IntegrityError(message, hint="move it away, or restore the ledger from a backup")
+    return IntegrityError(message, hint="move the file, or restore the ledger from a backup")
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock if it can be had within seconds; go on without it otherwise."""
+    """Hold the lock; continue without it if it is not free within a few seconds."""
     if sys.platform == "win32":
         yield
         return

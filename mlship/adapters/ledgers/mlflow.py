@@ -1,4 +1,4 @@
-"""A ledger in MLflow: a run a record, so that every machine sees what the others proved.
+"""A ledger in MLflow: one run per record, so that all machines share the evidence.
 
     experiment  <project>-ledger
     run         "promote/route iris@3f9a0c1b2d4e"
@@ -6,9 +6,9 @@
                 mlship.record.0   the bytes, UTF-8 JSON in pieces of 4,000 characters
                 mlship.record.1   ...
 
-A run and its tags are made by one call, whole or not at all. MLflow has no lock: two writers at
-once fork the chain, and the next record joins it. What MLflow cannot promise, that nobody edits or
-removes a run, the chain of digests shows.
+A run and its tags are created atomically by one call. MLflow has no lock: two concurrent writers
+fork the chain, and the next record joins it. MLflow cannot prevent that a run is edited or
+deleted, but the chain of digests detects it.
 """
 
 import os
@@ -29,11 +29,11 @@ from mlship.errors import IntegrityError, UnavailableError, shown
 
 RECORD: Final = "mlship.record"
 _PIECE: Final = 4000
-"""The longest text of a tag is 5,000 characters by MLflow's REST API, 4,096 at some hosts."""
+"""MLflow's REST API limits a tag to 5,000 characters, some hosts to 4,096."""
 
 
 class MlflowLedger:
-    """Keeps evidence in the experiment `<name>-ledger`, made when the first record is added.
+    """Stores evidence in the experiment `<name>-ledger`, created with the first record.
 
     Args:
         uri: `http(s)://` of a tracking server, or `sqlite:///` and the path of a file.
@@ -55,11 +55,11 @@ class MlflowLedger:
         environ = os.environ if environ is None else environ
         experiment = f"{name}-ledger"
         self._where = f"experiment {experiment} of MLflow at {shown(uri)}"
-        self._place: Place
+        self._runs: Runs
         if uri.startswith(("http://", "https://")):
             self._place = ServerPlace(uri, experiment, environ, patience)
         else:
-            self._place = LibraryPlace(uri, experiment, artifacts, environ)
+            self._runs = LibraryRuns(uri, experiment, artifacts, environ)
         self._chain: Chain[bytes] = Chain(
             self._look,
             lambda data: data,
@@ -69,70 +69,72 @@ class MlflowLedger:
     def append(self, evidence: Evidence, *, after: Sequence[Digest] | None = None) -> Record:
         """Append evidence after the heads of the chain, durably; return it with its digest.
 
-        The run that was made is read back, and no other.
+        Only the new run is read back.
 
         Args:
-            evidence: what is appended.
-            after: the heads, where the caller has read them; else all records are read for them.
+            evidence: the evidence to append.
+            after: the heads, if the caller has read them; by default all records are read.
 
         Raises:
-            UnavailableError: MLflow cannot be reached or written; nothing was added that could be
-                found again.
-            IntegrityError: the chain is broken, or MLflow does not give back what it was given.
+            UnavailableError: MLflow cannot be reached or written, and the record was not found
+                there.
+            IntegrityError: the chain is broken, or MLflow returns another record than it was sent.
         """
         parents = heads(self.records()) if after is None else tuple(after)
         data = encode(msgspec.structs.replace(evidence, parents=parents))
         record = decode(data)
         try:
-            stored = self._place.write(as_run(record, data))
+            stored = self._runs.write(as_run(record, data))
         except UnavailableError:
-            # The answer may have been lost, and not the record.
+            # Only the response may have been lost, not the record.
             kept = self._look().get(record.digest)
             if kept is None:
                 raise
         else:
             kept = self._bytes_of(stored)[1]
         if kept != data:
-            message = f"record {record.digest} is not in {self._where} as it was written"
-            raise IntegrityError(message, hint="see that nothing edits tags there; run it again")
+            message = f"record {record.digest} in {self._where} differs from what was written"
+            raise IntegrityError(
+                message, hint="make sure that nothing edits tags there, then retry"
+            )
         return record
 
     def records(self) -> Sequence[Record]:
         """Return all records, verified, parents before children.
 
         Raises:
-            IntegrityError: a record was changed or removed, or a run is no record.
+            IntegrityError: a record was changed or removed, or a run is not a record.
             UnavailableError: MLflow cannot be reached or read.
         """
         return self._chain.records()
 
     def _look(self) -> dict[Digest, bytes]:
-        return dict(self._bytes_of(kept) for kept in self._place.read())
+        return dict(self._bytes_of(kept) for kept in self._runs.read())
 
-    def _bytes_of(self, kept: Kept) -> tuple[Digest, bytes]:
-        """Return the bytes of a record under the digest that its run is tagged with.
+    def _bytes_of(self, kept: StoredRun) -> tuple[Digest, bytes]:
+        """Return the digest in the tags of a run, and the bytes of its record.
 
         Raises:
-            IntegrityError: the run was deleted, or is no record.
+            IntegrityError: the run was deleted, or is not a record.
         """
         if kept.deleted:
             message = f"run {kept.run} in {self._where} was deleted; it is a record of the ledger"
-            raise IntegrityError(message, hint=f"`mlflow runs restore --run-id {kept.run}`")
+            raise IntegrityError(message, hint=f"run `mlflow runs restore --run-id {kept.run}`")
         if RECORD not in kept.tags:
             message = f"run {kept.run} in {self._where} is not a record of the ledger"
-            raise IntegrityError(message, hint="keep other runs in another experiment; move it")
+            raise IntegrityError(message, hint="move the run to another experiment, or delete it")
         pieces: list[str] = []
         while (piece := kept.tags.get(f"{RECORD}.{len(pieces)}")) is not None:
             pieces.append(piece)
         return Digest(kept.tags[RECORD]), "".join(pieces).encode()
 
 
-def as_run(record: Record, data: bytes) -> Fresh:
-    """Return the run that keeps a record: its bytes in the tags, in pieces."""
+def as_run(record: Record, data: bytes) -> NewRun:
+    """Return the run for a record, with its bytes in the tags, in pieces."""
     text = data.decode()
     pieces = [text[start : start + _PIECE] for start in range(0, len(text), _PIECE)]
     evidence = record.evidence
-    return Fresh(
+    return NewRun(
         name=f"{evidence.step} {evidence.release}",
         time=int(evidence.time.timestamp() * 1000),
         tags={

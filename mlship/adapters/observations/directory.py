@@ -95,7 +95,7 @@ class DirectoryObservations:
                     _append(handle, added)
         except OSError as error:
             message = f"cannot write outcomes to {self._outcomes}: {error.strerror}"
-            hint = "free disk space or make the file writable, then run it again"
+            hint = "free disk space or make the file writable, then run the command again"
             raise UnavailableError(message, hint=hint) from error
         return taken(received, added, logged)
 

@@ -162,7 +162,7 @@ class PostgresObservations:
 
         Raises:
             ConfigError: psycopg is not installed, or the URL is invalid.
-            UnavailableError: the database does not answer or refuses.
+            UnavailableError: the database does not respond or refuses.
         """
         try:
             import psycopg

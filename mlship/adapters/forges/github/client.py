@@ -1,4 +1,4 @@
-"""The one door to GitHub's REST API: the token, pages, rate limits, and failures as errors.
+"""The client of GitHub's REST API: token, pages, rate limits, and errors for failures.
 
 Source: https://docs.github.com/en/rest/using-the-rest-api
 """
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 
-from mlship.adapters.forges.github.answers import Answer, Purpose, Shape, fault
+from mlship.adapters.forges.github.responses import Purpose, Response, Shape, fault
 from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.door import Door, NoAnswerError, Terms
 from mlship.adapters.http.retries import Patience, Repeat, Timing, retry_after
@@ -19,17 +19,17 @@ from mlship.errors import UnavailableError
 
 _VERSION: Final = "2022-11-28"
 _PAGES: Final = 100
-"""A list of more pages than this does not end."""
+"""The most pages of a list that are read, against an endless list."""
 _PATIENCE: Final = Patience(deadline=240, attempts=4, first=0.5, longest=4, longest_asked=60)
 
 
 class Rest:
-    """Sends requests to the API of one GitHub.
+    """Sends requests to the API of one GitHub server.
 
     Args:
         url: of the API.
         token: the credentials.
-        reach: how it is reached.
+        reach: how the server is reached.
         timing: time and randomness.
     """
 
@@ -45,22 +45,26 @@ class Rest:
             },
         )
         terms = Terms(
-            name="GitHub", patience=_PATIENCE, timing=timing, put_off=_is_put_off, asked=_asked
+            name="GitHub",
+            patience=_PATIENCE,
+            timing=timing,
+            put_off=_is_limited,
+            asked=_wait_seconds,
         )
         self._door = Door(client, terms)
         weakref.finalize(self, client.close)
 
-    def get(self, path: str, purpose: Purpose, *, accept: frozenset[int] = frozenset()) -> Answer:
-        """Return the answer to a question; a status of `accept` is no error."""
-        return _judged(self._send("GET", self._url + path, None), purpose, accept)
+    def get(self, path: str, purpose: Purpose, *, accept: frozenset[int] = frozenset()) -> Response:
+        """Send a GET request; a status in `accept` is not an error."""
+        return _checked(self._send("GET", self._url + path, None), purpose, accept)
 
     def pages(
         self, path: str, params: Mapping[str, str], purpose: Purpose, shape: type[Shape]
     ) -> Iterator[Shape]:
-        """Give the items of a list, page by page, as the Link header leads.
+        """Yield the items of a list, page by page, by the Link header.
 
         Raises:
-            UnavailableError: a page lies on another server, which must not get the token.
+            UnavailableError: a page is on another server, which must not get the token.
         """
         query = httpx.QueryParams({**params, "per_page": "100"})
         url: str | None = f"{self._url}{path}?{query}"
@@ -68,12 +72,12 @@ class Rest:
             if url is None:
                 return
             response = self._send("GET", url, None)
-            yield from _judged(response, purpose, frozenset()).read(list[shape])  # type: ignore[valid-type]
+            yield from _checked(response, purpose, frozenset()).read(list[shape])  # type: ignore[valid-type]
             url = response.links.get("next", {}).get("url")
             if url is not None and not url.startswith(f"{self._url}/"):
                 raise UnavailableError(
                     f"GitHub continues a list on another server: {url[:200]}",
-                    hint="check that GITHUB_API_URL is the address that the server has for itself",
+                    hint="check that GITHUB_API_URL is the URL that the server uses in its links",
                 )
 
     def write(
@@ -84,15 +88,15 @@ class Rest:
         purpose: Purpose,
         *,
         accept: frozenset[int] = frozenset(),
-    ) -> Answer:
-        """Change something; a status of `accept` is no error."""
-        return _judged(self._send(method, self._url + path, body), purpose, accept)
+    ) -> Response:
+        """Send a request that changes something; a status in `accept` is not an error."""
+        return _checked(self._send(method, self._url + path, body), purpose, accept)
 
     def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> httpx.Response:
-        """Return GitHub's answer.
+        """Send a request and return the response.
 
-        A request that it put off is sent again. One that failed on the way is too, unless it makes
-        something new: a comment might have been posted.
+        A request that was rejected because of a rate limit is sent again. After a network error, a
+        request is sent again unless it creates something, which may exist already.
         """
         repeat: Repeat = "idempotent" if method == "POST" else "always"
         request = self._door.client.build_request(method, url, json=body)
@@ -100,26 +104,26 @@ class Rest:
             response = self._door.send(request, repeat=repeat)
         except NoAnswerError as error:
             raise self._unreachable(error) from error
-        if _is_put_off(response):
-            raise self._limited(_asked(response, self._clock()))
+        if _is_limited(response):
+            raise self._limited(_wait_seconds(response, self._clock()))
         return response
 
     def _limited(self, seconds: float | None) -> UnavailableError:
         until = datetime.fromtimestamp(math.ceil(self._clock() + (seconds or 0.0)), UTC)
         return UnavailableError(
-            f"GitHub's rate limit of this token is exhausted until {until:%Y-%m-%d %H:%M:%S} UTC",
-            hint="run the command again after that",
+            f"the rate limit of GitHub is exceeded until {until:%Y-%m-%d %H:%M:%S} UTC",
+            hint="run the command again after that time",
         )
 
     def _unreachable(self, error: NoAnswerError) -> UnavailableError:
         return UnavailableError(
-            f"{self._url} cannot be reached: {error}",
-            hint="check https://www.githubstatus.com and GITHUB_API_URL, then run it again",
+            f"cannot reach {self._url}: {error}",
+            hint="check https://www.githubstatus.com and GITHUB_API_URL, then retry",
         )
 
 
-def _is_put_off(response: httpx.Response) -> bool:
-    """Tell whether GitHub refused a request because of a limit.
+def _is_limited(response: httpx.Response) -> bool:
+    """Return whether GitHub rejected a request because of a rate limit.
 
     Source: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
     """
@@ -133,14 +137,14 @@ def _is_put_off(response: httpx.Response) -> bool:
     )
 
 
-def _asked(response: httpx.Response, now: float) -> float | None:
-    """Return for how many seconds GitHub wants no request; `None` where it does not say."""
+def _wait_seconds(response: httpx.Response, now: float) -> float | None:
+    """Return the seconds until GitHub accepts requests again; `None` if unknown."""
     headers = response.headers
     wait = retry_after(headers.get("retry-after"), now)
     if wait is None and headers.get("x-ratelimit-remaining") == "0":
         reset = _number(headers.get("x-ratelimit-reset"))
         wait = None if reset is None else reset - now
-    if not _is_put_off(response):
+    if not _is_limited(response):
         return wait
     return 60.0 if wait is None else max(1.0, wait)
 
@@ -152,8 +156,8 @@ def _number(text: str | None) -> float | None:
         return None
 
 
-def _judged(response: httpx.Response, purpose: Purpose, accept: frozenset[int]) -> Answer:
-    answer = Answer(response.status_code, response.content)
-    if response.is_success or answer.status in accept:
-        return answer
-    raise fault(answer, purpose)
+def _checked(received: httpx.Response, purpose: Purpose, accept: frozenset[int]) -> Response:
+    response = Response(received.status_code, received.content)
+    if received.is_success or response.status in accept:
+        return response
+    raise fault(response, purpose)

@@ -1,7 +1,7 @@
 """Pull requests on GitHub, by its REST API: `ports.Forge`.
 
-Which GitHub, which repository and who we are come from the environment: GITHUB_API_URL,
-GITHUB_REPOSITORY and GITHUB_TOKEN, as a job has them.
+The server, the repository and the token come from the environment variables GITHUB_API_URL,
+GITHUB_REPOSITORY and GITHUB_TOKEN, as in a GitHub job.
 """
 
 import functools
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from mlship.adapters.forges.github import models, reviews
-from mlship.adapters.forges.github.answers import Answer, Purpose, forbidden
+from mlship.adapters.forges.github.responses import Purpose, Response, forbidden
 from mlship.domain.pullrequest import (
     Posted,
     PullRequest,
@@ -34,16 +34,16 @@ _WRITE: Final = "pull-requests: write"
 _BOT: Final = "Bot"
 _GITHUB: Final = "web-flow"
 _MERGES: Final = 10
-"""So many merges of merges are looked through for who wrote what they brought."""
+"""The most nested merges that are followed to find the authors."""
 
 
 class GitHubForge:
-    """Pull requests of one repository on GitHub. Nothing is sent before it is needed.
+    """Pull requests of one repository on GitHub. It connects on first use.
 
     Args:
         environment: names the API, the repository and the token.
-        name: the project; its comments are told from those of another in the same repository.
-        transport: answers in GitHub's place, in tests.
+        name: the project, which distinguishes its comments from those of other projects.
+        transport: replaces GitHub in tests.
         timing: time and randomness.
     """
 
@@ -62,7 +62,7 @@ class GitHubForge:
 
     @functools.cached_property
     def _rest(self) -> "Rest":
-        # Most commands ask no forge, and start sooner without it.
+        # Most commands do not use the forge, and start faster without these imports.
         from mlship.adapters.forges.github.client import Rest
         from mlship.adapters.http.clients import Reach
         from mlship.adapters.http.retries import Timing
@@ -70,13 +70,14 @@ class GitHubForge:
         token = self._environment.get("GITHUB_TOKEN", "").strip()
         if not token:
             raise ConfigError(
-                "GITHUB_TOKEN is not set, and GitHub cannot be reached without it",
+                "GITHUB_TOKEN is not set, and GitHub needs it",
                 hint="add `GITHUB_TOKEN: ${{ secrets.GITHUB_TOKEN }}` to the env of the step",
             )
         url = self._environment.get("GITHUB_API_URL") or "https://api.github.com"
         if not url.startswith(("https://", "http://")):
             raise ConfigError(
-                f"GITHUB_API_URL is not a URL: {url[:200]}", hint="https://api.github.com is one"
+                f"GITHUB_API_URL is not a URL: {url[:200]}",
+                hint="set it to a URL such as https://api.github.com, or unset it",
             )
         reach = Reach(environment=self._environment, transport=self._transport)
         return Rest(url, token, reach=reach, timing=self._timing or Timing())
@@ -87,7 +88,7 @@ class GitHubForge:
         if not _REPOSITORY.fullmatch(name):
             raise ConfigError(
                 f"GITHUB_REPOSITORY is not a repository: {name[:80]!r}",
-                hint="set it to owner/name; a GitHub job has it",
+                hint="set it to owner/name; in a GitHub job it is set",
             )
         return name
 
@@ -96,30 +97,30 @@ class GitHubForge:
         return f"/repos/{self._repository}"
 
     def get(self, number: int) -> PullRequest:
-        """Return a pull request, open or not."""
+        """Return a pull request, open or closed."""
         return self._value(self._pull(number))
 
     def find(self, *, branch: str = "", commit: str = "", base: str = "") -> PullRequest | None:
-        """Return the newest open pull request from a branch, else one that brings a commit."""
-        found: list[models.Pull] = []
+        """Return the newest open pull request from a branch, else one that contains a commit."""
+        pulls: list[models.Pull] = []
         if branch:
-            found = self._listed(branch, base)
-        if not found and commit:
+            pulls = self._listed(branch, base)
+        if not pulls and commit:
             purpose = Purpose(f"list the pull requests of commit {commit[:12]}", _READ)
             path = f"{self._path}/commits/{quote(commit, safe='')}/pulls"
-            found = [
+            pulls = [
                 pull
                 for pull in self._rest.pages(path, {}, purpose, models.Pull)
                 if pull.state == "open" and base in ("", pull.base.ref)
             ]
-        newest = max(found, key=lambda pull: pull.number, default=None)
+        newest = max(pulls, key=lambda pull: pull.number, default=None)
         return self._value(newest) if newest else None
 
     def open(self, head: str, base: str, title: str, body: str) -> Posted:
-        """Open a pull request between two branches, or set title and body of the open one.
+        """Open a pull request between two branches, or update title and body of the open one.
 
         Raises:
-            RefusedError: the one branch has no commit that the other lacks.
+            RefusedError: `head` has no commits that `base` lacks.
             NotFoundError: there is no such branch.
         """
         wanted = {"title": title, "body": body}
@@ -127,19 +128,19 @@ class GitHubForge:
             pulls = self._listed(head, base)
             if pulls:
                 return self._edit(max(pulls, key=lambda pull: pull.number), wanted)
-            answer = self._rest.write(
+            response = self._rest.write(
                 "POST",
                 f"{self._path}/pulls",
                 {**wanted, "head": head, "base": base},
                 Purpose(f"open a pull request from {head} to {base}", _WRITE),
                 accept=frozenset({403, 422}),
             )
-            if answer.status < 400:
-                return Posted(url=answer.read(models.Pull).html_url, change="created")
-            # Somebody else may have opened it since it was looked for.
-            if attempt or "already exists" not in answer.said():
+            if response.status < 400:
+                return Posted(url=response.read(models.Pull).html_url, change="created")
+            # Another process may have opened it since the list was read.
+            if attempt or "already exists" not in response.message():
                 break
-        raise _not_opened(answer, head, base)
+        raise _not_opened(response, head, base)
 
     def _edit(self, pull: models.Pull, wanted: Mapping[str, str]) -> Posted:
         if (pull.title, _lines(pull.body)) == (wanted["title"], _lines(wanted["body"])):
@@ -149,7 +150,7 @@ class GitHubForge:
         return Posted(url=pull.html_url, change="updated")
 
     def comment(self, number: int, body: str) -> Posted:
-        """Post the comment of ours, or replace the text of the one that was posted before."""
+        """Post mlship's comment, or update it if it was posted before."""
         text = f"{self._mark}\n{body}"
         old = self._own_comment(number)
         if old and _lines(old.body) == _lines(text):
@@ -157,41 +158,42 @@ class GitHubForge:
         issues = f"{self._path}/issues"
         path = f"{issues}/comments/{old.id}" if old else f"{issues}/{number}/comments"
         purpose = Purpose(f"comment on pull request {number}", _WRITE)
-        answer = self._rest.write(
+        response = self._rest.write(
             "PATCH" if old else "POST", path, {"body": text}, purpose, accept=frozenset({403})
         )
-        if answer.status == 403:
+        if response.status == 403:
             if self.get(number).from_fork:
                 return Posted(url="", change=None)
-            raise forbidden(answer, purpose)
-        url = answer.read(models.Comment).html_url
+            raise forbidden(response, purpose)
+        url = response.read(models.Comment).html_url
         return Posted(url=url, change="updated" if old else "created")
 
     def _own_comment(self, number: int) -> models.Comment | None:
-        """Return the first comment of ours: told by its author and by the mark at its start.
+        """Return mlship's first comment, identified by its author and by the mark at its start.
 
-        Anybody can write the mark, so it alone proves nothing. A job's token cannot ask who it is;
-        its comments are a bot's, and no bot begins a comment with what another account wrote.
+        Anybody can write the mark, so the author must match too. A job's token cannot read its own
+        account, but its comments are by a bot. A bot does not start a comment with text of other
+        accounts.
         """
         purpose = Purpose(f"read the comments of pull request {number}", _READ)
         comments = self._rest.pages(
             f"{self._path}/issues/{number}/comments", {}, purpose, models.Comment
         )
-        marked = [one for one in comments if (one.body or "").startswith(self._begins)]
+        marked = [item for item in comments if (item.body or "").startswith(self._begins)]
         if not marked:
             return None
-        asked = self._rest.get(
-            "/user", Purpose("tell whose token it is", "none"), accept=frozenset({403})
+        response = self._rest.get(
+            "/user", Purpose("read the account of the token", "none"), accept=frozenset({403})
         )
-        login = None if asked.status == 403 else asked.read(models.User).login
-        for one in marked:
-            user = one.user or models.User()
+        login = None if response.status == 403 else response.read(models.User).login
+        for comment in marked:
+            user = comment.user or models.User()
             if user.type == _BOT if login is None else user.login == login:
-                return one
+                return comment
         return None
 
     def reviews(self, number: int) -> Reviews:
-        """Return each account's last decision; a comment is not a decision and changes none."""
+        """Return the last decision of each account; a comment is not a decision."""
         pull = self._pull(number)
         last = self._commit(pull.head.sha)
         purpose = Purpose(f"read the reviews of pull request {number}", _READ)
@@ -211,27 +213,27 @@ class GitHubForge:
         )
 
     def _writers(self, commit: models.Commit | None) -> list[models.User | None]:
-        """Return who wrote a commit, and behind a merge who wrote the last one that it brought.
+        """Return the author of a commit and, for a merge, the author of the last merged commit.
 
-        A merge that GitHub made, and signed, was written by nobody: its author pressed a button.
+        A merge commit that GitHub created and signed has no author of its own.
         """
-        found: list[models.User | None] = []
+        authors: list[models.User | None] = []
         for _ in range(_MERGES):
             if commit is None:
                 break
             if not _is_made_by_github(commit):
-                found.append(commit.author)
+                authors.append(commit.author)
             if len(commit.parents) < 2:
                 break
             commit = self._commit(commit.parents[1].sha)
-        return found
+        return authors
 
     def _may_write(self, login: str) -> bool:
-        """Tell whether an account may push. Anybody may approve in a public repository."""
-        purpose = Purpose(f"ask what {login} may do", "metadata: read")
+        """Return whether an account may push. Anybody may approve in a public repository."""
+        purpose = Purpose(f"read the permissions of {login}", "metadata: read")
         path = f"{self._path}/collaborators/{quote(login, safe='')}/permission"
-        answer = self._rest.get(path, purpose, accept=frozenset({404}))
-        return answer.status < 400 and answer.read(models.Permission).permission in (
+        response = self._rest.get(path, purpose, accept=frozenset({404}))
+        return response.status < 400 and response.read(models.Permission).permission in (
             "admin",
             "write",
         )
@@ -239,8 +241,8 @@ class GitHubForge:
     def _commit(self, sha: str) -> models.Commit | None:
         purpose = Purpose(f"read commit {sha[:12]}", "contents: read")
         path = f"{self._path}/commits/{quote(sha, safe='')}"
-        answer = self._rest.get(path, purpose, accept=frozenset({404, 422}))
-        return answer.read(models.Commit) if answer.status < 400 else None
+        response = self._rest.get(path, purpose, accept=frozenset({404, 422}))
+        return response.read(models.Commit) if response.status < 400 else None
 
     def _pull(self, number: int) -> models.Pull:
         purpose = Purpose(f"read pull request {number}", _READ)
@@ -270,36 +272,36 @@ class GitHubForge:
 
 
 def _is_made_by_github(commit: models.Commit) -> bool:
-    """Tell whether GitHub itself merged. Its name can be forged, its signature cannot."""
+    """Return whether GitHub created a merge commit, by its name and its signature."""
     committer = commit.committer.login if commit.committer else ""
     is_merge = len(commit.parents) > 1
     return is_merge and committer == _GITHUB and commit.commit.verification.verified
 
 
 def _lines(text: str | None) -> str:
-    """Return a text as it is compared: GitHub's pages write other line ends, and trim."""
+    """Normalise a text for comparison: GitHub changes line ends and trims."""
     return (text or "").replace("\r\n", "\n").strip()
 
 
-def _not_opened(answer: Answer, head: str, base: str) -> MlshipError:
-    said = answer.said()
-    if "not permitted to create" in said:
+def _not_opened(response: Response, head: str, base: str) -> MlshipError:
+    message = response.message()
+    if "not permitted to create" in message:
         return ConfigError(
-            f"GitHub does not allow jobs to open pull requests here: {said}",
+            f"GitHub does not allow jobs to open pull requests here: {message}",
             hint="Settings > Actions > General: allow GitHub Actions to create pull requests",
         )
-    if answer.status == 403:
-        return forbidden(answer, Purpose(f"open a pull request from {head} to {base}", _WRITE))
-    if "No commits between" in said:
+    if response.status == 403:
+        return forbidden(response, Purpose(f"open a pull request from {head} to {base}", _WRITE))
+    if "No commits between" in message:
         return RefusedError(
-            f"{head} has no commit that {base} lacks", hint="there is nothing to release"
+            f"branch {head} has no commits that {base} lacks", hint="there is nothing to release"
         )
-    if " invalid" in said:
+    if " invalid" in message:
         return NotFoundError(
-            f"GitHub has no branch {head} or no branch {base}: {said}",
-            hint="push both, or name others with --head and --base",
+            f"branch {head} or {base} does not exist on GitHub: {message}",
+            hint="push both branches, or name others with --head and --base",
         )
     return RefusedError(
-        f"GitHub refused to open a pull request from {head} to {base}: {said}",
-        hint="correct that, then run it again",
+        f"GitHub refused to open a pull request from {head} to {base}: {message}",
+        hint="fix the problem, then run the command again",
     )

@@ -1,4 +1,4 @@
-"""The parts of GitHub's JSON that are read.
+"""The parts of GitHub's JSON that mlship reads.
 
 Source: https://docs.github.com/en/rest
 """
@@ -9,20 +9,20 @@ import msgspec
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
-    """An account; a commit whose author has none comes with an empty object."""
+    """An account. It is an empty object for a commit whose author has no account."""
 
     login: str = ""
     type: str = "User"
 
 
 class Repository(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository, as a branch names it."""
+    """The repository of a branch."""
 
     full_name: str
 
 
 class Branch(msgspec.Struct, frozen=True, kw_only=True):
-    """A side of a pull request; `repo` is null where a fork was removed."""
+    """A branch of a pull request; `repo` is null if the fork was deleted."""
 
     ref: str
     sha: str
@@ -30,7 +30,7 @@ class Branch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pull(msgspec.Struct, frozen=True, kw_only=True):
-    """A pull request, as lists and single answers give it."""
+    """A pull request, in a list or a single response."""
 
     number: int
     html_url: str
@@ -71,26 +71,26 @@ class Tree(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verification(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether the signature of a commit is its committer's."""
+    """Whether the signature of a commit is valid for its committer."""
 
     verified: bool = False
 
 
 class GitCommit(msgspec.Struct, frozen=True, kw_only=True):
-    """What git knows of a commit, and what GitHub knows of its signature."""
+    """The tree of a commit, and the verification of its signature."""
 
     tree: Tree
     verification: Verification = Verification()
 
 
 class Parent(msgspec.Struct, frozen=True, kw_only=True):
-    """A commit before another."""
+    """A parent of a commit."""
 
     sha: str
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """A commit, with the accounts of its author and its committer where there are any."""
+    """A commit, with the accounts of its author and its committer if they have one."""
 
     sha: str
     commit: GitCommit
@@ -100,6 +100,6 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Permission(msgspec.Struct, frozen=True, kw_only=True):
-    """What an account may do in a repository: admin, write, read, none."""
+    """The permission of an account in a repository: admin, write, read, none."""
 
     permission: str

@@ -1,4 +1,4 @@
-"""From the reviews of a pull request to what each account decided last. A pure function."""
+"""The last decision of each account in the reviews of a pull request. A pure function."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -11,15 +11,15 @@ _DECISIONS: Final[Mapping[str, Decision]] = {
     "CHANGES_REQUESTED": "changes requested",
     "DISMISSED": "dismissed",
 }
-"""COMMENTED and PENDING decide nothing: an approval before them stands."""
+"""COMMENTED and PENDING are not decisions: an earlier approval stays valid."""
 
 
 def latest(listed: Iterable[models.Review], may_write: Callable[[str], bool]) -> tuple[Review, ...]:
-    """Return the last decision of each account, in the order in which they decided first.
+    """Return the last decision of each account, in the order of their first decisions.
 
     Args:
         listed: reviews, oldest first, as GitHub lists them.
-        may_write: tells whether an account may push; asked of those that approved only.
+        may_write: returns whether an account may push; called only for accounts that approved.
     """
     last: dict[str, tuple[Decision, models.User, models.Review]] = {}
     for review in listed:

@@ -1,4 +1,4 @@
-"""Where MLflow keeps the runs of a ledger's records: a tracking server, or a database."""
+"""The runs of a ledger's records in MLflow: on a tracking server, or in a database."""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +23,12 @@ _COLUMNS: Final = {
 }
 
 
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of the ledger's experiment as MLflow has it now.
+class StoredRun(msgspec.Struct, frozen=True, kw_only=True):
+    """The current state of a run of the ledger's experiment.
 
     Attributes:
         run: its id in MLflow.
-        deleted: it was put into MLflow's trash.
+        deleted: whether it is marked as deleted.
     """
 
     run: str
@@ -36,13 +36,13 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
 
 
-class Fresh(msgspec.Struct, frozen=True, kw_only=True):
-    """A run to be made, whole by one call.
+class NewRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A run to create by one call.
 
     Attributes:
         name: for people.
-        time: when it started and ended, in milliseconds since 1970.
-        tags: the first one is the digest of the record, which no other run has.
+        time: of its start and end, in milliseconds since 1970.
+        tags: the first one is the digest of the record, which is unique.
     """
 
     name: str
@@ -50,18 +50,18 @@ class Fresh(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str]
 
 
-class Place(Protocol):
-    """Keeps runs in one experiment."""
+class Runs(Protocol):
+    """Stores runs in one experiment."""
 
-    def read(self) -> Sequence[Kept]:
-        """Return all runs, deleted ones too; nothing is made for it."""
+    def read(self) -> Sequence[StoredRun]:
+        """Return all runs, including deleted ones. Creates nothing."""
 
-    def write(self, fresh: Fresh) -> Kept:
-        """Create a finished run with its tags, whole or not at all, and read it back."""
+    def write(self, fresh: NewRun) -> StoredRun:
+        """Create a finished run with its tags, atomically, and read it back."""
 
 
-class ServerPlace:
-    """A tracking server, by REST alone."""
+class ServerRuns:
+    """Runs on a tracking server, by its REST API."""
 
     def __init__(
         self,
@@ -76,16 +76,16 @@ class ServerPlace:
         self._patience = patience
         self._number: str | None = None
 
-    def read(self) -> list[Kept]:
-        """Return all runs, deleted ones too; nothing is made for it.
+    def read(self) -> list[StoredRun]:
+        """Return all runs, including deleted ones. Creates nothing.
 
         Raises:
-            UnavailableError: the server does not answer, or denies access.
+            UnavailableError: the server does not respond, or denies access.
             IntegrityError: the experiment was deleted.
         """
         with connected(self._uri, self._environ, patience=self._patience) as server:
             try:
-                self._number = self._found(server)
+                self._number = self._experiment_id(server)
             except NotFoundError:
                 return []
             query: dict[str, Any] = {
@@ -96,11 +96,11 @@ class ServerPlace:
             pages = server.pages("POST", "runs/search", query)
             return [_kept_by_server(run) for page in pages for run in page.get("runs", [])]
 
-    def write(self, fresh: Fresh) -> Kept:
-        """Create a finished run with its tags, whole or not at all, and read it back.
+    def write(self, fresh: NewRun) -> StoredRun:
+        """Create a finished run with its tags, atomically, and read it back.
 
         Raises:
-            UnavailableError: the server does not answer; whether the run was made is not known.
+            UnavailableError: the server does not respond; the run may have been created.
         """
         with connected(self._uri, self._environ, patience=self._patience) as server:
             self._number = self._number or self._made(server)
@@ -116,21 +116,21 @@ class ServerPlace:
             server.post("runs/update", update, repeat="always")
             return _kept_by_server(server.get("runs/get", {"run_id": run})["run"])
 
-    def _run_of(self, server: Server, fresh: Fresh, seconds: float) -> dict[str, Any] | None:
-        """Return the run of a record, in the shape of the answer to its creation."""
+    def _run_of(self, server: Server, fresh: NewRun, seconds: float) -> dict[str, Any] | None:
+        """Return the run of a record, in the shape of the response to its creation."""
         key, value = next(iter(fresh.tags.items()))
         body = {"experiment_ids": [self._number], "filter": f"tags.`{key}` = '{value}'"}
         runs = server.post("runs/search", body, repeat="always", within=seconds).get("runs", [])
         return {"run": runs[0]} if runs else None
 
-    def _found(self, server: Server) -> str:
+    def _experiment_id(self, server: Server) -> str:
         query = {"experiment_name": self._experiment}
         experiment = server.get("experiments/get-by-name", query)["experiment"]
         if experiment.get("lifecycle_stage") == "deleted":
             raise _deleted(self._uri, self._experiment, experiment["experiment_id"])
         return str(experiment["experiment_id"])
 
-    def _made(self, server: Server) -> str:
+    def _created_experiment(self, server: Server) -> str:
         try:
             return str(
                 server.post("experiments/create", {"name": self._experiment}, repeat="always")[
@@ -138,11 +138,11 @@ class ServerPlace:
                 ]
             )
         except ConflictError:
-            return self._found(server)  # another process was first
+            return self._experiment_id(server)  # another process created it first
 
 
-class LibraryPlace:
-    """A database, changed through the mlflow library; an embedded one is read without it."""
+class LibraryRuns:
+    """Runs in a database, through the mlflow library; a sqlite file is read without it."""
 
     def __init__(
         self, uri: str, experiment: str, artifacts: Path, environ: Mapping[str, str]
@@ -153,8 +153,8 @@ class LibraryPlace:
         self._environ = environ
         self._database = database_path(uri)
 
-    def read(self) -> list[Kept]:
-        """Return all runs, deleted ones too; nothing is made for it.
+    def read(self) -> list[StoredRun]:
+        """Return all runs, including deleted ones. Creates nothing.
 
         Raises:
             UnavailableError: the database cannot be reached or read.
@@ -169,20 +169,20 @@ class LibraryPlace:
         with library.session(self._uri, self._environ) as client:
             return self._searched(client)
 
-    def write(self, fresh: Fresh) -> Kept:
-        """Create a finished run with its tags, whole or not at all, and read it back.
+    def write(self, fresh: NewRun) -> StoredRun:
+        """Create a finished run with its tags, atomically, and read it back.
 
         Raises:
             UnavailableError: the database cannot be written.
             IntegrityError: it is damaged, or the experiment was deleted.
         """
         with self._changing(), library.session(self._uri, self._environ) as client:
-            experiment = self._found(client)
+            experiment = self._experiment_id(client)
             if experiment is None:
                 with library.existing_is_fine():
                     place = self._artifacts.as_uri() if self._database else None
                     client.create_experiment(self._experiment, artifact_location=place)
-                experiment = self._found(client)
+                experiment = self._experiment_id(client)
             created = client.create_run(
                 experiment, start_time=fresh.time, tags=fresh.tags, run_name=fresh.name
             )
@@ -200,7 +200,7 @@ class LibraryPlace:
             check_database(self._uri, self._database)
             yield
 
-    def _found(self, client: Any) -> str | None:
+    def _experiment_id(self, client: Any) -> str | None:
         experiment = client.get_experiment_by_name(self._experiment)
         if experiment is None:
             return None
@@ -208,11 +208,11 @@ class LibraryPlace:
             raise _deleted(self._uri, self._experiment, experiment.experiment_id)
         return str(experiment.experiment_id)
 
-    def _searched(self, client: Any) -> list[Kept]:
+    def _searched(self, client: Any) -> list[StoredRun]:
         from mlflow.entities import ViewType
 
-        experiment = self._found(client)
-        runs: list[Kept] = []
+        experiment = self._experiment_id(client)
+        runs: list[StoredRun] = []
         token = None
         while experiment is not None:
             page = client.search_runs(
@@ -224,7 +224,7 @@ class LibraryPlace:
                 break
         return runs
 
-    def _selected(self, database: sqlite3.Connection) -> list[Kept]:
+    def _selected(self, database: sqlite3.Connection) -> list[StoredRun]:
         query = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?"
         row = database.execute(query, (self._experiment,)).fetchone()
         if row is None:
@@ -241,21 +241,21 @@ class LibraryPlace:
         for run, key, value in database.execute(query, (row[0],)):
             tags[run][key] = value
         return [
-            Kept(run=run, deleted=stage == "deleted", tags=tags[run])
+            StoredRun(run=run, deleted=stage == "deleted", tags=tags[run])
             for run, stage in stages.items()
         ]
 
 
-def _kept_by_server(run: Any) -> Kept:
-    return Kept(
+def _kept_by_server(run: Any) -> StoredRun:
+    return StoredRun(
         run=run["info"]["run_id"],
         deleted=run["info"].get("lifecycle_stage") == "deleted",
         tags={tag["key"]: tag.get("value", "") for tag in run["data"].get("tags", [])},
     )
 
 
-def _kept_by_library(run: Any) -> Kept:
-    return Kept(
+def _kept_by_library(run: Any) -> StoredRun:
+    return StoredRun(
         run=run.info.run_id,
         deleted=run.info.lifecycle_stage == "deleted",
         tags=dict(run.data.tags),
@@ -263,5 +263,5 @@ def _kept_by_library(run: Any) -> Kept:
 
 
 def _deleted(uri: str, experiment: str, number: object) -> IntegrityError:
-    message = f"MLflow's experiment {experiment} at {shown(uri)}, the ledger, was deleted"
-    return IntegrityError(message, hint=f"`mlflow experiments restore -x {number}`")
+    message = f"experiment {experiment} of MLflow at {shown(uri)}, the ledger, was deleted"
+    return IntegrityError(message, hint=f"run `mlflow experiments restore -x {number}`")
