@@ -1,17 +1,17 @@
-"""The target `local`: replicas of the runtime as processes of this machine, behind Envoy.
+"""The target `local`: replicas of the runtime as processes on this machine, behind Envoy.
 
-target.py       LocalTarget, what commands call: writes what is wanted, waits, observes
-waiting.py      waits until a slot is ready, and says why it is not
-observation.py  asks each replica what it is
+target.py       LocalTarget: writes the desired state, waits for it, and observes
+readiness.py    waits until a slot is ready, or raises the reason why it is not
+observation.py  queries each replica for its state
 supervision.py  starts, finds and stops the supervisor
-supervisor.py   a process of its own that outlives commands; makes the wanted come true
-replicas.py     its part for replicas; router.py its part for Envoy
-shutdown.py     stops all in the order in which no request is lost
-state.py        the files between commands and supervisor, and who writes which
-routing.py      the route's file: the one source of truth for traffic
-envoy.py        the other files that Envoy reads; admin.py asks it what it sees
-processes.py    start, recognise and stop processes; launch.py their first instruction
-loopback.py     ports; probe.py readiness
+supervisor.py   a separate process that outlives commands and reaches the desired state
+replicas.py     the supervisor's code for replicas; router.py its code for Envoy
+shutdown.py     stops everything in the order in which no request is lost
+state.py        the files shared by commands and supervisor, and their writers
+routing.py      the route's file: the source of truth for traffic
+envoy.py        the other files that Envoy reads; admin.py queries Envoy's state
+processes.py    starts, identifies and stops processes; launch.py is their entry point
+loopback.py     ports; probe.py the readiness probe
 locks.py        exclusive locks that the kernel releases
 """
 
@@ -25,7 +25,7 @@ __all__ = ["LocalTarget", "Safeguards"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is: who only takes a lock pays for no target."""
+    """Import a class on first use, so that a command that only needs a lock starts fast."""
     if name not in __all__:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)

@@ -1,4 +1,4 @@
-"""What Envoy sees, asked at its admin port. Every question has an answer when Envoy is away."""
+"""Queries to Envoy's admin port. Every function returns an empty value if Envoy does not run."""
 
 import http.client
 from typing import Any
@@ -20,12 +20,12 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_live(port: int) -> bool:
-    """Tell whether Envoy has started and takes connections."""
+    """Return whether Envoy has started and accepts connections."""
     return _ask(port, "GET", "/ready").strip() == b"LIVE"
 
 
 def revision(port: int) -> str:
-    """Return the revision of the route that Envoy applies; empty when there is none."""
+    """Return the revision of the route that Envoy applies; empty if there is none."""
     dump = _json(port, "/config_dump?resource=dynamic_route_configs")
     return next((str(entry.get("version_info", "")) for entry in dump.get("configs", [])), "")
 
@@ -43,19 +43,19 @@ def hosts(port: int) -> dict[tuple[Slot, int], Host]:
 
 
 def active_requests(port: int) -> int:
-    """Return how many requests of clients are in Envoy's hands; 0 when it is away."""
+    """Return the number of active client requests in Envoy; 0 if it does not run."""
     stats = _json(port, "/stats?format=json&filter=^http.router.downstream_rq_active$")
     return sum(int(stat.get("value", 0)) for stat in stats.get("stats", []))
 
 
 def stop_listening(port: int) -> None:
-    """Make Envoy accept no new connections; requests in its hands go on."""
+    """Make Envoy accept no new connections; active requests continue."""
     _ask(port, "POST", "/drain_listeners")
 
 
 def _host(host: dict[str, Any]) -> Host:
     health = host.get("health_status", {})
-    unwell = {key: value for key, value in health.items() if key != "eds_health_status" and value}
+    failed = {key: value for key, value in health.items() if key != "eds_health_status" and value}
     active = next(
         (
             int(stat.get("value", 0))
@@ -66,7 +66,7 @@ def _host(host: dict[str, Any]) -> Host:
     )
     status = health.get("eds_health_status", "UNKNOWN")
     return Host(
-        healthy=not unwell and status in ("HEALTHY", "UNKNOWN"),
+        healthy=not failed and status in ("HEALTHY", "UNKNOWN"),
         draining=status == "DRAINING",
         active=active,
     )
@@ -84,11 +84,11 @@ def _ask(port: int, method: str, path: str) -> bytes:
     connection = http.client.HTTPConnection(HOST, port, timeout=_SECONDS)
     try:
         connection.request(method, path, headers={"Connection": "close"})
-        answer = connection.getresponse()
-        body = answer.read()
+        response = connection.getresponse()
+        body = response.read()
     except (OSError, http.client.HTTPException):
         return b""
     else:
-        return body if answer.status == 200 else b""
+        return body if response.status == 200 else b""
     finally:
         connection.close()

@@ -1,7 +1,7 @@
-"""The files that Envoy reads, all but the route: a bootstrap, clusters, endpoints.
+"""The files that Envoy reads, except the route: a bootstrap, clusters, endpoints.
 
-A slot is a cluster; its replicas are the cluster's endpoints, in a file of their own, so that
-Envoy keeps the connections of those that stay when one comes or goes.
+A slot is a cluster; its replicas are the cluster's endpoints. Endpoints are in separate files, so
+that Envoy keeps the connections to the other replicas when one is added or removed.
 Source of the fields: the v3 API reference of Envoy.
 """
 
@@ -26,7 +26,7 @@ HEALTH_SECONDS = 0.25
 
 
 def program() -> str:
-    """Return the path of Envoy's program, which comes in a wheel.
+    """Return the path of the Envoy executable, which a wheel provides.
 
     Raises:
         UnavailableError: it is not installed.
@@ -44,7 +44,7 @@ def command(path: str, state: State) -> list[str]:
 
 
 def resources(kind: str, version: str, items: Sequence[dict[str, Any]]) -> bytes:
-    """Return a DiscoveryResponse: what Envoy takes from a file."""
+    """Return a DiscoveryResponse, the format of Envoy's files."""
     typed = [{"@type": f"{TYPES}.config.{kind}"} | item for item in items]
     return msgspec.json.format(
         msgspec.json.encode({"version_info": version, "resources": typed}), indent=1
@@ -52,7 +52,7 @@ def resources(kind: str, version: str, items: Sequence[dict[str, Any]]) -> bytes
 
 
 def file_source(path: Path) -> dict[str, Any]:
-    """Return a source of configuration that follows a file replaced by renaming."""
+    """Return a source of configuration that watches a file that is replaced by renaming."""
     watched = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
     return {"path_config_source": watched, "resource_api_version": "V3"}
 
@@ -62,7 +62,7 @@ def bootstrap(state: State, port: int, admin: int) -> bytes:
     listener = {
         "name": "router",
         "address": _address(port),
-        # With it, a second Envoy on the port would start and take half of the connections.
+        # Otherwise a second Envoy on the port would start and take half of the connections.
         "enable_reuse_port": False,
         "filter_chains": [{"filters": [_connections(state)]}],
     }
@@ -83,8 +83,8 @@ def _connections(state: State) -> dict[str, Any]:
             ".HttpConnectionManager",
             "stat_prefix": "router",
             "rds": {"route_config_name": ROUTE, "config_source": file_source(state.routes)},
-            # A request's id is the prediction's: nobody outside may choose it. No address is
-            # internal, so that Envoy overwrites an id (and drops x-envoy-*) from any client.
+            # The id of a request becomes the id of its prediction, so clients must not choose it.
+            # No address is internal, so Envoy overwrites the id (and drops x-envoy-*) of a client.
             "generate_request_id": True,
             "use_remote_address": True,
             "internal_address_config": {
@@ -105,7 +105,7 @@ def _connections(state: State) -> dict[str, Any]:
 
 
 def clusters(state: State, slots: Iterable[Slot], *, checked: bool) -> bytes:
-    """Return the clusters of slots; `checked`: only replicas that say ready get traffic."""
+    """Return the clusters of slots; with `checked`, only ready replicas get traffic."""
     items = [_cluster(state, slot, checked=checked) for slot in sorted(slots)]
     return resources("cluster.v3.Cluster", digests.of_value(items), items)
 
@@ -117,15 +117,16 @@ def _cluster(state: State, slot: Slot, *, checked: bool) -> dict[str, Any]:
         "eds_cluster_config": {"eds_config": file_source(state.endpoints(slot))},
         "connect_timeout": "1s",
         "ignore_health_on_host_removal": True,
-        # By default the threads that answer requests hear of a host's health a second later than
-        # the admin port tells it: a slot that looks ready would still answer 503.
-        # Threshold 0: no health, no traffic; the default sends it to all when half are unwell.
+        # By default, the worker threads learn the health of a host a second after the admin port,
+        # so a slot that looks ready would still return 503.
+        # With threshold 0, unhealthy hosts never get traffic; by default all hosts get traffic
+        # when half of them are unhealthy.
         "common_lb_config": {
             "healthy_panic_threshold": {"value": 0},
             "update_merge_window": "0s",
         },
-        # The default allows three retries at a time: too few for the requests that a replica
-        # holds when it is killed.
+        # The default allows three concurrent retries, too few for the open requests of a killed
+        # replica.
         "circuit_breakers": {
             "thresholds": [
                 {
@@ -155,7 +156,7 @@ def _cluster(state: State, slot: Slot, *, checked: bool) -> dict[str, Any]:
 
 
 def endpoints(slot: Slot, replicas: Iterable[Replica]) -> bytes:
-    """Return the endpoints of a slot; one that drains gets no new request."""
+    """Return the endpoints of a slot; a draining endpoint gets no new requests."""
     hosts = [
         {
             "endpoint": {"address": _address(replica.port)},

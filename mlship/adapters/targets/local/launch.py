@@ -1,10 +1,10 @@
-"""The first instruction of a process that mlship starts. Run by path; standard library only.
+"""The entry point of processes that mlship starts. Run by path; standard library only.
 
-    launch.py COMMAND...            waits for a line on stdin, then becomes COMMAND
-    launch.py --detach COMMAND...   becomes COMMAND in a session of its own, with init as parent
+    launch.py COMMAND...            waits for a line on stdin, then executes COMMAND
+    launch.py --detach COMMAND...   executes COMMAND in its own session, with init as parent
 
-The supervisor sends the line after it has written the pid down. Killed before that, it leaves
-no process behind that nobody knows of: the pipe closes, and this process ends.
+The supervisor sends the line after it has recorded the pid. If it is killed before that, the pipe
+closes and this process exits, so that no unrecorded process is left.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 
 
 def main(arguments: list[str]) -> None:
-    """Become the command; return only where this process is to end."""
+    """Execute the command; return only if this process should exit."""
     if arguments[0] == "--detach":
         command = arguments[1:]
         if os.fork():
@@ -22,10 +22,10 @@ def main(arguments: list[str]) -> None:
         command = arguments
         if not os.read(0, 1):
             return
-        nothing = os.open(os.devnull, os.O_RDONLY)
-        os.dup2(nothing, 0)
-        os.close(nothing)
-    os.execv(command[0], command)  # noqa: S606 (no shell is the point)
+        devnull = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(devnull, 0)
+        os.close(devnull)
+    os.execv(command[0], command)  # noqa: S606 (without a shell, on purpose)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Exclusive locks on files: the kernel releases them when the holder ends, however it ends."""
+"""Exclusive locks on files. The kernel releases them when the holder exits or is killed."""
 
 import fcntl
 import os
@@ -15,14 +15,14 @@ _PAUSE = 0.02
 
 
 class FileLocks:
-    """Implements the port Locks with one file a name in a folder, which is made on demand."""
+    """Implements the port Locks with one file per name in a folder, which is created on demand."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[None]:
-        """Hold the lock of that name, or fail at once.
+        """Hold the lock of that name, or fail immediately.
 
         Raises:
             ConflictError: another process holds it; the message names its pid and its command.
@@ -34,10 +34,10 @@ class FileLocks:
 
 @contextmanager
 def hold(path: Path, *, what: str, seconds: float = 0.0) -> Iterator[None]:
-    """Hold the lock on a file, waiting so many seconds for it.
+    """Hold the lock on a file; wait up to `seconds` for it.
 
     Raises:
-        ConflictError: another process holds it still; the message names `what` and the holder.
+        ConflictError: another process still holds it; the message names `what` and the holder.
         UnavailableError: the folder cannot be written.
     """
     try:
@@ -59,7 +59,7 @@ def hold(path: Path, *, what: str, seconds: float = 0.0) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Tell whether some process holds the lock on a file."""
+    """Return whether a process holds the lock on a file."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:
@@ -71,7 +71,7 @@ def is_held(path: Path) -> bool:
 
 
 def holder(path: Path) -> str:
-    """Return who holds the lock, `4711: mlship promote`; empty when nobody wrote it down."""
+    """Return the holder of the lock, such as `4711: mlship promote`; empty if unknown."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
@@ -83,7 +83,7 @@ def _acquire(handle: int, path: Path, what: str, seconds: float) -> None:
     while not _try(handle):
         if time.monotonic() >= deadline:
             message = f"{what} is being changed by process {holder(path) or '(unknown)'}"
-            raise ConflictError(message, hint="wait until it ends, then run the command again")
+            raise ConflictError(message, hint="wait until it exits, then run the command again")
         time.sleep(_PAUSE)
 
 
@@ -96,7 +96,7 @@ def _try(handle: int) -> bool:
 
 
 def _describe(handle: int, text: str) -> None:
-    # A full disk keeps nobody from holding a lock; its holder is unknown then.
+    # A full disk must not prevent locking; the holder is unknown then.
     with suppress(OSError):
         os.ftruncate(handle, 0)
         os.pwrite(handle, text.encode(), 0)

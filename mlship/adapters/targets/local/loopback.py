@@ -1,4 +1,4 @@
-"""Ports of this machine's loopback."""
+"""Ports of the loopback interface."""
 
 import errno
 import hashlib
@@ -6,7 +6,7 @@ import socket
 from collections.abc import Collection
 
 HOST = "127.0.0.1"
-# Below the ports that systems give to outgoing connections, which come and go by themselves.
+# Below the range of ephemeral ports, which systems use for outgoing connections.
 _FIRST, _COUNT = 20000, 12000
 
 
@@ -31,12 +31,12 @@ def obstacle(port: int) -> str:
 
 
 def start_of(name: str) -> int:
-    """Return the port at which the search for a name starts: the same one each time."""
+    """Return the port at which the search for a name starts. It is always the same."""
     return _FIRST + int(hashlib.sha256(name.encode()).hexdigest(), 16) % _COUNT
 
 
 def free_port(start: int, taken: Collection[int]) -> int:
-    """Return the next port after `start` that is free and not among those taken.
+    """Return the next port after `start` that is free and not in `taken`.
 
     Raises:
         OSError: there is none.

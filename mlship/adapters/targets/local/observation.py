@@ -1,4 +1,4 @@
-"""What is observed of a local target: each replica is asked, nothing is believed."""
+"""The observed state of a local target, by querying each replica."""
 
 from threading import Thread
 
@@ -12,7 +12,7 @@ _PROBE_SECONDS = 0.2
 
 
 def deployments(wanted: Wanted, running: Running, *, supervised: bool) -> dict[Slot, Deployment]:
-    """Return what is observed in each slot: replicas are asked all at once, for 0.2 s at most."""
+    """Return the observed state of each slot; replicas are queried in parallel, within 0.2 s."""
     answers = _ask([replica for replica in running.replicas if replica.phase != "crashed"])
     return {
         slot: _deployment(
@@ -27,20 +27,20 @@ def deployments(wanted: Wanted, running: Running, *, supervised: bool) -> dict[S
     }
 
 
-def stopped(ran: Running, *, supervised: bool) -> tuple[str, ...]:
-    """Return what was stopped, for people: one line each."""
-    slots = sorted({replica.slot for replica in ran.replicas})
-    counts = {slot: sum(item.slot == slot for item in ran.replicas) for slot in slots}
+def stopped(before: Running, *, supervised: bool) -> tuple[str, ...]:
+    """Return the stopped processes for people, one line each."""
+    slots = sorted({replica.slot for replica in before.replicas})
+    counts = {slot: sum(item.slot == slot for item in before.replicas) for slot in slots}
     lines = [f"{count} replica{'s'[: count != 1]} of {slot}" for slot, count in counts.items()]
-    if ran.router:
-        lines.append(f"the router on port {ran.router.port}")
+    if before.router:
+        lines.append(f"the router on port {before.router.port}")
     if supervised:
         lines.append("the supervisor")
     return tuple(lines)
 
 
 def _ask(replicas: list[Replica]) -> dict[int, Answer | None]:
-    """Return what each live replica says of itself, by its pid."""
+    """Return the response of each live replica, by its pid."""
     answers: dict[int, Answer | None] = {}
 
     def ask(replica: Replica) -> None:
@@ -87,18 +87,18 @@ def _deployment(
 
 
 def _detail(replica: Replica, answer: Answer | None, release: str) -> str:
-    who = f"replica {replica.number}"
+    name = f"replica {replica.number}"
     if answer is not None and answer.release != release:
-        return f"{who} reports another release: {answer.release or 'none'}"
+        return f"{name} reports another release: {answer.release or 'none'}"
     if answer is not None:
-        why = answer.error.message or answer.state
-        return "" if answer.ready else f"{who} is not ready: {why}"
+        reason = answer.error.message or answer.state
+        return "" if answer.ready else f"{name} is not ready: {reason}"
     if replica.phase == "crashed":
-        return f"{who} crashed {replica.crashes} times in a row"
-    return f"{who} does not answer"
+        return f"{name} crashed {replica.crashes} times in a row"
+    return f"{name} does not respond"
 
 
 def _note(wanted: Wanted, *, supervised: bool) -> str:
     if wanted.stopped:
         return "stopped by `mlship down`"
-    return "" if supervised else "the supervisor does not run: deploy again to start it"
+    return "" if supervised else "the supervisor is not running: deploy again to start it"

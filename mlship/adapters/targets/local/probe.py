@@ -1,4 +1,4 @@
-"""Asks a replica whether it is ready, and whose replica it is."""
+"""The readiness probe of a replica, which also reports its release."""
 
 import http.client
 
@@ -12,11 +12,11 @@ class _Fault(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replica says of itself at /v2/health/ready.
+    """The response of a replica at /v2/health/ready.
 
     Attributes:
-        state: `starting`, `ready`, `draining`, or `failed`: it will never be ready.
-        release: the id of the release that it serves; `bundle` the digest of what it loaded.
+        state: `starting`, `ready`, `draining`, or `failed` if it will never be ready.
+        release: the id of the release that it serves; `bundle` is the digest of its bundle.
         error: why it is not ready.
     """
 
@@ -28,7 +28,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ask(port: int, *, seconds: float) -> Answer | None:
-    """Return what the replica on a port says of itself; `None` when nothing sensible answers."""
+    """Return the response of the replica on a port; `None` without a valid response."""
     connection = http.client.HTTPConnection(HOST, port, timeout=seconds)
     try:
         connection.request("GET", "/v2/health/ready", headers={"Connection": "close"})

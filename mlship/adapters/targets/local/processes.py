@@ -1,7 +1,7 @@
-"""Processes that outlive their starter: started so that none is lost, recognised by pid and time.
+"""Processes that outlive their parent. They are identified by pid and start time.
 
-A pid alone may belong to a stranger by now. With the time at which its process started, and the
-boot in which it did, it names one process for ever.
+A pid alone may have been reused. Together with the start time and the id of the boot, it
+identifies one process uniquely.
 """
 
 import functools
@@ -23,17 +23,17 @@ _LOG_BYTES = 1 << 20
 
 
 class Process(msgspec.Struct, frozen=True, kw_only=True):
-    """One process: its pid and when it started, in the words of the system that runs it."""
+    """One process: its pid and its start time, in the format of the operating system."""
 
     pid: int
     started: str
 
 
 class Child:
-    """A process that this one started and that waits to be let go."""
+    """A child process that waits for `let_go` before it executes its command."""
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-        """Start it, waiting. `log` takes its stdout and stderr, after what is there."""
+        """Start it, waiting. Its stdout and stderr are appended to `log`."""
         rotate(log)
         self._log = log
         with log.open("ab") as output:
@@ -49,7 +49,7 @@ class Child:
         self.process = Process(pid=self._popen.pid, started=_started(self._popen.pid))
 
     def let_go(self) -> None:
-        """Let it become its command: it is written down now."""
+        """Let it execute its command, because its pid is recorded now."""
         pipe = self._popen.stdin
         if pipe is None or pipe.closed:
             return
@@ -60,21 +60,21 @@ class Child:
             return
 
     def is_alive(self) -> bool:
-        """Tell whether it runs; its exit code is taken, so that it does not stay a zombie."""
+        """Return whether it runs; collects the exit code, so that no zombie is left."""
         return self._popen.poll() is None
 
     @property
     def code(self) -> int:
-        """The exit code of one that has ended; minus the signal's number if that ended it."""
+        """The exit code after it has exited; minus the signal number if a signal killed it."""
         return self._popen.returncode or 0
 
     def last_lines(self, count: int) -> str:
-        """Return the end of what it logged, and nothing of what ran before it."""
+        """Return the end of its log, without lines of earlier processes."""
         return last_lines(self._log, count, start=self._before)
 
 
 def detach(command: Sequence[str], log: Path) -> None:
-    """Start a process that belongs to nobody: in its own session, its parent init."""
+    """Start a detached process, in its own session and with init as parent."""
     rotate(log)
     with log.open("ab") as output:
         subprocess.run(
@@ -87,17 +87,17 @@ def detach(command: Sequence[str], log: Path) -> None:
 
 
 def own() -> Process:
-    """Return the process that asks."""
+    """Return the current process."""
     return Process(pid=os.getpid(), started=_started(os.getpid()))
 
 
 def is_alive(process: Process | None) -> bool:
-    """Tell whether that very process still runs; a zombie does not."""
+    """Return whether this process still runs; a zombie does not."""
     return process is not None and _started(process.pid) == process.started
 
 
 def send(process: Process, number: signal.Signals) -> None:
-    """Send a signal, if that very process still runs. SIGKILL takes its whole session's group."""
+    """Send a signal, if this process still runs. SIGKILL is sent to its whole process group."""
     if not is_alive(process):
         return
     try:
@@ -110,18 +110,18 @@ def send(process: Process, number: signal.Signals) -> None:
 
 
 def stop(processes: Iterable[Process], *, seconds: float) -> None:
-    """End processes together: SIGTERM, then SIGKILL for those that run after so many seconds."""
-    waiting = [process for process in processes if is_alive(process)]
-    for process in waiting:
+    """Stop processes together: SIGTERM, then SIGKILL for those that still run after `seconds`."""
+    alive = [process for process in processes if is_alive(process)]
+    for process in alive:
         send(process, signal.SIGTERM)
-    waiting = _wait(waiting, seconds)
-    for process in waiting:
+    alive = _wait(alive, seconds)
+    for process in alive:
         send(process, signal.SIGKILL)
-    _wait(waiting, 5.0)
+    _wait(alive, 5.0)
 
 
 def last_lines(log: Path, count: int = 8, *, start: int = 0) -> str:
-    """Return the end of a log from a byte on, for people; empty when there is none."""
+    """Return the end of a log after byte `start`, for people; empty if there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(start, log.stat().st_size - 8192))
@@ -132,7 +132,7 @@ def last_lines(log: Path, count: int = 8, *, start: int = 0) -> str:
 
 
 def rotate(log: Path) -> None:
-    """Put a log that has grown aside as `.old`."""
+    """Rename a large log to `.old`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.replace(log.with_name(log.name + ".old"))
@@ -148,19 +148,19 @@ def _wait(processes: list[Process], seconds: float) -> list[Process]:
 
 
 def _started(pid: int) -> str:
-    """Return when a process started; empty for none and for a zombie."""
+    """Return the start time of a process; empty if there is none, or if it is a zombie."""
     if _boot():
         return _started_linux(pid)
-    answer = subprocess.run(
+    result = subprocess.run(
         ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    state, _, started = answer.stdout.strip().partition(" ")
+    state, _, started = result.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else started.strip()
 
 
 @functools.cache
 def _boot() -> str:
-    """Return the id of this boot; empty where there is no Linux to tell it."""
+    """Return the id of this boot; empty if the system is not Linux."""
     return _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else ""
 
 
@@ -169,6 +169,6 @@ def _started_linux(pid: int) -> str:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    # proc(5): the fields after the command in parentheses, which may itself hold any character.
+    # proc(5): the fields after the command in parentheses, which may contain any character.
     fields = stat.rpartition(")")[2].split()
     return "" if fields[0] in "ZX" else f"{_boot()}:{fields[19]}"

@@ -1,7 +1,7 @@
-r"""The supervisor's part for replicas: a small machine of phases for each of them.
+r"""The supervisor's code for replicas: a state machine for each of them.
 
-starting -> ready -> draining -> stopping -> (gone)
-    \-------/\-> crashed -> starting          on another port, later each time
+starting -> ready -> draining -> stopping -> (removed)
+    \-------/\-> crashed -> starting          on another port, with back-off
 """
 
 import os
@@ -26,7 +26,7 @@ _LONGEST_PAUSE = 10.0
 
 _Key = tuple[Slot, int]
 Hosts = Mapping[tuple[Slot, int], Host] | None
-"""What Envoy sees, by slot and port: `None` when it is away, empty when it did not answer."""
+"""Envoy's hosts by slot and port; `None` if Envoy does not run, empty without a response."""
 
 
 class Replicas:
@@ -35,7 +35,7 @@ class Replicas:
     def __init__(
         self, state: State, environment: Mapping[str, str], running: Iterable[Replica]
     ) -> None:
-        """Take over those that run; what ended meanwhile counts as crashed."""
+        """Take over the running replicas; a replica that has exited counts as crashed."""
         self._state = state
         self._environment = {**environment, "PYTHONDONTWRITEBYTECODE": "1"}
         self._known: dict[_Key, Replica] = {(each.slot, each.number): each for each in running}
@@ -47,11 +47,11 @@ class Replicas:
 
     @property
     def known(self) -> tuple[Replica, ...]:
-        """The replicas as they are now, by slot and number."""
+        """The current replicas, by slot and number."""
         return tuple(self._known[key] for key in sorted(self._known))
 
     def step(self, wanted: Wanted, hosts: Hosts) -> None:
-        """Move every replica on by what has happened to it and what is wanted.
+        """Advance every replica, by its observed and its desired state.
 
         Raises:
             OSError: a process cannot be started now; the next step tries again.
@@ -62,7 +62,7 @@ class Replicas:
             self._fit(slot, wanted)
 
     def retry(self) -> None:
-        """Start what failed anew, without a pause: its reason may be mended."""
+        """Restart failed replicas without back-off, because the cause may be fixed."""
         for key, replica in list(self._known.items()):
             if replica.phase == "failed":
                 processes.send(replica.process, signal.SIGTERM)
@@ -71,7 +71,7 @@ class Replicas:
                 self._known[key] = msgspec.structs.replace(replica, crashes=0)
 
     def let_go(self) -> None:
-        """Let those that wait become replicas: they are written down now."""
+        """Let waiting processes execute their commands, because their pids are recorded now."""
         for child in self._children.values():
             child.let_go()
 
@@ -102,7 +102,7 @@ class Replicas:
             for key, replica in self._known.items()
             if replica.slot == slot and replica.phase not in ("draining", "stopping")
         ]
-        # The ready ones stay, and of them the oldest numbers.
+        # Keep ready replicas first, and of these the lowest numbers.
         staying.sort(key=lambda key: (self._known[key].phase != "ready", key))
         for key in staying[count:]:
             self._release(key, at_once=not wanted.safeguards.draining)
@@ -183,8 +183,8 @@ class Replicas:
         self._busy.pop(key, None)
 
     def _sweep(self, process: Process) -> None:
-        """Kill what a dead replica left behind in its group, for instance its workers."""
-        # Only for those that this supervisor saw alive: the number is not reused so soon.
+        """Kill the remaining processes in the group of a dead replica, such as its workers."""
+        # Only for children of this supervisor, whose pids are not reused so soon.
         if self._children.pop(process.pid, None) is not None:
             try:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -204,13 +204,13 @@ class Replicas:
 
 
 def _is_idle(hosts: Mapping[tuple[Slot, int], Host], key: tuple[Slot, int]) -> bool:
-    """Tell whether Envoy knows that a replica drains, and waits for none of its answers."""
+    """Return whether Envoy drains a replica and has no active requests to it."""
     host = hosts.get(key)
     return bool(hosts) and (host is None or (host.draining and host.active == 0))
 
 
 def serving(replicas: Iterable[Replica], wanted: Wanted) -> dict[Slot, list[Replica]]:
-    """Return the replicas that Envoy is to know of, for every slot; draining ones as such."""
+    """Return the replicas that Envoy should have, for every slot, including draining ones."""
     phases: tuple[Phase, ...] = ("ready", "draining")
     if not wanted.safeguards.readiness:
         phases = ("starting", *phases)
@@ -222,7 +222,7 @@ def serving(replicas: Iterable[Replica], wanted: Wanted) -> dict[Slot, list[Repl
 
 
 def _pause(crashes: int) -> float:
-    """Return how long to wait before the next start, in seconds: none after the first crash."""
+    """Return the back-off before the next start, in seconds; 0 after the first crash."""
     return 0.0 if crashes <= 1 else min(0.25 * 2 ** (crashes - 2), _LONGEST_PAUSE)
 
 

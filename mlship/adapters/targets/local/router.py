@@ -1,4 +1,4 @@
-"""The supervisor's part for Envoy: it runs, on the wanted port, or says why it cannot."""
+"""The supervisor's code for Envoy: keep it running on the desired port, or record the problem."""
 
 import signal
 import time
@@ -18,7 +18,7 @@ class EnvoyProcess:
     """Keeps one Envoy running."""
 
     def __init__(self, state: State, environment: Mapping[str, str], router: Router | None) -> None:
-        """Take over the one that runs."""
+        """Take over a running Envoy."""
         self._state = state
         self._environment = environment
         self.router = router
@@ -28,7 +28,7 @@ class EnvoyProcess:
         self._next_start = 0.0
 
     def step(self, wanted: Wanted) -> None:
-        """Start Envoy where it does not run, and end one that listens on another port.
+        """Start Envoy if it does not run; stop it if it listens on another port.
 
         Raises:
             OSError, MlshipError: it cannot be started now; the next step tries again.
@@ -43,12 +43,12 @@ class EnvoyProcess:
             self._start(wanted.port)
 
     def retry(self) -> None:
-        """Start it without a pause where it did not start: the reason may be mended."""
+        """Start a failed Envoy without back-off, because the cause may be fixed."""
         self._failures = 0
         self._next_start = 0.0
 
     def let_go(self) -> None:
-        """Let it become Envoy: it is written down now."""
+        """Let the waiting process execute Envoy, because its pid is recorded now."""
         if self._child:
             self._child.let_go()
 
@@ -63,33 +63,33 @@ class EnvoyProcess:
         elif self._was_live or admin.is_live(router.admin):
             self._was_live = True
             self._failures = 0
-            self._tell("")
+            self._set_problem("")
 
     def _move(self, router: Router, port: int) -> None:
         """End it, so that the next one starts on the new port; the old port serves until then."""
         if obstacle := loopback.obstacle(port):
             self._tell(obstacle)
         elif router.process:
-            self._tell("")
+            self._set_problem("")
             processes.send(router.process, signal.SIGTERM)
 
     def _note_death(self, router: Router, wanted: Wanted) -> None:
-        """Restart it; later each time, and with the reason, only where it did not start."""
+        """Schedule a restart; with back-off and a recorded problem only if it did not start."""
         problem = ""
         if self._child and not self._was_live and not self._was_asked(router, wanted):
             self._failures += 1
-            problem = self._child.last_lines(3) or f"it ended with exit code {self._child.code}"
+            problem = self._child.last_lines(3) or f"it exited with code {self._child.code}"
         self._was_live = False
         self._child = None
         self._wait()
         self.router = msgspec.structs.replace(router, process=None, problem=problem)
 
     def _was_asked(self, router: Router, wanted: Wanted) -> bool:
-        """Tell whether one that ended was told to: by `_move`, perhaps of a supervisor before."""
+        """Return whether Envoy was stopped by `_move`, perhaps by an earlier supervisor."""
         code = self._child.code if self._child else 0
         return router.port != wanted.port or code in (0, -signal.SIGTERM)
 
-    def _tell(self, problem: str) -> None:
+    def _set_problem(self, problem: str) -> None:
         if self.router and self.router.problem != problem:
             self.router = msgspec.structs.replace(self.router, problem=problem)
 
@@ -114,14 +114,14 @@ class EnvoyProcess:
 
 
 class Published:
-    """The clusters and endpoints that Envoy was given, written again only when they change."""
+    """The clusters and endpoints in Envoy's files, which are written only when they change."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._written: dict[str, bytes] = {}
 
     def step(self, serving: Mapping[Slot, Iterable[Replica]], *, checked: bool) -> None:
-        """Write what changed: endpoints before the clusters that refer to them.
+        """Write the changed files: endpoints before the clusters that refer to them.
 
         Raises:
             UnavailableError: a file cannot be written; the next step tries again.
@@ -140,7 +140,7 @@ class Published:
         return True
 
     def _forget(self, current: set[str]) -> None:
-        """Remove the endpoints of slots that are gone, one step after their clusters went."""
+        """Remove the endpoints of removed slots, one step after their clusters."""
         stale = {name for name in self._written if name.startswith("endpoints-")} - current
         for name in stale:
             (self._state.envoy / name).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""The route's file: the one source of truth for who gets the traffic, in Envoy's own words.
+"""The route's file: the source of truth for the traffic split, in Envoy's format.
 
-Its `version_info` is the revision: a number that grows by one with each change, and a digest.
+Its `version_info` is the revision: a number that increases with each change, and a digest.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ _COPY = b'{"error": "a host name that ends in -shadow is kept for copies of requ
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """The route as it is written: its split, its revision, and all that Envoy is told."""
+    """The route in the file: its split, its revision, and Envoy's route table."""
 
     split: Split
     revision: Revision
@@ -28,7 +28,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read(state: State) -> Written:
-    """Return the route as it is written; before the first, one without weights.
+    """Return the route in the file; without a file, a route without weights.
 
     Raises:
         IntegrityError: the file is not a route that mlship wrote.
@@ -52,19 +52,19 @@ def read(state: State) -> Written:
 
 
 def ensure(state: State) -> None:
-    """Write the first route where there is none, since Envoy does not start without."""
+    """Write a first route if there is none, because Envoy needs one to start."""
     if not state.routes.exists():
         _write(state, _table(Split(), None), FIRST)
 
 
 def change(state: State, split: Split, sticky_header: str | None) -> Revision:
-    """Write the route for a split; the same as before is not written again.
+    """Write the route for a split, unless it is unchanged.
 
-    The caller holds the right to change it and has compared the revision.
+    The caller holds the lock and has compared the revision.
 
     Raises:
-        ConfigError: there is a shadow and no traffic that it could get a copy of.
-        UnavailableError: it cannot be written; the route stands as it was.
+        ConfigError: there is a shadow, but no traffic to copy.
+        UnavailableError: it cannot be written; the route is unchanged.
     """
     if split.shadow is not None and not split.weights:
         message = f"slot {split.shadow} cannot shadow: no slot has traffic to copy"
@@ -110,7 +110,7 @@ def _table(split: Split, sticky_header: str | None) -> dict[str, Any]:
 
 
 def _weighted(split: Split, sticky_header: str | None) -> dict[str, Any]:
-    # Sorted: a change of weights then moves one border, and with it the fewest sticky clients.
+    # Sorted, so that a change of weights reassigns as few sticky clients as possible.
     weighted: dict[str, Any] = {
         "clusters": [
             {"name": slot, "weight": split.weights[slot]} for slot in sorted(split.weights)

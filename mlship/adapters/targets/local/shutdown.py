@@ -1,4 +1,4 @@
-"""Stop all that a target runs, in the order in which no request is lost."""
+"""Stop all processes of a target in the order in which no request is lost."""
 
 import time
 
@@ -10,12 +10,12 @@ _GRACE_SECONDS = 2.0
 
 
 def patience(wanted: Wanted) -> float:
-    """Return how long requests get to finish, in seconds; 0 is to kill at once."""
+    """Return the time limit for open requests in seconds; 0 kills immediately."""
     return wanted.drain_seconds if wanted.safeguards.draining else 0.0
 
 
 def stop(running: Running, *, seconds: float) -> None:
-    """Stop Envoy once the requests in its hands are done, then the replicas; wait for all."""
+    """Stop Envoy after its active requests have finished, then the replicas; wait for all."""
     router = running.router
     if router and router.process and processes.is_alive(router.process):
         deadline = time.monotonic() + seconds

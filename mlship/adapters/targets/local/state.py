@@ -1,12 +1,13 @@
-"""The files of a local target's folder, and who writes which.
+"""The files in a local target's folder, and their writers.
 
-    slots.json            what is wanted             commands, under slots.lock
-    processes.json        what the supervisor runs   the supervisor alone, under supervisor.lock
-    envoy/routes.json     who gets the traffic       commands, under slots.lock (routing.py)
-    envoy/*.json          the rest for Envoy         the supervisor
+    slots.json            the desired state          commands, under slots.lock
+    processes.json        the running processes      only the supervisor, under supervisor.lock
+    envoy/routes.json     the traffic split          commands, under slots.lock (routing.py)
+    envoy/*.json          other files for Envoy      the supervisor
     logs/                 a file for each process
 
-Every file is replaced whole, so that a reader and whoever comes after a kill sees old or new.
+Every file is replaced atomically, so that a reader sees the old or the new content, even after a
+kill.
 """
 
 from collections.abc import Iterator
@@ -30,10 +31,10 @@ Phase = Literal["starting", "ready", "failed", "crashed", "draining", "stopping"
 
 
 class Safeguards(msgspec.Struct, frozen=True, kw_only=True):
-    """What protects requests while slots change. Only a control run switches one off.
+    """Protection of requests while slots change. Only control runs disable it.
 
     Attributes:
-        readiness: a replica gets traffic when it says that it is ready, not before.
+        readiness: a replica gets traffic only when it is ready.
         draining: a replica finishes its requests before it is stopped.
     """
 
@@ -42,7 +43,7 @@ class Safeguards(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted in a slot. No replicas are wanted of one that is being removed.
+    """The desired state of a slot; 0 replicas while it is being removed.
 
     Attributes:
         bundle: the absolute path of the bundle's folder.
@@ -58,15 +59,15 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wanted of the target.
+    """The desired state of the target.
 
     Attributes:
         port: of the router.
-        generation: grows by one with each deploy, which is a reason to try anew what failed.
-        stopped: `down` was called, and no `deploy` since.
+        generation: increases with each deploy; a new generation restarts failed processes.
+        stopped: whether `down` was called, and no `deploy` since.
         log: the folder of the prediction log.
         program: the command that starts a replica, before its options.
-        drain_seconds: that requests get to finish in.
+        drain_seconds: the time limit for open requests when a replica stops.
     """
 
     port: int
@@ -83,8 +84,9 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     """One replica.
 
     Attributes:
-        crashes: its deaths since it last was ready for a while; `code` the last exit code.
-        problem: why it will never be ready, where it says so itself.
+        crashes: the number of crashes since it was last steadily ready; `code` is the last exit
+            code.
+        problem: why it will never be ready, if it reports that.
     """
 
     slot: Slot
@@ -98,7 +100,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Router(msgspec.Struct, frozen=True, kw_only=True):
-    """Envoy: where it listens, and why it does not run, or not where it is to listen."""
+    """Envoy: its ports, and why it does not run or does not listen on the desired port."""
 
     process: Process | None
     port: int
@@ -107,11 +109,11 @@ class Router(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
-    """What the supervisor runs.
+    """The processes of the supervisor.
 
     Attributes:
-        generation: of what was wanted when the supervisor last acted on it. What failed earlier
-            says nothing about a later deploy. `None` where a supervisor of an older version wrote.
+        generation: of the desired state on which the supervisor last acted. Failures of an earlier
+            generation do not count for a later deploy. `None` if an older version wrote the file.
     """
 
     generation: int | None = None
@@ -143,38 +145,38 @@ class State:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Hold the right to change what is wanted and the route, after a short wait.
+        """Hold the lock for changes of the desired state and the route; wait for it briefly.
 
         Raises:
-            ConflictError: another command holds it for long.
+            ConflictError: another command holds it for longer.
         """
         path = self.folder / "slots.lock"
         with locks.hold(path, what=f"target {self.folder.name}", seconds=_PATIENCE):
             yield
 
     def wanted(self) -> Wanted | None:
-        """Return what is wanted; `None` when nothing ever was.
+        """Return the desired state; `None` if nothing was ever deployed.
 
         Raises:
-            IntegrityError: the file is not one that mlship wrote.
+            IntegrityError: the file is damaged.
         """
         return _read(self.slots, Wanted)
 
     def running(self) -> Running:
-        """Return what the supervisor wrote down last. Its processes may have ended since."""
+        """Return the last state that the supervisor wrote. Its processes may have exited since."""
         return _read(self.processes, Running) or Running()
 
     def want(self, wanted: Wanted) -> None:
-        """Write down what is wanted, durably.
+        """Write the desired state durably.
 
         Raises:
-            UnavailableError: it cannot be written; what was wanted before stands.
+            UnavailableError: it cannot be written; the desired state is unchanged.
         """
         write(self.slots, msgspec.json.format(msgspec.json.encode(wanted)))
 
 
 def write(path: Path, data: bytes) -> None:
-    """Put a file of the target in place whole or not at all.
+    """Write a file of the target atomically.
 
     Raises:
         UnavailableError: the disk is full or the folder cannot be written.
@@ -190,7 +192,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def unreadable(path: Path, error: OSError) -> UnavailableError:
-    """Return the error of a file of the target that is there and cannot be read."""
+    """Return the error for a file of the target that exists but cannot be read."""
     message = f"cannot read {path}: {error.strerror}"
     return UnavailableError(message, hint="make the file readable")
 

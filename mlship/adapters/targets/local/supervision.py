@@ -1,4 +1,4 @@
-"""The command's side of the supervisor: have one run, stop it, and wait for what it does."""
+"""Control of the supervisor by commands: start it, stop it, and wait for its work."""
 
 import os
 import signal
@@ -16,12 +16,12 @@ _GRACE_SECONDS = 10.0
 
 
 def runs(state: State) -> bool:
-    """Tell whether a supervisor runs."""
+    """Return whether a supervisor runs."""
     return locks.is_held(state.supervisor)
 
 
 def start(state: State) -> None:
-    """Have a supervisor run; one that was killed is followed by another, which takes over.
+    """Start a supervisor if none runs; it takes over the processes of a killed one.
 
     Raises:
         UnavailableError: it does not start; the message has the end of its log.
@@ -30,7 +30,7 @@ def start(state: State) -> None:
         return
     log = state.log("supervisor")
     module = "mlship.adapters.targets.local.supervisor"
-    # -P: the folder of the caller, full of a user's modules, stays out of the search path.
+    # -P keeps the current folder, with the user's modules, out of the import path.
     processes.detach([sys.executable, "-P", "-m", module, str(state.folder)], log)
     try:
         until(lambda: runs(state), seconds=_START_SECONDS, what="supervisor")
@@ -40,7 +40,7 @@ def start(state: State) -> None:
 
 
 def stop(state: State, *, seconds: float) -> Running:
-    """Stop the supervisor and all that it runs, or ran when it was killed; return what ran."""
+    """Stop the supervisor and its processes, even if it was killed; return what was running."""
     before = _alive(state.running())
     deadline = time.monotonic() + 2 * seconds + _GRACE_SECONDS
     while runs(state) and time.monotonic() < deadline:
@@ -53,10 +53,10 @@ def stop(state: State, *, seconds: float) -> Running:
 
 
 def until(condition: Callable[[], bool], *, seconds: float, what: str) -> None:
-    """Wait for a condition, looking at it at least once.
+    """Wait for a condition; it is checked at least once.
 
     Raises:
-        TimedOutError: it did not come true in time; the message names `what`.
+        TimedOutError: it was not met in time; the message names `what`.
     """
     deadline = time.monotonic() + seconds
     while not condition():
@@ -75,7 +75,7 @@ def _alive(running: Running) -> Running:
 
 
 def _send(state: State, number: signal.Signals) -> None:
-    """Send a signal to the supervisor, once it has written down its pid."""
+    """Send a signal to the supervisor, if it has written its pid."""
     pid = locks.holder(state.supervisor).partition(":")[0]
     if not pid.isdigit() or not runs(state):
         return

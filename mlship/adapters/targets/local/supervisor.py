@@ -30,7 +30,7 @@ _DRAIN_SECONDS = 10.0
 
 
 class Supervisor:
-    """Looks, a few times a second, and does what is missing."""
+    """Compares desired and observed state several times per second, and acts on differences."""
 
     def __init__(self, state: State, environment: Mapping[str, str]) -> None:
         self._state = state
@@ -41,13 +41,13 @@ class Supervisor:
         self._published = Published(state)
         self._wanted: Wanted | None = None
         self._generation = running.generation
-        self._seen = 0, 0
+        self._version = 0, 0
         self._folder = _identity(state.folder)
         self._asked_to_stop = False
         self._complaint = ""
 
     def run(self) -> None:
-        """Look until it is asked to stop or its folder is gone; then stop everything."""
+        """Run until it is told to stop or its folder is removed; then stop everything."""
         while not self._asked_to_stop and _identity(self._state.folder) == self._folder:
             try:
                 self._step()
@@ -86,14 +86,14 @@ class Supervisor:
             status = self._state.slots.stat()
         except FileNotFoundError:
             return self._wanted
-        seen = status.st_ino, status.st_mtime_ns
-        if seen != self._seen:
+        version = status.st_ino, status.st_mtime_ns
+        if version != self._version:
             self._wanted = self._state.wanted()
-            self._seen = seen
+            self._version = version
         return self._wanted
 
     def _hosts(self) -> dict[tuple[Slot, int], admin.Host] | None:
-        """Return what Envoy sees while somebody needs it; `None` when Envoy is away."""
+        """Return Envoy's hosts if a replica drains; `None` if Envoy does not run."""
         router = self._envoy.router
         is_away = router is None or not processes.is_alive(router.process)
         if router is None or is_away or all(r.phase != "draining" for r in self._replicas.known):
@@ -137,7 +137,7 @@ def main(arguments: list[str]) -> int:
     """Supervise the target in a folder until told to stop; return at once if another one does."""
     state = State(Path(arguments[0]))
     try:
-        # A command that checks whether the lock is held takes it for an instant.
+        # A command that checks whether the lock is held takes it briefly.
         what = f"target {state.folder.name}"
         with locks.hold(state.supervisor, what=what, seconds=_LOCK_SECONDS):
             supervisor = Supervisor(state, os.environ)

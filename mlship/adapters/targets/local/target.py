@@ -1,4 +1,4 @@
-"""LocalTarget: what commands call. It writes what is wanted, waits for it, and observes."""
+"""LocalTarget: writes the desired state, waits until it is reached, and observes."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from mlship.adapters.targets.local import (
     supervision,
 )
 from mlship.adapters.targets.local.processes import is_alive
+from mlship.adapters.targets.local.readiness import Readiness
 from mlship.adapters.targets.local.state import Placement, Safeguards, State, Wanted
-from mlship.adapters.targets.local.waiting import Readiness
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Artifact, Deployment, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
@@ -39,7 +39,7 @@ RUNTIME = (sys.executable, "-P", "-m", "mlship.runtime")
 
 
 class LocalTarget:
-    """Runs replicas of bundles as processes of this machine, behind Envoy. A port Target."""
+    """Runs replicas of bundles as processes on this machine, behind Envoy: `ports.Target`."""
 
     def __init__(
         self,
@@ -56,11 +56,11 @@ class LocalTarget:
 
         Args:
             name: of the target, as in mlship.yaml.
-            folder: where the target keeps its state, `.mlship/targets/<name>`.
+            folder: the folder of the target's state, `.mlship/targets/<name>`.
             config: its section of mlship.yaml.
             logs: the folder of the prediction log, or `postgresql://...`.
-            progress: hears how many replicas are ready.
-            safeguards: all of them on, but in control runs.
+            progress: receives the number of ready replicas.
+            safeguards: all enabled, except in control runs.
             runtime: the command that serves a bundle, before its options.
         """
         self._name = name
@@ -74,7 +74,7 @@ class LocalTarget:
     def deploy(
         self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
     ) -> Deployment:
-        """Run so many replicas in a slot and return when all are ready and Envoy knows them.
+        """Run replicas in a slot; return when all are ready and Envoy routes to them.
 
         Raises:
             ConflictError: the slot holds another artifact.
@@ -114,7 +114,7 @@ class LocalTarget:
         return self.inspect()[slot]
 
     def inspect(self) -> Mapping[Slot, Deployment]:
-        """Return what is observed in each slot, by asking each replica. Starts nothing."""
+        """Return the observed state of each slot, by querying each replica. Starts nothing."""
         wanted = self._state.wanted()
         if wanted is None:
             return {}
@@ -125,9 +125,9 @@ class LocalTarget:
         """Set the split by compare-and-set; return when Envoy applies it.
 
         Raises:
-            ConflictError: the route is not at the expected revision; it stands as it was.
-            NotFoundError: the split names a slot with no ready replica.
-            UnavailableError: the route is written but Envoy does not apply it.
+            ConflictError: the route is not at the expected revision; it is unchanged.
+            NotFoundError: the split names a slot without a ready replica.
+            UnavailableError: the route is written, but Envoy does not apply it.
         """
         with self._state.changing():
             current = routing.read(self._state)
@@ -135,25 +135,27 @@ class LocalTarget:
                 message = (
                     f"the route of {self._name} is at revision {current.revision}, not {expected}"
                 )
-                raise ConflictError(message, hint="run `mlship status`, then decide again")
+                raise ConflictError(
+                    message, hint="check `mlship status`, then run the command again"
+                )
             self._check_ready(split)
             revision = routing.change(self._state, split, self._config.sticky_header)
         self._wait_applied()
         return revision
 
     def routes(self) -> Route:
-        """Return the split as it is written; the endpoint is empty before the first deploy."""
+        """Return the split in the route's file; the endpoint is empty before the first deploy."""
         written = routing.read(self._state)
         wanted = self._state.wanted()
         endpoint = f"http://{loopback.HOST}:{wanted.port}" if wanted else ""
         return Route(split=written.split, revision=written.revision, endpoint=endpoint)
 
     def remove(self, slot: Slot) -> None:
-        """Drain and stop a slot. One that does not exist is no error.
+        """Drain and stop a slot. If the slot does not exist, do nothing.
 
         Raises:
-            ConflictError: the route still gives it traffic, or a copy of it.
-            TimedOutError: its replicas do not end.
+            ConflictError: the route still sends it requests, or copies of them.
+            TimedOutError: its replicas do not exit.
         """
         if self._state.wanted() is None:
             return
@@ -161,7 +163,7 @@ class LocalTarget:
             split = routing.read(self._state).split
             if split.share(slot) or split.shadow == slot:
                 message = f"slot {slot} of {self._name} still gets traffic"
-                raise ConflictError(message, hint="give its traffic to another slot first")
+                raise ConflictError(message, hint="route its traffic to another slot first")
             wanted = self._state.wanted()
             placement = wanted.slots.get(slot) if wanted else None
             if wanted is None or placement is None:
@@ -178,7 +180,7 @@ class LocalTarget:
     def down(self) -> tuple[str, ...]:
         """Stop replicas, router and supervisor; return what was stopped, for people.
 
-        What is wanted and the route stay written: the next `deploy` brings all slots back.
+        The desired state and the route are kept: the next `deploy` starts all slots again.
         """
         if self._state.wanted() is None:
             return ()
@@ -189,11 +191,11 @@ class LocalTarget:
                 return ()
             self._state.want(msgspec.structs.replace(wanted, stopped=True))
             supervised = supervision.runs(self._state)
-            ran = supervision.stop(self._state, seconds=shutdown.patience(wanted))
-        return observation.stopped(ran, supervised=supervised)
+            before = supervision.stop(self._state, seconds=shutdown.patience(wanted))
+        return observation.stopped(before, supervised=supervised)
 
     def _settings(self, former: Wanted | None) -> Wanted:
-        """Return what is wanted with this target's settings, and not stopped."""
+        """Return the desired state with this target's settings, not stopped."""
         return Wanted(
             port=self._port(former.port if former else 0),
             generation=(former.generation if former else 0) + 1,
@@ -206,12 +208,12 @@ class LocalTarget:
         )
 
     def _port(self, kept: int) -> int:
-        """Return the router's port: the configured one, else the one that was chosen once."""
+        """Return the router's port: the configured one, else the one chosen earlier."""
         port = self._config.port or kept
         if not port:
             return loopback.free_port(loopback.start_of(str(self._state.folder)), ())
         router = self._state.running().router
-        # Alive is enough: one that starts or ends holds the port and does not answer.
+        # It need not respond: a router that starts or stops also holds the port.
         is_ours = router is not None and router.port == port and is_alive(router.process)
         if not is_ours and (obstacle := loopback.obstacle(port)):
             other = f"set targets.{self._name}.port to another port"
@@ -232,7 +234,7 @@ class LocalTarget:
             deployment = deployments.get(slot)
             if deployment is None or not (deployment.ready or not self._safeguards.readiness):
                 message = f"slot {slot} of {self._name} has no ready replica"
-                raise NotFoundError(message, hint="deploy its release there, then route to it")
+                raise NotFoundError(message, hint="deploy its release, then set the traffic again")
 
     def _restore(self, slot: Slot, failed: Wanted, before: Wanted | None) -> None:
         """Undo a failed deploy: restore the port and the slot."""
@@ -269,7 +271,7 @@ class LocalTarget:
                 self._state.want(_with(wanted, slot, None))
 
     def _wait_applied(self) -> None:
-        """Wait until Envoy applies the route as it is written, where Envoy is to run."""
+        """Wait until Envoy applies the route in the file, unless the target is stopped."""
         wanted = self._state.wanted()
         if wanted is None or wanted.stopped:
             return

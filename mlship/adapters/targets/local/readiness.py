@@ -1,4 +1,4 @@
-"""Wait until a slot is ready; report progress, and why it is not."""
+"""Wait until a slot is ready; report progress, or raise the reason why it is not."""
 
 import time
 from pathlib import Path
@@ -25,7 +25,7 @@ _KINDS: dict[int, type[MlshipError]] = {
 
 
 class Readiness:
-    """Waits for the replicas of one slot to be as they are wanted."""
+    """Waits until the replicas of one slot reach the desired state."""
 
     def __init__(
         self, state: State, slot: Slot, wanted: Wanted, *, progress: Progress, seconds: float
@@ -39,18 +39,18 @@ class Readiness:
         self._noted = -1
 
     def wait(self) -> None:
-        """Wait until so many replicas are ready, Envoy sends to them, and no other is left.
+        """Wait until all replicas are ready, Envoy routes to them, and no others are left.
 
         Raises:
-            TimedOutError: not in time; the message ends with what the replicas logged.
-            ProjectError: a replica reports that it failed, or exited three times; if its exit code
+            TimedOutError: not in time; the message ends with the log of a replica.
+            ProjectError: a replica reports that it failed, or exited three times. If its exit code
                 is one of mlship's, the error of that code.
             UnavailableError: Envoy cannot run.
-            ConflictError: another command wants another thing of the slot now.
+            ConflictError: another command has changed the slot.
         """
         deadline = time.monotonic() + self._seconds
         while True:
-            # A supervisor that `down` told to stop, or that was killed, is replaced.
+            # Replace a supervisor that was killed, or stopped by `down`.
             supervision.start(self._state)
             running = self._state.running()
             replicas = [item for item in running.replicas if item.slot == self._slot]
@@ -64,7 +64,7 @@ class Readiness:
     def _is_done(self, running: Running, replicas: list[Replica]) -> bool:
         if not self._wanted.safeguards.readiness:
             return len(replicas) == self._count and running.router is not None
-        # The file may be from before a supervisor was killed.
+        # The file may be older than the kill of a supervisor.
         ready = [
             item for item in replicas if item.phase == "ready" and processes.is_alive(item.process)
         ]
@@ -88,26 +88,26 @@ class Readiness:
         return sum(host is not None and host.healthy for host in known)
 
     def _check(self, replicas: list[Replica], running: Running) -> None:
-        now = self._state.wanted()
-        mine = self._wanted.slots[self._slot]
-        if now is None or now.stopped or now.slots.get(self._slot) != mine:
-            message = f"another command changed slot {self._slot} meanwhile"
-            raise ConflictError(message, hint="run `mlship status`, then decide again")
+        current = self._state.wanted()
+        expected = self._wanted.slots[self._slot]
+        if current is None or current.stopped or current.slots.get(self._slot) != expected:
+            message = f"another command changed slot {self._slot} at the same time"
+            raise ConflictError(message, hint="check `mlship status`, then run the command again")
         if running.generation is not None and running.generation < self._wanted.generation:
-            # The supervisor has not acted on this deploy yet: the file is about an earlier one.
+            # The supervisor has not acted on this deploy yet; the file is about an earlier one.
             return
         router = running.router
         if router and router.problem and not (router.process and router.port == self._wanted.port):
-            message = f"the router does not run on port {self._wanted.port}: {router.problem}"
+            message = f"the router cannot run on port {self._wanted.port}: {router.problem}"
             raise UnavailableError(message, hint=f"see {self._state.log('envoy')}")
         for item in replicas:
-            who = f"replica {item.number} of {self._slot}"
+            name = f"replica {item.number} of {self._slot}"
             if item.phase == "failed":
-                message = f"{who} failed to start: {item.problem}"
+                message = f"{name} failed to start: {item.problem}"
                 raise ProjectError(message, hint=self._hint(item))
             if item.crashes >= _CRASHES and item.phase != "ready":
                 kind = _KINDS.get(item.code, ProjectError)
-                raise kind(f"{who} keeps exiting:\n{self._log(item)}", hint=self._hint(item))
+                raise kind(f"{name} keeps exiting:\n{self._log(item)}", hint=self._hint(item))
 
     def _timed_out(self, running: Running, replicas: list[Replica]) -> TimedOutError:
         ready = sum(item.phase == "ready" for item in replicas)
@@ -116,7 +116,7 @@ class Readiness:
         if unready:
             hint = self._hint(unready[0])
             return TimedOutError(f"{text}:\n{self._log(unready[0])}".rstrip(":\n"), hint=hint)
-        problem = running.router.problem if running.router else "the supervisor runs no router"
+        problem = running.router.problem if running.router else "the router is not running"
         hint = f"see {self._state.log('envoy')} and {self._state.log('supervisor')}"
         return TimedOutError(f"{text}: {problem or 'Envoy reports them as unhealthy'}", hint=hint)
 
@@ -124,7 +124,7 @@ class Readiness:
         return processes.last_lines(self._path(replica))
 
     def _hint(self, replica: Replica) -> str:
-        return f"see the whole log: {self._path(replica)}"
+        return f"see the full log: {self._path(replica)}"
 
     def _path(self, replica: Replica) -> Path:
         return self._state.log(f"{replica.slot}-{replica.number}")
