@@ -1,9 +1,9 @@
-"""The main job on iris_example: two releases, one duel, a promotion, a rollback, a promotion.
+"""The main workflow on iris_example: two releases, a comparison, promotion, rollback, promotion.
 
-Everything is done by the command line, as a user would: this script types the commands, plays the
-users who send requests and, later, the people who tell what the flowers were. It prints how long
-each command took, in seconds of the clock and of the processor (children included, replicas and
-routers not), and each step of a run. It leaves the champion running; `make down` stops it.
+Everything is done on the command line, as by a user. The script runs the commands, sends requests
+and records their outcomes. It prints the duration of each command, in wall time and processor
+seconds (including children, but not replicas and routers), and of each step of a run. The champion
+keeps running; `make down` stops it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ STEPS = ("train", "test", "deploy-staging", "verify-staging-workload", "deploy-p
 
 
 class Timing(NamedTuple):
-    """How long a command took, in seconds of the clock and of the processor."""
+    """The duration of a command, in wall time and processor seconds."""
 
     command: str
     wall: float
@@ -45,19 +45,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / ".demo")
     parser.add_argument("--requests", type=int, default=1500)
     parser.add_argument("--down", action="store_true", help="stop everything at the end")
-    given = parser.parse_args()
+    options = parser.parse_args()
     started = time.monotonic()
-    new_repository(given.folder)
-    play(given.folder, given.requests)
-    print_times(given.folder, time.monotonic() - started)
-    if given.down:
-        mlship(given.folder, "down")
+    new_repository(options.folder)
+    play(options.folder, options.requests)
+    print_times(options.folder, time.monotonic() - started)
+    if options.down:
+        mlship(options.folder, "down")
     else:
-        print("\nThe champion goes on serving. Look at it, then stop it with `make down`.")
+        print("\nThe champion keeps running. To stop it, run `make down`.")
 
 
 def print_times(folder: Path, total: float) -> None:
-    """Print where the time went: each command, and the steps of each run as their records say."""
+    """Print the duration of each command, and of the steps of each run from their records."""
     runs = iter([steps(folder, release["release"]) for release in status(folder)["releases"]])
     print(f"\n{'command':52} seconds     CPU")
     for timing in TIMES:
@@ -65,23 +65,23 @@ def print_times(folder: Path, total: float) -> None:
         if timing.command == "mlship run":
             for step, seconds in next(runs):
                 print(f"    {step:48} {seconds:7.1f}")
-    print(f"{'all of it':52} {total:7.1f} {sum(timing.cpu for timing in TIMES):7.1f}")
+    print(f"{'total':52} {total:7.1f} {sum(timing.cpu for timing in TIMES):7.1f}")
 
 
 def steps(folder: Path, release: str) -> list[tuple[str, float]]:
-    """Return the steps of the run that made a release, and the seconds that each took."""
+    """Return the steps of the run that created a release, with their durations in seconds."""
     timeline = read(folder, "report", release)["timeline"]
     first = {moment["step"]: moment["seconds"] for moment in reversed(timeline)}
     return [(step, first[step]) for step in STEPS if first.get(step) is not None]
 
 
 def play(folder: Path, requests: int) -> None:
-    """Carry two releases through the pipeline."""
-    say("A first model, on the sepals only")
+    """Run the pipeline for two releases."""
+    say("A first model, with the sepals only")
     mlship(folder, "run")
     endpoint = production(folder)
 
-    say("A better one, on all four measurements, as challenger")
+    say("A better model, with all four measurements, as challenger")
     config = folder / "mlship.yaml"
     short, full = list(MEASUREMENTS[:2]), list(MEASUREMENTS)
     features = f"features: [{', '.join(short)}]", f"features: [{', '.join(full)}]"
@@ -89,7 +89,7 @@ def play(folder: Path, requests: int) -> None:
     git(folder, "commit", "-qam", "Train on the petals too")
     mlship(folder, "run")
 
-    say(f"{requests} requests arrive, and days later what the flowers really were")
+    say(f"{requests} requests, and their outcomes")
     outcomes = send(endpoint, flowers(folder), requests)
     path = folder / ".mlship" / "outcomes.csv"
     with path.open("w", newline="") as file:
@@ -97,13 +97,13 @@ def play(folder: Path, requests: int) -> None:
     mlship(folder, "feedback", str(path))
     mlship(folder, "evaluate")
 
-    say("Somebody approves; promotion, rollback, promotion")
+    say("Approval, promotion, rollback, promotion")
     mlship(folder, "approve", "challenger", "--by", "grace@example.org")
     mlship(folder, "promote", "challenger")
     mlship(folder, "rollback")
     mlship(folder, "promote", "challenger")
 
-    say("What is behind one prediction, computed again")
+    say("Trace one prediction, and compute it again")
     prediction, _ = outcomes[-1]
     mlship(folder, "trace", prediction, "--reproduce")
     mlship(folder, "status", "--all")
@@ -112,12 +112,12 @@ def play(folder: Path, requests: int) -> None:
 
 
 def new_repository(folder: Path) -> None:
-    """Make a git repository of the example, as a student would; stop what ran there before."""
+    """Create a git repository from the example; stop an earlier demonstration."""
     if (folder / "mlship.yaml").exists():
         mlship(folder, "down", quiet=True)
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    say("A homework repository")
+    say("A new repository")
     mlship(folder, "init", "--example", "iris")
     git(folder, "init", "-q", "-b", "develop")
     git(folder, "add", "-A")
@@ -147,7 +147,7 @@ def flowers(folder: Path) -> list[tuple[dict[str, float], str]]:
 
 
 def production(folder: Path) -> str:
-    """Return where production takes requests in."""
+    """Return the endpoint of production."""
     return str(status(folder)["endpoints"]["production"])
 
 
@@ -158,12 +158,12 @@ def retired(folder: Path) -> str:
 
 
 def status(folder: Path) -> Any:
-    """Return what `mlship status` says."""
+    """Return the result of `mlship status`."""
     return read(folder, "status")
 
 
 def read(folder: Path, *arguments: str) -> Any:
-    """Return what a command prints as JSON."""
+    """Return the JSON output of a command."""
     done = subprocess.run(
         [*command(), *arguments, "--json"], cwd=folder, check=True, capture_output=True, text=True
     )
@@ -176,7 +176,7 @@ def say(text: str) -> None:
 
 
 def mlship(folder: Path, *arguments: str, quiet: bool = False) -> None:
-    """Run one command of mlship and remember how long it took."""
+    """Run one command of mlship and record its duration."""
     shown = " ".join(["mlship", *arguments])
     print(f"$ {shown}", flush=True)
     started, before = time.monotonic(), cpu()
@@ -186,18 +186,18 @@ def mlship(folder: Path, *arguments: str, quiet: bool = False) -> None:
 
 
 def cpu() -> float:
-    """Return the processor seconds of all commands that have ended."""
+    """Return the processor seconds of all commands so far."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
 def command() -> list[str]:
-    """Return how mlship is started from this environment."""
+    """Return the command that starts mlship in this environment."""
     return [sys.executable, "-m", "mlship"]
 
 
 def git(folder: Path, *arguments: str) -> None:
-    """Run git as a student who never set a name."""
+    """Run git without a configured name."""
     who = {"NAME": "Ada Student", "EMAIL": "ada@example.org"}
     identity = {f"GIT_{role}_{key}": who[key] for role in ("AUTHOR", "COMMITTER") for key in who}
     subprocess.run(["git", *arguments], cwd=folder, check=True, env={**os.environ, **identity})

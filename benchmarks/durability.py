@@ -1,8 +1,8 @@
 """Kill replicas and the router under load: is any acknowledged prediction missing from the log?
 
-Every kill is a SIGKILL of a replica, of Envoy, or of both at once, in turn, while requests arrive
-at a constant rate. Afterwards each prediction id that a client got is looked for in the log. The
-control answers before it logs (benchmarks/late_log.py) and shows that missing ones would be found.
+Every kill is a SIGKILL of a replica, of Envoy, or of both, in turn, while requests arrive at a
+constant rate. Afterwards, each prediction id that a client received is looked up in the log. The
+control responds before it logs (benchmarks/late_log.py), and shows that lost ones are detected.
 
     python benchmarks/durability.py --kills 20
 """
@@ -37,7 +37,7 @@ VICTIMS = ("replica", "router", "both")
 
 @dataclasses.dataclass
 class Tally:
-    """What clients were told."""
+    """The responses that clients received."""
 
     acknowledged: list[str] = dataclasses.field(default_factory=list)
     failed: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -55,7 +55,7 @@ class Users:
         self._thread.start()
 
     def end(self) -> Tally:
-        """Stop, wait for the last answer, and tell what came."""
+        """Stop, wait for the last response, and return all responses."""
         self._ended.set()
         self._thread.join()
         return self.tally
@@ -84,7 +84,7 @@ class Users:
 
 
 def kill(folder: Path, what: str, number: int) -> None:
-    """Send SIGKILL to processes that this target started, by the ids that it wrote down."""
+    """Send SIGKILL to processes of this target, by their recorded ids."""
     running = json.loads((folder / "processes.json").read_text())
     replicas = [one["process"]["pid"] for one in running["replicas"]]
     victims = []
@@ -99,7 +99,7 @@ def kill(folder: Path, what: str, number: int) -> None:
 def measure(
     pipeline: Pipeline, release: Release, name: str, runtime: tuple[str, ...], kills: int
 ) -> None:
-    """Serve a release, kill so often under load, and count what is missing from the log."""
+    """Serve a release, kill processes under load, and count predictions missing from the log."""
     folder, log = pipeline.state / "targets" / name, pipeline.state / "predictions" / name
     config = TargetConfig(replicas=2)
     target = LocalTarget(name, folder, config, log, pipeline.progress, runtime=runtime)
@@ -132,7 +132,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "iris"
         demo.new_repository(folder)
@@ -142,8 +142,8 @@ def main() -> None:
         release = pipeline.release()
         runtime = (sys.executable, "-P", "-m", "mlship.runtime")
         late = (sys.executable, str(Path(__file__).with_name("late_log.py")))
-        measure(pipeline, release, "protected", runtime, given.kills)
-        measure(pipeline, release, "control", late, given.kills)
+        measure(pipeline, release, "protected", runtime, options.kills)
+        measure(pipeline, release, "control", late, options.kills)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""Requests through a cluster's Gateway while releases and pods change: how many fail.
+"""The number of failed requests through a cluster's Gateway while releases and pods change.
 
     TEST_KUBECONFIG=... python benchmarks/gateway.py [REQUESTS]
 
-Two comparisons, each with both sides in one run, at a constant arrival:
+Two comparisons, each with both sides in one run, at a constant rate:
 
 - deploy, promote, rollback, promote, retire, a rolling update and evictions at 100 requests/s, with
-  draining, and with a control whose pods are told to end at once;
+  draining, and with a control whose pods terminate immediately;
 - 40 switches of all traffic at 200 requests/s, with slots parked in the route, and with a control
-  that writes each route in one go.
+  that writes each route in one step.
 """
 
 import sys
@@ -37,7 +37,7 @@ def main(requests: int) -> None:
 
 
 def drained(requests: int, **settings: float) -> str:
-    """Change everything, again and again until so many requests were sent."""
+    """Repeat all changes until this number of requests was sent."""
     with clusters.cluster() as place:
         place.target = place.again(**settings)
         place.route({place.deploy(ONE, replicas=2, **BEHAVIOUR): 100})
@@ -52,7 +52,7 @@ def drained(requests: int, **settings: float) -> str:
 
 
 def switched() -> str:
-    """Move all traffic from one release to another and back; tell the slowest move too."""
+    """Move all traffic from one release to another and back; also return the slowest move."""
     with clusters.cluster() as place:
         one, two = place.deploy(ONE), place.deploy(TWO)
         place.route({one: 100})
@@ -66,7 +66,7 @@ def switched() -> str:
 
 
 def timed(place: Cluster, slot: Slot) -> float:
-    """Give a slot all traffic; return how long it took."""
+    """Route all traffic to a slot; return the duration."""
     started = time.monotonic()
     place.route({slot: 100})
     return time.monotonic() - started
@@ -80,7 +80,7 @@ def at_once(self: Traffic, split: Split, expected: Revision, *, running: frozens
 
 
 def said(sent: Load) -> str:
-    """Return how many requests were sent, and how many of them failed, how."""
+    """Return the number of requests and of failures, with their reasons."""
     total = sum(sent.answers.values())
     return f"{sum(sent.failed.values())} of {total} failed {sent.failed or ''}".rstrip()
 

@@ -1,14 +1,14 @@
 """An image of a new model on a cold machine: mlship against `docker build` and `docker push`.
 
-The dependencies have not changed; only the model has. "Cold" means that the machine has no layers
-and no caches: mlship's folder is new, and Docker is an engine of its own with an empty folder
-(needs root, dockerd and a registry at localhost:5000 with library/python:3.11-slim). Both push the
-same files through one counting door to the same registry. Docker is given the dependencies
-unpacked beside its Dockerfile, so that its build copies and installs nothing; how long a machine
-without caches takes to fetch them is measured besides, and added in a ratio of its own.
+Only the model has changed, not the dependencies. "Cold" means that the machine has no layers and no
+caches: mlship's folder is new, and Docker is a separate engine with an empty folder (this needs
+root, dockerd and a registry at localhost:5000 with library/python:3.11-slim). Both push the same
+files to the same registry, through a proxy that counts bytes. Docker gets the unpacked dependencies
+beside its Dockerfile, so that its build only copies them. The time to download them without caches
+is measured separately, and included in a second ratio.
 
-Then two clones in two folders, the second used by another user id, make the same release into
-images again: their digests must be equal. The image is run read-only, as nobody, five times.
+Then two clones in two folders, the second with another user id, build images of the same release
+again: their digests must be equal. The image runs read-only, as nobody, five times.
 """
 
 import argparse
@@ -63,7 +63,7 @@ ENTRYPOINT ["python3", "-P", "-m", "mlship.runtime", "serve", "--bundle", "/bund
 
 
 class Door:
-    """A way to the registry that counts the bytes of each direction."""
+    """A proxy to the registry that counts the bytes in each direction."""
 
     def __init__(self) -> None:
         self.sent = self.received = 0
@@ -97,7 +97,7 @@ class Door:
 
 
 def run(*argv: str, cwd: Path | None = None, **environ: str) -> str:
-    """Run a program; return what it printed."""
+    """Run a program; return its output."""
     done = subprocess.run(
         argv,
         cwd=cwd,
@@ -137,7 +137,7 @@ def new_release(root: Path, penalty: float) -> None:
 
 @contextmanager
 def cold_engine(folder: Path) -> Iterator[str]:
-    """Run a Docker engine that has nothing; give its address."""
+    """Run an empty Docker engine; yield its address."""
     address = f"unix://{folder}/docker.sock"
     argv = ["dockerd", "--host", address, "--data-root", str(folder / "data")]
     argv += ["--exec-root", str(folder / "exec"), "--pidfile", str(folder / "pid")]
@@ -228,7 +228,7 @@ def docker_context(root: Path, into: Path, flags: list[str]) -> None:
 
 
 def ready_seconds(reference: str) -> list[float]:
-    """Run an image five times as strictly as a cluster would; return the seconds to ready."""
+    """Run an image five times with the restrictions of a cluster; return the seconds to ready."""
     run("docker", "pull", "--quiet", reference)
     found = []
     strict = ["--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--memory", "512m"]  # noqa: S108
@@ -329,7 +329,7 @@ def main() -> None:
         size = sum(layer["size"] for layer in told["made"]["platforms"][0]["layers"])
         seconds = ready_seconds(told["pushed"]["reference"])
         unpacked = run("docker", "inspect", told["pushed"]["reference"], "--format", "{{.Size}}")
-        print(f"image: {size / 1e6:.0f} MB as it travels, {int(unpacked) / 1e6:.0f} MB unpacked")
+        print(f"image: {size / 1e6:.0f} MB compressed, {int(unpacked) / 1e6:.0f} MB unpacked")
         print(f"ready after {', '.join(f'{one:.2f}' for one in seconds)} s")
         run("docker", "rmi", "--force", told["pushed"]["reference"])
 

@@ -1,16 +1,16 @@
-"""What a job downloads, installs and waits for before `mlship` runs: by pip as it was, by uv now.
+"""Downloads, installed size and time of a job before `mlship` runs: with pip before, with uv now.
 
     python benchmarks/installs.py [ROUNDS] [JOB ...]
 
-Each round makes a new virtual environment and installs with an empty cache, from the package index
-that pip and uv are configured for. Both sides run in turn, and each job's seconds are the median of
-its rounds: from the start of the virtual environment to the end of `mlship --version`. Bytes
-downloaded are the sizes of the wheels that were chosen; bytes installed are those of the files in
-the environment, in which pip has compiled everything and uv nothing.
+Each round creates a new virtual environment and installs with an empty cache, from the package
+index that pip and uv are configured for. Both sides run in turn. The time of a job is the median
+of its rounds, from the creation of the environment to the end of `mlship --version`. Downloaded
+bytes are the sizes of the selected wheels. Installed bytes are those of the files in the
+environment; pip compiles all modules, uv none.
 
-`before` is what the workflows installed at version 0.1.0 (pip, the extra `all` for a job that runs
-the project's code); `now` is what they install today. uv itself is not counted: the action that
-sets it up downloads it, and its size is printed.
+`before` is the installation of version 0.1.0 (pip, the extra `all` for a job that runs the
+project's code); `now` is the current one. uv is not counted, because an action installs it; its
+size is printed.
 """
 
 import os
@@ -32,7 +32,7 @@ from packaging.utils import parse_wheel_filename
 ROOT: Final = Path(__file__).parents[1]
 _MEGA: Final = 1e6
 _REQUIREMENTS: Final = ("pandas", "scikit-learn")
-"""What requirements.txt of a new project names."""
+"""The requirements of a new project."""
 
 # The extras of version 0.1.0.
 _SERVE = ("granian>=2.5", "numpy>=2", "onnxruntime>=1.20", "prometheus-client>=0.21")
@@ -84,7 +84,7 @@ class Side:
 
 
 def main(rounds: int, names: Sequence[str]) -> int:
-    """Print a line for each job and side; fail where a job downloads more than it may."""
+    """Print a line for each job and side; fail if a job downloads more than allowed."""
     exceeded = []
     with tempfile.TemporaryDirectory(prefix="mlship-installs-") as name:
         folder = Path(name)
@@ -113,7 +113,7 @@ def main(rounds: int, names: Sequence[str]) -> int:
 
 
 def show(job: str, before: Side, now: Side) -> None:
-    """Print a line for each side of a job, and how many times less the second one takes."""
+    """Print a line for each side of a job, and the ratios."""
     for name, side in (("before", before), ("now", now)):
         low, high = min(side.seconds), max(side.seconds)
         print(

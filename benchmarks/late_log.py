@@ -1,6 +1,6 @@
-"""The runtime with its protection off: it answers first and logs a second later.
+"""The runtime without its protection: it responds first and logs a second later.
 
-The controls of benchmarks/durability.py and benchmarks/pods.py start it in place of
+The controls of benchmarks/durability.py and benchmarks/pods.py start it instead of
 `python -m mlship.runtime`.
 """
 
@@ -19,7 +19,7 @@ DELAY = 1.0
 
 
 def delay(recorder: type[record.Recorder] | type[postgres.PostgresRecorder]) -> None:
-    """Have a recorder say that predictions are kept, and keep them later."""
+    """Make a recorder report predictions as stored, and store them later."""
     append = recorder.append
 
     def append_late(self: Any, predictions: Sequence[Prediction]) -> "Future[None]":

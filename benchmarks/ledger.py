@@ -1,9 +1,9 @@
-"""How much CPU `mlship status` takes on a large ledger, and how much more than on a small one.
+"""The CPU time of `mlship status` on a large ledger, compared with a small one.
 
-A long story (releases are trained, tested, deployed, evaluated, approved, promoted, rolled back,
-retired) is written as records of the size that real steps write: into a folder, and into an MLflow
-database, which with --server is read through a tracking server too. Then `mlship status --json`
-runs as a user would run it, and the CPU time of its process (user and system) is counted.
+A long history (releases are trained, tested, deployed, evaluated, approved, promoted, rolled back,
+retired) is written as records of realistic size: into a folder, and into an MLflow database, which
+with --server is also read through a tracking server. Then `mlship status --json` runs in a new
+process, and its CPU time (user and system) is measured.
 
     python benchmarks/ledger.py [--records 10000] [--server] [--profile]
 """
@@ -56,19 +56,19 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--server", action="store_true", help="measure a tracking server too")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
-    given = parser.parse_args()
-    small, large = list(islice(story(), SMALL)), list(islice(story(), given.records))
+    options = parser.parse_args()
+    small, large = list(islice(story(), SMALL)), list(islice(story(), options.records))
     print(f"{'ledger':20} {'records':>8} {'CPU seconds':>12}", flush=True)
     with tempfile.TemporaryDirectory() as place:
         figures = [
-            measured(kind, Path(place), (small, large), profile=given.profile)
-            for kind in ("directory", "database", *(["server"] if given.server else []))
+            measured(kind, Path(place), (small, large), profile=options.profile)
+            for kind in ("directory", "database", *(["server"] if options.server else []))
         ]
     sys.exit(any(seconds > LIMIT for seconds in figures))
 
 
 def story() -> Iterator[tuple[Record, bytes]]:
-    """Tell what the recorded ledger tells again and again, each time of other releases."""
+    """Repeat the history of the recorded ledger, each time with other releases."""
     lines = (ROOT / "tests" / "recorded" / "ledger.jsonl").read_bytes().splitlines()
     told = [decode(line).evidence for line in lines]
     span = told[-1].time - told[0].time + timedelta(minutes=1)
@@ -89,12 +89,12 @@ def story() -> Iterator[tuple[Record, bytes]]:
 
 
 def another(release: Release, turn: int) -> Release:
-    """Return a release that was made from other data."""
+    """Return a release with other data."""
     return msgspec.structs.replace(release, data=digests.of_value([release.data, turn]))
 
 
 def measured(kind: str, folder: Path, ledgers: tuple[Stored, Stored], *, profile: bool) -> float:
-    """Print what the small and the large ledger take, and their ratio; return the large one's."""
+    """Print the times of the small and the large ledger, and their ratio; return the large one."""
     seconds = []
     for stored in ledgers:
         project = folder / f"{kind}-{len(stored)}"
@@ -113,7 +113,7 @@ def measured(kind: str, folder: Path, ledgers: tuple[Stored, Stored], *, profile
 
 
 def in_folder(project: Path, stored: Stored) -> None:
-    """Write records as a ledger in a directory keeps them."""
+    """Write records in the format of a ledger in a directory."""
     configure(project, "{kind: directory}")
     for record, data in stored:
         digits = record.digest.removeprefix("sha256:")
@@ -123,7 +123,7 @@ def in_folder(project: Path, stored: Stored) -> None:
 
 
 def in_database(project: Path, stored: Stored) -> None:
-    """Write records as MLflow keeps their runs; all but the first by plain SQL, to be quick."""
+    """Write records as runs in MLflow's database; all except the first by SQL, to be fast."""
     database = project / ".mlship" / "mlflow.db"
     uri = f"sqlite:///{database}"
     configure(project, f"{{kind: mlflow, uri: {uri!r}}}")
@@ -150,7 +150,7 @@ def configure(project: Path, ledger: str) -> None:
 
 
 def status(project: Path, *, profile: bool) -> float:
-    """Return the median of the CPU seconds that the status takes; the first run warms up."""
+    """Return the median CPU seconds of the status; the first run is a warm-up."""
     program = [sys.executable, "-m", "mlship", "status", "--json"]
     if profile:
         program[1:1] = ["-m", "cProfile", "-s", "tottime"]

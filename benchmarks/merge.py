@@ -1,11 +1,11 @@
-"""From a merge to main to the first answer of the challenger in production, step by step.
+"""The time from a merge to main to the challenger's first response in production, by step.
 
     TEST_KUBECONFIG=... TEST_KUBECONFIG_PRODUCTION=... python benchmarks/merge.py [ROUNDS]
 
-Jobs are run by act, each on a clean machine: it makes a virtual environment and installs mlship, as
-a wheel in the repository, and everything else from the package index, with an empty cache. Only
-the download of uv itself is left out. The registry, the tracking server, the database and both
-clusters are real, and of this machine. Dependencies do not change between the rounds.
+act runs the jobs, each on a clean machine: it creates a virtual environment and installs mlship
+from a wheel in the repository, and everything else from the package index, with an empty cache.
+Only the download of uv is left out. The registry, the tracking server, the database and both
+clusters are real and on this machine. Dependencies do not change between the rounds.
 """
 
 import statistics
@@ -31,7 +31,7 @@ _INSTALLS = ("set up Python", "set up uv", "install the project", "install mlshi
 
 
 def main(rounds: int) -> int:
-    """Print a line for each step of each job, and for the whole."""
+    """Print a line for each step of each job, and the total."""
     with tempfile.TemporaryDirectory(prefix="mlship-merge-") as folder:
         wheel = build(Path(folder))
         with team(Path(folder), wheel) as ours:
@@ -47,12 +47,12 @@ def main(rounds: int) -> int:
         sum(took.seconds for took in ran.times if took.step in _INSTALLS) for _, ran in measured
     )
     print(f"{'all':22} {'installations':28} {installed:7.1f}")
-    print(f"merge to the challenger's first answer: {middle:.1f} s, at most {whole[-1]:.1f} s")
+    print(f"merge to the challenger's first response: {middle:.1f} s, at most {whole[-1]:.1f} s")
     return 0 if middle <= _ALLOWED else 1
 
 
 def challenge(ours: Team, number: int) -> tuple[float, Ran]:
-    """Merge another model to main; return the seconds to its first answer, and how the run went."""
+    """Merge another model into main; return the seconds to its first response, and the run."""
     branch = f"feature/{number}"
     ours.commit(branch, f"Regularise less: {number}", {"model.params.C": 1.0 + number})
     for head, base in ((branch, "develop"), ("develop", "main")):
@@ -68,7 +68,7 @@ def challenge(ours: Team, number: int) -> tuple[float, Ran]:
 
 @contextmanager
 def second_release(endpoint: str) -> Iterator[list[float]]:
-    """Ask production all the while; the list takes the time when a second release answers."""
+    """Send requests to production; append the time when a second release responds."""
     found: list[float] = []
     ended = threading.Event()
 
@@ -91,7 +91,7 @@ def second_release(endpoint: str) -> Iterator[list[float]]:
 
 
 def check(ran: Ran) -> Ran:
-    """Return a run that went well."""
+    """Return a run that succeeded."""
     if ran.code:
         sys.exit(ran.log)
     return ran

@@ -1,8 +1,8 @@
-"""Every mistake of the table, met by the real command line: exit code, error and next action.
+"""Every mistake of the table on the real command line: exit code, error and hint.
 
-With --remotes: the mistakes with registries, clusters, GitHub and databases, each with the command
-run again after the mistake was taken back, which must leave what it leaves without the mistake.
-The last line counts those that were answered well; the exit code is 1 where one was not.
+With --remotes: the mistakes with registries, clusters, GitHub and databases. After each mistake is
+fixed, the command runs again, and must give the same result as without the mistake. The last line
+counts the mistakes that were handled correctly; the exit code is 1 if one was not.
 """
 
 import argparse
@@ -22,16 +22,16 @@ from tests.mistakes.table import MISTAKES
 
 
 def main() -> int:
-    """Meet the mistakes whose names contain the words given, two at once."""
+    """Run the mistakes whose names contain the given words, two at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="of the names of mistakes; all by default")
     parser.add_argument("--remotes", action="store_true", help="those with what is elsewhere")
-    given = parser.parse_args()
-    table: tuple[Mistake, ...] = REMOTES if given.remotes else MISTAKES
+    options = parser.parse_args()
+    table: tuple[Mistake, ...] = REMOTES if options.remotes else MISTAKES
     chosen = [
         mistake
         for mistake in table
-        if not given.words or any(word in mistake.name for word in given.words)
+        if not options.words or any(word in mistake.name for word in options.words)
     ]
     skipped = _skipped(chosen)
     with tempfile.TemporaryDirectory() as name:
@@ -44,12 +44,12 @@ def main() -> int:
     for mistake, reason in skipped.items():
         print(f"{mistake}\n  skipped: {reason}")
     wrong = [one for one in met if one.wrong]
-    print(f"\n{len(met) - len(wrong)} of {len(met)} answered well, {len(skipped)} skipped")
+    print(f"\n{len(met) - len(wrong)} of {len(met)} handled correctly, {len(skipped)} skipped")
     return 1 if wrong else 0
 
 
 def _skipped(chosen: list[Mistake]) -> dict[str, str]:
-    """Return the names of mistakes that this machine cannot make, each with what is missing."""
+    """Return the names of mistakes that cannot run on this machine, with the reasons."""
     lacks, mountable = missing(), can_mount()
     found = {
         one.name: "needs root and mount, to make a small disk"

@@ -1,7 +1,7 @@
-"""Two models, looked at every day: how often is an equal pair told apart, and a better one found?
+"""Daily looks at two models: false alarms for equal models, and power for a better model.
 
-Our confidence sequences against a z-test of 95% done anew each day, on the same outcomes. The
-first figure must be at most 5%; the second is the control that ours says anything at all.
+Our confidence sequences are compared with a 95% z-test repeated each day, on the same outcomes. The
+first figure must be at most 5%; the second is the control that a difference can be found.
 """
 
 import argparse
@@ -35,29 +35,30 @@ CASES = (
 
 
 def main() -> None:
-    """Print, for each case, how often each method told the models apart on any day."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--days", type=int, default=60)
-    options.add_argument("--daily", type=int, default=20, help="outcomes a day for each model")
-    options.add_argument("--rounds", type=int, default=120)
-    options.add_argument("--seed", type=int, default=7)
-    given = options.parse_args()
+    """Print, for each case, how often each method found a difference on any day."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--daily", type=int, default=20, help="outcomes a day for each model")
+    parser.add_argument("--rounds", type=int, default=120)
+    parser.add_argument("--seed", type=int, default=7)
+    options = parser.parse_args()
     started = time.perf_counter()
-    print(f"{given.rounds} pairs of models, {given.days} daily looks, {given.daily} outcomes a day")
+    looks = f"{options.days} daily looks, {options.daily} outcomes per day"
+    print(f"{options.rounds} pairs of models, {looks}")
     for case in CASES:
         counts = []
         for quality in (case.usual, case.better):
-            chance = random.Random(given.seed)
+            chance = random.Random(options.seed)
             rounds = [
-                told_apart(case, quality, given.days, given.daily, chance)
-                for _ in range(given.rounds)
+                told_apart(case, quality, options.days, options.daily, chance)
+                for _ in range(options.rounds)
             ]
-            counts.append([sum(one) / given.rounds for one in zip(*rounds, strict=True)])
+            counts.append([sum(one) / options.rounds for one in zip(*rounds, strict=True)])
         (ours, naive), (found, found_naive) = counts
-        ratio = f"{naive / max(ours, 1 / given.rounds):.0f} times{' or more' if not ours else ''}"
+        ratio = f"{naive / max(ours, 1 / options.rounds):.0f} times{' or more' if not ours else ''}"
         print(
             f"{case.metric:9}{'paired' if case.paired else 'split':7} "
-            f"equal models told apart: mlship {ours:.1%}, z-test {naive:.1%} ({ratio})   "
+            f"false alarms for equal models: mlship {ours:.1%}, z-test {naive:.1%} ({ratio})   "
             f"better model found: mlship {found:.0%}, z-test {found_naive:.0%}"
         )
     print(f"{time.perf_counter() - started:.1f} s")
@@ -66,7 +67,7 @@ def main() -> None:
 def told_apart(
     case: Case, quality: float, days: int, daily: int, chance: random.Random
 ) -> tuple[bool, bool]:
-    """Tell whether ours, and the z-test, gave a verdict on any day of one round."""
+    """Return whether our method, and the z-test, gave a verdict on any day of one round."""
     champion = [_score(case.metric, case.usual, chance) for _ in range(days * daily)]
     challenger = [_score(case.metric, quality, chance) for _ in range(days * daily)]
 

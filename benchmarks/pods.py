@@ -1,19 +1,19 @@
 """Kill pods and the database under load: is any acknowledged prediction missing from PostgreSQL?
 
-A release of iris runs in a cluster, as a champion of two pods behind a Gateway, and logs in
-PostgreSQL. Requests arrive through the Gateway at a constant 100 a second. At random moments the
-process of a ready pod gets SIGKILL; if the pod was killed before, it is deleted too, without any
-grace, and another takes its place: the kubelet would let it wait longer each time. Half-way all of
-PostgreSQL gets SIGKILL and is started again. Afterwards each prediction id that a client got is
-looked for in the table.
+A release of iris runs in a cluster, as a champion with two pods behind a Gateway, and logs to
+PostgreSQL. Requests arrive through the Gateway at a constant 100 per second. At random moments, the
+process of a ready pod gets SIGKILL. If the pod was killed before, it is also deleted without a
+grace period and replaced, because of the kubelet's growing back-off. Half-way, all processes of
+PostgreSQL get SIGKILL, and it is restarted. Afterwards, each prediction id that a client received
+is looked up in the table.
 
-The control is the same image, but that it answers first and logs a second later
-(benchmarks/late_log.py). It shows that missing ones would be found.
+The control is the same image, but it responds first and logs a second later
+(benchmarks/late_log.py). It shows that lost predictions are detected.
 
     TEST_KUBECONFIG=... python benchmarks/pods.py --kills 20
 
-The cluster's nodes must be this machine, and we root: processes are killed by their ids. Images
-are pushed to localhost:5000.
+The cluster's nodes must be on this machine, and the user must be root, because processes are
+killed by their ids. Images are pushed to localhost:5000.
 """
 
 import argparse
@@ -50,11 +50,11 @@ from tests.harness.postgres import Server
 
 RATE = 100
 PAUSES = 2.0, 4.0
-"""Seconds between two kills, from and to."""
+"""The minimum and the maximum of seconds between two kills."""
 PATIENCE = 300.0
-"""Seconds for pods to get ready in: the machine may be busy."""
+"""The time limit in seconds for pods to become ready on a busy machine."""
 CONTROL = 5
-"""So many kills are enough for the control."""
+"""The number of kills for the control."""
 CREDENTIALS = "predictions"
 REPOSITORY = f"{clusters.REGISTRY}/mlship-benchmarks/iris"
 SETTINGS = {
@@ -64,7 +64,7 @@ SETTINGS = {
 
 
 class Side(NamedTuple):
-    """What was done to one side, what its clients were told, and what is not in the table."""
+    """The kills on one side, the responses to its clients, and the missing predictions."""
 
     name: str
     kills: int
@@ -81,23 +81,23 @@ class Side(NamedTuple):
 
 
 def main() -> None:
-    """Run the benchmark; exit with 1 where something is missing, or the control shows nothing."""
+    """Run the benchmark; exit with 1 if a prediction is missing, or the control loses none."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=7, help="of the moments and the victims")
-    given = parser.parse_args()
+    options = parser.parse_args()
     clusters.kubeconfig()  # before minutes are spent on what needs it
     os.environ.update(SETTINGS)
-    dice = random.Random(given.seed)
+    dice = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "iris"
         demo.new_repository(folder)
         for command in ("train", "containerize", "push-to-registry"):
             demo.mlship(folder, command)
         release, image = pushed(folder)
-        protected = measure("protected", folder, release, image, given.kills, dice)
+        protected = measure("protected", folder, release, image, options.kills, dice)
         late = answering_early(image, folder / ".mlship")
-        control = measure("control", folder, release, late, min(given.kills, CONTROL), dice)
+        control = measure("control", folder, release, late, min(options.kills, CONTROL), dice)
     sys.exit(not verdict(protected, control))
 
 
@@ -113,7 +113,7 @@ def pushed(folder: Path) -> tuple[Release, Artifact]:
 
 
 def answering_early(image: Artifact, folder: Path) -> Artifact:
-    """Return an image that differs in one thing: it answers before it logs."""
+    """Return an image with one difference: it responds before it logs."""
     clusters.run("docker", "pull", "--quiet", image.location)
     form = "{{json .Config.Entrypoint}}"
     start = json.loads(clusters.run("docker", "inspect", "--format", form, image.location))
@@ -129,7 +129,7 @@ def answering_early(image: Artifact, folder: Path) -> Artifact:
 def measure(
     name: str, folder: Path, release: Release, image: Artifact, kills: int, dice: random.Random
 ) -> Side:
-    """Serve a release from pods, kill so many under load, and count what is missing."""
+    """Serve a release from pods, kill pods under load, and count missing predictions."""
     print(f"\n{name}: {kills} kills of pods, 1 of PostgreSQL", flush=True)
     with clusters.cluster() as place, postgres.server(place.host()) as database:
         url = database.create("predictions")
@@ -167,7 +167,7 @@ def configured(folder: Path, place: Cluster, url: str) -> Config:
 
 
 def kill_all(place: Cluster, slot: Slot, database: Server, kills: int, dice: random.Random) -> None:
-    """Kill at random moments, and let the last replies come."""
+    """Kill at random moments, and wait for the last replies."""
     for number in range(kills):
         let_serve(place, slot, dice)
         kill(place, dice.choice(ready(place, slot)))
@@ -181,7 +181,7 @@ def kill_all(place: Cluster, slot: Slot, database: Server, kills: int, dice: ran
 
 
 def let_serve(place: Cluster, slot: Slot, dice: random.Random) -> None:
-    """Have requests answered for a random while: what is killed before it serves shows nothing."""
+    """Serve requests for a random time, because a kill before that shows nothing."""
     ready(place, slot)
     time.sleep(dice.uniform(*PAUSES))
 
@@ -215,12 +215,12 @@ def kill(place: Cluster, pod: Manifest) -> None:
 
 
 def verdict(protected: Side, control: Side) -> bool:
-    """Print what the two sides show; tell whether it is what was promised."""
+    """Print the result of both sides; return whether it is as expected."""
     total = len(protected.tally.acknowledged)
     said = f"{protected.missing} of {total} acknowledged predictions are missing"
     print(f"\n{said} after {protected.kills} kills of pods and one of PostgreSQL")
     if not control.missing:
-        print("the control lost none: it does not show that missing ones would be found")
+        print("the control lost none, so the benchmark would not detect lost predictions")
     return total > 0 and not protected.missing and control.missing > 0
 
 

@@ -1,9 +1,9 @@
-"""Promote and roll back under load: how many requests fail, and how soon a rollback holds.
+"""Promotion and rollback under load: the number of failed requests, and the rollback's duration.
 
 Requests arrive at a constant rate while the command line deploys a challenger, promotes it, rolls
-back and retires it. Then the same steps run with readiness and draining switched off: the control
-shows that the load would notice. The rollback is timed from the start of the command to the last
-answer of the release that was rolled back.
+back and retires it. Then the same steps run without readiness and draining: this control shows
+that the load detects failures. The duration of a rollback is from the start of the command to the
+last response of the release that was rolled back.
 
     python benchmarks/promotion.py --rounds 5 --seconds 60
 """
@@ -35,11 +35,11 @@ from mlship.steps.retire import retire
 from mlship.steps.rollback import rollback
 
 Answer = tuple[float, str]
-"""When it came, and the release that gave it or the reason that none came."""
+"""The time of a response, and its release or the reason for no response."""
 
 
 class Load:
-    """Requests at a constant rate; each is sent when it is due, whatever became of the others."""
+    """Requests at a constant rate; each is sent when it is due, independent of the others."""
 
     def __init__(self, endpoint: str, row: dict[str, float], rate: float) -> None:
         """Prepare; nothing is sent before `start`."""
@@ -48,7 +48,7 @@ class Load:
         self._sent = 0
 
     def run(self, seconds: float) -> None:
-        """Send for so long and wait for the last answer."""
+        """Send requests for this time and wait for the last response."""
         limits = httpx.Limits(max_connections=64)
         with (
             httpx.Client(
@@ -70,7 +70,7 @@ class Load:
         self.answers.append((time.monotonic(), said))
 
     def failed(self) -> Counter[str]:
-        """Count what did not come from a release."""
+        """Count the requests without a response from a release."""
         return Counter(said for _, said in self.answers if "@" not in said)
 
 
@@ -87,7 +87,7 @@ def under_load(folder: Path, seconds: float, rate: float) -> Iterator[Load]:
 
 
 def prepare(folder: Path) -> None:
-    """Make two proven releases, an evaluation that passed and an approval; roll it all back."""
+    """Create two verified releases, a passed evaluation and an approval; then roll back."""
     demo.new_repository(folder)
     demo.play(folder, 1500)
     demo.mlship(folder, "rollback", quiet=True)
@@ -97,7 +97,7 @@ def prepare(folder: Path) -> None:
 def rounds(
     folder: Path, steps: dict[str, Callable[[], None]], count: int, seconds: float, rate: float
 ) -> tuple[int, Counter[str], list[float]]:
-    """Deploy and promote in one window, roll back and retire in the next; so many times."""
+    """Deploy and promote in one window, roll back and retire in the next; repeat."""
     total, failed, times = 0, Counter[str](), []
     for number in range(count):
         for names in (("deploy", "promote"), ("rollback", "retire")):
@@ -142,8 +142,8 @@ def by_command(folder: Path, release: str) -> dict[str, Callable[[], None]]:
 
 def unprotected(folder: Path, release: str) -> dict[str, Callable[[], None]]:
     """Return the same steps on a target without readiness and draining."""
-    given = wire.read(folder / "mlship.yaml", os.environ, ()).config
-    pipeline = wire.assemble(given, folder, Lines(), os.environ)
+    options = wire.read(folder / "mlship.yaml", os.environ, ()).config
+    pipeline = wire.assemble(options, folder, Lines(), os.environ)
 
     def target(name: str) -> LocalTarget:
         return LocalTarget(
@@ -175,24 +175,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rate", type=float, default=100)
-    given = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "iris"
         prepare(folder)
         release = demo.retired(folder)
         try:
-            measure(folder, release, given)
+            measure(folder, release, options)
         finally:
             demo.mlship(folder, "down", quiet=True)
 
 
-def measure(folder: Path, release: str, given: argparse.Namespace) -> None:
+def measure(folder: Path, release: str, options: argparse.Namespace) -> None:
     """Measure both sides and print them."""
     steps = by_command(folder, release)
-    total, failed, times = rounds(folder, steps, given.rounds, given.seconds, given.rate)
-    print("\ncontrol: readiness and draining switched off")
+    total, failed, times = rounds(folder, steps, options.rounds, options.seconds, options.rate)
+    print("\ncontrol: without readiness and draining")
     bare = unprotected(folder, release)
-    control, broken, _ = rounds(folder, bare, 1, min(given.seconds, 20), given.rate)
+    control, broken, _ = rounds(folder, bare, 1, min(options.seconds, 20), options.rate)
     print(f"\nprotected: {failed.total()} of {total} requests failed {dict(failed)}")
     print(f"control:   {broken.total()} of {control} requests failed {dict(broken)}")
     print(

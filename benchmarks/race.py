@@ -1,7 +1,7 @@
-"""Two promotions at one moment, many times: exactly one wins, the other is told of the conflict.
+"""Two concurrent promotions, many times: exactly one succeeds, the other gets a conflict.
 
-Both processes have imported everything and composed the pipeline when a barrier releases them. A
-winner exits with 0, a loser with 8; the ledger gains one promotion. A rollback leads back.
+Both processes have imported everything and composed the pipeline when a barrier releases them. The
+winner exits with 0, the loser with 8, and the ledger has one more promotion. A rollback resets it.
 
     python benchmarks/race.py --rounds 50
 """
@@ -26,8 +26,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "mlship-race")
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--store", choices=[*resume.STORES], default="directory")
-    given = parser.parse_args()
-    project = resume.prepared(given.folder, given.store)
+    options = parser.parse_args()
+    project = resume.prepared(options.folder, options.store)
     ended: Counter[str] = Counter()
     told: Counter[str] = Counter()
     started = time.monotonic()
@@ -35,7 +35,7 @@ def main() -> None:
         for release in resume.releases(project):
             project.plain("deploy-production", release)
         resume.win(project)
-        for number in range(given.rounds):
+        for number in range(options.rounds):
             before = project.steps()["promote"]
             results = race(project, "promote", "challenger")
             codes = Counter(code for code, _ in results)
@@ -49,13 +49,13 @@ def main() -> None:
     finally:
         project.plain("down")
     for reason_given, count in told.most_common():
-        print(f"{count:4} losers were told: {reason_given}")
-    print(f"{given.rounds} rounds in {time.monotonic() - started:.0f} s: {dict(ended)}")
+        print(f"{count:4} losers got: {reason_given}")
+    print(f"{options.rounds} rounds in {time.monotonic() - started:.0f} s: {dict(ended)}")
     sys.exit(ended["other"] > 0)
 
 
 def reason(said: str) -> str:
-    """Return what the error was about, names left out."""
+    """Return the kind of the error, without names."""
     line = next((line for line in said.splitlines() if line.startswith("error: ")), said)
     kinds = ("production is being changed by process", "was completed in the meantime")
     return next((kind for kind in kinds if kind in line), line)

@@ -1,7 +1,7 @@
-"""The same inputs twice: is it the same release and the same bundle, byte for byte?
+"""Training the same inputs twice: the release and the bundle must be identical.
 
-Two clones of one repository in two folders, with another hash seed each, train on their own; a
-third with one param changed is the control.
+Two clones of one repository in two folders, with different hash seeds, train independently; a third
+with one changed parameter is the control.
 """
 
 import json

@@ -1,10 +1,10 @@
 """Kill deploy-production, promote and rollback at every changing call, run them again, compare.
 
 The command line kills itself with SIGKILL before and after each call that changes ledger, store or
-target; then the plain command runs again. What is observed afterwards (replicas, route, aliases,
-archive, roles, drift) must be what the undisturbed command left, each sub-step must be recorded
-once, and nobody may have to unlock anything. A store in a directory is killed everywhere, one in
-MLflow around each of its calls.
+target; then the same command runs again. The state afterwards (replicas, route, aliases, archive,
+roles, drift) must be the same as after an undisturbed command, each sub-step must be recorded once,
+and no lock may be left. With a store in a directory, there is a kill at every write; with MLflow,
+around each call.
 
     python benchmarks/resume.py --folder /tmp/resume
 """
@@ -35,7 +35,7 @@ PROOFS = ("train", "test", "deploy-staging", "verify-staging-workload")
 
 
 class Round(NamedTuple):
-    """One kill and what came of it; `problem` is empty where all is as it should be."""
+    """One kill and its result; `problem` is empty if it is correct."""
 
     store: str
     step: str
@@ -53,11 +53,11 @@ def main() -> None:
         "--folder", type=Path, default=Path(tempfile.gettempdir()) / "mlship-resume"
     )
     parser.add_argument("--store", choices=[*STORES], help="one of the two only")
-    given = parser.parse_args()
+    options = parser.parse_args()
     started = time.monotonic()
     rounds: list[Round] = []
-    for store in [given.store] if given.store else STORES:
-        project = prepared(given.folder / store, store)
+    for store in [options.store] if options.store else STORES:
+        project = prepared(options.folder / store, store)
         try:
             play(project, store, rounds)
         finally:
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def prepared(folder: Path, store: str) -> Project:
-    """Make a project with two proven releases, neither of them in production."""
+    """Create a project with two verified releases, neither of them in production."""
     demo.new_repository(folder)
     config = folder / "mlship.yaml"
     edit(config, STORES["mlflow"], STORES[store])
@@ -127,7 +127,7 @@ def kill(
     again: Callable[[], object],
     everywhere: bool,  # noqa: FBT001
 ) -> None:
-    """Run a command whole, then killed at each point; `again` leads back to where it starts."""
+    """Run a command undisturbed, then killed at each point; `again` resets the state."""
     before = project.steps()
     calls = project.run(*command)
     expected, gained = project.observed(), project.steps() - before
@@ -173,7 +173,7 @@ def releases(project: Project) -> tuple[str, str]:
 
 
 def win(project: Project) -> None:
-    """Let the challenger win on outcomes, and somebody approve of it."""
+    """Record outcomes on which the challenger wins, and an approval."""
     folder = project.folder
     outcomes = demo.send(demo.production(folder), demo.flowers(folder), 1500)
     path = folder / ".mlship" / "outcomes.csv"

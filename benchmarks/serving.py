@@ -1,11 +1,11 @@
-"""What serving costs: the runtime with its durable log against a bare ASGI echo, in one run.
+"""The cost of serving: the runtime with its durable log, compared with a bare ASGI echo.
 
     python benchmarks/serving.py [--seconds 5] [--connections 16]
 
-Both run under granian in a process of their own, one after the other, and answer the same requests
-of the same client: one row of iris, connections kept alive, the next request when the answer is
-there. It prints requests/s, the latency's median and 99th percentile, the runtime's time from
-start to ready, and the ratio. It fails where an acknowledged prediction is missing in the log.
+Both run under granian in a separate process, one after the other, with the same requests from the
+same client: one row of iris, keep-alive connections, the next request after the response. It prints
+requests/s, the median and the 99th percentile of the latency, the runtime's time from start to
+ready, and the ratio. It fails if an acknowledged prediction is missing in the log.
 """
 
 import argparse
@@ -46,7 +46,7 @@ asyncio.run(Server(app, port=int(sys.argv[1]), interface=Interfaces.ASGINL, http
 
 
 class Connection(asyncio.Protocol):
-    """Sends a request, notes the time to its answer, and sends the next."""
+    """Sends a request, records the latency, and sends the next."""
 
     def __init__(self, request: bytes, until: float) -> None:
         self.latencies: list[float] = []
@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """Take in a part of an answer."""
+        """Receive a part of a response."""
         self._buffer += data
         head, separator, body = self._buffer.partition(b"\r\n\r\n")
         if not separator:
@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Fail where the server ended it."""
+        """Fail if the server closed the connection."""
         if not self.done.done():
             self.done.set_exception(exc or ConnectionError("the server closed the connection"))
 
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
 
 
 async def load(port: int, connections: int, seconds: float) -> tuple[list[float], int]:
-    """Return the latencies in seconds, and how many answers were no 200."""
+    """Return the latencies in seconds, and the number of responses other than 200."""
     request = (
         b"POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         b"content-length: %d\r\n\r\n%s" % (len(BODY), BODY)
@@ -115,7 +115,7 @@ async def load(port: int, connections: int, seconds: float) -> tuple[list[float]
 
 @contextmanager
 def running(arguments: list[str], port: int) -> Iterator[float]:
-    """Run a server; give the seconds until it was ready."""
+    """Run a server; yield the seconds until it was ready."""
     started = time.perf_counter()
     process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT)
     try:
@@ -135,17 +135,17 @@ def running(arguments: list[str], port: int) -> Iterator[float]:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens at."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def measure(name: str, port: int, connections: int, seconds: float) -> tuple[float, int]:
-    """Print a line of figures; return requests/s and the number of answers."""
+    """Print a line of figures; return requests/s and the number of responses."""
     asyncio.run(load(port, connections, 1.0))
     latencies, failed = asyncio.run(load(port, connections, seconds))
-    assert not failed, f"{failed} answers were no 200"
+    assert not failed, f"{failed} responses were not 200"
     cuts = statistics.quantiles(latencies, n=100)
     rate = len(latencies) / seconds
     print(
@@ -176,8 +176,8 @@ def main() -> None:
                 "mlship, each row logged", port, options.connections, options.seconds
             )
         logged = sum(path.read_bytes().count(b"\n") for path in (folder / "log").iterdir())
-    assert logged >= answers, f"{answers} answers, {logged} lines in the log"
-    print(f"ratio {rate / bare:.2f}; first answer after {ready:.2f} s")
+    assert logged >= answers, f"{answers} responses, {logged} lines in the log"
+    print(f"ratio {rate / bare:.2f}; first response after {ready:.2f} s")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Slices of two models: how often is an equal pair told apart, a planted fault found, and how fast?
+"""Slices of two models: false alarms for equal models, power for a planted error, and speed.
 
-Held-out rows have 50 columns of 4 values: 200 slices, and 2 classes. Two equally good models err
-on other rows; then one of them is made worse on one slice. Ours is compared with a paired z-test of
-95 % on each slice by itself. Our false alarms must be at most 2.5 %, the error on the bad side; the
-planted fault is the control that ours finds anything at all.
+Held-out rows have 50 columns with 4 values: 200 slices, and 2 classes. Two equally good models are
+wrong on different rows; then one of them is made worse on one slice. Our method is compared with a
+95 % paired z-test on each slice. Our false alarms must be at most 2.5 %, the error on the worse
+side; the planted error is the control that a difference can be found.
 """
 
 import argparse
@@ -26,19 +26,19 @@ Z = 1.959964
 
 def main() -> None:
     """Print false alarms and power with and without the correction, and the time taken."""
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=400)
-    options.add_argument("--rows", type=int, default=2_000)
-    options.add_argument("--seed", type=int, default=7)
-    given = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=400)
+    parser.add_argument("--rows", type=int, default=2_000)
+    parser.add_argument("--seed", type=int, default=7)
+    options = parser.parse_args()
     started = time.perf_counter()
-    print(f"{given.rounds} pairs of models, {given.rows} rows, {COLUMNS * VALUES} slices and more")
+    print(f"{options.rounds} pairs of models, {options.rows} rows, {COLUMNS * VALUES} slices")
     tasks: tuple[Task, ...] = ("classification", "regression")
     for task in tasks:
-        generator = np.random.default_rng(given.seed)
+        generator = np.random.default_rng(options.seed)
         equal, planted = [], []
-        for _ in range(given.rounds):
-            data = held_out(task, given.rows, COLUMNS, generator)
+        for _ in range(options.rounds):
+            data = held_out(task, options.rows, COLUMNS, generator)
             equal.append(_told(task, data, generator, is_planted=False))
             planted.append(_told(task, data, generator, is_planted=True))
         alarms, naive = np.mean(equal, axis=0)[:2]
@@ -47,7 +47,7 @@ def main() -> None:
             f"{task:15} equal models, any slice called worse: mlship {alarms:.1%}, z-tests "
             f"{naive:.1%}   planted slice found: mlship {found:.0%}, z-tests {naive_found:.0%}"
         )
-    _print_time(100_000, 20, np.random.default_rng(given.seed))
+    _print_time(100_000, 20, np.random.default_rng(options.seed))
     print(f"{time.perf_counter() - started:.1f} s")
 
 
@@ -89,7 +89,7 @@ def predicted(task: Task, data: Data, generator: Any, weak: Any = None) -> list[
 
 
 def _told(task: Task, data: Data, generator: Any, *, is_planted: bool) -> tuple[bool, ...]:
-    """Tell whether any slice got worse, and whether c0 = a did: by ours, and by z-tests."""
+    """Return whether any slice is worse, and whether c0 = a is: by our method, and by z-tests."""
     weak = (data.test["c0"] == "a").to_numpy() if is_planted else None
     pair = predicted(task, data, generator, weak), predicted(task, data, generator)
     listed = slices.compare(task, data, pair).listed
@@ -100,7 +100,7 @@ def _told(task: Task, data: Data, generator: Any, *, is_planted: bool) -> tuple[
 
 
 def _z_tests(task: Task, data: Data, pair: tuple[list[Value], list[Value]]) -> set[tuple[str, str]]:
-    """Return the slices that a paired z-test of 95 % calls worse, each by itself."""
+    """Return the slices that are worse by a 95 % paired z-test for each slice."""
     truth = data.test_target.to_numpy()
     ours, theirs = (np.array(side) for side in pair)
     if task == "classification":
@@ -118,7 +118,7 @@ def _z_tests(task: Task, data: Data, pair: tuple[list[Value], list[Value]]) -> s
 
 
 def _print_time(rows: int, columns: int, generator: Any) -> None:
-    """Print how long comparing takes, beside the measuring that scoring does anyway."""
+    """Print the duration of the comparison, relative to the metrics."""
     data = held_out("classification", rows, columns // 2, generator)
     for place in range(columns - columns // 2):
         data.test[f"n{place}"] = generator.normal(size=rows)

@@ -1,14 +1,13 @@
-"""Commands against a tracking server in trouble: how many come through, and what it costs.
+"""Commands with a faulty tracking server: how many succeed, and how long they take.
 
     python benchmarks/tracking.py [--times 20] [--share 0.3] [--commands status promote ...]
 
-A real `mlflow server`, which holds the models and the ledger, lies behind a proxy that answers 429
-with Retry-After (seconds or a date), 500 or 503, resets the connection before or after the server
-acted, or breaks off in the middle of a body, each by chance. Every command runs `--times` times
-through it; `run` trains a new release each time. At the end the server is asked directly what was
-made twice. The control does the same with MLFLOW_HTTP_REQUEST_MAX_RETRIES=0. At last the server
-is gone for good: each command must end with exit code 4 within the deadline, and once the server is
-back, do its work.
+A real `mlflow server`, which stores the models and the ledger, is behind a proxy with random
+faults: it returns 429 with Retry-After (seconds or a date), 500 or 503, resets the connection
+before or after the server has acted, or truncates a body. Every command runs `--times` times; `run`
+trains a new release each time. At the end, the server is checked for duplicates. The control does
+the same with MLFLOW_HTTP_REQUEST_MAX_RETRIES=0. Finally the server is stopped: each command must
+exit with code 4 within the deadline, and succeed after the server is started again.
 """
 
 import argparse
@@ -39,21 +38,21 @@ _OFF = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 
 def main() -> None:
-    """Print a line for each command and each part."""
+    """Print a line for each command in each part."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--control", type=int, default=5, help="times without repetitions")
     parser.add_argument("--share", type=float, default=0.3)
     parser.add_argument("--commands", nargs="+", default=COMMANDS, choices=COMMANDS)
     parser.add_argument("--server", help="an empty tracking server that runs already")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary, opened(given.server, temporary) as real:
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary, opened(options.server, temporary) as real:
         folder = Path(temporary) / "iris"
         with before(real) as proxy:
             prepare(folder, f"http://{proxy.host}")
             try:
-                play(folder, proxy, given)
-                print(f"made twice on the server: {doubled(real) or 'nothing'}", flush=True)
+                play(folder, proxy, options)
+                print(f"duplicates on the server: {doubled(real) or 'none'}", flush=True)
             finally:
                 proxy.storm = None
                 proxy.up()
@@ -62,7 +61,7 @@ def main() -> None:
 
 @contextmanager
 def opened(server: str | None, temporary: str) -> Iterator[str]:
-    """Give the address of a tracking server."""
+    """Yield the URL of a tracking server."""
     if server is not None:
         yield server
         return
@@ -73,7 +72,7 @@ def opened(server: str | None, temporary: str) -> Iterator[str]:
 
 
 def prepare(folder: Path, uri: str) -> None:
-    """Bring a project so far that a challenger may be promoted."""
+    """Prepare a project until a challenger can be promoted."""
     demo.new_repository(folder)
     settings = folder / "mlship.yaml"
     values = yaml.safe_load(settings.read_text())
@@ -96,12 +95,12 @@ def prepare(folder: Path, uri: str) -> None:
     demo.mlship(folder, "approve", "challenger", "--by", "grace@example.org", quiet=True)
 
 
-def play(folder: Path, proxy: Proxy, given: argparse.Namespace) -> None:
-    """Run each command in trouble, without repetitions, and with the server gone."""
-    print("command                came through  seconds: median, highest  requests in trouble")
-    for command in given.commands:
-        for times, environ in ((given.times, {}), (given.control, _OFF)):
-            storm = Storm(share=given.share)
+def play(folder: Path, proxy: Proxy, options: argparse.Namespace) -> None:
+    """Run each command with faults, without retries, and without the server."""
+    print("command                succeeded     seconds: median, highest  faulty requests")
+    for command in options.commands:
+        for times, environ in ((options.times, {}), (options.control, _OFF)):
+            storm = Storm(share=options.share)
             results = [attempt(folder, proxy, command, storm, environ) for _ in range(times)]
             tell(command + (" (no retries)" if environ else ""), results, storm)
         ready(folder, command)
@@ -117,7 +116,7 @@ def play(folder: Path, proxy: Proxy, given: argparse.Namespace) -> None:
 def attempt(
     folder: Path, proxy: Proxy, command: str, storm: Storm, environ: dict[str, str]
 ) -> tuple[int, float]:
-    """Run a command in trouble; return its exit code and seconds, and leave the project settled."""
+    """Run a command with faults; return its exit code and duration; leave a consistent project."""
     ready(folder, command)
     proxy.storm = storm
     result = once(folder, command, environ)
@@ -129,7 +128,7 @@ def attempt(
 
 
 def tell(command: str, results: list[tuple[int, float]], storm: Storm) -> None:
-    """Print what came of a command."""
+    """Print the result of a command."""
     codes = Counter(code for code, _ in results)
     spent = [seconds for _, seconds in results]
     requests = storm.counts.total()
@@ -142,7 +141,7 @@ def tell(command: str, results: list[tuple[int, float]], storm: Storm) -> None:
 
 
 def ready(folder: Path, command: str) -> None:
-    """Make that there is something to do for a command."""
+    """Prepare the project so that a command has work to do."""
     if command == "rollback":
         once(folder, "promote", {})
     if command == "run":
@@ -156,7 +155,7 @@ def settle(folder: Path, command: str) -> None:
 
 
 def once(folder: Path, command: str, environ: dict[str, str]) -> tuple[int, float]:
-    """Run a command; return its exit code and how long it took, in seconds."""
+    """Run a command; return its exit code and its duration in seconds."""
     started = time.monotonic()
     done = subprocess.run(
         [*demo.command(), *_ARGUMENTS.get(command, (command,))],
@@ -182,7 +181,7 @@ def change(folder: Path) -> None:
 
 
 def doubled(uri: str) -> list[str]:
-    """Return what the server has twice: runs of one release, versions of one, records of one."""
+    """Return duplicates on the server: runs, versions or records of one release."""
     counts: Counter[str] = Counter()
     with connected(uri, {}) as server:
         for experiment, key in (("iris", "mlship.release"), ("iris-ledger", "mlship.record")):

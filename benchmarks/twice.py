@@ -1,13 +1,12 @@
-"""Every command run twice by the command line, on two real clusters: what does the second write?
+"""Every command is run twice, on two real clusters: changes made by the second run.
 
     TEST_KUBECONFIG=... TEST_KUBECONFIG_PRODUCTION=... python benchmarks/twice.py
 
-A project is made from the example: its images go to the tests' registry, its models to MLflow in a
-file, its predictions to a private PostgreSQL. A line for each command has the exit codes of both
-runs and, of the second: objects of the clusters with another metadata.generation or written in any
-other way (their status left out), pods that came or went, records that it added to the ledger, and
-whether the registry of models changed. Leases, which every change takes and gives back, are left
-out.
+A project is created from the example: its images go to the tests' registry, its models to MLflow in
+a file, its predictions to a private PostgreSQL. A line for each command has the exit codes of both
+runs and, for the second: objects of the clusters with another metadata.generation or other changes
+(except their status), pods that were created or deleted, records added to the ledger, and whether
+the model registry changed. Leases, which every change acquires and releases, are left out.
 """
 
 import csv
@@ -55,7 +54,7 @@ def main() -> None:
 
 
 def shop(stack: ExitStack) -> Shop:
-    """Make a project with one release, and all that it talks to."""
+    """Create a project with one release, and all its services."""
     staging = stack.enter_context(clusters.cluster())
     production = stack.enter_context(clusters.cluster("TEST_KUBECONFIG_PRODUCTION"))
     url = stack.enter_context(postgres.server(production.host())).create("predictions")
@@ -84,7 +83,7 @@ def shop(stack: ExitStack) -> Shop:
 
 
 def play(ours: Shop) -> Iterator[Twice]:
-    """Carry two releases through their whole lives, each command twice."""
+    """Run the whole life cycle of two releases, each command twice."""
     for command in _PROOF:
         yield ours.twice(*command)
     yield ours.twice("deploy-production")
