@@ -36,8 +36,8 @@ def deploy_production(
     if preview(options, "production", release, dry_run=dry_run, render=render, replace=replace):
         return
     pipeline = options.pipeline()
-    seen = pipeline.read()
-    record = deploy(pipeline, pipeline.release(release, seen), seen, replace=replace)
+    records = pipeline.read()
+    record = deploy(pipeline, pipeline.release(release, records), records, replace=replace)
     output.record(record, json=options.json)
 
 
@@ -99,8 +99,8 @@ def promote(context: typer.Context, release: ReleaseName = None) -> None:
 
     options = session(context)
     pipeline = options.pipeline()
-    seen = pipeline.read()
-    record = promote_step(pipeline, chosen(pipeline, release, seen), seen)
+    records = pipeline.read()
+    record = promote_step(pipeline, chosen(pipeline, release, records), records)
     output.record(record, json=options.json)
 
 
@@ -120,8 +120,8 @@ def rollback(
 
     options = session(context)
     pipeline = options.pipeline()
-    seen = pipeline.read()
-    record = rollback_step(pipeline, pipeline.release(to, seen) if to else None, seen)
+    records = pipeline.read()
+    record = rollback_step(pipeline, pipeline.release(to, records) if to else None, records)
     output.record(record, json=options.json)
 
 
@@ -146,9 +146,9 @@ def retire(
 
     options = session(context)
     pipeline = options.pipeline()
-    seen = pipeline.read()
-    chosen = pipeline.release(release, seen) if release else None
-    record = retire_step(pipeline, chosen, seen, early=early)
+    records = pipeline.read()
+    chosen = pipeline.release(release, records) if release else None
+    record = retire_step(pipeline, chosen, records, early=early)
     output.record(record, json=options.json)
 
 
@@ -175,14 +175,14 @@ def feedback(
 
     options = session(context)
     outcomes = [(source, outcome)] if outcome is not None else read(Path(source))
-    taken = feedback_step(options.pipeline(), outcomes)
+    result = feedback_step(options.pipeline(), outcomes)
     if options.json:
-        output.as_json(taken)
+        output.as_json(result)
     else:
-        output.line(f"{taken.new} new outcomes, {taken.known} already known")
-        if taken.unknown:
-            shown = ", ".join(taken.unknown[:5])
-            output.line(f"{len(taken.unknown)} predictions not found in the log: {shown}")
+        output.line(f"{result.new} new outcomes, {result.known} already known")
+        if result.unknown:
+            shown = ", ".join(result.unknown[:5])
+            output.line(f"{len(result.unknown)} predictions not found in the log: {shown}")
 
 
 def evaluate(context: typer.Context) -> None:

@@ -53,9 +53,9 @@ class Lines:
             print(actions.GROUP_END, file=sys.stderr, flush=True)
         print(inert(line), file=sys.stderr, flush=True)
 
-    def skipped(self, step: str, why: str) -> None:
+    def skipped(self, step: str, reason: str) -> None:
         """Print that a step is skipped."""
-        print(f"{step}: skipped ({why})", file=sys.stderr, flush=True)
+        print(f"{step}: skipped ({reason})", file=sys.stderr, flush=True)
 
 
 class View:
@@ -100,9 +100,9 @@ class View:
         self._rows[self._running] = (f"{_SYMBOLS[verdict]} {verdict}", duration, summary(record))
         self._running = ""
 
-    def skipped(self, step: str, why: str) -> None:
+    def skipped(self, step: str, reason: str) -> None:
         """Show that a step is skipped."""
-        self._rows[step] = ("- skipped", "", why)
+        self._rows[step] = ("- skipped", "", reason)
 
     def _table(self) -> Any:
         from rich.spinner import Spinner

@@ -127,8 +127,8 @@ def publish_report(
         output.as_json(results)
         return
     for result in results:
-        where = f"{result.change}: {result.where}" if result.change else "not posted"
-        output.line(f"{result.way}: {where}{f'; {result.note}' if result.note else ''}")
+        outcome = f"{result.change}: {result.where}" if result.change else "not posted"
+        output.line(f"{result.way}: {outcome}{f'; {result.note}' if result.note else ''}")
 
 
 def _way(name: str) -> Way:

@@ -76,8 +76,8 @@ def explained(
     value = _value_at(key, merged)
     if isinstance(value, str | int | float) and repr(value) not in text:
         text = f"{text}: {repr(value)[:60]}"
-    where = place_of(origins.get(key, "mlship.yaml"), key)
-    place = where if key in where else f"{where}: {key}"
+    source = place_of(origins.get(key, "mlship.yaml"), key)
+    place = source if key in source else f"{source}: {key}"
     return ConfigError(f"{place}: {text[:1].lower()}{text[1:]}", hint=_meaning(key))
 
 

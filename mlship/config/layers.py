@@ -75,8 +75,8 @@ def from_yaml(text: str, name: str) -> Layer:
         values = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (it is a SafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        message = f"{name}{where}: {error.problem or 'not valid YAML'}"
+        position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        message = f"{name}{position}: {error.problem or 'not valid YAML'}"
         raise ConfigError(message, hint="correct the file at that line") from error
     except yaml.YAMLError as error:
         message = f"{name}: {error}"
@@ -239,8 +239,10 @@ def _check_target(key: str, target: TargetConfig) -> None:
     if target.port:
         message = f"mlship.yaml: {key}.port: only targets of kind local have a port"
         raise ConfigError(message, hint=f"remove it; {key}.kubernetes.gateway has the port")
-    most = target.kubernetes.max_replicas
-    fewest = max(target.replicas, target.challenger_replicas)
-    if most is not None and most < fewest:
-        message = f"mlship.yaml: {key}.kubernetes.max_replicas is less than its replicas ({fewest})"
-        raise ConfigError(message, hint=f"set it to {fewest} or more, or remove it")
+    maximum = target.kubernetes.max_replicas
+    minimum = max(target.replicas, target.challenger_replicas)
+    if maximum is not None and maximum < minimum:
+        message = (
+            f"mlship.yaml: {key}.kubernetes.max_replicas is less than its replicas ({minimum})"
+        )
+        raise ConfigError(message, hint=f"set it to {minimum} or more, or remove it")

@@ -92,9 +92,9 @@ def is_google(registry: str) -> bool:
     return registry == "gcr.io" or registry.endswith(("-docker.pkg.dev", ".gcr.io"))
 
 
-def _invalid(text: str, why: str) -> ConfigError:
+def _invalid(text: str, reason: str) -> ConfigError:
     message = f"invalid image reference: {text[:120]!r}"
-    return ConfigError(message, hint=f"{why}; example: localhost:5000/iris:1")
+    return ConfigError(message, hint=f"{reason}; example: localhost:5000/iris:1")
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +170,7 @@ class Pushed(msgspec.Struct, frozen=True, kw_only=True):
     mounted: int = 0
 
 
-def check(data: bytes, expected: Digest, what: str) -> bytes:
+def check(data: bytes, expected: Digest, name: str) -> bytes:
     """Return bytes after checking their digest.
 
     Raises:
@@ -178,7 +178,7 @@ def check(data: bytes, expected: Digest, what: str) -> bytes:
     """
     digest = digests.of_bytes(data)
     if digest != expected:
-        message = f"{what} has digest {digest}, expected {expected}"
+        message = f"{name} has digest {digest}, expected {expected}"
         hint = "the registry sent other content than it announced; ask its operator"
         raise IntegrityError(message, hint=hint)
     return data

@@ -385,5 +385,5 @@ class Listener(Protocol):
     def finished(self, record: Record, *, reused: bool) -> None:
         """Report the record of a step; `reused` if it passed in an earlier run."""
 
-    def skipped(self, step: str, why: str) -> None:
+    def skipped(self, step: str, reason: str) -> None:
         """Report that a step was skipped."""

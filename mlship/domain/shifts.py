@@ -169,9 +169,9 @@ def _of_values(before: Column, after: Column) -> list[_Group]:
     known = [dict(before.named), dict(after.named)]
     rests = [before.others, after.others]
     for side, column in enumerate((before, after)):
-        most = min(column.named.values()) if len(column.named) >= NAMED else NAMED_FROM - 1
+        limit = min(column.named.values()) if len(column.named) >= NAMED else NAMED_FROM - 1
         for name in sorted(set(known[1 - side]) - set(known[side])):
-            known[side][name] = min(most, rests[side])
+            known[side][name] = min(limit, rests[side])
             rests[side] -= known[side][name]
     groups = [(name, known[0][name], known[1][name]) for name in sorted(known[0])]
     return [*groups, (_OTHERS, rests[0], rests[1])] if any(rests) else groups

@@ -154,9 +154,9 @@ def judge(
             failure = Difference(request.name, "answer", "predictions", reply.error, "HTTP 200")
             differences.append(failure)
         else:
-            wrong = _differences(request, reply, known)
-            mismatches += bool(wrong)
-            differences += wrong
+            mismatched = _differences(request, reply, known)
+            mismatches += bool(mismatched)
+            differences += mismatched
     latencies = sorted(reply.latency_ms for reply in replies)
     return WorkloadResult(
         requests=len(requests),
@@ -169,15 +169,15 @@ def judge(
     )
 
 
-def _request(line: bytes, where: str, number: int) -> Request:
+def _request(line: bytes, place: str, number: int) -> Request:
     try:
         parsed = msgspec.json.decode(line, type=_Line)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise ProjectError(f"{where}: {error}", hint="correct this line of the workload") from error
+        raise ProjectError(f"{place}: {error}", hint="correct this line of the workload") from error
     expect = parsed.expect if isinstance(parsed.expect, list) else [parsed.expect or {}]
-    many = len(parsed.request) if isinstance(parsed.request, list) else 1
-    if not many or (parsed.expect is not None and len(expect) != many):
-        message = f"{where}: `request` has {many} rows, but `expect` has {len(expect)}"
+    count = len(parsed.request) if isinstance(parsed.request, list) else 1
+    if not count or (parsed.expect is not None and len(expect) != count):
+        message = f"{place}: `request` has {count} rows, but `expect` has {len(expect)}"
         raise ProjectError(message, hint="give `expect` one row for each row of `request`")
     return Request(
         name=parsed.name or f"line {number}",
@@ -192,9 +192,9 @@ def _differences(request: Request, reply: Reply, offline: Sequence[Row]) -> list
     for source, expected in (("the workload", request.expect), ("the bundle offline", offline)):
         pairs = zip(expected, reply.outputs, strict=True) if expected else ()
         for number, (want, got) in enumerate(pairs):
-            where = request.name if len(reply.outputs) == 1 else f"{request.name}, row {number}"
+            place = request.name if len(reply.outputs) == 1 else f"{request.name}, row {number}"
             differences += [
-                Difference(where, key, want[key], got.get(key), source)
+                Difference(place, key, want[key], got.get(key), source)
                 for key in compare(want, got, request.tolerance)
             ]
     return differences

@@ -39,12 +39,12 @@ def picture(labels: Sequence[Value], counts: Sequence[Sequence[int]]) -> str:
 
 def _square(count: int, total: int, *, is_right: bool) -> str:
     share = count / total if total else 0.0
-    wrong = 1 - share if is_right else share
+    errors = 1 - share if is_right else share
     if not total or (not count and not is_right):
         return "⬜"
-    if is_right and wrong <= 0.1:
+    if is_right and errors <= 0.1:
         return "🟩"
-    return "🟨" if wrong <= 0.2 else "🟧" if wrong <= 0.5 else "🟥"
+    return "🟨" if errors <= 0.2 else "🟧" if errors <= 0.5 else "🟥"
 
 
 def _percent(count: int, total: int) -> str:
@@ -52,17 +52,17 @@ def _percent(count: int, total: int) -> str:
 
 
 def _pairs(labels: Sequence[Value], counts: Sequence[Sequence[int]]) -> str:
-    wrong = [
+    confused = [
         (count, labels[true], labels[predicted])
         for true, row in enumerate(counts)
         for predicted, count in enumerate(row)
         if true != predicted and count
     ]
-    if not wrong:
+    if not confused:
         return f"None of {len(labels)} classes was confused with another."
-    most = sorted(wrong, key=lambda pair: pair[0], reverse=True)[:PAIRS_SHOWN]
+    frequent = sorted(confused, key=lambda pair: pair[0], reverse=True)[:PAIRS_SHOWN]
     lines = [
         f"| {escaped(true, 40)} | {escaped(predicted, 40)} | {count} |"
-        for count, true, predicted in most
+        for count, true, predicted in frequent
     ]
     return "\n".join(["| true | predicted | rows |", "| --- | --- | ---: |", *lines])

@@ -99,8 +99,10 @@ def approve_from_pull_request(
             left_out.append(f"{review.by}: {reason}")
             continue
         try:
-            where = review.url or reviews.pull.url
-            record = approve(pipeline, release, review.by, review.text, url=where, records=records)
+            review_url = review.url or reviews.pull.url
+            record = approve(
+                pipeline, release, review.by, review.text, url=review_url, records=records
+            )
         except RefusedError as error:
             left_out.append(f"{review.by}: {error.message}")
         else:

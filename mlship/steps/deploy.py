@@ -60,7 +60,7 @@ def _is_same(facts: Staged, last: Record) -> bool:
 
 
 def deploy_production(
-    pipeline: Pipeline, release: Release, seen: Records | None = None, *, replace: bool = False
+    pipeline: Pipeline, release: Release, expected: Records | None = None, *, replace: bool = False
 ) -> Record:
     """Run a release in production as challenger; the first release becomes champion.
 
@@ -68,7 +68,7 @@ def deploy_production(
         pipeline: the project.
         release: the release to run. It must come from a clean tree and have passed its tests and
             staging; if production runs images, also the container test.
-        seen: the records read when the release was chosen; by default the ledger is read now.
+        expected: the records read when the release was chosen; by default the ledger is read now.
         replace: retire the running challenger and discard its outcomes.
 
     Raises:
@@ -78,7 +78,7 @@ def deploy_production(
     """
     if pipeline.loses_predictions():
         pipeline.progress.note(f"{LOST}: {KEEP}")
-    with changing(pipeline, seen) as records:
+    with changing(pipeline, expected) as records:
         history = records.history
         # A release that has passed the gate is restored without asking the gate again.
         if history.role(release) in ("champion", "challenger"):
@@ -96,8 +96,8 @@ def check_fitness(pipeline: Pipeline, release: Release, records: Records) -> tup
     Raises:
         RefusedError: a check failed.
     """
-    asked = pipeline.container_test(PRODUCTION)
-    decision = gates.for_production(release, records, asked)
+    container_test = pipeline.container_test(PRODUCTION)
+    decision = gates.for_production(release, records, container_test)
     if decision.verdict == "passed":
         return decision.checks
     lacks_container_test = all(check.name == "test-container" for check in decision.failed)

@@ -109,9 +109,9 @@ def targets_of(config: Config) -> list[str]:
 
 def needs_engine(pipeline: Pipeline) -> bool:
     """Return whether a step of this project needs a container engine on this machine."""
-    asked = pipeline.container_test(STAGING, PRODUCTION)
-    builds = pipeline.config.image.builder == "docker" and asked != "no image"
-    return builds or asked == "asked for"
+    container_test = pipeline.container_test(STAGING, PRODUCTION)
+    builds = pipeline.config.image.builder == "docker" and container_test != "no image"
+    return builds or container_test == "asked for"
 
 
 def _check(name: str, look: Look) -> Check:
@@ -144,15 +144,15 @@ def _installation(pipeline: Pipeline, around: Surroundings) -> str | Warned:
     lines = requirements.read(pipeline.root / requirements.REQUIREMENTS)
     setting = pipeline.config.workflows.mlship
     source = installation.source_for_jobs(setting, lines, installed)
-    here = installation.described(installed.origin)
+    described = installation.described(installed.origin)
     if source:
-        return f"{here}; jobs install {source}"
+        return f"{described}; jobs install {source}"
     if texts:
         return Warned(
-            detail=f"{here}; jobs cannot install it: {installed.reason}",
+            detail=f"{described}; jobs cannot install it: {installed.reason}",
             hint=f"set `workflows.mlship` in mlship.yaml to {installation.FORM}",
         )
-    return here
+    return described
 
 
 def _refuse_strangers(texts: Mapping[str, str]) -> None:

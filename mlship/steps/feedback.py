@@ -24,17 +24,17 @@ def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Value]]) -> Taken
         UnavailableError: the outcomes cannot be written.
     """
     now = pipeline.clock()
-    taken = pipeline.observations.take(
+    result = pipeline.observations.take(
         [Outcome(prediction=name, value=value, time=now) for name, value in outcomes]
     )
-    if taken.unknown and not taken.new + taken.known:
-        shown = ", ".join(name[:60] for name in taken.unknown[:5])
-        more = f" and {len(taken.unknown) - 5} more" if len(taken.unknown) > 5 else ""
+    if result.unknown and not result.new + result.known:
+        shown = ", ".join(name[:60] for name in result.unknown[:5])
+        more = f" and {len(result.unknown) - 5} more" if len(result.unknown) > 5 else ""
         raise NotFoundError(
             f"no such predictions in the log of production: {shown}{more}",
             hint="copy the id from a response of production; it ends in .0",
         )
-    return taken
+    return result
 
 
 def read(path: Path) -> list[tuple[str, Value]]:

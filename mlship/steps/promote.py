@@ -11,7 +11,7 @@ from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, set_route
 
 
-def chosen(pipeline: Pipeline, reference: str | None, seen: Records) -> Release:
+def chosen(pipeline: Pipeline, reference: str | None, records: Records) -> Release:
     """Return the release to promote.
 
     Right after a promotion, `challenger` still means the release that was promoted, so that the
@@ -20,14 +20,14 @@ def chosen(pipeline: Pipeline, reference: str | None, seen: Records) -> Release:
     Raises:
         NotFoundError: there is none.
     """
-    history = seen.history
+    history = records.history
     last = history.last.evidence if history.last else None
     if (reference, history.challenger) == ("challenger", None) and last and last.step == "promote":
         return last.release
-    return pipeline.release(reference, seen)
+    return pipeline.release(reference, records)
 
 
-def promote(pipeline: Pipeline, release: Release, seen: Records | None = None) -> Record:
+def promote(pipeline: Pipeline, release: Release, expected: Records | None = None) -> Record:
     """Make a release champion. The old champion keeps running, for a rollback.
 
     Sub-steps: gate, capacity, route, alias, archive. After a kill at any point, the next run
@@ -36,7 +36,7 @@ def promote(pipeline: Pipeline, release: Release, seen: Records | None = None) -
     Args:
         pipeline: the project.
         release: the challenger, or a release on standby.
-        seen: the records read when the release was chosen; by default the ledger is read now.
+        expected: the records read when the release was chosen; by default the ledger is read now.
 
     Raises:
         RefusedError: the gate did not pass; the message has each reason.
@@ -44,7 +44,7 @@ def promote(pipeline: Pipeline, release: Release, seen: Records | None = None) -
             or the release is not a challenger.
         TimedOutError: the missing replicas did not become ready; the route is unchanged.
     """
-    with changing(pipeline, seen) as records:
+    with changing(pipeline, expected) as records:
         history = records.history
         role = history.role(release)
         if role == "champion":

@@ -20,7 +20,7 @@ _FORMER: Final[Role] = "former champion"
 def retire(
     pipeline: Pipeline,
     release: Release | None = None,
-    seen: Records | None = None,
+    expected: Records | None = None,
     *,
     early: bool = False,
 ) -> Record:
@@ -30,7 +30,7 @@ def retire(
         pipeline: the project.
         release: a challenger, a former champion or a release on standby. By default the oldest
             former champion; right after a retirement, the default changes nothing.
-        seen: the records read when the release was chosen; by default the ledger is read now.
+        expected: the records read when the release was chosen; by default the ledger is read now.
         early: do not keep a former champion for `warm_minutes`.
 
     Raises:
@@ -38,7 +38,7 @@ def retire(
         RefusedError: it is the champion, or `warm_minutes` have not passed.
         ConflictError: another process is changing production, or has changed it since the start.
     """
-    with changing(pipeline, seen) as records:
+    with changing(pipeline, expected) as records:
         history = records.history
         if release is None:
             last = history.last

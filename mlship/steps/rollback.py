@@ -9,7 +9,9 @@ from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, set_route
 
 
-def rollback(pipeline: Pipeline, to: Release | None = None, seen: Records | None = None) -> Record:
+def rollback(
+    pipeline: Pipeline, to: Release | None = None, expected: Records | None = None
+) -> Record:
     """Make the former champion the champion again; the current one keeps running without traffic.
 
     Sub-steps: capacity, route, alias, archive. As in a promotion, the route changes before the
@@ -19,13 +21,13 @@ def rollback(pipeline: Pipeline, to: Release | None = None, seen: Records | None
         pipeline: the project.
         to: the release to make champion. By default the previous champion; right after a rollback,
             the default changes nothing.
-        seen: the records read when the release was chosen; by default the ledger is read now.
+        expected: the records read when the release was chosen; by default the ledger is read now.
 
     Raises:
         NotFoundError: no former champion is running, or it is not `to`.
         ConflictError: another process is changing production, or has changed it since the start.
     """
-    with changing(pipeline, seen) as records:
+    with changing(pipeline, expected) as records:
         history = records.history
         last = history.last
         if last and last.evidence.step == "rollback" and to in (None, history.champion):

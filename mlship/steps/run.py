@@ -69,8 +69,8 @@ def _stages(pipeline: Pipeline, *, replace: bool) -> list[_Stage]:
     def production(pipeline: Pipeline, release: Release) -> Record:
         return deploy_production(pipeline, release, replace=replace)
 
-    asked = pipeline.container_test(STAGING, PRODUCTION)
-    reason = "" if asked == "asked for" else "gates.container is false"
+    container_test = pipeline.container_test(STAGING, PRODUCTION)
+    reason = "" if container_test == "asked for" else "gates.container is false"
     image = [
         _Stage(CONTAINERIZE, _never, containerize),
         _Stage(TEST_CONTAINER, _contained, check_container, left_out=reason),
@@ -78,7 +78,7 @@ def _stages(pipeline: Pipeline, *, replace: bool) -> list[_Stage]:
     ]
     return [
         _Stage("test", _tested, test),
-        *(image if asked != "no image" else []),
+        *(image if container_test != "no image" else []),
         _Stage("deploy-staging", _never, deploy_staging),
         _Stage("verify-staging-workload", _verified, verify),
         _Stage("deploy-production", _never, production),

@@ -35,24 +35,24 @@ class SubStep(NamedTuple):
 
 
 @contextmanager
-def changing(pipeline: Pipeline, seen: Records | None = None) -> Iterator[Records]:
+def changing(pipeline: Pipeline, expected: Records | None = None) -> Iterator[Records]:
     """Hold production's lock; yield the records read under it.
 
     The lock alone is not enough: of two commands that start together, the second would run on the
-    result of the first. So the state seen at the start is compared again under the lock.
+    result of the first. So the state at the start is compared again under the lock.
 
     Args:
         pipeline: the project.
-        seen: the records on which the caller decided; by default they are read now.
+        expected: the records on which the caller decided; by default they are read now.
 
     Raises:
-        ConflictError: another command is changing production, or has changed it since `seen`.
+        ConflictError: another command is changing production, or has changed it since `expected`.
     """
-    seen = pipeline.read(seen)
+    expected = pipeline.read(expected)
     with pipeline.locks.exclusive(PRODUCTION):
         records = pipeline.read()
         last = records.history.last
-        if last is not None and last != seen.history.last:
+        if last is not None and last != expected.history.last:
             step, release, actor = last.evidence.step, last.evidence.release, last.evidence.actor
             raise ConflictError(
                 f"{step} of {release} by {actor} was completed in the meantime",

@@ -117,7 +117,7 @@ def test_a_deleted_run_is_named_with_the_way_back(
     server.post("runs/delete", {"run_id": run})
     with pytest.raises(IntegrityError, match=f"{run}.* was deleted") as caught:
         ledger.records()
-    assert caught.value.hint == f"`mlflow runs restore --run-id {run}`"
+    assert caught.value.hint == f"run `mlflow runs restore --run-id {run}`"
     server.post("runs/restore", {"run_id": run})
     assert len(ledger.records()) == 3
 
@@ -154,7 +154,7 @@ def test_a_deleted_experiment_is_no_empty_ledger(
     for act in (ledger.records, lambda: ledger.append(tiny_evidence())):
         with pytest.raises(IntegrityError, match=f"{name}-ledger.* was deleted") as caught:
             act()
-        assert caught.value.hint == f"`mlflow experiments restore -x {number}`"
+        assert caught.value.hint == f"run `mlflow experiments restore -x {number}`"
 
 
 def test_a_record_that_is_added_during_a_look_is_no_tampering(

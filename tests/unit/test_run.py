@@ -57,8 +57,8 @@ class Heard:
         if reused:
             self.reused.append(record.evidence.step)
 
-    def skipped(self, step: str, why: str) -> None:
-        self.left_out[step] = why
+    def skipped(self, step: str, reason: str) -> None:
+        self.left_out[step] = reason
 
 
 def ran(here: World, **changes: object) -> Heard:
