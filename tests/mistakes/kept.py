@@ -45,7 +45,7 @@ OUTCOMES = (
         on="shipped",
         command=("feedback", "outcomes.csv"),
         code=5,
-        says="no file outcomes.csv",
+        says="file outcomes.csv does not exist",
         hints="CSV",
     ),
     Mistake(
@@ -132,7 +132,7 @@ KEPT = (
         command=("status",),
         code=7,
         says="notes.txt is not a record",
-        hints="move it away",
+        hints="move the file",
     ),
     Mistake(
         name="the prediction log was changed",

@@ -126,7 +126,7 @@ CONFIG = (
         name="--config names no file",
         command=("--config", "mlship.yml", "status"),
         code=2,
-        says="no mlship.yml in",
+        says="mlship.yml not found in",
         hints="--config",
     ),
     Mistake(

@@ -84,7 +84,7 @@ def test_what_is_too_long_is_left_out_and_named_details_first(limit: int) -> Non
 
 
 def test_what_is_short_is_whole() -> None:
-    assert "Left out" not in fitted(report(), COMMENT_LIMIT, run=RUN)
+    assert "Omitted" not in fitted(report(), COMMENT_LIMIT, run=RUN)
     assert "<summary>Timeline" in fitted(report(), COMMENT_LIMIT, run=RUN)
 
 
