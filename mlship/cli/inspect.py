@@ -37,7 +37,7 @@ def doctor(
         return
     resolved = options.resolved()
     pipeline = options.pipeline(purpose="check")
-    checks = examine(pipeline, surroundings(pipeline, wire.environment()))
+    checks = doctor_step(pipeline, surroundings(pipeline, wire.environment()))
     if options.json:
         output.as_json({"origins": resolved.origins, "checks": checks})
     else:
@@ -74,7 +74,7 @@ def status(
     from mlship.steps.status import status as status_step
 
     options = session(context)
-    found = look(options.pipeline(purpose="read"))
+    result = status_step(options.pipeline(purpose="read"))
     if options.json:
         output.as_json(result)
         return
@@ -142,7 +142,7 @@ def trace(
     from mlship.steps.trace import trace as trace_step
 
     options = session(context)
-    found = trace_step(options.pipeline(purpose="read"), prediction, reproduce=reproduce)
+    result = trace_step(options.pipeline(purpose="read"), prediction, reproduce=reproduce)
     if options.json:
         output.as_json(result)
         return

@@ -20,7 +20,7 @@ import msgspec
 
 from mlship.adapters.http.retries import Patience
 from mlship.adapters.ledgers.chain import Chain
-from mlship.adapters.ledgers.mlflow_places import Fresh, Kept, LibraryPlace, Place, ServerPlace
+from mlship.adapters.ledgers.mlflow_runs import LibraryRuns, NewRun, Runs, ServerRuns, StoredRun
 from mlship.adapters.mlflow.rest import PATIENCE
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -39,8 +39,8 @@ class MlflowLedger:
         uri: `http(s)://` of a tracking server, or `sqlite:///` and the path of a file.
         name: of the project.
         artifacts: the folder for files of runs beside a sqlite database; records have none.
-        environ: where credentials and other `MLFLOW_*` settings come from; by default the
-            process's own.
+        environ: the environment variables, with credentials and other `MLFLOW_*` settings; by
+            default those of the process.
         patience: how long a tracking server is waited for.
     """
 
@@ -57,7 +57,7 @@ class MlflowLedger:
         self._where = f"experiment {experiment} of MLflow at {shown(uri)}"
         self._runs: Runs
         if uri.startswith(("http://", "https://")):
-            self._place = ServerPlace(uri, experiment, environ, patience)
+            self._runs = ServerRuns(uri, experiment, environ, patience)
         else:
             self._runs = LibraryRuns(uri, experiment, artifacts, environ)
         self._chain: Chain[bytes] = Chain(

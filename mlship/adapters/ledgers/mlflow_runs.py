@@ -103,7 +103,7 @@ class ServerRuns:
             UnavailableError: the server does not respond; the run may have been created.
         """
         with connected(self._uri, self._environ, patience=self._patience) as server:
-            self._number = self._number or self._made(server)
+            self._number = self._number or self._created_experiment(server)
             body = {
                 "experiment_id": self._number,
                 "run_name": fresh.name,

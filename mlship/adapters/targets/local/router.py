@@ -66,9 +66,9 @@ class EnvoyProcess:
             self._set_problem("")
 
     def _move(self, router: Router, port: int) -> None:
-        """End it, so that the next one starts on the new port; the old port serves until then."""
+        """Stop Envoy, so that the next one starts on the new port."""
         if obstacle := loopback.obstacle(port):
-            self._tell(obstacle)
+            self._set_problem(obstacle)
         elif router.process:
             self._set_problem("")
             processes.send(router.process, signal.SIGTERM)
