@@ -150,6 +150,11 @@ class GatesConfig(_Section, frozen=True):
     test: Annotated[
         dict[str, Bound], Meta(description="metrics on held-out data, and slices_worse")
     ] = {}
+    baseline: Annotated[
+        bool,
+        Meta(description="require that the release beats a constant answer on held-out data"),
+    ] = True
+    min_rows: Annotated[Positive, Meta(description="held-out rows that are required")] = 10
     staging: Annotated[
         dict[str, Bound], Meta(description="errors, mismatches, p50_ms, p99_ms of the workload")
     ] = msgspec.field(default_factory=lambda: {"errors": Bound(max=0), "mismatches": Bound(max=0)})

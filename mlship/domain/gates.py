@@ -49,6 +49,38 @@ def on_metrics(
     return checks
 
 
+def on_rows(samples: int, repeated: int, minimum: int) -> list[Check]:
+    """Check that enough rows were held out, and not all of them from the training data."""
+    text = f"{samples} held-out rows, needs at least {minimum}"
+    enough = Check(name="samples", holds=samples >= minimum, text=text)
+    if not repeated:
+        return [enough]
+    text = f"{repeated} of {samples} held-out rows are in the training data too"
+    return [enough, Check(name="held out", holds=repeated < samples, text=text)]
+
+
+def on_baseline(values: Mapping[str, Number], baseline: Mapping[str, Number]) -> Check:
+    """Check that a model is better than a constant answer by one of the metrics of its kind.
+
+    A classifier of rare classes may be right less often than the most frequent class would be; its
+    probabilities, or else its scores by class, must be better then.
+    """
+    names = ["mae", "mse"] if "mse" in baseline else ["accuracy", "log_loss"]
+    if "log_loss" not in values and "mse" not in baseline:
+        names = ["accuracy", "f1_macro"]
+    pairs = {name: (as_float(values.get(name)), as_float(baseline.get(name))) for name in names}
+    better = [
+        name
+        for name, (own, constant) in pairs.items()
+        if (own > constant if name in ("accuracy", "f1_macro") else own < constant)
+    ]
+    compared = ", ".join(
+        f"{name} {own:.4g} ({constant:.4g})" for name, (own, constant) in pairs.items()
+    )
+    text = f"against a constant answer: {compared}"
+    return Check(name="baseline", holds=bool(better), text=text)
+
+
 def on_tests(run: TestRun) -> Check:
     """Check a suite of the project's tests: at least one passed, and none failed."""
     text = f"{run.suite} tests: {run.passed} passed, {run.failed} failed"

@@ -93,6 +93,9 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
         data: the digest of the held-out data.
         samples: its number of rows.
         metrics: metrics of this release; a metric that is NaN or infinite is stored as text.
+        baseline: metrics of the constant answer that the training targets suggest: their most
+            frequent class with its frequencies, or their mean.
+        repeated: how many held-out rows are in the training data too, with the same target.
         champion: metrics of the champion; empty if there is none or it cannot be scored.
         champion_error: why the champion could not be scored, for people.
         differences: release minus champion for each common metric, by `method` at `confidence`.
@@ -106,6 +109,8 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     data: Digest
     samples: int
     metrics: dict[str, float | str]
+    baseline: dict[str, float | str] = {}
+    repeated: int = 0
     champion: dict[str, float | str] = {}
     champion_error: str = ""
     differences: dict[str, Interval] = {}

@@ -134,14 +134,16 @@ def _check_names(pipeline: Pipeline, scores: Scores) -> None:
 def _checks(
     pipeline: Pipeline, runs: Sequence[TestRun], scores: Scores, champion: Release | None
 ) -> list[Check]:
-    rows = Check(name="samples", holds=scores.samples > 0, text=f"{scores.samples} held-out rows")
+    policy = pipeline.config.gates
+    baseline = [gates.on_baseline(scores.metrics, scores.baseline)] if policy.baseline else []
     none = Check(name="tests", holds=True, text="the project has no tests of its own")
     return [
         *([gates.on_tests(run) for run in runs] or [none]),
-        rows,
+        *gates.on_rows(scores.samples, scores.repeated, policy.min_rows),
+        *baseline,
         *gates.on_metrics(
             _bounded(scores, champion),
-            pipeline.config.gates.test,
+            policy.test,
             champion=scores.champion if champion else None,
         ),
     ]

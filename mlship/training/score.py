@@ -13,8 +13,8 @@ from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Interval, Scores
 from mlship.errors import ProjectError
-from mlship.training import metrics, slices
-from mlship.training.columns import rows_of
+from mlship.training import baseline, metrics, slices
+from mlship.training.columns import rows_of, values_of
 from mlship.training.data import read
 
 
@@ -38,7 +38,7 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
     slices.check_names(data, request.config.data.slices)
     manifest = bundles.read(request.bundle)
     rows = rows_of(data.test)
-    truth = [row[data.target] for row in rows_of(data.test_target.to_frame())]
+    truth = values_of(data.test_target)
     with ThreadPoolExecutor() as pool:
         release = pool.submit(predictor.predict, request.bundle, _fitting(rows, manifest))
         other = pool.submit(_champion, request.champion, manifest, rows, predictor)
@@ -64,6 +64,10 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
         data=datafiles.digest_of_held_out(request.root, request.config.data),
         samples=len(rows),
         metrics=_measured(manifest.task, truth, outputs, data.target),
+        baseline=_measured(
+            manifest.task, truth, baseline.outputs(manifest.task, data, len(rows)), data.target
+        ),
+        repeated=baseline.repeated(data),
         champion=_measured(manifest.task, truth, champion.outputs, data.target),
         champion_error=champion.error,
         differences=_differences(manifest.task, truth, (outputs, champion.outputs), data.target),

@@ -132,7 +132,12 @@ def _check_comparable(making: Making, truth: list[Any], wanted: list[Row]) -> No
                 hint = "set model.task to classification, or correct the values"
                 raise ProjectError(message, hint=hint)
         return
-    known = {*truth, *making.data.train_target.tolist()}
+    labels = set(values_of(making.data.train_target))
+    if not labels & set(truth):
+        message = f"no held-out label is one of the training labels: {target} holds "
+        message += f"{_some(truth)} held out, and {_some(sorted(labels, key=str))} in training"
+        raise ProjectError(message, hint="write the labels of both parts in the same way")
+    known = {*truth, *labels}
     if not known & {*predicted, *_possible(making)}:
         message = f"the model of {name} predicts {_some(predicted)}, and {target} holds "
         message += _some(truth)
@@ -145,7 +150,7 @@ def _possible(making: Making) -> tuple[Any, ...]:
 
 
 def _some(values: list[Any]) -> str:
-    return ", ".join(str(value) for value in list(dict.fromkeys(values))[:3])
+    return ", ".join(repr(value) for value in list(dict.fromkeys(values))[:3])
 
 
 def _hook_modules(config: Config) -> list[str]:

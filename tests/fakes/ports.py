@@ -86,6 +86,7 @@ class FakeTrainer:
             data=digests.of_bytes(b"held out"),
             samples=30,
             metrics=self.metrics,
+            baseline={"accuracy": 0.4},
             champion=self.champion if champion else {},
             slices=self.slices if champion else None,
         )

@@ -263,3 +263,32 @@ def test_the_author_cannot_approve_by_the_account_behind_a_hidden_address() -> N
     approved = [hidden, approval("grace"), approval("lin")]
     assert promotion(evaluation(), *approved).verdict == "failed"
     assert promotion(evaluation(), *approved, approval("max")).verdict == "passed"
+
+
+@pytest.mark.parametrize(
+    ("values", "baseline", "expected"),
+    [
+        ({"accuracy": 0.0, "log_loss": 9.0}, {"accuracy": 0.5, "log_loss": 0.7}, False),
+        ({"accuracy": 0.5, "log_loss": 0.7}, {"accuracy": 0.5, "log_loss": 0.7}, False),
+        ({"accuracy": 0.6, "log_loss": 0.9}, {"accuracy": 0.5, "log_loss": 0.7}, True),
+        ({"accuracy": 0.98, "log_loss": 0.05}, {"accuracy": 0.99, "log_loss": 0.06}, True),
+        ({"accuracy": 0.98, "f1_macro": 0.8}, {"accuracy": 0.99, "f1_macro": 0.5}, True),
+        ({"mse": 9.0, "mae": 3.0}, {"mse": 4.0, "mae": 2.0}, False),
+        ({"mse": 3.0, "mae": 3.0}, {"mse": 4.0, "mae": 2.0}, True),
+        ({"mse": "nan", "mae": "nan"}, {"mse": 4.0, "mae": 2.0}, False),
+        ({"accuracy": 1.0}, {}, False),
+    ],
+)
+def test_a_model_must_beat_a_constant_answer(
+    values: Mapping[str, Number], baseline: Mapping[str, Number], expected: bool
+) -> None:
+    assert gates.on_baseline(values, baseline).holds is expected
+
+
+def test_held_out_rows_must_be_enough_and_not_all_known() -> None:
+    assert checks.decide(gates.on_rows(9, 0, 10)).verdict == "failed"
+    assert checks.decide(gates.on_rows(10, 0, 10)).verdict == "passed"
+    some = gates.on_rows(10, 3, 10)
+    assert checks.decide(some).verdict == "passed"
+    assert "3 of 10 held-out rows are in the training data too" in some[1].text
+    assert checks.decide(gates.on_rows(10, 10, 10)).verdict == "failed"
