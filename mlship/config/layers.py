@@ -152,7 +152,7 @@ def _scalar(text: str, name: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         message = f"{name}: {text[:80]!r} is not a YAML value"
-        raise ConfigError(message, hint="quote it") from error
+        raise ConfigError(message, hint="quote the value") from error
 
 
 def _put(values: dict[str, Any], path: list[str], value: Any) -> None:

@@ -118,7 +118,7 @@ def check_role(release: Release, history: History, *, replace: bool) -> None:
     if role == "former champion":
         raise RefusedError(
             f"{release} is a former champion that is still running",
-            hint="`mlship rollback` makes it champion again",
+            hint="run `mlship rollback` to make it champion again",
         )
     if history.challenger and not replace:
         raise RefusedError(

@@ -30,7 +30,8 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     champion, challenger, since = history.champion, history.challenger, history.challenger_since
     if champion is None or challenger is None or since is None:
         raise NotFoundError(
-            "production has no challenger to evaluate", hint="`mlship deploy-production` runs one"
+            "production has no challenger to evaluate",
+            hint="run `mlship deploy-production` to start one",
         )
     policy = pipeline.config.gates.promote
     pipeline.progress.note("joining predictions with outcomes")

@@ -98,7 +98,7 @@ def _refuse_unproven(release: Release, records: Records) -> None:
         if verdict != "passed":
             raise RefusedError(
                 f"{release} is not ready for main: {step}: {verdict}",
-                hint=f"run `mlship {step} {release}`; for the reasons, `mlship report {release}`",
+                hint=f"run `mlship {step} {release}`; `mlship report {release}` has the reasons",
             )
 
 

@@ -122,7 +122,9 @@ class MlflowLedger:
             raise IntegrityError(message, hint=f"run `mlflow runs restore --run-id {kept.run}`")
         if RECORD not in kept.tags:
             message = f"run {kept.run} in {self._where} is not a record of the ledger"
-            raise IntegrityError(message, hint="move the run to another experiment, or delete it")
+            raise IntegrityError(
+                message, hint="move the run to another experiment; only records belong in this one"
+            )
         pieces: list[str] = []
         while (piece := kept.tags.get(f"{RECORD}.{len(pieces)}")) is not None:
             pieces.append(piece)
