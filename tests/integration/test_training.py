@@ -150,7 +150,7 @@ def test_a_training_tells_what_its_data_look_like(made: Made) -> None:
 def test_golden_examples_are_what_the_bundle_answers(made: Made) -> None:
     lines = (made.folder / "golden.jsonl").read_bytes().splitlines()
     golden = [msgspec.json.decode(line, type=Golden) for line in lines]
-    assert len(golden) == 10
+    assert len(golden) == 40
     answers = ChildPredictor().predict(made.folder, [line.inputs for line in golden])
     assert answers == [line.outputs for line in golden]
     assert {"species", "common_name", "probability_rose"} <= set(answers[0])
@@ -283,7 +283,7 @@ def test_same_inputs_give_the_same_skops_bundle_in_two_processes(tmp_path: Path)
     one, two = (finish(process, root, seed) for seed, process in started)
     assert one == two
     assert one.format == "skops"
-    assert "not ONNX" in one.notes[0]
+    assert "LabelSpreading" in one.notes[0]
     assert bytes_of(root / "out" / "1") == bytes_of(root / "out" / "2")
 
 
