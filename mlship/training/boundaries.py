@@ -4,17 +4,19 @@ Some are found by bisection between training rows, whatever the model is; those 
 from the fitted trees, each with a training row that comes by.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from mlship.domain.bundle import Field
-from mlship.training.answers import Outputs, Predict
 from mlship.training.probes import ProbeKind, Probes, stacked
 
+Labels = Callable[[pd.DataFrame], Any]
+
 _PAIRS: Final = 64
+_COLUMNS: Final = 50
 _STEPS: Final = 80
 """Halvings; two numbers of a size are neighbours after 53."""
 _THRESHOLDS: Final = 2_000
@@ -24,13 +26,13 @@ _JUMP: Final = 1e-9
 
 
 def make(
-    predict: Predict, estimator: Any, train: pd.DataFrame, fields: tuple[Field, ...]
+    labels_of: Labels, estimator: Any, train: pd.DataFrame, fields: tuple[Field, ...]
 ) -> Probes | None:
     """Return the boundary probes of a model, or `None` if it has none.
 
     Args:
-        predict: answers rows of the data, by the original model.
-        estimator: the fitted model, or `None`.
+        labels_of: the original's labels or values for rows of the data, shape (n,).
+        estimator: the fitted model, if rows of the data are its own rows; otherwise `None`.
         train: the training rows.
         fields: their columns.
     """
@@ -38,8 +40,8 @@ def make(
     plain = [field for field in numbers if train[field.name].dtype.kind in "iuf"]
     if not plain or len(train) < 2:
         return None
-    parts = list(_jumps(predict, train, plain))
-    parts += list(_thresholds(estimator, train, plain))
+    # The thresholds of trees are all places where they jump.
+    parts = list(_thresholds(estimator, train, plain)) or list(_jumps(labels_of, train, plain))
     if not parts:
         return None
     kind: ProbeKind = "boundary"
@@ -51,42 +53,78 @@ def make(
 
 
 def _jumps(
-    predict: Predict, train: pd.DataFrame, fields: list[Field]
+    labels_of: Labels, train: pd.DataFrame, fields: list[Field]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Walk from one training row to another, column by column, and halve the step that jumps."""
+    """Walk from one training row to another, column by column, and halve each step that jumps."""
     random = np.random.default_rng(1)
     whole = train.dropna(subset=[field.name for field in fields])
     if len(whole) < 2:
         return
-    starts = whole.iloc[random.integers(0, len(whole), _PAIRS)].reset_index(drop=True)
+    now = whole.iloc[random.integers(0, len(whole), _PAIRS)].reset_index(drop=True)
     ends = whole.iloc[random.integers(0, len(whole), _PAIRS)].reset_index(drop=True)
+    steps: list[_Step] = []
     try:
-        outputs = predict(starts)
-        for field in random.permutation(np.array(fields, dtype=object)):
-            there = starts.assign(**{field.name: ends[field.name]})
-            reached = predict(there)
-            jumping = np.flatnonzero(_differ(outputs, reached))
+        labels = labels_of(now)
+        for place in random.permutation(len(fields))[:_COLUMNS]:
+            name = fields[place].name
+            there = now.assign(**{name: ends[name]})
+            reached = labels_of(there)
+            jumping = np.flatnonzero(_differ(labels, reached))
             if len(jumping):
                 bases = there.iloc[jumping].reset_index(drop=True)
-                low = starts[field.name].to_numpy()[jumping]
-                yield field.name, _halved(predict, bases, field.name, low)
-            starts, outputs = there, reached
+                steps.append(_Step(name, bases, now[name].to_numpy()[jumping], labels[jumping]))
+            now, labels = there, reached
+        yield from _halved(labels_of, steps)
     except Exception:  # noqa: BLE001 (a model that refuses training rows is told of elsewhere)
         return
 
 
-def _halved(predict: Predict, bases: pd.DataFrame, name: str, low: Any) -> pd.DataFrame:
-    """Return rows with the last value before each jump, the first one after it, and singles."""
-    high = bases[name].to_numpy().copy()
-    before = predict(bases.assign(**{name: low}))
-    is_whole = high.dtype.kind in "iu"
+def _halved(labels_of: Labels, steps: list["_Step"]) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Return rows with the last value before each jump, the first one after it, and singles.
+
+    All steps are halved together: each halving is one prediction.
+    """
     for _ in range(_STEPS):
-        middle = low + (high - low) // 2 if is_whole else low / 2 + high / 2
-        if ((middle == low) | (middle == high)).all():
+        middles = [step.middle() for step in steps]
+        if all(step.is_done(middle) for step, middle in zip(steps, middles, strict=True)):
             break
-        stays = ~_differ(before, predict(bases.assign(**{name: middle})))
-        low, high = np.where(stays, middle, low), np.where(stays, high, middle)
-    return _around(bases, name, [low, high] if is_whole else _neighbours(low, high))
+        rows = [
+            step.bases.assign(**{step.name: middle})
+            for step, middle in zip(steps, middles, strict=True)
+        ]
+        labels = labels_of(pd.concat(rows, ignore_index=True))
+        for step, middle in zip(steps, middles, strict=True):
+            own, labels = labels[: len(middle)], labels[len(middle) :]
+            step.narrow(middle, own)
+    for step in steps:
+        ways = [step.low, step.high] if step.is_whole else _neighbours(step.low, step.high)
+        yield step.name, _around(step.bases, step.name, ways)
+
+
+class _Step:
+    """Rows that jump between two values of a column, which are brought together."""
+
+    def __init__(self, name: str, bases: pd.DataFrame, low: Any, before: Any) -> None:
+        """Take rows with the higher value, the lower value and the labels there."""
+        self.name, self.bases, self.low, self._before = name, bases, low, before
+        self.high = bases[name].to_numpy().copy()
+        self.is_whole = self.high.dtype.kind in "iu"
+
+    def middle(self) -> Any:
+        """Return the values halfway."""
+        if self.is_whole:
+            return self.low + (self.high - self.low) // 2
+        return self.low / 2 + self.high / 2
+
+    def is_done(self, middle: Any) -> bool:
+        """Tell whether nothing lies between any two values."""
+        return bool(((middle == self.low) | (middle == self.high)).all())
+
+    def narrow(self, middle: Any, labels: Any) -> None:
+        """Take the half that jumps."""
+        stays = ~_differ(self._before, labels)
+        self.low = np.where(stays, middle, self.low)
+        self.high = np.where(stays, self.high, middle)
 
 
 def _neighbours(low: Any, high: Any) -> list[Any]:
@@ -103,11 +141,11 @@ def _around(bases: pd.DataFrame, name: str, ways: list[Any]) -> pd.DataFrame:
     return rows.assign(**{name: np.concatenate(ways)})
 
 
-def _differ(one: Outputs, other: Outputs) -> Any:
+def _differ(one: Any, other: Any) -> Any:
     """Return which answers differ: labels at all, values by more than rounding."""
-    if one.labels.dtype.kind == "f" and other.labels.dtype.kind == "f":
-        return ~np.isclose(one.labels, other.labels, rtol=_JUMP, atol=0)
-    return one.labels != other.labels
+    if one.dtype.kind == "f" and other.dtype.kind == "f":
+        return ~np.isclose(one, other, rtol=_JUMP, atol=0)
+    return one != other
 
 
 def _thresholds(

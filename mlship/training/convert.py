@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,6 +15,9 @@ from mlship.runtime import formats
 from mlship.training import conversion, onnxfile, parts, skopsfile
 from mlship.training.original import Original
 from mlship.training.trial import Trial
+
+_TOLD_BELOW: Final = 1e30
+"""A limit beyond this is of no interest: it is where single or double precision ends."""
 
 
 @dataclass(frozen=True)
@@ -195,12 +199,19 @@ def _first_line(error: Exception) -> str:
 
 def limits_of(before: tuple[Field, ...], after: tuple[Field, ...]) -> list[str]:
     """Say which values requests may not hold although the data have the column's kind."""
-    notes = []
-    for one, other in zip(before, after, strict=True):
-        if other.limit is not None and one.limit is None:
-            notes.append(f"{other.name}: numbers beyond {other.limit:g} are refused")
-        if other.is_closed:
-            notes.append(f"{other.name}: unknown values are refused, as the model refuses them")
-        if one.nullable and not other.nullable:
-            notes.append(f"{other.name}: nulls are refused, as the model refuses them")
-    return notes
+    pairs = list(zip(before, after, strict=True))
+    limits: dict[float, list[str]] = {}
+    for field in after:
+        if field.limit is not None and field.limit < _TOLD_BELOW:
+            limits.setdefault(field.limit, []).append(field.name)
+    told = [
+        (", ".join(names), f"numbers beyond {limit:g}") for limit, names in sorted(limits.items())
+    ]
+    unknown = [field.name for field in after if field.is_closed]
+    nulls = [own.name for own, learnt in pairs if own.nullable and not learnt.nullable]
+    told += [
+        (", ".join(names), what)
+        for names, what in ((unknown, "unknown values"), (nulls, "nulls"))
+        if names
+    ]
+    return [f"{what} are refused in {names}" for names, what in told]

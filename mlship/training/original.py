@@ -30,6 +30,7 @@ class Original:
         layout: how it is given rows: as a DataFrame, its only column, or an array.
         classes: its labels in the order of its probabilities; empty for a regression.
         predict: answers rows after `preprocess`.
+        labels_of: only the labels or values for such rows, which costs less, shape (n,).
         answers: for the held-out rows.
     """
 
@@ -39,6 +40,7 @@ class Original:
     layout: Layout
     classes: tuple[Label, ...]
     predict: Predict
+    labels_of: Callable[[pd.DataFrame], Any]
     answers: Answers
 
 
@@ -68,6 +70,7 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
         layout=layout,
         classes=classes,
         predict=predict,
+        labels_of=lambda frame: np.ravel(estimator.predict(_given(frame[names], layout))),
         answers=held_out(predict, prepared.test, config.train),
     )
 

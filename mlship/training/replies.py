@@ -11,7 +11,7 @@ from mlship.domain.bundle import Row
 from mlship.domain.prediction import Answer
 from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
-from mlship.training import contract, parts
+from mlship.training import parts
 from mlship.training.answers import ATOL, MARGIN, RTOL, Outputs, margins_of
 from mlship.training.original import Original
 from mlship.training.probes import ProbeKind
@@ -67,8 +67,7 @@ def of_probes(
         numbers: those to reply to.
         outputs_of: makes rows of the original's outputs, by `postprocess` if there is one.
     """
-    inside = contract.accepted(trial.fields, [trial.rows[number] for number in numbers])
-    answered = trial.answers.accepted[list(numbers)] & inside
+    answered = (trial.answers.accepted & trial.inside)[list(numbers)]
     places = np.array(numbers)[answered]
     made = iter(_postprocessed(trial.answers.outputs.take(places), outputs_of))
     sure = margins_of(trial.answers.outputs) >= MARGIN

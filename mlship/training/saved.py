@@ -156,6 +156,7 @@ def adopt(
         layout=model.layout,
         classes=model.classes,
         predict=predict,
+        labels_of=lambda frame: predict(frame).labels,
         answers=held_out(predict, prepared.test, config.train),
     )
     return original, model, ("onnxruntime" if form == "onnx" else form,)

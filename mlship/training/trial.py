@@ -1,5 +1,6 @@
 """The trial of a form: it must answer the probes as the original does."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,12 +39,16 @@ class Trial:
     rows: Sequence[Row]
     answers: Answers
 
+    @functools.cached_property
+    def inside(self) -> Any:
+        """Which probes the fields accept, a boolean array of shape (n,)."""
+        return contract.accepted(self.fields, self.rows)
+
     def differing(self, model: Model, compute: Computation) -> dict[int, str]:
         """Return the probes within the contract to which a form answers otherwise, and how."""
-        inside = contract.accepted(self.fields, self.rows)
         found = ask(_form(model, compute, self.prepare), self.probes.frame)
         different = differing(self.original.task, self.answers, found)
-        return {row: what for row, what in different.items() if inside[row]}
+        return {row: what for row, what in different.items() if self.inside[row]}
 
     def narrowed(self, different: dict[int, str]) -> "Trial | None":
         """Return the trial with limits for the numbers on which a form differs, if only on such."""
@@ -53,17 +58,18 @@ class Trial:
 
 def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
     """Make the probes, ask the original, and learn what it refuses."""
-    own = original.predict
 
     def predict(frame: pd.DataFrame) -> Outputs:
-        return own(frame if prepare is None else prepare(frame))
+        return original.predict(frame if prepare is None else prepare(frame))
+
+    def labels_of(frame: pd.DataFrame) -> Any:
+        return original.labels_of(frame if prepare is None else prepare(frame))
 
     known = parts.texts_of(original.estimator, data)
     numbers = parts.numbers_of(original.estimator)
     rows = probes.make(data.train, data.fields, known, numbers)
-    more = boundaries.make(
-        predict, None if prepare else original.estimator, data.train, data.fields
-    )
+    own_rows = None if prepare else original.estimator
+    more = boundaries.make(labels_of, own_rows, data.train, data.fields)
     if more is not None:
         rows += more
     answers = ask(predict, rows.frame)
