@@ -5,14 +5,16 @@ where a value was set. Pure functions.
 """
 
 import difflib
+import shlex
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
-from mlship.config.project import Config, TargetConfig
+from mlship.config.project import Config, ModelConfig, TargetConfig
 from mlship.errors import ConfigError
 
 RESERVED = {
@@ -204,6 +206,7 @@ def _check_together(config: Config) -> None:
     if (config.data.test is None) == (config.data.split is None):
         message = "mlship.yaml: data: held-out data needs exactly one of `test` and `split`"
         raise ConfigError(message, hint="add `split: {fraction: 0.2, seed: 7}` under data")
+    _check_model(config.model)
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="set it to the output of `sha256sum model.pkl`")
@@ -224,6 +227,33 @@ def _check_together(config: Config) -> None:
         raise ConfigError(message, hint=hint)
     for name, target in config.targets.items():
         _check_target(f"targets.{name}", target)
+
+
+def _check_model(model: ModelConfig) -> None:
+    if (model.train is None) == (model.command is None):
+        message = "mlship.yaml: model needs exactly one of `train` and `command`"
+        raise ConfigError(message, hint="name your training function: `train: pipeline:train`")
+    if (model.command is None) != (model.saved is None):
+        message = "mlship.yaml: model.command and model.saved must be set together"
+        hint = "name the file that the command writes: `saved: models/model.joblib`"
+        raise ConfigError(message, hint=hint)
+    if model.command is not None and model.params:
+        message = "mlship.yaml: model.params is passed to a training function, not to a command"
+        raise ConfigError(message, hint="write them into model.command, or use model.train")
+    if model.command is not None and not _argv(model.command):
+        message = "mlship.yaml: model.command is not a command: check its quotation marks"
+        raise ConfigError(message, hint="write it as in a shell: `command: python train.py`")
+    saved = Path(model.saved or "")
+    if saved.is_absolute() or ".." in saved.parts:
+        message = f"mlship.yaml: model.saved: {model.saved} is outside the project"
+        raise ConfigError(message, hint="name a path below the project's folder")
+
+
+def _argv(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError:
+        return []
 
 
 def _check_target(key: str, target: TargetConfig) -> None:

@@ -104,9 +104,16 @@ class ModelConfig(_Section, frozen=True):
     """How the model is trained, and what is bundled with it."""
 
     train: Annotated[
-        Function,
+        Function | None,
         Meta(description="train(data, params) -> a fitted estimator, or the path of a saved model"),
-    ]
+    ] = None
+    command: Annotated[
+        str | None,
+        Meta(description="instead of `train`: a command that trains, such as python train.py"),
+    ] = None
+    saved: Annotated[
+        str | None, Meta(description="the model file that `command` writes, a path in the project")
+    ] = None
     task: Annotated[
         Literal["auto", "classification", "regression"],
         Meta(description="`auto` detects it from the estimator, then from the target column"),
@@ -133,6 +140,11 @@ class ModelConfig(_Section, frozen=True):
     pickle_sha256: Annotated[
         str | None, Meta(description="sha256 of the pickle, checked before it is loaded")
     ] = None
+
+    @property
+    def source(self) -> str:
+        """What makes the model: the training function or the command."""
+        return self.train or self.command or ""
 
 
 class TestsConfig(_Section, frozen=True):
@@ -255,7 +267,7 @@ class TargetConfig(_Section, frozen=True):
 
 
 class Config(_Section, frozen=True):
-    """A project. `name`, `data.train` and `model.train` are required."""
+    """A project. `name`, `data.train` and `model.train` or `model.command` are required."""
 
     name: Annotated[Name, Meta(description="name of the project and of its registered model")]
     data: DataConfig

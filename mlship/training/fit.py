@@ -1,12 +1,9 @@
 """The user's functions, found and called: preprocess, train, postprocess."""
 
 import importlib
-import os
 import random
 import sys
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlship.adapters.checkout.children import full_disk_named
 from mlship.config.project import Config
 from mlship.domain.bundle import Field
-from mlship.errors import MlshipError, ProjectError
+from mlship.errors import ProjectError
+from mlship.training import script
+from mlship.training.blame import blame, called, one_process
 from mlship.training.columns import fields_of
 from mlship.training.data import Data, nearest
 
@@ -43,7 +41,7 @@ def find(root: Path, name: str) -> Function:
         sys.path.insert(0, str(root))
     module, _, function = name.partition(":")
     try:
-        with _one_process(module):
+        with one_process(module):
             found = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is not None and (module + ".").startswith(error.name + "."):
@@ -51,7 +49,7 @@ def find(root: Path, name: str) -> Function:
             known = sorted(path.stem for path in root.glob("*.py"))
             raise ProjectError(message, hint=nearest(module, known)) from error
         message = f"{module} cannot be imported: {blame(error, root)}"
-        raise ProjectError(message, hint=f"pip install {error.name}") from error
+        raise ProjectError(message, hint=_hint_for(root, error.name or "")) from error
     except BaseException as error:  # importing runs the user's code
         message = f"{module} cannot be imported: {blame(error, root)}"
         raise ProjectError(message, hint="correct the code there") from error
@@ -60,6 +58,16 @@ def find(root: Path, name: str) -> Function:
         known = sorted(key for key, value in vars(found).items() if callable(value))
         raise ProjectError(message, hint=nearest(function, known))
     return getattr(found, function)  # type: ignore[no-any-return]
+
+
+def _hint_for(root: Path, module: str) -> str:
+    """Return what to do about a module that is not found: it may be a file of the project."""
+    name = module.partition(".")[0]
+    own = [*root.glob(f"*/{name}.py"), *root.glob(f"*/{name}/__init__.py")]
+    if own:
+        place = own[0].relative_to(root)
+        return f"the project has {place}: import it by its path from the project's folder"
+    return f"install what provides the module {module}, and list it in requirements.txt"
 
 
 def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
@@ -103,7 +111,7 @@ def call_hook(root: Path, name: str, function: Function, frame: pd.DataFrame) ->
     Raises:
         ProjectError: it raised, or returned something else or another number of rows.
     """
-    result = _called(root, name, lambda: function(frame.copy()))
+    result = called(root, name, lambda: function(frame.copy()))
     if not isinstance(result, pd.DataFrame) or len(result) != len(frame):
         got = f"{len(result)} rows" if isinstance(result, pd.DataFrame) else type(result).__name__
         message = f"{name} returned {got} for {len(frame)} rows"
@@ -114,7 +122,7 @@ def call_hook(root: Path, name: str, function: Function, frame: pd.DataFrame) ->
 
 
 def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
-    """Call the training function with features and target; return what it returned.
+    """Run the training function with features and target, or the command; return the model.
 
     The seeds of `random` and of numpy are set to 0 before, so that code that does not set its own
     makes the same model of the same inputs.
@@ -122,71 +130,22 @@ def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
     Raises:
         ProjectError: it raised, exited, or returned nothing.
     """
-    name = config.model.train
+    name = config.model.source
+    random.seed(0)
+    np.random.seed(0)
+    if config.model.command is not None:
+        return script.run(root, config.model, config.model.command, str(config.model.saved))
     function = find(root, name)
     frame = prepared.train.copy()
     # Without `preprocess` the function sees the file as it is, the target in its place.
     is_file = config.model.preprocess is None
     place = data.place if is_file else len(frame.columns)
     frame.insert(place, data.target, data.train_target)
-    random.seed(0)
-    np.random.seed(0)
-    model = _called(root, name, lambda: function(frame, dict(config.model.params)))
+    model = called(root, name, lambda: function(frame, dict(config.model.params)))
     if model is None:
         message = f"{name} returned nothing"
         raise ProjectError(message, hint="return the fitted estimator, or the path of a model")
     return model
-
-
-def blame(error: BaseException, root: Path) -> str:
-    """Say what was raised, after the user's last line on its way: `pipeline.py:12: `."""
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}:{error.lineno}: SyntaxError: {error.msg}"
-    own = [frame for frame in frames if _is_own(Path(frame.filename), root)]
-    place = f"{Path(own[-1].filename).relative_to(root)}:{own[-1].lineno}: " if own else ""
-    try:
-        text = str(error).strip()
-    except Exception:  # noqa: BLE001 (an exception of the user's own may fail at this as well)
-        text = ""
-    return f"{place}{type(error).__name__}" + (f": {text}" if text else "")
-
-
-def _is_own(path: Path, root: Path) -> bool:
-    return path.is_relative_to(root) and "site-packages" not in path.parts
-
-
-@contextmanager
-def _one_process(name: str) -> Iterator[None]:
-    """Let only the process itself come out of the user's code, not those that it forked."""
-    own = os.getpid()
-    try:
-        yield
-    finally:
-        if os.getpid() != own:
-            raised = sys.exc_info()[1]
-            why = f": {raised}" if raised else ""
-            sys.stderr.write(f"{name} also ended in a process that it forked{why}\n")
-            sys.stderr.flush()
-            os._exit(1)
-
-
-def _called(root: Path, name: str, call: Callable[[], Any]) -> Any:
-    try:
-        with full_disk_named(str(root)), _one_process(name):
-            return call()
-    except MlshipError:
-        raise
-    except MemoryError as error:
-        message = f"{name} ran out of memory: {blame(error, root)}"
-        raise ProjectError(message, hint="train on fewer rows, or on a larger machine") from error
-    except SystemExit as error:
-        message = f"{name} ended the program at {blame(error, root)}"
-        raise ProjectError(message, hint="remove the call of exit(), then train again") from error
-    except BaseException as error:  # the user's code may raise anything
-        message = f"{name} failed at {blame(error, root)}"
-        hint = "correct the code there, or what mlship.yaml gives it, then train again"
-        raise ProjectError(message, hint=hint) from error
 
 
 def _uneven(hook: str, where: str, wanted: list[str], got: list[str]) -> ProjectError:

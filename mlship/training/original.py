@@ -52,7 +52,7 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
             fitted with columns that serving cannot give it, or in an order that is not known.
     """
     if not callable(getattr(estimator, "predict", None)):
-        message = f"{config.train} returned {type(estimator).__name__}, which cannot predict"
+        message = f"{config.source} returned {type(estimator).__name__}, which cannot predict"
         raise ProjectError(message, hint="return a fitted estimator, or the path of a saved model")
     task = task_of(estimator, config, data)
     columns = _columns(estimator, config, prepared)
@@ -62,7 +62,7 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     classes = _classes(estimator, data, predict, prepared) if task == "classification" else ()
     if layout != "frame" or not hasattr(estimator, "feature_names_in_"):
         as_given = _predict(estimator, task, layout, None)
-        order.check(as_given, classes, prepared.train[names], data.train_target, config.train)
+        order.check(as_given, classes, prepared.train[names], data.train_target, config.source)
     return Original(
         estimator=estimator,
         task=task,
@@ -71,7 +71,7 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
         classes=classes,
         predict=predict,
         labels_of=lambda frame: np.ravel(estimator.predict(_given(frame[names], layout))),
-        answers=held_out(predict, prepared.test, config.train),
+        answers=held_out(predict, prepared.test, config.source),
     )
 
 
@@ -84,7 +84,7 @@ def task_of(estimator: Any, config: ModelConfig, data: Data) -> Task:
     told = _told(estimator)
     if config.task != "auto":
         if told is not None and told != config.task:
-            message = f"mlship.yaml says model.task: {config.task}, but {config.train} "
+            message = f"mlship.yaml says model.task: {config.task}, but {config.source} "
             message += f"returned a model for {told}"
             raise ProjectError(message, hint="change one of them")
         return config.task
@@ -133,7 +133,7 @@ def _columns(estimator: Any, config: ModelConfig, prepared: Prepared) -> tuple[F
     if names is None:
         count = getattr(estimator, "n_features_in_", len(known))
         if count != len(known):
-            message = f"{config.train} fitted its model on {count} of {len(known)} columns, "
+            message = f"{config.source} fitted its model on {count} of {len(known)} columns, "
             message += "without their names"
             raise ProjectError(message, hint="fit it on a DataFrame, or drop them in `preprocess`")
         return prepared.columns
@@ -141,7 +141,7 @@ def _columns(estimator: Any, config: ModelConfig, prepared: Prepared) -> tuple[F
     known = {name.replace(" ", "_"): field for name, field in known.items()} | known
     foreign = [str(name) for name in names if str(name) not in known]
     if foreign:
-        message = f"{config.train} fitted its model on a column {foreign[0]}, which serving "
+        message = f"{config.source} fitted its model on a column {foreign[0]}, which serving "
         message += "cannot give it: it is made in the training function"
         raise ProjectError(message, hint="make such columns in `preprocess`, or inside the model")
     return tuple(known[str(name)] for name in names)
@@ -169,7 +169,7 @@ def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Pre
             reason = reason or "it returns another number of rows"
         except Exception as error:  # noqa: BLE001 (whatever the model's library raises)
             reason = reason or f"{type(error).__name__}: {error}"
-    message = f"the model of {config.train} cannot predict the training rows: {reason}"
+    message = f"the model of {config.source} cannot predict the training rows: {reason}"
     raise ProjectError(message, hint="return a model fitted on these columns")
 
 

@@ -76,10 +76,10 @@ def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
     path = root / returned
     known = (".skops", *_NATIVE, *_PICKLES)
     if path.suffix not in known:
-        message = f"{config.train} returned the path {returned}, which has no known format"
+        message = f"{config.source} returned the path {returned}, which has no known format"
         raise ProjectError(message, hint=f"the known endings are {', '.join(known)}")
     if not path.is_file():
-        message = f"{config.train} returned the path {returned}, and there is no such file"
+        message = f"{config.source} returned the path {returned}, and there is no such file"
         raise ProjectError(message, hint="return the path that the model was saved to")
     source = Saved(name=str(returned), data=path.read_bytes())
     if source.suffix in _PICKLES:
@@ -148,7 +148,7 @@ def adopt(
         model = replace(model, classes=_classes(config, facts, (path, model), data, prepared))
     predict = _predict(path, model, task)
     if facts.names is None:
-        order.check(predict, model.classes, prepared.train, data.train_target, config.train)
+        order.check(predict, model.classes, prepared.train, data.train_target, config.source)
     original = Original(
         estimator=None,
         task=task,
@@ -157,14 +157,14 @@ def adopt(
         classes=model.classes,
         predict=predict,
         labels_of=lambda frame: predict(frame).labels,
-        answers=held_out(predict, prepared.test, config.train),
+        answers=held_out(predict, prepared.test, config.source),
     )
     return original, model, ("onnxruntime" if form == "onnx" else form,)
 
 
 def _check_pickle(config: ModelConfig, source: Saved) -> None:
     if not config.allow_pickle or config.pickle_sha256 is None:
-        message = f"{config.train} returned {source.name}; loading a pickle runs its code"
+        message = f"{config.source} returned {source.name}; loading a pickle runs its code"
         hint = "save it as skops or ONNX, or set model.allow_pickle and model.pickle_sha256"
         raise RefusedError(message, hint=hint)
     found = digests.of_bytes(source.data).removeprefix("sha256:")

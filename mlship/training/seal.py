@@ -123,7 +123,7 @@ def _check_comparable(making: Making, truth: list[Any], wanted: list[Row]) -> No
     Raises:
         ProjectError: values are no numbers, or no label is one of the target's.
     """
-    target, name = making.data.target, making.config.model.train
+    target, name = making.data.target, making.config.model.source
     predicted = [row[target] for row in wanted]
     if making.original.task == "regression":
         for values, what in ((truth, f"column {target}"), (predicted, "the model's answer")):

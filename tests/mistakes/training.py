@@ -236,7 +236,7 @@ CODE = (
         do=lambda project: project.write("pipeline.py", "import pandas_is_not_called_so\n"),
         code=2,
         says="pandas_is_not_called_so",
-        hints="pip install pandas_is_not_called_so",
+        hints="install what provides the module pandas_is_not_called_so",
     ),
     Mistake(
         name="the module has a syntax error",

@@ -6,10 +6,11 @@ import importlib.metadata
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlship.adapters.checkout import git
 from mlship.config.installation import DISTRIBUTION, MODULE
-from mlship.config.project import Config
+from mlship.config.project import Config, ReadConfig
 from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.errors import ProjectError
@@ -35,16 +36,26 @@ def project_code(root: Path, config: Config) -> Digest:
     files = {path.relative_to(root).as_posix(): path for path in listed}
     files |= dict(included(root, config.model.include))
     model = config.model
-    settings = {
+    settings: dict[str, Any] = {
         "name": config.name,
         "target": config.data.target,
         "split": config.data.split,
         "task": model.task,
-        "train": model.train,
+        "train": model.source,
         "preprocess": model.preprocess,
         "postprocess": model.postprocess,
         "include": model.include,
         "pickle_sha256": model.pickle_sha256 if model.allow_pickle else None,
+    }
+    # Newer settings count only where they are used, so that other projects keep their digest.
+    settings |= {
+        name: value
+        for name, value, default in (
+            ("read", config.data.read, ReadConfig()),
+            ("classes", model.classes, ()),
+            ("saved", model.saved, None),
+        )
+        if value != default
     }
     return digests.of_value({"files": digests.of_files(files.items()), "settings": settings})
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shlex
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ def training_environment(root: Path, model: ModelConfig) -> tuple[str, ...]:
     """
     hooks = (model.train, model.preprocess, model.postprocess)
     modules = [hook.partition(":")[0] for hook in hooks if hook]
+    words = shlex.split(model.command or "")
+    modules += [word.removesuffix(".py").replace("/", ".") for word in words if word[-3:] == ".py"]
     imported = code.third_party(root, code.closure(root, modules))
     required = _required(root)
     pins = closure([*TRAINING, *_names(required), *sorted(imported)])

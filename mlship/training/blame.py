@@ -1,0 +1,71 @@
+"""The user's code as it is called: whatever it raises names the line that raised it."""
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from mlship.adapters.checkout.children import full_disk_named
+from mlship.errors import MlshipError, ProjectError
+
+Result = TypeVar("Result")
+
+
+def blame(error: BaseException, root: Path) -> str:
+    """Say what was raised, after the user's last line on its way: `pipeline.py:12: `."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}: SyntaxError: {error.msg}"
+    own = [frame for frame in frames if _is_own(Path(frame.filename), root)]
+    place = f"{Path(own[-1].filename).relative_to(root)}:{own[-1].lineno}: " if own else ""
+    try:
+        text = str(error).strip()
+    except Exception:  # noqa: BLE001 (an exception of the user's own may fail at this as well)
+        text = ""
+    return f"{place}{type(error).__name__}" + (f": {text}" if text else "")
+
+
+def _is_own(path: Path, root: Path) -> bool:
+    return path.is_relative_to(root) and "site-packages" not in path.parts
+
+
+@contextmanager
+def one_process(name: str) -> Iterator[None]:
+    """Let only the process itself come out of the user's code, not those that it forked."""
+    own = os.getpid()
+    try:
+        yield
+    finally:
+        if os.getpid() != own:
+            raised = sys.exc_info()[1]
+            why = f": {raised}" if raised else ""
+            sys.stderr.write(f"{name} also ended in a process that it forked{why}\n")
+            sys.stderr.flush()
+            os._exit(1)
+
+
+def called(root: Path, name: str, call: Callable[[], Result]) -> Result:
+    """Return what a function of the user's returns.
+
+    Raises:
+        ProjectError: it raised or exited; the message has the user's last line on the way.
+        UnavailableError: the disk is full.
+    """
+    try:
+        with full_disk_named(str(root)), one_process(name):
+            return call()
+    except MlshipError:
+        raise
+    except MemoryError as error:
+        message = f"{name} ran out of memory: {blame(error, root)}"
+        raise ProjectError(message, hint="train on fewer rows, or on a larger machine") from error
+    except SystemExit as error:
+        message = f"{name} ended the program at {blame(error, root)}"
+        raise ProjectError(message, hint="remove the call of exit(), then train again") from error
+    except BaseException as error:  # the user's code may raise anything
+        message = f"{name} failed at {blame(error, root)}"
+        hint = "correct the code there, or what mlship.yaml gives it, then train again"
+        raise ProjectError(message, hint=hint) from error
