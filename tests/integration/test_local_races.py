@@ -314,6 +314,27 @@ def test_a_move_goes_on_when_its_command_was_killed(local: Place) -> None:
     assert ask(port) == 200
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_move_waits_for_the_requests_in_flight(local: Place, is_replaced: bool) -> None:
+    slot = local.deploy(ONE, answer_seconds=1.5)
+    local.route({slot: 100})
+    port, process = local.port, local.router.process
+    statuses: list[int] = []
+    request = threading.Thread(target=lambda: statuses.append(ask(port)))
+    request.start()
+    until(lambda: admin.active_requests(local.router.admin) == 1)
+    deploying = Deploying(local, on_port(local, free_port()))
+    until(lambda: local.router.draining)
+    if is_replaced:
+        os.kill(local.supervisor, signal.SIGKILL)
+    assert local.router.process == process
+    request.join()
+    assert statuses == [200]
+    assert deploying.outcome() is None
+    assert ask(local.port) == 200
+    assert not local.router.draining
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.06, 0.15])
 def test_a_move_goes_on_when_the_supervisor_is_replaced_in_the_middle(
     local: Place, delay: float

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from mlship.adapters.targets.local import admin, envoy, loopback, processes
+from mlship.adapters.targets.local import admin, envoy, loopback, processes, shutdown
 from mlship.adapters.targets.local.processes import Child
 from mlship.adapters.targets.local.state import Replica, Router, State, Wanted, write
 from mlship.domain.deployment import Slot
@@ -26,6 +26,7 @@ class EnvoyProcess:
         self._was_live = False
         self._failures = 0
         self._next_start = 0.0
+        self._drained_until: float | None = None
 
     def step(self, wanted: Wanted) -> None:
         """Start Envoy if it does not run; stop it if it listens on another port.
@@ -58,7 +59,9 @@ class EnvoyProcess:
         return self.router is not None and processes.is_alive(self.router.process)
 
     def _attend(self, router: Router, wanted: Wanted) -> None:
-        if router.port != wanted.port:
+        if router.draining:
+            self._drain(router, wanted)
+        elif router.port != wanted.port:
             self._move(router, wanted.port)
         elif self._was_live or admin.is_live(router.admin):
             self._was_live = True
@@ -66,11 +69,22 @@ class EnvoyProcess:
             self._set_problem("")
 
     def _move(self, router: Router, port: int) -> None:
-        """Stop Envoy, so that the next one starts on the new port."""
+        """Start to drain Envoy, so that the next one starts on the new port, if that is free.
+
+        This is recorded before Envoy stops listening, for a supervisor that takes over.
+        """
         if obstacle := loopback.obstacle(port):
             self._set_problem(obstacle)
-        elif router.process:
-            self._set_problem("")
+        else:
+            self.router = msgspec.structs.replace(router, problem="", draining=True)
+
+    def _drain(self, router: Router, wanted: Wanted) -> None:
+        """Stop Envoy when it has no requests left, or after the time for them."""
+        if self._drained_until is None:
+            self._drained_until = time.monotonic() + shutdown.patience(wanted)
+            admin.stop_listening(router.admin)
+        is_late = time.monotonic() >= self._drained_until
+        if router.process and (is_late or not admin.active_requests(router.admin)):
             processes.send(router.process, signal.SIGTERM)
 
     def _note_death(self, router: Router, wanted: Wanted) -> None:
@@ -80,14 +94,15 @@ class EnvoyProcess:
             self._failures += 1
             problem = self._child.last_lines(3) or f"it exited with code {self._child.code}"
         self._was_live = False
+        self._drained_until = None
         self._child = None
         self._wait()
-        self.router = msgspec.structs.replace(router, process=None, problem=problem)
+        self.router = msgspec.structs.replace(router, process=None, problem=problem, draining=False)
 
     def _was_asked(self, router: Router, wanted: Wanted) -> bool:
-        """Return whether Envoy was stopped by `_move`, perhaps by an earlier supervisor."""
+        """Return whether Envoy was stopped on request, perhaps of an earlier supervisor."""
         code = self._child.code if self._child else 0
-        return router.port != wanted.port or code in (0, -signal.SIGTERM)
+        return router.draining or router.port != wanted.port or code in (0, -signal.SIGTERM)
 
     def _set_problem(self, problem: str) -> None:
         if self.router and self.router.problem != problem:

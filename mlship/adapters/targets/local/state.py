@@ -100,12 +100,17 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Router(msgspec.Struct, frozen=True, kw_only=True):
-    """Envoy: its ports, and why it does not run or does not listen on the desired port."""
+    """Envoy: its ports, and why it does not run or does not listen on the desired port.
+
+    Attributes:
+        draining: it finishes its requests and accepts no new connections, before it is stopped.
+    """
 
     process: Process | None
     port: int
     admin: int
     problem: str = ""
+    draining: bool = False
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
