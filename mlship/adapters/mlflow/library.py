@@ -64,7 +64,7 @@ def _import_all(names: Sequence[str]) -> None:
     for name in names:
         if not threading.main_thread().is_alive():
             return
-        # Another version of MLflow may do without it.
+        # Other versions of MLflow may not need it.
         with suppress(ImportError):
             importlib.import_module(name)
 
@@ -145,7 +145,7 @@ def upload(log: Callable[[str, str | None], None], files: Mapping[str, Path]) ->
 
 @contextmanager
 def existing_is_fine() -> Iterator[None]:
-    """Let MLflow's refusal to create what exists pass: another process was first."""
+    """Ignore MLflow's error that an object exists: another process created it."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -156,7 +156,7 @@ def existing_is_fine() -> Iterator[None]:
 
 
 def persist(work: Callable[[], None]) -> None:
-    """Repeat the work when another process wrote the same row first.
+    """Call a function, again if another process wrote the same row first.
 
     Args:
         work: looks at what is there and writes what is missing, so it may be done many times.
@@ -175,7 +175,7 @@ def persist(work: Callable[[], None]) -> None:
 
 
 def create_database(path: Path, artifacts: Path, environ: Mapping[str, str]) -> None:
-    """Make MLflow's database, whole or not at all; one that is there stands.
+    """Create MLflow's database atomically; an existing one is kept.
 
     MLflow's migrations are many transactions. A kill between them leaves a database that MLflow
     refuses, so they run on a database elsewhere, which is then put in place by one link.
@@ -198,7 +198,7 @@ def create_database(path: Path, artifacts: Path, environ: Mapping[str, str]) -> 
 
 @contextmanager
 def _hasty() -> Iterator[None]:
-    """Let sqlite not wait for the disk: 1,600 times in the migrations of one new database."""
+    """Disable sqlite's disk syncs: the migrations of a new database have 1,600."""
     from sqlalchemy import Engine, event
 
     def connected(connection: sqlite3.Connection, _record: object) -> None:
@@ -233,7 +233,7 @@ def _translated(error: Exception, uri: str) -> MlshipError:
     if any(word in text for word in _BROKEN):
         return broken(uri, text)
     if "out-of-date database schema" in text:
-        message = f"MLflow's database {shown(uri)} was made by another version of MLflow"
+        message = f"MLflow's database {shown(uri)} was created by another version of MLflow"
         return ConfigError(message, hint=f"back it up, then `mlflow db upgrade {shown(uri)}`")
     if isinstance(error, OSError):
         response = getattr(error, "response", None)

@@ -1,4 +1,4 @@
-"""The target `gke`: a Kubernetes target whose address, certificate and token come from Google.
+"""The target `gke`: a Kubernetes target with the address, certificate and token from Google.
 
 Credentials are Application Default Credentials: workload identity in a job, the account of
 `gcloud auth application-default login` on a laptop.
@@ -27,16 +27,16 @@ _LOGIN += "`gcloud auth application-default login`"
 
 
 class GoogleToken(httpx.Auth):
-    """An access token of Google's, renewed before it expires."""
+    """A Google access token, renewed before it expires."""
 
     def __init__(self, credentials: "Credentials") -> None:
         self._credentials = credentials
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response]:
-        """Add a token that is valid.
+        """Add a valid token.
 
         Raises:
-            UnavailableError: Google gives none.
+            UnavailableError: Google returns none.
         """
         from google.auth.exceptions import GoogleAuthError
         from google.auth.transport.requests import Request
@@ -57,16 +57,16 @@ def find(
     credentials: "Callable[[], Credentials] | None" = None,
     client: "Callable[[Credentials], ClusterManagerClient] | None" = None,
 ) -> Access:
-    """Return the access to a cluster of Google's.
+    """Return the access to a GKE cluster.
 
     Args:
         config: project, location and name of the cluster.
-        credentials: by default the application's own.
-        client: of the API that knows clusters; by default Google's.
+        credentials: returns credentials; by default Application Default Credentials.
+        client: returns a client of the API; by default Google's.
 
     Raises:
         ConfigError: google-cloud-container is not installed, or there are no credentials.
-        NotFoundError: there is no such cluster.
+        NotFoundError: the cluster does not exist.
         UnavailableError: Google does not answer or denies access, or the cluster has no address
             yet.
     """
@@ -75,7 +75,7 @@ def find(
         from google.auth.exceptions import GoogleAuthError
         from google.cloud import container_v1
     except ImportError as error:
-        message = f"a target of kind gke needs a package that is not installed: {error.name}"
+        message = f"a target of kind gke needs the package {error.name}, which is not installed"
         raise ConfigError(message, hint=installation.hint("gcp")) from error
     name = f"projects/{config.project}/locations/{config.location}/clusters/{config.cluster}"
     try:
@@ -85,7 +85,7 @@ def find(
             if client
             else container_v1.ClusterManagerClient(credentials=own_credentials)
         )
-        # The client tries a busy API again by itself, within this time.
+        # The client itself retries within this time.
         cluster = clusters.get_cluster(name=name, timeout=_SECONDS)
     except GoogleAuthError as error:
         message = f"no credentials for Google Cloud: {error}"

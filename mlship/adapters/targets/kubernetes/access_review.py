@@ -1,4 +1,4 @@
-"""What a target needs of its cluster before anything is deployed: rights, namespace, Gateway."""
+"""The requirements of a target on its cluster: rights, namespace, Gateway."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +19,16 @@ _RIGHTS: dict[Kind, tuple[str, ...]] = {
     "Lease": ("get", "create", "update"),
     "Pod": ("list", "delete"),
 }
-"""The rights of the guide's Role, without those that it calls dispensable."""
+"""The rights of the guide's Role, without the optional ones."""
 
 _CHECKS: dict[Kind, tuple[str, ...]] = {"HealthCheckPolicy": ("get", "create", "patch", "delete")}
-"""Those that Google's Gateways take besides: docs/guide/gke.md."""
+"""The additional rights for Google's Gateways: docs/guide/gke.md."""
 
 _AT_ONCE = 8
 
 
 def review(scope: Scope, config: TargetConfig, access: Callable[[], Access]) -> str:
-    """Tell that a cluster has what a target needs and lets us use it. Nothing is changed.
+    """Check that a cluster meets the requirements of a target. Nothing is changed.
 
     Returns:
         The cluster and the address of the Gateway.
@@ -44,18 +44,18 @@ def review(scope: Scope, config: TargetConfig, access: Callable[[], Access]) -> 
 
 
 def of(api: Api, scope: Scope, config: TargetConfig) -> str:
-    """Tell the same of a cluster that is connected."""
+    """Check a connected cluster; see `review`."""
     settings = config.kubernetes
     checked = "HealthCheckPolicy" in kinds(config)
     _check_rights(api, settings.gateway.partition("/")[0], _RIGHTS | (_CHECKS if checked else {}))
-    # Only an object tells whether the namespace is there: to read namespaces is another right.
+    # A dry run shows whether the namespace exists, without the right to read namespaces.
     api.apply(new("Service", {"name": scope.name}, {"ports": [{"port": 80}]}), dry_run=True)
     endpoint = Traffic(api, scope, settings).endpoint()
     return f"{api.cluster} allows deployments to namespace {api.namespace}; Gateway {endpoint}"
 
 
 def _check_rights(api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]]) -> None:
-    """Ask for each right.
+    """Check each right.
 
     Args:
         api: of the target's namespace.

@@ -1,4 +1,4 @@
-"""What writing objects would change, as the cluster itself computes it."""
+"""The changes that writing objects would make, as computed by the cluster."""
 
 import difflib
 from typing import Literal
@@ -18,7 +18,7 @@ _BOOKKEEPING = {
 
 
 def of(cluster: str, before: Manifest | None, after: Manifest | None) -> list[Change]:
-    """Return the change from an object of a cluster to what comes of it; none where it stays.
+    """Return the change of an object in a cluster; empty if it stays the same.
 
     `None` is an object that does not exist.
     """
@@ -39,7 +39,7 @@ def of(cluster: str, before: Manifest | None, after: Manifest | None) -> list[Ch
 
 
 def _lines(manifest: Manifest | None) -> list[str]:
-    """Return an object as lines of YAML, without its status and the server's own bookkeeping."""
+    """Return an object as lines of YAML, without its status and the server's own fields."""
     if manifest is None:
         return []
     metadata = {

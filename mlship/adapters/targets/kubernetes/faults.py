@@ -34,54 +34,54 @@ _CAN = re.compile(
 
 
 class Status(msgspec.Struct, frozen=True):
-    """The API's own words for a failure; a server without the path has none."""
+    """The API's own message for a failure; a server without the path has none."""
 
     message: str = ""
     reason: str = ""
 
 
 def status(answer: httpx.Response) -> Status | None:
-    """Return the Status in an answer; `None` where it has another body."""
+    """Return the Status in a response; `None` for another body."""
     try:
         return decoded(answer.content, Status)
     except msgspec.DecodeError:
         return None
 
 
-def refused(answer: httpx.Response, cluster: str, what: str, kind: str = "") -> MlshipError:
+def refused(response: httpx.Response, cluster: str, what: str, kind: str = "") -> MlshipError:
     """Return the error for a response that is not a success.
 
     Args:
-        answer: with its body read.
+        response: with its body read.
         cluster: for people, `context staging`.
         what: the object of the request, `HTTPRoute iris-staging`.
         kind: of the object; a cluster may lack the kinds of an extension.
     """
-    found = status(answer)
-    said = found.message if found else answer.text.strip()[:300]
-    code = answer.status_code
-    if code == 401 or (code == 403 and "system:anonymous" in said):
+    problem = status(response)
+    details = problem.message if problem else response.text.strip()[:300]
+    code = response.status_code
+    if code == 401 or (code == 403 and "system:anonymous" in details):
         message = f"{cluster} does not accept the credentials"
         hint = "log in again; `kubectl auth whoami` with the same context shows more"
         return UnavailableError(message, hint=hint)
     if code == 403:
-        return _forbidden(said, cluster, what)
-    missing = re.match(r'namespaces "([^"]+)" not found', said)
+        return _forbidden(details, cluster, what)
+    missing = re.match(r'namespaces "([^"]+)" not found', details)
     if missing:
         message = f"{cluster} has no namespace {missing[1]}"
         hint = f"`kubectl create namespace {missing[1]}`, or correct kubernetes.namespace"
         return NotFoundError(message, hint=hint)
-    if code == 404 and found is None and kind in ("HTTPRoute", "Gateway"):
+    if code == 404 and problem is None and kind in ("HTTPRoute", "Gateway"):
         return no_gateway_api(cluster)
-    if code == 404 and found is None and kind == "HealthCheckPolicy":
+    if code == 404 and problem is None and kind == "HealthCheckPolicy":
         return _no_health_checks(cluster)
-    message = f"{cluster}: {what}: {said or f'answered {code}'}"
+    message = f"{cluster}: {what}: {details or f'answered {code}'}"
     hint = _HINTS.get(code, "look at the cluster's state, then run the command again")
     return _CLASSES.get(code, UnavailableError)(message, hint=hint)
 
 
 def no_gateway_api(cluster: str) -> MlshipError:
-    """Return the error for a cluster that knows no kinds of the Gateway API."""
+    """Return the error for a cluster without the kinds of the Gateway API."""
     message = f"{cluster} has no Gateway API (gateway.networking.k8s.io/v1)"
     hint = "install it with an implementation, https://gateway-api.sigs.k8s.io; on GKE enable it: "
     hint += "`gcloud container clusters update NAME --gateway-api=standard`"
@@ -96,7 +96,7 @@ def _no_health_checks(cluster: str) -> MlshipError:
 
 
 def unreachable(error: NoAnswerError, cluster: str, server: str) -> MlshipError:
-    """Return the error for a server that gave no answer."""
+    """Return the error for a server that does not answer."""
     server = shown(server)
     if error.untrusted is not None:
         message = f"{cluster}: no trusted connection to {server}: {error.untrusted}"

@@ -1,4 +1,4 @@
-"""What asks a pod whether it lives and is ready: the kubelet, and Google's load balancers."""
+"""Health checks of pods: the kubelet's probes, and those of Google's load balancers."""
 
 import math
 
@@ -9,7 +9,7 @@ _READY = "/v2/health/ready"
 
 
 def probes(ready_seconds: float) -> Manifest:
-    """Return the probes of a container that has so many seconds to get ready."""
+    """Return the probes of a container that gets ready within a number of seconds."""
 
     def probe(path: str, every: int, failures: int) -> Manifest:
         return {

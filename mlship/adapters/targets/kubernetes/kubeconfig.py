@@ -1,4 +1,4 @@
-"""kubeconfigs: read, merged by kubectl's rules, and one context of them chosen.
+"""Kubeconfigs: read, merged by kubectl's rules, and a context of them.
 
 The format: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
 The rules of merging: https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/
@@ -20,7 +20,7 @@ LARGEST = 8 << 20
 _PIPE_SECONDS = 10.0
 _DEEPEST = 64
 _NODES = 200_000
-"""So many values may aliases make of any file."""
+"""How many values a file may have after its aliases are expanded, whatever its size."""
 _KINDS = {
     "str": "a string",
     "int": "a number",
@@ -39,7 +39,7 @@ _T = TypeVar("_T")
 
 
 class Cluster(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """A cluster of a kubeconfig; an empty text is a field that is not set."""
+    """A cluster of a kubeconfig; fields that are not set are empty."""
 
     server: str = ""
     tls_server_name: str = ""
@@ -71,7 +71,7 @@ class PluginSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
-    """A user of a kubeconfig; an empty text is a field that is not set."""
+    """A user of a kubeconfig; fields that are not set are empty."""
 
     token: str = ""
     token_file: str = msgspec.field(name="tokenFile", default="")
@@ -96,27 +96,27 @@ class _Context(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where in which file an entry stands, for errors and for paths relative to the file."""
+    """The file and the place of an entry, for errors and relative paths."""
 
     file: Path
     context: str = ""
     entry: str = ""
 
     def error(self, text: str, hint: str = _HINT) -> ConfigError:
-        """Return the error of a field; `text` begins with the field's name."""
+        """Return the error of a field; `text` starts with the field's name."""
         parts = [f"kubeconfig {self.file}"]
         parts += [f"context {self.context}"] if self.context else []
         parts += [self.entry] if self.entry else []
         return ConfigError(plain(": ".join([*parts, text])), hint=hint)
 
     def path(self, name: str) -> Path:
-        """Return the path that the file names, relative to the file's folder."""
+        """Return a path in the file, which is relative to the file's folder."""
         return self.file.absolute().parent / name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One context of kubeconfigs with its cluster and its user, and where these two stand."""
+    """A context with its cluster and its user, and their places."""
 
     context: str
     cluster: Cluster
@@ -142,7 +142,7 @@ class _File:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kubeconfig:
-    """What several files say together: the first one that names an entry defines it.
+    """Several merged files: the first file with an entry of a name defines it.
 
     Attributes:
         files: those that exist; their contexts, clusters and users by name.
@@ -162,12 +162,12 @@ class Kubeconfig:
 
 
 def paths(variable: str) -> list[Path]:
-    """Return the files that the variable KUBECONFIG lists, each one once."""
+    """Return the files in the variable KUBECONFIG, each once."""
     return [expanded(name) for name in dict.fromkeys(variable.split(os.pathsep)) if name]
 
 
 def expanded(name: str) -> Path:
-    """Return a path; `~` at its start is the home folder, where there is one."""
+    """Return a path; `~` at its start is the home folder, if there is one."""
     return Path(os.path.expanduser(name))  # noqa: PTH111 (Path.expanduser raises without a home)
 
 
@@ -183,7 +183,7 @@ def load(files: Sequence[Path]) -> Kubeconfig:
         names = " or ".join(plain(str(path)) for path in files)
         hint = "set kubernetes.kubeconfig or KUBECONFIG to the file that kubectl uses"
         raise ConfigError(f"no kubeconfig: {names} does not exist", hint=hint)
-    # Of each name the first one counts, whole: entries are never mixed.
+    # The first entry of a name counts as a whole: entries are never mixed.
     return Kubeconfig(
         files=tuple(file.path for file in read),
         contexts={name: each for file in reversed(read) for name, each in file.contexts.items()},
@@ -229,7 +229,7 @@ def choose(kubeconfig: Kubeconfig, context: str | None) -> Choice:
 
 
 def plain(text: str, longest: int = 1000) -> str:
-    """Return text from elsewhere as it may be printed: no escape sequences, and not endless."""
+    """Return a text that is safe to print: without escape sequences, and not too long."""
     kept = text if len(text) <= longest else f"{text[:longest]}..."
     return "".join(
         each if each.isprintable() or each in "\n\t" else f"U+{ord(each):04X}" for each in kept
@@ -258,7 +258,7 @@ def _converted(values: Mapping[str, Any], kind: type[_T], origin: Origin) -> _T:
 
 
 def _set(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that are set: `args: null`, which kubectl writes, is as no `args`."""
+    """Return the fields that are set: `args: null`, which kubectl writes, means no `args`."""
     return {
         name: _set(value) if isinstance(value, dict) else value
         for name, value in values.items()
@@ -274,7 +274,7 @@ def _explained(text: str) -> str:
 
 
 def _document(path: Path) -> Mapping[str, Any] | None:
-    """Return what a file holds; `None` where there is no such file."""
+    """Return the contents of a file; `None` if it does not exist."""
     try:
         if path.is_fifo():
             data = read_pipe(path, LARGEST + 1, _PIPE_SECONDS)
@@ -302,7 +302,7 @@ def _parsed(data: bytes, origin: Origin) -> Any:
     depth = count = 0
     try:
         text = data.decode("utf-8-sig")
-        # The C loader calls itself for each level, and crashes the process where there are many.
+        # The C loader is recursive: many levels crash the process.
         for event in yaml.parse(text, Loader=loader):
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
@@ -313,7 +313,7 @@ def _parsed(data: bytes, origin: Origin) -> Any:
     except UnicodeDecodeError as error:
         raise origin.error("is not UTF-8 text") from error
     except yaml.YAMLError as error:
-        # Its own words quote lines of the file, which holds secrets.
+        # Its message quotes lines of the file, which has secrets.
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "not allowed characters"
@@ -325,11 +325,11 @@ def _parsed(data: bytes, origin: Origin) -> Any:
 
 
 def _check_aliases(document: Any, most: int, origin: Origin) -> None:
-    """Refuse what aliases make endless or very large: a loop, or a list of lists of lists.
+    """Refuse aliases that make a document infinite or very large: a loop, or nested lists.
 
     Args:
         document: its values are counted as often as aliases repeat them.
-        most: at most so many; without aliases a file has no more than it has nodes.
+        most: the largest count; a file without aliases has no more values than nodes.
         origin: of the file.
     """
     waiting = [(document, 0)]

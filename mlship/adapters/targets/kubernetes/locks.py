@@ -1,4 +1,4 @@
-"""Exclusive locks that a cluster keeps: a Lease each, renewed while it is held.
+"""Exclusive locks in a cluster: Leases that are renewed while they are held.
 
 Clocks of different machines are never compared. A process that finds a Lease held watches it. If
 the Lease is renewed, its holder is alive. If it does not change for its whole duration, its holder
@@ -24,7 +24,7 @@ _PAUSE = 0.5
 
 
 class LeaseLocks:
-    """Implements the port Locks with one Lease a name in the target's namespace."""
+    """The port `Locks`, with a Lease per name in the target's namespace."""
 
     def __init__(
         self, project: str, namespace: str, access: Callable[[], Access], holder: str
@@ -106,7 +106,7 @@ class LeaseLocks:
     def _renew(
         self, api: Api, held: Manifest, ended: threading.Event, lost: threading.Event
     ) -> None:
-        """Write the Lease every 2 seconds until the end, or until it was another's or too late."""
+        """Write the Lease every 2 s until the end, or until it is lost."""
         last = time.monotonic()
         while not ended.wait(_RENEW_SECONDS):
             try:

@@ -22,7 +22,7 @@ from mlship.domain.release import Release
 from mlship.errors import ConfigError
 
 RELEASE: Final = "mlship.dev/release"
-"""The label has the short id of the release, the annotation of the same name the whole one."""
+"""The label has the short id of the release, the annotation the full id."""
 SLOT: Final = "mlship.dev/slot"
 TARGET: Final = "mlship.dev/target"
 INSTANCE: Final = "app.kubernetes.io/instance"
@@ -43,14 +43,14 @@ _LONGEST_SCOPE = 49
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """One target of one project, as its objects are named and labelled."""
+    """The names and labels of one target of one project."""
 
     project: str
     target: str
 
     @property
     def name(self) -> str:
-        """The first part of the objects' names: with a slot it still is a name for a Service."""
+        """The prefix of the objects' names; with a slot, it is still valid for a Service."""
         whole = f"{self.project}-{self.target}"
         if len(whole) <= _LONGEST_SCOPE:
             return whole
@@ -63,7 +63,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def labels(self) -> dict[str, str]:
-        """What all objects of the target have in common."""
+        """The labels of all objects of the target."""
         return {
             "app.kubernetes.io/name": self.project,
             INSTANCE: self.name,
@@ -74,7 +74,7 @@ class Scope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest_of(image: str) -> str:
-    """Return the digest that ends an image's reference; empty where it has none."""
+    """Return the digest in an image's reference; empty if it has none."""
     match = re.search(r"@(sha256:[0-9a-f]{64})$", image)
     return match[1] if match else ""
 
@@ -82,7 +82,7 @@ def digest_of(image: str) -> str:
 def kinds(config: TargetConfig) -> tuple[Kind, ...]:
     """Return the kinds of a slot's objects, in the order in which they are applied."""
     checked = config.gke is not None and config.gke.health_check_policy
-    # A cluster that does not know it refuses it before anything is written.
+    # A cluster without this kind rejects it before anything is written.
     return ("HealthCheckPolicy", *KINDS) if checked else KINDS
 
 
@@ -129,7 +129,7 @@ def render(
 
 def files(manifests: list[Manifest]) -> dict[str, str]:
     """Return manifests as YAML by file name, in the order in which `kubectl apply -f` reads."""
-    # Copies, since parts that are shared would become anchors, which are hard to read.
+    # Copies: shared parts would become YAML anchors.
     copies = msgspec.json.decode(msgspec.json.encode(manifests))
     return {
         f"{number}-{manifest['kind'].lower()}-{manifest['metadata']['name']}.yaml": yaml.safe_dump(
@@ -164,7 +164,7 @@ def _service(selector: dict[str, str]) -> Manifest:
 
 
 def _budget(selector: dict[str, str]) -> Manifest:
-    # One at a time, so that a node can be emptied whatever the number of replicas is.
+    # One at a time, so that a node can be drained with any number of replicas.
     return {
         "maxUnavailable": 1,
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
@@ -176,7 +176,7 @@ def _autoscaler(name: str, config: TargetConfig, replicas: int) -> Manifest:
     target = {"type": "Utilization", "averageUtilization": _CPU_PERCENT}
     return {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
-        # With no greater number it agrees with the Deployment, whatever it measures.
+        # With equal numbers, it never changes the Deployment.
         "minReplicas": replicas,
         "maxReplicas": max(replicas, config.kubernetes.max_replicas or replicas),
         "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
@@ -237,7 +237,7 @@ def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest
         "name": CONTAINER,
         "image": artifact.location,
         "imagePullPolicy": "IfNotPresent",
-        # What a crash leaves in the pod's status, also for who may not read logs.
+        # Without permission to read logs, the status has the end of the log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "ports": [{"name": "http", "containerPort": _POD_PORT, "protocol": "TCP"}],
         "env": [{"name": name, "value": value} for name, value in _env(config, slot).items()],
@@ -256,19 +256,19 @@ def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest
     if own.env_from_secret:
         container["envFrom"] = [{"secretRef": {"name": own.env_from_secret}}]
     if own.prestop_seconds:
-        # Requests still come until every proxy knows that the pod ends.
+        # Requests arrive until every proxy has removed the pod.
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": own.prestop_seconds}}}
     return container
 
 
 def _env(config: TargetConfig, slot: Slot) -> dict[str, str]:
-    # A Secret may say where predictions go; what stands in `env` would win over it.
+    # A Secret may set MLSHIP_LOG; `env` would override it.
     log = {} if config.kubernetes.env_from_secret else {"MLSHIP_LOG": _LOG}
     return {**log, **dict(sorted(config.kubernetes.env.items())), "MLSHIP_SLOT": slot}
 
 
 def _resources(cpu: str | None, memory: str | None) -> Manifest:
-    # No limit of cpu: a pod may use what the node has to spare.
+    # No CPU limit: a pod may use the spare CPU of its node.
     wanted = {"cpu": cpu, "memory": memory}
     requests = {name: amount for name, amount in wanted.items() if amount is not None}
     resources = {"requests": requests, "limits": {"memory": memory} if memory else {}}

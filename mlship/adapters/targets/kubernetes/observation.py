@@ -1,4 +1,4 @@
-"""What is observed in a cluster: each pod is looked at, nothing is believed."""
+"""The observed state of a cluster, from each pod."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,7 +16,7 @@ from mlship.domain.digests import Digest
 
 
 def deployments(api: Api, scope: Scope) -> Mapping[Slot, Deployment]:
-    """Return what is observed in each slot of a target."""
+    """Return the observed state of each slot of a target."""
     labels = {INSTANCE: scope.name}
     pods = api.list("Pod", labels)
     return {
@@ -26,7 +26,7 @@ def deployments(api: Api, scope: Scope) -> Mapping[Slot, Deployment]:
 
 
 def image_of(deployment: Manifest) -> Digest:
-    """Return the digest of the image that a Deployment is to run."""
+    """Return the digest of the image in a Deployment."""
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return Digest(digest_of(container["image"]))
 
@@ -56,7 +56,7 @@ def _deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Deployment:
 
 
 def _running(pod: Manifest) -> str:
-    """Return the digest of the image that the kubelet says it runs."""
+    """Return the digest of the image that the kubelet reports."""
     statuses = pod.get("status", {}).get("containerStatuses") or ()
     images = [digest_of(status.get("imageID", "")) for status in statuses]
     return images[0] if images else ""

@@ -9,18 +9,18 @@ from mlship.adapters.targets.kubernetes.api import Manifest
 
 
 def condition(manifest: Manifest, kind: str) -> Mapping[str, Any]:
-    """Return a condition of an object's status; empty where it has none of that kind."""
+    """Return a condition of an object's status; empty if it has none of that kind."""
     conditions = manifest.get("status", {}).get("conditions") or ()
     return next((each for each in conditions if each.get("type") == kind), {})
 
 
 def is_leaving(manifest: Manifest) -> bool:
-    """Tell whether an object is being deleted; a pod still answers for its grace period."""
+    """Return whether an object is being deleted; a pod still answers in its grace period."""
     return "deletionTimestamp" in manifest["metadata"]
 
 
 def staying(pods: Iterable[Manifest]) -> list[Manifest]:
-    """Return the pods that are to stay: not deleted, evicted or completed."""
+    """Return the pods that stay: not deleted, evicted or completed."""
     ended = ("Failed", "Succeeded")
     return [
         pod
@@ -30,12 +30,12 @@ def staying(pods: Iterable[Manifest]) -> list[Manifest]:
 
 
 def is_ready(pod: Manifest) -> bool:
-    """Tell whether a pod gets requests: its readiness probe succeeds and it is not leaving."""
+    """Return whether a pod gets requests: its readiness probe succeeds, and it is not deleted."""
     return not is_leaving(pod) and condition(pod, "Ready").get("status") == "True"
 
 
 def is_rolled_out(deployment: Manifest) -> bool:
-    """Tell whether all replicas are of the Deployment as it is written, and ready.
+    """Return whether all replicas have the current spec of the Deployment, and are ready.
 
     A status from before the last change says nothing: observedGeneration must have caught up.
     """
@@ -52,7 +52,7 @@ _NO_RIGHT = ("unauthorized", "no basic auth", "authorization", "access denied", 
 _UNUSABLE = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull")
 
 _LATE = "failed to sync"
-"""So a busy node begins to say that it has not read a Secret yet; it tries again."""
+"""The start of a busy node's message that it has not read a Secret yet; it retries."""
 
 Fault = Literal["image", "pull", "settings", "crash", "memory", "place", "quota", "probe"]
 
@@ -61,8 +61,8 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     """What keeps a pod from being ready.
 
     Attributes:
-        pod: its name; empty where no pod could be made.
-        is_final: waiting longer will not help.
+        pod: its name; empty if no pod was created.
+        is_final: waiting longer does not help.
     """
 
     pod: str
@@ -72,7 +72,7 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Trouble | None:
-    """Return the trouble of a Deployment, the gravest first; `None` where nothing is wrong yet.
+    """Return the most serious trouble of a Deployment; `None` if nothing is wrong yet.
 
     Args:
         deployment: as the API gave it.
@@ -90,7 +90,7 @@ def of_deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Trouble | N
 
 
 def of_pod(pod: Manifest) -> Trouble | None:
-    """Return what keeps a pod from being ready; `None` for one that is ready, or just begins."""
+    """Return what keeps a pod from being ready; `None` if it is ready, or just starts."""
     if is_ready(pod):
         return None
     name = pod["metadata"]["name"]
@@ -116,7 +116,7 @@ def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
     if "Image" in reason:
         is_missing = any(words in message for words in _NO_IMAGE)
         text = f"cannot pull image {container['image']}: {message or reason}"
-        # Docker Hub does not tell an image that is missing from one that is not for us.
+        # Docker Hub's message is the same for a missing image and for one without access.
         if any(words in message.lower() for words in _NO_RIGHT):
             return Trouble(pod=pod, fault="pull", text=text, is_final=True)
         return Trouble(pod=pod, fault="image", text=text, is_final=is_missing)
@@ -139,5 +139,5 @@ def _of_end(pod: str, container: Mapping[str, Any], ended: Mapping[str, Any]) ->
     crashes = container.get("restartCount", 0) + ("running" not in container["state"])
     code, message = ended.get("exitCode"), ended.get("message", "")
     text = f"it keeps exiting, with exit code {code}" + (f":\n{_last(message)}" if message else "")
-    # A pod that still runs after a restart may yet get ready.
+    # A pod that runs after a restart may still get ready.
     return Trouble(pod=pod, fault="crash", text=text, is_final=crashes >= _CRASHES)

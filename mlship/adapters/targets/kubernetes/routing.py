@@ -24,7 +24,7 @@ _GROUP: Final = "gateway.networking.k8s.io"
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """The route as it is written. Without a `manifest` there is none yet.
+    """The current route. Without a `manifest`, there is none yet.
 
     Attributes:
         parked: slots that are in the route without belonging to the split.
@@ -39,12 +39,12 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def slots(self) -> frozenset[Slot]:
-        """All slots that the proxy knows of by this route."""
+        """All slots in this route."""
         return self.parked | frozenset(self.split.weights)
 
 
 def read(scope: Scope, manifest: Manifest | None) -> Written:
-    """Return what a route says.
+    """Return the contents of a route.
 
     Raises:
         IntegrityError: it is not as mlship writes it.
@@ -74,7 +74,7 @@ def written(
     split: Split,
     parked: frozenset[Slot],
 ) -> Manifest:
-    """Return the route for a split; what others wrote into `before` besides is kept.
+    """Return the route for a split; other fields of `before` are kept.
 
     Raises:
         ConfigError: there is a shadow and no traffic that it could get a copy of.
@@ -91,14 +91,14 @@ def written(
         "labels": {**metadata.get("labels", {}), **scope.labels},
         "annotations": {**metadata.get("annotations", {}), PARKED: " ".join(sorted(parked))},
     }
-    # In one order, whoever made the split: the same one, written again, changes nothing.
+    # Sorted, so that writing the same split again changes nothing.
     weights = {**dict(sorted(split.weights.items())), **dict.fromkeys(sorted(parked), 0)}
     route = new("HTTPRoute", metadata, _spec(scope, config, weights, split.shadow, name))
     return {**before, **route} if before else route
 
 
 def verdict(manifest: Manifest, config: KubernetesConfig) -> bool | str:
-    """Tell whether the gateway has taken the route as it is written; or why it refuses it."""
+    """Return whether the gateway accepts the current route, or why it rejects it."""
     namespace, _, name = config.gateway.partition("/")
     generation = manifest["metadata"]["generation"]
     for parent in manifest.get("status", {}).get("parents") or ():
@@ -151,7 +151,7 @@ def _slot(scope: Scope, reference: Manifest) -> Slot:
 
 
 def _name(split: Split, parked: frozenset[Slot]) -> str:
-    """Return what answers name a route by: the same split has the same name."""
+    """Return the name of a route in responses: the same split has the same name."""
     return digests.short(digests.of_value([split, sorted(parked)]))
 
 
@@ -162,7 +162,7 @@ def _spec(
     shadow: Slot | None,
     name: str,
 ) -> Manifest:
-    """Return a spec with every default spelled out, so that writing it again changes nothing."""
+    """Return a spec with all defaults, so that writing it again changes nothing."""
     namespace, _, gateway = config.gateway.partition("/")
     rewrite = {
         "type": "URLRewrite",

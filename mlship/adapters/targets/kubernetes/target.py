@@ -1,4 +1,4 @@
-"""KubernetesTarget: what commands call. It applies what is wanted, waits, and observes."""
+"""KubernetesTarget: applies the desired state, waits, and observes."""
 
 import functools
 import time
@@ -33,7 +33,7 @@ _END_SECONDS = 30.0
 
 
 class KubernetesTarget:
-    """Runs images as pods of a cluster, behind a Gateway. The ports Target and Declarative."""
+    """Runs images as pods of a cluster, behind a Gateway: the ports Target and Declarative."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class KubernetesTarget:
     def deploy(
         self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
     ) -> Deployment:
-        """Run so many replicas in a slot and return when all are ready.
+        """Run replicas in a slot, and return when all are ready.
 
         Where `max_replicas` lets a slot grow, one that has grown keeps what it has.
 
@@ -90,12 +90,12 @@ class KubernetesTarget:
             return observation.deployments(api, self._scope)[slot]
 
     def inspect(self) -> Mapping[Slot, Deployment]:
-        """Return what is observed in each slot, by looking at each pod. Starts nothing."""
+        """Return the observed state of each slot, from its pods. Starts nothing."""
         with self._open() as api:
             return observation.deployments(api, self._scope)
 
     def route(self, split: Split, *, expected: Revision) -> Revision:
-        """Set the split by compare-and-set; return when the gateway has taken it.
+        """Set the split by compare-and-set; return when the gateway applies it.
 
         Raises:
             ConflictError: the route is not at the expected revision; it stands as it was.
@@ -111,12 +111,12 @@ class KubernetesTarget:
             return traffic.change(split, expected, running=frozenset(deployments))
 
     def routes(self) -> Route:
-        """Return the split as it is written in the cluster, and the Gateway's address."""
+        """Return the split in the cluster, and the Gateway's address."""
         with self._open() as api:
             return self._traffic(api).route()
 
     def remove(self, slot: Slot) -> None:
-        """Drain and stop a slot: it leaves the route, then its pods finish and end.
+        """Drain and stop a slot: remove it from the route, then its pods finish and end.
 
         Raises:
             ConflictError: the route still gives it traffic, or a copy of it.
@@ -127,7 +127,7 @@ class KubernetesTarget:
             self._delete(api, slot)
 
     def render(self, plan: Plan) -> Mapping[str, str]:
-        """Return the objects of a slot, then the route that has no other slot parked, as YAML.
+        """Return the objects of a slot, then the route without other parked slots, as YAML.
 
         Raises:
             ConfigError: the artifact is no image by digest, or there is no replica.
@@ -174,7 +174,7 @@ class KubernetesTarget:
         )
 
     def _fit(self, rendered: list[Manifest], plan: Plan, current: Manifest | None) -> None:
-        """Check that a slot may become this, and let it keep the replicas that it has grown."""
+        """Check that a slot may become this; keep the replicas of an autoscaler."""
         self._check_artifact(plan.slot, current, plan.artifact)
         deployment = next(each for each in rendered if each["kind"] == "Deployment")
         deployment["spec"]["replicas"] = self._count(current, plan.replicas)
@@ -183,7 +183,7 @@ class KubernetesTarget:
         return Traffic(api, self._scope, self._config.kubernetes)
 
     def _before(self, api: Api, slot: Slot) -> dict[Kind, Manifest]:
-        """Return the slot's objects as they are; one whose removal was begun is removed first."""
+        """Return the slot's current objects; finish a removal that was started."""
         name = self._scope.object(slot)
         deployment = api.get("Deployment", name)
         if deployment is not None and is_leaving(deployment):
@@ -221,7 +221,7 @@ class KubernetesTarget:
                 api.replace({**current, "spec": old["spec"]})
 
     def _delete(self, api: Api, slot: Slot, *, grace: int | None = None) -> None:
-        """Delete a slot's objects; wait until no pod is left, and no Deployment to be observed."""
+        """Delete a slot's objects; wait until its pods and its Deployment are gone."""
         name = self._scope.object(slot)
         for kind in reversed(manifests.kinds(self._config)):
             api.delete(kind, name)

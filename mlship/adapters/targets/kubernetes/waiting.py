@@ -55,7 +55,7 @@ class _Fault(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """What a replica says of itself at /v2/health/ready."""
+    """The response of a replica at /v2/health/ready."""
 
     state: str = ""
     error: _Fault = _Fault()
@@ -96,7 +96,7 @@ class Rollout:
                     return
                 trouble = self._trouble(deployment, pods, is_over=is_over)
             except UnavailableError:
-                # An API server that restarts, as while a cluster is upgraded, comes back.
+                # An API server may restart, for example during an upgrade.
                 if is_over:
                     raise
                 time.sleep(_PAUSE)
