@@ -262,7 +262,13 @@ DISABLED = Refusal(code_pb2.PERMISSION_DENIED, "has not been used before", "SERV
         ),
         ("create", DISABLED, UnavailableError, "not enabled", "services enable artifactregistry"),
         ("get", DISABLED, UnavailableError, "not enabled in project iris-1", "--project iris-1"),
-        ("get", Refusal(code_pb2.UNAUTHENTICATED), UnavailableError, "rejected the credentials", "auth"),
+        (
+            "get",
+            Refusal(code_pb2.UNAUTHENTICATED),
+            UnavailableError,
+            "rejected the credentials",
+            "auth",
+        ),
         (
             "get",
             Refusal(code_pb2.INVALID_ARGUMENT),

@@ -13,7 +13,7 @@ import httpx
 from mlship.adapters.http.bodies import DEADLINE, GRACE
 
 _ANSWER: Final = 20.0
-"""Seconds for a response after the end of a request, whose upload may exceed the deadline."""
+"""Seconds for the response to a request whose upload exceeded the deadline."""
 
 
 def bound(transport: httpx.HTTPTransport) -> None:
@@ -50,8 +50,9 @@ class _Stream(httpcore.NetworkStream):
         deadline = DEADLINE.get()
         if deadline is None:  # a body that its caller streams
             return self._stream.read(max_bytes, timeout)
-        left = deadline.end + GRACE - deadline.monotonic()
-        left = max(left, self._written + _ANSWER - deadline.monotonic())
+        is_late = self._written > deadline.end
+        end = self._written + _ANSWER if is_late else deadline.end + GRACE
+        left = end - deadline.monotonic()
         if left <= 0:
             raise httpcore.ReadTimeout("the response did not end in time")
         return self._stream.read(max_bytes, left if timeout is None else min(timeout, left))

@@ -38,7 +38,7 @@ def unavailable(uri: str, reason: str) -> UnavailableError:
     """Return the error of a server or database that is unavailable."""
     message = f"MLflow at {shown(uri)} cannot be used: {reason}"
     if uri.startswith("http"):
-        hint = "start the server or correct MLFLOW_TRACKING_URI, then run the command again"
+        hint = "start the server, or correct store.uri or MLFLOW_TRACKING_URI; then run it again"
     else:
         hint = (
             "stop the program that uses the database, check disk space and permissions, and retry"
