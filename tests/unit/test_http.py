@@ -199,6 +199,17 @@ def test_a_server_that_was_never_reached_is_waited_for_more_briefly() -> None:
         door.send(door.client.build_request("GET", "/x"))
 
 
+def test_a_host_name_that_cannot_be_resolved_is_given_up_in_seconds() -> None:
+    error = caused(httpx.ConnectError("no"), socket.gaierror(socket.EAI_AGAIN, "for now"))
+    patience = Patience(attempts=1000, longest=1.0)
+    server = Server(error)
+    with pytest.raises(NoAnswerError, match=r"attempts in (9|10) s"):
+        server.send(patience=patience)
+    server = Server(busy(503), error)
+    with pytest.raises(NoAnswerError, match=r"attempts in (59|60) s"):
+        server.send(patience=patience)
+
+
 def test_silence_is_final_unless_the_door_is_told_otherwise() -> None:
     server = Server(httpx.ReadTimeout, ok())
     with pytest.raises(NoAnswerError, match=r"^timed out$"):

@@ -7,6 +7,8 @@ An adapter opens a client, sends its requests through a `Door`, and maps the out
 """
 
 import logging
+import math
+import socket
 import ssl
 from collections.abc import Callable
 
@@ -32,6 +34,8 @@ _UNREADABLE = 3
 """So many unreadable successes are an error of the server, not of the network."""
 _TOLD = 1.0
 """Pauses of so many seconds or more are logged."""
+_NAME_SECONDS = 10.0
+"""How long a host name is tried that could not be resolved yet."""
 _LOG = logging.getLogger("mlship")
 
 
@@ -221,7 +225,9 @@ class _Attempts:
         is_silent = isinstance(error, httpx.TimeoutException)
         if is_final(error) or (is_silent and not self._patience.after_silence):
             return None
-        return self._within(self._back_off(), is_open=not was_not_sent(error))
+        is_unnamed = any(isinstance(cause, socket.gaierror) for cause in causes(error))
+        limit = _NAME_SECONDS if is_unnamed and not self.was_reached else math.inf
+        return self._within(self._back_off(), is_open=not was_not_sent(error), limit=limit)
 
     def _after(self, response: httpx.Response) -> float | None:
         """Return the pause before the next attempt; `None` if this response is the last."""
@@ -245,16 +251,17 @@ class _Attempts:
     def _back_off(self) -> float:
         return self._patience.back_off(self._count, self._timing.chance())
 
-    def _within(self, pause: float, *, is_open: bool) -> float | None:
+    def _within(self, pause: float, *, is_open: bool, limit: float = math.inf) -> float | None:
         """Return the pause if another attempt is allowed and in time.
 
         Args:
             pause: before that attempt.
             is_open: whether the server may have acted on the request.
+            limit: a deadline that may be shorter than that of the patience.
         """
         self._is_open = is_open
         passed = self._timing.monotonic() - self._began
-        deadline = self._patience.deadline
+        deadline = min(limit, self._patience.deadline)
         if not self.was_reached:
             deadline = min(deadline, self._patience.unreached)
         if self._count >= self._patience.attempts or passed + pause >= deadline:
