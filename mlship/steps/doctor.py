@@ -12,9 +12,11 @@ from mlship.config import installation, requirements
 from mlship.config.installation import Installation
 from mlship.config.project import Config
 from mlship.domain import image
+from mlship.domain.commit import named
 from mlship.errors import ConfigError, MlshipError
 from mlship.steps.deploy import KEEP, LOST
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.train import STAYS_OUT
 
 _EXTRAS = {
     "train": (
@@ -209,7 +211,7 @@ def _is_there(module: str) -> bool:
 
 def _git(pipeline: Pipeline) -> str:
     commit = pipeline.source.commit()
-    tree = "with changes: a release of it stays out of production" if commit.dirty else "clean"
+    tree = f"uncommitted changes: {named(commit.changes)}; {STAYS_OUT}" if commit.dirty else "clean"
     return f"commit {commit.sha[:12]} on {commit.branch or 'no branch'}, {tree}"
 
 
