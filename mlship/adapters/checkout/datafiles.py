@@ -118,7 +118,11 @@ def _version(text: str) -> str:
         return ""
     fsspec = _fsspec(text)
     with _faults_of(text):
-        system, path = fsspec.core.url_to_fs(text)
+        try:
+            system, path = fsspec.core.url_to_fs(text)
+        except ValueError as error:
+            message = f"data at {text} cannot be found: {error}"
+            raise ConfigError(message, hint="correct data.train or data.test") from error
         system.invalidate_cache()
         info = system.info(path)
     # S3 calls the version `null` where it keeps none.
