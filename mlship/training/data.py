@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from mlship.adapters.checkout import datafiles
+from mlship.adapters.checkout import datafiles, tables
 from mlship.config.project import DataConfig
 from mlship.domain.bundle import Field, Kind
 from mlship.errors import ProjectError
@@ -84,8 +84,12 @@ def load(root: Path, text: str) -> pd.DataFrame:
         ProjectError: it is missing, empty, malformed, or which has no known format.
     """
     name = datafiles.name_of(text)
+    frame: pd.DataFrame
     try:
-        frame = _parsed(root, text, name.removesuffix(".gz"), name.endswith(".gz"))
+        if tables.is_table(root, text):
+            frame = tables.rows_of(root, text)
+        else:
+            frame = _parsed(root, text, name.removesuffix(".gz"), name.endswith(".gz"))
     except pd.errors.EmptyDataError as error:
         message = f"data file {text} is empty"
         raise ProjectError(message, hint="write a header line and rows into it") from error

@@ -1,4 +1,4 @@
-"""Files of data: a path in the project, which DVC or Git LFS may hold, or an fsspec URL."""
+"""Data: a path in the project, which DVC or Git LFS may hold, an fsspec URL, or a Delta table."""
 
 import hashlib
 import importlib
@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
-from mlship.adapters.checkout import dvc, git
+from mlship.adapters.checkout import dvc, git, tables
 from mlship.config.project import DataConfig
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -23,8 +23,8 @@ _VERSIONS: Final = ("generation", "VersionId", "version_id")
 def sources(root: Path, data: DataConfig) -> dict[str, Digest]:
     """Return the digests of the training and the held-out data by their names in mlship.yaml.
 
-    The digest is that of the bytes; of an object in a store that keeps versions, that of its
-    address and version, so that it is not downloaded.
+    The digest is that of the bytes; of a Delta table, and of an object in a store that keeps
+    versions, that of the version, so that it is not downloaded.
 
     Raises:
         ProjectError: a file is missing or cannot be read.
@@ -103,6 +103,8 @@ def _texts(data: DataConfig) -> tuple[str, ...]:
 
 
 def _digest(root: Path, text: str) -> Digest:
+    if tables.is_table(root, text):
+        return tables.digest_of(root, text)
     if version := _version(text):
         return digests.of_value({"address": text, "version": version})
     digest = hashlib.sha256()
