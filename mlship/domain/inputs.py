@@ -48,8 +48,8 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     def changed(self, now: "Inputs", opened: "Opened") -> list[str]:
         """Return what is no longer as it was, for people; not what the training wrote itself.
 
-        A compiled library may write a saved model unseen, so one that changed and that was not
-        read counts as written.
+        A compiled library may write a saved model unseen: one that was not seen to be read is
+        none of these.
         """
         sources = [name for name, digest in self.sources.items() if now.sources.get(name) != digest]
         files = [
@@ -65,14 +65,17 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
     def beside(self, now: "Inputs", opened: "Opened") -> "Opened":
         """Return what a training opened beside the files that count whether they are read or not.
 
+        A saved model that changed and that was not seen to be opened was written by a compiled
+        library, which may have read it before: it counts as both.
+
         Args:
             now: the inputs after the training.
             opened: the files that it was seen to open.
         """
-        unseen = {
-            path
+        unseen: dict[str, Digest | None] = {
+            path: digest
             for path, digest in self.files.items()
-            if now.files.get(path) != digest and path not in opened.read
+            if now.files.get(path) != digest and path not in (*opened.read, *opened.written)
         }
         written = {*opened.written, *unseen}
         read = {
@@ -80,7 +83,11 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
             for path, digest in opened.read.items()
             if path not in self.files or path in written
         }
-        return Opened(read=read, left=opened.left, written=tuple(sorted(written)))
+        return Opened(
+            read=read | unseen,
+            left=opened.left | {path: now.files.get(path) for path in unseen},
+            written=tuple(sorted(written)),
+        )
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -235,11 +235,16 @@ subprocess.run(["sh", "-c", "echo '{}' > params.json"], check=True)
     assert not (tmp_path / ".mlship" / "bundle").exists()
 
 
-def test_a_pointer_of_git_lfs_that_the_code_reads_is_named(tmp_path: Path) -> None:
+def test_a_pointer_and_a_submodule_that_were_not_fetched_are_named(tmp_path: Path) -> None:
     text = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
     write(tmp_path, "import json\njson.load(open('lookup.json'))", lookup_json=text)
+    git(tmp_path, "update-index", "--add", "--cacheinfo", f"160000,{'a' * 40},vendored")
+    (tmp_path / "vendored").mkdir()
+    notes = Notes()
     with pytest.raises(ProjectError, match=r"lookup\.json is a Git LFS pointer") as caught:
-        trained(tmp_path)
+        trained(tmp_path, notes)
+    hint = "git submodule update --init vendored"
+    assert notes.lines == [f"submodule vendored is not checked out: {hint}"]
     assert caught.value.hint.startswith("git lfs pull")
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.checkout import datafiles
-from mlship.config.project import DataConfig
+from mlship.config.project import DataConfig, ModelConfig
 from mlship.errors import IntegrityError, MlshipError, ProjectError
+from mlship.training import saved
 
 UNIX, DOS = b"a,y\n1,0\n", b"a,y\r\n1,0\r\n"
 
@@ -121,3 +122,6 @@ def test_a_pointer_of_git_lfs_is_no_data(tmp_path: Path) -> None:
     assert isinstance(error, ProjectError)
     assert error.message == "data file d.csv is a Git LFS pointer, not the file itself"
     assert error.hint.startswith("git lfs pull")
+    (tmp_path / "d.csv").rename(tmp_path / "model.onnx")
+    with pytest.raises(ProjectError, match=r"^model\.onnx is a Git LFS pointer"):
+        saved.read(tmp_path, ModelConfig(train="pipeline:train"), "model.onnx")

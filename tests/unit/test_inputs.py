@@ -169,7 +169,23 @@ def test_a_model_that_a_compiled_library_wrote_over_is_an_output(
 ) -> None:
     before, after = inputs(a__py=ONE, m__ubj=ONE), inputs(a__py=ONE, m__ubj=TWO)
     release = trained(here, monkeypatch, before, after).evidence.release
+    here.trainer.files = {"m.ubj": TWO}
+    changed(here, monkeypatch, "m.ubj")
     assert trained(here, monkeypatch, after).evidence.release == release
+    assert not release.dirty
+
+
+def test_a_model_that_may_have_been_read_unseen_counts_as_uncommitted(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(here, monkeypatch, "m.ubj")
+    before, after = inputs(a__py=ONE, m__ubj=ONE), inputs(a__py=ONE, m__ubj=TWO)
+    release = trained(here, monkeypatch, before, after).evidence.release
+    assert release.dirty
+    here.trainer.files = {"m.ubj": TWO}
+    assert trained(here, monkeypatch, after).evidence.release == release
+    here.trainer.files = {"m.ubj": THREE}
+    assert trained(here, monkeypatch, after, after).evidence.release != release
 
 
 def test_a_model_that_was_read_and_changed_meanwhile_is_a_conflict(

@@ -12,6 +12,7 @@ from mlship.adapters.checkout import children, code, datafiles, git, lock
 from mlship.adapters.checkout.children import ScoreRequest, TrainRequest
 from mlship.adapters.checkout.jobs import Jobs
 from mlship.config.project import Config, ModelConfig
+from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
 from mlship.domain.commit import named
 from mlship.domain.digests import Digest
@@ -58,10 +59,7 @@ class ChildTrainer:
 
     def current(self, paths: Iterable[str]) -> dict[str, Digest | None]:
         """Return the digests of files of the project as they are now, `None` for a missing one."""
-        return {
-            path: digests.of_file(self._root / path) if (self._root / path).is_file() else None
-            for path in paths
-        }
+        return {path: _digest(self._root / path) for path in paths}
 
     def train(self, into: Path) -> Trained:
         """Train, convert, check and seal a bundle in a new folder.
@@ -148,8 +146,15 @@ def digest_of_params(model: ModelConfig) -> Digest:
         raise ConfigError(message, hint="use numbers, texts, lists and mappings") from error
 
 
+def _digest(path: Path) -> Digest | None:
+    try:
+        return digests.of_file(path) if path.is_file() else None
+    except OSError:  # nobody may read it: for a training it would be missing as well
+        return None
+
+
 def _notes(opened: Opened, after: Collection[str], before: Collection[str]) -> Iterator[str]:
-    read = [path for path in opened.read if not path.endswith(SCRIPT)]
+    read = [path for path in opened.read if not path.endswith((SCRIPT, REQUIREMENTS))]
     if read:
         yield f"training read {named(read)}: part of the release"
     written = [path for path in opened.written if path in after and path not in before]
