@@ -51,6 +51,27 @@ def test_version_3_hashes_the_bytes_and_version_2_text_with_unix_line_ends(
     assert error.hint == "dvc checkout d.csv.dvc, or dvc add d.csv to keep it"
 
 
+@pytest.mark.parametrize(
+    ("folder_md5", "file_md5", "hashed"),
+    [
+        ("76d2a8bc107502824ab5a02e97f9baf5.dir", "a491785eb9d2e6188f6889ccd8288cb2", True),
+        ("818efae1fcaa62e420498e02c2612869.dir", "65986992be9436aeb5f790c17e6b66d9", False),
+    ],
+    ids=["as dvc 3.67.1 wrote it", "as dvc 2.58.2 wrote it"],
+)
+def test_pointers_that_dvc_itself_wrote(
+    tmp_path: Path, folder_md5: str, file_md5: str, hashed: bool
+) -> None:
+    files = {"data/train.csv": DOS, "data/mehr/größe.csv": UNIX, "one.csv": b"a,y\r\n2,1\r\n"}
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    pointer(tmp_path / "data.dvc", folder_md5, "data", hashed=hashed)
+    pointer(tmp_path / "one.csv.dvc", file_md5, "one.csv", hashed=hashed)
+    for name, data in files.items():
+        assert digest(tmp_path, name) == "sha256:" + hashlib.sha256(data).hexdigest()
+
+
 def test_version_2_hashes_what_is_no_text_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "d.parquet").write_bytes(b"PAR1\0" + DOS)
     pointer(tmp_path / "d.parquet.dvc", md5(b"PAR1\0" + DOS), "d.parquet", hashed=False)
