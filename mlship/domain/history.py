@@ -91,11 +91,13 @@ def made_from(
         inputs: what is known of it without a training.
         current: gives the digests of files of the project as they are now.
     """
+    now: dict[str, Digest | None] = {}
     for record in reversed(records):
         release = record.evidence.release
         if record.evidence.step == "train" and made(release, commit, inputs):
             opened = shapes.of(record, Trained).opened
-            if matches(release, opened, commit, inputs, current(opened.read)):
+            now.update(current([path for path in opened.read if path not in now]))
+            if matches(release, opened, commit, inputs, now):
                 return release
     return None
 

@@ -17,7 +17,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -34,16 +34,20 @@ from mlship.errors import ConflictError
 Signature = tuple[int, int, int, int] | None
 """Size, times of change in nanoseconds, and number of a file; `None` where there is none."""
 
-_Kind = Literal["read", "written", "outside"]
+_Kind = Literal["read", "written", "outside", "program"]
 
 _READ: Final = 1
 _WRITTEN: Final = 2
 _NOT_THE_PROJECTS: Final = frozenset(
     (".git", ".mlship", "__pycache__", "site-packages", "dist-packages", "node_modules")
 )
+_STANDARD: Final = sysconfig.get_path("stdlib")
 _SYSTEM: Final = ("/usr", "/etc", "/proc", "/sys", "/dev", "/lib", "/lib64", "/bin", "/run", "/var")
 _EVENTS: Final = frozenset(
-    ("open", "os.rename", "os.remove", "os.link", "os.symlink", "os.truncate", "sqlite3.connect")
+    (
+        *("open", "os.rename", "os.remove", "os.link", "os.symlink", "os.truncate"),
+        *("sqlite3.connect", "subprocess.Popen", "os.system"),
+    )
 )
 
 
@@ -99,7 +103,7 @@ class Audit:
         first: dict[str, _Event] = {}
         written: dict[str, _Event] = {}
         for event in self._events():
-            if event.kind != "outside":
+            if event.kind in ("read", "written"):
                 first.setdefault(event.path, event)
             if event.kind == "written":
                 written.setdefault(event.path, event)
@@ -120,12 +124,17 @@ class Audit:
         return Opened(read=read, left=left, written=tuple(sorted(written)))
 
     def notes(self) -> tuple[str, ...]:
-        """Return a remark about the files outside of the project that the project's code read."""
-        paths = sorted({event.path for event in self._events() if event.kind == "outside"})
-        if not paths:
-            return ()
-        verb = "is" if len(paths) == 1 else "are"
-        return (f"training read {named(paths)}, which {verb} not part of the release",)
+        """Return remarks about what the project's code used that is not part of the release."""
+        events = self._events()
+        paths = sorted({event.path for event in events if event.kind == "outside"})
+        programs = sorted({event.path for event in events if event.kind == "program"})
+        notes = []
+        if paths:
+            verb = "is" if len(paths) == 1 else "are"
+            notes.append(f"training read {named(paths)}, which {verb} not part of the release")
+        if programs:
+            notes.append(f"training ran {named(programs)}: what other programs read is not seen")
+        return tuple(notes)
 
     def check_pointers(self) -> None:
         """Refuse files that Git LFS has not fetched: what was read is not what they stand for.
@@ -165,6 +174,8 @@ class Audit:
             # `os.open` may be told a folder that the path is relative to, which is not seen.
             if not isinstance(path, int) and (mode is not None or Path(os.fsdecode(path)).exists()):
                 self._add(path, is_read=is_read, is_written=is_written)
+        elif event in ("subprocess.Popen", "os.system"):
+            self._add_program(event, arguments)
         elif event == "sqlite3.connect":
             self._add(_database(os.fsdecode(arguments[0])), is_read=True, is_written=True)
         else:
@@ -213,16 +224,24 @@ class Audit:
         self._known[place] = _READ
         if any(_is_below(place, folder) for folder in self._libraries) or _is_hidden(place):
             return
-        if _signature(Path(place)) and self._is_asked_by_project():
+        if _signature(Path(place)) and self._is_asked_by_project(self._is_library):
             self._write(_Event("outside", place, None, None))
 
-    def _is_asked_by_project(self) -> bool:
-        """Tell whether the innermost code that is not a library's is the project's."""
+    def _add_program(self, event: str, arguments: tuple[Any, ...]) -> None:
+        # Libraries run programs to look at the machine.
+        if self._is_asked_by_project(_is_standard):
+            command = os.fsdecode(arguments[0]).split()[:1] if event == "os.system" else arguments
+            self._write(_Event("program", Path(os.fsdecode(command[0])).name, None, None))
+
+    def _is_library(self, file: str) -> bool:
+        return any(_is_below(file, folder) for folder in self._libraries)
+
+    def _is_asked_by_project(self, is_passed: Callable[[str], bool]) -> bool:
+        """Tell whether the innermost code that is not passed over is the project's."""
         frame: FrameType | None = sys._getframe()  # noqa: SLF001 (documented, and quick)
         while frame:
             file = frame.f_code.co_filename
-            is_library = any(_is_below(file, folder) for folder in self._libraries)
-            if not is_library and not file.startswith("<") and file != __file__:
+            if not is_passed(file) and not file.startswith("<") and file != __file__:
                 return any(_is_below(file, root) for root in self._roots)
             frame = frame.f_back
         return False
@@ -283,6 +302,11 @@ def _is_hidden(place: str) -> bool:
     """Tell whether a file is a cache or a setting of the user's: in a hidden folder of the home."""
     home = os.path.expanduser("~")  # noqa: PTH111 (no error where there is none)
     return _is_below(place, home) and place[len(home) :].lstrip(os.sep).startswith(".")
+
+
+def _is_standard(file: str) -> bool:
+    """Tell whether a file is of Python's standard library."""
+    return _is_below(file, _STANDARD) and "site-packages" not in file
 
 
 def _environment_of(root: Path) -> Iterator[str]:

@@ -153,11 +153,17 @@ def test_what_compiled_libraries_and_other_programs_read_is_not_seen(tmp_path: P
 import pyarrow.parquet, subprocess, sys
 pyarrow.parquet.read_table("frame.parquet")
 subprocess.run([sys.executable, "-c", "open('other.json')"], check=True)
+import os; os.system("sh -c true")
+import joblib; joblib.Parallel(2)(joblib.delayed(abs)(number) for number in range(2))
 """
     tmp_path.mkdir(exist_ok=True)
     flowers(6).to_parquet(tmp_path / "frame.parquet")
     write(tmp_path, body, other_json="{}")
-    assert not {"frame.parquet", "other.json"} & trained(tmp_path).opened.read.keys()
+    notes = Notes()
+    assert not {"frame.parquet", "other.json"} & trained(tmp_path, notes).opened.read.keys()
+    about = [line for line in notes.lines if line.startswith("training ran")]
+    name = Path(sys.executable).name
+    assert about == [f"training ran {name}, sh: what other programs read is not seen"]
 
 
 WRITES = """

@@ -1,6 +1,6 @@
 """Which release a tree has: by the files that a training read, and whatever it wrote itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -53,6 +53,24 @@ def test_a_file_that_was_read_makes_another_release_when_it_changes(here: World)
     assert here.trainer.trainings == 2
     here.trainer.files = {"params.json": ONE}
     assert here.pipeline.release() == first
+
+
+def test_a_file_that_many_trainings_read_is_looked_at_once(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def current(paths: Iterable[str]) -> dict[str, Digest | None]:
+        wanted = list(paths)
+        asked.extend(wanted)
+        return dict.fromkeys(wanted, THREE)
+
+    for digest in (ONE, TWO):
+        here.trainer.opened = Opened(read={"large.bin": digest})
+        train(here.pipeline, anew=True)
+    monkeypatch.setattr(here.trainer, "current", current)
+    assert not found(here)
+    assert asked == ["large.bin"]
 
 
 def test_a_file_that_was_missing_makes_another_release_when_it_is_there(here: World) -> None:
