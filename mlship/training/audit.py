@@ -85,14 +85,7 @@ class Audit:
         self._busy = threading.local()
         # It has no name. Forks write into the same file, at the same place.
         self._log = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 (it stays open)
-        hear = self._hear
-
-        # Called for each `id()` as well, a million times a second: no more than this.
-        def hook(event: str, arguments: tuple[Any, ...]) -> None:
-            if event in _EVENTS:
-                hear(event, arguments)
-
-        sys.addaudithook(hook)
+        sys.addaudithook(self._hear)
 
     def opened(self) -> Opened:
         """Return the project's files that were read and written so far.
@@ -161,7 +154,7 @@ class Audit:
             self._busy.on = False
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if getattr(self._busy, "on", False):
+        if event not in _EVENTS or getattr(self._busy, "on", False):
             return
         # What is raised here would be raised by the user's own `open`.
         with self._quietly(), suppress(Exception):

@@ -97,8 +97,7 @@ def roots_of(root: Path) -> list[str]:
 
     Raises:
         ConfigError: the file cannot be decoded.
-        ProjectError: a line is no requirement, names `mlship`, which is another program, or asks
-            for another version than the one that is installed.
+        ProjectError: a line is no requirement, or names `mlship`, which is another program.
     """
     path = root / REQUIREMENTS
     if not path.is_file():
@@ -117,23 +116,9 @@ def roots_of(root: Path) -> list[str]:
             message = f"{path.name}:{number}: {installation.refusal(requirement.name)}"
             raise ProjectError(message, hint=f"delete the line; {installation.INSTALLS_ITSELF}")
         if requirement.marker is None or requirement.marker.evaluate():
-            _check_version(requirement, f"{path.name}:{number}")
             extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
             found.append(requirement.name + extras)
     return found
-
-
-def _check_version(requirement: Requirement, place: str) -> None:
-    """Check that what is installed is what is asked for; what is not there is found out later."""
-    try:
-        version = _installed(canonicalize_name(requirement.name), tuple(sys.path)).version
-    except metadata.PackageNotFoundError:
-        return
-    if not requirement.specifier.contains(version, prereleases=True):
-        name = requirement.name
-        message = f"{place}: {name}{requirement.specifier} is required, {name} {version} installed"
-        hint = f"pip install -r {REQUIREMENTS}, or correct the line"
-        raise ProjectError(message, hint=hint)
 
 
 def _is_address(text: str) -> bool:
