@@ -84,7 +84,7 @@ class DataConfig(_Section, frozen=True):
         str,
         Meta(
             description="CSV, Parquet or JSON lines: a path or an fsspec URL; a .dvc file is "
-            "followed"
+            "followed; or a Delta table: its folder, or delta+ and its URL"
         ),
     ]
     test: Annotated[str | None, Meta(description="held-out data; or set `split`")] = None

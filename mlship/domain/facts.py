@@ -15,6 +15,7 @@ from mlship.domain.commit import Commit
 from mlship.domain.deployment import Role, Slot, Split
 from mlship.domain.digests import Digest
 from mlship.domain.image import Builder, Image, PlatformImage, reference
+from mlship.domain.inputs import Opened
 from mlship.domain.profiles import Profile
 from mlship.domain.scores import Interval, Slices, TestRun
 from mlship.domain.shifts import Shifts
@@ -41,9 +42,16 @@ class Judged(Timed, frozen=True):
 
 
 class Trained(Timed, frozen=True):
-    """The facts of `train`."""
+    """The facts of `train`.
+
+    Attributes:
+        uncommitted: the uncommitted changes that it was trained with, for people.
+        opened: the project's files that the training read and wrote.
+    """
 
     commit: Commit | None = None
+    uncommitted: str = ""
+    opened: Opened = Opened()
     notes: tuple[str, ...] = ()
     format: str = ""
     metrics: dict[str, Number] = {}

@@ -12,7 +12,7 @@ from mlship.domain import digests, shapes
 from mlship.domain.approvals import approvers
 from mlship.domain.checks import Check, Decision, decide
 from mlship.domain.evidence import Record, Step
-from mlship.domain.facts import Evaluated, Number
+from mlship.domain.facts import Evaluated, Number, Trained
 from mlship.domain.history import History, latest
 from mlship.domain.policy import Bound, PromotePolicy
 from mlship.domain.release import Release
@@ -174,8 +174,11 @@ def for_promotion(
 
 
 def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
-    changes = "with" if release.dirty else "no"
-    text = f"commit {release.commit[:12]}, {changes} uncommitted changes"
+    text = f"commit {release.commit[:12]}, no uncommitted changes"
+    if release.dirty:
+        trained = latest(records, "train", release)
+        names = shapes.of(trained, Trained).uncommitted if trained else ""
+        text = f"commit {release.commit[:12]} with uncommitted changes" + f": {names}" * bool(names)
     return [
         Check(name="commit", holds=not release.dirty, text=text),
         _passed("test", latest(records, "test", release)),

@@ -1,6 +1,6 @@
 """The state of production in the ledger: a fold over evidence, never a field that is set."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 
@@ -11,9 +11,9 @@ from mlship.domain.commit import Commit
 from mlship.domain.deployment import Role
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import TRANSITIONS, Record, Step
-from mlship.domain.facts import Deployed
+from mlship.domain.facts import Deployed, Trained
+from mlship.domain.inputs import Inputs, made, matches
 from mlship.domain.release import Release
-from mlship.domain.scores import Inputs
 
 
 class Reign(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,21 +77,28 @@ def releases(records: Iterable[Record]) -> list[Release]:
     return list(dict.fromkeys(record.evidence.release for record in records))
 
 
-def made_from(records: Sequence[Record], commit: Commit, inputs: Inputs) -> Release | None:
-    """Return the latest release that was trained from a commit and inputs, if there is one."""
-    wanted = (commit.sha, commit.dirty, *msgspec.structs.astuple(inputs))
+def made_from(
+    records: Sequence[Record],
+    commit: Commit,
+    inputs: Inputs,
+    current: Callable[[Iterable[str]], Mapping[str, Digest | None]],
+) -> Release | None:
+    """Return the release that was trained last from a tree and its inputs, if there is one.
+
+    Args:
+        records: of the ledger.
+        commit: the tree.
+        inputs: what is known of it without a training.
+        current: gives the digests of files of the project as they are now.
+    """
+    now: dict[str, Digest | None] = {}
     for record in reversed(records):
         release = record.evidence.release
-        origin = (
-            release.commit,
-            release.dirty,
-            release.data,
-            release.params,
-            release.code,
-            release.environment,
-        )
-        if record.evidence.step == "train" and origin == wanted:
-            return release
+        if record.evidence.step == "train" and made(release, commit, inputs):
+            opened = shapes.of(record, Trained).opened
+            now.update(current([path for path in opened.read if path not in now]))
+            if matches(release, opened, commit, inputs, now):
+                return release
     return None
 
 

@@ -26,10 +26,11 @@ from mlship.domain.deployment import (
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.image import Image, Pushed
+from mlship.domain.inputs import Inputs
 from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
 from mlship.domain.pullrequest import Posted, PullRequest, Reviews
 from mlship.domain.release import Release
-from mlship.domain.scores import Inputs, Scores, Suite, TestRun, Trained
+from mlship.domain.scores import Scores, Suite, TestRun, Trained
 from mlship.domain.versions import Alias, Run, Version
 
 
@@ -200,17 +201,21 @@ class Trainer(Protocol):
     """Runs the user's training code and scores models on held-out data, in other processes."""
 
     def inputs(self) -> Inputs:
-        """Return the digests of all inputs of a training. Runs no user code.
+        """Return what a training depends on, as far as it is known before. Runs no user code.
 
         Raises:
             ProjectError: a file that the configuration names is missing or cannot be read.
         """
+
+    def current(self, paths: Iterable[str]) -> Mapping[str, Digest | None]:
+        """Return the digests of files of the project as they are now, `None` for a missing one."""
 
     def train(self, into: Path) -> Trained:
         """Train, convert and verify a model, and write its bundle into a new folder.
 
         Raises:
             ProjectError: the user's code or data is invalid; the message has the location.
+            ConflictError: a file that it read was changed meanwhile, not by the training itself.
         """
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:

@@ -23,7 +23,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
         dirty: whether there were uncommitted changes; such a release never goes to production.
         data: the training data and the held-out data.
         params: the parameters of the training function.
-        code: the project's Python files and the settings that affect training.
+        code: the project's files that training depends on, and the settings that affect it.
         environment: the pinned requirements of the training environment.
         bundle: the manifest of the resulting bundle.
     """

@@ -1,4 +1,4 @@
-"""Values of training and testing: inputs, results, and scores on held-out data."""
+"""Values of training and testing: results, and scores on held-out data."""
 
 from typing import Literal
 
@@ -6,18 +6,10 @@ import msgspec
 
 from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.digests import Digest
+from mlship.domain.inputs import Opened
 from mlship.domain.profiles import Profile
 
 Suite = Literal["unit", "sanity"]
-
-
-class Inputs(msgspec.Struct, frozen=True, kw_only=True):
-    """Digests of all inputs of a training, known before it starts."""
-
-    data: Digest
-    params: Digest
-    code: Digest
-    environment: Digest
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +19,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
         bundle: the digest of the bundle.
         notes: remarks for people, such as why ONNX was not used.
         profile: the profile of the training data.
+        opened: the project's files that were read and written.
     """
 
     bundle: Digest
@@ -35,6 +28,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     features: int
     notes: tuple[str, ...] = ()
     profile: Profile | None = None
+    opened: Opened = Opened()
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):

@@ -233,7 +233,7 @@ def _identity(report: Report) -> str:
             ["author", escaped(trained.commit.author, 80)],
         ]
     if release.dirty:
-        rows.append(["tree", "uncommitted changes"])
+        rows.append(["uncommitted changes", escaped(trained.uncommitted or "yes", 300)])
     if trained.format:
         rows.append(["model", escaped(trained.format, 40)])
     rows += [["notes", escaped(note, 300)] for note in trained.notes]

@@ -187,6 +187,8 @@ def _approvals(approvals: Sequence[Approval], console: "Console") -> None:
 def _identity(report: Report, console: "Console") -> None:
     release, trained = report.release, report.trained or Trained()
     rows = [["release", report.id], ["commit", release.commit + " (dirty)" * release.dirty]]
+    if trained.uncommitted:
+        rows.append(["uncommitted changes", trained.uncommitted])
     if trained.commit:
         rows += [["subject", trained.commit.subject], ["author", trained.commit.author]]
     rows += [[name, digests.short(digest)] for name, digest in release.parts.items()]

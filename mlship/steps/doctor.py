@@ -13,9 +13,11 @@ from mlship.config.backends import is_server
 from mlship.config.installation import Installation
 from mlship.config.project import Config
 from mlship.domain import image
+from mlship.domain.commit import named
 from mlship.errors import ConfigError, MlshipError
 from mlship.steps.deploy import KEEP, LOST
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.train import STAYS_OUT
 
 _EXTRAS = {
     "train": (
@@ -218,7 +220,7 @@ def _is_there(module: str) -> bool:
 
 def _git(pipeline: Pipeline) -> str:
     commit = pipeline.source.commit()
-    tree = "uncommitted changes: cannot go to production" if commit.dirty else "clean"
+    tree = f"uncommitted changes: {named(commit.changes)}; {STAYS_OUT}" if commit.dirty else "clean"
     return f"commit {commit.sha[:12]} on {commit.branch or 'no branch'}, {tree}"
 
 

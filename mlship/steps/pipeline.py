@@ -9,13 +9,14 @@ from typing import Any, Final, Literal
 
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
-from mlship.domain import digests, shapes
+from mlship.domain import digests, history, shapes
+from mlship.domain.commit import Commit, named
 from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
 from mlship.domain.facts import Facts, PushedImage
 from mlship.domain.gates import ContainerTest
-from mlship.domain.history import made_from
+from mlship.domain.inputs import Inputs
 from mlship.domain.ports import (
     Clock,
     Engine,
@@ -128,32 +129,37 @@ class Pipeline:
         """
         records = self.read(records)
         if reference in ("champion", "challenger"):
-            history = records.history
-            named = history.champion if reference == "champion" else history.challenger
-            if named is None:
+            roles = records.history
+            player = roles.champion if reference == "champion" else roles.challenger
+            if player is None:
                 raise NotFoundError(
                     f"production has no {reference}",
                     hint="run `mlship deploy-production`; `mlship status` shows what runs",
                 )
-            return named
+            return player
         if reference is not None:
             return find(reference, list(records.releases))
         commit = self.source.commit()
-        release = made_from(records, commit, self.trainer.inputs())
+        release = self.made_from(records, commit, self.trainer.inputs())
         if release is None:
-            tree = " with uncommitted changes" if commit.dirty else ""
+            changes = f" with uncommitted changes ({named(commit.changes)})" if commit.dirty else ""
             raise NotFoundError(
-                f"commit {commit.sha[:12]}{tree} has no release yet",
+                f"commit {commit.sha[:12]}{changes} has no release yet",
                 hint="run `mlship train`, or name a release",
             )
         return release
 
+    def made_from(self, records: Records, commit: Commit, inputs: Inputs) -> Release | None:
+        """Return the release that was trained from a tree before, `None` where none was."""
+        return history.made_from(records, commit, inputs, self.trainer.current)
+
     def policy(self, gate: Literal["test", "staging", "container"]) -> Digest:
         """Return the digest of a gate's bounds; evidence with other bounds does not count."""
         staging, image = self.target_config(STAGING), self.config.image
+        gates = self.config.gates
         bounds: dict[str, Any] = {
-            "test": self.config.gates.test,
-            "staging": self.config.gates.staging,
+            "test": (gates.test, gates.baseline, gates.min_rows),
+            "staging": gates.staging,
             "container": {
                 "memory": image.memory,
                 "max_mb": image.max_mb,

@@ -4,18 +4,22 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from mlship import files
 from mlship.domain import bundle as bundles
-from mlship.domain.commit import Commit
+from mlship.domain.commit import Commit, named
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Trained
-from mlship.domain.history import made_from
+from mlship.domain.inputs import Inputs, Opened
 from mlship.domain.release import Release
-from mlship.domain.scores import Inputs
 from mlship.domain.versions import Run
+from mlship.errors import ConflictError
 from mlship.steps.pipeline import Pipeline
+
+STAYS_OUT: Final = "a release of them stays out of production"
 
 
 def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
@@ -30,11 +34,12 @@ def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
 
     Raises:
         ProjectError: the user's code, data or repository is invalid; nothing was recorded.
+        ConflictError: an input changed in the meantime; nothing was recorded.
         UnavailableError: the store or the disk is not available.
     """
     records = pipeline.read()
     commit, inputs = pipeline.source.commit(), pipeline.trainer.inputs()
-    release = None if anew else made_from(records, commit, inputs)
+    release = None if anew else pipeline.made_from(records, commit, inputs)
     if release is not None:
         pipeline.progress.note(f"reusing {release}, which was trained from the same inputs")
         pipeline.bundle(release)
@@ -58,19 +63,23 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
         folder = temporary / "bundle"
         pipeline.progress.note("training")
         trained = pipeline.trainer.train(folder)
+        opened = _checked(pipeline, inputs, trained.opened)
         digest = trained.bundle
+        uncommitted = opened.uncommitted(commit.changes)
         release = Release(
             name=pipeline.config.name,
             commit=commit.sha,
-            dirty=commit.dirty,
+            dirty=bool(uncommitted),
             data=inputs.data,
             params=inputs.params,
-            code=inputs.code,
+            code=inputs.code(opened.read, opened.written),
             environment=inputs.environment,
             bundle=digest,
         )
         _keep(folder, pipeline.bundle_folder(digest))
     bundle = bundles.read(pipeline.bundle_folder(digest), expected=digest)
+    if uncommitted:
+        pipeline.progress.note(f"uncommitted changes: {named(uncommitted)}; {STAYS_OUT}")
     pipeline.progress.note("recording the run")
     pipeline.store.record(_run(pipeline, release, commit, bundle))
     # Another machine may have trained the same release in the meantime.
@@ -79,7 +88,9 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     if before is not None:
         return before
     facts = Trained(
-        commit=commit,
+        commit=msgspec.structs.replace(commit, changes=(), dirty=release.dirty),
+        uncommitted=named(uncommitted),
+        opened=opened,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
         format=bundle.model.format,
         metrics=dict(bundle.metrics),
@@ -87,8 +98,24 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
         notes=trained.notes,
         profile=trained.profile,
     )
-    saw = Saw(data=inputs.data, code=inputs.code, environment=inputs.environment)
+    saw = Saw(data=inputs.data, code=release.code, environment=inputs.environment)
     return pipeline.learn(release, "train", "passed", facts, saw, after=records)
+
+
+def _checked(pipeline: Pipeline, inputs: Inputs, opened: Opened) -> Opened:
+    """Return the other files that a training opened, after it ran on what was looked at before.
+
+    Raises:
+        ConflictError: something of it is different now.
+    """
+    now = pipeline.trainer.inputs()
+    changed = inputs.changed(now, opened)
+    if changed:
+        raise ConflictError(
+            f"{named(changed)} changed while training ran; nothing was recorded",
+            hint="train again while nothing else writes into the project or its data",
+        )
+    return inputs.beside(now, opened)
 
 
 def _keep(folder: Path, place: Path) -> None:

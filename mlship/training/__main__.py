@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,10 @@ from mlship.adapters.checkout.children import (
     request_of,
 )
 from mlship.adapters.checkout.predictor import ChildPredictor
-from mlship.errors import MlshipError
+from mlship.domain.ports import Predictor
+from mlship.domain.scores import Trained
+from mlship.errors import MlshipError, ProjectError
+from mlship.training.audit import Audit
 
 _ORPHANED = 1
 
@@ -54,11 +58,24 @@ def _done(job: str, question: Path) -> Any:
         from mlship.training.train import train
 
         _compile_no_more()
-        return train(request_of(data, TrainRequest), ChildPredictor())
+        return _trained(request_of(data, TrainRequest), train)
     from mlship.training.score import score
 
     _compile_no_more()
     return score(request_of(data, ScoreRequest), ChildPredictor())
+
+
+def _trained(request: TrainRequest, train: Callable[[TrainRequest, Predictor], Trained]) -> Trained:
+    """Train, and tell which files of the project were opened."""
+    audit = Audit(request.root, request.into)
+    try:
+        made = train(request, ChildPredictor())
+    except ProjectError:
+        audit.check_pointers()
+        raise
+    audit.check_pointers()
+    notes = (*made.notes, *audit.notes())
+    return msgspec.structs.replace(made, notes=notes, opened=audit.opened())
 
 
 def _forked(descriptor: int) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import train_test_split
 
-from mlship.adapters.checkout import datafiles
+from mlship.adapters.checkout import datafiles, tables
 from mlship.config.project import DataConfig, ReadConfig
 from mlship.domain.bundle import Field, Kind
 from mlship.errors import ProjectError
@@ -101,8 +101,12 @@ def load(root: Path, text: str, options: ReadConfig = _PLAIN) -> pd.DataFrame:
             known format.
     """
     name = datafiles.name_of(text)
+    frame: pd.DataFrame
     try:
-        frame = _parsed(root, text, name.removesuffix(".gz"), options)
+        if tables.is_table(root, text):
+            frame = tables.rows_of(root, text)
+        else:
+            frame = _parsed(root, text, name.removesuffix(".gz"), options)
     except pd.errors.EmptyDataError as error:
         message = f"data file {text} is empty"
         raise ProjectError(message, hint="write a header line and rows into it") from error

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from msgspec.structs import replace
 
+from mlship.adapters.checkout import datafiles
 from mlship.config.project import ModelConfig
 from mlship.domain import digests
 from mlship.domain.bundle import Field, Model, ModelFormat, Task
@@ -81,6 +82,7 @@ def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
     if not path.is_file():
         message = f"{config.source} returned the path {returned}, and there is no such file"
         raise ProjectError(message, hint="return the path that the model was saved to")
+    datafiles.check_lfs(path, str(returned))
     source = Saved(name=str(returned), data=path.read_bytes())
     if source.suffix in _PICKLES:
         _check_pickle(config, source)

@@ -1,7 +1,7 @@
 """Small honest stand-ins for the ports, and a pipeline made of them."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,10 +10,12 @@ from mlship.config.project import Config, DataConfig, ModelConfig
 from mlship.domain import digests
 from mlship.domain.bundle import Row
 from mlship.domain.commit import Commit
+from mlship.domain.digests import Digest
+from mlship.domain.inputs import Inputs, Opened
 from mlship.domain.ports import Target
 from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
 from mlship.domain.profiles import Profile
-from mlship.domain.scores import Inputs, Scores, Slices, Suite, TestRun, Trained
+from mlship.domain.scores import Scores, Slices, Suite, TestRun, Trained
 from mlship.errors import ConflictError
 from mlship.steps.pipeline import Pipeline
 from tests.fakes.engine import FakeEngine
@@ -51,6 +53,7 @@ class FakeSource:
         return Commit(
             sha=self.sha,
             dirty=self.dirty,
+            changes=("pipeline.py",) if self.dirty else (),
             branch="develop",
             author="ada@example.org",
             subject="Train on all columns",
@@ -69,16 +72,30 @@ class FakeTrainer:
         self.champion: dict[str, float | str] = {"accuracy": 0.8}
         self.profile: Profile | None = None
         self.slices: Slices | None = None
+        self.opened = Opened()
+        self.files: dict[str, Digest] = {}
 
     def inputs(self) -> Inputs:
         same = digests.of_bytes(b"same")
         data, params = (digests.of_bytes(text.encode()) for text in (self.data, self.params))
-        return Inputs(data=data, params=params, code=same, environment=same)
+        return Inputs(
+            data=data, params=params, environment=same, settings=same, sources={"train.csv": data}
+        )
+
+    def current(self, paths: Iterable[str]) -> Mapping[str, Digest | None]:
+        return {path: self.files.get(path) for path in paths}
 
     def train(self, into: Path) -> Trained:
         self.trainings += 1
         digest = tiny_bundle(into, self.params, self.golden)
-        return Trained(bundle=digest, format="onnx", rows=30, features=1, profile=self.profile)
+        return Trained(
+            bundle=digest,
+            format="onnx",
+            rows=30,
+            features=1,
+            profile=self.profile,
+            opened=self.opened,
+        )
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
         return Scores(

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mlship.adapters.checkout.code import project_code
-from mlship.adapters.checkout.git import GitSource
+from mlship.adapters.checkout.code import files_of, settings_of
+from mlship.adapters.checkout.datafiles import sources
+from mlship.adapters.checkout.git import GitSource, absent_submodules, changes, not_ignored
+from mlship.config.project import DataConfig
 from mlship.errors import ProjectError
 from tests.harness.projects import config
 
@@ -93,13 +95,58 @@ def test_a_git_hooks_own_variables_do_not_mislead(
 
 
 def test_code_digest_follows_code_and_settings_and_not_tests_or_ignored_files(root: Path) -> None:
-    first = project_code(root, config())
+    first = files_of(root, config())
     (root / "tests" / "unit").mkdir(parents=True)
     (root / "tests" / "unit" / "test_x.py").write_text("")
     (root / ".gitignore").write_text("ignored.py\n")
     (root / "ignored.py").write_text("")
-    assert project_code(root, config()) == first
-    assert project_code(root, config(params={"C": 2})) == first
-    assert project_code(root, config("price")) != first
+    assert files_of(root, config()) == first
+    assert settings_of(config(params={"C": 2})) == settings_of(config())
+    assert settings_of(config("price")) != settings_of(config())
     (root / "new.py").write_text("")
-    assert project_code(root, config()) != first
+    assert files_of(root, config()).keys() - first.keys() == {"new.py"}
+
+
+def test_changes_are_named_by_their_path_in_the_project(root: Path) -> None:
+    (root / "pipeline.py").write_text("x = 2\n")
+    (root / "out").mkdir()
+    for name in ("out/a.json", "out/b.json", "ünder √.txt"):
+        (root / name).write_text("")
+    assert GitSource(root).commit().changes == (
+        "out/a.json",
+        "out/b.json",
+        "pipeline.py",
+        "ünder √.txt",
+    )
+    (root / "pipeline.py").rename(root / "moved.py")
+    git(root, "add", "-A")
+    assert set(changes(root)) >= {"moved.py", "pipeline.py"}
+
+
+def test_what_git_would_take_in_is_told_from_what_it_ignores(root: Path) -> None:
+    (root / ".gitignore").write_text("*.joblib\nout/\n")
+    (root / "kept.joblib").write_text("")
+    git(root, "add", "--force", "kept.joblib")
+    names = ["kept.joblib", "x.joblib", "out/a.json", "metrics.json", "ünder √.txt", "-x"]
+    assert not_ignored(root, names) == ["kept.joblib", "metrics.json", "ünder √.txt", "-x"]
+    assert not_ignored(root, []) == []
+
+
+def test_a_submodule_that_is_not_there_is_named_with_the_command(root: Path) -> None:
+    other = root.parent.parent / "other"
+    other.mkdir()
+    git(other, "init", "--quiet")
+    (other / "d.csv").write_text("a,y\n1,0\n")
+    git(other, "add", "-A")
+    git(other, "commit", "--quiet", "--message", "Begin")
+    add = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other))
+    git(root, *add, "shared")
+    git(root.parent, "commit", "--quiet", "--message", "Share")
+    assert absent_submodules(root) == []
+    data = DataConfig(train="shared/d.csv", target="y")
+    assert sources(root, data)
+    git(root.parent, "submodule", "--quiet", "deinit", "--force", "--all")
+    assert absent_submodules(root) == ["shared"]
+    with pytest.raises(ProjectError, match="is in the submodule shared") as caught:
+        sources(root, data)
+    assert caught.value.hint == "git submodule update --init shared"

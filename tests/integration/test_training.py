@@ -175,7 +175,7 @@ def test_inputs_change_with_what_goes_in(made: Made) -> None:
     assert other.params != before.params
     scale = made.root / "scale.json"
     scale.write_text("3.0")
-    assert made.trainer.inputs().code != before.code
+    assert made.trainer.inputs().files != before.files
     scale.write_text("2.0")
     data = made.root / "data.csv"
     text = data.read_text()

@@ -13,8 +13,8 @@ from mlship.domain import digests, shapes
 from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import Record, Saw, Step
 from mlship.domain.facts import Deployed, Verified
+from mlship.domain.inputs import Inputs
 from mlship.domain.release import Release
-from mlship.domain.scores import Inputs
 from mlship.errors import ConflictError, RefusedError
 from mlship.reports.summary import summary
 from mlship.steps.container import check_container
@@ -99,7 +99,7 @@ def test_what_was_proven_in_a_container_is_not_done_again(here: World) -> None:
     assert len(here.engine.made) == 1
 
 
-def test_the_inputs_of_the_training_are_computed_once(
+def test_the_inputs_are_computed_before_and_after_a_training_and_once_where_there_is_none(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Inputs] = []
@@ -111,9 +111,9 @@ def test_the_inputs_of_the_training_are_computed_once(
 
     monkeypatch.setattr(here.trainer, "inputs", look)
     assert "train" not in ran(here).reused
-    assert len(looked) == 1
-    assert "train" in ran(here).reused
     assert len(looked) == 2
+    assert "train" in ran(here).reused
+    assert len(looked) == 3
 
 
 def test_another_image_is_tested_anew(here: World) -> None:

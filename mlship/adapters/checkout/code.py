@@ -11,18 +11,19 @@ from typing import Any
 from mlship.adapters.checkout import git
 from mlship.config.installation import DISTRIBUTION, MODULE
 from mlship.config.project import Config, ReadConfig
+from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.errors import ProjectError
 
-_COUNTS = ("*.py", "*.onnx", "*.skops", "*.ubj", "*.pkl", "*.pickle", "*.joblib")
+_COUNTS = ("*.py", REQUIREMENTS, "*.onnx", "*.skops", "*.ubj", "*.pkl", "*.pickle", "*.joblib")
 
 
-def project_code(root: Path, config: Config) -> Digest:
-    """Return the digest of all that shapes a training beside data, params and environment.
+def files_of(root: Path, config: Config) -> dict[str, Digest]:
+    """Return the digests of the project's code, by the path in the project.
 
     That is each Python or saved model file of the project that git tracks or would add, except
-    its tests; the files that `model.include` names; and the settings of data and model.
+    its tests; its requirements.txt; and the files that `model.include` names.
 
     Raises:
         ProjectError: there is no git or no repository, or an included file is missing.
@@ -35,6 +36,11 @@ def project_code(root: Path, config: Config) -> Digest:
     ]
     files = {path.relative_to(root).as_posix(): path for path in listed}
     files |= dict(included(root, config.model.include))
+    return {name: digests.of_file(path) for name, path in sorted(files.items())}
+
+
+def settings_of(config: Config) -> Digest:
+    """Return the digest of the settings of data and model that shape a training."""
     model = config.model
     settings: dict[str, Any] = {
         "name": config.name,
@@ -57,7 +63,7 @@ def project_code(root: Path, config: Config) -> Digest:
         )
         if value != default
     }
-    return digests.of_value({"files": digests.of_files(files.items()), "settings": settings})
+    return digests.of_value(settings)
 
 
 def included(root: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:

@@ -1,50 +1,80 @@
-"""Files of data: a path in the project, a `.dvc` pointer to one beside it, or an fsspec URL."""
+"""Data: a path in the project, which DVC or Git LFS may hold, an fsspec URL, or a Delta table."""
 
 import hashlib
 import importlib
 import importlib.util
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Final
 
-import yaml
-
+from mlship.adapters.checkout import dvc, git, tables
 from mlship.config.project import DataConfig
 from mlship.domain import digests
 from mlship.domain.digests import Digest
-from mlship.errors import ConfigError, IntegrityError, ProjectError, UnavailableError
+from mlship.errors import ConfigError, ProjectError, UnavailableError
 
-_POINTER = ".dvc"
-_CHUNK = 1 << 20
+_CHUNK: Final = 1 << 20
+_LFS: Final = b"version https://git-lfs.github.com/spec/v1\n"
+_VERSIONS: Final = ("generation", "VersionId", "version_id")
+"""What Google Cloud Storage, S3 and Azure call the version of an object in fsspec's `info`."""
 
 
-def digest_of_data(root: Path, data: DataConfig) -> Digest:
-    """Return the digest of the training and the held-out data, as their bytes are now.
+def sources(root: Path, data: DataConfig) -> dict[str, Digest]:
+    """Return the digests of the training and the held-out data by their names in mlship.yaml.
+
+    The digest is that of the bytes; of a Delta table, and of an object in a store that keeps
+    versions, that of the version, so that it is not downloaded.
 
     Raises:
         ProjectError: a file is missing or cannot be read.
         IntegrityError: a file is not the one that its `.dvc` pointer names.
         ConfigError: an address needs a library that is not installed.
     """
-    held_out = _digest(root, data.test) if data.test else None
-    return digests.of_value({"train": _digest(root, data.train), "test": held_out})
+    return {text: _digest(root, text) for text in _texts(data)}
 
 
 def digest_of_held_out(root: Path, data: DataConfig) -> Digest:
     """Return the digest of what is held out: the file's, or that of the data and its split.
 
     Raises:
-        ProjectError, IntegrityError, ConfigError: as `digest_of_data`.
+        ProjectError, IntegrityError, ConfigError: as `sources`.
     """
     if data.test:
         return _digest(root, data.test)
     return digests.of_value({"train": _digest(root, data.train), "split": data.split})
 
 
+def names(root: Path, data: DataConfig) -> set[str]:
+    """Return the paths in the project of the data and of what points to it."""
+    found = set()
+    for text in _texts(data):
+        if not _is_address(text):
+            path = root / text
+            target = dvc.read(path, text).target if path.suffix == dvc.SUFFIX else path
+            pointer = dvc.pointer_to(root, target)
+            files = (path, target, *([pointer.file] if pointer else []))
+            found |= {file.relative_to(root).as_posix() for file in files if root in file.parents}
+    return found
+
+
 def name_of(text: str) -> str:
     """Return the name that tells a file's format: a pointer's own ending is taken away."""
-    return text.removesuffix(_POINTER)
+    return text.removesuffix(dvc.SUFFIX)
+
+
+def check_lfs(path: Path, name: str) -> None:
+    """Check that a file is not only a pointer of Git LFS; any other fault is for others to find.
+
+    Raises:
+        ProjectError: it is.
+    """
+    begin = b""
+    with suppress(OSError), path.open("rb") as file:
+        begin = file.read(len(_LFS))
+    if begin == _LFS:
+        message = f"{name} is a Git LFS pointer, not the file itself"
+        raise ProjectError(message, hint="git lfs pull; in a workflow, check out with `lfs: true`")
 
 
 @contextmanager
@@ -55,7 +85,7 @@ def opened(root: Path, text: str) -> Iterator[IO[bytes]]:
         ProjectError, IntegrityError, ConfigError, UnavailableError: it cannot be read.
     """
     if _is_address(text):
-        with _opened_address(text) as file:
+        with _faults_of(text), _fsspec(text).open(text, "rb") as file:
             yield file
         return
     path = _path(root, text)
@@ -68,7 +98,15 @@ def opened(root: Path, text: str) -> Iterator[IO[bytes]]:
         yield file
 
 
+def _texts(data: DataConfig) -> tuple[str, ...]:
+    return (data.train, data.test) if data.test else (data.train,)
+
+
 def _digest(root: Path, text: str) -> Digest:
+    if tables.is_table(root, text):
+        return tables.digest_of(root, text)
+    if version := _version(text):
+        return digests.of_value({"address": text, "version": version})
     digest = hashlib.sha256()
     with opened(root, text) as file:
         while chunk := file.read(_CHUNK):
@@ -76,19 +114,39 @@ def _digest(root: Path, text: str) -> Digest:
     return Digest("sha256:" + digest.hexdigest())
 
 
+def _version(text: str) -> str:
+    """Return the version of an object in a store that keeps versions, else an empty text."""
+    if not _is_address(text):
+        return ""
+    fsspec = _fsspec(text)
+    with _faults_of(text):
+        try:
+            system, path = fsspec.core.url_to_fs(text)
+        except ValueError as error:
+            message = f"data at {text} cannot be found: {error}"
+            raise ConfigError(message, hint="correct data.train or data.test") from error
+        system.invalidate_cache()
+        info = system.info(path)
+    # S3 calls the version `null` where it keeps none.
+    known = (str(info.get(name) or "null") for name in _VERSIONS)
+    return next((version for version in known if version != "null"), "")
+
+
 def _is_address(text: str) -> bool:
     return "://" in text
 
 
-@contextmanager
-def _opened_address(text: str) -> Iterator[IO[bytes]]:
+def _fsspec(text: str) -> Any:
     if importlib.util.find_spec("fsspec") is None:
         message = f"data at {text} needs the library fsspec"
         raise ConfigError(message, hint="pip install fsspec, and the driver of that address")
-    fsspec: Any = importlib.import_module("fsspec")
+    return importlib.import_module("fsspec")
+
+
+@contextmanager
+def _faults_of(text: str) -> Iterator[None]:
     try:
-        with fsspec.open(text, "rb") as file:
-            yield file
+        yield
     except ImportError as error:
         message = f"data at {text} needs a driver: {error}"
         raise ConfigError(message, hint="pip install what the message names") from error
@@ -102,43 +160,41 @@ def _opened_address(text: str) -> Iterator[IO[bytes]]:
 
 def _path(root: Path, text: str) -> Path:
     path = root / text
-    if path.suffix == _POINTER:
+    if path.suffix == dvc.SUFFIX:
         return _followed(path, text)
+    pointer = dvc.pointer_to(root, path)
+    if pointer is not None:
+        pointer.check(path)
     if path.is_file():
+        check_lfs(path, f"data file {text}")
         return path
-    if path.with_name(path.name + _POINTER).is_file():
-        message = f"data file {text} is missing: only its pointer {text}{_POINTER} is there"
-        raise ProjectError(message, hint=f"dvc pull {text}{_POINTER}")
+    if name := _absent_submodule(root, path):
+        message = f"data file {text} is in the submodule {name}, which is not checked out"
+        raise ProjectError(message, hint=f"git submodule update --init {name}")
     message = f"no data file {text} in {root}"
     raise ProjectError(message, hint="correct data.train or data.test in mlship.yaml")
 
 
-def _followed(pointer: Path, text: str) -> Path:
-    if not pointer.is_file():
+def _absent_submodule(root: Path, path: Path) -> str:
+    """Return the submodule that a missing file is in, where it is not checked out; else nothing."""
+    folder = next((place for place in path.parents if place.is_dir()), root)
+    if folder == root or not folder.is_relative_to(root) or any(folder.iterdir()):
+        return ""
+    try:
+        names = git.absent_submodules(root)
+    except ProjectError:  # no git, or no repository
+        return ""
+    return next((name for name in names if folder == root / name), "")
+
+
+def _followed(file: Path, text: str) -> Path:
+    if not file.is_file():
         message = f"no data file {text}"
         raise ProjectError(message, hint="correct data.train or data.test in mlship.yaml")
-    try:
-        entry = yaml.safe_load(pointer.read_text("utf-8"))["outs"][0]
-        name, md5 = str(entry["path"]), str(entry["md5"])
-    except (yaml.YAMLError, KeyError, IndexError, TypeError, UnicodeDecodeError) as error:
-        message = f"{text} is not a DVC pointer to one file"
-        raise ProjectError(message, hint="make it with `dvc add`") from error
-    path = pointer.parent / name
-    if md5.endswith(".dir"):
-        message = f"{text} points to a folder; the data must be one file"
-        raise ProjectError(message, hint="dvc add the file itself")
-    if not path.is_file():
-        message = f"{name}, which {text} points to, is missing"
-        raise ProjectError(message, hint=f"dvc pull {text}")
-    if _md5(path) != md5:
-        message = f"{name} is not the file that {text} points to"
-        raise IntegrityError(message, hint=f"dvc checkout {text}, or dvc add {name} to keep it")
-    return path
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    pointer = dvc.read(file, text)
+    if pointer.is_folder:
+        message = f"{text} points to a folder, and data must be one file"
+        folder = text.removesuffix(dvc.SUFFIX)
+        raise ProjectError(message, hint=f"name a file in it, such as {folder}/train.csv")
+    pointer.check(pointer.target)
+    return pointer.target

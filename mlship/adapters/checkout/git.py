@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Collection
 from pathlib import Path
 
 from mlship.domain.commit import Commit
@@ -18,6 +19,9 @@ _OF_ANOTHER_REPOSITORY = (
     "GIT_COMMON_DIR",
     "GIT_OBJECT_DIRECTORY",
 )
+_SUBMODULE = "160000 "
+"""The mode of an entry in git's index that stands for a commit of another repository."""
+
 _BEGIN = "git init && git add -A && git commit"
 
 
@@ -44,15 +48,55 @@ class GitSource:
         shown = run(self._root, "log", "-1", "--no-show-signature", "--format=%H%x00%ae%x00%s")
         sha, author, subject = shown.rstrip("\n").split("\0", 2)
         branch = run(self._root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False)
-        changes = ("status", "--porcelain", "-z", "--untracked-files=normal")
-        paths = (".", f":(exclude){STATE}")
+        changed = changes(self._root)
         return Commit(
             sha=sha,
-            dirty=bool(run(self._root, *changes, "--", *paths)),
+            dirty=bool(changed),
             branch=branch.strip(),
             author=author,
             subject=subject,
+            changes=changed,
         )
+
+
+def changes(root: Path) -> tuple[str, ...]:
+    """Return the files under `root` that are not as in its commit, by their path from there.
+
+    Raises:
+        ProjectError: there is no git or no repository.
+    """
+    told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    listed = run(root, *told, "--", ".", f":(exclude){STATE}")
+    if not listed:
+        return ()
+    above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
+    # Each is two letters of state, a space, and the path from the top of the repository.
+    return tuple(sorted(entry[3:].removeprefix(above) for entry in listed.split("\0") if entry))
+
+
+def not_ignored(root: Path, paths: Collection[str]) -> list[str]:
+    """Return those of some paths under `root` that git tracks or would add.
+
+    Raises:
+        ProjectError: there is no git or no repository.
+    """
+    if not paths:
+        return []
+    asked = "".join(f"./{path}\0" for path in paths)
+    told = run(root, "check-ignore", "-z", "--stdin", check=False, given=asked)
+    ignored = {name.removeprefix("./") for name in told.split("\0")}
+    return [path for path in paths if path not in ignored]
+
+
+def absent_submodules(root: Path) -> list[str]:
+    """Return the submodules under `root` that are not checked out, by their path from there.
+
+    Raises:
+        ProjectError: there is no git or no repository.
+    """
+    listed = run(root, "ls-files", "-z", "--stage", "--", ".").split("\0")
+    names = [entry.partition("\t")[2] for entry in listed if entry.startswith(_SUBMODULE)]
+    return [name for name in names if not any((root / name).glob("*"))]
 
 
 def list_files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
@@ -68,8 +112,14 @@ def list_files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
-def run(root: Path, *arguments: str, check: bool = True) -> str:
+def run(root: Path, *arguments: str, check: bool = True, given: str = "") -> str:
     """Run a git command in a folder and return its output, or `""` where it may fail and does.
+
+    Args:
+        root: the folder.
+        arguments: the command.
+        check: raise where it fails.
+        given: what it reads from its stdin.
 
     Raises:
         ProjectError: there is no git or no such folder; or it failed and `check` is set.
@@ -84,7 +134,7 @@ def run(root: Path, *arguments: str, check: bool = True) -> str:
             ["git", "-c", "core.fsmonitor=false", *arguments],
             cwd=root,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            input=given.encode("utf-8", "surrogateescape"),
             capture_output=True,
             check=False,
         )

@@ -2,18 +2,23 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
+import msgspec
+
 from mlship import files
-from mlship.adapters.checkout import children, code, datafiles, lock
+from mlship.adapters.checkout import children, code, datafiles, git, lock
 from mlship.adapters.checkout.children import ScoreRequest, TrainRequest
 from mlship.adapters.checkout.jobs import Jobs
 from mlship.config.project import Config, ModelConfig
+from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
+from mlship.domain.commit import named
 from mlship.domain.digests import Digest
+from mlship.domain.inputs import SCRIPT, Inputs, Opened
 from mlship.domain.ports import Progress
-from mlship.domain.scores import Inputs, Scores, Trained
+from mlship.domain.scores import Scores, Trained
 from mlship.errors import ConfigError, ConflictError
 
 
@@ -35,19 +40,26 @@ class ChildTrainer:
         self._jobs = Jobs(self._root)
 
     def inputs(self) -> Inputs:
-        """Return the digests of all that training depends on. Runs no user code.
+        """Return what a training depends on, as far as it is known before. Runs no user code.
 
         Raises:
             ProjectError: a file is missing, or a required distribution is not installed.
             ConfigError: the parameters have no JSON form, or an address needs a library.
             IntegrityError: a file is not the one that its `.dvc` pointer names.
         """
+        sources = datafiles.sources(self._root, self._config.data)
         return Inputs(
-            data=datafiles.digest_of_data(self._root, self._config.data),
+            data=digests.of_value(sources),
             params=digest_of_params(self._config.model),
-            code=code.project_code(self._root, self._config),
             environment=lock.digest_of(lock.training_environment(self._root, self._config.model)),
+            settings=code.settings_of(self._config),
+            sources=sources,
+            files=code.files_of(self._root, self._config),
         )
+
+    def current(self, paths: Iterable[str]) -> dict[str, Digest | None]:
+        """Return the digests of files of the project as they are now, `None` for a missing one."""
+        return {path: _digest(self._root / path) for path in paths}
 
     def train(self, into: Path) -> Trained:
         """Train, convert, check and seal a bundle in a new folder.
@@ -57,7 +69,7 @@ class ChildTrainer:
 
         Raises:
             ProjectError: the user's code or data is wrong; the message says where.
-            ConflictError: there is such a folder.
+            ConflictError: there is such a folder, or a file was changed after it was read.
             UnavailableError: the disk is full.
         """
         digest_of_params(self._config.model)
@@ -67,6 +79,10 @@ class ChildTrainer:
             _refuse_existing(into)
             _sweep(into)
             draft = into.with_name(f".{into.name}.{os.getpid()}.tmp")
+            for name in git.absent_submodules(self._root):
+                hint = f"git submodule update --init {name}"
+                self._progress.note(f"submodule {name} is not checked out: {hint}")
+            before = git.changes(self._root)
             try:
                 request = TrainRequest(root=self._root, config=self._config, into=draft)
                 made = self._jobs.ask("train", request, Trained, self._meanwhile)
@@ -76,9 +92,29 @@ class ChildTrainer:
             finally:
                 shutil.rmtree(draft, ignore_errors=True)
         self._progress.note(f"{made.rows} rows, {made.features} features -> {made.format}")
+        made = self._described(made, before)
         for note in made.notes:
             self._progress.note(note)
         return made
+
+    def _described(self, made: Trained, before: Collection[str]) -> Trained:
+        """Return a training with its notes on the project's files, without those that are data.
+
+        What a compiled library or another program wrote is not seen; a file that is new since, by
+        git, counts as written.
+        """
+        opened, after = made.opened, git.changes(self._root)
+        data = datafiles.names(self._root, self._config.data)
+        new = {path for path in after if path not in before and not path.endswith(SCRIPT)}
+        there = [path for path in opened.written if path in after or (self._root / path).exists()]
+        kept = git.not_ignored(self._root, there)
+        opened = Opened(
+            read={path: digest for path, digest in opened.read.items() if path not in data},
+            left=opened.left,
+            written=tuple(sorted({*kept, *opened.left, *(new - opened.read.keys())})),
+        )
+        notes = [*made.notes, *_notes(opened, after, before)]
+        return msgspec.structs.replace(made, notes=tuple(notes), opened=opened)
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
         """Score a bundle, and the champion on the same held-out rows; draw plots into a folder.
@@ -108,6 +144,22 @@ def digest_of_params(model: ModelConfig) -> Digest:
     except (ValueError, TypeError) as error:
         message = f"mlship.yaml: model.params: {error}"
         raise ConfigError(message, hint="use numbers, texts, lists and mappings") from error
+
+
+def _digest(path: Path) -> Digest | None:
+    try:
+        return digests.of_file(path) if path.is_file() else None
+    except OSError:  # nobody may read it: for a training it would be missing as well
+        return None
+
+
+def _notes(opened: Opened, after: Collection[str], before: Collection[str]) -> Iterator[str]:
+    read = [path for path in opened.read if not path.endswith((SCRIPT, REQUIREMENTS))]
+    if read:
+        yield f"training read {named(read)}: part of the release"
+    written = [path for path in opened.written if path in after and path not in before]
+    if written:
+        yield f"training wrote {named(written)}: commit it, or add it to .gitignore"
 
 
 def _refuse_existing(into: Path) -> None:
