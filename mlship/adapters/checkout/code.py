@@ -4,8 +4,11 @@ import ast
 import functools
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from mlship.adapters.checkout import git
 from mlship.config.installation import DISTRIBUTION, MODULE
@@ -39,20 +42,24 @@ def files_of(root: Path, config: Config) -> dict[str, Digest]:
 
 
 def settings_of(config: Config) -> Digest:
-    """Return the digest of the settings of data and model that shape a training."""
+    """Return the digest of the settings of data and model that shape a training.
+
+    These are all but the paths of the data and the parameters, whose digests are others, and the
+    slices, which only the scoring reads. A pickle's sha256 counts where pickles are allowed.
+    """
     model = config.model
-    settings = {
+    shaping = {
+        **_without(config.data, {"train", "test", "slices"}),
+        **_without(model, {"params", "allow_pickle", "pickle_sha256"}),
         "name": config.name,
-        "target": config.data.target,
-        "split": config.data.split,
-        "task": model.task,
-        "train": model.train,
-        "preprocess": model.preprocess,
-        "postprocess": model.postprocess,
-        "include": model.include,
         "pickle_sha256": model.pickle_sha256 if model.allow_pickle else None,
     }
-    return digests.of_value(settings)
+    return digests.of_value(shaping)
+
+
+def _without(section: Any, names: Collection[str]) -> dict[str, Any]:
+    values = msgspec.to_builtins(section)
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def included(root: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:
