@@ -19,7 +19,7 @@ from mlship.domain.versions import Run
 from mlship.errors import ConflictError
 from mlship.steps.pipeline import Pipeline
 
-STAYS_OUT: Final = "a release of them stays out of production"
+STAYS_OUT: Final = "the release cannot go to production"
 
 
 def train(pipeline: Pipeline, *, anew: bool = False) -> Record:

@@ -103,6 +103,8 @@ def test_code_digest_follows_code_and_settings_and_not_tests_or_ignored_files(ro
     assert files_of(root, config()) == first
     assert settings_of(config(params={"C": 2})) == settings_of(config())
     assert settings_of(config("price")) != settings_of(config())
+    assert settings_of(config(task="regression")) != settings_of(config())
+    assert settings_of(config(pickle_sha256="0")) == settings_of(config())
     (root / "new.py").write_text("")
     assert files_of(root, config()).keys() - first.keys() == {"new.py"}
 

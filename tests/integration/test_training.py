@@ -16,7 +16,7 @@ from mlship.adapters.checkout.children import Answer, ScoreRequest
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.config import installation
-from mlship.config.project import Config
+from mlship.config.project import Config, DataConfig
 from mlship.domain import bundle as bundles
 from mlship.domain.digests import Digest
 from mlship.domain.profiles import Profile
@@ -183,6 +183,15 @@ def test_inputs_change_with_what_goes_in(made: Made) -> None:
     assert made.trainer.inputs().data != before.data
     data.write_text(text)
     assert made.trainer.inputs() == before
+    (made.root / "other.csv").write_text(text + text.splitlines()[-1] + "\n")
+    parts = [("data.csv", "other.csv"), ("other.csv", "data.csv")]
+    told = []
+    for train_file, test_file in parts:
+        both = DataConfig(train=train_file, test=test_file, target="species")
+        setting = msgspec.structs.replace(settings(), data=both)
+        told.append(ChildTrainer(made.root, setting, Notes()).inputs().data)
+    (made.root / "other.csv").unlink()
+    assert told[0] != told[1]
 
 
 def test_params_that_have_no_json_are_refused(made: Made) -> None:

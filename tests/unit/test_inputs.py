@@ -102,7 +102,7 @@ def test_a_change_of_somebody_elses_hides_a_clean_release(
     record = train(here.pipeline)
     assert record.evidence.release.dirty
     assert shapes.of(record, Trained).uncommitted == "README.md"
-    assert "uncommitted changes: README.md; a release of them stays out of production" in (
+    assert "uncommitted changes: README.md; the release cannot go to production" in (
         here.progress.notes
     )
     with pytest.raises(RefusedError, match=r"with uncommitted changes: README\.md"):

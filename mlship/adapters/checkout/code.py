@@ -4,13 +4,15 @@ import ast
 import functools
 import importlib.metadata
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from mlship.adapters.checkout import git
 from mlship.config.installation import DISTRIBUTION, MODULE
-from mlship.config.project import Config, ReadConfig
+from mlship.config.project import Config
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -40,30 +42,24 @@ def files_of(root: Path, config: Config) -> dict[str, Digest]:
 
 
 def settings_of(config: Config) -> Digest:
-    """Return the digest of the settings of data and model that shape a training."""
+    """Return the digest of the settings of data and model that shape a training.
+
+    These are all but the paths of the data and the parameters, whose digests are others, and the
+    slices, which only the scoring reads. A pickle's sha256 counts where pickles are allowed.
+    """
     model = config.model
-    settings: dict[str, Any] = {
+    shaping = {
+        **_without(config.data, {"train", "test", "slices"}),
+        **_without(model, {"params", "allow_pickle", "pickle_sha256"}),
         "name": config.name,
-        "target": config.data.target,
-        "split": config.data.split,
-        "task": model.task,
-        "train": model.source,
-        "preprocess": model.preprocess,
-        "postprocess": model.postprocess,
-        "include": model.include,
         "pickle_sha256": model.pickle_sha256 if model.allow_pickle else None,
     }
-    # Newer settings count only where they are used, so that other projects keep their digest.
-    settings |= {
-        name: value
-        for name, value, default in (
-            ("read", config.data.read, ReadConfig()),
-            ("classes", model.classes, ()),
-            ("saved", model.saved, None),
-        )
-        if value != default
-    }
-    return digests.of_value(settings)
+    return digests.of_value(shaping)
+
+
+def _without(section: Any, names: Collection[str]) -> dict[str, Any]:
+    values = msgspec.to_builtins(section)
+    return {name: value for name, value in values.items() if name not in names}
 
 
 def included(root: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:

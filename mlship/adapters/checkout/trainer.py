@@ -47,9 +47,11 @@ class ChildTrainer:
             ConfigError: the parameters have no JSON form, or an address needs a library.
             IntegrityError: a file is not the one that its `.dvc` pointer names.
         """
-        sources = datafiles.sources(self._root, self._config.data)
+        data = self._config.data
+        sources = datafiles.sources(self._root, data)
+        parts = {"train": sources[data.train], "test": sources.get(data.test or "")}
         return Inputs(
-            data=digests.of_value(sources),
+            data=digests.of_value(parts),
             params=digest_of_params(self._config.model),
             environment=lock.digest_of(lock.training_environment(self._root, self._config.model)),
             settings=code.settings_of(self._config),
