@@ -62,6 +62,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
             (rows, 1) per column, `frame` a pandas DataFrame.
         dtype: the element type of a matrix and of numeric columns: `float64` or `float32`.
         classes: the labels in the order of the probabilities; empty for a regression.
+        types: the project's own types and functions in a skops file, each from `code/`.
+        trusted: those of other libraries that the project's `model.trust` vouches for.
     """
 
     format: ModelFormat
@@ -70,6 +72,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[Field, ...]
     dtype: Literal["float64", "float32"] = "float64"
     classes: tuple[str | int | bool | float, ...] = ()
+    types: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
 
 
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from mlship.domain.bundle import Model, ModelFormat, Row
@@ -12,6 +13,7 @@ from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import formats
 from mlship.training import onnxfile, skopsfile
 from mlship.training.original import Answers, Original
+from mlship.training.owncode import Trust
 
 RTOL, ATOL = 1e-4, 1e-5
 """How far a number may be from the original's: relative, and absolute near zero."""
@@ -33,7 +35,7 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-def convert(original: Original, rows: list[Row], folder: Path) -> Converted:
+def convert(original: Original, rows: list[Row], folder: Path, trust: Trust) -> Converted:
     """Write a model below `folder` in the first format that answers as the original does.
 
     XGBoost and LightGBM models keep their native form. Others become ONNX when that gives the
@@ -43,6 +45,7 @@ def convert(original: Original, rows: list[Row], folder: Path) -> Converted:
         original: the model.
         rows: the held-out rows after `preprocess`, of which the original's answers are.
         folder: the bundle's.
+        trust: what the model may be made of beyond the exact list.
 
     Raises:
         ProjectError: no format holds the model; the message says what stands in the way.
@@ -60,7 +63,7 @@ def convert(original: Original, rows: list[Row], folder: Path) -> Converted:
     model_or_reason = _as_onnx(original, rows, folder)
     if isinstance(model_or_reason, Model):
         return Converted(model=model_or_reason, modules=("onnxruntime",))
-    return _as_skops(original, rows, folder, model_or_reason)
+    return _as_skops(original, rows, folder, model_or_reason, trust)
 
 
 def differs(folder: Path, model: Model, original: Original, rows: list[Row]) -> str:
@@ -159,13 +162,17 @@ def _onnx_of(
     return model
 
 
-def _as_skops(original: Original, rows: list[Row], folder: Path, reason: str) -> Converted:
-    data, modules = skopsfile.from_estimator(original.estimator)
+def _as_skops(
+    original: Original, rows: list[Row], folder: Path, reason: str, trust: Trust
+) -> Converted:
+    kept = skopsfile.from_estimator(original.estimator, trust)
     is_frame = hasattr(original.estimator, "feature_names_in_") or any(
         field.kind == "text" for field in original.columns
     )
     layout: _Layout = "frame" if is_frame else "matrix"
-    model = _write(folder, original, ("skops", layout, "float64"), "skops", data)
+    model = _write(folder, original, ("skops", layout, "float64"), "skops", kept.data)
+    admitted = kept.admitted
+    model = msgspec.structs.replace(model, types=admitted.types, trusted=admitted.trusted)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they were shown when the original predicted
@@ -176,7 +183,7 @@ def _as_skops(original: Original, rows: list[Row], folder: Path, reason: str) ->
         message = f"the model can be saved neither as ONNX ({reason}) nor as skops ({difference})"
         hint = "use scikit-learn's own estimators and Pipelines"
         raise ProjectError(message, hint=hint)
-    needs = ("skops", "sklearn", "numpy", *modules, *(("pandas",) if is_frame else ()))
+    needs = ("skops", "sklearn", "numpy", *kept.modules, *(("pandas",) if is_frame else ()))
     notes = (f"the model is kept as skops, not ONNX: {reason}",)
     return Converted(model=model, modules=needs, notes=notes)
 

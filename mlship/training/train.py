@@ -11,6 +11,7 @@ from mlship.training.convert import Converted
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
 from mlship.training.original import Original
+from mlship.training.owncode import Trust
 from mlship.training.profile import profile_of
 
 
@@ -50,8 +51,9 @@ def _converted(
     )
     if source is not None and source.is_native:
         return saved.adopt(config, source, data, prepared, request.into)
+    trust = Trust(root=request.root, names=config.trust)
     if source is not None:
-        returned = saved.estimator_of(source)
+        returned = saved.estimator_of(source, trust)
     found = original.examine(returned, config, data, prepared)
     rows = rows_of(prepared.test)
-    return found, convert.convert(found, rows, request.into)
+    return found, convert.convert(found, rows, request.into, trust)

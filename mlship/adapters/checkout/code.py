@@ -45,7 +45,7 @@ def project_code(root: Path, config: Config) -> Digest:
         "postprocess": model.postprocess,
         "include": model.include,
         "pickle_sha256": model.pickle_sha256 if model.allow_pickle else None,
-    }
+    } | ({"trust": model.trust} if model.trust else {})
     return digests.of_value({"files": digests.of_files(files.items()), "settings": settings})
 
 

@@ -1,5 +1,6 @@
 """Predictions from a bundle, offline, by the runtime in a process of its own."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from mlship.adapters.checkout.children import Ended, Fault, describe_end
+from mlship.domain import environment
 from mlship.domain.bundle import Row
 from mlship.errors import MlshipError, ProjectError
 
@@ -29,6 +31,7 @@ class ChildPredictor:
             [sys.executable, "-P", "-m", "mlship.runtime", "predict", str(bundle.absolute())],
             input=msgspec.json.encode(rows),
             capture_output=True,
+            env=environment.of_serving(os.environ),
             check=False,
         )
         if done.returncode != 0:

@@ -10,7 +10,7 @@ from mlship.adapters.checkout import children, code, datafiles, lock
 from mlship.adapters.checkout.children import ScoreRequest, TrainRequest
 from mlship.adapters.checkout.jobs import Jobs
 from mlship.config.project import Config, ModelConfig
-from mlship.domain import digests
+from mlship.domain import digests, environment
 from mlship.domain.digests import Digest
 from mlship.domain.ports import Progress
 from mlship.domain.scores import Inputs, Scores, Trained
@@ -32,7 +32,8 @@ class ChildTrainer:
         self._config = config
         self._progress = progress
         self._meanwhile = meanwhile
-        self._jobs = Jobs(self._root)
+        variables = environment.of_user_code(os.environ, config.model.environment)
+        self._jobs = Jobs(self._root, variables)
 
     def inputs(self) -> Inputs:
         """Return the digests of all that training depends on. Runs no user code.
