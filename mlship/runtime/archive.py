@@ -62,25 +62,40 @@ class Part(msgspec.Struct, frozen=True):
         return f"{self.module}.{self.name}"
 
 
-def read(data: bytes) -> tuple[Part, ...]:
+class _RefusedError(Exception):
+    """Carries why a file is refused."""
+
+
+def read(data: bytes, name: str) -> tuple[Part, ...]:
     """Return each name of a skops file once for each use.
+
+    Args:
+        data: the file.
+        name: of the file, for the message.
 
     Raises:
         IntegrityError: it is no such file, or is made to mislead or to exhaust who reads it.
     """
+    try:
+        return _read(data)
+    except _RefusedError as error:
+        reason = str(error)
+    except RecursionError:
+        reason = "its objects are nested too deeply"
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError) as error:
+        reason = f"it is damaged: {error}"
+    hint = "nothing was loaded; save it again with skops, or train again"
+    raise IntegrityError(f"{name} was refused: {reason}", hint=hint)
+
+
+def _read(data: bytes) -> tuple[Part, ...]:
     if not data.startswith(_START):
         _refuse("it is not a zip archive")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            _check_members(archive.infolist(), len(data))
-            _check_arrays(archive)
-            schema = json.loads(archive.read(_SCHEMA))
-            names = frozenset(archive.namelist())
-        return _Nodes(names).of(schema)
-    except RecursionError as error:
-        raise _refusal("its objects are nested too deeply") from error
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, NotImplementedError) as error:
-        raise _refusal(f"it is damaged: {error}") from error
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        _check_members(archive.infolist(), len(data))
+        _check_arrays(archive)
+        schema = json.loads(archive.read(_SCHEMA))
+        return _Nodes(frozenset(archive.namelist())).of(schema)
 
 
 def _check_members(members: list[zipfile.ZipInfo], size: int) -> None:
@@ -252,10 +267,5 @@ def _place(where: _Where) -> str:
     return "".join(reversed(steps)).lstrip(".")[:200] or "the top"
 
 
-def _refusal(reason: str) -> IntegrityError:
-    message = f"the skops file was refused: {reason}"
-    return IntegrityError(message, hint="nothing was loaded; save it again with skops, or train")
-
-
 def _refuse(reason: str) -> NoReturn:
-    raise _refusal(reason)
+    raise _RefusedError(reason)

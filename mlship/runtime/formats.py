@@ -66,7 +66,7 @@ def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
     data = path.read_bytes()
-    onnx_contents.check(data)
+    onnx_contents.check(data, path.name)
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     build = _onnx_feed(session, model)
     outputs = [output.name for output in session.get_outputs()][:2]
@@ -112,7 +112,7 @@ def _onnx_feed(session: Any, model: Model) -> Callable[[Sequence[Row]], Mapping[
 def _load_skops(path: Path, model: Model, task: Task) -> Computation:
     # Read once: what is loaded is what was checked.
     data = path.read_bytes()
-    foreign = trust.untrusted(archive.read(data), {*model.types, *model.trusted})
+    foreign = trust.untrusted(archive.read(data, path.name), {*model.types, *model.trusted})
     if foreign:
         message = f"{path.name} contains parts that are not trusted: {trust.described(foreign)}"
         hint = "train again; the manifest names the project's own types, and those of model.trust"

@@ -48,18 +48,33 @@ _INTEGERS = re.compile(rb"(?:\x40[\x80-\xff]{0,9}[\x00-\x7f])++")
 """The long fields of a tree ensemble's attributes, skipped at once."""
 
 
-def check(data: bytes) -> None:
+class _RefusedError(Exception):
+    """Carries why a file is refused."""
+
+
+def check(data: bytes, name: str) -> None:
     """Refuse a file that refers to other files or libraries, or is no ONNX model.
+
+    Args:
+        data: the file.
+        name: of the file, for the message.
 
     Raises:
         IntegrityError: with what it refers to.
     """
     if not is_model(data):
-        _refuse("it is not an ONNX model")
-    try:
-        _Model().look(memoryview(data))
-    except (IndexError, UnicodeDecodeError, RecursionError, _MalformedError) as error:
-        raise _refusal("it is damaged") from error
+        reason = "it is not an ONNX model"
+    else:
+        try:
+            _Model().look(memoryview(data))
+        except _RefusedError as error:
+            reason = str(error)
+        except (IndexError, UnicodeDecodeError, RecursionError, _MalformedError):
+            reason = "it is damaged"
+        else:
+            return
+    hint = "nothing was loaded; export it as one file, with operators of ONNX itself"
+    raise IntegrityError(f"{name} was refused: {reason}", hint=hint)
 
 
 def is_model(data: bytes) -> bool:
@@ -147,11 +162,5 @@ def _varint(data: memoryview, place: int) -> tuple[int, int]:
     raise _MalformedError
 
 
-def _refusal(reason: str) -> IntegrityError:
-    message = f"the ONNX file was refused: {reason}"
-    hint = "nothing was loaded; export it as one file, with operators of ONNX itself"
-    return IntegrityError(message, hint=hint)
-
-
 def _refuse(reason: str) -> NoReturn:
-    raise _refusal(reason)
+    raise _RefusedError(reason)

@@ -116,7 +116,7 @@ def estimator_of(source: Saved, trust: Trust) -> Any:
     """
     try:
         if source.suffix == ".skops":
-            return skopsfile.to_estimator(source.data, trust)
+            return skopsfile.to_estimator(source.data, source.name, trust)
         import joblib
 
         return joblib.load(io.BytesIO(source.data))  # it reads plain pickles too

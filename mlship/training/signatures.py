@@ -44,7 +44,7 @@ def check(name: str, ending: str, data: bytes) -> None:
         hint = "nothing was loaded; save the model again in the format of its ending"
         raise RefusedError(message, hint=hint)
     if ending == ".onnx":
-        onnx_contents.check(data)
+        onnx_contents.check(data, name)
 
 
 def _described(data: bytes) -> str:

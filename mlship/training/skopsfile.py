@@ -49,21 +49,21 @@ def from_estimator(estimator: Any, trust: Trust) -> Kept:
     except Exception as error:  # whatever an object's own state raises
         message = f"the model {type(estimator).__name__} cannot be saved: {error}"
         raise ProjectError(message, hint="use scikit-learn's own estimators") from error
-    parts = archive.read(data)
+    parts = archive.read(data, f"the model {type(estimator).__name__}")
     admitted = trust.admit(parts, live=True)
     foreign = {part.module.partition(".")[0] for part in parts if part.full not in admitted.types}
     modules = tuple(sorted(foreign - set(sys.stdlib_module_names)))
     return Kept(data=normalised(data), admitted=admitted, modules=modules)
 
 
-def to_estimator(data: bytes, trust: Trust) -> Any:
-    """Return the estimator of a skops file.
+def to_estimator(data: bytes, name: str, trust: Trust) -> Any:
+    """Return the estimator of a skops file; `name` is for messages.
 
     Raises:
         IntegrityError: it is no such file, or is made to mislead.
         ProjectError: it holds types or functions that are not trusted.
     """
-    trust.admit(archive.read(data), live=False)
+    trust.admit(archive.read(data, name), live=False)
     return load(data)
 
 
