@@ -14,6 +14,8 @@ def _names(text: str) -> frozenset[str]:
 
 _SYSTEM: Final = _names(
     "PATH HOME USER LOGNAME SHELL TMPDIR TEMP TMP TZ TZDIR LANG LANGUAGE TERM COLUMNS CI "
+    "LC_ALL LC_COLLATE LC_CTYPE LC_MESSAGES LC_MONETARY LC_NUMERIC LC_TIME LC_ADDRESS "
+    "LC_IDENTIFICATION LC_MEASUREMENT LC_NAME LC_PAPER LC_TELEPHONE "
     "XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR "
     "LD_LIBRARY_PATH DYLD_LIBRARY_PATH DYLD_FALLBACK_LIBRARY_PATH "
     "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE APPDATA LOCALAPPDATA "
@@ -83,5 +85,5 @@ def _kept(environment: Mapping[str, str], names: frozenset[str]) -> dict[str, st
         name: value
         for name, value in environment.items()
         # Proxies are written in small letters, too; on Windows case means nothing.
-        if name in names or name.upper() in names or name.startswith("LC_")
+        if name in names or name.upper() in names
     }
