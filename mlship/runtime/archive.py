@@ -26,6 +26,7 @@ _MEMBER = re.compile(r"[A-Za-z0-9-]{1,80}\.(npy|npz|bin)")
 _NESTED = re.compile(r"[a-z_]{1,20}\.npy")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _NAME = re.compile(r"[A-Za-z_]\w*|<lambda>")
+_TEXT = "sklearn.feature_extraction.text"
 _ENDINGS = {"NdArrayNode": "npy", "SparseMatrixNode": "npz"}
 _SAVED_ANEW = frozenset({"__id__", "file"})
 """What differs where one object was saved twice."""
@@ -189,9 +190,7 @@ class _Nodes:
         self._check_file(use, node, where)
         if use == "JsonNode":
             return
-        if use == "MethodNode":
-            name = f"{name}.{_inner(node, 'content', 'func')}"
-        self._add(use, module, name, where, node)
+        self._add(use, module, _qualified(use, module, name, node), where, node)
         for inner_use, inner in _called(use, node):
             if not isinstance(inner, dict) or inner.get("__loader__") != "TypeNode":
                 _refuse(f"a node at {_place(where)} calls what is no type")
@@ -215,7 +214,7 @@ class _Nodes:
         if not isinstance(number, int) and not (number is None and where is None):
             _refuse(f"a node at {_place(where)} has no number")
         first = self._known.setdefault(number, node) if number is not None else node
-        if first is not node and not _is_same(first, node):
+        if first is not node and first != node and not _is_same(first, node):
             _refuse(f"two nodes have the number {number}, the second one at {_place(where)}")
 
     def _check_file(self, use: str, node: Mapping[str, Any], where: _Where) -> None:
@@ -238,6 +237,17 @@ def _called(use: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         factory = _inner(node, "content", "default_factory")
         if factory.get("__loader__") != "JsonNode":
             yield FACTORY, factory
+
+
+def _qualified(use: str, module: str, name: str, node: Mapping[str, Any]) -> str:
+    """Return a name with what makes it another: a method, or a vectorizer that opens files."""
+    if use == "MethodNode":
+        return f"{name}.{_inner(node, 'content', 'func')}"
+    if use != "ObjectNode" or module != _TEXT:
+        return name
+    state = _inner(node, "content", "content")
+    given = json.loads(_inner(state, "input", "content")) if "input" in state else "content"
+    return name if given == "content" else f"{name}(input={given!r})"
 
 
 def _inner(node: Any, *keys: str) -> Any:

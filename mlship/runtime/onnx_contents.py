@@ -45,7 +45,10 @@ _REFUSED: Final = {
 _ORT = b"ORTM"
 _FLOATS = re.compile(rb"(?:\x3d.{4})++", re.DOTALL)
 _INTEGERS = re.compile(rb"(?:\x40[\x80-\xff]{0,9}[\x00-\x7f])++")
-"""The long fields of a tree ensemble's attributes, skipped at once."""
+_TEXT = b"|".join(b"%c.{%d}" % (length, length) for length in range(1, 33))
+_TEXTS_OF_ATTRIBUTES = re.compile(rb"(?:\x4a(?:" + _TEXT + rb"))++", re.DOTALL)
+_LONG = (_FLOATS, _INTEGERS, _TEXTS_OF_ATTRIBUTES)
+"""The long fields of a tree ensemble's attributes, skipped at once: 7, 8 and 9."""
 
 
 class _RefusedError(Exception):
@@ -128,7 +131,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     """Yield the number and the value of each field of a message."""
     place, end = 0, len(data)
     while place < end:
-        for many in (_FLOATS, _INTEGERS):
+        for many in _LONG:
             if skipped := many.match(data, place):
                 place = skipped.end()
         if place < end:

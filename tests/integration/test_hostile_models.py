@@ -30,10 +30,11 @@ from sklearn.preprocessing import FunctionTransformer
 from mlship.domain.bundle import Field, Model, ModelFormat
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
-from mlship.training import saved, skopsfile
+from mlship.training import skopsfile
 from mlship.training.owncode import Trust
+from mlship.training.train import train
 from tests.harness.hostile_models import FILES, compressed, pickled, popen_by, zipped
-from tests.harness.projects import config
+from tests.harness.projects import InProcess, config, flowers, project, request
 
 FORMATS: dict[str, ModelFormat] = {
     ".skops": "skops",
@@ -44,10 +45,11 @@ FORMATS: dict[str, ModelFormat] = {
 }
 
 
-def bring(root: Path, name: str) -> Any:
-    """Do with a file that a training function names what training does with it."""
-    source = saved.read(root, config().model, name)
-    return source if source.is_native else saved.estimator_of(source, Trust(root))
+def bring(root: Path, name: str) -> None:
+    """Train by a function that names a saved model."""
+    code = f"def train(data, params):\n    return {name!r}\n"
+    module = project(root, code, flowers()[["length", "width", "price"]])
+    train(request(root, config("price", module)), InProcess())
 
 
 def serve(path: Path) -> Any:
@@ -292,6 +294,11 @@ TRICKS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any], str]] = {
         lambda m: [text(m)],
         r"posix\.system",
     ),
+    "a vectorizer that opens files": (
+        lambda m: CountVectorizer(input="filename", vocabulary={"a": 0}),
+        lambda m: ["/etc/hostname"],
+        r"CountVectorizer\(input='filename'\)",
+    ),
     "an analyzer": (
         lambda m: HashingVectorizer(analyzer=subprocess.getoutput, n_features=4),
         lambda m: [text(m)],
@@ -303,6 +310,7 @@ TRICKS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any], str]] = {
 HARMLESS_ALONE = (
     "a function among the arguments of a partial",
     "operator.attrgetter",
+    "a vectorizer that opens files",
     "importlib.import_module",
     "an inverse of the target",
 )
