@@ -36,6 +36,21 @@ Function = Annotated[
     ),
 ]
 
+Dotted = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(?!\n)$",
+        extra={"form": "module.Name, such as category_encoders.ordinal.OrdinalEncoder"},
+    ),
+]
+Variable = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_]\w*(?!\n)$",
+        extra={"form": "the name of an environment variable, such as AWS_PROFILE"},
+    ),
+]
+
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
@@ -133,6 +148,20 @@ class ModelConfig(_Section, frozen=True):
     ] = None
     include: Annotated[
         tuple[str, ...], Meta(description="globs of files that the hooks read; they are bundled")
+    ] = ()
+    trust: Annotated[
+        tuple[Dotted, ...],
+        Meta(
+            description="types and functions of other libraries that the model may hold, by exact "
+            "name; each is code that runs wherever the model is loaded"
+        ),
+    ] = ()
+    environment: Annotated[
+        tuple[Variable, ...],
+        Meta(
+            description="variables that training, scoring and tests get beside the usual ones, by "
+            "exact name, such as AWS_PROFILE"
+        ),
     ] = ()
     allow_pickle: Annotated[
         bool, Meta(description="accept a saved pickle or joblib model; needs `pickle_sha256`")

@@ -81,6 +81,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         dtype: the element type of a matrix and of numeric columns: `float64` or `float32`.
         classes: the labels in the order of the probabilities; empty for a regression.
         missing: the number that stands for a missing value, for XGBoost; NaN is always one.
+        types: the project's own types and functions in a skops file, each from `code/`.
+        trusted: those of other libraries that the project's `model.trust` vouches for.
     """
 
     format: ModelFormat
@@ -90,6 +92,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Dtype = "float64"
     classes: tuple[str | int | bool | float, ...] = ()
     missing: float | None = None
+    types: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
 
 
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):

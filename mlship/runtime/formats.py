@@ -13,10 +13,8 @@ import msgspec
 
 from mlship.domain.bundle import Model, ModelFormat, Row, Task
 from mlship.errors import IntegrityError
+from mlship.runtime import archive, onnx_contents, trust
 from mlship.runtime.frames import nulls, to_column, to_frame, to_matrix
-
-_TRUSTED = ("sklearn.", "numpy.", "scipy.", "pandas.", "xgboost.", "lightgbm.")
-
 
 Data: TypeAlias = Any
 """Rows as JSON has them, `Sequence[Row]`, or a DataFrame that the hook `preprocess` returned."""
@@ -75,7 +73,9 @@ def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    data = path.read_bytes()
+    onnx_contents.check(data, path.name)
+    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     build = _onnx_feed(session, model)
     outputs = [output.name for output in session.get_outputs()][:2]
     if task == "regression":
@@ -119,15 +119,14 @@ def _onnx_feed(session: Any, model: Model) -> Callable[[Sequence[Row]], Mapping[
 
 
 def _load_skops(path: Path, model: Model, task: Task) -> Computation:
-    import skops.io
-
-    unknown = skops.io.get_untrusted_types(file=path)
-    foreign = sorted(name for name in unknown if not name.startswith(_TRUSTED))
+    # Read once: what is loaded is what was checked.
+    data = path.read_bytes()
+    foreign = trust.untrusted(archive.read(data, path.name), {*model.types, *model.trusted})
     if foreign:
-        message = f"{path.name} contains types that are not trusted: {', '.join(foreign)}"
-        hint = "use only parts of scikit-learn in the model, or move that code into `preprocess`"
+        message = f"{path.name} contains parts that are not trusted: {trust.described(foreign)}"
+        hint = "train again; the manifest names the project's own types, and those of model.trust"
         raise IntegrityError(message, hint=hint)
-    return _estimator(skops.io.load(path, trusted=unknown), model, task)
+    return _estimator(trust.load(data), model, task)
 
 
 def _load_pickle(path: Path, model: Model, task: Task) -> Computation:

@@ -3,13 +3,13 @@
 import importlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.machinery import FileFinder, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 from mlship.domain.bundle import CODE, Hooks
-from mlship.errors import ProjectError
+from mlship.errors import IntegrityError, ProjectError
 
 Function = Callable[[Any], Any]
 
@@ -105,6 +105,37 @@ def load(bundle: Path, hooks: Hooks) -> tuple[Hook | None, Hook | None]:
     code = (bundle / CODE).resolve()
     open_code(code)
     return Hook.find(hooks.preprocess, code), Hook.find(hooks.postprocess, code)
+
+
+def check_types(bundle: Path, types: Sequence[str]) -> None:
+    """Import the modules of the project's own types, from the bundle's code and nowhere else.
+
+    Call it after `load`.
+
+    Raises:
+        IntegrityError: the bundle's code has no such module or type.
+        ProjectError: importing the module fails.
+    """
+    code = (bundle / CODE).resolve()
+    for full in types:
+        module, _, name = full.rpartition(".")
+        place = code.joinpath(*module.split("."))
+        if not (place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()):
+            raise _missing(full)
+        try:
+            loaded = importlib.import_module(module)
+        except (Exception, SystemExit) as error:  # the module may call exit()
+            message = f"the module of {full} cannot be imported: {_blame(error, code)}"
+            hint = "add the files that it reads to `model.include`, and train again"
+            raise ProjectError(message, hint=hint) from error
+        origin = getattr(loaded, "__file__", None)
+        if origin is None or not Path(origin).is_relative_to(code) or not hasattr(loaded, name):
+            raise _missing(full)
+
+
+def _missing(full: str) -> IntegrityError:
+    message = f"the model needs {full}, which the bundle's code does not have"
+    return IntegrityError(message, hint="train again")
 
 
 def _blame(error: BaseException, code: Path) -> str:

@@ -49,6 +49,7 @@ class Model:
         """
         bundle = bundles.read(folder, expected=expected)
         before_and_after = hooks.load(folder, bundle.hooks)
+        hooks.check_types(folder, bundle.model.types)
         compute = formats.load(folder / bundle.model.path, bundle.model, bundle.task)
         digest = digests.of_file(folder / bundles.MANIFEST)
         return cls(bundle, digest, compute, before_and_after)

@@ -136,6 +136,22 @@ def differing(task: Task, wanted: Answers, found: Answers) -> Mapping[int, str]:
     return dict(sorted(differences.items()))
 
 
+def alike(wanted: Outputs, row: int, found: Outputs, other: int) -> bool:
+    """Tell whether two single answers are the same, but for rounding."""
+    for one, two in ((wanted.labels, found.labels), (wanted.probabilities, found.probabilities)):
+        if one is None or two is None:
+            continue
+        is_number = one.dtype.kind == "f"
+        same = (
+            np.isclose(one[row], two[other], rtol=RTOL, atol=ATOL)
+            if is_number
+            else one[row] == two[other]
+        )
+        if not np.all(same):
+            return False
+    return True
+
+
 def _values(wanted: Outputs, found: Outputs, both: Any) -> dict[int, str]:
     one, other = _numbers(wanted.labels), _numbers(found.labels)
     if not both.any():

@@ -5,7 +5,7 @@ from the fitted trees, each with a training row that comes by.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,12 @@ _JUMP: Final = 1e-9
 
 
 def make(
-    labels_of: Labels, estimator: Any, train: pd.DataFrame, fields: tuple[Field, ...]
+    labels_of: Labels,
+    estimator: Any,
+    train: pd.DataFrame,
+    fields: tuple[Field, ...],
+    *,
+    is_exact: bool,
 ) -> Probes | None:
     """Return the boundary probes of a model, or `None` if it has none.
 
@@ -35,6 +40,7 @@ def make(
         estimator: the fitted model, if rows of the data are its own rows; otherwise `None`.
         train: the training rows.
         fields: their columns.
+        is_exact: whether the model only compares numbers where it jumps, as trees do.
     """
     numbers = [field for field in fields if field.kind in ("number", "integer")]
     plain = [field for field in numbers if train[field.name].dtype.kind in "iuf"]
@@ -46,15 +52,30 @@ def make(
         return None
     kind: ProbeKind = "boundary"
     return Probes(
-        frame=stacked([rows for _, rows in parts], train),
-        kinds=(kind,) * sum(len(rows) for _, rows in parts),
-        columns=tuple(name for name, rows in parts for _ in range(len(rows))),
+        frame=stacked([part.rows for part in parts], train),
+        kinds=(kind,) * sum(len(part.rows) for part in parts),
+        columns=tuple(part.name for part in parts for _ in range(len(part.rows))),
+        jumps=(0,) * sum(len(part.rows) for part in parts) if is_exact else _numbered(parts),
     )
 
 
-def _jumps(
-    labels_of: Labels, train: pd.DataFrame, fields: list[Field]
-) -> Iterator[tuple[str, pd.DataFrame]]:
+class _Part(NamedTuple):
+    """Rows that try a column: row k, k + jumps, k + 2 jumps and so on lie around jump k."""
+
+    name: str
+    rows: pd.DataFrame
+    jumps: int
+
+
+def _numbered(parts: list[_Part]) -> tuple[int, ...]:
+    numbers: list[int] = []
+    for part in parts:
+        first = max(numbers, default=0) + 1
+        numbers += [first + row % part.jumps for row in range(len(part.rows))]
+    return tuple(numbers)
+
+
+def _jumps(labels_of: Labels, train: pd.DataFrame, fields: list[Field]) -> Iterator[_Part]:
     """Walk from one training row to another, column by column, and halve each step that jumps."""
     random = np.random.default_rng(1)
     whole = train.dropna(subset=[field.name for field in fields])
@@ -79,7 +100,7 @@ def _jumps(
         return
 
 
-def _halved(labels_of: Labels, steps: list["_Step"]) -> Iterator[tuple[str, pd.DataFrame]]:
+def _halved(labels_of: Labels, steps: list["_Step"]) -> Iterator[_Part]:
     """Return rows with the last value before each jump, the first one after it, and singles.
 
     All steps are halved together: each halving is one prediction.
@@ -98,7 +119,7 @@ def _halved(labels_of: Labels, steps: list["_Step"]) -> Iterator[tuple[str, pd.D
             step.narrow(middle, own)
     for step in steps:
         ways = [step.low, step.high] if step.is_whole else _neighbours(step.low, step.high)
-        yield step.name, _around(step.bases, step.name, ways)
+        yield _around(step.bases, step.name, ways)
 
 
 class _Step:
@@ -136,9 +157,9 @@ def _neighbours(low: Any, high: Any) -> list[Any]:
     return ways
 
 
-def _around(bases: pd.DataFrame, name: str, ways: list[Any]) -> pd.DataFrame:
+def _around(bases: pd.DataFrame, name: str, ways: list[Any]) -> _Part:
     rows = bases.iloc[np.tile(np.arange(len(bases)), len(ways))].reset_index(drop=True)
-    return rows.assign(**{name: np.concatenate(ways)})
+    return _Part(name, rows.assign(**{name: np.concatenate(ways)}), len(bases))
 
 
 def _differ(one: Any, other: Any) -> Any:
@@ -148,9 +169,7 @@ def _differ(one: Any, other: Any) -> Any:
     return one != other
 
 
-def _thresholds(
-    estimator: Any, train: pd.DataFrame, fields: list[Field]
-) -> Iterator[tuple[str, pd.DataFrame]]:
+def _thresholds(estimator: Any, train: pd.DataFrame, fields: list[Field]) -> Iterator[_Part]:
     """Return for each threshold a training row that meets it, and numbers on both its sides."""
     known = {field.name: field for field in fields}
     names = [str(name) for name in getattr(estimator, "feature_names_in_", train.columns)]
@@ -166,9 +185,9 @@ def _thresholds(
         bases = sample.iloc[[row for row, _ in pairs]].reset_index(drop=True)
         limits = np.array([threshold for _, threshold in pairs])
         if known[name].kind == "integer":
-            yield name, _around(bases, name, [np.floor(limits), np.floor(limits) + 1])
+            yield _around(bases, name, [np.floor(limits), np.floor(limits) + 1])
         else:
-            yield name, _around(bases, name, _sides(limits))
+            yield _around(bases, name, _sides(limits))
 
 
 def _sides(limits: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import formats
 from mlship.training import conversion, onnxfile, parts, skopsfile
 from mlship.training.original import Original
+from mlship.training.owncode import Trust
 from mlship.training.trial import Trial
 
 _TOLD_BELOW: Final = 1e30
@@ -35,18 +36,23 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-def convert(trial: Trial, folder: Path) -> Converted:
+def convert(trial: Trial, folder: Path, trust: Trust) -> Converted:
     """Write a model below `folder` in the first form that passes the trial.
 
     XGBoost and LightGBM models are tried in their libraries' formats, others as ONNX; skops, which
     keeps the estimator itself, comes last.
+
+    Args:
+        trial: the original and the rows that a form must answer as it does.
+        folder: the bundle's.
+        trust: what the model may be made of beyond the exact list.
 
     Raises:
         ProjectError: no form passes; the message says what stands in the way.
     """
     native = _native(trial.original)
     tried = _as_native(trial, folder, *native) if native else _as_onnx(trial, folder)
-    return tried if isinstance(tried, Converted) else _as_skops(trial, folder, tried)
+    return tried if isinstance(tried, Converted) else _as_skops(trial, folder, tried, trust)
 
 
 def prove(trial: Trial, model: Model, folder: Path) -> dict[int, str]:
@@ -149,11 +155,12 @@ def _onnx_of(trial: Trial, folder: Path, layout: Layout, dtype: Dtype) -> Conver
     return Converted(model=model, trial=limited, modules=("onnxruntime",))
 
 
-def _as_skops(trial: Trial, folder: Path, reason: str) -> Converted:
+def _as_skops(trial: Trial, folder: Path, reason: str, trust: Trust) -> Converted:
     original = trial.original
-    data, modules = skopsfile.from_estimator(original.estimator)
+    kept = skopsfile.from_estimator(original.estimator, trust)
     model = _model(original, "skops", original.layout, "float64", "skops")
-    _write(folder, model, data)
+    model = replace(model, types=kept.admitted.types, trusted=kept.admitted.trusted)
+    _write(folder, model, kept.data)
     try:
         different = prove(trial, model, folder)
         difference = shown(trial, different) if different else ""
@@ -163,7 +170,7 @@ def _as_skops(trial: Trial, folder: Path, reason: str) -> Converted:
         message = f"no form of the model answers as it does: not skops ({difference}), and {reason}"
         hint = "a row's answer must depend on that row only: see docs/guide/your-own-model.md"
         raise ProjectError(message, hint=hint)
-    needs = ("skops", "sklearn", "numpy", "pandas", *modules)
+    needs = ("skops", "sklearn", "numpy", "pandas", *kept.modules)
     notes = (f"the model is kept as skops: {reason}",)
     return Converted(model=model, trial=trial, modules=needs, notes=notes)
 

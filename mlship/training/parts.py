@@ -70,6 +70,12 @@ def texts_of(model: Any, data: Data) -> dict[str, list[str]]:
     return known
 
 
+def has_trees(model: Any) -> bool:
+    """Tell whether a model only compares numbers somewhere, so that its jumps are exact."""
+    names = ("tree_", "_predictors", "get_booster", "booster_")
+    return any(hasattr(part, name) for part in of(model) for name in names)
+
+
 def has_infinite_threshold(model: Any) -> bool:
     """Tell whether a tree splits at infinity, between missing values and all others."""
     trees = [part.tree_ for part in of(model) if hasattr(part, "tree_")]

@@ -5,6 +5,7 @@ hold besides: nulls, unknown texts, huge numbers, and rows on both sides of the 
 model changes its mind. They are the same for the same data and the same model.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -48,11 +49,14 @@ class Probes:
         frame: the rows, with the types of the training data.
         kinds: what each row tries.
         columns: the column in which it does; empty for the whole row.
+        jumps: rows with the same number, from 1, lie around one jump of a model that computes with
+            its inputs: rounding may bring them to either side of it. Others have 0.
     """
 
     frame: pd.DataFrame
     kinds: tuple[ProbeKind, ...]
     columns: tuple[str, ...]
+    jumps: tuple[int, ...]
 
     def __add__(self, other: "Probes") -> "Probes":
         """Return the rows of both."""
@@ -60,7 +64,20 @@ class Probes:
             frame=stacked([self.frame, other.frame], self.frame),
             kinds=self.kinds + other.kinds,
             columns=self.columns + other.columns,
+            jumps=self.jumps + other.jumps,
         )
+
+    def beside(self, row: int) -> list[int]:
+        """Return the other rows around the same jump."""
+        return [other for other in self._at_jumps.get(self.jumps[row], ()) if other != row]
+
+    @functools.cached_property
+    def _at_jumps(self) -> Mapping[int, list[int]]:
+        rows: dict[int, list[int]] = {}
+        for row, jump in enumerate(self.jumps):
+            if jump:
+                rows.setdefault(jump, []).append(row)
+        return rows
 
     def rows(self, kind: ProbeKind, column: str) -> list[int]:
         """Return the numbers of the rows that try something in a column."""
@@ -103,6 +120,7 @@ def make(
             frame=stacked([frame for _, _, frame in parts], train),
             kinds=tuple(kind for kind, _, frame in parts for _ in range(len(frame))),
             columns=tuple(column for _, column, frame in parts for _ in range(len(frame))),
+            jumps=(0,) * sum(len(frame) for _, _, frame in parts),
         )
     )
 
@@ -118,6 +136,7 @@ def _extremes_last(probes: Probes) -> Probes:
         frame=probes.frame.iloc[order].reset_index(drop=True),
         kinds=tuple(probes.kinds[row] for row in order),
         columns=tuple(probes.columns[row] for row in order),
+        jumps=probes.jumps,
     )
 
 

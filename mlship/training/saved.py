@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,13 @@ from mlship.domain import digests
 from mlship.domain.bundle import Field, Model, ModelFormat, Task
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
-from mlship.training import order, skopsfile
+from mlship.training import order, signatures, skopsfile
 from mlship.training.answers import Outputs, Predict, outputs_of
 from mlship.training.columns import rows_of
 from mlship.training.data import Data
 from mlship.training.fit import Prepared
 from mlship.training.original import Label, Original, held_out
+from mlship.training.owncode import Trust
 
 _CHANGED = (
     "nothing was loaded; find out who changed it, or set model.pickle_sha256 to what you made"
@@ -71,11 +73,16 @@ def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
 
     Raises:
         ProjectError: there is no such file, or its name tells no known format.
-        RefusedError: it is a pickle, and pickles are not allowed.
-        IntegrityError: it is not the pickle that the configuration allows.
+        RefusedError: it is a pickle, and pickles are not allowed; or it is not what its ending
+            says, or a link out of the project.
+        IntegrityError: it is not the pickle that the configuration allows, or an ONNX model that
+            refers to other files or libraries.
     """
     path = root / returned
     known = (".skops", *_NATIVE, *_PICKLES)
+    if path.is_dir():
+        message = f"{config.source} returned {returned}, which is a folder, not a model file"
+        raise RefusedError(message, hint="return the path of the model file itself")
     if path.suffix not in known:
         message = f"{config.source} returned the path {returned}, which has no known format"
         raise ProjectError(message, hint=f"the known endings are {', '.join(known)}")
@@ -83,9 +90,12 @@ def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
         message = f"{config.source} returned the path {returned}, and there is no such file"
         raise ProjectError(message, hint="return the path that the model was saved to")
     datafiles.check_lfs(path, str(returned))
+    _check_link(root, config, path)
     source = Saved(name=str(returned), data=path.read_bytes())
     if source.suffix in _PICKLES:
         _check_pickle(config, source)
+    else:
+        signatures.check(source.name, source.suffix, source.data)
     return source
 
 
@@ -102,17 +112,16 @@ def of_booster(returned: object) -> Saved | None:
     return None
 
 
-def estimator_of(source: Saved) -> Any:
+def estimator_of(source: Saved, trust: Trust) -> Any:
     """Return the estimator in a skops file, or in a pickle whose digest was checked.
 
     Raises:
+        IntegrityError: the skops file is made to mislead.
         ProjectError: the file is damaged, or holds types that are not trusted.
     """
     try:
         if source.suffix == ".skops":
-            import skops.io
-
-            return skops.io.loads(source.data, trusted=skopsfile.trusted_types(source.data))
+            return skopsfile.to_estimator(source.data, source.name, trust)
         import joblib
 
         return joblib.load(io.BytesIO(source.data))  # it reads plain pickles too
@@ -162,6 +171,15 @@ def adopt(
         answers=held_out(predict, prepared.test, config.source),
     )
     return original, model, ("onnxruntime" if form == "onnx" else form,)
+
+
+def _check_link(root: Path, config: ModelConfig, path: Path) -> None:
+    """Refuse a path in the project that leads out of it."""
+    is_inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))  # noqa: PTH100 (links are kept)
+    if (is_inside or path.is_symlink()) and not path.resolve().is_relative_to(root.resolve()):
+        message = f"{config.source} returned {path.name}, a link to {path.resolve()}, "
+        message += "outside of the project"
+        raise RefusedError(message, hint="copy the file into the project")
 
 
 def _check_pickle(config: ModelConfig, source: Saved) -> None:

@@ -153,14 +153,17 @@ def _some(values: list[Any]) -> str:
     return ", ".join(repr(value) for value in list(dict.fromkeys(values))[:3])
 
 
-def _hook_modules(config: Config) -> list[str]:
-    hooks = (config.model.preprocess, config.model.postprocess)
-    return [hook.partition(":")[0] for hook in hooks if hook]
+def _own_modules(making: Making) -> list[str]:
+    """Return the project's modules that the hooks and the model's own types are of."""
+    hooks = (making.config.model.preprocess, making.config.model.postprocess)
+    modules = [hook.partition(":")[0] for hook in hooks if hook]
+    modules += [name.rpartition(".")[0] for name in making.converted.model.types]
+    return list(dict.fromkeys(modules))
 
 
 def _write_code(making: Making, folder: Path) -> None:
-    """Copy the modules that the hooks need and the files that they read."""
-    root, modules = making.root, _hook_modules(making.config)
+    """Copy the modules that the hooks and the model need, and the files that they read."""
+    root, modules = making.root, _own_modules(making)
     files = code.closure(root, modules)
     for module in modules:
         if not code.closure(root, [module]):
@@ -176,9 +179,9 @@ def _write_code(making: Making, folder: Path) -> None:
 def _serving(making: Making) -> tuple[str, ...]:
     """Return the pins of all that predicting needs; an image has mlship itself as files."""
     modules = set(making.converted.modules) | {"numpy", "msgspec"}
-    hooks = _hook_modules(making.config)
-    roots = code.distributions_of(modules | ({"pandas"} if hooks else set()))
-    imported = code.third_party(making.root, code.closure(making.root, hooks))
+    has_hooks = making.config.model.preprocess or making.config.model.postprocess
+    roots = code.distributions_of(modules | ({"pandas"} if has_hooks else set()))
+    imported = code.third_party(making.root, code.closure(making.root, _own_modules(making)))
     pins = lock.closure(sorted(roots | imported))
     return tuple(pin for pin in pins if not pin.startswith(f"{DISTRIBUTION}=="))
 

@@ -7,57 +7,64 @@ addresses. Addresses and times differ from process to process; they are replaced
 
 import io
 import json
+import sys
 import zipfile
+from dataclasses import dataclass
 from typing import Any
 
 import skops.io
 
 from mlship.errors import ProjectError
+from mlship.runtime import archive
+from mlship.runtime.trust import load
+from mlship.training.owncode import Admitted, Trust
 
 _SCHEMA = "schema.json"
-_TRUSTED = ("sklearn.", "numpy.", "scipy.", "pandas.", "xgboost.", "lightgbm.")
 _ADDRESSES = ("_stop_words_id",)
 """Attributes in which an estimator keeps a memory address itself."""
 
 
-def from_estimator(estimator: Any) -> tuple[bytes, tuple[str, ...]]:
-    """Return an estimator as a skops file, and the foreign modules that it is made of.
+@dataclass(frozen=True)
+class Kept:
+    """An estimator as a skops file.
+
+    Attributes:
+        admitted: what it names beyond the exact list.
+        modules: top-level modules of other libraries that loading it needs.
+    """
+
+    data: bytes
+    admitted: Admitted
+    modules: tuple[str, ...]
+
+
+def from_estimator(estimator: Any, trust: Trust) -> Kept:
+    """Return an estimator as a skops file.
 
     Raises:
-        ProjectError: it holds types that serving would not load, named in the message.
+        ProjectError: it cannot be saved, or holds types or functions that serving would not load.
     """
     try:
-        data = normalised(skops.io.dumps(estimator))
+        data = skops.io.dumps(estimator)
     except Exception as error:  # whatever an object's own state raises
         message = f"the model {type(estimator).__name__} cannot be saved: {error}"
         raise ProjectError(message, hint="use scikit-learn's own estimators") from error
-    return data, refuse_foreign(data)
+    parts = archive.read(data, f"the model {type(estimator).__name__}")
+    admitted = trust.admit(parts, live=True)
+    foreign = {part.module.partition(".")[0] for part in parts if part.full not in admitted.types}
+    modules = tuple(sorted(foreign - set(sys.stdlib_module_names)))
+    return Kept(data=normalised(data), admitted=admitted, modules=modules)
 
 
-def refuse_foreign(data: bytes) -> tuple[str, ...]:
-    """Return the top-level modules of a file's types beyond those that skops trusts itself.
-
-    Raises:
-        ProjectError: one is of no module that mlship trusts.
-    """
-    unknown = skops.io.get_untrusted_types(data=data)
-    foreign = sorted(name for name in unknown if not name.startswith(_TRUSTED))
-    if foreign:
-        message = f"the model holds types that are not trusted: {', '.join(foreign)}"
-        hint = "move that code into `preprocess` or `postprocess`, which travel as source, "
-        hint += "or use scikit-learn's own estimators"
-        raise ProjectError(message, hint=hint)
-    return tuple(sorted({name.partition(".")[0] for name in unknown}))
-
-
-def trusted_types(data: bytes) -> list[str]:
-    """Return the types to name when a file is loaded.
+def to_estimator(data: bytes, name: str, trust: Trust) -> Any:
+    """Return the estimator of a skops file; `name` is for messages.
 
     Raises:
-        ProjectError: one is of no module that mlship trusts.
+        IntegrityError: it is no such file, or is made to mislead.
+        ProjectError: it holds types or functions that are not trusted.
     """
-    refuse_foreign(data)
-    return list(skops.io.get_untrusted_types(data=data))
+    trust.admit(archive.read(data, name), live=False)
+    return load(data)
 
 
 def normalised(data: bytes) -> bytes:

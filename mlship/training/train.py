@@ -11,6 +11,7 @@ from mlship.training.convert import Converted, convert, limits_of
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
 from mlship.training.original import examine
+from mlship.training.owncode import Trust
 from mlship.training.profile import profile_of
 
 
@@ -53,7 +54,8 @@ def _converted(
         original, model, modules = saved.adopt(config, source, data, prepared, request.into)
         trial = trials.prepared(original, data, prepare)
         return Converted(model=model, trial=trial, modules=modules)
+    trust = Trust(root=root, names=config.trust)
     if source is not None:
-        returned = saved.estimator_of(source)
+        returned = saved.estimator_of(source, trust)
     original = examine(returned, config, data, prepared)
-    return convert(trials.prepared(original, data, prepare), request.into)
+    return convert(trials.prepared(original, data, prepare), request.into, trust)

@@ -10,7 +10,7 @@ import pandas as pd
 from mlship.domain.bundle import Field, Model, Row
 from mlship.runtime.formats import Computation
 from mlship.training import boundaries, contract, parts, probes
-from mlship.training.answers import Answers, Outputs, ask, differing, outputs_of
+from mlship.training.answers import Answers, Outputs, alike, ask, differing, outputs_of
 from mlship.training.columns import rows_of
 from mlship.training.data import Data
 from mlship.training.original import Original
@@ -48,7 +48,16 @@ class Trial:
         """Return the probes within the contract to which a form answers otherwise, and how."""
         found = ask(_form(model, compute, self.prepare), self.probes.frame)
         different = differing(self.original.task, self.answers, found)
-        return {row: what for row, what in different.items() if self.inside[row]}
+        return {
+            row: what
+            for row, what in different.items()
+            if self.inside[row] and not self._is_beside(row, found)
+        }
+
+    def _is_beside(self, row: int, found: Answers) -> bool:
+        """Tell whether a form answers as the original does on the other side of the same jump."""
+        others = self.probes.beside(row)
+        return any(alike(self.answers.outputs, other, found.outputs, row) for other in others)
 
     def narrowed(self, different: dict[int, str]) -> "Trial | None":
         """Return the trial with limits for the numbers on which a form differs, if only on such."""
@@ -69,7 +78,8 @@ def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
     numbers = parts.numbers_of(original.estimator)
     rows = probes.make(data.train, data.fields, known, numbers)
     own_rows = None if prepare else original.estimator
-    more = boundaries.make(labels_of, own_rows, data.train, data.fields)
+    is_exact = parts.has_trees(original.estimator)
+    more = boundaries.make(labels_of, own_rows, data.train, data.fields, is_exact=is_exact)
     if more is not None:
         rows += more
     answers = ask(predict, rows.frame)

@@ -450,7 +450,8 @@ def test_no_process_of_a_training_outlives_the_command(number: int, tmp_path: Pa
         "import sys; from pathlib import Path; from tests.harness.projects import config\n"
         "from types import SimpleNamespace\n"
         "from mlship.adapters.checkout.trainer import ChildTrainer\n"
-        "trainer = ChildTrainer(Path(sys.argv[1]), config(), SimpleNamespace(note=print))\n"
+        "setting = config(environment=['MARK'])\n"
+        "trainer = ChildTrainer(Path(sys.argv[1]), setting, SimpleNamespace(note=print))\n"
         "trainer.train(Path(sys.argv[2]))\n"
     )
     command = subprocess.Popen(

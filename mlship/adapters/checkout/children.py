@@ -7,7 +7,6 @@ that ends when this process does; the child stops then, and so never outlives a 
 
 import errno
 import io
-import os
 import signal
 import subprocess
 import sys
@@ -103,7 +102,7 @@ def run(
     argv: Sequence[str],
     *,
     cwd: Path,
-    extra: Mapping[str, str],
+    environment: Mapping[str, str],
     meanwhile: Callable[[], None] = nothing,
 ) -> Ended:
     """Run a program to its end, with what it writes shown on stderr line by line.
@@ -111,15 +110,14 @@ def run(
     Args:
         argv: the program and its arguments.
         cwd: the folder that it runs in.
-        extra: variables added to the environment.
+        environment: all of its variables.
         meanwhile: called once while the program runs.
     """
     # Compiled files would lie among the user's own and make a clean tree dirty.
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **extra}
     process = subprocess.Popen(
         argv,
         cwd=cwd,
-        env=environment,
+        env={**environment, "PYTHONDONTWRITEBYTECODE": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
@@ -33,8 +33,10 @@ _PROCESS_SEED: Final = {"PYTHONHASHSEED": "0"}
 class Jobs:
     """Runs jobs of `mlship.training` in a project's folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+        """Take the project's folder and the variables that jobs get."""
         self._root = root
+        self._environment = {**environment, **_PROCESS_SEED}
         self._server: _Server | None = None
 
     def ask(
@@ -68,10 +70,14 @@ class Jobs:
 
     def _run(self, arguments: Sequence[str], meanwhile: Callable[[], None]) -> Ended:
         if not _FORKS:
-            command = _command(*arguments)
-            return children.run(command, cwd=self._root, extra=_PROCESS_SEED, meanwhile=meanwhile)
+            return children.run(
+                _command(*arguments),
+                cwd=self._root,
+                environment=self._environment,
+                meanwhile=meanwhile,
+            )
         if self._server is None or not self._server.is_alive():
-            self._server = _Server(self._root)
+            self._server = _Server(self._root, self._environment)
         return self._server.run(arguments, meanwhile)
 
 
@@ -82,13 +88,13 @@ class _Server:
     job's pid, and its exit code when it and all that it has started have ended.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 _command("serve", str(theirs.fileno())),
                 cwd=root,
-                env={**os.environ, **_PROCESS_SEED},
+                env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -1,5 +1,6 @@
 """Predictions from a bundle, offline, by the runtime in a process of its own."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from typing import TypeVar
 import msgspec
 
 from mlship.adapters.checkout.children import Ended, Fault, describe_end
+from mlship.domain import environment
 from mlship.domain.bundle import Row
 from mlship.domain.prediction import Answer
 from mlship.errors import MlshipError, ProjectError
@@ -48,6 +50,7 @@ class ChildPredictor:
             [*command, *options],
             input=msgspec.json.encode(rows),
             capture_output=True,
+            env=environment.of_serving(os.environ),
             check=False,
         )
         if done.returncode != 0:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 
 from mlship.adapters.checkout import children
 from mlship.config.project import Config
+from mlship.domain import environment
 from mlship.domain.scores import Suite, TestRun
 from mlship.errors import ProjectError
 
@@ -43,13 +44,15 @@ class PytestTester:
         if importlib.util.find_spec("pytest") is None:
             message = f"the tests in {folder} need pytest, which is not installed"
             raise ProjectError(message, hint="pip install pytest")
-        extra = {"PYTHONPATH": _path_with(self._root)}
-        extra |= {BUNDLE: str(bundle.absolute())} if bundle else {}
-        extra |= {ENDPOINT: endpoint} if endpoint else {}
+        variables = environment.of_user_code(os.environ, self._config.model.environment)
+        variables["PYTHONPATH"] = _path_with(self._root)
+        variables |= {BUNDLE: str(bundle.absolute())} if bundle else {}
+        variables |= {ENDPOINT: endpoint} if endpoint else {}
         begun = time.monotonic()
         with children.full_disk_named("the temporary folder"), _temporary() as place:
             report = Path(place, "junit.xml")
-            ended = children.run(self._argv(folder, report), cwd=self._root, extra=extra)
+            argv = self._argv(folder, report)
+            ended = children.run(argv, cwd=self._root, environment=variables)
             seconds = time.monotonic() - begun
             if ended.code < 0:
                 message = f"pytest in {folder} {children.describe_end(ended)}"

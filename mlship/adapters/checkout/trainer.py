@@ -13,7 +13,7 @@ from mlship.adapters.checkout.children import ScoreRequest, TrainRequest
 from mlship.adapters.checkout.jobs import Jobs
 from mlship.config.project import Config, ModelConfig
 from mlship.config.requirements import REQUIREMENTS
-from mlship.domain import digests
+from mlship.domain import digests, environment
 from mlship.domain.commit import named
 from mlship.domain.digests import Digest
 from mlship.domain.inputs import SCRIPT, Inputs, Opened
@@ -37,7 +37,8 @@ class ChildTrainer:
         self._config = config
         self._progress = progress
         self._meanwhile = meanwhile
-        self._jobs = Jobs(self._root)
+        variables = environment.of_user_code(os.environ, config.model.environment)
+        self._jobs = Jobs(self._root, variables)
 
     def inputs(self) -> Inputs:
         """Return what a training depends on, as far as it is known before. Runs no user code.

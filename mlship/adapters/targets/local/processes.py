@@ -73,7 +73,7 @@ class Child:
         return last_lines(self._log, count, start=self._before)
 
 
-def detach(command: Sequence[str], log: Path) -> None:
+def detach(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
     """Start a detached process, in its own session and with init as parent."""
     rotate(log)
     with log.open("ab") as output:
@@ -82,6 +82,7 @@ def detach(command: Sequence[str], log: Path) -> None:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            env=dict(environment),
             check=True,
         )
 

@@ -17,6 +17,7 @@ from mlship.adapters.targets.local.admin import Host
 from mlship.adapters.targets.local.processes import Child, Process
 from mlship.adapters.targets.local.state import Phase, Placement, Replica, State, Wanted
 from mlship.domain.deployment import Slot
+from mlship.domain.environment import of_serving
 
 _PROBE_SECONDS = 0.3
 _STEADY_SECONDS = 2.0
@@ -37,7 +38,7 @@ class Replicas:
     ) -> None:
         """Take over the running replicas; a replica that has exited counts as crashed."""
         self._state = state
-        self._environment = {**environment, "PYTHONDONTWRITEBYTECODE": "1"}
+        self._environment = environment
         self._known: dict[_Key, Replica] = {(each.slot, each.number): each for each in running}
         now = time.monotonic()
         self._since: dict[_Key, float] = dict.fromkeys(self._known, now)
@@ -116,7 +117,9 @@ class Replicas:
         self._port = loopback.free_port(self._port, taken)
         slot, number = key
         command = _command(slot, self._port, placement, wanted)
-        child = Child(command, self._state.log(f"{slot}-{number}"), self._environment)
+        variables = of_serving(self._environment, wanted.log)
+        variables["PYTHONDONTWRITEBYTECODE"] = "1"
+        child = Child(command, self._state.log(f"{slot}-{number}"), variables)
         self._children[child.process.pid] = child
         before = self._known.get(key)
         self._known[key] = Replica(

@@ -10,6 +10,7 @@ from mlship.adapters.targets.local import admin, envoy, loopback, processes, shu
 from mlship.adapters.targets.local.processes import Child
 from mlship.adapters.targets.local.state import Replica, Router, State, Wanted, write
 from mlship.domain.deployment import Slot
+from mlship.domain.environment import of_serving
 
 _LONGEST_PAUSE = 5.0
 
@@ -20,7 +21,7 @@ class EnvoyProcess:
     def __init__(self, state: State, environment: Mapping[str, str], router: Router | None) -> None:
         """Take over a running Envoy."""
         self._state = state
-        self._environment = environment
+        self._environment = of_serving(environment)
         self.router = router
         self._child: Child | None = None
         self._was_live = False

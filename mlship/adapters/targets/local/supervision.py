@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from mlship.adapters.targets.local import locks, processes, shutdown
 from mlship.adapters.targets.local.state import Running, State
+from mlship.domain.environment import of_supervisor
 from mlship.errors import TimedOutError, UnavailableError
 
 _PAUSE = 0.03
@@ -31,7 +32,9 @@ def start(state: State) -> None:
     log = state.log("supervisor")
     module = "mlship.adapters.targets.local.supervisor"
     # -P keeps the current folder, with the user's modules, out of the import path.
-    processes.detach([sys.executable, "-P", "-m", module, str(state.folder)], log)
+    command = [sys.executable, "-P", "-m", module, str(state.folder)]
+    # It outlives the command, whose credentials it does not need but for those of a log.
+    processes.detach(command, log, of_supervisor(os.environ))
     try:
         until(lambda: runs(state), seconds=_START_SECONDS, what="supervisor")
     except TimedOutError as error:

@@ -1,0 +1,89 @@
+"""The environment of processes that run a model or the user's code: an exact list of variables.
+
+A command holds credentials: of a registry, a cluster, a tracking server, GitHub. What it starts
+gets none of them, only what programs need to run, and what the project names.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_SYSTEM: Final = _names(
+    "PATH HOME USER LOGNAME SHELL TMPDIR TEMP TMP TZ TZDIR LANG LANGUAGE TERM COLUMNS CI "
+    "LC_ALL LC_COLLATE LC_CTYPE LC_MESSAGES LC_MONETARY LC_NUMERIC LC_TIME LC_ADDRESS "
+    "LC_IDENTIFICATION LC_MEASUREMENT LC_NAME LC_PAPER LC_TELEPHONE "
+    "XDG_CACHE_HOME XDG_CONFIG_HOME XDG_DATA_HOME XDG_RUNTIME_DIR "
+    "LD_LIBRARY_PATH DYLD_LIBRARY_PATH DYLD_FALLBACK_LIBRARY_PATH "
+    "SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE APPDATA LOCALAPPDATA "
+    "PROGRAMDATA NUMBER_OF_PROCESSORS PROCESSOR_ARCHITECTURE"
+)
+_PYTHON: Final = _names(
+    "PYTHONHOME PYTHONPATH PYTHONUSERBASE PYTHONNOUSERSITE PYTHONUTF8 PYTHONIOENCODING "
+    "PYTHONWARNINGS PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX "
+    "PYTHONFAULTHANDLER PYTHONHASHSEED PYTHONDEVMODE PYTHONTRACEMALLOC PYTHONMALLOC "
+    "PYTHONCOERCECLOCALE PYTHONSAFEPATH VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV "
+    "COVERAGE_PROCESS_START COVERAGE_PROCESS_CONFIG "
+    "PYTEST_ADDOPTS PYTEST_PLUGINS PYTEST_DISABLE_PLUGIN_AUTOLOAD HYPOTHESIS_PROFILE "
+    "MPLBACKEND MPLCONFIGDIR"
+)
+_COMPUTING: Final = _names(
+    "OMP_NUM_THREADS OMP_THREAD_LIMIT OMP_DYNAMIC OMP_PROC_BIND OMP_PLACES OMP_SCHEDULE "
+    "OMP_WAIT_POLICY KMP_AFFINITY KMP_BLOCKTIME KMP_DUPLICATE_LIB_OK GOMP_CPU_AFFINITY "
+    "OPENBLAS_NUM_THREADS OPENBLAS_CORETYPE MKL_NUM_THREADS MKL_DYNAMIC BLIS_NUM_THREADS "
+    "VECLIB_MAXIMUM_THREADS NUMEXPR_NUM_THREADS NUMEXPR_MAX_THREADS NUMBA_NUM_THREADS "
+    "LOKY_MAX_CPU_COUNT JOBLIB_TEMP_FOLDER MALLOC_ARENA_MAX MALLOC_TRIM_THRESHOLD_ "
+    "CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER CUDA_HOME CUDA_PATH NVIDIA_VISIBLE_DEVICES "
+    "NVIDIA_DRIVER_CAPABILITIES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES "
+    "TF_CPP_MIN_LOG_LEVEL TOKENIZERS_PARALLELISM KERAS_BACKEND"
+)
+_NETWORK: Final = _names(
+    "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE "
+    "HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY"
+)
+_POSTGRES: Final = _names(
+    "PGPASSWORD PGPASSFILE PGUSER PGSSLMODE PGSSLROOTCERT PGSSLCERT PGSSLKEY PGSERVICE "
+    "PGSERVICEFILE PGCONNECT_TIMEOUT PGAPPNAME PGOPTIONS PGTZ PGHOST PGPORT PGDATABASE "
+    "PGHOSTADDR PGSYSCONFDIR PGTARGETSESSIONATTRS PGGSSENCMODE PGREQUIREAUTH "
+    "PGCHANNELBINDING"
+)
+_SERVING: Final = _SYSTEM | _PYTHON | _COMPUTING
+_WORKING: Final = _SERVING | _NETWORK
+
+
+def of_user_code(environment: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
+    """Return the variables for training, scoring and tests, which may fetch what they need.
+
+    Args:
+        environment: of the command.
+        named: what `model.environment` adds, by exact name.
+    """
+    return _kept(environment, _WORKING | frozenset(named))
+
+
+def of_serving(environment: Mapping[str, str], log: str = "") -> dict[str, str]:
+    """Return the variables for a process that serves a bundle, and for its proxy.
+
+    Args:
+        environment: of the command.
+        log: where predictions are logged; for PostgreSQL its own variables are added.
+    """
+    is_database = log.startswith(("postgresql://", "postgres://"))
+    return _kept(environment, _SERVING | (_POSTGRES if is_database else frozenset()))
+
+
+def of_supervisor(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables for what starts replicas later, wherever these will log."""
+    return _kept(environment, _SERVING | _POSTGRES)
+
+
+def _kept(environment: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        # Proxies are written in small letters, too; on Windows case means nothing.
+        if name in names or name.upper() in names
+    }

@@ -1,0 +1,115 @@
+"""What a model is made of beyond the exact list: the project's own code, and what it vouches for.
+
+A class or function of the project's own modules is trusted because the bundle carries the very
+file, whose digest stands in the manifest. All else is refused, with what to do.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+
+from mlship.errors import ProjectError
+from mlship.runtime import trust
+from mlship.runtime.archive import Part
+
+_OWN_HINT = "put a class or function of your own into the project, which travels with the model; "
+_OWN_HINT += "or name what you trust in model.trust"
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Full names beyond the exact list: `types` of the project's own, and `trusted` ones."""
+
+    types: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What a project adds to the exact list.
+
+    Attributes:
+        root: the project's folder; modules below it are its own.
+        names: `model.trust`.
+    """
+
+    root: Path
+    names: tuple[str, ...] = ()
+
+    def admit(self, parts: Sequence[Part], *, live: bool) -> "Admitted":
+        """Return what a skops file names beyond the exact list, if all of it is trusted.
+
+        Args:
+            parts: of a skops file.
+            live: the file was written just now, in this process: identities are addresses.
+
+        Raises:
+            ProjectError: a part is neither listed, nor of the project, nor vouched for; or it
+                cannot be found again by its name.
+        """
+        unlisted = trust.untrusted(parts, ())
+        own = [part for part in unlisted if self._file_of(part.module)]
+        names = {part.full for part in own}
+        foreign = trust.untrusted(unlisted, names | set(self.names))
+        if foreign:
+            raise _refusal(foreign)
+        # The project's modules are imported only when all else is trusted.
+        for part in own:
+            self._check_named(part, live=live)
+        vouched = {part.full for part in unlisted} - names
+        return Admitted(types=tuple(sorted(names)), trusted=tuple(sorted(vouched)))
+
+    def _file_of(self, module: str) -> Path | None:
+        """Return the file of a module of the project's own."""
+        place = self.root.joinpath(*module.split("."))
+        for path in (place / "__init__.py", place.with_suffix(".py")):
+            if path.is_file():
+                return path
+        return None
+
+    def _check_named(self, part: Part, *, live: bool) -> None:
+        """Refuse a function or class that its module does not have under its own name."""
+        module = _imported(part.module)
+        origin, file = getattr(module, "__file__", None), self._file_of(part.module)
+        if origin is None or file is None or Path(origin).resolve() != file.resolve():
+            raise _refusal([part])
+        found = getattr(module, part.name, None)
+        is_found = getattr(found, "__qualname__", None) == part.name
+        if is_found and live and part.use == "FunctionNode" and isinstance(found, FunctionType):
+            is_found = id(found) == part.identity
+        if is_found:
+            return
+        inside = f"{part.name}, defined inside a function or class"
+        what = "a lambda" if part.name == "<lambda>" else inside
+        message = f"the model holds {what}, of {part.module} (at {part.where}), "
+        message += "which no file can name"
+        raise ProjectError(message, hint=f"define it with a name at the top of {part.module}")
+
+
+def _imported(module: str) -> Any:
+    if module in sys.modules:
+        return sys.modules[module]
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # importing runs the user's code
+        message = f"the model needs the project's module {module}, which cannot be imported: "
+        message += f"{type(error).__name__}: {error}"
+        raise ProjectError(message, hint="correct the code there") from error
+
+
+def _refusal(foreign: Sequence[Part]) -> ProjectError:
+    message = f"the model holds types or functions that are not trusted: {trust.described(foreign)}"
+    for part in foreign:
+        if part.module == "__main__":
+            hint = f"{part.name} was defined in the script that ran: move it into a module of "
+            hint += "the project, and import it there"
+            return ProjectError(message, hint=hint)
+        if part.module.startswith("scipy.stats."):
+            hint = "return `search.best_estimator_` instead of the search: a distribution of scipy "
+            hint += "runs a text of its file when it is loaded"
+            return ProjectError(message, hint=hint)
+    return ProjectError(message, hint=_OWN_HINT)

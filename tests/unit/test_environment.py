@@ -1,0 +1,51 @@
+"""Processes that run models or the user's code get an exact list of variables."""
+
+import pytest
+
+from mlship.domain.environment import of_serving, of_supervisor, of_user_code
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "secret",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AZURE_CLIENT_SECRET": "secret",
+    "DOCKER_AUTH_CONFIG": "secret",
+    "GH_TOKEN": "secret",
+    "GITHUB_TOKEN": "secret",
+    "GOOGLE_APPLICATION_CREDENTIALS": "secret",
+    "KUBECONFIG": "secret",
+    "MLFLOW_TRACKING_PASSWORD": "secret",
+    "MLFLOW_TRACKING_TOKEN": "secret",
+    "MLSHIP_STORE__URI": "secret",
+    "PIP_INDEX_URL": "secret",
+    "TWINE_PASSWORD": "secret",
+}
+USUAL = {
+    "PATH": "/bin",
+    "HOME": "/home/ann",
+    "LC_ALL": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "COVERAGE_PROCESS_CONFIG": "x",
+}
+PROXIES = {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "localhost"}
+DATABASE = {"PGPASSWORD": "secret", "PGSSLMODE": "require"}
+ALL = {**CREDENTIALS, **USUAL, **PROXIES, **DATABASE}
+
+
+def test_user_code_may_reach_the_network_and_gets_no_credentials() -> None:
+    assert of_user_code(ALL) == {**USUAL, **PROXIES}
+
+
+def test_user_code_gets_what_the_project_names_and_no_more() -> None:
+    named = of_user_code(ALL, ["AWS_ACCESS_KEY_ID", "NOT_SET"])
+    assert named == {**USUAL, **PROXIES, "AWS_ACCESS_KEY_ID": "secret"}
+
+
+def test_serving_gets_neither_proxies_nor_credentials() -> None:
+    assert of_serving(ALL) == USUAL
+    assert of_serving(ALL, "/var/log/predictions") == USUAL
+
+
+@pytest.mark.parametrize("log", ["postgresql://a@b/c", "postgres://a@b/c"])
+def test_serving_gets_the_database_password_for_a_log_there(log: str) -> None:
+    assert of_serving(ALL, log) == {**USUAL, **DATABASE}
+    assert of_supervisor(ALL) == {**USUAL, **DATABASE}

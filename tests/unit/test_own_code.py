@@ -1,0 +1,145 @@
+"""What a model may be made of: an exact list, the project's own code, and what it vouches for."""
+
+from pathlib import Path
+
+import pytest
+
+from mlship.config.project import Config
+from mlship.domain import bundle as bundles
+from mlship.domain.bundle import Bundle
+from mlship.errors import ConfigError, ProjectError
+from mlship.training.train import train
+from tests.harness.projects import InProcess, config, flowers, project, request
+from tests.harness.trusted import names
+
+IMPORTS = """
+import functools
+import numpy as np
+import pandas as pd
+import scipy.stats
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+"""
+
+
+@pytest.fixture(autouse=True)
+def _cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Gradient boosting counts the processor's cores, by a process of its own.
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+
+
+def make(root: Path, setting: Config, into: str = "bundle") -> Bundle:
+    asked = request(root, setting, into)
+    return bundles.read(asked.into, expected=train(asked, InProcess()).bundle)
+
+
+def fitted(model: str, imports: str = "") -> str:
+    return (
+        f"{IMPORTS}{imports}\ndef train(data, params):\n    X = data[['length', 'width']]\n"
+        f"    return ({model}).fit(X, data.price)\n"
+    )
+
+
+STOPS = {
+    "a lambda": (
+        fitted("make_pipeline(FunctionTransformer(lambda X: X * 2), LinearRegression())"),
+        r"a lambda, of pipeline_\d+ \(at steps\[0\]\[1\]\.func\)",
+    ),
+    "a closure": (
+        "def make():\n    def inner(X): return X\n    return inner\n"
+        + fitted("make_pipeline(FunctionTransformer(make()), LinearRegression())"),
+        r"inner, defined inside a function or class, of pipeline_",
+    ),
+    "a closure of the name of a function": (
+        "def make():\n    def inner(X): return X\n    return inner\ninner_of_make = make()\n"
+        "def inner(X): return X * 2\n"
+        + fitted("make_pipeline(FunctionTransformer(make()), LinearRegression())"),
+        r"inner, defined inside a function or class, of pipeline_",
+    ),
+    "a function of pandas": (
+        fitted("make_pipeline(FunctionTransformer(pd.isna), LinearRegression())"),
+        r"not trusted: pandas\.core\.dtypes\.missing\.isna \(at steps\[0\]\[1\]\.func\)",
+    ),
+    "distributions of scipy": (
+        fitted("make_pipeline(FunctionTransformer(np.log1p), "
+               "RandomizedSearchCV(Ridge(), {'alpha': scipy.stats.uniform(0.1, 1)}, n_iter=2))"),
+        r"not trusted: scipy\.stats\._",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_what_cannot_be_named_or_trusted_stops_the_training(name: str, tmp_path: Path) -> None:
+    code, reason = STOPS[name]
+    with pytest.raises(ProjectError, match=reason) as caught:
+        make(tmp_path, config("price", project(tmp_path, code, flowers())))
+    assert caught.value.hint
+    if name == "distributions of scipy":
+        assert "best_estimator_" in caught.value.hint
+
+
+def test_a_project_vouches_by_exact_names(tmp_path: Path) -> None:
+    steps = "FunctionTransformer(np.fix), HistGradientBoostingRegressor(max_iter=3)"
+    module = project(tmp_path, fitted(f"make_pipeline({steps})"))
+    for number, others in enumerate(([], ["numpy.fi"], ["numpy.fix.fix"])):
+        with pytest.raises(ProjectError, match=r"not trusted: numpy\.fix \(at"):
+            make(tmp_path, config("price", module, trust=others), str(number))
+    bundle = make(tmp_path, config("price", module, trust=["numpy.fix", "numpy.unused"]))
+    assert (bundle.model.types, bundle.model.trusted) == ((), ("numpy.fix",))
+
+
+@pytest.mark.parametrize("name", ["numpy", "numpy.*", "numpy.fix()", ""])
+def test_a_name_to_vouch_for_is_exact(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"model\.trust"):
+        config(trust=[name])
+
+
+def test_the_list_has_what_the_installed_libraries_have() -> None:
+    from mlship.runtime.trust import listed
+
+    missing = {use: each - listed()[use] for use, each in names().items()}
+    assert not any(missing.values()), "run python -m tests.harness.trusted"
+
+
+@pytest.mark.parametrize(
+    ("use", "name"),
+    [
+        ("ObjectNode", "scipy.stats._continuous_distns.norm_gen"),
+        ("ObjectNode", "joblib.memory.Memory"),
+        ("FunctionNode", "pandas.core.computation.eval.eval"),
+        ("FunctionNode", "numpy.load"),
+        ("FunctionNode", "numpy.apply_along_axis"),
+        ("FunctionNode", "numpy.frompyfunc"),
+        ("TypeNode", "builtins.eval"),
+        ("TypeNode", "builtins.getattr"),
+        ("OperatorFuncNode", "operator.methodcaller"),
+        ("NdArrayNode", "numpy.memmap"),
+    ],
+)
+def test_the_list_has_nothing_that_runs_or_reads_what_it_is_given(use: str, name: str) -> None:
+    from mlship.runtime.trust import listed
+
+    assert name not in listed()[use]
+    assert "MethodNode" not in listed()
+
+
+HARMLESS = {
+    "lightgbm": "make_pipeline(StandardScaler(), "
+    "lightgbm.LGBMRegressor(n_estimators=3, verbose=-1, n_jobs=1))",
+    "xgboost": "make_pipeline(StandardScaler(), xgboost.XGBRegressor(n_estimators=3, n_jobs=1))",
+    "a search": "GridSearchCV(xgboost.XGBRegressor(n_estimators=3, n_jobs=1), "
+    "{'max_depth': [1, 2]})",
+    "a function of numpy": "make_pipeline(FunctionTransformer(np.log1p), "
+    "HistGradientBoostingRegressor(max_iter=3))",
+    "categories": "HistGradientBoostingRegressor(max_iter=3, categorical_features=['width'])",
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_harmless_parts_of_libraries_are_on_the_list(name: str, tmp_path: Path) -> None:
+    module = project(tmp_path, fitted(HARMLESS[name], "import lightgbm, xgboost"))
+    bundle = make(tmp_path, config("price", module))
+    assert (bundle.model.format, bundle.model.types) == ("skops", ())
