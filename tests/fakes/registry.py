@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ class FakeRegistry:
         self.blobs: dict[str, dict[str, bytes]] = {}
         self.manifests: dict[str, dict[str, tuple[bytes, str]]] = {}
         self.uploads: dict[str, bytearray] = {}
+        self._numbers = itertools.count()  # several threads upload at once
         self.requests: Counter[str] = Counter()
         self.log: list[str] = []
         self.breaks: list[int] = []
@@ -147,7 +149,7 @@ class FakeRegistry:
         if found is not None and not self.mounts_nothing:
             self.put(name, found)
             return httpx.Response(201)
-        number = str(self.requests["POST"])
+        number = str(next(self._numbers))
         self.uploads[number] = bytearray()
         return self._told(202, name, number)
 
