@@ -76,6 +76,7 @@ def serve(
     import sys
 
     from mlship.domain.deployment import slot_of
+    from mlship.domain.environment import of_serving
 
     options = session(context)
     pipeline = options.pipeline()
@@ -94,9 +95,9 @@ def serve(
         "--log": str(pipeline.state / "predictions" / "serve"),
     }
     arguments = [part for pair in flags.items() for part in pair]
-    os.execv(  # noqa: S606 (the foreground is the server's: signals and exit code are its own)
-        sys.executable, [sys.executable, "-m", "mlship.runtime", "serve", *arguments]
-    )
+    command = [sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments]
+    # The foreground is the server's: signals and exit code are its own.
+    os.execve(sys.executable, command, of_serving(os.environ))  # noqa: S606
 
 
 def down(context: typer.Context) -> None:
