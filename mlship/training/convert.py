@@ -184,8 +184,12 @@ def _as_skops(
         hint = "use scikit-learn's own estimators and Pipelines"
         raise ProjectError(message, hint=hint)
     needs = ("skops", "sklearn", "numpy", *kept.modules, *(("pandas",) if is_frame else ()))
-    notes = (f"the model is kept as skops, not ONNX: {reason}",)
-    return Converted(model=model, modules=needs, notes=notes)
+    notes = [f"the model is kept as skops, not ONNX: {reason}"]
+    if admitted.types:
+        notes.append(f"it is made of the project's own {', '.join(admitted.types)}")
+    if admitted.trusted:
+        notes.append(f"the project vouches for {', '.join(admitted.trusted)} (model.trust)")
+    return Converted(model=model, modules=needs, notes=tuple(notes))
 
 
 def _write(

@@ -7,6 +7,7 @@ import pytest
 from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle
+from mlship.domain.scores import Trained
 from mlship.errors import ConfigError, ProjectError
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
@@ -32,8 +33,13 @@ def _cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(root: Path, setting: Config, into: str = "bundle") -> Bundle:
+    return made(root, setting, into)[0]
+
+
+def made(root: Path, setting: Config, into: str = "bundle") -> tuple[Bundle, Trained]:
     asked = request(root, setting, into)
-    return bundles.read(asked.into, expected=train(asked, InProcess()).bundle)
+    trained = train(asked, InProcess())
+    return bundles.read(asked.into, expected=trained.bundle), trained
 
 
 def fitted(model: str, imports: str = "") -> str:
@@ -87,7 +93,9 @@ def test_a_project_vouches_by_exact_names(tmp_path: Path) -> None:
     for number, others in enumerate(([], ["numpy.fi"], ["numpy.fix.fix"])):
         with pytest.raises(ProjectError, match=r"not trusted: numpy\.fix \(at"):
             make(tmp_path, config("price", module, trust=others), str(number))
-    bundle = make(tmp_path, config("price", module, trust=["numpy.fix", "numpy.unused"]))
+    setting = config("price", module, trust=["numpy.fix", "numpy.unused"])
+    bundle, trained = made(tmp_path, setting)
+    assert trained.notes[-1] == "the project vouches for numpy.fix (model.trust)"
     assert (bundle.model.types, bundle.model.trusted) == ((), ("numpy.fix",))
 
 
