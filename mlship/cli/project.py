@@ -78,6 +78,7 @@ def serve(
     import sys
 
     from mlship.domain.deployment import slot_of
+    from mlship.domain.environment import of_serving
 
     options = session(context)
     pipeline = options.pipeline()
@@ -96,9 +97,9 @@ def serve(
         "--log": str(pipeline.state / "predictions" / "serve"),
     }
     arguments = [part for pair in flags.items() for part in pair]
-    os.execv(  # noqa: S606 (the server replaces this process, with its signals and exit code)
-        sys.executable, [sys.executable, "-m", "mlship.runtime", "serve", *arguments]
-    )
+    command = [sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments]
+    # The server replaces this process, with its signals and exit code.
+    os.execve(sys.executable, command, of_serving(os.environ))  # noqa: S606
 
 
 def down(context: typer.Context) -> None:

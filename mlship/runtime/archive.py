@@ -31,8 +31,8 @@ _ENDINGS = {"NdArrayNode": "npy", "SparseMatrixNode": "npz"}
 _SAVED_ANEW = frozenset({"__id__", "file"})
 """What differs where one object was saved twice."""
 
-_PROTOCOLS = (1, 2)
-"""In older ones a function's name stands elsewhere; newer ones are not known."""
+_PROTOCOL = 2
+"""In older ones some names stand elsewhere; newer ones are not known."""
 
 _LARGEST = 1 << 30
 _LARGEST_RATIO = 200
@@ -166,7 +166,7 @@ class _Nodes:
         """Return the names in all nodes."""
         if not isinstance(schema, dict) or "__loader__" not in schema:
             _refuse(f"{_SCHEMA} is no node")
-        if type(schema.get("protocol")) is not int or schema["protocol"] not in _PROTOCOLS:
+        if type(schema.get("protocol")) is not int or schema["protocol"] != _PROTOCOL:
             _refuse(f"its protocol is {schema.get('protocol')!r}")
         self._visit(schema, None)
         return tuple(self._parts.values())

@@ -171,8 +171,12 @@ def _as_skops(trial: Trial, folder: Path, reason: str, trust: Trust) -> Converte
         hint = "a row's answer must depend on that row only: see docs/guide/your-own-model.md"
         raise ProjectError(message, hint=hint)
     needs = ("skops", "sklearn", "numpy", "pandas", *kept.modules)
-    notes = (f"the model is kept as skops: {reason}",)
-    return Converted(model=model, trial=trial, modules=needs, notes=notes)
+    notes = [f"the model is kept as skops: {reason}"]
+    if model.types:
+        notes.append(f"it is made of the project's own {', '.join(model.types)}")
+    if model.trusted:
+        notes.append(f"the project vouches for {', '.join(model.trusted)} (model.trust)")
+    return Converted(model=model, trial=trial, modules=needs, notes=tuple(notes))
 
 
 def _model(

@@ -23,13 +23,21 @@ from sklearn.preprocessing import FunctionTransformer
 """
 SHAPES = """
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.linear_model import LinearRegression
-from sklearn.utils.validation import validate_data
 from deeper.numbers import LIMIT
 
 def ratio(rows):
     return rows.assign(ratio=(rows.length / rows.width).clip(upper=LIMIT))
+
+class Rounded(LinearRegression):
+    def predict(self, X):
+        return np.round(super().predict(X), 1)
+"""
+
+CLIPS = """
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import validate_data
 
 class Clip(TransformerMixin, BaseEstimator):
     def __init__(self, share=0.9):
@@ -41,10 +49,6 @@ class Clip(TransformerMixin, BaseEstimator):
 
     def transform(self, X):
         return np.minimum(np.asarray(X), self.most_)
-
-class Rounded(LinearRegression):
-    def predict(self, X):
-        return np.round(super().predict(X), 1)
 """
 
 
@@ -58,7 +62,8 @@ def write(root: Path, body: str) -> Path:
     (root / "pipeline.py").write_text(IMPORTS + body)
     (root / "shapes.py").write_text(SHAPES)
     (root / "deeper").mkdir()
-    (root / "deeper/__init__.py").touch()
+    # A folder without __init__.py is a package, too.
+    (root / "deeper/clips.py").write_text(CLIPS)
     (root / "deeper/numbers.py").write_text("LIMIT = 3.0\n")
     flowers()[["length", "width", "price"]].to_csv(root / "data.csv", index=False)
     return root
@@ -71,7 +76,8 @@ def train(root: Path, **model: Any) -> Bundle:
 
 TRAIN = """
 import shapes
-from shapes import Clip, Rounded
+from deeper.clips import Clip
+from shapes import Rounded
 
 def times(rows, number):
     return rows * number
@@ -99,7 +105,7 @@ def folder(root: Path, made: Bundle, tmp_path: Path) -> Path:
 
 
 def test_own_code_travels_with_the_model(made: Bundle, folder: Path) -> None:
-    types = ("pipeline.times", "shapes.Clip", "shapes.Rounded", "shapes.ratio")
+    types = ("deeper.clips.Clip", "pipeline.times", "shapes.Rounded", "shapes.ratio")
     assert (made.model.format, made.model.types) == ("skops", types)
     modules = {"code/pipeline.py", "code/shapes.py", "code/deeper/numbers.py"}
     assert modules <= set(made.files)
@@ -109,14 +115,15 @@ def test_own_code_travels_with_the_model(made: Bundle, folder: Path) -> None:
 
 def test_a_saved_model_of_own_classes_travels_too(tmp_path: Path) -> None:
     code = (
-        "import skops.io\nfrom pathlib import Path\nfrom shapes import Clip, Rounded\n"
+        "import skops.io\nfrom pathlib import Path\n"
+        "from deeper.clips import Clip\nfrom shapes import Rounded\n"
         "def train(data, params):\n"
         "    model = make_pipeline(Clip(), Rounded()).fit(data[['length', 'width']], data.price)\n"
         "    path = Path(__file__).parent / 'model.skops'\n"
         "    skops.io.dump(model, path)\n    return path\n"
     )
     bundle = train(write(tmp_path / "project", code))
-    assert bundle.model.types == ("shapes.Clip", "shapes.Rounded")
+    assert bundle.model.types == ("deeper.clips.Clip", "shapes.Rounded")
 
 
 def resealed(folder: Path, made: Bundle, **changes: Any) -> None:
@@ -133,10 +140,10 @@ def test_a_type_comes_from_the_code_of_the_bundle_and_nowhere_else(
     with pytest.raises(IntegrityError, match="is missing"):
         ChildPredictor().predict(folder, ROWS)
     resealed(folder, made)
-    with pytest.raises(IntegrityError, match=r"the model needs shapes\.Clip"):
+    with pytest.raises(IntegrityError, match=r"the model needs shapes\.Rounded"):
         ChildPredictor().predict(folder, ROWS)
     resealed(folder, made, types=())
-    with pytest.raises(IntegrityError, match=r"not trusted: .*shapes\.Clip"):
+    with pytest.raises(IntegrityError, match=r"not trusted: .*shapes\.Rounded"):
         ChildPredictor().predict(folder, ROWS)
     resealed(folder, made, types=("os.system", "posix.system"))
     with pytest.raises(MlshipError, match=r"the model needs os\.system"):

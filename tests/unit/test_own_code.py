@@ -7,8 +7,11 @@ import pytest
 from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle
+from mlship.domain.scores import Trained
 from mlship.errors import ConfigError, ProjectError
+from mlship.runtime import archive, trust
 from mlship.training.train import train
+from tests.harness.hostile_models import crafted, listed, mapped, node, plain, regression
 from tests.harness.projects import InProcess, config, flowers, project, request
 from tests.harness.trusted import names
 
@@ -32,8 +35,13 @@ def _cores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make(root: Path, setting: Config, into: str = "bundle") -> Bundle:
+    return made(root, setting, into)[0]
+
+
+def made(root: Path, setting: Config, into: str = "bundle") -> tuple[Bundle, Trained]:
     asked = request(root, setting, into)
-    return bundles.read(asked.into, expected=train(asked, InProcess()).bundle)
+    trained = train(asked, InProcess())
+    return bundles.read(asked.into, expected=trained.bundle), trained
 
 
 def fitted(model: str, imports: str = "") -> str:
@@ -87,7 +95,9 @@ def test_a_project_vouches_by_exact_names(tmp_path: Path) -> None:
     for number, others in enumerate(([], ["numpy.fi"], ["numpy.fix.fix"])):
         with pytest.raises(ProjectError, match=r"not trusted: numpy\.fix \(at"):
             make(tmp_path, config("price", module, trust=others), str(number))
-    bundle = make(tmp_path, config("price", module, trust=["numpy.fix", "numpy.unused"]))
+    setting = config("price", module, trust=["numpy.fix", "numpy.unused"])
+    bundle, trained = made(tmp_path, setting)
+    assert trained.notes[-1] == "the project vouches for numpy.fix (model.trust)"
     assert (bundle.model.types, bundle.model.trusted) == ((), ("numpy.fix",))
 
 
@@ -98,9 +108,7 @@ def test_a_name_to_vouch_for_is_exact(name: str) -> None:
 
 
 def test_the_list_has_what_the_installed_libraries_have() -> None:
-    from mlship.runtime.trust import listed
-
-    missing = {use: each - listed()[use] for use, each in names().items()}
+    missing = {use: each - trust.listed()[use] for use, each in names().items()}
     assert not any(missing.values()), "run python -m tests.harness.trusted"
 
 
@@ -120,10 +128,23 @@ def test_the_list_has_what_the_installed_libraries_have() -> None:
     ],
 )
 def test_the_list_has_nothing_that_runs_or_reads_what_it_is_given(use: str, name: str) -> None:
-    from mlship.runtime.trust import listed
+    assert name not in trust.listed()[use]
+    assert "MethodNode" not in trust.listed()
 
-    assert name not in listed()[use]
-    assert "MethodNode" not in listed()
+
+def test_own_and_vouched_names_are_not_called_while_a_file_is_loaded() -> None:
+    """A hostile file may name the project's own code, too, but only as a part of the model."""
+    name = "pipeline.delete"
+    made = listed(plain("data"), name=name)
+    constructed = node("ConstructorFromReduceNode", name, content=listed())
+    keyed = mapped({"data": plain(1)}, node("TypeNode", name))
+    missing = {"main": mapped({}), "default_factory": node("TypeNode", name)}
+    factory = node("DefaultDictNode", "collections.defaultdict", content=missing)
+    for part in (made, constructed, keyed, factory):
+        parts = archive.read(crafted(regression(coef_=part)), "model.skops")
+        assert [each.full for each in trust.untrusted(parts, {name})] == [name]
+    kept = node("TypeNode", name)
+    assert trust.untrusted(archive.read(crafted(regression(a=kept)), "m"), {name}) == []
 
 
 HARMLESS = {

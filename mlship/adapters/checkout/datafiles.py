@@ -155,7 +155,9 @@ def _faults_of(text: str) -> Iterator[None]:
         raise ProjectError(message, hint="correct data.train or data.test") from error
     except OSError as error:
         message = f"data at {text} cannot be read: {error}"
-        raise UnavailableError(message, hint="check the network and the credentials") from error
+        hint = "check the network and the credentials; training gets the variables that "
+        hint += "model.environment names"
+        raise UnavailableError(message, hint=hint) from error
 
 
 def _path(root: Path, text: str) -> Path:
