@@ -301,6 +301,13 @@ class Config(_Section, frozen=True):
     name: Annotated[Name, Meta(description="name of the project and of its registered model")]
     data: DataConfig
     model: ModelConfig
+    metrics: Annotated[
+        dict[str, str],
+        Meta(
+            description="more metrics, by name: a scorer of scikit-learn such as roc_auc, "
+            "recall[CLASS], or a function cost(truth: Series, outputs: DataFrame) -> number"
+        ),
+    ] = {}
     tests: TestsConfig = TestsConfig()
     gates: GatesConfig = GatesConfig()
     workload: Annotated[

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlship.adapters.checkout import datafiles
@@ -12,10 +13,11 @@ from mlship.domain import digests
 from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Interval, Scores
-from mlship.errors import ProjectError
+from mlship.errors import ConfigError, ProjectError
 from mlship.training import baseline, metrics, slices
 from mlship.training.columns import rows_of, values_of
 from mlship.training.data import read
+from mlship.training.scorers import Scorers
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class _Champion:
 
     outputs: Sequence[Row] = ()
     error: str = ""
+    bundle: bundles.Bundle | None = None
 
 
 def score(request: ScoreRequest, predictor: Predictor) -> Scores:
@@ -48,6 +51,7 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
         outputs, champion = release.result(), other.result()
     predicted = [row[data.target] for row in outputs]
     of_champion = [row[data.target] for row in champion.outputs]
+    scorers = Scorers(root=request.root, named=request.config.metrics)
     labels: list[Value] = []
     if manifest.task == "classification":
         labels = metrics.labels_of(truth, [*predicted, *of_champion])
@@ -63,12 +67,14 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
         task=manifest.task,
         data=datafiles.digest_of_held_out(request.root, request.config.data),
         samples=len(rows),
-        metrics=_measured(manifest.task, truth, outputs, data.target),
+        metrics=_measured(manifest.task, truth, outputs, data.target)
+        | digests.plain(scorers.measure(manifest, truth, outputs)),
         baseline=_measured(
             manifest.task, truth, baseline.outputs(manifest.task, data, len(rows)), data.target
         ),
         repeated=baseline.repeated(data),
-        champion=_measured(manifest.task, truth, champion.outputs, data.target),
+        champion=_measured(manifest.task, truth, champion.outputs, data.target)
+        | _also(scorers, champion, truth),
         champion_error=champion.error,
         differences=_differences(manifest.task, truth, (outputs, champion.outputs), data.target),
         labels=tuple(labels),
@@ -97,9 +103,22 @@ def _champion(
         kind = "classifies" if manifest.task == "classification" else "estimates"
         return _Champion(error=f"the champion {kind} {manifest.target}")
     try:
-        return _Champion(outputs=predictor.predict(folder, _fitting(rows, manifest)))
+        outputs = predictor.predict(folder, _fitting(rows, manifest))
+        return _Champion(outputs=outputs, bundle=manifest)
     except ProjectError as error:
         return _Champion(error=error.message)
+
+
+def _also(scorers: Scorers, champion: _Champion, truth: Sequence[Value]) -> dict[str, float | str]:
+    """Return the champion's values of the project's own metrics, without those it has none for."""
+    values: dict[str, float | str] = {}
+    if champion.bundle is None:
+        return values
+    for name, what in scorers.named.items():
+        with suppress(ProjectError, ConfigError):
+            one = replace(scorers, named={name: what})
+            values |= digests.plain(one.measure(champion.bundle, truth, champion.outputs))
+    return values
 
 
 def _measured(
