@@ -12,6 +12,7 @@ CREDENTIALS = {
     "GH_TOKEN": "secret",
     "GITHUB_TOKEN": "secret",
     "GOOGLE_APPLICATION_CREDENTIALS": "secret",
+    "HF_TOKEN": "secret",
     "KUBECONFIG": "secret",
     "MLFLOW_TRACKING_PASSWORD": "secret",
     "MLFLOW_TRACKING_TOKEN": "secret",
@@ -26,7 +27,7 @@ USUAL = {
     "OMP_NUM_THREADS": "1",
     "COVERAGE_PROCESS_CONFIG": "x",
 }
-PROXIES = {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "localhost"}
+PROXIES = {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "localhost", "HF_HOME": "/models"}
 DATABASE = {"PGPASSWORD": "secret", "PGSSLMODE": "require"}
 ALL = {**CREDENTIALS, **USUAL, **PROXIES, **DATABASE}
 
