@@ -17,7 +17,8 @@ def init(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Where to write; created if missing.")] = Path(),
     example: Annotated[
-        str | None, typer.Option(metavar="iris", help="Write a complete example project.")
+        str | None,
+        typer.Option(metavar="NAME", help="Write a complete example: iris or sentiment."),
     ] = None,
     force: Annotated[
         list[str] | None,

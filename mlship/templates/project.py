@@ -31,6 +31,7 @@ from mlship.templates.changes import (
 from mlship.templates.names import Workflow
 
 CONFIG = "mlship.yaml"
+EXAMPLES = ("iris", "sentiment")
 SCHEMA = ".mlship/schema.json"
 """The JSON schema for editors; the first line of mlship.yaml names it."""
 
@@ -73,7 +74,7 @@ def plan(
 
     Args:
         folder: of the project; it need not exist.
-        example: `iris` for a complete example, `None` for the skeleton of a project.
+        example: the name of a complete example, `None` for the skeleton of a project.
         force: files or folders to overwrite.
         flags: settings besides those of mlship.yaml, as KEY=VALUE.
         environment: variables with settings, such as MLSHIP_WORKFLOWS__MLSHIP.
@@ -84,8 +85,8 @@ def plan(
         ConfigError: the example does not exist, mlship.yaml is wrong, a forced name is not a file
             of ours, or jobs would not verifiably install this mlship.
     """
-    if example not in (None, "iris"):
-        raise ConfigError(f"no example {example}", hint="the only example is iris: mlship init --example iris")
+    if example is not None and example not in EXAMPLES:
+        raise ConfigError(f"no example {example}", hint=f"the examples are {', '.join(EXAMPLES)}")
     check_folder(folder)
     contents = _project(folder, example)
     config = _config(
@@ -148,7 +149,7 @@ def carry_out(planned: Plan) -> None:
 def _project(folder: Path, example: str | None) -> dict[str, bytes]:
     """Return the files of the project: all for a new one, a few for one with an mlship.yaml."""
     if example:
-        return shipped.files("iris_example")
+        return shipped.files(f"{example}_example")
     files = shipped.files("templates/project")
     if (folder / CONFIG).exists():
         return {name: files[name] for name in _NEEDED}

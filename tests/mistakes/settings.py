@@ -148,7 +148,7 @@ CONFIG = (
         command=("init", "--example", "irises"),
         code=2,
         says="no example irises",
-        hints="mlship init --example iris",
+        hints="the examples are iris, sentiment",
     ),
 )
 

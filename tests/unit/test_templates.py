@@ -184,13 +184,14 @@ def test_images_need_a_repository(tmp_path: Path) -> None:
         plan(tmp_path, None)
 
 
-def test_the_two_projects_that_are_shipped_ignore_the_same_files() -> None:
+def test_the_projects_that_are_shipped_ignore_the_same_files() -> None:
     root = Path(__file__).parents[2]
     for name in (".dockerignore", ".gitignore"):
         ours = [
-            (root / folder / name).read_text() for folder in ("iris_example", "templates/project")
+            (root / folder / name).read_text()
+            for folder in ("iris_example", "sentiment_example", "templates/project")
         ]
-        assert ours[0] == ours[1]
+        assert ours[0] == ours[1] == ours[2]
         assert "gha-creds-*.json" in ours[0]
 
 
