@@ -21,9 +21,9 @@ import importlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,10 +34,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: pairs share the cores
+
 import msgspec
 import numpy as np
 import pandas as pd
 from sklearn.base import is_classifier, is_outlier_detector
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 import corpus_pairs
 from corpus_pairs import HELD_OUT, Pair
@@ -47,9 +52,12 @@ from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.config import layers
 from mlship.domain import bundle as bundles
 from mlship.errors import MlshipError
+from mlship.runtime import serve
+from mlship.runtime.service import Identity
 from mlship.training import train as training
 from mlship.training import trial
 from mlship.training.probes import Probes
+from tests.harness.projects import InProcess
 
 PAIR_SECONDS = 400
 BATCH = 200
@@ -69,7 +77,9 @@ def main() -> int:
         print("\n".join(pair.name for pair in pairs))
         return 0
     if options.mlflow:
-        import mlflow.sklearn  # noqa: F401, PLC0415 (the forks find it imported)
+        import mlflow.lightgbm  # noqa: F401, PLC0415 (the forks find it imported)
+        import mlflow.sklearn
+        import mlflow.xgboost  # noqa: F401, PLC0415
     started = time.perf_counter()
     results = []
     for result in _run(pairs, options):
@@ -145,12 +155,14 @@ def _child(pair: Pair, options: argparse.Namespace, sender: Any) -> None:
 
 def _tried(pair: Pair, root: Path, options: argparse.Namespace) -> Result:
     train, test = _written(pair, root)
+    server = _Server(root)
     started = time.perf_counter()
     result: Result = {}
     try:
         if options.without_probes:
             _switch_probes_off()
-        trained = training.train(_request(pair, root), ChildPredictor())
+        predictor = ChildPredictor() if pair.config.get("preprocess") else InProcess()
+        trained = training.train(_request(pair, root), predictor)
         result = {"kind": "served", "format": trained.format, "notes": trained.notes}
     except MlshipError as error:
         result = {"kind": "refused", "reason": error.message}
@@ -161,7 +173,7 @@ def _tried(pair: Pair, root: Path, options: argparse.Namespace) -> Result:
     comparison = Comparison(answered, is_regression=original.is_regression)
     result |= {"rows": len(asked), "refusals": len(answered.refused)}
     if result["kind"] == "served":
-        with _served(root / "bundle", root) as port:
+        with server as port:
             result |= _compared(port, root / "bundle", asked, answered, comparison)
     if options.mlflow:
         result["mlflow"] = _of_mlflow(original, root, (asked, answered, comparison))
@@ -226,6 +238,7 @@ class _Original:
             target=train["target"])
         np.random.seed(0)
         self.model = self.module.train(given.copy(), {})
+        self.has_hook = self._hook is not None
         self._is_array = "to_numpy()" in pair.source
         self._series = "features['text']" in pair.source or "features['dose']" in pair.source
         own = getattr(self.module, "answer", None)
@@ -272,25 +285,52 @@ def _margin(scores: Any) -> Any:
     return best[:, -1] - best[:, -2]
 
 
-@contextlib.contextmanager
-def _served(bundle: Path, root: Path) -> Iterator[int]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    command = [sys.executable, "-W", "ignore", "-m", "mlship.runtime", "serve", "--bundle", str(bundle)]
-    command += ["--release", f"sha256:{'0' * 64}", "--slot", "champion", "--log", str(root / "log")]
-    server = subprocess.Popen([*command, "--port", str(port)])
-    try:
-        _wait_until_ready(port, server)
-        yield port
-    finally:
-        server.terminate()
-        server.wait(20)
+class _Server:
+    """`mlship.runtime serve` in a fork that imported nothing of the project and ran no model."""
+
+    def __init__(self, root: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        context = multiprocessing.get_context("fork")
+        reader, self._go = context.Pipe(duplex=False)
+        self._process = context.Process(target=self._serve, args=(root, reader))
+        self._process.start()
+        reader.close()
+
+    def _serve(self, root: Path, reader: Any) -> None:
+        self._go.close()
+        try:
+            reader.recv()
+        except EOFError:
+            return
+        serve.serve(
+            serve.Options(
+                bundle=root / "bundle",
+                identity=Identity(release=f"sha256:{'0' * 64}", name="pair", slot="champion"),
+                expected=None,
+                host="127.0.0.1",
+                port=self.port,
+                log=str(root / "log"),
+                shutdown_seconds=5,
+            )
+        )
+
+    def __enter__(self) -> int:
+        """Serve the bundle; return the port."""
+        self._go.send("serve")
+        _wait_until_ready(self.port, self._process)
+        return self.port
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the server."""
+        self._process.terminate()
+        self._process.join(20)
 
 
-def _wait_until_ready(port: int, server: subprocess.Popen[bytes]) -> None:
+def _wait_until_ready(port: int, server: Any) -> None:
     for _ in range(600):
-        assert server.poll() is None, "the server ended"
+        assert server.is_alive(), "the server ended"
         with contextlib.suppress(OSError):
             connection = http.client.HTTPConnection("127.0.0.1", port)
             connection.request("GET", "/v2/health/ready")
@@ -400,15 +440,15 @@ def _of_mlflow(original: _Original, root: Path, told: tuple[Sequence[Asked], Ans
     numbers = [*range(HELD_OUT), *np.linspace(HELD_OUT, len(asked) - 1, MLFLOW_PROBES).astype(int)]
     try:
         given = original.prepared(original.features)
-        given = given.to_frame() if isinstance(given, pd.Series) else given
+        if isinstance(given, pd.Series | np.ndarray):
+            given = original.features
         labels = original.labels(original.features)
         signature = mlflow.models.infer_signature(given, labels)
         module = type(original.model).__module__.partition(".")[0]
         flavour = importlib.import_module(
             f"mlflow.{module}" if module in ("xgboost", "lightgbm") else "mlflow.sklearn"
         )
-        flavour.save_model(original.model, str(root / "mlflow"), signature=signature,
-                           pip_requirements=["scikit-learn"])
+        _log(flavour, original.model, root / "mlflow", signature)
         loaded = mlflow.pyfunc.load_model(str(root / "mlflow"))
     except Exception as error:
         return {"kind": "refused", "reason": f"{type(error).__name__}: {str(error)[:200]}"}
@@ -419,9 +459,10 @@ def _of_mlflow(original: _Original, root: Path, told: tuple[Sequence[Asked], Ans
     def visit(some: list[int]) -> None:
         try:
             records = [asked[number].row for number in some]
-            frame = infer_and_parse_data({"dataframe_records": records}, schema)
-            if isinstance(given, np.ndarray):
-                frame = np.asarray(frame)
+            if original.has_hook:  # MLflow's model has none: its caller applies it
+                frame = original.prepared(original.contract.frame(records))
+            else:
+                frame = infer_and_parse_data({"dataframe_records": records}, schema)
             values = np.asarray(loaded.predict(frame))
             values = values.tolist() if values.ndim == 1 else list(values)
             found.update(dict(zip(some, values, strict=True)))
@@ -441,6 +482,16 @@ def _of_mlflow(original: _Original, root: Path, told: tuple[Sequence[Asked], Ans
     is_served = not any(isinstance(found[number], Exception) for number in range(HELD_OUT))
     kind = "wrong" if wrong else "served"
     return {"kind": kind if is_served else "refused", "wrong": len(wrong), "examples": wrong[:2]}
+
+
+def _log(flavour: Any, model: Any, folder: Path, signature: Any) -> None:
+    """Save a model as MLflow does by default, or as a pickle where that is refused."""
+    options = {"signature": signature, "pip_requirements": ["scikit-learn"]}
+    try:
+        flavour.save_model(model, str(folder), **options)
+    except Exception:
+        shutil.rmtree(folder, ignore_errors=True)
+        flavour.save_model(model, str(folder), serialization_format="cloudpickle", **options)
 
 
 def _mlflow_difference(number: int, value: Any, answered: Answered, comparison: Comparison) -> str:

@@ -25,7 +25,7 @@ class Outputs:
     """Predictions for n rows: labels or values of shape (n,), probabilities of (n, classes).
 
     Attributes:
-        margins: shape (n,), how sure a label is where there are no probabilities.
+        margins: shape (n,), how sure a label is where probabilities do not say it.
     """
 
     labels: Any
@@ -194,8 +194,10 @@ def _labels(wanted: Outputs, found: Outputs, both: Any) -> dict[int, str]:
 
 def margins_of(outputs: Outputs) -> Any:
     """Return how sure each label is: the distance of its probability from the next one."""
+    if outputs.margins is not None:
+        return outputs.margins
     if outputs.probabilities is None:
-        return np.full(len(outputs.labels), np.inf) if outputs.margins is None else outputs.margins
+        return np.full(len(outputs.labels), np.inf)
     if outputs.probabilities.shape[1] < 2:
         return np.ones(len(outputs.labels))
     best = np.sort(np.nan_to_num(outputs.probabilities), axis=1)

@@ -17,6 +17,7 @@ from mlship.domain.bundle import Field
 
 ProbeKind = Literal[
     "training row",
+    "held-out row",
     "mixture",
     "null",
     "text",
@@ -35,6 +36,7 @@ LARGEST_PROVEN: Final = 2.0**53 + 2
 
 _BASES = 3
 _TRAINING = 300
+_HELD_OUT = 1_000
 _KNOWN_TEXTS = 300
 _SINGLE = float(np.finfo("float32").max)
 _EXTREMES = (1e6, 1e9, 2.0**53 + 2, 1e18, 1e30, _SINGLE, 1e39, 1e308)
@@ -92,6 +94,7 @@ class Probes:
 
 def make(
     train: pd.DataFrame,
+    test: pd.DataFrame,
     fields: tuple[Field, ...],
     texts: Mapping[str, Sequence[str]],
     numbers: Sequence[float],
@@ -100,6 +103,7 @@ def make(
 
     Args:
         train: the training rows.
+        test: the held-out rows, which a form must know before it is sealed.
         fields: their columns.
         texts: all known texts of columns, also those that only an encoder in the model lists.
         numbers: numbers that mean something to the model, such as -999 for a missing value.
@@ -107,7 +111,8 @@ def make(
     random = np.random.default_rng(0)
     bases = train.iloc[_spread(len(train), _BASES)]
     parts: list[tuple[ProbeKind, str, pd.DataFrame]] = [
-        ("training row", "", train.iloc[_spread(len(train), _TRAINING)])
+        ("training row", "", train.iloc[_spread(len(train), _TRAINING)]),
+        ("held-out row", "", test.iloc[_spread(len(test), _HELD_OUT)]),
     ]
     for field in fields:
         for kind, values in _values(field, train[field.name], texts, numbers):

@@ -12,7 +12,7 @@ from mlship.domain.prediction import Answer
 from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
 from mlship.training import parts
-from mlship.training.answers import ATOL, MARGIN, RTOL, Outputs, margins_of
+from mlship.training.answers import ATOL, MARGIN, RTOL, Answers, Outputs, margins_of
 from mlship.training.original import Original
 from mlship.training.probes import ProbeKind
 from mlship.training.trial import Trial
@@ -42,11 +42,12 @@ class Reply:
     beside: Sequence[Row] = ()
 
 
-def held_out(rows: Sequence[Row], wanted: Sequence[Row]) -> list[Reply]:
-    """Return the replies to held-out rows."""
+def held_out(rows: Sequence[Row], wanted: Sequence[Row], answers: Answers) -> list[Reply]:
+    """Return the replies to held-out rows, which are outputs of the original's answers."""
+    sure = (margins_of(answers.outputs) >= MARGIN).tolist()
     return [
-        Reply(name=f"held-out row {number}", row=row, outputs=outputs)
-        for number, (row, outputs) in enumerate(zip(rows, wanted, strict=True), start=1)
+        Reply(name=f"held-out row {number}", row=row, outputs=outputs, is_sure=is_sure)
+        for number, (row, outputs, is_sure) in enumerate(zip(rows, wanted, sure, strict=True), 1)
     ]
 
 
@@ -156,7 +157,7 @@ def golden(
     hard = [
         pair
         for pair in pairs
-        if pair[0].kind not in (None, "training row", "extreme")
+        if pair[0].kind not in (None, "training row", "held-out row", "extreme")
         and (pair[0].kind != "boundary" or is_tree)
         and len(msgspec.json.encode(pair[0].row)) < _GOLDEN_BYTES
     ]

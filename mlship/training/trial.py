@@ -76,7 +76,7 @@ def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
 
     known = parts.texts_of(original.estimator, data)
     numbers = parts.numbers_of(original.estimator)
-    rows = probes.make(data.train, data.fields, known, numbers)
+    rows = probes.make(data.train, data.test, data.fields, known, numbers)
     own_rows = None if prepare else original.estimator
     is_exact = parts.has_trees(original.estimator)
     more = boundaries.make(labels_of, own_rows, data.train, data.fields, is_exact=is_exact)
