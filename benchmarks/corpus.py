@@ -72,7 +72,7 @@ def main() -> int:
     pairs = [
         pair for pair in corpus_pairs.pairs()
         if any(fnmatch.fnmatch(pair.name, pattern) for pattern in options.only or ["*"])
-    ][:: options.every]
+    ][options.start :: options.every]
     if options.list:
         print("\n".join(pair.name for pair in pairs))
         return 0
@@ -99,6 +99,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--only", action="append", help="names of pairs, such as 'forest*'")
     parser.add_argument("--every", type=int, default=1, help="run each n-th pair")
+    parser.add_argument("--start", type=int, default=0, help="leave out so many pairs")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--no-mlflow", dest="mlflow", action="store_false")

@@ -321,7 +321,7 @@ def suffix_of(data: str) -> str:
 
 _CLASSIFIERS = {
     "logistic": "LogisticRegression(max_iter=2000)",
-    "logistic-l1": "LogisticRegression(penalty='l1', solver='liblinear', C=0.5)",
+    "logistic-l1": "LogisticRegression(penalty='l1', solver='saga', C=0.5, max_iter=500)",
     "logistic-cv": "LogisticRegressionCV(Cs=3, cv=3, max_iter=500)",
     "ridge-classifier": "RidgeClassifier()",
     "ridge-classifier-cv": "RidgeClassifierCV()",
@@ -418,7 +418,7 @@ _REGRESSORS = {
     "knn-regressor": "KNeighborsRegressor(4)",
     "radius-regressor": "RadiusNeighborsRegressor(radius=3.0)",
     "gaussian-process-regressor": "GaussianProcessRegressor(alpha=0.1, random_state=0)",
-    "mlp-regressor": "MLPRegressor((10,), max_iter=200, random_state=0)",
+    "mlp-regressor": "MLPRegressor(hidden_layer_sizes=(10,), max_iter=200, random_state=0)",
     "kernel-ridge": "KernelRidge(kernel='rbf', gamma=0.1)",
     "pls": "PLSRegression(2)",
     "dummy-mean": "DummyRegressor()",
@@ -428,7 +428,7 @@ _REGRESSORS = {
     "grid-search-regressor": "GridSearchCV(Ridge(), {'alpha': [0.1, 1.0]}, cv=3)",
 }
 _OUTLIER_DETECTORS = {
-    "isolation-forest": "IsolationForest(20, random_state=0)",
+    "isolation-forest": "IsolationForest(n_estimators=20, random_state=0)",
     "one-class-svm": "make_pipeline(StandardScaler(), OneClassSVM(nu=0.1))",
     "local-outlier-factor": "make_pipeline(StandardScaler(), LocalOutlierFactor(novelty=True))",
     "elliptic-envelope": "EllipticEnvelope(random_state=0)",

@@ -39,7 +39,7 @@ _TRAINING = 300
 _HELD_OUT = 1_000
 _KNOWN_TEXTS = 300
 _SINGLE = float(np.finfo("float32").max)
-_EXTREMES = (1e6, 1e9, 2.0**53 + 2, 1e18, 1e30, _SINGLE, 1e39, 1e308)
+_EXTREMES = (1e6, 1e9, 1e12, 1e15, 2.0**53 + 2, 1e18, 1e30, _SINGLE, 1e39, 1e308)
 _LONG = 10_000
 
 

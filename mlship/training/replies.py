@@ -18,6 +18,7 @@ from mlship.training.probes import ProbeKind
 from mlship.training.trial import Trial
 
 _PROBES: Final = 2_000
+_REFUSALS: Final = 100
 _GOLDEN_ROWS: Final = 10
 _GOLDEN_PROBES: Final = 30
 _GOLDEN_BYTES: Final = 4_000
@@ -53,11 +54,17 @@ def held_out(rows: Sequence[Row], wanted: Sequence[Row], answers: Answers) -> li
 
 def tried(trial: Trial) -> list[int]:
     """Return the probes that the sealed bundle is asked as well, evenly spread."""
-    count = len(trial.rows)
-    places: list[int] = np.unique(
-        np.linspace(0, count - 1, min(_PROBES, count)).astype(int)
-    ).tolist()
-    return places
+    by_model = trial.inside & ~trial.answers.accepted
+    # A refusal by the model costs many predictions, one by the schema none.
+    refused = _spread(np.flatnonzero(by_model), _REFUSALS)
+    others = _spread(np.flatnonzero(~by_model), _PROBES - len(refused))
+    return sorted([*others, *refused])
+
+
+def _spread(numbers: Any, count: int) -> list[int]:
+    places = np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int))
+    chosen: list[int] = numbers[places].tolist()
+    return chosen
 
 
 def of_probes(
