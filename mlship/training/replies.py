@@ -142,7 +142,7 @@ def _difference(outputs: Row | None, answer: Answer) -> str:
 
 def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, int | float):
-        return bool(np.isclose(other, one, rtol=RTOL, atol=ATOL))
+        return abs(other - one) <= ATOL + RTOL * abs(one)
     return bool(one == other)
 
 

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from mlship.domain import bundle as bundles
-from mlship.domain.bundle import Row
-from mlship.training import train
+from mlship.domain.bundle import Field, Row
+from mlship.training import boundaries, probes, train
 from mlship.training.answers import Answers, Outputs, UnansweredError, ask, differing
 from tests.harness.projects import InProcess, config, flowers, project, request
 
@@ -97,3 +97,28 @@ def test_rows_to_blame_are_found_among_those_that_are_asked() -> None:
     answers = ask(predict, frame, np.array([1, 3, 9]))
     assert list(answers.refusals) == [9]
     assert answers.outputs.labels[[1, 3]].tolist() == [2.0, 6.0]
+
+
+def test_words_of_a_vocabulary_are_tried_with_other_blanks_letters_and_cases() -> None:
+    frame = pd.DataFrame({"text": ["good room", "bad food"] * 5})
+    field = Field(name="text", kind="text", dtype="object")
+    made = probes.make(frame, frame, (field,), {"text": ["bad food", "good room"]}, ())
+    texts = made.frame.text[made.rows("unseen text", "text")].tolist()
+    tried = [text for text in texts if any(word in text.lower() for word in ("good", "food"))]
+    assert any("  " in text for text in tried)
+    assert any("\n" in text for text in tried)
+    assert any(not text.isascii() for text in tried)
+    assert any(text != text.lower() for text in tried)
+
+
+def test_booster_without_trees_has_boundaries_all_the_same() -> None:
+    class Linear:
+        def get_booster(self) -> Any:
+            message = "not defined for this kind of booster"
+            raise ValueError(message)
+
+    frame = pd.DataFrame({"x": np.arange(20.0)})
+    field = Field(name="x", kind="number", dtype="float64")
+    made = boundaries.make(lambda rows: rows.x.to_numpy() > 7.5, Linear(), frame, (field,))
+    assert made is not None
+    assert {True, False} == {value > 7.5 for value in made.frame.x}
