@@ -72,7 +72,7 @@ def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it says is in the exception as well
     data = path.read_bytes()
     onnx_contents.check(data, path.name)
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -1,14 +1,14 @@
 """What a model answers to rows, refusals among them, and how two models differ."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mlship.domain.bundle import Model, Task
+from mlship.domain.bundle import Model, Row, Task
 from mlship.runtime.formats import Raw
 
 RTOL, ATOL = 1e-4, 1e-5
@@ -25,7 +25,7 @@ class Outputs:
     """Predictions for n rows: labels or values of shape (n,), probabilities of (n, classes).
 
     Attributes:
-        margins: shape (n,), how sure a label is where there are no probabilities.
+        margins: shape (n,), how sure a label is where probabilities do not say it.
     """
 
     labels: Any
@@ -60,50 +60,81 @@ class Answers:
         return accepted
 
 
-def ask(predict: Predict, frame: pd.DataFrame) -> Answers:
-    """Predict all rows; where that raises, find the rows to blame by halving.
+class UnansweredError(Exception):
+    """Carries the row that a model refuses although it has to answer it, and why."""
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(reason)
+        self.row, self.reason = row, reason
+
+
+def ask(
+    predict: Callable[[Any], Outputs],
+    rows: pd.DataFrame | Sequence[Row],
+    numbers: Any = None,
+    *,
+    must_answer: bool = False,
+) -> Answers:
+    """Predict rows; where that raises, find the rows to blame by halving.
+
+    Args:
+        predict: answers some of the rows.
+        rows: n rows.
+        numbers: those to ask, default all. Outputs of the others mean nothing.
+        must_answer: stop at the first row that is refused.
 
     Raises:
+        UnansweredError: a row is refused, and `must_answer` is set.
         Exception: what `predict` raises if it answers no row at all.
     """
-    parts: list[tuple[int, Outputs]] = []
+    parts: list[tuple[Any, Outputs]] = []
     refusals: dict[int, str] = {}
     errors: list[Exception] = []
 
-    def visit(start: int, stop: int) -> None:
+    def visit(some: Any) -> None:
         try:
-            parts.append((start, predict(frame.iloc[start:stop].reset_index(drop=True))))
-        except Exception as error:  # noqa: BLE001 (whatever a model's library raises)
-            if stop - start == 1:
-                refusals[start] = f"{type(error).__name__}: {str(error).strip()[:300]}"
-                errors.append(error)
+            parts.append((some, predict(_taken(rows, some))))
+        except Exception as error:
+            if len(some) > 1:
+                half = len(some) // 2
+                visit(some[:half])
+                visit(some[half:])
                 return
-            half = (start + stop) // 2
-            visit(start, half)
-            visit(half, stop)
+            reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
+            if must_answer:
+                raise UnansweredError(int(some[0]), reason) from error
+            refusals[int(some[0])] = reason
+            errors.append(error)
 
+    asked = np.arange(len(rows)) if numbers is None else numbers
     with warnings.catch_warnings():
         # Probes overflow on purpose, and held-out rows were predicted by the user's code before.
         warnings.simplefilter("ignore")
-        visit(0, len(frame))
+        visit(asked)
     if not parts:
         raise errors[0]
-    outputs = _joined(parts, len(frame))
-    for row in np.flatnonzero(~_finite(outputs)).tolist():
+    outputs = _joined(parts, len(rows))
+    for row in asked[~_finite(outputs)[asked]].tolist():
         refusals.setdefault(row, NOT_FINITE)
     return Answers(outputs=outputs, refusals=refusals)
 
 
-def _joined(parts: list[tuple[int, Outputs]], count: int) -> Outputs:
+def _taken(rows: pd.DataFrame | Sequence[Row], numbers: Any) -> Any:
+    if isinstance(rows, pd.DataFrame):
+        return rows.iloc[numbers].reset_index(drop=True)
+    return [rows[number] for number in numbers.tolist()]
+
+
+def _joined(parts: list[tuple[Any, Outputs]], count: int) -> Outputs:
     def join(name: str) -> Any:
-        arrays = [(start, getattr(outputs, name)) for start, outputs in parts]
+        arrays = [(numbers, getattr(outputs, name)) for numbers, outputs in parts]
         first = arrays[0][1]
         if first is None:
             return None
         dtype = np.result_type(*{array.dtype for _, array in arrays})
         whole = np.zeros((count, *first.shape[1:]), dtype=dtype)
-        for start, array in arrays:
-            whole[start : start + len(array)] = array
+        for numbers, array in arrays:
+            whole[numbers] = array
         return whole
 
     return Outputs(*(join(name) for name in ("labels", "probabilities", "margins")))
@@ -117,11 +148,21 @@ def _finite(outputs: Outputs) -> Any:
     return finite
 
 
-def differing(task: Task, wanted: Answers, found: Answers) -> Mapping[int, str]:
+def differing(
+    task: Task, classes: Sequence[object], wanted: Answers, found: Answers, numbers: Any
+) -> Mapping[int, str]:
     """Return the rows on which answers differ from the original's, and how.
 
-    Labels must be equal where the original is sure of them, numbers within `RTOL` of their
-    distance from the middle of the answers, and what is refused must be the same.
+    Labels must be equal where the original is sure of them, and classes everywhere; numbers must
+    be within `RTOL` of their distance from the middle of the answers; what is refused must be the
+    same.
+
+    Args:
+        task: what the model is for.
+        classes: its labels.
+        wanted: the original's answers to n rows.
+        found: another's.
+        numbers: the rows that were asked.
     """
     differences: dict[int, str] = {}
     for row, reason in wanted.refusals.items():
@@ -130,10 +171,14 @@ def differing(task: Task, wanted: Answers, found: Answers) -> Mapping[int, str]:
     for row, reason in found.refusals.items():
         if row not in wanted.refusals:
             differences[row] = f"it refuses ({reason})"
-    both = wanted.accepted & found.accepted
-    compared = _values if task == "regression" else _labels
-    differences |= compared(wanted.outputs, found.outputs, both)
-    return dict(sorted(differences.items()))
+    asked = np.zeros(len(wanted.outputs.labels), dtype=bool)
+    asked[numbers] = True
+    both = wanted.accepted & found.accepted & asked
+    if task == "regression":
+        differences |= _values(wanted.outputs, found.outputs, wanted.accepted, both)
+    elif both.any():
+        differences |= _labels(wanted.outputs, found.outputs, both, frozenset(classes))
+    return {row: what for row, what in sorted(differences.items()) if asked[row]}
 
 
 def alike(wanted: Outputs, row: int, found: Outputs, other: int) -> bool:
@@ -152,12 +197,12 @@ def alike(wanted: Outputs, row: int, found: Outputs, other: int) -> bool:
     return True
 
 
-def _values(wanted: Outputs, found: Outputs, both: Any) -> dict[int, str]:
+def _values(wanted: Outputs, found: Outputs, accepted: Any, both: Any) -> dict[int, str]:
     one, other = _numbers(wanted.labels), _numbers(found.labels)
     if not both.any():
         return {}
-    middle = float(np.median(one[both]))
-    low, high = np.quantile(one[both], [0.05, 0.95])
+    middle = float(np.median(one[accepted]))
+    low, high = np.quantile(one[accepted], [0.05, 0.95])
     with np.errstate(over="ignore", invalid="ignore"):
         scale = np.abs(one - middle) + (high - low)
         scale = np.where(scale > 0, scale, np.abs(one) / 100)
@@ -169,14 +214,17 @@ def _values(wanted: Outputs, found: Outputs, both: Any) -> dict[int, str]:
     }
 
 
-def _labels(wanted: Outputs, found: Outputs, both: Any) -> dict[int, str]:
+def _labels(
+    wanted: Outputs, found: Outputs, both: Any, classes: frozenset[object]
+) -> dict[int, str]:
     differences: dict[int, str] = {}
+    first = int(np.flatnonzero(both)[0])
     if (wanted.probabilities is None) != (found.probabilities is None):
-        return {0: "one gives probabilities and the other does not"}
+        return {first: "one gives probabilities and the other does not"}
     if wanted.probabilities is not None:
         one, other = _numbers(wanted.probabilities), _numbers(found.probabilities)
         if one.shape != other.shape:
-            return {0: f"it gives {other.shape[1]} probabilities instead of {one.shape[1]}"}
+            return {first: f"it gives {other.shape[1]} probabilities instead of {one.shape[1]}"}
         far = ~np.isclose(other, one, rtol=RTOL, atol=ATOL).all(axis=1)
         for row in np.flatnonzero(far & both).tolist():
             place = int(np.abs(one[row] - other[row]).argmax())
@@ -184,18 +232,20 @@ def _labels(wanted: Outputs, found: Outputs, both: Any) -> dict[int, str]:
                 f"it gives a probability of {other[row, place]:.6g} instead of "
                 f"{one[row, place]:.6g}"
             )
-    sure = both & (margins_of(wanted) >= MARGIN)
+    sure = margins_of(wanted) >= MARGIN
     pairs = zip(wanted.labels.tolist(), found.labels.tolist(), strict=True)
     for row, (label, other_label) in enumerate(pairs):
-        if label != other_label and sure[row]:
+        if both[row] and label != other_label and (sure[row] or other_label not in classes):
             differences[row] = f"it answers {other_label!r} instead of {label!r}"
     return differences
 
 
 def margins_of(outputs: Outputs) -> Any:
     """Return how sure each label is: the distance of its probability from the next one."""
+    if outputs.margins is not None:
+        return outputs.margins
     if outputs.probabilities is None:
-        return np.full(len(outputs.labels), np.inf) if outputs.margins is None else outputs.margins
+        return np.full(len(outputs.labels), np.inf)
     if outputs.probabilities.shape[1] < 2:
         return np.ones(len(outputs.labels))
     best = np.sort(np.nan_to_num(outputs.probabilities), axis=1)

@@ -220,7 +220,11 @@ def _nodes(
                 if len(rows):
                     yield int(rows[0]), int(tree.feature[node]), float(tree.threshold[node])
         return
-    for number, (column, threshold) in enumerate(_listed(estimator, names)):
+    try:
+        listed = list(_listed(estimator, names))
+    except Exception:  # noqa: BLE001 (a booster may have no trees, or none that can be listed)
+        return
+    for number, (column, threshold) in enumerate(listed):
         yield number % len(sample), column, threshold
 
 

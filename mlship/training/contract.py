@@ -44,7 +44,8 @@ def _learnt(field: Field, probes: Probes, refused: Collection[int], texts: Seque
     if is_closed and len(texts) <= _LISTED and not any(row in refused for row in known):
         field = replace(field, is_closed=True, choices=tuple(sorted(texts)))
     limit = _limit(probes, field, refused)
-    if limit is not None:
+    # Between the good and the bad of two numbers in use, the model itself decides.
+    if limit is not None and limit >= LARGEST_PROVEN:
         field = replace(field, limit=limit)
     return field
 

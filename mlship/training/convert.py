@@ -68,10 +68,10 @@ def prove(trial: Trial, model: Model, folder: Path) -> dict[int, str]:
 
 
 def shown(trial: Trial, different: Mapping[int, str]) -> str:
-    """Say on how many probes a form differs, and how on the first one."""
+    """Say on how many probes a form was found to differ, and how on the first one."""
     row, what = next(iter(different.items()))
     name = trial.probes.describe(row)
-    return f"{len(different)} of {len(trial.rows)} probes differ, the first ({name}): {what}"
+    return f"at least {len(different)} of {len(trial.rows)} probes differ, one ({name}): {what}"
 
 
 def _native(original: Original) -> tuple[ModelFormat, str, bytes] | None:

@@ -1,7 +1,7 @@
 """The model as training left it: of which task, from which columns, and what it predicts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from mlship.config.project import ModelConfig
 from mlship.domain.bundle import Field, Layout, Task
 from mlship.errors import ProjectError
 from mlship.training import order
-from mlship.training.answers import Answers, Outputs, Predict, ask
+from mlship.training.answers import MARGIN, Answers, Outputs, Predict, ask, margins_of
 from mlship.training.data import Data
 from mlship.training.fit import Prepared
 
@@ -187,7 +187,7 @@ def _predict(estimator: Any, task: Task, layout: Layout, names: list[str] | None
     """Return the model's answers to rows; without names, to their columns as they come."""
     has_probabilities = task == "classification" and hasattr(estimator, "predict_proba")
     decide: Callable[[Any], Any] | None = None
-    if task == "classification" and not has_probabilities:
+    if task == "classification":
         decide = getattr(estimator, "decision_function", None)
 
     def predict(frame: pd.DataFrame) -> Outputs:
@@ -197,8 +197,15 @@ def _predict(estimator: Any, task: Task, layout: Layout, names: list[str] | None
             message = f"the model predicts {labels.shape[1:]} values for a row"
             raise ProjectError(message, hint="fit it on the one target column")
         if has_probabilities:
-            probabilities = np.asarray(estimator.predict_proba(data))
-            return Outputs(labels=labels.reshape(len(frame)), probabilities=probabilities)
+            outputs = Outputs(
+                labels=labels.reshape(len(frame)),
+                probabilities=np.asarray(estimator.predict_proba(data)),
+            )
+            margins = margins_of(outputs)
+            # Equal probabilities say nothing of the label if another function decides it.
+            if decide is not None and (margins < MARGIN).any():
+                margins = np.maximum(margins, _margins(np.asarray(decide(data))))
+            return replace(outputs, margins=margins)
         margins = None if decide is None else _margins(np.asarray(decide(data)))
         return Outputs(labels=labels.reshape(len(frame)), margins=margins)
 

@@ -17,6 +17,7 @@ from mlship.domain.bundle import Field
 
 ProbeKind = Literal[
     "training row",
+    "held-out row",
     "mixture",
     "null",
     "text",
@@ -35,10 +36,27 @@ LARGEST_PROVEN: Final = 2.0**53 + 2
 
 _BASES = 3
 _TRAINING = 300
+_HELD_OUT = 1_000
 _KNOWN_TEXTS = 300
 _SINGLE = float(np.finfo("float32").max)
-_EXTREMES = (1e6, 1e9, 2.0**53 + 2, 1e18, 1e30, _SINGLE, 1e39, 1e308)
+_EXTREMES = (1e6, 1e9, 1e12, 1e15, 2.0**53 + 2, 1e18, 1e30, _SINGLE, 1e39, 1e308)
 _LONG = 10_000
+_SCRAMBLED = 40
+_BETWEEN = (
+    *"    -'_./9aZ",
+    "  ",
+    "\n",
+    " \t ",
+    "\u00a0",
+    "\u2003",
+    "É",
+    "ß",
+    "İ",
+    "\u0301",
+    "\u4e2d",
+    "\U0001f600",
+)
+_CASES = (str, str, str.upper, str.title, str.swapcase)
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,7 @@ class Probes:
 
 def make(
     train: pd.DataFrame,
+    test: pd.DataFrame,
     fields: tuple[Field, ...],
     texts: Mapping[str, Sequence[str]],
     numbers: Sequence[float],
@@ -100,6 +119,7 @@ def make(
 
     Args:
         train: the training rows.
+        test: the held-out rows, which a form must know before it is sealed.
         fields: their columns.
         texts: all known texts of columns, also those that only an encoder in the model lists.
         numbers: numbers that mean something to the model, such as -999 for a missing value.
@@ -107,7 +127,8 @@ def make(
     random = np.random.default_rng(0)
     bases = train.iloc[_spread(len(train), _BASES)]
     parts: list[tuple[ProbeKind, str, pd.DataFrame]] = [
-        ("training row", "", train.iloc[_spread(len(train), _TRAINING)])
+        ("training row", "", train.iloc[_spread(len(train), _TRAINING)]),
+        ("held-out row", "", test.iloc[_spread(len(test), _HELD_OUT)]),
     ]
     for field in fields:
         for kind, values in _values(field, train[field.name], texts, numbers):
@@ -190,10 +211,9 @@ def _values(
     elif field.kind == "text":
         known_texts = texts.get(field.name) or present.unique().tolist()
         yield "text", list(known_texts[:_KNOWN_TEXTS])
-        yield (
-            "unseen text",
-            _unseen(str(present.iloc[0]), str(present.iloc[-1]), frozenset(known_texts)),
-        )
+        first, last = str(present.iloc[0]), str(present.iloc[-1])
+        texts_made = _unseen(first, last) + _scrambled(known_texts)
+        yield "unseen text", [text for text in texts_made if text not in set(known_texts)]
     elif field.dtype != "decimal":
         yield "number", _numbers(field, present, numbers)
         yield "extreme", _extremes(field, present)
@@ -203,7 +223,7 @@ def _missing(column: pd.Series) -> Any:
     return pd.NA if isinstance(column.dtype, pd.api.extensions.ExtensionDtype) else np.nan
 
 
-def _unseen(first: str, last: str, known: frozenset[str]) -> list[str]:
+def _unseen(first: str, last: str) -> list[str]:
     candidates = [
         "",
         " ",
@@ -224,7 +244,25 @@ def _unseen(first: str, last: str, known: frozenset[str]) -> list[str]:
         f"{first} {last}",
         "x" * _LONG,
     ]
-    return [text for text in dict.fromkeys(candidates) if text not in known]
+    return list(dict.fromkeys(candidates))
+
+
+def _scrambled(known: Sequence[str]) -> list[str]:
+    """Return texts of known words in another case and order, with other blanks and letters.
+
+    Analyzers differ in what ends a word, in what they do to blanks, and in what is lower case.
+    """
+    random = np.random.default_rng(2)
+    words = list(dict.fromkeys(word for text in known[:_KNOWN_TEXTS] for word in text.split()))
+    if not words:
+        return []
+    texts = []
+    for _ in range(_SCRAMBLED):
+        picked = [words[place] for place in random.integers(0, len(words), 6)]
+        parts = [_CASES[random.integers(len(_CASES))](word[:20]) for word in picked]
+        parts += [_BETWEEN[place] for place in random.integers(0, len(_BETWEEN), 6)]
+        texts.append("".join(parts[place] for place in random.permutation(len(parts))))
+    return texts
 
 
 def _dates(present: pd.Series) -> list[Any]:

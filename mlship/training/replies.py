@@ -12,12 +12,13 @@ from mlship.domain.prediction import Answer
 from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
 from mlship.training import parts
-from mlship.training.answers import ATOL, MARGIN, RTOL, Outputs, margins_of
+from mlship.training.answers import ATOL, MARGIN, RTOL, Answers, Outputs, margins_of
 from mlship.training.original import Original
 from mlship.training.probes import ProbeKind
 from mlship.training.trial import Trial
 
 _PROBES: Final = 2_000
+_REFUSALS: Final = 100
 _GOLDEN_ROWS: Final = 10
 _GOLDEN_PROBES: Final = 30
 _GOLDEN_BYTES: Final = 4_000
@@ -42,21 +43,28 @@ class Reply:
     beside: Sequence[Row] = ()
 
 
-def held_out(rows: Sequence[Row], wanted: Sequence[Row]) -> list[Reply]:
-    """Return the replies to held-out rows."""
+def held_out(rows: Sequence[Row], wanted: Sequence[Row], answers: Answers) -> list[Reply]:
+    """Return the replies to held-out rows, which are outputs of the original's answers."""
+    sure = (margins_of(answers.outputs) >= MARGIN).tolist()
     return [
-        Reply(name=f"held-out row {number}", row=row, outputs=outputs)
-        for number, (row, outputs) in enumerate(zip(rows, wanted, strict=True), start=1)
+        Reply(name=f"held-out row {number}", row=row, outputs=outputs, is_sure=is_sure)
+        for number, (row, outputs, is_sure) in enumerate(zip(rows, wanted, sure, strict=True), 1)
     ]
 
 
 def tried(trial: Trial) -> list[int]:
     """Return the probes that the sealed bundle is asked as well, evenly spread."""
-    count = len(trial.rows)
-    places: list[int] = np.unique(
-        np.linspace(0, count - 1, min(_PROBES, count)).astype(int)
-    ).tolist()
-    return places
+    by_model = trial.inside & ~trial.answers.accepted
+    # A refusal by the model costs many predictions, one by the schema none.
+    refused = _spread(np.flatnonzero(by_model), _REFUSALS)
+    others = _spread(np.flatnonzero(~by_model), _PROBES - len(refused))
+    return sorted([*others, *refused])
+
+
+def _spread(numbers: Any, count: int) -> list[int]:
+    places = np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int))
+    chosen: list[int] = numbers[places].tolist()
+    return chosen
 
 
 def of_probes(
@@ -134,7 +142,7 @@ def _difference(outputs: Row | None, answer: Answer) -> str:
 
 def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, int | float):
-        return bool(np.isclose(other, one, rtol=RTOL, atol=ATOL))
+        return abs(other - one) <= ATOL + RTOL * abs(one)
     return bool(one == other)
 
 
@@ -156,7 +164,7 @@ def golden(
     hard = [
         pair
         for pair in pairs
-        if pair[0].kind not in (None, "training row", "extreme")
+        if pair[0].kind not in (None, "training row", "held-out row", "extreme")
         and (pair[0].kind != "boundary" or is_tree)
         and len(msgspec.json.encode(pair[0].row)) < _GOLDEN_BYTES
     ]

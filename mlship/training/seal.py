@@ -66,7 +66,7 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     answers = predictor.answers(
         folder, [*held_out, *(making.converted.trial.rows[n] for n in tried)]
     )
-    expected = replies.held_out(held_out, wanted)
+    expected = replies.held_out(held_out, wanted, making.original.answers)
     expected += replies.of_probes(
         making.converted.trial, tried, lambda outputs: _outputs(making, outputs)
     )

@@ -5,12 +5,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mlship.domain.bundle import Field, Model, Row
 from mlship.runtime.formats import Computation
 from mlship.training import boundaries, contract, parts, probes
-from mlship.training.answers import Answers, Outputs, alike, ask, differing, outputs_of
+from mlship.training.answers import (
+    Answers,
+    Outputs,
+    UnansweredError,
+    alike,
+    ask,
+    differing,
+    outputs_of,
+)
 from mlship.training.columns import rows_of
 from mlship.training.data import Data
 from mlship.training.original import Original
@@ -45,17 +54,48 @@ class Trial:
         return contract.accepted(self.fields, self.rows)
 
     def differing(self, model: Model, compute: Computation) -> dict[int, str]:
-        """Return the probes within the contract to which a form answers otherwise, and how."""
-        found = ask(_form(model, compute, self.prepare), self.probes.frame)
-        different = differing(self.original.task, self.answers, found)
+        """Return probes within the contract to which a form answers otherwise, and how.
+
+        Only a form that passes all others is asked extreme numbers and what the original refuses,
+        because finding the rows that are refused takes many predictions.
+        """
+        accepted = self.answers.accepted & self.inside
+        is_extreme = np.array([kind == "extreme" for kind in self.probes.kinds])
+        ordinary = np.flatnonzero(accepted & ~is_extreme)
+        if len(ordinary):
+            try:
+                different = self._asked(model, compute, ordinary, must_answer=True)
+            except UnansweredError as error:
+                return {error.row: f"it refuses ({error.reason})"}
+            if different:
+                return different
+        others = (accepted & is_extreme, self.inside & ~self.answers.accepted)
         return {
             row: what
-            for row, what in different.items()
-            if self.inside[row] and not self._is_beside(row, found)
+            for group in others
+            for row, what in self._asked(model, compute, np.flatnonzero(group)).items()
         }
+
+    def _asked(
+        self, model: Model, compute: Computation, numbers: Any, *, must_answer: bool = False
+    ) -> dict[int, str]:
+        form = _form(model, compute, self.prepare)
+        rows = self.rows if self.prepare is None else self.probes.frame
+        try:
+            found = ask(form, rows, numbers, must_answer=must_answer)
+        except UnansweredError:
+            raise
+        except Exception as error:  # noqa: BLE001 (no row at all is answered)
+            refused = f"it refuses ({type(error).__name__}: {str(error).strip()[:300]})"
+            return {row: refused for row in numbers.tolist() if row not in self.answers.refusals}
+        original = self.original
+        different = differing(original.task, original.classes, self.answers, found, numbers)
+        return {row: what for row, what in different.items() if not self._is_beside(row, found)}
 
     def _is_beside(self, row: int, found: Answers) -> bool:
         """Tell whether a form answers as the original does on the other side of the same jump."""
+        if row in found.refusals or row in self.answers.refusals:
+            return False
         others = self.probes.beside(row)
         return any(alike(self.answers.outputs, other, found.outputs, row) for other in others)
 
@@ -76,7 +116,7 @@ def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
 
     known = parts.texts_of(original.estimator, data)
     numbers = parts.numbers_of(original.estimator)
-    rows = probes.make(data.train, data.fields, known, numbers)
+    rows = probes.make(data.train, data.test, data.fields, known, numbers)
     own_rows = None if prepare else original.estimator
     is_exact = parts.has_trees(original.estimator)
     more = boundaries.make(labels_of, own_rows, data.train, data.fields, is_exact=is_exact)
@@ -94,14 +134,12 @@ def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
     )
 
 
-def _form(
-    model: Model, compute: Computation, prepare: Prepare | None
-) -> Callable[[pd.DataFrame], Outputs]:
-    """Return what a form answers, on the path of serving: from rows, or from a hook's frame."""
+def _form(model: Model, compute: Computation, prepare: Prepare | None) -> Callable[[Any], Outputs]:
+    """Return what a form answers, on the path of serving: to rows, or to those of a hook."""
     names = [field.name for field in model.columns]
 
-    def predict(frame: pd.DataFrame) -> Outputs:
-        data: Any = rows_of(frame) if prepare is None else prepare(frame)[names]
+    def predict(rows: Any) -> Outputs:
+        data = rows if prepare is None else prepare(rows)[names]
         return outputs_of(model, compute(data))
 
     return predict

@@ -1,0 +1,124 @@
+"""What probes find, what they may not find, and what they cost."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlship.domain import bundle as bundles
+from mlship.domain.bundle import Field, Row
+from mlship.training import boundaries, probes, train
+from mlship.training.answers import Answers, Outputs, UnansweredError, ask, differing
+from tests.harness.projects import InProcess, config, flowers, project, request
+
+_TRAIN = """
+import numpy as np
+from sklearn.linear_model import PoissonRegressor, SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+def train(data, params):
+    numbers, target = data[["length", "width", "leaves"]], data["{target}"]
+    return make_pipeline(StandardScaler(), {model}).fit(numbers, target)
+"""
+
+
+def _sealed(root: Path, model: str, target: str) -> bundles.Bundle:
+    code = _TRAIN.format(model=model, target=target)
+    module = project(root, code, flowers())
+    train.train(request(root, config(target=target, module=module)), InProcess())
+    return bundles.read(root / "out" / "bundle")
+
+
+def test_label_that_equal_probabilities_do_not_tell_is_the_models(tmp_path: Path) -> None:
+    # This loss gives many rows a probability of 0 or 1 for several classes.
+    model = "SGDClassifier(loss='modified_huber', random_state=0)"
+    assert _sealed(tmp_path, model, "species").model.format == "skops"
+
+
+def test_number_between_one_that_is_answered_and_one_that_overflows_has_no_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # otherwise it asks the machine
+    fields = _sealed(tmp_path, "PoissonRegressor()", "price").schema.inputs
+    assert all(field.limit is None or field.limit > 2**53 for field in fields)
+
+
+def _answers(labels: list[Any], margins: list[float]) -> Answers:
+    return Answers(Outputs(labels=np.array(labels), margins=np.array(margins)))
+
+
+def test_label_may_differ_where_the_model_is_not_sure_but_must_be_a_class() -> None:
+    wanted = _answers([1, 1, 1], [0.0, 0.0, 1.0])
+    found = _answers([-1, 0, -1], [0.0, 0.0, 0.0])
+    different = differing("classification", (-1, 1), wanted, found, np.arange(3))
+    assert list(different) == [1, 2]
+
+
+def test_only_rows_that_were_asked_are_compared() -> None:
+    wanted, found = _answers([1, 1], [1.0, 1.0]), _answers([1, -1], [1.0, 1.0])
+    assert not differing("classification", (-1, 1), wanted, found, np.array([0]))
+    assert differing("classification", (-1, 1), wanted, found, np.array([1]))
+
+
+def test_form_without_probabilities_differs_whichever_rows_are_asked() -> None:
+    labels = np.array([1, 1])
+    wanted = Answers(Outputs(labels=labels, probabilities=np.array([[0.1, 0.9]] * 2)))
+    found = Answers(Outputs(labels=labels))
+    assert list(differing("classification", (-1, 1), wanted, found, np.array([1]))) == [1]
+
+
+def test_form_that_refuses_every_row_costs_few_predictions() -> None:
+    asked = 0
+
+    def refuse(rows: list[Row]) -> Outputs:
+        nonlocal asked
+        asked += 1
+        message = "not supported"
+        raise ValueError(message)
+
+    rows: list[Row] = [{"x": float(number)} for number in range(2_000)]
+    with pytest.raises(UnansweredError, match="not supported") as raised:
+        ask(refuse, rows, must_answer=True)
+    assert raised.value.row == 0
+    assert asked < 20
+
+
+def test_rows_to_blame_are_found_among_those_that_are_asked() -> None:
+    def predict(frame: pd.DataFrame) -> Outputs:
+        if (frame.x > 7).any():
+            message = "too large"
+            raise ValueError(message)
+        return Outputs(labels=frame.x.to_numpy() * 2)
+
+    frame = pd.DataFrame({"x": np.arange(10.0)})
+    answers = ask(predict, frame, np.array([1, 3, 9]))
+    assert list(answers.refusals) == [9]
+    assert answers.outputs.labels[[1, 3]].tolist() == [2.0, 6.0]
+
+
+def test_words_of_a_vocabulary_are_tried_with_other_blanks_letters_and_cases() -> None:
+    frame = pd.DataFrame({"text": ["good room", "bad food"] * 5})
+    field = Field(name="text", kind="text", dtype="object")
+    made = probes.make(frame, frame, (field,), {"text": ["bad food", "good room"]}, ())
+    texts = made.frame.text[made.rows("unseen text", "text")].tolist()
+    tried = [text for text in texts if any(word in text.lower() for word in ("good", "food"))]
+    assert any("  " in text for text in tried)
+    assert any("\n" in text for text in tried)
+    assert any(not text.isascii() for text in tried)
+    assert any(text != text.lower() for text in tried)
+
+
+def test_booster_without_trees_has_boundaries_all_the_same() -> None:
+    class Linear:
+        def get_booster(self) -> Any:
+            message = "not defined for this kind of booster"
+            raise ValueError(message)
+
+    frame = pd.DataFrame({"x": np.arange(20.0)})
+    field = Field(name="x", kind="number", dtype="float64")
+    made = boundaries.make(lambda rows: rows.x.to_numpy() > 7.5, Linear(), frame, (field,))
+    assert made is not None
+    assert {True, False} == {value > 7.5 for value in made.frame.x}
