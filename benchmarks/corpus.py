@@ -55,7 +55,7 @@ from mlship.errors import MlshipError
 from mlship.runtime import serve
 from mlship.runtime.service import Identity
 from mlship.training import train as training
-from mlship.training import trial
+from mlship.training import boundaries, probes, trial
 from mlship.training.probes import Probes
 from tests.harness.projects import InProcess
 
@@ -70,7 +70,8 @@ def main() -> int:
     """Run the pairs, print the table, and return the exit code."""
     options = _options()
     pairs = [
-        pair for pair in corpus_pairs.pairs()
+        pair
+        for pair in corpus_pairs.pairs()
         if any(fnmatch.fnmatch(pair.name, pattern) for pattern in options.only or ["*"])
     ][options.start :: options.every]
     if options.list:
@@ -216,9 +217,9 @@ def _switch_probes_off() -> None:
 
     def prepared(original: Any, data: Any, prepare: Any) -> Any:
         count = len(data.test)
-        held_out = Probes(data.test, ("training row",) * count, ("",) * count)
-        trial.probes.make = lambda *_: held_out  # type: ignore[attr-defined]
-        trial.boundaries.make = lambda *_: None  # type: ignore[attr-defined]
+        held_out = Probes(data.test, ("held-out row",) * count, ("",) * count, (0,) * count)
+        probes.make = lambda *_: held_out
+        boundaries.make = lambda *_, **__: None
         return own(original, data, prepare)
 
     training.trials.prepared = prepared  # type: ignore[attr-defined]
@@ -231,12 +232,18 @@ class _Original:
         sys.path.insert(0, str(root))
         self.module = importlib.import_module("pipeline")
         self.features = train.drop(columns="target")
-        self.contract = Contract(self.features, pd.read_csv(root / "test.csv").drop(
-            columns="target") if (root / "test.csv").exists() else
-            pd.read_parquet(root / "test.parquet").drop(columns="target"))
+        self.contract = Contract(
+            self.features,
+            pd.read_csv(root / "test.csv").drop(columns="target")
+            if (root / "test.csv").exists()
+            else pd.read_parquet(root / "test.parquet").drop(columns="target"),
+        )
         self._hook = getattr(self.module, "preprocess", None)
-        given = train if self._hook is None else self._hook(self.features.copy()).assign(
-            target=train["target"])
+        given = (
+            train
+            if self._hook is None
+            else self._hook(self.features.copy()).assign(target=train["target"])
+        )
         np.random.seed(0)
         self.model = self.module.train(given.copy(), {})
         self.has_hook = self._hook is not None
@@ -358,7 +365,9 @@ class _Client:
         answer = self._connection.getresponse()
         return answer.status, msgspec.json.decode(answer.read())
 
-    def each(self, asked: Sequence[Asked], numbers: Sequence[int]) -> Iterator[tuple[int, int, Any]]:
+    def each(
+        self, asked: Sequence[Asked], numbers: Sequence[int]
+    ) -> Iterator[tuple[int, int, Any]]:
         """Yield for each row its number, the status, and its prediction or fault."""
         if not numbers:
             return
@@ -374,8 +383,9 @@ class _Client:
             yield from self.each(asked, numbers[middle:])
 
 
-def _compared(port: int, bundle: Path, asked: Sequence[Asked], answered: Answered,
-              comparison: Comparison) -> Result:
+def _compared(
+    port: int, bundle: Path, asked: Sequence[Asked], answered: Answered, comparison: Comparison
+) -> Result:
     manifest = bundles.read(bundle)
     client = _Client(port)
     accepted = [number for number in range(len(asked)) if number not in answered.refused]
@@ -398,8 +408,13 @@ def _compared(port: int, bundle: Path, asked: Sequence[Asked], answered: Answere
     return {"kind": kind, "wrong": len(wrong), "examples": wrong[:4], **counts}
 
 
-def _judged(manifest: bundles.Bundle, one: Asked, reply: tuple[int, int, Any], answered: Answered,
-            comparison: Comparison) -> str:
+def _judged(
+    manifest: bundles.Bundle,
+    one: Asked,
+    reply: tuple[int, int, Any],
+    answered: Answered,
+    comparison: Comparison,
+) -> str:
     """Say what is wrong with a reply; empty if nothing is."""
     number, status, body = reply
     refusal = answered.refused.get(number)
@@ -432,7 +447,9 @@ def _refusal(manifest: bundles.Bundle, one: Asked, body: Any, refusal: str | Non
     return "" if column else "unnamed"
 
 
-def _of_mlflow(original: _Original, root: Path, told: tuple[Sequence[Asked], Answered, Comparison]) -> Result:
+def _of_mlflow(
+    original: _Original, root: Path, told: tuple[Sequence[Asked], Answered, Comparison]
+) -> Result:
     """Log the model, load it as pyfunc, and ask its scoring the held-out rows and some others."""
     import mlflow  # noqa: PLC0415
     from mlflow.pyfunc.scoring_server import infer_and_parse_data  # noqa: PLC0415
@@ -477,7 +494,8 @@ def _of_mlflow(original: _Original, root: Path, told: tuple[Sequence[Asked], Ans
     for start in range(0, len(numbers), BATCH):
         visit([int(number) for number in numbers[start : start + BATCH]])
     wrong = [
-        what for number, value in found.items()
+        what
+        for number, value in found.items()
         if (what := _mlflow_difference(number, value, answered, comparison))
     ]
     is_served = not any(isinstance(found[number], Exception) for number in range(HELD_OUT))
@@ -538,20 +556,30 @@ def _print_table(results: Sequence[Result], options: argparse.Namespace) -> None
     equal = sum(r["kind"] == "served" for r in served)
     share = len(served) / max(len(results), 1)
     asked = sum(r.get("rows", 0) for r in served)
-    print(f"\n{len(results)} pairs: {len(served)} served ({share:.1%}), {equal} of them equal to the "
-          f"original on {asked:,} rows, {sum(r['kind'] == '5xx' for r in results)} with a 5xx")
-    print(f"rows refused for a limit beyond 2^53: {sum(r.get('limited', 0) for r in served)}; "
-          f"refusals of a combination that name no column: {sum(r.get('unnamed', 0) for r in served)}")
+    print(
+        f"\n{len(results)} pairs: {len(served)} served ({share:.1%}), {equal} of them equal to the "
+        f"original on {asked:,} rows, {sum(r['kind'] == '5xx' for r in results)} with a 5xx"
+    )
+    print(
+        f"rows refused for a limit beyond 2^53: {sum(r.get('limited', 0) for r in served)}; "
+        f"refusals of a combination that name no column: {sum(r.get('unnamed', 0) for r in served)}"
+    )
     if options.mlflow:
         beside = Counter(r.get("mlflow", {}).get("kind", "none") for r in results)
         answering = beside["served"] + beside["wrong"]
-        print(f"MLflow's scoring: {answering} served, {beside['wrong']} of them answer otherwise than "
-              f"the model")
-        print(f"ratio: mlship answers otherwise in {len(served) - equal} of {len(served)}, MLflow in "
-              f"{beside['wrong']} of {answering}")
+        print(
+            f"MLflow's scoring: {answering} served, {beside['wrong']} of them answer otherwise than "
+            f"the model"
+        )
+        print(
+            f"ratio: mlship answers otherwise in {len(served) - equal} of {len(served)}, MLflow in "
+            f"{beside['wrong']} of {answering}"
+        )
     if options.without_probes:
-        print(f"control: without probes {len(served) - equal} of {len(served)} served pairs answer "
-              "wrongly")
+        print(
+            f"control: without probes {len(served) - equal} of {len(served)} served pairs answer "
+            "wrongly"
+        )
 
 
 if __name__ == "__main__":

@@ -523,8 +523,14 @@ def pairs() -> list[Pair]:
 
 
 def _pair(
-    name: str, data: str, model: str, *, features: str = "features", target: str = "target",
-    config: Mapping[str, Any] | None = None, extra: str = OWN,
+    name: str,
+    data: str,
+    model: str,
+    *,
+    features: str = "features",
+    target: str = "target",
+    config: Mapping[str, Any] | None = None,
+    extra: str = OWN,
 ) -> Pair:
     source = HEADER + extra + TRAIN.format(model=model, features=features, target=target)
     return Pair(name=name, data=data, source=source, config=config or {})
@@ -543,8 +549,17 @@ def _classifiers() -> Iterator[Pair]:
     yield _pair("complement-bayes / none", "positive", "ComplementNB()")
     yield _pair("dummy-stratified / none", "numbers", "DummyClassifier(strategy='stratified')")
     yield _pair("dummy-constant / none", "numbers", "DummyClassifier(strategy='most_frequent')")
-    for name in ("logistic", "linear-svc", "svc", "gradient-boosting", "hist-boosting", "mlp",
-                 "sgd-log", "gaussian-process", "ada-boost"):
+    for name in (
+        "logistic",
+        "linear-svc",
+        "svc",
+        "gradient-boosting",
+        "hist-boosting",
+        "mlp",
+        "sgd-log",
+        "gaussian-process",
+        "ada-boost",
+    ):
         model = _piped("StandardScaler()", _CLASSIFIERS[name])
         yield _pair(f"{name} / standard, two classes", "two", model)
     model = "FixedThresholdClassifier(LogisticRegression(max_iter=2000), threshold=0.3)"
@@ -560,10 +575,18 @@ def _regressors() -> Iterator[Pair]:
         if any(word in name for word in ("tree", "forest", "boost")):
             yield _pair(f"{name} / none", "price", model)
         yield _pair(f"{name} / standard", "price", _piped("StandardScaler()", model))
-    yield _pair("isotonic / none", "one", "IsotonicRegression(out_of_bounds='clip')",
-                features="features['dose']")
-    yield _pair("isotonic-refusing / none", "one", "IsotonicRegression(out_of_bounds='raise')",
-                features="features['dose']")
+    yield _pair(
+        "isotonic / none",
+        "one",
+        "IsotonicRegression(out_of_bounds='clip')",
+        features="features['dose']",
+    )
+    yield _pair(
+        "isotonic-refusing / none",
+        "one",
+        "IsotonicRegression(out_of_bounds='raise')",
+        features="features['dose']",
+    )
 
 
 def _scaled() -> Iterator[Pair]:
@@ -575,8 +598,9 @@ def _scaled() -> Iterator[Pair]:
 
 def _imputed() -> Iterator[Pair]:
     for place, (name, step) in enumerate(_IMPUTERS.items()):
-        yield _pair(f"logistic / {name}", "gaps",
-                    _piped(step, "StandardScaler()", _CLASSIFIERS["logistic"]))
+        yield _pair(
+            f"logistic / {name}", "gaps", _piped(step, "StandardScaler()", _CLASSIFIERS["logistic"])
+        )
         other = ("forest", "gradient-boosting")[place % 2]
         yield _pair(f"{other} / {name}", "gaps", _piped(step, _CLASSIFIERS[other]))
     for name in ("tree", "forest", "extra-trees", "hist-boosting", "bagging"):
@@ -603,12 +627,16 @@ def _encoded() -> Iterator[Pair]:
             encoder = step
             if model == "hist-boosting" and "onehot" in name and "sparse" not in step:
                 encoder = f"{step[:-1]}{', ' if step[-2] != '(' else ''}sparse_output=False)"
-            yield _pair(f"{model} / {name}", "mixed", _piped(_mixture(encoder), _CLASSIFIERS[model]))
+            yield _pair(
+                f"{model} / {name}", "mixed", _piped(_mixture(encoder), _CLASSIFIERS[model])
+            )
         if name != "ordinal-nan":
             yield _pair(f"ridge / {name}", "mixed_price", _piped(_mixture(step), "Ridge()"))
     imputed = "make_pipeline(SimpleImputer(), StandardScaler())"
-    for name, fill in (("constant", "strategy='constant', fill_value='?'"),
-                       ("most-frequent", "strategy='most_frequent'")):
+    for name, fill in (
+        ("constant", "strategy='constant', fill_value='?'"),
+        ("most-frequent", "strategy='most_frequent'"),
+    ):
         texts = f"make_pipeline(SimpleImputer({fill}), OneHotEncoder(handle_unknown='ignore'))"
         model = _piped(_mixture(texts, imputed), _CLASSIFIERS["logistic"])
         yield _pair(f"logistic / texts filled, {name}", "mixed_gaps", model)
@@ -618,22 +646,42 @@ def _encoded() -> Iterator[Pair]:
     model = _piped(_mixture(_ENCODERS["onehot"], imputed), _CLASSIFIERS["logistic"])
     yield _pair("logistic / gaps of numbers, onehot", "number_gaps", model)
     model = _piped(_mixture(_ENCODERS["onehot"], imputed), "XGBClassifier(n_estimators=6)")
-    yield _pair("forest / onehot of whole numbers", "zips", _piped(
-        "ColumnTransformer([('z', OneHotEncoder(handle_unknown='ignore'), ['zip'])], "
-        "remainder='passthrough')", _CLASSIFIERS["forest"]))
-    yield _pair("logistic / infrequent whole numbers", "zips", _piped(
-        "ColumnTransformer([('z', OneHotEncoder(handle_unknown='infrequent_if_exist', "
-        "min_frequency=70), ['zip'])], remainder=StandardScaler())", _CLASSIFIERS["logistic"]))
+    yield _pair(
+        "forest / onehot of whole numbers",
+        "zips",
+        _piped(
+            "ColumnTransformer([('z', OneHotEncoder(handle_unknown='ignore'), ['zip'])], "
+            "remainder='passthrough')",
+            _CLASSIFIERS["forest"],
+        ),
+    )
+    yield _pair(
+        "logistic / infrequent whole numbers",
+        "zips",
+        _piped(
+            "ColumnTransformer([('z', OneHotEncoder(handle_unknown='infrequent_if_exist', "
+            "min_frequency=70), ['zip'])], remainder=StandardScaler())",
+            _CLASSIFIERS["logistic"],
+        ),
+    )
     selector = _piped(
         "make_column_transformer((StandardScaler(), make_column_selector(dtype_include='number')), "
         "(OneHotEncoder(handle_unknown='ignore'), make_column_selector(dtype_include=object)))",
-        _CLASSIFIERS["logistic"])
+        _CLASSIFIERS["logistic"],
+    )
     yield _pair("logistic / selectors", "mixed", selector)
-    framed = _piped(_mixture("OneHotEncoder(sparse_output=False, handle_unknown='ignore')"),
-                    _CLASSIFIERS["forest"]) + ".set_output(transform='pandas')"
+    framed = (
+        _piped(
+            _mixture("OneHotEncoder(sparse_output=False, handle_unknown='ignore')"),
+            _CLASSIFIERS["forest"],
+        )
+        + ".set_output(transform='pandas')"
+    )
     yield _pair("forest / pandas output", "mixed", framed)
-    search = f"GridSearchCV({_piped(_mixture(_ENCODERS['onehot']), 'LogisticRegression()')}, " \
+    search = (
+        f"GridSearchCV({_piped(_mixture(_ENCODERS['onehot']), 'LogisticRegression()')}, "
         "{'logisticregression__C': [0.1, 1.0]}, cv=3)"
+    )
     yield _pair("grid-search / mixture", "mixed", search)
 
 
@@ -642,16 +690,23 @@ def _of_texts() -> Iterator[Pair]:
         model = ("LogisticRegression()", "LinearSVC()", "MultinomialNB()")[place % 3]
         if name == "hashing":
             model = "SGDClassifier(random_state=0)"
-        yield _pair(f"text model / {name}", "texts", _piped(step, model),
-                    features="features['text']")
+        yield _pair(
+            f"text model / {name}", "texts", _piped(step, model), features="features['text']"
+        )
     union = "make_union(CountVectorizer(), TfidfVectorizer(analyzer='char', max_features=30))"
-    yield _pair("text model / union", "texts", _piped(union, "LogisticRegression()"),
-                features="features['text']")
+    yield _pair(
+        "text model / union",
+        "texts",
+        _piped(union, "LogisticRegression()"),
+        features="features['text']",
+    )
     for name in ("counts", "tfidf", "tfidf-chars", "hashing"):
-        step = f"ColumnTransformer([('t', {_VECTORIZERS[name]}, 'text')], " \
-            "remainder=StandardScaler())"
-        yield _pair(f"logistic / {name} beside numbers", "reviews",
-                    _piped(step, "LogisticRegression()"))
+        step = (
+            f"ColumnTransformer([('t', {_VECTORIZERS[name]}, 'text')], remainder=StandardScaler())"
+        )
+        yield _pair(
+            f"logistic / {name} beside numbers", "reviews", _piped(step, "LogisticRegression()")
+        )
     step = f"ColumnTransformer([('t', {_VECTORIZERS['counts']}, 'text')])"
     yield _pair("forest / counts of one column", "reviews", _piped(step, _CLASSIFIERS["forest"]))
 
@@ -696,11 +751,16 @@ def _boosters() -> Iterator[Pair]:
     yield _pair("xgboost-forest / none", "coded", "XGBRFClassifier(n_estimators=8, max_depth=3)")
     yield _pair("xgboost-regressor / none", "price", f"XGBRegressor({_XGB})")
     yield _pair("xgboost-regressor / gaps", "gaps_price", f"XGBRegressor({_XGB})")
-    yield _pair("xgboost-linear / none", "price", "XGBRegressor(booster='gblinear', n_estimators=8)")
+    yield _pair(
+        "xgboost-linear / none", "price", "XGBRegressor(booster='gblinear', n_estimators=8)"
+    )
     yield _pair("xgboost-dart / none", "price", f"XGBRegressor(booster='dart', {_XGB})")
-    yield _pair("xgboost-poisson / none", "price", f"XGBRegressor(objective='count:poisson', {_XGB})")
-    yield _pair("xgboost-regressor / standard", "price",
-                _piped("StandardScaler()", f"XGBRegressor({_XGB})"))
+    yield _pair(
+        "xgboost-poisson / none", "price", f"XGBRegressor(objective='count:poisson', {_XGB})"
+    )
+    yield _pair(
+        "xgboost-regressor / standard", "price", _piped("StandardScaler()", f"XGBRegressor({_XGB})")
+    )
     yield _pair("xgboost / standard", "coded", _piped("StandardScaler()", f"XGBClassifier({_XGB})"))
     yield _pair("lightgbm / none", "numbers", f"LGBMClassifier({_LGBM})")
     yield _pair("lightgbm / two classes", "two", f"LGBMClassifier({_LGBM})")
@@ -708,30 +768,49 @@ def _boosters() -> Iterator[Pair]:
     yield _pair("lightgbm / whole numbers", "whole", f"LGBMClassifier({_LGBM})")
     yield _pair("lightgbm-regressor / none", "price", f"LGBMRegressor({_LGBM})")
     yield _pair("lightgbm-regressor / gaps", "gaps_price", f"LGBMRegressor({_LGBM})")
-    yield _pair("lightgbm-regressor / zero as missing", "gaps_price",
-                f"LGBMRegressor(zero_as_missing=True, {_LGBM})")
+    yield _pair(
+        "lightgbm-regressor / zero as missing",
+        "gaps_price",
+        f"LGBMRegressor(zero_as_missing=True, {_LGBM})",
+    )
     yield _pair("lightgbm-dart / none", "price", f"LGBMRegressor(boosting_type='dart', {_LGBM})")
-    yield _pair("lightgbm-quantile / none", "price",
-                f"LGBMRegressor(objective='quantile', alpha=0.8, {_LGBM})")
-    yield _pair("lightgbm / standard", "numbers",
-                _piped("StandardScaler()", f"LGBMClassifier({_LGBM})"))
-    yield _pair("lightgbm / mixture", "mixed", _piped(_mixture(_ENCODERS["onehot"]),
-                f"LGBMClassifier({_LGBM})"))
-    yield _pair("xgboost-regressor / mixture", "mixed_price",
-                _piped(_mixture(_ENCODERS["onehot"]), f"XGBRegressor({_XGB})"))
+    yield _pair(
+        "lightgbm-quantile / none",
+        "price",
+        f"LGBMRegressor(objective='quantile', alpha=0.8, {_LGBM})",
+    )
+    yield _pair(
+        "lightgbm / standard", "numbers", _piped("StandardScaler()", f"LGBMClassifier({_LGBM})")
+    )
+    yield _pair(
+        "lightgbm / mixture",
+        "mixed",
+        _piped(_mixture(_ENCODERS["onehot"]), f"LGBMClassifier({_LGBM})"),
+    )
+    yield _pair(
+        "xgboost-regressor / mixture",
+        "mixed_price",
+        _piped(_mixture(_ENCODERS["onehot"]), f"XGBRegressor({_XGB})"),
+    )
     yield _pair("lightgbm / categories", "categories", f"LGBMClassifier({_LGBM})")
     yield _pair("lightgbm / categories with gaps", "categories_gaps", f"LGBMClassifier({_LGBM})")
-    source = HEADER + """
+    source = (
+        HEADER
+        + """
 def train(data, params):
     features, target = data.drop(columns="target"), data["target"]
     codes = LabelEncoder().fit_transform(target)
     return XGBClassifier(n_estimators=8, max_depth=3, missing=-999.0).fit(features, codes)
 """
+    )
     yield Pair("xgboost / labels not known", "sentinel", source)
     sentinel = f"XGBRegressor(missing=-999.0, {_XGB})"
     yield _pair("xgboost-regressor / missing -999", "sentinel_price", sentinel)
-    yield _pair("xgboost-regressor / categories", "categories_price",
-                f"XGBRegressor(enable_categorical=True, {_XGB})")
+    yield _pair(
+        "xgboost-regressor / categories",
+        "categories_price",
+        f"XGBRegressor(enable_categorical=True, {_XGB})",
+    )
     classes = {"classes": ["low", "mid", "top"]}
     multi = "pd.factorize(target, sort=True)[0]"
     for name, code, params in (
@@ -746,12 +825,17 @@ def train(data, params):
         ("lightgbm", _LGBM_BARE, "{'objective': 'binary', 'verbose': -1}"),
     ):
         own = _HELD.format(labels="['no', 'yes']")
-        body = code.format(codes="(target == 'yes').astype(int)", params=params,
-                           answer="of_probabilities")
-        yield Pair(f"bare {name} / two classes", "two", HEADER + own + body,
-                   {"classes": ["no", "yes"]})
-        body = code.format(codes="target", params="{'verbose': -1}" if name == "lightgbm" else
-                           "{'max_depth': 3}", answer="of_values")
+        body = code.format(
+            codes="(target == 'yes').astype(int)", params=params, answer="of_probabilities"
+        )
+        yield Pair(
+            f"bare {name} / two classes", "two", HEADER + own + body, {"classes": ["no", "yes"]}
+        )
+        body = code.format(
+            codes="target",
+            params="{'verbose': -1}" if name == "lightgbm" else "{'max_depth': 3}",
+            answer="of_values",
+        )
         yield Pair(f"bare {name} / regression", "gaps_price", HEADER + own + body)
 
 
@@ -775,9 +859,15 @@ def _types() -> Iterator[Pair]:
                 imputer = "SimpleImputer(), " if data == "nullable" else ""
                 model = f"make_pipeline({imputer}StandardScaler(), {model})"
             yield _pair(f"{name} / {data}", data, model)
-    yield _pair("hist-boosting / booleans with gaps", "boolean_gaps", _piped(
-        "ColumnTransformer([('p', OneHotEncoder(handle_unknown='ignore', sparse_output=False), "
-        "['paid'])], remainder='passthrough')", _CLASSIFIERS["hist-boosting"]))
+    yield _pair(
+        "hist-boosting / booleans with gaps",
+        "boolean_gaps",
+        _piped(
+            "ColumnTransformer([('p', OneHotEncoder(handle_unknown='ignore', sparse_output=False), "
+            "['paid'])], remainder='passthrough')",
+            _CLASSIFIERS["hist-boosting"],
+        ),
+    )
     for data in ("categories", "categories_gaps"):
         model = "HistGradientBoostingClassifier(max_iter=10, categorical_features='from_dtype')"
         yield _pair(f"hist-boosting / {data}", data, model)
@@ -787,25 +877,52 @@ def _types() -> Iterator[Pair]:
 def parts(rows):
     return np.stack([rows["day"].dt.month, rows["day"].dt.dayofweek], axis=1)
 """
-    step = "ColumnTransformer([('d', FunctionTransformer(parts), ['day'])], remainder='passthrough')"
-    yield _pair("forest / own function of dates", "dates", _piped(step, _CLASSIFIERS["forest"]),
-                extra=own)
+    step = (
+        "ColumnTransformer([('d', FunctionTransformer(parts), ['day'])], remainder='passthrough')"
+    )
+    yield _pair(
+        "forest / own function of dates", "dates", _piped(step, _CLASSIFIERS["forest"]), extra=own
+    )
 
 
 def _arrays() -> Iterator[Pair]:
     for name in ("logistic", "forest", "knn", "gradient-boosting"):
-        yield _pair(f"{name} / array", "numbers", _piped("StandardScaler()", _CLASSIFIERS[name]),
-                    features="features.to_numpy()")
-    yield _pair("forest-regressor / array with gaps", "gaps_price", _REGRESSORS["forest-regressor"],
-                features="features.to_numpy()")
-    yield _pair("linear / array of whole numbers", "whole", _CLASSIFIERS["forest"],
-                features="features.to_numpy()")
-    yield _pair("logistic / array in another order", "numbers", _piped("StandardScaler()",
-                _CLASSIFIERS["logistic"]), features="features.iloc[:, ::-1].to_numpy()")
-    yield _pair("logistic / frame in another order", "numbers", _piped("StandardScaler()",
-                _CLASSIFIERS["logistic"]), features="features.iloc[:, ::-1]")
-    yield _pair("forest / some of the columns", "numbers", _CLASSIFIERS["forest"],
-                features="features[['share', 'income']]")
+        yield _pair(
+            f"{name} / array",
+            "numbers",
+            _piped("StandardScaler()", _CLASSIFIERS[name]),
+            features="features.to_numpy()",
+        )
+    yield _pair(
+        "forest-regressor / array with gaps",
+        "gaps_price",
+        _REGRESSORS["forest-regressor"],
+        features="features.to_numpy()",
+    )
+    yield _pair(
+        "linear / array of whole numbers",
+        "whole",
+        _CLASSIFIERS["forest"],
+        features="features.to_numpy()",
+    )
+    yield _pair(
+        "logistic / array in another order",
+        "numbers",
+        _piped("StandardScaler()", _CLASSIFIERS["logistic"]),
+        features="features.iloc[:, ::-1].to_numpy()",
+    )
+    yield _pair(
+        "logistic / frame in another order",
+        "numbers",
+        _piped("StandardScaler()", _CLASSIFIERS["logistic"]),
+        features="features.iloc[:, ::-1]",
+    )
+    yield _pair(
+        "forest / some of the columns",
+        "numbers",
+        _CLASSIFIERS["forest"],
+        features="features[['share', 'income']]",
+    )
 
 
 def _hooks() -> Iterator[Pair]:
@@ -837,5 +954,6 @@ def preprocess(rows):
     yield _pair("logistic / hook: filled", "gaps", logistic, config=config, extra=filled)
     yield _pair("forest / hook: dates", "dates", forest, config=config, extra=parts)
     yield _pair("logistic / hook: refusing", "mixed", mixture, config=config, extra=refusing)
-    yield _pair("lightgbm / hook: ratio", "numbers", f"LGBMClassifier({_LGBM})", config=config,
-                extra=ratio)
+    yield _pair(
+        "lightgbm / hook: ratio", "numbers", f"LGBMClassifier({_LGBM})", config=config, extra=ratio
+    )

@@ -87,8 +87,9 @@ def _column(values: list[Any], like: pd.Series) -> pd.Series:
     return pd.Series(values, dtype=dtype)
 
 
-def rows(contract: Contract, held_out: pd.DataFrame, predict: Callable[[pd.DataFrame], Any],
-         seed: int) -> list[Asked]:
+def rows(
+    contract: Contract, held_out: pd.DataFrame, predict: Callable[[pd.DataFrame], Any], seed: int
+) -> list[Asked]:
     """Return the held-out rows, then at least `COUNT` others."""
     random = np.random.default_rng(seed)
     asked = [Asked(row) for row in _json_rows(held_out)]
@@ -168,8 +169,10 @@ def _fits(value: Any, dtype: Any) -> bool:
 
 def _dates(contract: Contract, random: np.random.Generator) -> Iterator[Asked]:
     texts = ["1900-01-01", "2200-12-31T23:59:59", "2024-02-29", "1970-01-01T00:00:00.000001"]
-    texts += [str(dt.datetime(2018, 1, 1) + dt.timedelta(seconds=int(n)))
-              for n in random.integers(0, 250_000_000, 150)]
+    texts += [
+        str(dt.datetime(2018, 1, 1) + dt.timedelta(seconds=int(n)))
+        for n in random.integers(0, 250_000_000, 150)
+    ]
     for name, column in contract.train.items():
         if getattr(column.dtype, "kind", "O") == "M":
             for base, text in zip(_bases(contract, random, len(texts)), texts, strict=True):
@@ -191,7 +194,9 @@ def _free(contract: Contract, random: np.random.Generator, count: int) -> list[A
                 if values[place] is not None and _fits(drawn, column.dtype):
                     values[place] = plain(np.float32(drawn)) if _is_single(column) else drawn
         columns[str(name)] = values
-    return [Asked(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    return [
+        Asked(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
+    ]
 
 
 def _is_single(column: pd.Series) -> bool:
@@ -203,7 +208,8 @@ def _borders(
 ) -> Iterator[Asked]:
     """Return both sides of the places where answers jump, on lines between training rows."""
     names = [
-        str(name) for name, column in contract.train.items()
+        str(name)
+        for name, column in contract.train.items()
         if column.dtype in (np.float64, np.int64)
     ]
     whole = contract.train.dropna()
@@ -214,8 +220,14 @@ def _borders(
     yield from _border(contract, whole, predict, random, names, 60)
 
 
-def _border(contract: Contract, whole: pd.DataFrame, predict: Callable[[pd.DataFrame], Any],
-            random: np.random.Generator, moved: list[str], count: int) -> Iterator[Asked]:
+def _border(
+    contract: Contract,
+    whole: pd.DataFrame,
+    predict: Callable[[pd.DataFrame], Any],
+    random: np.random.Generator,
+    moved: list[str],
+    count: int,
+) -> Iterator[Asked]:
     base = whole.iloc[random.integers(0, len(whole), count)].reset_index(drop=True)
     end = whole.iloc[random.integers(0, len(whole), count)].reset_index(drop=True)
 
@@ -241,14 +253,19 @@ def _border(contract: Contract, whole: pd.DataFrame, predict: Callable[[pd.DataF
         frame = at(share)[differing].reset_index(drop=True)
         yield from (Asked(row) for row in _json_rows(frame))
         near = frame.assign(
-            **{name: np.float32(frame[name]).astype("float64") for name in moved
-               if frame[name].dtype.kind == "f"}
+            **{
+                name: np.float32(frame[name]).astype("float64")
+                for name in moved
+                if frame[name].dtype.kind == "f"
+            }
         )
         yield from (Asked(row) for row in _json_rows(near))
 
 
 def answers(
-    answer: Callable[[pd.DataFrame], tuple[Any, Any, Any]], contract: Contract, asked: Sequence[Asked]
+    answer: Callable[[pd.DataFrame], tuple[Any, Any, Any]],
+    contract: Contract,
+    asked: Sequence[Asked],
 ) -> Answered:
     """Ask the trained model; a row that it raises on, or answers with NaN, is refused."""
     count = len(asked)
@@ -292,8 +309,11 @@ class Comparison:
         self._answered = answered
         self._is_regression = is_regression
         if is_regression:
-            values = [float(value) for row, value in enumerate(answered.labels)
-                      if row not in answered.refused]
+            values = [
+                float(value)
+                for row, value in enumerate(answered.labels)
+                if row not in answered.refused
+            ]
             self._middle = float(np.median(values))
             low, high = np.quantile(values, [0.05, 0.95])
             self._spread = float(high - low)

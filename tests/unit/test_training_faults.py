@@ -14,10 +14,10 @@ from skl2onnx.sklapi import CastTransformer
 from sklearn.pipeline import Pipeline
 
 from mlship.domain.bundle import Dtype, Layout
-from mlship.training import conversion, convert, onnxfile, train, trial
+from mlship.training import boundaries, conversion, convert, onnxfile, probes, train, trial
 from mlship.training.data import Data
 from mlship.training.original import Original
-from mlship.training.probes import Probes
+from mlship.training.probes import ProbeKind, Probes
 from tests.harness.projects import InProcess, config, project, request
 
 Plant = Callable[[Any], Any]
@@ -123,15 +123,6 @@ def _counts() -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame, frame[frame.m % 1 == 0].head(40)
 
 
-def _texts() -> tuple[pd.DataFrame, pd.DataFrame]:
-    random = _random(8)
-    words = ["good", "bad", "room", "GOOD", "Bad"]
-    text = [" ".join(random.choice(words, 4)) for _ in range(200)]
-    frame = pd.DataFrame({"text": text})
-    frame["target"] = np.where(frame.text.str.count("good") > 1, "yes", "no")
-    return frame, frame[frame.text.str.islower()]
-
-
 def _codes() -> tuple[pd.DataFrame, pd.DataFrame]:
     random = _random(9)
     frame = pd.DataFrame({"zip": random.choice([10, 20, 30], 200), "n": random.normal(0, 1, 200)})
@@ -197,11 +188,6 @@ def _ignoring(model: Any) -> Any:
     return model
 
 
-def _lowercased(model: Any) -> Any:
-    model.steps[0][1].lowercase = True
-    return model
-
-
 _ENCODED = "make_pipeline(ColumnTransformer([('e', {}, [0])], remainder='passthrough'), {})"
 _TREE = "DecisionTreeClassifier(max_depth=5, random_state=0)"
 _IMPUTED = "make_pipeline(SimpleImputer(), LinearRegression())"
@@ -233,13 +219,6 @@ FAULTS = [
         "make_pipeline(StandardScaler(), LinearRegression())",
         _centred,
         _one_column_unscaled,
-    ),
-    _Fault(
-        "texts are lowercased",
-        "make_pipeline(CountVectorizer(lowercase=False), LogisticRegression())",
-        _texts,
-        _lowercased,
-        features="features['text']",
     ),
     _Fault(
         "unknown categories become zeros",
@@ -282,9 +261,10 @@ def _compare_held_out_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def prepared(original: Original, data: Data, prepare: Any) -> Any:
         count = len(data.test)
-        probes = Probes(data.test, ("held-out row",) * count, ("",) * count)
-        monkeypatch.setattr(trial.probes, "make", lambda *_: probes)
-        monkeypatch.setattr(trial.boundaries, "make", lambda *_: None)
+        kind: ProbeKind = "held-out row"
+        held_out = Probes(data.test, (kind,) * count, ("",) * count, (0,) * count)
+        monkeypatch.setattr(probes, "make", lambda *_: held_out)
+        monkeypatch.setattr(boundaries, "make", lambda *_, **__: None)
         return own(original, data, prepare)
 
     monkeypatch.setattr(trial, "prepared", prepared)
