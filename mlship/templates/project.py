@@ -17,7 +17,7 @@ from mlship.config.project import Config, json_schema
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
 from mlship.errors import ConfigError
-from mlship.templates import names, shipped, workflows
+from mlship.templates import existing, names, shipped, workflows
 from mlship.templates.changes import (
     FORMER,
     Change,
@@ -34,6 +34,8 @@ CONFIG = "mlship.yaml"
 EXAMPLES = ("iris", "sentiment")
 SCHEMA = ".mlship/schema.json"
 """The JSON schema for editors; the first line of mlship.yaml names it."""
+
+_SANITY = "tests/sanity/test_served_model.py"
 
 _NEEDED = (".dockerignore", ".gitignore", REQUIREMENTS)
 """The files that a project with an mlship.yaml gets besides the workflows."""
@@ -115,7 +117,8 @@ def plan(
     check_forced(force, [change.name for change in changes])
     _check_edited(folder, changes)
     steps = _next(folder, config, top, rendered, changes)
-    notes = _of_installation(installed, source)
+    notes = _of_training(folder, contents)
+    notes += _of_installation(installed, source)
     notes += _of_others(present, inside, config, top or folder)
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     return Plan(
@@ -153,6 +156,11 @@ def _project(folder: Path, example: str | None) -> dict[str, bytes]:
     files = shipped.files("templates/project")
     if (folder / CONFIG).exists():
         return {name: files[name] for name in _NEEDED}
+    training = existing.find(folder)
+    if training is not None:
+        skeleton = files[CONFIG].decode()
+        settings = existing.settings(training, folder, skeleton).encode()
+        return {name: files[name] for name in (*_NEEDED, _SANITY)} | {CONFIG: settings}
     return files
 
 
@@ -255,6 +263,20 @@ def _of_installation(installed: Installation, source: str) -> list[str]:
             f"({FORM}), then `mlship init` again"
         )
     return steps
+
+
+def _of_training(folder: Path, contents: Mapping[str, bytes]) -> list[str]:
+    """Ask to check what was taken from the repository's own training."""
+    if (folder / CONFIG).exists() or "pipeline.py" in contents:
+        return []
+    training = existing.find(folder)
+    if training is None:
+        return []
+    return [
+        f"check {CONFIG}: it trains with `{training.command}`, which saves {training.saved}, on "
+        f"{training.train or 'data that you must name'}, and predicts "
+        f"{training.target or 'a column that you must name'}"
+    ]
 
 
 def _of_outer_project(folder: Path, top: Path | None) -> str:
