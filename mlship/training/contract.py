@@ -44,10 +44,19 @@ def _learnt(field: Field, probes: Probes, refused: Collection[int], texts: Seque
     if is_closed and len(texts) <= _LISTED and not any(row in refused for row in known):
         field = replace(field, is_closed=True, choices=tuple(sorted(texts)))
     limit = _limit(probes, field, refused)
+    largest = _largest(field.dtype)
+    if largest is not None and (limit is None or limit > largest):
+        limit = largest
     # Between the good and the bad of two numbers in use, the model itself decides.
     if limit is not None and limit >= LARGEST_PROVEN:
         field = replace(field, limit=limit)
     return field
+
+
+def _largest(dtype: str) -> float | None:
+    """Return the largest number of a type that is narrower than a request's numbers."""
+    name = dtype.lower()
+    return float(np.finfo(name).max) if name in ("float16", "float32") else None
 
 
 def _limit(probes: Probes, field: Field, bad: Collection[int]) -> float | None:

@@ -29,6 +29,9 @@ def onnx_of(original: Original, layout: Layout, dtype: Dtype) -> bytes:
         NoConverterError: a part of it has no converter, or the converter did not end in time.
         NotConvertedError: the converter failed; another layout or type may do.
     """
+    if sys.platform != "linux":
+        # A fork of a process that has loaded such libraries is not safe there.
+        return onnxfile.from_estimator(original, layout, dtype)
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -289,3 +289,65 @@ def test_numbers_beyond_what_a_form_can_hold_are_refused_by_name(tmp_path: Path)
     huge, large = served.answers({"age": 1e39, "dose": 1.0}, {"age": limit, "dose": 1.0})
     assert (huge.column, huge.outputs) == ("age", {})
     assert math.isfinite(float(large.outputs["y"] or 0))
+
+
+PARTS = """
+import numpy as np
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+def parts(rows):
+    columns = [
+        rows["when"].dt.month, rows["zone"].dt.hour, rows["count"], rows["flag"], rows["small"],
+        rows["single"], rows["city"] == "b", rows["name"].eq("x").fillna(False),
+    ]
+    return np.stack([column.astype(float) for column in columns], axis=1)
+
+def train(data, params):
+    model = make_pipeline(FunctionTransformer(parts), RandomForestClassifier(10))
+    return model.fit(data.drop(columns="y"), data["y"])
+"""
+
+
+def test_types_of_parquet_are_the_same_in_training_and_serving(tmp_path: Path) -> None:
+    random, count = np.random.default_rng(0), 300
+    days, hours = random.integers(0, 400, count), random.integers(0, 400, count)
+    frame = pd.DataFrame(
+        {
+            "city": pd.Categorical(random.choice(["b", "k", "u"], count)),
+            "when": pd.to_datetime("2025-01-01") + pd.to_timedelta(days, unit="D"),
+            "zone": pd.to_datetime("2025-01-01", utc=True) + pd.to_timedelta(hours, unit="h"),
+            "count": pd.array(random.integers(0, 9, count), dtype="Int64"),
+            "flag": pd.array(random.integers(0, 2, count).astype(bool), dtype="boolean"),
+            "small": random.integers(0, 99, count).astype("int8"),
+            "single": random.normal(size=count).astype("float32"),
+            "name": pd.array(random.choice(["x", "y"], count), dtype="string"),
+        }
+    )
+    for column, step in (("count", 7), ("flag", 9), ("city", 11), ("when", 13), ("name", 10)):
+        frame.loc[::step, column] = None
+    frame["y"] = np.where(frame["small"] > 50, "p", "n")
+    module = project(tmp_path, PARTS, frame)
+    frame.to_parquet(tmp_path / "d.parquet")
+    asked = request(tmp_path, with_data(config("y", module), train="d.parquet"))
+    train(asked, InProcess())
+    fields = {field.name: field for field in bundles.read(asked.into).schema.inputs}
+    assert {name: field.dtype for name, field in fields.items()} == {
+        "city": "category",
+        "when": "datetime64[ns]",
+        "zone": "datetime64[ns, UTC]",
+        "count": "Int64",
+        "flag": "boolean",
+        "small": "int8",
+        "single": "float32",
+        "name": "string",
+    }
+    row: Row = {name: field.example for name, field in fields.items()}
+    nulls: Row = {name: None for name, field in fields.items() if field.nullable}
+    odd: Row = {"city": "z", "when": "soon", "count": 1.5, "flag": 1, "small": 300, "single": 1e39}
+    rows: list[Row] = [row, row | nulls, *({**row, name: value} for name, value in odd.items())]
+    good, empty, *bad = InProcess().answers(asked.into, rows)
+    assert not good.refusal
+    assert not empty.refusal
+    assert [answer.column for answer in bad] == list(odd)
