@@ -176,7 +176,7 @@ def stacked(frames: list[pd.DataFrame], like: pd.DataFrame) -> pd.DataFrame:
 def _typed(column: pd.Series, dtype: Any) -> pd.Series:
     if dtype == np.dtype("object"):
         return column
-    if column.isna().any() and getattr(dtype, "kind", "O") in "iub":
+    if column.isna().any() and isinstance(dtype, np.dtype) and dtype.kind in "iub":
         return column if dtype.kind == "b" else column.astype("float64")
     return column.astype(dtype)
 

@@ -14,10 +14,10 @@ from skl2onnx.sklapi import CastTransformer
 from sklearn.pipeline import Pipeline
 
 from mlship.domain.bundle import Dtype, Layout
-from mlship.training import conversion, convert, onnxfile, train, trial
+from mlship.training import boundaries, conversion, convert, onnxfile, probes, train, trial
 from mlship.training.data import Data
 from mlship.training.original import Original
-from mlship.training.probes import Probes
+from mlship.training.probes import ProbeKind, Probes
 from tests.harness.projects import InProcess, config, project, request
 
 Plant = Callable[[Any], Any]
@@ -282,9 +282,10 @@ def _compare_held_out_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def prepared(original: Original, data: Data, prepare: Any) -> Any:
         count = len(data.test)
-        probes = Probes(data.test, ("held-out row",) * count, ("",) * count)
-        monkeypatch.setattr(trial.probes, "make", lambda *_: probes)
-        monkeypatch.setattr(trial.boundaries, "make", lambda *_: None)
+        kind: ProbeKind = "held-out row"
+        rows = Probes(data.test, (kind,) * count, ("",) * count, (0,) * count)
+        monkeypatch.setattr(probes, "make", lambda *_: rows)
+        monkeypatch.setattr(boundaries, "make", lambda *_, **__: None)
         return own(original, data, prepare)
 
     monkeypatch.setattr(trial, "prepared", prepared)
