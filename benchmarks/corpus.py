@@ -34,35 +34,38 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: pairs share the cores
 
+# ruff: noqa: E402
+import corpus_pairs
 import msgspec
 import numpy as np
 import pandas as pd
-from sklearn.base import is_classifier, is_outlier_detector
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import corpus_pairs
 from corpus_pairs import HELD_OUT, Pair
 from corpus_probes import Answered, Asked, Comparison, Contract, answers, rows
+from sklearn.base import is_classifier, is_outlier_detector
+
 from mlship.adapters.checkout.children import TrainRequest
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.config import layers
 from mlship.domain import bundle as bundles
+from mlship.domain import digests
 from mlship.errors import MlshipError
 from mlship.runtime import serve
 from mlship.runtime.service import Identity
 from mlship.training import train as training
-from mlship.training import boundaries, probes, trial
-from mlship.training.probes import Probes
+from mlship.training import trial
+from mlship.training.probes import ProbeKind, Probes
 from tests.harness.projects import InProcess
 
 PAIR_SECONDS = 400
 BATCH = 200
 MLFLOW_PROBES = 600
 LIMIT = 2.0**53
+TREES = ("Tree", "Forest", "Boost", "XGB", "LGBM", "xgboost.", "lightgbm.", "BaggingC", "BaggingR")
+"""Models that only compare numbers, so that both sides of a jump must be exact."""
 Result = dict[str, Any]
 
 
@@ -78,9 +81,9 @@ def main() -> int:
         print("\n".join(pair.name for pair in pairs))
         return 0
     if options.mlflow:
-        import mlflow.lightgbm  # noqa: F401, PLC0415 (the forks find it imported)
+        import mlflow.lightgbm
         import mlflow.sklearn
-        import mlflow.xgboost  # noqa: F401, PLC0415
+        import mlflow.xgboost  # noqa: F401
     started = time.perf_counter()
     results = []
     for result in _run(pairs, options):
@@ -112,7 +115,7 @@ def _options() -> argparse.Namespace:
 def _run(pairs: Sequence[Pair], options: argparse.Namespace) -> Iterator[Result]:
     """Run each pair in a fork of its own, with a deadline."""
     context = multiprocessing.get_context("fork")
-    waiting, running = list(pairs), []
+    waiting, running = list(pairs), list[Any]()
     while waiting or running:
         while waiting and len(running) < options.jobs:
             pair = waiting.pop(0)
@@ -148,7 +151,7 @@ def _child(pair: Pair, options: argparse.Namespace, sender: Any) -> None:
             os.dup2(descriptor, stream)
         try:
             result = _tried(pair, Path(folder), options)
-        except Exception:
+        except Exception:  # noqa: BLE001 (a fault of the pair is a result)
             result = {"kind": "failed", "reason": traceback.format_exc()[-1500:]}
         if result["kind"] == "failed":
             result["log"] = log.read_text(errors="replace")[-1500:]
@@ -172,7 +175,8 @@ def _tried(pair: Pair, root: Path, options: argparse.Namespace) -> Result:
     original = _Original(root, train, pair)
     asked = rows(original.contract, test, original.labels, seed=11)
     answered = answers(original.answer, original.contract, asked)
-    comparison = Comparison(answered, is_regression=original.is_regression)
+    is_exact = any(word in pair.source.partition("def train(")[2] for word in TREES)
+    comparison = Comparison(answered, is_regression=original.is_regression, is_exact=is_exact)
     result |= {"rows": len(asked), "refusals": len(answered.refused)}
     if result["kind"] == "served":
         with server as port:
@@ -217,9 +221,10 @@ def _switch_probes_off() -> None:
 
     def prepared(original: Any, data: Any, prepare: Any) -> Any:
         count = len(data.test)
-        held_out = Probes(data.test, ("held-out row",) * count, ("",) * count, (0,) * count)
-        probes.make = lambda *_: held_out
-        boundaries.make = lambda *_, **__: None
+        kind: ProbeKind = "held-out row"
+        held_out = Probes(data.test, (kind,) * count, ("",) * count, (0,) * count)
+        trial.probes.make = lambda *_: held_out  # type: ignore[attr-defined]
+        trial.boundaries.make = lambda *_, **__: None  # type: ignore[attr-defined]
         return own(original, data, prepare)
 
     training.trials.prepared = prepared  # type: ignore[attr-defined]
@@ -255,6 +260,10 @@ class _Original:
         if own is None:
             has_classes = is_classifier(self.model) or is_outlier_detector(self.model)
             self.is_regression = not has_classes
+        self._usual_score = 1.0
+        if hasattr(self.model, "decision_function"):
+            scores = self.model.decision_function(self.prepared(self.features))
+            self._usual_score = float(np.median(np.abs(scores))) or 1.0
 
     def prepared(self, frame: pd.DataFrame) -> Any:
         frame = frame if self._hook is None else self._hook(frame.copy())
@@ -278,7 +287,7 @@ class _Original:
             shares = np.asarray(self.model.predict_proba(data))
             return labels, shares, _margin(shares)
         if hasattr(self.model, "decision_function"):
-            scores = np.asarray(self.model.decision_function(data))
+            scores = np.asarray(self.model.decision_function(data)) / self._usual_score
             return labels, None, np.abs(scores) if scores.ndim == 1 else _margin(scores)
         return labels, None, None
 
@@ -315,7 +324,9 @@ class _Server:
         serve.serve(
             serve.Options(
                 bundle=root / "bundle",
-                identity=Identity(release=f"sha256:{'0' * 64}", name="pair", slot="champion"),
+                identity=Identity(
+                    release=digests.parse(f"sha256:{'0' * 64}"), name="pair", slot="champion"
+                ),
                 expected=None,
                 host="127.0.0.1",
                 port=self.port,
@@ -399,6 +410,8 @@ def _compared(
             what = _judged(manifest, asked[number], (number, status, body), answered, comparison)
             if what.startswith("limit"):
                 counts["limited"] += 1
+            elif what == "beside":
+                counts["beside"] += 1
             elif what.startswith("unnamed"):
                 counts["unnamed"] += 1
             elif what:
@@ -429,7 +442,8 @@ def _judged(
     shares = [body[f"probability_{label}"] for label in classes] if has_shares else None
     if shares is None and answered.probabilities is not None:
         return "no probabilities"
-    return comparison.difference(number, body["target"], shares)
+    what = comparison.difference(number, body["target"], shares)
+    return "beside" if what and comparison.is_beside(one, body["target"], shares) else what
 
 
 def _refusal(manifest: bundles.Bundle, one: Asked, body: Any, refusal: str | None) -> str:
@@ -451,8 +465,8 @@ def _of_mlflow(
     original: _Original, root: Path, told: tuple[Sequence[Asked], Answered, Comparison]
 ) -> Result:
     """Log the model, load it as pyfunc, and ask its scoring the held-out rows and some others."""
-    import mlflow  # noqa: PLC0415
-    from mlflow.pyfunc.scoring_server import infer_and_parse_data  # noqa: PLC0415
+    import mlflow
+    from mlflow.pyfunc.scoring_server import infer_and_parse_data
 
     asked, answered, comparison = told
     numbers = [*range(HELD_OUT), *np.linspace(HELD_OUT, len(asked) - 1, MLFLOW_PROBES).astype(int)]
@@ -468,7 +482,7 @@ def _of_mlflow(
         )
         _log(flavour, original.model, root / "mlflow", signature)
         loaded = mlflow.pyfunc.load_model(str(root / "mlflow"))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (MLflow refuses the model)
         return {"kind": "refused", "reason": f"{type(error).__name__}: {str(error)[:200]}"}
     schema = loaded.metadata.get_input_schema()
     found: dict[int, Any] = {}
@@ -481,12 +495,12 @@ def _of_mlflow(
                 frame = original.prepared(original.contract.frame(records))
             else:
                 frame = infer_and_parse_data({"dataframe_records": records}, schema)
-            values = np.asarray(loaded.predict(frame))
-            values = values.tolist() if values.ndim == 1 else list(values)
+            array = np.asarray(loaded.predict(frame))
+            values = array.tolist() if array.ndim == 1 else list(array)
             found.update(dict(zip(some, values, strict=True)))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (a refusal of its scoring)
             if len(some) == 1 or time.monotonic() > deadline:
-                found.update({number: error for number in some})
+                found.update(dict.fromkeys(some, error))
                 return
             visit(some[: len(some) // 2])
             visit(some[len(some) // 2 :])
@@ -508,7 +522,7 @@ def _log(flavour: Any, model: Any, folder: Path, signature: Any) -> None:
     options = {"signature": signature, "pip_requirements": ["scikit-learn"]}
     try:
         flavour.save_model(model, str(folder), **options)
-    except Exception:
+    except Exception:  # noqa: BLE001
         shutil.rmtree(folder, ignore_errors=True)
         flavour.save_model(model, str(folder), serialization_format="cloudpickle", **options)
 
@@ -562,14 +576,16 @@ def _print_table(results: Sequence[Result], options: argparse.Namespace) -> None
     )
     print(
         f"rows refused for a limit beyond 2^53: {sum(r.get('limited', 0) for r in served)}; "
+        f"labels of the other side of a jump within one unit of single precision: "
+        f"{sum(r.get('beside', 0) for r in served)}; "
         f"refusals of a combination that name no column: {sum(r.get('unnamed', 0) for r in served)}"
     )
     if options.mlflow:
         beside = Counter(r.get("mlflow", {}).get("kind", "none") for r in results)
         answering = beside["served"] + beside["wrong"]
         print(
-            f"MLflow's scoring: {answering} served, {beside['wrong']} of them answer otherwise than "
-            f"the model"
+            f"MLflow's scoring: {answering} served, {beside['wrong']} of them answer otherwise "
+            "than the model"
         )
         print(
             f"ratio: mlship answers otherwise in {len(served) - equal} of {len(served)}, MLflow in "

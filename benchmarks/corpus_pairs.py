@@ -85,7 +85,7 @@ def _random(seed: int) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def _numbers(seed: int = 1) -> pd.DataFrame:
+def _measures(seed: int = 1) -> pd.DataFrame:
     random, rows = _random(seed), ROWS + HELD_OUT
     return pd.DataFrame(
         {
@@ -121,38 +121,38 @@ def _gapped(frame: pd.DataFrame, names: list[str], seed: int) -> pd.DataFrame:
     return frame
 
 
-def numbers() -> pd.DataFrame:
-    frame = _numbers()
+def _numbers() -> pd.DataFrame:
+    frame = _measures()
     return _classed(frame, _score(frame), ["low", "mid", "top"])
 
 
-def two() -> pd.DataFrame:
-    frame = _numbers(2)
+def _two() -> pd.DataFrame:
+    frame = _measures(2)
     return _classed(frame, _score(frame), ["no", "yes"])
 
 
-def coded() -> pd.DataFrame:
-    frame = _numbers(3)
+def _coded() -> pd.DataFrame:
+    frame = _measures(3)
     return _classed(frame, _score(frame), [0, 1, 2]).astype({"target": "int64"})
 
 
-def positive() -> pd.DataFrame:
-    frame = _numbers(4).abs()
+def _positive() -> pd.DataFrame:
+    frame = _measures(4).abs()
     return _classed(frame, _score(frame), ["low", "mid", "top"])
 
 
-def price() -> pd.DataFrame:
-    frame = _numbers(5)
+def _price() -> pd.DataFrame:
+    frame = _measures(5)
     return frame.assign(target=np.round(np.exp(_score(frame) / 3), 4))
 
 
-def outliers() -> pd.DataFrame:
-    frame = _numbers(6)
+def _outliers() -> pd.DataFrame:
+    frame = _measures(6)
     distance = ((frame - frame.mean()) / frame.std()).abs().max(axis=1)
     return frame.assign(target=np.where(distance > 2.4, -1, 1))
 
 
-def whole() -> pd.DataFrame:
+def _whole() -> pd.DataFrame:
     random, rows = _random(7), ROWS + HELD_OUT
     frame = pd.DataFrame(
         {
@@ -166,7 +166,7 @@ def whole() -> pd.DataFrame:
     return _classed(frame, score, ["a", "b", "c"])
 
 
-def booleans() -> pd.DataFrame:
+def _booleans() -> pd.DataFrame:
     random, rows = _random(8), ROWS + HELD_OUT
     frame = pd.DataFrame({name: random.random(rows) < 0.5 for name in ("paid", "member", "new")})
     frame["amount"] = np.round(random.gamma(2, 30, rows), 2)
@@ -174,24 +174,24 @@ def booleans() -> pd.DataFrame:
     return _classed(frame, score, [False, True]).astype({"target": "bool"})
 
 
-def gaps() -> pd.DataFrame:
-    frame = _numbers(9)
+def _gaps() -> pd.DataFrame:
+    frame = _measures(9)
     classed = _classed(frame, _score(frame), ["low", "mid", "top"])
     return _gapped(classed, ["height", "share", "income"], 10)
 
 
-def gaps_price() -> pd.DataFrame:
-    frame = _numbers(11)
+def _gaps_price() -> pd.DataFrame:
+    frame = _measures(11)
     return _gapped(frame.assign(target=np.round(_score(frame), 4)), ["height", "tiny"], 12)
 
 
-def sentinel() -> pd.DataFrame:
-    frame = gaps()
+def _sentinel() -> pd.DataFrame:
+    frame = _gaps()
     return frame.fillna({"height": -999.0, "share": -999.0, "income": -999.0})
 
 
-def boolean_gaps() -> pd.DataFrame:
-    frame = booleans()
+def _boolean_gaps() -> pd.DataFrame:
+    frame = _booleans()
     frame["paid"] = frame["paid"].astype(object).where(_random(13).random(len(frame)) > 0.1)
     return frame
 
@@ -200,8 +200,8 @@ _CITIES = ["Berlin", "Lyon", "Oslo", "Porto", "Zürich"]
 _GRADES = ["poor", "fair", "good"]
 
 
-def mixed() -> pd.DataFrame:
-    random, frame = _random(14), _numbers(14)[["height", "income"]]
+def _mixed() -> pd.DataFrame:
+    random, frame = _random(14), _measures(14)[["height", "income"]]
     rows = len(frame)
     frame["rooms"] = random.integers(1, 7, rows)
     frame["city"] = random.choice(_CITIES, rows, p=[0.4, 0.3, 0.2, 0.07, 0.03])
@@ -221,20 +221,20 @@ def _mixed_score(frame: pd.DataFrame, random: np.random.Generator) -> Any:
     )
 
 
-def mixed_price() -> pd.DataFrame:
-    frame = mixed().drop(columns="target")
+def _mixed_price() -> pd.DataFrame:
+    frame = _mixed().drop(columns="target")
     return frame.assign(target=np.round(_mixed_score(frame, _random(15)), 4))
 
 
-def mixed_gaps() -> pd.DataFrame:
-    return _gapped(mixed(), ["height", "city", "grade"], 16)
+def _mixed_gaps() -> pd.DataFrame:
+    return _gapped(_mixed(), ["height", "city", "grade"], 16)
 
 
-def number_gaps() -> pd.DataFrame:
-    return _gapped(mixed(), ["height", "income"], 17)
+def _number_gaps() -> pd.DataFrame:
+    return _gapped(_mixed(), ["height", "income"], 17)
 
 
-def zips() -> pd.DataFrame:
+def _zips() -> pd.DataFrame:
     random, rows = _random(18), ROWS + HELD_OUT
     frame = pd.DataFrame(
         {"zip": random.choice([10115, 69001, 4001, 150], rows), "size": random.normal(80, 20, rows)}
@@ -242,18 +242,18 @@ def zips() -> pd.DataFrame:
     return _classed(frame, frame["zip"] / 3e4 + frame["size"] / 20, ["a", "b", "c"])
 
 
-def categories() -> pd.DataFrame:
-    frame = mixed()
+def _categories() -> pd.DataFrame:
+    frame = _mixed()
     order = pd.CategoricalDtype(_GRADES, ordered=True)
     return frame.astype({"city": "category", "grade": order})
 
 
-def categories_gaps() -> pd.DataFrame:
-    frame = mixed_gaps()
+def _categories_gaps() -> pd.DataFrame:
+    frame = _mixed_gaps()
     return frame.astype({"city": "category", "grade": "category"})
 
 
-def dates() -> pd.DataFrame:
+def _dates() -> pd.DataFrame:
     random, rows = _random(19), ROWS + HELD_OUT
     days = pd.Timestamp("2019-01-01") + pd.to_timedelta(random.integers(0, 2000, rows), unit="D")
     frame = pd.DataFrame({"day": days, "amount": np.round(random.gamma(2, 30, rows), 2)})
@@ -262,56 +262,44 @@ def dates() -> pd.DataFrame:
     return _classed(frame, score, ["a", "b", "c"])
 
 
-def nullable() -> pd.DataFrame:
-    frame = whole().astype({"rooms": "Int64", "visits": "Int64", "balance": "Float64"})
+def _nullable() -> pd.DataFrame:
+    frame = _whole().astype({"rooms": "Int64", "visits": "Int64", "balance": "Float64"})
     return _gapped(frame, ["rooms", "balance"], 20)
 
 
-def single() -> pd.DataFrame:
-    frame = whole().astype({"year": "int16", "rooms": "uint8", "balance": "float32"})
-    return frame
+def _single() -> pd.DataFrame:
+    return _whole().astype({"year": "int16", "rooms": "uint8", "balance": "float32"})
 
 
 _WORDS = (
-    "good great fine lovely warm bad awful slow cold broken late rude not never very quite room "
-    "food staff Café naïve don't e-mail 24h the a it was"
-).split()
+    *("good", "great", "fine", "lovely", "warm", "bad", "awful", "slow", "cold", "broken", "late"),
+    *("rude", "not", "never", "very", "quite", "room", "food", "staff", "Café", "naïve", "don't"),
+    *("e-mail", "24h", "the", "a", "it", "was"),
+)
 
 
-def _texts(random: np.random.Generator, rows: int) -> list[str]:
+def _sentences(random: np.random.Generator, rows: int) -> list[str]:
     counts = random.integers(2, 12, rows)
     return [" ".join(random.choice(_WORDS, count)) for count in counts]
 
 
-def texts() -> pd.DataFrame:
+def _texts() -> pd.DataFrame:
     random, rows = _random(21), ROWS + HELD_OUT
-    frame = pd.DataFrame({"text": _texts(random, rows)})
+    frame = pd.DataFrame({"text": _sentences(random, rows)})
     liked = frame.text.str.count("good|great|fine|lovely|warm")
     score = liked - frame.text.str.count("bad|awful|slow|cold|broken|late|rude")
     return frame.assign(target=np.where(score > 0, "liked", "not liked"))
 
 
-def reviews() -> pd.DataFrame:
-    frame = texts()
-    return frame.assign(stars=_random(22).integers(1, 6, len(frame)), price=_numbers(22).income)
+def _reviews() -> pd.DataFrame:
+    frame = _texts()
+    return frame.assign(stars=_random(22).integers(1, 6, len(frame)), price=_measures(22).income)
 
 
-def one() -> pd.DataFrame:
+def _one() -> pd.DataFrame:
     random, rows = _random(23), ROWS + HELD_OUT
     dose = np.round(random.uniform(0, 10, rows), 3)
     return pd.DataFrame({"dose": dose, "target": np.round(np.tanh(dose / 3) + 0.01 * dose, 5)})
-
-
-_IN_PARQUET = ("categories", "categories_gaps", "dates", "nullable", "single")
-
-DATA: Mapping[str, Callable[[], pd.DataFrame]] = {
-    make.__name__: make
-    for make in (
-        *(numbers, two, coded, positive, price, outliers, whole, booleans, gaps, gaps_price),
-        *(sentinel, boolean_gaps, mixed, mixed_price, mixed_gaps, number_gaps, zips, categories),
-        *(categories_gaps, dates, nullable, single, texts, reviews, one),
-    )
-}
 
 
 def suffix_of(data: str) -> str:
@@ -442,7 +430,8 @@ _SCALINGS = {
     "quantile": "QuantileTransformer(n_quantiles=40)",
     "quantile-normal": "QuantileTransformer(n_quantiles=40, output_distribution='normal')",
     "power": "PowerTransformer()",
-    "bins-onehot": "KBinsDiscretizer(4, encode='onehot-dense', quantile_method='averaged_inverted_cdf')",
+    "bins-onehot": "KBinsDiscretizer(4, encode='onehot-dense', "
+    "quantile_method='averaged_inverted_cdf')",
     "bins-ordinal": "KBinsDiscretizer(5, encode='ordinal', strategy='uniform')",
     "polynomial": "make_pipeline(StandardScaler(), PolynomialFeatures(2))",
     "pca": "make_pipeline(StandardScaler(), PCA(3))",
@@ -621,9 +610,8 @@ def _mixture(encoder: str, number: str = "StandardScaler()", rest: str = "'passt
 
 def _encoded() -> Iterator[Pair]:
     for place, (name, step) in enumerate(_ENCODERS.items()):
-        for model in ("logistic", ("forest", "gradient-boosting", "hist-boosting")[place % 3]):
-            if name == "ordinal-nan":
-                model = {"logistic": "hist-boosting"}.get(model, "forest")
+        models = ("logistic", ("forest", "gradient-boosting", "hist-boosting")[place % 3])
+        for model in ("hist-boosting", "forest") if name == "ordinal-nan" else models:
             encoder = step
             if model == "hist-boosting" and "onehot" in name and "sparse" not in step:
                 encoder = f"{step[:-1]}{', ' if step[-2] != '(' else ''}sparse_output=False)"
@@ -839,16 +827,12 @@ def train(data, params):
         yield Pair(f"bare {name} / regression", "gaps_price", HEADER + own + body)
 
 
-def sentinel_price() -> pd.DataFrame:
-    return gaps_price().fillna({"height": -999.0, "tiny": -999.0})
+def _sentinel_price() -> pd.DataFrame:
+    return _gaps_price().fillna({"height": -999.0, "tiny": -999.0})
 
 
-def categories_price() -> pd.DataFrame:
-    return mixed_price().astype({"city": "category", "grade": "category"})
-
-
-DATA = {**DATA, "sentinel_price": sentinel_price, "categories_price": categories_price}
-_IN_PARQUET = (*_IN_PARQUET, "categories_price")
+def _categories_price() -> pd.DataFrame:
+    return _mixed_price().astype({"city": "category", "grade": "category"})
 
 
 def _types() -> Iterator[Pair]:
@@ -957,3 +941,15 @@ def preprocess(rows):
     yield _pair(
         "lightgbm / hook: ratio", "numbers", f"LGBMClassifier({_LGBM})", config=config, extra=ratio
     )
+
+
+_DATA = (
+    *(_numbers, _two, _coded, _positive, _price, _outliers, _whole, _booleans, _gaps, _gaps_price),
+    *(_sentinel, _boolean_gaps, _mixed, _mixed_price, _mixed_gaps, _number_gaps, _zips),
+    *(_categories, _categories_gaps, _dates, _nullable, _single, _texts, _reviews, _one),
+    *(_sentinel_price, _categories_price),
+)
+DATA: Mapping[str, Callable[[], pd.DataFrame]] = {
+    make.__name__.removeprefix("_"): make for make in _DATA
+}
+_IN_PARQUET = ("categories", "categories_gaps", "categories_price", "dates", "nullable", "single")

@@ -19,10 +19,16 @@ _CHARACTERS = "abz AZ09 .-_'\"/äÉßı\u0301\u4e2d\U0001f600"
 
 @dataclass(frozen=True)
 class Asked:
-    """A row in JSON types, and the column that alone is unlike training; empty for others."""
+    """A row in JSON types.
+
+    Attributes:
+        column: the one that alone is unlike training; empty for others.
+        sides: the model's answers on both sides of a jump within a unit of single precision.
+    """
 
     row: Row
     column: str = ""
+    sides: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,15 @@ class Contract:
     def frame(self, rows: Sequence[Row]) -> pd.DataFrame:
         """Return rows as pandas reads such values among those of training."""
         return pd.DataFrame(
-            {name: _column([row[name] for row in rows], self.train[name]) for name in self.train}
+            {
+                str(name): _column([row[str(name)] for row in rows], self.train[name])
+                for name in self.train
+            }
         )
 
     def row(self, number: int) -> Row:
         """Return a training row in JSON types."""
-        return {name: plain(self.train[name].iloc[number]) for name in self.train}
+        return {str(name): plain(self.train[name].iloc[number]) for name in self.train}
 
 
 def plain(value: Any) -> Any:
@@ -106,7 +115,8 @@ def rows(
 
 def _json_rows(frame: pd.DataFrame) -> list[Row]:
     return [
-        {name: plain(frame[name].iloc[number]) for name in frame} for number in range(len(frame))
+        {str(name): plain(frame[name].iloc[number]) for name in frame}
+        for number in range(len(frame))
     ]
 
 
@@ -170,7 +180,7 @@ def _fits(value: Any, dtype: Any) -> bool:
 def _dates(contract: Contract, random: np.random.Generator) -> Iterator[Asked]:
     texts = ["1900-01-01", "2200-12-31T23:59:59", "2024-02-29", "1970-01-01T00:00:00.000001"]
     texts += [
-        str(dt.datetime(2018, 1, 1) + dt.timedelta(seconds=int(n)))
+        str(pd.Timestamp(2018, 1, 1) + dt.timedelta(seconds=int(n)))
         for n in random.integers(0, 250_000_000, 150)
     ]
     for name, column in contract.train.items():
@@ -216,12 +226,11 @@ def _borders(
     if not names or len(whole) < 2:
         return
     for moved in ([name] for name in names):
-        yield from _border(contract, whole, predict, random, moved, 24)
-    yield from _border(contract, whole, predict, random, names, 60)
+        yield from _border(whole, predict, random, moved, 24)
+    yield from _border(whole, predict, random, names, 60)
 
 
 def _border(
-    contract: Contract,
     whole: pd.DataFrame,
     predict: Callable[[pd.DataFrame], Any],
     random: np.random.Generator,
@@ -247,11 +256,15 @@ def _border(
             middle = (low + high) / 2
             same = predict(at(middle)) == first
             low, high = np.where(same, middle, low), np.where(same, high, middle)
-    except Exception:
+    except Exception:  # noqa: BLE001 (a model may refuse rows between those of training)
         return
+    sides = list(zip(predict(at(low)).tolist(), predict(at(high)).tolist(), strict=True))
+    sides = [sides[place] for place in np.flatnonzero(differing)]
     for share in (low, high):
         frame = at(share)[differing].reset_index(drop=True)
-        yield from (Asked(row) for row in _json_rows(frame))
+        yield from (
+            Asked(row, sides=both) for row, both in zip(_json_rows(frame), sides, strict=True)
+        )
         near = frame.assign(
             **{
                 name: np.float32(frame[name]).astype("float64")
@@ -259,10 +272,12 @@ def _border(
                 if frame[name].dtype.kind == "f"
             }
         )
-        yield from (Asked(row) for row in _json_rows(near))
+        yield from (
+            Asked(row, sides=both) for row, both in zip(_json_rows(near), sides, strict=True)
+        )
 
 
-def answers(
+def answers(  # noqa: C901 (halving and its bookkeeping belong together)
     answer: Callable[[pd.DataFrame], tuple[Any, Any, Any]],
     contract: Contract,
     asked: Sequence[Asked],
@@ -278,7 +293,7 @@ def answers(
         try:
             frame = contract.frame([one.row for one in asked[start:stop]])
             found, shares, margins = answer(frame)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (whatever a model raises is a refusal)
             if stop - start == 1:
                 refused[start] = f"{type(error).__name__}: {str(error)[:120]}"
                 return
@@ -305,8 +320,10 @@ def answers(
 class Comparison:
     """Tells whether an answer is the trained model's: equal labels, numbers within 1e-4."""
 
-    def __init__(self, answered: Answered, *, is_regression: bool) -> None:
+    def __init__(self, answered: Answered, *, is_regression: bool, is_exact: bool) -> None:
+        """Take the model's answers; `is_exact` if it only compares numbers, as trees do."""
         self._answered = answered
+        self._is_exact = is_exact
         self._is_regression = is_regression
         if is_regression:
             values = [
@@ -317,6 +334,14 @@ class Comparison:
             self._middle = float(np.median(values))
             low, high = np.quantile(values, [0.05, 0.95])
             self._spread = float(high - low)
+
+    def is_beside(self, one: Asked, label: Any, shares: Sequence[float] | None) -> bool:
+        """Tell whether rounding of the inputs may explain an answer: it is that beside a jump."""
+        if self._is_exact or shares is not None:
+            return False
+        if self._is_regression:
+            return any(abs(label - side) <= 1e-4 * (abs(side) + self._spread) for side in one.sides)
+        return label in one.sides
 
     def difference(self, row: int, label: Any, shares: Sequence[float] | None) -> str:
         """Say how an answer differs; empty if it does not."""

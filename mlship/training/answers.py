@@ -15,7 +15,8 @@ RTOL, ATOL = 1e-4, 1e-5
 """How far a number may be from the original's: relative, and absolute for probabilities."""
 
 MARGIN = 1e-6
-"""Labels may differ where the original's two best probabilities differ by less."""
+"""Labels may differ where the original's two best probabilities, or the scores that decide in
+units of the usual score, differ by less."""
 
 NOT_FINITE = "its answer is NaN or infinite"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from msgspec.structs import replace
+from sklearn.base import is_outlier_detector
 
 from mlship.domain.bundle import Dtype, Field, Layout, Model, ModelFormat
 from mlship.errors import MlshipError, ProjectError
@@ -134,6 +135,8 @@ def _beyond_onnx(original: Original) -> str:
             return "a column of text has missing values, for which ONNX has no form"
         if field.dtype in ("category", "date", "decimal") or "datetime" in field.dtype:
             return f"ONNX has no form for a column of type {field.dtype}"
+    if is_outlier_detector(original.estimator):
+        return "ONNX gives a detector a third label, 0, at its threshold"
     if parts.has_infinite_threshold(original.estimator):
         return "a tree splits between missing values and all others"
     return ""

@@ -58,10 +58,11 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     columns = _columns(estimator, config, prepared)
     names = [field.name for field in columns]
     layout = _layout(estimator, config, names, prepared)
-    predict = _predict(estimator, task, layout, names)
+    decide = _decision(estimator, task, _given(prepared.train[names].head(_SAMPLE), layout))
+    predict = _predict(estimator, task, layout, names, decide)
     classes = _classes(estimator, data, predict, prepared) if task == "classification" else ()
     if layout != "frame" or not hasattr(estimator, "feature_names_in_"):
-        as_given = _predict(estimator, task, layout, None)
+        as_given = _predict(estimator, task, layout, None, decide)
         order.check(as_given, classes, prepared.train[names], data.train_target, config.source)
     return Original(
         estimator=estimator,
@@ -183,12 +184,23 @@ def _given(frame: pd.DataFrame, layout: Layout) -> Any:
             return frame
 
 
-def _predict(estimator: Any, task: Task, layout: Layout, names: list[str] | None) -> Predict:
+def _decision(estimator: Any, task: Task, sample: Any) -> Callable[[Any], Any] | None:
+    """Return a classifier's decision function in units of its usual score, if it has one."""
+    if task != "classification" or not hasattr(estimator, "decision_function"):
+        return None
+    usual = float(np.median(np.abs(estimator.decision_function(sample)))) or 1.0
+    return lambda data: np.asarray(estimator.decision_function(data)) / usual
+
+
+def _predict(
+    estimator: Any,
+    task: Task,
+    layout: Layout,
+    names: list[str] | None,
+    decide: Callable[[Any], Any] | None,
+) -> Predict:
     """Return the model's answers to rows; without names, to their columns as they come."""
     has_probabilities = task == "classification" and hasattr(estimator, "predict_proba")
-    decide: Callable[[Any], Any] | None = None
-    if task == "classification":
-        decide = getattr(estimator, "decision_function", None)
 
     def predict(frame: pd.DataFrame) -> Outputs:
         data = _given(frame if names is None else frame[names], layout)
@@ -204,9 +216,9 @@ def _predict(estimator: Any, task: Task, layout: Layout, names: list[str] | None
             margins = margins_of(outputs)
             # Equal probabilities say nothing of the label if another function decides it.
             if decide is not None and (margins < MARGIN).any():
-                margins = np.maximum(margins, _margins(np.asarray(decide(data))))
+                margins = np.maximum(margins, _margins(decide(data)))
             return replace(outputs, margins=margins)
-        margins = None if decide is None else _margins(np.asarray(decide(data)))
+        margins = None if decide is None else _margins(decide(data))
         return Outputs(labels=labels.reshape(len(frame)), margins=margins)
 
     return predict
