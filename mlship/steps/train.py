@@ -14,7 +14,8 @@ from mlship.domain.facts import Trained
 from mlship.domain.history import made_from
 from mlship.domain.release import Release
 from mlship.domain.scores import Inputs
-from mlship.domain.versions import Run
+from mlship.domain.versions import DataSet, Run
+from mlship.errors import shown
 from mlship.steps.pipeline import Pipeline
 
 
@@ -104,7 +105,17 @@ def _run(pipeline: Pipeline, release: Release, commit: Commit, bundle: bundles.B
         metrics=finite(bundle.metrics),
         tags={"branch": commit.branch, "author": commit.author, "format": bundle.model.format},
         bundle=pipeline.bundle_folder(release.bundle),
+        data=data_sets(pipeline, release),
     )
+
+
+def data_sets(pipeline: Pipeline, release: Release) -> tuple[DataSet, ...]:
+    """Return the data sets of a release, as the configuration names them."""
+    config = pipeline.config.data
+    training = DataSet(name=shown(config.train), digest=release.data, use="training")
+    if config.test is None:
+        return (training,)
+    return training, DataSet(name=shown(config.test), digest=release.data, use="testing")
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
