@@ -114,11 +114,11 @@ _SHAPES: Final[dict[str, Any]] = {
     "runs/get": _RunAnswer,
     "runs/search": _Runs,
 }
-"""By path of the API; the others' responses are not read."""
+"""By path of the API, or by that of its parent; the others' responses are not read."""
 
 
 def answer(response: httpx.Response, path: str) -> dict[str, Any]:
-    """Return the object in the response to a request.
+    """Return the object in the response to a request of a path; an empty path has any shape.
 
     Raises:
         msgspec.DecodeError: it is not JSON, or not of the path's shape.

@@ -238,8 +238,8 @@ class MlflowStore:
                 created=self._clock(),
             )
             place.upload(model.artifacts, written)
+        place.publish(model)
         place.add(kept, Batch(tags={BUNDLE: release.bundle}))
-        place.publish(kept, model)
 
     def _point(self, place: Place, alias: Alias, release: Release | None) -> None:
         place.point(alias, None if release is None else self._registered(place, release))

@@ -104,6 +104,8 @@ class LibraryPlace:
         self, run: KeptRun, name: str, tags: Mapping[str, str], params: Mapping[str, str]
     ) -> StoredModel:
         """Create the logged model of a run; of several ones, the oldest stays."""
+        from mlflow.entities import LoggedModelOutput
+
         experiment = self._client.get_experiment_by_name(self._name).experiment_id
 
         def listed() -> list[str]:
@@ -122,14 +124,15 @@ class LibraryPlace:
             )
             if listed()[0] != created.model_id:
                 self._client.delete_logged_model(created.model_id)
+            else:
+                # MLflow refuses an output that is there, so only the creator adds it.
+                outputs = [LoggedModelOutput(created.model_id, step=0)]
+                self._client.log_outputs(run.number, outputs)
         return self.model(listed()[0])
 
-    def publish(self, run: KeptRun, model: StoredModel) -> None:
-        """Mark a logged model as ready, and as an output of its run."""
-        from mlflow.entities import LoggedModelOutput
-
+    def publish(self, model: StoredModel) -> None:
+        """Mark a logged model as ready."""
         self._client.finalize_logged_model(model.number, "READY")
-        self._client.log_outputs(run.number, [LoggedModelOutput(model.number, step=0)])
 
     def download(self, artifacts: str, into: Path, expected: Digest) -> Path:
         """Download the folder `bundle` below a URI into an existing folder; return its path."""

@@ -143,8 +143,8 @@ class Place(Protocol):
     ) -> StoredModel:
         """Create the logged model of a run; of several ones, the oldest stays."""
 
-    def publish(self, run: KeptRun, model: StoredModel) -> None:
-        """Mark a logged model as ready, and as an output of its run."""
+    def publish(self, model: StoredModel) -> None:
+        """Mark a logged model as ready."""
 
     def download(self, artifacts: str, into: Path, expected: Digest) -> Path:
         """Download the folder `bundle` below a URI into an existing folder; return its path."""

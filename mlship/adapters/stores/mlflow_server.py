@@ -186,14 +186,16 @@ class ServerPlace:
             if own.number != model.number:
                 with suppress(NotFoundError):
                     self._server.send("DELETE", f"logged-models/{own.number}", {})
+            else:
+                # MLflow refuses an output that is there, so only the creator adds it.
+                outputs = [{"model_id": own.number, "step": 0}]
+                self._server.post("runs/outputs", {"run_id": run.number, "models": outputs})
         return model
 
-    def publish(self, run: KeptRun, model: StoredModel) -> None:
-        """Mark a logged model as ready, and as an output of its run."""
+    def publish(self, model: StoredModel) -> None:
+        """Mark a logged model as ready."""
         body = {"model_id": model.number, "status": "LOGGED_MODEL_READY"}
         self._server.send("PATCH", f"logged-models/{model.number}", body, repeat="always")
-        outputs = {"run_id": run.number, "models": [{"model_id": model.number, "step": 0}]}
-        self._server.post("runs/outputs", outputs, repeat="always")
 
     def download(self, artifacts: str, into: Path, expected: Digest) -> Path:
         """Download the folder `bundle` below a URI into an existing folder.
