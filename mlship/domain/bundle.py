@@ -160,23 +160,43 @@ def read(folder: Path, *, expected: Digest | None = None) -> Bundle:
         NotFoundError: there is no bundle.
         IntegrityError: a file is missing, was changed, or is not listed in the manifest.
     """
-    path = folder / MANIFEST
-    if not path.is_file():
-        message = f"no bundle in {folder}: {MANIFEST} not found"
-        raise NotFoundError(message, hint="run `mlship train` to create one")
-    manifest = path.read_bytes()
-    digest = digests.of_bytes(manifest)
-    if expected is not None and digest != expected:
-        message = f"bundle {folder} has digest {digest}, expected {expected}"
-        raise IntegrityError(message, hint="fetch the bundle again; its manifest was changed")
-    bundle = _decode(manifest, folder)
+    bundle = manifest(folder, expected=expected)
     _check_files(folder, bundle)
     return bundle
 
 
-def _decode(manifest: bytes, folder: Path) -> Bundle:
+def manifest(folder: Path, *, expected: Digest | None = None) -> Bundle:
+    """Return the manifest of a bundle, whose other files need not be there yet.
+
+    Args:
+        folder: the bundle's folder.
+        expected: the digest that the bundle must have, if the caller knows it.
+
+    Raises:
+        NotFoundError: there is no bundle.
+        IntegrityError: the manifest was changed, is not valid, or lists a file outside of the
+            bundle.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        message = f"no bundle in {folder}: {MANIFEST} not found"
+        raise NotFoundError(message, hint="run `mlship train` to create one")
+    content = path.read_bytes()
+    digest = digests.of_bytes(content)
+    if expected is not None and digest != expected:
+        message = f"bundle {folder} has digest {digest}, expected {expected}"
+        raise IntegrityError(message, hint="fetch the bundle again; its manifest was changed")
+    bundle = _decode(content, folder)
+    for name in bundle.files:
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+            message = f"bundle {folder}: {name} is outside the bundle"
+            raise IntegrityError(message, hint="fetch the bundle again; nothing was loaded from it")
+    return bundle
+
+
+def _decode(content: bytes, folder: Path) -> Bundle:
     try:
-        return msgspec.json.decode(manifest, type=Bundle)
+        return msgspec.json.decode(content, type=Bundle)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         message = f"{folder / MANIFEST} is not a valid manifest: {error}"
         raise IntegrityError(message, hint="train again, or update mlship") from error
@@ -185,17 +205,15 @@ def _decode(manifest: bytes, folder: Path) -> Bundle:
 def _check_files(folder: Path, bundle: Bundle) -> None:
     present = dict(_contents(folder))
     for name in sorted({*present, *bundle.files}):
-        problem = _problem(name, present.get(name), bundle.files.get(name))
+        problem = _problem(present.get(name), bundle.files.get(name))
         if problem:
             message = f"bundle {folder}: {name} {problem}"
             raise IntegrityError(message, hint="fetch the bundle again; nothing was loaded from it")
 
 
-def _problem(name: str, path: Path | None, entry: File | None) -> str:
+def _problem(path: Path | None, entry: File | None) -> str:
     if entry is None:
         return "is not listed in the manifest"
-    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-        return "is outside the bundle"
     if path is None:
         return "is missing"
     if path.is_symlink():

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -10,6 +10,23 @@ from mlship.domain.digests import Digest
 from mlship.domain.release import Release
 
 Alias = Literal["champion", "challenger"]
+
+VERDICT: Final = "mlship.test"
+"""The tag of a run, and of a version, with the verdict of `mlship test`."""
+
+
+class DataSet(msgspec.Struct, frozen=True, kw_only=True):
+    """Data that a release was made from.
+
+    Attributes:
+        name: as the project's configuration names it: a path or a URL without credentials.
+        digest: of the data of the release.
+        use: `training`, or `testing` for held-out data.
+    """
+
+    name: str
+    digest: Digest
+    use: Literal["training", "testing"]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +38,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
         tags: more about its origin: commit, branch, author.
         files: files to store with the run, such as plots and reports, by their path in it.
         bundle: the folder of the bundle, stored under `bundle/`.
+        data: the data sets of the training.
     """
 
     release: Release
@@ -29,6 +47,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     files: dict[str, Path] = {}
     bundle: Path | None = None
+    data: tuple[DataSet, ...] = ()
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,10 +16,10 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.scores import Scores, Suite, TestRun
 from mlship.domain.shifts import Shifts
-from mlship.domain.versions import Run
+from mlship.domain.versions import VERDICT, Run
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import Pipeline
-from mlship.steps.train import finite
+from mlship.steps.train import data_sets, finite
 
 SLICES_WORSE: Final = "slices_worse"
 """A value that `gates.test` can bound besides the metrics: the number of slices that got worse."""
@@ -51,6 +51,8 @@ def test(
         Run(
             release=release,
             metrics=finite(scores.metrics),
+            tags={VERDICT: decision.verdict},
+            data=data_sets(pipeline, release),
             files={f"plots/{name}": plots / name for name in scores.plots},
         )
     )

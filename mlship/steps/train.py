@@ -15,8 +15,8 @@ from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Trained
 from mlship.domain.inputs import Inputs, Opened
 from mlship.domain.release import Release
-from mlship.domain.versions import Run
-from mlship.errors import ConflictError
+from mlship.domain.versions import DataSet, Run
+from mlship.errors import ConflictError, shown
 from mlship.steps.pipeline import Pipeline
 
 STAYS_OUT: Final = "the release cannot go to production"
@@ -131,7 +131,17 @@ def _run(pipeline: Pipeline, release: Release, commit: Commit, bundle: bundles.B
         metrics=finite(bundle.metrics),
         tags={"branch": commit.branch, "author": commit.author, "format": bundle.model.format},
         bundle=pipeline.bundle_folder(release.bundle),
+        data=data_sets(pipeline, release),
     )
+
+
+def data_sets(pipeline: Pipeline, release: Release) -> tuple[DataSet, ...]:
+    """Return the data sets of a release, as the configuration names them."""
+    config = pipeline.config.data
+    training = DataSet(name=shown(config.train), digest=release.data, use="training")
+    if config.test is None:
+        return (training,)
+    return training, DataSet(name=shown(config.test), digest=release.data, use="testing")
 
 
 def _flat(params: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -117,8 +117,7 @@ def plan(
     check_forced(force, [change.name for change in changes])
     _check_edited(folder, changes)
     steps = _next(folder, config, top, rendered, changes)
-    notes = _of_training(folder, contents)
-    notes += _of_installation(installed, source)
+    notes = [*_of_training(folder, contents), *_of_installation(installed, source)]
     notes += _of_others(present, inside, config, top or folder)
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     return Plan(

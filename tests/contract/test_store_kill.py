@@ -27,11 +27,14 @@ from tests.fakes.store import tiny_bundle, tiny_release
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 CLIENT_CALLS = (
-    *("create_experiment", "create_run", "log_batch", "log_metric", "log_artifact"),
+    *("create_experiment", "create_run", "log_batch", "log_metric", "create_logged_model"),
+    *("finalize_logged_model", "log_outputs", "set_logged_model_tags"),
     *("set_terminated", "create_registered_model", "create_model_version"),
     *("set_registered_model_alias", "set_model_version_tag"),
 )
-SERVER_CALLS = ("create", "add", "upload", "finish", "register", "point", "tag")
+SERVER_CALLS = (
+    *("create", "add", "create_model", "upload", "publish", "finish", "register", "point", "tag"),
+)
 Point = tuple[Any, str]
 
 
@@ -121,9 +124,11 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_mlflow_converges_wherever_the_process_was_killed(uri: str, tmp_path: Path) -> None:
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
     from mlflow.tracking import MlflowClient
 
     points: list[Point] = [(MlflowClient, call) for call in CLIENT_CALLS]
+    points += [(LocalArtifactRepository, "log_artifact")]
     if uri.startswith("http"):
         points = [(ServerPlace, call) for call in SERVER_CALLS]
         points += [(Server, "create"), (Server, "upload")]

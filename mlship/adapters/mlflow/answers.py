@@ -85,20 +85,28 @@ class _Versions(msgspec.Struct):
     next_page_token: str = ""
 
 
-class _File(msgspec.Struct):
-    path: str
-    is_dir: bool = False
+class _LoggedInfo(msgspec.Struct):
+    model_id: str
+    artifact_uri: str
 
 
-class _Files(msgspec.Struct):
-    files: list[_File] = []
-    next_page_token: str = ""
+class _Logged(msgspec.Struct):
+    info: _LoggedInfo
+
+
+class _LoggedAnswer(msgspec.Struct):
+    model: _Logged
+
+
+class _LoggedModels(msgspec.Struct):
+    models: list[_Logged] = []
 
 
 _SHAPES: Final[dict[str, Any]] = {
-    "artifacts/list": _Files,
     "experiments/create": _Experiment,
     "experiments/get-by-name": _ExperimentAnswer,
+    "logged-models": _LoggedAnswer,
+    "logged-models/search": _LoggedModels,
     "model-versions/create": _VersionAnswer,
     "model-versions/search": _Versions,
     "registered-models/get": _ModelAnswer,
@@ -106,15 +114,16 @@ _SHAPES: Final[dict[str, Any]] = {
     "runs/get": _RunAnswer,
     "runs/search": _Runs,
 }
-"""By path of the API; the others' responses are not read."""
+"""By path of the API, or by that of its parent; the others' responses are not read."""
 
 
 def answer(response: httpx.Response, path: str) -> dict[str, Any]:
-    """Return the object in the response to a request.
+    """Return the object in the response to a request of a path; an empty path has any shape.
 
     Raises:
         msgspec.DecodeError: it is not JSON, or not of the path's shape.
     """
     document = decoded(response.content, dict[str, Any])
-    msgspec.convert(document, _SHAPES.get(path, dict[str, Any]))
+    shape = _SHAPES.get(path) or _SHAPES.get(path.rpartition("/")[0], dict[str, Any])
+    msgspec.convert(document, shape)
     return document

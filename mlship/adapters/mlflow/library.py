@@ -88,7 +88,7 @@ def session(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
 @contextmanager
 def _vendor(uri: str, environ: Mapping[str, str]) -> Iterator[Any]:
     """Yield the class of MLflow's client, which is imported now."""
-    with _settings(environ):
+    with _settings(uri, environ):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -284,9 +284,10 @@ def _silence() -> Iterator[None]:
 
 
 @contextmanager
-def _settings(environ: Mapping[str, str]) -> Iterator[None]:
+def _settings(uri: str, environ: Mapping[str, str]) -> Iterator[None]:
     own = {name: value for name, value in environ.items() if name.startswith("MLFLOW_")}
-    wanted = {**_DEFAULTS, **own}
+    # MLflow resolves a logged model by the variable, whatever its client was given.
+    wanted = {**_DEFAULTS, **own, "MLFLOW_TRACKING_URI": uri}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:

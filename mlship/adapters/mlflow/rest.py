@@ -108,7 +108,7 @@ class Server:
             response = self._door.send(request, repeat=repeat, patience=patience)
         if response.is_success:
             try:
-                return answers.answer(response, path)
+                return answers.answer(response, "" if method == "DELETE" else path)
             except msgspec.DecodeError as error:
                 reason = f"{path} returned an unexpected answer; is it MLflow?"
                 raise unavailable(self._uri, reason) from error

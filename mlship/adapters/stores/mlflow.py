@@ -8,23 +8,31 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
+
+import msgspec
 
 from mlship.adapters.http.retries import Patience
 from mlship.adapters.mlflow import library
+from mlship.adapters.mlflow import model as packaging
 from mlship.adapters.mlflow.database import alone, check_database, database_path
 from mlship.adapters.mlflow.rest import PATIENCE, connected
-from mlship.adapters.stores import mlflow_fast, mlflow_runs
-from mlship.adapters.stores.mlflow_fast import ARCHIVED, RELEASE
+from mlship.adapters.stores import mlflow_fast, mlflow_page, mlflow_runs
+from mlship.adapters.stores.mlflow_fast import ARCHIVED
 from mlship.adapters.stores.mlflow_library import LibraryPlace
-from mlship.adapters.stores.mlflow_runs import BUNDLE, FOLDER, Batch, KeptRun, Place
+from mlship.adapters.stores.mlflow_runs import BUNDLE, MODEL, Batch, KeptRun, Place, StoredModel
 from mlship.adapters.stores.mlflow_server import ServerPlace
 from mlship.domain import bundle
-from mlship.domain.bundle import MANIFEST, Bundle
+from mlship.domain.bundle import Bundle
 from mlship.domain.digests import Digest
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias, Run, Version
 from mlship.errors import ConflictError, MlshipError, NotFoundError, shown
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class MlflowStore:
@@ -36,6 +44,7 @@ class MlflowStore:
         artifacts: the folder for files of runs beside a sqlite database; a server has its own.
         environ: has credentials and other `MLFLOW_*` settings; by default the process's own.
         patience: how long a tracking server is waited for.
+        clock: returns the current time in UTC, for the files of a model.
     """
 
     def __init__(
@@ -45,12 +54,14 @@ class MlflowStore:
         artifacts: Path,
         environ: Mapping[str, str] | None = None,
         patience: Patience = PATIENCE,
+        clock: Callable[[], datetime] = _now,
     ) -> None:
         self._uri = uri
         self._name = name
         self._artifacts = artifacts.absolute()
         self._environ = os.environ if environ is None else environ
         self._patience = patience
+        self._clock = clock
         self._database = database_path(uri)
         self._is_server = uri.startswith(("http://", "https://"))
 
@@ -102,7 +113,8 @@ class MlflowStore:
             run = self._with_bundle(place, release)
             into.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".", dir=into.parent) as temporary:
-                draft = place.download(run, Path(temporary))
+                model = _model(place, run)
+                draft = place.download(model.artifacts, Path(temporary), release.bundle)
                 bundle.read(draft, expected=release.bundle)
                 draft.rename(into)
         return into
@@ -186,19 +198,48 @@ class MlflowStore:
             library.persist(work)
 
     def _record(self, place: Place, run: Run, manifest: Bundle | None) -> None:
-        kept = place.find(run.release.id)
+        release = run.release
+        kept = place.find(release.id)
         if kept is None:
-            tags = mlflow_runs.identity(run.release)
-            kept = place.create(str(run.release), run.release.id, tags)
+            kept = place.create(str(release), release.id, mlflow_runs.identity(release))
+        uploads = manifest if BUNDLE not in kept.tags else None
+        if uploads and not kept.model:
+            kept = self._with_model(place, kept, run)
         for batch in mlflow_runs.batches(kept, run):
             place.add(kept, batch)
-        place.upload(kept, run.files)
-        if run.bundle and manifest and BUNDLE not in kept.tags:
-            files = {f"{FOLDER}/{name}": run.bundle / name for name in (*manifest.files, MANIFEST)}
-            place.upload(kept, files)
-            place.add(kept, Batch(tags={BUNDLE: run.release.bundle}))
+        if run.data:
+            place.use(kept, run.data)
+        place.upload(kept.artifacts, run.files)
+        if run.bundle and uploads:
+            self._upload(place, kept, run.bundle, uploads, release)
         if kept.is_running:
             place.finish(kept)
+
+    def _with_model(self, place: Place, kept: KeptRun, run: Run) -> KeptRun:
+        """Create the logged model of a run; the metrics that are added later are its metrics."""
+        identity = mlflow_runs.identity(run.release)
+        model = place.create_model(kept, self._name, identity, mlflow_runs.texts(run.params))
+        tags = {MODEL: model.number}
+        place.add(kept, Batch(tags=tags))
+        return msgspec.structs.replace(kept, tags={**kept.tags, **tags})
+
+    def _upload(
+        self, place: Place, kept: KeptRun, folder: Path, manifest: Bundle, release: Release
+    ) -> None:
+        model = place.model(kept.model)
+        with tempfile.TemporaryDirectory(prefix="mlship-") as temporary:
+            written = packaging.write(
+                Path(temporary),
+                folder,
+                manifest,
+                release,
+                run=kept.number,
+                model=model.number,
+                created=self._clock(),
+            )
+            place.upload(model.artifacts, written)
+        place.publish(model)
+        place.add(kept, Batch(tags={BUNDLE: release.bundle}))
 
     def _point(self, place: Place, alias: Alias, release: Release | None) -> None:
         place.point(alias, None if release is None else self._registered(place, release))
@@ -214,14 +255,18 @@ class MlflowStore:
         """Return the number of a release's version, registered first if it is new."""
         run = self._with_bundle(place, release)
         if not (numbers := _numbers(place, release)):
-            tags = {RELEASE: release.id, "mlship.commit": release.commit}
-            place.register(run, release.id, tags)
+            page = mlflow_page.page(run, release)
+            place.register(run, _model(place, run), release.id, page)
             numbers = _numbers(place, release)
         return numbers[0]
 
     def _holder(self, alias: Alias) -> Digest | None:
         named = [version.release for version in self.versions() if alias in version.aliases]
         return named[0] if named else None
+
+
+def _model(place: Place, run: KeptRun) -> StoredModel:
+    return place.model(run.model) if run.model else StoredModel(artifacts=run.artifacts)
 
 
 def _numbers(place: Place, release: Release) -> list[str]:

@@ -1,7 +1,7 @@
 """A store in MLflow's database, changed by the `mlflow` package."""
 
-import functools
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,18 @@ from mlship.adapters.mlflow import library
 from mlship.adapters.mlflow.library import existing_is_fine
 from mlship.adapters.stores import mlflow_fast, mlflow_runs
 from mlship.adapters.stores.mlflow_fast import RELEASE
-from mlship.adapters.stores.mlflow_runs import FOLDER, ORDER, Batch, KeptRun
+from mlship.adapters.stores.mlflow_runs import (
+    FOLDER,
+    OLDEST,
+    ORDER,
+    Batch,
+    KeptRun,
+    Page,
+    StoredModel,
+)
+from mlship.domain import bundle
 from mlship.domain.digests import Digest
-from mlship.domain.versions import Version
+from mlship.domain.versions import DataSet, Version
 
 
 class LibraryPlace:
@@ -64,19 +73,72 @@ class LibraryPlace:
         if params or tags:
             self._client.log_batch(run.number, params=params, tags=tags)
         for key, value in batch.metrics.items():
-            self._client.log_metric(run.number, key, value)
+            self._client.log_metric(run.number, key, value, **batch.measured)
 
-    def upload(self, run: KeptRun, files: Mapping[str, Path]) -> None:
-        """Store files with a run under their paths; existing ones are replaced."""
-        library.upload(functools.partial(self._client.log_artifact, run.number), files)
+    def use(self, run: KeptRun, data: Sequence[DataSet]) -> None:
+        """Add data sets to the inputs of a run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        inputs = [
+            DatasetInput(
+                Dataset(**mlflow_runs.described(each)), [InputTag(mlflow_runs.USE, each.use)]
+            )
+            for each in data
+        ]
+        self._client.log_inputs(run.number, datasets=inputs)
+
+    def upload(self, artifacts: str, files: Mapping[str, Path]) -> None:
+        """Store files under their paths below a URI; existing ones are replaced."""
+        library.upload(self._repository(artifacts).log_artifact, files)
 
     def finish(self, run: KeptRun) -> None:
         """Mark a run as finished."""
         self._client.set_terminated(run.number)
 
-    def download(self, run: KeptRun, into: Path) -> Path:
-        """Download the run's folder `bundle` into an existing folder."""
-        return Path(self._client.download_artifacts(run.number, FOLDER, str(into)))
+    def model(self, number: str) -> StoredModel:
+        """Return a logged model."""
+        found = self._client.get_logged_model(number)
+        return StoredModel(number=found.model_id, artifacts=found.artifact_location)
+
+    def create_model(
+        self, run: KeptRun, name: str, tags: Mapping[str, str], params: Mapping[str, str]
+    ) -> StoredModel:
+        """Create the logged model of a run; of several ones, the oldest stays."""
+        from mlflow.entities import LoggedModelOutput
+
+        experiment = self._client.get_experiment_by_name(self._name).experiment_id
+
+        def listed() -> list[str]:
+            found = self._client.search_logged_models(
+                [experiment], f"source_run_id = '{run.number}'", order_by=list(OLDEST)
+            )
+            return [model.model_id for model in found]
+
+        if not listed():
+            created = self._client.create_logged_model(
+                experiment,
+                name=name,
+                source_run_id=run.number,
+                tags=dict(tags),
+                params=dict(params),
+            )
+            if listed()[0] != created.model_id:
+                self._client.delete_logged_model(created.model_id)
+            else:
+                # MLflow refuses an output that is there, so only the creator adds it.
+                outputs = [LoggedModelOutput(created.model_id, step=0)]
+                self._client.log_outputs(run.number, outputs)
+        return self.model(listed()[0])
+
+    def publish(self, model: StoredModel) -> None:
+        """Mark a logged model as ready."""
+        self._client.finalize_logged_model(model.number, "READY")
+
+    def download(self, artifacts: str, into: Path, expected: Digest) -> Path:
+        """Download the folder `bundle` below a URI into an existing folder; return its path."""
+        folder = Path(self._repository(artifacts).download_artifacts(FOLDER, str(into)))
+        bundle.manifest(folder, expected=expected)
+        return folder
 
     def versions(self) -> list[Version]:
         """Return the versions; MLflow's search omits aliases."""
@@ -94,15 +156,26 @@ class LibraryPlace:
         listed = [(int(entry.version), entry.creation_timestamp, entry.tags) for entry in entries]
         return mlflow_fast.listed(listed, {alias: int(aliases[alias]) for alias in aliases})
 
-    def register(self, run: KeptRun, release: Digest, tags: Mapping[str, str]) -> None:
-        """Register a version of a run's bundle; of two concurrent ones, the first stays."""
+    def register(self, run: KeptRun, model: StoredModel, release: Digest, page: Page) -> None:
+        """Register a version of a run's model; of two concurrent ones, the first stays."""
         with existing_is_fine():
             self._client.create_registered_model(self._name)
-        source = f"{run.artifacts}/{FOLDER}"
-        created = self._client.create_model_version(self._name, source, run.number, tags=dict(tags))
+        created = self._client.create_model_version(
+            self._name,
+            model.source,
+            run.number,
+            tags=dict(page.tags),
+            description=page.description,
+            model_id=model.number or None,
+        )
         first = next(version for version in self.versions() if version.release == release)
         if str(created.version) != first.number:
             self._client.delete_model_version(self._name, str(created.version))
+        elif model.number:
+            # A server does this itself; its pages show the version beside the logged model.
+            entry = {"name": self._name, "version": int(first.number)}
+            tags = {"mlflow.modelVersions": json.dumps([entry])}
+            self._client.set_logged_model_tags(model.number, tags)
 
     def point(self, alias: str, number: str | None) -> None:
         """Set an alias to a version, or remove it."""
@@ -117,6 +190,13 @@ class LibraryPlace:
             self._client.delete_model_version_tag(self._name, number, key)
         else:
             self._client.set_model_version_tag(self._name, number, key, value)
+
+    def _repository(self, artifacts: str) -> Any:
+        from mlflow.store.artifact.artifact_repository_registry import (
+            get_artifact_repository,
+        )
+
+        return get_artifact_repository(artifacts)
 
 
 def _kept(run: Any) -> KeptRun:

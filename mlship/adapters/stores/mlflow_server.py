@@ -7,22 +7,32 @@ repeated. Files go through the server. If the server does not serve them
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 from mlship.adapters.mlflow import library
 from mlship.adapters.mlflow.rest import PATIENCE, Server
 from mlship.adapters.stores import mlflow_fast, mlflow_runs
 from mlship.adapters.stores.mlflow_fast import RELEASE
-from mlship.adapters.stores.mlflow_runs import FOLDER, ORDER, Batch, KeptRun
+from mlship.adapters.stores.mlflow_runs import (
+    FOLDER,
+    OLDEST,
+    ORDER,
+    Batch,
+    KeptRun,
+    Page,
+    StoredModel,
+)
+from mlship.domain import bundle
 from mlship.domain.digests import Digest
-from mlship.domain.versions import Version
+from mlship.domain.versions import DataSet, Version
 from mlship.errors import ConflictError, IntegrityError, NotFoundError, shown
 
 _SERVED: Final = "mlflow-artifacts:/"
-_MOST_FOLDERS: Final = 1000
+_PARAMS: Final = 100
+"""MLflow accepts up to 100 params for a new logged model; all are params of its run."""
 
 
 class ServerPlace:
@@ -95,10 +105,12 @@ class ServerPlace:
 
     def add(self, run: KeptRun, batch: Batch) -> None:
         """Add values to a run; a repeated metric of the same time is stored once."""
-        metrics = [
+        metrics: list[dict[str, Any]] = [
             {"key": key, "value": _json_number(value), "timestamp": self._now(), "step": 0}
             for key, value in batch.metrics.items()
         ]
+        for metric in metrics:
+            metric.update(batch.measured)
         body = {
             "run_id": run.number,
             "params": _pairs(batch.params),
@@ -107,15 +119,24 @@ class ServerPlace:
         }
         self._server.post("runs/log-batch", body, repeat="always")
 
-    def upload(self, run: KeptRun, files: Mapping[str, Path]) -> None:
-        """Store files with a run under their paths; existing ones are replaced."""
+    def use(self, run: KeptRun, data: Sequence[DataSet]) -> None:
+        """Add data sets to the inputs of a run; repeated ones are stored once."""
+        inputs = [
+            {"dataset": mlflow_runs.described(each), "tags": _pairs({mlflow_runs.USE: each.use})}
+            for each in data
+        ]
+        body = {"run_id": run.number, "datasets": inputs}
+        self._server.post("runs/log-inputs", body, repeat="always")
+
+    def upload(self, artifacts: str, files: Mapping[str, Path]) -> None:
+        """Store files under their paths below a URI; existing ones are replaced."""
         if not files:
             return
-        if run.artifacts.startswith(_SERVED):
+        if artifacts.startswith(_SERVED):
             for path, file in files.items():
-                self._server.upload(self._served(run, path), file)
+                self._server.upload(_served(artifacts, path), file)
             return
-        with library.artifacts(self._uri, run.artifacts, self._environ) as store:
+        with library.artifacts(self._uri, artifacts, self._environ) as store:
             library.upload(store.log_artifact, files)
 
     def finish(self, run: KeptRun) -> None:
@@ -123,30 +144,84 @@ class ServerPlace:
         body = {"run_id": run.number, "status": "FINISHED", "end_time": self._now()}
         self._server.post("runs/update", body, repeat="always")
 
-    def download(self, run: KeptRun, into: Path) -> Path:
-        """Download the run's folder `bundle` into an existing folder.
+    def model(self, number: str) -> StoredModel:
+        """Return a logged model.
 
         Raises:
-            IntegrityError: the server lists a file outside of it.
-            NotFoundError: the run has no such folder.
+            NotFoundError: somebody deleted it.
         """
-        if not run.artifacts.startswith(_SERVED):
-            with library.artifacts(self._uri, run.artifacts, self._environ) as store:
+        return _stored(self._server.get(f"logged-models/{number}", {})["model"])
+
+    def create_model(
+        self, run: KeptRun, name: str, tags: Mapping[str, str], params: Mapping[str, str]
+    ) -> StoredModel:
+        """Create the logged model of a run; of several ones, the oldest stays."""
+        experiment = str((self._experiment() or {}).get("experiment_id"))
+
+        def first(seconds: float = PATIENCE.deadline) -> StoredModel | None:
+            body = {
+                "experiment_ids": [experiment],
+                "filter": f"source_run_id = '{run.number}'",
+                "order_by": OLDEST,
+            }
+            listed = self._server.post(
+                "logged-models/search", body, repeat="always", within=seconds
+            )
+            return next((_stored(model) for model in listed.get("models", [])), None)
+
+        model = first()
+        if model is None:
+            body = {
+                "experiment_id": experiment,
+                "name": name,
+                "source_run_id": run.number,
+                "tags": _pairs(tags),
+                "params": _pairs(params)[:_PARAMS],
+            }
+            created = self._server.create("logged-models", body, first)
+            model = first()
+            own = created if isinstance(created, StoredModel) else _stored(created["model"])
+            if model is None:
+                return own
+            if own.number != model.number:
+                with suppress(NotFoundError):
+                    self._server.send("DELETE", f"logged-models/{own.number}", {})
+            else:
+                # MLflow refuses an output that is there, so only the creator adds it.
+                outputs = [{"model_id": own.number, "step": 0}]
+                self._server.post("runs/outputs", {"run_id": run.number, "models": outputs})
+        return model
+
+    def publish(self, model: StoredModel) -> None:
+        """Mark a logged model as ready."""
+        body = {"model_id": model.number, "status": "LOGGED_MODEL_READY"}
+        self._server.send("PATCH", f"logged-models/{model.number}", body, repeat="always")
+
+    def download(self, artifacts: str, into: Path, expected: Digest) -> Path:
+        """Download the folder `bundle` below a URI into an existing folder.
+
+        The manifest names the files. Others that the server may have are not downloaded.
+
+        Raises:
+            IntegrityError: the manifest is not the expected one.
+            NotFoundError: there is no such folder, or a file is missing in it.
+        """
+        if not artifacts.startswith(_SERVED):
+            with library.artifacts(self._uri, artifacts, self._environ) as store:
                 return Path(store.download_artifacts(FOLDER, str(into)))
-        paths = self._files(run, FOLDER)
-        if not paths:
-            message = f"MLflow at {shown(self._uri)} has no files of run {run.number}"
-            raise NotFoundError(message, hint="check out its commit and run `mlship train`")
-        for path in paths:
-            self._server.download(self._served(run, path), into / path)
-        return into / FOLDER
+        folder = into / FOLDER
+        root = _served(artifacts, FOLDER)
+        self._server.download(f"{root}/{bundle.MANIFEST}", folder / bundle.MANIFEST)
+        for name in bundle.manifest(folder, expected=expected).files:
+            self._server.download(f"{root}/{name}", folder / name)
+        return folder
 
     def versions(self) -> list[Version]:
         """Return the current registered versions, oldest first."""
         return self._versions()
 
-    def register(self, run: KeptRun, release: Digest, tags: Mapping[str, str]) -> None:
-        """Register a version of a run's bundle; of two concurrent ones, the first stays."""
+    def register(self, run: KeptRun, model: StoredModel, release: Digest, page: Page) -> None:
+        """Register a version of a run's model; of two concurrent ones, the first stays."""
         with suppress(ConflictError):
             self._server.post("registered-models/create", {"name": self._name}, repeat="always")
 
@@ -156,10 +231,13 @@ class ServerPlace:
 
         body = {
             "name": self._name,
-            "source": f"{run.artifacts}/{FOLDER}",
+            "source": model.source,
             "run_id": run.number,
-            "tags": _pairs(tags),
+            "description": page.description,
+            "tags": _pairs(page.tags),
         }
+        if model.number:
+            body["model_id"] = model.number
         created = self._server.create("model-versions/create", body, find)
         first = find(PATIENCE.deadline)
         if isinstance(created, Version) or first is None:
@@ -212,35 +290,17 @@ class ServerPlace:
     def _versions(self, seconds: float = PATIENCE.deadline) -> list[Version]:
         return mlflow_fast.of_server(self._server, self._uri, self._name, seconds)
 
-    def _files(self, run: KeptRun, folder: str) -> list[str]:
-        """Return the paths of all files below a folder of a run.
-
-        Raises:
-            IntegrityError: a path is outside of its folder, or folders have no end.
-        """
-        files: list[str] = []
-        folders = [folder]
-        for number, parent in enumerate(folders):  # it grows
-            if number == _MOST_FOLDERS:
-                message = f"run {run.number} at {shown(self._uri)} has more than {number} folders"
-                raise IntegrityError(message, hint="find out who changed the artifacts")
-            query = {"run_id": run.number, "path": parent}
-            for page in self._server.pages("GET", "artifacts/list", query):
-                for entry in page.get("files", []):
-                    path = PurePosixPath(entry["path"])
-                    if PurePosixPath(parent) not in path.parents or ".." in path.parts:
-                        message = (
-                            f"MLflow at {shown(self._uri)} lists {path} as a file of {parent}/"
-                        )
-                        raise IntegrityError(message, hint="find out who changed the artifacts")
-                    (folders if entry.get("is_dir", False) else files).append(str(path))
-        return files
-
-    def _served(self, run: KeptRun, path: str) -> str:
-        return f"{run.artifacts.removeprefix(_SERVED).strip('/')}/{path}"
-
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _served(artifacts: str, path: str) -> str:
+    return f"{artifacts.removeprefix(_SERVED).strip('/')}/{path}"
+
+
+def _stored(model: Mapping[str, Any]) -> StoredModel:
+    info = model["info"]
+    return StoredModel(number=info["model_id"], artifacts=info["artifact_uri"])
 
 
 def _pairs(values: Mapping[str, str]) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.adapters.images.build.layers import Member, of_file
+from mlship.config import sources
 from mlship.config.installation import DISTRIBUTION, MODULE
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
@@ -19,17 +20,6 @@ from mlship.errors import ProjectError
 DEPENDENCIES: Final = "opt/mlship/dependencies"
 RUNTIME: Final = "opt/mlship/runtime"
 BUNDLE: Final = "bundle"
-_PACKAGE = Path(__file__).parents[3]
-_VALUES = (
-    "__init__.py",
-    "errors.py",
-    "files.py",
-    "domain/__init__.py",
-    "domain/bundle.py",
-    "domain/digests.py",
-    "domain/prediction.py",
-)
-"""The modules of mlship that mlship.runtime imports; tests/architecture checks the list."""
 _FORMAT = 1
 """Part of a lock's digest: increase it if wheels are unpacked differently."""
 
@@ -92,16 +82,7 @@ def _unpinned(line: str) -> ProjectError:
 
 def runtime() -> dict[str, bytes]:
     """Return the installed files of mlship that serving needs, by their names in an image."""
-    paths = [_PACKAGE / name for name in _VALUES]
-    paths += [
-        path
-        for path in (_PACKAGE / "runtime").rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
-    return {
-        f"{RUNTIME}/mlship/{path.relative_to(_PACKAGE).as_posix()}": path.read_bytes()
-        for path in paths
-    }
+    return {f"{RUNTIME}/mlship/{name}": data for name, data in sources.of_runtime().items()}
 
 
 def bundle(folder: Path, manifest: Bundle) -> list[Member]:
