@@ -258,7 +258,8 @@ def test_what_people_see_of_a_version(
     assert version.tags["mlship.release"] == release.id
     assert version.tags["mlship.commit"] == release.commit
     assert version.tags[VERDICT] == "passed"
-    for text in (str(release), release.commit, release.data, "passed", "accuracy | 0.97"):
+    facts = (str(release), release.commit, release.data, "passed", "accuracy | 0.97")
+    for text in (*facts, r"sepal\_length \(number\)"):
         assert text in version.description
     assert model.status == "READY"
     assert model.source_run_id == version.run_id

@@ -21,7 +21,15 @@ from mlship.adapters.mlflow.rest import PATIENCE, connected
 from mlship.adapters.stores import mlflow_fast, mlflow_page, mlflow_runs
 from mlship.adapters.stores.mlflow_fast import ARCHIVED
 from mlship.adapters.stores.mlflow_library import LibraryPlace
-from mlship.adapters.stores.mlflow_runs import BUNDLE, MODEL, Batch, KeptRun, Place, StoredModel
+from mlship.adapters.stores.mlflow_runs import (
+    BUNDLE,
+    COLUMNS,
+    MODEL,
+    Batch,
+    KeptRun,
+    Place,
+    StoredModel,
+)
 from mlship.adapters.stores.mlflow_server import ServerPlace
 from mlship.domain import bundle
 from mlship.domain.bundle import Bundle
@@ -239,7 +247,8 @@ class MlflowStore:
             )
             place.upload(model.artifacts, written)
         place.publish(model)
-        place.add(kept, Batch(tags={BUNDLE: release.bundle}))
+        tags = {BUNDLE: release.bundle, COLUMNS: mlflow_page.columns(manifest.schema)}
+        place.add(kept, Batch(tags=mlflow_runs.texts(tags)))
 
     def _point(self, place: Place, alias: Alias, release: Release | None) -> None:
         place.point(alias, None if release is None else self._registered(place, release))

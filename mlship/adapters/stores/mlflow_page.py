@@ -4,12 +4,16 @@ import re
 from typing import Final
 
 from mlship.adapters.stores.mlflow_fast import RELEASE
-from mlship.adapters.stores.mlflow_runs import BUNDLE, KeptRun, Page
+from mlship.adapters.stores.mlflow_runs import BUNDLE, COLUMNS, KeptRun, Page
+from mlship.domain.bundle import Schema
 from mlship.domain.release import Release
 from mlship.domain.versions import VERDICT
 
 _MARKS: Final = re.compile(r"([\\`*_{}\[\]()<>#+!|~])")
 _METRICS: Final = 30
+_COLUMNS: Final = 50
+_LONGEST: Final = 5000
+"""MLflow accepts so many characters of a description."""
 
 
 def page(run: KeptRun, release: Release) -> Page:
@@ -29,6 +33,8 @@ def page(run: KeptRun, release: Release) -> Page:
         "Data": f"`{release.data}`",
         "Bundle": f"`{release.bundle}`",
     }
+    if COLUMNS in run.tags:
+        facts["Columns"] = _plain(run.tags[COLUMNS][: _LONGEST // 2])
     metrics = {
         _plain(name): f"{value:.6g}" for name, value in sorted(run.metrics.items())[:_METRICS]
     }
@@ -38,7 +44,17 @@ def page(run: KeptRun, release: Release) -> Page:
         parts += ["**Metrics on held-out data**", _table("Metric", "Value", metrics)]
     parts += [f"`{load}` gives the answers that are served."]
     text = "\n\n".join(parts)
-    return Page(tags=tags, description=text)
+    return Page(tags=tags, description=text[:_LONGEST])
+
+
+def columns(schema: Schema) -> str:
+    """Return the columns of a request on one line, because the signature has no types."""
+    texts = [
+        f"{field.name} ({field.kind}{', may be null' if field.nullable else ''})"
+        for field in schema.inputs[:_COLUMNS]
+    ]
+    more = len(schema.inputs) - len(texts)
+    return ", ".join([*texts, *([f"and {more} more"] if more else [])])
 
 
 def _table(left: str, right: str, rows: dict[str, str]) -> str:

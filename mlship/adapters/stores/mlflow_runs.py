@@ -24,6 +24,7 @@ from mlship.errors import ConflictError
 
 BUNDLE: Final = "mlship.bundle"
 MODEL: Final = "mlship.model"
+COLUMNS: Final = "mlship.columns"
 FOLDER: Final = "bundle"
 USE: Final = "mlflow.data.context"
 OLDEST: Final[tuple[dict[str, Any], ...]] = (
