@@ -443,7 +443,7 @@ def _judged(
     if shares is None and answered.probabilities is not None:
         return "no probabilities"
     what = comparison.difference(number, body["target"], shares)
-    return "beside" if what and comparison.is_beside(one, body["target"], shares) else what
+    return "beside" if what and comparison.is_beside(number, one, body["target"], shares) else what
 
 
 def _refusal(manifest: bundles.Bundle, one: Asked, body: Any, refusal: str | None) -> str:

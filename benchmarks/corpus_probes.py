@@ -335,13 +335,21 @@ class Comparison:
             low, high = np.quantile(values, [0.05, 0.95])
             self._spread = float(high - low)
 
-    def is_beside(self, one: Asked, label: Any, shares: Sequence[float] | None) -> bool:
+    def is_beside(self, row: int, one: Asked, label: Any, shares: Sequence[float] | None) -> bool:
         """Tell whether rounding of the inputs may explain an answer: it is that beside a jump."""
-        if self._is_exact or shares is not None:
+        if self._is_exact or (shares is not None and self._far(row, shares)):
             return False
         if self._is_regression:
             return any(abs(label - side) <= 1e-4 * (abs(side) + self._spread) for side in one.sides)
         return label in one.sides
+
+    def _far(self, row: int, shares: Sequence[float]) -> str:
+        own = np.asarray(self._answered.probabilities[row], dtype="float64")
+        if len(own) != len(shares):
+            return f"{len(shares)} probabilities instead of {len(own)}"
+        if not np.allclose(shares, own, rtol=1e-4, atol=1e-5):
+            return f"probabilities {np.round(shares, 6)} instead of {np.round(own, 6)}"
+        return ""
 
     def difference(self, row: int, label: Any, shares: Sequence[float] | None) -> str:
         """Say how an answer differs; empty if it does not."""
@@ -354,9 +362,5 @@ class Comparison:
         if label != wanted and self._answered.sure[row]:
             return f"{label!r} instead of {wanted!r}"
         if shares is not None and self._answered.probabilities is not None:
-            own = np.asarray(self._answered.probabilities[row], dtype="float64")
-            if len(own) != len(shares):
-                return f"{len(shares)} probabilities instead of {len(own)}"
-            if not np.allclose(shares, own, rtol=1e-4, atol=1e-5):
-                return f"probabilities {np.round(shares, 6)} instead of {np.round(own, 6)}"
+            return self._far(row, shares)
         return ""
