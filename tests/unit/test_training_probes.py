@@ -1,5 +1,6 @@
 """What probes find, what they may not find, and what they cost."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from mlship.config.project import DataConfig, ModelConfig, ReadConfig
 from mlship.domain import bundle as bundles
-from mlship.domain.bundle import Field, Row
-from mlship.training import boundaries, probes, replies, train
+from mlship.domain.bundle import Field, Model, Row
+from mlship.training import boundaries, conversion, convert, probes, replies, train
 from mlship.training.answers import (
     MARGIN,
     Answers,
@@ -24,6 +25,7 @@ from mlship.training.answers import (
 )
 from mlship.training.data import read
 from mlship.training.fit import Prepared
+from mlship.training.onnxfile import NotConvertedError
 from mlship.training.original import examine
 from mlship.training.probes import Probes
 from mlship.training.trial import Trial
@@ -200,3 +202,29 @@ def test_reply_beside_a_jump_is_not_compared_again() -> None:
         tried, [0, 1], lambda outputs: [{"y": label} for label in outputs.labels.tolist()]
     )
     assert [reply.is_sure for reply in made] == [False, True]
+
+
+def test_form_that_ends_its_process_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = convert.prove
+
+    def prove(trial: Trial, model: Model, folder: Path) -> dict[int, str]:
+        if model.format == "onnx":
+            os.abort()  # as onnxruntime does when it looks for the neighbours of a huge number
+        return own(trial, model, folder)
+
+    monkeypatch.setattr(convert, "prove", prove)
+    code = _TRAIN.format(model="LinearRegression()", target="price")
+    module = project(tmp_path, code, flowers())
+    trained = train.train(request(tmp_path, config(target="price", module=module)), InProcess())
+    assert trained.format == "skops"
+    assert "exit code -6" in trained.notes[0]
+
+
+def test_what_a_child_raises_or_ends_with_is_told() -> None:
+    assert conversion.in_child(lambda: {1: "one"}, "the trial") == {1: "one"}
+    with pytest.raises(NotConvertedError, match="the trial ended its process with exit code -6"):
+        conversion.in_child(os.abort, "the trial")
+    with pytest.raises(NotConvertedError, match="division"):
+        conversion.in_child(lambda: 1 // 0, "the trial")
