@@ -26,7 +26,6 @@ Plant = Callable[[Any], Any]
 _TRAIN = """
 import pandas as pd
 from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -35,8 +34,7 @@ from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBRegressor
 
 def train(data, params):
-    features, target = data.drop(columns="target"), data["target"]
-    return {model}.fit({features}, target)
+    return {model}.fit(data.drop(columns="target"), data["target"])
 """
 
 
@@ -53,7 +51,6 @@ class _Fault:
     frame: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]
     plant: Plant | None
     form: str = "onnx"
-    features: str = "features"
 
 
 def _random(seed: int) -> np.random.Generator:
@@ -123,13 +120,12 @@ def _counts() -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame, frame[frame.m % 1 == 0].head(40)
 
 
-def _texts() -> tuple[pd.DataFrame, pd.DataFrame]:
+def _cities() -> tuple[pd.DataFrame, pd.DataFrame]:
     random = _random(8)
-    words = ["good", "bad", "room", "GOOD", "Bad"]
-    text = [" ".join(random.choice(words, 4)) for _ in range(200)]
-    frame = pd.DataFrame({"text": text})
-    frame["target"] = np.where(frame.text.str.count("good") > 1, "yes", "no")
-    return frame, frame[frame.text.str.islower()]
+    cities = random.choice(["Oslo", "lyon", "porto"], 200)
+    frame = pd.DataFrame({"city": cities, "n": random.normal(0, 1, 200)})
+    frame["target"] = frame.city.map({"Oslo": 1, "lyon": 2, "porto": 9}) + frame.n
+    return frame, frame[frame.city.str.islower()].head(40)
 
 
 def _codes() -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -198,7 +194,9 @@ def _ignoring(model: Any) -> Any:
 
 
 def _lowercased(model: Any) -> Any:
-    model.steps[0][1].lowercase = True
+    encoder = model.steps[0][1].transformers_[0][1]
+    lower = [str(text).lower() for text in encoder.categories_[0]]
+    encoder.categories_ = [np.array(lower, dtype=object)]
     return model
 
 
@@ -236,10 +234,9 @@ FAULTS = [
     ),
     _Fault(
         "texts are lowercased",
-        "make_pipeline(CountVectorizer(lowercase=False), LogisticRegression())",
-        _texts,
+        _ENCODED.format("OneHotEncoder(handle_unknown='ignore')", "LinearRegression()"),
+        _cities,
         _lowercased,
-        features="features['text']",
     ),
     _Fault(
         "unknown categories become zeros",
@@ -252,7 +249,7 @@ FAULTS = [
 
 def _trained(fault: _Fault, root: Path) -> str:
     train_rows, test_rows = fault.frame()
-    code = _TRAIN.format(model=fault.model, features=fault.features)
+    code = _TRAIN.format(model=fault.model)
     module = project(root, code, train_rows)
     test_rows.to_csv(root / "test.csv", index=False)
     settings = config(target="target", module=module)
