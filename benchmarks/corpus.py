@@ -176,7 +176,9 @@ def _tried(pair: Pair, root: Path, options: argparse.Namespace) -> Result:
     asked = rows(original.contract, test, original.labels, seed=11)
     answered = answers(original.answer, original.contract, asked)
     is_exact = any(word in pair.source.partition("def train(")[2] for word in TREES)
-    comparison = Comparison(answered, is_regression=original.is_regression, is_exact=is_exact)
+    comparison = Comparison(
+        asked, answered, is_regression=original.is_regression, is_exact=is_exact
+    )
     result |= {"rows": len(asked), "refusals": len(answered.refused)}
     if result["kind"] == "served":
         with server as port:
@@ -443,7 +445,7 @@ def _judged(
     if shares is None and answered.probabilities is not None:
         return "no probabilities"
     what = comparison.difference(number, body["target"], shares)
-    return "beside" if what and comparison.is_beside(one, body["target"], shares) else what
+    return "beside" if what and comparison.is_beside(number, body["target"], shares) else what
 
 
 def _refusal(manifest: bundles.Bundle, one: Asked, body: Any, refusal: str | None) -> str:

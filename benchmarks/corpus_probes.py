@@ -23,12 +23,12 @@ class Asked:
 
     Attributes:
         column: the one that alone is unlike training; empty for others.
-        sides: the model's answers on both sides of a jump within a unit of single precision.
+        jump: rows of the same name lie around one jump, within a unit of single precision.
     """
 
     row: Row
     column: str = ""
-    sides: tuple[Any, ...] = ()
+    jump: str = ""
 
 
 @dataclass(frozen=True)
@@ -258,12 +258,11 @@ def _border(
             low, high = np.where(same, middle, low), np.where(same, high, middle)
     except Exception:  # noqa: BLE001 (a model may refuse rows between those of training)
         return
-    sides = list(zip(predict(at(low)).tolist(), predict(at(high)).tolist(), strict=True))
-    sides = [sides[place] for place in np.flatnonzero(differing)]
+    jumps = [f"{'+'.join(moved)}:{place}" for place in np.flatnonzero(differing)]
     for share in (low, high):
         frame = at(share)[differing].reset_index(drop=True)
         yield from (
-            Asked(row, sides=both) for row, both in zip(_json_rows(frame), sides, strict=True)
+            Asked(row, jump=jump) for row, jump in zip(_json_rows(frame), jumps, strict=True)
         )
         near = frame.assign(
             **{
@@ -273,7 +272,7 @@ def _border(
             }
         )
         yield from (
-            Asked(row, sides=both) for row, both in zip(_json_rows(near), sides, strict=True)
+            Asked(row, jump=jump) for row, jump in zip(_json_rows(near), jumps, strict=True)
         )
 
 
@@ -320,8 +319,19 @@ def answers(  # noqa: C901 (halving and its bookkeeping belong together)
 class Comparison:
     """Tells whether an answer is the trained model's: equal labels, numbers within 1e-4."""
 
-    def __init__(self, answered: Answered, *, is_regression: bool, is_exact: bool) -> None:
+    def __init__(
+        self,
+        asked: Sequence[Asked],
+        answered: Answered,
+        *,
+        is_regression: bool,
+        is_exact: bool,
+    ) -> None:
         """Take the model's answers; `is_exact` if it only compares numbers, as trees do."""
+        self._asked = asked
+        self._jumps: dict[str, list[int]] = {}
+        for row, one in enumerate(asked):
+            self._jumps.setdefault(one.jump, []).append(row)
         self._answered = answered
         self._is_exact = is_exact
         self._is_regression = is_regression
@@ -335,13 +345,24 @@ class Comparison:
             low, high = np.quantile(values, [0.05, 0.95])
             self._spread = float(high - low)
 
-    def is_beside(self, one: Asked, label: Any, shares: Sequence[float] | None) -> bool:
+    def is_beside(self, row: int, label: Any, shares: Sequence[float] | None) -> bool:
         """Tell whether rounding of the inputs may explain an answer: it is that beside a jump."""
-        if self._is_exact or shares is not None:
+        if self._is_exact or not self._asked[row].jump:
             return False
-        if self._is_regression:
-            return any(abs(label - side) <= 1e-4 * (abs(side) + self._spread) for side in one.sides)
-        return label in one.sides
+        others = self._jumps[self._asked[row].jump]
+        return any(
+            not self.difference(other, label, shares)
+            for other in others
+            if other not in self._answered.refused
+        )
+
+    def _far(self, row: int, shares: Sequence[float]) -> str:
+        own = np.asarray(self._answered.probabilities[row], dtype="float64")
+        if len(own) != len(shares):
+            return f"{len(shares)} probabilities instead of {len(own)}"
+        if not np.allclose(shares, own, rtol=1e-4, atol=1e-5):
+            return f"probabilities {np.round(shares, 6)} instead of {np.round(own, 6)}"
+        return ""
 
     def difference(self, row: int, label: Any, shares: Sequence[float] | None) -> str:
         """Say how an answer differs; empty if it does not."""
@@ -354,9 +375,5 @@ class Comparison:
         if label != wanted and self._answered.sure[row]:
             return f"{label!r} instead of {wanted!r}"
         if shares is not None and self._answered.probabilities is not None:
-            own = np.asarray(self._answered.probabilities[row], dtype="float64")
-            if len(own) != len(shares):
-                return f"{len(shares)} probabilities instead of {len(own)}"
-            if not np.allclose(shares, own, rtol=1e-4, atol=1e-5):
-                return f"probabilities {np.round(shares, 6)} instead of {np.round(own, 6)}"
+            return self._far(row, shares)
         return ""

@@ -69,10 +69,9 @@ class Model:
             ProjectError: a row does not fit the schema, a hook raised, or the model returned NaN.
         """
         try:
-            checked = self.check(inputs)
+            return self.compute(self.check(inputs))
         except RefusedRequest as refusal:
             raise refusal.as_project_error() from None
-        return self.compute(checked)
 
     def compute(self, checked: Sequence[Row]) -> list[Row]:
         """Return the outputs for rows that `check` returned.

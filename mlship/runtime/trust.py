@@ -7,12 +7,12 @@ whose state is set is one thing, a function that an estimator calls another.
 
 import functools
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
+from importlib import resources
 from typing import Any
 
 from mlship.runtime.archive import Part
 
-_LIST = Path(__file__).with_name("trusted.txt")
+_LIST = "trusted.txt"
 _ADDED = frozenset({"ObjectNode", "FunctionNode", "TypeNode", "TupleNode"})
 """Uses of types and functions that a bundle adds. None of them calls one while it is loaded."""
 
@@ -22,7 +22,9 @@ def listed() -> Mapping[str, frozenset[str]]:
     """Return the full names that are trusted, by use."""
     names: dict[str, set[str]] = {}
     use = ""
-    for line in _LIST.read_text("ascii").splitlines():
+    # It may lie in an archive, where an MLflow model carries this package.
+    text = resources.files(__package__).joinpath(_LIST).read_text("ascii")
+    for line in text.splitlines():
         if line.startswith("["):
             use = line.strip("[]")
         elif line and not line.startswith("#"):

@@ -1,7 +1,8 @@
-"""Conversions in a process of their own, which ends at a deadline.
+"""Conversions, and trials of what they give, in a process of their own with a deadline.
 
-A converter may loop for ever: skl2onnx does on a threshold of infinity. The process is a fork, so
-the model needs no form in which it could be handed over.
+A converter may loop for ever: skl2onnx does on a threshold of infinity. onnxruntime may end its
+process: it does for neighbours of a huge number. The process is a fork, so the model needs no form
+in which it could be handed over.
 """
 
 import os
@@ -10,13 +11,16 @@ import select
 import signal
 import sys
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar, cast
 
 from threadpoolctl import threadpool_limits
 
 from mlship.domain.bundle import Dtype, Layout
 from mlship.training import onnxfile
 from mlship.training.original import Original
+
+Result = TypeVar("Result")
 
 SECONDS: Final = 60.0
 _PROGRESS_SECONDS: Final = 10.0
@@ -29,43 +33,62 @@ def onnx_of(original: Original, layout: Layout, dtype: Dtype) -> bytes:
         NoConverterError: a part of it has no converter, or the converter did not end in time.
         NotConvertedError: the converter failed; another layout or type may do.
     """
+    return in_child(
+        lambda: onnxfile.from_estimator(original, layout, dtype), "its conversion to ONNX"
+    )
+
+
+def in_child(call: Callable[[], Result], name: str) -> Result:
+    """Return what a function returns in a fork, which may crash or never end.
+
+    Args:
+        call: returns what can be pickled.
+        name: what it does, for people.
+
+    Raises:
+        NoConverterError: it did not end in time, or raised this.
+        NotConvertedError: it raised, or ended its process.
+    """
     if sys.platform != "linux":
         # A fork of a process that has loaded such libraries is not safe there.
-        return onnxfile.from_estimator(original, layout, dtype)
+        return call()
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _convert(original, layout, dtype, writer)
+        _answer(call, writer)
     os.close(writer)
     with os.fdopen(reader, "rb", buffering=0) as pipe:
-        data = _read(pipe.fileno(), child)
+        data = _read(pipe.fileno(), child, name)
     _, status = os.waitpid(child, 0)
     if data is None:
-        message = f"its conversion to ONNX did not end within {SECONDS:g} seconds"
+        message = f"{name} did not end within {SECONDS:g} seconds"
         raise onnxfile.NoConverterError(message)
     if not data:
         code = os.waitstatus_to_exitcode(status)
-        message = f"its conversion to ONNX ended with exit code {code}"
+        message = f"{name} ended its process with exit code {code}"
         raise onnxfile.NotConvertedError(message)
     # The bytes come from our own fork, not from a file.
     result = pickle.loads(data)  # noqa: S301
     if isinstance(result, Exception):
         raise result
-    return bytes(result)
+    return cast("Result", result)
 
 
-def _convert(original: Original, layout: Layout, dtype: Dtype, writer: int) -> None:
-    """Convert, write the result to a pipe, and end this process."""
+def _answer(call: Callable[[], object], writer: int) -> None:
+    """Call, write the result to a pipe, and end this process."""
     result: object
     try:
         # Threads of OpenMP that the parent had started do not exist in a fork.
         with threadpool_limits(1):
-            result = onnxfile.from_estimator(original, layout, dtype)
+            result = call()
     except onnxfile.NotConvertedError as error:
         result = error
+    except Exception as error:  # noqa: BLE001 (it may not be one that can be pickled)
+        lines = str(error).strip().splitlines()
+        result = onnxfile.NotConvertedError(lines[0][:160] if lines else type(error).__name__)
     finally:
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(pickle.dumps(result))
@@ -73,14 +96,14 @@ def _convert(original: Original, layout: Layout, dtype: Dtype, writer: int) -> N
         os._exit(0)
 
 
-def _read(pipe: int, child: int) -> bytes | None:
+def _read(pipe: int, child: int, name: str) -> bytes | None:
     """Return all that a child writes; `None` if it had to be killed at the deadline."""
     data = bytearray()
     started = time.monotonic()
     while (passed := time.monotonic() - started) < SECONDS:
         ready, _, _ = select.select([pipe], [], [], min(_PROGRESS_SECONDS, SECONDS - passed))
         if not ready:
-            sys.stderr.write(f"converting the model to ONNX: {time.monotonic() - started:.0f} s\n")
+            sys.stderr.write(f"{name}: {time.monotonic() - started:.0f} s\n")
             continue
         chunk = os.read(pipe, 1 << 20)
         if not chunk:

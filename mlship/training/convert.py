@@ -147,8 +147,10 @@ def _onnx_of(trial: Trial, folder: Path, layout: Layout, dtype: Dtype) -> Conver
     model = _model(trial.original, "onnx", layout, dtype, "onnx")
     _write(folder, model, data)
     try:
-        different = prove(trial, model, folder)
-    except Exception as error:
+        different = conversion.in_child(
+            lambda: prove(trial, model, folder), "the trial of its ONNX form"
+        )
+    except onnxfile.NotConvertedError as error:
         reason = _dropped(folder, model, f"onnxruntime refuses it: {_first_line(error)}")
         raise onnxfile.NotConvertedError(f"in {dtype}, {reason}") from error
     limited = trial.narrowed(different)

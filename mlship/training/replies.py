@@ -81,7 +81,8 @@ def of_probes(
     places = np.array(numbers)[answered]
     postprocessed = _postprocessed(trial.answers.outputs.take(places), outputs_of)
     made = dict(zip(places.tolist(), postprocessed, strict=True))
-    sure = margins_of(trial.answers.outputs) >= MARGIN
+    # The trial compared answers around a jump with those on both its sides.
+    sure = (margins_of(trial.answers.outputs) >= MARGIN) & (np.array(trial.probes.jumps) == 0)
     return [
         Reply(
             name=f"probe {number} ({trial.probes.describe(number)})",

@@ -26,7 +26,6 @@ Plant = Callable[[Any], Any]
 _TRAIN = """
 import pandas as pd
 from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -35,8 +34,7 @@ from sklearn.tree import DecisionTreeClassifier
 from xgboost import XGBRegressor
 
 def train(data, params):
-    features, target = data.drop(columns="target"), data["target"]
-    return {model}.fit({features}, target)
+    return {model}.fit(data.drop(columns="target"), data["target"])
 """
 
 
@@ -53,7 +51,6 @@ class _Fault:
     frame: Callable[[], tuple[pd.DataFrame, pd.DataFrame]]
     plant: Plant | None
     form: str = "onnx"
-    features: str = "features"
 
 
 def _random(seed: int) -> np.random.Generator:
@@ -123,6 +120,14 @@ def _counts() -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame, frame[frame.m % 1 == 0].head(40)
 
 
+def _cities() -> tuple[pd.DataFrame, pd.DataFrame]:
+    random = _random(8)
+    cities = random.choice(["Oslo", "lyon", "porto"], 200)
+    frame = pd.DataFrame({"city": cities, "n": random.normal(0, 1, 200)})
+    frame["target"] = frame.city.map({"Oslo": 1, "lyon": 2, "porto": 9}) + frame.n
+    return frame, frame[frame.city.str.islower()].head(40)
+
+
 def _codes() -> tuple[pd.DataFrame, pd.DataFrame]:
     random = _random(9)
     frame = pd.DataFrame({"zip": random.choice([10, 20, 30], 200), "n": random.normal(0, 1, 200)})
@@ -188,6 +193,13 @@ def _ignoring(model: Any) -> Any:
     return model
 
 
+def _lowercased(model: Any) -> Any:
+    encoder = model.steps[0][1].transformers_[0][1]
+    lower = [str(text).lower() for text in encoder.categories_[0]]
+    encoder.categories_ = [np.array(lower, dtype=object)]
+    return model
+
+
 _ENCODED = "make_pipeline(ColumnTransformer([('e', {}, [0])], remainder='passthrough'), {})"
 _TREE = "DecisionTreeClassifier(max_depth=5, random_state=0)"
 _IMPUTED = "make_pipeline(SimpleImputer(), LinearRegression())"
@@ -221,6 +233,12 @@ FAULTS = [
         _one_column_unscaled,
     ),
     _Fault(
+        "texts are lowercased",
+        _ENCODED.format("OneHotEncoder(handle_unknown='ignore')", "LinearRegression()"),
+        _cities,
+        _lowercased,
+    ),
+    _Fault(
         "unknown categories become zeros",
         _ENCODED.format("OneHotEncoder()", "LinearRegression()"),
         _codes,
@@ -231,7 +249,7 @@ FAULTS = [
 
 def _trained(fault: _Fault, root: Path) -> str:
     train_rows, test_rows = fault.frame()
-    code = _TRAIN.format(model=fault.model, features=fault.features)
+    code = _TRAIN.format(model=fault.model)
     module = project(root, code, train_rows)
     test_rows.to_csv(root / "test.csv", index=False)
     settings = config(target="target", module=module)
@@ -262,8 +280,8 @@ def _compare_held_out_rows_only(monkeypatch: pytest.MonkeyPatch) -> None:
     def prepared(original: Original, data: Data, prepare: Any) -> Any:
         count = len(data.test)
         kind: ProbeKind = "held-out row"
-        held_out = Probes(data.test, (kind,) * count, ("",) * count, (0,) * count)
-        monkeypatch.setattr(probes, "make", lambda *_: held_out)
+        rows = Probes(data.test, (kind,) * count, ("",) * count, (0,) * count)
+        monkeypatch.setattr(probes, "make", lambda *_: rows)
         monkeypatch.setattr(boundaries, "make", lambda *_, **__: None)
         return own(original, data, prepare)
 

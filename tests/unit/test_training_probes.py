@@ -1,21 +1,40 @@
 """What probes find, what they may not find, and what they cost."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
 
+from mlship.config.project import DataConfig, ModelConfig, ReadConfig
 from mlship.domain import bundle as bundles
-from mlship.domain.bundle import Field, Row
-from mlship.training import boundaries, probes, train
-from mlship.training.answers import Answers, Outputs, UnansweredError, ask, differing
+from mlship.domain.bundle import Field, Model, Row
+from mlship.training import boundaries, conversion, convert, probes, replies, train
+from mlship.training.answers import (
+    MARGIN,
+    Answers,
+    Outputs,
+    UnansweredError,
+    ask,
+    differing,
+    margins_of,
+)
+from mlship.training.data import read
+from mlship.training.fit import Prepared
+from mlship.training.onnxfile import NotConvertedError
+from mlship.training.original import examine
+from mlship.training.probes import Probes
+from mlship.training.trial import Trial
 from tests.harness.projects import InProcess, config, flowers, project, request
 
 _TRAIN = """
 import numpy as np
-from sklearn.linear_model import PoissonRegressor, SGDClassifier
+from sklearn.linear_model import LinearRegression, PoissonRegressor, SGDClassifier, SGDOneClassSVM
+from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -124,3 +143,88 @@ def test_booster_without_trees_has_boundaries_all_the_same() -> None:
     )
     assert made is not None
     assert {True, False} == {value > 7.5 for value in made.frame.x}
+
+
+def test_nullable_whole_numbers_with_gaps_are_probed(tmp_path: Path) -> None:
+    code = _TRAIN.format(model="LinearRegression()", target="price")
+    code = code.replace("make_pipeline(", "make_pipeline(SimpleImputer(), ")
+    frame = flowers()
+    frame.loc[::7, "leaves"] = np.nan
+    settings = config(target="price", module=project(tmp_path, code, frame))
+    data = msgspec.structs.replace(settings.data, read=ReadConfig(dtype={"leaves": "Int64"}))
+    train.train(request(tmp_path, msgspec.structs.replace(settings, data=data)), InProcess())
+    fields = bundles.read(tmp_path / "out" / "bundle").schema.inputs
+    leaves = next(field for field in fields if field.name == "leaves")
+    assert (leaves.dtype, leaves.nullable) == ("Int64", True)
+
+
+def test_detector_has_two_labels_at_its_threshold_too(tmp_path: Path) -> None:
+    code = _TRAIN.format(model="SGDOneClassSVM(random_state=0)", target="odd")
+    frame = flowers()
+    frame["odd"] = np.where(frame.leaves > 7, -1, 1)
+    module = project(tmp_path, code.replace("target)", "None)"), frame)
+    train.train(request(tmp_path, config(target="odd", module=module)), InProcess())
+    # The ONNX form of a detector has the label 0 as well.
+    assert bundles.read(tmp_path / "out" / "bundle").model.format == "skops"
+
+
+def test_margin_of_a_score_is_in_units_of_the_usual_score(tmp_path: Path) -> None:
+    class Scorer(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+        classes_ = np.array([0, 1])
+
+        def decision_function(self, rows: Any) -> Any:
+            return np.asarray(rows)[:, 0] * 1e6
+
+        def predict(self, rows: Any) -> Any:
+            return (self.decision_function(rows) > 0).astype(int)
+
+    frame = pd.DataFrame({"x": [-1.0, 1.0, 2.0, 1e-7], "odd": [0, 1, 1, 1]})
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    data = read(tmp_path, DataConfig(train="data.csv", test="data.csv", target="odd"))
+    prepared = Prepared(train=data.train, test=data.test, columns=data.fields)
+    model = ModelConfig(train="pipeline:train")
+    original = examine(Scorer(), model, data, prepared)
+    assert (margins_of(original.answers.outputs) < MARGIN).tolist() == [False, False, False, True]
+
+
+def test_reply_beside_a_jump_is_not_compared_again() -> None:
+    frame = pd.DataFrame({"x": [1.0, 2.0]})
+    rows = Probes(frame, ("boundary", "mixture"), ("x", ""), jumps=(1, 0))
+    tried = Trial(
+        original=None,  # type: ignore[arg-type]  # the replies do not ask it
+        prepare=None,
+        fields=(Field(name="x", kind="number"),),
+        probes=rows,
+        rows=[{"x": 1.0}, {"x": 2.0}],
+        answers=Answers(Outputs(labels=np.array([5, 6]))),
+    )
+    made = replies.of_probes(
+        tried, [0, 1], lambda outputs: [{"y": label} for label in outputs.labels.tolist()]
+    )
+    assert [reply.is_sure for reply in made] == [False, True]
+
+
+def test_form_that_ends_its_process_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = convert.prove
+
+    def prove(trial: Trial, model: Model, folder: Path) -> dict[int, str]:
+        if model.format == "onnx":
+            os.abort()  # as onnxruntime does when it looks for the neighbours of a huge number
+        return own(trial, model, folder)
+
+    monkeypatch.setattr(convert, "prove", prove)
+    code = _TRAIN.format(model="LinearRegression()", target="price")
+    module = project(tmp_path, code, flowers())
+    trained = train.train(request(tmp_path, config(target="price", module=module)), InProcess())
+    assert trained.format == "skops"
+    assert "exit code -6" in trained.notes[0]
+
+
+def test_what_a_child_raises_or_ends_with_is_told() -> None:
+    assert conversion.in_child(lambda: {1: "one"}, "the trial") == {1: "one"}
+    with pytest.raises(NotConvertedError, match="the trial ended its process with exit code -6"):
+        conversion.in_child(os.abort, "the trial")
+    with pytest.raises(NotConvertedError, match="division"):
+        conversion.in_child(lambda: 1 // 0, "the trial")
