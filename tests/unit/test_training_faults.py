@@ -20,6 +20,8 @@ from mlship.training.original import Original
 from mlship.training.probes import ProbeKind, Probes
 from tests.harness.projects import InProcess, config, project, request
 
+pytestmark = pytest.mark.slow
+
 Plant = Callable[[Any], Any]
 """Makes of a fitted estimator one that answers otherwise, which is converted in its place."""
 
