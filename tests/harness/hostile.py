@@ -114,6 +114,7 @@ def write(repository: Path, places: Path) -> str:
     settings = repository / "mlship.yaml"
     values = yaml.safe_load(settings.read_text())
     values["data"]["test"] = f"data/{FILE}.csv"
+    values["model"]["environment"] = ["GITHUB_BASE_REF"]  # that test reads it
     values["model"]["params"]["note"] = TEXT
     for kind in ("store", "ledger"):
         values[kind] = {"kind": "directory", "uri": str(places / kind)}

@@ -46,7 +46,7 @@ BASES = (
         "a base image that does not exist",
         sets(MLSHIP_IMAGE__BASE="localhost:5000/library/pyton:3.11-slim"),
         code=2,
-        says="no base image localhost:5000/library/pyton:3.11-slim",
+        says="base image localhost:5000/library/pyton:3.11-slim does not exist",
         hints="image.base",
     ),
     _make(

@@ -27,6 +27,7 @@ class Mistake:
         on: a committed project, one with a release, or one with champion and challenger; or one
             with the layers of an image, with an image, or with an image in the registry.
         leaves: folders of `.mlship` in which the command may add files: evidence that says no.
+        shows: folders whose files may change, because they only show the evidence.
         mend: undoes the mistake, after which the same command must succeed.
         seconds: the answer is there by then.
         is_rare: whether only `benchmarks/mistakes.py` meets it; a unit test holds its message.
@@ -42,6 +43,7 @@ class Mistake:
     on: Start = "fresh"
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     leaves: tuple[str, ...] = ()
+    shows: tuple[str, ...] = ()
     mend: Callable[[Project], object] | None = None
     seconds: float = 60.0
     is_root: bool = False
@@ -64,9 +66,17 @@ def faults(mistake: Mistake, answer: Answer) -> list[str]:
 
 
 def changes(
-    before: Mapping[str, str], after: Mapping[str, str], leaves: tuple[str, ...]
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    leaves: tuple[str, ...],
+    shows: tuple[str, ...] = (),
 ) -> list[str]:
     """Return what was changed, removed, or added where nothing may be."""
-    lost = [f"changed: {name}" for name in before if after.get(name) != before[name]]
+    lost = [
+        f"changed: {name}"
+        for name in before
+        if after.get(name) != before[name]
+        and not (name in after and name.partition("/")[0] in shows)
+    ]
     new = [name for name in after if name not in before and name.partition("/")[0] not in leaves]
     return lost + [f"new: {name}" for name in new]

@@ -221,7 +221,7 @@ PUSHES = (
         ),
         code=8,
         says="the repository is immutable",
-        hints="set image.repository to another",
+        hints="set another image.repository",
     ),
     _push(
         "the registry's disk is full",

@@ -188,6 +188,7 @@ TESTS = (
         says="unit tests: 0 passed, 1 failed",
         hints="mlship report",
         leaves=("ledger", "plots"),
+        shows=("store",),
     ),
     Mistake(
         name="a test file with a syntax error",
@@ -198,6 +199,7 @@ TESTS = (
         says="unit tests: 0 passed, 1 failed",
         hints="mlship report",
         leaves=("ledger", "plots"),
+        shows=("store",),
         is_rare=True,
     ),
     Mistake(
@@ -208,6 +210,7 @@ TESTS = (
         says="needs at least 0.99",
         hints="mlship report",
         leaves=("ledger", "plots"),
+        shows=("store",),
         is_rare=True,
     ),
 )

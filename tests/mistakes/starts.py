@@ -125,7 +125,7 @@ def meet(starts: Starts, mistake: Mistake, folder: Path) -> Met:
         answer = project.mlship(*mistake.command, environment=mistake.environment)
         seconds = time.monotonic() - started
         wrong = faults(mistake, answer)
-        wrong += changes(before, project.state(), mistake.leaves)
+        wrong += changes(before, project.state(), mistake.leaves, mistake.shows)
         wrong += [f"left behind: {name}" for name in project.drafts()]
         if seconds > mistake.seconds:
             wrong.append(f"answered after {seconds:.1f} s, may take {mistake.seconds:g} s")

@@ -157,8 +157,8 @@ DATA = (
         name="a CSV that is binary",
         do=data(bytes(range(256)) * 8),
         code=2,
-        says="data/train.csv cannot be read",
-        hints="CSV",
+        says="data/train.csv is not in utf-8",
+        hints="encoding",
     ),
     Mistake(
         name="a CSV with one field too many",
@@ -206,7 +206,7 @@ CODE = (
         name="the model predicts NaN",
         do=_predicting_nan,
         code=2,
-        says="pipeline:train predicts NaN",
+        says="its answer is NaN or infinite",
         hints="row",
     ),
     Mistake(

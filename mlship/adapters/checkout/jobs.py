@@ -129,6 +129,9 @@ class _Server:
             output.end()
         if code is None:
             return Ended(code=self._process.returncode, tail=output.tail or self._output.tail)
+        if code == -signal.SIGINT:
+            # Ctrl-C reached the job first; it is no failure of the training.
+            raise KeyboardInterrupt
         return Ended(code=code, tail=output.tail)
 
     def _send(self, arguments: Sequence[str], writer: int) -> None:

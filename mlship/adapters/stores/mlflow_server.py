@@ -189,8 +189,15 @@ class ServerPlace:
             else:
                 # MLflow refuses an output that is there, so only the creator adds it.
                 outputs = [{"model_id": own.number, "step": 0}]
-                self._server.post("runs/outputs", {"run_id": run.number, "models": outputs})
+                body = {"run_id": run.number, "models": outputs}
+                self._server.create("runs/outputs", body, lambda s: self._output(run, own, s))
         return model
+
+    def _output(self, run: KeptRun, model: StoredModel, seconds: float) -> Any:
+        """Return the output of a run that a logged model is, or `None`."""
+        got = self._server.send("GET", "runs/get", {"run_id": run.number}, within=seconds)
+        outputs = got["run"].get("outputs", {}).get("model_outputs", [])
+        return next((each for each in outputs if each["model_id"] == model.number), None)
 
     def publish(self, model: StoredModel) -> None:
         """Mark a logged model as ready."""
