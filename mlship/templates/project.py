@@ -90,7 +90,8 @@ def plan(
     if example is not None and example not in EXAMPLES:
         raise ConfigError(f"no example {example}", hint=f"the examples are {', '.join(EXAMPLES)}")
     check_folder(folder)
-    contents = _project(folder, example)
+    training = None if example or (folder / CONFIG).exists() else existing.find(folder)
+    contents = _project(folder, example, training)
     config = _config(
         folder, contents, (layers.from_environment(environment), layers.from_flags(flags))
     )
@@ -116,14 +117,13 @@ def plan(
     ]
     check_forced(force, [change.name for change in changes])
     _check_edited(folder, changes)
-    steps = _next(folder, config, top, rendered, changes)
-    notes = [*_of_training(folder, contents), *_of_installation(installed, source)]
+    notes = [*_of_training(training), *_of_installation(installed, source)]
     notes += _of_others(present, inside, config, top or folder)
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     return Plan(
         folder=folder,
         changes=tuple(changes),
-        next=(*go, *notes, *steps),
+        next=(*go, *notes, *_next(folder, config, top, rendered, changes)),
         warning=_of_outer_project(folder, top),
     )
 
@@ -148,14 +148,15 @@ def carry_out(planned: Plan) -> None:
         place_of(planned.folder, name).unlink(missing_ok=True)
 
 
-def _project(folder: Path, example: str | None) -> dict[str, bytes]:
+def _project(
+    folder: Path, example: str | None, training: existing.Existing | None
+) -> dict[str, bytes]:
     """Return the files of the project: all for a new one, a few for one with an mlship.yaml."""
     if example:
         return shipped.files(f"{example}_example")
     files = shipped.files("templates/project")
     if (folder / CONFIG).exists():
         return {name: files[name] for name in _NEEDED}
-    training = existing.find(folder)
     if training is not None:
         skeleton = files[CONFIG].decode()
         settings = existing.settings(training, folder, skeleton).encode()
@@ -264,11 +265,8 @@ def _of_installation(installed: Installation, source: str) -> list[str]:
     return steps
 
 
-def _of_training(folder: Path, contents: Mapping[str, bytes]) -> list[str]:
+def _of_training(training: existing.Existing | None) -> list[str]:
     """Ask to check what was taken from the repository's own training."""
-    if (folder / CONFIG).exists() or "pipeline.py" in contents:
-        return []
-    training = existing.find(folder)
     if training is None:
         return []
     return [

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mlship.domain.bundle import Field
-from mlship.training.probes import ProbeKind, Probes, stacked
+from mlship.training.probes import ProbeKind, Probes, spread, stacked
 
 Labels = Callable[[pd.DataFrame], Any]
 
@@ -173,11 +173,11 @@ def _thresholds(estimator: Any, train: pd.DataFrame, fields: list[Field]) -> Ite
     """Return for each threshold a training row that meets it, and numbers on both its sides."""
     known = {field.name: field for field in fields}
     names = [str(name) for name in getattr(estimator, "feature_names_in_", train.columns)]
-    sample = train.iloc[np.unique(np.linspace(0, len(train) - 1, _ROWS).astype(int))]
+    sample = train.iloc[spread(len(train), _ROWS)]
     found = list(_nodes(estimator, sample, names))
-    kept = np.unique(np.linspace(0, len(found) - 1, min(_THRESHOLDS, len(found))).astype(int))
     by_column: dict[str, list[tuple[int, float]]] = {}
-    for row, column, threshold in (found[place] for place in kept):
+    for place in spread(len(found), _THRESHOLDS):
+        row, column, threshold = found[place]
         name = names[column] if column < len(names) else ""
         if name in known and np.isfinite(threshold):
             by_column.setdefault(name, []).append((row, threshold))

@@ -99,8 +99,14 @@ class Probes:
 
     def rows(self, kind: ProbeKind, column: str) -> list[int]:
         """Return the numbers of the rows that try something in a column."""
-        pairs = enumerate(zip(self.kinds, self.columns, strict=True))
-        return [number for number, pair in pairs if pair == (kind, column)]
+        return self._by_attempt.get((kind, column), [])
+
+    @functools.cached_property
+    def _by_attempt(self) -> Mapping[tuple[ProbeKind, str], list[int]]:
+        rows: dict[tuple[ProbeKind, str], list[int]] = {}
+        for row, attempt in enumerate(zip(self.kinds, self.columns, strict=True)):
+            rows.setdefault(attempt, []).append(row)
+        return rows
 
     def describe(self, row: int) -> str:
         """Name a row for people: `unseen text in city`."""
@@ -125,10 +131,10 @@ def make(
         numbers: numbers that mean something to the model, such as -999 for a missing value.
     """
     random = np.random.default_rng(0)
-    bases = train.iloc[_spread(len(train), _BASES)]
+    bases = train.iloc[spread(len(train), _BASES)]
     parts: list[tuple[ProbeKind, str, pd.DataFrame]] = [
-        ("training row", "", train.iloc[_spread(len(train), _TRAINING)]),
-        ("held-out row", "", test.iloc[_spread(len(test), _HELD_OUT)]),
+        ("training row", "", train.iloc[spread(len(train), _TRAINING)]),
+        ("held-out row", "", test.iloc[spread(len(test), _HELD_OUT)]),
     ]
     for field in fields:
         for kind, values in _values(field, train[field.name], texts, numbers):
@@ -181,7 +187,8 @@ def _typed(column: pd.Series, dtype: Any) -> pd.Series:
     return column.astype(dtype)
 
 
-def _spread(count: int, wanted: int) -> Any:
+def spread(count: int, wanted: int) -> Any:
+    """Return the numbers of at most `wanted` of `count` things, evenly spread, with both ends."""
     return np.unique(np.linspace(0, count - 1, min(wanted, count)).astype(int))
 
 
@@ -212,8 +219,8 @@ def _values(
         known_texts = texts.get(field.name) or present.unique().tolist()
         yield "text", list(known_texts[:_KNOWN_TEXTS])
         first, last = str(present.iloc[0]), str(present.iloc[-1])
-        texts_made = _unseen(first, last) + _scrambled(known_texts)
-        yield "unseen text", [text for text in texts_made if text not in set(known_texts)]
+        texts_made, all_known = _unseen(first, last) + _scrambled(known_texts), set(known_texts)
+        yield "unseen text", [text for text in texts_made if text not in all_known]
     elif field.dtype != "decimal":
         yield "number", _numbers(field, present, numbers)
         yield "extreme", _extremes(field, present)

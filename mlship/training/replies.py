@@ -14,7 +14,7 @@ from mlship.errors import ProjectError
 from mlship.training import parts
 from mlship.training.answers import ATOL, MARGIN, RTOL, Answers, Outputs, margins_of
 from mlship.training.original import Original
-from mlship.training.probes import ProbeKind
+from mlship.training.probes import ProbeKind, spread
 from mlship.training.trial import Trial
 
 _PROBES: Final = 2_000
@@ -62,8 +62,7 @@ def tried(trial: Trial) -> list[int]:
 
 
 def _spread(numbers: Any, count: int) -> list[int]:
-    places = np.unique(np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int))
-    chosen: list[int] = numbers[places].tolist()
+    chosen: list[int] = numbers[spread(len(numbers), count)].tolist()
     return chosen
 
 
@@ -176,5 +175,4 @@ def golden(
 
 
 def _some(pairs: list[tuple[Reply, Answer]], count: int) -> list[tuple[Reply, Answer]]:
-    places = np.unique(np.linspace(0, len(pairs) - 1, min(count, len(pairs))).astype(int))
-    return [pairs[place] for place in places.tolist()]
+    return [pairs[place] for place in spread(len(pairs), count)]
