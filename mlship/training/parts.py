@@ -80,3 +80,13 @@ def has_infinite_threshold(model: Any) -> bool:
     """Tell whether a tree splits at infinity, between missing values and all others."""
     trees = [part.tree_ for part in of(model) if hasattr(part, "tree_")]
     return any(not np.isfinite(tree.threshold[tree.children_left >= 0]).all() for tree in trees)
+
+
+def selects_by_name(model: Any) -> bool:
+    """Tell whether a part picks its columns by their names, which an array does not have."""
+    return any(
+        isinstance(columns, str)
+        or (isinstance(columns, list) and any(isinstance(name, str) for name in columns))
+        for part in of(model)
+        for _, _, columns in getattr(part, "transformers_", ())
+    )
