@@ -64,7 +64,7 @@ def _done(job: str, question: Path) -> Any:
 
     to_score = request_of(data, ScoreRequest)
     _only_from_source(to_score.root)
-    return score(to_score, ChildPredictor())
+    return score(to_score, ChildPredictor(to_score.root))
 
 
 def _only_from_source(root: Path) -> None:
@@ -79,7 +79,7 @@ def _trained(request: TrainRequest, train: Callable[[TrainRequest, Predictor], T
     """Train, and tell which files of the project were opened."""
     audit = Audit(request.root, request.into)
     try:
-        made = train(request, ChildPredictor())
+        made = train(request, ChildPredictor(request.root))
     except ProjectError:
         audit.check_pointers()
         raise

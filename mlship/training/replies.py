@@ -122,8 +122,10 @@ def check(expected: Sequence[Reply], answers: Sequence[Answer]) -> None:
         difference = _difference(reply.outputs, answer)
         if difference and all(_difference(outputs, answer) for outputs in reply.beside):
             message = f"the bundle {difference} for {reply.name}"
-            hint = "the hooks must compute the same from the same row each time, and read only "
-            raise ProjectError(message, hint=f"{hint}files that model.include names")
+            hint = (
+                "the model and the hooks must compute the same from the same row in any process, "
+            )
+            raise ProjectError(message, hint=f"{hint}and read only files that model.include names")
 
 
 def _difference(outputs: Row | None, answer: Answer) -> str:

@@ -16,7 +16,7 @@ from mlship.domain import digests
 from mlship.domain.bundle import Bundle, Hooks, Row, Schema
 from mlship.domain.digests import Digest
 from mlship.domain.ports import Predictor
-from mlship.errors import ProjectError
+from mlship.errors import IntegrityError, ProjectError
 from mlship.training import metrics, replies
 from mlship.training.answers import Outputs
 from mlship.training.columns import fields_of, rows_of, values_of
@@ -66,6 +66,7 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     answers = predictor.answers(
         folder, [*held_out, *(making.converted.trial.rows[n] for n in tried)]
     )
+    _check_unwritten(folder)
     expected = replies.held_out(held_out, wanted, making.original.answers)
     expected += replies.of_probes(
         making.converted.trial, tried, lambda outputs: _outputs(making, outputs)
@@ -77,6 +78,19 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     served = [answer.outputs for answer in answers[: len(held_out)]]
     measured = metrics.measure(making.original.task, true_values, served, making.data.target)
     return bundles.seal(folder, msgspec.structs.replace(draft, metrics=digests.plain(measured)))
+
+
+def _check_unwritten(folder: Path) -> None:
+    """Refuse a model that writes into its bundle, which is read-only where it is served.
+
+    Raises:
+        ProjectError: the bundle is not as it was sealed.
+    """
+    try:
+        bundles.read(folder)
+    except IntegrityError as error:
+        message = f"the model or a hook changes the bundle when it predicts: {error.message}"
+        raise ProjectError(message, hint="write no file in predict, transform or a hook") from error
 
 
 def _draft(making: Making, wanted: list[Row], serving: tuple[str, ...]) -> Bundle:
