@@ -1,4 +1,4 @@
-"""`python -m mlship.training train|score REQUEST.json ANSWER.json`, as `checkout.jobs` asks.
+"""`python -m mlship.training train|score|rate REQUEST.json ANSWER.json`, as `checkout.jobs` asks.
 
 An error of the tree is an answer and the exit code 0; anything else is a crash. The process stops
 when its stdin ends, because then the process that asked is gone.
@@ -21,6 +21,7 @@ from mlship import files
 from mlship.adapters.checkout.children import (
     Answer,
     Fault,
+    RateRequest,
     ScoreRequest,
     TrainRequest,
     full_disk_named,
@@ -59,6 +60,11 @@ def _done(job: str, question: Path) -> Any:
 
         _compile_no_more()
         return _trained(request_of(data, TrainRequest), train)
+    if job == "rate":
+        from mlship.training.rate import rate
+
+        _compile_no_more()
+        return rate(request_of(data, RateRequest))
     from mlship.training.score import score
 
     _compile_no_more()
