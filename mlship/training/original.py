@@ -11,7 +11,7 @@ from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from mlship.config.project import ModelConfig
 from mlship.domain.bundle import Field, Layout, Task
 from mlship.errors import ProjectError
-from mlship.training import order
+from mlship.training import order, parts
 from mlship.training.answers import MARGIN, Answers, Outputs, Predict, ask, margins_of
 from mlship.training.data import Data
 from mlship.training.fit import Prepared
@@ -63,7 +63,9 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     classes = _classes(estimator, data, predict, prepared) if task == "classification" else ()
     if layout != "frame" or not hasattr(estimator, "feature_names_in_"):
         as_given = _predict(estimator, task, layout, None, decide)
-        order.check(as_given, classes, prepared.train[names], data.train_target, config.source)
+        form = "a DataFrame" if layout == "frame" else "an array"
+        trained = f"{config.source} fitted its model on {form}"
+        order.check(as_given, classes, prepared.train[names], data.train_target, trained)
     return Original(
         estimator=estimator,
         task=task,
@@ -158,7 +160,8 @@ def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Pre
         return "frame"
     layouts: list[Layout] = ["frame", "matrix"]
     if hasattr(estimator, "n_features_in_"):
-        layouts = ["matrix"]
+        # Estimators of libraries keep the names of a DataFrame, others may count its columns only.
+        layouts = ["frame", "matrix"] if parts.begins_with_own(estimator) else ["matrix"]
     elif len(names) == 1:
         layouts = ["series", *layouts]
     sample = prepared.train[names].head(_SAMPLE)

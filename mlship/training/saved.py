@@ -159,7 +159,8 @@ def adopt(
         model = replace(model, classes=_classes(config, facts, (path, model), data, prepared))
     predict = _predict(path, model, task)
     if facts.names is None:
-        order.check(predict, model.classes, prepared.train, data.train_target, config.source)
+        trained = f"{config.source} fitted its model on an array"
+        order.check(predict, model.classes, prepared.train, data.train_target, trained)
     original = Original(
         estimator=None,
         task=task,
