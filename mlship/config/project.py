@@ -99,7 +99,8 @@ class DataConfig(_Section, frozen=True):
         str,
         Meta(
             description="CSV, Parquet or JSON lines: a path or an fsspec URL; a .dvc file is "
-            "followed; or a Delta table: its folder, or delta+ and its URL"
+            "followed; a Delta table: its folder, or delta+ and its URL; or the metadata file of "
+            "an Iceberg table, NAME.metadata.json"
         ),
     ]
     test: Annotated[str | None, Meta(description="held-out data; or set `split`")] = None

@@ -1,15 +1,20 @@
 """evaluate: compare champion and challenger on outcomes; the result is valid at every look."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 
-from mlship.domain.confidence import Comparison, Metric, compare, score
+from mlship.domain import gates, outcome_metrics
+from mlship.domain.bundle import Value
+from mlship.domain.confidence import Comparison, compare
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated
+from mlship.domain.outcome_metrics import Metric
 from mlship.domain.prediction import Outcome, Prediction
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.errors import NotFoundError
+from mlship.errors import NotFoundError, ProjectError
 from mlship.steps.pipeline import Pipeline
 
 
@@ -24,6 +29,7 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
 
     Raises:
         NotFoundError: production has no champion or no challenger.
+        ProjectError: the project's own metric fails on a prediction.
     """
     records = pipeline.read(records)
     history = records.history
@@ -37,7 +43,8 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     pipeline.progress.note("joining predictions with outcomes")
     predictions = _by_prediction(pipeline.observations.predictions(), (champion, challenger), since)
     outcomes = pipeline.observations.outcomes()
-    scores = _scores(outcomes, predictions, pipeline.config.data.target, policy.metric)
+    metric = outcome_metrics.of(policy)
+    scores = _scores(pipeline, metric, outcomes, predictions)
     comparison = compare(
         [by_release[champion.id] for by_release in scores if champion.id in by_release],
         [by_release[challenger.id] for by_release in scores if challenger.id in by_release],
@@ -46,13 +53,15 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
             for by_release in scores
             if champion.id in by_release and challenger.id in by_release
         ],
-        metric=policy.metric,
+        metric=metric,
         confidence=policy.confidence,
         margin=policy.margin,
         min_labels=policy.min_labels,
     )
     facts = _facts(comparison, champion, since=since, outcomes=len(outcomes))
-    saw = Saw(champion=champion.id, challenger=challenger.id)
+    saw = Saw(
+        champion=champion.id, challenger=challenger.id, policy=gates.digest_of_comparison(policy)
+    )
     return pipeline.learn(challenger, "evaluate", comparison.verdict, facts, saw, after=records)
 
 
@@ -68,19 +77,60 @@ def _by_prediction(
 
 
 def _scores(
+    pipeline: Pipeline,
+    metric: Metric,
     outcomes: Iterable[Outcome],
     predictions: dict[str, dict[str, Prediction]],
-    column: str,
-    metric: Metric,
 ) -> list[dict[str, float]]:
-    return [
-        {
-            release: score(metric, prediction.outputs.get(column), outcome.value)
-            for release, prediction in predictions[outcome.prediction].items()
-        }
+    """Return the scores of each outcome by release, in the order of the outcomes."""
+    target = pipeline.config.data.target
+    joined = [
+        (outcome.value, prediction)
         for outcome in outcomes
-        if outcome.prediction in predictions
+        for prediction in predictions.get(outcome.prediction, {}).values()
     ]
+    if metric.is_own:
+        scores = _own_scores(pipeline, metric, joined)
+    else:
+        scores = [
+            outcome_metrics.score(metric, prediction.outputs, target, actual)
+            for actual, prediction in joined
+        ]
+    rated = zip((prediction for _, prediction in joined), scores, strict=True)
+    return [
+        {prediction.release: score for prediction, score in group}
+        for _, group in groupby(rated, lambda pair: pair[0].id)
+    ]
+
+
+def _own_scores(
+    pipeline: Pipeline, metric: Metric, joined: Sequence[tuple[Value, Prediction]]
+) -> list[float]:
+    """Return the scores by a function of the project, which gets one release's outputs at a time.
+
+    An outcome that has no form in the type of its prediction scores NaN, as with other metrics.
+    """
+    target = pipeline.config.data.target
+    scores = [math.nan] * len(joined)
+    places: dict[str, list[int]] = {}
+    truth = [outcome_metrics.typed(each.outputs.get(target), actual) for actual, each in joined]
+    for place, (_, prediction) in enumerate(joined):
+        if truth[place] is not None:
+            places.setdefault(prediction.release, []).append(place)
+    for own in places.values():
+        found = pipeline.trainer.rate(
+            metric.name, [joined[place][1] for place in own], [truth[place] for place in own]
+        )
+        for place, score in zip(own, found, strict=True):
+            if not metric.admits(score):
+                low, high = metric.range or (-math.inf, math.inf)
+                raise ProjectError(
+                    f"{metric.name} returned {score:g} for prediction {joined[place][1].id}, "
+                    f"which is not between {low:g} and {high:g}",
+                    hint="correct the function, or gates.promote.range in mlship.yaml",
+                )
+            scores[place] = score
+    return scores
 
 
 def _facts(

@@ -1,4 +1,4 @@
-"""`python -m mlship.training train|score REQUEST.json ANSWER.json`, as `checkout.jobs` asks.
+"""`python -m mlship.training train|score|rate REQUEST.json ANSWER.json`, as `checkout.jobs` asks.
 
 An error of the tree is an answer and the exit code 0; anything else is a crash. The process stops
 when its stdin ends, because then the process that asked is gone.
@@ -21,6 +21,7 @@ from mlship import files
 from mlship.adapters.checkout.children import (
     Answer,
     Fault,
+    RateRequest,
     ScoreRequest,
     TrainRequest,
     full_disk_named,
@@ -60,6 +61,12 @@ def _done(job: str, question: Path) -> Any:
         to_train = request_of(data, TrainRequest)
         _only_from_source(to_train.root)
         return _trained(to_train, train)
+    if job == "rate":
+        from mlship.training.rate import rate
+
+        to_rate = request_of(data, RateRequest)
+        _only_from_source(to_rate.root)
+        return rate(to_rate)
     from mlship.training.score import score
 
     to_score = request_of(data, ScoreRequest)

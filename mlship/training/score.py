@@ -9,7 +9,7 @@ from pathlib import Path
 from mlship.adapters.checkout import datafiles
 from mlship.adapters.checkout.children import ScoreRequest
 from mlship.domain import bundle as bundles
-from mlship.domain import digests
+from mlship.domain import digests, outcome_metrics
 from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Interval, Scores
@@ -51,7 +51,7 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
         outputs, champion = release.result(), other.result()
     predicted = [row[data.target] for row in outputs]
     of_champion = [row[data.target] for row in champion.outputs]
-    scorers = Scorers(root=request.root, named=request.config.metrics)
+    scorers = _scorers(request)
     labels: list[Value] = []
     if manifest.task == "classification":
         labels = metrics.labels_of(truth, [*predicted, *of_champion])
@@ -82,6 +82,18 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
         plots=drawn,
         slices=compared,
     )
+
+
+def _scorers(request: ScoreRequest) -> Scorers:
+    """Return the project's metrics, with its own function that promotions are decided by.
+
+    So a function that cannot do it is found before its outcomes arrive.
+    """
+    named, metric = request.config.metrics, outcome_metrics.of(request.config.gates.promote)
+    if not metric.is_own:
+        return Scorers(root=request.root, named=named)
+    together = {**named, metric.name: metric.name}
+    return Scorers(root=request.root, named=together, promoted=metric.name)
 
 
 def _fitting(rows: list[Row], manifest: bundles.Bundle) -> list[Row]:

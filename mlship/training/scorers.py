@@ -24,10 +24,18 @@ Measure = Callable[[Sequence[Value], Sequence[Row]], float]
 
 @dataclass(frozen=True)
 class Scorers:
-    """The metrics of a project, by their names in mlship.yaml."""
+    """The metrics of a project, by their names in mlship.yaml.
+
+    Attributes:
+        root: the project's folder.
+        named: what measures each: a scorer, or a function that returns one number, or a number
+            for each row, whose mean is the metric.
+        promoted: the one of these functions that decides promotions: it needs each row's number.
+    """
 
     root: Path
     named: Mapping[str, str]
+    promoted: str = ""
 
     def measure(
         self, bundle: Bundle, truth: Sequence[Value], outputs: Sequence[Row]
@@ -50,6 +58,12 @@ class Scorers:
             function = find(self.root, what)
             series, frame = pd.Series(list(truth), name=bundle.target), pd.DataFrame(list(outputs))
             value = called(self.root, what, lambda: function(series, frame))
+            if np.shape(value) == (len(truth),):
+                value = np.mean(value)
+            elif name == self.promoted:
+                message = f"{what} returned {type(value).__name__} for {len(truth)} rows"
+                hint = "gates.promote.metric needs one number for each row: a Series or an array"
+                raise ProjectError(message, hint=hint)
         else:
             measure = _scorer(name, what, bundle)
             try:

@@ -81,6 +81,21 @@ def test_a_function_of_the_projects_own(tmp_path: Path) -> None:
             Scorers(tmp_path, {"m": f"costs_of_loans:{function}"}).measure(bundle(), TRUTH, OUTPUTS)
 
 
+def test_a_function_of_rows_measures_their_mean_and_a_promotion_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "losses_of_loans.py").write_text(
+        "def cost(truth, outputs):\n    return 4.0 * (truth != outputs['paid'])\n"
+        "def total(truth, outputs):\n    return cost(truth, outputs).sum()\n"
+    )
+
+    def found(function: str) -> dict[str, float]:
+        name = f"losses_of_loans:{function}"
+        return Scorers(tmp_path, {name: name}, promoted=name).measure(bundle(), TRUTH, OUTPUTS)
+
+    assert found("cost") == {"losses_of_loans:cost": pytest.approx(4 / 3)}
+    with pytest.raises(ProjectError, match="total returned float64 for 6 rows"):
+        found("total")
+
+
 @pytest.mark.parametrize(
     ("what", "said", "hint"),
     [
