@@ -180,6 +180,8 @@ def _tried(pair: Pair, root: Path, options: argparse.Namespace) -> Result:
     except MlshipError as error:
         result = {"kind": "refused", "reason": error.message}
     result["training"] = round(time.perf_counter() - started, 2)
+    if pair.name.startswith(corpus_frameworks.REFUSED):
+        return result | ({"kind": "wrong"} if result["kind"] == "served" else {})
     original = _Original(root, train, pair)
     asked = rows(original.contract, test, original.labels, seed=11)
     answered = answers(original.answer, original.contract, asked)

@@ -26,6 +26,12 @@ def train(data, params):
     return {model}.fit(features, target)
 """
 
+_BARE = """
+def answer(model, frame):
+    shares = model.predict(frame, prediction_type="Probability")
+    return np.asarray(model.classes_)[shares.argmax(axis=1)], shares
+"""
+
 _OPTIONS = (
     "iterations=12, depth=4, verbose=0, thread_count=1, allow_writing_files=False, random_seed=0"
 )
@@ -202,12 +208,18 @@ _ROBERTA = (
 def pairs() -> list[Pair]:
     """Return the pairs whose frameworks are installed; names of the others are printed."""
     made: list[Pair] = []
-    parts = {"catboost": _catboost, "torch": _torch, "keras": _keras, "transformers": _texts}
+    parts = {
+        "catboost": (_catboost, _refused_catboost),
+        "torch": (_torch, _refused_torch),
+        "keras": (_keras, _refused_keras),
+        "transformers": (_texts, _refused_texts),
+        "mlflow": (_refused_mlflow,),
+    }
     for module, part in parts.items():
         if importlib.util.find_spec(module) is None:
             print(f"left out: {module} is not installed")
             continue
-        made += part()
+        made += [pair for each in part for pair in each()]
     return made
 
 
@@ -238,16 +250,11 @@ def _catboost() -> Iterator[Pair]:
             "mixed",
             "CatBoostClassifier(cat_features=['city', 'grade', 'rooms'], {})",
         ),
-        "catboost / categories with gaps": (
-            "mixed_gaps",
-            "CatBoostClassifier(cat_features=['city', 'grade'], {})",
-        ),
         "catboost / pandas categories": (
             "categories",
             "CatBoostClassifier(cat_features=['city', 'grade'], {})",
         ),
         "catboost / texts": ("reviews", "CatBoostClassifier(text_features=['text'], {})"),
-        "catboost / bare": ("numbers", "CatBoost(dict(loss_function='MultiClass', {}))"),
         "catboost-regressor / none": ("price", "CatBoostRegressor({})"),
         "catboost-regressor / gaps": ("gaps_price", "CatBoostRegressor({})"),
         "catboost-regressor / quantile": (
@@ -269,6 +276,16 @@ def _catboost() -> Iterator[Pair]:
     }
     for name, (data, model) in models.items():
         yield Pair(name, data, HEADER + _CATBOOST.format(model=model.format(_OPTIONS)))
+    source = _CATBOOST.format(model=f"CatBoost(dict(loss_function='MultiClass', {_OPTIONS}))")
+    yield Pair("catboost / bare", "numbers", HEADER + source + _BARE)
+    filled = """
+def preprocess(rows):
+    return rows.fillna({"city": "none", "grade": "none"})
+"""
+    model = f"CatBoostClassifier(cat_features=['city', 'grade'], {_OPTIONS})"
+    source = HEADER + filled + _CATBOOST.format(model=model)
+    hooked = {"preprocess": "pipeline:preprocess"}
+    yield Pair("catboost / hook: categories filled", "mixed_gaps", source, hooked)
     imports = "from sklearn.pipeline import make_pipeline\n"
     imports += "from sklearn.preprocessing import StandardScaler\n"
     piped = f"make_pipeline(StandardScaler(), CatBoostClassifier({_OPTIONS}))"
@@ -278,11 +295,21 @@ def preprocess(rows):
     return rows.assign(ratio=rows["height"] / rows["weight"])
 """
     source = HEADER + hook + _CATBOOST.format(model=f"CatBoostClassifier({_OPTIONS})")
-    yield Pair("catboost / hook: ratio", "numbers", source, {"preprocess": "pipeline:preprocess"})
+    yield Pair("catboost / hook: ratio", "numbers", source, hooked)
 
+
+REFUSED = "refused / "
+"""The start of the names of pairs that must be refused."""
 
 _THREE = ["low", "mid", "top"]
 _LAYERS = "nn.Linear({inputs}, 16), nn.{activation}(), nn.Dropout(0.2), nn.Linear(16, {outputs})"
+
+
+def _refused_catboost() -> Iterator[Pair]:
+    model = f"CatBoostRegressor(loss_function='MultiRMSE', {_OPTIONS})"
+    source = HEADER + _CATBOOST.format(model=model)
+    source = source.replace(".fit(features, target)", ".fit(features, data[['target', 'share']])")
+    yield Pair(f"{REFUSED}catboost of several targets", "price", source)
 
 
 def _torch() -> Iterator[Pair]:
@@ -314,6 +341,48 @@ def preprocess(rows):
 """
     net = f"nn.Sequential({body})"
     yield _torch_pair("torch / hook: ratio", "numbers", net, _THREE, hook=hook)
+
+
+_REFUSED_NETS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(5, 3)
+
+    def forward(self, rows{more}):
+        rows = torch.nan_to_num(rows)
+        return {returned}
+
+def train(data, params):
+    torch.manual_seed(0)
+    net = Net()
+    {saved}
+"""
+
+
+def _refused_torch() -> Iterator[Pair]:
+    logits = {"output": "logits", "classes": _THREE}
+    nets = {
+        "torch that does not say what it returns": ("self.body(rows)", "", {}),
+        "torch of two inputs": ("self.body(rows + other)", ", other", logits),
+        "torch of several outputs": ("self.body(rows), rows", "", logits),
+        "torch of other rows": ("self.body(rows - rows.mean(0))", "", logits),
+        "torch by chance": ("self.body(rows + torch.rand_like(rows))", "", logits),
+        "torch of many values": ("self.body(rows)", "", {"task": "regression"}),
+    }
+    for name, (returned, more, config) in nets.items():
+        source = HEADER + _REFUSED_NETS.format(more=more, returned=returned, saved="return net")
+        data = "price" if "values" in name else "numbers"
+        yield Pair(f"{REFUSED}{name}", data, source, config)
+    saved = (
+        "import os\n    path = os.path.join(os.path.dirname(__file__), 'net.pt')\n"
+        "    torch.save(net, path)\n    return 'net.pt'"
+    )
+    source = HEADER + _REFUSED_NETS.format(more="", returned="self.body(rows)", saved=saved)
+    yield Pair(f"{REFUSED}torch in a pickle", "numbers", source, logits)
 
 
 def _torch_pair(
@@ -382,6 +451,22 @@ def _keras() -> Iterator[Pair]:
     yield _keras_pair("keras / saved", "numbers", model, _THREE, returned=saved)
 
 
+def _refused_keras() -> Iterator[Pair]:
+    source = """
+import os
+
+os.environ["KERAS_BACKEND"] = "torch"
+import keras
+
+def train(data, params):
+    layers = [keras.Input((5,)), keras.layers.Lambda(lambda rows: rows * 2), keras.layers.Dense(3)]
+    keras.Sequential(layers).save(os.path.join(os.path.dirname(__file__), "m.keras"))
+    return "m.keras"
+"""
+    config = {"output": "logits", "classes": _THREE}
+    yield Pair(f"{REFUSED}keras with a Lambda in a file", "numbers", HEADER + source, config)
+
+
 def _keras_pair(
     name: str,
     data: str,
@@ -424,3 +509,38 @@ def _texts() -> Iterator[Pair]:
     )
     source = HEADER + _TEXTS.format(model=_BERT, options=", truncation=True", returned=folder)
     yield Pair("transformers / saved folder", "texts", source)
+
+
+def _refused_texts() -> Iterator[Pair]:
+    pickled = (
+        "folder = os.path.join(os.path.dirname(__file__), 'saved')\n"
+        "    pipe.save_pretrained(folder)\n"
+        "    torch.save(model.state_dict(), os.path.join(folder, 'pytorch_model.bin'))\n"
+        "    os.unlink(os.path.join(folder, 'model.safetensors'))\n    return 'saved'"
+    )
+    source = HEADER + _TEXTS.format(model=_BERT, options="", returned=pickled)
+    yield Pair(f"{REFUSED}transformers in a pickle", "texts", source)
+    several = (
+        "model.config.problem_type = 'multi_label_classification'\n"
+        "    pipe.function_to_apply = None\n    return pipe"
+    )
+    source = HEADER + _TEXTS.format(model=_BERT, options="", returned=several)
+    yield Pair(f"{REFUSED}transformers of several labels", "texts", source)
+
+
+def _refused_mlflow() -> Iterator[Pair]:
+    source = """
+import os
+import mlflow.pyfunc
+
+class Own(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input, params=None):
+        return [0] * len(model_input)
+
+def train(data, params):
+    mlflow.pyfunc.save_model(
+        os.path.join(os.path.dirname(__file__), "logged"), python_model=Own(), pip_requirements=[]
+    )
+    return "logged"
+"""
+    yield Pair(f"{REFUSED}mlflow as a Python function", "numbers", HEADER + source)

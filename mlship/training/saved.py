@@ -100,6 +100,7 @@ def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
         path, suffix = mlflowmodel.member(path, name)
         name = f"{name}/{path.name}"
     elif textnet.is_folder(path):
+        _check_link(root, config, path)
         return Saved(name=name, suffix="", data=b"", folder=path)
     _check_path(config, path, name, suffix)
     datafiles.check_lfs(path, name)

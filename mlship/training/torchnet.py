@@ -20,7 +20,7 @@ def of(returned: object) -> Network | None:
         return _network(model.module(), "the exported program")
     if ("torch.nn.modules.module", "Module") not in kinds:
         return None
-    if hasattr(model, "original_name"):  # TorchScript
+    if ("torch.jit._script", "ScriptModule") in kinds:
         return _network(model, f"the TorchScript module {model.original_name}")
     return _network(model, f"the PyTorch module {type(model).__name__}")
 
@@ -67,7 +67,7 @@ def _network(module: Any, name: str) -> Network:
         if not isinstance(outputs, torch.Tensor):
             message = f"it returns {type(outputs).__name__}, not one tensor"
             raise TypeError(message)
-        return outputs.double().numpy()
+        return outputs.detach().double().numpy()
 
     return Network(
         name=name,

@@ -317,3 +317,29 @@ def test_a_folder_of_hugging_face_is_weights_and_a_tokenizer(
     folder = text_folder(tmp_path, *names, **settings)
     with pytest.raises(MlshipError, match=reason):
         textnet.from_folder(folder, "saved")
+
+
+@pytest.mark.parametrize("kind", ["a link", "an external data set"])
+def test_weights_of_a_keras_file_lie_in_it(kind: str, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="the extra keras is not installed")
+    path = tmp_path / "weights.h5"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("layers")
+        group["own"] = np.zeros(3)
+        group["circle"] = group
+        if kind == "a link":
+            group["kernel"] = h5py.ExternalLink("/etc/passwd", "/kernel")
+        else:
+            group.create_dataset("kernel", (3,), "u1", external=[("/etc/passwd", 0, 3)])
+    file_with_others = with_weights(keras_file(dense()), path.read_bytes())
+    with pytest.raises(RefusedError, match="its weights lie in another file"):
+        kerasnet.check(file_with_others, "m.keras")
+
+
+def with_weights(data: bytes, weights: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(file, "w") as new:
+        for name in old.namelist():
+            is_weights = name == "model.weights.h5"
+            new.writestr(name, weights if is_weights else old.read(name))
+    return file.getvalue()
