@@ -189,7 +189,8 @@ def _onnx_inputs(original: Original) -> list[tuple[Layout, Dtype]]:
     if catboostfile.is_catboost(original.estimator):
         return [("matrix", "float32")]
     layouts: list[Layout] = ["matrix", "columns"]
-    if any(field.kind == "text" for field in original.columns):
+    has_text = any(field.kind == "text" for field in original.columns)
+    if has_text or parts.selects_by_name(original.estimator):
         layouts = ["columns"]
     dtypes: list[Dtype] = ["float64", "float32"]
     return [(layout, dtype) for layout in layouts for dtype in dtypes]

@@ -17,7 +17,7 @@ _TINY = 1e-12
 
 
 def check(
-    predict: Predict, classes: tuple[Any, ...], train: pd.DataFrame, target: pd.Series, name: str
+    predict: Predict, classes: tuple[Any, ...], train: pd.DataFrame, target: pd.Series, trained: str
 ) -> None:
     """Refuse a model that knows the training rows better with two of its columns exchanged.
 
@@ -26,7 +26,7 @@ def check(
         classes: its labels, in the order of its probabilities.
         train: the training rows, with the model's columns in the order of the data.
         target: the true values.
-        name: the training function.
+        trained: how the model was fitted, for the message.
 
     Raises:
         ProjectError: it does, or there is nothing by which the order could be told.
@@ -43,11 +43,11 @@ def check(
         if _same(base, outputs):
             continue
         if own is None:
-            raise _unknown(name, "its answers depend on it and do not tell it")
+            raise _unknown(trained, "its answers depend on it and do not tell it")
         better = _fit(outputs, classes, truth)
         if better is not None and _is_better(better - own):
             columns = f"{rows.columns[one]} and {rows.columns[other]}"
-            raise _unknown(name, f"it knows its training rows better with {columns} exchanged")
+            raise _unknown(trained, f"it knows its training rows better with {columns} exchanged")
 
 
 def _exchanged(rows: pd.DataFrame, one: int, other: int) -> pd.DataFrame:
@@ -90,8 +90,8 @@ def _is_better(gain: Any) -> bool:
     return bool(gain.mean() > _SURE * error + _TINY)
 
 
-def _unknown(name: str, why: str) -> ProjectError:
-    message = f"{name} fitted its model on an array, and the order of its columns is not that of "
-    message += f"the data: {why}"
-    hint = "fit it on a DataFrame, such as data[[...]], so that it keeps the names"
-    return ProjectError(message, hint=hint)
+def _unknown(trained: str, why: str) -> ProjectError:
+    message = f"{trained}, of which it keeps no names, and the order of its columns is not "
+    message += f"that of the data: {why}"
+    hint = "fit it on a DataFrame, such as data[[...]]; an estimator of your own keeps the names "
+    return ProjectError(message, hint=f"{hint}if its fit sets feature_names_in_")

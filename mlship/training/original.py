@@ -63,7 +63,9 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     classes = _classes(estimator, data, predict, prepared) if task == "classification" else ()
     if layout != "frame" or parts.names_of(estimator) is None:
         as_given = _predict(estimator, task, layout, None, decide)
-        order.check(as_given, classes, prepared.train[names], data.train_target, config.source)
+        form = "a DataFrame" if layout == "frame" else "an array"
+        trained = f"{config.source} fitted its model on {form}"
+        order.check(as_given, classes, prepared.train[names], data.train_target, trained)
     return Original(
         estimator=estimator,
         task=task,
@@ -158,7 +160,8 @@ def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Pre
         return "frame"
     layouts: list[Layout] = ["frame", "matrix"]
     if hasattr(estimator, "n_features_in_"):
-        layouts = ["matrix"]
+        # Estimators of libraries keep the names of a DataFrame, others may count its columns only.
+        layouts = ["frame", "matrix"] if parts.begins_with_own(estimator) else ["matrix"]
     elif len(names) == 1:
         layouts = ["series", *layouts]
     sample = prepared.train[names].head(_SAMPLE)

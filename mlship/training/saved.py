@@ -203,7 +203,8 @@ def adopt(
     if config.output == "probabilities":
         networks.check_shares(predict(prepared.train.head(_SAMPLE)), source.name)
     if facts.names is None:
-        order.check(predict, model.classes, prepared.train, data.train_target, config.source)
+        trained = f"{config.source} fitted its model on an array"
+        order.check(predict, model.classes, prepared.train, data.train_target, trained)
     original = Original(
         estimator=None,
         task=task,
