@@ -64,7 +64,8 @@ def examine(network: Network, config: ModelConfig, data: Data, prepared: Prepare
         return _outputs(network.compute(_matrix(frame, network.dtype)), output, classes)
 
     check_shares(predict(prepared.train.head(_SAMPLE)), network.name)
-    order.check(predict, classes, prepared.train, data.train_target, config.source)
+    trained = f"{config.source} fitted its model on an array"
+    order.check(predict, classes, prepared.train, data.train_target, trained)
     return Original(
         estimator=_NetworkExport(
             name=network.name,
