@@ -5,7 +5,7 @@ it is served. A pair whose framework is not installed is left out, and said to b
 """
 
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from corpus_pairs import Pair
 
@@ -365,7 +365,7 @@ def train(data, params):
 
 def _refused_torch() -> Iterator[Pair]:
     logits = {"output": "logits", "classes": _THREE}
-    nets = {
+    nets: dict[str, tuple[str, str, Mapping[str, object]]] = {
         "torch that does not say what it returns": ("self.body(rows)", "", {}),
         "torch of two inputs": ("self.body(rows + other)", ", other", logits),
         "torch of several outputs": ("self.body(rows), rows", "", logits),
