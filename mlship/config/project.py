@@ -136,8 +136,18 @@ class ModelConfig(_Section, frozen=True):
     ] = "auto"
     classes: Annotated[
         tuple[str | int | bool | float, ...],
-        Meta(description="labels in the order of a booster's class codes; not needed for 0, 1, 2"),
+        Meta(
+            description="labels in the order of the class codes of a booster or a network; not "
+            "needed for 0, 1, 2"
+        ),
     ] = ()
+    output: Annotated[
+        Literal["auto", "logits", "probabilities", "values"],
+        Meta(
+            description="what a network or an ONNX file returns: scores before softmax or sigmoid, "
+            "probabilities, or the predicted numbers; `auto` if the model says it itself"
+        ),
+    ] = "auto"
     params: Annotated[dict[str, Any], Meta(description="passed to the training function")] = {}
     preprocess: Annotated[
         Function | None,

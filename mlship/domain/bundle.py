@@ -33,7 +33,7 @@ Row: TypeAlias = dict[str, Value]
 """One observation: a value for each column, in JSON types."""
 
 Task = Literal["classification", "regression"]
-ModelFormat = Literal["onnx", "skops", "xgboost", "lightgbm", "pickle"]
+ModelFormat = Literal["onnx", "skops", "xgboost", "lightgbm", "catboost", "transformers", "pickle"]
 Layout = Literal["matrix", "columns", "frame", "series"]
 Dtype = Literal["float64", "float32"]
 

@@ -61,7 +61,7 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     decide = _decision(estimator, task, _given(prepared.train[names].head(_SAMPLE), layout))
     predict = _predict(estimator, task, layout, names, decide)
     classes = _classes(estimator, data, predict, prepared) if task == "classification" else ()
-    if layout != "frame" or not hasattr(estimator, "feature_names_in_"):
+    if layout != "frame" or parts.names_of(estimator) is None:
         as_given = _predict(estimator, task, layout, None, decide)
         form = "a DataFrame" if layout == "frame" else "an array"
         trained = f"{config.source} fitted its model on {form}"
@@ -132,7 +132,7 @@ def _told(estimator: Any) -> Task | None:
 
 def _columns(estimator: Any, config: ModelConfig, prepared: Prepared) -> tuple[Field, ...]:
     known = {field.name: field for field in prepared.columns}
-    names = getattr(estimator, "feature_names_in_", None)
+    names = parts.names_of(estimator)
     if names is None:
         count = getattr(estimator, "n_features_in_", len(known))
         if count != len(known):
@@ -142,12 +142,12 @@ def _columns(estimator: Any, config: ModelConfig, prepared: Prepared) -> tuple[F
         return prepared.columns
     # LightGBM writes the blanks of a name as underscores.
     known = {name.replace(" ", "_"): field for name, field in known.items()} | known
-    foreign = [str(name) for name in names if str(name) not in known]
+    foreign = [name for name in names if name not in known]
     if foreign:
         message = f"{config.source} fitted its model on a column {foreign[0]}, which serving "
         message += "cannot give it: it is made in the training function"
         raise ProjectError(message, hint="make such columns in `preprocess`, or inside the model")
-    return tuple(known[str(name)] for name in names)
+    return tuple(known[name] for name in names)
 
 
 def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Prepared) -> Layout:
@@ -156,7 +156,7 @@ def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Pre
     Raises:
         ProjectError: it cannot predict the training rows in any way.
     """
-    if hasattr(estimator, "feature_names_in_"):
+    if parts.names_of(estimator) is not None:
         return "frame"
     layouts: list[Layout] = ["frame", "matrix"]
     if hasattr(estimator, "n_features_in_"):
