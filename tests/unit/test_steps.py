@@ -10,7 +10,7 @@ import pytest
 
 from mlship import files
 from mlship.config.project import GatesConfig, TargetConfig
-from mlship.domain import checks, shapes
+from mlship.domain import checks, digests, shapes
 from mlship.domain.deployment import Slot, slot_of
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated, Tested, Verified
@@ -527,3 +527,15 @@ def test_evidence_carries_actor_and_time(here: World) -> None:
     record: Record = train(here.pipeline)
     assert record.evidence.actor == "ada"
     assert record.evidence.time > NOON
+
+
+def test_a_named_release_is_tested_on_its_own_data_only(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = train(here.pipeline).evidence.release
+    testing.check_data(here.pipeline, release)
+    others = msgspec.structs.replace(here.trainer.inputs(), data=digests.of_bytes(b"others"))
+    monkeypatch.setattr(here.trainer, "inputs", lambda: others)
+    with pytest.raises(IntegrityError, match="was trained with other data") as caught:
+        testing.check_data(here.pipeline, release)
+    assert release.commit[:12] in caught.value.hint

@@ -228,3 +228,37 @@ def test_what_a_child_raises_or_ends_with_is_told() -> None:
         conversion.in_child(os.abort, "the trial")
     with pytest.raises(NotConvertedError, match="division"):
         conversion.in_child(lambda: 1 // 0, "the trial")
+
+
+def _made(count: int) -> Probes:
+    random = np.random.default_rng(0)
+    names = [f"c{number}" for number in range(count)]
+    frame = pd.DataFrame(random.normal(size=(60, count)), columns=names)
+    frame["when"] = pd.Series(["2025-01-01", "9999-12-31"] * 30, dtype="datetime64[us]")
+    fields = tuple(Field(name=name, kind="number", dtype="float64") for name in names)
+    fields += (Field(name="when", kind="text", dtype="datetime64[us]"),)
+    return probes.make(frame.head(40), frame.tail(20), fields, {}, ())
+
+
+def test_very_many_columns_are_tried_evenly_and_not_each_in_full() -> None:
+    few, many = _made(4), _made(400)
+    in_full = len(few.rows("number", "c1")) + len(few.rows("extreme", "c1"))
+    tried = sum(bool(column) for column in many.columns)
+    assert probes.ROWS <= tried < in_full * 100
+    assert {f"c{number}" for number in range(400)} <= set(many.columns)
+
+
+def test_what_is_tried_stands_in_its_column_and_nowhere_else() -> None:
+    made = _made(4)
+    rows = made.rows("extreme", "c2")
+    sizes = made.frame["c2"].iloc[rows].abs().tolist()
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == 1e308
+    assert made.frame[["c0", "c1", "c3"]].iloc[rows].nunique().tolist() == [1, 1, 1]
+
+
+def test_the_last_date_that_a_type_and_a_request_hold_is_no_obstacle() -> None:
+    made = _made(1)
+    years = made.frame["when"].iloc[made.rows("date", "when")].dt.year
+    assert (years.min(), years.max()) == (1969, 9999)
+    assert str(made.frame["when"].dtype) == "datetime64[us]"
