@@ -23,8 +23,11 @@ class PromotePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The conditions for a promotion to champion."""
 
     metric: Annotated[
-        Literal["accuracy", "mae", "mse"],
-        Meta(description="the metric to compare on outcomes"),
+        Literal["accuracy", "mae", "mse", "none"],
+        Meta(
+            description="the metric to compare on outcomes; `none` for a task without a target: "
+            "approvals alone decide"
+        ),
     ] = "accuracy"
     min_labels: Annotated[
         Annotated[int, Meta(ge=1)], Meta(description="outcomes required for each release")

@@ -1,15 +1,17 @@
 """evaluate: compare champion and challenger on outcomes; the result is valid at every look."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from mlship.domain.bundle import Row
 from mlship.domain.confidence import Comparison, Metric, compare, score
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated
-from mlship.domain.prediction import Outcome, Prediction
+from mlship.domain.prediction import Outcome, Prediction, Truth
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.errors import NotFoundError
+from mlship.errors import ConfigError, NotFoundError
 from mlship.steps.pipeline import Pipeline
 
 
@@ -24,7 +26,14 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
 
     Raises:
         NotFoundError: production has no champion or no challenger.
+        ConfigError: the task has no outcomes.
     """
+    policy = pipeline.config.gates.promote
+    if policy.metric == "none":
+        raise ConfigError(
+            f"{pipeline.config.name} predicts no target, so there are no outcomes to compare",
+            hint="look at the reports, then run `mlship approve` and `mlship promote`",
+        )
     records = pipeline.read(records)
     history = records.history
     champion, challenger, since = history.champion, history.challenger, history.challenger_since
@@ -33,11 +42,10 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
             "production has no challenger to evaluate",
             hint="run `mlship deploy-production` to start one",
         )
-    policy = pipeline.config.gates.promote
     pipeline.progress.note("joining predictions with outcomes")
     predictions = _by_prediction(pipeline.observations.predictions(), (champion, challenger), since)
     outcomes = pipeline.observations.outcomes()
-    scores = _scores(outcomes, predictions, pipeline.config.data.target, policy.metric)
+    scores = _scores(outcomes, predictions, pipeline.config.data.targets, policy.metric)
     comparison = compare(
         [by_release[champion.id] for by_release in scores if champion.id in by_release],
         [by_release[challenger.id] for by_release in scores if challenger.id in by_release],
@@ -70,17 +78,26 @@ def _by_prediction(
 def _scores(
     outcomes: Iterable[Outcome],
     predictions: dict[str, dict[str, Prediction]],
-    column: str,
+    targets: Sequence[str],
     metric: Metric,
 ) -> list[dict[str, float]]:
     return [
         {
-            release: score(metric, prediction.outputs.get(column), outcome.value)
+            release: _score(metric, prediction.outputs, outcome.value, targets)
             for release, prediction in predictions[outcome.prediction].items()
         }
         for outcome in outcomes
         if outcome.prediction in predictions
     ]
+
+
+def _score(metric: Metric, outputs: Row, outcome: Truth, targets: Sequence[str]) -> float:
+    """Return the score of one prediction: the mean over the targets whose outcomes are known."""
+    if len(targets) == 1 and not isinstance(outcome, dict):
+        return score(metric, outputs.get(targets[0]), outcome)
+    known = outcome if isinstance(outcome, dict) else {}
+    scores = [score(metric, outputs.get(name), known[name]) for name in targets if name in known]
+    return sum(scores) / len(scores) if scores else math.nan
 
 
 def _facts(

@@ -15,15 +15,16 @@ from msgspec.structs import replace
 from mlship.adapters.checkout import datafiles
 from mlship.config.project import ModelConfig
 from mlship.domain import digests
-from mlship.domain.bundle import Field, Model, ModelFormat, Task
+from mlship.domain.bundle import Field, Head, Label, Model, ModelFormat, Task
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
 from mlship.training import order, signatures, skopsfile
 from mlship.training.answers import Outputs, Predict, outputs_of
 from mlship.training.columns import rows_of
-from mlship.training.data import Data
+from mlship.training.data import Data, Target
 from mlship.training.fit import Prepared
-from mlship.training.original import Label, Original, held_out
+from mlship.training.heads import numbers_of, truth_of
+from mlship.training.original import Original, held_out
 from mlship.training.owncode import Trust
 
 _CHANGED = (
@@ -149,23 +150,35 @@ def adopt(
         raise ProjectError(message, hint=f"save it as {form} itself does") from error
     task = facts.task if config.task == "auto" else config.task
     columns = _columns(source, facts, prepared)
+    heads = numbers_of(config, data)
+    if len(heads) > 1 and task == "classification":
+        message = f"the saved model {source.name} does not say which labels its targets have"
+        hint = "return the fitted estimator, or save it as skops"
+        raise ProjectError(message, hint=hint)
     model = Model(
-        format=form, path=f"model/model{source.suffix}", layout=facts.layout, columns=columns
+        format=form,
+        path=f"model/model{source.suffix}",
+        layout=facts.layout,
+        columns=columns,
+        heads=heads if len(heads) > 1 else (),
     )
     path = folder / model.path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(source.data)
     if task == "classification":
-        model = replace(model, classes=_classes(config, facts, (path, model), data, prepared))
+        target = data.targets[0]
+        classes = _classes(config, facts, (path, model), target, prepared)
+        model = replace(model, classes=classes)
+        heads = (Head(name=target.name, classes=classes),)
     predict = _predict(path, model, task)
     if facts.names is None:
-        order.check(predict, model.classes, prepared.train, data.train_target, config.source)
+        order.check(predict, heads, prepared.train, truth_of(heads, data), config.source)
     original = Original(
         estimator=None,
         task=task,
         columns=columns,
         layout=model.layout,
-        classes=model.classes,
+        heads=heads,
         predict=predict,
         labels_of=lambda frame: predict(frame).labels,
         answers=held_out(predict, prepared.test, config.source),
@@ -208,7 +221,7 @@ def _classes(
     config: ModelConfig,
     facts: _Facts,
     file: tuple[Path, Model],
-    data: Data,
+    target: Target,
     prepared: Prepared,
 ) -> tuple[Label, ...]:
     """Return the labels in the order of the model's classes: as told, or as the model says.
@@ -216,7 +229,7 @@ def _classes(
     Raises:
         ProjectError: neither tells them.
     """
-    labels = sorted(data.train_target.unique().tolist())
+    labels = sorted(target.train.unique().tolist())
     if config.classes:
         if facts.classes not in (None, len(config.classes)):
             message = f"mlship.yaml: model.classes has {len(config.classes)} classes, and the "
@@ -229,7 +242,7 @@ def _classes(
     if labels == list(range(count)):
         return tuple(labels)
     shown = ", ".join(str(label) for label in labels[:5])
-    message = f"the model counts its classes from 0 to {count - 1}, and {data.target} holds {shown}"
+    message = f"the model counts its classes from 0 to {count - 1}, and {target.name} holds {shown}"
     hint = "say which is which: `classes: [...]` under `model` in mlship.yaml, in the order of the "
     raise ProjectError(message, hint=f"{hint}model's codes")
 
