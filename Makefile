@@ -3,10 +3,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 READY := .venv/.ready
 
-# How many tests run at the same time. Many tests wait for a process, a pod or a database.
+# How many tests run at the same time: unit tests compute, many others wait for a pod or a server.
 WORKERS ?= auto
 PYTEST := $(BIN)/python -m pytest
-PARALLEL := --numprocesses $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PARALLEL = --numprocesses $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: help demo down unit check test coverage lint docs workflows constraints clean
 
@@ -32,6 +32,7 @@ unit: $(READY) ## the unit tests that take no minute: what to run after each cha
 check: $(READY) lint ## lint, types, unit tests, architecture and docs: what to run before a commit
 	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit tests/architecture tests/docs
 
+test: WORKERS = 3
 test: $(READY) lint ## everything, with whatever services this machine has
 	$(PYTEST) $(PARALLEL)
 

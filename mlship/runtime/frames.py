@@ -58,13 +58,37 @@ def _series(values: list[Value], field: Field) -> Any:
             missing = math.nan if field.dtype else None
             return pd.Series([missing if v is None else v for v in values], dtype="object")
     if dtype.startswith("datetime64"):
-        moments = pd.to_datetime(
-            pd.Series(values, dtype="object"), format="ISO8601", utc="," in dtype
-        )
-        return moments.astype(dtype)
+        return _moments(values, dtype)
     if None in values and dtype in _PLAIN:
         dtype = "object" if field.kind == "boolean" else "float64"
     return pd.Series(values, dtype=dtype)
+
+
+def _moments(values: list[Value], dtype: str) -> Any:
+    from datetime import datetime
+
+    import pandas as pd
+
+    has_zone = "," in dtype
+
+    def parsed(some: list[Value]) -> Any:
+        return pd.to_datetime(pd.Series(some, dtype="object"), format="ISO8601", utc=has_zone)
+
+    try:
+        return parsed(values).astype(dtype)
+    except pd.errors.OutOfBoundsDatetime:
+        # Beyond these years, pandas 2 makes another moment of one with a zone, or ends the process.
+        if "[ns" in dtype or has_zone:
+            raise
+    # Nanoseconds hold the years 1677 to 2262, which pandas parses into; coarser units hold more.
+    moments = []
+    for value in values:
+        try:
+            [moment] = parsed([value])
+        except pd.errors.OutOfBoundsDatetime:
+            moment = pd.Timestamp(datetime.fromisoformat(str(value)))
+        moments.append(moment)
+    return pd.Series(moments, dtype=dtype)
 
 
 def _date(value: Value) -> Any:

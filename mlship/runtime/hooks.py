@@ -4,22 +4,14 @@ import importlib
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from importlib.machinery import FileFinder, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
 from mlship.domain.bundle import CODE, Hooks
 from mlship.errors import IntegrityError, ProjectError
+from mlship.runtime import sources
 
 Function = Callable[[Any], Any]
-
-
-class _CheckedSource(SourceFileLoader):
-    """Compiles the verified source, and never uses a cached file, which is not verified."""
-
-    def path_stats(self, path: str) -> dict[str, Any]:
-        """Raise OSError, which disables the cache."""
-        raise OSError(path)
 
 
 def open_code(code: Path) -> None:
@@ -31,16 +23,8 @@ def open_code(code: Path) -> None:
     if not code.is_dir():
         return
 
-    def finder(path: str) -> FileFinder:
-        if not Path(path).is_relative_to(code):
-            raise ImportError(path)
-        return FileFinder(path, (_CheckedSource, [".py"]))
-
-    sys.path_hooks.insert(0, finder)
+    sources.compile_anew(code)
     sys.path.insert(0, str(code))
-    for path in list(sys.path_importer_cache):
-        if Path(path).is_relative_to(code):
-            del sys.path_importer_cache[path]
     own = {path.stem if path.is_file() else path.name for path in code.iterdir()}
     for name in [name for name in sys.modules if name.partition(".")[0] in own]:
         origin = getattr(sys.modules[name], "__file__", None)

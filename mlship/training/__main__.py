@@ -57,12 +57,22 @@ def _done(job: str, question: Path) -> Any:
     if job == "train":
         from mlship.training.train import train
 
-        _compile_no_more()
-        return _trained(request_of(data, TrainRequest), train)
+        to_train = request_of(data, TrainRequest)
+        _only_from_source(to_train.root)
+        return _trained(to_train, train)
     from mlship.training.score import score
 
+    to_score = request_of(data, ScoreRequest)
+    _only_from_source(to_score.root)
+    return score(to_score, ChildPredictor())
+
+
+def _only_from_source(root: Path) -> None:
+    """Import the project's modules from their sources, which are what the release names."""
+    from mlship.runtime.sources import compile_anew
+
     _compile_no_more()
-    return score(request_of(data, ScoreRequest), ChildPredictor())
+    compile_anew(root, is_project=True)
 
 
 def _trained(request: TrainRequest, train: Callable[[TrainRequest, Predictor], Trained]) -> Trained:

@@ -1,13 +1,15 @@
 """Which files a training reads and writes, seen by an audit hook of Python.
 
 Seen is what Python opens, in this process and in its forks: `open`, `os.open`, imports, and what
-libraries open by them (pandas, numpy, joblib, pickle, json, yaml), and databases of sqlite3. Not
-seen is what a compiled library opens by itself (pyarrow by a path, XGBoost, LightGBM, HDF5) and
-what other programs open.
+libraries open by them (pandas, numpy, joblib, pickle, json, yaml), and databases of sqlite3; files
+that the project's code looks at without opening them, such as by `Path.exists`. Not seen is what a
+compiled library opens by itself (pyarrow by a path, XGBoost, LightGBM, HDF5) and what other
+programs open.
 
 Source: https://docs.python.org/3/library/audit_events.html
 """
 
+import functools
 import importlib.util
 import json
 import os
@@ -86,6 +88,8 @@ class Audit:
         # It has no name. Forks write into the same file, at the same place.
         self._log = tempfile.TemporaryFile("w+b", buffering=0)  # noqa: SIM115 (it stays open)
         sys.addaudithook(self._hear)
+        # Python raises no audit event for these.
+        os.stat, os.lstat = self._looking(os.stat), self._looking(os.lstat)
 
     def opened(self) -> Opened:
         """Return the project's files that were read and written so far.
@@ -153,8 +157,30 @@ class Audit:
         finally:
             self._busy.on = False
 
+    def _looking(self, look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        """Return a function that looks at a file, and notes it if the project's code asked."""
+
+        @functools.wraps(look)
+        def noting(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+            is_below_open_folder = options.get("dir_fd") is not None
+            if not (isinstance(path, int) or is_below_open_folder or self._is_busy()):
+                with self._quietly(), suppress(Exception):
+                    self._note_look(path)
+            return look(path, *arguments, **options)
+
+        return noting
+
+    def _note_look(self, path: Any) -> None:
+        place = os.path.abspath(os.fsdecode(path))  # noqa: PTH100 (links stay what they are)
+        inside = self._inside(place)
+        if inside and inside not in self._known and self._is_asked_by_project(self._is_library):
+            self._add(path, is_read=True, is_written=False)
+
+    def _is_busy(self) -> bool:
+        return getattr(self._busy, "on", False)
+
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event not in _EVENTS or getattr(self._busy, "on", False):
+        if event not in _EVENTS or self._is_busy():
             return
         # What is raised here would be raised by the user's own `open`.
         with self._quietly(), suppress(Exception):

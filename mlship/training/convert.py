@@ -114,7 +114,8 @@ def _as_onnx(trial: Trial, folder: Path) -> Converted | str:
     if reason:
         return reason
     layouts: list[Layout] = ["matrix", "columns"]
-    if any(field.kind == "text" for field in original.columns):
+    has_text = any(field.kind == "text" for field in original.columns)
+    if has_text or parts.selects_by_name(original.estimator):
         layouts = ["columns"]
     dtypes: list[Dtype] = ["float64", "float32"]
     for layout in layouts:

@@ -53,7 +53,8 @@ def numbers_of(config: ModelConfig, data: Data) -> tuple[Head, ...]:
 
 def truth_of(heads: Sequence[Head], data: Data) -> list[pd.Series]:
     """Return the training values that belong to each head."""
-    return [data.targets[place % len(data.targets)].train for place in range(len(heads))]
+    targets = data.targets
+    return [targets[place % len(targets)].train for place in range(len(heads)) if targets]
 
 
 def _labels_in(target: Target) -> tuple[Label, ...]:

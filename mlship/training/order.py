@@ -23,7 +23,7 @@ def check(
     heads: Sequence[Head],
     train: pd.DataFrame,
     targets: Sequence[pd.Series],
-    name: str,
+    trained: str,
 ) -> None:
     """Refuse a model that knows the training rows better with two of its columns exchanged.
 
@@ -31,8 +31,8 @@ def check(
         predict: the model's answers to rows whose columns come in any order.
         heads: its heads, with their labels in the order of its probabilities.
         train: the training rows, with the model's columns in the order of the data.
-        targets: the true values of each target.
-        name: the training function.
+        targets: the true values of each target; none for a model without one.
+        trained: how the model was fitted, for the message.
 
     Raises:
         ProjectError: it does, or there is nothing by which the order could be told.
@@ -49,11 +49,11 @@ def check(
         if _same(base, outputs):
             continue
         if own is None:
-            raise _unknown(name, "its answers depend on it and do not tell it")
+            raise _unknown(trained, "its answers depend on it and do not tell it")
         better = _fit(outputs, heads, truth)
         if better is not None and _is_better(better - own):
             columns = f"{rows.columns[one]} and {rows.columns[other]}"
-            raise _unknown(name, f"it knows its training rows better with {columns} exchanged")
+            raise _unknown(trained, f"it knows its training rows better with {columns} exchanged")
 
 
 def _exchanged(rows: pd.DataFrame, one: int, other: int) -> pd.DataFrame:
@@ -67,6 +67,8 @@ def _fit(outputs: Outputs, heads: Sequence[Head], targets: Sequence[pd.Series]) 
 
     With several targets it is the sum, squared errors in units of each target's variance.
     """
+    if not targets:
+        return None
     total = np.zeros(len(outputs.labels))
     for own, head, truth in zip(outputs.of_heads(heads), heads, targets, strict=True):
         known = _fit_of_one(own, head.classes, truth)
@@ -111,8 +113,8 @@ def _is_better(gain: Any) -> bool:
     return bool(gain.mean() > _SURE * error + _TINY)
 
 
-def _unknown(name: str, why: str) -> ProjectError:
-    message = f"{name} fitted its model on an array, and the order of its columns is not that of "
-    message += f"the data: {why}"
-    hint = "fit it on a DataFrame, such as data[[...]], so that it keeps the names"
-    return ProjectError(message, hint=hint)
+def _unknown(trained: str, why: str) -> ProjectError:
+    message = f"{trained}, of which it keeps no names, and the order of its columns is not "
+    message += f"that of the data: {why}"
+    hint = "fit it on a DataFrame, such as data[[...]]; an estimator of your own keeps the names "
+    return ProjectError(message, hint=f"{hint}if its fit sets feature_names_in_")

@@ -14,7 +14,7 @@ from mlship.domain.bundle import Field, Head, Layout, Task
 from mlship.errors import ProjectError
 from mlship.runtime.heads import labels_of, probabilities_of
 from mlship.training import heads as heads_of
-from mlship.training import order
+from mlship.training import order, parts
 from mlship.training.answers import (
     MARGIN,
     Answers,
@@ -80,10 +80,12 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     heads = heads_of.of_estimator(estimator, task, config, data, lambda: ask(alone, prepared.train))
     make = _predict_one if len(heads) == 1 else partial(_predict_several, heads)
     predict = make(estimator, task, layout, names, decide)
-    if data.targets and (layout != "frame" or not hasattr(estimator, "feature_names_in_")):
+    if layout != "frame" or not hasattr(estimator, "feature_names_in_"):
         as_given = make(estimator, task, layout, None, decide)
         truth = heads_of.truth_of(heads, data)
-        order.check(as_given, heads, prepared.train[names], truth, config.source)
+        form = "a DataFrame" if layout == "frame" else "an array"
+        trained = f"{config.source} fitted its model on {form}"
+        order.check(as_given, heads, prepared.train[names], truth, trained)
     shape = -1 if len(heads) == 1 else (-1, len(heads))
     return Original(
         estimator=estimator,
@@ -209,7 +211,8 @@ def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Pre
         return "frame"
     layouts: list[Layout] = ["frame", "matrix"]
     if hasattr(estimator, "n_features_in_"):
-        layouts = ["matrix"]
+        # Estimators of libraries keep the names of a DataFrame, others may count its columns only.
+        layouts = ["frame", "matrix"] if parts.begins_with_own(estimator) else ["matrix"]
     elif len(names) == 1:
         layouts = ["series", *layouts]
     sample = prepared.train[names].head(_SAMPLE)

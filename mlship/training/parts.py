@@ -18,6 +18,7 @@ _CHILDREN = (
     "calibrated_classifiers_",
     "estimator",
 )
+_LIBRARIES = frozenset(("sklearn", "xgboost", "lightgbm", "catboost"))
 _NUMBERS = ("missing", "missing_values", "fill_value", "unknown_value", "encoded_missing_value")
 
 
@@ -80,3 +81,24 @@ def has_infinite_threshold(model: Any) -> bool:
     """Tell whether a tree splits at infinity, between missing values and all others."""
     trees = [part.tree_ for part in of(model) if hasattr(part, "tree_")]
     return any(not np.isfinite(tree.threshold[tree.children_left >= 0]).all() for tree in trees)
+
+
+def selects_by_name(model: Any) -> bool:
+    """Tell whether a part picks its columns by their names, which an array does not have."""
+    return any(
+        isinstance(columns, str)
+        or (isinstance(columns, list) and any(isinstance(name, str) for name in columns))
+        for part in of(model)
+        for _, _, columns in getattr(part, "transformers_", ())
+    )
+
+
+def begins_with_own(model: Any) -> bool:
+    """Tell whether the part that is given the columns is of the project, or of an unknown library.
+
+    Such a part may set `n_features_in_` and not `feature_names_in_`, whatever it was fitted on.
+    """
+    first = model
+    while isinstance(steps := getattr(first, "steps", None), list) and steps:
+        first = steps[0][1]
+    return type(first).__module__.partition(".")[0] not in _LIBRARIES

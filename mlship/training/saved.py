@@ -172,7 +172,8 @@ def adopt(
         heads = (Head(name=target.name, classes=classes),)
     predict = _predict(path, model, task)
     if facts.names is None:
-        order.check(predict, heads, prepared.train, truth_of(heads, data), config.source)
+        trained = f"{config.source} fitted its model on an array"
+        order.check(predict, heads, prepared.train, truth_of(heads, data), trained)
     original = Original(
         estimator=None,
         task=task,

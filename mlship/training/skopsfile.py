@@ -12,8 +12,6 @@ import zipfile
 from dataclasses import dataclass
 from typing import Any
 
-import skops.io
-
 from mlship.errors import ProjectError
 from mlship.runtime import archive
 from mlship.runtime.trust import load
@@ -44,6 +42,9 @@ def from_estimator(estimator: Any, trust: Trust) -> Kept:
     Raises:
         ProjectError: it cannot be saved, or holds types or functions that serving would not load.
     """
+    # Its list of trusted types takes half a second to make, and most models need no skops.
+    import skops.io
+
     try:
         data = skops.io.dumps(estimator)
     except Exception as error:  # whatever an object's own state raises

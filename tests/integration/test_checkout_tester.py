@@ -1,6 +1,8 @@
 """The user's tests as they are run and counted."""
 
 import importlib.util
+import os
+import py_compile
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,14 @@ def test_no_pytest_is_an_error_with_what_to_install(
 def test_a_crash_is_named_by_its_signal(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="was killed by SIGKILL"):
         run(tmp_path, "import os\ndef test_x(): os.kill(os.getpid(), 9)\n")
+
+
+def test_what_is_tested_is_the_source_and_not_a_cached_file_of_another(tmp_path: Path) -> None:
+    source = tmp_path / "own.py"
+    source.write_text("x = 1\n")
+    status = source.stat()
+    py_compile.compile(str(source))
+    source.write_text("x = 2\n")
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    found = run(tmp_path, "import own\ndef test_it(): assert own.x == 2\n")
+    assert (found.passed, found.failed) == (1, 0)

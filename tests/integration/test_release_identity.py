@@ -2,6 +2,7 @@
 
 import json
 import os
+import py_compile
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -92,6 +93,9 @@ for name in ("in/missing.json", "a\\0b", "in", "x" * 5000, b"\\xff.txt"):
     try: open(name).close()
     except (ValueError, OSError): pass
     else: raise SystemExit(1)
+Path("in/looked.txt").exists(); os.path.getsize("in/sized.txt"); os.path.isdir("in/no_folder")
+os.path.islink("in/linked.txt"); Path("in/no_file.txt").exists(); os.path.exists(b"in/no_bytes")
+folder = os.open("in", os.O_RDONLY); os.stat("path.txt", dir_fd=folder); os.close(folder)
 os.mkfifo("pipe"); os.close(os.open("pipe", os.O_RDONLY | os.O_NONBLOCK))
 """
 
@@ -105,7 +109,8 @@ def fill(folder: Path) -> None:
     import numpy as np
 
     frame = flowers(6)
-    for name in ("open", "path", "bytes", "os", "thread", "fork", "moved", "target"):
+    names = ("open", "path", "bytes", "os", "thread", "fork", "moved", "target")
+    for name in (*names, "looked", "sized", "linked"):
         (folder / f"{name}.txt").write_text("text")
     (folder / "link.txt").symlink_to("target.txt")
     for name in ("c", "python", "mapped", "arrow"):
@@ -137,8 +142,9 @@ def test_every_way_of_reading_by_python_is_seen(tmp_path: Path) -> None:
     notes = Notes()
     opened = trained(tmp_path, notes).opened
     wanted = {f"in/{path.name}" for path in (tmp_path / "in").iterdir()} - {"in/target.txt"}
-    assert {path for path in opened.read if path.startswith("in/")} == {*wanted, "in/missing.json"}
-    assert opened.read["in/missing.json"] is None
+    absent = {"in/missing.json", "in/no_folder", "in/no_file.txt", "in/no_bytes"}
+    assert {path for path in opened.read if path.startswith("in/")} == wanted | absent
+    assert not any(opened.read[path] for path in absent)
     assert all(opened.read[path] for path in wanted)
     assert "pipe" not in opened.read
     assert "ignored/helper.py" in opened.read
@@ -164,6 +170,20 @@ import joblib; joblib.Parallel(2)(joblib.delayed(abs)(number) for number in rang
     about = [line for line in notes.lines if line.startswith("training ran")]
     name = Path(sys.executable).name
     assert about == [f"training ran {name}, sh: what other programs read is not seen"]
+
+
+def test_what_is_trained_is_the_source_and_not_a_cached_file_of_another(tmp_path: Path) -> None:
+    write(tmp_path, 'open("one.txt")', one_txt="", two_txt="")
+    (tmp_path / "one_txt").rename(tmp_path / "one.txt")
+    (tmp_path / "two_txt").rename(tmp_path / "two.txt")
+    source = tmp_path / "pipeline.py"
+    status = source.stat()
+    py_compile.compile(str(source))
+    source.write_text(source.read_text().replace("one.txt", "two.txt"))
+    os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))
+    opened = trained(tmp_path).opened
+    assert "two.txt" in opened.read
+    assert "one.txt" not in opened.read
 
 
 WRITES = """
@@ -300,6 +320,25 @@ def test_params_in_a_file_of_the_projects_own_make_another_release(tmp_path: Pat
     assert len(set(releases)) == 3
     (root / "params.json").write_text(json.dumps({"C": 10}))
     assert release_of(mlship(root, "train")[1]) == releases[1]
+
+
+def test_a_file_that_training_looked_for_makes_another_release_when_it_is_there(
+    tmp_path: Path,
+) -> None:
+    body = "from pathlib import Path\nlocal = Path('ignored/local.json').exists()"
+    root = write(tmp_path, body, ignored__a="")
+    (root / "mlship.yaml").write_text(CASE)
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Configure")
+    without = release_of(mlship(root, "train")[1])
+    local = root / "ignored" / "local.json"
+    local.write_text("{}")
+    found = release_of(mlship(root, "train")[1])
+    assert found != without
+    local.write_text("[]")
+    assert release_of(mlship(root, "train")[1]) not in (found, without)
+    local.unlink()
+    assert release_of(mlship(root, "train")[1]) == without
 
 
 def test_a_course_that_writes_its_metrics_goes_all_the_way(tmp_path: Path) -> None:

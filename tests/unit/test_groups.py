@@ -114,6 +114,14 @@ def test_a_clustering_that_knows_only_its_own_rows_is_refused(tmp_path: Path) ->
         sealed(tmp_path, source)
 
 
+def test_a_clustering_of_columns_without_names_is_refused(tmp_path: Path) -> None:
+    line, call = CLUSTERINGS["means"]
+    source = code_of(line, call).replace(".fit(data)", ".fit(data.to_numpy())")
+    with pytest.raises(ProjectError, match="the order of its columns is not that of") as caught:
+        sealed(tmp_path, source)
+    assert "fit it on a DataFrame" in caught.value.hint
+
+
 def test_a_detector_serves_labels_and_scores(tmp_path: Path) -> None:
     line = "from sklearn.ensemble import IsolationForest as M"
     call = "M(n_estimators=20, contamination=0.1, random_state=0)"

@@ -14,9 +14,11 @@ from msgspec.structs import replace
 
 from mlship.config.project import Config
 from mlship.domain import bundle as bundles
-from mlship.domain.bundle import Bundle, Row
+from mlship.domain.bundle import Bundle, Field, Row
 from mlship.domain.prediction import Answer
 from mlship.errors import ProjectError
+from mlship.runtime.faults import RefusedRequest
+from mlship.runtime.frames import to_frame
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, project, request
 
@@ -351,3 +353,84 @@ def test_types_of_parquet_are_the_same_in_training_and_serving(tmp_path: Path) -
     assert not good.refusal
     assert not empty.refusal
     assert [answer.column for answer in bad] == list(odd)
+
+
+COUNTS_ONLY = """
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+class Clip(TransformerMixin, BaseEstimator):
+    def __init__(self, most=10.0):
+        self.most = most
+
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X):
+        return X[["b", "a"]].clip(upper=self.most)
+
+def train(data, params):
+    return make_pipeline(Clip(), Ridge()).fit(data[["a", "b"]], data["y"])
+"""
+
+
+def test_a_first_step_that_only_counts_its_columns_gets_the_dataframe(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": random.uniform(0, 20, 200), "b": random.uniform(0, 20, 200)})
+    frame["y"] = frame["a"].clip(upper=10) * 3 + frame["b"].clip(upper=10)
+    served = Served(tmp_path, COUNTS_ONLY, frame)
+    assert served.bundle.model.layout == "frame"
+    rows: list[Row] = [{"a": 15.0, "b": 2.0}, {"a": 1.0, "b": 30.0}]
+    assert served.values(*rows) == pytest.approx(own(COUNTS_ONLY, frame, rows))
+
+
+FIRST = """
+from sklearn.base import BaseEstimator, RegressorMixin
+
+class First(RegressorMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def predict(self, X):
+        return X.iloc[:, 0].to_numpy()
+
+def train(data, params):
+    return First().fit(data[["a", "b"]], data["y"])
+"""
+
+
+def test_an_order_that_is_not_known_is_told_for_what_the_model_was_fitted_on(
+    tmp_path: Path,
+) -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": random.normal(size=200), "b": random.normal(size=200)})
+    frame["y"] = frame["b"]
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    with pytest.raises(ProjectError, match=r"fitted its model on a DataFrame, of which") as caught:
+        Served(tmp_path / "one", FIRST, frame)
+    assert "feature_names_in_" in caught.value.hint
+    frame["y"] = frame["a"]
+    assert Served(tmp_path / "two", FIRST, frame).values({"a": 1.5, "b": 9.0}) == [1.5]
+
+
+@pytest.mark.parametrize("dtype", ["datetime64[ms]", "datetime64[s]"])
+def test_a_date_that_nanoseconds_cannot_hold_fits_a_coarser_type(dtype: str) -> None:
+    field = Field(name="when", kind="text", nullable=True, dtype=dtype)
+    texts = ["9999-12-30", None, "1500-01-01T10:00:00", "2025-02-03T04:05:06"]
+    frame = to_frame([{"when": text} for text in texts], [field])
+    assert str(frame["when"].dtype) == dtype
+    years = [9999, None, 1500, 2025]
+    assert [None if pd.isna(one) else one.year for one in frame["when"]] == years
+
+
+def test_a_date_that_no_unit_of_its_column_holds_is_refused() -> None:
+    zone = "datetime64[s, Europe/Berlin]"
+    late = "9999-12-31T23:59:59"
+    for dtype, text in (("datetime64[ns]", late), (zone, late), ("datetime64[ms]", "soon")):
+        field = Field(name="when", kind="text", dtype=dtype)
+        with pytest.raises(RefusedRequest, match="when does not fit"):
+            to_frame([{"when": "2025-02-03"}, {"when": text}], [field])

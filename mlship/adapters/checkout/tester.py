@@ -64,7 +64,17 @@ class PytestTester:
         found = [self._root / name for name in _SETTINGS if (self._root / name).is_file()]
         # A configuration of a folder above is another project's.
         settings = str(found[0]) if found else os.devnull
-        own = ["-c", settings, "--rootdir", str(self._root), "-p", "no:cacheprovider"]
+        # What is tested is what was trained: the project's modules as their sources are.
+        own = [
+            "-p",
+            "mlship.testing.sources",
+            "-c",
+            settings,
+            "--rootdir",
+            str(self._root),
+            "-p",
+            "no:cacheprovider",
+        ]
         form = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
         return [sys.executable, "-m", "pytest", "-q", *own, *form, "--", folder]
 

@@ -117,6 +117,12 @@ class ChildTrainer:
             written=tuple(sorted({*kept, *opened.left, *(new - opened.read.keys())})),
         )
         notes = [*made.notes, *_notes(opened, after, before)]
+        variables = [name for name in self._config.model.environment if name in os.environ]
+        if variables:
+            verb = "values are" if len(variables) > 1 else "value is"
+            notes.append(
+                f"training was given {named(variables)}: the {verb} not part of the release"
+            )
         return msgspec.structs.replace(made, notes=tuple(notes), opened=opened)
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
