@@ -1,13 +1,17 @@
 """Is what is served what was trained? Pairs of model and preprocessing, each served over HTTP.
 
     python benchmarks/corpus.py [--only PATTERN] [--every N] [--jobs 2] [--json FILE]
-                                [--no-mlflow] [--without-probes] [--list]
+                                [--no-mlflow] [--without-probes] [--list] [--frameworks]
 
 Each pair is a small project: mlship trains and seals it, `mlship.runtime serve` serves it on
 loopback, and the answers are compared with those of the model that the same function returns in
 the benchmark: on held-out rows and on at least 2,200 rows that the benchmark makes itself. What the
 model raises on must be a 4xx that names the column; what it accepts must be answered equally.
 Beside it, the same model is logged to MLflow and asked the same by its scoring, in process.
+
+`--frameworks` runs the pairs of CatBoost, PyTorch, Keras and Hugging Face instead, without MLflow:
+
+    pip install catboost torch keras transformers onnxscript
 
 `--without-probes` is the control: training compares forms on held-out rows only. The exit code is
 1 if a served pair answers wrongly or with a 5xx.
@@ -39,6 +43,7 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: pairs share the cores
 
 # ruff: noqa: E402
+import corpus_frameworks
 import corpus_pairs
 import corpus_tasks
 import msgspec
@@ -73,9 +78,12 @@ Result = dict[str, Any]
 def main() -> int:
     """Run the pairs, print the table, and return the exit code."""
     options = _options()
+    plain = [*corpus_pairs.pairs(), *corpus_tasks.pairs()]
+    known = corpus_frameworks.pairs() if options.frameworks else plain
+    options.mlflow = options.mlflow and not options.frameworks
     pairs = [
         pair
-        for pair in [*corpus_pairs.pairs(), *corpus_tasks.pairs()]
+        for pair in known
         if any(fnmatch.fnmatch(pair.name, pattern) for pattern in options.only or ["*"])
     ][options.start :: options.every]
     if options.list:
@@ -110,6 +118,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--no-mlflow", dest="mlflow", action="store_false")
     parser.add_argument("--without-probes", action="store_true")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--frameworks", action="store_true")
     return parser.parse_args()
 
 
@@ -173,6 +182,8 @@ def _tried(pair: Pair, root: Path, options: argparse.Namespace) -> Result:
     except MlshipError as error:
         result = {"kind": "refused", "reason": error.message}
     result["training"] = round(time.perf_counter() - started, 2)
+    if pair.name.startswith(corpus_frameworks.REFUSED):
+        return result | ({"kind": "wrong"} if result["kind"] == "served" else {})
     original = _Original(root, train, pair)
     asked = rows(original.contract, test, original.labels, seed=11)
     answered = answers(original.answer, original.contract, asked)

@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from mlship.domain.confidence import Metric, compare
+from mlship.domain import outcome_metrics
+from mlship.domain.confidence import compare
+from mlship.domain.policy import PromotePolicy
 
 CONFIDENCE = 0.95
 Z = 1.959964
@@ -20,7 +22,7 @@ Z = 1.959964
 class Case(NamedTuple):
     """A metric, how outcomes are paired, and how good champion, equal and better models are."""
 
-    metric: Metric
+    metric: str
     paired: bool
     usual: float
     better: float
@@ -78,7 +80,7 @@ def told_apart(
     return ever(_ours), ever(_z_test)
 
 
-def _score(metric: Metric, quality: float, chance: random.Random) -> float:
+def _score(metric: str, quality: float, chance: random.Random) -> float:
     if metric == "accuracy":
         return float(chance.random() < quality)
     return abs(chance.gauss(0, quality))
@@ -89,7 +91,7 @@ def _ours(case: Case, champion: Sequence[float], challenger: Sequence[float]) ->
         champion,
         challenger,
         paired=list(zip(champion, challenger, strict=True)) if case.paired else (),
-        metric=case.metric,
+        metric=outcome_metrics.of(PromotePolicy(metric=case.metric)),
         confidence=CONFIDENCE,
         margin=0.0,
         min_labels=20,

@@ -70,6 +70,7 @@ def test(
     Example: mlship test --container
     """
     from mlship.steps.container import check_container
+    from mlship.steps.test import check_data
     from mlship.steps.test import test as test_step
 
     options = session(context)
@@ -79,6 +80,8 @@ def test(
     if container:
         record = check_container(pipeline, chosen, records=records)
     else:
+        if release is not None:
+            check_data(pipeline, chosen)
         record = test_step(pipeline, chosen, records)
     output.record(record, json=options.json)
 

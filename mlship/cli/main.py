@@ -94,6 +94,7 @@ for _name, _command in (
 def main() -> None:
     """Run the command line; on an error, exit with its exit code."""
     signal.signal(signal.SIGTERM, _end_by_signal)
+    output.escape_foreign()
     arguments = globals_first(sys.argv[1:])
     debug = "--debug" in arguments
     try:

@@ -1,8 +1,10 @@
 """The only module that prints: results on stdout, errors on stderr, JSON if requested."""
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +31,33 @@ from mlship.errors import MlshipError, RefusedError
 from mlship.reports.summary import summary
 
 
+def escape_foreign() -> None:
+    """Let stdout and stderr escape characters that their encoding does not have.
+
+    A log may be in ASCII or Latin-1, and a file name may hold bytes that are no text.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def as_json(value: Any) -> None:
     """Print a value as JSON, indented, with non-finite numbers as text."""
     json_text(msgspec.json.format(msgspec.json.encode(digests.plain(value)), indent=2).decode())
 
 
 def json_text(text: str) -> None:
-    """Print JSON. Its strings stay unchanged, and a GitHub runner sees no commands in them."""
-    print(text.replace("##[", r"##\u005b"))
+    """Print JSON. Its strings stay unchanged, and a GitHub runner sees no commands in them.
+
+    Characters that stdout does not have are written in JSON's own form.
+    """
+    text = text.replace("##[", r"##\u005b")
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        # Only strings hold them.
+        text = "".join(char if char.isascii() else dumps(char)[1:-1] for char in text)
+    print(text)
 
 
 def line(text: str) -> None:

@@ -257,6 +257,8 @@ def _type(kind: kinds.Type) -> str:
         return "mapping"
     if isinstance(bare, kinds.VarTupleType):
         return f"list of {_type(bare.item_type)}"
+    if isinstance(bare, kinds.TupleType):
+        return f"list of {len(bare.item_types)}: {', '.join(map(_type, bare.item_types))}"
     return _WORDS[type(bare).__name__]
 
 

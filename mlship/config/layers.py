@@ -5,6 +5,7 @@ where a value was set. Pure functions.
 """
 
 import difflib
+import math
 import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from msgspec.structs import replace
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
 from mlship.domain.bundle import UNSUPERVISED
+from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError
 
 RESERVED = {
@@ -231,6 +233,7 @@ def _check_together(config: Config) -> None:
         near = difflib.get_close_matches(name, _STAGING, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"valid metrics: {', '.join(_STAGING)}"
         raise ConfigError(message, hint=hint)
+    _check_promotion(config.gates.promote, config.data.targets)
     for name, target in config.targets.items():
         _check_target(f"targets.{name}", target)
 
@@ -293,6 +296,27 @@ def _check_quantiles(config: Config) -> None:
     if len(config.data.targets) != 1 or config.model.task == "classification":
         message = "mlship.yaml: model.quantiles needs a regression of one target"
         raise ConfigError(message, hint="remove it, or train a model for each target")
+
+
+def _check_promotion(policy: PromotePolicy, targets: Sequence[str]) -> None:
+    key = "mlship.yaml: gates.promote"
+    if ":" not in policy.metric:
+        for name, value in (("better", policy.better), ("range", policy.range)):
+            if value is not None:
+                message = f"{key}.{name} is for a function of the project, not for {policy.metric}"
+                raise ConfigError(message, hint="remove it: mlship knows this metric")
+        return
+    if policy.better is None:
+        message = f"{key}.metric: {policy.metric} needs gates.promote.better"
+        hint = "set `better: lower` for a cost or an error, `better: higher` for a gain"
+        raise ConfigError(message, hint=hint)
+    if len(targets) > 1:
+        message = f"{key}.metric: {policy.metric} is given one target, and there are several"
+        raise ConfigError(message, hint="name a metric of mlship: the mean of all is compared")
+    low, high = policy.range or (0.0, 1.0)
+    if not (math.isfinite(high - low) and low < high):
+        message = f"{key}.range: [{low:g}, {high:g}] is no range"
+        raise ConfigError(message, hint="write the least number first: `range: [0, 1]`")
 
 
 def _check_model(model: ModelConfig) -> None:

@@ -99,7 +99,8 @@ class DataConfig(_Section, frozen=True):
         str,
         Meta(
             description="CSV, Parquet or JSON lines: a path or an fsspec URL; a .dvc file is "
-            "followed; or a Delta table: its folder, or delta+ and its URL"
+            "followed; a Delta table: its folder, or delta+ and its URL; or the metadata file of "
+            "an Iceberg table, NAME.metadata.json"
         ),
     ]
     test: Annotated[str | None, Meta(description="held-out data; or set `split`")] = None
@@ -151,12 +152,22 @@ class ModelConfig(_Section, frozen=True):
     ] = "auto"
     classes: Annotated[
         tuple[str | int | bool | float, ...],
-        Meta(description="labels in the order of a booster's class codes; not needed for 0, 1, 2"),
+        Meta(
+            description="labels in the order of the class codes of a booster or a network; not "
+            "needed for 0, 1, 2"
+        ),
     ] = ()
     quantiles: Annotated[
         tuple[Share, ...],
         Meta(description="quantiles that a regression answers with, ascending: [0.1, 0.5, 0.9]"),
     ] = ()
+    output: Annotated[
+        Literal["auto", "logits", "probabilities", "values"],
+        Meta(
+            description="what a network or an ONNX file returns: scores before softmax or sigmoid, "
+            "probabilities, or the predicted numbers; `auto` if the model says it itself"
+        ),
+    ] = "auto"
     params: Annotated[dict[str, Any], Meta(description="passed to the training function")] = {}
     preprocess: Annotated[
         Function | None,

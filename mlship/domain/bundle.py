@@ -44,7 +44,7 @@ ANOMALY: Final = "label"
 SCORE: Final = "score"
 """The outputs of a clustering, and of an anomaly detector without labelled data."""
 
-ModelFormat = Literal["onnx", "skops", "xgboost", "lightgbm", "pickle"]
+ModelFormat = Literal["onnx", "skops", "xgboost", "lightgbm", "catboost", "transformers", "pickle"]
 Layout = Literal["matrix", "columns", "frame", "series"]
 Dtype = Literal["float64", "float32"]
 

@@ -6,24 +6,21 @@ at all looks at once, so that a promotion may be decided on any day. Standard li
 
 Sources:
     Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", Journal of
-    the Royal Statistical Society B 86(1), 2024, theorem 2: scores in [0, 1].
+    the Royal Statistical Society B 86(1), 2024, theorem 2: bounded scores.
     Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, "Time-uniform central limit theory and
     asymptotic confidence sequences", Annals of Statistics 52(6), 2024, theorem 2.2: the rest.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
-from mlship.domain.bundle import Value
 from mlship.domain.evidence import Verdict
+from mlship.domain.outcome_metrics import Metric
 from mlship.domain.scores import Interval
 
-Metric = Literal["accuracy", "mae", "mse"]
-
-# The asymptotic method needs this many errors, even if `min_labels` is smaller.
+# The asymptotic method needs this many scores, even if `min_labels` is smaller.
 ASYMPTOTIC_FROM = 30
 _TRUNCATION = 0.5
 _UNKNOWN = Interval(estimate=math.nan, low=math.nan, high=math.nan)
@@ -40,7 +37,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
         reason: one line for people.
     """
 
-    metric: Metric
+    metric: str
     method: str
     confidence: float
     champion_mean: float
@@ -52,21 +49,6 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     high: float
     verdict: Verdict
     reason: str
-
-
-def score(metric: Metric, predicted: Value, actual: Value) -> float:
-    """Return the score of one prediction: 1 or 0 for accuracy, else the error.
-
-    For accuracy the outcome is converted to the type of the prediction, because labels from a CSV
-    are text: 1, 1.0 and "1" are equal. The score is NaN, which never passes a gate, if there is no
-    outcome or the error cannot be computed.
-    """
-    if actual is None:
-        return math.nan
-    if metric == "accuracy":
-        return float(_agree(predicted, actual))
-    error = _number(predicted) - _number(actual)
-    return abs(error) if metric == "mae" else error * error
 
 
 def compare(
@@ -81,16 +63,17 @@ def compare(
 ) -> Comparison:
     """Decide whether the challenger is at most `margin` worse than the champion.
 
-    `passed`: the whole interval lies above -margin in the better direction (higher for accuracy,
-    lower for errors). `failed`: the whole interval lies below. Otherwise `undecided`, also with
-    fewer than `min_labels` outcomes on a side, without data, or with a score that is not finite.
+    `passed`: the whole interval lies above -margin in the metric's better direction. `failed`: the
+    whole interval lies below. Otherwise `undecided`, also with fewer than `min_labels` outcomes on
+    a side, without data, or with a score that is not finite or outside the metric's range. Bounded
+    scores get the empirical-Bernstein method, others the asymptotic one.
 
     Pairs are used if there are at least as many as outcomes on the smaller side. The error rate of
     each method over all looks is at most 1 - confidence. If the method changes on the way, because
     a challenger was shadowed only for a while, the error rates add up.
 
     Args:
-        champion: scores from `score`, in the order in which the outcomes arrived.
+        champion: scores by the metric, in the order in which the outcomes arrived.
         challenger: likewise for the challenger.
         paired: (champion, challenger) scores of predictions that both made (shadow traffic), in
             that order.
@@ -102,7 +85,7 @@ def compare(
     use_pairs = len(paired) >= max(1, min(len(champion), len(challenger)))
     old = [pair[0] for pair in paired] if use_pairs else list(champion)
     new = [pair[1] for pair in paired] if use_pairs else list(challenger)
-    kind = f"{'empirical-Bernstein' if metric == 'accuracy' else 'asymptotic'} confidence sequence"
+    kind = f"{'empirical-Bernstein' if metric.range else 'asymptotic'} confidence sequence"
     problem = _problem(old, new, metric, min_labels)
     interval = _UNKNOWN
     if old and new and all(map(math.isfinite, (*old, *new))):
@@ -111,7 +94,7 @@ def compare(
     if problem:
         verdict, reason = "undecided", problem
     return Comparison(
-        metric=metric,
+        metric=metric.name,
         method=f"{kind} {'of paired differences' if use_pairs else 'of each, union bound'}",
         confidence=confidence,
         champion_mean=_mean(old),
@@ -176,19 +159,23 @@ def _interval(
 ) -> Interval:
     estimate = _mean(new) - _mean(old)
     first_look = max(min_labels, ASYMPTOTIC_FROM)
+
+    def bounds(scores: Sequence[float], error: float, low: float, width: float) -> list[float]:
+        if metric.range is None:
+            return list(asymptotic(scores, error, first_look))
+        # The theorem needs scores in [0, 1].
+        return [
+            low + width * bound for bound in bernstein([(x - low) / width for x in scores], error)
+        ]
+
+    floor, ceiling = metric.range or (math.nan, math.nan)
+    width = ceiling - floor
     if use_pairs:
         gaps = [after - before for before, after in zip(old, new, strict=True)]
-        if metric == "accuracy":
-            # A difference lies in [-1, 1]; the theorem needs [0, 1].
-            low, high = bernstein([(gap + 1) / 2 for gap in gaps], alpha)
-            return Interval(estimate=estimate, low=2 * low - 1, high=2 * high - 1)
-        low, high = asymptotic(gaps, alpha, first_look)
+        low, high = bounds(gaps, alpha, -width, 2 * width)
         return Interval(estimate=estimate, low=low, high=high)
-    if metric == "accuracy":
-        (old_low, old_high), (new_low, new_high) = (bernstein(arm, alpha / 2) for arm in (old, new))
-    else:
-        old_low, old_high = asymptotic(old, alpha / 2, first_look)
-        new_low, new_high = asymptotic(new, alpha / 2, first_look)
+    old_low, old_high = bounds(old, alpha / 2, floor, width)
+    new_low, new_high = bounds(new, alpha / 2, floor, width)
     return Interval(estimate=estimate, low=new_low - old_high, high=new_high - old_low)
 
 
@@ -197,10 +184,13 @@ def _problem(old: list[float], new: list[float], metric: Metric, min_labels: int
         side = "the champion" if not old else "the challenger"
         return f"no outcomes for {side} yet"
     if not all(map(math.isfinite, (*old, *new))):
+        if metric.name in ("brier", "log_loss"):
+            return "a score is NaN: a prediction has no probabilities that add up to 1"
         return "a score is NaN or infinite: an outcome or a prediction is not a number"
-    if metric == "accuracy" and not all(0 <= x <= 1 for x in (*old, *new)):
-        return "a score for accuracy is not between 0 and 1"
-    needed = min_labels if metric == "accuracy" else max(min_labels, ASYMPTOTIC_FROM)
+    if not all(map(metric.admits, (*old, *new))):
+        low, high = metric.range or (-math.inf, math.inf)
+        return f"a score for {metric.name} is not between {low:g} and {high:g}"
+    needed = min_labels if metric.range else max(min_labels, ASYMPTOTIC_FROM)
     if min(len(old), len(new)) < needed:
         return (
             f"too few outcomes: {len(old)} for the champion and {len(new)} for the challenger; "
@@ -214,12 +204,12 @@ def _judge(
 ) -> tuple[Verdict, str]:
     low, high = interval.low, interval.high
     if not all(map(math.isfinite, (interval.estimate, low, high))):
-        if metric == "accuracy":
-            return "undecided", "no interval fits: the accuracy of a model drifted over time"
-        return "undecided", "the variance of the errors is zero or too large to compare them"
-    gain_low, gain_high = (low, high) if metric == "accuracy" else (-high, -low)
+        if metric.range:
+            return "undecided", f"no interval fits: the {metric.name} of a model drifted over time"
+        return "undecided", "the variance of the scores is zero or too large to compare them"
+    gain_low, gain_high = (low, high) if metric.better == "higher" else (-high, -low)
     numbers = (
-        f"challenger minus champion in {metric} is {interval.estimate:+.4g}, "
+        f"challenger minus champion in {metric.name} is {interval.estimate:+.4g}, "
         f"{100 * confidence:.4g}% interval {low:+.4g} to {high:+.4g}"
     )
     allowed = f"by more than {margin:.4g}" if margin else "than the champion"
@@ -232,19 +222,3 @@ def _judge(
 
 def _mean(scores: Sequence[float]) -> float:
     return sum(scores) / len(scores) if scores else math.nan
-
-
-def _agree(predicted: Value, actual: Value) -> bool:
-    if isinstance(predicted, str):
-        is_number = not isinstance(actual, str | bool)
-        return predicted == str(actual) or (is_number and _number(predicted) == _number(actual))
-    if isinstance(predicted, bool):
-        return str(actual).lower() in ({"true", "1", "1.0"} if predicted else {"false", "0", "0.0"})
-    return predicted is not None and _number(predicted) == _number(actual)
-
-
-def _number(value: Value) -> float:
-    try:
-        return math.nan if value is None else float(value)
-    except (ValueError, OverflowError):
-        return math.nan

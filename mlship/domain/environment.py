@@ -22,7 +22,7 @@ _SYSTEM: Final = _names(
     "PROGRAMDATA NUMBER_OF_PROCESSORS PROCESSOR_ARCHITECTURE"
 )
 _PYTHON: Final = _names(
-    "PYTHONHOME PYTHONPATH PYTHONUSERBASE PYTHONNOUSERSITE PYTHONUTF8 PYTHONIOENCODING "
+    "PYTHONHOME PYTHONPATH PYTHONUSERBASE PYTHONNOUSERSITE PYTHONUTF8 "
     "PYTHONWARNINGS PYTHONUNBUFFERED PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX "
     "PYTHONFAULTHANDLER PYTHONHASHSEED PYTHONDEVMODE PYTHONTRACEMALLOC PYTHONMALLOC "
     "PYTHONCOERCECLOCALE PYTHONSAFEPATH VIRTUAL_ENV CONDA_PREFIX CONDA_DEFAULT_ENV "
@@ -54,6 +54,9 @@ _POSTGRES: Final = _names(
     "PGHOSTADDR PGSYSCONFDIR PGTARGETSESSIONATTRS PGGSSENCMODE PGREQUIREAUTH "
     "PGCHANNELBINDING"
 )
+_OUTPUT: Final = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
+"""What such a process writes is read as UTF-8, and print() in a hook must not fail a request."""
+
 _SERVING: Final = _SYSTEM | _PYTHON | _COMPUTING
 _WORKING: Final = _SERVING | _NETWORK | _CACHES
 
@@ -85,9 +88,10 @@ def of_supervisor(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _kept(environment: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:
-    return {
+    kept = {
         name: value
         for name, value in environment.items()
         # Proxies are written in small letters, too; on Windows case means nothing.
         if name in names or name.upper() in names
     }
+    return kept | _OUTPUT

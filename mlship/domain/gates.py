@@ -12,6 +12,7 @@ from mlship.domain import digests, shapes
 from mlship.domain.approvals import approvers
 from mlship.domain.bundle import Task
 from mlship.domain.checks import Check, Decision, decide
+from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Evaluated, Number, Trained
 from mlship.domain.history import History, latest
@@ -211,6 +212,12 @@ def for_promotion(
     return decide(checks)
 
 
+def digest_of_comparison(policy: PromotePolicy) -> Digest:
+    """Return the digest of what an evaluation depends on; one on other terms does not count."""
+    terms = policy.metric, policy.better, policy.range, policy.min_labels
+    return digests.of_value([*terms, policy.confidence, policy.margin])
+
+
 def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
     text = f"commit {release.commit[:12]}, no uncommitted changes"
     if release.dirty:
@@ -268,6 +275,12 @@ def _evaluated(
             name="evaluated champion",
             holds=record.evidence.saw.champion == champion.id,
             text=f"evaluated against the current champion, {champion}",
+        ),
+        Check(
+            name="conditions of the evaluation",
+            # Records of older versions do not have them.
+            holds=record.evidence.saw.policy in (None, digest_of_comparison(policy)),
+            text=f"evaluated by {policy.metric} and on the terms of gates.promote as they are now",
         ),
         Check(
             name="age of the evaluation",

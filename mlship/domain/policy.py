@@ -1,9 +1,15 @@
 """The limits of metrics, and the conditions of a promotion."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
+
+# In Python, $ also matches before a final newline; in JSON schema it does not.
+METRIC: Final = (
+    r"^(none|accuracy|brier|log_loss|mae|mse|pinball\[0?\.[0-9]*[1-9][0-9]*\]"
+    r"|[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?!\n)$"
+)
 
 
 class Bound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,12 +29,27 @@ class PromotePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The conditions for a promotion to champion."""
 
     metric: Annotated[
-        Literal["accuracy", "mae", "mse", "none"],
+        str,
         Meta(
-            description="the metric to compare on outcomes; `none` for a task without a target: "
-            "approvals alone decide"
+            pattern=METRIC,
+            description="the metric to compare on outcomes, a mean over predictions: accuracy, "
+            "brier, log_loss, mae, mse, pinball[QUANTILE], or a function "
+            "cost(truth: Series, outputs: DataFrame) -> a number for each row; `none` for a task "
+            "without a target: approvals alone decide",
+            extra={"form": "such as accuracy, pinball[0.9] or pipeline:cost"},
         ),
     ] = "accuracy"
+    better: Annotated[
+        Literal["higher", "lower"] | None,
+        Meta(description="which mean of your own function is better; required for one"),
+    ] = None
+    range: Annotated[
+        tuple[float, float] | None,
+        Meta(
+            description="least and greatest number that your own function can return, such as "
+            "[0, 1]; then the interval is exact, for any number of outcomes"
+        ),
+    ] = None
     min_labels: Annotated[
         Annotated[int, Meta(ge=1)], Meta(description="outcomes required for each release")
     ] = 200

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from mlship.domain.bundle import Row
+from mlship.domain.bundle import Row, Value
 from mlship.domain.commit import Commit
 from mlship.domain.container import Container, Local, Observed
 from mlship.domain.deployment import (
@@ -54,10 +54,8 @@ class Ledger(Protocol):
     def append(self, evidence: Evidence, *, after: Sequence[Digest] | None = None) -> Record:
         """Append evidence after the heads of the chain, durably; return it with its digest.
 
-        The parents in the evidence are replaced by the heads.
-
         Args:
-            evidence: what is appended.
+            evidence: what is appended; its parents are replaced by the heads.
             after: the heads of the records that the caller has read; nothing is read then. By
                 default all records are read for them. A record that another process appended in
                 between makes a fork, which the next record joins.
@@ -124,8 +122,7 @@ class Target(Protocol):
     ) -> Deployment:
         """Run `replicas` replicas in a slot; return when all are ready. Traffic is unchanged.
 
-        If the artifact already runs there, only the number of replicas changes; surplus replicas
-        are drained first.
+        An artifact that runs there already only changes its replicas; surplus ones drain first.
 
         Raises:
             TimedOutError: they did not become ready in time; the message has the reason. A new
@@ -198,7 +195,7 @@ class Source(Protocol):
 
 
 class Trainer(Protocol):
-    """Runs the user's training code and scores models on held-out data, in other processes."""
+    """Runs the user's training code, and scores models and predictions, in other processes."""
 
     def inputs(self) -> Inputs:
         """Return what a training depends on, as far as it is known before. Runs no user code.
@@ -223,6 +220,15 @@ class Trainer(Protocol):
 
         Raises:
             ProjectError: the data or a hook of the bundle is invalid.
+        """
+
+    def rate(
+        self, function: str, predictions: Sequence[Prediction], truth: Sequence[Value]
+    ) -> Sequence[float]:
+        """Return the score of each prediction against its outcome by the project's `function`.
+
+        Raises:
+            ProjectError: it fails or returns no number; the message names the prediction.
         """
 
 
@@ -262,8 +268,7 @@ class Comments(Protocol):
     def comment(self, number: int, body: str) -> Posted:
         """Post the comment, or update it if it was posted before.
 
-        If the pull request comes from a fork and the job may not write, nothing is posted; this is
-        not an error.
+        A job for a fork's pull request that may not write posts nothing; this is not an error.
 
         Raises:
             ConfigError: there is no token, or it lacks the permission to write.

@@ -1,6 +1,7 @@
 """`python -m mlship.runtime serve|predict`: serve a bundle, or predict offline."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from mlship.domain import digests
+from mlship.domain.bundle import CODE
 from mlship.errors import MlshipError, RowError, TimedOutError
 from mlship.runtime.predict import predict
 from mlship.runtime.service import Identity
@@ -20,9 +22,25 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     The environment has the options that differ between the places where an image runs.
     """
     options = _parser(environment).parse_args(arguments)
+    _enter(options)
     if options.command == "predict":
         return _predict(options)
     return _serve(options)
+
+
+def _enter(options: argparse.Namespace) -> None:
+    """Work in the bundle's own code, so that a relative path is that of a file of the bundle.
+
+    Wherever a bundle runs, it sees the same files: not what lies in the folder that it was started
+    in, which is no part of the release.
+    """
+    options.bundle = options.bundle.absolute()
+    if options.command == "serve" and "://" not in options.log:
+        options.log = str(Path(options.log).absolute())
+    folders = (options.bundle / CODE, options.bundle)
+    folder = next((folder for folder in folders if folder.is_dir()), None)
+    if folder is not None:
+        os.chdir(folder)
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -60,6 +78,8 @@ def _serve(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     try:
         expected = digests.parse(options.digest) if options.digest else None
+        if options.apart:
+            _stay_apart(options.apart.absolute(), options.bundle)
         predict(options.bundle, expected, each=options.each)
     except MlshipError as error:
         report: dict[str, str | int] = {
@@ -72,6 +92,28 @@ def _predict(options: argparse.Namespace) -> int:
         sys.stderr.write(f"{msgspec.json.encode(report).decode()}\n")
         return error.exit_code
     return 0
+
+
+def _stay_apart(project: Path, bundle: Path) -> None:
+    """Open no file of a project that is not in the bundle: a replica would not have it."""
+    projects = {str(project), os.path.realpath(project)}
+    known = {str(bundle), os.path.realpath(bundle), sys.prefix, sys.base_prefix, *sys.path}
+    known.add(str(Path(__file__).parents[1]))
+    allowed = [folder for folder in known if folder and folder not in projects]
+
+    def hear(event: str, arguments: tuple[object, ...]) -> None:
+        if event != "open" or not isinstance(arguments[0], str | bytes):
+            return
+        if isinstance(arguments[2], int) and arguments[2] & os.O_ACCMODE == os.O_WRONLY:
+            return
+        path = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100 (links stay what they are)
+        if any(map(Path(path).is_relative_to, allowed)):
+            return
+        if any(map(Path(path).is_relative_to, projects)):
+            message = f"{path} is not in the bundle: name it in model.include"
+            raise FileNotFoundError(errno.ENOENT, message)
+
+    sys.addaudithook(hear)
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -106,6 +148,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     offline.add_argument("bundle", type=Path, help="folder of the bundle")
     offline.add_argument("--digest", default="", help="expected digest of the bundle")
+    offline.add_argument(
+        "--apart", type=Path, help="a project of whose files only those in the bundle may be read"
+    )
     offline.add_argument("--each", action="store_true", help="write refusals beside outputs")
     return parser
 

@@ -13,7 +13,7 @@ import msgspec
 
 from mlship.domain.bundle import Model, ModelFormat, Row, Task
 from mlship.errors import IntegrityError
-from mlship.runtime import archive, heads, onnx_contents, trust
+from mlship.runtime import archive, heads, onnx_contents, text_model, trust
 from mlship.runtime.frames import nulls, to_column, to_frame, to_matrix
 
 Data: TypeAlias = Any
@@ -68,7 +68,8 @@ def _rows(data: Data) -> list[Row]:
     return data if isinstance(data, list) else nulls(data)
 
 
-def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
+def _session(path: Path) -> Any:
+    """Return a session of onnxruntime for a file that refers to nothing beyond itself."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -78,11 +79,13 @@ def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
     options.log_severity_level = 4  # what it says is in the exception as well
     data = path.read_bytes()
     onnx_contents.check(data, path.name)
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+
+
+def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
+    session = _session(path)
     build = _onnx_feed(session, model)
-    outputs = [output.name for output in session.get_outputs()][:2]
-    if task == "regression":
-        outputs = outputs[:1]
+    outputs = _outputs_of(session, task)
 
     def compute(data: Data) -> Raw:
         rows = _rows(data)
@@ -90,6 +93,24 @@ def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
         if model.heads:
             return _of_heads(values[0], values[1] if len(values) > 1 else None, model)
         return Raw(values[0].reshape(len(rows)), values[1] if len(values) > 1 else None)
+
+    return compute
+
+
+def _outputs_of(session: Any, task: Task) -> list[str]:
+    """Return the names of labels and probabilities, or of values alone."""
+    names = [output.name for output in session.get_outputs()]
+    return names[: 1 if task == "regression" else 2]
+
+
+def _load_transformers(path: Path, model: Model, task: Task) -> Computation:
+    session = _session(path)
+    answers = text_model.load(path, session, _outputs_of(session, task))
+    column = model.columns[0].name
+
+    def compute(data: Data) -> Raw:
+        values = answers([row[column] for row in _rows(data)])
+        return Raw(values[0].reshape(len(data)), values[1] if len(values) > 1 else None)
 
     return compute
 
@@ -226,6 +247,22 @@ def _load_lightgbm(path: Path, model: Model, task: Task) -> Computation:
     return compute
 
 
+def _load_catboost(path: Path, model: Model, task: Task) -> Computation:
+    import catboost
+
+    is_classifier = task == "classification"
+    kind = catboost.CatBoostClassifier if is_classifier else catboost.CatBoostRegressor
+    booster = kind().load_model(str(path))
+
+    def compute(data: Data) -> Raw:
+        features = feed(data, model)
+        values = booster.predict(features, thread_count=1).reshape(len(data))
+        shares = booster.predict_proba(features, thread_count=1) if is_classifier else None
+        return Raw(values, shares)
+
+    return compute
+
+
 def _boosted(values: Any, model: Model, task: Task) -> Raw:
     """Interpret a booster's output by its shape: values, probabilities or classes."""
     import numpy as np
@@ -250,5 +287,7 @@ _LOADERS: Mapping[ModelFormat, Callable[[Path, Model, Task], Computation]] = {
     "skops": _load_skops,
     "xgboost": _load_xgboost,
     "lightgbm": _load_lightgbm,
+    "catboost": _load_catboost,
+    "transformers": _load_transformers,
     "pickle": _load_pickle,
 }

@@ -113,7 +113,10 @@ def check_types(bundle: Path, types: Sequence[str]) -> None:
             hint = "add the files that it reads to `model.include`, and train again"
             raise ProjectError(message, hint=hint) from error
         origin = getattr(loaded, "__file__", None)
-        if origin is None or not Path(origin).is_relative_to(code) or not hasattr(loaded, name):
+        if origin is None or not Path(origin).is_relative_to(code):
+            raise _missing(full)
+        # What the module has imported from elsewhere is no type of its own.
+        if getattr(getattr(loaded, name, None), "__module__", None) != module:
             raise _missing(full)
 
 

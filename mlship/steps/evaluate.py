@@ -3,15 +3,18 @@
 import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import groupby
 
-from mlship.domain.bundle import Row
-from mlship.domain.confidence import Comparison, Metric, compare, score
+from mlship.domain import gates, outcome_metrics
+from mlship.domain.bundle import Row, Value, probability_of, quantile_of
+from mlship.domain.confidence import Comparison, compare
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated
+from mlship.domain.outcome_metrics import Metric
 from mlship.domain.prediction import Outcome, Prediction, Truth
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.errors import ConfigError, NotFoundError
+from mlship.errors import ConfigError, NotFoundError, ProjectError
 from mlship.steps.pipeline import Pipeline
 
 
@@ -27,6 +30,7 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     Raises:
         NotFoundError: production has no champion or no challenger.
         ConfigError: the task has no outcomes.
+        ProjectError: the project's own metric fails on a prediction.
     """
     policy = pipeline.config.gates.promote
     if policy.metric == "none":
@@ -45,7 +49,8 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     pipeline.progress.note("joining predictions with outcomes")
     predictions = _by_prediction(pipeline.observations.predictions(), (champion, challenger), since)
     outcomes = pipeline.observations.outcomes()
-    scores = _scores(outcomes, predictions, pipeline.config.data.targets, policy.metric)
+    metric = outcome_metrics.of(policy)
+    scores = _scores(pipeline, metric, outcomes, predictions)
     comparison = compare(
         [by_release[champion.id] for by_release in scores if champion.id in by_release],
         [by_release[challenger.id] for by_release in scores if challenger.id in by_release],
@@ -54,13 +59,15 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
             for by_release in scores
             if champion.id in by_release and challenger.id in by_release
         ],
-        metric=policy.metric,
+        metric=metric,
         confidence=policy.confidence,
         margin=policy.margin,
         min_labels=policy.min_labels,
     )
     facts = _facts(comparison, champion, since=since, outcomes=len(outcomes))
-    saw = Saw(champion=champion.id, challenger=challenger.id)
+    saw = Saw(
+        champion=champion.id, challenger=challenger.id, policy=gates.digest_of_comparison(policy)
+    )
     return pipeline.learn(challenger, "evaluate", comparison.verdict, facts, saw, after=records)
 
 
@@ -76,28 +83,89 @@ def _by_prediction(
 
 
 def _scores(
+    pipeline: Pipeline,
+    metric: Metric,
     outcomes: Iterable[Outcome],
     predictions: dict[str, dict[str, Prediction]],
-    targets: Sequence[str],
-    metric: Metric,
 ) -> list[dict[str, float]]:
-    return [
-        {
-            release: _score(metric, prediction.outputs, outcome.value, targets)
-            for release, prediction in predictions[outcome.prediction].items()
-        }
+    """Return the scores of each outcome by release, in the order of the outcomes."""
+    targets = pipeline.config.data.targets
+    joined = [
+        (outcome.value, prediction)
         for outcome in outcomes
-        if outcome.prediction in predictions
+        for prediction in predictions.get(outcome.prediction, {}).values()
     ]
+    if metric.is_own:
+        scores = _own_scores(pipeline, metric, joined)
+    else:
+        scores = [
+            _score(metric, prediction.outputs, actual, targets) for actual, prediction in joined
+        ]
+    rated = zip((prediction for _, prediction in joined), scores, strict=True)
+    return [
+        {prediction.release: score for prediction, score in group}
+        for _, group in groupby(rated, lambda pair: pair[0].id)
+    ]
+
+
+def _own_scores(
+    pipeline: Pipeline, metric: Metric, joined: Sequence[tuple[Truth, Prediction]]
+) -> list[float]:
+    """Return the scores by a function of the project, which gets one release's outputs at a time.
+
+    An outcome that has no form in the type of its prediction scores NaN, as with other metrics.
+    """
+    target = pipeline.config.data.targets[0]
+    scores = [math.nan] * len(joined)
+    places: dict[str, list[int]] = {}
+    truth: list[Value] = [
+        None
+        if isinstance(actual, dict)
+        else outcome_metrics.typed(each.outputs.get(target), actual)
+        for actual, each in joined
+    ]
+    for place, (_, prediction) in enumerate(joined):
+        if truth[place] is not None:
+            places.setdefault(prediction.release, []).append(place)
+    for own in places.values():
+        found = pipeline.trainer.rate(
+            metric.name, [joined[place][1] for place in own], [truth[place] for place in own]
+        )
+        for place, score in zip(own, found, strict=True):
+            if not metric.admits(score):
+                low, high = metric.range or (-math.inf, math.inf)
+                raise ProjectError(
+                    f"{metric.name} returned {score:g} for prediction {joined[place][1].id}, "
+                    f"which is not between {low:g} and {high:g}",
+                    hint="correct the function, or gates.promote.range in mlship.yaml",
+                )
+            scores[place] = score
+    return scores
 
 
 def _score(metric: Metric, outputs: Row, outcome: Truth, targets: Sequence[str]) -> float:
     """Return the score of one prediction: the mean over the targets whose outcomes are known."""
-    if len(targets) == 1 and not isinstance(outcome, dict):
-        return score(metric, outputs.get(targets[0]), outcome)
-    known = outcome if isinstance(outcome, dict) else {}
-    scores = [score(metric, outputs.get(name), known[name]) for name in targets if name in known]
+    known = outcome if isinstance(outcome, dict) else {targets[0]: outcome}
+    scores = [
+        outcome_metrics.score(metric, _alone(metric, outputs, name, targets), name, known[name])
+        for name in targets
+        if name in known
+    ]
     return sum(scores) / len(scores) if scores else math.nan
+
+
+def _alone(metric: Metric, outputs: Row, target: str, targets: Sequence[str]) -> Row:
+    """Return the outputs of one target as if it were the only one, of a quantile's own output."""
+    quantile = metric.name.removeprefix("pinball[").removesuffix("]")
+    if quantile != metric.name:
+        own = quantile_of(float(quantile), target)
+        return {target: outputs.get(own, outputs.get(target))}
+    if len(targets) == 1:
+        return outputs
+    prefix = probability_of("", target)
+    shares = {name: value for name, value in outputs.items() if name.startswith(prefix)}
+    named = {probability_of(name.removeprefix(prefix)): value for name, value in shares.items()}
+    return {target: outputs.get(target), **named}
 
 
 def _facts(

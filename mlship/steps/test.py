@@ -18,7 +18,7 @@ from mlship.domain.release import Release
 from mlship.domain.scores import Scores, Suite, TestRun
 from mlship.domain.shifts import Shifts
 from mlship.domain.versions import VERDICT, Run
-from mlship.errors import ConfigError
+from mlship.errors import ConfigError, IntegrityError
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.train import data_sets, finite
 
@@ -83,6 +83,19 @@ def test(
         champion=champion.id if champion else None,
     )
     return pipeline.learn(release, "test", decision.verdict, facts, saw, after=records)
+
+
+def check_data(pipeline: Pipeline, release: Release) -> None:
+    """Refuse to test a release that was named where the data are others than its own.
+
+    Raises:
+        IntegrityError: they are.
+    """
+    if pipeline.trainer.inputs().data != release.data:
+        raise IntegrityError(
+            f"{release} was trained with other data than {pipeline.config.data.train} holds now",
+            hint=f"test it where commit {release.commit[:12]} and its data are checked out",
+        )
 
 
 def _shifts(records: Sequence[Record], release: Release, champion: Release) -> Shifts:

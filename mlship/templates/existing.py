@@ -16,7 +16,7 @@ import yaml
 
 _SCRIPTS = ("train.py", "training.py", "train_model.py", "model.py", "main.py")
 _FOLDERS = ("", "src", "scripts", "code")
-_MODELS = (".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".ubj")
+_MODELS = (".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".ubj", ".cbm", ".keras")
 _DATA = (".csv", ".csv.gz", ".parquet", ".jsonl")
 _TARGETS = ("y", "target", "label", "labels", "y_train", "Y")
 _NAME = re.compile(r"[^a-z0-9-]+")

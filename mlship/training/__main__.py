@@ -1,4 +1,4 @@
-"""`python -m mlship.training train|score REQUEST.json ANSWER.json`, as `checkout.jobs` asks.
+"""`python -m mlship.training train|score|rate REQUEST.json ANSWER.json`, as `checkout.jobs` asks.
 
 An error of the tree is an answer and the exit code 0; anything else is a crash. The process stops
 when its stdin ends, because then the process that asked is gone.
@@ -21,6 +21,7 @@ from mlship import files
 from mlship.adapters.checkout.children import (
     Answer,
     Fault,
+    RateRequest,
     ScoreRequest,
     TrainRequest,
     full_disk_named,
@@ -60,11 +61,17 @@ def _done(job: str, question: Path) -> Any:
         to_train = request_of(data, TrainRequest)
         _only_from_source(to_train.root)
         return _trained(to_train, train)
+    if job == "rate":
+        from mlship.training.rate import rate
+
+        to_rate = request_of(data, RateRequest)
+        _only_from_source(to_rate.root)
+        return rate(to_rate)
     from mlship.training.score import score
 
     to_score = request_of(data, ScoreRequest)
     _only_from_source(to_score.root)
-    return score(to_score, ChildPredictor())
+    return score(to_score, ChildPredictor(to_score.root))
 
 
 def _only_from_source(root: Path) -> None:
@@ -79,7 +86,7 @@ def _trained(request: TrainRequest, train: Callable[[TrainRequest, Predictor], T
     """Train, and tell which files of the project were opened."""
     audit = Audit(request.root, request.into)
     try:
-        made = train(request, ChildPredictor())
+        made = train(request, ChildPredictor(request.root))
     except ProjectError:
         audit.check_pointers()
         raise

@@ -191,7 +191,8 @@ class Audit:
             path, mode, flags = arguments
             is_read, is_written = _meaning(flags)
             # `os.open` may be told a folder that the path is relative to, which is not seen.
-            if not isinstance(path, int) and (mode is not None or Path(os.fsdecode(path)).exists()):
+            is_known = mode is not None or bool(flags & os.O_CREAT)
+            if not isinstance(path, int) and (is_known or Path(os.fsdecode(path)).exists()):
                 self._add(path, is_read=is_read, is_written=is_written)
         elif event in ("subprocess.Popen", "os.system"):
             self._add_program(event, arguments)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mlship.domain.bundle import Field
+from mlship.training import parts
 from mlship.training.probes import ProbeKind, Probes, spread, stacked
 
 Labels = Callable[[pd.DataFrame], Any]
@@ -23,6 +24,7 @@ _THRESHOLDS: Final = 2_000
 """At most so many thresholds of trees are tried, evenly spread, each in five ways."""
 _ROWS: Final = 400
 _JUMP: Final = 1e-9
+_LARGEST: Final = float(np.finfo("float32").max)
 
 
 def make(
@@ -47,15 +49,15 @@ def make(
     if not plain or len(train) < 2:
         return None
     # The thresholds of trees are all places where they jump.
-    parts = list(_thresholds(estimator, train, plain)) or list(_jumps(labels_of, train, plain))
-    if not parts:
+    found = list(_thresholds(estimator, train, plain)) or list(_jumps(labels_of, train, plain))
+    if not found:
         return None
     kind: ProbeKind = "boundary"
     return Probes(
-        frame=stacked([part.rows for part in parts], train),
-        kinds=(kind,) * sum(len(part.rows) for part in parts),
-        columns=tuple(part.name for part in parts for _ in range(len(part.rows))),
-        jumps=(0,) * sum(len(part.rows) for part in parts) if is_exact else _numbered(parts),
+        frame=stacked([part.rows for part in found], train),
+        kinds=(kind,) * sum(len(part.rows) for part in found),
+        columns=tuple(part.name for part in found for _ in range(len(part.rows))),
+        jumps=(0,) * sum(len(part.rows) for part in found) if is_exact else _numbered(found),
     )
 
 
@@ -67,9 +69,9 @@ class _Part(NamedTuple):
     jumps: int
 
 
-def _numbered(parts: list[_Part]) -> tuple[int, ...]:
+def _numbered(found: list[_Part]) -> tuple[int, ...]:
     numbers: list[int] = []
-    for part in parts:
+    for part in found:
         first = max(numbers, default=0) + 1
         numbers += [first + row % part.jumps for row in range(len(part.rows))]
     return tuple(numbers)
@@ -174,7 +176,7 @@ def _differ(one: Any, other: Any) -> Any:
 def _thresholds(estimator: Any, train: pd.DataFrame, fields: list[Field]) -> Iterator[_Part]:
     """Return for each threshold a training row that meets it, and numbers on both its sides."""
     known = {field.name: field for field in fields}
-    names = [str(name) for name in getattr(estimator, "feature_names_in_", train.columns)]
+    names = parts.names_of(estimator) or [str(name) for name in train.columns]
     sample = train.iloc[spread(len(train), _ROWS)]
     found = list(_nodes(estimator, sample, names))
     by_column: dict[str, list[tuple[int, float]]] = {}
@@ -223,11 +225,21 @@ def _nodes(
                     yield int(rows[0]), int(tree.feature[node]), float(tree.threshold[node])
         return
     try:
-        listed = list(_listed(estimator, names))
+        listed = [*_borders(estimator), *_listed(estimator, names)]
     except Exception:  # noqa: BLE001 (a booster may have no trees, or none that can be listed)
         return
     for number, (column, threshold) in enumerate(listed):
         yield number % len(sample), column, threshold
+
+
+def _borders(estimator: Any) -> Iterator[tuple[int, float]]:
+    """Return the column and the threshold of each border that a CatBoost model compares with.
+
+    The largest number, of either sign, is no threshold: it parts missing values from all others.
+    """
+    if hasattr(estimator, "get_borders"):
+        for column, borders in estimator.get_borders().items():
+            yield from ((column, border) for border in borders if abs(border) < _LARGEST)
 
 
 def _listed(estimator: Any, names: list[str]) -> Iterator[tuple[int, float]]:

@@ -17,7 +17,7 @@ from typing import Final, TypeVar, cast
 from threadpoolctl import threadpool_limits
 
 from mlship.domain.bundle import Dtype, Layout
-from mlship.training import onnxfile
+from mlship.training import catboostfile, onnxfile
 from mlship.training.original import Original
 
 Result = TypeVar("Result")
@@ -33,6 +33,9 @@ def onnx_of(original: Original, layout: Layout, dtype: Dtype) -> bytes:
         NoConverterError: a part of it has no converter, or the converter did not end in time.
         NotConvertedError: the converter failed; another layout or type may do.
     """
+    estimator = original.estimator
+    if catboostfile.is_catboost(estimator):
+        return in_child(lambda: catboostfile.to_onnx(estimator), "its export to ONNX")
     return in_child(
         lambda: onnxfile.from_estimator(original, layout, dtype), "its conversion to ONNX"
     )

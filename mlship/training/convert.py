@@ -1,5 +1,6 @@
 """From a model to the file that is served: the first form that answers as the original does."""
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Mapping
@@ -13,7 +14,8 @@ from sklearn.base import is_outlier_detector
 from mlship.domain.bundle import Dtype, Field, Layout, Model, ModelFormat
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import formats
-from mlship.training import conversion, onnxfile, parts, skopsfile
+from mlship.training import catboostfile, conversion, onnxfile, parts, skopsfile
+from mlship.training.exports import Export, NotExportedError
 from mlship.training.original import Original
 from mlship.training.owncode import Trust
 from mlship.training.trial import Trial
@@ -40,8 +42,9 @@ class Converted:
 def convert(trial: Trial, folder: Path, trust: Trust) -> Converted:
     """Write a model below `folder` in the first form that passes the trial.
 
-    XGBoost and LightGBM models are tried in their libraries' formats, others as ONNX; skops, which
-    keeps the estimator itself, comes last.
+    XGBoost and LightGBM models are tried in their libraries' formats, others as ONNX, and CatBoost
+    models in its format after that; skops, which keeps the estimator itself, comes last. Models of
+    other frameworks have one form, the one that they export.
 
     Args:
         trial: the original and the rows that a form must answer as it does.
@@ -51,9 +54,48 @@ def convert(trial: Trial, folder: Path, trust: Trust) -> Converted:
     Raises:
         ProjectError: no form passes; the message says what stands in the way.
     """
+    if isinstance(trial.original.estimator, Export):
+        return _as_exported(trial, folder, trial.original.estimator)
     native = _native(trial.original)
-    tried = _as_native(trial, folder, *native) if native else _as_onnx(trial, folder)
+    if native:
+        tried = _as_native(trial, folder, *native)
+    elif catboostfile.is_catboost(trial.original.estimator):
+        tried = _as_catboost(trial, folder)
+    else:
+        tried = _as_onnx(trial, folder)
     return tried if isinstance(tried, Converted) else _as_skops(trial, folder, tried, trust)
+
+
+def _as_exported(trial: Trial, folder: Path, export: Export) -> Converted:
+    """Write the files of an export, and prove them.
+
+    Raises:
+        ProjectError: the framework cannot export the model, or the export answers otherwise.
+    """
+    model = _model(trial.original, export.format, export.layout, export.dtype, "onnx")
+    hint = "a row's answer must depend on that row only, and be made by operators of ONNX; see "
+    hint += "docs/guide/your-own-model.md"
+    try:
+        files = export.files()
+    except NotExportedError as error:
+        raise ProjectError(f"{export.name} cannot be served: {error}", hint=hint) from error
+    for name, data in files.items():
+        path = folder / "model" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    try:
+        different = conversion.in_child(
+            lambda: prove(trial, model, folder), f"the trial of {export.name} as ONNX"
+        )
+        limited = trial.narrowed(different)
+        reason = "" if limited else shown(trial, different)
+    except (onnxfile.NotConvertedError, MlshipError) as error:
+        limited, reason = None, _first_line(error)
+    if limited is None:
+        message = f"the ONNX form of {export.name} does not answer as it does: {reason}"
+        raise ProjectError(message, hint=hint)
+    note = f"{export.name} is served as ONNX, without its framework"
+    return Converted(model=model, trial=limited, modules=export.modules, notes=(note,))
 
 
 def prove(trial: Trial, model: Model, folder: Path) -> dict[int, str]:
@@ -89,8 +131,7 @@ def _as_native(
     trial: Trial, folder: Path, form: ModelFormat, suffix: str, data: bytes
 ) -> Converted | str:
     original = trial.original
-    has_categories = any(field.dtype == "category" for field in original.columns)
-    layout: Layout = "frame" if has_categories else "matrix"
+    layout: Layout = "frame" if _needs_frame(original) else "matrix"
     model = _model(original, form, layout, "float64", suffix)
     missing = getattr(original.estimator, "missing", None)
     if form == "xgboost" and isinstance(missing, int | float) and math.isfinite(missing):
@@ -107,26 +148,52 @@ def _as_native(
     return Converted(model=model, trial=limited, modules=modules)
 
 
+def _needs_frame(original: Original) -> bool:
+    """Tell whether a library's own format takes columns that are no numbers."""
+    if any(field.dtype == "category" for field in original.columns):
+        return True
+    return catboostfile.has_categories(original.estimator)
+
+
+def _as_catboost(trial: Trial, folder: Path) -> Converted | str:
+    """Return the ONNX file that passes, or else CatBoost's own; or why there is none."""
+    tried = _as_onnx(trial, folder)
+    if isinstance(tried, Converted):
+        return tried
+    data = catboostfile.to_file(trial.original.estimator)
+    kept = _as_native(trial, folder, "catboost", "cbm", data)
+    if isinstance(kept, Converted):
+        note = f"the model is kept in CatBoost's format: {tried}"
+        return dataclasses.replace(kept, notes=(note,))
+    return f"{tried}; {kept}"
+
+
 def _as_onnx(trial: Trial, folder: Path) -> Converted | str:
     """Return the ONNX file that passes, or why there is none."""
     original = trial.original
     reason = _beyond_onnx(original)
     if reason:
         return reason
+    for layout, dtype in _onnx_inputs(original):
+        try:
+            return _onnx_of(trial, folder, layout, dtype)
+        except onnxfile.NoConverterError as error:
+            return str(error)
+        except onnxfile.NotConvertedError as error:
+            reason = reason or str(error)
+    return reason
+
+
+def _onnx_inputs(original: Original) -> list[tuple[Layout, Dtype]]:
+    """Return the inputs that an ONNX form may have, in the order in which they are tried."""
+    if catboostfile.is_catboost(original.estimator):
+        return [("matrix", "float32")]
     layouts: list[Layout] = ["matrix", "columns"]
     has_text = any(field.kind == "text" for field in original.columns)
     if has_text or parts.selects_by_name(original.estimator):
         layouts = ["columns"]
     dtypes: list[Dtype] = ["float64", "float32"]
-    for layout in layouts:
-        for dtype in dtypes:
-            try:
-                return _onnx_of(trial, folder, layout, dtype)
-            except onnxfile.NoConverterError as error:
-                return str(error)
-            except onnxfile.NotConvertedError as error:
-                reason = reason or str(error)
-    return reason
+    return [(layout, dtype) for layout in layouts for dtype in dtypes]
 
 
 def _beyond_onnx(original: Original) -> str:
@@ -163,6 +230,7 @@ def _onnx_of(trial: Trial, folder: Path, layout: Layout, dtype: Dtype) -> Conver
 
 def _as_skops(trial: Trial, folder: Path, reason: str, trust: Trust) -> Converted:
     original = trial.original
+    catboostfile.forget_times(original.estimator)
     kept = skopsfile.from_estimator(original.estimator, trust)
     model = _model(original, "skops", original.layout, "float64", "skops")
     model = replace(model, types=kept.admitted.types, trusted=kept.admitted.trusted)

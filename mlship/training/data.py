@@ -54,6 +54,19 @@ class Data:
     fields: tuple[Field, ...]
 
     @property
+    def only(self) -> Target:
+        """Return the target of a model that can have one only.
+
+        Raises:
+            ProjectError: there are several, or none.
+        """
+        if len(self.targets) != 1:
+            message = f"a model of this kind predicts one target, not {len(self.targets)}"
+            hint = "name one column as data.target, or return a fitted estimator"
+            raise ProjectError(message, hint=hint)
+        return self.targets[0]
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Return the names of the columns to predict."""
         return tuple(target.name for target in self.targets)

@@ -125,8 +125,8 @@ def call_hook(root: Path, name: str, function: Function, frame: pd.DataFrame) ->
 def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
     """Run the training function with features and targets, or the command; return the model.
 
-    The seeds of `random` and of numpy are set to 0 before, so that code that does not set its own
-    makes the same model of the same inputs.
+    The seeds of `random`, numpy and PyTorch are set to 0 before, so that code that does not set its
+    own makes the same model of the same inputs.
 
     Raises:
         ProjectError: it raised, exited, or returned nothing.
@@ -137,6 +137,8 @@ def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
     if config.model.command is not None:
         return script.run(root, config.model, config.model.command, str(config.model.saved))
     function = find(root, name)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
     frame = prepared.train.copy()
     # Without `preprocess` the function sees the file as it is, the targets in their places.
     is_file = config.model.preprocess is None

@@ -80,7 +80,7 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     heads = heads_of.of_estimator(estimator, task, config, data, lambda: ask(alone, prepared.train))
     make = _predict_one if len(heads) == 1 else partial(_predict_several, heads)
     predict = make(estimator, task, layout, names, decide)
-    if layout != "frame" or not hasattr(estimator, "feature_names_in_"):
+    if layout != "frame" or parts.names_of(estimator) is None:
         as_given = make(estimator, task, layout, None, decide)
         truth = heads_of.truth_of(heads, data)
         form = "a DataFrame" if layout == "frame" else "an array"
@@ -183,7 +183,7 @@ def _told(estimator: Any) -> Task | None:
 
 def _columns(estimator: Any, config: ModelConfig, prepared: Prepared) -> tuple[Field, ...]:
     known = {field.name: field for field in prepared.columns}
-    names = getattr(estimator, "feature_names_in_", None)
+    names = parts.names_of(estimator)
     if names is None:
         count = getattr(estimator, "n_features_in_", len(known))
         if count != len(known):
@@ -193,12 +193,12 @@ def _columns(estimator: Any, config: ModelConfig, prepared: Prepared) -> tuple[F
         return prepared.columns
     # LightGBM writes the blanks of a name as underscores.
     known = {name.replace(" ", "_"): field for name, field in known.items()} | known
-    foreign = [str(name) for name in names if str(name) not in known]
+    foreign = [name for name in names if name not in known]
     if foreign:
         message = f"{config.source} fitted its model on a column {foreign[0]}, which serving "
         message += "cannot give it: it is made in the training function"
         raise ProjectError(message, hint="make such columns in `preprocess`, or inside the model")
-    return tuple(known[str(name)] for name in names)
+    return tuple(known[name] for name in names)
 
 
 def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Prepared) -> Layout:
@@ -207,7 +207,7 @@ def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Pre
     Raises:
         ProjectError: it cannot predict the training rows in any way.
     """
-    if hasattr(estimator, "feature_names_in_"):
+    if parts.names_of(estimator) is not None:
         return "frame"
     layouts: list[Layout] = ["frame", "matrix"]
     if hasattr(estimator, "n_features_in_"):

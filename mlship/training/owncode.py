@@ -57,6 +57,8 @@ class Trust:
         foreign = trust.untrusted(unlisted, names | set(self.names))
         if foreign:
             raise _refusal(foreign)
+        if not live:
+            self._check_in_use(own)
         # The project's modules are imported only when all else is trusted.
         for part in own:
             self._check_named(part, live=live)
@@ -71,6 +73,15 @@ class Trust:
                 return path
         return None
 
+    def _check_in_use(self, own: Sequence[Part]) -> None:
+        """Refuse a file that names a module which the training has not imported: it would run."""
+        for part in own:
+            if part.module not in sys.modules and part.full not in self.names:
+                message = f"the model file names {part.full}, and the training has not imported "
+                message += f"{part.module}, a module of the project"
+                hint = f"import {part.module} in the training code if the model needs it, or name "
+                raise ProjectError(message, hint=f"{hint}{part.full} in model.trust")
+
     def _check_named(self, part: Part, *, live: bool) -> None:
         """Refuse a function or class that its module does not have under its own name."""
         module = _imported(part.module)
@@ -78,6 +89,9 @@ class Trust:
         if origin is None or file is None or Path(origin).resolve() != file.resolve():
             raise _refusal([part])
         found = getattr(module, part.name, None)
+        if found is not None and getattr(found, "__module__", None) != part.module:
+            # What a module has imported from elsewhere is not the project's own.
+            raise _refusal([part])
         is_found = getattr(found, "__qualname__", None) == part.name
         if is_found and live and part.use == "FunctionNode" and isinstance(found, FunctionType):
             is_found = id(found) == part.identity

@@ -37,6 +37,16 @@ def of(model: Any, depth: int = _DEPTH) -> Iterator[Any]:
                 yield from of(part, depth - 1)
 
 
+def names_of(model: Any) -> list[str] | None:
+    """Return the columns that a model was fitted with, in its order; `None` if it saw no names."""
+    names = getattr(model, "feature_names_in_", None)
+    if names is None:  # CatBoost has its own attribute, with numbers where it saw no names
+        names = getattr(model, "feature_names_", None)
+        if names is not None and list(names) == [str(place) for place in range(len(names))]:
+            names = None
+    return None if names is None else [str(name) for name in names]
+
+
 def numbers_of(model: Any) -> list[float]:
     """Return the finite numbers that a part takes for a missing or an unknown value."""
     found = {
@@ -73,7 +83,7 @@ def texts_of(model: Any, data: Data) -> dict[str, list[str]]:
 
 def has_trees(model: Any) -> bool:
     """Tell whether a model only compares numbers somewhere, so that its jumps are exact."""
-    names = ("tree_", "_predictors", "get_booster", "booster_")
+    names = ("tree_", "_predictors", "get_booster", "booster_", "get_borders")
     return any(hasattr(part, name) for part in of(model) for name in names)
 
 

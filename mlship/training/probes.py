@@ -7,6 +7,7 @@ model changes its mind. They are the same for the same data and the same model.
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -273,10 +274,15 @@ def _scrambled(known: Sequence[str]) -> list[str]:
 
 
 def _dates(present: pd.Series) -> list[Any]:
-    moments = pd.to_datetime(present)
-    first, last = moments.min(), moments.max()
+    first, last = pd.Timestamp(present.min()), pd.Timestamp(present.max())
     zone = first.tz
-    known = [first, last, first - pd.Timedelta("1D"), last + pd.Timedelta("1D")]
+    known = [first, last]
+    for moment, days in ((first, -1), (last, 1)):
+        # It may be the last one that its unit holds.
+        with suppress(OverflowError, pd.errors.OutOfBoundsDatetime):
+            known.append(moment + pd.Timedelta(days=days).as_unit("s"))
+    # A request has the years that ISO 8601 writes with four digits.
+    known = [moment for moment in known if 1 <= moment.year <= 9999]
     borders = ["1969-12-31", "1970-01-01", "2000-02-29", "2024-12-31T23:59:59", "2100-01-01"]
     known += [pd.Timestamp(text, tz=zone) for text in borders]
     if present.dtype == object:

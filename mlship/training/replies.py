@@ -6,8 +6,9 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+import pandas as pd
 
-from mlship.domain.bundle import Row
+from mlship.domain.bundle import Field, Row
 from mlship.domain.prediction import Answer
 from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
@@ -17,6 +18,7 @@ from mlship.training.original import Original
 from mlship.training.probes import ProbeKind, spread
 from mlship.training.trial import Trial
 
+_HELD_OUT: Final = 2_000
 _PROBES: Final = 2_000
 _REFUSALS: Final = 100
 _GOLDEN_ROWS: Final = 10
@@ -43,15 +45,41 @@ class Reply:
     beside: Sequence[Row] = ()
 
 
-def held_out(rows: Sequence[Row], wanted: Sequence[Row], answers: Answers) -> list[Reply]:
-    """Return the replies to held-out rows, which are outputs of the original's answers."""
+def held_out(
+    rows: Sequence[Row], wanted: Sequence[Row], answers: Answers, numbers: Sequence[int]
+) -> list[Reply]:
+    """Return the replies to some of the held-out rows, which are outputs of the original's."""
     are_sure = sure(answers.outputs).tolist()
     return [
-        Reply(name=f"held-out row {number}", row=row, outputs=outputs, is_sure=is_sure)
-        for number, (row, outputs, is_sure) in enumerate(
-            zip(rows, wanted, are_sure, strict=True), 1
+        Reply(
+            name=f"held-out row {number + 1}",
+            row=rows[number],
+            outputs=wanted[number],
+            is_sure=are_sure[number],
         )
+        for number in numbers
     ]
+
+
+def asked(frame: pd.DataFrame, fields: Sequence[Field]) -> list[int]:
+    """Return the held-out rows that the sealed bundle is asked: few of many, evenly spread.
+
+    With those that the contract would refuse first if it were wrong: the largest and the smallest
+    number of each column, a null, and each value of a column that takes known values alone.
+    """
+    chosen = set(spread(len(frame), _HELD_OUT).tolist())
+    if len(chosen) == len(frame):
+        return sorted(chosen)
+    for field in fields:
+        column = frame[field.name]
+        missing = np.flatnonzero(column.isna().to_numpy())
+        chosen.update(missing[:1].tolist())
+        if field.is_closed or field.categories:
+            chosen.update(np.flatnonzero(~column.duplicated().to_numpy()).tolist())
+        if field.kind in ("number", "integer") and len(missing) < len(column):
+            numbers = column.to_numpy(dtype="float64", na_value=np.nan)
+            chosen.update((int(np.nanargmax(numbers)), int(np.nanargmin(numbers))))
+    return sorted(chosen)
 
 
 def tried(trial: Trial) -> list[int]:
@@ -124,8 +152,10 @@ def check(expected: Sequence[Reply], answers: Sequence[Answer]) -> None:
         difference = _difference(reply.outputs, answer)
         if difference and all(_difference(outputs, answer) for outputs in reply.beside):
             message = f"the bundle {difference} for {reply.name}"
-            hint = "the hooks must compute the same from the same row each time, and read only "
-            raise ProjectError(message, hint=f"{hint}files that model.include names")
+            hint = (
+                "the model and the hooks must compute the same from the same row in any process, "
+            )
+            raise ProjectError(message, hint=f"{hint}and read only files that model.include names")
 
 
 def _difference(outputs: Row | None, answer: Answer) -> str:

@@ -1,5 +1,6 @@
 """Models that the training function saved itself, and names by their path."""
 
+import dataclasses
 import io
 import json
 import os
@@ -15,22 +16,35 @@ from msgspec.structs import replace
 from mlship.adapters.checkout import datafiles
 from mlship.config.project import ModelConfig
 from mlship.domain import digests
-from mlship.domain.bundle import Field, Head, Label, Model, ModelFormat, Task
+from mlship.domain.bundle import UNSUPERVISED, Field, Head, Label, Model, ModelFormat, Task
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
-from mlship.training import order, signatures, skopsfile
+from mlship.training import (
+    catboostfile,
+    kerasnet,
+    labels,
+    mlflowmodel,
+    networks,
+    onnxoutput,
+    order,
+    signatures,
+    skopsfile,
+    textnet,
+    torchnet,
+)
 from mlship.training.answers import Outputs, Predict, outputs_of
 from mlship.training.columns import rows_of
-from mlship.training.data import Data, Target
+from mlship.training.data import Data
 from mlship.training.fit import Prepared
 from mlship.training.heads import numbers_of, truth_of
 from mlship.training.original import Original, held_out
 from mlship.training.owncode import Trust
+from mlship.training.script import PICKLES
 
+_SAMPLE = 200
 _CHANGED = (
     "nothing was loaded; find out who changed it, or set model.pickle_sha256 to what you made"
 )
-_PICKLES = (".pkl", ".pickle", ".joblib")
 _NATIVE: dict[str, ModelFormat] = {
     ".onnx": "onnx",
     ".ubj": "xgboost",
@@ -41,15 +55,17 @@ _NATIVE: dict[str, ModelFormat] = {
 
 @dataclass(frozen=True)
 class Saved:
-    """A model file that may be loaded: a pickle's digest was checked."""
+    """A model file that may be loaded: a pickle's digest was checked.
+
+    Attributes:
+        suffix: the ending that tells the format.
+        folder: of a saved model of Hugging Face, instead of a file.
+    """
 
     name: str
+    suffix: str
     data: bytes
-
-    @property
-    def suffix(self) -> str:
-        """Return the ending that tells the format."""
-        return Path(self.name).suffix
+    folder: Path | None = None
 
     @property
     def is_native(self) -> bool:
@@ -79,25 +95,40 @@ def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
         IntegrityError: it is not the pickle that the configuration allows, or an ONNX model that
             refers to other files or libraries.
     """
-    path = root / returned
-    known = (".skops", *_NATIVE, *_PICKLES)
-    if path.is_dir():
-        message = f"{config.source} returned {returned}, which is a folder, not a model file"
-        raise RefusedError(message, hint="return the path of the model file itself")
-    if path.suffix not in known:
-        message = f"{config.source} returned the path {returned}, which has no known format"
-        raise ProjectError(message, hint=f"the known endings are {', '.join(known)}")
-    if not path.is_file():
-        message = f"{config.source} returned the path {returned}, and there is no such file"
-        raise ProjectError(message, hint="return the path that the model was saved to")
-    datafiles.check_lfs(path, str(returned))
+    path, name = root / returned, str(returned)
+    suffix = path.suffix
+    if mlflowmodel.is_model(path):
+        path, suffix = mlflowmodel.member(path, name)
+        name = f"{name}/{path.name}"
+    elif textnet.is_folder(path):
+        _check_link(root, config, path)
+        return Saved(name=name, suffix="", data=b"", folder=path)
+    _check_path(config, path, name, suffix)
+    datafiles.check_lfs(path, name)
     _check_link(root, config, path)
-    source = Saved(name=str(returned), data=path.read_bytes())
-    if source.suffix in _PICKLES:
+    source = Saved(name=name, suffix=suffix, data=path.read_bytes())
+    if suffix in PICKLES:
         _check_pickle(config, source)
     else:
-        signatures.check(source.name, source.suffix, source.data)
+        signatures.check(name, suffix, source.data)
     return source
+
+
+def _check_path(config: ModelConfig, path: Path, name: str, suffix: str) -> None:
+    known = (".skops", ".cbm", ".keras", *_NATIVE, *PICKLES)
+    if path.is_dir():
+        message = f"{config.source} returned {name}, which is a folder, not a model file"
+        raise RefusedError(message, hint="return the path of the model file itself")
+    if suffix in (".h5", ".hdf5", ".safetensors", ".bin", ".ckpt"):
+        message = f"{config.source} returned {name}, which holds weights, or code beside them"
+        hint = "return the model itself from the training function, or a file of a whole model: "
+        raise RefusedError(message, hint=f"{hint}{', '.join(known)}")
+    if suffix not in known:
+        message = f"{config.source} returned the path {name}, which has no known format"
+        raise ProjectError(message, hint=f"the known endings are {', '.join(known)}")
+    if not path.is_file():
+        message = f"{config.source} returned the path {name}, and there is no such file"
+        raise ProjectError(message, hint="return the path that the model was saved to")
 
 
 def of_booster(returned: object) -> Saved | None:
@@ -107,22 +138,26 @@ def of_booster(returned: object) -> Saved | None:
         return None
     booster: Any = returned
     if origin == "xgboost":
-        return Saved(name="booster.ubj", data=bytes(booster.save_raw("ubj")))
+        return Saved(name="booster.ubj", suffix=".ubj", data=bytes(booster.save_raw("ubj")))
     if origin == "lightgbm":
-        return Saved(name="booster.txt", data=booster.model_to_string().encode())
+        return Saved(name="booster.txt", suffix=".txt", data=booster.model_to_string().encode())
     return None
 
 
 def estimator_of(source: Saved, trust: Trust) -> Any:
-    """Return the estimator in a skops file, or in a pickle whose digest was checked.
+    """Return the model in a skops, CatBoost or Keras file, or a pickle whose digest was checked.
 
     Raises:
         IntegrityError: the skops file is made to mislead.
         ProjectError: the file is damaged, or holds types that are not trusted.
     """
+    if source.folder:
+        return textnet.from_folder(source.folder, source.name)
     try:
         if source.suffix == ".skops":
             return skopsfile.to_estimator(source.data, source.name, trust)
+        if source.suffix in _READERS:
+            return _READERS[source.suffix](source.data, source.name)
         import joblib
 
         return joblib.load(io.BytesIO(source.data))  # it reads plain pickles too
@@ -143,18 +178,20 @@ def adopt(
             which of its classes is which label.
     """
     form = _NATIVE[source.suffix]
+    classes: tuple[Label, ...] = ()
     try:
+        if config.output != "auto":
+            content, classes = onnxoutput.answering(source.name, source.data, config, data)
+            source = dataclasses.replace(source, data=content)
         facts = _FACTS[form](source.data)
+    except MlshipError:
+        raise
     except Exception as error:  # each library has errors of its own, some of them plain ones
         message = f"the saved model {source.name} cannot be read: {str(error).splitlines()[0]}"
         raise ProjectError(message, hint=f"save it as {form} itself does") from error
     task = facts.task if config.task == "auto" else config.task
     columns = _columns(source, facts, prepared)
-    heads = numbers_of(config, data)
-    if len(heads) > 1 and task == "classification":
-        message = f"the saved model {source.name} does not say which labels its targets have"
-        hint = "return the fitted estimator, or save it as skops"
-        raise ProjectError(message, hint=hint)
+    heads = _heads(source, task, config, data)
     model = Model(
         format=form,
         path=f"model/model{source.suffix}",
@@ -166,11 +203,12 @@ def adopt(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(source.data)
     if task == "classification":
-        target = data.targets[0]
-        classes = _classes(config, facts, (path, model), target, prepared)
+        classes = classes or _classes(config, facts, (path, model), data, prepared)
         model = replace(model, classes=classes)
-        heads = (Head(name=target.name, classes=classes),)
+        heads = (Head(name=data.only.name, classes=classes),)
     predict = _predict(path, model, task)
+    if config.output == "probabilities":
+        networks.check_shares(predict(prepared.train.head(_SAMPLE)), source.name)
     if facts.names is None:
         trained = f"{config.source} fitted its model on an array"
         order.check(predict, heads, prepared.train, truth_of(heads, data), trained)
@@ -185,6 +223,23 @@ def adopt(
         answers=held_out(predict, prepared.test, config.source),
     )
     return original, model, ("onnxruntime" if form == "onnx" else form,)
+
+
+def _heads(source: Saved, task: Task, config: ModelConfig, data: Data) -> tuple[Head, ...]:
+    """Return the heads of a native file, before their classes are known.
+
+    Raises:
+        ProjectError: it has several, with labels that it does not tell, or no target.
+    """
+    if task in UNSUPERVISED:
+        message = f"the saved model {source.name} does not say that it is for {task}"
+        raise ProjectError(message, hint="return the fitted estimator, or save it as skops")
+    heads = numbers_of(config, data)
+    if len(heads) > 1 and task == "classification":
+        message = f"the saved model {source.name} does not say which labels its targets have"
+        hint = "return the fitted estimator, or save it as skops"
+        raise ProjectError(message, hint=hint)
+    return heads
 
 
 def _check_link(root: Path, config: ModelConfig, path: Path) -> None:
@@ -222,7 +277,7 @@ def _classes(
     config: ModelConfig,
     facts: _Facts,
     file: tuple[Path, Model],
-    target: Target,
+    data: Data,
     prepared: Prepared,
 ) -> tuple[Label, ...]:
     """Return the labels in the order of the model's classes: as told, or as the model says.
@@ -230,22 +285,10 @@ def _classes(
     Raises:
         ProjectError: neither tells them.
     """
-    labels = sorted(target.train.unique().tolist())
-    if config.classes:
-        if facts.classes not in (None, len(config.classes)):
-            message = f"mlship.yaml: model.classes has {len(config.classes)} classes, and the "
-            message += f"model has {facts.classes}"
-            raise ProjectError(message, hint="list all of them, in the order of the model's codes")
-        return config.classes
-    count = len(labels) if facts.classes is None else facts.classes
-    if facts.has_labels:
+    count = facts.classes or len(config.classes) or data.only.train.nunique()
+    if facts.has_labels and not config.classes:
         return _own_labels(file, count, prepared)
-    if labels == list(range(count)):
-        return tuple(labels)
-    shown = ", ".join(str(label) for label in labels[:5])
-    message = f"the model counts its classes from 0 to {count - 1}, and {target.name} holds {shown}"
-    hint = "say which is which: `classes: [...]` under `model` in mlship.yaml, in the order of the "
-    raise ProjectError(message, hint=f"{hint}model's codes")
+    return labels.of_codes(config, data, count)
 
 
 def _own_labels(file: tuple[Path, Model], count: int, prepared: Prepared) -> tuple[Label, ...]:
@@ -327,6 +370,11 @@ def _lightgbm_facts(data: bytes) -> _Facts:
     )
 
 
+_READERS: dict[str, Callable[[bytes, str], Any]] = {
+    ".cbm": lambda data, _: catboostfile.from_file(data),
+    ".keras": kerasnet.from_file,
+    **dict.fromkeys((".pt", ".pth", ".pt2"), torchnet.from_file),
+}
 _FACTS: dict[ModelFormat, Callable[[bytes], _Facts]] = {
     "onnx": _onnx_facts,
     "xgboost": _xgboost_facts,

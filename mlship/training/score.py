@@ -1,5 +1,6 @@
 """A bundle and the champion on the same held-out rows, each in a process of its own."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from mlship.adapters.checkout import datafiles
 from mlship.adapters.checkout.children import ScoreRequest
 from mlship.domain import bundle as bundles
-from mlship.domain import digests
+from mlship.domain import digests, outcome_metrics
 from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Interval, Scores
@@ -96,7 +97,7 @@ def _with_targets(
     truth = {target.name: values_of(target.test) for target in data.targets}
     problem = several.problem_of(manifest, *([champion.bundle] if champion.bundle else []))
     predicted = [_by_target(list(truth), side) for side in (outputs, champion.outputs) if side]
-    scorers = Scorers(root=request.root, named=request.config.metrics)
+    scorers = _scorers(request)
     labels, confusion = _confusion(manifest.task, truth, predicted)
     compared = None
     if champion.outputs:
@@ -113,6 +114,18 @@ def _with_targets(
         confusion=confusion,
         slices=compared,
     )
+
+
+def _scorers(request: ScoreRequest) -> Scorers:
+    """Return the project's metrics, with its own function that promotions are decided by.
+
+    So a function that cannot do it is found before its outcomes arrive.
+    """
+    named, metric = request.config.metrics, outcome_metrics.of(request.config.gates.promote)
+    if not metric.is_own:
+        return Scorers(root=request.root, named=named)
+    together = {**named, metric.name: metric.name}
+    return Scorers(root=request.root, named=together, promoted=metric.name)
 
 
 def _by_target(targets: Sequence[str], outputs: Sequence[Row]) -> dict[str, list[Value]]:
@@ -162,7 +175,7 @@ def _also(scorers: Scorers, champion: _Champion, truth: Truth) -> dict[str, floa
         return values
     for name, what in scorers.named.items():
         with suppress(ProjectError, ConfigError):
-            one = Scorers(root=scorers.root, named={name: what})
+            one = dataclasses.replace(scorers, named={name: what})
             values |= digests.plain(one.measure(champion.bundle, truth, champion.outputs))
     return values
 

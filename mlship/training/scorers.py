@@ -27,10 +27,18 @@ Measure = Callable[[Sequence[Value], Sequence[Row]], float]
 
 @dataclass(frozen=True)
 class Scorers:
-    """The metrics of a project, by their names in mlship.yaml."""
+    """The metrics of a project, by their names in mlship.yaml.
+
+    Attributes:
+        root: the project's folder.
+        named: what measures each: a scorer, or a function that returns one number, or a number
+            for each row, whose mean is the metric.
+        promoted: the one of these functions that decides promotions: it needs each row's number.
+    """
 
     root: Path
     named: Mapping[str, str]
+    promoted: str = ""
 
     def measure(self, bundle: Bundle, truth: Truth, outputs: Sequence[Row]) -> dict[str, float]:
         """Return each metric of outputs against the true values.
@@ -55,7 +63,14 @@ class Scorers:
         known = pd.DataFrame({target: list(values) for target, values in truth.items()})
         given = known if len(truth) > 1 else known.iloc[:, 0]
         frame = pd.DataFrame(list(outputs))
-        return _number(name, what, called(self.root, what, lambda: function(given, frame)))
+        value = called(self.root, what, lambda: function(given, frame))
+        if np.shape(value) == (len(known),):
+            value = np.mean(value)
+        elif name == self.promoted:
+            message = f"{what} returned {type(value).__name__} for {len(known)} rows"
+            hint = "gates.promote.metric needs one number for each row: a Series or an array"
+            raise ProjectError(message, hint=hint)
+        return _number(name, what, value)
 
 
 def _by_name(

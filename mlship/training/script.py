@@ -14,7 +14,7 @@ from mlship.errors import ProjectError
 from mlship.training.blame import called
 
 _PYTHON = ("python", "python3", Path(sys.executable).name)
-PICKLES = (".joblib", ".pkl", ".pickle")
+PICKLES = (".joblib", ".pkl", ".pickle", ".pt", ".pth", ".pt2")
 
 
 def run(root: Path, config: ModelConfig, command: str, saved: str) -> Any:
@@ -58,6 +58,10 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 
 def _unpickled(path: Path) -> Any:
+    if path.suffix.startswith(".pt"):
+        from mlship.training import torchnet
+
+        return torchnet.from_file(path.read_bytes(), path.name)
     import joblib
 
     return joblib.load(path)

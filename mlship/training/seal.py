@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from mlship.adapters.checkout import code, lock
@@ -17,9 +18,11 @@ from mlship.domain import digests
 from mlship.domain.bundle import Bundle, Hooks, Label, Row, Schema, probability_of
 from mlship.domain.digests import Digest
 from mlship.domain.ports import Predictor
-from mlship.errors import ProjectError
-from mlship.training import groups, replies, several
-from mlship.training.answers import Outputs
+from mlship.errors import IntegrityError, ProjectError
+from mlship.runtime import formats
+from mlship.training import conversion, groups, onnxfile, replies, several
+from mlship.training import trial as trials
+from mlship.training.answers import Answers, Outputs, ask, differing
 from mlship.training.columns import fields_of, rows_of, values_of
 from mlship.training.convert import Converted
 from mlship.training.data import Data, Target
@@ -47,7 +50,8 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
 
     The bundle is sealed without golden examples and metrics first, and asked for answers in a
     process that sees nothing but it. Only when these are the original model's, to held-out rows
-    and to probes, is it sealed for good.
+    and to probes, is it sealed for good. Of very many held-out rows it is asked some; its form has
+    answered all of them before, in this process.
 
     Raises:
         ProjectError: the bundle answers otherwise than the model that was trained.
@@ -64,19 +68,23 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     _write_lines(folder / bundles.ENVIRONMENT, pins)
     draft = _draft(making, wanted, serving)
     bundles.seal(folder, draft)
-    tried = replies.tried(making.converted.trial)
+    trial = making.converted.trial
+    asked, tried = replies.asked(making.data.test, trial.fields), replies.tried(trial)
+    if len(asked) < len(held_out):
+        _check_form(making, folder, held_out)
     answers = predictor.answers(
-        folder, [*held_out, *(making.converted.trial.rows[n] for n in tried)]
+        folder, [*(held_out[n] for n in asked), *(trial.rows[n] for n in tried)]
     )
-    expected = replies.held_out(held_out, wanted, making.original.answers)
-    expected += replies.of_probes(
-        making.converted.trial, tried, lambda outputs: _outputs(making, outputs)
-    )
+    _check_unwritten(folder)
+    expected = replies.held_out(held_out, wanted, making.original.answers, asked)
+    expected += replies.of_probes(trial, tried, lambda outputs: _outputs(making, outputs))
     replies.check(expected, answers)
     golden = replies.golden(making.original, expected, answers)
     lines = b"".join(msgspec.json.encode(line) + b"\n" for line in golden)
     (folder / bundles.GOLDEN).write_bytes(lines)
-    served = [answer.outputs for answer in answers[: len(held_out)]]
+    served = list(wanted)
+    for number, answer in zip(asked, answers, strict=False):
+        served[number] = answer.outputs
     measured = _measured(making, draft, truth, served)
     return bundles.seal(folder, msgspec.structs.replace(draft, metrics=digests.plain(measured)))
 
@@ -88,6 +96,48 @@ def _measured(
         hook = making.config.model.preprocess
         return groups.measure(draft.task, groups.space_of(making.root, making.data, hook), served)
     return several.measure(several.problem_of(draft), truth, served)
+
+
+def _check_unwritten(folder: Path) -> None:
+    """Refuse a model that writes into its bundle, which is read-only where it is served.
+
+    Raises:
+        ProjectError: the bundle is not as it was sealed.
+    """
+    try:
+        bundles.read(folder)
+    except IntegrityError as error:
+        message = f"the model or a hook changes the bundle when it predicts: {error.message}"
+        raise ProjectError(message, hint="write no file in predict, transform or a hook") from error
+
+
+def _check_form(making: Making, folder: Path, rows: list[Row]) -> None:
+    """Ask the model file for all held-out rows, on the path of serving after the contract.
+
+    Raises:
+        ProjectError: it answers otherwise than the model that was trained.
+    """
+    original, trial, model = making.original, making.converted.trial, making.converted.model
+
+    def found() -> Answers:
+        computation = formats.load(folder / model.path, model, original.task)
+        form = trials.form_of(model, computation, trial.prepare)
+        return ask(form, rows if trial.prepare is None else making.data.test)
+
+    try:
+        # onnxruntime may end its process; other forms were tried in this one already.
+        is_onnx = model.format == "onnx"
+        answers = conversion.in_child(found, "all held-out rows") if is_onnx else found()
+    except onnxfile.NotConvertedError as error:
+        message = f"the model as ONNX cannot answer the held-out rows: {error}"
+        raise ProjectError(message, hint="check the values of the held-out rows") from error
+    numbers = np.arange(len(rows))
+    different = differing(original.task, original.heads, original.answers, answers, numbers)
+    for row, what in different.items():
+        message = f"the model as {model.format} differs on {len(different)} of {len(rows)} "
+        message += f"held-out rows, first on row {row + 1}: {what}"
+        hint = "a row's answer must depend on that row only: see docs/guide/your-own-model.md"
+        raise ProjectError(message, hint=hint)
 
 
 def _draft(making: Making, wanted: list[Row], serving: tuple[str, ...]) -> Bundle:

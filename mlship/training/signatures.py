@@ -31,7 +31,7 @@ def check(name: str, ending: str, data: bytes) -> None:
 
     Args:
         name: of the file, for the message.
-        ending: `.skops`, `.onnx`, `.ubj`, `.json` or `.txt`.
+        ending: `.skops`, `.onnx`, `.ubj`, `.json`, `.cbm`, `.keras` or `.txt`.
         data: its content.
 
     Raises:
@@ -66,8 +66,12 @@ def _is_pickle(data: bytes) -> bool:
     return True
 
 
-def _is_skops(data: bytes) -> bool:
+def _is_zip(data: bytes) -> bool:
     return data.startswith(b"PK\x03\x04")
+
+
+def _is_catboost(data: bytes) -> bool:
+    return data.startswith(b"CBM1")
 
 
 def _is_json(data: bytes) -> bool:
@@ -87,9 +91,11 @@ def _is_lightgbm(data: bytes) -> bool:
 
 
 _FORMATS: dict[str, tuple[str, Callable[[bytes], bool]]] = {
-    ".skops": ("a skops file", _is_skops),
+    ".skops": ("a skops file", _is_zip),
     ".onnx": ("an ONNX model", onnx_contents.is_model),
     ".json": ("an XGBoost model in JSON", _is_json),
     ".ubj": ("an XGBoost model in UBJSON", _is_ubj),
+    ".keras": ("a Keras model", _is_zip),
+    ".cbm": ("a CatBoost model", _is_catboost),
     ".txt": ("a LightGBM model in text", _is_lightgbm),
 }

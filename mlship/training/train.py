@@ -3,14 +3,26 @@
 from pathlib import Path
 
 from mlship.adapters.checkout.children import TrainRequest
+from mlship.config.project import ModelConfig
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
-from mlship.training import fit, saved, seal
+from mlship.errors import ProjectError
+from mlship.training import (
+    catboostfile,
+    fit,
+    kerasnet,
+    mlflowmodel,
+    networks,
+    saved,
+    seal,
+    textnet,
+    torchnet,
+)
 from mlship.training import trial as trials
 from mlship.training.convert import Converted, convert, limits_of
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
-from mlship.training.original import examine
+from mlship.training.original import Original, examine
 from mlship.training.owncode import Trust
 from mlship.training.profile import profile_of
 
@@ -27,7 +39,8 @@ def train(request: TrainRequest, predictor: Predictor) -> Trained:
     prepared = fit.prepare(root, data, config.model.preprocess)
     returned = fit.fit(root, config, data, prepared)
     request.into.mkdir(parents=True)
-    converted = _converted(request, data, prepared, returned)
+    with mlflowmodel.local(returned, config.store) as model:
+        converted = _converted(request, data, prepared, model)
     making = seal.Making(root=root, config=config, data=data, converted=converted)
     digest = seal.seal(making, request.into, predictor)
     return Trained(
@@ -57,5 +70,18 @@ def _converted(
     trust = Trust(root=root, names=config.trust)
     if source is not None:
         returned = saved.estimator_of(source, trust)
-    original = examine(returned, config, data, prepared)
+    original = _examined(returned, config, data, prepared)
     return convert(trials.prepared(original, data, prepare), request.into, trust)
+
+
+def _examined(model: object, config: ModelConfig, data: Data, prepared: Prepared) -> Original:
+    """Return what a model is, by the library that it is of."""
+    if pipeline := textnet.of(model):
+        return textnet.examine(pipeline, config, data, prepared)
+    if network := kerasnet.of(model) or torchnet.of(model):
+        return networks.examine(network, config, data, prepared)
+    if config.output != "auto":
+        message = f"mlship.yaml says model.output: {config.output}, and {config.source} returned "
+        message += f"{type(model).__name__}, which says itself what it predicts"
+        raise ProjectError(message, hint="remove model.output")
+    return examine(catboostfile.of_any(model), config, data, prepared)

@@ -79,7 +79,7 @@ class Trial:
     def _asked(
         self, model: Model, compute: Computation, numbers: Any, *, must_answer: bool = False
     ) -> dict[int, str]:
-        form = _form(model, compute, self.prepare)
+        form = form_of(model, compute, self.prepare)
         rows = self.rows if self.prepare is None else self.probes.frame
         try:
             found = ask(form, rows, numbers, must_answer=must_answer)
@@ -134,7 +134,9 @@ def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
     )
 
 
-def _form(model: Model, compute: Computation, prepare: Prepare | None) -> Callable[[Any], Outputs]:
+def form_of(
+    model: Model, compute: Computation, prepare: Prepare | None
+) -> Callable[[Any], Outputs]:
     """Return what a form answers, on the path of serving: to rows, or to those of a hook."""
     names = [field.name for field in model.columns]
 

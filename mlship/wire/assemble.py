@@ -98,7 +98,7 @@ def assemble(
         progress=progress,
         source=GitSource(root),
         trainer=ChildTrainer(root, config, progress, ahead.prepare),
-        tester=PytestTester(root, config),
+        tester=PytestTester(root, config, progress.note),
         predictor=ChildPredictor(),
         ledger=backends.ledger(config, state, environment, purpose),
         locks=_EachTargets(locks),
@@ -143,7 +143,12 @@ def actor(root: Path, environment: Mapping[str, str]) -> str:
         return environment["GITHUB_ACTOR"]
     try:
         result = subprocess.run(
-            ["git", "config", "user.email"], cwd=root, capture_output=True, text=True, check=False
+            ["git", "config", "user.email"],
+            cwd=root,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     except OSError:
         return environment.get("USER", "unknown")

@@ -72,9 +72,18 @@ CODE = {
     "skops": MIXED,
     "xgboost": BOOSTED.format("xgboost", "XGBRegressor", ""),
     "lightgbm": BOOSTED.format("lightgbm", "LGBMRegressor", "min_child_samples=3, verbose=-1"),
+    "catboost": "from catboost import CatBoostRegressor as M\n\n"
+    "def train(data, params):\n"
+    "    model = M(n_estimators=5, loss_function='Poisson', verbose=0, allow_writing_files=False)\n"
+    f"    return model.fit({NUMBERS}, data['y'])\n",
 }
 KINDS = (*CODE, "hooks")
-OWN = {"onnx": "ModelProto", "xgboost": "Booster", "lightgbm": "Booster"}
+OWN = {
+    "onnx": "ModelProto",
+    "xgboost": "Booster",
+    "lightgbm": "Booster",
+    "catboost": "CatBoostRegressor",
+}
 
 ASK = """
 import json, sys, warnings
@@ -100,7 +109,7 @@ batches = {
 }
 own = {}
 for uri in asked:
-    for flavor in ("onnx", "xgboost", "lightgbm"):
+    for flavor in ("onnx", "xgboost", "lightgbm", "catboost"):
         if flavor in models[uri].metadata.flavors:
             own[uri] = type(getattr(mlflow, flavor).load_model(uri)).__name__
 print(json.dumps([answers, batches, own]))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlship.config.project import Config, DataConfig, ModelConfig
 from mlship.domain import digests
-from mlship.domain.bundle import Row
+from mlship.domain.bundle import Row, Value
 from mlship.domain.commit import Commit
 from mlship.domain.digests import Digest
 from mlship.domain.inputs import Inputs, Opened
@@ -68,6 +68,7 @@ class FakeTrainer:
         self.data = "same"
         self.golden = ""
         self.trainings = 0
+        self.cost = 5.0
         self.metrics: dict[str, float | str] = {"accuracy": 0.9}
         self.champion: dict[str, float | str] = {"accuracy": 0.8}
         self.profile: Profile | None = None
@@ -107,6 +108,13 @@ class FakeTrainer:
             champion=self.champion if champion else {},
             slices=self.slices if champion else None,
         )
+
+    def rate(
+        self, function: str, predictions: Sequence[Prediction], truth: Sequence[Value]
+    ) -> list[float]:
+        """Return 0 for a prediction that is right, `cost` for one that is not."""
+        outputs = [prediction.outputs["species"] for prediction in predictions]
+        return [self.cost * (x != y) for x, y in zip(outputs, truth, strict=True)]
 
 
 class FakeTester:

@@ -152,3 +152,19 @@ def test_a_submodule_that_is_not_there_is_named_with_the_command(root: Path) -> 
     with pytest.raises(ProjectError, match="is in the submodule shared") as caught:
         sources(root, data)
     assert caught.value.hint == "git submodule update --init shared"
+
+
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_a_change_that_git_was_told_not_to_see_counts(root: Path, flag: str) -> None:
+    git(root, "update-index", flag, "pipeline.py")
+    assert not GitSource(root).commit().dirty
+    (root / "pipeline.py").write_text("x = 2\n")
+    assert changes(root) == ("pipeline.py",)
+    (root / "other.txt").write_text("")
+    assert changes(root) == ("other.txt", "pipeline.py")
+
+
+def test_a_file_that_a_sparse_checkout_leaves_out_is_no_change(root: Path) -> None:
+    git(root, "update-index", "--skip-worktree", "pipeline.py")
+    (root / "pipeline.py").unlink()
+    assert changes(root) == ()

@@ -3,10 +3,12 @@
 import importlib.util
 import os
 import py_compile
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from mlship.adapters.checkout.git import changes
 from mlship.adapters.checkout.tester import PytestTester
 from mlship.domain.scores import TestRun
 from mlship.errors import ProjectError
@@ -46,6 +48,34 @@ def test_counts_and_reasons(tmp_path: Path) -> None:
     assert not any("\n" in line for line in found.failures)
     assert not list(tmp_path.rglob("__pycache__"))
     assert not list(tmp_path.rglob(".pytest_cache"))
+
+
+def test_tests_leave_nothing_that_makes_the_tree_dirty_or_it_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "tests" / "unit"
+    folder.mkdir(parents=True)
+    (tmp_path / "own.py").write_text("x = 1\n")
+    (folder / "conftest.py").write_text(
+        "import coverage\n"
+        "measured = coverage.Coverage()\nmeasured.start()\n"
+        "def pytest_sessionfinish():\n    measured.stop()\n    measured.save()\n"
+    )
+    body = "def test_x(number):\n    import own\n    assert number < 9\n"
+    given = "from hypothesis import given, strategies\n@given(strategies.integers())\n"
+    (folder / "test_x.py").write_text(given + body)
+    identity = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
+    for argv in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "Begin"]):
+        subprocess.run(["git", *argv], cwd=tmp_path, check=True)
+    notes: list[str] = []
+    tester = PytestTester(tmp_path, config(), notes.append)
+    found = tester.test("unit", bundle=None, endpoint=None)
+    assert found is not None
+    assert found.failed == 1
+    assert changes(tmp_path) == ()
+    assert notes == []
+    # The control: what a test writes itself is seen.
+    (folder / "test_x.py").write_text("def test_x():\n    open('made.html', 'w').close()\n")
+    tester.test("unit", bundle=None, endpoint=None)
+    assert notes == ["the tests wrote made.html: commit it, or add it to .gitignore"]
 
 
 def test_a_file_that_cannot_be_imported_is_a_failure(tmp_path: Path) -> None:

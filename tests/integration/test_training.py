@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,9 @@ from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.config import installation
 from mlship.config.project import Config, DataConfig
 from mlship.domain import bundle as bundles
+from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
+from mlship.domain.prediction import Prediction
 from mlship.domain.profiles import Profile
 from mlship.domain.scores import Golden, Scores, Trained
 from mlship.errors import ConfigError, ConflictError, IntegrityError, ProjectError, UnavailableError
@@ -324,6 +327,47 @@ def test_a_training_that_dies_leaves_nothing_behind(name: str, tmp_path: Path) -
     with pytest.raises(kind, match=f"(?s){said}"):
         ChildTrainer(tmp_path / "p", config(), Notes()).train(into)
     assert list(into.parent.iterdir()) == []
+
+
+COST = """
+import os
+
+def cost(truth, outputs):
+    if "REGISTRY_PASSWORD" in os.environ:
+        raise RuntimeError("a credential is here")
+    print("hello from the cost")
+    return 5.0 * (truth != outputs["species"])
+
+def crash(truth, outputs):
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_predictions_are_rated_in_another_process_with_few_variables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REGISTRY_PASSWORD", "secret")
+    trainer = ChildTrainer(write(tmp_path / "p", COST), config(), Notes())
+    rows: list[Row] = [{"species": "rose"}, {"species": "iris"}]
+    rated = [
+        Prediction(
+            id=f"a.{n}",
+            release=Digest("sha256:1"),
+            slot="one",
+            time=datetime(2026, 1, 1, tzinfo=UTC),
+            inputs={},
+            outputs=row,
+            latency_ms=1.0,
+        )
+        for n, row in enumerate(rows)
+    ]
+    assert trainer.rate("pipeline:cost", rated, ["rose", "tulip"]) == [0.0, 5.0]
+    assert capfd.readouterr().out == ""
+    bare = [msgspec.structs.replace(rated[0], outputs={"price": 1.0})]
+    with pytest.raises(ProjectError, match=r"prediction a\.0 .*KeyError"):
+        trainer.rate("pipeline:cost", bare, ["rose"])
+    with pytest.raises(ProjectError, match="the evaluating process was killed by SIGKILL"):
+        trainer.rate("pipeline:crash", rated, ["rose", "tulip"])
 
 
 def test_a_training_sees_nothing_of_the_one_before(tmp_path: Path) -> None:

@@ -3,12 +3,21 @@
 import math
 import random
 from itertools import accumulate
-from typing import Literal
 
 import pytest
 
-from mlship.domain.bundle import Value
-from mlship.domain.confidence import Metric, asymptotic, bernstein, compare, score
+from mlship.domain import outcome_metrics
+from mlship.domain.confidence import asymptotic, bernstein, compare
+from mlship.domain.outcome_metrics import Metric
+from mlship.domain.policy import PromotePolicy
+
+
+def named(name: str) -> Metric:
+    return outcome_metrics.of(PromotePolicy(metric=name))
+
+
+COST = Metric(name="pipeline:cost", better="lower", range=(-5.0, 20.0))
+GAIN = Metric(name="pipeline:gain", better="higher", range=(0.0, 10.0))
 
 BAD, GOOD = [1.0, 0.0] * 300, [1.0] * 600
 FAR, NEAR = [4.0, 6.0] * 300, [0.5, 1.5] * 300
@@ -29,11 +38,15 @@ FAR, NEAR = [4.0, 6.0] * 300, [0.5, 1.5] * 300
         ("mae", NEAR, FAR, 5.0, "passed"),
         ("mae", FAR, FAR, 0.0, "undecided"),
         ("mse", FAR, NEAR, 0.0, "passed"),
+        ("log_loss", FAR, NEAR, 0.0, "passed"),
+        ("pinball[0.9]", NEAR, FAR, 0.0, "failed"),
+        ("brier", GOOD, BAD, 0.0, "passed"),
+        ("brier", BAD, GOOD, 0.0, "failed"),
     ],
 )
 @pytest.mark.parametrize("shadowed", [False, True])
 def test_verdict_follows_the_interval_the_better_direction_and_the_margin(
-    metric: Metric,
+    metric: str,
     champion: list[float],
     challenger: list[float],
     margin: float,
@@ -47,7 +60,7 @@ def test_verdict_follows_the_interval_the_better_direction_and_the_margin(
         champion,
         challenger,
         paired=list(zip(champion, challenger, strict=True)) if shadowed else (),
-        metric=metric,
+        metric=named(metric),
         confidence=0.95,
         margin=margin,
         min_labels=100,
@@ -70,10 +83,10 @@ def test_verdict_follows_the_interval_the_better_direction_and_the_margin(
     ],
 )
 def test_no_data_too_little_and_non_finite_never_pass_or_fail(
-    metric: Metric, champion: list[float], challenger: list[float], reason: str
+    metric: str, champion: list[float], challenger: list[float], reason: str
 ) -> None:
     found = compare(
-        champion, challenger, metric=metric, confidence=0.95, margin=1e9, min_labels=100
+        champion, challenger, metric=named(metric), confidence=0.95, margin=1e9, min_labels=100
     )
     assert found.verdict == "undecided"
     assert reason in found.reason
@@ -82,7 +95,7 @@ def test_no_data_too_little_and_non_finite_never_pass_or_fail(
 def test_a_nan_among_the_pairs_never_passes() -> None:
     paired = [*zip(BAD, GOOD, strict=True), (math.nan, 1.0)]
     found = compare(
-        [], [], paired=paired, metric="accuracy", confidence=0.95, margin=0.5, min_labels=1
+        [], [], paired=paired, metric=named("accuracy"), confidence=0.95, margin=0.5, min_labels=1
     )
     assert found.verdict == "undecided"
 
@@ -90,15 +103,19 @@ def test_a_nan_among_the_pairs_never_passes() -> None:
 def test_errors_without_spread_and_a_handful_of_errors_never_pass() -> None:
     for few in ([0.0] * 500, [0.1, 0.2, 0.1]):
         found = compare(
-            [9.0, 8.0] * 300, few, metric="mae", confidence=0.95, margin=0.0, min_labels=1
+            [9.0, 8.0] * 300, few, metric=named("mae"), confidence=0.95, margin=0.0, min_labels=1
         )
         assert found.verdict == "undecided"
 
 
 def test_scores_that_overflow_and_scores_outside_the_metric_never_pass() -> None:
-    huge = compare([1e308] * 99, NEAR, metric="mse", confidence=0.95, margin=0.0, min_labels=9)
+    huge = compare(
+        [1e308] * 99, NEAR, metric=named("mse"), confidence=0.95, margin=0.0, min_labels=9
+    )
     assert huge.verdict == "undecided"
-    wrong = compare(BAD, [2.0] * 600, metric="accuracy", confidence=0.95, margin=0.0, min_labels=9)
+    wrong = compare(
+        BAD, [2.0] * 600, metric=named("accuracy"), confidence=0.95, margin=0.0, min_labels=9
+    )
     assert (wrong.verdict, wrong.reason) == (
         "undecided",
         "a score for accuracy is not between 0 and 1",
@@ -109,7 +126,7 @@ def test_a_challenger_that_got_worse_on_the_way_does_not_pass_on_its_past() -> N
     found = compare(
         BAD,
         [1.0] * 3000 + [0.0] * 3000,
-        metric="accuracy",
+        metric=named("accuracy"),
         confidence=0.95,
         margin=0.0,
         min_labels=9,
@@ -122,7 +139,7 @@ def test_the_pairs_count_once_they_are_as_many_as_the_smaller_side() -> None:
         BAD,
         GOOD,
         paired=[(1.0, 0.0)] * 5,
-        metric="accuracy",
+        metric=named("accuracy"),
         confidence=0.95,
         margin=0.0,
         min_labels=100,
@@ -132,7 +149,7 @@ def test_the_pairs_count_once_they_are_as_many_as_the_smaller_side() -> None:
         BAD,
         [],
         paired=list(zip(BAD, GOOD, strict=True)),
-        metric="accuracy",
+        metric=named("accuracy"),
         confidence=0.95,
         margin=0.0,
         min_labels=100,
@@ -141,7 +158,7 @@ def test_the_pairs_count_once_they_are_as_many_as_the_smaller_side() -> None:
 
 
 def test_the_difference_is_challenger_minus_champion_in_the_metric_itself() -> None:
-    found = compare(FAR, NEAR, metric="mae", confidence=0.95, margin=0.0, min_labels=100)
+    found = compare(FAR, NEAR, metric=named("mae"), confidence=0.95, margin=0.0, min_labels=100)
     assert (found.champion_mean, found.challenger_mean, found.estimate) == (5.0, 1.0, -4.0)
     assert found.low < -4.0 < found.high < 0
 
@@ -194,7 +211,7 @@ def test_the_asymptotic_bounds_are_those_of_the_theorem() -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "mae"])
 @pytest.mark.parametrize("shadowed", [False, True])
 def test_daily_looks_at_equal_models_raise_no_more_alarms_than_promised(
-    metric: Metric, shadowed: bool
+    metric: str, shadowed: bool
 ) -> None:
     chance, alarms, z_alarms, rounds = random.Random(11), 0, 0, 60
     for _ in range(rounds):
@@ -207,14 +224,14 @@ def test_daily_looks_at_equal_models_raise_no_more_alarms_than_promised(
     assert z_alarms / rounds > 0.15
 
 
-def _draw(metric: Metric, chance: random.Random) -> float:
+def _draw(metric: str, chance: random.Random) -> float:
     return float(chance.random() < 0.8) if metric == "accuracy" else chance.expovariate(1)
 
 
-def _alarm(metric: Metric, old: list[float], new: list[float], shadowed: bool) -> bool:
+def _alarm(metric: str, old: list[float], new: list[float], shadowed: bool) -> bool:
     paired = list(zip(old, new, strict=True)) if shadowed else ()
     found = compare(
-        old, new, paired=paired, metric=metric, confidence=0.95, margin=0.0, min_labels=20
+        old, new, paired=paired, metric=named(metric), confidence=0.95, margin=0.0, min_labels=20
     )
     return found.verdict != "undecided"
 
@@ -226,52 +243,69 @@ def _z_alarm(old: list[float], new: list[float]) -> bool:
     return abs(means[1] - means[0]) > 1.96 * math.sqrt(variance) / n
 
 
-@pytest.mark.parametrize(
-    ("predicted", "actual", "agree"),
-    [
-        ("setosa", "setosa", True),
-        ("setosa", "virginica", False),
-        (1, "1", True),
-        (1, 1.0, True),
-        (1, "2", False),
-        (1, "one", False),
-        ("1", 1, True),
-        ("1", 1.0, True),
-        ("1", "1.0", False),
-        (True, "true", True),
-        (True, 1, True),
-        (False, "False", True),
-        (False, "true", False),
-        (0.5, "0.5", True),
-        (None, "setosa", False),
-        (math.nan, 1, False),
-    ],
-)
-def test_an_outcome_is_read_as_the_type_of_the_prediction(
-    predicted: Value, actual: Value, agree: bool
+LEFT, RIGHT = [3.0, 5.0, 1.0] * 200, [4.0, 8.0, 6.0] * 200
+
+
+@pytest.mark.parametrize("shadowed", [False, True])
+def test_a_declared_direction_and_range_decide_the_verdict_and_the_method(shadowed: bool) -> None:
+    def found(metric: Metric) -> tuple[str, str]:
+        chance = random.Random(3)
+        other = chance.sample(RIGHT, len(RIGHT))
+        pairs = list(zip(LEFT, other, strict=True)) if shadowed else ()
+        result = compare(
+            LEFT, other, paired=pairs, metric=metric, confidence=0.95, margin=0.0, min_labels=9
+        )
+        assert result.low < 3.0 < result.high
+        return result.verdict, result.method.split(" ")[0]
+
+    assert found(COST) == ("failed", "empirical-Bernstein")
+    assert found(GAIN) == ("passed", "empirical-Bernstein")
+    assert found(Metric(name="pipeline:gain", better="higher")) == ("passed", "asymptotic")
+
+
+def test_a_score_outside_the_declared_range_never_passes() -> None:
+    found = compare(LEFT, [*RIGHT, 10.1], metric=GAIN, confidence=0.95, margin=0.0, min_labels=9)
+    assert (found.verdict, found.reason) == (
+        "undecided",
+        "a score for pipeline:gain is not between 0 and 10",
+    )
+
+
+@pytest.mark.parametrize("shadowed", [False, True])
+def test_the_interval_of_a_bounded_metric_covers_the_true_difference_at_all_looks(
+    shadowed: bool,
 ) -> None:
-    assert score("accuracy", predicted, actual) == float(agree)
+    # Costs of a model that is nearly always right: 0, seldom 20, now and then a gain of 5. The
+    # challenger errs less: the true difference is 20 * (0.02 - 0.05) = -0.6.
+    chance, rounds, missed, z_missed, found = random.Random(17), 80, 0, 0, 0
+    looks = range(20, 801, 20)
+    for _ in range(rounds):
+        old, new = ([_cost(chance, share) for _ in range(800)] for share in (0.05, 0.02))
+        intervals = [_of_costs(old[:n], new[:n], shadowed) for n in looks]
+        missed += not all(low <= -0.6 <= high for low, high in intervals)
+        found += intervals[-1][1] - intervals[-1][0] < 12
+        z_missed += not all(_z_covers(old[:n], new[:n], -0.6) for n in looks)
+    assert missed / rounds <= 0.05
+    # The controls: the intervals do shrink, and a classic one misses the truth at some look.
+    assert found == rounds
+    assert z_missed / rounds > 0.15
 
 
-@pytest.mark.parametrize(("metric", "error"), [("mae", 3.0), ("mse", 9.0)])
-def test_an_error_is_a_distance(metric: Literal["mae", "mse"], error: float) -> None:
-    assert score(metric, 5, "2") == error
-    assert score(metric, 2.0, 5) == error
+def _cost(chance: random.Random, share: float) -> float:
+    draw = chance.random()
+    return 20.0 if draw < share else -5.0 if draw > 0.9 else 0.0
 
 
-@pytest.mark.parametrize(
-    ("metric", "predicted", "actual"),
-    [
-        ("accuracy", "setosa", None),
-        ("mae", 1.0, None),
-        ("mae", None, 1.0),
-        ("mse", 1.0, "much"),
-        ("mse", "much", 1.0),
-        ("mae", math.nan, 1.0),
-        ("mae", math.inf, 1.0),
-    ],
-)
-def test_what_cannot_be_scored_is_not_finite(
-    metric: Metric, predicted: Value, actual: Value
-) -> None:
-    assert not math.isfinite(score(metric, predicted, actual))
+def _of_costs(old: list[float], new: list[float], shadowed: bool) -> tuple[float, float]:
+    pairs = list(zip(old, new, strict=True)) if shadowed else ()
+    result = compare(
+        old, new, paired=pairs, metric=COST, confidence=0.95, margin=0.0, min_labels=20
+    )
+    return result.low, result.high
+
+
+def _z_covers(old: list[float], new: list[float], truth: float) -> bool:
+    n = len(old)
+    means = sum(old) / n, sum(new) / n
+    variance = sum((x - means[0]) ** 2 for x in old) + sum((x - means[1]) ** 2 for x in new)
+    return abs(means[1] - means[0] - truth) <= 1.96 * math.sqrt(variance) / n

@@ -26,10 +26,11 @@ USUAL = {
     "LC_ALL": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
     "COVERAGE_PROCESS_CONFIG": "x",
+    "PYTHONIOENCODING": "utf-8:backslashreplace",
 }
 PROXIES = {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "localhost", "HF_HOME": "/models"}
 DATABASE = {"PGPASSWORD": "secret", "PGSSLMODE": "require"}
-ALL = {**CREDENTIALS, **USUAL, **PROXIES, **DATABASE}
+ALL = {**CREDENTIALS, **USUAL, **PROXIES, **DATABASE, "PYTHONIOENCODING": "ascii"}
 
 
 def test_user_code_may_reach_the_network_and_gets_no_credentials() -> None:

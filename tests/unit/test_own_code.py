@@ -1,5 +1,6 @@
 """What a model may be made of: an exact list, the project's own code, and what it vouches for."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle
 from mlship.domain.scores import Trained
-from mlship.errors import ConfigError, ProjectError
-from mlship.runtime import archive, trust
+from mlship.errors import ConfigError, IntegrityError, ProjectError
+from mlship.runtime import archive, hooks, trust
+from mlship.training.owncode import Trust
 from mlship.training.train import train
 from tests.harness.hostile_models import crafted, listed, mapped, node, plain, regression
 from tests.harness.projects import InProcess, config, flowers, project, request
@@ -164,3 +166,43 @@ def test_harmless_parts_of_libraries_are_on_the_list(name: str, tmp_path: Path) 
     module = project(tmp_path, fitted(HARMLESS[name], "import lightgbm, xgboost"))
     bundle = make(tmp_path, config("price", module))
     assert (bundle.model.format, bundle.model.types) == ("skops", ())
+
+
+def named(root: Path, name: str) -> None:
+    """Admit a model file, made elsewhere, that names a function or class as its attribute."""
+    module, _, function = name.rpartition(".")
+    part = node("FunctionNode", name, content=f"{module}.{function}")
+    parts = archive.read(crafted(regression(func=part)), "m.skops")
+    Trust(root=root).admit(parts, live=False)
+
+
+@pytest.mark.parametrize("line", ["from joblib import load", "from os import system as load"])
+def test_what_an_own_module_imports_is_not_its_own(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = project(tmp_path, f"{line}\ndef own(x): return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module(module)
+    named(tmp_path, f"{module}.own")
+    with pytest.raises(ProjectError, match=rf"not trusted: {module}\.load"):
+        named(tmp_path, f"{module}.load")
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "code").symlink_to(tmp_path)
+    with pytest.raises(IntegrityError, match=r"the bundle's code does not have"):
+        hooks.check_types(tmp_path / "bundle", [f"{module}.load"])
+
+
+def test_a_model_file_imports_no_module_that_the_training_did_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "marker"
+    module = project(tmp_path, f"open({str(marker)!r}, 'w').close()\ndef own(x): return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ProjectError, match=rf"has not imported {module}") as caught:
+        named(tmp_path, f"{module}.own")
+    assert not marker.exists()
+    assert f"name {module}.own in model.trust" in caught.value.hint
+    part = node("FunctionNode", f"{module}.own", content=f"{module}.own")
+    parts = archive.read(crafted(regression(func=part)), "m.skops")
+    Trust(root=tmp_path, names=(f"{module}.own",)).admit(parts, live=False)
+    assert marker.exists()

@@ -95,6 +95,10 @@ def test_an_unknown_key_is_found_in_the_environment_and_in_flags_too() -> None:
         ("targets: {staging: {kind: kubernets}}", "kind"),
         ("gates: {promote: {confidence: 1.5}}", "confidence"),
         ("gates: {promote: {metric: auc}}", "metric"),
+        ("gates: {promote: {metric: 'pinball[1.5]'}}", "metric"),
+        ("gates: {promote: {metric: 'pinball[0.0]'}}", "metric"),
+        ("gates: {promote: {metric: 'a:b', better: up}}", "better"),
+        ("gates: {promote: {metric: 'a:b', better: lower, range: [0]}}", "range"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_key(addition: str, named: str) -> None:
@@ -112,12 +116,40 @@ def test_a_wrong_value_is_refused_by_its_key(addition: str, named: str) -> None:
         ("store: directory", "store: expected a mapping", "kind, uri"),
         ("store: {kind: mlflw}", "store.kind: unknown value 'mlflw'", "one of mlflow, directory"),
         ("gates: {staging: {p99ms: {max: 1}}}", "gates.staging.p99ms", "did you mean p99_ms?"),
+        (
+            "gates: {promote: {metric: auc}}",
+            "gates.promote.metric",
+            "pinball[0.9] or pipeline:cost",
+        ),
+        ("gates: {promote: {metric: 'a:b'}}", "a:b needs gates.promote.better", "better: lower"),
+        ("gates: {promote: {better: lower}}", "gates.promote.better is for a function", "remove"),
+        ("gates: {promote: {range: [0, 1]}}", "gates.promote.range is for a function", "remove"),
+        (
+            "gates: {promote: {metric: 'a:b', better: lower, range: [1, 1]}}",
+            "gates.promote.range: [1, 1] is no range",
+            "least number first",
+        ),
     ],
 )
 def test_a_wrong_value_is_told_in_words(addition: str, says: str, explains: str) -> None:
     message, hint = complaint(LEAST + addition)
     assert says in message
     assert explains in hint
+
+
+@pytest.mark.parametrize(
+    "promote",
+    [
+        "{metric: brier}",
+        "{metric: log_loss}",
+        "{metric: 'pinball[0.05]'}",
+        "{metric: 'pinball[.5]'}",
+        "{metric: 'costs.of_loans:cost', better: lower}",
+        "{metric: 'a:b', better: higher, range: [-1, 2.5]}",
+    ],
+)
+def test_metrics_of_a_promotion(promote: str) -> None:
+    assert read(f"{LEAST}gates: {{promote: {promote}}}").gates.promote.metric in promote
 
 
 def test_the_form_of_a_name_is_explained() -> None:

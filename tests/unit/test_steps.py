@@ -1,5 +1,6 @@
 """The steps on fakes: what a user would notice of each, with every backend well."""
 
+import dataclasses
 import random
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ from mlship.config.project import GatesConfig, TargetConfig
 from mlship.domain import checks, shapes
 from mlship.domain.deployment import Slot, slot_of
 from mlship.domain.evidence import Record, Saw
-from mlship.domain.facts import Tested, Verified
+from mlship.domain.facts import Evaluated, Tested, Verified
 from mlship.domain.history import latest
 from mlship.domain.policy import Bound, PromotePolicy
 from mlship.domain.prediction import Prediction
@@ -24,6 +25,7 @@ from mlship.errors import (
     ConflictError,
     IntegrityError,
     NotFoundError,
+    ProjectError,
     RefusedError,
 )
 from mlship.steps import test as testing
@@ -31,6 +33,7 @@ from mlship.steps.approve import approve
 from mlship.steps.deploy import deploy_production, deploy_staging
 from mlship.steps.evaluate import evaluate
 from mlship.steps.feedback import feedback
+from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
 from mlship.steps.retire import retire
 from mlship.steps.rollback import rollback
@@ -433,6 +436,45 @@ def test_a_worse_challenger_fails(here: World) -> None:
     predictions(here, first, right=299, wrong=1)
     predictions(here, second, right=150, wrong=150)
     assert evaluate(here.pipeline).evidence.verdict == "failed"
+
+
+def by_cost(here: World, **terms: object) -> Pipeline:
+    """Return the pipeline with a metric of the project's own."""
+    own = {"metric": "pipeline:cost", "better": "lower", "range": (0.0, 5.0)} | terms
+    promote = msgspec.structs.replace(here.pipeline.config.gates.promote, **own)
+    gates = msgspec.structs.replace(here.pipeline.config.gates, promote=promote)
+    config = msgspec.structs.replace(here.pipeline.config, gates=gates)
+    return dataclasses.replace(here.pipeline, config=config)
+
+
+def test_a_metric_of_the_projects_own_decides(here: World) -> None:
+    first, second = duel(here)
+    predictions(here, first, right=150, wrong=150)
+    predictions(here, second, right=299, wrong=1)
+    record = evaluate(by_cost(here))
+    facts = shapes.of(record, Evaluated)
+    assert record.evidence.verdict == "passed"
+    assert (facts.metric, facts.champion_mean) == ("pipeline:cost", 2.5)
+    assert "empirical-Bernstein" in facts.method
+    assert evaluate(by_cost(here, better="higher")).evidence.verdict == "failed"
+    assert "asymptotic" in shapes.of(evaluate(by_cost(here, range=None)), Evaluated).method
+
+
+def test_a_score_outside_the_declared_range_names_its_prediction(here: World) -> None:
+    first, second = duel(here)
+    predictions(here, first, right=299, wrong=1)
+    predictions(here, second, right=300, wrong=0)
+    here.trainer.cost = 7.0
+    with pytest.raises(ProjectError, match=rf"returned 7 for prediction {first.id[-6:]}-\d+\.0"):
+        evaluate(by_cost(here))
+    assert "evaluate" not in steps(here)
+
+
+def test_an_evaluation_on_other_terms_does_not_promote(here: World) -> None:
+    _, second = proven_duel(here)
+    with pytest.raises(RefusedError, match=r"terms of gates\.promote"):
+        promote(by_cost(here), second)
+    promote(here.pipeline, second)
 
 
 def test_what_the_champion_predicted_before_the_duel_does_not_count(here: World) -> None:

@@ -317,7 +317,7 @@ MISTAKES = {
     "no model": ("return {'a': 1}", "returned dict, which cannot predict"),
     "not fitted": ("return M()", "cannot predict the training rows"),
     "no such file": ("return 'model.onnx'", "there is no such file"),
-    "unknown file": ("return 'model.h5'", "has no known format"),
+    "unknown file": ("return 'model.xyz'", "has no known format"),
     "own features": (
         "return M().fit(data.assign(area=1.0)[['length', 'area']], data.species)",
         "a column area, which serving",

@@ -82,6 +82,22 @@ def test_a_function_of_the_projects_own(tmp_path: Path) -> None:
             scorers.measure(bundle(), {"paid": TRUTH}, OUTPUTS)
 
 
+def test_a_function_of_rows_measures_their_mean_and_a_promotion_needs_it(tmp_path: Path) -> None:
+    (tmp_path / "losses_of_loans.py").write_text(
+        "def cost(truth, outputs):\n    return 4.0 * (truth != outputs['paid'])\n"
+        "def total(truth, outputs):\n    return cost(truth, outputs).sum()\n"
+    )
+
+    def found(function: str) -> dict[str, float]:
+        name = f"losses_of_loans:{function}"
+        scorers = Scorers(tmp_path, {name: name}, promoted=name)
+        return scorers.measure(bundle(), {"paid": TRUTH}, OUTPUTS)
+
+    assert found("cost") == {"losses_of_loans:cost": pytest.approx(4 / 3)}
+    with pytest.raises(ProjectError, match="total returned float64 for 6 rows"):
+        found("total")
+
+
 @pytest.mark.parametrize(
     ("what", "said", "hint"),
     [

@@ -21,11 +21,12 @@ import msgspec
 
 from mlship import errors
 from mlship.config.project import Config
+from mlship.domain.bundle import Row, Value
 from mlship.domain.job import inert
 from mlship.errors import MlshipError, ProjectError, RowError, UnavailableError
 
 Answered = TypeVar("Answered")
-Job = Literal["train", "score"]
+Job = Literal["train", "score", "rate"]
 
 _TAIL = 15
 _CRASHES = ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS")
@@ -48,6 +49,24 @@ class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):
     bundle: Path
     champion: Path | None
     plots: Path
+
+
+class RateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Score predictions against their outcomes by a function of the project.
+
+    Attributes:
+        function: `module:function`.
+        target: the name of the outcome.
+        predictions: the ids of the predictions, for messages.
+        outputs: their outputs; `truth` holds the outcomes, in the same order.
+    """
+
+    root: Path
+    function: str
+    target: str
+    predictions: tuple[str, ...]
+    outputs: tuple[Row, ...]
+    truth: tuple[Value, ...]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -213,7 +232,7 @@ def describe_end(ended: Ended) -> str:
 
 
 def _death(ended: Ended, job: Job) -> ProjectError:
-    work = "training" if job == "train" else "scoring"
+    work = {"train": "training", "score": "scoring", "rate": "evaluating"}[job]
     said = "\n".join(["; its last lines:", *ended.tail]) if ended.tail else ""
     message = f"the {work} process {describe_end(ended)} without an answer{said}"
     if ended.code == -signal.SIGKILL:
@@ -223,5 +242,5 @@ def _death(ended: Ended, job: Job) -> ProjectError:
     elif ended.code < 0:
         hint = "find out what sends the signal: the training code or another program"
     else:
-        hint = "remove calls of exit() from the training code, or fix the error above"
+        hint = "remove calls of exit() from the project's code, or fix the error above"
     return ProjectError(message, hint=hint)

@@ -18,7 +18,9 @@ from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.errors import ProjectError
 
-_COUNTS = ("*.py", REQUIREMENTS, "*.onnx", "*.skops", "*.ubj", "*.pkl", "*.pickle", "*.joblib")
+_PICKLES = ("*.pkl", "*.pickle", "*.joblib", "*.pt", "*.pth", "*.pt2")
+_MODELS = ("*.onnx", "*.skops", "*.ubj", "*.cbm", "*.keras", "*.safetensors", *_PICKLES)
+_COUNTS = ("*.py", REQUIREMENTS, *_MODELS)
 
 
 def files_of(root: Path, config: Config) -> dict[str, Digest]:

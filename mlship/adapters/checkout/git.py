@@ -67,11 +67,36 @@ def changes(root: Path) -> tuple[str, ...]:
     """
     told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
     listed = run(root, *told, "--", ".", f":(exclude){STATE}")
-    if not listed:
-        return ()
-    above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
-    # Each is two letters of state, a space, and the path from the top of the repository.
-    return tuple(sorted(entry[3:].removeprefix(above) for entry in listed.split("\0") if entry))
+    changed = _hidden_changes(root)
+    if listed:
+        above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
+        # Each is two letters of state, a space, and the path from the top of the repository.
+        changed |= {entry[3:].removeprefix(above) for entry in listed.split("\0") if entry}
+    return tuple(sorted(changed))
+
+
+def _hidden_changes(root: Path) -> set[str]:
+    """Return the changed files that git was told not to look at.
+
+    `git update-index --assume-unchanged` and `--skip-worktree` do so; the second is also how a
+    sparse checkout leaves files out, which is no change.
+    """
+    flagged = [
+        entry[2:]
+        for entry in run(root, "ls-files", "-v", "-z", "--", ".").split("\0")
+        if entry[:1].islower() or entry[:1] == "S"
+    ]
+    present = [name for name in flagged if (root / name).is_file()]
+    if not present:
+        return set()
+    entries = run(
+        root, "ls-files", "--stage", "-z", "--", *(f":(literal){name}" for name in present)
+    )
+    known = {
+        name: fields.split()[1]
+        for fields, _, name in (entry.partition("\t") for entry in entries.split("\0") if entry)
+    }
+    return {name for name in present if run(root, "hash-object", "--", name).strip() != known[name]}
 
 
 def not_ignored(root: Path, paths: Collection[str]) -> list[str]:

@@ -21,6 +21,10 @@ Answered = TypeVar("Answered")
 class ChildPredictor:
     """Runs `mlship.runtime predict`, the path that serving takes: `ports.Predictor`."""
 
+    def __init__(self, apart: Path | None = None) -> None:
+        """Take a project of whose files a bundle may only read its own copies."""
+        self._apart = apart
+
     def predict(self, bundle: Path, rows: Sequence[Row]) -> list[Row]:
         """Return the outputs for rows, in their order.
 
@@ -46,11 +50,14 @@ class ChildPredictor:
             return []
         # -P: only the bundle's own code may be found, not what lies in the current folder.
         command = [sys.executable, "-P", "-m", "mlship.runtime", "predict", str(bundle.absolute())]
+        if self._apart is not None:
+            command += ["--apart", str(self._apart)]
         done = subprocess.run(
             [*command, *options],
             input=msgspec.json.encode(rows),
             capture_output=True,
-            env=environment.of_serving(os.environ),
+            # A replica's hash seed is any; training's is 0.
+            env=environment.of_serving(os.environ) | {"PYTHONHASHSEED": "1"},
             check=False,
         )
         if done.returncode != 0:

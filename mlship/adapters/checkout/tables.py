@@ -1,6 +1,8 @@
-"""Delta tables as data: a folder of the project, or an address such as delta+s3://bucket/table.
+"""Tables as data: a snapshot of a Delta or an Iceberg table, whatever is written to it later.
 
-A table is told by its id and its version: what was read is a snapshot, whatever is written later.
+A Delta table is a folder of the project, or an address such as delta+s3://bucket/table; its latest
+version is read. An Iceberg table is named by one of its metadata files, whose current snapshot is
+read: the path or the URL of a file that ends in .metadata.json.
 """
 
 import importlib
@@ -12,41 +14,102 @@ from typing import Any, Final
 
 from mlship.domain import digests
 from mlship.domain.digests import Digest
-from mlship.errors import ConfigError, ProjectError, UnavailableError
+from mlship.errors import ConfigError, MlshipError, ProjectError, UnavailableError
 
 _ADDRESS: Final = "delta+"
 _LOG: Final = "_delta_log"
+_METADATA: Final = ".metadata.json"
+_OWN_IO: Final = "py-io-impl"
 
 
 def is_table(root: Path, text: str) -> bool:
-    """Tell whether data of this name are a Delta table."""
-    return text.startswith(_ADDRESS) or ("://" not in text and (root / text / _LOG).is_dir())
+    """Tell whether data of this name are a table."""
+    is_folder = "://" not in text and (root / text / _LOG).is_dir()
+    return text.startswith(_ADDRESS) or _is_iceberg(text) or is_folder
 
 
 def digest_of(root: Path, text: str) -> Digest:
-    """Return the digest of a table's id and its latest version; no rows are read.
+    """Return the digest of a table's id and its version or snapshot; no rows are read.
 
     Raises:
         ProjectError: there is no table.
         ConfigError: its library is not installed.
         UnavailableError: its store cannot be used.
     """
-    with _opened(root, text) as table:
+    if _is_iceberg(text):
+        with _iceberg(root, text) as table:
+            metadata = table.metadata
+            # The schema decides the names of the columns, and may change without new rows.
+            parts = {
+                "table": str(metadata.table_uuid),
+                "snapshot": metadata.current_snapshot_id,
+                "schema": metadata.schema().model_dump_json(),
+            }
+            return digests.of_value(parts)
+    with _delta(root, text) as table:
         return digests.of_value({"table": str(table.metadata().id), "version": table.version()})
 
 
 def rows_of(root: Path, text: str) -> Any:
-    """Return the rows of a table's latest version as a DataFrame of pandas.
+    """Return the rows of a table's version or snapshot as a DataFrame of pandas.
 
     Raises:
         ProjectError, ConfigError, UnavailableError: as `digest_of`.
     """
-    with _opened(root, text) as table:
+    if _is_iceberg(text):
+        with _iceberg(root, text) as table:
+            return table.scan().to_pandas()
+    with _delta(root, text) as table:
         return table.to_pandas()
 
 
+def _is_iceberg(text: str) -> bool:
+    return text.endswith(_METADATA)
+
+
 @contextmanager
-def _opened(root: Path, text: str) -> Iterator[Any]:
+def _iceberg(root: Path, text: str) -> Iterator[Any]:
+    if importlib.util.find_spec("pyiceberg") is None:
+        message = f"the Iceberg table {text} needs the library pyiceberg"
+        raise ConfigError(message, hint="pip install pyiceberg pyarrow")
+    try:
+        yield _static(text, text if "://" in text else str((root / text).absolute()))
+    except MlshipError:
+        raise
+    except FileNotFoundError as error:
+        message = f"a file of the Iceberg table {text} is missing: {_first_line(error)}"
+        hint = "correct data.train or data.test; a snapshot that expired has no files any more"
+        raise ProjectError(message, hint=hint) from error
+    except (ImportError, ModuleNotFoundError) as error:
+        message = f"the Iceberg table {text} needs a library: {error}"
+        raise ConfigError(message, hint="pip install pyiceberg pyarrow") from error
+    except OSError as error:
+        message = f"the Iceberg table {text} cannot be read: {_first_line(error)}"
+        raise UnavailableError(message, hint="check the network and the credentials") from error
+    except Exception as error:  # pyiceberg raises all kinds of errors for an invalid file
+        message = f"the Iceberg table {text} cannot be read: {_first_line(error)}"
+        raise ProjectError(message, hint="name a metadata file that the table has") from error
+
+
+def _static(text: str, address: str) -> Any:
+    tables: Any = importlib.import_module("pyiceberg.table")
+    stores: Any = importlib.import_module("pyiceberg.io")
+    serializers: Any = importlib.import_module("pyiceberg.serializers")
+    file = stores.load_file_io(location=address).new_input(address)
+    # A table's own properties may name a class to import; data do not choose what code runs.
+    if _OWN_IO in serializers.FromInputFile.table_metadata(file).properties:
+        message = f"the Iceberg table {text} names code in its property {_OWN_IO}"
+        raise ProjectError(message, hint=f"remove the property {_OWN_IO} from the table")
+    return tables.StaticTable.from_metadata(address)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__
+
+
+@contextmanager
+def _delta(root: Path, text: str) -> Iterator[Any]:
     if importlib.util.find_spec("deltalake") is None:
         message = f"the Delta table {text} needs the library deltalake"
         raise ConfigError(message, hint="pip install deltalake pyarrow")

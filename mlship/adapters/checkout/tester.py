@@ -5,12 +5,15 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from mlship.adapters.checkout import children
+from mlship.adapters.checkout import children, git
 from mlship.config.project import Config
 from mlship.domain import environment
+from mlship.domain.commit import named
 from mlship.domain.scores import Suite, TestRun
 from mlship.errors import ProjectError
 
@@ -25,9 +28,13 @@ _NO_TESTS = 5
 class PytestTester:
     """Runs the suites that the configuration names: `ports.Tester`."""
 
-    def __init__(self, root: Path, config: Config) -> None:
+    def __init__(
+        self, root: Path, config: Config, note: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Take the project; `note` is told of files that the tests left behind."""
         self._root = root.absolute()
         self._config = config
+        self._note = note
 
     def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
         """Run a suite; `None` where the project has no such folder.
@@ -48,8 +55,9 @@ class PytestTester:
         variables["PYTHONPATH"] = _path_with(self._root)
         variables |= {BUNDLE: str(bundle.absolute())} if bundle else {}
         variables |= {ENDPOINT: endpoint} if endpoint else {}
-        begun = time.monotonic()
+        begun, before = time.monotonic(), self._changes()
         with children.full_disk_named("the temporary folder"), _temporary() as place:
+            variables |= _elsewhere(variables, Path(place))
             report = Path(place, "junit.xml")
             argv = self._argv(folder, report)
             ended = children.run(argv, cwd=self._root, environment=variables)
@@ -58,7 +66,16 @@ class PytestTester:
                 message = f"pytest in {folder} {children.describe_end(ended)}"
                 raise ProjectError(message, hint=f"python -m pytest {folder}")
             cases = _cases(report)
+        left = sorted(self._changes() - before)
+        if left:
+            self._note(f"the tests wrote {named(left)}: commit it, or add it to .gitignore")
         return _counted(suite, folder, seconds, cases, ended)
+
+    def _changes(self) -> set[str]:
+        # Without a repository there is nothing that the tests could make uncommitted.
+        with suppress(ProjectError):
+            return set(git.changes(self._root))
+        return set()
 
     def _argv(self, folder: str, report: Path) -> list[str]:
         found = [self._root / name for name in _SETTINGS if (self._root / name).is_file()]
@@ -77,6 +94,15 @@ class PytestTester:
         ]
         form = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
         return [sys.executable, "-m", "pytest", "-q", *own, *form, "--", folder]
+
+
+def _elsewhere(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return where tools of tests keep their data: not in the project, which would be changed."""
+    places = {"HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis")}
+    # Whoever measures the processes of this one wants its data as well.
+    if not any(name.startswith("COVERAGE_PROCESS_") for name in variables):
+        places["COVERAGE_FILE"] = str(folder / "coverage")
+    return places
 
 
 def _temporary() -> tempfile.TemporaryDirectory[str]:

@@ -2,22 +2,24 @@
 
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
 from mlship import files
 from mlship.adapters.checkout import children, code, datafiles, git, lock
-from mlship.adapters.checkout.children import ScoreRequest, TrainRequest
+from mlship.adapters.checkout.children import RateRequest, ScoreRequest, TrainRequest
 from mlship.adapters.checkout.jobs import Jobs
 from mlship.config.project import Config, ModelConfig
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests, environment
+from mlship.domain.bundle import Value
 from mlship.domain.commit import named
 from mlship.domain.digests import Digest
 from mlship.domain.inputs import SCRIPT, Inputs, Opened
 from mlship.domain.ports import Progress
+from mlship.domain.prediction import Prediction
 from mlship.domain.scores import Scores, Trained
 from mlship.errors import ConfigError, ConflictError
 
@@ -140,6 +142,24 @@ class ChildTrainer:
             plots=plots.absolute(),
         )
         return self._jobs.ask("score", request, Scores)
+
+    def rate(
+        self, function: str, predictions: Sequence[Prediction], truth: Sequence[Value]
+    ) -> list[float]:
+        """Score predictions against their outcomes by a function of the project.
+
+        Raises:
+            ProjectError: the function is missing, fails, or returns no number for a prediction.
+        """
+        request = RateRequest(
+            root=self._root,
+            function=function,
+            target=self._config.data.targets[0],
+            predictions=tuple(prediction.id for prediction in predictions),
+            outputs=tuple(prediction.outputs for prediction in predictions),
+            truth=tuple(truth),
+        )
+        return self._jobs.ask("rate", request, list[float])
 
 
 def digest_of_params(model: ModelConfig) -> Digest:

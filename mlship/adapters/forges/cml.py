@@ -91,7 +91,7 @@ class CmlComments:
                 env=kept,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 timeout=_SECONDS,
                 check=False,

@@ -149,6 +149,14 @@ def _flavors(manifest: Bundle, pins: Mapping[str, str], package: str) -> dict[st
     elif kind in _CLASSES:
         name, version, model_class = _CLASSES[kind]
         flavors[name] = {"data": path, "model_class": model_class, version: pins.get(name, "")}
+    elif kind == "catboost":
+        is_classifier = manifest.task == "classification"
+        flavors[kind] = {
+            "data": path,
+            "model_type": "CatBoostClassifier" if is_classifier else "CatBoostRegressor",
+            "save_format": "cbm",
+            "catboost_version": pins.get(kind, ""),
+        }
     return flavors
 
 

@@ -55,7 +55,12 @@ def fetch(lock: Lock, into: Path) -> list[Path]:
         argv += ["--platform", tag]
     try:
         process = subprocess.run(
-            [*argv, *lock.pins], capture_output=True, text=True, check=False, timeout=_SECONDS
+            [*argv, *lock.pins],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=_SECONDS,
         )
     except subprocess.TimeoutExpired as error:
         message = f"downloading {len(lock.pins)} wheels took longer than {_SECONDS:g} s"

@@ -150,7 +150,8 @@ def _of_helper(name: str, server: str, environment: Mapping[str, str]) -> Creden
             input=server,
             env=dict(environment),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
             timeout=_SECONDS,
         )

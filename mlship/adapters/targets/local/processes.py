@@ -153,7 +153,11 @@ def _started(pid: int) -> str:
     if _boot():
         return _started_linux(pid)
     result = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-o", "stat=,lstart=", "-p", str(pid)],
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     state, _, started = result.stdout.strip().partition(" ")
     return "" if state.startswith("Z") else started.strip()
