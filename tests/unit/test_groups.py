@@ -21,7 +21,7 @@ from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError, ProjectError
 from mlship.steps.evaluate import evaluate
 from mlship.steps.feedback import feedback
-from mlship.training import groups
+from mlship.training import groups, plots
 from mlship.training.columns import rows_of
 from mlship.training.data import read
 from mlship.training.score import score
@@ -157,7 +157,7 @@ def test_release_and_champion_are_measured_in_the_same_space(tmp_path: Path) -> 
     assert found.metrics["largest_share"] == 1.0
     assert float(found.champion["silhouette"]) > 0.6
     assert (found.baseline, found.differences, found.slices) == ({}, {}, None)
-    assert found.plots == ("shares.png",)
+    assert found.plots == (plots.SHARES,)
     check = gates.on_groups("clustering", found.metrics)
     assert not check.holds
     assert "1 clusters among the held-out rows" in check.text

@@ -16,7 +16,7 @@ from mlship.domain import bundle as bundles
 from mlship.domain import gates
 from mlship.domain.bundle import Bundle, Head, Row
 from mlship.errors import ConfigError, ProjectError
-from mlship.training import baseline, quantiles, several
+from mlship.training import baseline, plots, quantiles, several
 from mlship.training.columns import rows_of
 from mlship.training.data import read
 from mlship.training.score import score
@@ -107,6 +107,7 @@ def test_quantiles_are_compared_with_the_champion_and_with_constant_ones(tmp_pat
     )
     found = score(asked, InProcess())
     assert found.differences["pinball"].estimate == 0
+    assert found.plots == (plots.RESIDUALS,)
     assert float(found.metrics["pinball"]) < float(found.baseline["pinball"])
     check = gates.on_baseline(found.metrics, found.baseline)
     assert check.holds
