@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from mlship.domain import shapes
+from mlship.domain.bundle import Row
 from mlship.domain.deployment import slot_of
 from mlship.domain.facts import Evaluated, Verified
 from mlship.domain.policy import PromotePolicy
@@ -107,3 +108,32 @@ def test_a_line_without_any_target_is_named(here: World) -> None:
     with pytest.raises(ProjectError, match="outcome is missing") as caught:
         read(path, TARGETS)
     assert "sky, wet" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("metric", "outputs", "outcome", "mean"),
+    [
+        ("pinball[0.9]", {"sky": 5.0, "wet": 1.0, "sky_q0.9": 8.0}, {"sky": 8}, 0.0),
+        ("pinball[0.9]", {"sky": 5.0, "wet": 1.0}, {"sky": 8}, 0.9 * 3),
+        ("brier", {"sky": "a", "probability_sky_a": 0.8, "probability_sky_b": 0.2}, None, 0.04),
+    ],
+)
+def test_metrics_of_a_target_look_at_its_own_outputs(
+    tmp_path: Path, metric: str, outputs: Row, outcome: Truth, mean: float
+) -> None:
+    policy = PromotePolicy(metric=metric, min_labels=1)
+    config = msgspec.structs.replace(
+        CONFIG,
+        data=msgspec.structs.replace(CONFIG.data, target=TARGETS),
+        gates=msgspec.structs.replace(CONFIG.gates, promote=policy),
+    )
+    here = world(tmp_path, config)
+    releases = deployed(here, "C=1"), deployed(here, "C=2")
+    for release in releases:
+        logged(here, release, f"{release.id[-6:]}.0", "x", 1)
+        here.observations.made[-1] = msgspec.structs.replace(
+            here.observations.made[-1], outputs=outputs
+        )
+        feedback(here.pipeline, [(f"{release.id[-6:]}.0", outcome or {"sky": "a"})])
+    facts = shapes.of(evaluate(here.pipeline), Evaluated)
+    assert facts.champion_mean == pytest.approx(mean)
