@@ -9,7 +9,8 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,9 @@ ROWS: Final = 2_000
 
 LARGEST_PROVEN: Final = 2.0**53 + 2
 """Every form must agree up to this magnitude; beyond it a form may have a limit."""
+
+_CELLS = 2_000_000
+"""Values in all rows that try something: a row of 2,000 columns is as much as a hundred of 20."""
 
 _BASES = 3
 _TRAINING = 300
@@ -132,50 +136,80 @@ def make(
         numbers: numbers that mean something to the model, such as -999 for a missing value.
     """
     random = np.random.default_rng(0)
-    bases = train.iloc[spread(len(train), _BASES)]
-    parts: list[tuple[ProbeKind, str, pd.DataFrame]] = [
-        ("training row", "", train.iloc[spread(len(train), _TRAINING)]),
-        ("held-out row", "", test.iloc[spread(len(test), _HELD_OUT)]),
-    ]
-    for field in fields:
-        for kind, values in _values(field, train[field.name], texts, numbers):
-            rows = bases if kind in ("null", "unseen text", "date") else bases.iloc[:1]
-            parts.append((kind, field.name, _with(rows, field, values)))
-    missing = max(ROWS - sum(len(frame) for _, _, frame in parts), ROWS // 4)
-    parts.append(("mixture", "", _mixtures(train, fields, missing, random)))
-    return _extremes_last(
-        Probes(
-            frame=stacked([frame for _, _, frame in parts], train),
-            kinds=tuple(kind for kind, _, frame in parts for _ in range(len(frame))),
-            columns=tuple(column for _, column, frame in parts for _ in range(len(frame))),
-            jumps=(0,) * sum(len(frame) for _, _, frame in parts),
-        )
-    )
-
-
-def _extremes_last(probes: Probes) -> Probes:
-    """Sort extreme numbers by size: those that a model refuses stand together, and cost less."""
-    sizes = np.zeros(len(probes.kinds))
-    for row, (kind, column) in enumerate(zip(probes.kinds, probes.columns, strict=True)):
-        if kind == "extreme":
-            sizes[row] = abs(float(probes.frame[column].iloc[row]))
-    order = np.argsort(sizes, kind="stable")
+    attempts = _attempts(train, fields, texts, numbers)
+    known = train.iloc[spread(len(train), _TRAINING)], test.iloc[spread(len(test), _HELD_OUT)]
+    tried = train.iloc[[attempt.base for attempt in attempts]]
+    count = len(known[0]) + len(known[1])
+    missing = max(ROWS - count - len(attempts), ROWS // 4)
+    changes: dict[str, dict[int, Any]] = {}
+    for row, attempt in enumerate(attempts, count):
+        changes.setdefault(attempt.column, {})[row] = attempt.value
+    kinds: list[ProbeKind] = ["training row"] * len(known[0])
+    kinds += ["held-out row"] * len(known[1])
+    kinds += [attempt.kind for attempt in attempts]
+    kinds += ["mixture"] * missing
+    columns = [""] * count + [attempt.column for attempt in attempts] + [""] * missing
+    frame = stacked([*known, tried, _mixtures(train, fields, missing, random)], train, changes)
     return Probes(
-        frame=probes.frame.iloc[order].reset_index(drop=True),
-        kinds=tuple(probes.kinds[row] for row in order),
-        columns=tuple(probes.columns[row] for row in order),
-        jumps=probes.jumps,
+        frame=frame,
+        kinds=tuple(kinds),
+        columns=tuple(columns),
+        jumps=(0,) * len(frame),
     )
 
 
-def stacked(frames: list[pd.DataFrame], like: pd.DataFrame) -> pd.DataFrame:
+class _Attempt(NamedTuple):
+    """A value to try in a column of a training row, by the row's number."""
+
+    kind: ProbeKind
+    column: str
+    base: int
+    value: Any
+
+
+def _attempts(
+    train: pd.DataFrame,
+    fields: tuple[Field, ...],
+    texts: Mapping[str, Sequence[str]],
+    numbers: Sequence[float],
+) -> list[_Attempt]:
+    """Return what to try in each column; of very many columns, an even choice of all of it.
+
+    Extreme numbers come last, by size: those that a model refuses stand together, and cost less.
+    """
+    bases = spread(len(train), _BASES).tolist()
+    attempts = [
+        _Attempt(kind, field.name, base, value)
+        for field in fields
+        for kind, values in _values(field, train[field.name], texts, numbers)
+        for base in (bases if kind in ("null", "unseen text", "date") else bases[:1])
+        for value in values
+    ]
+    chosen = spread(len(attempts), max(ROWS, _CELLS // len(fields))) if attempts else []
+    attempts = [attempts[number] for number in chosen]
+    return sorted(attempts, key=lambda one: abs(one.value) if one.kind == "extreme" else 0.0)
+
+
+def stacked(
+    frames: list[pd.DataFrame],
+    like: pd.DataFrame,
+    changes: Mapping[str, Mapping[int, Any]] = MappingProxyType({}),
+) -> pd.DataFrame:
     """Return frames below each other with the types of another one.
 
     Whole numbers become numbers only in a column that has missing values now.
+
+    Args:
+        frames: have the columns of `like`.
+        like: has their types.
+        changes: other values, by column and by row of the result.
     """
     columns = {}
     for name in like.columns:
-        column = pd.concat([frame[name].astype(object) for frame in frames], ignore_index=True)
+        values = [value for frame in frames for value in frame[name].astype(object)]
+        for row, value in changes.get(name, {}).items():
+            values[row] = value
+        column = pd.Series(values, dtype=object)
         columns[name] = _typed(column, like[name].dtype)
     return pd.DataFrame(columns)
 
@@ -191,13 +225,6 @@ def _typed(column: pd.Series, dtype: Any) -> pd.Series:
 def spread(count: int, wanted: int) -> Any:
     """Return the numbers of at most `wanted` of `count` things, evenly spread, with both ends."""
     return np.unique(np.linspace(0, count - 1, min(wanted, count)).astype(int))
-
-
-def _with(bases: pd.DataFrame, field: Field, values: list[Any]) -> pd.DataFrame:
-    """Return each base row with each value in a column."""
-    rows = bases.iloc[np.repeat(np.arange(len(bases)), len(values))].reset_index(drop=True)
-    changed = pd.Series(values * len(bases), dtype=object)
-    return rows.assign(**{field.name: changed})
 
 
 def _values(

@@ -242,7 +242,8 @@ def _tokenizer(pipeline: Any) -> bytes:
         longest = int(parameters.get("max_length") or own.model_max_length)
         if longest < _ENDLESS:
             tokenizer.enable_truncation(longest, direction=own.truncation_side)
-    return tokenizer.to_str().encode()
+    text: str = tokenizer.to_str()
+    return text.encode()
 
 
 def _graph(pipeline: Any) -> Any:
