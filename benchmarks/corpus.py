@@ -45,11 +45,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: pairs share the c
 # ruff: noqa: E402
 import corpus_frameworks
 import corpus_pairs
+import corpus_tasks
 import msgspec
 import numpy as np
 import pandas as pd
 from corpus_pairs import HELD_OUT, Pair
-from corpus_probes import Answered, Asked, Comparison, Contract, answers, rows
+from corpus_probes import Answered, Asked, Comparison, Contract, Several, answers, rows
 from sklearn.base import is_classifier, is_outlier_detector
 
 from mlship.adapters.checkout.children import TrainRequest
@@ -77,7 +78,8 @@ Result = dict[str, Any]
 def main() -> int:
     """Run the pairs, print the table, and return the exit code."""
     options = _options()
-    known = corpus_frameworks.pairs() if options.frameworks else corpus_pairs.pairs()
+    plain = [*corpus_pairs.pairs(), *corpus_tasks.pairs()]
+    known = corpus_frameworks.pairs() if options.frameworks else plain
     options.mlflow = options.mlflow and not options.frameworks
     pairs = [
         pair
@@ -186,21 +188,20 @@ def _tried(pair: Pair, root: Path, options: argparse.Namespace) -> Result:
     asked = rows(original.contract, test, original.labels, seed=11)
     answered = answers(original.answer, original.contract, asked)
     is_exact = any(word in pair.source.partition("def train(")[2] for word in TREES)
-    comparison = Comparison(
-        asked, answered, is_regression=original.is_regression, is_exact=is_exact
-    )
+    make = Comparison if pair.is_plain else Several
+    comparison = make(asked, answered, is_regression=original.is_regression, is_exact=is_exact)
     result |= {"rows": len(asked), "refusals": len(answered.refused)}
     if result["kind"] == "served":
         with server as port:
             result |= _compared(port, root / "bundle", asked, answered, comparison)
-    if options.mlflow:
+    if options.mlflow and pair.is_plain:
         result["mlflow"] = _of_mlflow(original, root, (asked, answered, comparison))
     return result
 
 
 def _written(pair: Pair, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write the project; return its training rows as pandas reads them, and held-out features."""
-    frame = corpus_pairs.DATA[pair.data]()
+    frame = {**corpus_pairs.DATA, **corpus_tasks.DATA}[pair.data]()
     suffix = corpus_pairs.suffix_of(pair.data)
     parts = {"train": frame.iloc[:-HELD_OUT], "test": frame.iloc[-HELD_OUT:]}
     read = []
@@ -213,14 +214,19 @@ def _written(pair: Pair, root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             part.reset_index(drop=True).to_parquet(path)
             read.append(pd.read_parquet(path))
     (root / "pipeline.py").write_text(pair.source)
-    return read[0], read[1].drop(columns="target")
+    return read[0], read[1].drop(columns=list(pair.targets))
 
 
 def _request(pair: Pair, root: Path) -> TrainRequest:
     suffix = corpus_pairs.suffix_of(pair.data)
     values: dict[str, Any] = {
         "name": "pair",
-        "data": {"train": f"train.{suffix}", "test": f"test.{suffix}", "target": "target"},
+        "data": {
+            "train": f"train.{suffix}",
+            "test": f"test.{suffix}",
+            "target": pair.targets or None,
+        },
+        "gates": {"promote": {"metric": "accuracy" if pair.targets else "none"}},
         "model": {"train": "pipeline:train", **pair.config},
     }
     config = layers.resolve([layers.Layer(name="mlship.yaml", values=values)]).config
@@ -248,13 +254,13 @@ class _Original:
     def __init__(self, root: Path, train: pd.DataFrame, pair: Pair) -> None:
         sys.path.insert(0, str(root))
         self.module = importlib.import_module("pipeline")
-        self.features = train.drop(columns="target")
-        self.contract = Contract(
-            self.features,
-            pd.read_csv(root / "test.csv").drop(columns="target")
-            if (root / "test.csv").exists()
-            else pd.read_parquet(root / "test.parquet").drop(columns="target"),
+        self.pair = pair
+        self.features = train.drop(columns=list(pair.targets))
+        is_csv = (root / "test.csv").exists()
+        held_out = (
+            pd.read_csv(root / "test.csv") if is_csv else pd.read_parquet(root / "test.parquet")
         )
+        self.contract = Contract(self.features, held_out.drop(columns=list(pair.targets)))
         self._hook = getattr(self.module, "preprocess", None)
         given = (
             train
@@ -272,6 +278,8 @@ class _Original:
         if own is None:
             has_classes = is_classifier(self.model) or is_outlier_detector(self.model)
             self.is_regression = not has_classes
+        if not pair.is_plain:
+            self.is_regression = corpus_tasks.is_of_numbers(pair, self.model)
         self._usual_score = 1.0
         if hasattr(self.model, "decision_function"):
             scores = self.model.decision_function(self.prepared(self.features))
@@ -289,6 +297,8 @@ class _Original:
     def answer(self, frame: pd.DataFrame) -> tuple[Any, Any, Any]:
         """Return labels, probabilities and margins; the last two may be `None`."""
         data = self.prepared(frame)
+        if not self.pair.is_plain:
+            return corpus_tasks.answer(self.pair, self.model, data)
         if self._own is not None:
             labels, shares = self._own(self.model, data)
             return labels, shares, None if shares is None else _margin(shares)
@@ -304,7 +314,10 @@ class _Original:
         return labels, None, None
 
     def labels(self, frame: pd.DataFrame) -> Any:
-        return np.asarray(self.answer(frame)[0]).reshape(len(frame))
+        found = np.asarray(self.answer(frame)[0])
+        if found.ndim == 2 and found.shape[1] > 1:  # a jump of any head is a jump
+            return np.array([str(row) for row in found.tolist()])
+        return found.reshape(len(frame))
 
 
 def _margin(scores: Any) -> Any:
@@ -449,13 +462,27 @@ def _judged(
         return _refusal(manifest, one, body, refusal)
     if refusal:
         return f"{body} where the model refuses: {refusal}"
-    classes = manifest.model.classes
-    has_shares = any(name.startswith("probability_") for name in body)
-    shares = [body[f"probability_{label}"] for label in classes] if has_shares else None
+    label, shares = _reply_of(manifest, body)
     if shares is None and answered.probabilities is not None:
         return "no probabilities"
-    what = comparison.difference(number, body["target"], shares)
-    return "beside" if what and comparison.is_beside(number, body["target"], shares) else what
+    what = comparison.difference(number, label, shares)
+    return "beside" if what and comparison.is_beside(number, label, shares) else what
+
+
+def _reply_of(manifest: bundles.Bundle, body: Any) -> tuple[Any, list[float] | None]:
+    """Return the label or value of a response, or those of all heads, and the probabilities."""
+    heads = manifest.model.heads
+    if manifest.quantiles:
+        assert body["target"] == body["target_q0.5"]
+    names = [f"probability_{label}" for label in manifest.model.classes]
+    names += [f"probability_{head.name}_{label}" for head in heads for label in head.classes]
+    if manifest.task == "anomaly":
+        names = ["score"]
+    shares = [body[name] for name in names] if names and names[0] in body else None
+    if heads:
+        return [body[head.name] for head in heads], shares
+    label = body[manifest.target]
+    return (label if manifest.task in ("classification", "regression") else [label]), shares
 
 
 def _refusal(manifest: bundles.Bundle, one: Asked, body: Any, refusal: str | None) -> str:

@@ -79,6 +79,12 @@ class Pair:
     data: str
     source: str
     config: Mapping[str, Any] = field(default_factory=dict)
+    targets: tuple[str, ...] = ("target",)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a classification or a regression of one target."""
+        return self.targets == ("target",) and "quantiles" not in self.config
 
 
 def _random(seed: int) -> np.random.Generator:

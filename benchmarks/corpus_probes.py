@@ -300,7 +300,8 @@ def answers(  # noqa: C901 (halving and its bookkeeping belong together)
             visit(start, middle)
             visit(middle, stop)
             return
-        labels[start:stop] = np.asarray(found).reshape(stop - start).tolist()
+        several = np.ndim(found) == 2
+        labels[start:stop] = (found if several else np.reshape(found, stop - start)).tolist()
         if shares is not None:
             probabilities[start:stop] = list(shares)
         if margins is not None:
@@ -309,11 +310,19 @@ def answers(  # noqa: C901 (halving and its bookkeeping belong together)
     for start in range(0, count, 250):
         visit(start, min(start + 250, count))
     for row, label in enumerate(labels):
-        values = [label] if probabilities[row] is None else [label, *probabilities[row]]
+        values = list(label) if isinstance(label, list) else [label]
+        values += [] if probabilities[row] is None else list(probabilities[row])
         if any(isinstance(value, float) and not np.isfinite(value) for value in values):
             refused.setdefault(row, "NaN or infinity")
     has_shares = any(shares is not None for shares in probabilities)
     return Answered(labels, probabilities if has_shares else None, sure, refused)
+
+
+def _by_jump(asked: Sequence[Asked]) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for row, one in enumerate(asked):
+        rows.setdefault(one.jump, []).append(row)
+    return rows
 
 
 class Comparison:
@@ -329,9 +338,7 @@ class Comparison:
     ) -> None:
         """Take the model's answers; `is_exact` if it only compares numbers, as trees do."""
         self._asked = asked
-        self._jumps: dict[str, list[int]] = {}
-        for row, one in enumerate(asked):
-            self._jumps.setdefault(one.jump, []).append(row)
+        self._jumps = _by_jump(asked)
         self._answered = answered
         self._is_exact = is_exact
         self._is_regression = is_regression
@@ -374,6 +381,53 @@ class Comparison:
             return f"{label!r} instead of {wanted!r}"
         if label != wanted and self._answered.sure[row]:
             return f"{label!r} instead of {wanted!r}"
+        if shares is not None and self._answered.probabilities is not None:
+            return self._far(row, shares)
+        return ""
+
+
+class Several(Comparison):
+    """Compares answers with several heads, or of clusters and anomalies: a list for each row."""
+
+    def __init__(
+        self,
+        asked: Sequence[Asked],
+        answered: Answered,
+        *,
+        is_regression: bool,
+        is_exact: bool,
+    ) -> None:
+        """Take the model's answers, whose labels are lists."""
+        lists = [label for label in answered.labels if isinstance(label, list)]
+        width = len(lists[0]) if lists else 0  # a model that answers nothing is refused
+        self._parts = [
+            Comparison(
+                asked,
+                Answered(
+                    [
+                        label[place] if isinstance(label, list) else label
+                        for label in answered.labels
+                    ],
+                    None,
+                    answered.sure,
+                    answered.refused,
+                ),
+                is_regression=is_regression,
+                is_exact=is_exact,
+            )
+            for place in range(width)
+        ]
+        self._asked, self._answered, self._is_exact = asked, answered, is_exact
+        self._jumps = _by_jump(asked)
+
+    def difference(self, row: int, label: Any, shares: Sequence[float] | None) -> str:
+        """Say how an answer differs; empty if it does not."""
+        if len(label) != len(self._parts):
+            return f"{len(label)} values instead of {len(self._parts)}"
+        for part, own in zip(self._parts, label, strict=True):
+            what = part.difference(row, own, None)
+            if what:
+                return what
         if shares is not None and self._answered.probabilities is not None:
             return self._far(row, shares)
         return ""

@@ -16,7 +16,7 @@ import pandas as pd
 
 from mlship.domain.bundle import Field, Task, Value
 from mlship.training import metrics, slices
-from mlship.training.data import Data
+from mlship.training.data import Data, Target
 from mlship.training.profile import profile_of
 
 COLUMNS, VALUES = 50, 4
@@ -67,17 +67,14 @@ def held_out(task: Task, rows: int, columns: int, generator: Any) -> Data:
     return Data(
         train=frame,
         test=frame,
-        train_target=truth,
-        test_target=truth,
+        targets=(Target(train=truth, test=truth, kind=kind, place=0),),
         fields=fields,
-        target_kind=kind,
-        place=0,
     )
 
 
 def predicted(task: Task, data: Data, generator: Any, weak: Any = None) -> list[Value]:
     """Return a model's predictions; `weak` are the rows on which it is worse."""
-    truth, size = data.test_target.to_numpy(), len(data.test_target)
+    truth, size = data.targets[0].test.to_numpy(), len(data.targets[0].test)
     is_weak = np.zeros(size, dtype=bool) if weak is None else weak
     if task == "regression":
         # Errors with heavy tails: a few are large.
@@ -92,7 +89,8 @@ def _told(task: Task, data: Data, generator: Any, *, is_planted: bool) -> tuple[
     """Return whether any slice is worse, and whether c0 = a is: by our method, and by z-tests."""
     weak = (data.test["c0"] == "a").to_numpy() if is_planted else None
     pair = predicted(task, data, generator, weak), predicted(task, data, generator)
-    listed = slices.compare(task, data, pair).listed
+    sides = {"y": pair[0]}, {"y": pair[1]}
+    listed = slices.compare(task, data, sides).listed
     ours = {(one.column, one.value) for one in listed if one.is_worse}
     naive = _z_tests(task, data, pair)
     planted = ("c0", "a")
@@ -101,7 +99,7 @@ def _told(task: Task, data: Data, generator: Any, *, is_planted: bool) -> tuple[
 
 def _z_tests(task: Task, data: Data, pair: tuple[list[Value], list[Value]]) -> set[tuple[str, str]]:
     """Return the slices that are worse by a 95 % paired z-test for each slice."""
-    truth = data.test_target.to_numpy()
+    truth = data.targets[0].test.to_numpy()
     ours, theirs = (np.array(side) for side in pair)
     if task == "classification":
         gaps = (theirs == truth).astype(float) - (ours == truth)
@@ -126,10 +124,10 @@ def _print_time(rows: int, columns: int, generator: Any) -> None:
     fields = [Field(name=name, kind="text" if name[0] == "c" else "number") for name in names]
     data = dataclasses.replace(data, fields=tuple(fields))
     pair = tuple(predicted("classification", data, generator) for _ in range(2))
-    truth = data.test_target.tolist()
+    truth = data.targets[0].test.tolist()
     outputs = [[{"y": value} for value in side] for side in pair]
     before = time.process_time()
-    found = slices.compare("classification", data, (pair[0], pair[1]))
+    found = slices.compare("classification", data, ({"y": pair[0]}, {"y": pair[1]}))
     compared = time.process_time() - before
     before = time.process_time()
     metrics.differences("classification", truth, (outputs[0], outputs[1]), "y")

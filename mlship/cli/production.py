@@ -166,16 +166,21 @@ def feedback(
 ) -> None:
     """Record outcomes of predictions.
 
-    A file needs the columns prediction_id and outcome.
+    A file needs the columns prediction_id and outcome. With several targets it may have a column
+    for each of them, and a single outcome is a JSON object.
 
     Example: mlship feedback outcomes.csv
     """
     from mlship.steps.feedback import feedback as feedback_step
-    from mlship.steps.feedback import read
+    from mlship.steps.feedback import parsed, read
 
     options = session(context)
-    outcomes = [(source, outcome)] if outcome is not None else read(Path(source))
-    result = feedback_step(options.pipeline(), outcomes)
+    pipeline = options.pipeline()
+    targets = pipeline.config.data.targets
+    outcomes = (
+        read(Path(source), targets) if outcome is None else [(source, parsed(outcome, targets))]
+    )
+    result = feedback_step(pipeline, outcomes)
     if options.json:
         output.as_json(result)
     else:

@@ -13,9 +13,11 @@ from typing import Any
 
 import msgspec
 import yaml
+from msgspec.structs import replace
 
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
+from mlship.domain.bundle import UNSUPERVISED
 from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError
 
@@ -65,6 +67,7 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
         config = msgspec.convert(merged, Config)
     except msgspec.ValidationError as error:
         raise explained(error, merged, origins) from error
+    config = _with_target(config)
     _check_together(config)
     return Resolved(config=config, origins=origins)
 
@@ -208,6 +211,9 @@ def _check_together(config: Config) -> None:
     if (config.data.test is None) == (config.data.split is None):
         message = "mlship.yaml: data: held-out data needs exactly one of `test` and `split`"
         raise ConfigError(message, hint="add `split: {fraction: 0.2, seed: 7}` under data")
+    _check_targets(config)
+    _check_unsupervised(config)
+    _check_quantiles(config)
     _check_model(config.model)
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
@@ -227,12 +233,72 @@ def _check_together(config: Config) -> None:
         near = difflib.get_close_matches(name, _STAGING, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"valid metrics: {', '.join(_STAGING)}"
         raise ConfigError(message, hint=hint)
-    _check_promotion(config.gates.promote)
+    _check_promotion(config.gates.promote, config.data.targets)
     for name, target in config.targets.items():
         _check_target(f"targets.{name}", target)
 
 
-def _check_promotion(policy: PromotePolicy) -> None:
+def _with_target(config: Config) -> Config:
+    """Return the configuration with the default target, if its task has one."""
+    if config.data.target is not None or config.model.task in UNSUPERVISED:
+        return config
+    return replace(config, data=replace(config.data, target="target"))
+
+
+def _check_unsupervised(config: Config) -> None:
+    task, metric = config.model.task, config.gates.promote.metric
+    if task == "clustering" and config.data.target is not None:
+        message = "mlship.yaml: a clustering has no data.target"
+        raise ConfigError(message, hint="remove it; drop the column in the training function")
+    if config.data.target is not None:
+        if metric == "none":
+            message = "mlship.yaml: gates.promote.metric: none is for tasks without a target only"
+            raise ConfigError(message, hint="name a metric of outcomes, such as accuracy or mae")
+        return
+    if metric != "none":
+        message = f"mlship.yaml: gates.promote.metric is {metric}, and without data.target there "
+        message += "are no outcomes to compare"
+        hint = "set `gates: {promote: {metric: none}}`: then approvals alone decide on a promotion"
+        raise ConfigError(message, hint=hint)
+    if config.gates.promote.approvals < 1:
+        message = "mlship.yaml: gates.promote.metric: none needs at least one approval"
+        raise ConfigError(message, hint="nothing else would decide on a promotion")
+    if config.metrics:
+        message = f"mlship.yaml: metrics.{next(iter(config.metrics))} needs true values, and there "
+        message += "is no data.target"
+        raise ConfigError(message, hint="remove it; gates.test can bound the metrics of the task")
+
+
+def _check_targets(config: Config) -> None:
+    names = config.data.targets
+    if config.data.target is not None and not names:
+        message = "mlship.yaml: data.target is an empty list"
+        raise ConfigError(message, hint="name the column to predict, or several: `[width, height]`")
+    doubled = next((name for place, name in enumerate(names) if name in names[:place]), None)
+    if doubled is not None:
+        message = f"mlship.yaml: data.target names {doubled} twice"
+        raise ConfigError(message, hint="name each column once")
+
+
+def _check_quantiles(config: Config) -> None:
+    quantiles = config.model.quantiles
+    if not quantiles:
+        return
+    if len(quantiles) == 1:
+        message = "mlship.yaml: model.quantiles has one quantile"
+        hint = (
+            f"leave it out, and measure the model by `metrics: {{m: 'pinball[{quantiles[0]:g}]'}}`"
+        )
+        raise ConfigError(message, hint=hint)
+    if list(quantiles) != sorted(set(quantiles)):
+        message = "mlship.yaml: model.quantiles is not ascending"
+        raise ConfigError(message, hint="list them as the model gives them: [0.1, 0.5, 0.9]")
+    if len(config.data.targets) != 1 or config.model.task == "classification":
+        message = "mlship.yaml: model.quantiles needs a regression of one target"
+        raise ConfigError(message, hint="remove it, or train a model for each target")
+
+
+def _check_promotion(policy: PromotePolicy, targets: Sequence[str]) -> None:
     key = "mlship.yaml: gates.promote"
     if ":" not in policy.metric:
         for name, value in (("better", policy.better), ("range", policy.range)):
@@ -244,6 +310,9 @@ def _check_promotion(policy: PromotePolicy) -> None:
         message = f"{key}.metric: {policy.metric} needs gates.promote.better"
         hint = "set `better: lower` for a cost or an error, `better: higher` for a gain"
         raise ConfigError(message, hint=hint)
+    if len(targets) > 1:
+        message = f"{key}.metric: {policy.metric} is given one target, and there are several"
+        raise ConfigError(message, hint="name a metric of mlship: the mean of all is compared")
     low, high = policy.range or (0.0, 1.0)
     if not (math.isfinite(high - low) and low < high):
         message = f"{key}.range: [{low:g}, {high:g}] is no range"

@@ -105,7 +105,13 @@ class DataConfig(_Section, frozen=True):
     ]
     test: Annotated[str | None, Meta(description="held-out data; or set `split`")] = None
     split: Annotated[SplitConfig | None, Meta(description="hold out rows of `train`")] = None
-    target: Annotated[str, Meta(description="the column to predict")] = "target"
+    target: Annotated[
+        str | tuple[str, ...] | None,
+        Meta(
+            description="the column to predict, or a list of columns; default: target, and none "
+            "for the tasks clustering and anomaly"
+        ),
+    ] = None
     read: ReadConfig = ReadConfig()
     slices: Annotated[
         tuple[str, ...],
@@ -114,6 +120,13 @@ class DataConfig(_Section, frozen=True):
             "default: all columns"
         ),
     ] = ()
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns to predict; none for a task without a target."""
+        if self.target is None:
+            return ()
+        return (self.target,) if isinstance(self.target, str) else self.target
 
 
 class ModelConfig(_Section, frozen=True):
@@ -131,8 +144,11 @@ class ModelConfig(_Section, frozen=True):
         str | None, Meta(description="the model file that `command` writes, a path in the project")
     ] = None
     task: Annotated[
-        Literal["auto", "classification", "regression"],
-        Meta(description="`auto` detects it from the estimator, then from the target column"),
+        Literal["auto", "classification", "regression", "clustering", "anomaly"],
+        Meta(
+            description="`auto` detects classification or regression from the estimator, then from "
+            "the target; `clustering` and `anomaly` need no target"
+        ),
     ] = "auto"
     classes: Annotated[
         tuple[str | int | bool | float, ...],
@@ -140,6 +156,10 @@ class ModelConfig(_Section, frozen=True):
             description="labels in the order of the class codes of a booster or a network; not "
             "needed for 0, 1, 2"
         ),
+    ] = ()
+    quantiles: Annotated[
+        tuple[Share, ...],
+        Meta(description="quantiles that a regression answers with, ascending: [0.1, 0.5, 0.9]"),
     ] = ()
     output: Annotated[
         Literal["auto", "logits", "probabilities", "values"],
@@ -204,7 +224,10 @@ class GatesConfig(_Section, frozen=True):
     ] = {}
     baseline: Annotated[
         bool,
-        Meta(description="require that the release beats a constant answer on held-out data"),
+        Meta(
+            description="require that the release beats a constant answer on held-out data, or "
+            "without a target that it tells rows apart"
+        ),
     ] = True
     min_rows: Annotated[Positive, Meta(description="held-out rows that are required")] = 10
     staging: Annotated[
@@ -316,7 +339,8 @@ class Config(_Section, frozen=True):
         dict[str, str],
         Meta(
             description="more metrics, by name: a scorer of scikit-learn such as roc_auc, "
-            "recall[CLASS], or a function cost(truth: Series, outputs: DataFrame) -> number"
+            "recall[CLASS], pinball[0.9], or a function cost(truth: Series, outputs: DataFrame) -> "
+            "number; the truth of several targets is a DataFrame"
         ),
     ] = {}
     tests: TestsConfig = TestsConfig()

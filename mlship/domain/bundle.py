@@ -11,8 +11,9 @@ The bundle's digest is the sha256 of the manifest, which lists the sha256 of eve
 bundle is untrusted input: `read` verifies every file before anything is loaded from it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -26,13 +27,23 @@ GOLDEN = "golden.jsonl"
 CODE = "code"
 REQUIREMENTS = "requirements.txt"
 ENVIRONMENT = "environment.txt"
+_SEVERAL = ("targets", "quantiles", "heads")
 
 Kind = Literal["number", "integer", "text", "boolean"]
 Value: TypeAlias = float | int | str | bool | None
+Label: TypeAlias = str | int | bool | float
 Row: TypeAlias = dict[str, Value]
 """One observation: a value for each column, in JSON types."""
 
-Task = Literal["classification", "regression"]
+Task = Literal["classification", "regression", "clustering", "anomaly"]
+UNSUPERVISED: Final[tuple[Task, ...]] = ("clustering", "anomaly")
+"""Tasks without a target: there is no true value to compare an answer with."""
+
+CLUSTER: Final = "cluster"
+ANOMALY: Final = "label"
+SCORE: Final = "score"
+"""The outputs of a clustering, and of an anomaly detector without labelled data."""
+
 ModelFormat = Literal["onnx", "skops", "xgboost", "lightgbm", "catboost", "transformers", "pickle"]
 Layout = Literal["matrix", "columns", "frame", "series"]
 Dtype = Literal["float64", "float32"]
@@ -71,6 +82,17 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[Field, ...]
 
 
+class Head(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of several columns of a model's answer.
+
+    Attributes:
+        classes: the labels in the order of the probabilities; empty for a number.
+    """
+
+    name: str
+    classes: tuple[Label, ...] = ()
+
+
 class Model(msgspec.Struct, frozen=True, kw_only=True):
     """The model file and the shape of its input.
 
@@ -79,7 +101,10 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
         layout: `matrix` is one array of shape (rows, columns), `columns` one array of shape
             (rows, 1) per column, `frame` a pandas DataFrame, `series` its only column.
         dtype: the element type of a matrix and of numeric columns: `float64` or `float32`.
-        classes: the labels in the order of the probabilities; empty for a regression.
+        classes: the labels in the order of the probabilities; empty for a regression, and for a
+            model with heads.
+        heads: the columns of the answer if there are several, in order; the manifest of a model
+            with one has no such key.
         missing: the number that stands for a missing value, for XGBoost; NaN is always one.
         types: the project's own types and functions in a skops file, each from `code/`.
         trusted: those of other libraries that the project's `model.trust` vouches for.
@@ -90,7 +115,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     layout: Layout
     columns: tuple[Field, ...]
     dtype: Dtype = "float64"
-    classes: tuple[str | int | bool | float, ...] = ()
+    classes: tuple[Label, ...] = ()
+    heads: tuple[Head, ...] = ()
     missing: float | None = None
     types: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
@@ -114,7 +140,11 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The manifest of a bundle.
 
     Attributes:
-        target: the column that the model predicts; there is always an output of that name.
+        target: the column that the model predicts, or the first of several; there is always an
+            output of that name.
+            A clustering predicts `cluster`, and an anomaly detector `label`: -1 or 1.
+        targets: the columns that it predicts if there are several; one alone has no such key.
+        quantiles: those of the target that it predicts, ascending; a model of none has no such key.
         metrics: metrics on the held-out data at training time.
         requirements: `name==version` lines, everything that serving needs.
         python: the minor version of Python at training time, such as `3.11`.
@@ -125,6 +155,8 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     name: str
     task: Task
     target: str
+    targets: tuple[str, ...] = ()
+    quantiles: tuple[float, ...] = ()
     schema: Schema
     model: Model
     hooks: Hooks
@@ -132,6 +164,29 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     requirements: tuple[str, ...]
     python: str
     files: dict[str, File] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the columns that the model predicts, each of which is an output."""
+        return self.targets or (self.target,)
+
+
+def probability_of(label: Label, target: str = "") -> str:
+    """Return the name of the output for a class probability, such as `probability_setosa`.
+
+    With several targets it has the target's name: `probability_species_setosa`.
+    """
+    return f"probability_{target}_{label}" if target else f"probability_{label}"
+
+
+def quantile_of(quantile: float, target: str) -> str:
+    """Return the name of the output for a quantile, such as `price_q0.9`."""
+    return f"{target}_q{quantile:g}"
+
+
+def middle_of(quantiles: Sequence[float], target: str) -> str:
+    """Return the output that is the target's own value: the quantile nearest to the median."""
+    return quantile_of(min(quantiles, key=lambda quantile: abs(quantile - 0.5)), target)
 
 
 def seal(folder: Path, draft: Bundle) -> Digest:
@@ -144,9 +199,19 @@ def seal(folder: Path, draft: Bundle) -> Digest:
         name: File(digest=digests.of_file(path), size=path.stat().st_size)
         for name, path in _contents(folder)
     }
-    manifest = digests.canonical_json(msgspec.structs.replace(draft, files=entries))
+    manifest = _encoded(msgspec.structs.replace(draft, files=entries))
     files.write_atomically(folder / MANIFEST, manifest)
     return digests.of_bytes(manifest)
+
+
+def _encoded(bundle: Bundle) -> bytes:
+    """Return a manifest's bytes, without the keys of several targets where there is one."""
+    values = msgspec.to_builtins(bundle, str_keys=True)
+    for section, keys in ((values, _SEVERAL), (values["model"], _SEVERAL)):
+        for key in keys:
+            if not section.get(key, True):
+                del section[key]
+    return digests.canonical_json(values)
 
 
 def read(folder: Path, *, expected: Digest | None = None) -> Bundle:

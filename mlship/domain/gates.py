@@ -10,6 +10,7 @@ from typing import Literal
 
 from mlship.domain import digests, shapes
 from mlship.domain.approvals import approvers
+from mlship.domain.bundle import Task
 from mlship.domain.checks import Check, Decision, decide
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
@@ -60,14 +61,32 @@ def on_rows(samples: int, repeated: int, minimum: int) -> list[Check]:
     return [enough, Check(name="held out", holds=repeated < samples, text=text)]
 
 
-def on_baseline(values: Mapping[str, Number], baseline: Mapping[str, Number]) -> Check:
+def on_baseline(
+    values: Mapping[str, Number], baseline: Mapping[str, Number], target: str = ""
+) -> Check:
     """Check that a model is better than a constant answer by one of the metrics of its kind.
 
     A classifier of rare classes may be right less often than the most frequent class would be; its
     probabilities, or else its scores by class, must be better then.
+
+    Args:
+        values: the measured values, by metric.
+        baseline: those of the constant answer.
+        target: the one of several targets to look at, whose metrics are `NAME[TARGET]`.
     """
+    if target:
+        values, baseline = (
+            {
+                name.removesuffix(f"[{target}]"): value
+                for name, value in metrics.items()
+                if name.endswith(f"[{target}]")
+            }
+            for metrics in (values, baseline)
+        )
     names = ["mae", "mse"] if "mse" in baseline else ["accuracy", "log_loss"]
-    if "log_loss" not in values and "mse" not in baseline:
+    if "pinball" in baseline:
+        names = ["pinball"]
+    elif "log_loss" not in values and "mse" not in baseline:
         names = ["accuracy", "f1_macro"]
     pairs = {name: (as_float(values.get(name)), as_float(baseline.get(name))) for name in names}
     better = [
@@ -78,8 +97,23 @@ def on_baseline(values: Mapping[str, Number], baseline: Mapping[str, Number]) ->
     compared = ", ".join(
         f"{name} {own:.4g} ({constant:.4g})" for name, (own, constant) in pairs.items()
     )
-    text = f"against a constant answer: {compared}"
+    text = f"against a constant answer{f' for {target}' if target else ''}: {compared}"
     return Check(name="baseline", holds=bool(better), text=text)
+
+
+def on_groups(task: Task, values: Mapping[str, Number]) -> Check:
+    """Check that a model without a target tells held-out rows apart at all.
+
+    A clustering must use several clusters, and a detector must take fewer than half of the rows
+    for anomalies.
+    """
+    if task == "anomaly":
+        share = as_float(values.get("anomalies"))
+        text = f"{100 * share:.4g}% of the held-out rows are anomalies, needs less than half"
+        return Check(name="anomalies", holds=share < 0.5, text=text)
+    clusters = as_float(values.get("clusters"))
+    text = f"{clusters:g} clusters among the held-out rows, needs at least 2"
+    return Check(name="clusters", holds=clusters >= 2, text=text)
 
 
 def on_tests(run: TestRun) -> Check:
@@ -165,10 +199,14 @@ def for_promotion(
     """Decide whether a release may become champion.
 
     It needs an evaluation against the current champion that passed, is recent and has enough
-    outcomes, and approvals by different people other than the release's author.
+    outcomes, and approvals by different people other than the release's author. A task without
+    outcomes needs the approvals alone, of which there must be one at least.
     """
     checks = [*_proven(release, records), *_contained(release, records, container)]
-    if history.champion is not None:
+    if policy.metric == "none":
+        text = "evaluate: nothing was compared (gates.promote.metric is none), approvals decide"
+        checks.append(Check(name="evaluate", holds=policy.approvals > 0, text=text))
+    elif history.champion is not None:
         checks += _evaluated(release, records, history.champion, policy, now)
     checks.append(_approved(release, records, policy.approvals))
     return decide(checks)

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 # In Python, $ also matches before a final newline; in JSON schema it does not.
 METRIC: Final = (
-    r"^(accuracy|brier|log_loss|mae|mse|pinball\[0?\.[0-9]*[1-9][0-9]*\]"
+    r"^(none|accuracy|brier|log_loss|mae|mse|pinball\[0?\.[0-9]*[1-9][0-9]*\]"
     r"|[A-Za-z_][\w.]*:[A-Za-z_]\w*)(?!\n)$"
 )
 
@@ -34,7 +34,8 @@ class PromotePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             pattern=METRIC,
             description="the metric to compare on outcomes, a mean over predictions: accuracy, "
             "brier, log_loss, mae, mse, pinball[QUANTILE], or a function "
-            "cost(truth: Series, outputs: DataFrame) -> a number for each row",
+            "cost(truth: Series, outputs: DataFrame) -> a number for each row; `none` for a task "
+            "without a target: approvals alone decide",
             extra={"form": "such as accuracy, pinball[0.9] or pipeline:cost"},
         ),
     ] = "accuracy"

@@ -1,6 +1,7 @@
 """Logged predictions, and the outcomes that arrive for them later."""
 
 from datetime import datetime
+from typing import TypeAlias
 
 import msgspec
 
@@ -44,11 +45,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     column: str = ""
 
 
+Truth: TypeAlias = Value | dict[str, Value]
+"""The true value for a prediction; with several targets, the true value of each that is known."""
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The true value for a prediction, and the time when mlship received it."""
 
     prediction: str
-    value: Value
+    value: Truth
     time: datetime
 
 

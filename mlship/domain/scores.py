@@ -87,13 +87,15 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
         data: the digest of the held-out data.
         samples: its number of rows.
         metrics: metrics of this release; a metric that is NaN or infinite is stored as text.
+        targets: the targets if there are several; each metric is then `NAME[TARGET]`, and the
+            mean over all of them `NAME`.
         baseline: metrics of the constant answer that the training targets suggest: their most
             frequent class with its frequencies, or their mean.
         repeated: how many held-out rows are in the training data too, with the same target.
         champion: metrics of the champion; empty if there is none or it cannot be scored.
         champion_error: why the champion could not be scored, for people.
         differences: release minus champion for each common metric, by `method` at `confidence`.
-        labels: the classes, in the order of `confusion`; empty for a regression.
+        labels: the classes, in the order of `confusion`; empty for a regression or several targets.
         confusion: the confusion matrix: rows are true classes, columns are predicted classes.
         plots: file names of the plots, in the given folder.
         slices: scores on parts of the rows; `None` without a champion to compare with.
@@ -103,6 +105,7 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
     data: Digest
     samples: int
     metrics: dict[str, float | str]
+    targets: tuple[str, ...] = ()
     baseline: dict[str, float | str] = {}
     repeated: int = 0
     champion: dict[str, float | str] = {}

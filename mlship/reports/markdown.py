@@ -47,6 +47,7 @@ def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
         Part("the verdict", f"{heading}\n\n{escaped(report.summary)}"),
         Part("links", _links(report, run)),
         Part("metrics", _metrics(report.metrics, report.tested)),
+        Part("metrics of parts", _metrics_of_parts(report.metrics, report.tested), is_detail=True),
         Part("the confusion matrix", _confusion(report.tested, run)),
         Part("worse slices", comparison.slices(report.tested)),
         Part("data changes", comparison.data(report.tested)),
@@ -91,6 +92,25 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
         about += f", compared with champion {escaped(tested.champion_release)} on the same rows"
     if tested.champion_error:
         about += f". The champion could not be scored: {escaped(tested.champion_error)}"
+    if tested.champion and tested.method:
+        about += f" ({escaped(tested.method)})"
+    whole = [line for line in metrics if not _is_part(line)]
+    return f"{about}:\n\n{_metrics_table(whole or metrics, tested)}"
+
+
+def _metrics_of_parts(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
+    """Return the metrics of single targets, or of single quantiles, folded."""
+    parts = [line for line in metrics if _is_part(line)]
+    if tested is None or not parts or len(parts) == len(metrics):
+        return ""
+    return folded(f"Metrics of each part ({len(parts)})", _metrics_table(parts, tested))
+
+
+def _is_part(line: MetricLine) -> bool:
+    return line.name.endswith("]")
+
+
+def _metrics_table(metrics: Sequence[MetricLine], tested: Tested) -> str:
     header = ["metric", "release"]
     cells: list[Callable[[MetricLine], str]] = [
         lambda line: escaped(line.name, 60),
@@ -104,9 +124,7 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
             lambda line: signed(line.difference),
             lambda line: interval(line.low, line.high),
         ]
-        about += f" ({escaped(tested.method)})" if tested.method else ""
-    rows = [[cell(line) for cell in cells] for line in metrics]
-    return f"{about}:\n\n{table(header, rows)}"
+    return table(header, [[cell(line) for cell in cells] for line in metrics])
 
 
 def _gates(gates: Sequence[GateLine]) -> str:

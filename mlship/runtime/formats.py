@@ -13,7 +13,7 @@ import msgspec
 
 from mlship.domain.bundle import Model, ModelFormat, Row, Task
 from mlship.errors import IntegrityError
-from mlship.runtime import archive, onnx_contents, text_model, trust
+from mlship.runtime import archive, heads, onnx_contents, text_model, trust
 from mlship.runtime.frames import nulls, to_column, to_frame, to_matrix
 
 Data: TypeAlias = Any
@@ -22,6 +22,9 @@ Data: TypeAlias = Any
 
 class Raw(msgspec.Struct, frozen=True):
     """A model's outputs: labels or values of shape (n,), probabilities of shape (n, classes).
+
+    An anomaly detector has scores of shape (n, 1) in their place. Of a model with heads, labels
+    have shape (n, heads), and the probabilities of all heads stand beside each other.
 
     Attributes:
         labels: `None` if the format has only probabilities.
@@ -87,6 +90,8 @@ def _load_onnx(path: Path, model: Model, task: Task) -> Computation:
     def compute(data: Data) -> Raw:
         rows = _rows(data)
         values = session.run(outputs, build(rows))
+        if model.heads:
+            return _of_heads(values[0], values[1] if len(values) > 1 else None, model)
         return Raw(values[0].reshape(len(rows)), values[1] if len(values) > 1 else None)
 
     return compute
@@ -162,16 +167,36 @@ def _load_pickle(path: Path, model: Model, task: Task) -> Computation:
 
 def _estimator(estimator: Any, model: Model, task: Task) -> Computation:
     """Return a computation for a scikit-learn estimator, or any object with its methods."""
-    order = _order(estimator, model) if task == "classification" else None
+    if model.heads:
+        return _estimator_of_heads(estimator, model, task)
+    order = _order(estimator, model) if task in ("classification", "clustering") else None
 
     def compute(data: Data) -> Raw:
         features = _as_fitted(data, model)
         labels = estimator.predict(features)
+        if task == "anomaly":
+            scores = estimator.decision_function(features)
+            return Raw(labels.reshape(len(data)), scores.reshape(len(data), 1))
         if order is None:
             return Raw(labels.reshape(len(data)), None)
         return Raw(labels.reshape(len(data)), estimator.predict_proba(features)[:, order])
 
     return compute
+
+
+def _estimator_of_heads(estimator: Any, model: Model, task: Task) -> Computation:
+    has_shares = task == "classification" and hasattr(estimator, "predict_proba")
+
+    def compute(data: Data) -> Raw:
+        features = _as_fitted(data, model)
+        shares = estimator.predict_proba(features) if has_shares else None
+        return _of_heads(estimator.predict(features), shares, model)
+
+    return compute
+
+
+def _of_heads(labels: Any, shares: Any, model: Model) -> Raw:
+    return Raw(heads.labels_of(labels, model.heads), heads.probabilities_of(shares, model.heads))
 
 
 def _as_fitted(data: Data, model: Model) -> Any:
@@ -186,7 +211,8 @@ def _order(estimator: Any, model: Model) -> list[int] | None:
     """Return the index of each manifest class in the estimator; `None` without probabilities."""
     if not model.classes or not hasattr(estimator, "predict_proba"):
         return None
-    own = list(estimator.classes_)
+    # Clusters have numbers.
+    own = list(getattr(estimator, "classes_", range(len(model.classes))))
     return [own.index(label) for label in model.classes]
 
 
@@ -241,6 +267,11 @@ def _boosted(values: Any, model: Model, task: Task) -> Raw:
     """Interpret a booster's output by its shape: values, probabilities or classes."""
     import numpy as np
 
+    if model.heads:
+        if task == "regression":
+            return _of_heads(values, None, model)
+        shares = heads.probabilities_of(values, model.heads)
+        return Raw(heads.likeliest(shares, model.heads), shares)
     if task == "regression" or not model.classes:
         return Raw(values.reshape(len(values)), None)
     if values.ndim == 2:

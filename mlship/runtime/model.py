@@ -6,18 +6,13 @@ from typing import Any
 
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
-from mlship.domain.bundle import Bundle, Row, Value
+from mlship.domain.bundle import Bundle, Head, Row, Value, probability_of
 from mlship.domain.digests import Digest
 from mlship.errors import ProjectError
-from mlship.runtime import blame, formats, frames, hooks, rows
+from mlship.runtime import blame, formats, frames, heads, hooks, rows
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.formats import Computation, Raw
 from mlship.runtime.hooks import Hook
-
-
-def probability_of(label: str | float | bool) -> str:  # noqa: FBT001 (a class may be a boolean)
-    """Return the name of the output for a class probability, such as `probability_setosa`."""
-    return f"probability_{label}"
 
 
 class Model:
@@ -34,6 +29,7 @@ class Model:
         self.digest = digest
         self._compute = compute
         self._before, self._after = before_and_after
+        self._heads = bundle.model.heads
         self._labels = {label: label for label in bundle.model.classes}
         self._nullable = {field.name for field in bundle.schema.outputs if field.nullable}
 
@@ -63,7 +59,7 @@ class Model:
         return rows.check(received, self.bundle.schema)
 
     def predict(self, inputs: Sequence[Row]) -> list[Row]:
-        """Return the outputs for rows: the target and, for a classifier, the probabilities.
+        """Return the outputs for rows: the targets and, for a classifier, the probabilities.
 
         Raises:
             ProjectError: a row does not fit the schema, a hook raised, or the model returned NaN.
@@ -150,6 +146,8 @@ class Model:
             ) from error
 
     def _outputs(self, raw: Raw) -> list[Row]:
+        if self._heads:
+            return self._of_heads(raw)
         target, classes = self.bundle.target, self.bundle.model.classes
         if raw.probabilities is None:
             return [
@@ -162,6 +160,8 @@ class Model:
         else:
             labels = raw.labels.tolist()
         names = [probability_of(label) for label in classes]
+        if self.bundle.task == "anomaly":
+            names = [bundles.SCORE]
         return [
             {
                 target: self._label(label, number),
@@ -172,6 +172,33 @@ class Model:
             }
             for number, (label, row) in enumerate(zip(labels, table, strict=True))
         ]
+
+    def _of_heads(self, raw: Raw) -> list[Row]:
+        columns: dict[str, list[Any]] = {}
+        for place, head in enumerate(self._heads):
+            columns[head.name] = raw.labels[:, place].tolist()
+            self._check_labels(head, columns[head.name])
+        if self.bundle.quantiles:
+            middle = bundles.middle_of(self.bundle.quantiles, self.bundle.target)
+            columns = {self.bundle.target: columns[middle], **columns}
+        if raw.probabilities is not None:
+            for head, part in zip(self._heads, heads.slices_of(self._heads), strict=True):
+                names = [probability_of(label, head.name) for label in head.classes]
+                columns |= dict(zip(names, raw.probabilities[:, part].T.tolist(), strict=True))
+        return [
+            {
+                name: frames.plain(value, name, number)
+                for name, value in zip(columns, values, strict=True)
+            }
+            for number, values in enumerate(zip(*columns.values(), strict=True))
+        ]
+
+    def _check_labels(self, head: Head, values: list[Any]) -> None:
+        foreign = set(values) - set(head.classes) if head.classes else set()
+        if foreign:
+            message = f"the model returned class {min(foreign, key=str)!r} of {head.name}, "
+            message += "which is not in its manifest"
+            raise ProjectError(message, hint="train again")
 
     def _label(self, value: Any, number: int) -> Value:
         """Return a label with its type in the manifest, where a 1 may be true or 1.0."""
@@ -193,8 +220,9 @@ class Model:
     def _postprocessed(self, outputs: list[Row]) -> list[Row]:
         name = self.bundle.hooks.postprocess
         for number, row in enumerate(outputs):
-            if self.bundle.target not in row:
-                message = f"the hook {name} returned no column {self.bundle.target}"
+            missing = [target for target in self.bundle.names if target not in row]
+            if missing:
+                message = f"the hook {name} returned no column {missing[0]}"
                 raise ProjectError(message, hint="return the outputs with the target among them")
             for column, value in row.items():
                 if value is None and column not in self._nullable:

@@ -36,7 +36,7 @@ def document(bundle: Bundle, release: str, version: str) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {
-            "title": f"{bundle.name}: {bundle.task} of {bundle.target}",
+            "title": f"{bundle.name}: {bundle.task} of {', '.join(bundle.names)}",
             "version": release,
             "summary": "Every response has the release and the id of each prediction.",
         },
@@ -117,7 +117,7 @@ def _property(field: Field) -> dict[str, Any]:
 
 
 def _predict(bundle: Bundle) -> dict[str, Any]:
-    operation = _post(f"Predict {bundle.target}", "Rows", "Predictions")
+    operation = _post(f"Predict {', '.join(bundle.names)}", "Rows", "Predictions")
     row = example_row(bundle)
     operation["requestBody"]["content"]["application/json"]["examples"] = {
         "one row": {"value": row},

@@ -18,12 +18,11 @@ def render(bundle: Bundle, release: str) -> bytes:
     data: dict[str, Any] = {
         "name": bundle.name,
         "task": bundle.task,
-        "target": bundle.target,
+        "targets": bundle.names,
         "release": release,
         "format": bundle.model.format,
         "metrics": bundle.metrics,
         "inputs": msgspec.to_builtins(bundle.schema.inputs),
-        "classes": [str(label) for label in bundle.model.classes],
     }
     text = msgspec.json.encode(data).replace(b"<", b"\\u003c")
     return resources.files("mlship.runtime").joinpath("page.html").read_bytes().replace(_MARK, text)

@@ -6,15 +6,15 @@ from datetime import datetime
 from itertools import groupby
 
 from mlship.domain import gates, outcome_metrics
-from mlship.domain.bundle import Value
+from mlship.domain.bundle import Row, Value, probability_of, quantile_of
 from mlship.domain.confidence import Comparison, compare
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated
 from mlship.domain.outcome_metrics import Metric
-from mlship.domain.prediction import Outcome, Prediction
+from mlship.domain.prediction import Outcome, Prediction, Truth
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.errors import NotFoundError, ProjectError
+from mlship.errors import ConfigError, NotFoundError, ProjectError
 from mlship.steps.pipeline import Pipeline
 
 
@@ -29,8 +29,15 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
 
     Raises:
         NotFoundError: production has no champion or no challenger.
+        ConfigError: the task has no outcomes.
         ProjectError: the project's own metric fails on a prediction.
     """
+    policy = pipeline.config.gates.promote
+    if policy.metric == "none":
+        raise ConfigError(
+            f"{pipeline.config.name} predicts no target, so there are no outcomes to compare",
+            hint="look at the reports, then run `mlship approve` and `mlship promote`",
+        )
     records = pipeline.read(records)
     history = records.history
     champion, challenger, since = history.champion, history.challenger, history.challenger_since
@@ -39,7 +46,6 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
             "production has no challenger to evaluate",
             hint="run `mlship deploy-production` to start one",
         )
-    policy = pipeline.config.gates.promote
     pipeline.progress.note("joining predictions with outcomes")
     predictions = _by_prediction(pipeline.observations.predictions(), (champion, challenger), since)
     outcomes = pipeline.observations.outcomes()
@@ -83,7 +89,7 @@ def _scores(
     predictions: dict[str, dict[str, Prediction]],
 ) -> list[dict[str, float]]:
     """Return the scores of each outcome by release, in the order of the outcomes."""
-    target = pipeline.config.data.target
+    targets = pipeline.config.data.targets
     joined = [
         (outcome.value, prediction)
         for outcome in outcomes
@@ -93,8 +99,7 @@ def _scores(
         scores = _own_scores(pipeline, metric, joined)
     else:
         scores = [
-            outcome_metrics.score(metric, prediction.outputs, target, actual)
-            for actual, prediction in joined
+            _score(metric, prediction.outputs, actual, targets) for actual, prediction in joined
         ]
     rated = zip((prediction for _, prediction in joined), scores, strict=True)
     return [
@@ -104,16 +109,21 @@ def _scores(
 
 
 def _own_scores(
-    pipeline: Pipeline, metric: Metric, joined: Sequence[tuple[Value, Prediction]]
+    pipeline: Pipeline, metric: Metric, joined: Sequence[tuple[Truth, Prediction]]
 ) -> list[float]:
     """Return the scores by a function of the project, which gets one release's outputs at a time.
 
     An outcome that has no form in the type of its prediction scores NaN, as with other metrics.
     """
-    target = pipeline.config.data.target
+    target = pipeline.config.data.targets[0]
     scores = [math.nan] * len(joined)
     places: dict[str, list[int]] = {}
-    truth = [outcome_metrics.typed(each.outputs.get(target), actual) for actual, each in joined]
+    truth: list[Value] = [
+        None
+        if isinstance(actual, dict)
+        else outcome_metrics.typed(each.outputs.get(target), actual)
+        for actual, each in joined
+    ]
     for place, (_, prediction) in enumerate(joined):
         if truth[place] is not None:
             places.setdefault(prediction.release, []).append(place)
@@ -131,6 +141,31 @@ def _own_scores(
                 )
             scores[place] = score
     return scores
+
+
+def _score(metric: Metric, outputs: Row, outcome: Truth, targets: Sequence[str]) -> float:
+    """Return the score of one prediction: the mean over the targets whose outcomes are known."""
+    known = outcome if isinstance(outcome, dict) else {targets[0]: outcome}
+    scores = [
+        outcome_metrics.score(metric, _alone(metric, outputs, name, targets), name, known[name])
+        for name in targets
+        if name in known
+    ]
+    return sum(scores) / len(scores) if scores else math.nan
+
+
+def _alone(metric: Metric, outputs: Row, target: str, targets: Sequence[str]) -> Row:
+    """Return the outputs of one target as if it were the only one, of a quantile's own output."""
+    quantile = metric.name.removeprefix("pinball[").removesuffix("]")
+    if quantile != metric.name:
+        own = quantile_of(float(quantile), target)
+        return {target: outputs.get(own, outputs.get(target))}
+    if len(targets) == 1:
+        return outputs
+    prefix = probability_of("", target)
+    shares = {name: value for name, value in outputs.items() if name.startswith(prefix)}
+    named = {probability_of(name.removeprefix(prefix)): value for name, value in shares.items()}
+    return {target: outputs.get(target), **named}
 
 
 def _facts(

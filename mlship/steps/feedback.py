@@ -2,11 +2,14 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from mlship.domain.bundle import Value
-from mlship.domain.prediction import Outcome, Taken
+from mlship.domain.prediction import Outcome, Taken, Truth
 from mlship.errors import NotFoundError, ProjectError
 from mlship.steps.pipeline import Pipeline
 
@@ -15,14 +18,19 @@ _LINE = 'write one object on each line: {"prediction_id": "...", "outcome": "...
 _VALUES = ("outcome", "label", "value", "actual")
 
 
-def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Value]]) -> Taken:
+def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Truth]]) -> Taken:
     """Record outcomes. It is idempotent: an outcome that is known already changes nothing.
 
+    With several targets, an outcome is the true value of each target that is known.
+
     Raises:
+        ProjectError: an outcome is not of this project's targets.
         NotFoundError: none of the predictions is in a log.
         ConflictError: a prediction already has a different outcome; nothing was added.
         UnavailableError: the outcomes cannot be written.
     """
+    for name, value in outcomes:
+        _check(name, value, pipeline.config.data.targets)
     now = pipeline.clock()
     result = pipeline.observations.take(
         [Outcome(prediction=name, value=value, time=now) for name, value in outcomes]
@@ -37,11 +45,52 @@ def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Value]]) -> Taken
     return result
 
 
-def read(path: Path) -> list[tuple[str, Value]]:
+def _check(name: str, outcome: Truth, targets: Sequence[str]) -> None:
+    if not targets:
+        message = "the project predicts no target, so its predictions have no outcomes"
+        raise ProjectError(message, hint="`mlship approve` and `mlship promote` need none")
+    is_one = len(targets) == 1
+    if not isinstance(outcome, dict):
+        if is_one:
+            return
+        message = f"the outcome of {name[:60]} is one value, and the project has the targets "
+        message += ", ".join(targets)
+        raise ProjectError(message, hint=_example(targets))
+    foreign = [target for target in outcome if target not in targets]
+    if is_one or foreign or not outcome:
+        what = f"is of {foreign[0]}" if foreign and not is_one else "is an object"
+        message = f"the outcome of {name[:60]} {what}, and the project predicts "
+        message += ", ".join(targets)
+        raise ProjectError(message, hint="give its true value" if is_one else _example(targets))
+
+
+def _example(targets: Sequence[str]) -> str:
+    values = ", ".join(f'"{target}": ...' for target in targets[:3])
+    return f"give an object such as {{{values}}}, or a column for each target in a CSV file"
+
+
+def parsed(text: str, targets: Sequence[str]) -> Truth:
+    """Return an outcome that a person typed: a value, or a JSON object for several targets.
+
+    Raises:
+        ProjectError: there are several targets, and it is not an object.
+    """
+    if len(targets) <= 1:
+        return text
+    try:
+        return msgspec.json.decode(text, type=dict[str, Value])
+    except msgspec.DecodeError as error:
+        message = f"the outcome {text[:60]} is not a JSON object: {error}"
+        raise ProjectError(message, hint=_example(targets)) from error
+
+
+def read(path: Path, targets: Sequence[str]) -> list[tuple[str, Truth]]:
     """Return the outcomes of a CSV or JSON lines file.
 
     It needs a column `prediction_id` (or `prediction`, `id`) and a column `outcome` (or `label`,
-    `value`, `actual`). A value in a CSV file is text and is compared as the prediction's own type.
+    `value`, `actual`). With several targets it may have a column for each of them instead, empty
+    where the true value is not known. A value in a CSV file is text and is compared as the
+    prediction's own type.
 
     Raises:
         NotFoundError: there is no such file.
@@ -62,15 +111,15 @@ def read(path: Path) -> list[tuple[str, Value]]:
         raise ProjectError(
             f"{path} has no outcomes", hint="write a header, then one line for each outcome"
         )
-    return [_outcome(row, f"{path}:{line}") for line, row in rows]
+    return [_outcome(row, f"{path}:{line}", targets) for line, row in rows]
 
 
-def _csv(text: str) -> list[tuple[int, dict[str, Value]]]:
+def _csv(text: str) -> list[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(text.splitlines())
     return [(reader.line_num, dict(row)) for row in reader]
 
 
-def _json_lines(text: str, path: Path) -> list[tuple[int, dict[str, Value]]]:
+def _json_lines(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -83,12 +132,15 @@ def _json_lines(text: str, path: Path) -> list[tuple[int, dict[str, Value]]]:
     return rows
 
 
-def _outcome(row: dict[str, Value], place: str) -> tuple[str, Value]:
+def _outcome(row: Mapping[str, Any], place: str, targets: Sequence[str]) -> tuple[str, Truth]:
     name = next((row[key] for key in _IDS if row.get(key)), None)
     value = next((row[key] for key in _VALUES if row.get(key) not in (None, "")), None)
+    if value is None and len(targets) > 1:
+        value = {key: row[key] for key in targets if row.get(key) not in (None, "")} or None
     if not isinstance(name, str) or value is None:
+        columns = "outcome" if len(targets) <= 1 else ", ".join(targets)
         raise ProjectError(
             f"{place}: prediction_id or outcome is missing",
-            hint="name the columns prediction_id and outcome",
+            hint=f"name the columns prediction_id and {columns}",
         )
     return name, value

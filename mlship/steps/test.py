@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mlship.domain import checks, gates, shapes, shifts
+from mlship.domain.bundle import UNSUPERVISED
 from mlship.domain.checks import Check
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Between, SuiteRun, Tested, Trained
@@ -150,7 +151,7 @@ def _checks(
     pipeline: Pipeline, runs: Sequence[TestRun], scores: Scores, champion: Release | None
 ) -> list[Check]:
     policy = pipeline.config.gates
-    baseline = [gates.on_baseline(scores.metrics, scores.baseline)] if policy.baseline else []
+    baseline = _against_constant(scores) if policy.baseline else []
     none = Check(name="tests", holds=True, text="the project has no tests of its own")
     return [
         *([gates.on_tests(run) for run in runs] or [none]),
@@ -161,6 +162,15 @@ def _checks(
             policy.test,
             champion=scores.champion if champion else None,
         ),
+    ]
+
+
+def _against_constant(scores: Scores) -> list[Check]:
+    if scores.task in UNSUPERVISED:
+        return [gates.on_groups(scores.task, scores.metrics)]
+    return [
+        gates.on_baseline(scores.metrics, scores.baseline, target)
+        for target in scores.targets or ("",)
     ]
 
 

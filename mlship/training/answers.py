@@ -2,14 +2,15 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mlship.domain.bundle import Model, Row, Task
+from mlship.domain.bundle import Head, Model, Row, Task
 from mlship.runtime.formats import Raw
+from mlship.runtime.heads import slices_of
 
 RTOL, ATOL = 1e-4, 1e-5
 """How far a number may be from the original's: relative, and absolute for probabilities."""
@@ -25,6 +26,9 @@ NOT_FINITE = "its answer is NaN or infinite"
 class Outputs:
     """Predictions for n rows: labels or values of shape (n,), probabilities of (n, classes).
 
+    Of a model with heads, labels and margins have shape (n, heads), and the probabilities of all
+    heads stand beside each other.
+
     Attributes:
         margins: shape (n,), how sure a label is where probabilities do not say it.
     """
@@ -37,6 +41,20 @@ class Outputs:
         """Return the outputs of some rows, by their numbers."""
         values = (self.labels, self.probabilities, self.margins)
         return Outputs(*(None if array is None else array[rows] for array in values))
+
+    def of_heads(self, heads: Sequence[Head]) -> list["Outputs"]:
+        """Return the outputs of each head as those of a model that has no other."""
+        if self.labels.ndim == 1:
+            return [self]
+        places = range(len(heads))
+        return [
+            Outputs(
+                labels=self.labels[:, place],
+                probabilities=None if self.probabilities is None else self.probabilities[:, part],
+                margins=None if self.margins is None else self.margins[:, place],
+            )
+            for place, part in zip(places, slices_of(heads), strict=True)
+        ]
 
 
 Predict = Callable[[pd.DataFrame], Outputs]
@@ -150,7 +168,7 @@ def _finite(outputs: Outputs) -> Any:
 
 
 def differing(
-    task: Task, classes: Sequence[object], wanted: Answers, found: Answers, numbers: Any
+    task: Task, heads: Sequence[Head], wanted: Answers, found: Answers, numbers: Any
 ) -> Mapping[int, str]:
     """Return the rows on which answers differ from the original's, and how.
 
@@ -160,7 +178,7 @@ def differing(
 
     Args:
         task: what the model is for.
-        classes: its labels.
+        heads: its heads, with their labels.
         wanted: the original's answers to n rows.
         found: another's.
         numbers: the rows that were asked.
@@ -175,10 +193,14 @@ def differing(
     asked = np.zeros(len(wanted.outputs.labels), dtype=bool)
     asked[numbers] = True
     both = wanted.accepted & found.accepted & asked
-    if task == "regression":
-        differences |= _values(wanted.outputs, found.outputs, wanted.accepted, both)
-    elif both.any():
-        differences |= _labels(wanted.outputs, found.outputs, both, frozenset(classes))
+    pairs = zip(wanted.outputs.of_heads(heads), found.outputs.of_heads(heads), strict=True)
+    for head, pair in zip(heads, pairs, strict=True):
+        if task == "regression":
+            own = _values(*pair, wanted.accepted, both)
+        else:
+            own = _labels(*pair, both, frozenset(head.classes)) if both.any() else {}
+        name = f" for {head.name}" if len(heads) > 1 else ""
+        differences |= {row: f"{what}{name}" for row, what in own.items()}
     return {row: what for row, what in sorted(differences.items()) if asked[row]}
 
 
@@ -245,12 +267,20 @@ def margins_of(outputs: Outputs) -> Any:
     """Return how sure each label is: the distance of its probability from the next one."""
     if outputs.margins is not None:
         return outputs.margins
+    if outputs.labels.ndim == 2:
+        return np.full(outputs.labels.shape, np.inf)
     if outputs.probabilities is None:
         return np.full(len(outputs.labels), np.inf)
     if outputs.probabilities.shape[1] < 2:
         return np.ones(len(outputs.labels))
     best = np.sort(np.nan_to_num(outputs.probabilities), axis=1)
     return best[:, -1] - best[:, -2]
+
+
+def sure(outputs: Outputs) -> Any:
+    """Return in which rows rounding cannot change a label, a boolean array of shape (n,)."""
+    margins = margins_of(outputs) >= MARGIN
+    return margins.all(axis=1) if margins.ndim == 2 else margins
 
 
 def _numbers(values: Any) -> Any:
@@ -260,7 +290,17 @@ def _numbers(values: Any) -> Any:
 def outputs_of(model: Model, raw: Raw) -> Outputs:
     """Return a computation's outputs, with labels where it has only probabilities."""
     labels = raw.labels
+    if model.heads:
+        return with_margins(Outputs(labels=labels, probabilities=raw.probabilities), model.heads)
     if labels is None:
         classes = np.array(model.classes, dtype=object)
         labels = classes[np.asarray(raw.probabilities).argmax(axis=1)]
     return Outputs(labels=np.asarray(labels), probabilities=raw.probabilities)
+
+
+def with_margins(outputs: Outputs, heads: Sequence[Head]) -> Outputs:
+    """Return the outputs of a model with heads, with the margins that its probabilities tell."""
+    if outputs.probabilities is None:
+        return outputs
+    margins = np.stack([margins_of(own) for own in outputs.of_heads(heads)], axis=1)
+    return replace(outputs, margins=margins)

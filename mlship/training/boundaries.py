@@ -38,7 +38,7 @@ def make(
     """Return the boundary probes of a model, or `None` if it has none.
 
     Args:
-        labels_of: the original's labels or values for rows of the data, shape (n,).
+        labels_of: the original's labels or values for rows of the data, shape (n,) or (n, heads).
         estimator: the fitted model, if rows of the data are its own rows; otherwise `None`.
         train: the training rows.
         fields: their columns.
@@ -167,8 +167,10 @@ def _around(bases: pd.DataFrame, name: str, ways: list[Any]) -> _Part:
 def _differ(one: Any, other: Any) -> Any:
     """Return which answers differ: labels at all, values by more than rounding."""
     if one.dtype.kind == "f" and other.dtype.kind == "f":
-        return ~np.isclose(one, other, rtol=_JUMP, atol=0)
-    return one != other
+        different = ~np.isclose(one, other, rtol=_JUMP, atol=0)
+    else:
+        different = one != other
+    return different.any(axis=1) if different.ndim == 2 else different
 
 
 def _thresholds(estimator: Any, train: pd.DataFrame, fields: list[Field]) -> Iterator[_Part]:

@@ -262,7 +262,8 @@ def _model(
         layout=layout,
         columns=original.columns,
         dtype=dtype,
-        classes=original.classes,
+        classes=() if original.several else original.heads[0].classes,
+        heads=original.several,
     )
 
 

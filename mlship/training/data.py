@@ -1,6 +1,7 @@
 """The project's data as pandas reads them, and their schema."""
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -25,25 +26,50 @@ _PLAIN = ReadConfig()
 
 
 @dataclass(frozen=True)
-class Data:
-    """Training and held-out rows: features and targets apart, with the types of pandas.
+class Target:
+    """A column to predict, in both parts.
 
     Attributes:
-        place: the place of the target among the columns of the file.
+        place: its place among the columns of the file.
     """
 
-    train: pd.DataFrame
-    test: pd.DataFrame
-    train_target: pd.Series
-    test_target: pd.Series
-    fields: tuple[Field, ...]
-    target_kind: Kind
+    train: pd.Series
+    test: pd.Series
+    kind: Kind
     place: int
 
     @property
-    def target(self) -> str:
-        """Return the name of the column to predict."""
-        return str(self.train_target.name)
+    def name(self) -> str:
+        """Return the name of the column."""
+        return str(self.train.name)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training and held-out rows: features and targets apart, with the types of pandas."""
+
+    train: pd.DataFrame
+    test: pd.DataFrame
+    targets: tuple[Target, ...]
+    fields: tuple[Field, ...]
+
+    @property
+    def only(self) -> Target:
+        """Return the target of a model that can have one only.
+
+        Raises:
+            ProjectError: there are several, or none.
+        """
+        if len(self.targets) != 1:
+            message = f"a model of this kind predicts one target, not {len(self.targets)}"
+            hint = "name one column as data.target, or return a fitted estimator"
+            raise ProjectError(message, hint=hint)
+        return self.targets[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the columns to predict."""
+        return tuple(target.name for target in self.targets)
 
 
 def read(root: Path, config: DataConfig) -> Data:
@@ -57,28 +83,34 @@ def read(root: Path, config: DataConfig) -> Data:
         IntegrityError, ConfigError, UnavailableError: as `mlship.adapters.checkout.datafiles`.
     """
     train, name = load(root, config.train, config.read), config.train
-    _check_target(train, config.target, name)
+    _check_targets(train, config.targets, name)
     if config.test:
         test = load(root, config.test, config.read)
-        _check_target(test, config.target, config.test)
+        _check_targets(test, config.targets, config.test)
         _check_same_columns(train, test, config)
     else:
         train, test = _split(train, config)
     for column in train.columns:
         train[column], test[column] = unified(column, train[column], test[column])
-    place = list(train.columns).index(config.target)
-    train_target, test_target = train.pop(config.target), test.pop(config.target)
+    targets = tuple(_target(train, test, column) for column in config.targets)
+    train, test = (part.drop(columns=list(config.targets)) for part in (train, test))
     if not len(train.columns):
-        message = f"{name} has no column besides the target {config.target}"
+        message = f"{name} has no column besides the target {', '.join(config.targets)}"
         raise ProjectError(message, hint="add the columns to predict from")
     return Data(
         train=train,
         test=test[train.columns],
-        train_target=train_target,
-        test_target=test_target,
+        targets=targets,
         fields=_fields(train, test),
-        target_kind=field_of(config.target, train_target).kind,
-        place=place,
+    )
+
+
+def _target(train: pd.DataFrame, test: pd.DataFrame, name: str) -> Target:
+    return Target(
+        train=train[name],
+        test=test[name],
+        kind=field_of(name, train[name]).kind,
+        place=list(train.columns).index(name),
     )
 
 
@@ -169,15 +201,17 @@ def _from_lines(file: IO[bytes], zipped: bool) -> pd.DataFrame:  # noqa: FBT001
     return pd.DataFrame(records)
 
 
-def _check_target(frame: pd.DataFrame, target: str, text: str) -> None:
-    if target not in frame.columns:
-        message = f"data file {text} has no column {target}, the target"
-        raise ProjectError(message, hint=nearest(target, list(frame.columns)))
-    missing = int(frame[target].isna().sum())
-    if missing:
-        line = int(np.flatnonzero(frame[target].isna().to_numpy())[0]) + 1
-        message = f"data file {text}: {missing} rows have no {target}, first row {line}"
-        raise ProjectError(message, hint="fill these values, or leave the rows out")
+def _check_targets(frame: pd.DataFrame, targets: Sequence[str], text: str) -> None:
+    for target in targets:
+        if target not in frame.columns:
+            what = "the target" if len(targets) == 1 else "a target"
+            message = f"data file {text} has no column {target}, {what}"
+            raise ProjectError(message, hint=nearest(target, list(frame.columns)))
+        missing = int(frame[target].isna().sum())
+        if missing:
+            line = int(np.flatnonzero(frame[target].isna().to_numpy())[0]) + 1
+            message = f"data file {text}: {missing} rows have no {target}, first row {line}"
+            raise ProjectError(message, hint="fill these values, or leave the rows out")
 
 
 def _check_same_columns(train: pd.DataFrame, test: pd.DataFrame, config: DataConfig) -> None:

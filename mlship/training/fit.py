@@ -86,8 +86,9 @@ def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
     test = call_hook(root, hook, function, data.test)
     if list(train.columns) != list(test.columns):
         raise _uneven(hook, "the held-out rows", list(train.columns), list(test.columns))
-    if data.target in train.columns:
-        message = f"{hook} returns a column {data.target}, which is the target"
+    taken = next((name for name in data.names if name in train.columns), None)
+    if taken is not None:
+        message = f"{hook} returns a column {taken}, which is the target"
         raise ProjectError(message, hint="give it another name")
     for number in range(min(3, len(test))):
         alone = call_hook(root, hook, function, data.test.iloc[[number]].reset_index(drop=True))
@@ -122,7 +123,7 @@ def call_hook(root: Path, name: str, function: Function, frame: pd.DataFrame) ->
 
 
 def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
-    """Run the training function with features and target, or the command; return the model.
+    """Run the training function with features and targets, or the command; return the model.
 
     The seeds of `random`, numpy and PyTorch are set to 0 before, so that code that does not set its
     own makes the same model of the same inputs.
@@ -139,10 +140,11 @@ def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
     frame = prepared.train.copy()
-    # Without `preprocess` the function sees the file as it is, the target in its place.
+    # Without `preprocess` the function sees the file as it is, the targets in their places.
     is_file = config.model.preprocess is None
-    place = data.place if is_file else len(frame.columns)
-    frame.insert(place, data.target, data.train_target)
+    for target in sorted(data.targets, key=lambda target: target.place):
+        place = target.place if is_file else len(frame.columns)
+        frame.insert(place, target.name, target.train)
     model = called(root, name, lambda: function(frame, dict(config.model.params)))
     if model is None:
         message = f"{name} returned nothing"

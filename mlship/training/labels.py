@@ -1,9 +1,9 @@
 """The labels that the numbers of classes stand for."""
 
 from mlship.config.project import ModelConfig
+from mlship.domain.bundle import Label
 from mlship.errors import ProjectError
 from mlship.training.data import Data
-from mlship.training.original import Label
 
 
 def of_codes(config: ModelConfig, data: Data, count: int) -> tuple[Label, ...]:
@@ -19,10 +19,12 @@ def of_codes(config: ModelConfig, data: Data, count: int) -> tuple[Label, ...]:
             message += f"model has {count}"
             raise ProjectError(message, hint="list all of them, in the order of the model's codes")
         return config.classes
-    labels = sorted(data.train_target.unique().tolist())
+    labels = sorted(data.only.train.unique().tolist())
     if labels == list(range(count)):
         return tuple(labels)
     shown = ", ".join(str(label) for label in labels[:5])
-    message = f"the model counts its classes from 0 to {count - 1}, and {data.target} holds {shown}"
+    message = (
+        f"the model counts its classes from 0 to {count - 1}, and {data.only.name} holds {shown}"
+    )
     hint = "say which is which: `classes: [...]` under `model` in mlship.yaml, in the order of the "
     raise ProjectError(message, hint=f"{hint}model's codes")

@@ -1,7 +1,7 @@
 """How good predictions are, and how sure a difference between two models is."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,8 +77,35 @@ def differences(
         target: the output to look at.
     """
     points = [measure(task, truth, outputs, target) for outputs in pair]
-    draws = _draws_of_values if task == "regression" else _draws_of_labels
-    samples = draws(truth, pair, target)
+    return intervals(points, draws(task, truth, pair, target))
+
+
+def draws(
+    task: Task,
+    truth: Sequence[Value],
+    pair: tuple[Sequence[Row], Sequence[Row]],
+    target: str,
+    *,
+    by_row: bool = False,
+) -> Mapping[str, Any]:
+    """Return the differences of each metric in all resamples, arrays of shape (resamples,).
+
+    With `by_row`, resample k has the same rows whatever the target is.
+    """
+    if task == "regression":
+        return _draws_of_values(truth, pair, target)
+    return _draws_of_labels(truth, pair, target, by_row=by_row)
+
+
+def intervals(
+    points: Sequence[Mapping[str, float]], samples: Mapping[str, Any]
+) -> dict[str, Interval]:
+    """Return the difference of each metric that both have, with its 95 % interval.
+
+    Args:
+        points: the metrics of the release and of the champion.
+        samples: the differences in all resamples.
+    """
     return {
         name: Interval(estimate=points[0][name] - points[1][name], low=low, high=high)
         for name in points[0]
@@ -113,7 +140,7 @@ def _draws_of_values(
     columns = [centred, centred**2]
     for error in errors:
         columns += [np.abs(error), error**2]
-    means = _resampled(np.stack(columns, axis=1))
+    means = resampled(np.stack(columns, axis=1))
     spread = means[:, 1] - means[:, 0] ** 2
     mae, mse = means[:, [2, 4]], means[:, [3, 5]]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -123,14 +150,23 @@ def _draws_of_values(
 
 
 def _draws_of_labels(
-    truth: Sequence[Value], pair: tuple[Sequence[Row], Sequence[Row]], target: str
+    truth: Sequence[Value],
+    pair: tuple[Sequence[Row], Sequence[Row]],
+    target: str,
+    *,
+    by_row: bool,
 ) -> Mapping[str, Any]:
     """Resample counts of (true, predicted, predicted by the other), not rows: it is the same."""
     predicted = [[row[target] for row in outputs] for outputs in pair]
     labels = labels_of(truth, [*predicted[0], *predicted[1]])
     codes = np.stack([_codes(values, labels) for values in (truth, *predicted)], axis=1)
-    cells, counts = np.unique(codes, axis=0, return_counts=True)
-    drawn = np.random.default_rng(SEED).multinomial(len(truth), counts / len(truth), RESAMPLES)
+    cells, places, counts = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+    if by_row:
+        rows = _drawn(len(truth))
+        drawn = np.stack([np.bincount(places.ravel(), counts, len(cells)) for counts in rows])
+    else:
+        generator = np.random.default_rng(SEED)
+        drawn = generator.multinomial(len(truth), counts / len(truth), RESAMPLES)
     eye = np.eye(len(labels))
     actual = drawn @ eye[cells[:, 0]]
     metrics = []
@@ -146,7 +182,7 @@ def _draws_of_labels(
     samples = {name: metrics[0][name] - metrics[1][name] for name in metrics[0]}
     losses = [_losses(truth, outputs) for outputs in pair]
     if losses[0] is not None and losses[1] is not None:
-        samples["log_loss"] = _resampled((losses[0] - losses[1])[:, None])[:, 0]
+        samples["log_loss"] = resampled((losses[0] - losses[1])[:, None])[:, 0]
     return samples
 
 
@@ -168,15 +204,16 @@ def _macro(hits: Any, predicted: Any, actual: Any) -> dict[str, Any]:
     }
 
 
-def _resampled(columns: Any) -> Any:
+def resampled(columns: Any) -> Any:
     """Return the means of columns over rows drawn with replacement: (resamples, columns)."""
+    return np.stack([drawn @ columns / len(columns) for drawn in _drawn(len(columns))])
+
+
+def _drawn(count: int) -> Iterator[Any]:
+    """Yield for each resample how often each row was drawn."""
     generator = np.random.default_rng(SEED)
-    count = len(columns)
-    means = np.empty((RESAMPLES, columns.shape[1]))
-    for number in range(RESAMPLES):
-        drawn = np.bincount(generator.integers(0, count, count), minlength=count)
-        means[number] = drawn @ columns / count
-    return means
+    for _ in range(RESAMPLES):
+        yield np.bincount(generator.integers(0, count, count), minlength=count)
 
 
 def _losses(truth: Sequence[Value], outputs: Sequence[Row]) -> Any:

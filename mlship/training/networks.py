@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mlship.config.project import ModelConfig
-from mlship.domain.bundle import Dtype, Task
+from mlship.domain.bundle import Dtype, Head, Label, Task
 from mlship.errors import ProjectError
 from mlship.training import labels, onnxgraph, order
 from mlship.training.answers import Outputs
@@ -20,7 +20,7 @@ from mlship.training.data import Data
 from mlship.training.exports import Export, Network
 from mlship.training.fit import Prepared
 from mlship.training.onnxgraph import Output
-from mlship.training.original import Label, Original, held_out
+from mlship.training.original import Original, held_out
 
 _SAMPLE = 200
 _SUM = 1e-3
@@ -65,7 +65,8 @@ def examine(network: Network, config: ModelConfig, data: Data, prepared: Prepare
 
     check_shares(predict(prepared.train.head(_SAMPLE)), network.name)
     trained = f"{config.source} fitted its model on an array"
-    order.check(predict, classes, prepared.train, data.train_target, trained)
+    heads = (Head(name=data.only.name, classes=classes),)
+    order.check(predict, heads, prepared.train, [data.only.train], trained)
     return Original(
         estimator=_NetworkExport(
             name=network.name,
@@ -79,7 +80,7 @@ def examine(network: Network, config: ModelConfig, data: Data, prepared: Prepare
         task=task,
         columns=prepared.columns,
         layout="matrix",
-        classes=classes,
+        heads=heads,
         predict=predict,
         labels_of=lambda frame: predict(frame).labels,
         answers=held_out(predict, prepared.test, config.source),

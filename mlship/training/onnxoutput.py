@@ -3,11 +3,11 @@
 import onnx
 
 from mlship.config.project import ModelConfig
+from mlship.domain.bundle import Label
 from mlship.errors import ProjectError
 from mlship.runtime import onnx_contents
 from mlship.training import labels, onnxgraph
 from mlship.training.data import Data
-from mlship.training.original import Label
 
 
 def answering(
@@ -38,7 +38,7 @@ def answering(
     width = shape[1] if len(shape) > 1 else 1
     match config.output:
         case "logits" | "probabilities" as output:
-            width = width or len(config.classes) or data.train_target.nunique()
+            width = width or len(config.classes) or data.only.train.nunique()
             classes = labels.of_codes(config, data, max(width, 2))
             return onnxgraph.answering(graph, output, classes, width), classes
         case _:

@@ -1,11 +1,13 @@
 """Whether a model that was fitted without names gets its columns in the order of its training."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mlship.domain.bundle import Head
 from mlship.errors import ProjectError
 from mlship.training.answers import Outputs, Predict
 
@@ -17,23 +19,27 @@ _TINY = 1e-12
 
 
 def check(
-    predict: Predict, classes: tuple[Any, ...], train: pd.DataFrame, target: pd.Series, trained: str
+    predict: Predict,
+    heads: Sequence[Head],
+    train: pd.DataFrame,
+    targets: Sequence[pd.Series],
+    trained: str,
 ) -> None:
     """Refuse a model that knows the training rows better with two of its columns exchanged.
 
     Args:
         predict: the model's answers to rows whose columns come in any order.
-        classes: its labels, in the order of its probabilities.
+        heads: its heads, with their labels in the order of its probabilities.
         train: the training rows, with the model's columns in the order of the data.
-        target: the true values.
+        targets: the true values of each target; none for a model without one.
         trained: how the model was fitted, for the message.
 
     Raises:
         ProjectError: it does, or there is nothing by which the order could be told.
     """
-    rows, truth = train.head(_ROWS), target.head(_ROWS)
+    rows, truth = train.head(_ROWS), [target.head(_ROWS) for target in targets]
     base = predict(rows)
-    own = _fit(base, classes, truth)
+    own = _fit(base, heads, truth)
     for one, other in itertools.islice(itertools.combinations(range(len(rows.columns)), 2), _PAIRS):
         swapped = _exchanged(rows, one, other)
         try:
@@ -44,7 +50,7 @@ def check(
             continue
         if own is None:
             raise _unknown(trained, "its answers depend on it and do not tell it")
-        better = _fit(outputs, classes, truth)
+        better = _fit(outputs, heads, truth)
         if better is not None and _is_better(better - own):
             columns = f"{rows.columns[one]} and {rows.columns[other]}"
             raise _unknown(trained, f"it knows its training rows better with {columns} exchanged")
@@ -56,7 +62,24 @@ def _exchanged(rows: pd.DataFrame, one: int, other: int) -> pd.DataFrame:
     return rows[order]
 
 
-def _fit(outputs: Outputs, classes: tuple[Any, ...], truth: pd.Series) -> Any:
+def _fit(outputs: Outputs, heads: Sequence[Head], targets: Sequence[pd.Series]) -> Any:
+    """Return how well each row is known, shape (n,); `None` if answers and truth have no relation.
+
+    With several targets it is the sum, squared errors in units of each target's variance.
+    """
+    if not targets:
+        return None
+    total = np.zeros(len(outputs.labels))
+    for own, head, truth in zip(outputs.of_heads(heads), heads, targets, strict=True):
+        known = _fit_of_one(own, head.classes, truth)
+        if known is None:
+            return None
+        is_scaled = len(heads) > 1 and not head.classes
+        total += known / (float(truth.astype("float64").var()) or 1.0) if is_scaled else known
+    return total
+
+
+def _fit_of_one(outputs: Outputs, classes: tuple[Any, ...], truth: pd.Series) -> Any:
     """Return how well each row is known, shape (n,); `None` if answers and truth have no relation.
 
     It is the logarithm of the true class's probability, or whether the label is right, or minus

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,23 @@ import pandas as pd
 from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
 from mlship.config.project import ModelConfig
-from mlship.domain.bundle import Field, Layout, Task
+from mlship.domain.bundle import Field, Head, Layout, Task
 from mlship.errors import ProjectError
+from mlship.runtime.heads import labels_of, probabilities_of
+from mlship.training import heads as heads_of
 from mlship.training import order, parts
-from mlship.training.answers import MARGIN, Answers, Outputs, Predict, ask, margins_of
-from mlship.training.data import Data
+from mlship.training.answers import (
+    MARGIN,
+    Answers,
+    Outputs,
+    Predict,
+    ask,
+    margins_of,
+    with_margins,
+)
+from mlship.training.data import Data, Target
 from mlship.training.fit import Prepared
 
-Label = str | int | bool | float
 _SAMPLE = 200
 
 
@@ -28,9 +38,11 @@ class Original:
         estimator: `None` for a model that the training function saved in its library's format.
         columns: what it was fitted with, in its order; a part of the prepared columns.
         layout: how it is given rows: as a DataFrame, its only column, or an array.
-        classes: its labels in the order of its probabilities; empty for a regression.
+        heads: the columns of its answer, one for each target, with their labels in the order of
+            its probabilities; no labels for a regression.
         predict: answers rows after `preprocess`.
-        labels_of: only the labels or values for such rows, which costs less, shape (n,).
+        labels_of: only the labels or values for such rows, which costs less, shape (n,), or
+            (n, heads) if there are several.
         answers: for the held-out rows.
     """
 
@@ -38,42 +50,51 @@ class Original:
     task: Task
     columns: tuple[Field, ...]
     layout: Layout
-    classes: tuple[Label, ...]
+    heads: tuple[Head, ...]
     predict: Predict
     labels_of: Callable[[pd.DataFrame], Any]
     answers: Answers
+
+    @property
+    def several(self) -> tuple[Head, ...]:
+        """Its heads if there are several, as a manifest lists them."""
+        return self.heads if len(self.heads) > 1 else ()
 
 
 def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared) -> Original:
     """Ask an estimator what it is and what it predicts for the held-out rows.
 
     Raises:
-        ProjectError: it cannot predict, refuses a held-out row, predicts several values, was
-            fitted with columns that serving cannot give it, or in an order that is not known.
+        ProjectError: it cannot predict, refuses a held-out row, predicts another number of values
+            than there are targets, was fitted with columns that serving cannot give it, or in an
+            order that is not known.
     """
     if not callable(getattr(estimator, "predict", None)):
-        message = f"{config.source} returned {type(estimator).__name__}, which cannot predict"
-        raise ProjectError(message, hint="return a fitted estimator, or the path of a saved model")
+        raise _no_prediction(estimator, config)
     task = task_of(estimator, config, data)
     columns = _columns(estimator, config, prepared)
     names = [field.name for field in columns]
     layout = _layout(estimator, config, names, prepared)
     decide = _decision(estimator, task, _given(prepared.train[names].head(_SAMPLE), layout))
-    predict = _predict(estimator, task, layout, names, decide)
-    classes = _classes(estimator, data, predict, prepared) if task == "classification" else ()
+    alone = _predict_one(estimator, task, layout, names, decide)
+    heads = heads_of.of_estimator(estimator, task, config, data, lambda: ask(alone, prepared.train))
+    make = _predict_one if len(heads) == 1 else partial(_predict_several, heads)
+    predict = make(estimator, task, layout, names, decide)
     if layout != "frame" or parts.names_of(estimator) is None:
-        as_given = _predict(estimator, task, layout, None, decide)
+        as_given = make(estimator, task, layout, None, decide)
+        truth = heads_of.truth_of(heads, data)
         form = "a DataFrame" if layout == "frame" else "an array"
         trained = f"{config.source} fitted its model on {form}"
-        order.check(as_given, classes, prepared.train[names], data.train_target, trained)
+        order.check(as_given, heads, prepared.train[names], truth, trained)
+    shape = -1 if len(heads) == 1 else (-1, len(heads))
     return Original(
         estimator=estimator,
         task=task,
         columns=columns,
         layout=layout,
-        classes=classes,
+        heads=heads,
         predict=predict,
-        labels_of=lambda frame: np.ravel(estimator.predict(_given(frame[names], layout))),
+        labels_of=lambda frame: np.reshape(estimator.predict(_given(frame[names], layout)), shape),
         answers=held_out(predict, prepared.test, config.source),
     )
 
@@ -85,6 +106,18 @@ def task_of(estimator: Any, config: ModelConfig, data: Data) -> Task:
         ProjectError: the configuration says one thing and the model is the other.
     """
     told = _told(estimator)
+    if not data.targets:
+        task: Task = "anomaly" if config.task == "anomaly" else "clustering"
+        is_detector = callable(getattr(estimator, "decision_function", None))
+        if task == "anomaly" and not (is_detector and is_outlier_detector(estimator)):
+            message = f"{config.source} returned {type(estimator).__name__}, which is no detector "
+            message += "of outliers"
+            hint = "return an IsolationForest, for instance, or set model.task to clustering"
+            raise ProjectError(message, hint=hint)
+        return task
+    if config.task == "anomaly":
+        # With labelled data, a detector is a classification of -1 and 1.
+        return "classification"
     if config.task != "auto":
         if told is not None and told != config.task:
             message = f"mlship.yaml says model.task: {config.task}, but {config.source} "
@@ -93,8 +126,26 @@ def task_of(estimator: Any, config: ModelConfig, data: Data) -> Task:
         return config.task
     if told is not None:
         return told
-    few = data.target_kind == "integer" and data.train_target.nunique() <= 20
-    return "classification" if data.target_kind in ("text", "boolean") or few else "regression"
+    tasks = {"classification" if _has_labels(target) else "regression" for target in data.targets}
+    if len(tasks) > 1:
+        message = f"data.target lists labels and numbers: {', '.join(data.names)}"
+        raise ProjectError(message, hint="set model.task, or train a model for each kind of target")
+    return "classification" if tasks == {"classification"} else "regression"
+
+
+def _has_labels(target: Target) -> bool:
+    few = target.kind == "integer" and target.train.nunique() <= 20
+    return target.kind in ("text", "boolean") or few
+
+
+def _no_prediction(estimator: Any, config: ModelConfig) -> ProjectError:
+    name = type(estimator).__name__
+    message = f"{config.source} returned {name}, which cannot predict"
+    hint = "return a fitted estimator, or the path of a saved model"
+    if callable(getattr(estimator, "fit_predict", None)):
+        message += " rows that it was not fitted on"
+        hint = "use one that can, such as KMeans or GaussianMixture, or novelty=True of a detector"
+    return ProjectError(message, hint=hint)
 
 
 def held_out(predict: Predict, rows: pd.DataFrame, name: str) -> Answers:
@@ -189,13 +240,13 @@ def _given(frame: pd.DataFrame, layout: Layout) -> Any:
 
 def _decision(estimator: Any, task: Task, sample: Any) -> Callable[[Any], Any] | None:
     """Return a classifier's decision function in units of its usual score, if it has one."""
-    if task != "classification" or not hasattr(estimator, "decision_function"):
+    if task in ("regression", "clustering") or not hasattr(estimator, "decision_function"):
         return None
     usual = float(np.median(np.abs(estimator.decision_function(sample)))) or 1.0
     return lambda data: np.asarray(estimator.decision_function(data)) / usual
 
 
-def _predict(
+def _predict_one(
     estimator: Any,
     task: Task,
     layout: Layout,
@@ -203,14 +254,14 @@ def _predict(
     decide: Callable[[Any], Any] | None,
 ) -> Predict:
     """Return the model's answers to rows; without names, to their columns as they come."""
-    has_probabilities = task == "classification" and hasattr(estimator, "predict_proba")
+    has_probabilities = task != "regression" and hasattr(estimator, "predict_proba")
 
     def predict(frame: pd.DataFrame) -> Outputs:
         data = _given(frame if names is None else frame[names], layout)
         labels = np.asarray(estimator.predict(data))
         if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
             message = f"the model predicts {labels.shape[1:]} values for a row"
-            raise ProjectError(message, hint="fit it on the one target column")
+            raise ProjectError(message, hint="fit it on the one target column, or list them all")
         if has_probabilities:
             outputs = Outputs(
                 labels=labels.reshape(len(frame)),
@@ -222,7 +273,43 @@ def _predict(
                 margins = np.maximum(margins, _margins(decide(data)))
             return replace(outputs, margins=margins)
         margins = None if decide is None else _margins(decide(data))
+        if task == "anomaly":
+            scores = np.reshape(estimator.decision_function(data), (len(frame), 1))
+            return Outputs(labels.reshape(len(frame)), probabilities=scores, margins=margins)
         return Outputs(labels=labels.reshape(len(frame)), margins=margins)
+
+    return predict
+
+
+def _predict_several(
+    heads: tuple[Head, ...],
+    estimator: Any,
+    task: Task,
+    layout: Layout,
+    names: list[str] | None,
+    decide: Callable[[Any], Any] | None,
+) -> Predict:
+    """Return the answers of a model with several heads."""
+    has_probabilities = task == "classification" and hasattr(estimator, "predict_proba")
+
+    def predict(frame: pd.DataFrame) -> Outputs:
+        data = _given(frame if names is None else frame[names], layout)
+        values = estimator.predict(data)
+        shares = estimator.predict_proba(data) if has_probabilities else None
+        try:
+            labels = labels_of(values, heads)
+            outputs = Outputs(labels=labels, probabilities=probabilities_of(shares, heads))
+        except ValueError as error:
+            hint = "fit it on all columns that data.target lists, in that order"
+            raise ProjectError(str(error), hint=hint) from error
+        outputs = with_margins(outputs, heads)
+        margins = margins_of(outputs)
+        if decide is not None and (outputs.probabilities is None or (margins < MARGIN).any()):
+            scores = np.abs(decide(data))
+            if scores.shape == labels.shape:
+                is_told = outputs.probabilities is not None
+                margins = np.maximum(margins, scores) if is_told else scores
+        return replace(outputs, margins=margins)
 
     return predict
 
@@ -232,24 +319,3 @@ def _margins(scores: Any) -> Any:
         return np.abs(scores)
     best = np.sort(scores, axis=1)
     return best[:, -1] - best[:, -2]
-
-
-def _classes(estimator: Any, data: Data, predict: Predict, prepared: Prepared) -> tuple[Label, ...]:
-    """Return the model's classes, or else all labels of training and of its own predictions.
-
-    Raises:
-        ProjectError: it predicts several targets.
-    """
-    if is_outlier_detector(estimator):
-        return (-1, 1)
-    own = getattr(estimator, "classes_", None)
-    if own is None:
-        predicted = ask(predict, prepared.train).outputs.labels.tolist()
-        labels = {*predicted, *data.train_target.tolist()}
-        if len({type(label) for label in labels}) > 1:
-            labels = set(predicted)
-        return tuple(sorted(labels))
-    if isinstance(own, list) or np.asarray(own).ndim != 1:
-        message = "the model predicts several targets"
-        raise ProjectError(message, hint="fit it on the one target column")
-    return tuple(np.asarray(own).tolist())

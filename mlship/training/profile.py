@@ -9,7 +9,7 @@ import pandas as pd
 from mlship.domain.bundle import Field, Kind, Task
 from mlship.domain.profiles import NAMED, NAMED_FROM, Bins, Column, Profile
 from mlship.training.columns import text_of
-from mlship.training.data import Data
+from mlship.training.data import Data, Target
 
 COLUMNS = 50
 _BINS = 16
@@ -18,17 +18,21 @@ _SMALLEST, _LARGEST = 2.0**-1000, 2.0**1000
 
 
 def profile_of(data: Data, task: Task) -> Profile:
-    """Return the profile of the rows that a model is trained on, the target first."""
-    target = data.train_target
-    found = [_named(text_of(data.target), data.target_kind, target)]
-    if task == "regression":
-        found = [_column(Field(name=data.target, kind=data.target_kind), target)]
-    found += [_column(field, data.train[field.name]) for field in data.fields[: COLUMNS - 1]]
+    """Return the profile of the rows that a model is trained on, the targets first."""
+    found = [_of_target(task, target) for target in data.targets[:COLUMNS]]
+    space = COLUMNS - len(found)
+    found += [_column(field, data.train[field.name]) for field in data.fields[:space]]
     return Profile(
         rows=len(data.train),
         columns=tuple(found),
-        left_out=max(len(data.fields) - (COLUMNS - 1), 0),
+        left_out=len(data.targets) + len(data.fields) - len(found),
     )
+
+
+def _of_target(task: Task, target: Target) -> Column:
+    if task == "regression":
+        return _column(Field(name=target.name, kind=target.kind), target.train)
+    return _named(text_of(target.name), target.kind, target.train)
 
 
 def _column(field: Field, values: pd.Series) -> Column:

@@ -13,7 +13,7 @@ from mlship.domain.prediction import Answer
 from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
 from mlship.training import parts
-from mlship.training.answers import ATOL, MARGIN, RTOL, Answers, Outputs, margins_of
+from mlship.training.answers import ATOL, RTOL, Answers, Outputs, sure
 from mlship.training.original import Original
 from mlship.training.probes import ProbeKind, spread
 from mlship.training.trial import Trial
@@ -49,13 +49,13 @@ def held_out(
     rows: Sequence[Row], wanted: Sequence[Row], answers: Answers, numbers: Sequence[int]
 ) -> list[Reply]:
     """Return the replies to some of the held-out rows, which are outputs of the original's."""
-    sure = (margins_of(answers.outputs) >= MARGIN).tolist()
+    are_sure = sure(answers.outputs).tolist()
     return [
         Reply(
             name=f"held-out row {number + 1}",
             row=rows[number],
             outputs=wanted[number],
-            is_sure=sure[number],
+            is_sure=are_sure[number],
         )
         for number in numbers
     ]
@@ -111,7 +111,7 @@ def of_probes(
     postprocessed = _postprocessed(trial.answers.outputs.take(places), outputs_of)
     made = dict(zip(places.tolist(), postprocessed, strict=True))
     # The trial compared answers around a jump with those on both its sides.
-    sure = (margins_of(trial.answers.outputs) >= MARGIN) & (np.array(trial.probes.jumps) == 0)
+    are_sure = sure(trial.answers.outputs) & (np.array(trial.probes.jumps) == 0)
     return [
         Reply(
             name=f"probe {number} ({trial.probes.describe(number)})",
@@ -119,7 +119,7 @@ def of_probes(
             outputs=made.get(number),
             beside=[row for other in trial.probes.beside(number) if (row := made.get(other))],
             kind=trial.probes.kinds[number],
-            is_sure=bool(sure[number]),
+            is_sure=bool(are_sure[number]),
         )
         for number in numbers
     ]

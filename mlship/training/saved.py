@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from mlship.adapters.checkout import datafiles
 from mlship.config.project import ModelConfig
 from mlship.domain import digests
-from mlship.domain.bundle import Field, Model, ModelFormat, Task
+from mlship.domain.bundle import UNSUPERVISED, Field, Head, Label, Model, ModelFormat, Task
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
 from mlship.training import (
@@ -36,7 +36,8 @@ from mlship.training.answers import Outputs, Predict, outputs_of
 from mlship.training.columns import rows_of
 from mlship.training.data import Data
 from mlship.training.fit import Prepared
-from mlship.training.original import Label, Original, held_out
+from mlship.training.heads import numbers_of, truth_of
+from mlship.training.original import Original, held_out
 from mlship.training.owncode import Trust
 from mlship.training.script import PICKLES
 
@@ -190,8 +191,13 @@ def adopt(
         raise ProjectError(message, hint=f"save it as {form} itself does") from error
     task = facts.task if config.task == "auto" else config.task
     columns = _columns(source, facts, prepared)
+    heads = _heads(source, task, config, data)
     model = Model(
-        format=form, path=f"model/model{source.suffix}", layout=facts.layout, columns=columns
+        format=form,
+        path=f"model/model{source.suffix}",
+        layout=facts.layout,
+        columns=columns,
+        heads=heads if len(heads) > 1 else (),
     )
     path = folder / model.path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -199,23 +205,41 @@ def adopt(
     if task == "classification":
         classes = classes or _classes(config, facts, (path, model), data, prepared)
         model = replace(model, classes=classes)
+        heads = (Head(name=data.only.name, classes=classes),)
     predict = _predict(path, model, task)
     if config.output == "probabilities":
         networks.check_shares(predict(prepared.train.head(_SAMPLE)), source.name)
     if facts.names is None:
         trained = f"{config.source} fitted its model on an array"
-        order.check(predict, model.classes, prepared.train, data.train_target, trained)
+        order.check(predict, heads, prepared.train, truth_of(heads, data), trained)
     original = Original(
         estimator=None,
         task=task,
         columns=columns,
         layout=model.layout,
-        classes=model.classes,
+        heads=heads,
         predict=predict,
         labels_of=lambda frame: predict(frame).labels,
         answers=held_out(predict, prepared.test, config.source),
     )
     return original, model, ("onnxruntime" if form == "onnx" else form,)
+
+
+def _heads(source: Saved, task: Task, config: ModelConfig, data: Data) -> tuple[Head, ...]:
+    """Return the heads of a native file, before their classes are known.
+
+    Raises:
+        ProjectError: it has several, with labels that it does not tell, or no target.
+    """
+    if task in UNSUPERVISED:
+        message = f"the saved model {source.name} does not say that it is for {task}"
+        raise ProjectError(message, hint="return the fitted estimator, or save it as skops")
+    heads = numbers_of(config, data)
+    if len(heads) > 1 and task == "classification":
+        message = f"the saved model {source.name} does not say which labels its targets have"
+        hint = "return the fitted estimator, or save it as skops"
+        raise ProjectError(message, hint=hint)
+    return heads
 
 
 def _check_link(root: Path, config: ModelConfig, path: Path) -> None:
@@ -261,7 +285,7 @@ def _classes(
     Raises:
         ProjectError: neither tells them.
     """
-    count = facts.classes or len(config.classes) or data.train_target.nunique()
+    count = facts.classes or len(config.classes) or data.only.train.nunique()
     if facts.has_labels and not config.classes:
         return _own_labels(file, count, prepared)
     return labels.of_codes(config, data, count)

@@ -1,10 +1,13 @@
 """A bundle and the champion on the same held-out rows, each in a process of its own."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from mlship.adapters.checkout import datafiles
 from mlship.adapters.checkout.children import ScoreRequest
@@ -14,10 +17,11 @@ from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Interval, Scores
 from mlship.errors import ConfigError, ProjectError
-from mlship.training import baseline, metrics, slices
+from mlship.training import baseline, groups, metrics, several, slices
 from mlship.training.columns import rows_of, values_of
-from mlship.training.data import read
+from mlship.training.data import Data, read
 from mlship.training.scorers import Scorers
+from mlship.training.several import Problem, Truth
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,6 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
     slices.check_names(data, request.config.data.slices)
     manifest = bundles.read(request.bundle)
     rows = rows_of(data.test)
-    truth = values_of(data.test_target)
     with ThreadPoolExecutor() as pool:
         release = pool.submit(predictor.predict, request.bundle, _fitting(rows, manifest))
         other = pool.submit(_champion, request.champion, manifest, rows, predictor)
@@ -49,37 +52,66 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
         from mlship.training import plots
 
         outputs, champion = release.result(), other.result()
-    predicted = [row[data.target] for row in outputs]
-    of_champion = [row[data.target] for row in champion.outputs]
-    scorers = _scorers(request)
-    labels: list[Value] = []
-    if manifest.task == "classification":
-        labels = metrics.labels_of(truth, [*predicted, *of_champion])
-    sides = [plots.Side(name="this release", predicted=predicted)]
-    if champion.outputs:
-        sides.append(plots.Side(name="champion", predicted=of_champion))
-    compared = None
-    if champion.outputs:
-        pair = predicted, of_champion
-        compared = slices.compare(manifest.task, data, pair, request.config.data.slices)
-    drawn = plots.draw(manifest.task, truth, sides, request.plots)
-    return Scores(
+    truth = {target.name: values_of(target.test) for target in data.targets}
+    named = (("this release", outputs), ("champion", champion.outputs))
+    sides = [
+        plots.Side(name=name, predicted=_by_target(manifest.names, side))
+        for name, side in named
+        if side
+    ]
+    shared = Scores(
         task=manifest.task,
         data=datafiles.digest_of_held_out(request.root, request.config.data),
         samples=len(rows),
-        metrics=_measured(manifest.task, truth, outputs, data.target)
-        | digests.plain(scorers.measure(manifest, truth, outputs)),
-        baseline=_measured(
-            manifest.task, truth, baseline.outputs(manifest.task, data, len(rows)), data.target
-        ),
+        metrics={},
+        targets=manifest.targets,
         repeated=baseline.repeated(data),
-        champion=_measured(manifest.task, truth, champion.outputs, data.target)
-        | _also(scorers, champion, truth),
         champion_error=champion.error,
-        differences=_differences(manifest.task, truth, (outputs, champion.outputs), data.target),
-        labels=tuple(labels),
-        confusion=metrics.confusion(truth, predicted, labels) if labels else (),
-        plots=drawn,
+        plots=plots.draw(manifest.task, truth, sides, request.plots),
+    )
+    if manifest.task in bundles.UNSUPERVISED:
+        return _without_target(request, data, (outputs, champion.outputs), shared)
+    return _with_targets(request, data, manifest, (outputs, champion), shared)
+
+
+def _without_target(
+    request: ScoreRequest, data: Data, pair: tuple[Sequence[Row], Sequence[Row]], shared: Scores
+) -> Scores:
+    """Return the scores of a model without a target: in one space for both, if there are two."""
+    space = groups.space_of(request.root, data, request.config.model.preprocess)
+    release, champion = (
+        digests.plain(groups.measure(shared.task, space, outputs)) if outputs else {}
+        for outputs in pair
+    )
+    return replace(shared, metrics=release, champion=champion, method="")
+
+
+def _with_targets(
+    request: ScoreRequest,
+    data: Data,
+    manifest: bundles.Bundle,
+    pair: tuple[Sequence[Row], _Champion],
+    shared: Scores,
+) -> Scores:
+    outputs, champion = pair
+    truth = {target.name: values_of(target.test) for target in data.targets}
+    problem = several.problem_of(manifest, *([champion.bundle] if champion.bundle else []))
+    predicted = [_by_target(list(truth), side) for side in (outputs, champion.outputs) if side]
+    scorers = _scorers(request)
+    labels, confusion = _confusion(manifest.task, truth, predicted)
+    compared = None
+    if champion.outputs:
+        wanted = request.config.data.slices
+        compared = slices.compare(manifest.task, data, (predicted[0], predicted[1]), wanted)
+    return replace(
+        shared,
+        metrics=_measured(problem, truth, outputs)
+        | digests.plain(scorers.measure(manifest, truth, outputs)),
+        baseline=_measured(problem, truth, baseline.outputs(problem, data, len(outputs))),
+        champion=_measured(problem, truth, champion.outputs) | _also(scorers, champion, truth),
+        differences=_differences(problem, truth, (outputs, champion.outputs)),
+        labels=labels,
+        confusion=confusion,
         slices=compared,
     )
 
@@ -94,6 +126,21 @@ def _scorers(request: ScoreRequest) -> Scorers:
         return Scorers(root=request.root, named=named)
     together = {**named, metric.name: metric.name}
     return Scorers(root=request.root, named=together, promoted=metric.name)
+
+
+def _by_target(targets: Sequence[str], outputs: Sequence[Row]) -> dict[str, list[Value]]:
+    return {target: [row[target] for row in outputs] for target in targets}
+
+
+def _confusion(
+    task: Task, truth: Truth, predicted: Sequence[Mapping[str, Sequence[Value]]]
+) -> tuple[tuple[Value, ...], tuple[tuple[int, ...], ...]]:
+    """Return the labels of all sides, and the counts of the first; nothing for several targets."""
+    if task != "classification" or len(truth) > 1:
+        return (), ()
+    (target, values), *_ = truth.items()
+    labels = metrics.labels_of(values, [value for side in predicted for value in side[target]])
+    return tuple(labels), metrics.confusion(values, predicted[0][target], labels)
 
 
 def _fitting(rows: list[Row], manifest: bundles.Bundle) -> list[Row]:
@@ -111,9 +158,9 @@ def _champion(
     if folder is None:
         return _Champion()
     manifest = bundles.read(folder)
-    if (manifest.task, manifest.target) != (release.task, release.target):
-        kind = "classifies" if manifest.task == "classification" else "estimates"
-        return _Champion(error=f"the champion {kind} {manifest.target}")
+    if (manifest.task, manifest.names) != (release.task, release.names):
+        names = ", ".join(manifest.names)
+        return _Champion(error=f"the champion is for {manifest.task} of {names}")
     try:
         outputs = predictor.predict(folder, _fitting(rows, manifest))
         return _Champion(outputs=outputs, bundle=manifest)
@@ -121,28 +168,26 @@ def _champion(
         return _Champion(error=error.message)
 
 
-def _also(scorers: Scorers, champion: _Champion, truth: Sequence[Value]) -> dict[str, float | str]:
+def _also(scorers: Scorers, champion: _Champion, truth: Truth) -> dict[str, float | str]:
     """Return the champion's values of the project's own metrics, without those it has none for."""
     values: dict[str, float | str] = {}
     if champion.bundle is None:
         return values
     for name, what in scorers.named.items():
         with suppress(ProjectError, ConfigError):
-            one = replace(scorers, named={name: what})
+            one = dataclasses.replace(scorers, named={name: what})
             values |= digests.plain(one.measure(champion.bundle, truth, champion.outputs))
     return values
 
 
-def _measured(
-    task: Task, truth: Sequence[Value], outputs: Sequence[Row], target: str
-) -> dict[str, float | str]:
+def _measured(problem: Problem, truth: Truth, outputs: Sequence[Row]) -> dict[str, float | str]:
     if not outputs:
         return {}
-    measured: dict[str, float | str] = digests.plain(metrics.measure(task, truth, outputs, target))
+    measured: dict[str, float | str] = digests.plain(several.measure(problem, truth, outputs))
     return measured
 
 
 def _differences(
-    task: Task, truth: Sequence[Value], pair: tuple[Sequence[Row], Sequence[Row]], target: str
+    problem: Problem, truth: Truth, pair: tuple[Sequence[Row], Sequence[Row]]
 ) -> dict[str, Interval]:
-    return metrics.differences(task, truth, pair, target) if pair[1] else {}
+    return several.differences(problem, truth, pair) if pair[1] else {}

@@ -1,6 +1,7 @@
 """From a converted model to a sealed bundle that has answered in a process of its own."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,17 @@ from mlship.config.installation import DISTRIBUTION
 from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
-from mlship.domain.bundle import Bundle, Hooks, Row, Schema
+from mlship.domain.bundle import Bundle, Hooks, Label, Row, Schema, probability_of
 from mlship.domain.digests import Digest
 from mlship.domain.ports import Predictor
 from mlship.errors import IntegrityError, ProjectError
 from mlship.runtime import formats
-from mlship.training import conversion, metrics, onnxfile, replies
+from mlship.training import conversion, groups, onnxfile, replies, several
 from mlship.training import trial as trials
 from mlship.training.answers import Answers, Outputs, ask, differing
 from mlship.training.columns import fields_of, rows_of, values_of
 from mlship.training.convert import Converted
-from mlship.training.data import Data
+from mlship.training.data import Data, Target
 from mlship.training.fit import call_hook, find
 from mlship.training.original import Original
 
@@ -57,8 +58,9 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     """
     held_out = rows_of(making.data.test)
     wanted = _outputs(making, making.original.answers.outputs)
-    true_values = values_of(making.data.test_target)
-    _check_comparable(making, true_values, wanted)
+    truth = {target.name: values_of(target.test) for target in making.data.targets}
+    for target in making.data.targets:
+        _check_comparable(making, target, truth[target.name], wanted)
     _write_code(making, folder)
     serving = _serving(making)
     _write_lines(folder / bundles.REQUIREMENTS, serving)
@@ -83,8 +85,17 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     served = list(wanted)
     for number, answer in zip(asked, answers, strict=False):
         served[number] = answer.outputs
-    measured = metrics.measure(making.original.task, true_values, served, making.data.target)
+    measured = _measured(making, draft, truth, served)
     return bundles.seal(folder, msgspec.structs.replace(draft, metrics=digests.plain(measured)))
+
+
+def _measured(
+    making: Making, draft: Bundle, truth: several.Truth, served: Sequence[Row]
+) -> dict[str, float]:
+    if draft.task in bundles.UNSUPERVISED:
+        hook = making.config.model.preprocess
+        return groups.measure(draft.task, groups.space_of(making.root, making.data, hook), served)
+    return several.measure(several.problem_of(draft), truth, served)
 
 
 def _check_unwritten(folder: Path) -> None:
@@ -121,7 +132,7 @@ def _check_form(making: Making, folder: Path, rows: list[Row]) -> None:
         message = f"the model as ONNX cannot answer the held-out rows: {error}"
         raise ProjectError(message, hint="check the values of the held-out rows") from error
     numbers = np.arange(len(rows))
-    different = differing(original.task, original.classes, original.answers, answers, numbers)
+    different = differing(original.task, original.heads, original.answers, answers, numbers)
     for row, what in different.items():
         message = f"the model as {model.format} differs on {len(different)} of {len(rows)} "
         message += f"held-out rows, first on row {row + 1}: {what}"
@@ -135,7 +146,9 @@ def _draft(making: Making, wanted: list[Row], serving: tuple[str, ...]) -> Bundl
     return Bundle(
         name=making.config.name,
         task=making.original.task,
-        target=making.data.target,
+        target=making.data.names[0] if making.data.names else making.original.heads[0].name,
+        targets=making.data.names if len(making.data.names) > 1 else (),
+        quantiles=model.quantiles,
         schema=Schema(inputs=making.converted.trial.fields, outputs=outputs),
         model=making.converted.model,
         hooks=Hooks(preprocess=model.preprocess, postprocess=model.postprocess),
@@ -149,54 +162,66 @@ def _outputs(making: Making, outputs: Outputs) -> list[Row]:
     """Return what the bundle must answer, by the outputs of the original model.
 
     Raises:
-        ProjectError: `postprocess` fails, or returns no column of the target's name.
+        ProjectError: `postprocess` fails, or returns no column of a target's name.
     """
-    target = making.data.target
-    columns: dict[str, Any] = {target: outputs.labels.tolist()}
-    if outputs.probabilities is not None:
-        for place, label in enumerate(making.original.classes):
-            columns[f"probability_{label}"] = outputs.probabilities[:, place].tolist()
+    heads, is_one = making.original.heads, not making.original.several
+    pairs = list(zip(heads, outputs.of_heads(heads), strict=True))
+    columns: dict[str, Any] = {head.name: own.labels.tolist() for head, own in pairs}
+    quantiles = making.config.model.quantiles
+    if quantiles:
+        target = making.data.names[0]
+        columns = {target: columns[bundles.middle_of(quantiles, target)], **columns}
+    for head, own in pairs:
+        if own.probabilities is not None:
+            names = [probability_of(label, "" if is_one else head.name) for label in head.classes]
+            if making.original.task == "anomaly":
+                names = [bundles.SCORE]
+            columns |= dict(zip(names, own.probabilities.T.tolist(), strict=True))
     frame = pd.DataFrame(columns)
     name = making.config.model.postprocess
     if name is None:
         return rows_of(frame)
     frame = call_hook(making.root, name, find(making.root, name), frame)
-    if target not in frame.columns:
-        message = f"{name} returns no column {target}"
+    wanted = making.data.names or (heads[0].name,)
+    missing = [name for name in wanted if name not in frame.columns]
+    if missing:
+        message = f"{name} returns no column {missing[0]}"
         raise ProjectError(message, hint="return the outputs with the target among them")
     return rows_of(frame)
 
 
-def _check_comparable(making: Making, truth: list[Any], wanted: list[Row]) -> None:
+def _check_comparable(making: Making, target: Target, truth: list[Any], wanted: list[Row]) -> None:
     """Refuse outputs that can never be right: a metric of them would say nothing.
 
     Raises:
         ProjectError: values are no numbers, or no label is one of the target's.
     """
-    target, name = making.data.target, making.config.model.source
-    predicted = [row[target] for row in wanted]
+    column, name = target.name, making.config.model.source
+    predicted = [row[column] for row in wanted]
     if making.original.task == "regression":
-        for values, what in ((truth, f"column {target}"), (predicted, "the model's answer")):
+        for values, what in ((truth, f"column {column}"), (predicted, "the model's answer")):
             if not all(isinstance(value, int | float) for value in values):
                 message = f"{what} is not a number, as a regression needs"
                 hint = "set model.task to classification, or correct the values"
                 raise ProjectError(message, hint=hint)
         return
-    labels = set(values_of(making.data.train_target))
+    labels = set(values_of(target.train))
     if not labels & set(truth):
-        message = f"no held-out label is one of the training labels: {target} holds "
+        message = f"no held-out label is one of the training labels: {column} holds "
         message += f"{_some(truth)} held out, and {_some(sorted(labels, key=str))} in training"
         raise ProjectError(message, hint="write the labels of both parts in the same way")
     known = {*truth, *labels}
-    if not known & {*predicted, *_possible(making)}:
-        message = f"the model of {name} predicts {_some(predicted)}, and {target} holds "
+    if not known & {*predicted, *_possible(making, column)}:
+        message = f"the model of {name} predicts {_some(predicted)}, and {column} holds "
         message += _some(truth)
         hint = "train on the target's own values, or map the predictions to them in `postprocess`"
         raise ProjectError(message, hint=hint)
 
 
-def _possible(making: Making) -> tuple[Any, ...]:
-    return making.original.classes if making.config.model.postprocess is None else ()
+def _possible(making: Making, column: str) -> tuple[Label, ...]:
+    if making.config.model.postprocess is not None:
+        return ()
+    return next((head.classes for head in making.original.heads if head.name == column), ())
 
 
 def _some(values: list[Any]) -> str:

@@ -12,10 +12,10 @@ Sources:
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -27,6 +27,9 @@ from mlship.domain.scores import Interval, Slice, Slices
 from mlship.errors import ConfigError
 from mlship.training.columns import text_of
 from mlship.training.data import Data, nearest
+
+Predicted: TypeAlias = Mapping[str, Sequence[Value]]
+"""Predictions by target, one for each row."""
 
 CONFIDENCE: Final = 0.95
 ROWS_FROM: Final = 30
@@ -58,7 +61,7 @@ def check_names(data: Data, wanted: Sequence[str]) -> None:
     Raises:
         ConfigError: `data.slices` names one.
     """
-    known = [field.name for field in data.fields] + [data.target]
+    known = [*(field.name for field in data.fields), *data.names]
     for name in wanted:
         if name not in known:
             message = f"mlship.yaml: data.slices names {name}, which is not a column of the data"
@@ -68,7 +71,7 @@ def check_names(data: Data, wanted: Sequence[str]) -> None:
 def compare(
     task: Task,
     data: Data,
-    pair: tuple[Sequence[Value], Sequence[Value]],
+    pair: tuple[Predicted, Predicted],
     wanted: Sequence[str] = (),
 ) -> Slices:
     """Compare two models on each slice of the held-out rows.
@@ -76,19 +79,20 @@ def compare(
     Args:
         task: what the models are for: accuracy is compared, or the mean absolute error.
         data: the held-out rows as they are before `preprocess`.
-        pair: the predictions of the release and of the champion for these rows.
-        wanted: the columns to look at; all, the target among them, where none is named.
+        pair: the predictions of the release and of the champion for these rows, by target.
+        wanted: the columns to look at; all, the targets among them, where none is named.
     """
-    truth = data.test_target.tolist()
-    scores = [_scores(task, truth, predicted) for predicted in pair]
-    columns = list(wanted) or [data.target, *(field.name for field in data.fields)]
+    scores = [_scores(task, data, predicted) for predicted in pair]
+    columns = list(wanted) or [*data.names, *(field.name for field in data.fields)]
     groups = [_groups_of(task, data, name) for name in columns[:COLUMNS]]
     left_out = len(columns[COLUMNS:]) + sum(one.left_out for one in groups)
     parts = [part for one in groups for part in _parts(one, scores)]
+    # Whether one target is right is yes or no; of several, it is a share.
+    method = "paired t" if task == "regression" or len(data.targets) > 1 else _EXACT
     large = [part for part in parts if part.samples >= ROWS_FROM]
     judged = [
         made
-        for part, interval in zip(large, _intervals(task, large), strict=True)
+        for part, interval in zip(large, _intervals(method, large), strict=True)
         if np.isfinite([interval.low, interval.high]).all()
         for made in [_judged(task, part, interval)]
     ]
@@ -101,15 +105,12 @@ def compare(
         left_out=left_out,
         worse=sum(one.is_worse for one in judged),
         confidence=CONFIDENCE,
-        method=_METHODS[task] + ", corrected for all slices at once (Bonferroni)",
+        method=method + ", corrected for all slices at once (Bonferroni)",
         listed=tuple(judged[:LISTED]),
     )
 
 
-_METHODS: dict[Task, str] = {
-    "classification": "exact, of the rows where one of the two is right",
-    "regression": "paired t",
-}
+_EXACT = "exact, of the rows where one of the two is right"
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,16 @@ class _Part:
     spread: float
 
 
-def _scores(task: Task, truth: Sequence[Value], predicted: Sequence[Value]) -> Any:
+def _scores(task: Task, data: Data, predicted: Predicted) -> Any:
+    """Return each row's score, the mean over its targets."""
+    scores = [
+        _scores_of_one(task, target.test.tolist(), predicted[target.name])
+        for target in data.targets
+    ]
+    return np.mean(scores, axis=0)
+
+
+def _scores_of_one(task: Task, truth: Sequence[Value], predicted: Sequence[Value]) -> Any:
     if task == "classification":
         right = [one == other for one, other in zip(truth, predicted, strict=True)]
         return np.array(right, dtype="float64")
@@ -139,9 +149,9 @@ def _scores(task: Task, truth: Sequence[Value], predicted: Sequence[Value]) -> A
 
 
 def _groups_of(task: Task, data: Data, name: str) -> _Groups:
-    if name == data.target:
-        kind, column = data.target_kind, data.test_target
-        is_number = task == "regression"
+    target = next((target for target in data.targets if target.name == name), None)
+    if target is not None:
+        column, is_number = target.test, task == "regression"
     else:
         kind = next(field.kind for field in data.fields if field.name == name)
         column = data.test[name]
@@ -225,7 +235,7 @@ def _judged(task: Task, part: _Part, interval: Interval) -> Slice:
     )
 
 
-def _intervals(task: Task, parts: Sequence[_Part]) -> list[Interval]:
+def _intervals(method: str, parts: Sequence[_Part]) -> list[Interval]:
     """Return release minus champion on each slice, with intervals that hold for all at once."""
     if not parts:
         return []
@@ -233,7 +243,7 @@ def _intervals(task: Task, parts: Sequence[_Part]) -> list[Interval]:
     n = np.array([part.samples for part in parts])
     with np.errstate(all="ignore"):  # as above
         estimates = np.array([part.release - part.champion for part in parts])
-        if task == "classification":
+        if method == _EXACT:
             up, down = (np.array([getattr(p, side) for p in parts]) for side in ("up", "down"))
             lows, highs = _of_shares(up, down, n, error)
         else:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mlship.config.project import ModelConfig
-from mlship.domain.bundle import Task
+from mlship.domain.bundle import Head, Label, Task
 from mlship.errors import ProjectError, RefusedError
 from mlship.runtime import text_model
 from mlship.training import onnxgraph
@@ -25,7 +25,7 @@ from mlship.training.data import Data
 from mlship.training.exports import Export, NotExportedError, exporting
 from mlship.training.fit import Prepared
 from mlship.training.onnxgraph import Output
-from mlship.training.original import Label, Original, held_out
+from mlship.training.original import Original, held_out
 
 _CONFIG: Final = "config.json"
 _WEIGHTS: Final = "model.safetensors"
@@ -157,7 +157,7 @@ def examine(pipeline: Any, config: ModelConfig, data: Data, prepared: Prepared) 
         task=task,
         columns=prepared.columns,
         layout="series",
-        classes=classes,
+        heads=(Head(name=data.only.name, classes=classes),),
         predict=predict,
         labels_of=lambda frame: predict(frame).labels,
         answers=held_out(predict, prepared.test, config.source),
@@ -199,12 +199,12 @@ def _classes(pipeline: Any, config: ModelConfig, data: Data) -> tuple[Label, ...
         )
         raise ProjectError(f"{message}{count}", hint="list all of them, in the model's order")
     names = tuple(known[place] for place in range(count))
-    labels = data.train_target.unique().tolist()
+    labels = data.only.train.unique().tolist()
     if set(labels) <= set(names):
         return names
     if set(labels) <= set(range(count)):
-        return tuple(range(count)) if data.target_kind != "boolean" else (False, True)
-    message = f"the pipeline answers {', '.join(names[:5])}, and {data.target} holds "
+        return tuple(range(count)) if data.only.kind != "boolean" else (False, True)
+    message = f"the pipeline answers {', '.join(names[:5])}, and {data.only.name} holds "
     message += ", ".join(str(label) for label in sorted(labels)[:5])
     hint = "say which is which: `classes: [...]` under `model`, in the order of the model's labels"
     raise ProjectError(message, hint=hint)

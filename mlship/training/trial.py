@@ -89,7 +89,7 @@ class Trial:
             refused = f"it refuses ({type(error).__name__}: {str(error).strip()[:300]})"
             return {row: refused for row in numbers.tolist() if row not in self.answers.refusals}
         original = self.original
-        different = differing(original.task, original.classes, self.answers, found, numbers)
+        different = differing(original.task, original.heads, self.answers, found, numbers)
         return {row: what for row, what in different.items() if not self._is_beside(row, found)}
 
     def _is_beside(self, row: int, found: Answers) -> bool:

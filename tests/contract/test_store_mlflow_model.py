@@ -256,7 +256,8 @@ def test_what_people_see_of_a_version(
     open_store(name).record(
         Run(release=release, bundle=folder, params={"C": "1.0"}, metrics={"f1": 0.9}, data=data)
     )
-    tested = Run(release=release, metrics={"accuracy": 0.97}, tags={VERDICT: "passed"}, data=data)
+    metrics = {"accuracy": 0.97, "mae[heat]": 0.5}
+    tested = Run(release=release, metrics=metrics, tags={VERDICT: "passed"}, data=data)
     for _ in range(2):
         open_store(name).record(tested)
         open_store(name).point("champion", release)
@@ -275,7 +276,8 @@ def test_what_people_see_of_a_version(
     assert model.params == {"C": "1.0"}
     measured = {metric.key: (metric.value, metric.dataset_name) for metric in model.metrics}
     held_out = "https://data.org/test.csv"
-    assert measured == {"accuracy": (0.97, held_out), "f1": (0.9, held_out)}
+    values = {"accuracy": 0.97, "f1": 0.9, "mae.heat": 0.5}
+    assert measured == {name: (value, held_out) for name, value in values.items()}
     assert name in model.tags["mlflow.modelVersions"]
     assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
     inputs = {
@@ -314,6 +316,21 @@ def test_a_model_is_whole_wherever_its_folder_is_copied(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "bundle")
     answers, _, _ = ask("sqlite://", {str(elsewhere): [SETOSA]}, tmp_path)
     assert answers[str(elsewhere)][0][0]["species"] == "setosa"
+
+
+def test_a_model_of_several_targets_answers_with_all_of_them(tmp_path: Path) -> None:
+    code = "from sklearn.ensemble import RandomForestClassifier\ndef train(data, params):\n"
+    code += f"    forest = RandomForestClassifier(5, random_state=0)\n    X = {NUMBERS}\n"
+    code += "    return forest.fit(X, data[['species', 'colour']])\n"
+    module = project(tmp_path, code)
+    asked = request(tmp_path, config(["species", "colour"], module))
+    train(asked, InProcess())
+    row: Row = {"length": 5.1, "width": 3.0, "leaves": 4, "price": 8.0}
+    model = written(tmp_path / "one", asked.into)
+    answers, _, _ = ask("sqlite://", {str(model): [row]}, tmp_path)
+    [served] = InProcess().predict(asked.into, [row])
+    assert answers[str(model)][0][0] == served
+    assert {"species", "colour", "probability_colour_blue"} <= set(served)
 
 
 @pytest.mark.filterwarnings("ignore")

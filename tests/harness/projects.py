@@ -39,7 +39,7 @@ def flowers(rows: int = 90) -> pd.DataFrame:
     return frame
 
 
-def config(target: str = "species", module: str = "pipeline", **model: Any) -> Config:
+def config(target: str | list[str] = "species", module: str = "pipeline", **model: Any) -> Config:
     """Return the configuration of a project with the data of `flowers`."""
     values: dict[str, Any] = {
         "name": "flowers",

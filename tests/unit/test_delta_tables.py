@@ -49,7 +49,7 @@ def test_an_address_and_a_folder_are_the_same_table(root: Path) -> None:
     assert digest(root, address) == digest(root)
     pd.testing.assert_frame_equal(load(root, address), ROWS)
     config = DataConfig(train=address, test="flowers", target="a")
-    assert list(read(root, config).test_target) == [1, 2, 3]
+    assert list(read(root, config).targets[0].test) == [1, 2, 3]
 
 
 def test_what_is_no_table_is_named(root: Path) -> None:

@@ -73,7 +73,7 @@ def test_a_path_and_a_url_are_the_same_table(root: Path, table: Any) -> None:
     address = f"file://{root}/{name}"
     assert digest(root, address) == digest(root, name)
     config = DataConfig(train=address, test=name, target="a")
-    assert list(read(root, config).test_target) == [1, 2, 3]
+    assert list(read(root, config).targets[0].test) == [1, 2, 3]
 
 
 def test_what_is_missing_or_is_no_metadata_is_named(root: Path, table: Any) -> None:

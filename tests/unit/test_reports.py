@@ -234,6 +234,16 @@ def test_each_step_may_be_the_only_one() -> None:
         assert step[0] in in_terminal(found)
 
 
+def test_metrics_of_single_targets_are_folded() -> None:
+    metrics = {"mae": 2.0, "mae[heat]": 1.0, "mae[rain]": 3.0}
+    found = report(("test", "passed", {**TEST, "metrics": metrics, "champion": {}}))
+    text = markdown.render(found)
+    whole, _, parts = text.partition("Metrics of each part (2)")
+    assert "| mae | 2 |" in whole
+    assert "heat" not in whole
+    assert "| mae\\[heat\\] | 1 |" in parts
+
+
 def test_a_metric_stands_beside_the_champions_with_difference_and_interval() -> None:
     text = markdown.render(report(*FULL))
     assert "| metric | release | champion | difference | 95% interval |" in text

@@ -15,7 +15,7 @@ from mlship.domain import shifts
 from mlship.domain.bundle import Field, Kind, Task
 from mlship.domain.profiles import NAMED_FROM, Profile
 from mlship.domain.shifts import Shifts, between
-from mlship.training.data import Data
+from mlship.training.data import Data, Target
 from mlship.training.profile import profile_of
 
 KINDS: dict[Kind, str] = {"number": "float64", "integer": "int64", "text": "object"}
@@ -36,11 +36,12 @@ def profile(
     data = Data(
         train=frame,
         test=frame,
-        train_target=truth,
-        test_target=truth,
+        targets=(
+            Target(
+                train=truth, test=truth, kind="number" if task == "regression" else "text", place=0
+            ),
+        ),
         fields=tuple(Field(name=name, kind=kind) for name, (kind, _) in columns.items()),
-        target_kind="number" if task == "regression" else "text",
-        place=0,
     )
     # As it comes back from the ledger.
     return msgspec.json.decode(msgspec.json.encode(profile_of(data, task)), type=Profile)

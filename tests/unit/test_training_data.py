@@ -32,7 +32,7 @@ def test_kinds_choices_and_examples(tmp_path: Path) -> None:
     }
     assert data.fields[2].choices == ("v0", "v1")
     assert isinstance(data.fields[1].example, int)
-    assert data.train_target.name == "y"
+    assert data.targets[0].name == "y"
 
 
 def test_missing_values_make_a_column_nullable_and_integers_numbers(tmp_path: Path) -> None:

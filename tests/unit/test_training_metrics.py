@@ -105,9 +105,9 @@ def test_confusion_counts_true_in_rows() -> None:
 @pytest.mark.parametrize("task", ["classification", "regression"])
 def test_plots_are_pictures_and_equal_for_equal_numbers(task: str, tmp_path: Path) -> None:
     truth: list[Value] = ["a", "b"] if task == "classification" else [1.0, 2.0]
-    sides = [plots.Side(name="this release", predicted=truth[::-1])] * 2
+    sides = [plots.Side(name="this release", predicted={"y": truth[::-1]})] * 2
     for folder in ("one", "two"):
-        names = plots.draw(task, truth, sides, tmp_path / folder)  # type: ignore[arg-type]
+        names = plots.draw(task, {"y": truth}, sides, tmp_path / folder)  # type: ignore[arg-type]
     one, two = ((tmp_path / folder / names[0]).read_bytes() for folder in ("one", "two"))
     assert one.startswith(b"\x89PNG")
     assert one == two

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from mlship.config.project import DataConfig, ModelConfig, ReadConfig
 from mlship.domain import bundle as bundles
-from mlship.domain.bundle import Field, Model, Row
+from mlship.domain.bundle import Field, Head, Model, Row
 from mlship.training import boundaries, conversion, convert, probes, replies, train
 from mlship.training.answers import (
     MARGIN,
@@ -65,6 +65,9 @@ def test_number_between_one_that_is_answered_and_one_that_overflows_has_no_limit
     assert all(field.limit is None or field.limit > 2**53 for field in fields)
 
 
+HEADS = (Head(name="y", classes=(-1, 1)),)
+
+
 def _answers(labels: list[Any], margins: list[float]) -> Answers:
     return Answers(Outputs(labels=np.array(labels), margins=np.array(margins)))
 
@@ -72,21 +75,21 @@ def _answers(labels: list[Any], margins: list[float]) -> Answers:
 def test_label_may_differ_where_the_model_is_not_sure_but_must_be_a_class() -> None:
     wanted = _answers([1, 1, 1], [0.0, 0.0, 1.0])
     found = _answers([-1, 0, -1], [0.0, 0.0, 0.0])
-    different = differing("classification", (-1, 1), wanted, found, np.arange(3))
+    different = differing("classification", HEADS, wanted, found, np.arange(3))
     assert list(different) == [1, 2]
 
 
 def test_only_rows_that_were_asked_are_compared() -> None:
     wanted, found = _answers([1, 1], [1.0, 1.0]), _answers([1, -1], [1.0, 1.0])
-    assert not differing("classification", (-1, 1), wanted, found, np.array([0]))
-    assert differing("classification", (-1, 1), wanted, found, np.array([1]))
+    assert not differing("classification", HEADS, wanted, found, np.array([0]))
+    assert differing("classification", HEADS, wanted, found, np.array([1]))
 
 
 def test_form_without_probabilities_differs_whichever_rows_are_asked() -> None:
     labels = np.array([1, 1])
     wanted = Answers(Outputs(labels=labels, probabilities=np.array([[0.1, 0.9]] * 2)))
     found = Answers(Outputs(labels=labels))
-    assert list(differing("classification", (-1, 1), wanted, found, np.array([1]))) == [1]
+    assert list(differing("classification", HEADS, wanted, found, np.array([1]))) == [1]
 
 
 def test_form_that_refuses_every_row_costs_few_predictions() -> None:

@@ -42,7 +42,7 @@ def bundle(task: Task = "classification") -> Bundle:
 def measured(what: str, task: Task = "classification", **rows: Any) -> float:
     scorers = Scorers(root=Path(), named={"m": what})
     truth, outputs = rows.get("truth", TRUTH), rows.get("outputs", OUTPUTS)
-    return scorers.measure(bundle(task), truth, outputs)["m"]
+    return scorers.measure(bundle(task), {"paid": truth}, outputs)["m"]
 
 
 def test_scorers_of_scikit_learn_by_their_names() -> None:
@@ -75,10 +75,11 @@ def test_a_function_of_the_projects_own(tmp_path: Path) -> None:
         "def broken(truth, outputs):\n    return outputs['price'].sum()\n"
     )
     scorers = Scorers(root=tmp_path, named={"cost": "costs_of_loans:cost"})
-    assert scorers.measure(bundle(), TRUTH, OUTPUTS) == {"cost": 100.0}
+    assert scorers.measure(bundle(), {"paid": TRUTH}, OUTPUTS) == {"cost": 100.0}
     for function, said in (("text", "returned str"), ("broken", r"costs_of_loans\.py:6: KeyError")):
+        scorers = Scorers(tmp_path, {"m": f"costs_of_loans:{function}"})
         with pytest.raises(ProjectError, match=said):
-            Scorers(tmp_path, {"m": f"costs_of_loans:{function}"}).measure(bundle(), TRUTH, OUTPUTS)
+            scorers.measure(bundle(), {"paid": TRUTH}, OUTPUTS)
 
 
 def test_a_function_of_rows_measures_their_mean_and_a_promotion_needs_it(tmp_path: Path) -> None:
@@ -89,7 +90,8 @@ def test_a_function_of_rows_measures_their_mean_and_a_promotion_needs_it(tmp_pat
 
     def found(function: str) -> dict[str, float]:
         name = f"losses_of_loans:{function}"
-        return Scorers(tmp_path, {name: name}, promoted=name).measure(bundle(), TRUTH, OUTPUTS)
+        scorers = Scorers(tmp_path, {name: name}, promoted=name)
+        return scorers.measure(bundle(), {"paid": TRUTH}, OUTPUTS)
 
     assert found("cost") == {"losses_of_loans:cost": pytest.approx(4 / 3)}
     with pytest.raises(ProjectError, match="total returned float64 for 6 rows"):

@@ -1,6 +1,7 @@
 """Slices of the held-out rows: a planted fault is found, chance and strange data are not."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from mlship.domain.bundle import Field, Kind, Task
 from mlship.domain.scores import Slices
 from mlship.errors import ConfigError
 from mlship.training import slices
-from mlship.training.data import Data
+from mlship.training.data import Data, Target
 
 
 def data_of(target: list[Any], **columns: list[Any]) -> Data:
@@ -32,11 +33,8 @@ def data_of(target: list[Any], **columns: list[Any]) -> Data:
     return Data(
         train=frame,
         test=frame,
-        train_target=truth,
-        test_target=truth,
+        targets=(Target(train=truth, test=truth, kind=_kind(target), place=0),),
         fields=tuple(Field(name=name, kind=kind) for name, kind in kinds.items()),
-        target_kind=_kind(target),
-        place=0,
     )
 
 
@@ -57,6 +55,12 @@ def worse(slices_: Slices) -> list[tuple[str, str]]:
     return [(one.column, one.value) for one in slices_.listed if one.is_worse]
 
 
+def compare(
+    task: Task, data: Data, pair: tuple[list[Any], list[Any]], wanted: Sequence[str] = ()
+) -> Slices:
+    return slices.compare(task, data, ({"y": pair[0]}, {"y": pair[1]}), wanted)
+
+
 REGIONS = ["north", "south"] * 100
 TRUTH = ["a", "a", "b", "b"] * 50
 
@@ -70,7 +74,7 @@ def test_a_release_that_is_worse_on_one_value_only_is_found_there() -> None:
     data = data_of(TRUTH, region=REGIONS, size=[float(row) for row in range(200)])
     # 30 rows of the north are wrong now, and 30 others of the south no more: equal on average.
     pair = flipped(range(0, 60, 2)), flipped(range(1, 60, 2))
-    compared = slices.compare("classification", data, pair)
+    compared = compare("classification", data, pair)
     assert worse(compared) == [("region", "north")]
     north = compared.listed[0]
     assert (north.samples, north.release, north.champion) == (100, 0.7, 1.0)
@@ -83,7 +87,7 @@ def test_a_release_that_is_worse_on_one_value_only_is_found_there() -> None:
 def test_a_class_that_is_recognised_less_is_found() -> None:
     data = data_of(TRUTH, region=REGIONS)
     always = ["b"] * 200
-    assert worse(slices.compare("classification", data, (always, TRUTH))) == [
+    assert worse(compare("classification", data, (always, TRUTH))) == [
         ("y", "a"),
         ("region", "north"),
         ("region", "south"),
@@ -97,7 +101,7 @@ def test_errors_of_numbers_are_worse_where_they_grow() -> None:
     champion = truth + generator.normal(size=400)
     release = truth + generator.normal(size=400) * np.where(where, 4.0, 1.0)
     data = data_of(truth.tolist(), quarter=[str(row % 4) for row in range(400)])
-    compared = slices.compare("regression", data, (release.tolist(), champion.tolist()))
+    compared = compare("regression", data, (release.tolist(), champion.tolist()))
     assert compared.metric == "mae"
     assert ("quarter", "0") in worse(compared)
     assert not {("quarter", str(other)) for other in (1, 2, 3)} & set(worse(compared))
@@ -107,18 +111,18 @@ def test_errors_of_numbers_are_worse_where_they_grow() -> None:
 def test_few_rows_are_counted_and_not_judged() -> None:
     data = data_of(TRUTH[:40], region=["north"] * 11 + ["south"] * 29)
     all_wrong = flipped(range(40))[:40]
-    compared = slices.compare("classification", data, (all_wrong, TRUTH[:40]), ["region"])
+    compared = compare("classification", data, (all_wrong, TRUTH[:40]), ["region"])
     assert (compared.judged, compared.small, compared.listed) == (0, 2, ())
 
 
 def test_more_slices_ask_for_more_proof() -> None:
     pair = flipped(range(0, 24, 2)), TRUTH
-    alone = slices.compare("classification", data_of(TRUTH, region=REGIONS), pair, ["region"])
+    alone = compare("classification", data_of(TRUTH, region=REGIONS), pair, ["region"])
     noise: dict[str, list[Any]] = {
         f"c{place}": list(np.random.default_rng(place).permutation(list("pqrs") * 50))
         for place in range(49)
     }
-    among = slices.compare("classification", data_of(TRUTH, region=REGIONS, **noise), pair)
+    among = compare("classification", data_of(TRUTH, region=REGIONS, **noise), pair)
     one, other = (found(found_)["region", "north"].difference for found_ in (alone, among))
     assert one.estimate == other.estimate
     assert other.high - other.low > one.high - one.low
@@ -130,13 +134,13 @@ def test_the_sign_is_decided_by_the_exact_test_on_rows_where_they_differ() -> No
     data = data_of(["a"] * 60, region=["north"] * 60)
     for lost in range(1, 12):
         release = ["b" if row < lost else "a" for row in range(60)]
-        found_ = slices.compare("classification", data, (release, ["a"] * 60), ["region"])
+        found_ = compare("classification", data, (release, ["a"] * 60), ["region"])
         exact = bool(binomtest(0, lost).pvalue < 0.05 * 0.9)
         assert bool(worse(found_)) is exact, lost
 
 
 def test_equal_predictions_leave_an_interval_around_zero() -> None:
-    compared = slices.compare("classification", data_of(TRUTH, r=REGIONS), (TRUTH, TRUTH))
+    compared = compare("classification", data_of(TRUTH, r=REGIONS), (TRUTH, TRUTH))
     for one in compared.listed:
         assert one.difference.estimate == 0
         assert -0.1 < one.difference.low < 0 < one.difference.high < 0.1
@@ -145,7 +149,7 @@ def test_equal_predictions_leave_an_interval_around_zero() -> None:
 def test_numbers_are_cut_into_quarters_and_missing_ones_are_a_slice() -> None:
     numbers: list[Any] = [None if row % 5 == 0 else float(row) for row in range(200)]
     data = data_of(TRUTH, size=numbers, few=[row % 3 for row in range(200)])
-    compared = slices.compare("classification", data, (TRUTH, TRUTH), ["size", "few"])
+    compared = compare("classification", data, (TRUTH, TRUTH), ["size", "few"])
     names = [value for column, value in found(compared) if column == "size"]
     assert names == [
         "up to 49",
@@ -162,11 +166,11 @@ def test_values_beyond_the_most_are_left_out_and_counted() -> None:
     many = [f"v{row % 50:02}" for row in range(5_000)]
     data = data_of(["a"] * 5_000, many=many, id=[f"id{row}" for row in range(5_000)])
     same = ["a"] * 5_000
-    compared = slices.compare("classification", data, (same, same))
+    compared = compare("classification", data, (same, same))
     assert compared.judged == 1 + slices.VALUES
     assert compared.left_out == 30 + 5_000 - slices.VALUES
     wide = data_of(TRUTH, **{f"c{place}": REGIONS for place in range(60)})
-    compared = slices.compare("classification", wide, (TRUTH, TRUTH))
+    compared = compare("classification", wide, (TRUTH, TRUTH))
     assert compared.left_out == 61 - slices.COLUMNS
     assert len(compared.listed) == slices.LISTED < compared.judged
 
@@ -195,7 +199,7 @@ def test_equal_models_are_seldom_told_apart_by_chance() -> None:
             ]
             for _ in range(2)
         ]
-        alarms += bool(slices.compare("classification", data, (pair[0], pair[1])).worse)
+        alarms += bool(compare("classification", data, (pair[0], pair[1])).worse)
     assert alarms <= 1
 
 
@@ -217,7 +221,7 @@ def test_weird_data_never_raise_and_stay_small(column: list[Any], name: str, tas
     given_ = [math.nan if value is None else value for value in column]
     numbers = _kind(column) == "number"
     data = data_of(target, **{f"x{name}": given_ if numbers else column})
-    compared = slices.compare(kind, data, (target, list(reversed(target))))
+    compared = compare(kind, data, (target, list(reversed(target))))
     for one in compared.listed:
         assert len(one.column) <= 60
         assert len(one.value) <= 60

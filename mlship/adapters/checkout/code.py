@@ -52,7 +52,9 @@ def settings_of(config: Config) -> Digest:
     model = config.model
     shaping = {
         **_without(config.data, {"train", "test", "slices"}),
-        **_without(model, {"params", "allow_pickle", "pickle_sha256"}),
+        **_without(model, {"params", "allow_pickle", "pickle_sha256", "quantiles"}),
+        # A key that a project does not use leaves its digest as it was before there was the key.
+        **({"quantiles": model.quantiles} if model.quantiles else {}),
         "name": config.name,
         "pickle_sha256": model.pickle_sha256 if model.allow_pickle else None,
     }

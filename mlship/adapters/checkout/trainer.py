@@ -154,7 +154,7 @@ class ChildTrainer:
         request = RateRequest(
             root=self._root,
             function=function,
-            target=self._config.data.target,
+            target=self._config.data.targets[0],
             predictions=tuple(prediction.id for prediction in predictions),
             outputs=tuple(prediction.outputs for prediction in predictions),
             truth=tuple(truth),

@@ -2,13 +2,12 @@
 
 from collections.abc import Collection, Mapping, Sequence
 
-from mlship.domain.bundle import Value
-from mlship.domain.prediction import Outcome, Taken
+from mlship.domain.prediction import Outcome, Taken, Truth
 from mlship.errors import ConflictError
 
 
 def fresh(
-    received: Sequence[Outcome], known: Mapping[str, Value], logged: Collection[str]
+    received: Sequence[Outcome], known: Mapping[str, Truth], logged: Collection[str]
 ) -> list[Outcome]:
     """Return the outcomes to add: those of logged predictions, each once.
 

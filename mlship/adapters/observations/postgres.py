@@ -13,9 +13,9 @@ import msgspec
 
 from mlship.adapters.observations.outcomes import fresh, taken
 from mlship.config import installation
-from mlship.domain.bundle import Row, Value
+from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
-from mlship.domain.prediction import Outcome, Prediction, Taken
+from mlship.domain.prediction import Outcome, Prediction, Taken, Truth
 from mlship.errors import ConfigError, IntegrityError, UnavailableError, shown
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ _HINTS: Final = {
 _HINT: Final = "check that the database is running and that observations.url is correct"
 
 _row = msgspec.json.Decoder(Row)
-_value = msgspec.json.Decoder(Value)
+_value = msgspec.json.Decoder(Truth)
 
 
 class PostgresObservations:

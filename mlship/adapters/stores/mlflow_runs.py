@@ -198,7 +198,7 @@ def batches(kept: KeptRun, run: Run) -> Iterator[Batch]:
     known = kept.params
     params = [(key, value) for key, value in texts(run.params).items() if key not in known]
     tags = _changed(texts(run.tags), kept.tags)
-    metrics = {_FOREIGN.sub("_", key): value for key, value in run.metrics.items()}
+    metrics = {_metric_name(key): value for key, value in run.metrics.items()}
     measured = _changed(metrics, kept.metrics)
     for start in range(0, max(len(params), len(tags), len(measured)), _BATCH):
         part = slice(start, start + _BATCH)
@@ -228,6 +228,12 @@ def identity(release: Release) -> dict[str, str]:
 def texts(values: Mapping[str, str]) -> dict[str, str]:
     """Return keys and values that MLflow accepts for params and tags."""
     return {_FOREIGN.sub("_", key): value[:_LONGEST] for key, value in values.items()}
+
+
+def _metric_name(name: str) -> str:
+    """Return a name that MLflow accepts: `accuracy.price` for `accuracy[price]`."""
+    base, bracket, part = name.partition("[")
+    return _FOREIGN.sub("_", f"{base}.{part.removesuffix(']')}" if bracket else name)
 
 
 def _changed(values: Mapping[str, Value], known: Mapping[str, Value]) -> list[tuple[str, Value]]:
