@@ -2,12 +2,12 @@
 
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +21,13 @@ from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedErro
 from mlship.runtime import formats
 from mlship.training import (
     catboostfile,
+    conversion,
     kerasnet,
     labels,
     mlflowmodel,
+    nativefacts,
     networks,
+    onnxfile,
     onnxoutput,
     order,
     signatures,
@@ -37,6 +40,7 @@ from mlship.training.columns import rows_of
 from mlship.training.data import Data
 from mlship.training.fit import Prepared
 from mlship.training.heads import numbers_of, truth_of
+from mlship.training.nativefacts import Facts
 from mlship.training.original import Original, held_out
 from mlship.training.owncode import Trust
 from mlship.training.script import PICKLES
@@ -71,18 +75,6 @@ class Saved:
     def is_native(self) -> bool:
         """Tell whether it is served as it is; others hold an estimator that is converted."""
         return self.suffix in _NATIVE
-
-
-@dataclass(frozen=True)
-class _Facts:
-    """What a native file says of itself; `None` where it says nothing."""
-
-    task: Task
-    classes: int | None
-    names: list[str] | None
-    count: int | None
-    layout: Literal["matrix", "columns"] = "matrix"
-    has_labels: bool = False
 
 
 def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
@@ -183,7 +175,7 @@ def adopt(
         if config.output != "auto":
             content, classes = onnxoutput.answering(source.name, source.data, config, data)
             source = dataclasses.replace(source, data=content)
-        facts = _FACTS[form](source.data)
+        facts = _facts(form, source)
     except MlshipError:
         raise
     except Exception as error:  # each library has errors of its own, some of them plain ones
@@ -200,8 +192,8 @@ def adopt(
         heads=heads if len(heads) > 1 else (),
     )
     path = folder / model.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(source.data)
+    _write(path, source.data)
+    _try_predicting(path, model, task, prepared)
     if task == "classification":
         classes = classes or _classes(config, facts, (path, model), data, prepared)
         model = replace(model, classes=classes)
@@ -223,6 +215,42 @@ def adopt(
         answers=held_out(predict, prepared.test, config.source),
     )
     return original, model, ("onnxruntime" if form == "onnx" else form,)
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+def _facts(form: ModelFormat, source: Saved) -> Facts:
+    _survive(lambda: nativefacts.of(form, source.data), f"reading the saved model {source.name}")
+    return nativefacts.of(form, source.data)
+
+
+def _try_predicting(path: Path, model: Model, task: Task, prepared: Prepared) -> None:
+    sample = rows_of(prepared.train.head(_SAMPLE))
+    call = f"a prediction of the saved model {path.name}"
+    _survive(lambda: formats.load(path, model, task)(sample), call)
+
+
+def _survive(call: Callable[[], object], name: str) -> None:
+    """Try in a process of its own what a file can make crash or never end.
+
+    Whatever it raises is told where it is called again.
+
+    Raises:
+        ProjectError: it did not end in time, or ended its process.
+    """
+
+    def tried() -> None:
+        with suppress(Exception):
+            call()
+
+    try:
+        conversion.in_child(tried, name)
+    except onnxfile.NotConvertedError as error:
+        hint = "train the model again and save it anew; do not load this file"
+        raise ProjectError(str(error), hint=hint) from error
 
 
 def _heads(source: Saved, task: Task, config: ModelConfig, data: Data) -> tuple[Head, ...]:
@@ -262,7 +290,7 @@ def _check_pickle(config: ModelConfig, source: Saved) -> None:
         raise IntegrityError(message, hint=_CHANGED)
 
 
-def _columns(source: Saved, facts: _Facts, prepared: Prepared) -> tuple[Field, ...]:
+def _columns(source: Saved, facts: Facts, prepared: Prepared) -> tuple[Field, ...]:
     known = {field.name: field for field in prepared.columns}
     if facts.names is not None and set(facts.names) <= set(known):
         return tuple(known[name] for name in facts.names)
@@ -275,7 +303,7 @@ def _columns(source: Saved, facts: _Facts, prepared: Prepared) -> tuple[Field, .
 
 def _classes(
     config: ModelConfig,
-    facts: _Facts,
+    facts: Facts,
     file: tuple[Path, Model],
     data: Data,
     prepared: Prepared,
@@ -319,64 +347,8 @@ def _predict(path: Path, model: Model, task: Task) -> Predict:
     return predict
 
 
-def _onnx_facts(data: bytes) -> _Facts:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    inputs, outputs = session.get_inputs(), session.get_outputs()
-    if any(not output.type.startswith("tensor(") for output in outputs[:2]):
-        message = "its outputs are not tensors: export it with the option zipmap off"
-        raise ValueError(message)
-    is_classifier = outputs[0].type in ("tensor(string)", "tensor(int64)", "tensor(bool)")
-    width = outputs[1].shape[-1] if len(outputs) > 1 else None
-    is_matrix = len(inputs) == 1 and inputs[0].shape[-1] != 1
-    count = inputs[0].shape[-1] if is_matrix else len(inputs)
-    return _Facts(
-        task="classification" if is_classifier else "regression",
-        classes=width if isinstance(width, int) else None,
-        layout="matrix" if is_matrix else "columns",
-        names=None if is_matrix else [entry.name for entry in inputs],
-        count=count if isinstance(count, int) else None,
-        has_labels=True,
-    )
-
-
-def _xgboost_facts(data: bytes) -> _Facts:
-    import xgboost
-
-    booster = xgboost.Booster(model_file=bytearray(data))
-    learner = json.loads(booster.save_config())["learner"]
-    objective = learner["objective"]["name"]
-    many = int(learner["learner_model_param"]["num_class"])
-    return _Facts(
-        task="classification" if objective.startswith(("binary:", "multi:")) else "regression",
-        classes=many or 2,
-        names=booster.feature_names,
-        count=booster.num_features(),
-    )
-
-
-def _lightgbm_facts(data: bytes) -> _Facts:
-    import lightgbm
-
-    booster = lightgbm.Booster(model_str=data.decode())
-    objective = str(booster.dump_model(num_iteration=1).get("objective", ""))
-    is_classifier = objective.startswith(("binary", "multiclass"))
-    return _Facts(
-        task="classification" if is_classifier else "regression",
-        classes=max(booster.num_model_per_iteration(), 2),
-        names=booster.feature_name(),
-        count=booster.num_feature(),
-    )
-
-
 _READERS: dict[str, Callable[[bytes, str], Any]] = {
     ".cbm": lambda data, _: catboostfile.from_file(data),
     ".keras": kerasnet.from_file,
     **dict.fromkeys((".pt", ".pth", ".pt2"), torchnet.from_file),
-}
-_FACTS: dict[ModelFormat, Callable[[bytes], _Facts]] = {
-    "onnx": _onnx_facts,
-    "xgboost": _xgboost_facts,
-    "lightgbm": _lightgbm_facts,
 }

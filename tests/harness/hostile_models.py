@@ -354,8 +354,8 @@ FILES: dict[str, tuple[str, Write, str]] = {
     "bzip2 as .ubj": (".ubj", lambda m: bz2.compress(pickled(m)), "a bzip2 archive"),
     "xz as .txt": (".txt", lambda m: lzma.compress(pickled(m)), "an xz archive"),
     "tar as .onnx": (".onnx", tarred, "a tar archive"),
-    "PyTorch": (".pt", zipped, "has no known format"),
-    "HDF5": (".h5", lambda m: b"\x89HDF\r\n\x1a\n", "has no known format"),
+    "PyTorch": (".pt", zipped, "loading a pickle runs its code"),
+    "HDF5": (".h5", lambda m: b"\x89HDF\r\n\x1a\n", "holds weights, or code beside them"),
     "pickle before skops": (".skops", prefixed, "a pickle"),
     "skops of a process as a list": (".skops", popen_by("ListNode"), r"subprocess\.Popen"),
     "skops of a process as an object": (

@@ -113,7 +113,7 @@ def _device(root: Path) -> str:
 
 
 PLACES: dict[str, tuple[Callable[[Path], str], str]] = {
-    "a model of MLflow with a loader": (_mlflow, "is a folder"),
+    "a model of MLflow with a loader": (_mlflow, "payload loads by running its code"),
     "a link out of the project": (_link, "outside of the project"),
     "a file in a linked folder": (_folder_link, "outside of the project"),
     "a pipe": (_device, "no such file"),

@@ -1,6 +1,8 @@
 """Each kind of model becomes a bundle that answers as the model itself does."""
 
 import hashlib
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle, Row
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
+from mlship.runtime import formats
 from mlship.runtime.model import Model
+from mlship.training import conversion, nativefacts
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 
@@ -374,3 +378,23 @@ def test_model_that_float32_would_change_is_not_served_in_float32(tmp_path: Path
     bundle = make(tmp_path, config("late", project(tmp_path, code, frame)))
     assert (bundle.model.format, bundle.model.dtype) != ("onnx", "float32")
     assert bundle.metrics["mae"] == 0.0
+
+
+@pytest.mark.parametrize(("what", "does"), [("reading", "ends"), ("a prediction", "waits")])
+def test_a_saved_model_that_ends_its_process_or_never_answers_is_refused(
+    what: str, does: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = saved(
+        tmp_path,
+        ".ubj",
+        "M(n_estimators=2, n_jobs=1).fit(X, data.length).save_model(path)",
+        "from xgboost import XGBRegressor as M",
+    )
+    monkeypatch.setattr(conversion, "SECONDS", 0.5)
+    place, name = (nativefacts, "of") if what == "reading" else (formats, "load")
+    # Only the fork does so; what it is compared with is never reached.
+    parts = {"ends": lambda *_: os._exit(9), "waits": lambda *_: time.sleep(60)}
+    monkeypatch.setattr(place, name, parts[does])
+    reason = "ended its process with exit code 9" if does == "ends" else "did not end within"
+    with pytest.raises(ProjectError, match=rf"{what} .*model\.ubj {reason}"):
+        make(tmp_path, config(module=module))
