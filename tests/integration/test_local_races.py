@@ -264,6 +264,8 @@ def test_a_deploy_that_still_fails_says_so_again(local: Place) -> None:
         for replica in local.running.replicas:
             with suppress(ProcessLookupError):
                 os.kill(replica.process.pid, signal.SIGKILL)
+        # A replica counts as ready until the supervisor has seen its end.
+        until(lambda: local.target.inspect()[slot].ready == 0)
         with pytest.raises(ProjectError, match="the database is down"):
             local.target.deploy(ONE, artifact, slot, replicas=1)
 
