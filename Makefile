@@ -32,7 +32,6 @@ unit: $(READY) ## the unit tests that take no minute: what to run after each cha
 check: $(READY) lint ## lint, types, unit tests, architecture and docs: what to run before a commit
 	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit tests/architecture tests/docs
 
-test: WORKERS = 3
 test: $(READY) lint ## everything, with whatever services this machine has
 	$(PYTEST) $(PARALLEL)
 

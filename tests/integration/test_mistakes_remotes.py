@@ -23,7 +23,10 @@ ROWS = [
         id=mistake.name,
         marks=[
             *(pytest.mark.service(one) for one in mistake.needs),
-            pytest.mark.xdist_group(mistake.at.__module__),
+            # What uses the engine runs beside no other test of it.
+            pytest.mark.xdist_group(
+                "docker" if mistake.at.__module__.endswith("engines") else mistake.at.__module__
+            ),
         ],
     )
     for mistake in COMMON

@@ -4,6 +4,7 @@ import gzip
 import json
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -351,3 +352,23 @@ def test_a_build_that_ends_without_a_word_made_nothing() -> None:
 def test_an_image_survives_being_written_down(project: Project) -> None:
     image = built(project)
     assert msgspec.json.decode(msgspec.json.encode(image), type=Image) == image
+
+
+@pytest.mark.parametrize(("reason", "expected"), [("unknown parent image ID x", 2), ("full", 1)])
+def test_a_build_whose_earlier_step_was_removed_meanwhile_is_built_again(
+    reason: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def build(*_: object) -> str:
+        made.append(reason)
+        return builds.follow([{"error": reason}] if len(made) == 1 else BUILT, Notes())
+
+    engine: Any = builds.EngineBuild({}, Notes())
+    monkeypatch.setattr(engine, "_build", build)
+    with suppress(UnavailableError):
+        assert engine._built(None, Path("context"), "linux/amd64") == "sha256:built"
+    assert len(made) == expected
+
+
+BUILT = [{"aux": {"ID": "sha256:built"}}]

@@ -4,7 +4,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mlship.adapters.images.build import dockerfile
 from mlship.adapters.images.engine import client
@@ -26,6 +26,11 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _OWN = re.compile(r" ---> |Removing intermediate container ")
 """The engine's own messages between the output of instructions."""
 _STEP = re.compile(r"Step (\d+)/(\d+) : .*")
+_PARENT_IS_GONE: Final = "unknown parent image ID"
+
+
+class _StepRemovedError(UnavailableError):
+    """The image of an earlier step was removed meanwhile, as `docker image prune` does."""
 
 
 class EngineBuild:
@@ -51,10 +56,16 @@ class EngineBuild:
         """
         where = client.address(self._environment)
         with client.opened(self._environment, seconds=_SILENT_SECONDS) as opened, faults(where):
-            image = self._build(opened, context, platform)
+            image = self._built(opened, context, platform)
             with into.open("wb") as file:
                 for piece in opened.api.get_image(image):
                     file.write(piece)
+
+    def _built(self, opened: "DockerClient", context: Path, platform: Platform) -> str:
+        try:
+            return self._build(opened, context, platform)
+        except _StepRemovedError:
+            return self._build(opened, context, platform)
 
     def _build(self, opened: "DockerClient", context: Path, platform: Platform) -> str:
         from docker.errors import APIError
@@ -111,7 +122,8 @@ def _failure(why: str, lines: Iterable[str], *, is_users: bool) -> MlshipError:
     if is_users:
         return _invalid("\n".join([f"{message}; last lines of the build:", *lines]))
     hint = "check that the engine reaches the base's registry and has disk space, then run it again"
-    return UnavailableError(message, hint=hint)
+    kind = _StepRemovedError if _PARENT_IS_GONE in why else UnavailableError
+    return kind(message, hint=hint)
 
 
 def _invalid(message: str) -> ProjectError:
