@@ -360,9 +360,9 @@ def test_a_build_whose_earlier_step_was_removed_meanwhile_is_built_again(
 ) -> None:
     made: list[str] = []
 
-    def build(*_: object) -> str:
+    def build(*_: object) -> list[dict[str, Any]]:
         made.append(reason)
-        return builds.follow([{"error": reason}] if len(made) == 1 else BUILT, Notes())
+        return [{"error": reason}] if len(made) == 1 else BUILT
 
     engine: Any = builds.EngineBuild({}, Notes())
     monkeypatch.setattr(engine, "_build", build)
@@ -371,4 +371,4 @@ def test_a_build_whose_earlier_step_was_removed_meanwhile_is_built_again(
     assert len(made) == expected
 
 
-BUILT = [{"aux": {"ID": "sha256:built"}}]
+BUILT: list[dict[str, Any]] = [{"aux": {"ID": "sha256:built"}}]

@@ -2,7 +2,8 @@
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +30,7 @@ _STEP = re.compile(r"Step (\d+)/(\d+) : .*")
 _PARENT_IS_GONE: Final = "unknown parent image ID"
 
 
-class _StepRemovedError(UnavailableError):
+class _StepRemovedError(Exception):
     """The image of an earlier step was removed meanwhile, as `docker image prune` does."""
 
 
@@ -62,16 +63,18 @@ class EngineBuild:
                     file.write(piece)
 
     def _built(self, opened: "DockerClient", context: Path, platform: Platform) -> str:
-        try:
-            return self._build(opened, context, platform)
-        except _StepRemovedError:
-            return self._build(opened, context, platform)
+        with suppress(_StepRemovedError):
+            return follow(_watched(self._build(opened, context, platform)), self._progress)
+        return follow(self._build(opened, context, platform), self._progress)
 
-    def _build(self, opened: "DockerClient", context: Path, platform: Platform) -> str:
+    def _build(
+        self, opened: "DockerClient", context: Path, platform: Platform
+    ) -> Iterator[Mapping[str, Any]]:
+        """Build, and yield what the engine says."""
         from docker.errors import APIError
 
         try:
-            events = opened.api.build(
+            yield from opened.api.build(
                 path=str(context),
                 dockerfile=dockerfile.NAME,
                 platform=platform,
@@ -80,7 +83,6 @@ class EngineBuild:
                 decode=True,
                 timeout=_SILENT_SECONDS,
             )
-            return follow(events, self._progress)
         except APIError as error:
             if error.status_code != 400:
                 raise
@@ -112,6 +114,13 @@ def follow(events: Iterable[Mapping[str, Any]], progress: Progress) -> str:
     return image
 
 
+def _watched(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for event in events:
+        if _PARENT_IS_GONE in str(event.get("error", "")):
+            raise _StepRemovedError
+        yield event
+
+
 def _lines(stream: str) -> list[str]:
     plain = _COLOUR.sub("", stream).replace("\r", "\n")
     return [line.rstrip() for line in plain.split("\n") if line.strip() and not _OWN.match(line)]
@@ -122,8 +131,7 @@ def _failure(why: str, lines: Iterable[str], *, is_users: bool) -> MlshipError:
     if is_users:
         return _invalid("\n".join([f"{message}; last lines of the build:", *lines]))
     hint = "check that the engine reaches the base's registry and has disk space, then run it again"
-    kind = _StepRemovedError if _PARENT_IS_GONE in why else UnavailableError
-    return kind(message, hint=hint)
+    return UnavailableError(message, hint=hint)
 
 
 def _invalid(message: str) -> ProjectError:
