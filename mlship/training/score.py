@@ -71,7 +71,8 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
     )
     if manifest.task in bundles.UNSUPERVISED:
         return _without_target(request, data, (outputs, champion.outputs), shared)
-    return _with_targets(request, data, manifest, (outputs, champion), shared)
+    predicted = [side.predicted for side in sides]
+    return _with_targets(request, data, manifest, (outputs, champion), (truth, predicted), shared)
 
 
 def _without_target(
@@ -91,12 +92,11 @@ def _with_targets(
     data: Data,
     manifest: bundles.Bundle,
     pair: tuple[Sequence[Row], _Champion],
+    by_target: tuple[Truth, Sequence[Mapping[str, Sequence[Value]]]],
     shared: Scores,
 ) -> Scores:
-    outputs, champion = pair
-    truth = {target.name: values_of(target.test) for target in data.targets}
+    (outputs, champion), (truth, predicted) = pair, by_target
     problem = several.problem_of(manifest, *([champion.bundle] if champion.bundle else []))
-    predicted = [_by_target(list(truth), side) for side in (outputs, champion.outputs) if side]
     scorers = _scorers(request)
     labels, confusion = _confusion(manifest.task, truth, predicted)
     compared = None
