@@ -60,7 +60,9 @@ def from_estimator(
     except (MissingConverter, MissingShapeCalculator) as error:
         raise NoConverterError(_first_line(error)) from error
     except Exception as error:  # a converter may fail in any way on what it was not written for
-        raise NotConvertedError(f"{type(error).__name__}: {_first_line(error)}") from error
+        # skl2onnx wraps what went wrong in the whole node.
+        cause = error.__cause__ or error
+        raise NotConvertedError(f"{type(cause).__name__}: {_first_line(cause)}") from error
     if original.answers.outputs.probabilities is None:
         # A classifier without probabilities gives scores, which must not be taken for them.
         del model.graph.output[1:]
@@ -88,6 +90,6 @@ def _free_of_locales(model: Any) -> None:
             node.attribute.extend([*others, make_attribute("locale", "C.UTF-8")])
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__

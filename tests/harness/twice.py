@@ -2,8 +2,6 @@
 
 import dataclasses
 import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +12,7 @@ from mlship.adapters.targets.kubernetes.manifests import KINDS
 from mlship.cli.progress import Lines
 from mlship.domain import digests
 from mlship.steps.pipeline import Pipeline
-from tests.harness import clusters
+from tests.harness import clusters, commands
 from tests.harness.clusters import Cluster
 
 ROOT = Path(__file__).parents[2]
@@ -90,15 +88,11 @@ class Shop:
 
     def mlship(self, *arguments: str) -> Ran:
         """Run a command to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "mlship", *arguments],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **self._added},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
+        done = commands.run(
+            *arguments,
+            folder=self.folder,
+            environment={**os.environ, "PYTHONPATH": str(ROOT), **self._added},
+            seconds=_SECONDS,
         )
         return Ran(done.returncode, done.stdout, done.stderr)
 

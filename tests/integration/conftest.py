@@ -1,10 +1,19 @@
-"""What integration tests share: projects that were carried so far once."""
+"""What integration tests share: a warm process, and projects that were carried so far once."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from mlship.adapters.checkout import jobs
+from tests.harness import commands
 from tests.mistakes.starts import Starts
+
+
+@pytest.fixture(autouse=True)
+def _warm_trainings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let trainings of this process fork from the warm one, but in tests marked `cold`."""
+    if not request.node.get_closest_marker("cold"):
+        monkeypatch.setattr(jobs, "subprocess", commands.process().subprocess())
 
 
 @pytest.fixture(scope="session")

@@ -58,6 +58,7 @@ def told(root: Path, name: str) -> dict[str, str]:
     return found
 
 
+@pytest.mark.cold
 def test_training_hooks_and_tests_get_no_credentials(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
     (tmp_path / "pipeline.py").write_text(CODE.format(root=str(tmp_path)))

@@ -20,6 +20,7 @@ from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.domain.evidence import Evidence, Step, Verdict
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, UnavailableError
+from tests.harness import commands
 from tests.harness.samples import NOON, release
 from tests.stand_ins.github import serving
 from tests.stand_ins.github_state import State
@@ -103,14 +104,11 @@ class Desk:
         return found
 
     def mlship(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "mlship", *arguments],
-            cwd=self.folder,
-            env={**self.environment, **changes},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+        return commands.run(
+            *arguments,
+            folder=self.folder,
+            environment={**self.environment, **changes},
+            seconds=60,
         )
 
     def without_cml(self, *arguments: str) -> subprocess.CompletedProcess[str]:

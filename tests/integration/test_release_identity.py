@@ -14,6 +14,7 @@ import pytest
 from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.domain.scores import Trained
 from mlship.errors import ConflictError, ProjectError
+from tests.harness import commands
 from tests.harness.projects import config, flowers
 
 WHO = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
@@ -286,14 +287,7 @@ targets: {staging: {}, production: {replicas: 1}}
 
 def mlship(root: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Run a command; return its exit code, its answer and what it said beside."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mlship", "--json", *arguments],
-        cwd=root,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = commands.run("--json", *arguments, folder=root, environment=os.environ)
     return done.returncode, json.loads(done.stdout) if done.stdout else {}, done.stderr
 
 

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+
+from tests.harness import commands
 
 LABELS = """
 import numpy as np
@@ -89,9 +90,8 @@ class Project:
         self._git("commit", "-qm", "Change the parameters")
 
     def mlship(self, *words: str, code: int = 0) -> Any:
-        command = [sys.executable, "-m", "mlship", "--json", *words]
-        done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, timeout=300, check=False
+        done = commands.run(
+            "--json", *words, folder=self.folder, environment=os.environ, seconds=300
         )
         assert done.returncode == code, (words, done.stdout[-3000:], done.stderr[-3000:])
         return json.loads(done.stdout) if code == 0 else done.stderr

@@ -319,6 +319,7 @@ CRASHES: dict[str, tuple[str, type[Exception], str]] = {
 }
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize("name", CRASHES)
 def test_a_training_that_dies_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
     body, kind, said = CRASHES[name]
@@ -370,6 +371,7 @@ def test_predictions_are_rated_in_another_process_with_few_variables(
         trainer.rate("pipeline:crash", rated, ["rose", "tulip"])
 
 
+@pytest.mark.cold
 def test_a_training_sees_nothing_of_the_one_before(tmp_path: Path) -> None:
     body = "import pandas; assert not hasattr(pandas, 'left'); pandas.left = 1; raise ValueError"
     trainer = ChildTrainer(write(tmp_path / "p", crash(body)), config(), Notes())
@@ -378,6 +380,7 @@ def test_a_training_sees_nothing_of_the_one_before(tmp_path: Path) -> None:
             trainer.train(tmp_path / "out" / "bundle")
 
 
+@pytest.mark.cold
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the parent is the test itself")
 def test_a_training_that_died_keeps_nobody_from_the_next_one(tmp_path: Path) -> None:
     root = write(tmp_path / "p", crash("os.kill(os.getppid(), 9); os.kill(os.getpid(), 9)"))
@@ -389,6 +392,7 @@ def test_a_training_that_died_keeps_nobody_from_the_next_one(tmp_path: Path) -> 
         trainer.train(tmp_path / "out" / "bundle")
 
 
+@pytest.mark.cold
 def test_libraries_that_cannot_be_imported_are_told_with_their_last_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,9 +6,10 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from tests.harness import commands
 
 ROOT = Path(__file__).parents[2]
 AUTHOR = "ada@example.org"
@@ -127,15 +128,11 @@ class Project:
         seconds: float = 120,
     ) -> Answer:
         """Run a command to its end."""
-        done = subprocess.run(
-            [sys.executable, "-m", "mlship", *arguments],
-            cwd=self.folder / below,
-            env=self.environment(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
+        done = commands.run(
+            *arguments,
+            folder=self.folder / below,
+            environment=self.environment(environment),
+            seconds=seconds,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 

@@ -1,0 +1,96 @@
+"""Commands of mlship, run to their end: in a fork of a warm process, or in one of their own."""
+
+import atexit
+import contextlib
+import functools
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.harness import warm
+
+_AT_IMPORT = ("PYTHON", "LC_", "LANG", "OMP_", "OPENBLAS_", "MKL_")
+"""What begins so is read when Python starts or a library is imported."""
+
+
+def run(
+    *arguments: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float = 120,
+    is_cold: bool = False,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, without input.
+
+    Args:
+        arguments: those of mlship.
+        folder: the current folder.
+        environment: all variables.
+        seconds: kill it after them.
+        is_cold: as a process of its own, from the start of Python on.
+
+    Raises:
+        subprocess.TimeoutExpired: it was killed.
+    """
+    if is_cold or _at_import(environment) != _at_import(os.environ):
+        return subprocess.run(
+            [sys.executable, "-m", "mlship", *arguments],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        with open(os.devnull, "rb") as nothing:  # noqa: PTH123 (a file descriptor is wanted)
+            descriptors = {0: nothing.fileno(), 1: out.fileno(), 2: errors.fileno()}
+            started = process().start("mlship", arguments, folder, environment, descriptors)
+        try:
+            code = started.wait(timeout=seconds)
+        finally:
+            started.kill()
+        texts = []
+        for file in (out, errors):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess(arguments, code, *texts)
+
+
+def _at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    found = {name: value for name, value in environment.items() if name.startswith(_AT_IMPORT)}
+    found.pop("PYTHONPATH", None)
+    return found
+
+
+@functools.cache
+def process() -> warm.Warm:
+    """Return the warm process of this worker; it is started when it is first needed."""
+    address = f"\0mlship-tests-{os.getpid()}"
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(address)
+    listener.listen(64)
+    with listener:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "tests.harness.warm", address[1:], str(listener.fileno())],
+            cwd=warm.ROOT,
+            # The hash seed of trainings, which fork from it.
+            env={**os.environ, "PYTHONHASHSEED": "0"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[listener.fileno()],
+        )
+    atexit.register(_end, started)
+    return warm.Warm(address)
+
+
+def _end(started: "subprocess.Popen[bytes]") -> None:
+    if started.stdin:
+        with contextlib.suppress(OSError):
+            started.stdin.close()
+    started.wait()

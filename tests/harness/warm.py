@@ -1,0 +1,226 @@
+"""A process that has imported what commands and trainings import, and forks for each of them.
+
+Half of a training's processor time is the import of its libraries. The tests run hundreds, so a
+worker starts this process once: each fork runs a whole command, or the server of a command's
+trainings, with arguments, variables, folder and streams of its own. Tests of how processes start
+and end, of locales, and the whole path run real ones: `tests.harness.commands` chooses.
+"""
+
+import fcntl
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any, Literal
+
+import msgspec
+
+ROOT = Path(__file__).parents[2]
+Program = Literal["mlship", "mlship.training"]
+_IMPORTED = ("mlship.cli.main", "mlship.training.train", "mlship.training.score")
+_LONGEST = 1 << 20
+_MOST_DESCRIPTORS = 8
+_FREE = 200
+"""Descriptors from here on are in nobody's way."""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What a fork runs: `descriptors` are the numbers that the sent ones get there."""
+
+    program: Program
+    arguments: list[str]
+    folder: str
+    environment: dict[str, str]
+    descriptors: list[int]
+
+
+class Started:
+    """A fork, with what the callers of `subprocess.Popen` use of it."""
+
+    def __init__(self, connection: socket.socket, command: Sequence[str]) -> None:
+        self._connection, self._command = connection, command
+        self.pid = int(connection.recv(_LONGEST))
+        self.returncode: int | None = None
+        self.stdin: IO[bytes] | None = None
+        self.stdout: IO[bytes] | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code of a process that has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(timeout=0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; return the exit code, negative for a signal."""
+        if self.returncode is None:
+            if not select.select([self._connection], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self._command, timeout or 0)
+            self.returncode = int(self._connection.recv(_LONGEST) or -signal.SIGKILL)
+            self._connection.close()
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+class Warm:
+    """The process at an address, from any other one."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def start(
+        self,
+        program: Program,
+        arguments: Sequence[str],
+        folder: Path | str,
+        environment: Mapping[str, str],
+        descriptors: Mapping[int, int],
+    ) -> Started:
+        """Start a fork; `descriptors` maps the numbers that it sees to those of this process."""
+        call = Call(
+            program=program,
+            arguments=list(arguments),
+            folder=str(folder),
+            environment=dict(environment),
+            descriptors=list(descriptors),
+        )
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(self._address)
+        socket.send_fds(connection, [msgspec.json.encode(call)], list(descriptors.values()))
+        return Started(connection, [program, *arguments])
+
+    def popen(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        pass_fds: Sequence[int],
+        **streams: Any,
+    ) -> Started:
+        """Start the server of a command's trainings, as `mlship.adapters.checkout.jobs` asks."""
+        start = [sys.executable, "-P", "-m", "mlship.training"]
+        assert list(command[: len(start)]) == start, command
+        pipe = subprocess.PIPE
+        assert streams == {"stdin": pipe, "stdout": pipe, "stderr": subprocess.STDOUT}, streams
+        (their_in, our_in), (our_out, their_out) = os.pipe(), os.pipe()
+        descriptors = {0: their_in, 1: their_out, 2: their_out, **{fd: fd for fd in pass_fds}}
+        made = self.start("mlship.training", command[len(start) :], cwd, env, descriptors)
+        os.close(their_in)
+        os.close(their_out)
+        made.stdin, made.stdout = os.fdopen(our_in, "wb", 0), os.fdopen(our_out, "rb")
+        return made
+
+    def subprocess(self) -> SimpleNamespace:
+        """Return what takes the place of the module `subprocess` in `jobs`."""
+        kept = ("PIPE", "STDOUT", "TimeoutExpired")
+        names = {name: getattr(subprocess, name) for name in kept}
+        return SimpleNamespace(Popen=self.popen, **names)
+
+
+def main(address: str, descriptor: int) -> None:
+    """Fork for each call until stdin ends; in a fork, run the program."""
+    for name in _IMPORTED:
+        importlib.import_module(name)
+    gc.freeze()
+    call = _serve(socket.socket(fileno=descriptor))
+    if call.program == "mlship":
+        _patch_jobs(Warm(address))
+        from mlship.cli.main import main as command
+
+        command()
+    else:
+        from mlship.training.__main__ import main as job
+
+        sys.exit(job(call.arguments))
+
+
+def _serve(listener: socket.socket) -> Call:
+    """Return in each fork, with what it is to run."""
+    connections: dict[int, socket.socket] = {}
+    ended, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    while True:
+        ready = select.select([0, ended, listener.fileno()], [], [])[0]
+        if 0 in ready:
+            sys.exit()
+        if ended in ready:
+            os.read(ended, _LONGEST)
+            _tell_ended(connections)
+        if listener.fileno() in ready:
+            connection = listener.accept()[0]
+            data, descriptors, _, _ = socket.recv_fds(connection, _LONGEST, _MOST_DESCRIPTORS)
+            call = msgspec.json.decode(data, type=Call)
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                for fd in (ended, woken, *(one.detach() for one in connections.values())):
+                    os.close(fd)
+                connection.close()
+                listener.close()
+                _become(call, descriptors)
+                return call
+            for fd in descriptors:
+                os.close(fd)
+            connections[pid] = connection
+            connection.send(b"%d" % pid)
+
+
+def _tell_ended(connections: dict[int, socket.socket]) -> None:
+    with suppress(ChildProcessError):
+        while (child := os.waitpid(-1, os.WNOHANG))[0]:
+            connection = connections.pop(child[0])
+            # Who asked may be gone.
+            with suppress(OSError):
+                connection.send(b"%d" % os.waitstatus_to_exitcode(child[1]))
+            connection.close()
+
+
+def _become(call: Call, descriptors: Sequence[int]) -> None:
+    """Take over the call's streams, folder, variables and arguments."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    free = [fcntl.fcntl(fd, fcntl.F_DUPFD, _FREE) for fd in descriptors]
+    for fd in descriptors:
+        os.close(fd)
+    for fd, number in zip(free, call.descriptors, strict=True):
+        os.dup2(fd, number)
+        os.close(fd)
+    os.chdir(call.folder)
+    os.environ.clear()
+    os.environ.update(call.environment)
+    # The server of trainings is started with -P: it finds no module in its folder.
+    first = [call.folder] if call.program == "mlship" else []
+    named = call.environment.get("PYTHONPATH", "")
+    sys.path[:1] = [*first, *filter(None, named.split(os.pathsep))]
+    file = ROOT.joinpath(*call.program.split("."), "__main__.py")
+    sys.argv = [str(file), *call.arguments]
+
+
+def _patch_jobs(warm: Warm) -> None:
+    jobs = importlib.import_module("mlship.adapters.checkout.jobs")
+    jobs.__dict__["subprocess"] = warm.subprocess()
+
+
+if __name__ == "__main__":
+    main(f"\0{sys.argv[1]}", int(sys.argv[2]))
