@@ -1,13 +1,17 @@
 """Is what is served what was trained? Pairs of model and preprocessing, each served over HTTP.
 
     python benchmarks/corpus.py [--only PATTERN] [--every N] [--jobs 2] [--json FILE]
-                                [--no-mlflow] [--without-probes] [--list] [--frameworks]
+                                [--no-mlflow] [--without-probes] [--list] [--frameworks] [--pyfunc]
 
 Each pair is a small project: mlship trains and seals it, `mlship.runtime serve` serves it on
 loopback, and the answers are compared with those of the model that the same function returns in
 the benchmark: on held-out rows and on at least 2,200 rows that the benchmark makes itself. What the
 model raises on must be a 4xx that names the column; what it accepts must be answered equally.
 Beside it, the same model is logged to MLflow and asked the same by its scoring, in process.
+
+`--pyfunc` registers each served bundle in an MLflow store of its own, loads that version with
+`mlflow.pyfunc.load_model`, and asks it as `mlflow models serve` does: its answers must be those
+that were served.
 
 `--frameworks` runs the pairs of CatBoost, PyTorch, Keras and Hugging Face instead, without MLflow:
 
@@ -23,6 +27,7 @@ import fnmatch
 import http.client
 import importlib
 import json
+import math
 import multiprocessing
 import os
 import shutil
@@ -55,15 +60,18 @@ from sklearn.base import is_classifier, is_outlier_detector
 
 from mlship.adapters.checkout.children import TrainRequest
 from mlship.adapters.checkout.predictor import ChildPredictor
+from mlship.adapters.stores.mlflow import MlflowStore
 from mlship.config import layers
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
+from mlship.domain.versions import Run
 from mlship.errors import MlshipError
 from mlship.runtime import serve
 from mlship.runtime.service import Identity
 from mlship.training import train as training
 from mlship.training import trial
 from mlship.training.probes import ProbeKind, Probes
+from tests.fakes.store import tiny_release
 from tests.harness.projects import InProcess
 
 PAIR_SECONDS = 400
@@ -73,6 +81,7 @@ LIMIT = 2.0**53
 TREES = ("Tree", "Forest", "Boost", "XGB", "LGBM", "xgboost.", "lightgbm.", "BaggingC", "BaggingR")
 """Models that only compare numbers, so that both sides of a jump must be exact."""
 Result = dict[str, Any]
+Replies = dict[int, tuple[int, Any]]
 
 
 def main() -> int:
@@ -95,15 +104,20 @@ def main() -> int:
         import mlflow.xgboost  # noqa: F401
     started = time.perf_counter()
     results = []
-    for result in _run(pairs, options):
-        results.append(result)
-        print(_line(result), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        options.registry = Path(folder) / "mlflow.db"
+        if options.pyfunc:
+            _make_registry(options.registry)
+        for result in _run(pairs, options):
+            results.append(result)
+            print(_line(result), flush=True)
     results.sort(key=lambda result: str(result["name"]))
     if options.json:
         options.json.write_text(json.dumps(results, indent=1, default=str))
     _print_table(results, options)
     print(f"{time.perf_counter() - started:.0f} s")
-    return int(any(result["kind"] in ("wrong", "5xx", "failed", "hang") for result in results))
+    checked = [*results, *(result["pyfunc"] for result in results if "pyfunc" in result)]
+    return int(any(result["kind"] in ("wrong", "5xx", "failed", "hang") for result in checked))
 
 
 def _options() -> argparse.Namespace:
@@ -116,6 +130,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--no-mlflow", dest="mlflow", action="store_false")
+    parser.add_argument("--pyfunc", action="store_true")
     parser.add_argument("--without-probes", action="store_true")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--frameworks", action="store_true")
@@ -193,7 +208,11 @@ def _tried(pair: Pair, root: Path, options: argparse.Namespace) -> Result:
     result |= {"rows": len(asked), "refusals": len(answered.refused)}
     if result["kind"] == "served":
         with server as port:
-            result |= _compared(port, root / "bundle", asked, answered, comparison)
+            replies, judged = _compared(port, root / "bundle", asked, answered, comparison)
+            result |= judged
+        if options.pyfunc:
+            shutil.copyfile(options.registry, root / "mlflow.db")
+            result["pyfunc"] = _of_registry(root, asked, replies)
     if options.mlflow and pair.is_plain:
         result["mlflow"] = _of_mlflow(original, root, (asked, answered, comparison))
     return result
@@ -421,7 +440,9 @@ class _Client:
 
 def _compared(
     port: int, bundle: Path, asked: Sequence[Asked], answered: Answered, comparison: Comparison
-) -> Result:
+) -> tuple[Replies, Result]:
+    """Return the status and the body of each row's reply, and what is wrong with them."""
+    replies: Replies = {}
     manifest = bundles.read(bundle)
     client = _Client(port)
     accepted = [number for number in range(len(asked)) if number not in answered.refused]
@@ -431,6 +452,7 @@ def _compared(
     batches += [[number] for number in answered.refused]
     for batch in batches:
         for number, status, body in client.each(asked, batch):
+            replies[number] = (status, body)
             counts["5xx"] += status >= 500
             what = _judged(manifest, asked[number], (number, status, body), answered, comparison)
             if what.startswith("limit"):
@@ -443,7 +465,76 @@ def _compared(
                 row = {name: str(value)[:40] for name, value in asked[number].row.items()}
                 wrong.append(f"{what} ({asked[number].column or 'mixture'}: {row})")
     kind = "5xx" if counts["5xx"] else "wrong" if wrong else "served"
-    return {"kind": kind, "wrong": len(wrong), "examples": wrong[:4], **counts}
+    return replies, {"kind": kind, "wrong": len(wrong), "examples": wrong[:4], **counts}
+
+
+def _make_registry(path: Path) -> None:
+    """Make an empty MLflow database, which each pair copies: its migrations take seconds."""
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{path}").search_registered_models()
+
+
+def _of_registry(root: Path, asked: Sequence[Asked], replies: Replies) -> Result:
+    """Register the bundle, load the version as pyfunc, and compare its answers to those served."""
+    import mlflow
+
+    bundle = root / "bundle"
+    release = tiny_release(digests.of_file(bundle / bundles.MANIFEST))
+    uri = f"sqlite:///{root}/mlflow.db"
+    store = MlflowStore(uri, release.name, root / "artifacts", {})
+    store.record(Run(release=release, bundle=bundle))
+    store.point("champion", release)
+    mlflow.set_tracking_uri(uri)
+    loaded = mlflow.pyfunc.load_model(f"models:/{release.name}@champion")
+    sampled = {*range(HELD_OUT), *np.linspace(HELD_OUT, len(asked) - 1, MLFLOW_PROBES, dtype=int)}
+    numbers = sorted(int(number) for number in sampled)
+    accepted = [number for number in numbers if replies[number][0] == 200]
+    batches = [accepted[start : start + BATCH] for start in range(0, len(accepted), BATCH)]
+    batches += [[number] for number in numbers if replies[number][0] != 200]
+    wrong = [
+        f"pyfunc: {answer}, served: {replies[number]}"
+        for batch in batches
+        for number, answer in _loaded_answers(loaded, asked, batch)
+        if not _is_same(answer, *replies[number])
+    ]
+    kind = "wrong" if wrong else "served"
+    return {"kind": kind, "rows": len(numbers), "wrong": len(wrong), "examples": wrong[:2]}
+
+
+def _loaded_answers(
+    loaded: Any, asked: Sequence[Asked], numbers: list[int]
+) -> Iterator[tuple[int, dict[str, Any] | Exception]]:
+    """Yield for each row its number, and what a loaded version answers or refuses it with."""
+    from mlflow.pyfunc.scoring_server import infer_and_parse_data
+
+    records = [asked[number].row for number in numbers]
+    try:
+        schema = loaded.metadata.get_input_schema()
+        frame = infer_and_parse_data({"dataframe_records": records}, schema)
+        answers = json.loads(json.dumps(loaded.predict(frame).to_dict("records")))
+    except Exception as error:  # noqa: BLE001 (a refusal of any kind)
+        if len(numbers) == 1:
+            yield numbers[0], error
+            return
+        middle = len(numbers) // 2
+        yield from _loaded_answers(loaded, asked, numbers[:middle])
+        yield from _loaded_answers(loaded, asked, numbers[middle:])
+        return
+    yield from zip(numbers, answers, strict=True)
+
+
+def _is_same(answer: dict[str, Any] | Exception, status: int, body: dict[str, Any]) -> bool:
+    """Tell whether outputs are equal, but for the order in which a batch is summed up."""
+    if isinstance(answer, Exception) or status != 200:
+        return isinstance(answer, Exception) and status != 200
+    return answer.keys() == body.keys() - {"id"} and all(
+        math.isclose(answer[name], value, rel_tol=1e-9, abs_tol=1e-12)
+        if isinstance(value, float) and isinstance(answer[name], float)
+        else answer[name] == value
+        for name, value in body.items()
+        if name != "id"
+    )
 
 
 def _judged(
@@ -587,7 +678,9 @@ def _line(result: Result) -> str:
     line = f"{result['kind']:8} {form:9} {result['seconds']:6.1f} s  {result['name']:48} {beside:8}"
     if result["kind"] == "refused":
         line += f" {result['reason'][:160]}"
-    for example in result.get("examples", [])[:2]:
+    if "pyfunc" in result:
+        line += f" pyfunc {result['pyfunc']['kind']}"
+    for example in [*result.get("examples", []), *result.get("pyfunc", {}).get("examples", [])][:3]:
         line += f"\n         {example[:400]}"
     if result["kind"] == "failed":
         line += f"\n{result.get('reason', '')[-400:]}\n{result.get('log', '')[-300:]}"
@@ -629,6 +722,13 @@ def _print_table(results: Sequence[Result], options: argparse.Namespace) -> None
         print(
             f"ratio: mlship answers otherwise in {len(served) - equal} of {len(served)}, MLflow in "
             f"{beside['wrong']} of {answering}"
+        )
+    if options.pyfunc:
+        loaded = [r["pyfunc"] for r in results if "pyfunc" in r]
+        print(
+            f"mlflow.pyfunc.load_model: {sum(p['kind'] == 'served' for p in loaded)} of "
+            f"{len(loaded)} versions give the served answers on {sum(p['rows'] for p in loaded):,} "
+            "rows"
         )
     if options.without_probes:
         print(
