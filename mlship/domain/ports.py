@@ -253,8 +253,12 @@ class Predictor(Protocol):
             ProjectError: a row does not fit the schema, or a hook raised.
         """
 
-    def answers(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
-        """Return for each row its outputs or its refusal; a refused row does not fail others.
+    def answers(
+        self, bundle: Path, rows: Sequence[Row]
+    ) -> AbstractContextManager[Callable[[], list[Answer]]]:
+        """Start to predict rows; give a function that waits for the answers.
+
+        These are for each row its outputs or its refusal; a refused row does not fail others.
 
         Raises:
             IntegrityError: the bundle does not match its manifest.

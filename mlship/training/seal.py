@@ -70,11 +70,11 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     bundles.seal(folder, draft)
     trial = making.converted.trial
     asked, tried = replies.asked(making.data.test, trial.fields), replies.tried(trial)
-    if len(asked) < len(held_out):
-        _check_form(making, folder, held_out)
-    answers = predictor.answers(
-        folder, [*(held_out[n] for n in asked), *(trial.rows[n] for n in tried)]
-    )
+    rows = [*(held_out[n] for n in asked), *(trial.rows[n] for n in tried)]
+    with predictor.answers(folder, rows) as answers_of_bundle:
+        if len(asked) < len(held_out):
+            _check_form(making, folder, held_out)
+        answers = answers_of_bundle()
     _check_unwritten(folder)
     expected = replies.held_out(held_out, wanted, making.original.answers, asked)
     expected += replies.of_probes(trial, tried, lambda outputs: _outputs(making, outputs))

@@ -1,7 +1,7 @@
 """Small honest stand-ins for the ports, and a pipeline made of them."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -132,8 +132,9 @@ class FakePredictor:
     def predict(self, bundle: Path, rows: Sequence[Row]) -> list[Row]:
         return [{"species": "setosa", "score": 1.0 + self.shift} for _ in rows]
 
-    def answers(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
-        return [Answer(outputs=outputs) for outputs in self.predict(bundle, rows)]
+    @contextmanager
+    def answers(self, bundle: Path, rows: Sequence[Row]) -> Iterator[Callable[[], list[Answer]]]:
+        yield lambda: [Answer(outputs=outputs) for outputs in self.predict(bundle, rows)]
 
 
 class FakeLocks:

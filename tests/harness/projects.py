@@ -2,7 +2,8 @@
 
 import itertools
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,12 @@ class InProcess:
     def predict(self, bundle: Path, rows: Sequence[Row]) -> list[Row]:
         return Model.load(bundle, None).predict(rows)
 
-    def answers(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
+    @contextmanager
+    def answers(self, bundle: Path, rows: Sequence[Row]) -> Iterator[Callable[[], list[Answer]]]:
+        yield lambda: self.answered(bundle, rows)
+
+    def answered(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
+        """Return the outputs or the refusal of each row."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # probes overflow on purpose; a process only prints it
             return [answer_of(result) for result in Model.load(bundle, None).answers(rows)]

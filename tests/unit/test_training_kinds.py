@@ -38,7 +38,7 @@ class Served:
         self.bundle: Bundle = bundles.read(asked.into)
 
     def answers(self, *rows: Row) -> list[Answer]:
-        return InProcess().answers(self.folder, rows)
+        return InProcess().answered(self.folder, rows)
 
     def values(self, *rows: Row) -> list[Any]:
         return [answer.outputs[self.bundle.target] for answer in self.answers(*rows)]
@@ -257,7 +257,7 @@ def test_dates_and_decimals_of_parquet(tmp_path: Path) -> None:
         ("text", "date"),
         ("number", "decimal"),
     ]
-    good, bad = InProcess().answers(
+    good, bad = InProcess().answered(
         asked.into, [{"day": "2026-01-11", "price": 2.5}, {"day": "soon", "price": 2.5}]
     )
     assert good.outputs["y"] == pytest.approx(30.0)
@@ -349,7 +349,7 @@ def test_types_of_parquet_are_the_same_in_training_and_serving(tmp_path: Path) -
     nulls: Row = {name: None for name, field in fields.items() if field.nullable}
     odd: Row = {"city": "z", "when": "soon", "count": 1.5, "flag": 1, "small": 300, "single": 1e39}
     rows: list[Row] = [row, row | nulls, *({**row, name: value} for name, value in odd.items())]
-    good, empty, *bad = InProcess().answers(asked.into, rows)
+    good, empty, *bad = InProcess().answered(asked.into, rows)
     assert not good.refusal
     assert not empty.refusal
     assert [answer.column for answer in bad] == list(odd)

@@ -30,9 +30,9 @@ class Counting(InProcess):
     def __init__(self) -> None:
         self.asked = 0
 
-    def answers(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
+    def answered(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
         self.asked += len(rows)
-        return super().answers(bundle, rows)
+        return super().answered(bundle, rows)
 
 
 def many(root: Path) -> str:

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from tempfile import TemporaryFile
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import msgspec
 
@@ -32,46 +34,76 @@ class ChildPredictor:
             IntegrityError: the bundle is not what its manifest says.
             ProjectError: a row does not fit the schema, a hook raised, or the process died.
         """
-        return self._ask(bundle, rows, Row)
+        if not rows:
+            return []
+        with self._started(bundle, rows) as process:
+            return process.outputs(Row)
 
-    def answers(self, bundle: Path, rows: Sequence[Row]) -> list[Answer]:
-        """Return the outputs or the refusal of each row, in their order.
+    @contextmanager
+    def answers(self, bundle: Path, rows: Sequence[Row]) -> Iterator[Callable[[], list[Answer]]]:
+        """Start to predict; give what waits for the outputs or the refusal of each row, in order.
 
         Raises:
             IntegrityError: the bundle is not what its manifest says.
             ProjectError: the model or a hook fails on any row, or the process died.
         """
-        return self._ask(bundle, rows, Answer, "--each")
+        with self._started(bundle, rows, "--each") as process:
+            yield lambda: process.outputs(Answer)
 
-    def _ask(
-        self, bundle: Path, rows: Sequence[Row], kind: type[Answered], *options: str
-    ) -> list[Answered]:
-        if not rows:
-            return []
+    @contextmanager
+    def _started(self, bundle: Path, rows: Sequence[Row], *options: str) -> Iterator["_Process"]:
         # -P: only the bundle's own code may be found, not what lies in the current folder.
         command = [sys.executable, "-P", "-m", "mlship.runtime", "predict", str(bundle.absolute())]
         if self._apart is not None:
             command += ["--apart", str(self._apart)]
-        done = subprocess.run(
-            [*command, *options],
-            input=msgspec.json.encode(rows),
-            capture_output=True,
-            # A replica's hash seed is any; training's is 0.
-            env=environment.of_serving(os.environ) | {"PYTHONHASHSEED": "1"},
-            check=False,
-        )
-        if done.returncode != 0:
-            lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise _fault(bundle, Ended(code=done.returncode, tail=tuple(lines[-15:])))
+        # Files, not pipes: nobody reads while the caller does something else.
+        with TemporaryFile() as asked, TemporaryFile() as answered, TemporaryFile() as errors:
+            asked.write(msgspec.json.encode(rows))
+            asked.seek(0)
+            process = subprocess.Popen(
+                [*command, *options],
+                stdin=asked,
+                stdout=answered,
+                stderr=errors,
+                # A replica's hash seed is any; training's is 0.
+                env=environment.of_serving(os.environ) | {"PYTHONHASHSEED": "1"},
+            )
+            try:
+                yield _Process(bundle, len(rows), process, answered, errors)
+            finally:
+                process.kill()
+                process.wait()
+
+
+class _Process(NamedTuple):
+    """A process that predicts rows of a bundle, and the files that it writes."""
+
+    bundle: Path
+    rows: int
+    process: "subprocess.Popen[bytes]"
+    answered: BinaryIO
+    errors: BinaryIO
+
+    def outputs(self, kind: type[Answered]) -> list[Answered]:
+        """Wait for its end, and return what it answers to each row."""
+        code = self.process.wait()
+        if code != 0:
+            lines = _read(self.errors).decode("utf-8", "replace").strip().splitlines()
+            raise _fault(self.bundle, Ended(code=code, tail=tuple(lines[-15:])))
         try:
-            outputs = msgspec.json.decode(done.stdout, type=list[kind])  # type: ignore[valid-type]
+            outputs = msgspec.json.decode(_read(self.answered), type=list[kind])  # type: ignore[valid-type]
         except msgspec.DecodeError as error:
-            message = f"bundle {bundle}: its code writes to stdout instead of predictions"
+            message = f"bundle {self.bundle}: its code writes to stdout instead of predictions"
             raise ProjectError(message, hint="remove print() from the hooks") from error
-        if len(outputs) != len(rows):
-            message = f"bundle {bundle} returned {len(outputs)} outputs for {len(rows)} rows"
+        if len(outputs) != self.rows:
+            message = f"bundle {self.bundle} returned {len(outputs)} outputs for {self.rows} rows"
             raise ProjectError(message, hint="the hooks must return one row for each input row")
         return outputs
+
+
+def _read(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _fault(bundle: Path, ended: Ended) -> MlshipError:
