@@ -69,8 +69,8 @@ from mlship.errors import MlshipError
 from mlship.runtime import serve
 from mlship.runtime.service import Identity
 from mlship.training import train as training
-from mlship.training import trial
-from mlship.training.probes import ProbeKind, Probes
+from mlship.training.proof import trial
+from mlship.training.proof.probes import ProbeKind, Probes
 from tests.fakes.store import tiny_release
 from tests.harness.projects import InProcess
 

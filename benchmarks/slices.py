@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from mlship.domain.bundle import Field, Task, Value
-from mlship.training import metrics, slices
 from mlship.training.data import Data, Target
 from mlship.training.profile import profile_of
+from mlship.training.scoring import metrics, slices
 
 COLUMNS, VALUES = 50, 4
 RIGHT, WORSE = 0.85, 0.73

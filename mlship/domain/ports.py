@@ -256,13 +256,10 @@ class Predictor(Protocol):
     def answers(
         self, bundle: Path, rows: Sequence[Row]
     ) -> AbstractContextManager[Callable[[], list[Answer]]]:
-        """Start to predict rows; give a function that waits for the answers.
-
-        These are for each row its outputs or its refusal; a refused row does not fail others.
+        """Start to predict; give a function that waits for each row's outputs or refusal.
 
         Raises:
-            IntegrityError: the bundle does not match its manifest.
-            ProjectError: the model or a hook fails on any row.
+            IntegrityError, ProjectError: as above; the model or a hook fails on any row.
         """
 
 

@@ -62,12 +62,12 @@ def _done(job: str, question: Path) -> Any:
         _only_from_source(to_train.root)
         return _trained(to_train, train)
     if job == "rate":
-        from mlship.training.rate import rate
+        from mlship.training.scoring.rate import rate
 
         to_rate = request_of(data, RateRequest)
         _only_from_source(to_rate.root)
         return rate(to_rate)
-    from mlship.training.score import score
+    from mlship.training.scoring.score import score
 
     to_score = request_of(data, ScoreRequest)
     _only_from_source(to_score.root)

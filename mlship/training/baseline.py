@@ -6,10 +6,10 @@ from typing import Any
 import pandas as pd
 
 from mlship.domain.bundle import Row, Task, probability_of
-from mlship.training import quantiles
 from mlship.training.columns import values_of
 from mlship.training.data import Data, Target
-from mlship.training.several import Problem
+from mlship.training.scoring import quantiles
+from mlship.training.scoring.several import Problem
 
 
 def outputs(problem: Problem, data: Data, count: int) -> list[Row]:

@@ -10,8 +10,8 @@ from sklearn.base import is_outlier_detector
 from mlship.config.project import ModelConfig
 from mlship.domain.bundle import ANOMALY, CLUSTER, Head, Label, Task, quantile_of
 from mlship.errors import ProjectError
-from mlship.training.answers import Answers
 from mlship.training.data import Data, Target
+from mlship.training.proof.answers import Answers
 
 
 def of_estimator(

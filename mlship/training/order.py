@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlship.domain.bundle import Head
 from mlship.errors import ProjectError
-from mlship.training.answers import Outputs, Predict
+from mlship.training.proof.answers import Outputs, Predict
 
 _ROWS = 500
 _PAIRS = 200

@@ -15,7 +15,9 @@ from mlship.errors import ProjectError
 from mlship.runtime.heads import labels_of, probabilities_of
 from mlship.training import heads as heads_of
 from mlship.training import order, parts
-from mlship.training.answers import (
+from mlship.training.data import Data, Target
+from mlship.training.fit import Prepared
+from mlship.training.proof.answers import (
     MARGIN,
     Answers,
     Outputs,
@@ -24,8 +26,6 @@ from mlship.training.answers import (
     margins_of,
     with_margins,
 )
-from mlship.training.data import Data, Target
-from mlship.training.fit import Prepared
 
 _SAMPLE = 200
 

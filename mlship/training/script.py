@@ -59,7 +59,7 @@ def _identity(path: Path) -> tuple[int, int, int] | None:
 
 def _unpickled(path: Path) -> Any:
     if path.suffix.startswith(".pt"):
-        from mlship.training import torchnet
+        from mlship.training.frameworks import torchnet
 
         return torchnet.from_file(path.read_bytes(), path.name)
     import joblib

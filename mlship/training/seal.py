@@ -20,14 +20,16 @@ from mlship.domain.digests import Digest
 from mlship.domain.ports import Predictor
 from mlship.errors import IntegrityError, ProjectError
 from mlship.runtime import formats
-from mlship.training import conversion, groups, onnxfile, replies, several
-from mlship.training import trial as trials
-from mlship.training.answers import Answers, Outputs, ask, differing
 from mlship.training.columns import fields_of, rows_of, values_of
-from mlship.training.convert import Converted
 from mlship.training.data import Data, Target
 from mlship.training.fit import call_hook, find
+from mlship.training.forms import conversion, onnxfile
+from mlship.training.forms.convert import Converted
 from mlship.training.original import Original
+from mlship.training.proof import replies
+from mlship.training.proof import trial as trials
+from mlship.training.proof.answers import Answers, Outputs, ask, differing
+from mlship.training.scoring import groups, several
 
 
 @dataclass(frozen=True)

@@ -7,24 +7,23 @@ from mlship.config.project import ModelConfig
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
 from mlship.errors import ProjectError
-from mlship.training import (
+from mlship.training import fit, seal
+from mlship.training.data import Data, read
+from mlship.training.fit import Prepared
+from mlship.training.forms import saved
+from mlship.training.forms.convert import Converted, convert, limits_of
+from mlship.training.frameworks import (
     catboostfile,
-    fit,
     kerasnet,
     mlflowmodel,
     networks,
-    saved,
-    seal,
     textnet,
     torchnet,
 )
-from mlship.training import trial as trials
-from mlship.training.convert import Converted, convert, limits_of
-from mlship.training.data import Data, read
-from mlship.training.fit import Prepared
 from mlship.training.original import Original, examine
 from mlship.training.owncode import Trust
 from mlship.training.profile import profile_of
+from mlship.training.proof import trial as trials
 
 
 def train(request: TrainRequest, predictor: Predictor) -> Trained:

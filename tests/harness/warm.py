@@ -25,7 +25,7 @@ import msgspec
 
 ROOT = Path(__file__).parents[2]
 Program = Literal["mlship", "mlship.training"]
-_IMPORTED = ("mlship.cli.main", "mlship.training.train", "mlship.training.score")
+_IMPORTED = ("mlship.cli.main", "mlship.training.train", "mlship.training.scoring.score")
 _LONGEST = 1 << 20
 _MOST_DESCRIPTORS = 8
 _FREE = 200

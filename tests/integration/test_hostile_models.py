@@ -30,7 +30,7 @@ from sklearn.preprocessing import FunctionTransformer
 from mlship.domain.bundle import Field, Model, ModelFormat
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
-from mlship.training import skopsfile
+from mlship.training.forms import skopsfile
 from mlship.training.owncode import Trust
 from mlship.training.train import train
 from tests.harness.hostile_models import FILES, compressed, pickled, popen_by, zipped

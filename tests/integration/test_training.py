@@ -25,7 +25,7 @@ from mlship.domain.prediction import Prediction
 from mlship.domain.profiles import Profile
 from mlship.domain.scores import Golden, Scores, Trained
 from mlship.errors import ConfigError, ConflictError, IntegrityError, ProjectError, UnavailableError
-from mlship.training.score import score
+from mlship.training.scoring.score import score
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 

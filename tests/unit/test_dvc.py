@@ -9,7 +9,7 @@ import pytest
 from mlship.adapters.checkout import datafiles
 from mlship.config.project import DataConfig, ModelConfig
 from mlship.errors import IntegrityError, MlshipError, ProjectError
-from mlship.training import saved
+from mlship.training.forms import saved
 
 UNIX, DOS = b"a,y\n1,0\n", b"a,y\r\n1,0\r\n"
 

@@ -21,10 +21,10 @@ from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError, ProjectError
 from mlship.steps.evaluate import evaluate
 from mlship.steps.feedback import feedback
-from mlship.training import groups, plots
 from mlship.training.columns import rows_of
 from mlship.training.data import read
-from mlship.training.score import score
+from mlship.training.scoring import groups, plots
+from mlship.training.scoring.score import score
 from mlship.training.train import train
 from tests.fakes.ports import CONFIG, world
 from tests.harness.projects import InProcess, project, request

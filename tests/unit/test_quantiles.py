@@ -16,11 +16,12 @@ from mlship.domain import bundle as bundles
 from mlship.domain import gates
 from mlship.domain.bundle import Bundle, Head, Row
 from mlship.errors import ConfigError, ProjectError
-from mlship.training import baseline, plots, quantiles, several
+from mlship.training import baseline
 from mlship.training.columns import rows_of
 from mlship.training.data import read
-from mlship.training.score import score
-from mlship.training.scorers import Scorers
+from mlship.training.scoring import plots, quantiles, several
+from mlship.training.scoring.score import score
+from mlship.training.scoring.scorers import Scorers
 from mlship.training.train import train
 from tests.harness.projects import InProcess, project, request
 

@@ -18,11 +18,12 @@ from mlship.domain import gates
 from mlship.domain.bundle import Bundle, Field, Head, Row, Value
 from mlship.errors import ConfigError, ProjectError
 from mlship.runtime import heads, openapi, page
-from mlship.training import baseline, plots, several, slices
+from mlship.training import baseline
 from mlship.training.columns import rows_of
 from mlship.training.data import Data, Target, read
-from mlship.training.score import score
-from mlship.training.scorers import Scorers
+from mlship.training.scoring import plots, several, slices
+from mlship.training.scoring.score import score
+from mlship.training.scoring.scorers import Scorers
 from mlship.training.train import train
 from tests.harness.projects import InProcess, project, request
 

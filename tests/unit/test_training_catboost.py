@@ -12,7 +12,7 @@ from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle
 from mlship.errors import ProjectError, RefusedError
 from mlship.runtime.model import Model
-from mlship.training import catboostfile
+from mlship.training.frameworks import catboostfile
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 

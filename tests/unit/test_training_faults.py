@@ -14,10 +14,12 @@ from skl2onnx.sklapi import CastTransformer
 from sklearn.pipeline import Pipeline
 
 from mlship.domain.bundle import Dtype, Layout
-from mlship.training import boundaries, conversion, convert, onnxfile, probes, train, trial
+from mlship.training import train
 from mlship.training.data import Data
+from mlship.training.forms import conversion, convert, onnxfile
 from mlship.training.original import Original
-from mlship.training.probes import ProbeKind, Probes
+from mlship.training.proof import boundaries, probes, trial
+from mlship.training.proof.probes import ProbeKind, Probes
 from tests.harness.projects import InProcess, config, project, request
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ from mlship.config.backends import StoreConfig
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle
 from mlship.errors import IntegrityError, ProjectError, RefusedError
-from mlship.training import mlflowmodel
+from mlship.training.frameworks import mlflowmodel
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import f1_score, log_loss
 
 from mlship.domain.bundle import Row, Value
-from mlship.training import metrics, plots
+from mlship.training.scoring import metrics, plots
 
 
 def answers(labels: list[str], sure: float = 0.8) -> list[Row]:

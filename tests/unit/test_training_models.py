@@ -15,7 +15,7 @@ from mlship.domain.bundle import Bundle, Row
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
 from mlship.runtime.model import Model
-from mlship.training import conversion, nativefacts
+from mlship.training.forms import conversion, nativefacts
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 

@@ -22,8 +22,8 @@ from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle
 from mlship.errors import MlshipError, ProjectError, RefusedError
 from mlship.runtime.model import Model
-from mlship.training import kerasnet, textnet, torchnet
-from mlship.training.exports import Network, NotExportedError
+from mlship.training.frameworks import kerasnet, textnet, torchnet
+from mlship.training.frameworks.exports import Network, NotExportedError
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 

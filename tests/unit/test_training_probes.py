@@ -13,8 +13,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from mlship.config.project import DataConfig, ModelConfig, ReadConfig
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Field, Head, Model, Row
-from mlship.training import boundaries, conversion, convert, probes, replies, train
-from mlship.training.answers import (
+from mlship.training import train
+from mlship.training.data import read
+from mlship.training.fit import Prepared
+from mlship.training.forms import conversion, convert
+from mlship.training.forms.onnxfile import NotConvertedError
+from mlship.training.original import examine
+from mlship.training.proof import boundaries, probes, replies
+from mlship.training.proof.answers import (
     MARGIN,
     Answers,
     Outputs,
@@ -23,12 +29,8 @@ from mlship.training.answers import (
     differing,
     margins_of,
 )
-from mlship.training.data import read
-from mlship.training.fit import Prepared
-from mlship.training.onnxfile import NotConvertedError
-from mlship.training.original import examine
-from mlship.training.probes import Probes
-from mlship.training.trial import Trial
+from mlship.training.proof.probes import Probes
+from mlship.training.proof.trial import Trial
 from tests.harness.projects import InProcess, config, flowers, project, request
 
 _TRAIN = """

@@ -8,7 +8,7 @@ import pytest
 from mlship.adapters.checkout.children import RateRequest
 from mlship.domain.bundle import Row, Value
 from mlship.errors import ProjectError
-from mlship.training.rate import rate
+from mlship.training.scoring.rate import rate
 
 _numbers = itertools.count()
 OUTPUTS: tuple[Row, ...] = tuple({"days": float(n), "sure": n % 2 == 0} for n in range(7))

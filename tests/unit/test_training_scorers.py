@@ -9,7 +9,7 @@ import sklearn.metrics
 
 from mlship.domain.bundle import Bundle, Hooks, Model, Row, Schema, Task, Value
 from mlship.errors import ConfigError, ProjectError
-from mlship.training.scorers import Scorers
+from mlship.training.scoring.scorers import Scorers
 
 TRUTH: list[Value] = ["no", "yes", "yes", "no", "no", "yes"]
 SHARES = [0.1, 0.9, 0.4, 0.6, 0.2, 0.8]

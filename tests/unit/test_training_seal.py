@@ -14,7 +14,7 @@ from mlship.domain.prediction import Answer
 from mlship.errors import ProjectError
 from mlship.runtime import formats
 from mlship.runtime.formats import Computation, Raw
-from mlship.training import replies
+from mlship.training.proof import replies
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 

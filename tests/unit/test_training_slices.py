@@ -14,8 +14,8 @@ from scipy.stats import binomtest
 from mlship.domain.bundle import Field, Kind, Task
 from mlship.domain.scores import Slices
 from mlship.errors import ConfigError
-from mlship.training import slices
 from mlship.training.data import Data, Target
+from mlship.training.scoring import slices
 
 
 def data_of(target: list[Any], **columns: list[Any]) -> Data:

@@ -14,13 +14,14 @@ import pandas as pd
 from mlship.config.project import ModelConfig
 from mlship.domain.bundle import Dtype, Head, Label, Task
 from mlship.errors import ProjectError
-from mlship.training import labels, onnxgraph, order
-from mlship.training.answers import Outputs
+from mlship.training import labels, order
 from mlship.training.data import Data
-from mlship.training.exports import Export, Network
 from mlship.training.fit import Prepared
-from mlship.training.onnxgraph import Output
+from mlship.training.frameworks import onnxgraph
+from mlship.training.frameworks.exports import Export, Network
+from mlship.training.frameworks.onnxgraph import Output
 from mlship.training.original import Original, held_out
+from mlship.training.proof.answers import Outputs
 
 _SAMPLE = 200
 _SUM = 1e-3

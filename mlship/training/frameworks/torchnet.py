@@ -9,7 +9,7 @@ import zipfile
 from typing import Any
 
 from mlship.errors import ProjectError
-from mlship.training.exports import Network, NotExportedError, exporting
+from mlship.training.frameworks.exports import Network, NotExportedError, exporting
 
 
 def of(returned: object) -> Network | None:

@@ -15,8 +15,8 @@ from typing import Any, Final
 import numpy as np
 
 from mlship.errors import RefusedError
-from mlship.training.exports import Network, exporting
-from mlship.training.onnxgraph import Output
+from mlship.training.frameworks.exports import Network, exporting
+from mlship.training.frameworks.onnxgraph import Output
 
 _CONFIG: Final = "config.json"
 _WEIGHTS: Final = "model.weights.h5"

@@ -19,13 +19,13 @@ from mlship.config.project import ModelConfig
 from mlship.domain.bundle import Head, Label, Task
 from mlship.errors import ProjectError, RefusedError
 from mlship.runtime import text_model
-from mlship.training import onnxgraph
-from mlship.training.answers import Outputs
 from mlship.training.data import Data
-from mlship.training.exports import Export, NotExportedError, exporting
 from mlship.training.fit import Prepared
-from mlship.training.onnxgraph import Output
+from mlship.training.frameworks import onnxgraph
+from mlship.training.frameworks.exports import Export, NotExportedError, exporting
+from mlship.training.frameworks.onnxgraph import Output
 from mlship.training.original import Original, held_out
+from mlship.training.proof.answers import Outputs
 
 _CONFIG: Final = "config.json"
 _WEIGHTS: Final = "model.safetensors"

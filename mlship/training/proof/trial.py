@@ -10,8 +10,12 @@ import pandas as pd
 
 from mlship.domain.bundle import Field, Model, Row
 from mlship.runtime.formats import Computation
-from mlship.training import boundaries, contract, parts, probes
-from mlship.training.answers import (
+from mlship.training import parts
+from mlship.training.columns import rows_of
+from mlship.training.data import Data
+from mlship.training.original import Original
+from mlship.training.proof import boundaries, contract, probes
+from mlship.training.proof.answers import (
     Answers,
     Outputs,
     UnansweredError,
@@ -20,10 +24,7 @@ from mlship.training.answers import (
     differing,
     outputs_of,
 )
-from mlship.training.columns import rows_of
-from mlship.training.data import Data
-from mlship.training.original import Original
-from mlship.training.probes import Probes
+from mlship.training.proof.probes import Probes
 
 Prepare = Callable[[pd.DataFrame], pd.DataFrame]
 

@@ -14,11 +14,13 @@ from sklearn.base import is_outlier_detector
 from mlship.domain.bundle import Dtype, Field, Layout, Model, ModelFormat
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import formats
-from mlship.training import catboostfile, conversion, onnxfile, parts, skopsfile
-from mlship.training.exports import Export, NotExportedError
+from mlship.training import parts
+from mlship.training.forms import conversion, onnxfile, skopsfile
+from mlship.training.frameworks import catboostfile
+from mlship.training.frameworks.exports import Export, NotExportedError
 from mlship.training.original import Original
 from mlship.training.owncode import Trust
-from mlship.training.trial import Trial
+from mlship.training.proof.trial import Trial
 
 _TOLD_BELOW: Final = 1e30
 """A limit beyond this is of no interest: it is where single or double precision ends."""

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mlship.domain.bundle import UNSUPERVISED, Task, Value
-from mlship.training import metrics
+from mlship.training.scoring import metrics
 
 CONFUSION = "confusion.png"
 RESIDUALS = "residuals.png"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mlship.domain.bundle import Dtype, Layout, ModelFormat
-from mlship.training.onnxgraph import Output
+from mlship.training.frameworks.onnxgraph import Output
 
 
 class NotExportedError(Exception):

@@ -8,7 +8,7 @@ import numpy as np
 
 from mlship.domain.bundle import Bundle, Head, Row, Task, Value, probability_of
 from mlship.domain.scores import Interval
-from mlship.training import metrics, quantiles
+from mlship.training.scoring import metrics, quantiles
 
 Truth: TypeAlias = Mapping[str, Sequence[Value]]
 """The true values by target."""
@@ -66,7 +66,7 @@ def measure(problem: Problem, truth: Truth, outputs: Sequence[Row]) -> dict[str,
     Of several targets these are the means over the targets, then each metric by target as
     `NAME[TARGET]`. Classifications have besides `accuracy_all`, the share of rows in which all
     targets are right, and `hamming_loss`, the share of single answers that are wrong. Those of
-    quantiles are in `mlship.training.quantiles`.
+    quantiles are in `mlship.training.scoring.quantiles`.
     """
     task, heads = problem.task, problem.targets
     if len(heads) == 1:

@@ -6,8 +6,9 @@ from mlship.config.project import ModelConfig
 from mlship.domain.bundle import Label
 from mlship.errors import ProjectError
 from mlship.runtime import onnx_contents
-from mlship.training import labels, onnxgraph
+from mlship.training import labels
 from mlship.training.data import Data
+from mlship.training.frameworks import onnxgraph
 
 
 def answering(

@@ -17,7 +17,8 @@ from typing import Final, TypeVar, cast
 from threadpoolctl import threadpool_limits
 
 from mlship.domain.bundle import Dtype, Layout
-from mlship.training import catboostfile, onnxfile
+from mlship.training.forms import onnxfile
+from mlship.training.frameworks import catboostfile
 from mlship.training.original import Original
 
 Result = TypeVar("Result")

@@ -19,30 +19,25 @@ from mlship.domain import digests
 from mlship.domain.bundle import UNSUPERVISED, Field, Head, Label, Model, ModelFormat, Task
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
-from mlship.training import (
-    catboostfile,
-    conversion,
-    kerasnet,
-    labels,
-    mlflowmodel,
-    nativefacts,
-    networks,
-    onnxfile,
-    onnxoutput,
-    order,
-    signatures,
-    skopsfile,
-    textnet,
-    torchnet,
-)
-from mlship.training.answers import Outputs, Predict, outputs_of
+from mlship.training import labels, order
 from mlship.training.columns import rows_of
 from mlship.training.data import Data
 from mlship.training.fit import Prepared
+from mlship.training.forms import conversion, nativefacts, onnxfile, signatures, skopsfile
+from mlship.training.forms.nativefacts import Facts
+from mlship.training.frameworks import (
+    catboostfile,
+    kerasnet,
+    mlflowmodel,
+    networks,
+    onnxoutput,
+    textnet,
+    torchnet,
+)
 from mlship.training.heads import numbers_of, truth_of
-from mlship.training.nativefacts import Facts
 from mlship.training.original import Original, held_out
 from mlship.training.owncode import Trust
+from mlship.training.proof.answers import Outputs, Predict, outputs_of
 from mlship.training.script import PICKLES
 
 _SAMPLE = 200

@@ -7,8 +7,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from mlship.training import onnxgraph, parts
-from mlship.training.onnxfile import NoConverterError
+from mlship.training import parts
+from mlship.training.forms.onnxfile import NoConverterError
+from mlship.training.frameworks import onnxgraph
 
 _VARYING: Final = ("train_finish_time", "model_guid")
 """What CatBoost writes into a model that differs from training to training."""

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 from mlship.domain.bundle import Field, Row, Schema
 from mlship.runtime import rows as runtime_rows
 from mlship.runtime.faults import RefusedRequest
-from mlship.training.answers import Answers
-from mlship.training.probes import LARGEST_PROVEN, Probes
+from mlship.training.proof.answers import Answers
+from mlship.training.proof.probes import LARGEST_PROVEN, Probes
 
 _LISTED = 2_000
 """A column with more known texts is not closed; the model itself refuses the others."""

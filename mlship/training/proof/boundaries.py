@@ -12,7 +12,7 @@ import pandas as pd
 
 from mlship.domain.bundle import Field
 from mlship.training import parts
-from mlship.training.probes import ProbeKind, Probes, spread, stacked
+from mlship.training.proof.probes import ProbeKind, Probes, spread, stacked
 
 Labels = Callable[[pd.DataFrame], Any]
 

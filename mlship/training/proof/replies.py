@@ -13,10 +13,10 @@ from mlship.domain.prediction import Answer
 from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
 from mlship.training import parts
-from mlship.training.answers import ATOL, RTOL, Answers, Outputs, sure
 from mlship.training.original import Original
-from mlship.training.probes import ProbeKind, spread
-from mlship.training.trial import Trial
+from mlship.training.proof.answers import ATOL, RTOL, Answers, Outputs, sure
+from mlship.training.proof.probes import ProbeKind, spread
+from mlship.training.proof.trial import Trial
 
 _HELD_OUT: Final = 2_000
 _PROBES: Final = 2_000

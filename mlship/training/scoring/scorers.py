@@ -15,10 +15,10 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from mlship.domain.bundle import Bundle, Head, Row, Task, Value, probability_of, quantile_of
 from mlship.errors import ConfigError, ProjectError
-from mlship.training import quantiles, several
 from mlship.training.blame import called
 from mlship.training.fit import find
-from mlship.training.several import Truth
+from mlship.training.scoring import quantiles, several
+from mlship.training.scoring.several import Truth
 
 _PINBALL = re.compile(r"pinball\[(0?\.[0-9]+)\]")
 _OF_A_CLASS = re.compile(r"(precision|recall|f1)\[(.+)\]")

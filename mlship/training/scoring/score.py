@@ -17,11 +17,12 @@ from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Interval, Scores
 from mlship.errors import ConfigError, ProjectError
-from mlship.training import baseline, groups, metrics, several, slices
+from mlship.training import baseline
 from mlship.training.columns import rows_of, values_of
 from mlship.training.data import Data, read
-from mlship.training.scorers import Scorers
-from mlship.training.several import Problem, Truth
+from mlship.training.scoring import groups, metrics, several, slices
+from mlship.training.scoring.scorers import Scorers
+from mlship.training.scoring.several import Problem, Truth
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def score(request: ScoreRequest, predictor: Predictor) -> Scores:
         release = pool.submit(predictor.predict, request.bundle, _fitting(rows, manifest))
         other = pool.submit(_champion, request.champion, manifest, rows, predictor)
         # matplotlib takes half a second to import: while the bundles predict.
-        from mlship.training import plots
+        from mlship.training.scoring import plots
 
         outputs, champion = release.result(), other.result()
     truth = {target.name: values_of(target.test) for target in data.targets}

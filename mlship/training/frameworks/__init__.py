@@ -1,0 +1,1 @@
+"""Models of CatBoost, PyTorch, Keras, Hugging Face and MLflow, made into what is served."""
