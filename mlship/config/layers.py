@@ -292,7 +292,9 @@ def _check_quantiles(config: Config) -> None:
         raise ConfigError(message, hint=hint)
     if list(quantiles) != sorted(set(quantiles)):
         message = "mlship.yaml: model.quantiles is not ascending"
-        raise ConfigError(message, hint="list them as the model gives them: [0.1, 0.5, 0.9]")
+        raise ConfigError(
+            message, hint="list them in ascending order, and let the model answer in that order"
+        )
     if len(config.data.targets) != 1 or config.model.task == "classification":
         message = "mlship.yaml: model.quantiles needs a regression of one target"
         raise ConfigError(message, hint="remove it, or train a model for each target")

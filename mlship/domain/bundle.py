@@ -43,6 +43,8 @@ CLUSTER: Final = "cluster"
 ANOMALY: Final = "label"
 SCORE: Final = "score"
 """The outputs of a clustering, and of an anomaly detector without labelled data."""
+ID: Final = "id"
+"""The name of a prediction's id, beside its outputs."""
 
 ModelFormat = Literal["onnx", "skops", "xgboost", "lightgbm", "catboost", "transformers", "pickle"]
 Layout = Literal["matrix", "columns", "frame", "series"]

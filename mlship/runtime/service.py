@@ -11,7 +11,7 @@ import msgspec
 
 from mlship import __version__
 from mlship.domain import digests
-from mlship.domain.bundle import Row
+from mlship.domain.bundle import ID, Row
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Prediction
 from mlship.errors import MlshipError, UnavailableError
@@ -178,7 +178,7 @@ class Service:
 
     def _predict(self, request: Request, route: str, started: float) -> Pending:
         def answer(outputs: list[Row], ids: list[str], _: str) -> Any:
-            predictions = [{"id": id_, **row} for id_, row in zip(ids, outputs, strict=True)]
+            predictions = [{ID: id_, **row} for id_, row in zip(ids, outputs, strict=True)]
             return {"release": self._identity.name, "predictions": predictions}
 
         return self._answer(http.decode_rows(request.body), request, (route, started), answer)

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import unquote
 
+import mlship
 from mlship.adapters.checkout import datafiles
 from mlship.domain import digests
 from mlship.domain.commit import named
@@ -335,6 +336,7 @@ def _environment_of(root: Path) -> Iterator[str]:
 
 
 def _libraries() -> Iterator[str]:
-    """Return the folders of Python and of what is installed."""
+    """Return the folders of Python, of what is installed, and of mlship itself."""
+    yield str(Path(mlship.__file__).parent)
     yield from {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()}
     yield from (*site.getsitepackages(), site.getusersitepackages())

@@ -207,6 +207,9 @@ def _check_targets(frame: pd.DataFrame, targets: Sequence[str], text: str) -> No
             what = "the target" if len(targets) == 1 else "a target"
             message = f"data file {text} has no column {target}, {what}"
             raise ProjectError(message, hint=nearest(target, list(frame.columns)))
+        if frame[target].dtype.kind in "mM":
+            message = f"data file {text}: {target} has dates, which are neither labels nor numbers"
+            raise ProjectError(message, hint="write them as text, or as numbers such as a year")
         missing = int(frame[target].isna().sum())
         if missing:
             line = int(np.flatnonzero(frame[target].isna().to_numpy())[0]) + 1

@@ -16,6 +16,14 @@ _PAIRS = 200
 _SURE = 4.0
 """Another order is better only if it is by so many standard errors of the paired difference."""
 _TINY = 1e-12
+BY_NAMES = (
+    "fit it on a DataFrame, such as data[[...]]; an estimator of your own keeps the names if its "
+    "fit sets feature_names_in_"
+)
+BY_PLACE = (
+    "give it the columns in the order of the data; a model that has learnt little may not tell "
+    "their order: train it longer"
+)
 
 
 def check(
@@ -24,6 +32,7 @@ def check(
     train: pd.DataFrame,
     targets: Sequence[pd.Series],
     trained: str,
+    hint: str = BY_NAMES,
 ) -> None:
     """Refuse a model that knows the training rows better with two of its columns exchanged.
 
@@ -33,6 +42,7 @@ def check(
         train: the training rows, with the model's columns in the order of the data.
         targets: the true values of each target; none for a model without one.
         trained: how the model was fitted, for the message.
+        hint: how its library keeps the order.
 
     Raises:
         ProjectError: it does, or there is nothing by which the order could be told.
@@ -49,11 +59,12 @@ def check(
         if _same(base, outputs):
             continue
         if own is None:
-            raise _unknown(trained, "its answers depend on it and do not tell it")
+            raise _unknown(trained, "its answers depend on it and do not tell it", hint)
         better = _fit(outputs, heads, truth)
         if better is not None and _is_better(better - own):
             columns = f"{rows.columns[one]} and {rows.columns[other]}"
-            raise _unknown(trained, f"it knows its training rows better with {columns} exchanged")
+            why = f"it knows its training rows better with {columns} exchanged"
+            raise _unknown(trained, why, hint)
 
 
 def _exchanged(rows: pd.DataFrame, one: int, other: int) -> pd.DataFrame:
@@ -113,8 +124,7 @@ def _is_better(gain: Any) -> bool:
     return bool(gain.mean() > _SURE * error + _TINY)
 
 
-def _unknown(trained: str, why: str) -> ProjectError:
+def _unknown(trained: str, why: str, hint: str) -> ProjectError:
     message = f"{trained}, of which it keeps no names, and the order of its columns is not "
     message += f"that of the data: {why}"
-    hint = "fit it on a DataFrame, such as data[[...]]; an estimator of your own keeps the names "
-    return ProjectError(message, hint=f"{hint}if its fit sets feature_names_in_")
+    return ProjectError(message, hint=hint)

@@ -1,7 +1,7 @@
 """From a converted model to a sealed bundle that has answered in a process of its own."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mlship.config.installation import DISTRIBUTION
 from mlship.config.project import Config
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
-from mlship.domain.bundle import Bundle, Hooks, Label, Row, Schema, probability_of
+from mlship.domain.bundle import Bundle, Head, Hooks, Label, Row, Schema, probability_of
 from mlship.domain.digests import Digest
 from mlship.domain.ports import Predictor
 from mlship.errors import IntegrityError, ProjectError
@@ -78,8 +78,12 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
             _check_form(making, folder, held_out)
         answers = answers_of_bundle()
     _check_unwritten(folder)
-    expected = replies.held_out(held_out, wanted, making.original.answers, asked)
-    expected += replies.of_probes(trial, tried, lambda outputs: _outputs(making, outputs))
+    expected = replies.held_out(
+        held_out, wanted, making.original.answers, asked, _slacks(making, making.original.answers)
+    )
+    expected += replies.of_probes(
+        trial, tried, lambda outputs: _outputs(making, outputs), _slacks(making, trial.answers)
+    )
     replies.check(expected, answers)
     golden = replies.golden(making.original, expected, answers)
     lines = b"".join(msgspec.json.encode(line) + b"\n" for line in golden)
@@ -89,6 +93,13 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
         served[number] = answer.outputs
     measured = _measured(making, draft, truth, served)
     return bundles.seal(folder, msgspec.structs.replace(draft, metrics=digests.plain(measured)))
+
+
+def _slacks(making: Making, answers: Answers) -> Sequence[Mapping[str, float]]:
+    """Return how far numbers may be from the original's; `postprocess` gives them other units."""
+    if making.config.model.postprocess is not None:
+        return [{} for _ in answers.outputs.labels]
+    return replies.slacks(making.original, answers)
 
 
 def _measured(
@@ -164,32 +175,64 @@ def _outputs(making: Making, outputs: Outputs) -> list[Row]:
     """Return what the bundle must answer, by the outputs of the original model.
 
     Raises:
-        ProjectError: `postprocess` fails, or returns no column of a target's name.
+        ProjectError: two outputs have one name; `postprocess` fails, or returns no column of a
+            target's name.
     """
-    heads, is_one = making.original.heads, not making.original.several
+    frame = pd.DataFrame(_columns(making, outputs))
+    hook = making.config.model.postprocess
+    if hook is None:
+        return rows_of(frame)
+    frame = call_hook(making.root, hook, find(making.root, hook), frame)
+    wanted = making.data.names or (making.original.heads[0].name,)
+    missing = [name for name in wanted if name not in frame.columns]
+    if missing:
+        message = f"{hook} returns no column {missing[0]}"
+        raise ProjectError(message, hint="return the outputs with the target among them")
+    if bundles.ID in frame.columns:
+        message = f"{hook} returns a column {bundles.ID}, the name of each prediction's id"
+        raise ProjectError(message, hint="return it under another name")
+    return rows_of(frame)
+
+
+def _columns(making: Making, outputs: Outputs) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    heads = making.original.heads
     pairs = list(zip(heads, outputs.of_heads(heads), strict=True))
-    columns: dict[str, Any] = {head.name: own.labels.tolist() for head, own in pairs}
+    for head, own in pairs:
+        _add(columns, head.name, own.labels.tolist(), head)
     quantiles = making.config.model.quantiles
     if quantiles:
         target = making.data.names[0]
         columns = {target: columns[bundles.middle_of(quantiles, target)], **columns}
     for head, own in pairs:
         if own.probabilities is not None:
-            names = [probability_of(label, "" if is_one else head.name) for label in head.classes]
-            if making.original.task == "anomaly":
-                names = [bundles.SCORE]
-            columns |= dict(zip(names, own.probabilities.T.tolist(), strict=True))
-    frame = pd.DataFrame(columns)
-    name = making.config.model.postprocess
-    if name is None:
-        return rows_of(frame)
-    frame = call_hook(making.root, name, find(making.root, name), frame)
-    wanted = making.data.names or (heads[0].name,)
-    missing = [name for name in wanted if name not in frame.columns]
-    if missing:
-        message = f"{name} returns no column {missing[0]}"
-        raise ProjectError(message, hint="return the outputs with the target among them")
-    return rows_of(frame)
+            names = _names_of_probabilities(making, head)
+            for name, shares in zip(names, own.probabilities.T.tolist(), strict=True):
+                _add(columns, name, shares, head)
+    return columns
+
+
+def _names_of_probabilities(making: Making, head: Head) -> list[str]:
+    if making.original.task == "anomaly":
+        return [bundles.SCORE]
+    target = head.name if making.original.several else ""
+    return [probability_of(label, target) for label in head.classes]
+
+
+def _add(columns: dict[str, Any], name: str, values: list[Any], head: Head) -> None:
+    """Add an output under a name that no other has.
+
+    Raises:
+        ProjectError: another has it.
+    """
+    hint = "rename the target, or the class that the name ends in"
+    if name == bundles.ID:
+        message = f"an output of {head.name} is named {name}, as each prediction's id"
+        raise ProjectError(message, hint=hint)
+    if name in columns:
+        message = f"two outputs are named {name}, one of them of {head.name}"
+        raise ProjectError(message, hint=hint)
+    columns[name] = values
 
 
 def _check_comparable(making: Making, target: Target, truth: list[Any], wanted: list[Row]) -> None:

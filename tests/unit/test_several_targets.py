@@ -156,6 +156,42 @@ def test_what_is_served_is_what_the_model_answers(name: str, tmp_path: Path) -> 
         assert float(bundle.metrics[f"accuracy[{target.name}]"]) > 0.6
 
 
+CLASHES: dict[str, tuple[dict[str, list[str]], str]] = {
+    "probabilities of two targets": (
+        {"s": ["x_y", "z"], "s_x": ["y", "w"]},
+        "two outputs are named probability_s_x_y, one of them of s_x",
+    ),
+    "a target and a probability": (
+        {"u": ["x", "y"], "probability_u_x": ["p", "q"]},
+        "two outputs are named probability_u_x, one of them of u",
+    ),
+    "its own probability": (
+        {"probability_x": ["x", "y"]},
+        "two outputs are named probability_x, one of them of probability_x",
+    ),
+    "the id of a prediction": (
+        {"id": ["x", "y"]},
+        "an output of id is named id, as each prediction's id",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLASHES)
+def test_two_outputs_of_one_name_are_refused(name: str, tmp_path: Path) -> None:
+    labels, message = CLASHES[name]
+    frame = weather("labels")[0][["a", "b", "c"]]
+    for place, (target, classes) in enumerate(labels.items()):
+        frame[target] = np.where(frame.iloc[:, place] > 0, *classes)
+    line = "from sklearn.tree import DecisionTreeClassifier as M"
+    code = code_of(line, "M(max_depth=2)", list(labels))
+    if len(labels) == 1:
+        code = code.replace(f"{list(labels)}", f"{next(iter(labels))!r}")
+    asked = request(tmp_path, setting(list(labels), project(tmp_path, code, frame)))
+    with pytest.raises(ProjectError) as caught:
+        train(asked, InProcess())
+    assert caught.value.message == message
+
+
 def test_manifest_of_one_target_has_no_key_of_several(tmp_path: Path) -> None:
     code = "from sklearn.linear_model import LinearRegression\n"
     code += "def train(data, params):\n"

@@ -117,6 +117,13 @@ def test_mistake_is_named(name: str, tmp_path: Path) -> None:
     assert hint in caught.value.hint
 
 
+def test_dates_are_no_target(tmp_path: Path) -> None:
+    days = pd.to_datetime(["2024-01-01", "2024-01-02"] * 10)
+    pd.DataFrame({"a": range(20), "y": days}).to_parquet(tmp_path / "data.parquet")
+    with pytest.raises(ProjectError, match="y has dates, which are neither labels nor numbers"):
+        read(tmp_path, DataConfig(train="data.parquet", target="y"))
+
+
 def test_parts_with_other_columns_are_refused(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("lenght,y\n1,0\n")
     with pytest.raises(ProjectError, match="length") as caught:

@@ -273,6 +273,54 @@ def test_saved_lightgbm_is_kept(tmp_path: Path) -> None:
     assert float(bundle.metrics["accuracy"]) > 0.8
 
 
+DAMAGED = {
+    "lightgbm": (
+        ".txt",
+        (
+            "text = M(n_estimators=2, min_child_samples=3, verbose=-1).fit(X, data.length)"
+            ".booster_.model_to_string(); text = '\\n'.join(re.sub(r'\\d+', '77777', line) "
+            "if line[:13] == 'split_feature' else line for line in text.splitlines() "
+            "if line[:10] != 'tree_sizes'); path.write_text(text)"
+        ),
+        "import re\nfrom lightgbm import LGBMRegressor as M",
+        "a tree compares column 77777 of 3",
+    ),
+    "xgboost": (
+        ".json",
+        (
+            "M(n_estimators=2, n_jobs=1).fit(X, data.length).save_model(path); "
+            "found = json.loads(path.read_text()); "
+            "trees = found['learner']['gradient_booster']['model']['trees']; "
+            "trees[0]['split_indices'][0] = 9; path.write_text(json.dumps(found))"
+        ),
+        "import json\nfrom xgboost import XGBRegressor as M",
+        "a tree compares column 9 of 3",
+    ),
+    "onnx": (
+        ".onnx",
+        (
+            "path.write_bytes(convert_sklearn(M().fit(X, data.length), "
+            "initial_types=[('x', FloatTensorType([1, 2]))]).SerializeToString())"
+        ),
+        (
+            "from skl2onnx import convert_sklearn\n"
+            "from skl2onnx.common.data_types import FloatTensorType\n"
+            "from sklearn.linear_model import LinearRegression as M"
+        ),
+        "it takes a fixed number of rows: export it with a dynamic batch dimension",
+    ),
+}
+
+
+@pytest.mark.parametrize("library", DAMAGED)
+def test_saved_model_that_would_read_beyond_a_row_or_takes_one_only_is_refused(
+    library: str, tmp_path: Path
+) -> None:
+    suffix, write, imports, said = DAMAGED[library]
+    with pytest.raises(ProjectError, match=rf"model\{suffix} cannot be read: .*{said}"):
+        make(tmp_path, config("length", saved(tmp_path, suffix, write, imports)))
+
+
 BOOSTERS = {
     "xgboost": "M.train({'objective': 'multi:softprob', 'num_class': 3}, M.DMatrix(X, label=y), 5)",
     "lightgbm": "M.train({'objective': 'multiclass', 'num_class': 3, 'verbose': -1,"

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,6 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from mlship.config.project import DataConfig, ModelConfig, ReadConfig
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Field, Head, Model, Row
+from mlship.domain.prediction import Answer
+from mlship.errors import ProjectError
 from mlship.training import train
 from mlship.training.data import read
 from mlship.training.fit import Prepared
@@ -204,9 +207,33 @@ def test_reply_beside_a_jump_is_not_compared_again() -> None:
         answers=Answers(Outputs(labels=np.array([5, 6]))),
     )
     made = replies.of_probes(
-        tried, [0, 1], lambda outputs: [{"y": label} for label in outputs.labels.tolist()]
+        tried,
+        [0, 1],
+        lambda outputs: [{"y": label} for label in outputs.labels.tolist()],
+        [{}, {}],
     )
     assert [reply.is_sure for reply in made] == [False, True]
+
+
+def test_whole_numbers_around_the_largest_of_a_word_are_tried() -> None:
+    frame = pd.DataFrame({"n": np.arange(50)})
+    rows = probes.make(frame, frame, (Field(name="n", kind="integer"),), {}, [])
+    tried = set(rows.frame["n"].tolist())
+    assert {2**31 - 1, 2**31, 3 * 10**9, 2**32 - 1, -(2**31)} <= tried
+
+
+@pytest.mark.parametrize(("answer", "is_same"), [(100.009, True), (100.2, False)])
+def test_number_may_be_as_far_off_as_in_the_trial_of_its_form(answer: float, is_same: bool) -> None:
+    labels = np.linspace(0.0, 1000.0, 101)
+    original = SimpleNamespace(task="regression", heads=(Head(name="y"),))
+    slack = replies.slacks(original, Answers(Outputs(labels=labels)))  # type: ignore[arg-type]
+    reply = replies.Reply(name="a row", row={}, outputs={"y": 100.0}, slack=slack[10])
+    found = [Answer(outputs={"y": answer})]
+    if is_same:
+        replies.check([reply], found)
+    else:
+        with pytest.raises(ProjectError, match=r"the bundle returns y = 100\.2"):
+            replies.check([reply], found)
 
 
 def test_form_that_ends_its_process_is_not_used(

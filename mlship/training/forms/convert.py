@@ -92,9 +92,11 @@ def _as_exported(trial: Trial, folder: Path, export: Export) -> Converted:
         limited = trial.narrowed(different)
         reason = "" if limited else shown(trial, different)
     except (onnxfile.NotConvertedError, MlshipError) as error:
-        limited, reason = None, _first_line(error)
+        different, limited, reason = {}, None, _first_line(error)
     if limited is None:
         message = f"the ONNX form of {export.name} does not answer as it does: {reason}"
+        if any(row in trial.answers.refusals for row in different):
+            hint = "let the model answer these values too, such as with clamp() before an index"
         raise ProjectError(message, hint=hint)
     note = f"{export.name} is served as ONNX, without its framework"
     return Converted(model=model, trial=limited, modules=export.modules, notes=(note,))

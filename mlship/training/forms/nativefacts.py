@@ -1,9 +1,9 @@
 """What saved models of ONNX, XGBoost and LightGBM say of themselves."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from mlship.domain.bundle import ModelFormat, Task
 
@@ -37,6 +37,9 @@ def _onnx_facts(data: bytes) -> Facts:
     if any(not output.type.startswith("tensor(") for output in outputs[:2]):
         message = "its outputs are not tensors: export it with the option zipmap off"
         raise ValueError(message)
+    if any(isinstance(entry.shape[0], int) for entry in inputs if entry.shape):
+        message = "it takes a fixed number of rows: export it with a dynamic batch dimension"
+        raise ValueError(message)
     is_classifier = outputs[0].type in ("tensor(string)", "tensor(int64)", "tensor(bool)")
     width = outputs[1].shape[-1] if len(outputs) > 1 else None
     is_matrix = len(inputs) == 1 and inputs[0].shape[-1] != 1
@@ -55,6 +58,7 @@ def _xgboost_facts(data: bytes) -> Facts:
     import xgboost
 
     booster = xgboost.Booster(model_file=bytearray(data))
+    _check_columns(_xgboost_columns(booster), booster.num_features())
     learner = json.loads(booster.save_config())["learner"]
     objective = learner["objective"]["name"]
     many = int(learner["learner_model_param"]["num_class"])
@@ -70,6 +74,7 @@ def _lightgbm_facts(data: bytes) -> Facts:
     import lightgbm
 
     booster = lightgbm.Booster(model_str=data.decode())
+    _check_columns(_lightgbm_columns(data.decode()), booster.num_feature())
     objective = str(booster.dump_model(num_iteration=1).get("objective", ""))
     is_classifier = objective.startswith(("binary", "multiclass"))
     return Facts(
@@ -78,6 +83,32 @@ def _lightgbm_facts(data: bytes) -> Facts:
         names=booster.feature_name(),
         count=booster.num_feature(),
     )
+
+
+def _check_columns(used: Iterable[int], count: int) -> None:
+    """Refuse a column that there is not: a library reads whatever lies beyond a row in memory.
+
+    Raises:
+        ValueError: a tree compares one.
+    """
+    wrong = next((column for column in used if not 0 <= column < count), None)
+    if wrong is not None:
+        message = f"it is damaged: a tree compares column {wrong} of {count}, counted from 0"
+        raise ValueError(message)
+
+
+def _xgboost_columns(booster: Any) -> Iterator[int]:
+    model = json.loads(booster.save_raw("json"))["learner"]["gradient_booster"]
+    model = model.get("gbtree", model).get("model", {})  # dart keeps its trees in a gbtree
+    for tree in model.get("trees", ()):
+        yield from tree["split_indices"]
+
+
+def _lightgbm_columns(text: str) -> Iterator[int]:
+    for line in text.splitlines():
+        name, _, values = line.partition("=")
+        if name in ("split_feature", "leaf_features"):
+            yield from map(int, values.split())
 
 
 _FACTS: dict[ModelFormat, Callable[[bytes], Facts]] = {

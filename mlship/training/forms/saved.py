@@ -198,7 +198,8 @@ def adopt(
         networks.check_shares(predict(prepared.train.head(_SAMPLE)), source.name)
     if facts.names is None:
         trained = f"{config.source} fitted its model on an array"
-        order.check(predict, heads, prepared.train, truth_of(heads, data), trained)
+        truth = truth_of(heads, data)
+        order.check(predict, heads, prepared.train, truth, trained, hint=order.BY_PLACE)
     original = Original(
         estimator=None,
         task=task,
@@ -223,9 +224,23 @@ def _facts(form: ModelFormat, source: Saved) -> Facts:
 
 
 def _try_predicting(path: Path, model: Model, task: Task, prepared: Prepared) -> None:
+    """Let a file answer some rows of the data.
+
+    Raises:
+        ProjectError: it ends its process, does not end, or its library raises.
+    """
     sample = rows_of(prepared.train.head(_SAMPLE))
-    call = f"a prediction of the saved model {path.name}"
-    _survive(lambda: formats.load(path, model, task)(sample), call)
+    name = f"the saved model {path.name}"
+    _survive(lambda: formats.load(path, model, task)(sample), f"a prediction of {name}")
+    try:
+        formats.load(path, model, task)(sample)
+    except MlshipError:
+        raise
+    except Exception as error:  # each library has errors of its own
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        message = f"{name} does not predict the rows of the data: {said}"
+        hint = "save a model that was trained on these columns, and takes any number of rows"
+        raise ProjectError(message, hint=hint) from error
 
 
 def _survive(call: Callable[[], object], name: str) -> None:

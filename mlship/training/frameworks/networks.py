@@ -67,7 +67,7 @@ def examine(network: Network, config: ModelConfig, data: Data, prepared: Prepare
     check_shares(predict(prepared.train.head(_SAMPLE)), network.name)
     trained = f"{config.source} fitted its model on an array"
     heads = (Head(name=data.only.name, classes=classes),)
-    order.check(predict, heads, prepared.train, [data.only.train], trained)
+    order.check(predict, heads, prepared.train, [data.only.train], trained, hint=order.BY_PLACE)
     return Original(
         estimator=_NetworkExport(
             name=network.name,
@@ -102,7 +102,8 @@ def _width(network: Network, prepared: Prepared) -> int:
     except Exception as error:  # whatever the network's layers raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         message = f"{network.name} does not take a matrix of the columns {names}: {reason}"
-        hint = "train it on all columns in their order, or drop the others in `preprocess`"
+        hint = "train it on all columns in their order, or drop the others in `preprocess`; an "
+        hint += "exported program must take any number of rows"
         raise ProjectError(message, hint=hint) from error
     shape = values.shape
     if len(shape) not in (1, 2) or shape[0] != len(sample) or 0 in shape:

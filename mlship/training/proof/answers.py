@@ -224,17 +224,25 @@ def _values(wanted: Outputs, found: Outputs, accepted: Any, both: Any) -> dict[i
     one, other = _numbers(wanted.labels), _numbers(found.labels)
     if not both.any():
         return {}
-    middle = float(np.median(one[accepted]))
-    low, high = np.quantile(one[accepted], [0.05, 0.95])
     with np.errstate(over="ignore", invalid="ignore"):
-        scale = np.abs(one - middle) + (high - low)
-        scale = np.where(scale > 0, scale, np.abs(one) / 100)
-        far = np.abs(one - other) > RTOL * scale
+        far = np.abs(one - other) > slack_of(one, accepted)
     far &= both & (one != other)
     return {
         row: f"it answers {other[row]:.9g} instead of {one[row]:.9g}"
         for row in np.flatnonzero(far).tolist()
     }
+
+
+def slack_of(values: Any, accepted: Any) -> Any:
+    """Return how far another form's number may be from each of n numbers, shape (n,).
+
+    It is `RTOL` of their distance from the middle of the accepted ones and of the spread of these.
+    """
+    middle = float(np.median(values[accepted]))
+    low, high = np.quantile(values[accepted], [0.05, 0.95])
+    with np.errstate(over="ignore", invalid="ignore"):
+        scale = np.abs(values - middle) + (high - low)
+        return RTOL * np.where(scale > 0, scale, np.abs(values) / 100)
 
 
 def _labels(

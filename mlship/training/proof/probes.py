@@ -45,6 +45,8 @@ _HELD_OUT = 1_000
 _KNOWN_TEXTS = 300
 _SINGLE = float(np.finfo("float32").max)
 _EXTREMES = (1e6, 1e9, 1e12, 1e15, 2.0**53 + 2, 1e18, 1e30, _SINGLE, 1e39, 1e308)
+_WORDS = (2**31 - 1, 2**31, 3 * 10**9, 2**32 - 1, 2**32 + 1)
+"""Around the largest number of a word: int64 operators of onnxruntime err there, in batches."""
 _LONG = 10_000
 _SCRAMBLED = 40
 _BETWEEN = (
@@ -336,7 +338,8 @@ def _numbers(field: Field, present: pd.Series, known: Sequence[float]) -> list[A
 
 def _extremes(field: Field, present: pd.Series) -> list[Any]:
     if field.kind == "integer":
-        values = [int(value) for value in _EXTREMES if value < 2.0**63] + [2**53 + 1, 2**63 - 1]
+        values = [int(value) for value in _EXTREMES if value < 2.0**63]
+        values += [*_WORDS, 2**53 + 1, 2**63 - 1]
         return [v for value in values for v in (value, -value) if _fits(v, present)]
     name = str(present.dtype)
     largest = float(np.finfo(name).max) if name in ("float16", "float32") else np.inf

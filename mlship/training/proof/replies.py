@@ -1,6 +1,7 @@
 """What a sealed bundle must reply to held-out rows and probes, and the examples kept of it."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
 from mlship.training import parts
 from mlship.training.original import Original
-from mlship.training.proof.answers import ATOL, RTOL, Answers, Outputs, sure
+from mlship.training.proof.answers import ATOL, RTOL, Answers, Outputs, slack_of, sure
 from mlship.training.proof.probes import ProbeKind, spread
 from mlship.training.proof.trial import Trial
 
@@ -35,6 +36,7 @@ class Reply:
         outputs: `None` for a refusal.
         is_sure: whether rounding cannot change the label.
         beside: outputs on the other side of a jump, to which rounding may bring the row.
+        slack: by output, how far a number may be from it; others by `RTOL` and `ATOL`.
     """
 
     name: str
@@ -43,10 +45,28 @@ class Reply:
     kind: ProbeKind | None = None
     is_sure: bool = True
     beside: Sequence[Row] = ()
+    slack: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+def slacks(original: Original, answers: Answers) -> list[dict[str, float]]:
+    """Return how far each number of an answer may be from it, by the name of its head."""
+    rows: list[dict[str, float]] = [{} for _ in answers.outputs.labels]
+    if original.task == "regression" and answers.accepted.any():
+        outputs = answers.outputs.of_heads(original.heads)
+        for head, own in zip(original.heads, outputs, strict=True):
+            values = np.asarray(own.labels, dtype="float64")
+            slack = slack_of(values, answers.accepted).tolist()
+            for row, value in zip(rows, slack, strict=True):
+                row[head.name] = value
+    return rows
 
 
 def held_out(
-    rows: Sequence[Row], wanted: Sequence[Row], answers: Answers, numbers: Sequence[int]
+    rows: Sequence[Row],
+    wanted: Sequence[Row],
+    answers: Answers,
+    numbers: Sequence[int],
+    slack: Sequence[Mapping[str, float]],
 ) -> list[Reply]:
     """Return the replies to some of the held-out rows, which are outputs of the original's."""
     are_sure = sure(answers.outputs).tolist()
@@ -56,6 +76,7 @@ def held_out(
             row=rows[number],
             outputs=wanted[number],
             is_sure=are_sure[number],
+            slack=slack[number],
         )
         for number in numbers
     ]
@@ -97,7 +118,10 @@ def _spread(numbers: Any, count: int) -> list[int]:
 
 
 def of_probes(
-    trial: Trial, numbers: Sequence[int], outputs_of: Callable[[Outputs], list[Row]]
+    trial: Trial,
+    numbers: Sequence[int],
+    outputs_of: Callable[[Outputs], list[Row]],
+    slack: Sequence[Mapping[str, float]],
 ) -> list[Reply]:
     """Return the replies to probes.
 
@@ -105,6 +129,7 @@ def of_probes(
         trial: has the probes and the original's answers.
         numbers: those to reply to.
         outputs_of: makes rows of the original's outputs, by `postprocess` if there is one.
+        slack: how far numbers may be from those of each probe.
     """
     answered = (trial.answers.accepted & trial.inside)[list(numbers)]
     places = np.array(numbers)[answered]
@@ -120,6 +145,7 @@ def of_probes(
             beside=[row for other in trial.probes.beside(number) if (row := made.get(other))],
             kind=trial.probes.kinds[number],
             is_sure=bool(are_sure[number]),
+            slack=slack[number],
         )
         for number in numbers
     ]
@@ -149,8 +175,9 @@ def check(expected: Sequence[Reply], answers: Sequence[Answer]) -> None:
     for reply, answer in zip(expected, answers, strict=True):
         if not reply.is_sure:
             continue
-        difference = _difference(reply.outputs, answer)
-        if difference and all(_difference(outputs, answer) for outputs in reply.beside):
+        others = (_difference(outputs, answer, reply.slack) for outputs in reply.beside)
+        difference = _difference(reply.outputs, answer, reply.slack)
+        if difference and all(others):
             message = f"the bundle {difference} for {reply.name}"
             hint = (
                 "the model and the hooks must compute the same from the same row in any process, "
@@ -158,7 +185,7 @@ def check(expected: Sequence[Reply], answers: Sequence[Answer]) -> None:
             raise ProjectError(message, hint=f"{hint}and read only files that model.include names")
 
 
-def _difference(outputs: Row | None, answer: Answer) -> str:
+def _difference(outputs: Row | None, answer: Answer, slack: Mapping[str, float]) -> str:
     if outputs is None:
         return "" if answer.refusal else f"returns {answer.outputs}, which the model refuses,"
     if answer.refusal:
@@ -166,15 +193,15 @@ def _difference(outputs: Row | None, answer: Answer) -> str:
     if list(outputs) != list(answer.outputs):
         return f"returns {', '.join(answer.outputs)}, and the trained model {', '.join(outputs)},"
     for name, value in outputs.items():
-        if not _is_same(value, answer.outputs[name]):
+        if not _is_same(value, answer.outputs[name], slack.get(name, 0.0)):
             found = answer.outputs[name]
             return f"returns {name} = {found!r}, and the trained model {value!r},"
     return ""
 
 
-def _is_same(one: Any, other: Any) -> bool:
+def _is_same(one: Any, other: Any, slack: float) -> bool:
     if isinstance(one, float) and isinstance(other, int | float):
-        return abs(other - one) <= ATOL + RTOL * abs(one)
+        return abs(other - one) <= max(ATOL + RTOL * abs(one), slack)
     return bool(one == other)
 
 
