@@ -5,10 +5,11 @@ READY := .venv/.ready
 # uv takes a tenth of pip's time; pip also knows the index that pip.conf names.
 PACKAGES := --constraint constraints.txt --editable ".[all]" --group dev
 
-# How many tests run at the same time: unit tests compute, many others wait for a pod or a server.
-WORKERS ?= auto
+# How many tests run at the same time, one for each core: make unit WORKERS=4.
+WORKERS ?=
 PYTEST := $(BIN)/python -m pytest
-PARALLEL = --numprocesses $(WORKERS) --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+GROUPED := --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+PARALLEL = --numprocesses $(or $(WORKERS),auto) $(GROUPED)
 
 .PHONY: help demo down unit check test coverage lint docs workflows constraints clean
 
@@ -34,8 +35,9 @@ unit: $(READY) ## the unit tests that take no minute: what to run after each cha
 check: $(READY) lint ## lint, types, unit tests, architecture and docs: what to run before a commit
 	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit tests/architecture tests/docs
 
+# Three workers on two cores: one waits for a pod or a server most of the time.
 test: $(READY) lint ## everything, with whatever services this machine has
-	$(PYTEST) $(PARALLEL)
+	$(PYTEST) --numprocesses $(or $(WORKERS),3) $(GROUPED)
 
 coverage: $(READY) ## the unit tests, measured: fails where they cover less than pyproject.toml says
 	$(BIN)/coverage erase

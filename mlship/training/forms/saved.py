@@ -19,6 +19,7 @@ from mlship.domain import digests
 from mlship.domain.bundle import UNSUPERVISED, Field, Head, Label, Model, ModelFormat, Task
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
+from mlship.runtime.formats import Raw
 from mlship.training import labels, order
 from mlship.training.columns import rows_of
 from mlship.training.data import Data
@@ -193,7 +194,7 @@ def adopt(
         classes = classes or _classes(config, facts, (path, model), data, prepared)
         model = replace(model, classes=classes)
         heads = (Head(name=data.only.name, classes=classes),)
-    predict = _predict(path, model, task)
+    predict = _predict(path, model, task, prepared)
     if config.output == "probabilities":
         networks.check_shares(predict(prepared.train.head(_SAMPLE)), source.name)
     if facts.names is None:
@@ -224,23 +225,9 @@ def _facts(form: ModelFormat, source: Saved) -> Facts:
 
 
 def _try_predicting(path: Path, model: Model, task: Task, prepared: Prepared) -> None:
-    """Let a file answer some rows of the data.
-
-    Raises:
-        ProjectError: it ends its process, does not end, or its library raises.
-    """
     sample = rows_of(prepared.train.head(_SAMPLE))
-    name = f"the saved model {path.name}"
-    _survive(lambda: formats.load(path, model, task)(sample), f"a prediction of {name}")
-    try:
-        formats.load(path, model, task)(sample)
-    except MlshipError:
-        raise
-    except Exception as error:  # each library has errors of its own
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        message = f"{name} does not predict the rows of the data: {said}"
-        hint = "save a model that was trained on these columns, and takes any number of rows"
-        raise ProjectError(message, hint=hint) from error
+    call = f"a prediction of the saved model {path.name}"
+    _survive(lambda: formats.load(path, model, task)(sample), call)
 
 
 def _survive(call: Callable[[], object], name: str) -> None:
@@ -336,7 +323,7 @@ def _own_labels(file: tuple[Path, Model], count: int, prepared: Prepared) -> tup
         ProjectError: not all of them were answered for the training rows.
     """
     path, model = file
-    raw = formats.load(path, model, "classification")(rows_of(prepared.train))
+    raw = _raw(path, model, "classification", prepared.train)
     if raw.probabilities is None:
         return tuple(sorted(set(np.asarray(raw.labels).tolist())))
     places = np.asarray(raw.probabilities).argmax(axis=1).tolist()
@@ -348,7 +335,30 @@ def _own_labels(file: tuple[Path, Model], count: int, prepared: Prepared) -> tup
     return tuple(known[place] for place in range(count))
 
 
-def _predict(path: Path, model: Model, task: Task) -> Predict:
+def _raw(path: Path, model: Model, task: Task, frame: pd.DataFrame) -> Raw:
+    """Return what a file answers.
+
+    Raises:
+        ProjectError: its library raises.
+    """
+    try:
+        return formats.load(path, model, task)(rows_of(frame))
+    except MlshipError:
+        raise
+    except Exception as error:  # each library has errors of its own
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        message = f"the saved model {path.name} does not predict the rows of the data: {said}"
+        hint = "save a model that was trained on these columns, and takes any number of rows"
+        raise ProjectError(message, hint=hint) from error
+
+
+def _predict(path: Path, model: Model, task: Task, prepared: Prepared) -> Predict:
+    """Return what answers rows, which has answered some of the data.
+
+    Raises:
+        ProjectError: its library raises.
+    """
+    _raw(path, model, task, prepared.train.head(_SAMPLE))
     compute = formats.load(path, model, task)
 
     def predict(frame: pd.DataFrame) -> Outputs:
