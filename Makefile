@@ -39,9 +39,9 @@ check: $(READY) lint ## lint, types, unit tests, architecture and docs: what to 
 test: $(READY) lint ## everything, with whatever services this machine has
 	$(PYTEST) --numprocesses $(or $(WORKERS),3) $(GROUPED)
 
-coverage: $(READY) ## the unit tests, measured: fails where they cover less than pyproject.toml says
+coverage: $(READY) ## the tests of make unit, measured: fails where they cover less than pyproject.toml says
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) tests/unit
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not slow" tests/unit
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover
 

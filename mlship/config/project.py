@@ -208,12 +208,30 @@ class ModelConfig(_Section, frozen=True):
 
 
 class TestsConfig(_Section, frozen=True):
-    """The project's own tests, run by pytest."""
+    """The project's own tests, run by pytest. Paths that are named must be there."""
 
-    unit: Annotated[str, Meta(description="folder of the code's tests")] = "tests/unit"
+    unit: Annotated[
+        str | tuple[str, ...] | None,
+        Meta(
+            description="the code's tests: a folder, a file or a list; default: tests/unit, if any"
+        ),
+    ] = None
     sanity: Annotated[
-        str, Meta(description="folder of tests of the served model; fixture `client`")
-    ] = "tests/sanity"
+        str | tuple[str, ...] | None,
+        Meta(
+            description="tests of the served model, with the fixture `client`: folder, file or a "
+            "list; default: tests/sanity, if any"
+        ),
+    ] = None
+
+    def named(self, suite: Literal["unit", "sanity"]) -> tuple[str, ...]:
+        """The paths that the project names for a suite; none for the default."""
+        paths = self.unit if suite == "unit" else self.sanity
+        return (paths,) if isinstance(paths, str) else paths or ()
+
+    def paths(self, suite: Literal["unit", "sanity"]) -> tuple[str, ...]:
+        """The paths of a suite, which are a folder of its name by default."""
+        return self.named(suite) or (f"tests/{suite}",)
 
 
 class GatesConfig(_Section, frozen=True):

@@ -87,6 +87,17 @@ def has_trees(model: Any) -> bool:
     return any(hasattr(part, name) for part in of(model) for name in names)
 
 
+def is_of_single_trees(model: Any) -> bool:
+    """Tell whether a model is trees of scikit-learn alone, which read numbers as float32."""
+    members = [model, *np.ravel(getattr(model, "estimators_", ()))]
+    return all(hasattr(member, "tree_") for member in members[1:] or members)
+
+
+def has_double_thresholds(model: Any) -> bool:
+    """Tell whether a part is a HistGradientBoosting, whose converter keeps single precision."""
+    return any(hasattr(part, "_predictors") for part in of(model))
+
+
 def has_infinite_threshold(model: Any) -> bool:
     """Tell whether a tree splits at infinity, between missing values and all others."""
     trees = [part.tree_ for part in of(model) if hasattr(part, "tree_")]

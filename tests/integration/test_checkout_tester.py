@@ -5,13 +5,16 @@ import os
 import py_compile
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mlship.adapters.checkout.git import changes
 from mlship.adapters.checkout.tester import PytestTester
+from mlship.config import layers
+from mlship.config.project import Config
 from mlship.domain.scores import TestRun
-from mlship.errors import ProjectError
+from mlship.errors import ConfigError, ProjectError
 from tests.harness.projects import config
 
 
@@ -26,6 +29,45 @@ def run(root: Path, text: str, file: str = "test_x.py") -> TestRun:
 
 def test_no_folder_is_no_suite(tmp_path: Path) -> None:
     assert PytestTester(tmp_path, config()).test("unit", bundle=None, endpoint=None) is None
+
+
+@pytest.mark.parametrize("named", ["checks", ["checks", "absent.py"]])
+def test_named_path_that_is_not_there_is_refused(named: Any, tmp_path: Path) -> None:
+    (tmp_path / "tests" / "unit").mkdir(parents=True)
+    (tmp_path / "absent").mkdir()
+    if isinstance(named, list):
+        (tmp_path / "checks").mkdir()
+    tester = PytestTester(tmp_path, with_tests(named))
+    path = named[-1] if isinstance(named, list) else named
+    with pytest.raises(ConfigError, match=f"tests.unit names {path}, which is not in"):
+        tester.test("unit", bundle=None, endpoint=None)
+
+
+def test_files_and_folders_may_be_named_and_each_must_have_tests(tmp_path: Path) -> None:
+    (tmp_path / "shared.py").write_text("class Base:\n    def test_shared(self): pass\n")
+    (tmp_path / "test_model.py").write_text("def test_one(): pass\n")
+    folder = tmp_path / "checks.v2"
+    folder.mkdir()
+    inherited = "from shared import Base\nclass TestIt(Base): pass\n"
+    (folder / "test_it.py").write_text(inherited)
+    named = ["test_model.py", "./checks.v2/"]
+    found = PytestTester(tmp_path, with_tests(named)).test("unit", bundle=None, endpoint=None)
+    assert found is not None
+    assert (found.passed, found.failures) == (2, ())
+    (folder / "test_it.py").write_text("def helper(): pass\n")
+    found = PytestTester(tmp_path, with_tests(named)).test("unit", bundle=None, endpoint=None)
+    assert found is not None
+    assert (found.passed, found.failures) == (1, ("no tests in ./checks.v2/",))
+
+
+def with_tests(named: Any) -> Config:
+    values = {
+        "name": "price",
+        "data": {"train": "a.csv", "test": "b.csv", "target": "y"},
+        "model": {"train": "pipeline:train"},
+        "tests": {"unit": named},
+    }
+    return layers.resolve([layers.Layer(name="mlship.yaml", values=values)]).config
 
 
 def test_counts_and_reasons(tmp_path: Path) -> None:

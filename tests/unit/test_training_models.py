@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -426,6 +427,36 @@ def test_model_that_float32_would_change_is_not_served_in_float32(tmp_path: Path
     bundle = make(tmp_path, config("late", project(tmp_path, code, frame)))
     assert (bundle.model.format, bundle.model.dtype) != ("onnx", "float32")
     assert bundle.metrics["mae"] == 0.0
+
+
+TREES = {
+    "a forest": ("RandomForestClassifier(5, random_state=0)", "onnx", 1),
+    "boosting": ("GradientBoostingClassifier(n_estimators=3)", "onnx", 1),
+    "histograms": ("HistGradientBoostingClassifier(max_iter=3)", "skops", 0),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_trees_are_converted_in_the_precision_in_which_they_compare(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, form, conversions = TREES[name]
+    made: list[object] = []
+
+    def counted(*what: Any) -> bytes:
+        made.append(what)
+        return own(*what)
+
+    own = conversion.onnx_of
+    monkeypatch.setattr(conversion, "onnx_of", counted)
+    frame = numeric()
+    kind = model.partition("(")[0]
+    code = f"from sklearn.ensemble import {kind}\n"
+    code += f"def train(data, params):\n    return {model}.fit({NUMBERS}, data.species)\n"
+    bundle = make(tmp_path, config(module=project(tmp_path, code, frame)))
+    assert (bundle.model.format, len(made)) == (form, conversions)
+    if form == "onnx":
+        assert bundle.model.dtype == "float32"
 
 
 @pytest.mark.parametrize(("what", "does"), [("reading", "ends"), ("a prediction", "waits")])

@@ -34,7 +34,7 @@ def files_of(root: Path, config: Config) -> dict[str, Digest]:
     Raises:
         ProjectError: there is no git or no repository, or an included file is missing.
     """
-    tests = [root / config.tests.unit, root / config.tests.sanity]
+    tests = [root / path for path in (*config.tests.paths("unit"), *config.tests.paths("sanity"))]
     listed = [
         path
         for path in git.list_files(root, _COUNTS)

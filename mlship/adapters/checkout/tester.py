@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -15,7 +15,7 @@ from mlship.config.project import Config
 from mlship.domain import environment
 from mlship.domain.commit import named
 from mlship.domain.scores import Suite, TestRun
-from mlship.errors import ProjectError
+from mlship.errors import ConfigError, ProjectError
 
 BUNDLE = "MLSHIP_SANITY_BUNDLE"
 ENDPOINT = "MLSHIP_SANITY_ENDPOINT"
@@ -37,17 +37,19 @@ class PytestTester:
         self._note = note
 
     def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
-        """Run a suite; `None` where the project has no such folder.
+        """Run a suite; `None` where the project names none and has no folder `tests/SUITE`.
 
-        A file that cannot be imported counts as a failed test, and so does a folder without
+        A file that cannot be imported counts as a failed test, and so does each path without
         tests: neither says anything good of a model.
 
         Raises:
+            ConfigError: a path that the project names is not there.
             ProjectError: pytest is not installed, or it died.
         """
-        folder = self._config.tests.unit if suite == "unit" else self._config.tests.sanity
-        if not (self._root / folder).is_dir():
+        paths = self._paths(suite)
+        if not paths:
             return None
+        folder = " ".join(paths)
         if importlib.util.find_spec("pytest") is None:
             message = f"the tests in {folder} need pytest, which is not installed"
             raise ProjectError(message, hint="pip install pytest")
@@ -59,7 +61,7 @@ class PytestTester:
         with children.full_disk_named("the temporary folder"), _temporary() as place:
             variables |= _elsewhere(variables, Path(place))
             report = Path(place, "junit.xml")
-            argv = self._argv(folder, report)
+            argv = self._argv(paths, report)
             ended = children.run(argv, cwd=self._root, environment=variables)
             seconds = time.monotonic() - begun
             if ended.code < 0:
@@ -69,7 +71,17 @@ class PytestTester:
         left = sorted(self._changes() - before)
         if left:
             self._note(f"the tests wrote {named(left)}: commit it, or add it to .gitignore")
-        return _counted(suite, folder, seconds, cases, ended)
+        return _counted(suite, paths, seconds, cases, ended)
+
+    def _paths(self, suite: Suite) -> tuple[str, ...]:
+        paths = self._config.tests.paths(suite)
+        absent = [path for path in paths if not (self._root / path).exists()]
+        if absent and not self._config.tests.named(suite):
+            return ()
+        if absent:
+            message = f"mlship.yaml: tests.{suite} names {absent[0]}, which is not in {self._root}"
+            raise ConfigError(message, hint="correct the path, or remove the setting")
+        return paths
 
     def _changes(self) -> set[str]:
         # Without a repository there is nothing that the tests could make uncommitted.
@@ -77,7 +89,7 @@ class PytestTester:
             return set(git.changes(self._root))
         return set()
 
-    def _argv(self, folder: str, report: Path) -> list[str]:
+    def _argv(self, paths: Sequence[str], report: Path) -> list[str]:
         found = [self._root / name for name in _SETTINGS if (self._root / name).is_file()]
         # A configuration of a folder above is another project's.
         settings = str(found[0]) if found else os.devnull
@@ -93,7 +105,7 @@ class PytestTester:
             "no:cacheprovider",
         ]
         form = ["-o", "junit_family=xunit1", f"--junitxml={report}"]
-        return [sys.executable, "-m", "pytest", "-q", *own, *form, "--", folder]
+        return [sys.executable, "-m", "pytest", "-q", *own, *form, "--", *paths]
 
 
 def _elsewhere(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
@@ -121,17 +133,21 @@ def _cases(report: Path) -> list[ET.Element]:
 
 
 def _counted(
-    suite: Suite, folder: str, seconds: float, cases: list[ET.Element], ended: children.Ended
+    suite: Suite,
+    paths: Sequence[str],
+    seconds: float,
+    cases: list[ET.Element],
+    ended: children.Ended,
 ) -> TestRun:
     failures = [line for case in cases if (line := _failure(case))]
     skipped = sum(case.find("skipped") is not None for case in cases)
     passed = len(cases) - len(failures) - skipped
-    if ended.code == _NO_TESTS:
-        failures = [f"no tests in {folder}"]
-    elif ended.code != 0 and not failures:
+    if ended.code not in (0, _NO_TESTS) and not failures:
         said = [line for line in ended.tail if line.strip()]
         reason = said[-1] if said else f"pytest {children.describe_end(ended)}"
-        failures = [f"{folder}: {reason}"]
+        failures = [f"{' '.join(paths)}: {reason}"]
+    elif not failures:
+        failures = [f"no tests in {path}" for path in paths if not _has_any(path, cases)]
     return TestRun(
         suite=suite,
         passed=passed,
@@ -140,6 +156,16 @@ def _counted(
         seconds=round(seconds, 3),
         failures=tuple(failures),
     )
+
+
+def _has_any(path: str, cases: Sequence[ET.Element]) -> bool:
+    """Tell whether a test was collected from a path of the project."""
+    place = os.path.normpath(path)
+    if place.startswith(os.curdir) or os.path.isabs(place):  # noqa: PTH117 (no Path is needed)
+        return bool(cases)
+    # Not `file`: an inherited test has that of the class that it comes from.
+    name = place.removesuffix(".py").replace(os.sep, ".")
+    return any(f"{case.get('classname')}.".startswith(f"{name}.") for case in cases)
 
 
 def _failure(case: ET.Element) -> str:

@@ -197,6 +197,8 @@ def _onnx_inputs(original: Original) -> list[tuple[Layout, Dtype]]:
     if has_text or parts.selects_by_name(original.estimator):
         layouts = ["columns"]
     dtypes: list[Dtype] = ["float64", "float32"]
+    if parts.is_of_single_trees(original.estimator):
+        dtypes.reverse()  # float64 errs at their thresholds, and a large forest takes many seconds
     return [(layout, dtype) for layout in layouts for dtype in dtypes]
 
 
@@ -209,6 +211,8 @@ def _beyond_onnx(original: Original) -> str:
             return f"ONNX has no form for a column of type {field.dtype}"
     if is_outlier_detector(original.estimator):
         return "ONNX gives a detector a third label, 0, at its threshold"
+    if parts.has_double_thresholds(original.estimator):
+        return "its trees compare in double precision, and those of ONNX in single"
     if parts.has_infinite_threshold(original.estimator):
         return "a tree splits between missing values and all others"
     return ""

@@ -199,8 +199,7 @@ def adopt(
         networks.check_shares(predict(prepared.train.head(_SAMPLE)), source.name)
     if facts.names is None:
         trained = f"{config.source} fitted its model on an array"
-        truth = truth_of(heads, data)
-        order.check(predict, heads, prepared.train, truth, trained, hint=order.BY_PLACE)
+        order.check(predict, heads, prepared.train, truth_of(heads, data), trained, order.BY_PLACE)
     original = Original(
         estimator=None,
         task=task,
