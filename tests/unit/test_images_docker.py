@@ -354,7 +354,10 @@ def test_an_image_survives_being_written_down(project: Project) -> None:
     assert msgspec.json.decode(msgspec.json.encode(image), type=Image) == image
 
 
-@pytest.mark.parametrize(("reason", "expected"), [("unknown parent image ID x", 2), ("full", 1)])
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [("unknown parent image ID x", 2), ("No such image: sha256:84bd", 2), ("full", 1)],
+)
 def test_a_build_whose_earlier_step_was_removed_meanwhile_is_built_again(
     reason: str, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _OWN = re.compile(r" ---> |Removing intermediate container ")
 """The engine's own messages between the output of instructions."""
 _STEP = re.compile(r"Step (\d+)/(\d+) : .*")
-_PARENT_IS_GONE: Final = "unknown parent image ID"
+_STEP_IS_GONE: Final = re.compile("unknown parent image ID|No such image: sha256:")
 
 
 class _StepRemovedError(Exception):
@@ -116,7 +116,7 @@ def follow(events: Iterable[Mapping[str, Any]], progress: Progress) -> str:
 
 def _watched(events: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
     for event in events:
-        if _PARENT_IS_GONE in str(event.get("error", "")):
+        if _STEP_IS_GONE.search(str(event.get("error", ""))):
             raise _StepRemovedError
         yield event
 
