@@ -271,6 +271,7 @@ def test_a_score_outside_the_declared_range_never_passes() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shadowed", [False, True])
 def test_the_interval_of_a_bounded_metric_covers_the_true_difference_at_all_looks(
     shadowed: bool,

@@ -501,6 +501,7 @@ def test_what_is_no_readable_file_is_named(tmp_path: Path, monkeypatch: pytest.M
     assert "kubectl config view --minify" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_a_large_file_without_aliases_is_read(tmp_path: Path) -> None:
     text = yaml.safe_dump(document({"token": "abc"}))
     text += "extensions:\n" + "- {name: a, extension: {a: [b, c, d, e]}}\n" * 30_000

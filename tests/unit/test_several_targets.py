@@ -125,6 +125,7 @@ MODELS = {
 FORMS = {"xgboost of labels": "xgboost", "xgboost of numbers": "xgboost"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_served_is_what_the_model_answers(name: str, tmp_path: Path) -> None:
     kind, line, call = MODELS[name]
@@ -399,6 +400,7 @@ def test_named_metrics_are_of_each_target_and_functions_get_all(tmp_path: Path) 
     assert b'"targets":["sky","wet"]' in page.render(bundle, "weather-1")
 
 
+@pytest.mark.slow
 def test_a_release_is_scored_against_the_champion_in_each_target(tmp_path: Path) -> None:
     line = "from sklearn.ensemble import RandomForestClassifier as M"
     _, good = sealed(tmp_path / "good", "classes", line, "M(20, random_state=1)")
