@@ -91,8 +91,7 @@ def _answer(call: Callable[[], object], writer: int) -> None:
     except onnxfile.NotConvertedError as error:
         result = error
     except Exception as error:  # noqa: BLE001 (it may not be one that can be pickled)
-        lines = str(error).strip().splitlines()
-        result = onnxfile.NotConvertedError(lines[0][:160] if lines else type(error).__name__)
+        result = onnxfile.NotConvertedError(onnxfile.first_line(error))
     finally:
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(pickle.dumps(result))

@@ -92,7 +92,7 @@ def _as_exported(trial: Trial, folder: Path, export: Export) -> Converted:
         limited = trial.narrowed(different)
         reason = "" if limited else shown(trial, different)
     except (onnxfile.NotConvertedError, MlshipError) as error:
-        different, limited, reason = {}, None, _first_line(error)
+        different, limited, reason = {}, None, onnxfile.first_line(error)
     if limited is None:
         message = f"the ONNX form of {export.name} does not answer as it does: {reason}"
         if any(row in trial.answers.refusals for row in different):
@@ -144,7 +144,7 @@ def _as_native(
     try:
         different = prove(trial, model, folder)
     except Exception as error:  # noqa: BLE001 (whatever the model's library raises)
-        return _dropped(folder, model, f"{form} cannot load it: {_first_line(error)}")
+        return _dropped(folder, model, f"{form} cannot load it: {onnxfile.first_line(error)}")
     limited = trial.narrowed(different)
     if limited is None:
         return _dropped(folder, model, f"as {form}, {shown(trial, different)}")
@@ -227,7 +227,7 @@ def _onnx_of(trial: Trial, folder: Path, layout: Layout, dtype: Dtype) -> Conver
             lambda: prove(trial, model, folder), "the trial of its ONNX form"
         )
     except onnxfile.NotConvertedError as error:
-        reason = _dropped(folder, model, f"onnxruntime refuses it: {_first_line(error)}")
+        reason = _dropped(folder, model, f"onnxruntime refuses it: {onnxfile.first_line(error)}")
         raise onnxfile.NotConvertedError(f"in {dtype}, {reason}") from error
     limited = trial.narrowed(different)
     if limited is None:
@@ -284,11 +284,6 @@ def _write(folder: Path, model: Model, data: bytes) -> None:
 def _dropped(folder: Path, model: Model, reason: str) -> str:
     (folder / model.path).unlink()
     return reason
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
 
 
 def limits_of(before: tuple[Field, ...], after: tuple[Field, ...]) -> list[str]:

@@ -58,11 +58,11 @@ def from_estimator(
             warnings.simplefilter("ignore")
             model = convert_sklearn(estimator, name="mlship", initial_types=inputs, options=options)
     except (MissingConverter, MissingShapeCalculator) as error:
-        raise NoConverterError(_first_line(error)) from error
+        raise NoConverterError(first_line(error)) from error
     except Exception as error:  # a converter may fail in any way on what it was not written for
         # skl2onnx wraps what went wrong in the whole node.
         cause = error.__cause__ or error
-        raise NotConvertedError(f"{type(cause).__name__}: {_first_line(cause)}") from error
+        raise NotConvertedError(f"{type(cause).__name__}: {first_line(cause)}") from error
     if original.answers.outputs.probabilities is None:
         # A classifier without probabilities gives scores, which must not be taken for them.
         del model.graph.output[1:]
@@ -90,6 +90,7 @@ def _free_of_locales(model: Any) -> None:
             node.attribute.extend([*others, make_attribute("locale", "C.UTF-8")])
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException, longest: int = 160) -> str:
+    """Return the first line of what an error says, or its type if it says nothing."""
     lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__
+    return lines[0][:longest] if lines else type(error).__name__

@@ -3,8 +3,8 @@
 import dataclasses
 import io
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from mlship.domain import digests
 from mlship.domain.bundle import UNSUPERVISED, Field, Head, Label, Model, ModelFormat, Task
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
-from mlship.runtime.formats import Raw
 from mlship.training import labels, order
 from mlship.training.columns import rows_of
 from mlship.training.data import Data
@@ -322,7 +321,8 @@ def _own_labels(file: tuple[Path, Model], count: int, prepared: Prepared) -> tup
         ProjectError: not all of them were answered for the training rows.
     """
     path, model = file
-    raw = _raw(path, model, "classification", prepared.train)
+    with _named(path):
+        raw = formats.load(path, model, "classification")(rows_of(prepared.train))
     if raw.probabilities is None:
         return tuple(sorted(set(np.asarray(raw.labels).tolist())))
     places = np.asarray(raw.probabilities).argmax(axis=1).tolist()
@@ -334,18 +334,19 @@ def _own_labels(file: tuple[Path, Model], count: int, prepared: Prepared) -> tup
     return tuple(known[place] for place in range(count))
 
 
-def _raw(path: Path, model: Model, task: Task, frame: pd.DataFrame) -> Raw:
-    """Return what a file answers.
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file whose library raises.
 
     Raises:
-        ProjectError: its library raises.
+        ProjectError: it does.
     """
     try:
-        return formats.load(path, model, task)(rows_of(frame))
+        yield
     except MlshipError:
         raise
     except Exception as error:  # each library has errors of its own
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        said = onnxfile.first_line(error, longest=300)
         message = f"the saved model {path.name} does not predict the rows of the data: {said}"
         hint = "save a model that was trained on these columns, and takes any number of rows"
         raise ProjectError(message, hint=hint) from error
@@ -357,8 +358,9 @@ def _predict(path: Path, model: Model, task: Task, prepared: Prepared) -> Predic
     Raises:
         ProjectError: its library raises.
     """
-    _raw(path, model, task, prepared.train.head(_SAMPLE))
-    compute = formats.load(path, model, task)
+    with _named(path):
+        compute = formats.load(path, model, task)
+        compute(rows_of(prepared.train.head(_SAMPLE)))
 
     def predict(frame: pd.DataFrame) -> Outputs:
         return outputs_of(model, compute(rows_of(frame)))
