@@ -5,7 +5,11 @@ import subprocess
 from pathlib import Path
 from typing import Any, NoReturn
 
+import joblib
 import pytest
+
+# Counted once, by a program that joblib starts: later calls find the number in its memory.
+joblib.cpu_count(only_physical_cores=True)
 
 
 @pytest.fixture(autouse=True)

@@ -66,11 +66,6 @@ def files() -> dict[str, bytes]:
 NAMES = ["pipeline", "function", "boosting", "categories", "gaussian", "search", "neighbors"]
 
 
-@pytest.fixture(autouse=True)
-def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-
-
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", [*NAMES, "network"])
 def test_whatever_is_looked_up_was_audited(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,7 @@ from mlship.training.train import train
 from tests.fakes.ports import CONFIG, world
 from tests.harness.projects import InProcess, project, request
 
-pytestmark = pytest.mark.usefixtures("cores")
 PROMOTE = {"promote": {"metric": "none"}}
-
-
-@pytest.fixture
-def cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # otherwise it asks the machine
 
 
 def customers(rows: int = 240) -> pd.DataFrame:

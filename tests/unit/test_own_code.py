@@ -30,12 +30,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 """
 
 
-@pytest.fixture(autouse=True)
-def _cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Gradient boosting counts the processor's cores, by a process of its own.
-    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
-
-
 def make(root: Path, setting: Config, into: str = "bundle") -> Bundle:
     return made(root, setting, into)[0]
 
