@@ -135,7 +135,7 @@ def measure(
         url = database.create("predictions")
         config = configured(folder, place, url.replace(f":{database.password}@", "@"))
         place.secret(CREDENTIALS, PGPASSWORD=database.password)
-        place.target = wire.cluster_target("production", config, Lines(), os.environ)
+        place.target = wire.cluster_target("production", config, "", Lines(), os.environ)
         slot = slot_of(release)
         place.target.deploy(release, image, slot, replicas=2)
         place.target.route(Split(weights={slot: 100}), expected=place.target.routes().revision)

@@ -98,6 +98,8 @@ def status(
             output.line(f"{target}: {endpoint}/docs")
     if everything:
         _history(result.reigns, result.releases)
+    for other in result.others:
+        output.line(f"the ledger also has records of another project, not used here: {other}")
     for drift in result.drift:
         output.line(f"drift: {drift}")
 

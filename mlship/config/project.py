@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.targets import GkeConfig, KubernetesConfig
+from mlship.config.texts import Dotted, Function, Home, Name, Variable
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.image import Builder, Platform
 from mlship.domain.policy import Bound, PromotePolicy
@@ -20,36 +21,6 @@ Positive = Annotated[int, Meta(ge=1)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
 Seconds = Annotated[float, Meta(ge=0)]
-Name = Annotated[
-    str,
-    Meta(
-        # In Python, $ also matches before a final newline; in JSON schema it does not.
-        pattern=r"^[a-z][a-z0-9-]{0,39}(?!\n)$",
-        extra={"form": "lower-case letters, digits and -, at most 40 characters: iris"},
-    ),
-]
-Function = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
-        extra={"form": "module:function, such as pipeline:train"},
-    ),
-]
-
-Dotted = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(?!\n)$",
-        extra={"form": "module.Name, such as category_encoders.ordinal.OrdinalEncoder"},
-    ),
-]
-Variable = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z_]\w*(?!\n)$",
-        extra={"form": "the name of an environment variable, such as AWS_PROFILE"},
-    ),
-]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -383,6 +354,13 @@ class Config(_Section, frozen=True):
     ledger: LedgerConfig = LedgerConfig()
     observations: ObservationsConfig = ObservationsConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()
+    home: Annotated[
+        Home | None,
+        Meta(
+            description="the repository and the folder of the project, which tell it from others "
+            "of its name; default: of the remote `origin`. Set the former ones after a move"
+        ),
+    ] = None
 
 
 def json_schema() -> dict[str, Any]:

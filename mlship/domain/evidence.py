@@ -100,6 +100,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         actor: who ran the step.
         time: with a time zone.
         tool: the version of mlship that wrote it.
+        home: of the project, see `mlship.domain.home`; empty where a former version wrote it.
         parents: the heads of the chain when this record was added.
     """
 
@@ -111,6 +112,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     time: datetime
     tool: str = __version__
+    home: str = ""
     parents: tuple[Digest, ...] = ()
 
 
@@ -135,6 +137,8 @@ class _Predicate(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     time: datetime
     tool: str
+    # Left out where it is not known, as in records of former versions.
+    home: str | msgspec.UnsetType = msgspec.UNSET
     parents: tuple[Digest, ...]
 
 
@@ -173,6 +177,7 @@ def encode(evidence: Evidence) -> bytes:
         actor=evidence.actor,
         time=evidence.time,
         tool=evidence.tool,
+        home=evidence.home or msgspec.UNSET,
         parents=evidence.parents,
     )
     return digests.canonical_json(_Statement(subject=subjects, predicate=predicate))
@@ -203,6 +208,7 @@ def decode(data: bytes) -> Record:
         actor=predicate.actor,
         time=predicate.time,
         tool=predicate.tool,
+        home=predicate.home or "",
         parents=predicate.parents,
     )
     return Record(digest=digests.of_bytes(data), evidence=evidence)

@@ -5,11 +5,11 @@ value: `records.plus(record)`. Derived values are computed on first use, and onl
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import overload
 
-from mlship.domain import evidence, history
+from mlship.domain import evidence, history, home
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.history import History
@@ -18,14 +18,40 @@ from mlship.domain.release import Release
 
 @dataclasses.dataclass(frozen=True)
 class Records(Sequence[Record]):
-    """All records of a ledger at one moment, parents before children."""
+    """All records of a project at one moment, parents before children.
+
+    Attributes:
+        listed: the records of the project.
+        others: those of other projects in the same ledger. They are parents of new records, and
+            nothing else of them counts.
+    """
 
     listed: tuple[Record, ...] = ()
+    others: tuple[Record, ...] = ()
+
+    @classmethod
+    def of(cls, kept: Iterable[Record], name: str, own: str) -> "Records":
+        """Return the records of a project, apart from those of others in the same ledger.
+
+        Args:
+            kept: all records of the ledger.
+            name: of the project.
+            own: its home.
+        """
+        listed: list[Record] = []
+        others: list[Record] = []
+        for record in kept:
+            is_own = record.evidence.release.name == name and home.is_same(
+                record.evidence.home, own
+            )
+            (listed if is_own else others).append(record)
+        return cls(tuple(listed), tuple(others))
 
     def plus(self, *added: Record) -> "Records":
         """Return these records and those that were appended after them, each once."""
         known = {record.digest for record in self.listed}
-        return Records((*self.listed, *(record for record in added if record.digest not in known)))
+        fresh = (record for record in added if record.digest not in known)
+        return Records((*self.listed, *fresh), self.others)
 
     @cached_property
     def history(self) -> History:
@@ -35,7 +61,7 @@ class Records(Sequence[Record]):
     @cached_property
     def heads(self) -> tuple[Digest, ...]:
         """The records without children: the parents of the next record."""
-        return evidence.heads(self.listed)
+        return evidence.heads((*self.listed, *self.others))
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:

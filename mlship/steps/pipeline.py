@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
-from mlship.domain import digests, history, shapes
+from mlship.domain import digests, history, home, shapes
 from mlship.domain.commit import Commit, named
 from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
@@ -49,6 +49,8 @@ class Pipeline:
         root: the project's folder, which contains mlship.yaml.
         state: mlship's own folder in it, `.mlship`.
         actor: who runs the step, for the evidence.
+        home: of the project, for the evidence; see `mlship.domain.home`.
+        shares_ledger: whether the ledger may have records of other projects.
         target: returns the target with a name.
         images: returns the image builder, loaded by the steps that need it.
         engine: connects to the container engine, for the step that needs it.
@@ -74,6 +76,8 @@ class Pipeline:
     images: Callable[[], Images]
     engine: Callable[[], AbstractContextManager[Engine]]
     load_ahead: Callable[[], None] = lambda: None
+    home: str = home.UNKNOWN
+    shares_ledger: bool = False
 
     def target_config(self, name: str) -> TargetConfig:
         """Return the settings of a target; the defaults if mlship.yaml does not name it."""
@@ -83,8 +87,22 @@ class Pipeline:
         """Return the records that the command has read already, or read the ledger.
 
         A command reads it once; if it changes a target, once more under the lock.
+
+        Raises:
+            ConflictError: it has records of another project of this name.
         """
-        return Records(tuple(self.ledger.records())) if known is None else known
+        records = self.look(known)
+        home.check_records(records.others, self.config.name, self.home)
+        return records
+
+    def look(self, known: Records | None = None) -> Records:
+        """Return what `read` returns, also beside another project of this name."""
+        if known is not None:
+            return known
+        kept = tuple(self.ledger.records())
+        return (
+            Records.of(kept, self.config.name, self.home) if self.shares_ledger else Records(kept)
+        )
 
     def learn(
         self,
@@ -114,6 +132,7 @@ class Pipeline:
             saw=saw or Saw(),
             actor=self.actor,
             time=self.clock(),
+            home=self.home,
         )
         return self.ledger.append(evidence, after=None if after is None else after.heads)
 

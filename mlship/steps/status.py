@@ -1,14 +1,17 @@
 """status: the observed state, the state in the ledger, and every difference between them."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from mlship.domain import home
 from mlship.domain.deployment import Deployment, Route, Slot
 from mlship.domain.digests import Digest
 from mlship.domain.drift import of_aliases, of_route, unfinished
 from mlship.domain.history import History
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
 from mlship.errors import UnavailableError
@@ -42,6 +45,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         endpoints: the URL of each target, empty if nothing was deployed there.
         reigns: who was champion when, oldest first.
         releases: every release of the ledger with its role, oldest first.
+        others: other projects with records in the same ledger, which are not used.
     """
 
     name: str
@@ -50,11 +54,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     drift: tuple[str, ...]
     reigns: tuple[dict[str, Any], ...]
     releases: tuple[dict[str, Any], ...]
+    others: tuple[str, ...] = ()
 
 
 def status(pipeline: Pipeline) -> Status:
     """Return the status of all targets. It is read-only."""
-    records = pipeline.read()
+    records = pipeline.look()
     history = records.history
     names = {release.id: release for release in records.releases}
     drift = unfinished(records)
@@ -93,6 +98,18 @@ def status(pipeline: Pipeline) -> Status:
             {"release": str(release), "commit": release.commit, "role": history.role(release)}
             for release in names.values()
         ),
+        others=_others(records),
+    )
+
+
+def _others(records: Records) -> tuple[str, ...]:
+    """Return the other projects of a ledger, by name and home, with the number of their records."""
+    projects = Counter(
+        (record.evidence.release.name, record.evidence.home) for record in records.others
+    )
+    return tuple(
+        f"{name}, {home.shown(place)}: {home.counted(count)}"
+        for (name, place), count in sorted(projects.items())
     )
 
 

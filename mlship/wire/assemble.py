@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlship.adapters.checkout import repository
 from mlship.adapters.checkout.git import GitSource
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.checkout.tester import PytestTester
@@ -16,7 +17,7 @@ from mlship.adapters.forges.github.forge import GitHubForge
 from mlship.adapters.targets.local.locks import FileLocks
 from mlship.config.layers import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.config.project import Config
-from mlship.domain.ports import Images, Locks, Progress, Target
+from mlship.domain.ports import Locks, Progress, Target
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import Pipeline
 from mlship.wire import backends
@@ -73,21 +74,19 @@ def assemble(
     state = root / ".mlship"
 
     user = actor(root, environment)
+    home = config.home or repository.home(root)
 
     def target(name: str) -> Target:
         if backends.target_config(config, name).kind == "local":
             return backends.local_target(name, config, state, progress)
-        return backends.cluster_target(name, config, progress, environment)
+        return backends.cluster_target(name, config, home, progress, environment)
 
     def locks(name: str) -> Locks:
         if backends.target_config(config, name).kind == "local":
             return FileLocks(state / "locks")
         return backends.cluster_locks(name, config, user, environment)
 
-    def images() -> Images:
-        return backends.images(config, state, progress, environment)
-
-    store = backends.store(config, state, environment, purpose)
+    store = backends.store(config, home, state, environment, purpose)
     ahead = backends.ahead(config, store)
     return Pipeline(
         root=root,
@@ -106,9 +105,11 @@ def assemble(
         observations=backends.observations(config, state, environment),
         forge=GitHubForge(environment, config.name),
         target=target,
-        images=images,
+        images=lambda: backends.images(config, state, progress, environment),
         engine=lambda: backends.docker_engine(environment),
         load_ahead=ahead.load,
+        home=home,
+        shares_ledger=backends.shares_ledger(config, root),
     )
 
 

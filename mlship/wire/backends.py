@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from mlship.config.project import Config, TargetConfig
+from mlship.domain.home import UNKNOWN
 from mlship.domain.ports import Engine, Images, Ledger, Observations, Progress, Store
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import PRODUCTION
@@ -42,10 +43,10 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
 
 
 def cluster_target(
-    name: str, config: Config, progress: Progress, environment: Mapping[str, str]
+    name: str, config: Config, home: str, progress: Progress, environment: Mapping[str, str]
 ) -> "KubernetesTarget":
-    """Return a target in a cluster, without connecting to it."""
-    from mlship.adapters.targets.kubernetes import KubernetesTarget
+    """Return a target in a cluster, without connecting to it; `home` is the project's."""
+    from mlship.adapters.targets.kubernetes import KubernetesTarget, Scope
 
     settings = target_config(config, name)
     if url := _database(name, config):
@@ -53,7 +54,8 @@ def cluster_target(
         pods = msgspec.structs.replace(pods, env={"MLSHIP_LOG": url, **pods.env})
         settings = msgspec.structs.replace(settings, kubernetes=pods)
     access = cluster_access(settings, environment)
-    return KubernetesTarget(name, config.name, settings, access, progress)
+    scope = Scope(project=config.name, target=name, home=home)
+    return KubernetesTarget(scope, settings, access, progress)
 
 
 def cluster_locks(
@@ -132,9 +134,14 @@ def docker_engine(environment: Mapping[str, str]) -> AbstractContextManager[Engi
 
 
 def store(
-    config: Config, state: Path, environment: Mapping[str, str], purpose: Purpose = "change"
+    config: Config,
+    home: str,
+    state: Path,
+    environment: Mapping[str, str],
+    purpose: Purpose = "change",
 ) -> Store:
-    """Return the model registry: MLflow, or a folder."""
+    """Return the model registry: MLflow, or a folder. It has others' models if it is shared."""
+    home = home if is_shared(config.store.uri, state.parent) else UNKNOWN
     match config.store.kind:
         case "directory":
             from mlship.adapters.stores.directory import DirectoryStore
@@ -142,13 +149,14 @@ def store(
             uri = config.store.uri
             # A URL was meant for MLflow, before another layer of settings changed the kind.
             folder = state.parent / uri if uri and "://" not in uri else state / "store"
-            return DirectoryStore(folder, config.name)
+            return DirectoryStore(folder, config.name, home)
         case "mlflow":
             from mlship.adapters.stores.mlflow import MlflowStore
 
             uri = _absolute(config.store.uri or _MLFLOW, state.parent)
             artifacts = state / "mlflow-artifacts"
-            return MlflowStore(uri, config.name, artifacts, environment, _patience(purpose))
+            patience = _patience(purpose)
+            return MlflowStore(uri, config.name, artifacts, environment, patience, home=home)
 
 
 class Ahead(NamedTuple):
@@ -190,6 +198,21 @@ def ledger(
             uri = _absolute(config.ledger.uri or of_store or _MLFLOW, state.parent)
             artifacts = state / "mlflow-artifacts"
             return MlflowLedger(uri, config.name, artifacts, environment, _patience(purpose))
+
+
+def shares_ledger(config: Config, root: Path) -> bool:
+    """Return whether the ledger may have records of other projects."""
+    of_store = config.store.uri if config.store.kind == "mlflow" else None
+    uri = config.ledger.uri or (of_store if config.ledger.kind == "mlflow" else None)
+    return is_shared(uri, root)
+
+
+def is_shared(uri: str | None, root: Path) -> bool:
+    """Return whether a backend at a URI is outside of the project's own folder."""
+    if uri is None:
+        return False
+    path = uri.removeprefix("sqlite:///")
+    return "://" in path or not (root / path).resolve().is_relative_to(root.resolve())
 
 
 def observations(config: Config, state: Path, environment: Mapping[str, str]) -> Observations:

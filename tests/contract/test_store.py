@@ -13,7 +13,7 @@ from mlship.domain import bundle, digests
 from mlship.domain.ports import Store
 from mlship.domain.release import Release
 from mlship.domain.versions import Run
-from mlship.errors import IntegrityError, NotFoundError
+from mlship.errors import ConflictError, IntegrityError, NotFoundError
 from tests.fakes.store import FakeStore, tiny_bundle, tiny_release
 
 BACKENDS = ("fake", "directory", "mlflow-sqlite", "mlflow-server")
@@ -198,3 +198,42 @@ def test_releases_of_one_bundle_are_told_apart(store: Store, made: tuple[Release
         store.point("champion", each)
     assert [v.release for v in store.versions()] == [release.id, twin.id]
     assert digests.parse(store.versions()[0].release)
+
+
+SHARED = ("directory", "mlflow-sqlite", "mlflow-server")
+
+
+@pytest.fixture(params=SHARED)
+def as_project(
+    request: pytest.FixtureRequest, tmp_path: Path, database: Path
+) -> Callable[[str], Store]:
+    """Give a function that opens one store as the project with a home does."""
+    name = f"iris-{uuid.uuid4().hex[:8]}"
+    match request.param:
+        case "directory":
+            return lambda home: DirectoryStore(tmp_path / "store", name, home)
+        case "mlflow-sqlite":
+            uri, artifacts = f"sqlite:///{database}", database.parent / "art ifacts"
+            return lambda home: MlflowStore(uri, name, artifacts, {}, home=home)
+        case _:
+            uri = request.getfixturevalue("mlflow_server")
+            return lambda home: MlflowStore(uri, name, tmp_path / "unused", {}, home=home)
+
+
+def test_a_model_of_another_project_is_neither_recorded_nor_pointed_to(
+    as_project: Callable[[str], Store], made: tuple[Release, Path], tmp_path: Path
+) -> None:
+    release, folder = made
+    as_project("//").record(Run(release=release, bundle=folder))
+    ada, bob = as_project("github.com/ada/iris"), as_project("github.com/bob/iris")
+    ada.record(Run(release=release, bundle=folder))  # it has a remote by now
+    ada.point("champion", release)
+    other, other_folder = another(tmp_path, "other")
+    with pytest.raises(ConflictError, match=r"ada/iris.*bob/iris"):
+        bob.record(Run(release=other, bundle=other_folder))
+    with pytest.raises(ConflictError, match=r"ada/iris.*bob/iris"):
+        bob.point("champion", None)
+    as_project("").record(Run(release=release, bundle=folder))
+    as_project("//").point("champion", release)
+    assert [version.release for version in ada.versions()] == [release.id]
+    assert ada.versions()[0].aliases == ("champion",)

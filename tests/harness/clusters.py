@@ -139,7 +139,7 @@ class Cluster:
         own = {name: value for name, value in changes.items() if not name.startswith(prefix)}
         settings = msgspec.structs.replace(self.kubernetes, **ours)
         config = msgspec.structs.replace(self.config, kubernetes=settings, **own)
-        return KubernetesTarget("staging", "iris", config, lambda: find(settings, {}), self.notes)
+        return KubernetesTarget(self.scope, config, lambda: find(settings, {}), self.notes)
 
     def host(self) -> str:
         """Return this machine's address as pods know it: the one that asks the cluster."""

@@ -171,8 +171,7 @@ def target(place: Cluster, **gke_settings: Any) -> Iterator[tuple[KubernetesTarg
     with google(production=production) as (handler, client):
         yield (
             KubernetesTarget(
-                "production",
-                "iris",
+                Scope(project="iris", target="production"),
                 config,
                 lambda: gke.find(own, credentials=lambda: static(user["token"]), client=client),
                 Notes(),

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 import yaml
 
-from mlship.adapters.targets.kubernetes import KubernetesTarget, LeaseLocks, find
+from mlship.adapters.targets.kubernetes import KubernetesTarget, LeaseLocks, Scope, find
 from mlship.adapters.targets.kubernetes.api import Kind, path
 from mlship.adapters.targets.kubernetes.manifests import KINDS
 from mlship.config.project import TargetConfig
@@ -416,8 +416,7 @@ def test_a_silent_server_is_given_up_in_seconds(tmp_path: Path) -> None:
         kubeconfig.write_text(json.dumps(document))
         settings = KubernetesConfig(kubeconfig=str(kubeconfig))
         target = KubernetesTarget(
-            "staging",
-            "iris",
+            Scope(project="iris", target="staging"),
             TargetConfig(kind="kubernetes", kubernetes=settings),
             lambda: find(settings, {}),
             Notes(),

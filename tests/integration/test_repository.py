@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.adapters.checkout.repository import published, top_of
+from mlship.adapters.checkout.repository import home, published, top_of
 from mlship.config.installation import Origin, refusal
 from mlship.errors import ProjectError
 from mlship.wire.installed import source_of
@@ -126,3 +126,17 @@ def test_an_installation_that_jobs_cannot_verify_is_told(origin: Origin, reason:
     source, told = source_of(origin, None)
     assert source == ""
     assert reason in told
+
+
+def test_a_projects_home_is_its_remote_and_its_folder(checkout: Path, tmp_path: Path) -> None:
+    inner = checkout / "models" / "churn \u00fc"
+    inner.mkdir(parents=True)
+    assert home(checkout) == "//"
+    assert home(inner) == "//models/churn \u00fc"
+    git("remote", "add", "mirror", "git@example.org:ada/homework.git", at=checkout)
+    assert home(inner) == "example.org/ada/homework//models/churn \u00fc"
+    git("remote", "add", "other", "https://example.org/bob/homework", at=checkout)
+    assert home(checkout) == "//"
+    git("remote", "add", "origin", "https://example.org/eve/homework", at=checkout)
+    assert home(checkout) == "example.org/eve/homework"
+    assert home(tmp_path) == "//"

@@ -178,6 +178,37 @@ def test_what_others_wrote_into_the_route_is_kept() -> None:
     assert after["metadata"]["resourceVersion"] == "7"
 
 
+def test_the_route_of_another_project_is_refused_whatever_is_done_with_it() -> None:
+    ada = msgspec.structs.replace(SCOPE, home="github.com/ada/iris")
+    bob = msgspec.structs.replace(SCOPE, home="github.com/bob/iris")
+    split = Split(weights={ONE: 100})
+    unmarked = as_written(split)
+    assert routing.read(ada, unmarked).split == split
+    made = routing.written(ada, KubernetesConfig(), unmarked, split, frozenset())
+    assert routing.read(ada, made).split == split
+    with pytest.raises(ConflictError, match=r"HTTPRoute iris-staging.*ada/iris.*bob/iris"):
+        routing.read(bob, made)
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_taken"),
+    [
+        ({}, True),
+        ({"path": "/fraud"}, False),
+        ({"host": "fraud.example"}, False),
+        ({"gateway": "others/gateway"}, False),
+    ],
+)
+def test_a_route_takes_an_address_with_its_gateway_host_and_path(
+    settings: dict[str, Any], is_taken: bool
+) -> None:
+    other = as_written(Split(weights={ONE: 100}))
+    assert routing.takes(other, KubernetesConfig(**settings)) is is_taken
+    named = as_written(Split(weights={ONE: 100}), host="a.example", path="/a")
+    assert routing.takes(named, KubernetesConfig(host="a.example", path="/a"))
+    assert not routing.takes(named, KubernetesConfig(path="/a"))
+
+
 @pytest.mark.parametrize("weights", [(60, 60), (-1, 101)])
 def test_a_route_that_is_no_split_is_refused(weights: tuple[int, int]) -> None:
     made = as_written(Split(weights={ONE: 90, TWO: 10}))

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlship.config.project import Name
+from mlship.config.texts import Name
 from mlship.domain import digests
 from mlship.domain.release import Release, find
 from mlship.errors import NotFoundError

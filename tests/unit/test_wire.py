@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mlship import wire
+from mlship.adapters.checkout import repository
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.adapters.ledgers.mlflow import MlflowLedger
 from mlship.adapters.observations.directory import DirectoryObservations
@@ -29,9 +30,14 @@ targets:
     kind: kubernetes"""
 
 
+@pytest.fixture(autouse=True)
+def _no_remote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repository, "home", lambda root: "//")
+
+
 def told(made: Pipeline, target: str) -> dict[str, str]:
     """Return the variables that the pods of a target are given by its settings."""
-    return wire.cluster_target(target, made.config, made.progress, {})._config.kubernetes.env
+    return wire.cluster_target(target, made.config, "", made.progress, {})._config.kubernetes.env
 
 
 def pipeline(root: Path, more: str = "", **environment: str) -> Pipeline:

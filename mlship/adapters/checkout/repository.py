@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from mlship.adapters.checkout import git
+from mlship.domain import home as homes
 from mlship.errors import ProjectError
 
 _SSH = re.compile(r"(?:ssh://)?(?:[\w.-]+@)?(github\.com|gitlab\.com|bitbucket\.org)[:/](.+)")
@@ -27,6 +28,22 @@ def top_of(folder: Path) -> Path | None:
     except ProjectError:  # git is not installed
         return top
     return None if is_ignored and not is_tracked else top
+
+
+def home(root: Path) -> str:
+    """Return the home of the project in a folder, see `mlship.domain.home`.
+
+    It is of the remote `origin`, or of the only remote.
+    """
+    try:
+        inside = git.run(root, "rev-parse", "--show-prefix", check=False).removesuffix("\n")
+        listed = git.run(root, "config", "-z", "--get-regexp", r"^remote\..*\.url$", check=False)
+    except ProjectError:  # git is not installed
+        return homes.UNKNOWN
+    pairs = (entry.partition("\n") for entry in listed.split("\0") if entry)
+    remotes = {key.removeprefix("remote.").removesuffix(".url"): url for key, _, url in pairs}
+    remote = remotes.get("origin") or (next(iter(remotes.values())) if len(remotes) == 1 else "")
+    return homes.of(remote, inside)
 
 
 def workflows_of(top: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@
     <folder>/<name>/versions/1.json            the release of version 1, and its time
     <folder>/<name>/versions/1.archived        exists while version 1 is archived
     <folder>/<name>/aliases/champion.json      the version of the alias
+    <folder>/<name>/home.json                  the home of the project
 
 Files are written atomically. A version number is reserved by a hard link, which fails if another
 process reserved it first. So no lock is needed.
@@ -22,6 +23,7 @@ import msgspec
 
 from mlship import files
 from mlship.domain import bundle, digests
+from mlship.domain import home as homes
 from mlship.domain.digests import Digest
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias, Run, Version
@@ -56,11 +58,20 @@ class DirectoryStore:
     Args:
         folder: the folder of all projects; created on the first write.
         name: the name of the project and its registered model.
+        home: of the project, if others may use the folder; see `mlship.domain.home`.
         clock: returns the current time, for the time of registration.
     """
 
-    def __init__(self, folder: Path, name: str, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        home: str = homes.UNKNOWN,
+        clock: Callable[[], datetime] = _now,
+    ) -> None:
         self._folder = folder / name
+        self._name = name
+        self._home = home
         self._clock = clock
 
     def record(self, run: Run) -> None:
@@ -69,6 +80,7 @@ class DirectoryStore:
         Raises:
             IntegrityError: the bundle does not match the release; nothing was recorded.
             NotFoundError: a file or the bundle does not exist; nothing was recorded.
+            ConflictError: the model is another project's; nothing was recorded.
             UnavailableError: the folder is not writable.
         """
         for path in (*run.files.values(), *([run.bundle / bundle.MANIFEST] if run.bundle else [])):
@@ -76,6 +88,7 @@ class DirectoryStore:
                 message = f"cannot record {run.release}: {path} does not exist"
                 raise NotFoundError(message, hint="run `mlship train` first")
         with self._mapped():
+            self._claim()
             folder = self._run_folder(run.release.id)
             folder.mkdir(parents=True, exist_ok=True)
             if run.bundle and not _is_whole(folder / "bundle", run.release.bundle):
@@ -142,9 +155,11 @@ class DirectoryStore:
 
         Raises:
             NotFoundError: the release was not recorded with its bundle.
+            ConflictError: the model is another project's.
             UnavailableError: the folder cannot be written.
         """
         with self._mapped():
+            self._claim()
             path = self._folder / "aliases" / f"{alias}.json"
             if release is None:
                 path.unlink(missing_ok=True)
@@ -171,6 +186,20 @@ class DirectoryStore:
                 self._archived(number).touch()
             else:
                 self._archived(number).unlink(missing_ok=True)
+
+    def _claim(self) -> None:
+        """Write whose model this is, if that is not written yet.
+
+        Raises:
+            ConflictError: it is another project's.
+        """
+        path = self._folder / "home.json"
+        kept = _read(path, str) or homes.UNKNOWN
+        homes.check(f"model {self._name} in {self._folder.parent}", kept, self._home, self._name)
+        settled = homes.settled(kept, self._home)
+        if settled != kept:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            files.write_atomically(path, digests.canonical_json(settled))
 
     def _register(self, release: Digest) -> int:
         (self._folder / "versions").mkdir(exist_ok=True)

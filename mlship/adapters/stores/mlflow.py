@@ -32,6 +32,7 @@ from mlship.adapters.stores.mlflow_runs import (
 )
 from mlship.adapters.stores.mlflow_server import ServerPlace
 from mlship.domain import bundle
+from mlship.domain import home as homes
 from mlship.domain.bundle import Bundle
 from mlship.domain.digests import Digest
 from mlship.domain.release import Release
@@ -53,6 +54,7 @@ class MlflowStore:
         environ: has credentials and other `MLFLOW_*` settings; by default the process's own.
         patience: how long a tracking server is waited for.
         clock: returns the current time in UTC, for the files of a model.
+        home: of the project, if others may use MLflow; see `mlship.domain.home`.
     """
 
     def __init__(
@@ -63,6 +65,8 @@ class MlflowStore:
         environ: Mapping[str, str] | None = None,
         patience: Patience = PATIENCE,
         clock: Callable[[], datetime] = _now,
+        *,
+        home: str = homes.UNKNOWN,
     ) -> None:
         self._uri = uri
         self._name = name
@@ -70,6 +74,7 @@ class MlflowStore:
         self._environ = os.environ if environ is None else environ
         self._patience = patience
         self._clock = clock
+        self._home = home
         self._database = database_path(uri)
         self._is_server = uri.startswith(("http://", "https://"))
 
@@ -94,6 +99,7 @@ class MlflowStore:
         Raises:
             IntegrityError: the bundle does not match the release; nothing was recorded.
             NotFoundError: a file or the bundle does not exist; nothing was recorded.
+            ConflictError: the experiment is another project's; nothing was recorded.
             UnavailableError: MLflow cannot be reached or written.
         """
         manifest = bundle.read(run.bundle, expected=run.release.bundle) if run.bundle else None
@@ -149,7 +155,8 @@ class MlflowStore:
         Raises:
             NotFoundError: the release was not recorded with its bundle.
             UnavailableError: MLflow cannot be reached or written.
-            ConflictError: the alias has another version when it is read back.
+            ConflictError: the alias has another version when it is read back, or the experiment is
+                another project's.
         """
         if self._holder(alias) == (release and release.id):
             return
@@ -207,9 +214,12 @@ class MlflowStore:
 
     def _record(self, place: Place, run: Run, manifest: Bundle | None) -> None:
         release = run.release
+        claimed = self._claimed(place)
         kept = place.find(release.id)
         if kept is None:
             kept = place.create(str(release), release.id, mlflow_runs.identity(release))
+        if not claimed:
+            place.settle(self._home)
         uploads = manifest if BUNDLE not in kept.tags else None
         if uploads and not kept.model:
             kept = self._with_model(place, kept, run)
@@ -222,6 +232,17 @@ class MlflowStore:
             self._upload(place, kept, run.bundle, uploads, release)
         if kept.is_running:
             place.finish(kept)
+
+    def _claimed(self, place: Place) -> bool:
+        """Return whether the experiment is marked as this project's.
+
+        Raises:
+            ConflictError: it is another project's.
+        """
+        kept = place.home() if self._home else homes.UNKNOWN
+        what = f"experiment {self._name} of MLflow at {shown(self._uri)}"
+        homes.check(what, kept, self._home, self._name)
+        return homes.settled(kept, self._home) == kept
 
     def _with_model(self, place: Place, kept: KeptRun, run: Run) -> KeptRun:
         """Create the logged model of a run; the metrics that are added later are its metrics."""
@@ -251,6 +272,7 @@ class MlflowStore:
         place.add(kept, Batch(tags=mlflow_runs.texts(tags)))
 
     def _point(self, place: Place, alias: Alias, release: Release | None) -> None:
+        self._claimed(place)
         place.point(alias, None if release is None else self._registered(place, release))
 
     def _with_bundle(self, place: Place, release: Release) -> KeptRun:

@@ -11,6 +11,7 @@ from mlship.adapters.stores import mlflow_fast, mlflow_runs
 from mlship.adapters.stores.mlflow_fast import RELEASE
 from mlship.adapters.stores.mlflow_runs import (
     FOLDER,
+    HOME,
     OLDEST,
     ORDER,
     Batch,
@@ -36,6 +37,16 @@ class LibraryPlace:
         self._client = client
         self._name = name
         self._artifacts = artifacts
+
+    def home(self) -> str:
+        """Return the home of the project that the experiment is of; empty if it has no mark."""
+        experiment = self._client.get_experiment_by_name(self._name)
+        return "" if experiment is None else str(experiment.tags.get(HOME, ""))
+
+    def settle(self, home: str) -> None:
+        """Mark the experiment with the home of its project."""
+        experiment = self._client.get_experiment_by_name(self._name)
+        self._client.set_experiment_tag(experiment.experiment_id, HOME, home)
 
     def find(self, release: Digest) -> KeptRun | None:
         """Return the run of a release."""

@@ -26,6 +26,8 @@ BUNDLE: Final = "mlship.bundle"
 MODEL: Final = "mlship.model"
 COLUMNS: Final = "mlship.columns"
 FOLDER: Final = "bundle"
+HOME: Final = "mlship.home"
+"""The tag of an experiment with the home of its project."""
 USE: Final = "mlflow.data.context"
 OLDEST: Final[tuple[dict[str, Any], ...]] = (
     {"field_name": "creation_timestamp", "ascending": True},
@@ -117,6 +119,12 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 class Place(Protocol):
     """The experiment and the registered model of a project, by the library or by REST."""
+
+    def home(self) -> str:
+        """Return the home of the project that the experiment is of; empty if it has no mark."""
+
+    def settle(self, home: str) -> None:
+        """Mark the experiment with the home of its project."""
 
     def find(self, release: Digest) -> KeptRun | None:
         """Return the run of a release; of two concurrent ones, that of `chosen`."""

@@ -18,6 +18,7 @@ from mlship.adapters.stores import mlflow_fast, mlflow_runs
 from mlship.adapters.stores.mlflow_fast import RELEASE
 from mlship.adapters.stores.mlflow_runs import (
     FOLDER,
+    HOME,
     OLDEST,
     ORDER,
     Batch,
@@ -59,6 +60,17 @@ class ServerPlace:
         self._name = name
         self._environ = environ
         self._clock = clock
+
+    def home(self) -> str:
+        """Return the home of the project that the experiment is of; empty if it has no mark."""
+        tags = (self._experiment() or {}).get("tags") or ()
+        return next((str(tag["value"]) for tag in tags if tag["key"] == HOME), "")
+
+    def settle(self, home: str) -> None:
+        """Mark the experiment with the home of its project."""
+        number = str((self._experiment() or {}).get("experiment_id"))
+        body = {"experiment_id": number, "key": HOME, "value": home}
+        self._server.post("experiments/set-experiment-tag", body, repeat="always")
 
     def find(self, release: Digest) -> KeptRun | None:
         """Return the run of a release."""

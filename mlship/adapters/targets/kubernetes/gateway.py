@@ -69,11 +69,14 @@ class Traffic:
             running: the existing slots; no other one stays parked.
 
         Raises:
-            ConflictError: the route is at another revision; it is unchanged.
+            ConflictError: the route is at another revision and unchanged; or it is the first one,
+                and another route has its address.
             ConfigError: the gateway rejects the split; the route is unchanged.
             UnavailableError: the route is written, but the gateway does not accept it.
         """
         before = self.read()
+        if before.manifest is None:
+            self._check_address()
         unknown = split.slots - before.slots
         if before.manifest is not None and unknown:
             written = self._write(expected, before.split, before.parked | unknown)
@@ -154,6 +157,28 @@ class Traffic:
                 raise UnavailableError(message, hint=hint)
             time.sleep(_POLL_SECONDS)
 
+    def _check_address(self) -> None:
+        """Refuse an address that another route of the namespace has: it would get the requests.
+
+        Without the right to list routes nothing is compared here; answers show it in the end.
+
+        Raises:
+            ConflictError: there is such a route.
+        """
+        try:
+            routes = self._api.list("HTTPRoute", {})
+        except UnavailableError:
+            return
+        for route in routes:
+            if route["metadata"]["name"] != self._scope.name and routing.takes(route, self._config):
+                where = f"{self._config.host or 'any host'}, path {self._config.path}"
+                message = f"HTTPRoute {route['metadata']['name']} has the address of target "
+                message += f"{self._scope.target} already: {where}, of Gateway "
+                message += self._config.gateway
+                hint = f"set targets.{self._scope.target}.kubernetes.path to one of its own, such "
+                hint += f"as /{self._scope.project}, or kubernetes.host"
+                raise ConflictError(message, hint=hint)
+
     def _put_back(self, written: Written, before: Written) -> None:
         if before.manifest is None:
             self._api.delete("HTTPRoute", self._scope.name)
@@ -214,9 +239,8 @@ def _wait_until_applied(endpoint: str, name: str) -> bool:
             if not agreeing:
                 time.sleep(_ASK_AGAIN_SECONDS)
     message = f"the gateway accepted the route, but {endpoint} still uses another one"
-    raise UnavailableError(
-        message, hint="look at the gateway's proxies, then run the command again"
-    )
+    hint = "`kubectl get httproute -A`: another one may have the same host and path; else look at "
+    raise UnavailableError(message, hint=hint + "the gateway's proxies, then run it again")
 
 
 def _settled() -> bool:

@@ -25,6 +25,8 @@ RELEASE: Final = "mlship.dev/release"
 """The label has the short id of the release, the annotation the full id."""
 SLOT: Final = "mlship.dev/slot"
 TARGET: Final = "mlship.dev/target"
+HOME: Final = "mlship.dev/home"
+"""An annotation with the home of the project."""
 INSTANCE: Final = "app.kubernetes.io/instance"
 CONTAINER: Final = "server"
 PORT: Final = 80
@@ -43,10 +45,15 @@ _LONGEST_SCOPE = 49
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """The names and labels of one target of one project."""
+    """The names and labels of one target of one project.
+
+    Attributes:
+        home: of the project, see `mlship.domain.home`.
+    """
 
     project: str
     target: str
+    home: str = ""
 
     @property
     def name(self) -> str:

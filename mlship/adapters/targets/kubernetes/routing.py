@@ -10,9 +10,9 @@ from typing import Any, Final
 import msgspec
 
 from mlship.adapters.targets.kubernetes.api import Manifest, new
-from mlship.adapters.targets.kubernetes.manifests import PORT, Scope
+from mlship.adapters.targets.kubernetes.manifests import HOME, PORT, Scope
 from mlship.config.targets import KubernetesConfig
-from mlship.domain import digests
+from mlship.domain import digests, home
 from mlship.domain.deployment import Revision, Slot, Split
 from mlship.errors import ConfigError, IntegrityError
 
@@ -48,9 +48,12 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
 
     Raises:
         IntegrityError: it is not as mlship writes it.
+        ConflictError: it is of another project of this name.
     """
     if manifest is None:
         return Written()
+    what = f"HTTPRoute {scope.name} in namespace {manifest['metadata'].get('namespace')}"
+    home.check(what, _annotations(manifest).get(HOME, home.UNKNOWN), scope.home, scope.project)
     try:
         parked = frozenset(
             Slot(name) for name in _annotations(manifest).get(PARKED, "").split() if name
@@ -89,12 +92,30 @@ def written(
     metadata = {
         **{key: value for key, value in metadata.items() if key != "managedFields"},
         "labels": {**metadata.get("labels", {}), **scope.labels},
-        "annotations": {**metadata.get("annotations", {}), PARKED: " ".join(sorted(parked))},
+        "annotations": {**metadata.get("annotations", {}), **_own_annotations(scope, parked)},
     }
     # Sorted, so that writing the same split again changes nothing.
     weights = {**dict(sorted(split.weights.items())), **dict.fromkeys(sorted(parked), 0)}
     route = new("HTTPRoute", metadata, _spec(scope, config, weights, split.shadow, name))
     return {**before, **route} if before else route
+
+
+def takes(manifest: Manifest, config: KubernetesConfig) -> bool:
+    """Return whether a route has the address of a target: its Gateway, host and path."""
+    spec = manifest["spec"]
+    namespace, _, gateway = config.gateway.partition("/")
+    own = manifest["metadata"].get("namespace", config.namespace)
+    parents = {
+        (parent.get("namespace", own), parent["name"]) for parent in spec.get("parentRefs") or ()
+    }
+    hosts = spec.get("hostnames") or ()
+    paths = {
+        match.get("path", {}).get("value", "/")
+        for rule in spec.get("rules") or ()
+        for match in rule.get("matches") or [{"path": {"value": "/"}}]
+    }
+    is_host = config.host in hosts if config.host else not hosts
+    return (namespace, gateway) in parents and is_host and config.path in paths
 
 
 def verdict(manifest: Manifest, config: KubernetesConfig) -> bool | str:
@@ -116,6 +137,11 @@ def verdict(manifest: Manifest, config: KubernetesConfig) -> bool | str:
             )
         return all(condition["status"] == "True" for condition in relevant)
     return False
+
+
+def _own_annotations(scope: Scope, parked: frozenset[Slot]) -> dict[str, str]:
+    kept = {PARKED: " ".join(sorted(parked))}
+    return {**kept, HOME: scope.home} if scope.home else kept
 
 
 def _annotations(manifest: Manifest) -> dict[str, str]:

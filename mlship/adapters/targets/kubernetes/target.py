@@ -37,8 +37,7 @@ class KubernetesTarget:
 
     def __init__(
         self,
-        name: str,
-        project: str,
+        scope: Scope,
         config: TargetConfig,
         access: Callable[[], Access],
         progress: Progress,
@@ -46,13 +45,12 @@ class KubernetesTarget:
         """Store the settings; no request is sent.
 
         Args:
-            name: of the target, as in mlship.yaml.
-            project: whose releases run here; names and labels of all objects begin with it.
+            scope: the names and labels of its objects.
             config: the target's section of mlship.yaml.
             access: how to reach the cluster, called once, when it is needed.
             progress: hears how many replicas are ready.
         """
-        self._scope = Scope(project=project, target=name)
+        self._scope = scope
         self._config = config
         self._access = functools.cache(access)
         self._progress = progress
@@ -75,7 +73,9 @@ class KubernetesTarget:
         plan = Plan(release=release, artifact=artifact, slot=slot, replicas=replicas)
         rendered = self._objects(plan)
         with self._open() as api:
-            self._traffic(api).endpoint()
+            traffic = self._traffic(api)
+            traffic.read()  # refused if it is another project's
+            traffic.endpoint()
             before = self._before(api, slot)
             self._fit(rendered, plan, before.get("Deployment"))
             try:

@@ -1,0 +1,45 @@
+"""Texts of mlship.yaml with a form of their own, which errors describe."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+Name = Annotated[
+    str,
+    Meta(
+        # In Python, $ also matches before a final newline; in JSON schema it does not.
+        pattern=r"^[a-z][a-z0-9-]{0,39}(?!\n)$",
+        extra={"form": "lower-case letters, digits and -, at most 40 characters: iris"},
+    ),
+]
+Function = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$",
+        extra={"form": "module:function, such as pipeline:train"},
+    ),
+]
+
+Dotted = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+(?!\n)$",
+        extra={"form": "module.Name, such as category_encoders.ordinal.OrdinalEncoder"},
+    ),
+]
+Variable = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z_]\w*(?!\n)$",
+        extra={"form": "the name of an environment variable, such as AWS_PROFILE"},
+    ),
+]
+
+
+Home = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\s/]*(/[^\s/]+)*(//[^\n]*)?(?!\n)$",
+        extra={"form": "REPOSITORY//FOLDER, such as github.com/ada/homework//models/churn"},
+    ),
+]
