@@ -56,6 +56,9 @@ def init(
     if planned.warning:
         output.warning(planned.warning)
     ways: tuple[Way, ...] = get_args(Way)
+    if planned.proposed and not call.json:
+        output.line("mlship.yaml, as it fits what is here:\n")
+        output.line(planned.proposed)
     asks = not (yes or call.json) and sys.stdin.isatty() and folder.is_dir()
     if asks and any(folder.iterdir()):
         for way in ways[:-1]:
@@ -136,18 +139,23 @@ def _show(planned: "Plan", *, is_json: bool) -> None:
 
     ways: tuple[Way, ...] = get_args(Way)
     if is_json:
-        output.as_json({way: planned.names(way) for way in ways} | {"next": planned.next})
+        edited = [change.name for change in planned.changes if change.is_edited]
+        names = {way: planned.names(way) for way in ways}
+        output.as_json(names | {"edited": edited, "next": planned.next})
         return
     sentences: dict[Way, str] = {
         "write": "wrote {}",
         "update": "updated {} from mlship.yaml",
         "overwrite": "overwrote {}",
         "remove": "removed {}, which was renamed",
-        "keep": "kept {}",
+        "keep": "{} is up to date",
     }
     for way in ways:
-        for name in planned.names(way):
-            output.line(sentences[way].format(name))
+        for change in planned.changes:
+            if change.what == way:
+                kept = "kept {}, which you wrote or edited"
+                sentence = kept if change.is_edited else sentences[way]
+                output.line(sentence.format(change.name))
     output.line("next:")
     for step in planned.next:
         output.line(f"  {step}")

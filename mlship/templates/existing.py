@@ -1,90 +1,163 @@
-"""What a repository trains with today: its script, the model that it saves, its data and target.
+"""What a repository has already: its training, its data, its tests and its notebooks.
 
 Nothing of the repository is run. Scripts are read as Python syntax, dvc.yaml as YAML.
 """
 
-import ast
 import json
+import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import yaml
 
-_SCRIPTS = ("train.py", "training.py", "train_model.py", "model.py", "main.py")
-_FOLDERS = ("", "src", "scripts", "code")
-_MODELS = (".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".ubj", ".cbm", ".keras")
-_DATA = (".csv", ".csv.gz", ".parquet", ".jsonl")
-_TARGETS = ("y", "target", "label", "labels", "y_train", "Y")
-_NAME = re.compile(r"[^a-z0-9-]+")
+from mlship.templates.scripts import Script
+
+_SCRIPTS: Final = ("train.py", "training.py", "train_model.py", "model.py", "main.py")
+_MODELS: Final = (
+    *(".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".ubj", ".cbm", ".keras", ".pt", ".pth"),
+    ".pt2",
+)
+_DATA: Final = (".csv", ".csv.gz", ".tsv", ".parquet", ".jsonl")
+_NO_DATA: Final = re.compile(r"metric|report|result|predict|output|submission|score|params|history")
+_HELD_OUT: Final = re.compile(r"test|valid|held|eval")
+_NAME: Final = re.compile(r"[^a-z0-9-]+")
+_SKIPPED: Final = frozenset(
+    {"venv", "env", "node_modules", "site-packages", "build", "dist", "__pycache__"}
+)
+_MOST: Final = 500
 
 
 class Existing(msgspec.Struct, frozen=True, kw_only=True):
     """A training that a repository has.
 
     Attributes:
-        command: how it is started.
+        command: how it is started; empty if `function` is set.
         saved: the model file that it writes.
+        function: instead of both, `module:train` with the parameters `data` and `params`.
+        also_saved: further model files that it writes.
         train: the file of training data; empty if it is not known.
         test: the held-out data; empty if there is none.
         target: the column to predict; empty if it is not known.
     """
 
-    command: str
-    saved: str
+    command: str = ""
+    saved: str = ""
+    function: str = ""
+    also_saved: tuple[str, ...] = ()
     train: str = ""
     test: str = ""
     target: str = ""
 
 
-def find(folder: Path) -> Existing | None:
-    """Return the training of a repository; `None` if no script is known to save a model."""
-    for command, saved in (*_of_dvc(folder), *_of_scripts(folder)):
-        script = next((word for word in shlex.split(command) if word.endswith(".py")), "")
-        tree = _parsed(folder / script) if script else None
-        texts = list(_texts(tree)) if tree else []
-        saved = saved or next((text for text in texts if text.endswith(_MODELS)), "")
-        if not saved or Path(saved).is_absolute() or ".." in Path(saved).parts:
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a repository has.
+
+    Attributes:
+        training: `None` if no script is known to save a model.
+        tests: the files and folders of its tests of the code, apart from the default tests/unit.
+        has_tests: whether it has any tests of the code.
+        notebooks: the notebooks, by their paths.
+        scripts: scripts that may train, and save no model that was found.
+    """
+
+    training: Existing | None = None
+    tests: tuple[str, ...] = ()
+    has_tests: bool = False
+    notebooks: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+
+
+def find(folder: Path, ours: Mapping[str, bytes] | None = None) -> Found:
+    """Return what the repository in a folder has.
+
+    Args:
+        folder: of the project; it need not exist.
+        ours: files that an interrupted `mlship init` may have written; they do not count.
+    """
+    if not folder.is_dir():
+        return Found()
+    written = {name for name, data in (ours or {}).items() if _has(folder / name, data)}
+    names = [name for name in _listed(folder, ".py") if name not in written]
+    scripts = [Script(folder, name) for name in _ranked(names)]
+    tests = [name for name in _listed(folder, ".py", tests=True) if name not in written]
+    return Found(
+        has_tests=bool(tests),
+        training=_of_dvc(folder) or _of_scripts(folder, scripts) or _of_functions(folder, scripts),
+        tests=_tests(tests),
+        notebooks=tuple(_listed(folder, ".ipynb")),
+        scripts=tuple(script.name for script in scripts if script.is_script and script.fits),
+    )
+
+
+def settings(found: Found, name: str, skeleton: str) -> str:
+    """Return the skeleton's mlship.yaml with what a repository has.
+
+    Args:
+        found: what it has.
+        name: of the project.
+        skeleton: the text of mlship.yaml for a new project.
+    """
+    parts = {"name": f"name: {name}"}
+    if found.training is not None:
+        parts |= _of_training(found.training)
+    if found.tests:
+        named = found.tests[0] if len(found.tests) == 1 else None
+        paths = _quoted(named) if named else f"[{', '.join(map(_quoted, found.tests))}]"
+        tests = f"tests:\n  unit: {paths}"
+        model = parts.get("model") or _section(skeleton, "model")
+        parts["model"] = f"{model}\n\n{tests}"
+    for key, text in parts.items():
+        skeleton = skeleton.replace(_section(skeleton, key), text, 1)
+    return skeleton
+
+
+def name_of(folder: Path, taken: Sequence[str] = ()) -> str:
+    """Return a name for the project in a folder that no other project of the repository has."""
+    parts = [part for part in folder.resolve().parts if part not in (os.sep, "")]
+    words: list[str] = []
+    for part in reversed(parts):
+        word = _NAME.sub("-", part.lower()).strip("-")
+        if not word:
             continue
-        train, test = _data(folder, texts)
-        return Existing(
-            command=command,
-            saved=saved,
-            train=train,
-            test=test,
-            target=_target(tree) if tree else "",
-        )
-    return None
+        words.insert(0, word)
+        name = "-".join(words)
+        name = (name if name[0].isalpha() else f"model-{name}")[-40:].strip("-")
+        if name[0].isalpha() and name not in taken:
+            return name
+    return "my-model"
 
 
-def settings(existing: Existing, folder: Path, skeleton: str) -> str:
-    """Return the skeleton's mlship.yaml with an existing training in it."""
-    name = _NAME.sub("-", folder.resolve().name.lower()).strip("-")
-    name = name if name[:1].isalpha() else f"model-{name}".strip("-")
+def _section(text: str, key: str) -> str:
+    """Return a section of YAML at the top level, up to the next one."""
+    match = re.search(rf"^{key}:.*?(?=\n\n|\n\w|\Z)", text, flags=re.M | re.S)
+    return match[0] if match else ""
+
+
+def _of_training(training: Existing) -> dict[str, str]:
     held_out = (
-        f"test: {_quoted(existing.test)}              # held out: never used for training"
-        if existing.test
+        f"test: {_quoted(training.test)}              # held out: never used for training"
+        if training.test
         else "split: {fraction: 0.2, seed: 7}  # rows to hold out; the script must not train on them"
     )
     data = (
         "data:\n"
-        f"  train: {_quoted(existing.train or 'data/train.csv')}\n"
+        f"  train: {_quoted(training.train or 'data/train.csv')}\n"
         f"  {held_out}\n"
-        f"  target: {_quoted(existing.target or 'target')}"
-        + ("" if existing.target else "                   # the column to predict")
+        f"  target: {_quoted(training.target or 'target')}"
+        + ("" if training.target else "                   # the column to predict")
     )
     model = (
         "model:\n"
-        f"  command: {_quoted(existing.command)}\n"
-        f"  saved: {_quoted(existing.saved)}          # the file that the command writes"
+        f"  command: {_quoted(training.command)}\n"
+        f"  saved: {_quoted(training.saved)}          # the file that the command writes"
     )
-    parts = {"name": f"name: {name[:40].rstrip('-')}", "data": data, "model": model}
-    for key, text in parts.items():
-        skeleton = re.sub(rf"^{key}:.*?(?=\n\n|\n\w|\Z)", lambda _: text, skeleton, flags=re.M | re.S)  # noqa: B023
-    return skeleton
+    if training.function:
+        model = f"model:\n  train: {training.function}  # train(data, params) returns the model"
+    return {"data": data, "model": model}
 
 
 def _quoted(text: str) -> str:
@@ -93,82 +166,185 @@ def _quoted(text: str) -> str:
     return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
-def _of_dvc(folder: Path) -> Iterator[tuple[str, str]]:
-    """Yield the stages of dvc.yaml that write a model, and the file."""
-    try:
-        stages = yaml.safe_load((folder / "dvc.yaml").read_text("utf-8"))["stages"]
-        items = list(stages.values())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-        return
-    for stage in items:
-        command = stage.get("cmd") if isinstance(stage, dict) else None
-        outs = [next(iter(out)) if isinstance(out, dict) else out for out in stage.get("outs", [])] if command else []
-        saved = next((out for out in outs if str(out).endswith(_MODELS)), None)
-        if isinstance(command, str) and saved is not None and "${" not in command:
-            yield command, str(saved)
+def _listed(folder: Path, suffix: str, *, tests: bool = False) -> list[str]:
+    """Return the files with a suffix, or the tests among them; none of environments and others.
+
+    Folders of virtual environments and of other projects are left out.
+    """
+    found: list[str] = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name not in _SKIPPED
+            and (tests or name not in ("tests", "test"))
+            and not name.startswith(".")
+            and not (Path(place, name, "pyvenv.cfg").exists())
+            and not (Path(place, name, "mlship.yaml").exists())
+        )
+        found += [
+            Path(place, name).relative_to(folder).as_posix()
+            for name in sorted(files)
+            if name.endswith(suffix) and _is_test(name) is tests and name != "conftest.py"
+        ]
+        if len(found) > _MOST:
+            break
+    return found[:_MOST]
 
 
-def _of_scripts(folder: Path) -> Iterator[tuple[str, str]]:
-    for place in _FOLDERS:
-        for name in _SCRIPTS:
-            path = folder / place / name
-            if path.is_file():
-                yield f"python {path.relative_to(folder).as_posix()}", ""
+def _is_test(name: str) -> bool:
+    return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))
 
 
-def _parsed(path: Path) -> ast.Module | None:
-    try:
-        return ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):
+def _ranked(names: Sequence[str]) -> list[str]:
+    """Return scripts in the order in which they are likely to be the one that trains."""
+
+    def rank(name: str) -> tuple[int, int, str]:
+        last = name.rpartition("/")[2]
+        place = _SCRIPTS.index(last) if last in _SCRIPTS[:3] else 3
+        place = 4 if place == 3 and "train" not in last and last not in _SCRIPTS else place
+        return (place, name.count("/"), name)
+
+    return sorted(names, key=rank)
+
+
+def _of_scripts(folder: Path, scripts: Sequence[Script]) -> Existing | None:
+    for script in scripts:
+        if script.is_script and script.saves:
+            made = _made(folder, script, script.command, "")
+            if made is not None:
+                return made
+    return None
+
+
+def _of_functions(folder: Path, scripts: Sequence[Script]) -> Existing | None:
+    for script in scripts:
+        if not script.is_script and script.functions.get("train") == 2:
+            module = script.name.removesuffix(".py").replace("/", ".")
+            train, test = _data(folder, script)
+            return Existing(
+                function=f"{module}:train", train=train, test=test, target=script.target()
+            )
+    return None
+
+
+def _made(folder: Path, script: Script | None, command: str, saved: str) -> Existing | None:
+    """Return a training, `None` if no model file in the project is known to come of it."""
+    written = [text for text in script.paths() if text.endswith(_MODELS)] if script else []
+    written = [text for text in written if _is_inside(text)]
+    saved = saved or _chosen(written)
+    if not saved or not _is_inside(saved):
         return None
+    train, test = _data(folder, script)
+    return Existing(
+        command=command,
+        saved=saved,
+        also_saved=tuple(text for text in written if text != saved),
+        train=train,
+        test=test,
+        target=script.target() if script else "",
+    )
 
 
-def _texts(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
+def _chosen(written: Sequence[str]) -> str:
+    named = [text for text in written if "model" in text.rpartition("/")[2]]
+    return next(iter((*named, *written)), "")
 
 
-def _data(folder: Path, texts: list[str]) -> tuple[str, str]:
+def _is_inside(text: str) -> bool:
+    return not Path(text).is_absolute() and ".." not in Path(text).parts
+
+
+def _of_dvc(folder: Path) -> Existing | None:
+    """Return the stage of dvc.yaml that writes a model."""
+    stages = _mapping(folder / "dvc.yaml").get("stages")
+    params = _mapping(folder / "params.yaml")
+    for stage in stages.values() if isinstance(stages, dict) else ():
+        command = stage.get("cmd") if isinstance(stage, dict) else None
+        if not isinstance(command, str):
+            continue
+        command = _filled(command, params)
+        listed = stage.get("outs")
+        outs = [next(iter(out), "") if isinstance(out, dict) else out for out in listed or ()]
+        saved = next((_filled(str(out), params) for out in outs if _is_model(out, params)), "")
+        if saved and "${" not in command + saved:
+            words = command.split() if command.count('"') % 2 else shlex.split(command)
+            name = next((word for word in words if word.endswith(".py")), "")
+            script = Script(folder, name) if name and (folder / name).is_file() else None
+            made = _made(folder, script, command, saved)
+            if made is not None:
+                return made
+    return None
+
+
+def _is_model(out: object, params: Mapping[str, Any]) -> bool:
+    return isinstance(out, str) and _filled(out, params).endswith(_MODELS)
+
+
+def _filled(text: str, params: Mapping[str, Any]) -> str:
+    """Replace `${train.depth}` by the value of params.yaml."""
+
+    def value(match: re.Match[str]) -> str:
+        found: Any = params
+        for key in match[1].split("."):
+            found = found.get(key) if isinstance(found, dict) else None
+        return str(found) if isinstance(found, str | int | float) else match[0]
+
+    return re.sub(r"\$\{\s*([\w.]+)\s*\}", value, text)
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _tests(files: Sequence[str]) -> tuple[str, ...]:
+    """Return the files and folders of tests of the code, apart from the default tests/unit.
+
+    Args:
+        files: the test files, by their paths.
+    """
+    if any(name.startswith("tests/unit/") for name in files):
+        return ()
+    for folder in ("tests", "test"):
+        inner = [name for name in files if name.startswith(f"{folder}/")]
+        own = {name.split("/")[1] for name in inner} - {"sanity"}
+        if own:
+            is_all = not any(name.startswith(f"{folder}/sanity/") for name in inner)
+            return (folder,) if is_all else tuple(f"{folder}/{part}" for part in sorted(own))
+    return tuple(name for name in files if "/" not in name)
+
+
+def _has(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _data(folder: Path, script: Script | None) -> tuple[str, str]:
     """Return the files of training and of held-out data that a script names or a folder has."""
-    named = [text for text in texts if text.endswith(_DATA) and (folder / text).is_file()]
+    read = script.reads() if script else []
+    named = [text for text in script.paths() if not _NO_DATA.search(text)] if script else []
+    places = [folder / name for name in ("data", "datasets", "dataset", "data/raw", "input", ".")]
     present = [
-        path.relative_to(folder).as_posix()
-        for path in sorted((folder / "data").glob("*"))
-        if path.name.endswith(_DATA)
+        path.relative_to(folder).as_posix().removesuffix(".dvc")
+        for place in places
+        for path in (sorted(place.glob("*")) if place.is_dir() else ())
+        if path.name.removesuffix(".dvc").endswith(_DATA) and not _NO_DATA.search(path.name)
     ]
-    known = list(dict.fromkeys([*named, *present]))
-    test = next((name for name in known if re.search(r"test|valid|held", Path(name).name)), "")
+    known = [text for text in (*read, *named) if text.endswith(_DATA) and _is_there(folder, text)]
+    known = list(dict.fromkeys([*known, *present]))
+    test = next((name for name in known if _HELD_OUT.search(Path(name).name)), "")
     rest = [name for name in known if name != test]
     train = next((name for name in rest if "train" in Path(name).name), rest[0] if rest else "")
     return train, test if train else ""
 
 
-def _target(tree: ast.Module) -> str:
-    """Return the column that a script takes for the target: `y = data["price"]`."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            for goal, value in _pairs(node):
-                if isinstance(goal, ast.Name) and goal.id in _TARGETS:
-                    column = _column(value)
-                    if column:
-                        return column
-    return ""
-
-
-def _pairs(node: ast.Assign) -> Iterator[tuple[Any, Any]]:
-    for goal in node.targets:
-        if isinstance(goal, ast.Tuple) and isinstance(node.value, ast.Tuple):
-            yield from zip(goal.elts, node.value.elts, strict=False)
-        else:
-            yield goal, node.value
-
-
-def _column(value: Any) -> str:
-    """Return the text of the subscript in `data["price"]`, `data["price"].values`, and the like."""
-    for node in ast.walk(value):
-        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-            text = node.slice.value
-            if isinstance(text, str):
-                return text
-    return ""
+def _is_there(folder: Path, name: str) -> bool:
+    return _is_inside(name) and (
+        (folder / name).is_file() or (folder / f"{name}.dvc").is_file()
+    )

@@ -2,7 +2,7 @@
 
 A project at the repository's top has `main.yml`, one in models/churn has `churn-main.yml`. Where
 another project or the user has such names already, more of the folder's path is used:
-`models-churn-main.yml`. A project keeps its names.
+`models-churn-main.yml`, and `mlship-main.yml` at the top. A project keeps its names.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mlship.errors import ConfigError
 from mlship.templates import workflows
@@ -20,6 +20,10 @@ _FOLDER = re.compile(
 )
 
 _COMMANDS = re.compile(r"\bmlship (?:train|deploy-|evaluate|promote)")
+
+
+_BESIDE: Final = "mlship-"
+"""The prefix at the top of a repository whose own workflows have our names."""
 
 
 class Workflow(NamedTuple):
@@ -74,7 +78,7 @@ def prefix(folder: str, present: Mapping[str, Workflow]) -> str:
         )
     if not folder:
         _check_free(present)
-        return ""
+        return _of_top(present)
     candidates = list(_candidates(folder))
     for candidate in candidates:
         if any(_is_of(folder, present, name) for name in names(candidate)):
@@ -93,12 +97,12 @@ def names(prefix: str) -> list[str]:
     return [f"{prefix}{name}.yml" for name in (*workflows.ALWAYS, *workflows.OF_PRODUCTION)]
 
 
-def former(folder: str, present: Mapping[str, Workflow]) -> list[str]:
-    """Return the file names of a project's workflows in a former version, without its prefix."""
+def former(folder: str, prefix: str, present: Mapping[str, Workflow]) -> list[str]:
+    """Return the file names of a project's workflows from before it had its prefix."""
     return [
         name
         for name in names("")
-        if folder
+        if prefix
         and _is_of(folder, present, name)
         and is_of_mlship(present[name].text)
     ]
@@ -113,6 +117,18 @@ def projects(present: Mapping[str, Workflow], folder: str) -> list[str]:
     """Return the folders of the other projects that have workflows of ours, sorted."""
     ours = {workflow.project for workflow in present.values() if workflow.is_ours}
     return sorted(ours - {folder})
+
+
+def _of_top(present: Mapping[str, Workflow]) -> str:
+    """Return the prefix at the top: `mlship-` where a person has workflows of our names."""
+    if any(name in present and present[name].is_ours for name in names(_BESIDE)):
+        return _BESIDE
+    own = {name.casefold() for name in names("")}
+    is_taken = any(
+        name.casefold() in own and not is_of_mlship(workflow.text)
+        for name, workflow in present.items()
+    )
+    return _BESIDE if is_taken else ""
 
 
 def _candidates(folder: str) -> Iterator[str]:

@@ -6,7 +6,6 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
 import msgspec
 
@@ -17,7 +16,7 @@ from mlship.config.project import Config, json_schema
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
 from mlship.errors import ConfigError
-from mlship.templates import existing, names, shipped, workflows
+from mlship.templates import existing, names, shipped, steps, workflows
 from mlship.templates.changes import (
     FORMER,
     Change,
@@ -50,12 +49,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         next: the next steps, in order.
         warning: why the user may not want a project here; may be empty.
+        proposed: the text of mlship.yaml, made of what the folder has; else empty.
     """
 
     folder: Path
     changes: tuple[Change, ...]
     next: tuple[str, ...]
     warning: str = ""
+    proposed: str = ""
 
     def names(self, what: Way) -> list[str]:
         """Return the names of the files with a kind of change."""
@@ -90,14 +91,16 @@ def plan(
     if example is not None and example not in EXAMPLES:
         raise ConfigError(f"no example {example}", hint=f"the examples are {', '.join(EXAMPLES)}")
     check_folder(folder)
-    training = None if example or (folder / CONFIG).exists() else existing.find(folder)
-    contents = _project(folder, example, training)
-    config = _config(
-        folder, contents, (layers.from_environment(environment), layers.from_flags(flags))
-    )
     inside = folder.resolve().relative_to(top or folder.resolve()).as_posix()
     inside = "" if inside == "." else inside
     present = names.existing(top or folder)
+    is_new = example is None and not (folder / CONFIG).exists()
+    found = existing.find(folder, _skeleton()) if is_new else existing.Found()
+    others = _names_of_others(present, inside, top or folder)
+    contents = _project(folder, example, found, tuple(others.values()))
+    config = _config(
+        folder, contents, (layers.from_environment(environment), layers.from_flags(flags))
+    )
     source = _source(folder, config, installed)
     _check_folder(top or folder, source)
     rendered = (
@@ -108,6 +111,28 @@ def plan(
     for name, text in rendered.items():
         contents[os.path.normpath(f"{back}/{name}")] = text.encode()
     former = _former(inside, present, rendered, back)
+    changes = _changes(folder, contents, force, former)
+    _check_edited(folder, changes, present)
+    notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
+    notes += steps.of_others(others, config)
+    go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
+    return Plan(
+        folder=folder,
+        changes=tuple(changes),
+        next=(*go, *notes, *steps.last(folder, config, top, rendered, changes)),
+        warning=_of_outer_project(folder, top),
+        proposed=contents[CONFIG].decode() if found != existing.Found() else "",
+    )
+
+
+def _changes(
+    folder: Path, contents: Mapping[str, bytes], force: Sequence[str], former: Mapping[str, str]
+) -> list[Change]:
+    """Return the changes of all files, in the order in which they are made.
+
+    Raises:
+        ConfigError: a forced name is not a file of ours.
+    """
     # The settings come last: without them, an interrupted init starts again.
     ordered = sorted(contents, key=lambda name: (name == CONFIG, name))
     changes = [
@@ -116,16 +141,7 @@ def plan(
         for change in changes_of(folder, name, contents[name], force, former.get(name))
     ]
     check_forced(force, [change.name for change in changes])
-    _check_edited(folder, changes)
-    notes = [*_of_training(training), *_of_installation(installed, source)]
-    notes += _of_others(present, inside, config, top or folder)
-    go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
-    return Plan(
-        folder=folder,
-        changes=tuple(changes),
-        next=(*go, *notes, *_next(folder, config, top, rendered, changes)),
-        warning=_of_outer_project(folder, top),
-    )
+    return changes
 
 
 def carry_out(planned: Plan) -> None:
@@ -149,19 +165,27 @@ def carry_out(planned: Plan) -> None:
 
 
 def _project(
-    folder: Path, example: str | None, training: existing.Existing | None
+    folder: Path, example: str | None, found: existing.Found, taken: Sequence[str]
 ) -> dict[str, bytes]:
-    """Return the files of the project: all for a new one, a few for one with an mlship.yaml."""
+    """Return the files of the project: all for a new one, a few beside what is there already."""
     if example:
         return shipped.files(f"{example}_example")
-    files = shipped.files("templates/project")
+    files = _skeleton()
     if (folder / CONFIG).exists():
         return {name: files[name] for name in _NEEDED}
-    if training is not None:
-        skeleton = files[CONFIG].decode()
-        settings = existing.settings(training, folder, skeleton).encode()
-        return {name: files[name] for name in (*_NEEDED, _SANITY)} | {CONFIG: settings}
-    return files
+    name = existing.name_of(folder, taken)
+    files[CONFIG] = existing.settings(found, name, files[CONFIG].decode()).encode()
+    if found.training is not None:
+        files = {name: files[name] for name in (*_NEEDED, _SANITY, CONFIG)}
+    return {
+        name: data
+        for name, data in files.items()
+        if not (found.has_tests and name.startswith("tests/"))
+    }
+
+
+def _skeleton() -> dict[str, bytes]:
+    return shipped.files("templates/project")
 
 
 def _config(folder: Path, contents: Mapping[str, bytes], above: Sequence[Layer]) -> Config:
@@ -229,51 +253,35 @@ def _former(
     places = {name: os.path.normpath(f"{back}/{workflows.FOLDER}/{name}") for name in present}
     return {
         os.path.normpath(f"{back}/{workflows.FOLDER}/{prefix}{name}"): places[name]
-        for name in names.former(inside, present)
+        for name in names.former(inside, prefix, present)
     }
 
 
-def _check_edited(folder: Path, changes: Sequence[Change]) -> None:
-    """Refuse edited workflows that install another program in jobs with secrets.
+def _check_edited(
+    folder: Path, changes: Sequence[Change], present: Mapping[str, Workflow]
+) -> None:
+    """Refuse workflows that stay and install another program in jobs with secrets.
 
     Raises:
         ConfigError: a workflow that is kept installs the `mlship` of package indexes.
     """
-    for change in filter(_is_edited_workflow, changes):
-        text = place_of(folder, change.name).read_text("utf-8", "replace")
-        force = f"`mlship init --force {change.name}`"
+    kept = {
+        change.name: place_of(folder, change.name).read_text("utf-8", "replace")
+        for change in changes
+        if steps.is_edited_workflow(change)
+    }
+    foreign = {
+        f"{workflows.FOLDER}/{name}": workflow.text
+        for name, workflow in present.items()
+        if not names.is_of_mlship(workflow.text)
+    }
+    for name, text in (kept | foreign).items():
         if lines := installation.strangers_named(text):
-            raise ConfigError(
-                f"{change.name} installs another program that is called {installation.MODULE} on "
-                f"package indexes: {lines[0][:120]}",
-                hint="correct the line as in the other workflows"
-                + ("" if change.is_foreign else f"; or, without your edits, {force}"),
-            )
-
-
-def _of_installation(installed: Installation, source: str) -> list[str]:
-    """Return next steps about the installation of mlship, here and in jobs."""
-    steps = [
-        f"uninstall {other}: it provides the module or the command {installation.MODULE} too"
-        for other in installed.others
-    ]
-    if not source:
-        steps.append(
-            f"no workflows were written: {installed.reason}; set `workflows.mlship` in {CONFIG} "
-            f"({FORM}), then `mlship init` again"
-        )
-    return steps
-
-
-def _of_training(training: existing.Existing | None) -> list[str]:
-    """Ask to check what was taken from the repository's own training."""
-    if training is None:
-        return []
-    return [
-        f"check {CONFIG}: it trains with `{training.command}`, which saves {training.saved}, on "
-        f"{training.train or 'data that you must name'}, and predicts "
-        f"{training.target or 'a column that you must name'}"
-    ]
+            hint = "correct the line as in the other workflows"
+            if name in kept and names.is_of_mlship(text):
+                hint += f"; or, without your edits, `mlship init --force {name}`"
+            message = f"{name} installs another program that is called {installation.MODULE} on "
+            raise ConfigError(f"{message}package indexes: {lines[0][:120]}", hint=hint)
 
 
 def _of_outer_project(folder: Path, top: Path | None) -> str:
@@ -292,18 +300,10 @@ def _of_outer_project(folder: Path, top: Path | None) -> str:
     return ""
 
 
-def _of_others(
-    present: Mapping[str, Workflow], inside: str, config: Config, top: Path
-) -> list[str]:
-    """Return next steps about other projects in the repository."""
-    steps = []
-    for other in names.projects(present, inside):
-        if _name_of(top / other / CONFIG) == config.name:
-            steps.append(
-                f"the project in {other or 'the repository'} is called {config.name} too: "
-                f"give each project a `name` of its own in {CONFIG}"
-            )
-    return steps
+def _names_of_others(present: Mapping[str, Workflow], inside: str, top: Path) -> dict[str, str]:
+    """Return the names of the repository's other projects, by their folders."""
+    found = {other: _name_of(top / other / CONFIG) for other in names.projects(present, inside)}
+    return {other: name for other, name in found.items() if name}
 
 
 def _name_of(settings: Path) -> str | None:
@@ -314,55 +314,3 @@ def _name_of(settings: Path) -> str | None:
         return None
     name = values.get("name")
     return name if isinstance(name, str) else None
-
-
-def _next(
-    folder: Path,
-    config: Config,
-    top: Path | None,
-    rendered: Mapping[str, str],
-    changes: Sequence[Change],
-) -> list[str]:
-    """Return the next steps, in order."""
-    steps = [_of_edited(change) for change in changes if _is_edited_workflow(change)]
-    ignore = folder / ".gitignore"
-    if ignore.is_file() and ".mlship" not in ignore.read_text("utf-8", "replace"):
-        steps.append("add a line `.mlship/` to .gitignore")
-    data = config.data.train
-    comes = {change.name for change in changes}
-    if "://" not in data and data not in comes and not (folder / data).exists():
-        steps.append(f"put your data at {data}, or name another place in mlship.yaml")
-    begin = "" if top else "git init -b develop && "
-    steps.append(f'{begin}git add -A && git commit -m "Start with mlship"')
-    steps.append("mlship doctor && mlship run")
-    if len(rendered) > len(workflows.ALWAYS) and config.ledger.kind != "mlflow":
-        steps.append("set `ledger: {kind: mlflow}` in mlship.yaml: jobs share no folder")
-    kinds: tuple[tuple[Literal["vars", "secrets"], str], ...] = (
-        ("vars", "variables"),
-        ("secrets", "secrets"),
-    )
-    asked = [
-        f"{word} {', '.join(found)}"
-        for kind, word in kinds
-        if (found := workflows.asked_for(rendered.values(), kind))
-    ]
-    if asked:
-        steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (docs/guide/github.md)")
-    return steps
-
-
-def _is_edited_workflow(change: Change) -> bool:
-    return change.is_edited and workflows.FOLDER in change.name
-
-
-def _of_edited(change: Change) -> str:
-    if change.is_foreign:
-        return (
-            f"{change.name} is not mlship's and stays: the workflow of that name is missing; "
-            "rename yours, then `mlship init` again"
-        )
-    renew = f"`mlship init --force {change.name}` renews it"
-    if change.rename:
-        move = f"`git mv {shlex.quote(change.name)} {shlex.quote(change.rename)}`"
-        return f"{change.name} was edited: {move} gives it its new name; {renew}"
-    return f"{change.name} was edited: {renew}"

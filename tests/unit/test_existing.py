@@ -6,8 +6,10 @@ import pytest
 
 from mlship.config.installation import Installation, Origin
 from mlship.config.layers import from_yaml, resolve
+from mlship.config.project import Config
 from mlship.templates import existing, project, shipped
-from mlship.templates.existing import Existing
+from mlship.templates.existing import Existing, Found
+from mlship.templates.scripts import Script
 
 SCRIPT = """
 import joblib
@@ -30,10 +32,13 @@ def repository(root: Path, **files: str) -> Path:
     return root
 
 
+def trained(root: Path, **files: str) -> Existing | None:
+    return existing.find(repository(root, **files)).training
+
+
 def test_a_script_its_model_its_data_and_its_target_are_found(tmp_path: Path) -> None:
     files = {"train.py": SCRIPT, "data/train.csv": "a,churned\n", "data/test.csv": "a,churned\n"}
-    found = existing.find(repository(tmp_path, **files))
-    assert found == Existing(
+    assert trained(tmp_path, **files) == Existing(
         command="python train.py",
         saved="models/model.joblib",
         train="data/train.csv",
@@ -47,13 +52,13 @@ def test_a_stage_of_dvc_wins(tmp_path: Path) -> None:
         "stages:\n"
         "  prepare: {cmd: python src/prepare.py, outs: [data/all.csv]}\n"
         "  train:\n"
-        "    cmd: python src/train.py --depth 3\n"
+        "    cmd: python src/train.py --depth ${train.depth}\n"
         "    outs:\n"
         "    - model.pkl: {cache: false}\n"
     )
     code = "y = frame['price'].values\n"
     files = {"dvc.yaml": stages, "src/train.py": code, "train.py": SCRIPT, "data/all.csv": "a\n"}
-    found = existing.find(repository(tmp_path, **files))
+    found = trained(tmp_path, **files, **{"params.yaml": "train: {depth: 3}"})
     assert found is not None
     assert (found.command, found.saved) == ("python src/train.py --depth 3", "model.pkl")
     assert (found.train, found.test, found.target) == ("data/all.csv", "", "price")
@@ -65,20 +70,163 @@ def test_a_stage_of_dvc_wins(tmp_path: Path) -> None:
         {},
         {"train.py": "print('no model')"},
         {"train.py": "this is no Python ("},
-        {"train.py": "open('/srv/model.pkl', 'wb')"},
-        {"train.py": "open('../model.pkl', 'wb')"},
+        {"train.py": "joblib.dump(m, '/srv/model.pkl')"},
+        {"train.py": "joblib.dump(m, '../model.pkl')"},
+        {"train.py": "joblib.dump(m, sys.argv[1])"},
+        {"app.py": "model = joblib.load('model.pkl')\nmodel.predict([[1]])"},
+        {"venv/lib/train.py": SCRIPT, "venv/pyvenv.cfg": ""},
+        {".hidden/train.py": SCRIPT, "tests/test_train.py": SCRIPT},
+        {"fraud/train.py": SCRIPT, "fraud/mlship.yaml": "name: fraud"},
         {"dvc.yaml": "stages: [1, 2]"},
         {"dvc.yaml": "stages: {train: {cmd: [a, b], outs: [m.pkl]}}"},
         {"dvc.yaml": "stages: {train: 5, two: {cmd: x ${y}, outs: [m.pkl]}}"},
     ],
 )
 def test_what_saves_no_model_is_no_training(files: dict[str, str], tmp_path: Path) -> None:
-    assert existing.find(repository(tmp_path, **files)) is None
+    assert trained(tmp_path, **files) is None
 
 
-@pytest.mark.parametrize("folder", ["churn", "My Model", "2024", "_"])
+PATHS = {
+    "joined by /": (
+        "ROOT = Path(__file__).resolve().parent.parent\n"
+        "OUT = ROOT / 'artifacts'\n"
+        "joblib.dump(m, OUT / 'model.joblib')"
+    ),
+    "parents": "joblib.dump(m, Path(__file__).parents[1] / 'artifacts' / 'model.joblib')",
+    "os.path": (
+        "HERE = os.path.dirname(os.path.abspath(__file__))\n"
+        "joblib.dump(m, os.path.join(HERE, os.path.pardir, 'x.txt'))\n"
+        "joblib.dump(m, os.path.join('artifacts', 'model.joblib'))"
+    ),
+    "an f-string": "FOLDER = 'artifacts'\njoblib.dump(m, f'{FOLDER}/model.joblib')",
+    "a sum": "FOLDER = 'artifacts/'\njoblib.dump(m, FOLDER + 'model.joblib')",
+    "an option": "parser.add_argument('--out', default='artifacts/model.joblib')\ndump(m, a.out)",
+    "joinpath": "joblib.dump(m, Path('artifacts').joinpath('model.joblib'))",
+    "an annotation": "OUT: str = './artifacts/model.joblib'\njoblib.dump(m, OUT)",
+    "another module": "from config import MODEL\njoblib.dump(m, MODEL)",
+    "its package": "from src.config import MODEL\njoblib.dump(m, MODEL)",
+}
+
+
+@pytest.mark.parametrize("code", PATHS.values(), ids=PATHS)
+def test_the_path_of_the_model_is_followed_through_the_code(code: str, tmp_path: Path) -> None:
+    files = {"src/train.py": code, "src/config.py": "MODEL = 'artifacts/model.joblib'\n"}
+    found = trained(tmp_path, **files)
+    assert found is not None
+    assert found.saved == "artifacts/model.joblib"
+    is_module = "from src" in code
+    assert found.command == ("python -m src.train" if is_module else "python src/train.py")
+
+
+def test_further_files_of_a_model_are_told_of(tmp_path: Path) -> None:
+    code = "joblib.dump(s, 'out/scaler.pkl')\njoblib.dump(m, 'out/model.pkl')\n"
+    planned = project.plan(repository(tmp_path, **{"train.py": code}), None, installed=INSTALLED)
+    (told,) = [step for step in planned.next if "also saves" in step]
+    assert told.startswith("the script also saves out/scaler.pkl: the model is served from out/mod")
+
+
+def test_data_are_what_the_script_reads_and_not_what_it_writes(tmp_path: Path) -> None:
+    code = (
+        "RAW = 'raw.csv'\nframe = pd.read_csv(RAW)\nframe.to_csv('metrics.csv')\n"
+        "TARGET = 'price'\njoblib.dump(model.fit(frame), 'model.joblib')\n"
+    )
+    files = {"train.py": code, "raw.csv.dvc": "outs: []", "metrics.csv": "a\n", "other.csv": "a\n"}
+    found = trained(tmp_path, **files)
+    assert found is not None
+    assert (found.train, found.test, found.target) == ("raw.csv", "", "price")
+
+
+@pytest.mark.parametrize(
+    ("code", "target"),
+    [
+        ("y = df['a']", "a"),
+        ("X, y = df.drop(columns=['a']), df['a']", "a"),
+        ("y = df.pop('a')", "a"),
+        ("T = 'a'\ny = df[T].to_numpy()", "a"),
+        ("TARGET = 'a'", "a"),
+        ("target_column: str = 'a'", "a"),
+        ("y = load()", ""),
+        ("x = df['a']", ""),
+    ],
+)
+def test_the_target_is_read_from_the_code(code: str, target: str, tmp_path: Path) -> None:
+    repository(tmp_path, **{"train.py": code})
+    assert Script(tmp_path, "train.py").target() == target
+
+
+def test_a_training_function_is_used_as_it_is(tmp_path: Path) -> None:
+    code = "def train(data, params):\n    return model.fit(data)\n"
+    folder = repository(tmp_path, **{"churn/model.py": code, "data/all.csv": "a\n"})
+    planned = project.plan(folder, None, installed=INSTALLED)
+    config = resolve([from_yaml(planned.proposed, "mlship.yaml")]).config
+    assert config.model.train == "churn.model:train"
+    assert config.data.train == "data/all.csv"
+    assert "pipeline.py" not in {change.name for change in planned.changes}
+    one = {"train.py": "def train(data):\n    return model.fit(data)\n"}
+    assert trained(tmp_path / "one", **one) is None
+
+
+@pytest.mark.parametrize(
+    ("files", "tests"),
+    [
+        (["tests/test_a.py"], ("tests",)),
+        (["tests/deep/test_a.py", "tests/conftest.py"], ("tests",)),
+        (["test/a_test.py"], ("test",)),
+        (["test_model.py", "model_test.py"], ("model_test.py", "test_model.py")),
+        (["tests/test_a.py", "tests/sanity/test_b.py"], ("tests/test_a.py",)),
+        (["tests/unit/test_a.py"], ()),
+        (["tests/sanity/test_a.py"], ()),
+        (["tests/conftest.py"], ()),
+    ],
+)
+def test_the_tests_that_are_there_are_used_and_no_others_are_added(
+    files: list[str], tests: tuple[str, ...], tmp_path: Path
+) -> None:
+    folder = repository(tmp_path, **dict.fromkeys(files, "def test_a(): pass\n"))
+    planned = project.plan(folder, None, installed=INSTALLED)
+    found = existing.find(folder)
+    assert found.tests == tests
+    config = configured(planned)
+    assert config.tests.paths("unit") == (tests or ("tests/unit",))
+    added = {change.name for change in planned.changes if change.name.startswith("tests/")}
+    assert bool(added) is not any("test_" in name or "_test" in name for name in files)
+
+
+def configured(planned: project.Plan) -> Config:
+    text = next(change.data for change in planned.changes if change.name == "mlship.yaml").decode()
+    return resolve([from_yaml(text, "mlship.yaml")]).config
+
+
+def test_a_script_without_a_model_and_a_notebook_are_named(tmp_path: Path) -> None:
+    folder = repository(tmp_path / "a", **{"fit.py": "model.fit(x)\n", "a.ipynb": "{}"})
+    (told,) = [step for step in told_of(folder) if "joblib.dump" in step]
+    assert told.startswith("fit.py trains, and no model file that it saves was found")
+    folder = repository(tmp_path / "b", **{"my model.ipynb": "{}"})
+    (told,) = [step for step in told_of(folder) if "notebook" in step]
+    assert "jupyter nbconvert --to script 'my model.ipynb'" in told
+
+
+def told_of(folder: Path) -> tuple[str, ...]:
+    return project.plan(folder, None, installed=INSTALLED).next
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("churn", "churn"),
+        ("My Model", "my-model"),
+        ("2024", "model-2024"),
+        ("x" * 60, "x" * 40),
+        ("models/churn", "models-churn"),
+    ],
+)
+def test_a_project_is_named_by_its_folder(folder: str, name: str, tmp_path: Path) -> None:
+    taken = ["churn"] if "/" in folder else []
+    assert existing.name_of(tmp_path / folder, taken) == name
+
+
 @pytest.mark.parametrize("test", ["", "data/te st.csv"])
-def test_the_settings_that_are_written_are_valid(folder: str, test: str, tmp_path: Path) -> None:
+def test_the_settings_that_are_written_are_valid(test: str) -> None:
     skeleton = shipped.files("templates/project")["mlship.yaml"].decode()
     training = Existing(
         command='python train.py --name "a: b"',
@@ -87,12 +235,15 @@ def test_the_settings_that_are_written_are_valid(folder: str, test: str, tmp_pat
         test=test,
         target="yes",
     )
-    text = existing.settings(training, tmp_path / folder, skeleton)
+    found = Found(training=training, tests=("a b.py", "no"))
+    text = existing.settings(found, "churn", skeleton)
     config = resolve([from_yaml(text, "mlship.yaml")]).config
+    assert config.name == "churn"
     assert config.model.command == training.command
     assert (config.model.saved, config.data.train) == ("m.pkl", "d.csv")
     assert config.data.test == (test or None)
     assert config.data.target == "yes"
+    assert config.tests.unit == ("a b.py", "no")
     assert config.gates.promote.min_labels == 200
 
 
@@ -107,3 +258,17 @@ def test_init_says_what_it_took_and_writes_no_skeleton_of_a_pipeline(tmp_path: P
         "data/train.csv, and predicts churned"
     )
     assert said in planned.next
+    assert "command: python train.py" in planned.proposed
+
+
+def test_an_init_that_was_interrupted_does_not_take_its_own_files_for_the_users(
+    tmp_path: Path,
+) -> None:
+    first = project.plan(tmp_path / "a", None, installed=INSTALLED)
+    project.carry_out(first)
+    (tmp_path / "a" / "mlship.yaml").unlink()
+    (tmp_path / "a" / "tests" / "unit" / "test_pipeline.py").unlink()
+    again = project.plan(tmp_path / "a", None, installed=INSTALLED)
+    assert {change.name for change in again.changes} == {change.name for change in first.changes}
+    assert again.names("write") == ["tests/unit/test_pipeline.py", "mlship.yaml"]
+    assert again.proposed == ""

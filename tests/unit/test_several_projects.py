@@ -1,5 +1,6 @@
 """Several projects in one repository: each has workflows of its own, and none takes another's."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -28,7 +29,7 @@ def init(top: Path, folder: str, name: str, *force: str) -> Plan:
     planned = plan(place, None, force)
     carry_out(planned)
     settings = place / "mlship.yaml"
-    settings.write_text(settings.read_text().replace("name: my-model", f"name: {name}"))
+    settings.write_text(re.sub(r"(?m)^name: .*$", f"name: {name}", settings.read_text()))
     return planned
 
 
@@ -229,20 +230,37 @@ def test_a_new_project_inside_another_one_is_warned_of(top: Path) -> None:
     assert not init(top, "apart", "apart").warning, "it is a repository of its own"
 
 
-def test_a_workflow_of_a_persons_own_at_the_top_is_told_of_and_stays(top: Path) -> None:
+@pytest.mark.parametrize("name", ["main.yml", "Release.yml"])
+def test_beside_a_workflow_of_a_persons_own_ours_have_other_names(top: Path, name: str) -> None:
     (top / PLACE).mkdir(parents=True)
     own = "name: main\non: push\njobs: {}\n"
-    (top / PLACE / "main.yml").write_text(own)
+    (top / PLACE / name).write_text(own)
     planned = init(top, "", "iris")
-    assert texts(top)["main.yml"] == own
-    [step] = [step for step in planned.next if "main.yml" in step]
-    assert step.startswith(f"{PLACE}/main.yml is not mlship's and stays")
-    assert "--force" not in step
-    assert "edited" not in step
-    (top / PLACE / "main.yml").write_text(own + "# pip install mlship\n")
+    assert sorted(texts(top)) == sorted([name, *(f"mlship-{kind}.yml" for kind in KINDS)])
+    assert texts(top)[name] == own
+    assert yaml.safe_load(texts(top)["mlship-main.yml"])["name"] == "mlship-main"
+    assert not [step for step in planned.next if "edited" in step or "--force" in step]
+    (top / PLACE / name).unlink()
+    assert not [one for one in plan(top).changes if one.what != "keep"], "it keeps its names"
+    (top / PLACE / name).write_text(own + "# pip install mlship\n")
     with pytest.raises(ConfigError, match="installs another program") as caught:
         init(top, "", "iris")
     assert "--force" not in caught.value.hint
+
+
+def test_workflows_give_way_to_one_that_a_person_adds_later(top: Path) -> None:
+    init(top, "", "iris")
+    (top / PLACE / "main.yml").write_text("name: main\non: push\njobs: {}\n")
+    init(top, "", "iris")
+    assert sorted(texts(top)) == sorted(["main.yml", *(f"mlship-{kind}.yml" for kind in KINDS)])
+
+
+def test_a_project_gets_a_name_that_no_other_has(top: Path) -> None:
+    found = []
+    for folder in ("models/churn", "old/churn"):
+        carry_out(plan(top / folder))
+        found.append(yaml.safe_load((top / folder / "mlship.yaml").read_text())["name"])
+    assert found == ["churn", "old-churn"]
 
 
 def test_what_is_in_the_way_of_a_file_is_named(top: Path) -> None:

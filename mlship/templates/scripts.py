@@ -1,0 +1,260 @@
+"""What a Python script says of itself: the paths that it names, its target, how it is started.
+
+The script is read as syntax and never run. Paths are followed through constants, `Path`, `/`,
+`os.path.join`, f-strings, `__file__` and names that are imported from other files of the project.
+"""
+
+import ast
+import posixpath
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+_TARGETS: Final = ("y", "target", "label", "labels", "y_train", "Y", "y_all")
+_TARGET_NAMES: Final = ("target", "target_col", "target_column", "label_col", "label_column")
+_IMPORTS_FOLLOWED: Final = 1
+_LARGEST: Final = 1_000_000
+_PATHS: Final = ("Path", "PurePath", "PosixPath", "str", "abspath", "realpath", "fspath")
+_READERS: Final = ("read_", "loadtxt", "genfromtxt", "load_dataset", "scan_")
+_WRITERS: Final = (
+    *("dump", "save", "save_model", "save_pretrained", "to_pickle", "write_bytes", "export"),
+    *("save_weights", "SerializeToString"),
+)
+_FITTERS: Final = ("fit", "fit_transform", "train", "fit_predict")
+_SAME: Final = ("resolve", "absolute", "expanduser", "as_posix")
+
+
+class Script:
+    """A Python file of a project.
+
+    Args:
+        root: the project's folder.
+        name: the path of the file from there.
+    """
+
+    def __init__(self, root: Path, name: str, *, follow: int = _IMPORTS_FOLLOWED) -> None:
+        self.name = name
+        self._root = root
+        self._tree = _parsed(root / name)
+        self._known: dict[str, str] = {"__file__": name}
+        if self._tree is not None:
+            if follow:
+                self._import(follow - 1)
+            self._assign()
+
+    @property
+    def is_script(self) -> bool:
+        """Whether starting the file does something: it has more than definitions."""
+        if self._tree is None:
+            return False
+        plain = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
+        return any(
+            not isinstance(node, (*plain, ast.AnnAssign))
+            and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+            for node in self._tree.body
+        )
+
+    @property
+    def command(self) -> str:
+        """How it is started from the project's folder: by its path, or as a module."""
+        module = self.name.removesuffix(".py").replace("/", ".")
+        return f"python -m {module}" if self._needs_package() else f"python {self.name}"
+
+    def paths(self) -> list[str]:
+        """Return the texts that may be paths of the project, the most complete ones first."""
+        if self._tree is None:
+            return []
+        found: dict[str, None] = {}
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.expr) and (text := self._value(node)):
+                found[_normal(text)] = None
+        texts = [*found, *(_normal(text) for text in self._known.values())]
+        texts = list(dict.fromkeys(text for text in texts if text and text != self.name))
+        # What is a part of a longer one was joined to it.
+        return [
+            text
+            for text in texts
+            if not any(other != text and other.endswith(f"/{text}") for other in texts)
+        ]
+
+    def target(self) -> str:
+        """Return the column that it predicts: `y = data["price"]`, or `TARGET = "price"`."""
+        if self._tree is None:
+            return ""
+        for node in ast.walk(self._tree):
+            for goal, value in _assignments(node):
+                if isinstance(goal, ast.Name) and goal.id in _TARGETS:
+                    column = self._column(value)
+                    if column:
+                        return column
+        named = (self._known.get(name, "") for name in self._known if name.lower() in _TARGET_NAMES)
+        return next((name for name in named if name and "/" not in name), "")
+
+    def reads(self) -> list[str]:
+        """Return the paths of data that it reads, as far as they are known."""
+        return [
+            _normal(text)
+            for call in self._calls()
+            if _name_of(call).startswith(_READERS)
+            for argument in call.args[:1]
+            if (text := self._value(argument))
+        ]
+
+    @property
+    def saves(self) -> bool:
+        """Whether it writes a file of a model, as far as its calls show."""
+        return any(_name_of(call) in _WRITERS for call in self._calls())
+
+    @property
+    def fits(self) -> bool:
+        """Whether it trains a model, as far as its calls show."""
+        return any(_name_of(call) in _FITTERS for call in self._calls())
+
+    @property
+    def functions(self) -> dict[str, int]:
+        """The number of positional parameters of each function at its top level, by name."""
+        body = self._tree.body if self._tree is not None else []
+        return {node.name: len(node.args.args) for node in body if isinstance(node, ast.FunctionDef)}
+
+    def _calls(self) -> Iterator[ast.Call]:
+        nodes = ast.walk(self._tree) if self._tree is not None else ()
+        return (node for node in nodes if isinstance(node, ast.Call))
+
+    def _import(self, follow: int) -> None:
+        assert self._tree is not None
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.ImportFrom) and (file := self._file_of(node)):
+                known = Script(self._root, file, follow=follow)._known
+                for alias in node.names:
+                    if alias.name in known:
+                        self._known[alias.asname or alias.name] = known[alias.name]
+
+    def _file_of(self, node: ast.ImportFrom) -> str:
+        parts = (node.module or "").split(".") if node.module else []
+        here = posixpath.dirname(self.name)
+        for _ in range(node.level - 1):
+            here = posixpath.dirname(here)
+        places = [here] if node.level else [here, ""]
+        for place in places:
+            file = posixpath.join(place, *parts) + ".py"
+            if parts and (self._root / file).is_file():
+                return file
+        return ""
+
+    def _assign(self) -> None:
+        assert self._tree is not None
+        for node in ast.walk(self._tree):
+            for goal, value in _assignments(node):
+                if isinstance(goal, ast.Name) and (text := self._value(value)):
+                    self._known.setdefault(goal.id, text)
+
+    def _needs_package(self) -> bool:
+        """Whether it imports its own package by name, so that its path alone does not start it."""
+        package = self.name.partition("/")[0] if "/" in self.name else ""
+        if not package or self._tree is None:
+            return False
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.ImportFrom):
+                if node.level or (node.module or "").partition(".")[0] == package:
+                    return True
+            elif isinstance(node, ast.Import):
+                if any(alias.name.partition(".")[0] == package for alias in node.names):
+                    return True
+        return False
+
+    def _column(self, node: ast.expr) -> str:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Subscript):
+                text = self._value(part.slice)
+                if text:
+                    return text
+            is_pop = isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
+            if is_pop and part.func.attr == "pop" and part.args:  # type: ignore[attr-defined]
+                return self._value(part.args[0])  # type: ignore[attr-defined]
+        return ""
+
+    def _value(self, node: ast.AST) -> str:
+        """Return the text of an expression; empty if it is not known."""
+        match node:
+            case ast.Constant(value=str() as text):
+                return text if len(text) < 300 and "\n" not in text else ""
+            case ast.Name(id=name):
+                return self._known.get(name, "")
+            case ast.BinOp(left=left, op=ast.Div(), right=right):
+                return self._joined([left, right])
+            case ast.BinOp(left=left, op=ast.Add(), right=right):
+                one, other = self._value(left), self._value(right)
+                return one + other if one and other else ""
+            case ast.JoinedStr(values=values):
+                parts = [self._value(_inner(value)) for value in values]
+                return "".join(parts) if all(parts) else ""
+            case ast.Attribute(value=inner, attr="parent"):
+                return posixpath.dirname(self._value(inner)) or "."
+            case ast.Subscript(
+                value=ast.Attribute(value=inner, attr="parents"), slice=ast.Constant(value=int(up))
+            ):
+                text = self._value(inner)
+                for _ in range(up + 1):
+                    text = posixpath.dirname(text)
+                return text or "."
+            case ast.Call(func=function, args=arguments):
+                return self._called(function, arguments)
+        return ""
+
+    def _called(self, function: ast.expr, arguments: list[ast.expr]) -> str:
+        name = _name(function)
+        if name == "cwd" or (name == "getcwd" and not arguments):
+            return "."
+        if name == "dirname" and arguments:
+            return posixpath.dirname(self._value(arguments[0])) or "."
+        if name in ("join", "joinpath") and isinstance(function, ast.Attribute):
+            is_module = self._value(function.value) == ""
+            return self._joined(arguments if is_module else [function.value, *arguments])
+        if name in _SAME and isinstance(function, ast.Attribute) and not arguments:
+            return self._value(function.value)
+        return self._joined(arguments) if name in _PATHS and arguments else ""
+
+    def _joined(self, nodes: list[Any]) -> str:
+        parts = [self._value(node) for node in nodes]
+        return posixpath.join(*parts) if parts and all(parts) else ""
+
+
+def _name_of(call: ast.Call) -> str:
+    return _name(call.func)
+
+
+def _name(function: ast.expr) -> str:
+    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+
+
+def _inner(node: ast.expr) -> ast.expr:
+    return node.value if isinstance(node, ast.FormattedValue) else node
+
+
+def _normal(text: str) -> str:
+    text = text.strip()
+    if not text or "://" in text or any(sign in text for sign in "{}%<>|*?\t"):
+        return ""
+    return posixpath.normpath(text) if "/" in text else text
+
+
+def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """Yield the goals and values of an assignment, also of `X, y = a, b` and `x: int = 1`."""
+    if isinstance(node, ast.AnnAssign) and node.value is not None:
+        yield node.target, node.value
+    if not isinstance(node, ast.Assign):
+        return
+    for goal in node.targets:
+        if isinstance(goal, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            yield from zip(goal.elts, node.value.elts, strict=False)
+        else:
+            yield goal, node.value
+
+
+def _parsed(path: Path) -> ast.Module | None:
+    try:
+        if path.stat().st_size > _LARGEST:
+            return None
+        return ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None

@@ -1,0 +1,119 @@
+"""The next steps that `mlship init` names: what to check, what is missing, how to go on."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from mlship.config.installation import FORM, MODULE, Installation
+from mlship.config.project import Config
+from mlship.templates import existing, workflows
+from mlship.templates.changes import Change
+
+_CONFIG = "mlship.yaml"
+
+
+def of_found(found: existing.Found) -> list[str]:
+    """Ask to check what was taken from the repository, and say what was not."""
+    training = found.training
+    if training is None:
+        steps = [
+            f"{name} trains, and no model file that it saves was found: save the fitted model with "
+            "joblib.dump, then `mlship init` again"
+            for name in found.scripts[:1]
+        ]
+        return steps or [
+            f"{name} is a notebook, and mlship runs scripts: `jupyter nbconvert --to script "
+            f"{shlex.quote(name)}`, let the script save its model, then `mlship init` again"
+            for name in found.notebooks[:1]
+        ]
+    how = f"with `{training.command}`, which saves {training.saved}"
+    if training.function:
+        how = f"by {training.function}"
+    steps = [
+        f"check {_CONFIG}: it trains {how}, on {training.train or 'data that you must name'}, and "
+        f"predicts {training.target or 'a column that you must name'}"
+    ]
+    if training.also_saved:
+        steps.append(
+            f"the script also saves {', '.join(training.also_saved)}: the model is served from "
+            f"{training.saved} alone, which must contain all that it needs, as a Pipeline of "
+            "scikit-learn does"
+        )
+    return steps
+
+
+def of_installation(installed: Installation, source: str) -> list[str]:
+    """Return next steps about the installation of mlship, here and in jobs."""
+    steps = [
+        f"uninstall {other}: it provides the module or the command {MODULE} too"
+        for other in installed.others
+    ]
+    if not source:
+        steps.append(
+            f"no workflows were written: {installed.reason}; set `workflows.mlship` in {_CONFIG} "
+            f"({FORM}), then `mlship init` again"
+        )
+    return steps
+
+
+def of_others(others: Mapping[str, str], config: Config) -> list[str]:
+    """Return next steps about other projects in the repository."""
+    return [
+        f"the project in {other or 'the repository'} is called {config.name} too: "
+        f"give each project a `name` of its own in {_CONFIG}"
+        for other, name in others.items()
+        if name == config.name
+    ]
+
+
+def last(
+    folder: Path,
+    config: Config,
+    top: Path | None,
+    rendered: Mapping[str, str],
+    changes: Sequence[Change],
+) -> list[str]:
+    """Return the next steps, in order."""
+    steps = [_of_edited(change) for change in changes if is_edited_workflow(change)]
+    ignore = folder / ".gitignore"
+    if ignore.is_file() and ".mlship" not in ignore.read_text("utf-8", "replace"):
+        steps.append("add a line `.mlship/` to .gitignore")
+    data = config.data.train
+    comes = {change.name for change in changes}
+    if "://" not in data and data not in comes and not (folder / data).exists():
+        steps.append(f"put your data at {data}, or name another place in mlship.yaml")
+    begin = "" if top else "git init -b develop && "
+    steps.append(f'{begin}git add -A && git commit -m "Start with mlship"')
+    steps.append("mlship doctor && mlship run")
+    if len(rendered) > len(workflows.ALWAYS) and config.ledger.kind != "mlflow":
+        steps.append("set `ledger: {kind: mlflow}` in mlship.yaml: jobs share no folder")
+    kinds: tuple[tuple[Literal["vars", "secrets"], str], ...] = (
+        ("vars", "variables"),
+        ("secrets", "secrets"),
+    )
+    asked = [
+        f"{word} {', '.join(found)}"
+        for kind, word in kinds
+        if (found := workflows.asked_for(rendered.values(), kind))
+    ]
+    if asked:
+        steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (docs/guide/github.md)")
+    return steps
+
+
+def is_edited_workflow(change: Change) -> bool:
+    return change.is_edited and workflows.FOLDER in change.name
+
+
+def _of_edited(change: Change) -> str:
+    if change.is_foreign:
+        return (
+            f"{change.name} is not mlship's and stays: the workflow of that name is missing; "
+            "rename yours, then `mlship init` again"
+        )
+    renew = f"`mlship init --force {change.name}` renews it"
+    if change.rename:
+        move = f"`git mv {shlex.quote(change.name)} {shlex.quote(change.rename)}`"
+        return f"{change.name} was edited: {move} gives it its new name; {renew}"
+    return f"{change.name} was edited: {renew}"
