@@ -66,6 +66,7 @@ class Surroundings:
 
     Attributes:
         installed: how mlship was installed, and where jobs can install it from.
+        functions: how many functions mlship.yaml names; all of them are in the project's source.
         workflows: the texts of the repository's workflows, by their path in it.
         registry: whether images can be pushed, as far as it is known without a push.
         engine: which container engine responds.
@@ -74,6 +75,7 @@ class Surroundings:
     """
 
     installed: Callable[[], Installation]
+    functions: Callable[[], int]
     workflows: Callable[[], Mapping[str, str]]
     registry: Callable[[], str]
     engine: Callable[[], str]
@@ -89,7 +91,7 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
         "installation": lambda: _installation(pipeline, around),
         "packages": lambda: _packages(pipeline),
         "git": lambda: _git(pipeline),
-        "data and code": lambda: _inputs(pipeline),
+        "data and code": lambda: _inputs(pipeline, around),
         "ledger": lambda: f"{len(pipeline.ledger.records())} records, the chain is whole",
         "observations": lambda: _observations(pipeline),
         "store": lambda: f"{len(pipeline.store.versions())} versions",
@@ -224,9 +226,10 @@ def _git(pipeline: Pipeline) -> str:
     return f"commit {commit.sha[:12]} on {commit.branch or 'no branch'}, {tree}"
 
 
-def _inputs(pipeline: Pipeline) -> str:
+def _inputs(pipeline: Pipeline, around: Surroundings) -> str:
     pipeline.trainer.inputs()
-    return "all configured files and functions exist"
+    count = around.functions()
+    return "all configured files exist" if not count else "all configured files and functions exist"
 
 
 def _observations(pipeline: Pipeline) -> str | Warned:

@@ -1,7 +1,7 @@
-"""The pytest plugin of mlship: the fixture `client` for a project's sanity tests.
+"""The pytest plugin of mlship: the fixtures `client`, `model` and `data` for a project's tests.
 
 pytest loads the plugin in every run in an environment with mlship, so its dependencies are
-imported only when a test uses the fixture.
+imported only when a test uses a fixture.
 """
 
 import os
@@ -13,9 +13,11 @@ import pytest
 
 if TYPE_CHECKING:
     from mlship.testing.clients import SanityClient
+    from mlship.testing.frames import ServedModel, Tables
 
 ENDPOINT = "MLSHIP_SANITY_ENDPOINT"
 BUNDLE = "MLSHIP_SANITY_BUNDLE"
+DATA = "MLSHIP_SANITY_DATA"
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +31,27 @@ def client() -> Iterator["SanityClient"]:
     sanity = clients.of_endpoint(endpoint) if endpoint else clients.of_bundle(Path(bundle or ""))
     with sanity as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def model(client: "SanityClient", _tables: "Tables") -> "ServedModel":
+    """Return the model under test, which predicts from a DataFrame, as it is served."""
+    from mlship.testing.frames import ServedModel
+
+    return ServedModel(client, _tables.targets)
+
+
+@pytest.fixture
+def data(_tables: "Tables") -> "Tables":
+    """Return the project's data as DataFrames: `data.train` and the held-out `data.test`."""
+    return _tables.copy()
+
+
+@pytest.fixture(scope="session")
+def _tables() -> "Tables":
+    settings = os.environ.get(DATA)
+    if not settings:
+        pytest.skip(f"no data to test with; run `mlship test`, which sets {DATA}")
+    from mlship.testing import frames
+
+    return frames.read(settings)

@@ -37,7 +37,8 @@ ARROWS: dict[str, set[str]] = {
     | DOORS
     | {"mlship.adapters.targets.gke", "mlship.adapters.targets.kubernetes"},
     "mlship.runtime": RUNTIME,
-    "mlship.testing": RUNTIME | {"mlship.testing"},
+    # Tests of a project get its data, as a training reads them.
+    "mlship.testing": RUNTIME | {"mlship.config", "mlship.testing", "mlship.training"},
     # Its process shares files, requests and locks with the adapter that starts it.
     "mlship.training": SHARED | {"mlship.adapters.checkout", "mlship.runtime", "mlship.training"},
     "mlship.templates": SHARED | {"mlship.templates"},
@@ -68,7 +69,7 @@ VENDORS = {
     "skops",
     "xgboost",
 }
-MAY_USE_VENDORS = {"mlship.adapters", "mlship.runtime", "mlship.training"}
+MAY_USE_VENDORS = {"mlship.adapters", "mlship.runtime", "mlship.testing", "mlship.training"}
 RUNTIME_ONLY = {"docker", "google", "matplotlib", "mlflow", "skl2onnx"}
 """What an image for serving does not hold, so that nothing that serving loads may lead to it."""
 

@@ -238,8 +238,8 @@ def test_setosa(client):
 """
 
 
-def sanity(folder: Path, **environment: str) -> str:
-    (folder / "test_sanity.py").write_text(SANITY)
+def sanity(folder: Path, code: str = SANITY, **environment: str) -> str:
+    (folder / "test_sanity.py").write_text(code)
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-rs", "-p", "no:cacheprovider", "test_sanity.py"],
         cwd=folder,
@@ -250,6 +250,41 @@ def sanity(folder: Path, **environment: str) -> str:
         check=False,
     )
     return done.stdout
+
+
+FRAMES = """
+def test_the_served_model_predicts_from_a_frame(model, data):
+    assert data.target == "species"
+    assert len(data.test) == 2 and len(data.train) == 4
+    answers = model.predict(data.test)
+    assert answers.shape == (2,)
+    assert list(answers) == list(data.test["species"])
+    outputs = model.outputs(data.test.drop(columns="species"))
+    assert list(outputs.index) == list(data.test.index)
+    assert {"species", "probability_setosa"} <= set(outputs.columns)
+    data.test["species"] = "changed"
+
+
+def test_a_test_gets_data_of_its_own(data):
+    assert "changed" not in set(data.test["species"])
+"""
+ROWS = "sepal_length,sepal_width,petal_length,petal_width,species\n"
+ONE, OTHER = "5.1,3.5,1.4,0.2,setosa\n", "6.3,3.3,6.0,2.5,virginica\n"
+
+
+def test_tests_get_the_model_and_the_data_as_frames(tmp_path: Path, serve: Serve) -> None:
+    served = serve()
+    (tmp_path / "train.csv").write_text(ROWS + 2 * (ONE + OTHER))
+    (tmp_path / "test.csv").write_text(ROWS + ONE + OTHER)
+    settings = '{"train": "train.csv", "test": "test.csv", "target": "species"}'
+    assert "run `mlship test`, which sets MLSHIP_SANITY_DATA" in sanity(
+        tmp_path, FRAMES, MLSHIP_SANITY_BUNDLE=str(tmp_path / "iris")
+    )
+    for place in (
+        {"MLSHIP_SANITY_BUNDLE": str(tmp_path / "iris")},
+        {"MLSHIP_SANITY_ENDPOINT": served.url},
+    ):
+        assert "2 passed" in sanity(tmp_path, FRAMES, MLSHIP_SANITY_DATA=settings, **place)
 
 
 def test_sanity_tests_get_a_client_from_the_plugin(tmp_path: Path, serve: Serve) -> None:

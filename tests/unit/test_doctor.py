@@ -36,6 +36,7 @@ HERE = Installation(
     source=SOURCE,
 )
 WELL = Surroundings(
+    functions=lambda: 1,
     installed=lambda: HERE,
     workflows=dict,
     registry=lambda: "ghcr.io/ada/iris answers",

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import msgspec
+
 from mlship.adapters.checkout import children, git
 from mlship.config.project import Config
 from mlship.domain import environment
@@ -19,7 +21,8 @@ from mlship.errors import ConfigError, ProjectError
 
 BUNDLE = "MLSHIP_SANITY_BUNDLE"
 ENDPOINT = "MLSHIP_SANITY_ENDPOINT"
-"""What the fixture `client` of `mlship.testing` reads."""
+DATA = "MLSHIP_SANITY_DATA"
+"""What the fixtures of `mlship.testing` read."""
 
 _SETTINGS = ("pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 _NO_TESTS = 5
@@ -55,6 +58,7 @@ class PytestTester:
             raise ProjectError(message, hint="pip install pytest")
         variables = environment.of_user_code(os.environ, self._config.model.environment)
         variables["PYTHONPATH"] = _path_with(self._root)
+        variables[DATA] = msgspec.json.encode(self._config.data).decode()
         variables |= {BUNDLE: str(bundle.absolute())} if bundle else {}
         variables |= {ENDPOINT: endpoint} if endpoint else {}
         begun, before = time.monotonic(), self._changes()
