@@ -3,7 +3,7 @@
 import os
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -15,6 +15,7 @@ from mlship.config.layers import Layer
 from mlship.config.project import Config, json_schema
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
+from mlship.domain.storage import NOTHING, Kept
 from mlship.errors import ConfigError
 from mlship.templates import existing, names, shipped, steps, workflows
 from mlship.templates.changes import (
@@ -63,6 +64,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return [change.name for change in self.changes if change.what == what]
 
 
+def _kept_nothing(_root: Path, _top: Path, _config: Config) -> Kept:
+    return NOTHING
+
+
 def plan(
     folder: Path,
     example: str | None,
@@ -72,6 +77,7 @@ def plan(
     environment: Mapping[str, str] = MappingProxyType({}),
     installed: Installation,
     top: Path | None = None,
+    kept_by_dvc: Callable[[Path, Path, Config], Kept] = _kept_nothing,
 ) -> Plan:
     """Return what `mlship init` would change in a folder. Nothing is changed.
 
@@ -83,6 +89,8 @@ def plan(
         environment: variables with settings, such as MLSHIP_WORKFLOWS__MLSHIP.
         installed: how mlship was installed here, and from where jobs can install it.
         top: the top folder of the project's git repository, which gets the workflows.
+        kept_by_dvc: tells which data of a project DVC keeps, by its folder, the repository's top
+            and its settings.
 
     Raises:
         ConfigError: the example does not exist, mlship.yaml is wrong, a forced name is not a file
@@ -103,8 +111,11 @@ def plan(
     )
     source = _source(folder, config, installed)
     _check_folder(top or folder, source)
+    kept = kept_by_dvc(folder.resolve(), top or folder.resolve(), config)
     rendered = (
-        workflows.render(config, source, inside, names.prefix(inside, present)) if source else {}
+        workflows.render(config, source, inside, names.prefix(inside, present), kept)
+        if source
+        else {}
     )
     _write_install_line(contents, source, inside)
     back = os.path.relpath(top, folder.resolve()) if top else "."
@@ -114,12 +125,12 @@ def plan(
     changes = _changes(folder, contents, force, former)
     _check_edited(folder, changes, present)
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
-    notes += steps.of_others(others, config)
+    notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     return Plan(
         folder=folder,
         changes=tuple(changes),
-        next=(*go, *notes, *steps.last(folder, config, top, rendered, changes)),
+        next=(*go, *notes, *steps.last(folder, config, top, rendered, changes, kept)),
         warning=_of_outer_project(folder, top),
         proposed=contents[CONFIG].decode() if found != existing.Found() else "",
     )
