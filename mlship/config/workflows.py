@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from mlship.domain.policy import Occupied
+
 Source = Annotated[
     str,
     Meta(
@@ -42,6 +44,14 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "the mlship that runs `mlship init`",
         ),
     ] = None
+    challenger: Annotated[
+        Occupied,
+        Meta(
+            description="what a merge to main does while a challenger runs: the release waits for "
+            "its place, and others that wait give way; it queues up behind others; it replaces the "
+            "challenger; or it is refused"
+        ),
+    ] = "wait"
     evaluate: Annotated[
         str,
         Meta(

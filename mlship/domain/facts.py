@@ -5,7 +5,7 @@ Every field has a default, so that evidence of an older version with fewer field
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -260,6 +260,21 @@ class Withdrawn(Facts, frozen=True):
     by: str = ""
     url: str = ""
     reason: str = ""
+
+
+class Waiting(Facts, frozen=True):
+    """The facts of `await-production`: a release waits until production has no challenger.
+
+    Attributes:
+        behind: the challenger that runs.
+        policy: with `wait`, the release takes the place of others that wait; with `queue`, each
+            has its turn.
+        checks: those of the release for production.
+    """
+
+    behind: str = ""
+    policy: Literal["wait", "queue"] = "wait"
+    checks: tuple[Check, ...] = ()
 
 
 class Part(Facts, frozen=True):

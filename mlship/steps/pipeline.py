@@ -17,6 +17,7 @@ from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
 from mlship.domain.facts import Facts, PushedImage
 from mlship.domain.gates import ContainerTest
 from mlship.domain.inputs import Inputs
+from mlship.domain.policy import Occupied
 from mlship.domain.ports import (
     Clock,
     Engine,
@@ -193,6 +194,12 @@ class Pipeline:
         if all(self.target_config(name).kind == "local" for name in names):
             return "no image"
         return "asked for" if self.config.gates.container else "not asked for"
+
+    @property
+    def occupied(self) -> Occupied | None:
+        """What a merge to main does while a challenger runs; `None` if no job deploys it."""
+        is_local = self.target_config(PRODUCTION).kind == "local"
+        return None if is_local else self.config.workflows.challenger
 
     def loses_predictions(self) -> bool:
         """Return whether predictions of production are stored only in its pods."""

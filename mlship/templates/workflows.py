@@ -12,6 +12,7 @@ from mlship.config import installation
 from mlship.config.project import Config, TargetConfig
 from mlship.errors import ConfigError
 from mlship.domain.image import is_google, reference
+from mlship.domain.policy import Occupied
 from mlship.templates import shipped
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ FOLDER = ".github/workflows"
 Registry = Literal["google", "github", "other"]
 
 ALWAYS = ("feature", "develop", "release", "main")
-OF_PRODUCTION = ("evaluate", "promote")
+OF_PRODUCTION = ("evaluate", "promote", "rollback", "retire")
 _WRITER = "`mlship init` from mlship.yaml"
 
 
@@ -51,6 +52,7 @@ class Settings(NamedTuple):
         container: whether the image is tested in a container before the push.
         travels: whether it is passed between jobs as a file, because Docker builds it once.
         predictions: whether they are in a database, which needs a password.
+        challenger: what a merge to main does while a challenger runs.
     """
 
     folder: str
@@ -71,6 +73,7 @@ class Settings(NamedTuple):
     container: bool
     travels: bool
     predictions: bool
+    challenger: Occupied
 
 
 def settings_of(config: Config, source: str, folder: str, prefix: str) -> Settings:
@@ -108,6 +111,7 @@ def settings_of(config: Config, source: str, folder: str, prefix: str) -> Settin
         container=container,
         travels=by_docker and bool(clusters),
         predictions=config.observations.url is not None,
+        challenger=config.workflows.challenger,
     )
 
 

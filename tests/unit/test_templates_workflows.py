@@ -10,6 +10,7 @@ import yaml
 
 from mlship.config.backends import ObservationsConfig, StoreConfig
 from mlship.config.project import GatesConfig, TargetConfig
+from mlship.domain.policy import Occupied
 from mlship.templates import workflows
 from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendered
 
@@ -165,6 +166,27 @@ def test_one_command_of_mlship_a_step(text: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("policy", "option"),
+    [("wait", " --wait"), ("queue", " --queue"), ("replace", " --replace"), ("refuse", "")],
+)
+def test_a_merge_while_a_challenger_runs_does_what_the_project_says(
+    policy: Occupied, option: str
+) -> None:
+    settings = config("Google")
+    own = msgspec.structs.replace(settings.workflows, challenger=policy)
+    texts = workflows.render(msgspec.structs.replace(settings, workflows=own), SOURCE)
+    (deploys,) = [
+        run
+        for run in commands(texts[".github/workflows/main.yml"])
+        if run.startswith("mlship deploy-production")
+    ]
+    assert deploys == f'mlship deploy-production{option} -- "$RELEASE"'
+    for name in ("promote", "retire"):
+        text = texts[f".github/workflows/{name}.yml"]
+        assert ("mlship deploy-production --next" in text) is (policy in ("wait", "queue"))
+
+
 def test_the_pipeline_is_whole_and_in_order() -> None:
     names = rendered("Google")
     assert [name[18:-4] for name in names] == [
@@ -174,6 +196,8 @@ def test_the_pipeline_is_whole_and_in_order() -> None:
         "main",
         "evaluate",
         "promote",
+        "rollback",
+        "retire",
     ]
     ran = [run for run in commands(names[".github/workflows/main.yml"]) if "mlship " in run]
     order = [
