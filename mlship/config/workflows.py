@@ -16,6 +16,48 @@ Source = Annotated[
 ]
 
 
+Branch = Annotated[
+    str,
+    Meta(pattern=r"^(?!-)[\w./*-]+$", extra={"form": "a branch, or a pattern such as feature/**"}),
+]
+
+
+class BranchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The branches of the repository. The default is GitFlow.
+
+    Without `develop`, pull requests go from feature branches to `main`. With `release`, what is on
+    such a branch is tried on staging and offered to `main`, and not what is on `develop`.
+    """
+
+    feature: Annotated[
+        Branch, Meta(description="branches that are trained, tested and reported")
+    ] = "feature/**"
+    develop: Annotated[
+        Branch | None,
+        Meta(description="the branch that is tried on staging and offered to main; null for none"),
+    ] = "develop"
+    release: Annotated[
+        Branch | None,
+        Meta(description="branches that are tried and offered instead of develop: release/**"),
+    ] = None
+    main: Annotated[Branch, Meta(description="the branch that is deployed to production")] = "main"
+
+    @property
+    def offered(self) -> str | None:
+        """The branches that are tried on staging and offered to `main`; `None` for none."""
+        return self.release or self.develop
+
+    @property
+    def reviewed(self) -> str:
+        """The branch that feature branches are merged to."""
+        return self.develop or self.main
+
+    @property
+    def pushed(self) -> list[str]:
+        """The branches that are trained, tested and reported when they are pushed."""
+        return [self.feature, *([self.develop] if self.release and self.develop else [])]
+
+
 class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The GitHub workflows that `mlship init` writes; run it again after a change here."""
 
@@ -44,6 +86,7 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "the mlship that runs `mlship init`",
         ),
     ] = None
+    branches: BranchesConfig = BranchesConfig()
     challenger: Annotated[
         Occupied,
         Meta(

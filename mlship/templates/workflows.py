@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mlship import files
 from mlship.config import installation
 from mlship.config.project import Config, TargetConfig
+from mlship.config.workflows import BranchesConfig
 from mlship.errors import ConfigError
 from mlship.domain.image import is_google, reference
 from mlship.domain.policy import Occupied
@@ -53,6 +54,7 @@ class Settings(NamedTuple):
         travels: whether it is passed between jobs as a file, because Docker builds it once.
         predictions: whether they are in a database, which needs a password.
         challenger: what a merge to main does while a challenger runs.
+        branches: the names of the branches.
     """
 
     folder: str
@@ -74,6 +76,7 @@ class Settings(NamedTuple):
     travels: bool
     predictions: bool
     challenger: Occupied
+    branches: BranchesConfig
 
 
 def settings_of(config: Config, source: str, folder: str, prefix: str) -> Settings:
@@ -112,6 +115,7 @@ def settings_of(config: Config, source: str, folder: str, prefix: str) -> Settin
         travels=by_docker and bool(clusters),
         predictions=config.observations.url is not None,
         challenger=config.workflows.challenger,
+        branches=config.workflows.branches,
     )
 
 
@@ -128,7 +132,8 @@ def render(config: Config, source: str, folder: str = "", prefix: str = "") -> d
         ConfigError: a target runs images, and image.repository is missing.
     """
     settings = settings_of(config, source, folder, prefix)
-    names = [*ALWAYS, *(OF_PRODUCTION if settings.production.kind != "local" else ())]
+    always = ALWAYS if settings.branches.offered else ("feature", "main")
+    names = [*always, *(OF_PRODUCTION if settings.production.kind != "local" else ())]
     environment = _environment()
     return {
         f"{FOLDER}/{prefix}{name}.yml": files.signed(
