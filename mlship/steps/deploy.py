@@ -21,7 +21,7 @@ from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
 
 LOST: Final = "predictions in production are lost when its pods stop, and nothing can be evaluated"
-KEEP: Final = "set observations.url to a PostgreSQL database; see docs/guide/predictions.md"
+KEEP: Final = "set observations.url to a PostgreSQL database; see `mlship guide predictions`"
 
 
 def deploy_staging(pipeline: Pipeline, release: Release) -> Record:

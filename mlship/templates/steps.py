@@ -99,7 +99,7 @@ def last(
         if (found := workflows.asked_for(rendered.values(), kind))
     ]
     if asked:
-        steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (docs/guide/github.md)")
+        steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (`mlship guide github`)")
     return steps
 
 

@@ -249,6 +249,17 @@ def test_a_training_without_a_profile_is_said(here: World) -> None:
     assert told == "the champion's training recorded no profile of its data"
 
 
+def test_a_release_of_the_commit_from_other_inputs_is_named(here: World) -> None:
+    first = made(here, "C=1")
+    here.trainer.params = "C=2"
+    with pytest.raises(NotFoundError) as caught:
+        here.pipeline.release()
+    assert caught.value.message.endswith(f"{first} of this commit was made with other params")
+    assert "the same --set" in caught.value.hint
+    here.trainer.params = "C=1"
+    assert here.pipeline.release() == first
+
+
 def test_staging_runs_one_release_alone(here: World) -> None:
     first, second = made(here, "C=1"), made(here, "C=2")
     staging = here.targets["staging"]
