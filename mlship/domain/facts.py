@@ -47,6 +47,7 @@ class Trained(Timed, frozen=True):
     Attributes:
         uncommitted: the uncommitted changes that it was trained with, for people.
         opened: the project's files that the training read and wrote.
+        outputs: the digests of the files that it wrote and that are kept with the release.
     """
 
     commit: Commit | None = None
@@ -57,6 +58,7 @@ class Trained(Timed, frozen=True):
     metrics: dict[str, Number] = {}
     params: dict[str, Any] = {}
     profile: Profile | None = None
+    outputs: dict[str, Digest] = {}
 
 
 class Between(msgspec.Struct, frozen=True, kw_only=True):
