@@ -148,7 +148,7 @@ def _show(planned: "Plan", *, is_json: bool) -> None:
         "write": "wrote {}",
         "update": "updated {} from mlship.yaml",
         "overwrite": "overwrote {}",
-        "remove": "removed {}, which was renamed",
+        "remove": "removed {}, which is not needed any more",
         "keep": "{} is up to date",
     }
     for way in ways:

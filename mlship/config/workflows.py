@@ -1,10 +1,12 @@
 """The section `workflows` of mlship.yaml: settings of the GitHub workflows."""
 
-import re
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+
+from mlship.config.own_steps import StepsConfig
+from mlship.domain.policy import Occupied
 
 Source = Annotated[
     str,
@@ -15,97 +17,46 @@ Source = Annotated[
 ]
 
 
-Scalar = str | int | float | bool | None
-Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w-]*(?!\n)$")]
-
-OWN_IDS: Final = ("train",)
-"""The ids of mlship's own steps in the jobs that get steps of the user."""
-
-_PINNED: Final = re.compile(
-    r"(?![./])[\w.-]+/[\w./-]+@[0-9a-f]{40}"  # an action of a repository
-    r"|\./[\w./-]+"  # an action in this repository
-    r"|docker://[\w.:/-]+@sha256:[0-9a-f]{64}"
-)
+Branch = Annotated[
+    str,
+    Meta(pattern=r"^(?!-)[\w./*-]+$", extra={"form": "a branch, or a pattern such as feature/**"}),
+]
 
 
-class Step(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    omit_defaults=True,
-    rename={
-        "condition": "if",
-        "inputs": "with",
-        "working_directory": "working-directory",
-        "continue_on_error": "continue-on-error",
-        "timeout_minutes": "timeout-minutes",
-    },
-):
-    """A step of a job, in GitHub's own form."""
+class BranchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The branches of the repository. The default is GitFlow.
 
-    name: str | None = None
-    id: Identifier | None = None
-    condition: str | bool | None = None
-    uses: str | None = None
-    inputs: dict[str, Scalar] = {}
-    env: dict[Identifier, Scalar] = {}
-    run: str | None = None
-    shell: str | None = None
-    working_directory: str | None = None
-    continue_on_error: bool | str | None = None
-    timeout_minutes: int | float | str | None = None
-
-    def __post_init__(self) -> None:
-        """Check what GitHub would refuse, and that an action is pinned.
-
-        Raises:
-            ValueError: it is not a step that a workflow may have.
-        """
-        if (self.run is None) == (self.uses is None):
-            raise ValueError("A step needs exactly one of `run` and `uses`")
-        if self.uses is not None and not _PINNED.fullmatch(self.uses):
-            raise ValueError(
-                f"The action {self.uses[:80]} is not pinned: name the full commit hash, as "
-                "owner/action@0123456789abcdef0123456789abcdef01234567"
-            )
-        if self.uses is not None and (self.shell or self.working_directory):
-            raise ValueError("`shell` and `working-directory` are for a step with `run`")
-        if self.run is not None and self.inputs:
-            raise ValueError("`with` is for a step with `uses`")
-        if self.id in OWN_IDS:
-            raise ValueError(f"The id {self.id} belongs to a step of mlship")
-
-    def plain(self) -> dict[str, Any]:
-        """Return the step as a mapping in GitHub's form."""
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        return values
-
-
-class StepsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Your own steps in the job that trains and tests, in GitHub's form.
-
-    The job runs the project's code, so it holds no credentials of a cloud, a registry or a cluster.
+    Without `develop`, pull requests go from feature branches to `main`. With `release`, what is on
+    such a branch is tried on staging and offered to `main`, and not what is on `develop`.
     """
 
-    before_train: Annotated[
-        tuple[Step, ...],
-        Meta(description="steps after everything is installed and the data are there"),
-    ] = ()
-    after_test: Annotated[
-        tuple[Step, ...], Meta(description="steps after the tests, before the image and the report")
-    ] = ()
+    feature: Annotated[
+        Branch, Meta(description="branches that are trained, tested and reported")
+    ] = "feature/**"
+    develop: Annotated[
+        Branch | None,
+        Meta(description="the branch that is tried on staging and offered to main; null for none"),
+    ] = "develop"
+    release: Annotated[
+        Branch | None,
+        Meta(description="branches that are tried and offered instead of develop: release/**"),
+    ] = None
+    main: Annotated[Branch, Meta(description="the branch that is deployed to production")] = "main"
 
-    def __post_init__(self) -> None:
-        """Check that no two steps have one id.
+    @property
+    def offered(self) -> str | None:
+        """The branches that are tried on staging and offered to `main`; `None` for none."""
+        return self.release or self.develop
 
-        Raises:
-            ValueError: they do.
-        """
-        ids = [step.id for step in (*self.before_train, *self.after_test) if step.id]
-        doubled = next((name for name in ids if ids.count(name) > 1), None)
-        if doubled:
-            raise ValueError(f"Two steps have the id {doubled}")
+    @property
+    def reviewed(self) -> str:
+        """The branch that feature branches are merged to."""
+        return self.develop or self.main
+
+    @property
+    def pushed(self) -> list[str]:
+        """The branches that are trained, tested and reported when they are pushed."""
+        return [self.feature, *([self.develop] if self.release and self.develop else [])]
 
 
 class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,6 +87,22 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "the mlship that runs `mlship init`",
         ),
     ] = None
+    branches: BranchesConfig = BranchesConfig()
+    paths: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^(?!-)[^\s\"'\\]+$")], ...],
+        Meta(
+            description="in a repository with several projects: files outside of this one's folder "
+            "whose changes run its workflows too, as patterns from the repository's top: shared/**"
+        ),
+    ] = ()
+    challenger: Annotated[
+        Occupied,
+        Meta(
+            description="what a merge to main does while a challenger runs: the release waits for "
+            "its place, and others that wait give way; it queues up behind others; it replaces the "
+            "challenger; or it is refused"
+        ),
+    ] = "wait"
     evaluate: Annotated[
         str,
         Meta(

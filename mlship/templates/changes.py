@@ -29,10 +29,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: its path from the project's folder.
         what: `write` if it does not exist, `update` if mlship wrote it and nobody edited it,
-            `overwrite` if forced, `remove` if it has another name now, otherwise `keep`.
+            `overwrite` if forced, `remove` if it has another name now or is not needed any more,
+            otherwise `keep`.
         data: its new content.
         is_edited: whether it is kept and differs from the new content.
         is_foreign: whether it is a workflow that mlship did not write.
+        is_obsolete: whether the settings do not ask for it any more.
         rename: its new name, if a former version named it.
     """
 
@@ -41,6 +43,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes = b""
     is_edited: bool = False
     is_foreign: bool = False
+    is_obsolete: bool = False
     rename: str = ""
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from mlship.config.workflows import Step, StepsConfig
+from mlship.config.own_steps import Step, StepsConfig
 
 _INDENT: Final = " " * 6
 _PLACE: Final = re.compile(r"^      # (before_train|after_test)\n", re.MULTILINE)

@@ -123,6 +123,7 @@ def plan(
         contents[os.path.normpath(f"{back}/{name}")] = text.encode()
     former = _former(inside, present, rendered, back)
     changes = _changes(folder, contents, force, former)
+    changes += _obsolete(inside, present, rendered, back, former)
     _check_edited(folder, changes, present)
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
     notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
@@ -134,6 +135,33 @@ def plan(
         warning=_of_outer_project(folder, top),
         proposed=contents[CONFIG].decode() if found != existing.Found() else "",
     )
+
+
+def _obsolete(
+    inside: str,
+    present: Mapping[str, Workflow],
+    rendered: Mapping[str, str],
+    back: str,
+    former: Mapping[str, str],
+) -> list[Change]:
+    """Return the changes of the project's workflows that its settings do not ask for any more."""
+    if not rendered:
+        return []
+    prefix = names.prefix(inside, present)
+    own = [
+        name
+        for name in names.names(prefix)
+        if name in present and present[name].is_ours and present[name].project == inside
+    ]
+    places = {os.path.normpath(f"{back}/{workflows.FOLDER}/{name}"): name for name in own}
+    asked = {os.path.normpath(f"{back}/{path}") for path in rendered} | set(former.values())
+    return [
+        Change(name=place, what="remove")
+        if workflows.is_untouched(present[name].text)
+        else Change(name=place, what="keep", is_edited=True, is_obsolete=True)
+        for place, name in places.items()
+        if place not in asked
+    ]
 
 
 def _changes(

@@ -95,7 +95,8 @@ def last(
         steps.append("dvc pull")
     elif not is_there:
         steps.append(f"put your data at {data}, or name another place in mlship.yaml")
-    begin = "" if top else "git init -b develop && "
+    branches = config.workflows.branches
+    begin = "" if top else f"git init -b {branches.reviewed} && "
     steps.append(f'{begin}git add -A && git commit -m "Start with mlship"')
     steps.append("mlship doctor && mlship run")
     if len(rendered) > len(workflows.ALWAYS) and config.ledger.kind != "mlflow":
@@ -110,7 +111,7 @@ def last(
         if (found := workflows.asked_for(rendered.values(), kind))
     ]
     if asked:
-        steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (docs/guide/github.md)")
+        steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (`mlship guide github`)")
     return steps
 
 
@@ -124,6 +125,8 @@ def _of_edited(change: Change) -> str:
             f"{change.name} is not mlship's and stays: the workflow of that name is missing; "
             "rename yours, then `mlship init` again"
         )
+    if change.is_obsolete:
+        return f"{change.name} is not needed any more, and you edited it: delete it if you agree"
     renew = f"`mlship init --force {change.name}` renews it"
     if change.rename:
         move = f"`git mv {shlex.quote(change.name)} {shlex.quote(change.rename)}`"

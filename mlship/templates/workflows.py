@@ -11,7 +11,9 @@ from mlship import files
 from mlship.config import installation
 from mlship.config.project import Config, TargetConfig
 from mlship.config.requirements import REQUIREMENTS
+from mlship.config.workflows import BranchesConfig
 from mlship.domain.image import is_google, reference
+from mlship.domain.policy import Occupied
 from mlship.domain.storage import DVC, NOTHING, Kept
 from mlship.errors import ConfigError
 from mlship.templates import own_steps, shipped
@@ -25,7 +27,7 @@ FOLDER = ".github/workflows"
 Registry = Literal["google", "github", "other"]
 
 ALWAYS = ("feature", "develop", "release", "main")
-OF_PRODUCTION = ("evaluate", "promote")
+OF_PRODUCTION = ("evaluate", "promote", "rollback", "retire")
 _WRITER = "`mlship init` from mlship.yaml"
 _TRUSTED = "reviewed-mlship"
 """The folder of a job with the checkout of the default branch."""
@@ -81,6 +83,8 @@ class Settings(NamedTuple):
         container: whether the image is tested in a container before the push.
         travels: whether it is passed between jobs as a file, because Docker builds it once.
         predictions: whether they are in a database, which needs a password.
+        challenger: what a merge to main does while a challenger runs.
+        branches: the names of the branches.
         data: how jobs get what DVC keeps; `None` if they need nothing of it.
     """
 
@@ -102,6 +106,8 @@ class Settings(NamedTuple):
     container: bool
     travels: bool
     predictions: bool
+    challenger: Occupied
+    branches: BranchesConfig
     data: Data | None
 
 
@@ -142,6 +148,8 @@ def settings_of(
         container=container,
         travels=by_docker and bool(clusters),
         predictions=config.observations.url is not None,
+        challenger=config.workflows.challenger,
+        branches=config.workflows.branches,
         data=_data(config, source, folder, kept, google=registry == "google" or "gke" in clusters),
     )
 
@@ -163,7 +171,8 @@ def render(
             the data as `workflows.dvc` says.
     """
     settings = settings_of(config, source, folder, prefix, kept)
-    names = [*ALWAYS, *(OF_PRODUCTION if settings.production.kind != "local" else ())]
+    always = ALWAYS if settings.branches.offered else ("feature", "main")
+    names = [*always, *(OF_PRODUCTION if settings.production.kind != "local" else ())]
     environment = _environment()
     return {
         f"{FOLDER}/{prefix}{name}.yml": files.signed(
@@ -251,7 +260,7 @@ def _paths(config: Config, source: str, folder: str, kept: Kept) -> tuple[str, .
         for path in [posixpath.normpath(posixpath.join(folder, file))]
         if not path.startswith((f"{folder}/", "../", "/"))
     ]
-    patterns = [f"{_escaped(folder)}/**", *map(_escaped, outside)]
+    patterns = [f"{_escaped(folder)}/**", *map(_escaped, outside), *config.workflows.paths]
     if source.startswith("."):
         place = posixpath.normpath(source)
         if place == ".":

@@ -57,6 +57,16 @@ workflows: {mlship: "mlship-cd==0.1.0"}
 image: {repository: europe-docker.pkg.dev/my-project/models/iris}
 targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
 """,
+    "GitHub's registry, main alone": """
+image: {repository: ghcr.io/ada/iris}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+workflows: {branches: {develop: null, main: master}, challenger: queue}
+""",
+    "Google, release branches": f"""
+image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
+targets: {{staging: {{{_GKE}}}, production: {{{_GKE}}}}}
+workflows: {{branches: {{release: "release/**"}}, challenger: replace}}
+""",
     "staging in the job": f"""
 image: {{repository: ghcr.io/ada/iris}}
 targets: {{staging: {{kind: local}}, production: {{{_GKE}}}}}

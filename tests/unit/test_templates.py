@@ -139,6 +139,19 @@ def test_workflows_follow_mlship_yaml_unless_somebody_edited_them(tmp_path: Path
     ]
 
 
+def test_workflows_that_the_branches_do_not_need_are_removed_unless_edited(tmp_path: Path) -> None:
+    init(tmp_path)
+    settings = tmp_path / "mlship.yaml"
+    settings.write_text(settings.read_text() + "workflows: {branches: {develop: null}}\n")
+    edited = tmp_path / ".github/workflows/release.yml"
+    edited.write_text(edited.read_text() + "# mine\n")
+    made = init(tmp_path)
+    assert made.names("remove") == [".github/workflows/develop.yml"]
+    assert not (tmp_path / ".github/workflows/develop.yml").exists()
+    assert edited.read_text().endswith("# mine\n")
+    assert any(step.startswith(".github/workflows/release.yml is not needed") for step in made.next)
+
+
 def test_a_repository_with_settings_of_its_own_gets_no_skeleton(tmp_path: Path) -> None:
     (tmp_path / "mlship.yaml").write_text(
         "name: iris\ndata: {train: d.csv, test: t.csv}\nmodel: {train: 'mine:fit'}\n"
