@@ -124,6 +124,7 @@ def fetch(
     with tempfile.TemporaryDirectory(prefix=".dvc-", dir=into.parent) as name:
         home = Path(name)
         _write(home, pointers, remote, environment)
+        (home / "files").mkdir()
         _run(home, remote, environment)
         for pointer, place in zip(pointers, places, strict=True):
             _take(home / _HOME / "cache", pointer, home / "files" / place, remote)
@@ -253,7 +254,8 @@ def _take(cache: Path, pointer: Pointer, place: Path, remote: Storage) -> None:
         raise IntegrityError(message, hint="add the folder to DVC again") from error
     for name, md5 in manifest.items():
         inner = PurePosixPath(name)
-        if inner.is_absolute() or ".." in inner.parts or not dvc.is_md5(md5):
+        is_inside = bool(inner.parts) and not inner.is_absolute() and ".." not in inner.parts
+        if not is_inside or not dvc.is_md5(md5):
             message = f"{pointer.name}: its manifest in {remote.url} names {name[:80]!r}"
             raise IntegrityError(message, hint="add the folder to DVC again")
         _link(_object(cache, pointer, md5), pointer, md5, place / inner, remote)
@@ -278,10 +280,10 @@ def _link(file: Path, pointer: Pointer, md5: str, place: Path, remote: Storage) 
 def _expect(file: Path, pointer: Pointer, md5: str, remote: Storage, *, is_legacy: bool) -> None:
     if not file.is_file():
         message = f"{remote.url} does not have what {pointer.name} stands for (MD5 {md5})"
-        raise NotFoundError(message, hint=f"dvc push {pointer.name}")
+        raise NotFoundError(message, hint="dvc push, where the data are")
     if dvc.md5_of(file, is_legacy=is_legacy) != md5:
         message = f"{remote.url} has another file than {pointer.name} stands for (MD5 {md5})"
-        raise IntegrityError(message, hint=f"dvc push {pointer.name} from where it is right")
+        raise IntegrityError(message, hint="remove it there, then dvc push, where the data are")
 
 
 def _configured(root: Path, top: Path) -> Storage:
