@@ -89,8 +89,7 @@ def plan(
         environment: variables with settings, such as MLSHIP_WORKFLOWS__MLSHIP.
         installed: how mlship was installed here, and from where jobs can install it.
         top: the top folder of the project's git repository, which gets the workflows.
-        kept_by_dvc: tells which data of a project DVC keeps, by its folder, the repository's top
-            and its settings.
+        kept_by_dvc: tells what DVC keeps, from the folder, the repository's top and the settings.
 
     Raises:
         ConfigError: the example does not exist, mlship.yaml is wrong, a forced name is not a file
@@ -106,9 +105,8 @@ def plan(
     found = existing.find(folder, _skeleton()) if is_new else existing.Found()
     others = _names_of_others(present, inside, top or folder)
     contents = _project(folder, example, found, tuple(others.values()))
-    config = _config(
-        folder, contents, (layers.from_environment(environment), layers.from_flags(flags))
-    )
+    above = (layers.from_environment(environment), layers.from_flags(flags))
+    config = _config(folder, contents, above)
     source = _source(folder, config, installed)
     _check_folder(top or folder, source)
     kept = kept_by_dvc(folder.resolve(), top or folder.resolve(), config)

@@ -133,7 +133,7 @@ def test_a_branch_has_no_say_in_where_the_credentials_go(root: Path, program: Dv
 
 def test_each_storage_gets_its_own_credentials_and_no_others(root: Path, program: Dvc) -> None:
     others = {"REGISTRY_PASSWORD": "other", "GITHUB_TOKEN": "other", "AWS_SECRET_ACCESS_KEY": "x"}
-    fetch(root, program, **others)
+    fetch(root, program, S3, None, **others)
     assert program.environment["AWS_SECRET_ACCESS_KEY"] == "secret"
     assert not {*CREDENTIALS, "GITHUB_TOKEN", "REGISTRY_PASSWORD"} & set(program.environment)
     http = storage("https://data.example.org", {"auth": "basic", "user": "ada"})
