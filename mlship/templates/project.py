@@ -66,10 +66,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return [change.name for change in self.changes if change.what == what]
 
 
-def _kept_nothing(_root: Path, _top: Path, _config: Config) -> Kept:
-    return NOTHING
-
-
 def plan(
     folder: Path,
     example: str | None,
@@ -79,7 +75,7 @@ def plan(
     environment: Mapping[str, str] = MappingProxyType({}),
     installed: Installation,
     top: Path | None = None,
-    kept_by_dvc: Callable[[Path, Path, Config], Kept] = _kept_nothing,
+    kept_by_dvc: Callable[[Path, Path, Config], Kept] = lambda *_: NOTHING,
 ) -> Plan:
     """Return what `mlship init` would change in a folder. Nothing is changed.
 
