@@ -214,6 +214,8 @@ def test_what_the_storage_has_is_compared(root: Path, program: Dvc) -> None:
     program.code, program.says = 1, "ERROR: failed to connect\n  to s3"
     with pytest.raises(UnavailableError, match="failed to connect to s3"):
         fetch(root, program)
+    with pytest.raises(UnavailableError, match="not on this machine"):
+        fetch(root, program, Storage(url=str(root / "nowhere")))
 
 
 def test_outputs_of_stages_are_fetched_and_named_where_they_are_missing(

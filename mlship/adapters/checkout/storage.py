@@ -111,7 +111,7 @@ def fetch(
         ProjectError: a pointer cannot be read, or is outside of the repository.
         NotFoundError: DVC keeps nothing that mlship.yaml names, or the storage does not have it.
         IntegrityError: what came is not what the pointer stands for.
-        UnavailableError: the storage does not answer.
+        UnavailableError: the storage does not answer, or its folder is not on this machine.
     """
     _check(remote, into, environment)
     pointers = [pointer for _, pointer in pointers_of(root, config)]
@@ -135,6 +135,10 @@ def fetch(
 def _check(remote: Storage, into: Path, environment: Mapping[str, str]) -> None:
     if into.exists():
         raise ConfigError(f"{into} exists", hint="name a new folder for the data")
+    if remote.kind == "local" and not Path(remote.url).is_dir():
+        message = f"the storage of DVC, the folder {remote.url}, is not on this machine"
+        hint = "mount it on the runner, or use a remote of DVC that jobs reach"
+        raise UnavailableError(message, hint=hint)
     if remote.kind == "gs" and environment.get(GOOGLE):
         return
     missing = [name for name in remote.secrets if not environment.get(name, "").strip()]
