@@ -94,6 +94,13 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = None
     branches: BranchesConfig = BranchesConfig()
+    paths: Annotated[
+        tuple[Annotated[str, Meta(pattern=r"^(?!-)[^\s\"'\\]+$")], ...],
+        Meta(
+            description="in a repository with several projects: files outside of this one's folder "
+            "whose changes run its workflows too, as patterns from the repository's top: shared/**"
+        ),
+    ] = ()
     challenger: Annotated[
         Occupied,
         Meta(

@@ -64,11 +64,26 @@ def check_folder(folder: Path, hint: str = "name a new or an empty folder") -> N
 
 
 def changes_of(
-    folder: Path, name: str, data: bytes, force: Sequence[str], former: str | None
+    folder: Path,
+    name: str,
+    data: bytes,
+    force: Sequence[str],
+    former: str | None,
+    *,
+    is_ours: bool = False,
 ) -> list[Change]:
-    """Return the changes of a file, and of the file with its former name."""
+    """Return the changes of a file, and of the file with its former name.
+
+    Args:
+        folder: of the project.
+        name: of the file.
+        data: its new content.
+        force: names to overwrite.
+        former: its former name.
+        is_ours: whether nobody edited the file that is there.
+    """
     if former is None or former == name:
-        return [_change(folder, name, data, force)]
+        return [_change(folder, name, data, force, is_ours=is_ours)]
     text = place_of(folder, former).read_text("utf-8", "replace")
     if workflows.is_untouched(text) or any(_covers(forced, former) for forced in force):
         return [_change(folder, name, data, force), Change(name=former, what="remove")]
@@ -77,7 +92,9 @@ def changes_of(
     return [kept, _change(folder, name, data, force)] if place_of(folder, name).exists() else [kept]
 
 
-def _change(folder: Path, name: str, data: bytes, force: Sequence[str]) -> Change:
+def _change(
+    folder: Path, name: str, data: bytes, force: Sequence[str], *, is_ours: bool = False
+) -> Change:
     place = place_of(folder, name)
     check_folder(place.parent, hint="rename it or move it away")
     try:
@@ -96,7 +113,7 @@ def _change(folder: Path, name: str, data: bytes, force: Sequence[str]) -> Chang
     if any(_covers(forced, name) for forced in force):
         return Change(name=name, what="overwrite", data=data)
     text = place.read_text("utf-8", "replace")
-    if workflows.is_untouched(text) or place.read_bytes() in FORMER.get(name, ()):
+    if is_ours or workflows.is_untouched(text) or place.read_bytes() in FORMER.get(name, ()):
         return Change(name=name, what="update", data=data)
     is_foreign = workflows.FOLDER in name and not names.is_of_mlship(text)
     return Change(name=name, what="keep", data=data, is_edited=True, is_foreign=is_foreign)

@@ -1,9 +1,11 @@
 """The changes that `mlship init` makes in a folder. What a user wrote is never lost."""
 
 import os
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -94,13 +96,12 @@ def plan(
     inside = folder.resolve().relative_to(top or folder.resolve()).as_posix()
     inside = "" if inside == "." else inside
     present = names.existing(top or folder)
-    is_new = example is None and not (folder / CONFIG).exists()
+    is_new = example is None and _is_new(folder)
     found = existing.find(folder, _skeleton()) if is_new else existing.Found()
     others = _names_of_others(present, inside, top or folder)
     contents = _project(folder, example, found, tuple(others.values()))
-    config = _config(
-        folder, contents, (layers.from_environment(environment), layers.from_flags(flags))
-    )
+    above = (layers.from_environment(environment), layers.from_flags(flags))
+    config = _config(folder, contents, above, is_new=is_new)
     source = _source(folder, config, installed)
     _check_folder(top or folder, source)
     rendered = (
@@ -111,7 +112,7 @@ def plan(
     for name, text in rendered.items():
         contents[os.path.normpath(f"{back}/{name}")] = text.encode()
     former = _former(inside, present, rendered, back)
-    changes = _changes(folder, contents, force, former)
+    changes = _changes(folder, contents, force, former, is_new=is_new)
     changes += _obsolete(inside, present, rendered, back, former)
     _check_edited(folder, changes, present)
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
@@ -154,9 +155,16 @@ def _obsolete(
 
 
 def _changes(
-    folder: Path, contents: Mapping[str, bytes], force: Sequence[str], former: Mapping[str, str]
+    folder: Path,
+    contents: Mapping[str, bytes],
+    force: Sequence[str],
+    former: Mapping[str, str],
+    *,
+    is_new: bool,
 ) -> list[Change]:
     """Return the changes of all files, in the order in which they are made.
+
+    A new project may have the skeleton of an earlier `init`, which gives way.
 
     Raises:
         ConfigError: a forced name is not a file of ours.
@@ -166,10 +174,17 @@ def _changes(
     changes = [
         change
         for name in ordered
-        for change in changes_of(folder, name, contents[name], force, former.get(name))
+        for change in changes_of(
+            folder,
+            name,
+            contents[name],
+            force,
+            former.get(name),
+            is_ours=is_new and name == CONFIG,
+        )
     ]
     check_forced(force, [change.name for change in changes])
-    return changes
+    return changes + (_replaced(folder, contents) if is_new else [])
 
 
 def carry_out(planned: Plan) -> None:
@@ -189,7 +204,11 @@ def carry_out(planned: Plan) -> None:
         if change.what not in ("keep", "remove"):
             write(place_of(planned.folder, change.name), change.data)
     for name in planned.names("remove"):
-        place_of(planned.folder, name).unlink(missing_ok=True)
+        place = place_of(planned.folder, name)
+        place.unlink(missing_ok=True)
+        if name.startswith("tests/"):
+            with suppress(OSError):  # it is not empty
+                place.parent.rmdir()
 
 
 def _project(
@@ -199,9 +218,9 @@ def _project(
     if example:
         return shipped.files(f"{example}_example")
     files = _skeleton()
-    if (folder / CONFIG).exists():
+    if not _is_new(folder):
         return {name: files[name] for name in _NEEDED}
-    name = existing.name_of(folder, taken)
+    name = _name_in_skeleton(folder) or existing.name_of(folder, taken)
     files[CONFIG] = existing.settings(found, name, files[CONFIG].decode()).encode()
     if found.training is not None:
         files = {name: files[name] for name in (*_NEEDED, _SANITY, CONFIG)}
@@ -216,11 +235,39 @@ def _skeleton() -> dict[str, bytes]:
     return shipped.files("templates/project")
 
 
-def _config(folder: Path, contents: Mapping[str, bytes], above: Sequence[Layer]) -> Config:
+def _is_new(folder: Path) -> bool:
+    """Return whether a folder has no mlship.yaml of a person's: none, or that of the skeleton."""
+    return not (folder / CONFIG).exists() or _name_in_skeleton(folder) != ""
+
+
+def _name_in_skeleton(folder: Path) -> str:
+    """Return the name in the mlship.yaml of a skeleton, of which nothing else was edited."""
+    try:
+        text = (folder / CONFIG).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    pattern = re.escape(_skeleton()[CONFIG].decode()).replace("my\\-model", "([a-z][a-z0-9-]*)")
+    match = re.fullmatch(pattern, text)
+    return match[1] if match else ""
+
+
+def _replaced(folder: Path, contents: Mapping[str, bytes]) -> list[Change]:
+    """Return the changes of the skeleton's files that nobody edited and nothing needs any more."""
+    return [
+        Change(name=name, what="remove")
+        for name, data in _skeleton().items()
+        if name not in contents and existing.has(folder / name, data)
+    ]
+
+
+def _config(
+    folder: Path, contents: Mapping[str, bytes], above: Sequence[Layer], *, is_new: bool
+) -> Config:
     """Return the settings of the project, with layers above mlship.yaml."""
     path = folder / CONFIG
     try:
-        text = path.read_text("utf-8") if path.exists() else contents[CONFIG].decode()
+        is_kept = path.exists() and not is_new
+        text = path.read_text("utf-8") if is_kept else contents[CONFIG].decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}", hint="save it as UTF-8") from error
     return layers.resolve([layers.from_yaml(text, CONFIG), *above]).config

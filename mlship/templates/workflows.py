@@ -186,7 +186,7 @@ def _paths(config: Config, source: str, folder: str) -> tuple[str, ...]:
         for path in [posixpath.normpath(posixpath.join(folder, file))]
         if not path.startswith((f"{folder}/", "../", "/"))
     ]
-    patterns = [f"{_escaped(folder)}/**", *map(_escaped, outside)]
+    patterns = [f"{_escaped(folder)}/**", *map(_escaped, outside), *config.workflows.paths]
     if source.startswith("."):
         place = posixpath.normpath(source)
         if place == ".":
