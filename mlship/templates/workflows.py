@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mlship import files
 from mlship.config import installation
 from mlship.config.project import Config, TargetConfig
-from mlship.errors import ConfigError
 from mlship.domain.image import is_google, reference
+from mlship.errors import ConfigError
 from mlship.templates import shipped
 
 if TYPE_CHECKING:
@@ -144,6 +144,11 @@ def is_ours(text: str) -> bool:
     return files.is_signed(text, _WRITER)
 
 
+def signature(text: str) -> str:
+    """Return the first line of a workflow of ours, which names the text that was generated."""
+    return files.signature(text, _WRITER)
+
+
 def asked_for(texts: Iterable[str], kind: Literal["vars", "secrets"]) -> list[str]:
     """Return the variables or secrets that workflows use, sorted, without GitHub's own."""
     names = {name for text in texts for name in re.findall(rf"\b{kind}\.([A-Z_]+)", text)}
@@ -248,7 +253,7 @@ def _registry(config: Config, staging: Place, production: Place) -> Registry | N
 
 @functools.cache
 def _environment() -> "jinja2.Environment":
-    import jinja2  # noqa: PLC0415 (one command renders)
+    import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(shipped.folder("templates/workflows")),

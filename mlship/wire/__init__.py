@@ -1,6 +1,8 @@
 """The composition root: from a Config to the ports. The only package that picks a backend."""
 
+from mlship.adapters.checkout.git import merge
 from mlship.adapters.checkout.repository import top_of
+from mlship.adapters.checkout.versions import repository
 from mlship.wire.assemble import CONFIG, actor, assemble, environment, publishing, read
 from mlship.wire.backends import (
     Purpose,
@@ -24,7 +26,9 @@ __all__ = [
     "environment",
     "installed",
     "local_target",
+    "merge",
     "publishing",
     "read",
+    "repository",
     "top_of",
 ]

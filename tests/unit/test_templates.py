@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlship.config.installation import Installation, Origin
+from mlship.domain.commit import FileVersion, Merger, Repository
 from mlship.errors import ConfigError
 from mlship.templates import project
 from mlship.templates.project import Plan, carry_out
@@ -27,11 +28,16 @@ def plan(
     force: Sequence[str] = (),
     *,
     installed: Installation = INSTALLED,
+    versions: Sequence[FileVersion] = (),
+    merge: Merger | None = None,
 ) -> Plan:
-    """Plan as the command does, where git ignores nothing."""
+    """Plan as the command does, where git ignores nothing and knows these versions."""
     here = folder.resolve()
     top = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
-    return project.plan(folder, example, force, installed=installed, top=top)
+    repository = Repository(top=top, versions=tuple(versions)) if top else None
+    return project.plan(
+        folder, example, force, installed=installed, repository=repository, merge=merge
+    )
 
 
 def init(folder: Path, example: str | None = None, *force: str) -> Plan:
