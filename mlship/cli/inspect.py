@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +10,9 @@ from mlship.cli import output
 from mlship.cli.options import ReleaseName
 from mlship.cli.session import session
 from mlship.domain import digests
+
+if TYPE_CHECKING:
+    from mlship.steps.status import Status
 
 
 def doctor(
@@ -98,6 +101,12 @@ def status(
             output.line(f"{target}: {endpoint}/docs")
     if everything:
         _history(result.reigns, result.releases)
+    _remarks(result)
+
+
+def _remarks(result: "Status") -> None:
+    if result.waiting:
+        output.line(f"waiting for the challenger's place: {', '.join(result.waiting)}")
     for other in result.others:
         output.line(f"the ledger also has records of another project, not used here: {other}")
     for drift in result.drift:
@@ -212,7 +221,7 @@ def report(
     options = session(context)
     pipeline = options.pipeline(purpose="read")
     records = pipeline.read()
-    collected = collect(pipeline.release(release, records), records)
+    collected = collect(pipeline.release(release, records), records, pipeline.occupied)
     plots = pipeline.state / "plots" / digests.short(collected.release.bundle)
     if to is not None:
         to.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mlship import __version__
-from mlship.cli import build, inspect, output, production, project, release
+from mlship.cli import build, guide, inspect, output, production, project, release
 from mlship.cli.session import Session
 from mlship.errors import MlshipError, UnavailableError
 
@@ -67,6 +67,7 @@ for _name, _command in (
     ("init", project.init),
     ("doctor", inspect.doctor),
     ("run", build.run),
+    ("fetch-data", build.fetch_data),
     ("train", build.train),
     ("test", build.test),
     ("containerize", build.containerize),
@@ -87,6 +88,7 @@ for _name, _command in (
     ("trace", inspect.trace),
     ("serve", project.serve),
     ("down", project.down),
+    ("guide", guide.guide),
 ):
     app.command(_name)(_command)
 

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from mlship.domain import shapes
 from mlship.domain.facts import Evaluated, Number, Withdrawn
 from mlship.errors import ConfigError
 
+if TYPE_CHECKING:
+    from mlship.domain.policy import Occupied
+
 
 def deploy_production(
     context: typer.Context,
@@ -21,24 +24,63 @@ def deploy_production(
         bool,
         typer.Option("--replace", help="Replace the running challenger; discards its outcomes."),
     ] = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="While a challenger runs, wait for its place; others give way."
+        ),
+    ] = False,
+    queue: Annotated[
+        bool, typer.Option("--queue", help="While a challenger runs, queue up behind others.")
+    ] = False,
+    following: Annotated[
+        bool, typer.Option("--next", help="Deploy the release that waits, if the place is free.")
+    ] = False,
     dry_run: DryRun = False,
     render: Render = None,
 ) -> None:
     """Deploy a release to production as challenger.
 
-    The first release becomes champion.
+    The first release becomes champion. Only one challenger runs at a time: a release that waits is
+    deployed with --next, after the challenger was promoted, rolled back or retired.
 
     Example: mlship deploy-production
     """
+    from mlship.steps.deploy import deploy_next
     from mlship.steps.deploy import deploy_production as deploy
 
     options = session(context)
+    occupied = _occupied(replace=replace, wait=wait, queue=queue)
+    if following:
+        if release or occupied != "refuse" or dry_run or render:
+            raise ConfigError("--next is used alone", hint="omit the release and other options")
+        deployed = deploy_next(options.pipeline())
+        if deployed is not None:
+            output.record(deployed, json=options.json)
+        elif options.json:
+            output.as_json({"release": None})
+        return
     if preview(options, "production", release, dry_run=dry_run, render=render, replace=replace):
         return
     pipeline = options.pipeline()
     records = pipeline.read()
-    record = deploy(pipeline, pipeline.release(release, records), records, replace=replace)
+    record = deploy(pipeline, pipeline.release(release, records), records, occupied=occupied)
     output.record(record, json=options.json)
+
+
+def _occupied(*, replace: bool, wait: bool, queue: bool) -> "Occupied":
+    """Return what to do while another challenger runs.
+
+    Raises:
+        ConfigError: several options say so.
+    """
+    options: dict[Occupied, bool] = {"replace": replace, "wait": wait, "queue": queue}
+    given = [name for name, is_given in options.items() if is_given]
+    if len(given) > 1:
+        raise ConfigError(
+            f"--{given[0]} and --{given[1]} cannot be used together", hint="give one of them"
+        )
+    return given[0] if given else "refuse"
 
 
 def traffic(
@@ -109,20 +151,36 @@ def rollback(
     to: Annotated[
         str | None, typer.Option(help="The release to go back to. Default: the previous champion.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would happen; change nothing.")
+    ] = False,
 ) -> None:
     """Make the former champion the champion again.
 
     Nothing is built or started, because it still runs.
 
-    Example: mlship rollback
+    Example: mlship rollback --dry-run
     """
+    from mlship.steps.rollback import prospect
     from mlship.steps.rollback import rollback as rollback_step
 
     options = session(context)
     pipeline = options.pipeline()
     records = pipeline.read()
-    record = rollback_step(pipeline, pipeline.release(to, records) if to else None, records)
-    output.record(record, json=options.json)
+    chosen = pipeline.release(to, records) if to else None
+    if not dry_run:
+        output.record(rollback_step(pipeline, chosen, records), json=options.json)
+        return
+    found = prospect(pipeline, chosen, records)
+    if options.json:
+        output.as_json(found)
+        return
+    if found.deposed is None:
+        output.line(f"nothing would change: {found.champion} is champion again already")
+        return
+    output.line(f"{found.champion} would be champion, with all traffic at {found.endpoint}")
+    output.line(f"{found.ready} of its {found.wanted} replicas are ready now")
+    output.line(f"{found.deposed} would keep running without traffic")
 
 
 def retire(

@@ -47,6 +47,7 @@ def init(
     from functools import partial
 
     from mlship import wire
+    from mlship.config import layers
     from mlship.templates.changes import check_folder
     from mlship.templates.project import carry_out, plan
     from mlship.templates.site import tracked
@@ -58,10 +59,10 @@ def init(
         folder,
         example,
         force or (),
-        call.flags,
-        environment=wire.environment(),
+        above=(layers.from_environment(wire.environment()), layers.from_flags(call.flags)),
         installed=wire.installed(top),
         repository=wire.repository(top, tracked(folder, top)) if top else None,
+        kept_by_dvc=wire.kept_by_dvc,
         merge=partial(wire.merge, top or folder) if upgrade else None,
     )
     if planned.warning:
@@ -166,7 +167,7 @@ def _show(planned: "Plan", *, is_json: bool) -> None:
         "merge": "merged your edits of {} with what is generated now",
         "conflict": "merged {}, with conflicts",
         "overwrite": "overwrote {}",
-        "remove": "removed {}, which was renamed or is needed no more",
+        "remove": "removed {}, which is not needed any more",
         "skip": "left out {}: {reason}; `mlship init --force {}` writes it",
         "unmerged": "left {} as it is: it has marks of a conflict",
         "keep": "{} is up to date",

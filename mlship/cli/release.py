@@ -69,8 +69,14 @@ def verify_staging_workload(
 def open_release_pr(
     context: typer.Context,
     release: ReleaseName = None,
-    head: Annotated[str, typer.Option(help="The branch with the release.")] = "develop",
-    base: Annotated[str, typer.Option(help="The branch to merge into.")] = "main",
+    head: Annotated[
+        str | None,
+        typer.Option(help="The branch with the release. Default: workflows.branches.develop."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(help="The branch to merge into. Default: workflows.branches.main."),
+    ] = None,
 ) -> None:
     """Open or update the pull request to main.
 
@@ -88,7 +94,12 @@ def open_release_pr(
     current = job.of(wire.environment())
     records = pipeline.read()
     chosen = pipeline.release(release, records)
-    record, posted = open_step(pipeline, chosen, head, base, run=current.url, records=records)
+    branches = pipeline.config.workflows.branches
+    source, goal = head or branches.develop, base or branches.main
+    if source is None:
+        message = "mlship.yaml: workflows.branches has no develop, so no branch is offered to main"
+        raise ConfigError(message, hint="name the branch: --head BRANCH")
+    record, posted = open_step(pipeline, chosen, source, goal, run=current.url, records=records)
     if current.outputs is not None:
         actions.set_outputs(current.outputs, {"url": posted.url})
     if options.json:

@@ -49,7 +49,8 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         top: its top folder.
         versions: of these files, newest first: those in the index, then those of the commits that
-            lead to the one checked out.
+            lead to the one checked out. Those of a commit are sorted by path; of a file that it
+            deletes, it has the last one.
         gap: why versions may be missing, such as a shallow clone; empty if none is.
     """
 

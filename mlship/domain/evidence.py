@@ -39,6 +39,7 @@ Step = (
         "evaluate",
         "approve",
         "withdraw-approval",
+        "await-production",
         "deploy-production/capacity",
         "deploy-production/route",
         "deploy-production/alias",

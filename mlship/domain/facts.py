@@ -5,7 +5,7 @@ Every field has a default, so that evidence of an older version with fewer field
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -47,6 +47,7 @@ class Trained(Timed, frozen=True):
     Attributes:
         uncommitted: the uncommitted changes that it was trained with, for people.
         opened: the project's files that the training read and wrote.
+        outputs: the digests of the files that it wrote and that are kept with the release.
     """
 
     commit: Commit | None = None
@@ -57,6 +58,7 @@ class Trained(Timed, frozen=True):
     metrics: dict[str, Number] = {}
     params: dict[str, Any] = {}
     profile: Profile | None = None
+    outputs: dict[str, Digest] = {}
 
 
 class Between(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,6 +262,21 @@ class Withdrawn(Facts, frozen=True):
     by: str = ""
     url: str = ""
     reason: str = ""
+
+
+class Waiting(Facts, frozen=True):
+    """The facts of `await-production`: a release waits until production has no challenger.
+
+    Attributes:
+        behind: the challenger that runs.
+        policy: with `wait`, the release takes the place of others that wait; with `queue`, each
+            has its turn.
+        checks: those of the release for production.
+    """
+
+    behind: str = ""
+    policy: Literal["wait", "queue"] = "wait"
+    checks: tuple[Check, ...] = ()
 
 
 class Part(Facts, frozen=True):

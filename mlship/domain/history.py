@@ -11,7 +11,7 @@ from mlship.domain.commit import Commit
 from mlship.domain.deployment import Role
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import TRANSITIONS, Record, Step
-from mlship.domain.facts import Deployed, Trained
+from mlship.domain.facts import Deployed, Trained, Waiting
 from mlship.domain.inputs import Inputs, made, matches
 from mlship.domain.release import Release
 
@@ -32,6 +32,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         former: former champions that still run, the latest last; a rollback restores the last one.
         standby: releases that were rolled back while another challenger ran.
         retired: releases that were retired and not deployed again since.
+        waiting: releases that wait until there is no challenger, the next one first.
+        challenger_by: the step that made it challenger: a `rollback` deposed it.
         challenger_since: when the challenger was deployed; earlier outcomes do not count.
         last: the record of the last transition; it distinguishes two promotions of a release.
     """
@@ -41,6 +43,8 @@ class History(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     former: tuple[Release, ...] = ()
     standby: tuple[Release, ...] = ()
     retired: tuple[Release, ...] = ()
+    waiting: tuple[Release, ...] = ()
+    challenger_by: Step | None = None
     challenger_since: datetime | None = None
     reigns: tuple[Reign, ...] = ()
     last: Record | None = None
@@ -69,7 +73,17 @@ def fold(records: Iterable[Record]) -> History:
         evidence = record.evidence
         if evidence.step in TRANSITIONS and evidence.verdict == "passed":
             history = msgspec.structs.replace(_after(history, record), last=record)
+        elif evidence.step == "await-production":
+            history = msgspec.structs.replace(history, waiting=_waiting(history, record))
     return history
+
+
+def _waiting(history: History, record: Record) -> tuple[Release, ...]:
+    """Return who waits after a release began to: it takes the others' places, or is the last."""
+    release = record.evidence.release
+    if shapes.of(record, Waiting).policy == "wait":
+        return (release,)
+    return (*(other for other in history.waiting if other != release), release)
 
 
 def releases(records: Iterable[Record]) -> list[Release]:
@@ -123,6 +137,7 @@ def _after(history: History, record: Record) -> History:
         return msgspec.structs.replace(
             history,
             challenger=release,
+            challenger_by=evidence.step,
             challenger_since=evidence.time,
             retired=(*history.retired, *displaced),
         )
@@ -132,7 +147,7 @@ def _after(history: History, record: Record) -> History:
     if evidence.step == "promote":
         return msgspec.structs.replace(history, former=(*history.former, old))
     if history.challenger is None:
-        return msgspec.structs.replace(history, challenger=old)
+        return msgspec.structs.replace(history, challenger=old, challenger_by=evidence.step)
     return msgspec.structs.replace(history, standby=(*history.standby, old))
 
 
@@ -156,6 +171,7 @@ def _without(history: History, release: Release) -> History:
     return msgspec.structs.replace(
         history,
         challenger=None if history.challenger == release else history.challenger,
+        waiting=others(history.waiting),
         former=others(history.former),
         standby=others(history.standby),
         retired=others(history.retired),

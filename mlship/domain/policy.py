@@ -12,6 +12,10 @@ METRIC: Final = (
 )
 
 
+Occupied = Literal["wait", "queue", "replace", "refuse"]
+"""What happens with a release while another one is challenger."""
+
+
 class Bound(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of one metric. Differences are in the metric's own unit."""
 

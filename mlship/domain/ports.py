@@ -90,11 +90,11 @@ class Store(Protocol):
     def record(self, run: Run) -> None:
         """Add the given facts to the run of a release; a release has exactly one run."""
 
-    def fetch(self, release: Release, into: Path) -> Path:
-        """Copy the release's bundle into a folder that does not exist yet; return the folder.
+    def fetch(self, release: Release, into: Path, *, files: Sequence[str] = ()) -> Path:
+        """Copy the release's bundle, or `files` of its run, into a new folder; return it.
 
         Raises:
-            NotFoundError: the store has no bundle of that release.
+            NotFoundError: the store has no bundle of that release, or not these files.
             IntegrityError: its manifest does not match the release.
         """
 

@@ -20,6 +20,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
         notes: remarks for people, such as why ONNX was not used.
         profile: the profile of the training data.
         opened: the project's files that were read and written.
+        outputs: the files that it wrote, also those that git ignores.
     """
 
     bundle: Digest
@@ -29,6 +30,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     profile: Profile | None = None
     opened: Opened = Opened()
+    outputs: tuple[str, ...] = ()
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
         "evaluate": facts.Evaluated,
         "approve": facts.Approved,
         "withdraw-approval": facts.Withdrawn,
+        "await-production": facts.Waiting,
         "deploy-production": facts.Deployed,
         "deploy-production/capacity": facts.Capacity,
         "deploy-production/route": facts.Routed,

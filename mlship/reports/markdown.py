@@ -45,6 +45,7 @@ def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
     heading = f"## {formatting.EMOJI[report.verdict]} {escaped(report.title)}: {report.verdict}"
     all_parts = [
         Part("the verdict", f"{heading}\n\n{escaped(report.summary)}"),
+        Part("production", escaped(report.production)),
         Part("links", _links(report, run)),
         Part("metrics", _metrics(report.metrics, report.tested)),
         Part("metrics of parts", _metrics_of_parts(report.metrics, report.tested), is_detail=True),

@@ -27,7 +27,8 @@ from mlship.domain.facts import (
     Trained,
     Verified,
 )
-from mlship.domain.history import fold, latest
+from mlship.domain.history import History, fold, latest
+from mlship.domain.policy import Occupied
 from mlship.domain.release import Release
 from mlship.domain.shapes import Shape
 
@@ -102,6 +103,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         role: in production; empty if it has none.
         endpoint: the URL of production; empty if the release was not deployed there.
         staging: the URL of staging; empty if the release was not deployed there.
+        production: what a merge of the release meets there: another challenger; empty for none.
     """
 
     title: str
@@ -111,6 +113,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str
     id: str
     staging: str = ""
+    production: str = ""
     release: Release
     metrics: tuple[MetricLine, ...] = ()
     gates: tuple[GateLine, ...] = ()
@@ -129,10 +132,25 @@ class _Image(NamedTuple):
     record: Record | None
 
 
-def collect(release: Release, records: Sequence[Record]) -> Report:
+_MEETS: Final[Mapping[Occupied, str]] = {
+    "wait": "after the merge, this release waits for its place",
+    "queue": "after the merge, this release queues up for its place",
+    "replace": "after the merge, this release replaces it, and its outcomes are discarded",
+    "refuse": "after the merge, this release is refused until it is promoted or retired",
+}
+
+
+def collect(
+    release: Release, records: Sequence[Record], occupied: Occupied | None = None
+) -> Report:
     """Return the report of a release from all records of the ledger, oldest first.
 
     If a step ran several times, its last record counts.
+
+    Args:
+        release: the release.
+        records: of the ledger.
+        occupied: what a merge to main does while a challenger runs; `None` if it deploys nothing.
 
     Raises:
         IntegrityError: the facts of a record cannot be read.
@@ -154,7 +172,8 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
         _facts(last, "deploy-staging", Staged),
     )
     verdict = _verdict(last)
-    role = fold(records).role(release)
+    history = fold(records)
+    role = history.role(release)
     return Report(
         title=str(release),
         verdict=verdict,
@@ -162,6 +181,7 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
         role=role,
         endpoint=deployed.endpoint if deployed else "",
         staging=staged.endpoint if staged else "",
+        production="" if role else _meets(history, occupied),
         id=release.id,
         release=release,
         metrics=_metrics(tested) if tested else (),
@@ -175,6 +195,17 @@ def collect(release: Release, records: Sequence[Record]) -> Report:
         approvals=_approvals(release, own),
         timeline=_timeline(own),
     )
+
+
+def _meets(history: History, occupied: Occupied | None) -> str:
+    """Return what a merge of a release meets in production: the challenger that runs."""
+    challenger, since = history.challenger, history.challenger_since
+    if challenger is None or occupied is None:
+        return ""
+    if history.challenger_by == "rollback":
+        return f"{challenger} was rolled back and gives way."
+    began = f" since {since:%Y-%m-%d %H:%M} UTC" if since else ""
+    return f"{challenger} is challenger{began}: {_MEETS[occupied]}."
 
 
 def as_json(report: Report) -> str:

@@ -17,6 +17,7 @@ from mlship.domain.facts import (
     Tested,
     Trained,
     Verified,
+    Waiting,
 )
 from mlship.reports import formatting
 
@@ -72,6 +73,12 @@ def _(facts: Deployed) -> str:
     share = "shadow" if facts.shadow else f"{facts.weight} %"
     lost = "" if facts.predictions_last else "; its predictions are lost when its pods stop"
     return f"{facts.role}, {share}, {facts.endpoint}/docs{lost}"
+
+
+@_line.register
+def _(facts: Waiting) -> str:
+    turn = "its turn" if facts.policy == "queue" else "its place"
+    return f"waits for {turn}: {facts.behind} is challenger"
 
 
 @_line.register

@@ -164,7 +164,7 @@ class _Database:
         except psycopg.errors.InsufficientPrivilege as error:
             connection.close()
             message = f"cannot create table mlship_predictions in {shown(self._url)}: {error}"
-            hint = "let the owner of the schema create it, as in docs/guide/predictions.md"
+            hint = "let the owner of the schema create it, as in `mlship guide predictions`"
             raise ConfigError(message, hint=hint) from error
         except BaseException:
             connection.close()

@@ -1,7 +1,7 @@
 """deploy-staging and deploy-production: run a release in a target and route traffic to it."""
 
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -10,8 +10,9 @@ from mlship.domain import checks, gates, shapes
 from mlship.domain.checks import Check
 from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import TRANSITIONS, Record, Saw
-from mlship.domain.facts import Aliased, Deployed, Displaced, Routed, Staged
+from mlship.domain.facts import Aliased, Deployed, Displaced, Routed, Staged, Waiting
 from mlship.domain.history import History
+from mlship.domain.policy import Occupied
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias
@@ -20,7 +21,7 @@ from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
 
 LOST: Final = "predictions in production are lost when its pods stop, and nothing can be evaluated"
-KEEP: Final = "set observations.url to a PostgreSQL database; see docs/guide/predictions.md"
+KEEP: Final = "set observations.url to a PostgreSQL database; see `mlship guide predictions`"
 
 
 def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
@@ -60,16 +61,26 @@ def _is_same(facts: Staged, last: Record) -> bool:
 
 
 def deploy_production(
-    pipeline: Pipeline, release: Release, expected: Records | None = None, *, replace: bool = False
+    pipeline: Pipeline,
+    release: Release,
+    expected: Records | None = None,
+    *,
+    occupied: Occupied = "refuse",
 ) -> Record:
     """Run a release in production as challenger; the first release becomes champion.
+
+    A challenger that a rollback deposed, and that gets no traffic since, gives way by itself.
 
     Args:
         pipeline: the project.
         release: the release to run. It must come from a clean tree and have passed its tests and
             staging; if production runs images, also the container test.
         expected: the records read when the release was chosen; by default the ledger is read now.
-        replace: retire the running challenger and discard its outcomes.
+        occupied: what to do while another challenger runs: refuse; replace it, which discards its
+            outcomes; or let the release wait for the place, see `deploy_next`.
+
+    Returns:
+        The evidence `deploy-production`, or `await-production` if the release waits.
 
     Raises:
         RefusedError: the release is not fit for production, or another challenger runs.
@@ -86,8 +97,62 @@ def deploy_production(
         passed = check_fitness(pipeline, release, records)
         # A deployment that was interrupted beside a challenger was started with --replace.
         begun = bool(recorded("deploy-production", release, records))
-        check_role(release, history, replace=replace or begun)
+        challenger = blocking(pipeline, history)
+        if challenger and not begun and occupied in ("wait", "queue"):
+            check_former(release, history)
+            return _wait(pipeline, release, challenger, records, passed, occupied)
+        check_role(release, history, challenger, replace=occupied == "replace" or begun)
         return _deploy(pipeline, release, records, passed)
+
+
+def deploy_next(pipeline: Pipeline) -> Record | None:
+    """Deploy the release that waits for the challenger's place, if it is free.
+
+    Returns:
+        The evidence of its deployment; `None` if no release waits, or a challenger runs.
+
+    Raises:
+        RefusedError, TimedOutError, ConflictError: as `deploy_production`.
+    """
+    records = pipeline.read()
+    history = records.history
+    if not history.waiting:
+        pipeline.progress.note("no release waits for production")
+        return None
+    release = history.waiting[0]
+    challenger = blocking(pipeline, history)
+    if challenger:
+        pipeline.progress.note(f"{release} still waits: {challenger} is challenger")
+        return None
+    return deploy_production(pipeline, release, records)
+
+
+def blocking(pipeline: Pipeline, history: History) -> Release | None:
+    """Return the challenger that keeps others from its place; `None` if there is none."""
+    challenger = history.challenger
+    if challenger is None or history.challenger_by != "rollback":
+        return challenger
+    split = pipeline.target(PRODUCTION).routes().split
+    slot = slot_of(challenger)
+    return challenger if split.share(slot) or split.shadow == slot else None
+
+
+def _wait(
+    pipeline: Pipeline,
+    release: Release,
+    challenger: Release,
+    records: Records,
+    passed: tuple[Check, ...],
+    policy: Literal["wait", "queue"],
+) -> Record:
+    """Record that a release waits; it is the same record when it is asked to again."""
+    facts = Waiting(behind=str(challenger), policy=policy, checks=passed)
+    last = records.latest("await-production", release)
+    is_known = release in records.history.waiting and last is not None
+    if is_known and last is not None and shapes.of(last, Waiting) == facts:
+        return last
+    saw = Saw(challenger=challenger.id)
+    return pipeline.learn(release, "await-production", "passed", facts, saw, after=records)
 
 
 def check_fitness(pipeline: Pipeline, release: Release, records: Records) -> tuple[Check, ...]:
@@ -108,22 +173,39 @@ def check_fitness(pipeline: Pipeline, release: Release, records: Records) -> tup
     raise RefusedError(message, hint=hint)
 
 
-def check_role(release: Release, history: History, *, replace: bool) -> None:
+def check_role(
+    release: Release, history: History, challenger: Release | None, *, replace: bool
+) -> None:
     """Check that the release can become challenger.
+
+    Args:
+        release: to deploy.
+        history: of production.
+        challenger: the one that keeps others from its place, see `blocking`.
+        replace: whether it is replaced.
 
     Raises:
         RefusedError: another challenger runs, or the release is a former champion.
     """
-    role = history.role(release)
-    if role == "former champion":
+    check_former(release, history)
+    if challenger and not replace:
+        raise RefusedError(
+            f"{challenger} is already challenger",
+            hint="promote or retire it first; --wait lets this release wait for that, and "
+            "--replace discards the challenger's outcomes",
+        )
+
+
+def check_former(release: Release, history: History) -> None:
+    """Check that the release is not a former champion that still runs.
+
+    Raises:
+        RefusedError: it is.
+    """
+    if history.role(release) == "former champion":
         raise RefusedError(
             f"{release} is a former champion that is still running",
             hint="run `mlship rollback` to make it champion again",
-        )
-    if history.challenger and not replace:
-        raise RefusedError(
-            f"{history.challenger} is already challenger",
-            hint="promote or retire it first, or give --replace to discard its outcomes",
         )
 
 

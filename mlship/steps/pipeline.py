@@ -17,6 +17,7 @@ from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
 from mlship.domain.facts import Facts, PushedImage
 from mlship.domain.gates import ContainerTest
 from mlship.domain.inputs import Inputs
+from mlship.domain.policy import Occupied
 from mlship.domain.ports import (
     Clock,
     Engine,
@@ -158,14 +159,10 @@ class Pipeline:
             return player
         if reference is not None:
             return find(reference, list(records.releases))
-        commit = self.source.commit()
-        release = self.made_from(records, commit, self.trainer.inputs())
+        commit, inputs = self.source.commit(), self.trainer.inputs()
+        release = self.made_from(records, commit, inputs)
         if release is None:
-            changes = f" with uncommitted changes ({named(commit.changes)})" if commit.dirty else ""
-            raise NotFoundError(
-                f"commit {commit.sha[:12]}{changes} has no release yet",
-                hint="run `mlship train`, or name a release",
-            )
+            raise _not_made(records, commit, inputs)
         return release
 
     def made_from(self, records: Records, commit: Commit, inputs: Inputs) -> Release | None:
@@ -193,6 +190,12 @@ class Pipeline:
         if all(self.target_config(name).kind == "local" for name in names):
             return "no image"
         return "asked for" if self.config.gates.container else "not asked for"
+
+    @property
+    def occupied(self) -> Occupied | None:
+        """What a merge to main does while a challenger runs; `None` if no job deploys it."""
+        is_local = self.target_config(PRODUCTION).kind == "local"
+        return None if is_local else self.config.workflows.challenger
 
     def loses_predictions(self) -> bool:
         """Return whether predictions of production are stored only in its pods."""
@@ -246,3 +249,25 @@ class Pipeline:
             )
         image = shapes.of(pushed, PushedImage)
         return Artifact(kind="image", digest=digests.parse(image.digest), location=image.reference)
+
+
+def _not_made(records: Records, commit: Commit, inputs: Inputs) -> NotFoundError:
+    """Return the error for a tree without a release; it names one that differs in its inputs."""
+    changes = f" with uncommitted changes ({named(commit.changes)})" if commit.dirty else ""
+    message = f"commit {commit.sha[:12]}{changes} has no release yet"
+    own = [release for release in records.releases if release.commit == commit.sha]
+    if not own or commit.dirty:
+        return NotFoundError(message, hint="run `mlship train`, or name a release")
+    last = own[-1]
+    parts = {
+        "data": last.data != inputs.data,
+        "params": last.params != inputs.params,
+        "installed packages": last.environment != inputs.environment,
+    }
+    other = [name for name, is_other in parts.items() if is_other] or ["files or settings"]
+    return NotFoundError(
+        f"{message} from these inputs; {last} of this commit was made with other "
+        f"{' and '.join(other)}",
+        hint="run `mlship train`; or give the same --set and MLSHIP_* variables as for its "
+        f"training; or name it: {last}",
+    )

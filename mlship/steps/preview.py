@@ -12,7 +12,7 @@ from mlship.domain.ports import Declarative, Target
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError
-from mlship.steps.deploy import check_fitness, check_role, share, shares
+from mlship.steps.deploy import blocking, check_fitness, check_role, share, shares
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.traffic import recorded_split
 from mlship.steps.transition import split_of
@@ -59,7 +59,7 @@ def changes(
         split = split_of({release: 100}) if lost else None
         return declarative.changes(msgspec.structs.replace(plan, split=split))
     check_fitness(pipeline, release, records)
-    check_role(release, history, replace=replace)
+    check_role(release, history, blocking(pipeline, history), replace=replace)
     displaced: tuple[Slot, ...] = (slot_of(history.challenger),) if history.challenger else ()
     return declarative.changes(msgspec.structs.replace(plan, removed=displaced))
 

@@ -61,7 +61,7 @@ def publish(
         ConfigError: there is no token, it may not comment, or no job shows a summary.
         UnavailableError: the forge does not respond.
     """
-    report = collect(release, pipeline.read(records))
+    report = collect(release, pipeline.read(records), pipeline.occupied)
     results: list[Published] = []
     for way in dict.fromkeys(ways):
         if way == "summary":

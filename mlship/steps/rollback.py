@@ -1,12 +1,54 @@
 """rollback: give the former champion its traffic and alias back. Nothing is built."""
 
+import msgspec
+
+from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Aliased, Crowned, Restored
+from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import NotFoundError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, set_route
+
+
+class Prospect(msgspec.Struct, frozen=True, kw_only=True):
+    """What a rollback would do.
+
+    Attributes:
+        champion: the release that would become champion; it may be it already.
+        deposed: the one that would keep running without traffic; `None` if nothing would change.
+        ready: replicas of the next champion that are ready.
+        wanted: replicas that it gets.
+        endpoint: the URL of production.
+    """
+
+    champion: str
+    deposed: str | None
+    ready: int
+    wanted: int
+    endpoint: str
+
+
+def prospect(pipeline: Pipeline, to: Release | None, records: Records) -> Prospect:
+    """Return what `rollback` would do now. Nothing is locked, changed or recorded.
+
+    Raises:
+        NotFoundError: as `rollback`.
+    """
+    history = records.history
+    is_done = _is_done(history, to)
+    champion = history.champion if is_done else _former(history, to)
+    target = pipeline.target(PRODUCTION)
+    running = target.inspect().get(slot_of(champion)) if champion else None
+    return Prospect(
+        champion=str(champion),
+        deposed=None if is_done else str(history.champion),
+        ready=running.ready if running else 0,
+        wanted=pipeline.target_config(PRODUCTION).replicas,
+        endpoint=target.routes().endpoint,
+    )
 
 
 def rollback(
@@ -29,18 +71,33 @@ def rollback(
     """
     with changing(pipeline, expected) as records:
         history = records.history
-        last = history.last
-        if last and last.evidence.step == "rollback" and to in (None, history.champion):
+        if history.last and _is_done(history, to):
             pipeline.progress.note(f"{history.champion} is already champion again")
-            return last
-        former = history.former[-1] if history.former else None
-        if former is None or to not in (None, former):
-            raise NotFoundError(
-                f"cannot roll back: no former champion{f' {to}' if to else ''} is running",
-                hint="`mlship status` lists what runs; to remove a challenger, run "
-                "`mlship traffic challenger=0` or `mlship retire challenger`",
-            )
-        return _rollback(pipeline, former, records)
+            return history.last
+        return _rollback(pipeline, _former(history, to), records)
+
+
+def _is_done(history: History, to: Release | None) -> bool:
+    """Return whether the last transition was this rollback."""
+    last = history.last
+    is_rollback = last is not None and last.evidence.step == "rollback"
+    return is_rollback and to in (None, history.champion)
+
+
+def _former(history: History, to: Release | None) -> Release:
+    """Return the release to go back to.
+
+    Raises:
+        NotFoundError: no former champion is running, or it is not `to`.
+    """
+    former = history.former[-1] if history.former else None
+    if former is None or to not in (None, former):
+        raise NotFoundError(
+            f"cannot roll back: no former champion{f' {to}' if to else ''} is running",
+            hint="`mlship status` lists what runs; to remove a challenger, run "
+            "`mlship traffic challenger=0` or `mlship retire challenger`",
+        )
+    return former
 
 
 def _rollback(pipeline: Pipeline, former: Release, records: Records) -> Record:

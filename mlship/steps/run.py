@@ -67,7 +67,7 @@ def names(pipeline: Pipeline) -> tuple[str, ...]:
 
 def _stages(pipeline: Pipeline, *, replace: bool) -> list[_Stage]:
     def production(pipeline: Pipeline, release: Release) -> Record:
-        return deploy_production(pipeline, release, replace=replace)
+        return deploy_production(pipeline, release, occupied="replace" if replace else "refuse")
 
     container_test = pipeline.container_test(STAGING, PRODUCTION)
     reason = "" if container_test == "asked for" else "gates.container is false"

@@ -45,6 +45,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         endpoints: the URL of each target, empty if nothing was deployed there.
         reigns: who was champion when, oldest first.
         releases: every release of the ledger with its role, oldest first.
+        waiting: releases that wait for the challenger's place, the next one first.
         others: other projects with records in the same ledger, which are not used.
     """
 
@@ -54,6 +55,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     drift: tuple[str, ...]
     reigns: tuple[dict[str, Any], ...]
     releases: tuple[dict[str, Any], ...]
+    waiting: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
 
 
@@ -98,6 +100,7 @@ def status(pipeline: Pipeline) -> Status:
             {"release": str(release), "commit": release.commit, "role": history.role(release)}
             for release in names.values()
         ),
+        waiting=tuple(map(str, history.waiting)),
         others=_others(records),
     )
 

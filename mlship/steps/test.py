@@ -19,6 +19,7 @@ from mlship.domain.scores import Scores, Suite, TestRun
 from mlship.domain.shifts import Shifts
 from mlship.domain.versions import VERDICT, Run
 from mlship.errors import ConfigError, IntegrityError
+from mlship.steps import outputs
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.train import data_sets, finite
 
@@ -43,6 +44,7 @@ def test(
     started = pipeline.clock()
     folder = pipeline.bundle(release)
     records = pipeline.read(records)
+    outputs.bring_back(pipeline, release, records)
     champion = None if records.history.champion == release else records.history.champion
     plots = pipeline.state / "plots" / folder.name
     runs, scores = _tests_and_scores(pipeline, folder, champion, plots)

@@ -14,9 +14,11 @@ from mlship.domain.commit import Commit, named
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Trained
 from mlship.domain.inputs import Inputs, Opened
+from mlship.domain.outputs import FOLDER, chosen, digested
 from mlship.domain.release import Release
 from mlship.domain.versions import DataSet, Run
 from mlship.errors import ConflictError, shown
+from mlship.steps import outputs
 from mlship.steps.pipeline import Pipeline
 
 STAYS_OUT: Final = "the release cannot go to production"
@@ -43,6 +45,7 @@ def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
     if release is not None:
         pipeline.progress.note(f"reusing {release}, which was trained from the same inputs")
         pipeline.bundle(release)
+        outputs.bring_back(pipeline, release, records)
         record = records.latest("train", release)
         if record is not None:
             return record
@@ -53,13 +56,7 @@ def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
 
 def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     started = pipeline.clock()
-    workplace = pipeline.state / "bundles"
-    workplace.mkdir(parents=True, exist_ok=True)
-    # `git add -A` must not add this folder, even if the repository's .gitignore does not list it.
-    ignore = pipeline.state / ".gitignore"
-    if not ignore.exists():
-        files.write_atomically(ignore, b"*\n")
-    with files.temporary_folder(workplace, ".train-") as temporary:
+    with files.temporary_folder(_workplace(pipeline), ".train-") as temporary:
         folder = temporary / "bundle"
         pipeline.progress.note("training")
         trained = pipeline.trainer.train(folder)
@@ -80,8 +77,12 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     bundle = bundles.read(pipeline.bundle_folder(digest), expected=digest)
     if uncommitted:
         pipeline.progress.note(f"uncommitted changes: {named(uncommitted)}; {STAYS_OUT}")
+    kept, left_out = chosen(pipeline.root, trained.outputs)
+    if left_out:
+        pipeline.progress.note(left_out)
+    digest_of_outputs = digested(kept)
     pipeline.progress.note("recording the run")
-    pipeline.store.record(_run(pipeline, release, commit, bundle))
+    pipeline.store.record(_run(pipeline, release, commit, bundle, kept))
     # Another machine may have trained the same release in the meantime.
     records = pipeline.read()
     before = records.latest("train", release)
@@ -97,9 +98,21 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
         params=pipeline.config.model.params,
         notes=trained.notes,
         profile=trained.profile,
+        outputs=digest_of_outputs,
     )
     saw = Saw(data=inputs.data, code=release.code, environment=inputs.environment)
     return pipeline.learn(release, "train", "passed", facts, saw, after=records)
+
+
+def _workplace(pipeline: Pipeline) -> Path:
+    """Return the folder in which bundles are made."""
+    workplace = pipeline.state / "bundles"
+    workplace.mkdir(parents=True, exist_ok=True)
+    # `git add -A` must not add this folder, even if the repository's .gitignore does not list it.
+    ignore = pipeline.state / ".gitignore"
+    if not ignore.exists():
+        files.write_atomically(ignore, b"*\n")
+    return workplace
 
 
 def _checked(pipeline: Pipeline, inputs: Inputs, opened: Opened) -> Opened:
@@ -124,7 +137,13 @@ def _keep(folder: Path, place: Path) -> None:
     folder.rename(place)
 
 
-def _run(pipeline: Pipeline, release: Release, commit: Commit, bundle: bundles.Bundle) -> Run:
+def _run(
+    pipeline: Pipeline,
+    release: Release,
+    commit: Commit,
+    bundle: bundles.Bundle,
+    kept: Mapping[str, Path],
+) -> Run:
     return Run(
         release=release,
         params=_flat(pipeline.config.model.params),
@@ -132,6 +151,7 @@ def _run(pipeline: Pipeline, release: Release, commit: Commit, bundle: bundles.B
         tags={"branch": commit.branch, "author": commit.author, "format": bundle.model.format},
         bundle=pipeline.bundle_folder(release.bundle),
         data=data_sets(pipeline, release),
+        files={f"{FOLDER}/{name}": path for name, path in kept.items()},
     )
 
 

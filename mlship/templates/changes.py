@@ -28,12 +28,13 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         name: its path from the project's folder.
         what: `write` if it does not exist, `update` if mlship wrote it and nobody edited it,
             `merge` or `conflict` if an upgrade merged it, `overwrite` if forced, `remove` if it has
-            another name now, `skip` if a person deleted it, `unmerged` if it has the marks of a
-            conflict, otherwise `keep`.
+            another name now or is not needed any more, `skip` if a person deleted it, `unmerged`
+            if it has the marks of a conflict, otherwise `keep`.
         data: its new content.
         is_edited: whether it is kept and differs from the new content.
         is_current: whether it is edited, and nothing new is generated since.
         is_foreign: whether it is a workflow that mlship did not write.
+        is_obsolete: whether the settings do not ask for it any more.
         rename: its new name, if a former version named it.
         reason: why it is skipped, or cannot be merged.
     """
@@ -44,6 +45,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     is_edited: bool = False
     is_current: bool = False
     is_foreign: bool = False
+    is_obsolete: bool = False
     rename: str = ""
     reason: str = ""
 
@@ -73,6 +75,7 @@ def changes_of(
     former: str | None,
     upgrade: Upgrade | None,
     absence: Callable[[str], str],
+    is_ours: bool = False,
 ) -> list[Change]:
     """Return the changes of a file, and of the file with its former name.
 
@@ -84,9 +87,10 @@ def changes_of(
         former: its name in a former version, if there is such a file.
         upgrade: of edited files; `None` to leave them alone.
         absence: why a file that is missing stays so; empty if it is written.
+        is_ours: whether nobody edited the file that is there.
     """
     if former is None or former == name:
-        return [_change(folder, name, data, force, upgrade, absence)]
+        return [_change(folder, name, data, force, upgrade, absence, is_ours=is_ours)]
     written = _change(folder, name, data, force, upgrade, lambda _: "")
     moved = Change(name=former, what="remove")
     yours = place_of(folder, former).read_bytes()
@@ -107,6 +111,8 @@ def _change(
     force: Sequence[str],
     upgrade: Upgrade | None,
     absence: Callable[[str], str],
+    *,
+    is_ours: bool = False,
 ) -> Change:
     place = place_of(folder, name)
     check_folder(place.parent, hint="rename it or move it away")
@@ -129,7 +135,7 @@ def _change(
         return Change(name=name, what="keep", data=data)
     if is_forced:
         return Change(name=name, what="overwrite", data=data)
-    if is_untouched(name, text):
+    if is_ours or is_untouched(name, text):
         return Change(name=name, what="update", data=data)
     return _edited(name, data, yours, upgrade)
 

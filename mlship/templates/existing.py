@@ -80,7 +80,7 @@ def find(folder: Path, ours: Mapping[str, bytes] | None = None) -> Found:
     """
     if not folder.is_dir():
         return Found()
-    written = {name for name, data in (ours or {}).items() if _has(folder / name, data)}
+    written = {name for name, data in (ours or {}).items() if has(folder / name, data)}
     names = [name for name in _listed(folder, ".py") if name not in written]
     scripts = [Script(folder, name) for name in _ranked(names)]
     tests = [name for name in _listed(folder, ".py", tests=True) if name not in written]
@@ -230,8 +230,9 @@ def _of_functions(folder: Path, scripts: Sequence[Script]) -> Existing | None:
 
 def _made(folder: Path, script: Script | None, command: str, saved: str) -> Existing | None:
     """Return a training, `None` if no model file in the project is known to come of it."""
-    written = [text for text in script.paths() if text.endswith(_MODELS)] if script else []
-    written = [text for text in written if _is_inside(text)]
+    named = [text for text in script.paths() if text.endswith(_MODELS)] if script else []
+    given = script.saved_models() if script else []
+    written = [text for text in dict.fromkeys((*given, *named)) if text and _is_inside(text)]
     saved = saved or _chosen(written)
     if not saved or not _is_inside(saved):
         return None
@@ -318,7 +319,8 @@ def _tests(files: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in files if "/" not in name)
 
 
-def _has(path: Path, data: bytes) -> bool:
+def has(path: Path, data: bytes) -> bool:
+    """Return whether a file is there with this content."""
     try:
         return path.read_bytes() == data
     except OSError:

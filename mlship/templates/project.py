@@ -1,10 +1,11 @@
 """The changes that `mlship init` makes in a folder. What a user wrote is never lost."""
 
+import re
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 
 import msgspec
 
@@ -15,6 +16,7 @@ from mlship.config.project import Config, json_schema
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
 from mlship.domain.commit import Merger, Repository
+from mlship.domain.storage import NOTHING, Kept
 from mlship.errors import ConfigError
 from mlship.templates import existing, names, shipped, steps, workflows
 from mlship.templates.changes import (
@@ -69,11 +71,11 @@ def plan(
     folder: Path,
     example: str | None,
     force: Sequence[str] = (),
-    flags: Sequence[str] = (),
     *,
-    environment: Mapping[str, str] = MappingProxyType({}),
+    above: Sequence[Layer] = (),
     installed: Installation,
     repository: Repository | None = None,
+    kept_by_dvc: Callable[[Path, Path, Config], Kept] = lambda *_: NOTHING,
     merge: Merger | None = None,
 ) -> Plan:
     """Return what `mlship init` would change in a folder. Nothing is changed.
@@ -82,10 +84,10 @@ def plan(
         folder: of the project; it need not exist.
         example: the name of a complete example, `None` for the skeleton of a project.
         force: files or folders to overwrite.
-        flags: settings besides those of mlship.yaml, as KEY=VALUE.
-        environment: variables with settings, such as MLSHIP_WORKFLOWS__MLSHIP.
+        above: the settings above those of mlship.yaml, of the environment and of flags.
         installed: how mlship was installed here, and from where jobs can install it.
         repository: around the project: its top folder gets the workflows.
+        kept_by_dvc: tells what DVC keeps, from the folder, the repository's top and the settings.
         merge: the three-way merge of an upgrade; `None` to leave edited files alone.
 
     Raises:
@@ -97,30 +99,30 @@ def plan(
     check_folder(folder)
     site = site_of(folder, repository)
     upgrade = None if merge is None else upgrade_of(site, example, merge)
-    is_new = example is None and not (folder / CONFIG).exists()
+    is_new = example is None and _is_new(folder)
     found = existing.find(folder, _skeleton()) if is_new else existing.Found()
     others = _names_of_others(site)
     contents = _project(folder, example, found, tuple(others.values()))
-    config = _config(
-        folder, contents, (layers.from_environment(environment), layers.from_flags(flags))
-    )
+    config = _config(folder, contents, above, is_new=is_new)
     lines = _requirements(folder, contents, upgrade)
     source = installation.source_for_jobs(config.workflows.mlship, lines, installed)
     _check_folder(site.top, source)
-    rendered = workflows.render(config, source, site.inside, site.prefix) if source else {}
+    kept = kept_by_dvc(folder.resolve(), site.top.resolve(), config)
+    rendered = workflows.render(config, source, site.inside, site.prefix, kept) if source else {}
     _write_install_line(contents, source, site.inside)
     for name, text in rendered.items():
         contents[site.name_of(name)] = text.encode()
-    changes = all_changes(site, contents, force, upgrade)
+    changes = all_changes(site, contents, force, upgrade, is_new=is_new)
+    changes += _replaced(folder, contents) if is_new else []
     _check_edited(folder, changes, site.present)
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
-    notes += steps.of_others(others, config)
+    notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     top = repository.top if repository else None
     return Plan(
         folder=folder,
         changes=(*changes, *copies(site, contents, changes, upgrade)),
-        next=(*go, *notes, *steps.last(folder, config, top, rendered, changes)),
+        next=(*go, *notes, *steps.last(folder, config, top, rendered, changes, kept)),
         warning=_of_outer_project(folder, top),
         proposed=contents[CONFIG].decode() if found != existing.Found() else "",
     )
@@ -143,7 +145,11 @@ def carry_out(planned: Plan) -> None:
         if change.what in WRITTEN:
             write(place_of(planned.folder, change.name), change.data)
     for name in planned.names("remove"):
-        place_of(planned.folder, name).unlink(missing_ok=True)
+        place = place_of(planned.folder, name)
+        place.unlink(missing_ok=True)
+        if name.startswith("tests/"):
+            with suppress(OSError):  # it is not empty
+                place.parent.rmdir()
 
 
 def _project(
@@ -153,9 +159,9 @@ def _project(
     if example:
         return shipped.files(f"{example}_example")
     files = _skeleton()
-    if (folder / CONFIG).exists():
+    if not _is_new(folder):
         return {name: files[name] for name in NEEDED}
-    name = existing.name_of(folder, taken)
+    name = _name_in_skeleton(folder) or existing.name_of(folder, taken)
     files[CONFIG] = existing.settings(found, name, files[CONFIG].decode()).encode()
     if found.training is not None:
         files = {name: files[name] for name in (*NEEDED, _SANITY, CONFIG)}
@@ -170,11 +176,39 @@ def _skeleton() -> dict[str, bytes]:
     return shipped.files("templates/project")
 
 
-def _config(folder: Path, contents: Mapping[str, bytes], above: Sequence[Layer]) -> Config:
+def _is_new(folder: Path) -> bool:
+    """Return whether a folder has no mlship.yaml of a person's: none, or that of the skeleton."""
+    return not (folder / CONFIG).exists() or _name_in_skeleton(folder) != ""
+
+
+def _name_in_skeleton(folder: Path) -> str:
+    """Return the name in the mlship.yaml of a skeleton, of which nothing else was edited."""
+    try:
+        text = (folder / CONFIG).read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    pattern = re.escape(_skeleton()[CONFIG].decode()).replace("my\\-model", "([a-z][a-z0-9-]*)")
+    match = re.fullmatch(pattern, text)
+    return match[1] if match else ""
+
+
+def _replaced(folder: Path, contents: Mapping[str, bytes]) -> list[Change]:
+    """Return the changes of the skeleton's files that nobody edited and nothing needs any more."""
+    return [
+        Change(name=name, what="remove")
+        for name, data in _skeleton().items()
+        if name not in contents and existing.has(folder / name, data)
+    ]
+
+
+def _config(
+    folder: Path, contents: Mapping[str, bytes], above: Sequence[Layer], *, is_new: bool
+) -> Config:
     """Return the settings of the project, with layers above mlship.yaml."""
     path = folder / CONFIG
     try:
-        text = path.read_text("utf-8") if path.exists() else contents[CONFIG].decode()
+        is_kept = path.exists() and not is_new
+        text = path.read_text("utf-8") if is_kept else contents[CONFIG].decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}", hint="save it as UTF-8") from error
     return layers.resolve([layers.from_yaml(text, CONFIG), *above]).config

@@ -100,6 +100,16 @@ class Script:
             if (text := self._value(argument))
         ]
 
+    def saved_models(self) -> list[str]:
+        """Return the paths that it gives to `save_model`, whatever their endings."""
+        return [
+            _normal(text)
+            for call in self._calls()
+            if _name_of(call) == "save_model"
+            for argument in (*call.args, *(keyword.value for keyword in call.keywords))
+            if (text := self._value(argument))
+        ]
+
     @property
     def saves(self) -> bool:
         """Whether it writes a file of a model, as far as its calls show."""

@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ from mlship.templates.generated import NEEDED, text_of
 from mlship.templates.names import Workflow
 from mlship.templates.upgrades import Upgrade
 
-CONFIG = "mlship.yaml"
+CONFIG = deletions.SETTINGS
 
 
 class Site(NamedTuple):
@@ -67,6 +67,7 @@ def tracked(folder: Path, top: Path) -> list[str]:
     return [
         workflows.FOLDER,
         upgrades.FOLDER,
+        posixpath.join(inside, CONFIG),
         *(posixpath.join(inside, name) for name in NEEDED),
     ]
 
@@ -94,9 +95,16 @@ def upgrade_of(site: Site, example: str | None, merge: Merger) -> Upgrade:
 
 
 def all_changes(
-    site: Site, contents: Mapping[str, bytes], force: Sequence[str], upgrade: Upgrade | None
+    site: Site,
+    contents: Mapping[str, bytes],
+    force: Sequence[str],
+    upgrade: Upgrade | None,
+    *,
+    is_new: bool,
 ) -> list[Change]:
     """Return the changes of all files, in the order in which they are made.
+
+    A new project may have the mlship.yaml of an earlier `init`, which gives way.
 
     Raises:
         ConfigError: a forced name is not a file of ours.
@@ -123,10 +131,31 @@ def all_changes(
             former=former.get(name),
             upgrade=upgrade,
             absence=absence,
+            is_ours=is_new and name == CONFIG,
         )
     ]
     check_forced(force, [change.name for change in changes])
-    return changes
+    return [*changes, *_obsolete(site, {*contents, *former.values()})]
+
+
+def _obsolete(site: Site, known: Collection[str]) -> Iterator[Change]:
+    """Yield the changes of the project's workflows that its settings do not ask for any more.
+
+    Args:
+        site: of the project.
+        known: the names of the files that the settings ask for, and their former names.
+    """
+    if not any(workflows.FOLDER in name for name in known):
+        return
+    for name in names.names(site.prefix):
+        workflow, place = site.present.get(name), site.name_of(f"{workflows.FOLDER}/{name}")
+        if workflow is None or place in known:
+            continue
+        if workflow.is_ours and workflow.project == site.inside:
+            if workflows.is_untouched(workflow.text):
+                yield Change(name=place, what="remove")
+            else:
+                yield Change(name=place, what="keep", is_edited=True, is_obsolete=True)
 
 
 def copies(

@@ -7,6 +7,7 @@ from typing import Literal
 
 from mlship.config.installation import FORM, MODULE, Installation
 from mlship.config.project import Config
+from mlship.domain.storage import Kept
 from mlship.templates import existing, workflows
 from mlship.templates.changes import Change
 
@@ -67,12 +68,20 @@ def of_others(others: Mapping[str, str], config: Config) -> list[str]:
     ]
 
 
+def of_data(kept: Kept, config: Config) -> list[str]:
+    """Return the next step about data that DVC keeps where jobs cannot fetch them."""
+    if not kept.files or kept.storage is not None or config.workflows.dvc is False:
+        return []
+    return [f"DVC keeps {kept.files[0]}, and jobs cannot fetch it: {kept.reason}"]
+
+
 def last(
     folder: Path,
     config: Config,
     top: Path | None,
     rendered: Mapping[str, str],
     changes: Sequence[Change],
+    kept: Kept,
 ) -> list[str]:
     """Return the next steps, in order."""
     steps = [
@@ -87,9 +96,13 @@ def last(
         steps.append("add a line `.mlship/` to .gitignore")
     data = config.data.train
     comes = {change.name for change in changes}
-    if "://" not in data and data not in comes and not (folder / data).exists():
+    is_there = "://" in data or data in comes or (folder / data).exists()
+    if not is_there and data in kept.files:
+        steps.append("dvc pull")
+    elif not is_there:
         steps.append(f"put your data at {data}, or name another place in mlship.yaml")
-    begin = "" if top else "git init -b develop && "
+    branches = config.workflows.branches
+    begin = "" if top else f"git init -b {branches.reviewed} && "
     steps.append(f'{begin}git add -A && git commit -m "Start with mlship"')
     steps.append("mlship doctor && mlship run")
     if len(rendered) > len(workflows.ALWAYS) and config.ledger.kind != "mlflow":
@@ -104,7 +117,7 @@ def last(
         if (found := workflows.asked_for(rendered.values(), kind))
     ]
     if asked:
-        steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (docs/guide/github.md)")
+        steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (`mlship guide github`)")
     return steps
 
 
@@ -124,6 +137,8 @@ def _of_edited(change: Change) -> str:
             f"{change.name} is not mlship's and stays: the workflow of that name is missing; "
             "rename yours, then `mlship init` again"
         )
+    if change.is_obsolete:
+        return f"{change.name} is not needed any more, and you edited it: delete it if you agree"
     name = shlex.quote(change.name)
     renew = f"`mlship init --force {name}` renews it without your edits"
     if change.reason:

@@ -158,7 +158,7 @@ def _check_form(making: Making, folder: Path, rows: list[Row]) -> None:
     for row, what in different.items():
         message = f"the model as {model.format} differs on {len(different)} of {len(numbers)} "
         message += f"held-out rows, first on row {row + 1}: {what}"
-        hint = "a row's answer must depend on that row only: see docs/guide/your-own-model.md"
+        hint = "a row's answer must depend on that row only: see `mlship guide your-own-model`"
         raise ProjectError(message, hint=hint)
 
 

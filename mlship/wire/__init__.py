@@ -2,6 +2,8 @@
 
 from mlship.adapters.checkout.git import merge
 from mlship.adapters.checkout.repository import top_of
+from mlship.adapters.checkout.storage import fetch as fetch_data
+from mlship.adapters.checkout.storage import kept_by_dvc
 from mlship.adapters.checkout.versions import repository
 from mlship.wire.assemble import CONFIG, actor, assemble, environment, publishing, read
 from mlship.wire.backends import (
@@ -24,7 +26,9 @@ __all__ = [
     "cluster_target",
     "docker_engine",
     "environment",
+    "fetch_data",
     "installed",
+    "kept_by_dvc",
     "local_target",
     "merge",
     "publishing",

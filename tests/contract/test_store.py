@@ -200,6 +200,27 @@ def test_releases_of_one_bundle_are_told_apart(store: Store, made: tuple[Release
     assert digests.parse(store.versions()[0].release)
 
 
+def test_files_of_a_run_are_fetched_by_their_paths(
+    reopen: Callable[[], Store], made: tuple[Release, Path], tmp_path: Path
+) -> None:
+    release, folder = made
+    (tmp_path / "one.txt").write_text("one")
+    (tmp_path / "two ü.bin").write_bytes(bytes(range(256)) * 1000)
+    files = {
+        "outputs/one.txt": tmp_path / "one.txt",
+        "outputs/deep/two ü.bin": tmp_path / "two ü.bin",
+    }
+    reopen().record(Run(release=release, bundle=folder, files=files))
+    fetched = reopen().fetch(release, tmp_path / "fetched", files=list(files))
+    assert {
+        path.relative_to(fetched).as_posix(): path.read_bytes()
+        for path in fetched.rglob("*")
+        if path.is_file()
+    } == {name: path.read_bytes() for name, path in files.items()}
+    with pytest.raises(NotFoundError):
+        reopen().fetch(release, tmp_path / "other", files=["outputs/none.txt"])
+
+
 SHARED = ("directory", "mlflow-sqlite", "mlflow-server")
 
 

@@ -8,7 +8,12 @@ import pytest
 from tests.docs.blocks import PAGES, ROOT, Reader, blocks, dialogue, fits
 
 GUIDE = ROOT / "docs" / "guide"
-EXECUTED = [ROOT / "README.md", GUIDE / "first-promotion.md", GUIDE / "when-it-fails.md"]
+EXECUTED = [
+    ROOT / "README.md",
+    GUIDE / "from-a-script.md",
+    GUIDE / "first-promotion.md",
+    GUIDE / "when-it-fails.md",
+]
 PROMISED = {
     "README": ["wrote mlship.yaml", "champion, 100 %", "accuracy", "the supervisor"],
     "first-promotion": [
@@ -18,6 +23,15 @@ PROMISED = {
         *(f"\n{step} iris@" for step in ("evaluate", "approve", "promote", "rollback", "retire")),
         "former champion",
         "reproduced",
+    ],
+    "from-a-script": [
+        "command: python train.py",
+        "saved: artifacts/model.joblib",
+        "unit: test_model.py",
+        "champion, 100 %",
+        '"species":"setosa"',
+        "brought back what training wrote: artifacts/model.joblib, metrics.csv",
+        "2 passed",
     ],
     "when-it-fails": [],
 }

@@ -74,6 +74,7 @@ class FakeTrainer:
         self.profile: Profile | None = None
         self.slices: Slices | None = None
         self.opened = Opened()
+        self.outputs: tuple[str, ...] = ()
         self.files: dict[str, Digest] = {}
 
     def inputs(self) -> Inputs:
@@ -96,6 +97,7 @@ class FakeTrainer:
             features=1,
             profile=self.profile,
             opened=self.opened,
+            outputs=self.outputs,
         )
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:

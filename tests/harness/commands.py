@@ -24,6 +24,21 @@ def run(
     seconds: float = 120,
     is_cold: bool = False,
 ) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, without input; its output is in UTF-8. See `output`."""
+    done = output(
+        *arguments, folder=folder, environment=environment, seconds=seconds, is_cold=is_cold
+    )
+    texts = (stream.decode() for stream in (done.stdout, done.stderr))
+    return subprocess.CompletedProcess(done.args, done.returncode, *texts)
+
+
+def output(
+    *arguments: str,
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float = 120,
+    is_cold: bool = False,
+) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end, without input.
 
     Args:
@@ -43,7 +58,6 @@ def run(
             env=environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
             timeout=seconds,
             check=False,
         )
@@ -58,13 +72,14 @@ def run(
         texts = []
         for file in (out, errors):
             file.seek(0)
-            texts.append(file.read().decode())
+            texts.append(file.read())
     return subprocess.CompletedProcess(arguments, code, *texts)
 
 
 def _at_import(environment: Mapping[str, str]) -> dict[str, str]:
     found = {name: value for name, value in environment.items() if name.startswith(_AT_IMPORT)}
-    found.pop("PYTHONPATH", None)
+    for name in ("PYTHONPATH", "PYTHONIOENCODING"):
+        found.pop(name, None)
     return found
 
 

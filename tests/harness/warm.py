@@ -213,8 +213,18 @@ def _become(call: Call, descriptors: Sequence[int]) -> None:
     first = [call.folder] if call.program == "mlship" else []
     named = call.environment.get("PYTHONPATH", "")
     sys.path[:1] = [*first, *filter(None, named.split(os.pathsep))]
+    _write_in(call.environment.get("PYTHONIOENCODING", ""))
     file = ROOT.joinpath(*call.program.split("."), "__main__.py")
     sys.argv = [str(file), *call.arguments]
+
+
+def _write_in(encoding: str) -> None:
+    """Let the streams write in an encoding, as Python does at its start: `ascii:strict`."""
+    name, _, errors = encoding.partition(":")
+    if name:
+        # New ones: those that are there were made for other files.
+        sys.stdout = os.fdopen(1, "w", encoding=name, errors=errors or "strict", closefd=False)
+        sys.stderr = os.fdopen(2, "w", 1, name, "backslashreplace", closefd=False)
 
 
 def _patch_jobs(warm: Warm) -> None:

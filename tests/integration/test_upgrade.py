@@ -266,6 +266,18 @@ def test_a_workflow_that_never_was_is_written_beside_a_deleted_one(desk: Desk) -
     assert f"left out {DEVELOP}" in output
 
 
+def test_what_init_removed_itself_comes_back_when_it_is_needed_again(desk: Desk) -> None:
+    desk.set("workflows", "{branches: {develop: null}}")
+    assert f"removed {DEVELOP}" in desk.init()
+    desk.commit("Have main alone")
+    desk.set("workflows", "{branches: {develop: develop}}")
+    assert f"wrote {DEVELOP}\n" in desk.init()
+    desk.commit("Have develop again")
+    desk.git("rm", "-q", str(DEVELOP))
+    desk.commit("Deploy by hand")
+    assert f"left out {DEVELOP}: it was deleted" in desk.init()
+
+
 def test_a_shallow_clone_says_what_it_lacks_and_brings_nothing_back(
     desk: Desk, tmp_path: Path
 ) -> None:

@@ -98,10 +98,10 @@ def test_from_a_commit_to_the_champion_and_back(tmp_path: Path) -> None:
         given = {"release": challenger, "pull_request": str(release["number"])}
         passed(ours.started("promote.yml", **given))
         assert shares(ours) == {champion: 0, challenger: 100}
-        ours.mlship("rollback")
+        passed(ours.started("rollback.yml"))
         assert shares(ours) == {champion: 100, challenger: 0}
-        passed(ours.started("promote.yml", **given))
-        ours.mlship("retire", "--early")
+        ours.mlship("promote", challenger)
+        passed(ours.started("retire.yml", early="true"))
         assert shares(ours) == {challenger: 100}
         assert roles(ours)[challenger] == "champion"
         assert roles(ours)[champion] == "retired"

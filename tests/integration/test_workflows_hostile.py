@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.templates.workflows import OF_PRODUCTION
 from tests.harness import hostile, workflows
 from tests.harness.act import ACT, STAND_INS, Ran, Runner
 from tests.harness.hostile import FEATURE, LINE, ran
@@ -78,8 +79,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
         runner = Runner(top / "iris", top / "home", places)
         # Those that a production outside of the job has; no step of theirs reaches it here.
         texts = workflows.rendered("Kubernetes and a registry")
-        both = [name for name in texts if name.endswith(("evaluate.yml", "promote.yml"))]
-        workflows.write({name: texts[name] for name in both}, top / "iris")
+        names = [f".github/workflows/{name}.yml" for name in OF_PRODUCTION]
+        workflows.write({name: texts[name] for name in names}, top / "iris")
         yield Here(runner, state, top / "places" / "ledger")
     hostile.end(runner)
 
@@ -148,6 +149,11 @@ def test_what_a_person_types_into_a_form_is_an_argument_and_no_more(here: Here) 
     assert found.code == 0, found.log
     assert "production has no challenger to evaluate" in found.log
     here.nothing_ran(found)
+    for name, inputs in (("rollback", {"to": LINE}), ("retire", {"release": LINE})):
+        found = ran(here.runner, f"{name}.yml", "workflow_dispatch", hostile.by_hand(**inputs))
+        assert found.code != 0
+        assert "invalid release name" in found.log
+        here.nothing_ran(found)
 
 
 def test_a_careless_workflow_would_run_all_of_it(here: Here) -> None:

@@ -1,5 +1,6 @@
 """`init` in a repository that trains already."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,32 @@ def test_an_init_that_was_interrupted_does_not_take_its_own_files_for_the_users(
     assert {change.name for change in again.changes} == {change.name for change in first.changes}
     assert again.names("write") == ["tests/unit/test_pipeline.py", "mlship.yaml"]
     assert again.proposed == ""
+
+
+def test_a_skeleton_that_nobody_edited_gives_way_to_what_came_later(tmp_path: Path) -> None:
+    folder = repository(tmp_path, **{"a.ipynb": "{}"})
+    project.carry_out(project.plan(folder, None, installed=INSTALLED))
+    assert (folder / "pipeline.py").exists()
+    settings = folder / "mlship.yaml"
+    settings.write_text(re.sub(r"(?m)^name: .*$", "name: churn", settings.read_text()))
+    repository(tmp_path, **{"train.py": SCRIPT, "data/train.csv": "a,churned\n"})
+    again = project.plan(folder, None, installed=INSTALLED)
+    assert again.names("update") == ["mlship.yaml"]
+    assert again.names("remove") == ["pipeline.py", "tests/unit/test_pipeline.py"]
+    project.carry_out(again)
+    assert configured(again).model.command == "python train.py"
+    assert configured(again).name == "churn"
+    assert not (folder / "pipeline.py").exists()
+    assert not (folder / "tests/unit").exists()
+    third = project.plan(folder, None, installed=INSTALLED)
+    assert not [change for change in third.changes if change.what != "keep"]
+
+
+def test_settings_that_somebody_edited_stay_whatever_comes_later(tmp_path: Path) -> None:
+    project.carry_out(project.plan(tmp_path, None, installed=INSTALLED))
+    edited = (tmp_path / "mlship.yaml").read_text() + "# mine\n"
+    (tmp_path / "mlship.yaml").write_text(edited)
+    repository(tmp_path, **{"train.py": SCRIPT})
+    for example in (None, "iris"):
+        again = project.plan(tmp_path, example, installed=INSTALLED)
+        assert not {"update", "remove"} & {change.what for change in again.changes}

@@ -598,7 +598,7 @@ def test_each_right_that_is_missing_is_named() -> None:
         "context a forbids: patch deployments in iris; create services in iris; "
         "update leases in iris; get gateways in gateway"
     )
-    assert "docs/guide/kubernetes.md" in caught.value.hint
+    assert "mlship guide kubernetes" in caught.value.hint
 
 
 def test_the_rights_for_googles_load_balancers_are_asked_for_where_they_are_needed() -> None:

@@ -104,7 +104,7 @@ def test_the_diff_of_production_is_what_the_deployment_then_does(here: World) ->
     gone = f"delete Slot {slot_of(two)}"
     found = objects(here, "production", three, replace=True)
     assert found == [f"create Slot {slot_of(three)}", "change Route", gone]
-    deploy_production(here.pipeline, three, replace=True)
+    deploy_production(here.pipeline, three, occupied="replace")
     assert objects(here, "production", three) == []
 
 

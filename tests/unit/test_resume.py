@@ -63,7 +63,7 @@ def challenger(here: World) -> Act:
 def replacement(here: World) -> Act:
     challenger(here)(here.pipeline)
     release = proven(here, "C=3")
-    return lambda pipeline: deploy_production(pipeline, release, replace=True)
+    return lambda pipeline: deploy_production(pipeline, release, occupied="replace")
 
 
 def promotion(here: World) -> Act:

@@ -136,6 +136,9 @@ def test_what_training_reads_outside_of_the_folder_and_a_mlship_in_the_repositor
         f"{PLACE}/churn-main.yml",
     ]
     assert "tools/mlship/**" in (paths("./tools/mlship") or [])
+    more = msgspec.structs.replace(settings.workflows, paths=("shared/**",))
+    settings = msgspec.structs.replace(settings, workflows=more)
+    assert "shared/**" in (paths(SOURCE) or [])
     assert paths(".") is None
 
 

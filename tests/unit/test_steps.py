@@ -15,7 +15,7 @@ from mlship.domain.deployment import Slot, slot_of
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated, Tested, Verified
 from mlship.domain.history import latest
-from mlship.domain.policy import Bound, PromotePolicy
+from mlship.domain.policy import Bound, Occupied, PromotePolicy
 from mlship.domain.prediction import Prediction
 from mlship.domain.profiles import Column, Profile
 from mlship.domain.release import Release
@@ -30,13 +30,13 @@ from mlship.errors import (
 )
 from mlship.steps import test as testing
 from mlship.steps.approve import approve
-from mlship.steps.deploy import deploy_production, deploy_staging
+from mlship.steps.deploy import deploy_next, deploy_production, deploy_staging
 from mlship.steps.evaluate import evaluate
 from mlship.steps.feedback import feedback
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
 from mlship.steps.retire import retire
-from mlship.steps.rollback import rollback
+from mlship.steps.rollback import prospect, rollback
 from mlship.steps.status import status
 from mlship.steps.trace import trace
 from mlship.steps.traffic import traffic
@@ -249,6 +249,17 @@ def test_a_training_without_a_profile_is_said(here: World) -> None:
     assert told == "the champion's training recorded no profile of its data"
 
 
+def test_a_release_of_the_commit_from_other_inputs_is_named(here: World) -> None:
+    first = made(here, "C=1")
+    here.trainer.params = "C=2"
+    with pytest.raises(NotFoundError) as caught:
+        here.pipeline.release()
+    assert caught.value.message.endswith(f"{first} of this commit was made with other params")
+    assert "the same --set" in caught.value.hint
+    here.trainer.params = "C=1"
+    assert here.pipeline.release() == first
+
+
 def test_staging_runs_one_release_alone(here: World) -> None:
     first, second = made(here, "C=1"), made(here, "C=2")
     staging = here.targets["staging"]
@@ -284,10 +295,86 @@ def test_a_second_challenger_waits_or_replaces(here: World) -> None:
     third = made(here, "C=3")
     with pytest.raises(RefusedError, match="is already challenger"):
         deploy_production(here.pipeline, third)
-    deploy_production(here.pipeline, third, replace=True)
+    deploy_production(here.pipeline, third, occupied="replace")
     assert set(here.targets["production"].inspect()) == {slot_of(first), slot_of(third)}
     assert archived(here) == {second.id}
     assert here.pipeline.read().history.challenger == third
+
+
+@pytest.mark.parametrize("policy", ["wait", "queue"])
+def test_a_release_waits_for_the_challengers_place(here: World, policy: Occupied) -> None:
+    first, second = proven_duel(here)
+    third, fourth = made(here, "C=3"), made(here, "C=4")
+    for release in (third, fourth):
+        record = deploy_production(here.pipeline, release, occupied=policy)
+        assert record.evidence.step == "await-production"
+        assert deploy_production(here.pipeline, release, occupied=policy) == record
+    waiting = [third, fourth] if policy == "queue" else [fourth]
+    assert list(here.pipeline.read().history.waiting) == waiting
+    assert status(here.pipeline).waiting == tuple(map(str, waiting))
+    assert not status(here.pipeline).drift
+    assert deploy_next(here.pipeline) is None, "the challenger still runs"
+    assert set(here.targets["production"].inspect()) == {slot_of(first), slot_of(second)}
+    promote(here.pipeline, second)
+    deployed = deploy_next(here.pipeline)
+    assert deployed is not None
+    assert here.pipeline.read().history.challenger == waiting[0]
+    assert list(here.pipeline.read().history.waiting) == waiting[1:]
+    before = len(here.ledger.records())
+    assert deploy_next(here.pipeline) is None
+    assert len(here.ledger.records()) == before
+
+
+def test_a_release_that_is_not_fit_does_not_wait(here: World) -> None:
+    duel(here)
+    here.trainer.params = "C=3"
+    release = train(here.pipeline).evidence.release
+    with pytest.raises(RefusedError, match="test: never run"):
+        deploy_production(here.pipeline, release, occupied="wait")
+    assert not here.pipeline.read().history.waiting
+
+
+def test_nobody_waits_where_the_place_is_free(here: World) -> None:
+    first = made(here, "C=1")
+    assert deploy_production(here.pipeline, first, occupied="wait").evidence.step == (
+        "deploy-production"
+    )
+    assert deploy_next(here.pipeline) is None
+
+
+def test_a_challenger_that_a_rollback_deposed_gives_way_unless_it_gets_traffic(
+    here: World,
+) -> None:
+    first, second = proven_duel(here)
+    promote(here.pipeline, second)
+    rollback(here.pipeline)
+    assert here.pipeline.read().history.challenger == second
+    third = made(here, "C=3")
+    traffic(here.pipeline, {"challenger": 20})
+    with pytest.raises(RefusedError, match="is already challenger"):
+        deploy_production(here.pipeline, third)
+    traffic(here.pipeline, {"challenger": 0})
+    deploy_production(here.pipeline, third)
+    history = here.pipeline.read().history
+    assert (history.champion, history.challenger) == (first, third)
+    assert second in history.retired
+    assert set(here.targets["production"].inspect()) == {slot_of(first), slot_of(third)}
+
+
+def test_a_rollback_is_shown_before_it_is_made(here: World) -> None:
+    with pytest.raises(NotFoundError, match="no former champion"):
+        prospect(here.pipeline, None, here.pipeline.read())
+    first, second = proven_duel(here)
+    promote(here.pipeline, second)
+    before = len(here.ledger.records())
+    found = prospect(here.pipeline, None, here.pipeline.read())
+    assert (found.champion, found.deposed) == (str(first), str(second))
+    assert found.ready == found.wanted == 2
+    assert len(here.ledger.records()) == before
+    assert weights(here) == {slot_of(second): 100}
+    rollback(here.pipeline)
+    again = prospect(here.pipeline, None, here.pipeline.read())
+    assert (again.champion, again.deposed) == (str(first), None)
 
 
 def test_deploying_again_writes_nothing(here: World) -> None:

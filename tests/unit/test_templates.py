@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mlship.adapters.checkout.storage import kept_by_dvc
 from mlship.config.installation import Installation, Origin
+from mlship.config.layers import from_environment, from_flags
 from mlship.domain.commit import FileVersion, Merger, Repository
 from mlship.errors import ConfigError
 from mlship.templates import project
@@ -36,7 +38,13 @@ def plan(
     top = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
     repository = Repository(top=top, versions=tuple(versions)) if top else None
     return project.plan(
-        folder, example, force, installed=installed, repository=repository, merge=merge
+        folder,
+        example,
+        force,
+        installed=installed,
+        repository=repository,
+        kept_by_dvc=kept_by_dvc,
+        merge=merge,
     )
 
 
@@ -140,6 +148,19 @@ def test_workflows_follow_mlship_yaml_unless_somebody_edited_them(tmp_path: Path
     assert init(tmp_path, None, ".github/workflows").names("overwrite") == [
         ".github/workflows/develop.yml"
     ]
+
+
+def test_workflows_that_the_branches_do_not_need_are_removed_unless_edited(tmp_path: Path) -> None:
+    init(tmp_path)
+    settings = tmp_path / "mlship.yaml"
+    settings.write_text(settings.read_text() + "workflows: {branches: {develop: null}}\n")
+    edited = tmp_path / ".github/workflows/release.yml"
+    edited.write_text(edited.read_text() + "# mine\n")
+    made = init(tmp_path)
+    assert made.names("remove") == [".github/workflows/develop.yml"]
+    assert not (tmp_path / ".github/workflows/develop.yml").exists()
+    assert edited.read_text().endswith("# mine\n")
+    assert any(step.startswith(".github/workflows/release.yml is not needed") for step in made.next)
 
 
 def test_a_repository_with_settings_of_its_own_gets_no_skeleton(tmp_path: Path) -> None:
@@ -247,18 +268,18 @@ def test_workflows_are_made_from_the_file_the_environment_and_the_flags(tmp_path
     shown = f"git+https://example.org/environment@{'a' * 40}"
     flag = f"git+https://example.org/flag@{'b' * 40}"
     variables = {"MLSHIP_WORKFLOWS__MLSHIP": shown}
-    made = project.plan(tmp_path, None, environment=variables, installed=INSTALLED)
+    layer = from_environment(variables)
+    made = project.plan(tmp_path, None, above=[layer], installed=INSTALLED)
     [text] = [change.data.decode() for change in made.changes if change.name == MAIN]
     assert shown in text
-    flags = [f"workflows.mlship={flag}"]
-    made = project.plan(tmp_path, None, (), flags, environment=variables, installed=INSTALLED)
+    above = [layer, from_flags([f"workflows.mlship={flag}"])]
+    made = project.plan(tmp_path, None, above=above, installed=INSTALLED)
     [text] = [change.data.decode() for change in made.changes if change.name == MAIN]
     assert flag in text
     assert shown not in text
+    wrong = from_environment({"MLSHIP_WORKFLOWS__NONE": "1"})
     with pytest.raises(ConfigError, match="MLSHIP_WORKFLOWS__NONE"):
-        project.plan(
-            tmp_path, None, environment={"MLSHIP_WORKFLOWS__NONE": "1"}, installed=INSTALLED
-        )
+        project.plan(tmp_path, None, above=[wrong], installed=INSTALLED)
 
 
 def test_a_folder_of_the_repository_must_hold_this_distribution(tmp_path: Path) -> None:
@@ -318,3 +339,21 @@ def test_another_distribution_that_provides_the_module_is_told_of(tmp_path: Path
     installed = Installation(origin=Origin(kind="git"), source=SOURCE, others=("mlship",))
     steps = plan(tmp_path, installed=installed).next
     assert any(step.startswith("uninstall mlship: it provides") for step in steps)
+
+
+def test_data_that_dvc_keeps_are_fetched_by_a_job(tmp_path: Path) -> None:
+    init(tmp_path, "iris")
+    (tmp_path / "data/train.csv").rename(tmp_path / "data/train.csv.dvc")
+    pointer = f"outs:\n- md5: {'a' * 32}\n  hash: md5\n  path: train.csv\n"
+    (tmp_path / "data/train.csv.dvc").write_text(pointer)
+    made = init(tmp_path)
+    assert any(step.startswith("DVC keeps data/train.csv, and jobs cannot") for step in made.next)
+    assert "dvc pull" in made.next
+    assert "fetch-data" not in (tmp_path / MAIN).read_text()
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("['remote \"a\"']\nurl = s3://bucket\n")
+    made = init(tmp_path)
+    assert MAIN in made.names("update")
+    assert "--remote=s3://bucket" in (tmp_path / MAIN).read_text()
+    assert any("DVC_ACCESS_KEY_ID" in step for step in made.next)
+    assert not any(step.startswith("DVC keeps") for step in made.next)

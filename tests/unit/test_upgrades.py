@@ -263,7 +263,7 @@ def test_an_upgrade_brings_no_file_back(top: Path) -> None:
     for name in (DEVELOP, ".dockerignore", "README.md"):
         (top / name).unlink()
     planned = upgrade(top, versions(now), never)
-    assert planned.names("skip") == [".dockerignore", DEVELOP]
+    assert planned.names("skip") == [".dockerignore", DEVELOP, "README.md"]
     assert planned.names("write") == []
     assert not (top / DEVELOP).exists()
     assert not (top / ".dockerignore").exists()

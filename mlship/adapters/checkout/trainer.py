@@ -113,6 +113,8 @@ class ChildTrainer:
         new = {path for path in after if path not in before and not path.endswith(SCRIPT)}
         there = [path for path in opened.written if path in after or (self._root / path).exists()]
         kept = git.not_ignored(self._root, there)
+        saved = [self._config.model.saved] if self._config.model.saved else []
+        outputs = tuple(sorted({*there, *saved, *new} - set(data)))
         opened = Opened(
             read={path: digest for path, digest in opened.read.items() if path not in data},
             left=opened.left,
@@ -125,7 +127,7 @@ class ChildTrainer:
             notes.append(
                 f"training was given {named(variables)}: the {verb} not part of the release"
             )
-        return msgspec.structs.replace(made, notes=tuple(notes), opened=opened)
+        return msgspec.structs.replace(made, notes=tuple(notes), opened=opened, outputs=outputs)
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
         """Score a bundle, and the champion on the same held-out rows; draw plots into a folder.

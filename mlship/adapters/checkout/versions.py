@@ -35,8 +35,8 @@ def repository(top: Path, paths: Sequence[str]) -> Repository:
         is_shallow = git.run(top, "rev-parse", "--is-shallow-repository").strip() == "true"
     except ProjectError as error:
         return Repository(top=top, gap=error.message)
-    versions = dict.fromkeys(FileVersion(path, data[blob]) for blob, path in blobs if blob in data)
-    return Repository(top=top, versions=tuple(versions), gap=_SHALLOW if is_shallow else "")
+    versions = tuple(FileVersion(path, data[blob]) for blob, path in blobs if blob in data)
+    return Repository(top=top, versions=versions, gap=_SHALLOW if is_shallow else "")
 
 
 def _of_index(top: Path, paths: Sequence[str]) -> Iterator[tuple[str, str]]:

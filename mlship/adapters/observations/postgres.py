@@ -54,7 +54,7 @@ _PAGE: Final = 2000
 _SECONDS: Final = 5
 _HINTS: Final = {
     "password": "set PGPASSWORD to the password of that user",
-    "permission denied": "grant the user access to the tables, as in docs/guide/predictions.md",
+    "permission denied": "grant the user access to the tables, as in `mlship guide predictions`",
     "lock timeout": "another session may have locked the tables: check pg_stat_activity",
 }
 _HINT: Final = "check that the database is running and that observations.url is correct"

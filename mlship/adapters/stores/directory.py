@@ -105,16 +105,23 @@ class DirectoryStore:
             )
             files.write_atomically(folder / "run.json", digests.canonical_json(merged))
 
-    def fetch(self, release: Release, into: Path) -> Path:
+    def fetch(self, release: Release, into: Path, *, files: Sequence[str] = ()) -> Path:
         """Copy the release's bundle into a folder that does not exist yet; return the folder.
 
         A folder that already contains this bundle is left unchanged.
 
+        Args:
+            release: the release.
+            into: the folder.
+            files: paths of files of its run, which are copied instead of the bundle.
+
         Raises:
-            NotFoundError: the store has no bundle of that release.
+            NotFoundError: the store has no bundle of that release, or not these files.
             IntegrityError: its manifest does not match the release.
             UnavailableError: the bundle cannot be read, or `into` cannot be written.
         """
+        if files:
+            return self._fetch_files(release, into, files)
         source = self._run_folder(release.id) / "bundle"
         if not source.is_dir():
             raise _no_bundle(release, self._folder)
@@ -124,6 +131,16 @@ class DirectoryStore:
                 return into
             into.parent.mkdir(parents=True, exist_ok=True)
             _copy_bundle(source, into, release.bundle)
+        return into
+
+    def _fetch_files(self, release: Release, into: Path, names: Sequence[str]) -> Path:
+        source = self._run_folder(release.id) / "files"
+        with self._mapped():
+            for name in names:
+                if not (source / name).is_file():
+                    message = f"store {self._folder} has no {name} of {release}"
+                    raise NotFoundError(message, hint="check out its commit and run `mlship train`")
+                _copy_file(source / name, into / name)
         return into
 
     def versions(self) -> Sequence[Version]:

@@ -110,16 +110,26 @@ class MlflowStore:
         with self._place(creates=True, changes=True) as place:
             self._persist(lambda: self._record(place, run, manifest))
 
-    def fetch(self, release: Release, into: Path) -> Path:
+    def fetch(self, release: Release, into: Path, *, files: Sequence[str] = ()) -> Path:
         """Copy the release's bundle into a folder that does not exist yet; return the folder.
 
         A folder that already contains this bundle is left unchanged.
 
+        Args:
+            release: the release.
+            into: the folder.
+            files: paths of files of its run, which are copied instead of the bundle.
+
         Raises:
-            NotFoundError: the store has no bundle of that release.
+            NotFoundError: the store has no bundle of that release, or not these files.
             IntegrityError: its manifest does not match the release.
             UnavailableError: MLflow cannot be reached, or `into` cannot be written.
         """
+        if files:
+            with self._place() as place:
+                into.mkdir(parents=True, exist_ok=True)
+                place.take(self._with_bundle(place, release).artifacts, files, into)
+            return into
         if into.exists():
             bundle.read(into, expected=release.bundle)
             return into

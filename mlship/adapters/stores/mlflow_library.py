@@ -151,6 +151,12 @@ class LibraryPlace:
         bundle.manifest(folder, expected=expected)
         return folder
 
+    def take(self, artifacts: str, names: Sequence[str], into: Path) -> None:
+        """Download files below a URI into an existing folder, under their paths."""
+        repository = self._repository(artifacts)
+        for name in names:
+            repository.download_artifacts(name, str(into))
+
     def versions(self) -> list[Version]:
         """Return the versions; MLflow's search omits aliases."""
         entries: list[Any] = []

@@ -158,6 +158,9 @@ class Place(Protocol):
     def download(self, artifacts: str, into: Path, expected: Digest) -> Path:
         """Download the folder `bundle` below a URI into an existing folder; return its path."""
 
+    def take(self, artifacts: str, names: Sequence[str], into: Path) -> None:
+        """Download files below a URI into an existing folder, under their paths."""
+
     def versions(self) -> list[Version]:
         """Return the current registered versions, oldest first."""
 

@@ -235,6 +235,20 @@ class ServerPlace:
             self._server.download(f"{root}/{name}", folder / name)
         return folder
 
+    def take(self, artifacts: str, names: Sequence[str], into: Path) -> None:
+        """Download files below a URI into an existing folder, under their paths.
+
+        Raises:
+            NotFoundError: a file does not exist.
+        """
+        if artifacts.startswith(_SERVED):
+            for name in names:
+                self._server.download(_served(artifacts, name), into / name)
+            return
+        with library.artifacts(self._uri, artifacts, self._environ) as store:
+            for name in names:
+                store.download_artifacts(name, str(into))
+
     def versions(self) -> list[Version]:
         """Return the current registered versions, oldest first."""
         return self._versions()

@@ -76,7 +76,7 @@ def _as_exported(trial: Trial, folder: Path, export: Export) -> Converted:
     """
     model = _model(trial.original, export.format, export.layout, export.dtype, "onnx")
     hint = "a row's answer must depend on that row only, and be made by operators of ONNX; see "
-    hint += "docs/guide/your-own-model.md"
+    hint += "`mlship guide your-own-model`"
     try:
         files = export.files()
     except NotExportedError as error:
@@ -250,7 +250,7 @@ def _as_skops(trial: Trial, folder: Path, reason: str, trust: Trust) -> Converte
         difference = error.message
     if difference:
         message = f"no form of the model answers as it does: not skops ({difference}), and {reason}"
-        hint = "a row's answer must depend on that row only: see docs/guide/your-own-model.md"
+        hint = "a row's answer must depend on that row only: see `mlship guide your-own-model`"
         raise ProjectError(message, hint=hint)
     needs = ("skops", "sklearn", "numpy", "pandas", *kept.modules)
     notes = [f"the model is kept as skops: {reason}"]

@@ -74,8 +74,8 @@ class KubernetesTarget:
         rendered = self._objects(plan)
         with self._open() as api:
             traffic = self._traffic(api)
-            traffic.read()  # refused if it is another project's
             traffic.endpoint()
+            traffic.read()  # refused if it is another project's
             before = self._before(api, slot)
             self._fit(rendered, plan, before.get("Deployment"))
             try:

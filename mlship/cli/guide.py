@@ -1,0 +1,56 @@
+"""The command guide: the pages of the guide, as they are shipped with this version."""
+
+import difflib
+import sys
+from typing import Annotated
+
+import typer
+
+from mlship.cli import output
+from mlship.cli.session import session
+from mlship.errors import NotFoundError
+
+
+def guide(
+    context: typer.Context,
+    page: Annotated[
+        str | None, typer.Argument(help="The name of a page. Default: list all pages.")
+    ] = None,
+) -> None:
+    """Show a page of the guide.
+
+    Example: mlship guide github
+    """
+    from mlship.templates import shipped
+
+    options = session(context)
+    texts = {
+        name.removesuffix(".md"): data.decode()
+        for name, data in shipped.files("docs/guide").items()
+        if name.endswith(".md")
+    }
+    if page is None:
+        titles = {name: _title(text) for name, text in texts.items()}
+        if options.json:
+            output.as_json(titles)
+        else:
+            output.table("", ("page", "title"), list(titles.items()))
+        return
+    wanted = page.removesuffix(".md").rpartition("/")[2]
+    if wanted not in texts:
+        near = difflib.get_close_matches(wanted, texts, n=1)
+        message = f"the guide has no page {page[:60]!r}"
+        hint = f"`mlship guide {near[0]}`" if near else f"its pages are {', '.join(texts)}"
+        raise NotFoundError(message, hint=hint)
+    if options.json:
+        output.as_json({"page": wanted, "text": texts[wanted]})
+    elif sys.stdout.isatty():
+        from rich.markdown import Markdown
+
+        output.drawn(lambda console: console.print(Markdown(texts[wanted])))
+    else:
+        output.line(texts[wanted])
+
+
+def _title(text: str) -> str:
+    return text.partition("\n")[0].lstrip("# ")
