@@ -1,6 +1,6 @@
 """Commands that only read: doctor, status, report, trace."""
 
-import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,10 +8,10 @@ import typer
 
 from mlship.cli import output
 from mlship.cli.options import ReleaseName
-from mlship.cli.session import session
-from mlship.domain import digests
+from mlship.cli.session import Session, session
 
 if TYPE_CHECKING:
+    from mlship.reports.report import Report
     from mlship.steps.status import Status
 
 
@@ -194,7 +194,16 @@ def report(
         bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")
     ] = False,
     to: Annotated[
-        Path | None, typer.Option("--to", help="Write report.md and its plots to a folder.")
+        Path | None,
+        typer.Option("--to", help="Write report.md, report.json and the pictures to a folder."),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Show or post the report that `--to` wrote in another job. Needs no project.",
+        ),
     ] = None,
     publish: Annotated[
         list[str] | None,
@@ -205,39 +214,81 @@ def report(
             "May be repeated.",
         ),
     ] = None,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures",
+            help="Show pictures in the comment: they are kept on the branch mlship-reports.",
+        ),
+    ] = False,
 ) -> None:
     """Show the report of a release.
 
-    It has the verdict, the gates with their reasons, and the metrics of the release and of the
-    champion on the same held-out rows.
+    It has the verdict, the gates with their reasons, the metrics of the release and of the
+    champion on the same held-out rows, and the files that report.include names.
 
     Example: mlship report --markdown > report.md
     """
-    from mlship.cli.release import publish_report
-    from mlship.reports import markdown as as_markdown
-    from mlship.reports import terminal
-    from mlship.reports.report import as_json, collect
-
     options = session(context)
+    if source is not None:
+        _report_of_folder(options, source, publish or [], markdown=markdown, pictures=pictures)
+    else:
+        _report_of_release(
+            options, release, to, publish or [], markdown=markdown, pictures=pictures
+        )
+
+
+def _report_of_release(
+    options: Session,
+    name: str | None,
+    to: Path | None,
+    publish: Sequence[str],
+    *,
+    markdown: bool,
+    pictures: bool,
+) -> None:
+    from mlship.cli.release import publish_report
+    from mlship.reports import folder
+    from mlship.reports.report import collect
+    from mlship.steps.pictures import of_release, paths
+
     pipeline = options.pipeline(purpose="read")
     records = pipeline.read()
-    collected = collect(pipeline.release(release, records), records, pipeline.occupied)
-    plots = pipeline.state / "plots" / digests.short(collected.release.bundle)
+    collected = collect(pipeline.release(name, records), records, pipeline.occupied)
     if to is not None:
-        to.mkdir(parents=True, exist_ok=True)
-        if plots.is_dir():
-            shutil.copytree(plots, to / "plots", dirs_exist_ok=True)
-        text = as_markdown.render(collected, plots="plots")
-        (to / "report.md").write_text(text, encoding="utf-8")
+        written = folder.write(collected, of_release(pipeline, collected), to)
         note = pipeline.progress.note if publish else output.line
-        note(f"wrote {to / 'report.md'}")
+        note(f"wrote {written}")
     if publish:
-        publish_report(options, pipeline, collected.release, publish, records)
-    elif to is not None:
-        return
-    elif options.json:
+        publish_report(options, pipeline, collected.release, publish, records, pictures=pictures)
+    elif to is None:
+        shown = paths(pipeline, collected) if markdown else {}
+        _print_report(options, collected, shown, markdown=markdown)
+
+
+def _report_of_folder(
+    options: Session, folder: Path, publish: Sequence[str], *, markdown: bool, pictures: bool
+) -> None:
+    from mlship.cli.release import publish_folder
+    from mlship.reports.folder import read
+
+    collected = read(folder)
+    if publish:
+        publish_folder(options, folder, collected, publish, pictures=pictures)
+    else:
+        _print_report(options, collected, {}, markdown=markdown)
+
+
+def _print_report(
+    options: Session, collected: "Report", pictures: Mapping[str, str], *, markdown: bool
+) -> None:
+    from mlship.reports import markdown as as_markdown
+    from mlship.reports import terminal
+    from mlship.reports.report import as_json
+
+    if options.json:
         output.json_text(as_json(collected))
     elif markdown:
-        output.line(as_markdown.render(collected, plots=str(plots)))
+        output.line(as_markdown.render(collected, pictures=pictures))
     else:
         output.drawn(lambda console: terminal.show(collected, console))

@@ -12,9 +12,14 @@ from mlship.domain.job import Way
 from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mlship.domain.job import Job
     from mlship.domain.records import Records
     from mlship.domain.release import Release
+    from mlship.reports.report import Report
     from mlship.steps.pipeline import Pipeline
+    from mlship.steps.publish import Published
 
 
 def deploy_staging(
@@ -117,6 +122,8 @@ def publish_report(
     release: "Release",
     names: Sequence[str],
     records: "Records",
+    *,
+    pictures: bool,
 ) -> None:
     """Publish the report of a release and print where.
 
@@ -127,12 +134,38 @@ def publish_report(
     from mlship.steps.publish import publish
 
     ways = [_way(name) for name in names]
-    publishing = wire.publishing(pipeline, wire.environment())
+    project = pipeline.config.name
+    publishing = wire.publishing(project, wire.environment(), pictures=pictures)
     results = publish(pipeline, release, ways, publishing, records)
+    _print_published(options, release, results, publishing.job)
+
+
+def publish_folder(
+    options: Session, folder: "Path", report: "Report", names: Sequence[str], *, pictures: bool
+) -> None:
+    """Publish a report that another job wrote into a folder, and print where.
+
+    Raises:
+        ConfigError: a name is not a way of publishing.
+    """
+    from mlship import wire
+    from mlship.steps.pictures import of_folder
+    from mlship.steps.publish import post
+
+    ways = [_way(name) for name in names]
+    project = report.release.name
+    publishing = wire.publishing(project, wire.environment(), pictures=pictures)
+    results = post(report, of_folder(folder, report), ways, publishing)
+    _print_published(options, report.release, results, publishing.job)
+
+
+def _print_published(
+    options: Session, release: "Release", results: "Sequence[Published]", job: "Job"
+) -> None:
     for result in results:
         if result.note and result.change is not None:
             output.notice(f"the report of {release} was {result.note}")
-        elif result.note and publishing.job.pull is not None:
+        elif result.note and job.pull is not None:
             output.notice(f"the report of {release} was not posted: {result.note}")
     if options.json:
         output.as_json(results)

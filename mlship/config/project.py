@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.targets import GkeConfig, KubernetesConfig
-from mlship.config.texts import Dotted, Function, Home, Name, Variable
+from mlship.config.texts import Dotted, Function, Home, Inside, Name, Variable
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.image import Builder, Platform
 from mlship.domain.policy import Bound, PromotePolicy
@@ -318,6 +318,19 @@ class TargetConfig(_Section, frozen=True):
     ] = 60.0
 
 
+class ReportConfig(_Section, frozen=True):
+    """What reports show beside the results of the steps."""
+
+    include: Annotated[
+        tuple[Inside, ...],
+        Meta(
+            description="globs of files that training wrote or the repository has, such as "
+            "[metrics.csv, plots/*.png]: .csv and .tsv are tables, .md, .txt and .json texts, "
+            ".png and .jpg pictures; at most 10 files"
+        ),
+    ] = ()
+
+
 class Config(_Section, frozen=True):
     """A project. `name`, `data.train` and `model.train` or `model.command` are required."""
 
@@ -353,6 +366,7 @@ class Config(_Section, frozen=True):
     store: StoreConfig = StoreConfig()
     ledger: LedgerConfig = LedgerConfig()
     observations: ObservationsConfig = ObservationsConfig()
+    report: ReportConfig = ReportConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()
     home: Annotated[
         Home | None,

@@ -34,7 +34,13 @@ Variable = Annotated[
         extra={"form": "the name of an environment variable, such as AWS_PROFILE"},
     ),
 ]
-
+Inside = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!/)(?!(.*/)?\.\.(/|$))[^\\\n]+(?!\n)$",
+        extra={"form": "a glob in the project's folder, such as plots/*.png"},
+    ),
+]
 
 Home = Annotated[
     str,

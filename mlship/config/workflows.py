@@ -69,6 +69,13 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "mlship, which is also used if the program of CML is missing or fails"
         ),
     ] = "cml"
+    pictures: Annotated[
+        bool,
+        Meta(
+            description="show pictures in the comments on pull requests: they are kept on the "
+            "branch mlship-reports, which a job that runs no project code writes; false for text"
+        ),
+    ] = True
     python: Annotated[
         str,
         Meta(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from mlship.domain.attachments import Attachments
 from mlship.domain.bundle import Value
 from mlship.domain.checks import Check
 from mlship.domain.commit import Commit
@@ -48,6 +49,9 @@ class Trained(Timed, frozen=True):
         uncommitted: the uncommitted changes that it was trained with, for people.
         opened: the project's files that the training read and wrote.
         outputs: the digests of the files that it wrote and that are kept with the release.
+        data: the training data, as mlship.yaml names it, without credentials.
+        rows: of the training data; `features` are the columns that the model gets of it.
+        attachments: files of the project that reports show.
     """
 
     commit: Commit | None = None
@@ -59,6 +63,11 @@ class Trained(Timed, frozen=True):
     params: dict[str, Any] = {}
     profile: Profile | None = None
     outputs: dict[str, Digest] = {}
+    data: str = ""
+    held_out: str = ""
+    rows: int = 0
+    features: int = 0
+    attachments: Attachments = Attachments()
 
 
 class Between(msgspec.Struct, frozen=True, kw_only=True):

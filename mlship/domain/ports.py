@@ -1,7 +1,7 @@
 """Ports: what steps need from the outside. Protocols of at most five methods.
 
-Adapters implement them. A method raises only errors of `mlship.errors`, and a method that changes
-something is idempotent.
+Those of publishing a report are in `mlship.domain.publishing`. Adapters implement them. A method
+raises only errors of `mlship.errors`, and a method that changes something is idempotent.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +28,7 @@ from mlship.domain.evidence import Evidence, Record
 from mlship.domain.image import Image, Pushed
 from mlship.domain.inputs import Inputs
 from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
+from mlship.domain.publishing import Comments
 from mlship.domain.pullrequest import Posted, PullRequest, Reviews
 from mlship.domain.release import Release
 from mlship.domain.scores import Scores, Suite, TestRun, Trained
@@ -263,21 +264,6 @@ class Predictor(Protocol):
         """
 
 
-class Comments(Protocol):
-    """Posts mlship's comment in a pull request."""
-
-    def comment(self, number: int, body: str) -> Posted:
-        """Post the comment, or update it if it was posted before.
-
-        A job for a fork's pull request that may not write posts nothing; this is not an error.
-
-        Raises:
-            ConfigError: there is no token, or it lacks the permission to write.
-            NotFoundError: there is no such pull request.
-            UnavailableError: the forge does not respond, or its rate limit lasts too long.
-        """
-
-
 class Forge(Comments, Protocol):
     """Pull requests of the repository, their comments and reviews. Errors as in `Comments`."""
 
@@ -297,17 +283,6 @@ class Forge(Comments, Protocol):
 
     def reviews(self, number: int) -> Reviews:
         """Return the last decision of each account; a comment is not a decision."""
-
-
-class Summary(Protocol):
-    """The summary page of a CI job."""
-
-    def append(self, render: Callable[[int], str]) -> Path | None:
-        """Append what `render` returns for the available bytes; `None` if no space is left.
-
-        Raises:
-            ConfigError: the command does not run in a CI job.
-        """
 
 
 class Images(Protocol):

@@ -10,6 +10,7 @@ from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.errors import NotFoundError
 
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _REFERENCE = re.compile(r"(?:(?P<name>[a-z][a-z0-9-]{0,39})@)?(?P<digits>[0-9a-f]{6,64})")
 
 _REMEMBERED: Final = 4096
@@ -67,6 +68,11 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
 def _id(release: Release) -> Digest:
     """Return the digest of all fields; each record of a ledger is compared with it."""
     return digests.of_value(release)
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can be the name of a project, which is the name of its releases."""
+    return _NAME.fullmatch(text) is not None
 
 
 def find(reference: str, releases: list[Release]) -> Release:

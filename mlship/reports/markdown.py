@@ -4,16 +4,20 @@ The verdict comes first, then the numbers; details are folded. All text from use
 commit's subject cannot format, link, notify or run anything.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from mlship.domain import digests
+from mlship.domain.attachments import FILES_MOST
 from mlship.domain.facts import Evaluated, SuiteRun, Tested, Trained, Verified
-from mlship.reports import comparison, container, formatting, matrix
+from mlship.reports import attachments, comparison, container, formatting, matrix, training
 from mlship.reports.formatting import escaped, folded, interval, number, signed, table
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
+
+NO_PICTURES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Part(NamedTuple):
@@ -24,22 +28,25 @@ class Part(NamedTuple):
     is_detail: bool = False
 
 
-def render(report: Report, *, plots: str = "") -> str:
+def render(report: Report, *, pictures: Mapping[str, str] = NO_PICTURES) -> str:
     """Return the report as GitHub-flavoured Markdown.
 
     Args:
         report: the report to show.
-        plots: the folder or the URL of the plots, if a reader can open it; else they are omitted.
+        pictures: URLs or paths of pictures that a reader can open, by their path in the report's
+            folder, such as `plots/confusion.png`; the others are omitted.
     """
-    return "\n\n".join(part.text for part in parts(report, plots=plots)) + "\n"
+    return "\n\n".join(part.text for part in parts(report, pictures=pictures)) + "\n"
 
 
-def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
+def parts(
+    report: Report, *, pictures: Mapping[str, str] = NO_PICTURES, run: str = ""
+) -> list[Part]:
     """Return the parts of the report that are not empty, the verdict first.
 
     Args:
         report: the report to show.
-        plots: as for `render`.
+        pictures: as for `render`.
         run: the page of the CI run that made the report; it has the plots among its artifacts.
     """
     heading = f"## {formatting.EMOJI[report.verdict]} {escaped(report.title)}: {report.verdict}"
@@ -47,9 +54,11 @@ def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
         Part("the verdict", f"{heading}\n\n{escaped(report.summary)}"),
         Part("production", escaped(report.production)),
         Part("links", _links(report, run)),
+        Part("the training", _training(report)),
         Part("metrics", _metrics(report.metrics, report.tested)),
         Part("metrics of parts", _metrics_of_parts(report.metrics, report.tested), is_detail=True),
-        Part("the confusion matrix", _confusion(report.tested, run)),
+        Part("plots", _plots(report.tested, pictures), is_detail=True),
+        Part("the confusion matrix", _confusion(report.tested, pictures, run)),
         Part("worse slices", comparison.slices(report.tested)),
         Part("data changes", comparison.data(report.tested)),
         Part("gates", _gates(report.gates)),
@@ -57,10 +66,10 @@ def parts(report: Report, *, plots: str = "", run: str = "") -> list[Part]:
         Part("the container", _contained(report.image)),
         Part("the workload on staging", _verified(report.verified)),
         Part("tests", _suites(report.suites)),
+        *_attached(report.trained, pictures, run),
         Part("approvals", _approvals(report.approvals)),
         Part("all slices", comparison.all_slices(report.tested), is_detail=True),
         Part("all columns", comparison.all_columns(report.tested), is_detail=True),
-        Part("plots", _plots(report.tested, plots), is_detail=True),
         Part("the provenance", _identity(report), is_detail=True),
         Part("the timeline", _timeline(report.timeline), is_detail=True),
     ]
@@ -224,22 +233,41 @@ def _approvals(approvals: Sequence[Approval]) -> str:
     return "### Approvals\n\n" + "\n".join(lines) if lines else ""
 
 
-def _confusion(tested: Tested | None, run: str) -> str:
+def _training(report: Report) -> str:
+    return escaped(training.sentence(report.release, report.trained, report.tested), 1_500)
+
+
+def _confusion(tested: Tested | None, pictures: Mapping[str, str], run: str) -> str:
     if tested is None:
         return ""
-    picture = matrix.picture(tested.labels, tested.confusion)
-    if not picture:
+    drawn = matrix.picture(tested.labels, tested.confusion)
+    if not drawn:
         return ""
+    unseen = [name for name in tested.plots if attachments.PLOTS + name not in pictures]
     more = f"\n\n[The plots]({run}#artifacts) are among the run's artifacts." if run else ""
-    return folded("Confusion matrix", picture + (more if tested.plots else ""))
+    return folded("Confusion matrix", drawn + (more if unseen else ""))
 
 
-def _plots(tested: Tested | None, folder: str) -> str:
-    if tested is None or not tested.plots or not folder:
-        return ""
-    base = quote(folder.rstrip("/"), safe="/:.~-_")
-    pictures = [f"![{escaped(name, 60)}]({base}/{quote(name)})" for name in tested.plots]
-    return folded("Plots", "\n\n".join(pictures))
+def _plots(tested: Tested | None, pictures: Mapping[str, str]) -> str:
+    """Return mlship's own pictures, such as the confusion matrix."""
+    names = tested.plots if tested else ()
+    urls = {name: pictures.get(attachments.PLOTS + name) for name in names}
+    return "\n\n".join(attachments.picture(name, url) for name, url in urls.items() if url)
+
+
+def _attached(trained: Trained | None, pictures: Mapping[str, str], run: str) -> Iterator[Part]:
+    """Yield the files of `report.include`; the first has the heading of all."""
+    if trained is None:
+        return
+    heading = "### Files of the project\n\n"
+    for file in trained.attachments.files[:FILES_MOST]:
+        text = attachments.shown(file, pictures)
+        if text:
+            yield Part(escaped(file.path, 120), heading + text, is_detail=True)
+            heading = ""
+    text = attachments.said(trained.attachments, pictures, run)
+    if text:
+        yield Part("files that are not shown", heading + text, is_detail=True)
 
 
 def _identity(report: Report) -> str:

@@ -1,9 +1,9 @@
 """A report that is shortened to a limit: details are omitted first, the verdict never."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from mlship.reports.markdown import Part, parts
+from mlship.reports.markdown import NO_PICTURES, Part, parts
 from mlship.reports.report import Report
 
 COMMENT_LIMIT: Final = 65_536 - 256
@@ -21,7 +21,12 @@ def octets(text: str) -> int:
 
 
 def fitted(
-    report: Report, limit: int, *, run: str = "", measure: Callable[[str], int] = characters
+    report: Report,
+    limit: int,
+    *,
+    pictures: Mapping[str, str] = NO_PICTURES,
+    run: str = "",
+    measure: Callable[[str], int] = characters,
 ) -> str:
     """Return the report as Markdown, shortened to a limit.
 
@@ -31,10 +36,11 @@ def fitted(
     Args:
         report: the report to show.
         limit: the maximum of `measure`; if not even the verdict fits, the text is empty.
+        pictures: URLs of pictures that a reader of it can open; see `markdown.render`.
         run: the page of the CI run, whose artifacts have the plots and the full report.
         measure: returns the length of a text.
     """
-    kept = list(parts(report, run=run))
+    kept = list(parts(report, pictures=pictures, run=run))
     dropped: list[str] = []
     text = _joined(kept, dropped, run)
     while measure(text) > limit:

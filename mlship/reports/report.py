@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
@@ -29,8 +30,9 @@ from mlship.domain.facts import (
 )
 from mlship.domain.history import History, fold, latest
 from mlship.domain.policy import Occupied
-from mlship.domain.release import Release
+from mlship.domain.release import Release, is_name
 from mlship.domain.shapes import Shape
+from mlship.errors import IntegrityError
 
 GATES: Final[tuple[Step, ...]] = (
     "test",
@@ -211,6 +213,30 @@ def _meets(history: History, occupied: Occupied | None) -> str:
 def as_json(report: Report) -> str:
     """Return the report as one JSON text, for machines."""
     return digests.canonical_json(digests.plain(report)).decode()
+
+
+def of_json(content: bytes, path: Path) -> Report:
+    """Return the report of a text that `as_json` made.
+
+    Args:
+        content: data from elsewhere.
+        path: of its file, for the message.
+
+    Raises:
+        IntegrityError: it is no report of this version, or its release has no valid name.
+    """
+    try:
+        report = msgspec.json.decode(content, type=Report)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise IntegrityError(
+            f"{path} is not a report: {error}", hint="write it with this version of mlship"
+        ) from error
+    if not is_name(report.release.name):
+        raise IntegrityError(
+            f"{path} is the report of a project without a valid name",
+            hint="write it with `mlship report --to FOLDER`",
+        )
+    return report
 
 
 def _facts(last: Mapping[Step, Record], step: Step, shape: type[Shape]) -> Shape | None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mlship.domain import digests
 from mlship.domain.evidence import Verdict
 from mlship.domain.facts import Evaluated, SuiteRun, Tested, Trained, Verified
-from mlship.reports import comparison, container, formatting
+from mlship.reports import comparison, container, formatting, training
 from mlship.reports.formatting import interval, number, short, signed
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
 
@@ -24,6 +24,9 @@ def show(report: Report, console: "Console") -> None:
 
     console.print(Text.assemble(marked(report.verdict), " ", (short(report.title), "bold")))
     console.print(Text(short(report.summary)))
+    told = training.sentence(report.release, report.trained, report.tested)
+    if told:
+        console.print(Text(short(told, 1_500)))
     _metrics(report.metrics, report.tested, console)
     _slices(report.tested, console)
     _data(report.tested, console)
@@ -193,6 +196,8 @@ def _identity(report: Report, console: "Console") -> None:
         rows += [["subject", trained.commit.subject], ["author", trained.commit.author]]
     rows += [[name, digests.short(digest)] for name, digest in release.parts.items()]
     rows += [["note", note] for note in trained.notes]
+    rows += [["file", file.path] for file in trained.attachments.files]
+    rows += [["not a file", line] for line in trained.attachments.missing]
     _print(console, "Provenance", ["", ""], rows)
 
 

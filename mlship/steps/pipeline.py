@@ -232,6 +232,10 @@ class Pipeline:
         """Return the folder for the bundle of a digest on this machine."""
         return self.state / "bundles" / digests.short(bundle)
 
+    def attachments(self, release: Release) -> Path:
+        """Return the folder for the attachments of a release on this machine."""
+        return self.state / "attachments" / digests.short(release.id)
+
     def artifact(self, release: Release, target: TargetName, records: Records) -> Artifact:
         """Return the artifact of a release for a target: its bundle, or its pushed image.
 

@@ -10,6 +10,8 @@ import msgspec
 
 from mlship import files
 from mlship.domain import bundle as bundles
+from mlship.domain import scores
+from mlship.domain.attachments import Attachments
 from mlship.domain.commit import Commit, named
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Trained
@@ -18,7 +20,7 @@ from mlship.domain.outputs import FOLDER, chosen, digested
 from mlship.domain.release import Release
 from mlship.domain.versions import DataSet, Run
 from mlship.errors import ConflictError, shown
-from mlship.steps import outputs
+from mlship.steps import attachments, outputs
 from mlship.steps.pipeline import Pipeline
 
 STAYS_OUT: Final = "the release cannot go to production"
@@ -81,24 +83,22 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
     if left_out:
         pipeline.progress.note(left_out)
     digest_of_outputs = digested(kept)
+    attached = _attach(pipeline, release)
     pipeline.progress.note("recording the run")
-    pipeline.store.record(_run(pipeline, release, commit, bundle, kept))
+    pipeline.store.record(_run(pipeline, release, commit, bundle, kept, attached))
     # Another machine may have trained the same release in the meantime.
     records = pipeline.read()
     before = records.latest("train", release)
     if before is not None:
         return before
-    facts = Trained(
+    facts = msgspec.structs.replace(
+        _facts(pipeline, trained, bundle),
         commit=msgspec.structs.replace(commit, changes=(), dirty=release.dirty),
         uncommitted=named(uncommitted),
         opened=opened,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
-        format=bundle.model.format,
-        metrics=dict(bundle.metrics),
-        params=pipeline.config.model.params,
-        notes=trained.notes,
-        profile=trained.profile,
         outputs=digest_of_outputs,
+        attachments=attached,
     )
     saw = Saw(data=inputs.data, code=release.code, environment=inputs.environment)
     return pipeline.learn(release, "train", "passed", facts, saw, after=records)
@@ -113,6 +113,31 @@ def _workplace(pipeline: Pipeline) -> Path:
     if not ignore.exists():
         files.write_atomically(ignore, b"*\n")
     return workplace
+
+
+def _attach(pipeline: Pipeline, release: Release) -> Attachments:
+    """Take the files that reports of the release show, and tell what is not among them."""
+    folder = pipeline.attachments(release)
+    attached = attachments.take(pipeline.root, pipeline.config.report.include, folder)
+    for line in attached.missing:
+        pipeline.progress.note(f"report.include: {line}")
+    return attached
+
+
+def _facts(pipeline: Pipeline, made: scores.Trained, bundle: bundles.Bundle) -> Trained:
+    """Return what a training was given and what came of it."""
+    config = pipeline.config
+    return Trained(
+        format=bundle.model.format,
+        metrics=dict(bundle.metrics),
+        params=config.model.params,
+        notes=made.notes,
+        profile=made.profile,
+        data=shown(config.data.train),
+        held_out=shown(config.data.test or ""),
+        rows=made.rows,
+        features=made.features,
+    )
 
 
 def _checked(pipeline: Pipeline, inputs: Inputs, opened: Opened) -> Opened:
@@ -143,7 +168,10 @@ def _run(
     commit: Commit,
     bundle: bundles.Bundle,
     kept: Mapping[str, Path],
+    attached: Attachments,
 ) -> Run:
+    folder = pipeline.attachments(release)
+    own = {f"{attachments.FOLDER}/{file.place}": folder / file.place for file in attached.files}
     return Run(
         release=release,
         params=_flat(pipeline.config.model.params),
@@ -151,7 +179,7 @@ def _run(
         tags={"branch": commit.branch, "author": commit.author, "format": bundle.model.format},
         bundle=pipeline.bundle_folder(release.bundle),
         data=data_sets(pipeline, release),
-        files={f"{FOLDER}/{name}": path for name, path in kept.items()},
+        files={f"{FOLDER}/{name}": path for name, path in kept.items()} | own,
     )
 
 

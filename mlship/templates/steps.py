@@ -1,5 +1,6 @@
 """The next steps that `mlship init` names: what to check, what is missing, how to go on."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,10 @@ from mlship.config.project import Config
 from mlship.domain.storage import Kept
 from mlship.templates import existing, workflows
 from mlship.templates.changes import Change
+from mlship.templates.names import Workflow
 
 _CONFIG = "mlship.yaml"
+_CML = re.compile(r"^[^#\n]*\bcml(?:-| )(?:send-)?comment\b", re.MULTILINE)
 
 
 def of_found(found: existing.Found) -> list[str]:
@@ -73,6 +76,16 @@ def of_data(kept: Kept, config: Config) -> list[str]:
     if not kept.files or kept.storage is not None or config.workflows.dvc is False:
         return []
     return [f"DVC keeps {kept.files[0]}, and jobs cannot fetch it: {kept.reason}"]
+
+
+def of_cml(present: Mapping[str, Workflow]) -> list[str]:
+    """Say how to have one comment where a workflow of the repository's own posts one by CML."""
+    return [
+        f"{name} comments by CML too: name its tables and plots in `report.include`, which the "
+        "comment of mlship then shows, and remove that step"
+        for name, workflow in present.items()
+        if not workflow.is_ours and _CML.search(workflow.text)
+    ]
 
 
 def last(

@@ -73,6 +73,10 @@ class Settings(NamedTuple):
         folder: of the project in its repository; empty for the top folder.
         prefix: of the names of its workflows: empty, or `churn-`.
         paths: patterns of the files that the project depends on; empty for all.
+        pictures: whether comments show pictures, which are kept on a branch.
+        comments_from: what the job that comments checks out to install mlship: nothing, or the
+            commit that the pull request would change.
+        comment_needs: arguments of the installer in the job that comments.
         review_needs: arguments of the installer in the job of a pull request.
         project_needs: its arguments in the job that makes a release.
         verify_needs: its arguments in the job that checks staging.
@@ -93,6 +97,9 @@ class Settings(NamedTuple):
     paths: tuple[str, ...]
     python: str
     report: Literal["github", "cml"]
+    pictures: bool
+    comments_from: Literal["", "base"]
+    comment_needs: tuple[str, ...]
     schedule: str
     review_needs: tuple[str, ...]
     project_needs: tuple[str, ...]
@@ -135,6 +142,9 @@ def settings_of(
         paths=_paths(config, source, folder, kept),
         python=config.workflows.python,
         report=config.workflows.report,
+        pictures=config.workflows.pictures,
+        comments_from="" if "://" in source else "base",
+        comment_needs=installation.arguments(source, [], folder),
         schedule=config.workflows.evaluate,
         review_needs=with_project(extras["review"]),
         project_needs=with_project(extras["release"]),

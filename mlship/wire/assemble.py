@@ -123,18 +123,31 @@ class _EachTargets:
         return self._find(name).exclusive(name)
 
 
-def publishing(pipeline: Pipeline, environment: Mapping[str, str]) -> "Publishing":
-    """Return the ports to publish a report besides the forge: CML and the job's summary."""
+def publishing(
+    project: str, environment: Mapping[str, str], *, pictures: bool = False
+) -> "Publishing":
+    """Return the ports to publish a report of a project.
+
+    Args:
+        project: its name.
+        environment: the environment variables.
+        pictures: whether comments show pictures, which are kept in the repository.
+    """
     from mlship.adapters.forges.cml import CmlComments
+    from mlship.adapters.forges.github.connection import Connection
+    from mlship.adapters.forges.github.pictures import GitHubPictures
     from mlship.adapters.forges.summary import StepSummary
     from mlship.domain.job import of
     from mlship.steps.publish import Publishing
 
     job = of(environment)
+    forge = GitHubForge(environment, project)
     return Publishing(
         job=job,
-        cml=CmlComments(pipeline.config.name, environment, pipeline.forge.get),
+        forge=forge,
+        cml=CmlComments(project, environment, forge.get),
         summary=StepSummary(job.summary),
+        pictures=GitHubPictures(Connection(environment), project) if pictures else None,
     )
 
 

@@ -20,6 +20,7 @@ import yaml
 from markdown_it import MarkdownIt
 
 from tests.harness.act import Ran, Runner
+from tests.harness.pictures import png
 from tests.harness.runner_commands import Command, obeyed
 from tests.harness.workflows import SOURCE
 from tests.stand_ins.github_state import State
@@ -116,10 +117,23 @@ def write(repository: Path, places: Path) -> str:
     values["data"]["test"] = f"data/{FILE}.csv"
     values["model"]["environment"] = ["GITHUB_BASE_REF"]  # that test reads it
     values["model"]["params"]["note"] = TEXT
+    values["report"] = {"include": ["shown/*"]}
+    _show(repository / "shown")
     for kind in ("store", "ledger"):
         values[kind] = {"kind": "directory", "uri": str(places / kind)}
     settings.write_text(yaml.safe_dump(values))
     return _committed(repository)
+
+
+def _show(folder: Path) -> None:
+    """Write what the report is to show: a table, a text, a picture, and a way out."""
+    folder.mkdir()
+    with (folder / f"{FILE}.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([[LINE, TEXT], [TEXT, LINE, "one more"]])
+    (folder / f"{FILE}.md").write_text(f"```\n{TEXT}\n```\n# evil\n{LINE}")
+    (folder / f"{FILE}.png").write_bytes(png())
+    (folder / "none.png").write_text(LINE)
+    (folder / "out.txt").symlink_to("/etc/passwd")
 
 
 def _rename(repository: Path) -> None:
@@ -161,13 +175,14 @@ def _committed(repository: Path) -> str:
 def github(commit: str) -> State:
     """Return a GitHub that has the commit on `FEATURE`, and a develop that is ahead of main.
 
-    The job's token is `job`, and `forks` that of a job of a fork: it may read.
+    The job's token is `job`, and `forks` that of a job of a fork: it may read. act gives all jobs
+    the same token; that only the job `comment` may write is a matter of the workflow's text.
     """
     state = State()
     for login in ("ada", LINE):
         state.add_account(login)
     state.add_repository(REPOSITORY)
-    state.add_token("job", "github-actions[bot]", pull_requests="write", contents="read")
+    state.add_token("job", "github-actions[bot]", pull_requests="write", contents="write")
     state.add_token("forks", "github-actions[bot]", pull_requests="read", contents="read")
     for branch in ("main", "develop", FEATURE):
         state.commit(REPOSITORY, branch, "b" * 40, "ada@example.org")
@@ -242,8 +257,12 @@ def marks(runner: Runner) -> set[str]:
 
 
 def harms(text: str) -> list[str]:
-    """Return what a text of Markdown does to a reader besides showing: tags, links, mentions."""
+    """Return what a text of Markdown does to a reader besides showing: tags, links, mentions.
+
+    A block of code mentions nobody.
+    """
     page = str(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(text))
+    page = re.sub(r"<pre><code[^>]*>[^<]*</code></pre>", "", page)
     found = re.findall(r"<(?:script|img)\b|(?:href|src)=.https?://evil|@everyone", page)
     opened, closed = page.count("<details>"), page.count("</details>")
     return found + ["</details>"] * (closed - opened)

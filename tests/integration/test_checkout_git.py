@@ -3,12 +3,13 @@
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mlship.adapters.checkout.code import files_of, settings_of
 from mlship.adapters.checkout.datafiles import sources
 from mlship.adapters.checkout.git import GitSource, absent_submodules, changes, not_ignored
-from mlship.config.project import DataConfig
+from mlship.config.project import DataConfig, ReportConfig
 from mlship.errors import ProjectError
 from tests.harness.projects import config
 
@@ -105,6 +106,8 @@ def test_code_digest_follows_code_and_settings_and_not_tests_or_ignored_files(ro
     assert settings_of(config("price")) != settings_of(config())
     assert settings_of(config(task="regression")) != settings_of(config())
     assert settings_of(config(pickle_sha256="0")) == settings_of(config())
+    shown = msgspec.structs.replace(config(), report=ReportConfig(include=("metrics.csv",)))
+    assert settings_of(shown) != settings_of(config())
     (root / "new.py").write_text("")
     assert files_of(root, config()).keys() - first.keys() == {"new.py"}
 

@@ -13,15 +13,19 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from markdown_it import MarkdownIt
 
 from mlship.adapters.forges.cml import CmlComments
 from mlship.adapters.forges.github.forge import GitHubForge
 from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.domain import digests
 from mlship.domain.evidence import Evidence, Step, Verdict
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, UnavailableError
 from tests.harness import commands
+from tests.harness.pictures import png
 from tests.harness.samples import NOON, release
+from tests.stand_ins import github_git
 from tests.stand_ins.github import serving
 from tests.stand_ins.github_state import State
 
@@ -134,6 +138,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     state.add_repository(REPOSITORY, grace="write")
     state.add_token("job", "github-actions[bot]", pull_requests="write", contents="read")
     state.add_token("fork", "github-actions[bot]", pull_requests="read", contents="read")
+    state.add_token("writer", "github-actions[bot]", pull_requests="write", contents="write")
     with serving(state) as url:
         yield Desk(folder, state, url)
 
@@ -217,6 +222,86 @@ def test_the_one_comment_is_updated_whoever_posted_it(desk: Desk) -> None:
     assert desk.mlship("report", str(desk.release), "--publish", "github").returncode == 0
     assert desk.mlship(*by_cml).returncode == 0
     assert len(desk.comments()) == 1
+
+
+def handed_over(desk: Desk) -> Path:
+    """Write the report with its picture, as the job that runs the project's code; return it."""
+    plots = desk.folder / ".mlship" / "plots" / digests.short(desk.release.bundle)
+    plots.mkdir(parents=True)
+    (plots / "confusion.png").write_bytes(png())
+    report = desk.temporary / "report"
+    done = desk.mlship("report", str(desk.release), "--to", str(report), GITHUB_TOKEN="")
+    assert done.returncode == 0, done.stderr
+    elsewhere = desk.temporary / "elsewhere"
+    elsewhere.mkdir()
+    desk.folder = elsewhere
+    return report
+
+
+@pytest.mark.parametrize("way", ["github", "cml"])
+def test_a_job_without_the_project_posts_the_report_of_another_with_its_pictures(
+    desk: Desk, way: str
+) -> None:
+    desk.state.open_pull(REPOSITORY, "ada", head=BRANCH, base="main", title="Petals")
+    post = ("report", "--from", str(handed_over(desk)), "--publish", way, "--pictures")
+    for _ in range(2):
+        done = desk.mlship(*post, GITHUB_TOKEN="writer")
+        assert done.returncode == 0, done.stderr
+        assert "::notice" not in done.stderr
+    [comment] = desk.comments()
+    address = f"{desk.url}/{REPOSITORY}/blob/mlship-reports/iris/1/1/confusion.png?raw=true"
+    assert f"![confusion.png]({address})" in comment
+    files = github_git.files(desk.state, REPOSITORY, "mlship-reports")
+    assert files["iris/1/1/confusion.png"] == png()
+    assert list(desk.folder.iterdir()) == []
+
+
+def test_without_the_right_to_write_contents_the_comment_is_text_and_the_job_succeeds(
+    desk: Desk,
+) -> None:
+    desk.state.open_pull(REPOSITORY, "ada", head=BRANCH, base="main", title="Petals")
+    done = desk.mlship("report", "--from", str(handed_over(desk)), "--publish", "cml", "--pictures")
+    assert done.returncode == 0, done.stderr
+    assert "without pictures: the token in GITHUB_TOKEN may not write pictures" in done.stdout
+    assert done.stderr.count("::notice") == 1
+    [comment] = desk.comments()
+    assert "confusion.png" not in comment
+    assert "| **setosa** | 🟩 15 (100%) |" in comment
+
+
+def test_what_another_job_handed_over_is_data(desk: Desk) -> None:
+    desk.state.open_pull(REPOSITORY, "ada", head=BRANCH, base="main", title="Petals")
+    report = handed_over(desk)
+    values = json.loads((report / "report.json").read_text())
+    values |= {
+        "title": SUBJECT,
+        "staging": "https://evil.example",
+        "endpoint": "https://evil.example",
+    }
+    values["trained"]["attachments"] = {
+        "files": [{"path": "x.csv", "digest": "sha256:0", "size": 1, "cells": [[SUBJECT]]}] * 1_000,
+        "missing": [SUBJECT] * 1_000,
+    }
+    values["tested"]["plots"] = ["../../secret.png", "x](javascript:alert(1)).png"]
+    (desk.temporary / "secret.png").write_bytes(png(grey=3))
+    (report / "plots" / "x](javascript:alert(1)).png").write_bytes(png())
+    (report / "report.json").write_text(json.dumps(values))
+    (report / "report.md").write_text("<script>not read</script>")
+    post = ("report", "--from", str(report), "--publish", "github", "--pictures")
+    assert desk.mlship(*post, GITHUB_TOKEN="writer").returncode == 0
+    [comment] = desk.comments()
+    page = str(MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(comment))
+    assert "<script" not in page
+    assert "evil" not in comment
+    assert "@team" not in comment
+    assert page.count("x.csv") == 10
+    assert re.findall(r'<img src="([^"]*)"', page) == [
+        f"{desk.url}/{REPOSITORY}/blob/mlship-reports/iris/1/1/x-javascript-alert-1.png?raw=true"
+    ]
+    (report / "report.json").write_text('{"title": "x"}')
+    refused = desk.mlship(*post, GITHUB_TOKEN="writer")
+    assert refused.returncode == 7
+    assert "is not a report" in refused.stderr
 
 
 def test_a_way_that_there_is_not_is_told(desk: Desk) -> None:

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.ledgers.directory import DirectoryLedger
+from mlship.domain.attachments import size_of_picture
 from mlship.templates.workflows import OF_PRODUCTION
 from tests.harness import hostile, workflows
 from tests.harness.act import ACT, STAND_INS, Ran, Runner
 from tests.harness.hostile import FEATURE, LINE, ran
+from tests.harness.pictures import png
 from tests.harness.services import require
+from tests.stand_ins import github_git
 from tests.stand_ins.github import serving
 from tests.stand_ins.github_state import State
 
@@ -32,6 +35,13 @@ WATERMARK = re.compile(
 )
 
 
+# A picture of ours, on the branch of the repository itself.
+PICTURE = re.compile(
+    r"!\[(?:[^\]\\]|\\.)*\]\((http://127\.0\.0\.1:\d+)/ada/iris/blob/mlship-reports/"
+    r"(iris/\d+/\d+/[A-Za-z0-9._-]+)\?raw=true\)"
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Here:
     """A runner for the repository, the GitHub that its jobs reach, and their ledger."""
@@ -44,7 +54,13 @@ class Here:
         """Return what jobs wrote on GitHub."""
         pulls = [one["body"] for one in self.state.data["pulls"] if one["author"] != LINE]
         comments = [str(comment["body"]) for comment in self.state.data["comments"]]
-        return [*pulls, *(WATERMARK.sub("", text) for text in comments)]
+        texts = [*pulls, *(WATERMARK.sub("", text) for text in comments)]
+        return [PICTURE.sub("", text) for text in texts]
+
+    def pictures(self, text: str) -> list[bytes]:
+        """Return the pictures that a reader of a comment sees."""
+        files = github_git.files(self.state, hostile.REPOSITORY, "mlship-reports")
+        return [files[path] for _, path in PICTURE.findall(text)]
 
     def comments(self, number: int) -> list[str]:
         """Return the comments on a pull request."""
@@ -89,21 +105,32 @@ def test_a_pushed_feature_branch_is_trained_tested_and_reported(here: Here) -> N
     offered = hostile.pull_request(here.state, "develop")
     found = ran(here.runner, "feature.yml", "push", hostile.push(FEATURE))
     assert found.code == 0, found.log
-    assert {"train", "test", "report"} <= {step for step, passed in found.steps.items() if passed}
+    passed = {step for step, passed in found.steps.items() if passed}
+    assert {"train", "test", "report", "comment"} <= passed
     here.nothing_ran(found)
     steps = {record.evidence.step for record in DirectoryLedger(here.ledger).records()}
     assert {"train", "test"} <= steps
-    assert len(here.comments(offered["number"])) == 1
+    [comment] = here.comments(offered["number"])
+    confusion, own = here.pictures(comment)
+    assert size_of_picture(confusion)
+    assert own == png()
+    assert "none.png: it is neither a PNG nor a JPEG" in comment
+    assert "out.txt: it is a link to a file outside of the project" in comment
+    assert "root:" not in comment
+    assert "Trained with" in comment
     assert (here.runner.artifacts / "report" / "report.md").is_file()
     assert (here.runner.artifacts / "report" / "plots").is_dir()
-    assert f"mlship-cd[train,mlflow] @ {workflows.SOURCE}" in here.runner.installed.read_text()
+    installed = here.runner.installed.read_text()
+    assert f"mlship-cd[train,mlflow] @ {workflows.SOURCE}" in installed
+    assert f"mlship-cd @ {workflows.SOURCE}" in installed
 
 
 def test_a_forks_pull_request_passes_and_says_that_it_may_not_comment(here: Here) -> None:
     event = hostile.pull_request(here.state, "develop", fork="eve/iris")
     found = ran(here.runner, "feature.yml", "pull_request", event, by="forks")
     assert found.code == 0, found.log
-    assert {"train", "test", "report"} <= {step for step, passed in found.steps.items() if passed}
+    passed = {step for step, passed in found.steps.items() if passed}
+    assert {"train", "test", "report", "comment"} <= passed
     here.nothing_ran(found)
     assert here.comments(event["number"]) == []
     why = f"the token of a fork may not comment on pull request {event['number']}"
@@ -119,6 +146,7 @@ def test_a_pull_request_to_main_that_fails_its_tests_is_reported(here: Here) -> 
     assert found.code != 0
     assert not found.steps["test"]
     assert found.steps["report"]
+    assert found.steps["comment"]
     here.nothing_ran(found)
     [comment] = here.comments(event["number"])
     assert "unit tests: 0 passed, 1 failed" in comment

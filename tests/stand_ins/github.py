@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
+from tests.stand_ins import github_git as objects
 from tests.stand_ins import github_shapes as shapes
 from tests.stand_ins.github_shapes import Json
 from tests.stand_ins.github_state import ROLES, RefusedRequestError, State
@@ -270,6 +271,53 @@ def pulls_of_commit(request: Request) -> tuple[int, Any]:
     return 200, [request.shown(shapes.pull, one) for one in found]
 
 
+@route("GET", "/repos/{owner}/{repo}/git/ref/heads/{branch}")
+def reference(request: Request) -> tuple[int, Any]:
+    request.need("read", "contents")
+    sha = objects.head(request.state, request.repository, request.parts["branch"])
+    return 200, shapes.reference(request.parts["branch"], sha, request.api, request.repository)
+
+
+@route("GET", "/repos/{owner}/{repo}/git/commits/{sha}")
+def git_commit(request: Request) -> tuple[int, Any]:
+    request.need("read", "contents")
+    found = objects.commit_of(request.state, request.repository, request.parts["sha"])
+    return 200, shapes.git_commit(found, request.api, request.repository)
+
+
+@route("GET", "/repos/{owner}/{repo}/git/trees/{sha}")
+def git_tree(request: Request) -> tuple[int, Any]:
+    request.need("read", "contents")
+    is_deep = "recursive" in request.query
+    entries = objects.tree_of(request.state, request.repository, request.parts["sha"], is_deep)
+    return 200, {"sha": request.parts["sha"], "tree": entries, "truncated": False}
+
+
+@route("POST", "/repos/{owner}/{repo}/git/{kind}")
+def git_object(request: Request) -> tuple[int, Any]:
+    request.need("write", "contents")
+    kind = request.parts["kind"]
+    if kind == "refs":
+        branch = request.body["ref"].removeprefix("refs/heads/")
+        objects.create(request.state, request.repository, branch, request.body["sha"])
+        sha = request.body["sha"]
+        return 201, shapes.reference(branch, sha, request.api, request.repository)
+    make = {"blobs": objects.blob, "trees": objects.tree, "commits": objects.commit}.get(kind)
+    if make is None:
+        raise RefusedRequestError(404, "Not Found")
+    sha = make(request.state, request.repository, request.body)
+    return 201, {"sha": sha, "url": f"{request.api}/repos/{request.repository}/git/{kind}/{sha}"}
+
+
+@route("PATCH", "/repos/{owner}/{repo}/git/refs/heads/{branch}")
+def move_reference(request: Request) -> tuple[int, Any]:
+    request.need("write", "contents")
+    branch, sha = request.parts["branch"], request.body["sha"]
+    force = request.body.get("force", False)
+    objects.move(request.state, request.repository, branch, sha, force=force)
+    return 200, shapes.reference(branch, sha, request.api, request.repository)
+
+
 def _text(request: Request) -> str:
     text = str(request.body["body"])
     if len(text.encode("utf-16-le")) // 2 > COMMENT_LIMIT:
@@ -287,6 +335,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers a request from the state that its server holds."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: "Server"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (http.server's name)

@@ -140,6 +140,38 @@ def commit(sha: str, kept: Json, author: Json | None, api: str, repository: str)
     }
 
 
+def reference(branch: str, sha: str, api: str, repository: str) -> Json:
+    """A reference of git."""
+    return {
+        "ref": f"refs/heads/{branch}",
+        "node_id": _node("Ref", branch),
+        "url": f"{api}/repos/{repository}/git/refs/heads/{branch}",
+        "object": {
+            "type": "commit",
+            "sha": sha,
+            "url": f"{api}/repos/{repository}/git/commits/{sha}",
+        },
+    }
+
+
+def git_commit(kept: Json, api: str, repository: str) -> Json:
+    """A commit of git, as the API for git objects shows it."""
+    sha = kept["sha"]
+    who = {"date": kept["date"], "name": "github-actions[bot]", "email": GITHUB}
+    url = f"{api}/repos/{repository}/git"
+    return {
+        "sha": sha,
+        "node_id": _node("Commit", sha),
+        "url": f"{url}/commits/{sha}",
+        "author": who,
+        "committer": who,
+        "message": kept["message"],
+        "tree": {"sha": kept["tree"], "url": f"{url}/trees/{kept['tree']}"},
+        "parents": [{"sha": one, "url": f"{url}/commits/{one}"} for one in kept["parents"]],
+        "verification": {"verified": False, "reason": "unsigned"},
+    }
+
+
 def fault(status: int, message: str, *errors: Json) -> Json:
     """The body of an error."""
     body: Json = {"message": message, "documentation_url": DOCS, "status": str(status)}

@@ -82,6 +82,7 @@ class State:
             "jobs_may_open_pulls": True,
             "branches": {},
             "commits": {},
+            "objects": {},
             "signed": [],
         }
         return self.repository(name)

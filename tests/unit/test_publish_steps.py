@@ -1,27 +1,38 @@
 """Publishing, the pull request to main and approvals by review, on fakes."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from mlship.config.project import GatesConfig
+from mlship.domain import digests, shapes
 from mlship.domain.approvals import approvers
-from mlship.domain.facts import Approved, Verified
+from mlship.domain.facts import Approved, Tested, Verified
 from mlship.domain.job import Job, Way
 from mlship.domain.policy import PromotePolicy
 from mlship.domain.pullrequest import Posted, Review
 from mlship.domain.release import Release
-from mlship.errors import ConfigError, RefusedError, UnavailableError
+from mlship.errors import (
+    ConfigError,
+    MlshipError,
+    NotFoundError,
+    RefusedError,
+    UnavailableError,
+)
+from mlship.reports import folder
 from mlship.reports.report import collect
 from mlship.steps import test as testing
 from mlship.steps.approve import approve, approve_from_pull_request
 from mlship.steps.open_release_pr import open_release_pr
-from mlship.steps.publish import Published, Publishing, publish
+from mlship.steps.pictures import of_folder, of_release
+from mlship.steps.publish import Published, Publishing, post, publish
 from mlship.steps.train import train
 from tests.fakes.forge import FakeForge
 from tests.fakes.ports import CONFIG, World, world
+from tests.harness.pictures import png
 
 RUN = "https://github.com/ada/iris/actions/runs/7"
 
@@ -61,7 +72,12 @@ def posted(
         here.pipeline,
         proven(here),
         ways,
-        Publishing(job=job or Job(url=RUN, summary=Path("s")), cml=cml, summary=summary),
+        Publishing(
+            job=job or Job(url=RUN, summary=Path("s")),
+            forge=here.forge,
+            cml=cml,
+            summary=summary,
+        ),
     )
     return found, summary, cml
 
@@ -100,7 +116,7 @@ def test_mlship_posts_where_cml_fails_and_says_so(here: World) -> None:
 
     summary = FakeSummary()
     job = Job(url=RUN, summary=Path("s"))
-    publishing = Publishing(job=job, cml=Broken(), summary=summary)
+    publishing = Publishing(job=job, forge=here.forge, cml=Broken(), summary=summary)
     release = proven(here)
     for change in ("created", "unchanged"):
         [found] = publish(here.pipeline, release, ["cml"], publishing)
@@ -137,6 +153,91 @@ def test_a_token_that_may_not_write_in_its_own_repository_is_an_error(here: Worl
     here.forge.may_write = False
     with pytest.raises(ConfigError):
         posted(here, ["github"])
+
+
+class FakePictures:
+    """A place for pictures; `fault` is why it takes none."""
+
+    def __init__(self, fault: MlshipError | None = None) -> None:
+        self.fault = fault
+        self.kept: list[tuple[int, dict[str, bytes]]] = []
+
+    def keep(self, pull: int, pictures: Mapping[str, bytes]) -> dict[str, str]:
+        if self.fault:
+            raise self.fault
+        self.kept.append((pull, dict(pictures)))
+        return {name: f"https://github.com/ada/iris/blob/x/{name}?raw=true" for name in pictures}
+
+
+def with_picture(here: World) -> Release:
+    made = proven(here)
+    record = here.pipeline.read().latest("test", made)
+    assert record is not None
+    facts = msgspec.structs.replace(shapes.of(record, Tested), plots=("confusion.png",))
+    here.pipeline.learn(made, "test", "passed", facts)
+    plots = here.pipeline.state / "plots" / digests.short(made.bundle)
+    (plots / "confusion.png").write_bytes(png())
+    return made
+
+
+@pytest.mark.parametrize("way", ["cml", "github"])
+def test_pictures_are_shown_in_the_comment_and_in_the_summary(here: World, way: Way) -> None:
+    pull = here.forge.add("develop", "main")
+    pictures, summary, job = FakePictures(), FakeSummary(), Job(url=RUN, summary=Path("s"))
+    publishing = Publishing(
+        job=job, forge=here.forge, cml=here.forge, summary=summary, pictures=pictures
+    )
+    found = publish(here.pipeline, with_picture(here), [way, "summary"], publishing)
+    assert [result.note for result in found] == ["", ""]
+    assert pictures.kept == [(pull.number, {"plots/confusion.png": png()})]
+    shown = "![confusion.png](https://github.com/ada/iris/blob/x/plots/confusion.png?raw=true)"
+    assert shown in here.forge.comments[pull.number]
+    assert shown in summary.text
+
+
+def test_where_pictures_may_not_be_the_comment_is_text_and_says_why(here: World) -> None:
+    pull = here.forge.add("develop", "main")
+    fault = ConfigError("the token in GITHUB_TOKEN may not write pictures", hint="contents: write")
+    job = Job(url=RUN, summary=Path("s"))
+    publishing = Publishing(
+        job=job,
+        forge=here.forge,
+        cml=FakeForge(),
+        summary=FakeSummary(),
+        pictures=FakePictures(fault),
+    )
+    [found] = publish(here.pipeline, with_picture(here), ["github"], publishing)
+    assert found.change == "created"
+    assert found.note == f"posted without pictures: {fault.message}"
+    assert "![" not in here.forge.comments[pull.number]
+    publishing = dataclasses.replace(publishing, pictures=FakePictures(fault), job=Job(pull=9))
+    with pytest.raises(NotFoundError):
+        publish(here.pipeline, with_picture(here), ["github"], publishing)
+
+
+def test_a_report_that_another_job_wrote_is_posted_without_the_project(
+    here: World, tmp_path: Path
+) -> None:
+    pull = here.forge.add("develop", "main")
+    made = with_picture(here)
+    report = collect(made, here.pipeline.read())
+    folder.write(report, of_release(here.pipeline, report), tmp_path / "report")
+    read = folder.read(tmp_path / "report")
+    assert read == report
+    pictures = of_folder(tmp_path / "report", read)
+    assert pictures == {"plots/confusion.png": png()}
+    publishing = Publishing(
+        job=Job(branch="develop"),
+        forge=here.forge,
+        cml=FakeForge(),
+        summary=FakeSummary(),
+        pictures=FakePictures(),
+    )
+    [found] = post(read, pictures, ["github"], publishing)
+    assert found.change == "created"
+    assert "plots/confusion.png?raw=true" in here.forge.comments[pull.number]
+    [nothing] = post(read, pictures, ["github"], dataclasses.replace(publishing, job=Job()))
+    assert nothing.note == "no pull request is open for this commit"
 
 
 def test_a_full_page_is_told(here: World) -> None:

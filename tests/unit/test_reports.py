@@ -376,9 +376,9 @@ def test_the_timeline_has_every_record_in_order_with_the_duration_that_is_known(
 
 def test_pictures_are_shown_where_they_can_be_opened() -> None:
     found = report(*FULL)
-    assert "![confusion matrix.png](plots/confusion%20matrix.png)" in markdown.render(
-        found, plots="plots"
-    )
+    name = "plots/confusion matrix.png"
+    shown = markdown.render(found, pictures={name: name})
+    assert "![confusion matrix.png](plots/confusion%20matrix.png)" in shown
     assert "![" not in markdown.render(found)
     assert "<th>true \\ predicted</th>" in html(markdown.render(found))
 
@@ -464,9 +464,11 @@ def test_text_of_users_shows_and_does_nothing_else(text: str) -> None:
 
     hostile = report(*facts(text))
     harmless = report(*facts("harmless"))
-    rendered = markdown.render(hostile, plots="plots")
+    rendered = markdown.render(hostile, pictures={f"plots/{text}": f"plots/{text}"})
     # The same tags in the same order, whatever stands between them: nothing got through.
-    assert tags(html(rendered)) == tags(html(markdown.render(harmless, plots="plots")))
+    assert tags(html(rendered)) == tags(
+        html(markdown.render(harmless, pictures={"plots/harmless": "plots/x.png"}))
+    )
     assert len(rendered) < 20_000
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202e]", in_terminal(hostile) + rendered)
 

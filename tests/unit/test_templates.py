@@ -185,6 +185,31 @@ def test_a_project_below_the_top_of_its_repository(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("step", "is_told"),
+    [
+        ("cml comment create report.md", True),
+        ("npx cml send-comment report.md", True),
+        ("cml-send-comment report.md", True),
+        ("# cml comment create report.md", False),
+        ("cml runner launch", False),
+    ],
+)
+def test_one_comment_is_asked_for_where_a_persons_own_workflow_comments_by_cml(
+    tmp_path: Path, step: str, is_told: bool
+) -> None:
+    own = tmp_path / ".github" / "workflows" / "ci.yml"
+    own.parent.mkdir(parents=True)
+    text = f"on: push\njobs:\n  report:\n    steps:\n      - run: |\n          {step}\n"
+    own.write_text(text)
+    planned = plan(tmp_path)
+    told = [line for line in planned.next if "report.include" in line]
+    assert bool(told) == is_told
+    assert not is_told or told[0].startswith("ci.yml comments by CML too")
+    carry_out(planned)
+    assert own.read_text() == text
+
+
 def test_a_gitignore_that_does_not_know_mlship_is_told_of(tmp_path: Path) -> None:
     (tmp_path / ".gitignore").write_text("*.tmp\n")
     made = init(tmp_path)

@@ -1,6 +1,7 @@
 """The workflows as text: pinned, with few rights, and with no way in for what users write."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def test_actions_are_pinned_by_hash(text: str) -> None:
 def test_no_right_is_given_to_all_jobs_and_each_has_a_limit(text: str) -> None:
     assert yaml.safe_load(text)["permissions"] == {}
     for name, job in jobs(text):
-        assert job["permissions"]["contents"] == "read", name
+        level = "write" if name == "comment" and "--pictures" in text else "read"
+        assert job["permissions"].get("contents", "read") == level, name
         assert job["timeout-minutes"] <= 45, name
     for step in steps(text):
         if step.get("uses", "").startswith("actions/checkout@"):
@@ -140,6 +142,68 @@ def test_a_job_with_credentials_runs_no_code_of_the_project(text: str) -> None:
         )
         runs = re.search(r"requirements\.txt|mlship (train|test|verify)|make test", scripts)
         assert not (holds and runs), name
+
+
+BASE = "${{ github.event.pull_request.base.sha || github.event.repository.default_branch }}"
+
+
+@texts
+def test_the_token_that_may_comment_is_in_no_job_with_code_of_a_pull_request(text: str) -> None:
+    if "pull_request" not in yaml.safe_load(text)[True]:
+        return
+    for name, job in jobs(text):
+        if name == "test":  # this repository's own tests
+            continue
+        rights = {right for right, level in job["permissions"].items() if level == "write"}
+        if name != "comment":
+            assert rights == set(), name
+            assert "GITHUB_TOKEN" not in str(job)
+            continue
+        assert rights <= {"contents", "pull-requests"}
+        assert set(re.findall(r"(?:secrets|vars)\.(\w+)", str(job))) == {"GITHUB_TOKEN"}
+        checkouts = [one for one in job["steps"] if "checkout@" in one.get("uses", "")]
+        assert all(one["with"]["ref"] == BASE for one in checkouts), "nothing of the branch"
+        assert "environment" not in job
+        runs = [one["run"] for one in job["steps"] if "run" in one]
+        assert [run.split()[:3] for run in runs] == [
+            ["uv", "pip", "install"],
+            ["mlship", "report", '--from="$FOLDER"'],
+        ]
+
+
+@pytest.mark.parametrize(
+    ("project", "needs"),
+    [
+        ("one machine", f"mlship-cd @ {SOURCE}"),
+        ("one machine, an image by Docker", "--require-hashes -r requirements.txt"),
+    ],
+)
+def test_the_job_that_comments_checks_out_what_was_reviewed_or_nothing(
+    project: str, needs: str
+) -> None:
+    for folder in ("", "models/iris"):
+        texts = rendered(project, folder)
+        [text] = [text for name, text in texts.items() if name.endswith("feature.yml")]
+        job = dict(jobs(text))["comment"]
+        uses = [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step]
+        is_local = "://" not in needs
+        assert ("actions/checkout" in uses) == is_local
+        [line] = [step["run"] for step in job["steps"] if "install" in step.get("run", "")]
+        assert shlex.split(line)[3:] == ([needs] if not is_local else needs.split())
+        # Without a checkout there is no folder of the project to run in.
+        moves = job.get("defaults", {}).get("run", {}).get("working-directory")
+        assert (moves == ".") == (bool(folder) and not is_local)
+
+
+def test_pictures_are_left_out_where_the_settings_say_so() -> None:
+    given = config("one machine")
+    without = msgspec.structs.replace(given.workflows, pictures=False)
+    texts = workflows.render(msgspec.structs.replace(given, workflows=without), SOURCE)
+    for name in ("feature", "release"):
+        text = texts[f".github/workflows/{name}.yml"]
+        assert "--pictures" not in text
+        assert dict(jobs(text))["comment"]["permissions"] == {"pull-requests": "write"}
+        assert "--pictures" in rendered("one machine")[f".github/workflows/{name}.yml"]
 
 
 @texts
@@ -348,11 +412,11 @@ def test_predictions_in_a_database_are_read_by_the_job_that_evaluates() -> None:
 
 def test_reports_are_posted_by_cml_unless_the_settings_leave_it_out() -> None:
     for name in ("feature", "release"):
-        [job] = [job for _, job in jobs(rendered("one machine")[f".github/workflows/{name}.yml"])]
+        job = dict(jobs(rendered("one machine")[f".github/workflows/{name}.yml"]))["comment"]
         [cml] = [step for step in job["steps"] if "setup-cml@" in step.get("uses", "")]
         assert cml["with"] == {"version": "0.20.6", "vega": False}
         assert cml["continue-on-error"] is True
-        assert "mlship report --publish cml --publish summary" in str(job)
+        assert '--from="$FOLDER" --publish cml --pictures' in str(job)
     for text in rendered("one machine, without CML, an image").values():
         assert "cml" not in text
 

@@ -49,7 +49,8 @@ def settings_of(config: Config) -> Digest:
     """Return the digest of the settings of data and model that shape a training.
 
     These are all but the paths of the data and the parameters, whose digests are others, and the
-    slices, which only the scoring reads. A pickle's sha256 counts where pickles are allowed.
+    slices, which only the scoring reads; and what reports include, because it is taken when a
+    training ends. A pickle's sha256 counts where pickles are allowed.
     """
     model = config.model
     shaping = {
@@ -57,6 +58,7 @@ def settings_of(config: Config) -> Digest:
         **_without(model, {"params", "allow_pickle", "pickle_sha256", "quantiles"}),
         # A key that a project does not use leaves its digest as it was before there was the key.
         **({"quantiles": model.quantiles} if model.quantiles else {}),
+        **({"report": config.report.include} if config.report.include else {}),
         "name": config.name,
         "pickle_sha256": model.pickle_sha256 if model.allow_pickle else None,
     }

@@ -1,4 +1,4 @@
-"""Comments on pull requests, posted by the program of CML: `ports.Comments`.
+"""Comments on pull requests, posted by the program of CML: `publishing.Comments`.
 
 A comment begins with the mark by which `GitHubForge` finds it, so that both can update it.
 

@@ -1,4 +1,4 @@
-"""The summary of a step in a GitHub job: `ports.Summary`."""
+"""The summary of a step in a GitHub job: `publishing.Summary`."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -88,17 +88,26 @@ class Rest:
         purpose: Purpose,
         *,
         accept: frozenset[int] = frozenset(),
+        once: bool = False,
     ) -> Response:
-        """Send a request that changes something; a status in `accept` is not an error."""
-        return _checked(self._send(method, self._url + path, body), purpose, accept)
+        """Send a request that changes something; a status in `accept` is not an error.
 
-    def _send(self, method: str, url: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        With `once`, it is not sent again after a failure.
+        """
+        received = self._send(method, self._url + path, body, once=once)
+        return _checked(received, purpose, accept)
+
+    def _send(
+        self, method: str, url: str, body: Mapping[str, Any] | None, *, once: bool = False
+    ) -> httpx.Response:
         """Send a request and return the response.
 
         A request that was rejected because of a rate limit is sent again. After a network error, a
         request is sent again unless it creates something, which may exist already.
         """
         repeat: Repeat = "idempotent" if method == "POST" else "always"
+        if once:
+            repeat = "never"
         request = self._door.client.build_request(method, url, json=body)
         try:
             response = self._door.send(request, repeat=repeat)

@@ -4,13 +4,12 @@ The server, the repository and the token come from the environment variables GIT
 GITHUB_REPOSITORY and GITHUB_TOKEN, as in a GitHub job.
 """
 
-import functools
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from mlship.adapters.forges.github import models, reviews
+from mlship.adapters.forges.github.connection import Connection
 from mlship.adapters.forges.github.responses import Purpose, Response, forbidden
 from mlship.domain.pullrequest import (
     Posted,
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from mlship.adapters.forges.github.client import Rest
     from mlship.adapters.http.retries import Timing
 
-_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _READ: Final = "pull-requests: read"
 _WRITE: Final = "pull-requests: write"
 _BOT: Final = "Bot"
@@ -55,46 +53,20 @@ class GitHubForge:
         transport: "httpx.BaseTransport | None" = None,
         timing: "Timing | None" = None,
     ) -> None:
-        self._environment = environment
+        self._connection = Connection(environment, transport=transport, timing=timing)
         self._mark, self._begins = comment_mark(name), comment_begins(name)
-        self._transport = transport
-        self._timing = timing
 
-    @functools.cached_property
+    @property
     def _rest(self) -> "Rest":
-        # Most commands do not use the forge, and start faster without these imports.
-        from mlship.adapters.forges.github.client import Rest
-        from mlship.adapters.http.clients import Reach
-        from mlship.adapters.http.retries import Timing
+        return self._connection.rest
 
-        token = self._environment.get("GITHUB_TOKEN", "").strip()
-        if not token:
-            raise ConfigError(
-                "GITHUB_TOKEN is not set, and GitHub needs it",
-                hint="add `GITHUB_TOKEN: ${{ secrets.GITHUB_TOKEN }}` to the env of the step",
-            )
-        url = self._environment.get("GITHUB_API_URL") or "https://api.github.com"
-        if not url.startswith(("https://", "http://")):
-            raise ConfigError(
-                f"GITHUB_API_URL is not a URL: {url[:200]}",
-                hint="set it to a URL such as https://api.github.com, or unset it",
-            )
-        reach = Reach(environment=self._environment, transport=self._transport)
-        return Rest(url, token, reach=reach, timing=self._timing or Timing())
-
-    @functools.cached_property
+    @property
     def _repository(self) -> str:
-        name = self._environment.get("GITHUB_REPOSITORY", "")
-        if not _REPOSITORY.fullmatch(name):
-            raise ConfigError(
-                f"GITHUB_REPOSITORY is not a repository: {name[:80]!r}",
-                hint="set it to owner/name; in a GitHub job it is set",
-            )
-        return name
+        return self._connection.repository
 
     @property
     def _path(self) -> str:
-        return f"/repos/{self._repository}"
+        return self._connection.path
 
     def get(self, number: int) -> PullRequest:
         """Return a pull request, open or closed."""

@@ -99,6 +99,49 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     parents: tuple[Parent, ...] = ()
 
 
+class Object(msgspec.Struct, frozen=True, kw_only=True):
+    """What a reference points to, or a new object of git."""
+
+    sha: str
+
+
+class Reference(msgspec.Struct, frozen=True, kw_only=True):
+    """A branch as git has it."""
+
+    object: Object
+
+
+class Signature(msgspec.Struct, frozen=True, kw_only=True):
+    """When a commit was made."""
+
+    date: datetime
+
+
+class PlainCommit(msgspec.Struct, frozen=True, kw_only=True):
+    """A commit as git has it."""
+
+    sha: str
+    message: str
+    tree: Tree
+    committer: Signature
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """A file or a folder in a tree; a folder has no size."""
+
+    path: str
+    type: str
+    sha: str
+    size: int = 0
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """A tree with all that is below it, or a part of it."""
+
+    tree: tuple[Entry, ...]
+    truncated: bool = False
+
+
 class Permission(msgspec.Struct, frozen=True, kw_only=True):
     """The permission of an account in a repository: admin, write, read, none."""
 

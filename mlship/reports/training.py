@@ -1,0 +1,44 @@
+"""What a release was trained from, in words, for all formats."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from mlship.domain import digests
+from mlship.domain.facts import Tested, Trained
+from mlship.domain.release import Release
+from mlship.reports.formatting import short
+
+_PARAMS_MOST: Final = 12
+
+
+def sentence(release: Release, trained: Trained | None, tested: Tested | None) -> str:
+    """Return parameters, data and held-out rows in one sentence of untrusted text.
+
+    Such as: Trained with C=1.0 on data/train.csv (120 rows, 4 columns; digest 3f9a0c12be77), 30
+    rows held out. Empty for evidence of older versions, which does not name the data.
+    """
+    if trained is None or not trained.data:
+        return ""
+    size = f"{trained.rows} rows, {trained.features} columns; " if trained.rows else ""
+    text = f"Trained {_params(trained.params)} on {short(trained.data, 120)}"
+    text += f" ({size}digest {digests.short(release.data)})"
+    if tested is not None and tested.samples:
+        of_file = f" in {short(trained.held_out, 120)}" if trained.held_out else ""
+        text += f", {tested.samples} rows held out{of_file}"
+    return f"{text}."
+
+
+def _params(params: Mapping[str, Any]) -> str:
+    flat = [f"{short(name, 40)}={short(value, 40)}" for name, value in _flat(params)]
+    if not flat:
+        return "without parameters"
+    more = f" and {len(flat) - _PARAMS_MOST} more" if len(flat) > _PARAMS_MOST else ""
+    return f"with {', '.join(flat[:_PARAMS_MOST])}{more}"
+
+
+def _flat(params: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in params.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
