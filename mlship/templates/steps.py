@@ -97,7 +97,13 @@ def last(
     kept: Kept,
 ) -> list[str]:
     """Return the next steps, in order."""
-    steps = [_of_edited(change) for change in changes if is_edited_workflow(change)]
+    steps = [
+        _of_edited(change)
+        for change in changes
+        if is_edited_workflow(change) and not change.is_current
+    ]
+    if merged := [change.name for change in changes if change.what in ("merge", "conflict")]:
+        steps.append(f"read what was merged: git diff -- {shlex.join(merged)}")
     ignore = folder / ".gitignore"
     if ignore.is_file() and ".mlship" not in ignore.read_text("utf-8", "replace"):
         steps.append("add a line `.mlship/` to .gitignore")
@@ -129,7 +135,13 @@ def last(
 
 
 def is_edited_workflow(change: Change) -> bool:
+    """Return whether a workflow is kept that a person wrote or edited."""
     return change.is_edited and workflows.FOLDER in change.name
+
+
+def is_merged_workflow(change: Change) -> bool:
+    """Return whether a workflow was merged, without a conflict."""
+    return change.what == "merge" and workflows.FOLDER in change.name
 
 
 def _of_edited(change: Change) -> str:
@@ -140,8 +152,15 @@ def _of_edited(change: Change) -> str:
         )
     if change.is_obsolete:
         return f"{change.name} is not needed any more, and you edited it: delete it if you agree"
-    renew = f"`mlship init --force {change.name}` renews it"
+    name = shlex.quote(change.name)
+    renew = f"`mlship init --force {name}` renews it without your edits"
+    if change.reason:
+        return (
+            f"{change.name} cannot be merged with what is generated now: {change.reason}; or "
+            f"commit it, {renew}, and `git checkout -p {name}` brings back those that you choose"
+        )
+    merge = "`mlship init --upgrade` merges your edits with what is generated now"
     if change.rename:
-        move = f"`git mv {shlex.quote(change.name)} {shlex.quote(change.rename)}`"
-        return f"{change.name} was edited: {move} gives it its new name; {renew}"
-    return f"{change.name} was edited: {renew}"
+        move = f"`git mv {name} {shlex.quote(change.rename)}`"
+        return f"{change.name} was edited: {merge}; {move} gives it its new name; {renew}"
+    return f"{change.name} was edited: {merge}; {renew}"

@@ -7,6 +7,8 @@ import pytest
 
 from mlship.adapters.checkout.storage import kept_by_dvc
 from mlship.config.installation import Installation, Origin
+from mlship.config.layers import from_environment, from_flags
+from mlship.domain.commit import FileVersion, Merger, Repository
 from mlship.errors import ConfigError
 from mlship.templates import project
 from mlship.templates.project import Plan, carry_out
@@ -28,12 +30,21 @@ def plan(
     force: Sequence[str] = (),
     *,
     installed: Installation = INSTALLED,
+    versions: Sequence[FileVersion] = (),
+    merge: Merger | None = None,
 ) -> Plan:
-    """Plan as the command does, where git ignores nothing."""
+    """Plan as the command does, where git ignores nothing and knows these versions."""
     here = folder.resolve()
     top = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
+    repository = Repository(top=top, versions=tuple(versions)) if top else None
     return project.plan(
-        folder, example, force, installed=installed, top=top, kept_by_dvc=kept_by_dvc
+        folder,
+        example,
+        force,
+        installed=installed,
+        repository=repository,
+        kept_by_dvc=kept_by_dvc,
+        merge=merge,
     )
 
 
@@ -282,18 +293,18 @@ def test_workflows_are_made_from_the_file_the_environment_and_the_flags(tmp_path
     shown = f"git+https://example.org/environment@{'a' * 40}"
     flag = f"git+https://example.org/flag@{'b' * 40}"
     variables = {"MLSHIP_WORKFLOWS__MLSHIP": shown}
-    made = project.plan(tmp_path, None, environment=variables, installed=INSTALLED)
+    layer = from_environment(variables)
+    made = project.plan(tmp_path, None, above=[layer], installed=INSTALLED)
     [text] = [change.data.decode() for change in made.changes if change.name == MAIN]
     assert shown in text
-    flags = [f"workflows.mlship={flag}"]
-    made = project.plan(tmp_path, None, (), flags, environment=variables, installed=INSTALLED)
+    above = [layer, from_flags([f"workflows.mlship={flag}"])]
+    made = project.plan(tmp_path, None, above=above, installed=INSTALLED)
     [text] = [change.data.decode() for change in made.changes if change.name == MAIN]
     assert flag in text
     assert shown not in text
+    wrong = from_environment({"MLSHIP_WORKFLOWS__NONE": "1"})
     with pytest.raises(ConfigError, match="MLSHIP_WORKFLOWS__NONE"):
-        project.plan(
-            tmp_path, None, environment={"MLSHIP_WORKFLOWS__NONE": "1"}, installed=INSTALLED
-        )
+        project.plan(tmp_path, None, above=[wrong], installed=INSTALLED)
 
 
 def test_a_folder_of_the_repository_must_hold_this_distribution(tmp_path: Path) -> None:
