@@ -1,6 +1,7 @@
 """What `mlship init` writes: into an empty folder, an existing repository, and a second time."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,7 @@ def plan(
     merge: Merger | None = None,
 ) -> Plan:
     """Plan as the command does, where git ignores nothing and knows these versions."""
-    here = folder.resolve()
-    top = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
+    top = next(filter(_is_top, (folder.resolve(), *folder.resolve().parents)), None)
     repository = Repository(top=top, versions=tuple(versions)) if top else None
     return project.plan(
         folder,
@@ -46,6 +46,12 @@ def plan(
         kept_by_dvc=kept_by_dvc,
         merge=merge,
     )
+
+
+def _is_top(folder: Path) -> bool:
+    with suppress(OSError):  # a name may be too long
+        return (folder / ".git").exists()
+    return False
 
 
 def init(folder: Path, example: str | None = None, *force: str) -> Plan:
