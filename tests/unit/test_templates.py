@@ -169,6 +169,25 @@ def test_workflows_that_the_branches_do_not_need_are_removed_unless_edited(tmp_p
     assert any(step.startswith(".github/workflows/release.yml is not needed") for step in made.next)
 
 
+@pytest.mark.parametrize(
+    ("branches", "missing"),
+    [
+        (("main", "develop", "feature/a"), ""),
+        (("master",), "no develop and no main: `git branch develop` and `git branch main`, or"),
+        (("main",), "no develop: `git branch develop`, or name your branches"),
+        ((), ""),
+    ],
+)
+def test_branches_that_no_workflow_would_run_for_are_told_of(
+    branches: tuple[str, ...], missing: str, tmp_path: Path
+) -> None:
+    repository = Repository(top=tmp_path, branches=branches)
+    planned = project.plan(tmp_path, None, installed=INSTALLED, repository=repository)
+    told = [step for step in planned.next if step.startswith("the workflows run for")]
+    assert bool(told) is bool(missing)
+    assert all(missing in step for step in told)
+
+
 def test_a_repository_with_settings_of_its_own_gets_no_skeleton(tmp_path: Path) -> None:
     (tmp_path / "mlship.yaml").write_text(
         "name: iris\ndata: {train: d.csv, test: t.csv}\nmodel: {train: 'mine:fit'}\n"
