@@ -52,11 +52,13 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
             lead to the one checked out. Those of a commit are sorted by path; of a file that it
             deletes, it has the last one.
         gap: why versions may be missing, such as a shallow clone; empty if none is.
+        branches: its branches, also those that only a remote has; none before the first commit.
     """
 
     top: Path
     versions: tuple[FileVersion, ...] = ()
     gap: str = ""
+    branches: tuple[str, ...] = ()
 
 
 class Merged(NamedTuple):

@@ -117,7 +117,8 @@ def plan(
     _check_edited(folder, changes, site.present)
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
     notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
-    notes += steps.of_cml(site.present)
+    branches = repository.branches if repository else ()
+    notes += [*steps.of_cml(site.present), *steps.of_branches(branches, config, rendered)]
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     top = repository.top if repository else None
     return Plan(

@@ -88,6 +88,21 @@ def of_cml(present: Mapping[str, Workflow]) -> list[str]:
     ]
 
 
+def of_branches(branches: Sequence[str], config: Config, rendered: Mapping[str, str]) -> list[str]:
+    """Say which branches the workflows wait for, and the repository does not have."""
+    named = config.workflows.branches
+    wanted = [name for name in (named.develop, named.main) if name and "*" not in name]
+    missing = [name for name in wanted if name not in branches]
+    if not rendered or not branches or not missing:
+        return []
+    make = " and ".join(f"`git branch {name}`" for name in missing)
+    return [
+        f"the workflows run for {' and '.join(wanted)}, and the repository has no "
+        f"{' and no '.join(missing)}: {make}, or name your branches in `workflows.branches` "
+        "(`mlship guide github`)"
+    ]
+
+
 def last(
     folder: Path,
     config: Config,

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from mlship import files
+from mlship.adapters.checkout.versions import repository
 from tests.harness import commands
 from tests.harness.team import git
 from tests.harness.workflows import SOURCE
@@ -409,3 +410,16 @@ def test_without_a_repository_edits_are_kept_and_the_reason_is_told(tmp_path: Pa
     assert "no commit has it" in answer["reasons"][str(DEVELOP)]
     done = subprocess.run(["git", "-C", str(tmp_path), "log"], capture_output=True, check=False)
     assert done.returncode, "there is no commit at all"
+
+
+def test_the_branches_of_a_repository_and_of_its_remotes_are_known(tmp_path: Path) -> None:
+
+    for argv in (
+        ("init", "-q", "-b", "master"),
+        ("-c", "user.name=a", "-c", "user.email=a@b.c", "commit", "-q", "--allow-empty", "-m", "x"),
+        ("branch", "feature/a"),
+        ("update-ref", "refs/remotes/origin/develop", "HEAD"),
+        ("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/develop"),
+    ):
+        subprocess.run(["git", *argv], cwd=tmp_path, check=True)
+    assert repository(tmp_path, ["x"]).branches == ("develop", "feature/a", "master")

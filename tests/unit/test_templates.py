@@ -1,6 +1,7 @@
 """What `mlship init` writes: into an empty folder, an existing repository, and a second time."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,7 @@ def plan(
     merge: Merger | None = None,
 ) -> Plan:
     """Plan as the command does, where git ignores nothing and knows these versions."""
-    here = folder.resolve()
-    top = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
+    top = next(filter(_is_top, (folder.resolve(), *folder.resolve().parents)), None)
     repository = Repository(top=top, versions=tuple(versions)) if top else None
     return project.plan(
         folder,
@@ -46,6 +46,12 @@ def plan(
         kept_by_dvc=kept_by_dvc,
         merge=merge,
     )
+
+
+def _is_top(folder: Path) -> bool:
+    with suppress(OSError):  # a name may be too long
+        return (folder / ".git").exists()
+    return False
 
 
 def init(folder: Path, example: str | None = None, *force: str) -> Plan:
@@ -161,6 +167,25 @@ def test_workflows_that_the_branches_do_not_need_are_removed_unless_edited(tmp_p
     assert not (tmp_path / ".github/workflows/develop.yml").exists()
     assert edited.read_text().endswith("# mine\n")
     assert any(step.startswith(".github/workflows/release.yml is not needed") for step in made.next)
+
+
+@pytest.mark.parametrize(
+    ("branches", "missing"),
+    [
+        (("main", "develop", "feature/a"), ""),
+        (("master",), "no develop and no main: `git branch develop` and `git branch main`, or"),
+        (("main",), "no develop: `git branch develop`, or name your branches"),
+        ((), ""),
+    ],
+)
+def test_branches_that_no_workflow_would_run_for_are_told_of(
+    branches: tuple[str, ...], missing: str, tmp_path: Path
+) -> None:
+    repository = Repository(top=tmp_path, branches=branches)
+    planned = project.plan(tmp_path, None, installed=INSTALLED, repository=repository)
+    told = [step for step in planned.next if step.startswith("the workflows run for")]
+    assert bool(told) is bool(missing)
+    assert all(missing in step for step in told)
 
 
 def test_a_repository_with_settings_of_its_own_gets_no_skeleton(tmp_path: Path) -> None:

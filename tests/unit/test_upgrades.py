@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mlship import files
-from mlship.domain.commit import FileVersion, Merged, Repository
+from mlship.domain.commit import FileVersion, Merged, Merger, Repository
 from mlship.errors import ConfigError
 from mlship.templates import project
 from mlship.templates.project import Plan, carry_out
@@ -61,7 +61,7 @@ def versions(*texts: str, path: str = DEVELOP) -> list[FileVersion]:
     return [FileVersion(path, text.encode()) for text in texts]
 
 
-def upgrade(top: Path, known: Iterable[FileVersion] = (), merge: project.Merger = by_line) -> Plan:
+def upgrade(top: Path, known: Iterable[FileVersion] = (), merge: Merger = by_line) -> Plan:
     planned = plan(top, versions=list(known), merge=merge)
     carry_out(planned)
     return planned

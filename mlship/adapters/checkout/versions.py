@@ -36,7 +36,24 @@ def repository(top: Path, paths: Sequence[str]) -> Repository:
     except ProjectError as error:
         return Repository(top=top, gap=error.message)
     versions = tuple(FileVersion(path, data[blob]) for blob, path in blobs if blob in data)
-    return Repository(top=top, versions=versions, gap=_SHALLOW if is_shallow else "")
+    return Repository(
+        top=top,
+        versions=versions,
+        gap=_SHALLOW if is_shallow else "",
+        branches=tuple(_branches(top)),
+    )
+
+
+def _branches(top: Path) -> list[str]:
+    """Return the names of all branches, sorted, without those of remotes' heads."""
+    listed = git.run(top, "for-each-ref", "--format=%(refname)", "refs/heads", "refs/remotes")
+    names = {
+        name.removeprefix("refs/heads/")
+        if name.startswith("refs/heads/")
+        else name.removeprefix("refs/remotes/").partition("/")[2]
+        for name in listed.splitlines()
+    }
+    return sorted(names - {"HEAD"})
 
 
 def _of_index(top: Path, paths: Sequence[str]) -> Iterator[tuple[str, str]]:
