@@ -20,10 +20,10 @@ PASSWORD = "reads-only"
 def program() -> str:
     """Return the program; the test is skipped where there is none.
 
-    It is looked for on PATH, where `uv tool install` puts it, and where MLSHIP_TEST_DVC says.
+    It is looked for on PATH, where `uv tool install` puts it, and where TEST_DVC says.
     """
     places = [os.environ.get("PATH", ""), str(Path.home() / ".local/bin")]
-    found = os.environ.get("MLSHIP_TEST_DVC") or shutil.which("dvc", path=os.pathsep.join(places))
+    found = os.environ.get("TEST_DVC") or shutil.which("dvc", path=os.pathsep.join(places))
     require("dvc", found is not None, f"uv tool install dvc=={DVC}")
     assert found
     return found

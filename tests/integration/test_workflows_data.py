@@ -58,8 +58,8 @@ class Here:
         return self.runner.run(workflow, event, payload=path, secrets=secrets, seconds=600)
 
 
-def write(repository: Path, storage: Path, places: Path, url: str) -> None:
-    """Make a repository from the example, and bring its training data to the storage."""
+def write(repository: Path, storage: Path, places: Path, url: str) -> str:
+    """Make a repository from the example, its training data in the storage; return its commit."""
     _init(repository, "--example", "iris")
     git("init", "-q", "-b", "develop", at=repository)
     file = repository / "data/train.csv"
@@ -92,6 +92,7 @@ def write(repository: Path, storage: Path, places: Path, url: str) -> None:
     git("remote", "add", "origin", f"https://github.com/{REPOSITORY}.git", at=repository)
     git("add", "-A", at=repository)
     git("commit", "-q", "-m", "Start", at=repository)
+    return git("rev-parse", "HEAD", at=repository)
 
 
 def _init(repository: Path, *arguments: str) -> None:
@@ -119,7 +120,8 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
         state.commit(REPOSITORY, branch, "b" * 40, "ada@example.org")
     state.commit(REPOSITORY, "develop", "c" * 40, "ada@example.org")
     with dvc.serving(top / "storage") as storage, serving(state) as url:
-        write(top / "iris", top / "storage", top / "places", storage.url)
+        commit = write(top / "iris", top / "storage", top / "places", storage.url)
+        state.commit(REPOSITORY, "feature/petals", commit, "ada@example.org")
         runner = Runner(top / "iris", top / "home", {"GITHUB_API_URL": url})
         (top / "home/bin/dvc").symlink_to(program)
         yield Here(runner, storage)

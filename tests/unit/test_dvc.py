@@ -146,3 +146,13 @@ def test_a_pointer_of_git_lfs_is_no_data(tmp_path: Path) -> None:
     (tmp_path / "d.csv").rename(tmp_path / "model.onnx")
     with pytest.raises(ProjectError, match=r"^model\.onnx is a Git LFS pointer"):
         saved.read(tmp_path, ModelConfig(train="pipeline:train"), "model.onnx")
+
+
+def test_files_are_named_from_the_projects_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    pointer(tmp_path / "data/d.csv.dvc", md5(UNIX), "d.csv")
+    error = fault(tmp_path, "data/d.csv")
+    assert error.message == "data file data/d.csv, which data/d.csv.dvc points to, is missing"
+    (tmp_path / "data/d.csv").write_bytes(DOS)
+    hint = "dvc checkout data/d.csv.dvc, or dvc add data/d.csv to keep it"
+    assert fault(tmp_path, "data/d.csv").hint == hint

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import msgspec
@@ -55,16 +55,20 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
             ProjectError: it is missing, or not in the folder.
             IntegrityError: it is another one.
         """
-        shown = path.relative_to(self.file.parent).as_posix()
+        shown = self._shown(path)
         if not path.is_file():
             message = f"data file {shown}, which {self.name} points to, is missing"
             raise ProjectError(message, hint=f"dvc pull {self.name}")
         if self._holds(path):
             return
         message = f"{shown} is not the file that {self.name} points to"
-        keep = self.target.relative_to(self.file.parent).as_posix()
-        hint = f"dvc checkout {self.name}, or dvc add {keep} to keep it"
+        hint = f"dvc checkout {self.name}, or dvc add {self._shown(self.target)} to keep it"
         raise IntegrityError(message, hint=hint)
+
+    def _shown(self, path: Path) -> str:
+        """Return a path from where the pointer's name is from: the project's folder."""
+        inner = path.relative_to(self.file.parent).as_posix()
+        return (PurePosixPath(self.name).parent / inner).as_posix()
 
     def _holds(self, path: Path) -> bool:
         if not self.is_folder:

@@ -284,7 +284,9 @@ def _link(file: Path, pointer: Pointer, md5: str, place: Path, remote: Storage) 
 def _expect(file: Path, pointer: Pointer, md5: str, remote: Storage, *, is_legacy: bool) -> None:
     if not file.is_file():
         message = f"{remote.url} does not have what {pointer.name} stands for (MD5 {md5})"
-        raise NotFoundError(message, hint="dvc push, where the data are")
+        # To DVC, what it may not read is missing too.
+        hint = "dvc push, where the data are; if they are in the storage, check the credentials"
+        raise NotFoundError(message, hint=hint)
     if dvc.md5_of(file, is_legacy=is_legacy) != md5:
         message = f"{remote.url} has another file than {pointer.name} stands for (MD5 {md5})"
         raise IntegrityError(message, hint="remove it there, then dvc push, where the data are")
