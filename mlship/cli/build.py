@@ -1,4 +1,4 @@
-"""Commands that build and test a release: run, train, test, containerize, push-to-registry."""
+"""Commands that build and test a release: run, fetch-data, train, test, containerize, push."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +34,53 @@ def run(
     with View(names(options.pipeline())) if sys.stderr.isatty() else lines as view:
         record = run_steps(options.pipeline(view), view, replace=replace)
     output.record(record, json=options.json)
+
+
+def fetch_data(
+    context: typer.Context,
+    to: Annotated[
+        Path,
+        typer.Option(
+            metavar="FOLDER", help="A new folder for the data; paths are as in the repository."
+        ),
+    ],
+    remote: Annotated[
+        str, typer.Option(metavar="URL", help="The storage of DVC, such as s3://bucket/folder.")
+    ],
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            metavar="NAME=VALUE",
+            help="An option of DVC for it, such as region=eu-west-1. May be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Fetch the data that DVC keeps into a folder.
+
+    For the job of a workflow that holds the storage's credentials. It takes the storage from its
+    options, and only MD5s from the branch: .dvc/config and dvc.yaml are not read. On your own
+    machine, use `dvc pull`.
+
+    Example: mlship fetch-data --to=fetched --remote=s3://bucket/folder --option=region=eu-west-1
+    """
+    from mlship import wire
+    from mlship.domain.storage import storage
+    from mlship.errors import ConfigError
+
+    call = session(context)
+    given = dict(option.partition("=")[::2] for option in options or ())
+    place = storage(remote, given)
+    if unknown := sorted(set(given) - set(place.options)):
+        message = f"--option {unknown[0]} is no option of a storage by {place.kind}"
+        raise ConfigError(message, hint="`mlship init` writes those that jobs may use")
+    config = call.resolved().config
+    top = wire.top_of(call.root) or call.root
+    fetched = wire.fetch_data(call.root, top, config, place, to, wire.environment())
+    if call.json:
+        output.as_json({"files": fetched})
+    for name in () if call.json else fetched:
+        output.line(f"fetched {name}")
 
 
 def train(

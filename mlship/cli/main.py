@@ -67,6 +67,7 @@ for _name, _command in (
     ("init", project.init),
     ("doctor", inspect.doctor),
     ("run", build.run),
+    ("fetch-data", build.fetch_data),
     ("train", build.train),
     ("test", build.test),
     ("containerize", build.containerize),

@@ -52,6 +52,7 @@ def init(
         environment=wire.environment(),
         installed=wire.installed(top),
         top=top,
+        kept_by_dvc=wire.kept_by_dvc,
     )
     if planned.warning:
         output.warning(planned.warning)

@@ -45,7 +45,7 @@ both on stderr. The exit code is the kind of the error. With `--json`, it also p
 `error`, `message`, `hint` and `exit_code` on stdout. Exit code 0 means success. Invalid arguments
 exit with 2, like invalid settings. With `--debug`, the command prints the traceback instead.
 """
-_WORDS = {"StrType": "text", "BoolType": "boolean", "AnyType": "anything"}
+_WORDS = {"StrType": "text", "BoolType": "boolean", "AnyType": "anything", "StructType": "mapping"}
 
 
 def pages() -> dict[str, str]:

@@ -17,6 +17,7 @@ _WORDS: Mapping[str, str] = {
     "`int`": "a whole number",
     "`float`": "a number",
     "`str`": "a string",
+    "`bool | array`": "true, false or a list",
     "`bool`": "true or false",
     "`object`": "a mapping",
     "`array`": "a list",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from mlship.config.own_steps import StepsConfig
 from mlship.domain.policy import Occupied
 
 Source = Annotated[
@@ -117,3 +118,19 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             extra={"form": "the five fields of cron, such as 17 5 * * *"},
         ),
     ] = "17 5 * * *"
+    dvc: Annotated[
+        bool | tuple[str, ...] | None,
+        Meta(
+            description="whether a job of its own fetches the data that DVC keeps, with the "
+            "credentials of the storage; a list names more paths that training reads; default: "
+            "true if DVC keeps data.train, data.test or the workload"
+        ),
+    ] = None
+    public_data: Annotated[
+        bool,
+        Meta(
+            description="let jobs of a public repository hand on data from a storage with "
+            "credentials: everybody can download them for a day"
+        ),
+    ] = False
+    steps: StepsConfig = StepsConfig()

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from mlship.config.layers import Layer
 from mlship.config.project import Config, json_schema
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
+from mlship.domain.storage import NOTHING, Kept
 from mlship.errors import ConfigError
 from mlship.templates import existing, names, shipped, steps, workflows
 from mlship.templates.changes import (
@@ -74,6 +75,7 @@ def plan(
     environment: Mapping[str, str] = MappingProxyType({}),
     installed: Installation,
     top: Path | None = None,
+    kept_by_dvc: Callable[[Path, Path, Config], Kept] = lambda *_: NOTHING,
 ) -> Plan:
     """Return what `mlship init` would change in a folder. Nothing is changed.
 
@@ -85,6 +87,7 @@ def plan(
         environment: variables with settings, such as MLSHIP_WORKFLOWS__MLSHIP.
         installed: how mlship was installed here, and from where jobs can install it.
         top: the top folder of the project's git repository, which gets the workflows.
+        kept_by_dvc: tells what DVC keeps, from the folder, the repository's top and the settings.
 
     Raises:
         ConfigError: the example does not exist, mlship.yaml is wrong, a forced name is not a file
@@ -104,8 +107,11 @@ def plan(
     config = _config(folder, contents, above, is_new=is_new)
     source = _source(folder, config, installed)
     _check_folder(top or folder, source)
+    kept = kept_by_dvc(folder.resolve(), top or folder.resolve(), config)
     rendered = (
-        workflows.render(config, source, inside, names.prefix(inside, present)) if source else {}
+        workflows.render(config, source, inside, names.prefix(inside, present), kept)
+        if source
+        else {}
     )
     _write_install_line(contents, source, inside)
     back = os.path.relpath(top, folder.resolve()) if top else "."
@@ -117,11 +123,12 @@ def plan(
     _check_edited(folder, changes, present)
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
     notes += [*steps.of_others(others, config), *steps.of_cml(present)]
+    notes += steps.of_data(kept, config)
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     return Plan(
         folder=folder,
         changes=tuple(changes),
-        next=(*go, *notes, *steps.last(folder, config, top, rendered, changes)),
+        next=(*go, *notes, *steps.last(folder, config, top, rendered, changes, kept)),
         warning=_of_outer_project(folder, top),
         proposed=contents[CONFIG].decode() if found != existing.Found() else "",
     )

@@ -8,6 +8,7 @@ from typing import Literal
 
 from mlship.config.installation import FORM, MODULE, Installation
 from mlship.config.project import Config
+from mlship.domain.storage import Kept
 from mlship.templates import existing, workflows
 from mlship.templates.changes import Change
 from mlship.templates.names import Workflow
@@ -80,12 +81,20 @@ def of_cml(present: Mapping[str, Workflow]) -> list[str]:
     ]
 
 
+def of_data(kept: Kept, config: Config) -> list[str]:
+    """Return the next step about data that DVC keeps where jobs cannot fetch them."""
+    if not kept.files or kept.storage is not None or config.workflows.dvc is False:
+        return []
+    return [f"DVC keeps {kept.files[0]}, and jobs cannot fetch it: {kept.reason}"]
+
+
 def last(
     folder: Path,
     config: Config,
     top: Path | None,
     rendered: Mapping[str, str],
     changes: Sequence[Change],
+    kept: Kept,
 ) -> list[str]:
     """Return the next steps, in order."""
     steps = [_of_edited(change) for change in changes if is_edited_workflow(change)]
@@ -94,7 +103,10 @@ def last(
         steps.append("add a line `.mlship/` to .gitignore")
     data = config.data.train
     comes = {change.name for change in changes}
-    if "://" not in data and data not in comes and not (folder / data).exists():
+    is_there = "://" in data or data in comes or (folder / data).exists()
+    if not is_there and data in kept.files:
+        steps.append("dvc pull")
+    elif not is_there:
         steps.append(f"put your data at {data}, or name another place in mlship.yaml")
     branches = config.workflows.branches
     begin = "" if top else f"git init -b {branches.reviewed} && "

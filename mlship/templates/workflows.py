@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mlship import files
 from mlship.config import installation
 from mlship.config.project import Config, TargetConfig
+from mlship.config.requirements import REQUIREMENTS
 from mlship.config.workflows import BranchesConfig
-from mlship.errors import ConfigError
 from mlship.domain.image import is_google, reference
 from mlship.domain.policy import Occupied
-from mlship.templates import shipped
+from mlship.domain.storage import DVC, NOTHING, Kept
+from mlship.errors import ConfigError
+from mlship.templates import own_steps, shipped
 
 if TYPE_CHECKING:
     import jinja2
@@ -27,6 +29,8 @@ Registry = Literal["google", "github", "other"]
 ALWAYS = ("feature", "develop", "release", "main")
 OF_PRODUCTION = ("evaluate", "promote", "rollback", "retire")
 _WRITER = "`mlship init` from mlship.yaml"
+_TRUSTED = "reviewed-mlship"
+"""The folder of a job with the checkout of the default branch."""
 
 
 class Place(NamedTuple):
@@ -34,6 +38,32 @@ class Place(NamedTuple):
 
     kind: Literal["local", "kubernetes", "gke"]
     project: str
+
+
+class Data(NamedTuple):
+    """The job that fetches what DVC keeps.
+
+    Attributes:
+        needs: arguments of the installer for mlship.
+        trusted: a folder for the reviewed mlship, where the repository has it.
+        trusted_needs: the arguments with mlship from there; empty if it comes from elsewhere.
+        dvc: what installs DVC.
+        arguments: of `mlship fetch-data`.
+        secrets: their names.
+        identity: whether the job is known to Google Cloud by workload identity federation.
+        private: whether the storage needs credentials, and the data must stay private.
+        workload: whether the recorded requests are among the data.
+    """
+
+    needs: tuple[str, ...]
+    trusted: str
+    trusted_needs: tuple[str, ...]
+    dvc: str
+    arguments: tuple[str, ...]
+    secrets: tuple[str, ...]
+    identity: bool
+    private: bool
+    workload: bool
 
 
 class Settings(NamedTuple):
@@ -59,6 +89,7 @@ class Settings(NamedTuple):
         predictions: whether they are in a database, which needs a password.
         challenger: what a merge to main does while a challenger runs.
         branches: the names of the branches.
+        data: how jobs get what DVC keeps; `None` if they need nothing of it.
     """
 
     folder: str
@@ -84,9 +115,12 @@ class Settings(NamedTuple):
     predictions: bool
     challenger: Occupied
     branches: BranchesConfig
+    data: Data | None
 
 
-def settings_of(config: Config, source: str, folder: str, prefix: str) -> Settings:
+def settings_of(
+    config: Config, source: str, folder: str, prefix: str, kept: Kept = NOTHING
+) -> Settings:
     """Return the values for the workflows of a project; see `render`.
 
     Raises:
@@ -105,7 +139,7 @@ def settings_of(config: Config, source: str, folder: str, prefix: str) -> Settin
     return Settings(
         folder=folder,
         prefix=prefix,
-        paths=_paths(config, source, folder),
+        paths=_paths(config, source, folder, kept),
         python=config.workflows.python,
         report=config.workflows.report,
         pictures=config.workflows.pictures,
@@ -126,10 +160,13 @@ def settings_of(config: Config, source: str, folder: str, prefix: str) -> Settin
         predictions=config.observations.url is not None,
         challenger=config.workflows.challenger,
         branches=config.workflows.branches,
+        data=_data(config, source, folder, kept, google=registry == "google" or "gke" in clusters),
     )
 
 
-def render(config: Config, source: str, folder: str = "", prefix: str = "") -> dict[str, str]:
+def render(
+    config: Config, source: str, folder: str = "", prefix: str = "", kept: Kept = NOTHING
+) -> dict[str, str]:
     """Return the text of each workflow by its path from the top of the repository.
 
     Args:
@@ -137,17 +174,23 @@ def render(config: Config, source: str, folder: str = "", prefix: str = "") -> d
         source: from what jobs install mlship, in the form of `workflows.mlship`.
         folder: of the project in its repository, such as `models/churn`.
         prefix: of the names of its workflows, such as `churn-`.
+        kept: what DVC keeps of its data.
 
     Raises:
-        ConfigError: a target runs images, and image.repository is missing.
+        ConfigError: a target runs images, and image.repository is missing; or jobs cannot fetch
+            the data as `workflows.dvc` says.
     """
-    settings = settings_of(config, source, folder, prefix)
+    settings = settings_of(config, source, folder, prefix, kept)
     always = ALWAYS if settings.branches.offered else ("feature", "main")
     names = [*always, *(OF_PRODUCTION if settings.production.kind != "local" else ())]
     environment = _environment()
     return {
         f"{FOLDER}/{prefix}{name}.yml": files.signed(
-            _tidy(environment.get_template(f"{name}.yml").render(settings=settings)), _WRITER
+            own_steps.put_into(
+                _tidy(environment.get_template(f"{name}.yml").render(settings=settings)),
+                config.workflows.steps,
+            ),
+            _WRITER,
         )
         for name in names
     }
@@ -165,11 +208,52 @@ def is_ours(text: str) -> bool:
 
 def asked_for(texts: Iterable[str], kind: Literal["vars", "secrets"]) -> list[str]:
     """Return the variables or secrets that workflows use, sorted, without GitHub's own."""
-    names = {name for text in texts for name in re.findall(rf"\b{kind}\.([A-Z_]+)", text)}
+    names = {name for text in texts for name in re.findall(rf"\b{kind}\.([A-Za-z_]\w*)", text)}
     return sorted(names - {"GITHUB_TOKEN"})
 
 
-def _paths(config: Config, source: str, folder: str) -> tuple[str, ...]:
+def _data(
+    config: Config, source: str, folder: str, kept: Kept, *, google: bool
+) -> Data | None:
+    """Return how jobs get what DVC keeps; `None` if they need nothing of it.
+
+    Raises:
+        ConfigError: `workflows.dvc` asks for it, and jobs cannot fetch it.
+    """
+    if config.workflows.dvc is False:
+        return None
+    storage = kept.storage
+    if storage is None or not kept.files:
+        if config.workflows.dvc:
+            message = f"mlship.yaml: workflows.dvc: {kept.reason}"
+            raise ConfigError(message, hint="correct it, or set `workflows: {dvc: false}`")
+        return None
+    identity = storage.kind == "gs" and bool(storage.secrets) and google
+    return Data(
+        needs=installation.arguments(source, (), folder),
+        trusted=_TRUSTED,
+        trusted_needs=_trusted(source, folder),
+        dvc=f"dvc[{storage.extra}]=={DVC}" if storage.extra else f"dvc=={DVC}",
+        arguments=storage.arguments(),
+        secrets=() if identity else storage.secrets,
+        identity=identity,
+        private=bool(storage.secrets) and not config.workflows.public_data,
+        workload=config.workload in kept.files,
+    )
+
+
+def _trusted(source: str, folder: str) -> tuple[str, ...]:
+    """Return what installs the mlship of the default branch, if the repository has it or its pin."""
+    if source.startswith("."):
+        place = posixpath.normpath(f"{_TRUSTED}/{source}")
+        return installation.arguments(f"./{place}", (), folder)
+    if "://" in source:
+        return ()
+    file = posixpath.join(_TRUSTED, folder, REQUIREMENTS)
+    return ("--require-hashes", "-r", posixpath.relpath(file, folder or "."))
+
+
+def _paths(config: Config, source: str, folder: str, kept: Kept) -> tuple[str, ...]:
     """Return patterns of the files in a repository that a project in one of its folders depends on.
 
     These are its folder, files outside of it that its settings name, and mlship if the repository
@@ -177,7 +261,7 @@ def _paths(config: Config, source: str, folder: str) -> tuple[str, ...]:
     """
     if not folder:
         return ()
-    named = [config.data.train, config.data.test, config.workload]
+    named = [config.data.train, config.data.test, config.workload, *kept.pointers]
     outside = [
         path
         for name in named

@@ -1,6 +1,8 @@
 """The composition root: from a Config to the ports. The only package that picks a backend."""
 
 from mlship.adapters.checkout.repository import top_of
+from mlship.adapters.checkout.storage import fetch as fetch_data
+from mlship.adapters.checkout.storage import kept_by_dvc
 from mlship.wire.assemble import CONFIG, actor, assemble, environment, publishing, read
 from mlship.wire.backends import (
     Purpose,
@@ -22,7 +24,9 @@ __all__ = [
     "cluster_target",
     "docker_engine",
     "environment",
+    "fetch_data",
     "installed",
+    "kept_by_dvc",
     "local_target",
     "publishing",
     "read",

@@ -23,7 +23,7 @@ _UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6}
 # Stands in for uv: what jobs install is here already.
 _UV = """#!/bin/sh
 if [ "$1" = venv ]; then exit 0; fi
-if [ "$1 $2" = "pip install" ]; then echo "$@" >> "$STAND_IN_INSTALLED"; exit 0; fi
+case "$1 $2" in "pip install"|"tool install") echo "$@" >> "$STAND_IN_INSTALLED"; exit 0;; esac
 exit 2
 """
 _TRUSTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import Config
+from mlship.domain.storage import NOTHING, Kept, storage
 from mlship.templates import names, workflows
 
 ROOT = Path(__file__).parents[2]
@@ -70,7 +71,55 @@ workflows: {{branches: {{release: "release/**"}}, challenger: replace}}
 image: {{repository: ghcr.io/ada/iris}}
 targets: {{staging: {{kind: local}}, production: {{{_GKE}}}}}
 """,
+    "data of DVC on S3, and steps of the user": """
+workload: workload/staging.jsonl
+image: {repository: ghcr.io/ada/iris}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+workflows:
+  steps:
+    before_train:
+    - name: "packages: of the system"
+      run: |
+        sudo apt-get install --yes libgomp1
+
+        cat <<END
+          run: mlship status
+        END
+    - uses: actions/setup-node@820762786026740c76f36085b0efc47a31fe5020
+      with: {node-version: "20", always-auth: false}
+    after_test:
+    - {id: extra, if: "${{ always() }}", env: {A: "${{ secrets.own_token1 }}"}, run: make more}
+""",
+    "data of DVC on Google Cloud": f"""
+image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
+targets: {{production: {{{_GKE}}}}}
+workflows: {{public_data: true}}
+""",
+    "data of DVC, mlship pinned with hashes": """
+workflows: {mlship: "mlship-cd==0.1.0"}
+""",
+    "data of DVC, mlship in the repository": """
+workflows: {mlship: ./tools/mlship}
+""",
 }
+
+_FILES = ("data/train.csv", "data/test.csv")
+
+KEPT = {
+    "data of DVC on S3, and steps of the user": Kept(
+        files=(*_FILES, "workload/staging.jsonl"),
+        storage=storage("s3://bucket/iris", {"region": "eu-west-1"}),
+    ),
+    "data of DVC on Google Cloud": Kept(files=_FILES, storage=storage("gs://bucket/iris", {})),
+    "data of DVC, mlship pinned with hashes": Kept(
+        files=_FILES,
+        storage=storage("https://data.example.org/iris", {"auth": "basic", "user": "ci"}),
+    ),
+    "data of DVC, mlship in the repository": Kept(
+        files=_FILES, storage=storage("ssh://ci@data.example.org/iris", {"port": "2222"})
+    ),
+}
+"""What DVC keeps of the projects whose data are not in git."""
 
 
 def config(project: str) -> Config:
@@ -82,7 +131,8 @@ def rendered(project: str, folder: str = "") -> dict[str, str]:
     """Return the workflows of a project by their path, as the first of its repository."""
     settings = config(project)
     source = settings.workflows.mlship or SOURCE
-    return workflows.render(settings, source, folder, names.prefix(folder, {}))
+    kept = KEPT.get(project, NOTHING)
+    return workflows.render(settings, source, folder, names.prefix(folder, {}), kept)
 
 
 def committed() -> dict[str, str]:

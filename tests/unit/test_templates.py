@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mlship.adapters.checkout.storage import kept_by_dvc
 from mlship.config.installation import Installation, Origin
 from mlship.errors import ConfigError
 from mlship.templates import project
@@ -31,7 +32,9 @@ def plan(
     """Plan as the command does, where git ignores nothing."""
     here = folder.resolve()
     top = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
-    return project.plan(folder, example, force, installed=installed, top=top)
+    return project.plan(
+        folder, example, force, installed=installed, top=top, kept_by_dvc=kept_by_dvc
+    )
 
 
 def init(folder: Path, example: str | None = None, *force: str) -> Plan:
@@ -350,3 +353,21 @@ def test_another_distribution_that_provides_the_module_is_told_of(tmp_path: Path
     installed = Installation(origin=Origin(kind="git"), source=SOURCE, others=("mlship",))
     steps = plan(tmp_path, installed=installed).next
     assert any(step.startswith("uninstall mlship: it provides") for step in steps)
+
+
+def test_data_that_dvc_keeps_are_fetched_by_a_job(tmp_path: Path) -> None:
+    init(tmp_path, "iris")
+    (tmp_path / "data/train.csv").rename(tmp_path / "data/train.csv.dvc")
+    pointer = f"outs:\n- md5: {'a' * 32}\n  hash: md5\n  path: train.csv\n"
+    (tmp_path / "data/train.csv.dvc").write_text(pointer)
+    made = init(tmp_path)
+    assert any(step.startswith("DVC keeps data/train.csv, and jobs cannot") for step in made.next)
+    assert "dvc pull" in made.next
+    assert "fetch-data" not in (tmp_path / MAIN).read_text()
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("['remote \"a\"']\nurl = s3://bucket\n")
+    made = init(tmp_path)
+    assert MAIN in made.names("update")
+    assert "--remote=s3://bucket" in (tmp_path / MAIN).read_text()
+    assert any("DVC_ACCESS_KEY_ID" in step for step in made.next)
+    assert not any(step.startswith("DVC keeps") for step in made.next)

@@ -18,6 +18,7 @@ from mlship.templates import workflows
 from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendered
 
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
+NODE = "820762786026740c76f36085b0efc47a31fe5020"
 FOREIGN = re.compile(r"\$\{\{.*?\b(github\.(event|head_ref|ref|ref_name|actor)|inputs)\b.*?\}\}")
 ALL = [(project, name, text) for project in PROJECTS for name, text in rendered(project).items()]
 ALL += [("this repository", name, text) for name, text in committed().items()]
@@ -63,7 +64,9 @@ def bare(text: str) -> list[str]:
 def test_actions_are_pinned_by_hash(text: str) -> None:
     used = re.findall(r"uses: (.*)", text)
     assert used
-    assert not [one for one in used if not PINNED.fullmatch(one)]
+    # A step of the user has no comment: YAML does not keep them.
+    own = f"actions/setup-node@{NODE}"
+    assert not [one for one in used if not PINNED.fullmatch(one) and one != own]
 
 
 @texts
@@ -113,8 +116,11 @@ def test_packages_are_installed_by_uv_for_the_python_that_the_settings_name(text
     for name, job in jobs(text):
         if name == "test":  # this repository's own tests
             continue
+        if name == "data":  # and DVC, in an environment of its own
+            assert job["env"] == {"UV_NO_CONFIG": "1"}
+            job["steps"] = [step for step in job["steps"] if step["name"] != "install DVC"]
         uses = {step["uses"].partition("@")[0]: step for step in job["steps"] if "uses" in step}
-        [installed] = [step["run"] for step in job["steps"] if "install" in step.get("run", "")]
+        [installed] = [step["run"] for step in job["steps"] if "uv pip" in step.get("run", "")]
         assert installed.startswith("uv pip install "), name
         versions = [
             uses[action]["with"]["python-version"]
@@ -128,9 +134,11 @@ def test_a_job_with_credentials_runs_no_code_of_the_project(text: str) -> None:
     for name, job in jobs(text):
         rights = {right for right, level in job["permissions"].items() if level == "write"}
         scripts = "\n".join(step.get("run", "") for step in job["steps"])
+        # A pin of mlship is in a file with hashes for all packages.
+        scripts = re.sub(r"--require-hashes -r \S+", "", scripts)
         secret = re.findall(r"secrets\.(\w+)", str(job))
         holds = rights & {"id-token", "packages"} or any(
-            one.endswith("KUBECONFIG") or one.startswith("REGISTRY") for one in secret
+            one.endswith("KUBECONFIG") or one.startswith(("REGISTRY", "DVC_")) for one in secret
         )
         runs = re.search(r"requirements\.txt|mlship (train|test|verify)|make test", scripts)
         assert not (holds and runs), name
@@ -148,7 +156,7 @@ def test_the_token_that_may_comment_is_in_no_job_with_code_of_a_pull_request(tex
             continue
         rights = {right for right, level in job["permissions"].items() if level == "write"}
         if name != "comment":
-            assert rights == set(), name
+            assert not rights & {"contents", "pull-requests"}, name
             assert "GITHUB_TOKEN" not in str(job)
             continue
         assert rights <= {"contents", "pull-requests"}

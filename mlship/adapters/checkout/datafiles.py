@@ -173,6 +173,9 @@ def _path(root: Path, text: str) -> Path:
     if name := _absent_submodule(root, path):
         message = f"data file {text} is in the submodule {name}, which is not checked out"
         raise ProjectError(message, hint=f"git submodule update --init {name}")
+    if output := dvc.output_of(root, path):
+        message = f"data file {text}, an output in {output.name}, is missing"
+        raise ProjectError(message, hint=f"dvc pull {text}")
     message = f"no data file {text} in {root}"
     raise ProjectError(message, hint="correct data.train or data.test in mlship.yaml")
 

@@ -7,6 +7,7 @@ folder is that of a manifest, which DVC keeps in its cache.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +18,10 @@ import yaml
 from mlship.errors import IntegrityError, ProjectError
 
 SUFFIX: Final = ".dvc"
+LOCK: Final = "dvc.lock"
+"""The file with the outputs of the stages in dvc.yaml."""
+
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
 _FOLDER: Final = ".dir"
 _CHUNK: Final = 1 << 20
 _TESTED: Final = 512
@@ -25,7 +30,7 @@ _BINARY_SHARE: Final = 0.3
 
 
 class Pointer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a `.dvc` file says.
+    """What a `.dvc` file says, or a `dvc.lock` of one output.
 
     Attributes:
         file: the pointer itself.
@@ -63,12 +68,12 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
 
     def _holds(self, path: Path) -> bool:
         if not self.is_folder:
-            return _md5(path, is_legacy=self.is_legacy) == self.md5
+            return md5_of(path, is_legacy=self.is_legacy) == self.md5
         manifest = self._manifest()
         if manifest is None:
             return self._md5_of_folder() == self.md5
         entry = manifest.get(path.relative_to(self.target).as_posix())
-        return entry is not None and _md5(path, is_legacy=self.is_legacy) == entry
+        return entry is not None and md5_of(path, is_legacy=self.is_legacy) == entry
 
     def _manifest(self) -> dict[str, str] | None:
         """Return the MD5 of each file by its path, `None` where the cache does not have it."""
@@ -81,13 +86,13 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
             if file.is_file():
                 data = file.read_bytes()
                 if _hash(data) == self.md5:
-                    return {entry["relpath"]: entry["md5"] for entry in json.loads(data)}
+                    return manifest_of(data)
         return None
 
     def _md5_of_folder(self) -> str:
         paths = {path.relative_to(self.target).as_posix(): path for path in _below(self.target)}
         entries = [
-            {"md5": _md5(paths[name], is_legacy=self.is_legacy), "relpath": name}
+            {"md5": md5_of(paths[name], is_legacy=self.is_legacy), "relpath": name}
             for name in sorted(paths)
         ]
         return _hash(json.dumps(entries, sort_keys=True).encode())
@@ -100,20 +105,64 @@ def read(file: Path, name: str) -> Pointer:
         ProjectError: it is none.
     """
     try:
-        outputs = yaml.safe_load(file.read_text("utf-8"))["outs"]
-        entry: dict[str, Any] = outputs[0]
-        path, md5 = str(entry["path"]), str(entry["md5"])
-    except (yaml.YAMLError, KeyError, IndexError, TypeError, UnicodeDecodeError) as error:
+        return _pointer(file, name, yaml.safe_load(file.read_text("utf-8"))["outs"][0])
+    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
         message = f"{name} is not a DVC pointer to a file or a folder"
         raise ProjectError(message, hint="make it with `dvc add`") from error
+
+
+def _pointer(file: Path, name: str, entry: Any) -> Pointer:
+    path, md5 = str(entry["path"]), str(entry["md5"])
+    digest = md5.removesuffix(_FOLDER)
+    if not is_md5(digest):
+        raise ValueError(md5)
     return Pointer(
         file=file,
         name=name,
         target=file.parent / path,
-        md5=md5.removesuffix(_FOLDER),
+        md5=digest,
         is_folder=md5.endswith(_FOLDER),
         is_legacy="hash" not in entry,
     )
+
+
+def output_of(root: Path, path: Path) -> Pointer | None:
+    """Return the output of a stage of DVC that a file of the project is, or lies in.
+
+    Unlike data with a pointer, it may be made by the stage instead of DVC's storage.
+
+    Raises:
+        ProjectError: a dvc.lock cannot be read.
+    """
+    for place in path.parents:
+        if not place.is_relative_to(root):
+            return None
+        file = place / LOCK
+        if file.is_file():
+            for pointer in _outputs(file, file.relative_to(root).as_posix()):
+                if path.is_relative_to(pointer.target):
+                    return pointer
+    return None
+
+
+def _outputs(file: Path, name: str) -> list[Pointer]:
+    try:
+        stages = yaml.safe_load(file.read_text("utf-8")).get("stages", {})
+        outputs = [out for stage in stages.values() for out in stage.get("outs", ())]
+        return [_pointer(file, name, out) for out in outputs if "md5" in out]
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError) as error:
+        message = f"{name} is not a lock file of DVC"
+        raise ProjectError(message, hint="make it anew with `dvc repro`") from error
+
+
+def is_md5(text: str) -> bool:
+    """Return whether a text is an MD5 as DVC writes it."""
+    return _MD5.fullmatch(text) is not None
+
+
+def manifest_of(data: bytes) -> dict[str, str]:
+    """Return the MD5 of each file of a folder by its path in it, from the folder's manifest."""
+    return {str(entry["relpath"]): str(entry["md5"]) for entry in json.loads(data)}
 
 
 def pointer_to(root: Path, path: Path) -> Pointer | None:
@@ -140,7 +189,8 @@ def _hash(data: bytes) -> str:
     return hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
-def _md5(path: Path, *, is_legacy: bool) -> str:
+def md5_of(path: Path, *, is_legacy: bool) -> str:
+    """Return the MD5 of a file as DVC takes it; that of DVC 2 is of text with LF line ends."""
     digest = hashlib.md5(usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
