@@ -122,8 +122,7 @@ def plan(
     changes += _obsolete(inside, present, rendered, back, former)
     _check_edited(folder, changes, present)
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
-    notes += [*steps.of_others(others, config), *steps.of_cml(present)]
-    notes += steps.of_data(kept, config)
+    notes += steps.of_others(others, config) + steps.of_cml(present) + steps.of_data(kept, config)
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     return Plan(
         folder=folder,
