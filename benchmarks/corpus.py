@@ -322,7 +322,8 @@ class _Original:
         if self._own is not None:
             labels, shares = self._own(self.model, data)
             return labels, shares, None if shares is None else _margin(shares)
-        labels = np.asarray(self.model.predict(data))
+        # CatBoost gives labels of several classes as a column.
+        labels = np.asarray(self.model.predict(data)).reshape(len(frame))
         if self.is_regression:
             return labels, None, None
         if hasattr(self.model, "predict_proba"):

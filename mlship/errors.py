@@ -101,7 +101,7 @@ class IntegrityError(MlshipError):
 
 
 class ConflictError(MlshipError):
-    """Somebody else changed the object first; nothing was written."""
+    """The object was changed by somebody else first; it is not overwritten."""
 
     exit_code = 8
 

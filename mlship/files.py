@@ -35,6 +35,15 @@ def is_signed(text: str, by: str) -> bool:
     return _signature(text, by) is not None
 
 
+def signature(text: str, by: str) -> str:
+    """Return the first line of a file that a command wrote, edited since or not; else nothing.
+
+    It names the text that the command wrote by its digest.
+    """
+    head = _signature(text, by)
+    return head[0] if head else ""
+
+
 def _signature(text: str, by: str) -> re.Match[str] | None:
     return re.match(re.escape(_head(by)) + r"([0-9a-f]{12})\n", text)
 

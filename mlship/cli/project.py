@@ -8,6 +8,7 @@ import typer
 from mlship.cli import output
 from mlship.cli.options import ReleaseName
 from mlship.cli.session import session
+from mlship.errors import ConflictError
 
 if TYPE_CHECKING:
     from mlship.templates.project import Plan
@@ -24,22 +25,32 @@ def init(
         list[str] | None,
         typer.Option(metavar="NAME", help="Overwrite this file or folder. May be repeated."),
     ] = None,
+    upgrade: Annotated[
+        bool,
+        typer.Option("--upgrade", help="Merge what is generated now into files that you edited."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before writing.")] = False,
 ) -> None:
     """Create a project, or update its workflows.
 
     The workflows are generated from mlship.yaml: run init again after a change there. Files that
     you wrote or edited are listed and left unchanged. In a repository with several projects, each
-    has its own workflows, named after its folder.
+    has its own workflows, named after its folder. A workflow that you deleted is not written again,
+    unless you --force it.
+
+    With --upgrade, files that you edited get what is new in them by a three-way merge. Git marks
+    conflicts in the files, and the exit code is 8.
 
     Example: mlship init --example iris
     """
     import sys
-    from typing import get_args
+    from functools import partial
 
     from mlship import wire
-    from mlship.templates.changes import Way, check_folder
+    from mlship.config import layers
+    from mlship.templates.changes import check_folder
     from mlship.templates.project import carry_out, plan
+    from mlship.templates.site import tracked
 
     call = session(context)
     check_folder(folder)
@@ -48,26 +59,22 @@ def init(
         folder,
         example,
         force or (),
-        call.flags,
-        environment=wire.environment(),
+        above=(layers.from_environment(wire.environment()), layers.from_flags(call.flags)),
         installed=wire.installed(top),
-        top=top,
+        repository=wire.repository(top, tracked(folder, top)) if top else None,
         kept_by_dvc=wire.kept_by_dvc,
+        merge=partial(wire.merge, top or folder) if upgrade else None,
     )
     if planned.warning:
         output.warning(planned.warning)
-    ways: tuple[Way, ...] = get_args(Way)
     if planned.proposed and not call.json:
         output.line("mlship.yaml, as it fits what is here:\n")
         output.line(planned.proposed)
-    asks = not (yes or call.json) and sys.stdin.isatty() and folder.is_dir()
-    if asks and any(folder.iterdir()):
-        for way in ways[:-1]:
-            for name in planned.names(way):
-                output.line(f"{way} {name}")
-        typer.confirm("Continue?", default=True, abort=True)
+    if not (yes or call.json) and sys.stdin.isatty():
+        _confirm(planned)
     carry_out(planned)
     _show(planned, is_json=call.json)
+    _refuse_conflicts(planned)
 
 
 def serve(
@@ -133,30 +140,76 @@ def down(context: typer.Context) -> None:
         output.line(f"{name}: {', '.join(parts) if parts else 'nothing was running'}")
 
 
+def _confirm(planned: "Plan") -> None:
+    """Ask before something changes in a folder that has files already."""
+    from mlship.templates.changes import WRITTEN
+
+    if not planned.folder.is_dir() or not any(planned.folder.iterdir()):
+        return
+    for change in planned.changes:
+        if change.what in (*WRITTEN, "remove"):
+            output.line(f"{change.what} {change.name}")
+    typer.confirm("Continue?", default=True, abort=True)
+
+
 def _show(planned: "Plan", *, is_json: bool) -> None:
     from typing import get_args
 
     from mlship.templates.changes import Way
 
-    ways: tuple[Way, ...] = get_args(Way)
     if is_json:
-        edited = [change.name for change in planned.changes if change.is_edited]
-        names = {way: planned.names(way) for way in ways}
-        output.as_json(names | {"edited": edited, "next": planned.next})
+        if not planned.conflicts:
+            output.as_json(_facts(planned))
         return
     sentences: dict[Way, str] = {
         "write": "wrote {}",
         "update": "updated {} from mlship.yaml",
+        "merge": "merged your edits of {} with what is generated now",
+        "conflict": "merged {}, with conflicts",
         "overwrite": "overwrote {}",
         "remove": "removed {}, which is not needed any more",
+        "skip": "left out {}: {reason}; `mlship init --force {}` writes it",
+        "unmerged": "left {} as it is: it has marks of a conflict",
         "keep": "{} is up to date",
     }
+    ways: tuple[Way, ...] = get_args(Way)
     for way in ways:
         for change in planned.changes:
             if change.what == way:
                 kept = "kept {}, which you wrote or edited"
+                kept += ": {reason}" if change.reason else ""
                 sentence = kept if change.is_edited else sentences[way]
-                output.line(sentence.format(change.name))
+                output.line(sentence.format(*[change.name] * 2, reason=change.reason))
     output.line("next:")
     for step in planned.next:
         output.line(f"  {step}")
+
+
+def _facts(planned: "Plan") -> dict[str, object]:
+    """Return the changes for `--json`: the names of files by what was done to them."""
+    from typing import get_args
+
+    from mlship.templates.changes import Way
+
+    ways: tuple[Way, ...] = get_args(Way)
+    names: dict[str, object] = {way: planned.names(way) for way in ways}
+    edited = [change.name for change in planned.changes if change.is_edited]
+    reasons = {change.name: change.reason for change in planned.changes if change.reason}
+    return names | {"edited": edited, "reasons": reasons, "next": planned.next}
+
+
+def _refuse_conflicts(planned: "Plan") -> None:
+    """Refuse to end well while files have marks of conflicts.
+
+    Raises:
+        ConflictError: there are such files.
+    """
+    from mlship.domain.commit import named
+
+    if planned.conflicts:
+        raise ConflictError(
+            f"conflicts in {named(planned.conflicts)}; everything else was written",
+            hint="choose between the lines from <<<<<<< to >>>>>>> in each file, remove these "
+            "marks, and commit",
+            facts=_facts(planned),
+        )

@@ -64,8 +64,12 @@ class _File(NamedTuple):
     is_constraint: bool
 
 
-def read(path: Path) -> list[Line]:
+def read(path: Path, data: bytes | None = None) -> list[Line]:
     """Return the requirements of a file and its includes; an empty list if there is no file.
+
+    Args:
+        path: of the file.
+        data: the content that it will have; `None` for the one that it has.
 
     Raises:
         ConfigError: a file is missing, cannot be read or decoded, or an option cannot be parsed.
@@ -82,7 +86,8 @@ def read(path: Path) -> list[Line]:
             continue
         known.add(key)
         bases = (path.parent, file.path.parent)
-        for number, text in joined(_text_of(file)):
+        is_given = data is not None and file.path == path
+        for number, text in joined(decoded(data or b"", file.name) if is_given else _text_of(file)):
             place = f"{file.name}:{number}"
             requirements, included = _parsed(text, place)
             lines += [

@@ -1,7 +1,8 @@
 """Values of a git repository."""
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -28,6 +29,52 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     author: str
     subject: str
     changes: tuple[str, ...] = ()
+
+
+class FileVersion(NamedTuple):
+    """The content that a file had at one time.
+
+    Attributes:
+        path: the file's path from the top of its repository.
+        data: the content.
+    """
+
+    path: str
+    data: bytes
+
+
+class Repository(msgspec.Struct, frozen=True, kw_only=True):
+    """The repository around a project, with what git knows of a few of its files.
+
+    Attributes:
+        top: its top folder.
+        versions: of these files, newest first: those in the index, then those of the commits that
+            lead to the one checked out. Those of a commit are sorted by path; of a file that it
+            deletes, it has the last one.
+        gap: why versions may be missing, such as a shallow clone; empty if none is.
+        branches: its branches, also those that only a remote has; none before the first commit.
+    """
+
+    top: Path
+    versions: tuple[FileVersion, ...] = ()
+    gap: str = ""
+    branches: tuple[str, ...] = ()
+
+
+class Merged(NamedTuple):
+    """The result of a three-way merge.
+
+    Attributes:
+        text: with marks around each conflict, as git writes them.
+        conflicts: their number.
+    """
+
+    text: str
+    conflicts: int
+
+
+Merger = Callable[[str, str, str], Merged]
+"""A three-way merge of yours, what was generated before, and what is generated now."""
 
 
 def named(paths: Sequence[str]) -> str:

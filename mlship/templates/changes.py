@@ -1,26 +1,24 @@
 """The changes of `mlship init` to each file of a project."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from mlship import files
-from mlship.config.requirements import REQUIREMENTS
 from mlship.errors import ConfigError
 from mlship.templates import names, workflows
+from mlship.templates.generated import is_untouched, text_of
+from mlship.templates.upgrades import Upgrade, covers
 
-Way = Literal["write", "update", "overwrite", "remove", "keep"]
+Way = Literal[
+    "write", "update", "merge", "conflict", "overwrite", "remove", "skip", "unmerged", "keep"
+]
 
-FORMER = {
-    REQUIREMENTS: (
-        b"mlship[all]\nscikit-learn\npandas\n",
-        b"mlship[all]\npandas\nscikit-learn\n",
-    )
-}
-"""Unedited contents from former versions: they name another distribution."""
+WRITTEN: tuple[Way, ...] = ("write", "update", "merge", "conflict", "overwrite")
+"""The ways in which a file gets new content."""
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,22 +27,27 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: its path from the project's folder.
         what: `write` if it does not exist, `update` if mlship wrote it and nobody edited it,
-            `overwrite` if forced, `remove` if it has another name now or is not needed any more,
-            otherwise `keep`.
+            `merge` or `conflict` if an upgrade merged it, `overwrite` if forced, `remove` if it has
+            another name now or is not needed any more, `skip` if a person deleted it, `unmerged`
+            if it has the marks of a conflict, otherwise `keep`.
         data: its new content.
         is_edited: whether it is kept and differs from the new content.
+        is_current: whether it is edited, and nothing new is generated since.
         is_foreign: whether it is a workflow that mlship did not write.
         is_obsolete: whether the settings do not ask for it any more.
         rename: its new name, if a former version named it.
+        reason: why it is skipped, or cannot be merged.
     """
 
     name: str
     what: Way
     data: bytes = b""
     is_edited: bool = False
+    is_current: bool = False
     is_foreign: bool = False
     is_obsolete: bool = False
     rename: str = ""
+    reason: str = ""
 
 
 def check_folder(folder: Path, hint: str = "name a new or an empty folder") -> None:
@@ -67,9 +70,11 @@ def changes_of(
     folder: Path,
     name: str,
     data: bytes,
+    *,
     force: Sequence[str],
     former: str | None,
-    *,
+    upgrade: Upgrade | None,
+    absence: Callable[[str], str],
     is_ours: bool = False,
 ) -> list[Change]:
     """Return the changes of a file, and of the file with its former name.
@@ -77,23 +82,37 @@ def changes_of(
     Args:
         folder: of the project.
         name: of the file.
-        data: its new content.
-        force: names to overwrite.
-        former: its former name.
+        data: the content that is generated now.
+        force: files or folders to overwrite.
+        former: its name in a former version, if there is such a file.
+        upgrade: of edited files; `None` to leave them alone.
+        absence: why a file that is missing stays so; empty if it is written.
         is_ours: whether nobody edited the file that is there.
     """
     if former is None or former == name:
-        return [_change(folder, name, data, force, is_ours=is_ours)]
-    text = place_of(folder, former).read_text("utf-8", "replace")
-    if workflows.is_untouched(text) or any(_covers(forced, former) for forced in force):
-        return [_change(folder, name, data, force), Change(name=former, what="remove")]
-    kept = Change(name=former, what="keep", is_edited=True, rename=name)
+        return [_change(folder, name, data, force, upgrade, absence, is_ours=is_ours)]
+    written = _change(folder, name, data, force, upgrade, lambda _: "")
+    moved = Change(name=former, what="remove")
+    yours = place_of(folder, former).read_bytes()
+    is_forced = any(_covers(forced, former) for forced in force)
+    if workflows.is_untouched(text_of(yours)) or is_forced:
+        return [written, moved]
     # Two workflows for one event would deploy twice.
-    return [kept, _change(folder, name, data, force)] if place_of(folder, name).exists() else [kept]
+    if place_of(folder, name).exists():
+        return [Change(name=former, what="keep", is_edited=True, rename=name), written]
+    change = _edited(name, data, yours, upgrade, former)
+    return [change, moved] if change.name == name else [change]
 
 
 def _change(
-    folder: Path, name: str, data: bytes, force: Sequence[str], *, is_ours: bool = False
+    folder: Path,
+    name: str,
+    data: bytes,
+    force: Sequence[str],
+    upgrade: Upgrade | None,
+    absence: Callable[[str], str],
+    *,
+    is_ours: bool = False,
 ) -> Change:
     place = place_of(folder, name)
     check_folder(place.parent, hint="rename it or move it away")
@@ -101,22 +120,52 @@ def _change(
         exists = place.exists()
     except OSError as error:
         raise ConfigError(f"{_short(name)} cannot be written: {error.strerror}") from error
+    is_forced = any(_covers(forced, name) for forced in force)
     if not exists:
-        return Change(name=name, what="write", data=data)
+        reason = "" if is_forced else absence(name)
+        return Change(name=name, what="skip" if reason else "write", data=data, reason=reason)
     if not place.is_file():
         raise ConfigError(
             f"{name} is not a file, and mlship init writes one of that name",
             hint="rename it or move it away",
         )
-    if place.read_bytes() == data:
+    yours = place.read_bytes()
+    text = text_of(yours)
+    if text == text_of(data):
         return Change(name=name, what="keep", data=data)
-    if any(_covers(forced, name) for forced in force):
+    if is_forced:
         return Change(name=name, what="overwrite", data=data)
-    text = place.read_text("utf-8", "replace")
-    if is_ours or workflows.is_untouched(text) or place.read_bytes() in FORMER.get(name, ()):
+    if is_ours or is_untouched(name, text):
         return Change(name=name, what="update", data=data)
+    return _edited(name, data, yours, upgrade)
+
+
+def _edited(
+    name: str, data: bytes, yours: bytes, upgrade: Upgrade | None, former: str = ""
+) -> Change:
+    """Return the change of a file that a person wrote or edited."""
+    text = text_of(yours)
     is_foreign = workflows.FOLDER in name and not names.is_of_mlship(text)
-    return Change(name=name, what="keep", data=data, is_edited=True, is_foreign=is_foreign)
+    signature = workflows.signature(text)
+    is_current = bool(signature) and signature == workflows.signature(text_of(data))
+    kept = Change(
+        name=former or name,
+        what="keep",
+        data=data,
+        is_edited=True,
+        is_current=is_current and not former,
+        is_foreign=is_foreign,
+        rename=name if former else "",
+    )
+    if upgrade is None or is_foreign or not covers(name):
+        return kept
+    outcome = upgrade.of(name, yours, data, former)
+    if outcome.what == "unmerged":
+        return Change(name=former or name, what="unmerged")
+    if outcome.what == "keep":
+        is_current = not (outcome.reason or former)
+        return msgspec.structs.replace(kept, reason=outcome.reason, is_current=is_current)
+    return Change(name=name, what=outcome.what, data=outcome.data)
 
 
 def place_of(folder: Path, name: str) -> Path:

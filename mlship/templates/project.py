@@ -1,13 +1,11 @@
 """The changes that `mlship init` makes in a folder. What a user wrote is never lost."""
 
-import os
 import re
 import shlex
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
 
 import msgspec
 
@@ -17,30 +15,28 @@ from mlship.config.layers import Layer
 from mlship.config.project import Config, json_schema
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
+from mlship.domain.commit import Merger, Repository
 from mlship.domain.storage import NOTHING, Kept
 from mlship.errors import ConfigError
 from mlship.templates import existing, names, shipped, steps, workflows
 from mlship.templates.changes import (
-    FORMER,
+    WRITTEN,
     Change,
     Way,
-    changes_of,
     check_folder,
-    check_forced,
     place_of,
     write,
 )
+from mlship.templates.generated import NEEDED, is_untouched, text_of
 from mlship.templates.names import Workflow
+from mlship.templates.site import CONFIG, Site, all_changes, copies, site_of, upgrade_of
+from mlship.templates.upgrades import Upgrade
 
-CONFIG = "mlship.yaml"
 EXAMPLES = ("iris", "sentiment")
 SCHEMA = ".mlship/schema.json"
 """The JSON schema for editors; the first line of mlship.yaml names it."""
 
 _SANITY = "tests/sanity/test_served_model.py"
-
-_NEEDED = (".dockerignore", ".gitignore", REQUIREMENTS)
-"""The files that a project with an mlship.yaml gets besides the workflows."""
 
 _INSTALLS = b'pip install "..[all]" -r requirements.txt'
 """The line of a shipped README that is replaced by one for this installation of mlship."""
@@ -65,17 +61,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Return the names of the files with a kind of change."""
         return [change.name for change in self.changes if change.what == what]
 
+    @property
+    def conflicts(self) -> list[str]:
+        """The names of the files in which a person must choose between two texts."""
+        return [*self.names("conflict"), *self.names("unmerged")]
+
 
 def plan(
     folder: Path,
     example: str | None,
     force: Sequence[str] = (),
-    flags: Sequence[str] = (),
     *,
-    environment: Mapping[str, str] = MappingProxyType({}),
+    above: Sequence[Layer] = (),
     installed: Installation,
-    top: Path | None = None,
+    repository: Repository | None = None,
     kept_by_dvc: Callable[[Path, Path, Config], Kept] = lambda *_: NOTHING,
+    merge: Merger | None = None,
 ) -> Plan:
     """Return what `mlship init` would change in a folder. Nothing is changed.
 
@@ -83,114 +84,50 @@ def plan(
         folder: of the project; it need not exist.
         example: the name of a complete example, `None` for the skeleton of a project.
         force: files or folders to overwrite.
-        flags: settings besides those of mlship.yaml, as KEY=VALUE.
-        environment: variables with settings, such as MLSHIP_WORKFLOWS__MLSHIP.
+        above: the settings above those of mlship.yaml, of the environment and of flags.
         installed: how mlship was installed here, and from where jobs can install it.
-        top: the top folder of the project's git repository, which gets the workflows.
+        repository: around the project: its top folder gets the workflows.
         kept_by_dvc: tells what DVC keeps, from the folder, the repository's top and the settings.
+        merge: the three-way merge of an upgrade; `None` to leave edited files alone.
 
     Raises:
         ConfigError: the example does not exist, mlship.yaml is wrong, a forced name is not a file
-            of ours, or jobs would not verifiably install this mlship.
+            of ours, jobs would not verifiably install this mlship, or there is nothing to upgrade.
     """
     if example is not None and example not in EXAMPLES:
         raise ConfigError(f"no example {example}", hint=f"the examples are {', '.join(EXAMPLES)}")
     check_folder(folder)
-    inside = folder.resolve().relative_to(top or folder.resolve()).as_posix()
-    inside = "" if inside == "." else inside
-    present = names.existing(top or folder)
+    site = site_of(folder, repository)
+    upgrade = None if merge is None else upgrade_of(site, example, merge)
     is_new = example is None and _is_new(folder)
     found = existing.find(folder, _skeleton()) if is_new else existing.Found()
-    others = _names_of_others(present, inside, top or folder)
+    others = _names_of_others(site)
     contents = _project(folder, example, found, tuple(others.values()))
-    above = (layers.from_environment(environment), layers.from_flags(flags))
     config = _config(folder, contents, above, is_new=is_new)
-    source = _source(folder, config, installed)
-    _check_folder(top or folder, source)
-    kept = kept_by_dvc(folder.resolve(), top or folder.resolve(), config)
-    rendered = (
-        workflows.render(config, source, inside, names.prefix(inside, present), kept)
-        if source
-        else {}
-    )
-    _write_install_line(contents, source, inside)
-    back = os.path.relpath(top, folder.resolve()) if top else "."
+    lines = _requirements(folder, contents, upgrade)
+    source = installation.source_for_jobs(config.workflows.mlship, lines, installed)
+    _check_folder(site.top, source)
+    kept = kept_by_dvc(folder.resolve(), site.top.resolve(), config)
+    rendered = workflows.render(config, source, site.inside, site.prefix, kept) if source else {}
+    _write_install_line(contents, source, site.inside)
     for name, text in rendered.items():
-        contents[os.path.normpath(f"{back}/{name}")] = text.encode()
-    former = _former(inside, present, rendered, back)
-    changes = _changes(folder, contents, force, former, is_new=is_new)
-    changes += _obsolete(inside, present, rendered, back, former)
-    _check_edited(folder, changes, present)
+        contents[site.name_of(name)] = text.encode()
+    changes = all_changes(site, contents, force, upgrade, is_new=is_new)
+    changes += _replaced(folder, contents) if is_new else []
+    _check_edited(folder, changes, site.present)
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
-    notes += steps.of_others(others, config) + steps.of_cml(present) + steps.of_data(kept, config)
+    notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
+    branches = repository.branches if repository else ()
+    notes += [*steps.of_cml(site.present), *steps.of_branches(branches, config, rendered)]
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
+    top = repository.top if repository else None
     return Plan(
         folder=folder,
-        changes=tuple(changes),
+        changes=(*changes, *copies(site, contents, changes, upgrade)),
         next=(*go, *notes, *steps.last(folder, config, top, rendered, changes, kept)),
         warning=_of_outer_project(folder, top),
         proposed=contents[CONFIG].decode() if found != existing.Found() else "",
     )
-
-
-def _obsolete(
-    inside: str,
-    present: Mapping[str, Workflow],
-    rendered: Mapping[str, str],
-    back: str,
-    former: Mapping[str, str],
-) -> list[Change]:
-    """Return the changes of the project's workflows that its settings do not ask for any more."""
-    if not rendered:
-        return []
-    prefix = names.prefix(inside, present)
-    own = [
-        name
-        for name in names.names(prefix)
-        if name in present and present[name].is_ours and present[name].project == inside
-    ]
-    places = {os.path.normpath(f"{back}/{workflows.FOLDER}/{name}"): name for name in own}
-    asked = {os.path.normpath(f"{back}/{path}") for path in rendered} | set(former.values())
-    return [
-        Change(name=place, what="remove")
-        if workflows.is_untouched(present[name].text)
-        else Change(name=place, what="keep", is_edited=True, is_obsolete=True)
-        for place, name in places.items()
-        if place not in asked
-    ]
-
-
-def _changes(
-    folder: Path,
-    contents: Mapping[str, bytes],
-    force: Sequence[str],
-    former: Mapping[str, str],
-    *,
-    is_new: bool,
-) -> list[Change]:
-    """Return the changes of all files, in the order in which they are made.
-
-    A new project may have the skeleton of an earlier `init`, which gives way.
-
-    Raises:
-        ConfigError: a forced name is not a file of ours.
-    """
-    # The settings come last: without them, an interrupted init starts again.
-    ordered = sorted(contents, key=lambda name: (name == CONFIG, name))
-    changes = [
-        change
-        for name in ordered
-        for change in changes_of(
-            folder,
-            name,
-            contents[name],
-            force,
-            former.get(name),
-            is_ours=is_new and name == CONFIG,
-        )
-    ]
-    check_forced(force, [change.name for change in changes])
-    return changes + (_replaced(folder, contents) if is_new else [])
 
 
 def carry_out(planned: Plan) -> None:
@@ -207,7 +144,7 @@ def carry_out(planned: Plan) -> None:
     for name, data in state.items():
         write(place_of(planned.folder, name), data)
     for change in planned.changes:
-        if change.what not in ("keep", "remove"):
+        if change.what in WRITTEN:
             write(place_of(planned.folder, change.name), change.data)
     for name in planned.names("remove"):
         place = place_of(planned.folder, name)
@@ -225,11 +162,11 @@ def _project(
         return shipped.files(f"{example}_example")
     files = _skeleton()
     if not _is_new(folder):
-        return {name: files[name] for name in _NEEDED}
+        return {name: files[name] for name in NEEDED}
     name = _name_in_skeleton(folder) or existing.name_of(folder, taken)
     files[CONFIG] = existing.settings(found, name, files[CONFIG].decode()).encode()
     if found.training is not None:
-        files = {name: files[name] for name in (*_NEEDED, _SANITY, CONFIG)}
+        files = {name: files[name] for name in (*NEEDED, _SANITY, CONFIG)}
     return {
         name: data
         for name, data in files.items()
@@ -279,16 +216,23 @@ def _config(
     return layers.resolve([layers.from_yaml(text, CONFIG), *above]).config
 
 
-def _source(folder: Path, config: Config, installed: Installation) -> str:
-    """Return from what jobs install mlship; empty if that is unknown.
+def _requirements(
+    folder: Path, contents: Mapping[str, bytes], upgrade: Upgrade | None
+) -> list[requirements.Line]:
+    """Return the requirements that the project will have, apart from those of new files.
 
     Raises:
-        ConfigError: the settings or requirements.txt do not verifiably name this mlship.
+        ConfigError: they cannot be read.
     """
     path = folder / REQUIREMENTS
-    is_former = path.is_file() and path.read_bytes() in FORMER[REQUIREMENTS]
-    lines = [] if is_former else requirements.read(path)
-    return installation.source_for_jobs(config.workflows.mlship, lines, installed)
+    data = path.read_bytes() if path.is_file() else b""
+    if is_untouched(REQUIREMENTS, text_of(data)):
+        return []
+    if data and upgrade:
+        outcome = upgrade.of(REQUIREMENTS, data, contents[REQUIREMENTS])
+        if outcome.what == "merge":
+            return requirements.read(path, outcome.data)
+    return requirements.read(path)
 
 
 def _check_folder(top: Path, source: str) -> None:
@@ -324,23 +268,7 @@ def _write_install_line(contents: dict[str, bytes], source: str, inside: str) ->
     contents["README.md"] = readme.replace(_INSTALLS, line.encode())
 
 
-def _former(
-    inside: str, present: Mapping[str, Workflow], rendered: Mapping[str, str], back: str
-) -> dict[str, str]:
-    """Return the names of workflows in a former version, by their current ones."""
-    if not rendered:
-        return {}
-    prefix = names.prefix(inside, present)
-    places = {name: os.path.normpath(f"{back}/{workflows.FOLDER}/{name}") for name in present}
-    return {
-        os.path.normpath(f"{back}/{workflows.FOLDER}/{prefix}{name}"): places[name]
-        for name in names.former(inside, prefix, present)
-    }
-
-
-def _check_edited(
-    folder: Path, changes: Sequence[Change], present: Mapping[str, Workflow]
-) -> None:
+def _check_edited(folder: Path, changes: Sequence[Change], present: Mapping[str, Workflow]) -> None:
     """Refuse workflows that stay and install another program in jobs with secrets.
 
     Raises:
@@ -350,6 +278,9 @@ def _check_edited(
         change.name: place_of(folder, change.name).read_text("utf-8", "replace")
         for change in changes
         if steps.is_edited_workflow(change)
+    }
+    kept |= {
+        change.name: text_of(change.data) for change in changes if steps.is_merged_workflow(change)
     }
     foreign = {
         f"{workflows.FOLDER}/{name}": workflow.text
@@ -381,9 +312,10 @@ def _of_outer_project(folder: Path, top: Path | None) -> str:
     return ""
 
 
-def _names_of_others(present: Mapping[str, Workflow], inside: str, top: Path) -> dict[str, str]:
+def _names_of_others(site: Site) -> dict[str, str]:
     """Return the names of the repository's other projects, by their folders."""
-    found = {other: _name_of(top / other / CONFIG) for other in names.projects(present, inside)}
+    others = names.projects(site.present, site.inside)
+    found = {other: _name_of(site.top / other / CONFIG) for other in others}
     return {other: name for other, name in found.items() if name}
 
 

@@ -71,6 +71,13 @@ def of_others(others: Mapping[str, str], config: Config) -> list[str]:
     ]
 
 
+def of_data(kept: Kept, config: Config) -> list[str]:
+    """Return the next step about data that DVC keeps where jobs cannot fetch them."""
+    if not kept.files or kept.storage is not None or config.workflows.dvc is False:
+        return []
+    return [f"DVC keeps {kept.files[0]}, and jobs cannot fetch it: {kept.reason}"]
+
+
 def of_cml(present: Mapping[str, Workflow]) -> list[str]:
     """Say how to have one comment where a workflow of the repository's own posts one by CML."""
     return [
@@ -81,11 +88,19 @@ def of_cml(present: Mapping[str, Workflow]) -> list[str]:
     ]
 
 
-def of_data(kept: Kept, config: Config) -> list[str]:
-    """Return the next step about data that DVC keeps where jobs cannot fetch them."""
-    if not kept.files or kept.storage is not None or config.workflows.dvc is False:
+def of_branches(branches: Sequence[str], config: Config, rendered: Mapping[str, str]) -> list[str]:
+    """Say which branches the workflows wait for, and the repository does not have."""
+    named = config.workflows.branches
+    wanted = [name for name in (named.develop, named.main) if name and "*" not in name]
+    missing = [name for name in wanted if name not in branches]
+    if not rendered or not branches or not missing:
         return []
-    return [f"DVC keeps {kept.files[0]}, and jobs cannot fetch it: {kept.reason}"]
+    make = " and ".join(f"`git branch {name}`" for name in missing)
+    return [
+        f"the workflows run for {' and '.join(wanted)}, and the repository has no "
+        f"{' and no '.join(missing)}: {make}, or name your branches in `workflows.branches` "
+        "(`mlship guide github`)"
+    ]
 
 
 def last(
@@ -97,7 +112,13 @@ def last(
     kept: Kept,
 ) -> list[str]:
     """Return the next steps, in order."""
-    steps = [_of_edited(change) for change in changes if is_edited_workflow(change)]
+    steps = [
+        _of_edited(change)
+        for change in changes
+        if is_edited_workflow(change) and not change.is_current
+    ]
+    if merged := [change.name for change in changes if change.what in ("merge", "conflict")]:
+        steps.append(f"read what was merged: git diff -- {shlex.join(merged)}")
     ignore = folder / ".gitignore"
     if ignore.is_file() and ".mlship" not in ignore.read_text("utf-8", "replace"):
         steps.append("add a line `.mlship/` to .gitignore")
@@ -129,7 +150,13 @@ def last(
 
 
 def is_edited_workflow(change: Change) -> bool:
+    """Return whether a workflow is kept that a person wrote or edited."""
     return change.is_edited and workflows.FOLDER in change.name
+
+
+def is_merged_workflow(change: Change) -> bool:
+    """Return whether a workflow was merged, without a conflict."""
+    return change.what == "merge" and workflows.FOLDER in change.name
 
 
 def _of_edited(change: Change) -> str:
@@ -140,8 +167,15 @@ def _of_edited(change: Change) -> str:
         )
     if change.is_obsolete:
         return f"{change.name} is not needed any more, and you edited it: delete it if you agree"
-    renew = f"`mlship init --force {change.name}` renews it"
+    name = shlex.quote(change.name)
+    renew = f"`mlship init --force {name}` renews it without your edits"
+    if change.reason:
+        return (
+            f"{change.name} cannot be merged with what is generated now: {change.reason}; or "
+            f"commit it, {renew}, and `git checkout -p {name}` brings back those that you choose"
+        )
+    merge = "`mlship init --upgrade` merges your edits with what is generated now"
     if change.rename:
-        move = f"`git mv {shlex.quote(change.name)} {shlex.quote(change.rename)}`"
-        return f"{change.name} was edited: {move} gives it its new name; {renew}"
-    return f"{change.name} was edited: {renew}"
+        move = f"`git mv {name} {shlex.quote(change.rename)}`"
+        return f"{change.name} was edited: {merge}; {move} gives it its new name; {renew}"
+    return f"{change.name} was edited: {merge}; {renew}"

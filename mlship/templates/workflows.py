@@ -181,8 +181,6 @@ def render(
             the data as `workflows.dvc` says.
     """
     settings = settings_of(config, source, folder, prefix, kept)
-    always = ALWAYS if settings.branches.offered else ("feature", "main")
-    names = [*always, *(OF_PRODUCTION if settings.production.kind != "local" else ())]
     environment = _environment()
     return {
         f"{FOLDER}/{prefix}{name}.yml": files.signed(
@@ -192,8 +190,15 @@ def render(
             ),
             _WRITER,
         )
-        for name in names
+        for name in kinds(config)
     }
+
+
+def kinds(config: Config) -> list[str]:
+    """Return the kinds of workflows that a project needs, such as `develop`."""
+    always = ALWAYS if config.workflows.branches.offered else ("feature", "main")
+    is_local = _place(config, "production").kind == "local"
+    return [*always, *(() if is_local else OF_PRODUCTION)]
 
 
 def is_untouched(text: str) -> bool:
@@ -204,6 +209,11 @@ def is_untouched(text: str) -> bool:
 def is_ours(text: str) -> bool:
     """Return whether `mlship init` wrote a workflow, edited since or not."""
     return files.is_signed(text, _WRITER)
+
+
+def signature(text: str) -> str:
+    """Return the first line of a workflow of ours, which names the text that was generated."""
+    return files.signature(text, _WRITER)
 
 
 def asked_for(texts: Iterable[str], kind: Literal["vars", "secrets"]) -> list[str]:
@@ -351,7 +361,7 @@ def _registry(config: Config, staging: Place, production: Place) -> Registry | N
 
 @functools.cache
 def _environment() -> "jinja2.Environment":
-    import jinja2  # noqa: PLC0415 (one command renders)
+    import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(shipped.folder("templates/workflows")),

@@ -1,8 +1,10 @@
 """The composition root: from a Config to the ports. The only package that picks a backend."""
 
+from mlship.adapters.checkout.git import merge
 from mlship.adapters.checkout.repository import top_of
 from mlship.adapters.checkout.storage import fetch as fetch_data
 from mlship.adapters.checkout.storage import kept_by_dvc
+from mlship.adapters.checkout.versions import repository
 from mlship.wire.assemble import CONFIG, actor, assemble, environment, publishing, read
 from mlship.wire.backends import (
     Purpose,
@@ -28,7 +30,9 @@ __all__ = [
     "installed",
     "kept_by_dvc",
     "local_target",
+    "merge",
     "publishing",
     "read",
+    "repository",
     "top_of",
 ]

@@ -9,10 +9,10 @@ import yaml
 
 from mlship import files
 from mlship.errors import ConfigError
-from mlship.templates import names, project, workflows
+from mlship.templates import names, workflows
 from mlship.templates.project import Plan, carry_out
 from tests.harness.workflows import SOURCE, config
-from tests.unit.test_templates import INSTALLED, plan
+from tests.unit.test_templates import plan
 
 KINDS = ["develop", "feature", "main", "release"]
 PLACE = Path(".github/workflows")
@@ -281,4 +281,4 @@ def test_what_is_in_the_way_of_a_file_is_named(top: Path) -> None:
     init(top, "models/churn", "churn")
     for name in ("mlship.yaml/x", "x" * 300, f"{'x' * 300}/y", "y" * 252):
         with pytest.raises(ConfigError, match=r"is not a folder|too long"):
-            project.plan(folder / name, None, installed=INSTALLED, top=top)
+            plan(folder / name)

@@ -1,12 +1,15 @@
 """What `mlship init` writes: into an empty folder, an existing repository, and a second time."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mlship.adapters.checkout.storage import kept_by_dvc
 from mlship.config.installation import Installation, Origin
+from mlship.config.layers import from_environment, from_flags
+from mlship.domain.commit import FileVersion, Merger, Repository
 from mlship.errors import ConfigError
 from mlship.templates import project
 from mlship.templates.project import Plan, carry_out
@@ -28,13 +31,27 @@ def plan(
     force: Sequence[str] = (),
     *,
     installed: Installation = INSTALLED,
+    versions: Sequence[FileVersion] = (),
+    merge: Merger | None = None,
 ) -> Plan:
-    """Plan as the command does, where git ignores nothing."""
-    here = folder.resolve()
-    top = next((path for path in (here, *here.parents) if (path / ".git").exists()), None)
+    """Plan as the command does, where git ignores nothing and knows these versions."""
+    top = next(filter(_is_top, (folder.resolve(), *folder.resolve().parents)), None)
+    repository = Repository(top=top, versions=tuple(versions)) if top else None
     return project.plan(
-        folder, example, force, installed=installed, top=top, kept_by_dvc=kept_by_dvc
+        folder,
+        example,
+        force,
+        installed=installed,
+        repository=repository,
+        kept_by_dvc=kept_by_dvc,
+        merge=merge,
     )
+
+
+def _is_top(folder: Path) -> bool:
+    with suppress(OSError):  # a name may be too long
+        return (folder / ".git").exists()
+    return False
 
 
 def init(folder: Path, example: str | None = None, *force: str) -> Plan:
@@ -150,6 +167,25 @@ def test_workflows_that_the_branches_do_not_need_are_removed_unless_edited(tmp_p
     assert not (tmp_path / ".github/workflows/develop.yml").exists()
     assert edited.read_text().endswith("# mine\n")
     assert any(step.startswith(".github/workflows/release.yml is not needed") for step in made.next)
+
+
+@pytest.mark.parametrize(
+    ("branches", "missing"),
+    [
+        (("main", "develop", "feature/a"), ""),
+        (("master",), "no develop and no main: `git branch develop` and `git branch main`, or"),
+        (("main",), "no develop: `git branch develop`, or name your branches"),
+        ((), ""),
+    ],
+)
+def test_branches_that_no_workflow_would_run_for_are_told_of(
+    branches: tuple[str, ...], missing: str, tmp_path: Path
+) -> None:
+    repository = Repository(top=tmp_path, branches=branches)
+    planned = project.plan(tmp_path, None, installed=INSTALLED, repository=repository)
+    told = [step for step in planned.next if step.startswith("the workflows run for")]
+    assert bool(told) is bool(missing)
+    assert all(missing in step for step in told)
 
 
 def test_a_repository_with_settings_of_its_own_gets_no_skeleton(tmp_path: Path) -> None:
@@ -282,18 +318,18 @@ def test_workflows_are_made_from_the_file_the_environment_and_the_flags(tmp_path
     shown = f"git+https://example.org/environment@{'a' * 40}"
     flag = f"git+https://example.org/flag@{'b' * 40}"
     variables = {"MLSHIP_WORKFLOWS__MLSHIP": shown}
-    made = project.plan(tmp_path, None, environment=variables, installed=INSTALLED)
+    layer = from_environment(variables)
+    made = project.plan(tmp_path, None, above=[layer], installed=INSTALLED)
     [text] = [change.data.decode() for change in made.changes if change.name == MAIN]
     assert shown in text
-    flags = [f"workflows.mlship={flag}"]
-    made = project.plan(tmp_path, None, (), flags, environment=variables, installed=INSTALLED)
+    above = [layer, from_flags([f"workflows.mlship={flag}"])]
+    made = project.plan(tmp_path, None, above=above, installed=INSTALLED)
     [text] = [change.data.decode() for change in made.changes if change.name == MAIN]
     assert flag in text
     assert shown not in text
+    wrong = from_environment({"MLSHIP_WORKFLOWS__NONE": "1"})
     with pytest.raises(ConfigError, match="MLSHIP_WORKFLOWS__NONE"):
-        project.plan(
-            tmp_path, None, environment={"MLSHIP_WORKFLOWS__NONE": "1"}, installed=INSTALLED
-        )
+        project.plan(tmp_path, None, above=[wrong], installed=INSTALLED)
 
 
 def test_a_folder_of_the_repository_must_hold_this_distribution(tmp_path: Path) -> None:

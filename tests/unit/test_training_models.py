@@ -16,6 +16,8 @@ from mlship.domain.bundle import Bundle, Row
 from mlship.errors import IntegrityError, MlshipError, ProjectError, RefusedError
 from mlship.runtime import formats
 from mlship.runtime.model import Model
+from mlship.training.columns import rows_of
+from mlship.training.data import read
 from mlship.training.forms import conversion, nativefacts
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
@@ -477,3 +479,70 @@ def test_a_saved_model_that_ends_its_process_or_never_answers_is_refused(
     reason = "ended its process with exit code 9" if does == "ends" else "did not end within"
     with pytest.raises(ProjectError, match=rf"{what} .*model\.ubj {reason}"):
         make(tmp_path, config(module=module))
+
+
+EARLY = """
+from pathlib import Path
+
+import xgboost
+from xgboost import DMatrix
+
+FEATURES = ["length", "width", "leaves"]
+PLACE = Path(__file__).parent
+
+
+def booster(data):
+    half = len(data) // 2
+    first, rest = data[:half], data[half:]
+    made = DMatrix(first[FEATURES], first.weight), DMatrix(rest[FEATURES], rest.weight)
+    return xgboost.train(
+        {"eta": 0.9, "max_depth": 6, "nthread": 1}, made[0], 60, evals=[(made[1], "rest")],
+        early_stopping_rounds=8, verbose_eval=False,
+    )
+
+
+def estimator(data):
+    half = len(data) // 2
+    first, rest = data[:half], data[half:]
+    return xgboost.XGBRegressor(
+        n_estimators=60, max_depth=6, learning_rate=0.9, early_stopping_rounds=8, n_jobs=1
+    ).fit(first[FEATURES], first.weight, eval_set=[(rest[FEATURES], rest.weight)], verbose=False)
+
+
+def train(data, params):
+"""
+STOPPED = {
+    "a booster": ("return booster(data)", "booster"),
+    "a booster's file": ("booster(data).save_model(PLACE / 'm.json')|return 'm.json'", "booster"),
+    "an estimator": ("return estimator(data)", "estimator"),
+    "an estimator's file": (
+        "estimator(data).save_model(PLACE / 'm.ubj')|return 'm.ubj'",
+        "estimator",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_booster_that_stopped_early_answers_as_what_is_returned_does(
+    name: str, tmp_path: Path
+) -> None:
+    body, kind = STOPPED[name]
+    random = np.random.default_rng(2)
+    frame = flowers()[["length", "width", "leaves"]]
+    frame = frame.assign(weight=frame.length * 2 + random.normal(0, 2, len(frame)))
+    code = EARLY + "".join(f"    {line}\n" for line in body.split("|"))
+    setting = config(module=project(tmp_path, code, frame), target="weight")
+    make(tmp_path, setting)
+    rows = frame[["length", "width", "leaves"]].head(20)
+    served = Model.load(request(tmp_path, setting, "bundle").into, None).predict(rows_of(rows))
+    names: dict[str, Any] = {"__file__": str(tmp_path / "x.py")}
+    exec(code, names)  # noqa: S102 (the project's own code, as its owner would run it)
+    found = read(tmp_path, setting.data)
+    original = names[kind](found.train.assign(weight=found.only.train))
+    assert original.best_iteration + 9 <= 60
+    asked = names["DMatrix"](rows) if kind == "booster" else rows
+    expected = original.predict(asked)
+    assert [row["weight"] for row in served] == pytest.approx(expected.tolist(), rel=1e-5)
+    if kind == "booster":
+        rounds = (0, original.best_iteration + 1)
+        assert not np.allclose(expected, original.predict(asked, iteration_range=rounds))

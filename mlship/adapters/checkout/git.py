@@ -2,10 +2,11 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from mlship.domain.commit import Commit
+from mlship.domain.commit import Commit, Merged
 from mlship.errors import ProjectError
 
 STATE = ".mlship"
@@ -21,6 +22,12 @@ _OF_ANOTHER_REPOSITORY = (
 )
 _SUBMODULE = "160000 "
 """The mode of an entry in git's index that stands for a commit of another repository."""
+
+_LABELS = ("yours", "generated before", "generated now")
+"""The names of the texts of a merge, in the marks of a conflict."""
+
+_MOST_CONFLICTS = 127
+"""The greatest exit code of `git merge-file` that is a number of conflicts."""
 
 _BEGIN = "git init && git add -A && git commit"
 
@@ -137,6 +144,26 @@ def list_files(root: Path, patterns: tuple[str, ...]) -> list[Path]:
     return [path for path in paths if path.is_file()]
 
 
+def merge(root: Path, yours: str, base: str, theirs: str) -> Merged:
+    """Return the three-way merge of texts: the changes from `base` to `theirs`, made in `yours`.
+
+    The marks of a conflict are in the style that the repository is set to (`merge.conflictStyle`).
+
+    Raises:
+        ProjectError: there is no git or no such folder, or git cannot merge the texts.
+    """
+    with tempfile.TemporaryDirectory(prefix="mlship-merge-") as folder:
+        paths = [Path(folder) / name for name in ("yours", "base", "theirs")]
+        for path, text in zip(paths, (yours, base, theirs), strict=True):
+            path.write_bytes(text.encode("utf-8", "surrogateescape"))
+        labels = [part for label in _LABELS for part in ("-L", label)]
+        done = _called(root, "merge-file", "-p", *labels, *map(str, paths))
+    if done.returncode > _MOST_CONFLICTS:
+        raise _fault(root, done.stderr.decode("utf-8", "replace").strip())
+    text = done.stdout.decode("utf-8", "surrogateescape")
+    return Merged(text=text, conflicts=done.returncode)
+
+
 def run(root: Path, *arguments: str, check: bool = True, given: str = "") -> str:
     """Run a git command in a folder and return its output, or `""` where it may fail and does.
 
@@ -149,13 +176,27 @@ def run(root: Path, *arguments: str, check: bool = True, given: str = "") -> str
     Raises:
         ProjectError: there is no git or no such folder; or it failed and `check` is set.
     """
+    done = _called(root, *arguments, given=given)
+    if done.returncode == 0:
+        return done.stdout.decode("utf-8", "surrogateescape")
+    if not check:
+        return ""
+    raise _fault(root, done.stderr.decode("utf-8", "replace").strip())
+
+
+def _called(root: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[bytes]:
+    """Run a git command in a folder to its end, however it ends.
+
+    Raises:
+        ProjectError: there is no git or no such folder.
+    """
     environment = {
         name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY
     }
     # LC_ALL: messages are read below. The lock would make a look at the state a change of it.
     environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        done = subprocess.run(
+        return subprocess.run(
             ["git", "-c", "core.fsmonitor=false", *arguments],
             cwd=root,
             env=environment,
@@ -169,11 +210,6 @@ def run(root: Path, *arguments: str, check: bool = True, given: str = "") -> str
             raise ProjectError(message, hint="run mlship in the folder of mlship.yaml") from error
         message = "the program git is not installed"
         raise ProjectError(message, hint="install git, then: " + _BEGIN) from error
-    if done.returncode == 0:
-        return done.stdout.decode("utf-8", "surrogateescape")
-    if not check:
-        return ""
-    raise _fault(root, done.stderr.decode("utf-8", "replace").strip())
 
 
 def _fault(root: Path, said: str) -> ProjectError:

@@ -116,3 +116,22 @@ _FACTS: dict[ModelFormat, Callable[[bytes], Facts]] = {
     "xgboost": _xgboost_facts,
     "lightgbm": _lightgbm_facts,
 }
+
+
+def with_all_rounds(data: bytes, suffix: str) -> bytes:
+    """Return an XGBoost file that answers as what is loaded from it does.
+
+    A Booster predicts with all its rounds, whatever the best one was. Only the estimators in
+    scikit-learn's form stop at that, and the files that they write have their mark.
+
+    Args:
+        data: of the file.
+        suffix: its ending, `.ubj` or `.json`.
+    """
+    import xgboost
+
+    booster = xgboost.Booster(model_file=bytearray(data))
+    if booster.attr("best_iteration") is None or booster.attr("scikit_learn") is not None:
+        return data
+    booster.set_attr(best_iteration=None, best_score=None)
+    return bytes(booster.save_raw(suffix.removeprefix(".")))

@@ -171,6 +171,9 @@ def adopt(
             content, classes = onnxoutput.answering(source.name, source.data, config, data)
             source = dataclasses.replace(source, data=content)
         facts = _facts(form, source)
+        if form == "xgboost":  # after a look from another process that it does no harm
+            whole = nativefacts.with_all_rounds(source.data, source.suffix)
+            source = dataclasses.replace(source, data=whole)
     except MlshipError:
         raise
     except Exception as error:  # each library has errors of its own, some of them plain ones
