@@ -12,7 +12,7 @@ from msgspec import Meta
 Scalar = str | int | float | bool | None
 Identifier = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w-]*(?!\n)$")]
 
-OWN_IDS: Final = ("train",)
+OWN_IDS: Final = ("train", "keep")
 """The ids of mlship's own steps in the jobs that get steps of the user."""
 
 _PINNED: Final = re.compile(

@@ -64,8 +64,10 @@ def called(root: Path, name: str, call: Callable[[], Result]) -> Result:
         raise ProjectError(message, hint="train on fewer rows, or on a larger machine") from error
     except SystemExit as error:
         message = f"{name} ended the program at {blame(error, root)}"
-        raise ProjectError(message, hint="remove the call of exit(), then train again") from error
+        raise ProjectError(
+            message, hint="remove the call of exit(), then run the command again"
+        ) from error
     except BaseException as error:  # the user's code may raise anything
         message = f"{name} failed at {blame(error, root)}"
-        hint = "correct the code there, or what mlship.yaml gives it, then train again"
+        hint = "correct the code there, or what mlship.yaml gives it, then run the command again"
         raise ProjectError(message, hint=hint) from error

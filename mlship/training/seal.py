@@ -269,6 +269,9 @@ def _check_comparable(making: Making, target: Target, truth: list[Any], wanted: 
         message = f"the model of {name} predicts {_some(predicted)}, and {column} holds "
         message += _some(truth)
         hint = "train on the target's own values, or map the predictions to them in `postprocess`"
+        if making.config.model.classes:
+            hint += "; model.classes names the labels of a bare booster or a network, not of this "
+            hint += "estimator"
         raise ProjectError(message, hint=hint)
 
 

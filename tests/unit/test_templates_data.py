@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from mlship.config.layers import from_yaml, resolve
+from mlship.config.own_steps import OWN_IDS
 from mlship.config.project import Config
 from mlship.domain.storage import DVC, Kept, storage
 from mlship.errors import ConfigError
@@ -273,6 +274,18 @@ def test_what_is_no_step_is_refused(text: str, reason: str) -> None:
     assert reason in caught.value.message
     assert "workflows.steps.before_train" in caught.value.message
     assert caught.value.hint
+
+
+def test_the_ids_of_mlships_own_steps_are_refused() -> None:
+    taken = {
+        step["id"]
+        for text in own("").values()
+        for job in yaml.safe_load(text)["jobs"].values()
+        if "mlship train" in scripts(job)
+        for step in job["steps"]
+        if "id" in step
+    }
+    assert taken == set(OWN_IDS)
 
 
 def test_two_steps_have_two_ids() -> None:

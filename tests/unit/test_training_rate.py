@@ -63,6 +63,7 @@ def test_each_prediction_gets_a_number_in_its_order(tmp_path: Path, body: str) -
             "return late.mask(late > 9, 'much')",
             r"^prediction 6f1c\.6 .*returned Series, which is no numbers",
         ),
+        ("return late * 1j", "returned Series, which is no numbers: they are complex"),
         ("return late.to_frame()", r"returned numbers of shape \(7, 1\) for 7 rows"),
         ("import sys; sys.exit(3)", "ended the program"),
         ("assert len(late) < 7; return late", r"^costs_\d+:cost failed at .*AssertionError"),

@@ -86,7 +86,10 @@ class _Call:
         outputs = self._outputs.iloc[start:stop].reset_index(drop=True)
         result = called(self._root, self._name, lambda: self._function(truth, outputs))
         try:
-            return np.asarray(result, dtype="float64")
+            scores = np.asarray(result)
+            if np.iscomplexobj(scores):
+                raise TypeError("they are complex")  # noqa: TRY301 (all that is no number)
+            return scores.astype("float64")
         except (TypeError, ValueError) as error:
             message = f"{self._name} returned {type(result).__name__}, which is no numbers: {error}"
             raise ProjectError(message, hint=_HINT) from error
