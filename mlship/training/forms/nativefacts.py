@@ -118,16 +118,19 @@ _FACTS: dict[ModelFormat, Callable[[bytes], Facts]] = {
 }
 
 
-def with_all_rounds(data: bytes, suffix: str) -> bytes:
-    """Return an XGBoost file that answers as what is loaded from it does.
+def whole(form: ModelFormat, data: bytes, suffix: str) -> bytes:
+    """Return a file that answers as what is loaded from it does.
 
-    A Booster predicts with all its rounds, whatever the best one was. Only the estimators in
-    scikit-learn's form stop at that, and the files that they write have their mark.
+    A Booster of XGBoost predicts with all its rounds, whatever the best one was. Only the
+    estimators in scikit-learn's form stop at that, and the files that they write have their mark.
 
     Args:
+        form: of the file.
         data: of the file.
-        suffix: its ending, `.ubj` or `.json`.
+        suffix: its ending, such as `.ubj`.
     """
+    if form != "xgboost":
+        return data
     import xgboost
 
     booster = xgboost.Booster(model_file=bytearray(data))

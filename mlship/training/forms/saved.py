@@ -165,20 +165,7 @@ def adopt(
             which of its classes is which label.
     """
     form = _NATIVE[source.suffix]
-    classes: tuple[Label, ...] = ()
-    try:
-        if config.output != "auto":
-            content, classes = onnxoutput.answering(source.name, source.data, config, data)
-            source = dataclasses.replace(source, data=content)
-        facts = _facts(form, source)
-        if form == "xgboost":  # after a look from another process that it does no harm
-            whole = nativefacts.with_all_rounds(source.data, source.suffix)
-            source = dataclasses.replace(source, data=whole)
-    except MlshipError:
-        raise
-    except Exception as error:  # each library has errors of its own, some of them plain ones
-        message = f"the saved model {source.name} cannot be read: {str(error).splitlines()[0]}"
-        raise ProjectError(message, hint=f"save it as {form} itself does") from error
+    source, facts, classes = _described(form, source, config, data)
     task = facts.task if config.task == "auto" else config.task
     columns = _columns(source, facts, prepared)
     heads = _heads(source, task, config, data)
@@ -213,6 +200,30 @@ def adopt(
         answers=held_out(predict, prepared.test, config.source),
     )
     return original, model, ("onnxruntime" if form == "onnx" else form,)
+
+
+def _described(
+    form: ModelFormat, source: Saved, config: ModelConfig, data: Data
+) -> tuple[Saved, Facts, tuple[Label, ...]]:
+    """Return a native file as it is kept, what it says of itself, and the classes of a network.
+
+    Raises:
+        ProjectError: it cannot be read.
+    """
+    classes: tuple[Label, ...] = ()
+    try:
+        if config.output != "auto":
+            content, classes = onnxoutput.answering(source.name, source.data, config, data)
+            source = dataclasses.replace(source, data=content)
+        facts = _facts(form, source)
+        # After the look in another process, which a hostile file may end.
+        whole = nativefacts.whole(form, source.data, source.suffix)
+    except MlshipError:
+        raise
+    except Exception as error:  # each library has errors of its own, some of them plain ones
+        message = f"the saved model {source.name} cannot be read: {str(error).splitlines()[0]}"
+        raise ProjectError(message, hint=f"save it as {form} itself does") from error
+    return dataclasses.replace(source, data=whole), facts, classes
 
 
 def _write(path: Path, data: bytes) -> None:
