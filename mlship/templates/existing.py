@@ -133,7 +133,7 @@ def name_of(folder: Path, taken: Sequence[str] = ()) -> str:
 
 def _section(text: str, key: str) -> str:
     """Return a section of YAML at the top level, up to the next one."""
-    match = re.search(rf"^{key}:.*?(?=\n\n|\n\w|\Z)", text, flags=re.M | re.S)
+    match = re.search(rf"^{key}:.*?(?=\n\n|\n\w|\Z)", text, flags=re.MULTILINE | re.DOTALL)
     return match[0] if match else ""
 
 
@@ -141,7 +141,7 @@ def _of_training(training: Existing) -> dict[str, str]:
     held_out = (
         f"test: {_quoted(training.test)}              # held out: never used for training"
         if training.test
-        else "split: {fraction: 0.2, seed: 7}  # rows to hold out; the script must not train on them"
+        else "split: {fraction: 0.2, seed: 7}  # rows to hold out; the script must not use them"
     )
     data = (
         "data:\n"
@@ -347,6 +347,4 @@ def _data(folder: Path, script: Script | None) -> tuple[str, str]:
 
 
 def _is_there(folder: Path, name: str) -> bool:
-    return _is_inside(name) and (
-        (folder / name).is_file() or (folder / f"{name}.dvc").is_file()
-    )
+    return _is_inside(name) and ((folder / name).is_file() or (folder / f"{name}.dvc").is_file())

@@ -102,9 +102,7 @@ def former(folder: str, prefix: str, present: Mapping[str, Workflow]) -> list[st
     return [
         name
         for name in names("")
-        if prefix
-        and _is_of(folder, present, name)
-        and is_of_mlship(present[name].text)
+        if prefix and _is_of(folder, present, name) and is_of_mlship(present[name].text)
     ]
 
 

@@ -14,6 +14,7 @@ _TARGETS: Final = ("y", "target", "label", "labels", "y_train", "Y", "y_all")
 _TARGET_NAMES: Final = ("target", "target_col", "target_column", "label_col", "label_column")
 _IMPORTS_FOLLOWED: Final = 1
 _LARGEST: Final = 1_000_000
+_LONGEST: Final = 300
 _PATHS: Final = ("Path", "PurePath", "PosixPath", "str", "abspath", "realpath", "fspath")
 _READERS: Final = ("read_", "loadtxt", "genfromtxt", "load_dataset", "scan_")
 _WRITERS: Final = (
@@ -35,18 +36,15 @@ class Script:
     def __init__(self, root: Path, name: str, *, follow: int = _IMPORTS_FOLLOWED) -> None:
         self.name = name
         self._root = root
-        self._tree = _parsed(root / name)
-        self._known: dict[str, str] = {"__file__": name}
-        if self._tree is not None:
-            if follow:
-                self._import(follow - 1)
-            self._assign()
+        self._tree = _parsed(root / name) or ast.Module(body=[], type_ignores=[])
+        self.known: dict[str, str] = {"__file__": name}
+        if follow:
+            self._import(follow - 1)
+        self._assign()
 
     @property
     def is_script(self) -> bool:
         """Whether starting the file does something: it has more than definitions."""
-        if self._tree is None:
-            return False
         plain = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign)
         return any(
             not isinstance(node, (*plain, ast.AnnAssign))
@@ -62,13 +60,11 @@ class Script:
 
     def paths(self) -> list[str]:
         """Return the texts that may be paths of the project, the most complete ones first."""
-        if self._tree is None:
-            return []
         found: dict[str, None] = {}
         for node in ast.walk(self._tree):
             if isinstance(node, ast.expr) and (text := self._value(node)):
                 found[_normal(text)] = None
-        texts = [*found, *(_normal(text) for text in self._known.values())]
+        texts = [*found, *(_normal(text) for text in self.known.values())]
         texts = list(dict.fromkeys(text for text in texts if text and text != self.name))
         # What is a part of a longer one was joined to it.
         return [
@@ -79,15 +75,13 @@ class Script:
 
     def target(self) -> str:
         """Return the column that it predicts: `y = data["price"]`, or `TARGET = "price"`."""
-        if self._tree is None:
-            return ""
         for node in ast.walk(self._tree):
             for goal, value in _assignments(node):
                 if isinstance(goal, ast.Name) and goal.id in _TARGETS:
                     column = self._column(value)
                     if column:
                         return column
-        named = (self._known.get(name, "") for name in self._known if name.lower() in _TARGET_NAMES)
+        named = (self.known.get(name, "") for name in self.known if name.lower() in _TARGET_NAMES)
         return next((name for name in named if name and "/" not in name), "")
 
     def reads(self) -> list[str]:
@@ -123,21 +117,19 @@ class Script:
     @property
     def functions(self) -> dict[str, int]:
         """The number of positional parameters of each function at its top level, by name."""
-        body = self._tree.body if self._tree is not None else []
-        return {node.name: len(node.args.args) for node in body if isinstance(node, ast.FunctionDef)}
+        defined = [node for node in self._tree.body if isinstance(node, ast.FunctionDef)]
+        return {node.name: len(node.args.args) for node in defined}
 
     def _calls(self) -> Iterator[ast.Call]:
-        nodes = ast.walk(self._tree) if self._tree is not None else ()
-        return (node for node in nodes if isinstance(node, ast.Call))
+        return (node for node in ast.walk(self._tree) if isinstance(node, ast.Call))
 
     def _import(self, follow: int) -> None:
-        assert self._tree is not None
         for node in ast.walk(self._tree):
             if isinstance(node, ast.ImportFrom) and (file := self._file_of(node)):
-                known = Script(self._root, file, follow=follow)._known
+                known = Script(self._root, file, follow=follow).known
                 for alias in node.names:
                     if alias.name in known:
-                        self._known[alias.asname or alias.name] = known[alias.name]
+                        self.known[alias.asname or alias.name] = known[alias.name]
 
     def _file_of(self, node: ast.ImportFrom) -> str:
         parts = (node.module or "").split(".") if node.module else []
@@ -152,25 +144,18 @@ class Script:
         return ""
 
     def _assign(self) -> None:
-        assert self._tree is not None
         for node in ast.walk(self._tree):
             for goal, value in _assignments(node):
                 if isinstance(goal, ast.Name) and (text := self._value(value)):
-                    self._known.setdefault(goal.id, text)
+                    self.known.setdefault(goal.id, text)
 
     def _needs_package(self) -> bool:
         """Whether it imports its own package by name, so that its path alone does not start it."""
         package = self.name.partition("/")[0] if "/" in self.name else ""
-        if not package or self._tree is None:
-            return False
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.ImportFrom):
-                if node.level or (node.module or "").partition(".")[0] == package:
-                    return True
-            elif isinstance(node, ast.Import):
-                if any(alias.name.partition(".")[0] == package for alias in node.names):
-                    return True
-        return False
+        return bool(package) and any(
+            package in _packages(node) or (isinstance(node, ast.ImportFrom) and node.level > 0)
+            for node in ast.walk(self._tree)
+        )
 
     def _column(self, node: ast.expr) -> str:
         for part in ast.walk(node):
@@ -187,29 +172,43 @@ class Script:
         """Return the text of an expression; empty if it is not known."""
         match node:
             case ast.Constant(value=str() as text):
-                return text if len(text) < 300 and "\n" not in text else ""
+                return text if len(text) < _LONGEST and "\n" not in text else ""
             case ast.Name(id=name):
-                return self._known.get(name, "")
+                return self.known.get(name, "")
+            case ast.Call(func=function, args=arguments):
+                return self._called(function, arguments)
+            case ast.Attribute() | ast.Subscript():
+                return self._parent(node)
+        return self._composed(node)
+
+    def _composed(self, node: ast.AST) -> str:
+        """Return the text of a sum, of paths that are joined by `/`, or of an f-string."""
+        match node:
             case ast.BinOp(left=left, op=ast.Div(), right=right):
                 return self._joined([left, right])
             case ast.BinOp(left=left, op=ast.Add(), right=right):
-                one, other = self._value(left), self._value(right)
-                return one + other if one and other else ""
+                parts = [self._value(left), self._value(right)]
             case ast.JoinedStr(values=values):
                 parts = [self._value(_inner(value)) for value in values]
-                return "".join(parts) if all(parts) else ""
+            case _:
+                parts = []
+        return "".join(parts) if all(parts) else ""
+
+    def _parent(self, node: ast.Attribute | ast.Subscript) -> str:
+        """Return the text of `path.parent` or `path.parents[1]`."""
+        match node:
             case ast.Attribute(value=inner, attr="parent"):
-                return posixpath.dirname(self._value(inner)) or "."
+                levels = 1
             case ast.Subscript(
                 value=ast.Attribute(value=inner, attr="parents"), slice=ast.Constant(value=int(up))
             ):
-                text = self._value(inner)
-                for _ in range(up + 1):
-                    text = posixpath.dirname(text)
-                return text or "."
-            case ast.Call(func=function, args=arguments):
-                return self._called(function, arguments)
-        return ""
+                levels = up + 1
+            case _:
+                return ""
+        text = self._value(inner)
+        for _ in range(levels):
+            text = posixpath.dirname(text)
+        return text or "."
 
     def _called(self, function: ast.expr, arguments: list[ast.expr]) -> str:
         name = _name(function)
@@ -227,6 +226,13 @@ class Script:
     def _joined(self, nodes: list[Any]) -> str:
         parts = [self._value(node) for node in nodes]
         return posixpath.join(*parts) if parts and all(parts) else ""
+
+
+def _packages(node: ast.AST) -> set[str]:
+    """Return the top-level packages that an import statement names."""
+    if isinstance(node, ast.Import):
+        return {alias.name.partition(".")[0] for alias in node.names}
+    return {(node.module or "").partition(".")[0]} if isinstance(node, ast.ImportFrom) else set()
 
 
 def _name_of(call: ast.Call) -> str:

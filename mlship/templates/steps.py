@@ -34,10 +34,9 @@ def of_found(found: existing.Found) -> list[str]:
     how = f"with `{training.command}`, which saves {training.saved}"
     if training.function:
         how = f"by {training.function}"
-    steps = [
-        f"check {_CONFIG}: it trains {how}, on {training.train or 'data that you must name'}, and "
-        f"predicts {training.target or 'a column that you must name'}"
-    ]
+    data, target = training.train or "data that you must name", training.target
+    predicts = target or "a column that you must name"
+    steps = [f"check {_CONFIG}: it trains {how}, on {data}, and predicts {predicts}"]
     if training.also_saved:
         steps.append(
             f"the script also saves {', '.join(training.also_saved)}: the model is served from "
@@ -96,11 +95,9 @@ def of_branches(branches: Sequence[str], config: Config, rendered: Mapping[str, 
     if not rendered or not branches or not missing:
         return []
     make = " and ".join(f"`git branch {name}`" for name in missing)
-    return [
-        f"the workflows run for {' and '.join(wanted)}, and the repository has no "
-        f"{' and no '.join(missing)}: {make}, or name your branches in `workflows.branches` "
-        "(`mlship guide github`)"
-    ]
+    lacks = f"the workflows run for {' and '.join(wanted)}, and the repository has no "
+    lacks += f"{' and no '.join(missing)}: {make}, or name your branches in `workflows.branches` "
+    return [f"{lacks}(`mlship guide github`)"]
 
 
 def last(

@@ -222,9 +222,7 @@ def asked_for(texts: Iterable[str], kind: Literal["vars", "secrets"]) -> list[st
     return sorted(names - {"GITHUB_TOKEN"})
 
 
-def _data(
-    config: Config, source: str, folder: str, kept: Kept, *, google: bool
-) -> Data | None:
+def _data(config: Config, source: str, folder: str, kept: Kept, *, google: bool) -> Data | None:
     """Return how jobs get what DVC keeps; `None` if they need nothing of it.
 
     Raises:
@@ -253,7 +251,7 @@ def _data(
 
 
 def _trusted(source: str, folder: str) -> tuple[str, ...]:
-    """Return what installs the mlship of the default branch, if the repository has it or its pin."""
+    """Return what installs the mlship of the default branch, where the repository has it."""
     if source.startswith("."):
         place = posixpath.normpath(f"{_TRUSTED}/{source}")
         return installation.arguments(f"./{place}", (), folder)
