@@ -93,9 +93,8 @@ def test_from_a_commit_to_the_champion_and_back(tmp_path: Path) -> None:
 
         challenger = released(passed(ours.pushed("main.yml", "main")))
         assert shares(ours) == {champion: 90, challenger: 10}
-        observed(
-            ours, 3000
-        )  # a tenth is the challenger's: 150 leave one run in some fifty undecided
+        # A tenth is the challenger's: with half as many, about one run in fifty is undecided.
+        observed(ours, 3000)
         passed(ours.started("evaluate.yml"))
         given = {"release": challenger, "pull_request": str(release["number"])}
         passed(ours.started("promote.yml", **given))
