@@ -148,8 +148,7 @@ def _wait(
     """Record that a release waits; it is the same record when it is asked to again."""
     facts = Waiting(behind=str(challenger), policy=policy, checks=passed)
     last = records.latest("await-production", release)
-    is_known = release in records.history.waiting and last is not None
-    if is_known and last is not None and shapes.of(last, Waiting) == facts:
+    if last and release in records.history.waiting and shapes.of(last, Waiting) == facts:
         return last
     saw = Saw(challenger=challenger.id)
     return pipeline.learn(release, "await-production", "passed", facts, saw, after=records)

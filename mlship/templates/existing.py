@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from mlship.domain.outputs import is_inside
 from mlship.templates.scripts import Script
 
 _SCRIPTS: Final = ("train.py", "training.py", "train_model.py", "model.py", "main.py")
@@ -232,9 +233,9 @@ def _made(folder: Path, script: Script | None, command: str, saved: str) -> Exis
     """Return a training, `None` if no model file in the project is known to come of it."""
     named = [text for text in script.paths() if text.endswith(_MODELS)] if script else []
     given = script.saved_models() if script else []
-    written = [text for text in dict.fromkeys((*given, *named)) if text and _is_inside(text)]
+    written = [text for text in dict.fromkeys((*given, *named)) if text and is_inside(text)]
     saved = saved or _chosen(written)
-    if not saved or not _is_inside(saved):
+    if not saved or not is_inside(saved):
         return None
     train, test = _data(folder, script)
     return Existing(
@@ -250,10 +251,6 @@ def _made(folder: Path, script: Script | None, command: str, saved: str) -> Exis
 def _chosen(written: Sequence[str]) -> str:
     named = [text for text in written if "model" in text.rpartition("/")[2]]
     return next(iter((*named, *written)), "")
-
-
-def _is_inside(text: str) -> bool:
-    return not Path(text).is_absolute() and ".." not in Path(text).parts
 
 
 def _of_dvc(folder: Path) -> Existing | None:
@@ -347,4 +344,4 @@ def _data(folder: Path, script: Script | None) -> tuple[str, str]:
 
 
 def _is_there(folder: Path, name: str) -> bool:
-    return _is_inside(name) and ((folder / name).is_file() or (folder / f"{name}.dvc").is_file())
+    return is_inside(name) and ((folder / name).is_file() or (folder / f"{name}.dvc").is_file())
