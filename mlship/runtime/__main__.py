@@ -1,11 +1,13 @@
 """`python -m mlship.runtime serve|predict`: serve a bundle, or predict offline."""
 
 import argparse
+import atexit
 import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
@@ -155,5 +157,17 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
+def _leave(code: int) -> NoReturn:
+    """End this process without taking the interpreter apart below granian's threads.
+
+    They end some time after the server does. One that asks for the interpreter's lock meanwhile
+    aborts the process: every request was answered, and yet it ends with SIGABRT.
+    """
+    atexit._run_exitfuncs()  # noqa: SLF001 (what a hook asked for at exit)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    _leave(main(sys.argv[1:], os.environ))

@@ -117,6 +117,16 @@ def test_a_request_that_runs_when_it_is_told_to_stop_is_answered(serve: Serve) -
     assert len(served.logged()) == 1
 
 
+def test_what_a_hook_asked_for_at_exit_runs(serve: Serve, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    hook = f"import atexit, pathlib\natexit.register(pathlib.Path({str(left)!r}).touch)\n"
+    served = serve(preprocess=f"{hook}def preprocess(rows):\n    return rows")
+    assert not left.exists()
+    served.process.terminate()
+    assert served.process.wait(10) == 0
+    assert left.exists()
+
+
 def test_an_endless_request_is_cut_off_and_told(serve: Serve) -> None:
     served = serve(preprocess=SLOW.replace("0.8", "0.01 if len(rows) == 1 else 30"))
     threading.Thread(target=_ask, args=(served.url, [SETOSA, SETOSA]), daemon=True).start()
