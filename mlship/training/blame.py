@@ -13,6 +13,8 @@ from mlship.errors import MlshipError, ProjectError
 
 Result = TypeVar("Result")
 
+_OWN = Path(__file__).parents[1]
+
 
 def blame(error: BaseException, root: Path) -> str:
     """Say what was raised, after the user's last line on its way: `pipeline.py:12: `."""
@@ -45,6 +47,42 @@ def one_process(name: str) -> Iterator[None]:
             sys.stderr.write(f"{name} also ended in a process that it forked{why}\n")
             sys.stderr.flush()
             os._exit(1)
+
+
+@contextmanager
+def proven(root: Path, source: str) -> Iterator[None]:
+    """Name the model, its method and the line where a model raises while it is proven.
+
+    Args:
+        root: the project's folder.
+        source: where the model comes from, for the message.
+
+    Raises:
+        ProjectError: something that mlship calls raised; what mlship itself raises stays as it is.
+        UnavailableError: the disk is full.
+    """
+    try:
+        with full_disk_named(str(root)), one_process(source):
+            yield
+    except MlshipError:
+        raise
+    except Exception as error:  # whatever the model's library, or a class of the project, raises
+        method = _method(error)
+        if method is None:
+            raise
+        message = f"the model of {source} cannot be proven, {method} fails at {blame(error, root)}"
+        hint = "let the model answer or refuse each row by itself; see "
+        raise ProjectError(message, hint=f"{hint}`mlship guide your-own-model`") from error
+
+
+def _method(error: Exception) -> str | None:
+    """Return what mlship called last when this was raised; `None` if it raised it itself."""
+    names = None
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(_OWN):
+            return names
+        names = frame.name
+    return names
 
 
 def called(root: Path, name: str, call: Callable[[], Result]) -> Result:
