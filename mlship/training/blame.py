@@ -2,6 +2,7 @@
 
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from mlship.errors import MlshipError, ProjectError
 Result = TypeVar("Result")
 
 _OWN = Path(__file__).parents[1]
+_STANDARD = sysconfig.get_path("stdlib")
+_TOOLS = frozenset(("msgspec", "numpy", "pandas"))
 
 
 def blame(error: BaseException, root: Path) -> str:
@@ -76,13 +79,20 @@ def proven(root: Path, source: str) -> Iterator[None]:
 
 
 def _method(error: Exception) -> str | None:
-    """Return what mlship called last when this was raised; `None` if it raised it itself."""
-    names = None
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).is_relative_to(_OWN):
-            return names
-        names = frame.name
-    return names
+    """Return what of a model mlship called last when this was raised; `None` for its own fault."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [Path(frame.filename) for frame in frames]
+    own = [number for number, path in enumerate(places) if path.is_relative_to(_OWN)]
+    first = own[-1] + 1 if own else 0
+    is_own = all(map(_is_tool, places[first:]))
+    return None if is_own else frames[first].name
+
+
+def _is_tool(path: Path) -> bool:
+    """Tell whether a file is of what mlship itself computes with, rather than of a model."""
+    if _TOOLS & set(path.parts):
+        return True
+    return path.is_relative_to(_STANDARD) and "site-packages" not in path.parts
 
 
 def called(root: Path, name: str, call: Callable[[], Result]) -> Result:

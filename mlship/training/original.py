@@ -10,11 +10,11 @@ import pandas as pd
 from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
 from mlship.config.project import ModelConfig
-from mlship.domain.bundle import Field, Head, Layout, Task
+from mlship.domain.bundle import Field, Head, Label, Layout, Task
 from mlship.errors import ProjectError
 from mlship.runtime.heads import labels_of, probabilities_of
 from mlship.training import heads as heads_of
-from mlship.training import order, parts
+from mlship.training import labels, order, parts
 from mlship.training.data import Data, Target
 from mlship.training.fit import Prepared
 from mlship.training.proof.answers import (
@@ -45,6 +45,7 @@ class Original:
         labels_of: only the labels or values for such rows, which costs less, shape (n,), or
             (n, heads) if there are several.
         answers: for the held-out rows.
+        is_coded: whether the estimator itself answers with the places of labels.
     """
 
     estimator: Any
@@ -55,6 +56,7 @@ class Original:
     predict: Predict
     labels_of: Callable[[pd.DataFrame], Any]
     answers: Answers
+    is_coded: bool = False
 
     @property
     def several(self) -> tuple[Head, ...]:
@@ -82,7 +84,13 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     decide = sample.decision(task)
     alone = _predict_one(estimator, task, layout, names, decide)
     heads = heads_of.of_estimator(estimator, task, config, data, lambda: ask(alone, prepared.train))
-    make = _predict_one if len(heads) == 1 else partial(_predict_several, heads)
+    coded = labels.of_estimator(estimator, config, data) if task == "classification" else ()
+    make: Callable[..., Predict] = _predict_one
+    if len(heads) > 1:
+        make = partial(_predict_several, heads)
+    if coded:
+        heads = (Head(name=heads[0].name, classes=coded),)
+        make = partial(_predict_coded, coded)
     predict = make(estimator, task, layout, names, decide)
     if layout != "frame" or parts.names_of(estimator) is None:
         as_given = make(estimator, task, layout, None, decide)
@@ -100,6 +108,7 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
         predict=predict,
         labels_of=lambda frame: np.reshape(estimator.predict(given(frame[names], layout)), shape),
         answers=held_out(predict, prepared.test, config.source, hint),
+        is_coded=bool(coded),
     )
 
 
@@ -276,6 +285,17 @@ def _predict_one(
         return Outputs(labels=labels.reshape(len(frame)), margins=margins)
 
     return predict
+
+
+def _predict_coded(classes: tuple[Label, ...], *arguments: Any) -> Predict:
+    """Return the answers of a model that counts its classes, with the labels of these."""
+    predict, known = _predict_one(*arguments), np.array(classes, dtype=object)
+
+    def decoded(frame: pd.DataFrame) -> Outputs:
+        outputs = predict(frame)
+        return replace(outputs, labels=known[outputs.labels.astype(int)])
+
+    return decoded
 
 
 def _predict_several(

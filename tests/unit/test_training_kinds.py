@@ -19,6 +19,8 @@ from mlship.domain.prediction import Answer
 from mlship.errors import ProjectError
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.frames import to_frame
+from mlship.training.blame import proven
+from mlship.training.proof import probes
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, project, request
 
@@ -539,3 +541,9 @@ def test_raw_scores_of_an_own_objective_are_no_labels(tmp_path: Path) -> None:
     assert served.bundle.model.format == "skops"
     rows: list[Row] = [{"age": age, "dose": 3.0} for age in (20.0, 80.0, None)]
     assert served.values(*rows) == own(code, frame, rows)
+
+
+def test_what_mlship_itself_raises_is_not_laid_at_the_model(tmp_path: Path) -> None:
+    frame, other = pd.DataFrame({"x": [1]}), pd.DataFrame({"y": [1]})
+    with pytest.raises(KeyError), proven(tmp_path, "pipeline:train"):
+        probes.stacked([frame], other)
