@@ -67,6 +67,7 @@ class FakeTrainer:
         self.params = "C=1"
         self.data = "same"
         self.golden = ""
+        self.columns: Sequence[str] = ("x",)
         self.trainings = 0
         self.cost = 5.0
         self.metrics: dict[str, float | str] = {"accuracy": 0.9}
@@ -89,7 +90,7 @@ class FakeTrainer:
 
     def train(self, into: Path) -> Trained:
         self.trainings += 1
-        digest = tiny_bundle(into, self.params, self.golden)
+        digest = tiny_bundle(into, self.params, self.golden, self.columns)
         return Trained(
             bundle=digest,
             format="onnx",
