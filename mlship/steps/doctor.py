@@ -233,7 +233,7 @@ def _inputs(pipeline: Pipeline, around: Surroundings) -> str:
 
 
 def _observations(pipeline: Pipeline) -> str | Warned:
-    outcomes = f"{len(pipeline.observations.outcomes())} outcomes"
+    outcomes = f"{len(pipeline.observations.outcomes(pipeline.look().ids))} outcomes"
     if pipeline.loses_predictions():
         return Warned(detail=f"{outcomes}; {LOST}", hint=KEEP)
     return outcomes

@@ -102,7 +102,7 @@ def assemble(
         ledger=backends.ledger(config, state, environment, purpose),
         locks=_EachTargets(locks),
         store=store,
-        observations=backends.observations(config, state, environment),
+        observations=backends.observations(config, home, state, environment),
         forge=GitHubForge(environment, config.name),
         target=target,
         images=lambda: backends.images(config, state, progress, environment),

@@ -215,12 +215,14 @@ def is_shared(uri: str | None, root: Path) -> bool:
     return "://" in path or not (root / path).resolve().is_relative_to(root.resolve())
 
 
-def observations(config: Config, state: Path, environment: Mapping[str, str]) -> Observations:
+def observations(
+    config: Config, home: str, state: Path, environment: Mapping[str, str]
+) -> Observations:
     """Return the source of predictions and outcomes: folders, or PostgreSQL."""
     if config.observations.url is not None:
         from mlship.adapters.observations.postgres import PostgresObservations
 
-        return PostgresObservations(config.observations.url, environment)
+        return PostgresObservations(config.observations.url, environment, config.name, home)
     from mlship.adapters.observations.directory import DirectoryObservations
 
     outcomes = state / "outcomes" / f"{PRODUCTION}.jsonl"
