@@ -116,8 +116,9 @@ class Reader:
         return done.stdout
 
     def leave(self) -> None:
-        """Stop what the page started, if it started something."""
-        if (self.folder / ".mlship" / "targets").is_dir():
+        """Stop what the page started, in each project."""
+        for state in sorted(Path(self.environment["HOME"]).rglob(".mlship/targets")):
+            self.folder = state.parents[1]
             self.run("mlship down", seconds=60, check=False)
 
 
