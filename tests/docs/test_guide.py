@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import PAGES, ROOT, Reader, blocks, dialogue, fits
+from tests.harness.workflows import SOURCE
 
 GUIDE = ROOT / "docs" / "guide"
 EXECUTED = [
     ROOT / "README.md",
     GUIDE / "from-a-script.md",
     GUIDE / "first-promotion.md",
+    GUIDE / "monorepo.md",
     GUIDE / "when-it-fails.md",
 ]
 PROMISED = {
@@ -33,6 +35,15 @@ PROMISED = {
         "brought back what training wrote: artifacts/model.joblib, metrics.csv",
         "2 passed",
     ],
+    "monorepo": [
+        "command: python train.py",
+        "churn-main.yml\nchurn-release.yml\nfraud-develop.yml\n",
+        '      - "models/churn/**"\n      - "shared/**"\n',
+        "deploy-production churn@",
+        "training read",
+        "challenger, 10 %, http",
+        "the supervisor",
+    ],
     "when-it-fails": [],
 }
 """What a page's commands must have said, by page: that they end well is not all they promise."""
@@ -41,6 +52,8 @@ PROMISED = {
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
     reader = Reader(tmp_path)
+    # Of a reader who has installed mlship from git; without it, there are no workflows.
+    reader.environment["MLSHIP_WORKFLOWS__MLSHIP"] = SOURCE
     yield reader
     reader.leave()
 

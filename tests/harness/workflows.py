@@ -1,5 +1,6 @@
 """The workflows of every kind of project, for the tests that judge them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,13 @@ def committed() -> dict[str, str]:
         path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
         for path in sorted(folder.glob("*.yml"))
     }
+
+
+def shown() -> dict[str, str]:
+    """Return the workflow that the guide lets its reader write, by its path."""
+    page = (ROOT / "docs" / "guide" / "predictions.md").read_text("utf-8")
+    [text] = re.findall(r"^```text\n(name: .*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return {f"{workflows.FOLDER}/feedback.yml": text}
 
 
 def write(texts: dict[str, str], folder: Path) -> None:
