@@ -43,6 +43,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 PATIENCE: Final = Patience(deadline=240, attempts=5, first=0.5, longest=8, longest_asked=60)
 """A registry that asks for a longer pause is an error."""
+READING: Final = Patience(deadline=30, attempts=4, longest=4, longest_asked=10)
+"""For commands that only read."""
 _STORING: Final = httpx.Timeout(60.0, connect=10.0)
 """Storing a body may take a registry longer than other requests."""
 _LOCAL = {"localhost", "127.0.0.1", "[::1]"}
@@ -57,6 +59,7 @@ class Exchange:
         insecure: registries without TLS.
         reach: proxy, certificates and transport.
         timing: time and randomness.
+        patience: how long the registry is waited for.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Exchange:
         insecure: Iterable[str] = (),
         reach: Reach = Reach(),  # noqa: B008 (frozen)
         timing: Timing = Timing(),  # noqa: B008 (frozen)
+        patience: Patience = PATIENCE,
     ) -> None:
         self.host = host
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
@@ -77,6 +81,7 @@ class Exchange:
         self._credential = functools.cache(credential)
         self._reach = reach
         self.timing = timing
+        self.patience = patience
         self._open: Door | None = None
         self._headers: dict[str, str] = {}
         self._lock = threading.RLock()
@@ -113,7 +118,7 @@ class Exchange:
         with self._lock:
             if self._open is None:
                 name = f"registry {self.host}"
-                terms = Terms(name=name, patience=PATIENCE, timing=self.timing)
+                terms = Terms(name=name, patience=self.patience, timing=self.timing)
                 self._open = Door(open_client(self._reach), terms)
             return self._open
 
