@@ -1,12 +1,15 @@
 """The repositories of a container registry in which a ledger and a store have their documents."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from mlship.config.project import Config
 from mlship.errors import ConfigError
 
+Backend = Literal["ledger", "store"]
+BACKENDS: Final[tuple[Backend, ...]] = ("ledger", "store")
 
-def repository_of(config: Config, backend: Literal["ledger", "store"]) -> str | None:
+
+def repository_of(config: Config, backend: Backend) -> str | None:
     """Return the repository of a ledger or a store; `None` if it is of another kind.
 
     Raises:

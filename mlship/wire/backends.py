@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from mlship.config.project import Config, TargetConfig
-from mlship.config.repositories import repository_of
+from mlship.config.repositories import Backend, repository_of
 from mlship.domain import digests
 from mlship.domain.home import UNKNOWN
 from mlship.domain.ports import Engine, Images, Ledger, Observations, Progress, Store
@@ -222,7 +222,7 @@ def ledger(
 
 def _artifacts(
     config: Config,
-    backend: Literal["ledger", "store"],
+    backend: Backend,
     state: Path,
     environment: Mapping[str, str],
     progress: Progress,
