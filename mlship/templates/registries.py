@@ -5,7 +5,7 @@ from typing import Literal
 
 from mlship.config.project import Config
 from mlship.config.repositories import BACKENDS, repository_of
-from mlship.domain.image import is_google, reference
+from mlship.domain.image import GITHUB, is_google, reference
 from mlship.errors import ConfigError
 
 Registry = Literal["google", "github", "other"]
@@ -53,4 +53,4 @@ def registry_of_documents(config: Config) -> Registry | None:
 def _kind_of(host: str) -> Registry:
     if is_google(host):
         return "google"
-    return "github" if host == "ghcr.io" else "other"
+    return "github" if host == GITHUB else "other"

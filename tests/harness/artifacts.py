@@ -23,6 +23,7 @@ class Place:
 
     Attributes:
         repository: its name in the registry.
+        transport: stands in for the real registry.
         waits: the pauses between attempts, in seconds.
     """
 
@@ -30,7 +31,7 @@ class Place:
         self.name = name
         self.repository = f"contract/{uuid.uuid4().hex}"
         self.waits: list[float] = []
-        self._fake = fake
+        self.transport = fake.transport if fake else None
         self._environment = environment
 
     def artifacts(self, cache: Path) -> SharedArtifacts:
@@ -39,7 +40,7 @@ class Place:
         registries = Registries(
             ImageConfig(repository=where),
             self._environment,
-            transport=self._fake.transport if self._fake else None,
+            transport=self.transport,
             timing=patient(self.waits),
             patience=msgspec.structs.replace(PATIENCE, attempts=3),
         )

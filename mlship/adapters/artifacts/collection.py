@@ -94,10 +94,13 @@ class Collection:
 
     def _packed(self, listing: Listing) -> dict[Digest, bytes]:
         """Return the documents in packs; a pack that cannot be read is none."""
-        packs = listing.get(self._pack, frozenset()) | self._artifacts.seen(self._pack)
-        packed: dict[Digest, bytes] = {}
-        for pack in sorted(packs):
-            with suppress(IntegrityError):
-                for data in self._artifacts.read(self._pack, [pack])[pack].split(b"\n"):
-                    packed[digests.of_bytes(data)] = data
-        return packed
+        named = sorted(listing.get(self._pack, frozenset()) | self._artifacts.seen(self._pack))
+        try:
+            packs = self._artifacts.read(self._pack, named)
+        except IntegrityError:
+            packs = {}
+            for each in named:
+                with suppress(IntegrityError):
+                    packs |= self._artifacts.read(self._pack, [each])
+        documents = (data for pack in packs.values() for data in pack.split(b"\n"))
+        return {digests.of_bytes(data): data for data in documents}

@@ -138,11 +138,10 @@ class Exchange:
         action = "push" if "push" in actions else "pull"
         what = "push to" if action == "push" else "pull from"
         message = f"{self.host} denied the {what} {name}{details}"
-        hint = f"`docker login {self.host}` with an account that has access, "
-        hint += "or set MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD"
+        hint = faults.log_in(self.host, action)
         if is_google(self.host):
             hint = google_credentials.denied(action)
-        raise UnavailableError(message, hint=hint)
+        raise UnavailableError(message, hint=hint, facts={"denied": action})
 
     def _authorized(self, ask: Ask) -> httpx.Response:
         url = self.url.join(ask.url)

@@ -140,16 +140,13 @@ class Registry:
     def tags(self, repository: str) -> list[str]:
         """Return all tags of a repository; none if it does not exist.
 
-        The scope is that of a push: some registries hide a repository that does not exist yet from
-        accounts that only ask to read it.
-
         Raises:
             UnavailableError: the registry does not answer, denies access, or returns other lists.
         """
         tags: dict[str, None] = {}
         place: httpx.URL | None = self.exchange.url.join(f"/v2/{repository}/tags/list?n={_PAGE}")
         while place is not None:
-            response = self.exchange.send(Ask(method="GET", url=place, scope=push(repository)))
+            response = self._page(place, repository)
             if response.status_code == 404:
                 break
             if response.status_code != 200:
@@ -163,6 +160,22 @@ class Registry:
             # A list that goes round brings nothing new.
             place = self._next(response) if is_new else None
         return list(tags)
+
+    def _page(self, place: httpx.URL, repository: str) -> httpx.Response:
+        """Return a page of tags.
+
+        Some registries deny to read a repository that does not exist yet, as if it were hidden; to
+        who may push they say so.
+        """
+        try:
+            return self.exchange.send(Ask(method="GET", url=place, scope=pull(repository)))
+        except UnavailableError as error:
+            if "denied" not in error.facts:
+                raise
+            try:
+                return self.exchange.send(Ask(method="GET", url=place, scope=push(repository)))
+            except UnavailableError:
+                raise error from None
 
     def _listed(self, response: httpx.Response) -> list[str]:
         try:
