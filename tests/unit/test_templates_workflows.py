@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.project import GatesConfig, TargetConfig
@@ -16,7 +15,7 @@ from mlship.config.workflows import BranchesConfig
 from mlship.domain.policy import Occupied
 from mlship.errors import ConfigError
 from mlship.templates import workflows
-from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendered
+from tests.harness.workflows import PROJECTS, SOURCE, committed, config, parsed, rendered
 
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$")
 NODE = "820762786026740c76f36085b0efc47a31fe5020"
@@ -32,7 +31,7 @@ texts = pytest.mark.parametrize(
 
 
 def jobs(text: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield from yaml.safe_load(text)["jobs"].items()
+    yield from parsed(text)["jobs"].items()
 
 
 def steps(text: str) -> Iterator[dict[str, Any]]:
@@ -72,7 +71,7 @@ def test_actions_are_pinned_by_hash(text: str) -> None:
 
 @texts
 def test_no_right_is_given_to_all_jobs_and_each_has_a_limit(text: str) -> None:
-    assert yaml.safe_load(text)["permissions"] == {}
+    assert parsed(text)["permissions"] == {}
     for name, job in jobs(text):
         level = "write" if name == "comment" and "--pictures" in text else "read"
         assert job["permissions"].get("contents", "read") == level, name
@@ -155,7 +154,7 @@ BASE = "${{ github.event.pull_request.base.sha || github.event.repository.defaul
 
 @texts
 def test_the_token_that_may_comment_is_in_no_job_with_code_of_a_pull_request(text: str) -> None:
-    if "pull_request" not in yaml.safe_load(text)[True]:
+    if "pull_request" not in parsed(text)[True]:
         return
     for name, job in jobs(text):
         if name == "test":  # this repository's own tests
@@ -220,7 +219,7 @@ def test_pictures_are_left_out_where_the_settings_say_so() -> None:
 
 @texts
 def test_a_deployment_is_never_cut_off(text: str) -> None:
-    queue = yaml.safe_load(text)["concurrency"]
+    queue = parsed(text)["concurrency"]
     assert queue["group"]
     if "deploy-" in text or "mlship promote" in text:
         assert queue["cancel-in-progress"] is False
@@ -231,7 +230,7 @@ def test_develop_and_main_deploy_to_staging_one_after_the_other(project: str) ->
     names, queues, shared = rendered(project), [], []
     for name in ("develop", "main"):
         text = names[f".github/workflows/{name}.yml"]
-        queues.append(yaml.safe_load(text)["concurrency"]["group"])
+        queues.append(parsed(text)["concurrency"]["group"])
         shared += [
             job.get("concurrency")
             for _, job in jobs(text)
@@ -279,7 +278,7 @@ def triggers(project: str, **branches: str | None) -> dict[str, Any]:
     own = msgspec.structs.replace(settings.workflows, branches=BranchesConfig(**branches))  # type: ignore[arg-type]
     texts = workflows.render(msgspec.structs.replace(settings, workflows=own), SOURCE)
     # YAML reads the key `on` as true.
-    return {Path(name).stem: yaml.safe_load(text)[True] for name, text in texts.items()}
+    return {Path(name).stem: parsed(text)[True] for name, text in texts.items()}
 
 
 def test_a_repository_may_have_main_alone() -> None:

@@ -22,6 +22,8 @@ from mlship.runtime.frames import to_frame
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, project, request
 
+pytestmark = pytest.mark.slow
+
 LINEAR = "from sklearn.linear_model import LinearRegression\n"
 FOREST = "from sklearn.ensemble import RandomForestRegressor\n"
 
