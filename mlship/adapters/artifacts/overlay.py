@@ -4,6 +4,7 @@ For jobs that may read what all share and must not write it, such as those of a 
 """
 
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class LocalArtifacts:
         digest = digests.of_bytes(data)
         try:
             for each, path in (attached or {}).items():
-                store_in(self._folder / _FILES, each, path.read_bytes())
+                _copy(path, self._folder / _FILES / each.removeprefix("sha256:"))
             store_in(self._folder / kind, digest, data)
         except OSError as error:
             message = f"cannot write {self._folder}: {error.strerror or error}"
@@ -77,3 +78,12 @@ class LocalArtifacts:
     def close(self) -> None:
         """Close the connections; see `Artifacts`."""
         self._shared.close()
+
+
+def _copy(path: Path, into: Path) -> None:
+    """Copy a file, which may be large, atomically."""
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=into.parent) as temporary:
+        draft = Path(temporary) / into.name
+        shutil.copyfile(path, draft)
+        draft.replace(into)
