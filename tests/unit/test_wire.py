@@ -164,4 +164,4 @@ def test_a_ledger_in_a_registry_needs_a_repository_without_a_tag(tmp_path: Path)
 
 def places(made: Pipeline) -> list[str]:
     """Return where a ledger and a store in a registry are."""
-    return [each._artifacts.where for each in (made.ledger, made.store)]  # type: ignore[attr-defined]
+    return [each._artifacts.where for each in (made.ledger, made.store)]  # type: ignore[union-attr]

@@ -11,6 +11,7 @@ before its digest is verified. https://github.com/opencontainers/distribution-sp
 """
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
-from mlship import files
 from mlship.adapters.images.registry.registries import Registries
 from mlship.adapters.images.registry.registry import PIECE
 from mlship.adapters.images.registry.uploads import Content
@@ -27,12 +27,15 @@ from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.domain.image import Reference
 from mlship.errors import IntegrityError, NotFoundError
+from mlship.files import write_atomically
 
 LARGEST: Final = 32 << 20
 """The largest document, in bytes."""
 _PARALLEL: Final = 8
 _EMPTY: Final = b"{}"
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
+_NOTHING: Final = digests.of_bytes(b"")
+"""The digest of an empty file: some registries refuse a layer without bytes."""
 _HEXADECIMAL: Final = re.compile(r"[0-9a-f]{64}")
 
 Listing = Mapping[str, frozenset[Digest]]
@@ -152,6 +155,9 @@ class SharedArtifacts:
 
     def download(self, digest: Digest, size: int | None, into: Path) -> None:
         """Write a file that belongs to a document; see `Artifacts`."""
+        if digest == _NOTHING:
+            into.touch()
+            return
         pieces = self._registry.read_blob(self._repository.repository, digest)
         what = f"{digest} in {self._repository.name}"
         hashed, written = hashlib.sha256(), 0
@@ -173,7 +179,8 @@ class SharedArtifacts:
         digest = digests.of_bytes(data)
         repository = self._repository.repository
         contents = {digest: _of_bytes(data)}
-        contents |= {each: _of_file(each, path) for each, path in (attached or {}).items()}
+        files = {each: path for each, path in (attached or {}).items() if each != _NOTHING}
+        contents |= {each: _of_file(each, path) for each, path in files.items()}
         empty = _of_bytes(_EMPTY)
         blobs = [empty, *contents.values()]
         _in_parallel(lambda content: self._registry.bring(repository, content), blobs)
@@ -209,9 +216,13 @@ class SharedArtifacts:
         return data
 
     def _remember(self, kind: str, digest: Digest, data: bytes) -> None:
-        """Write a document into the cache; without it, the document is read again."""
+        """Write a document into the cache; one that is lost or damaged is read again."""
+        path = self._cache / kind / digest.removeprefix("sha256:")
+        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         with suppress(OSError):
-            store_in(self._cache / kind, digest, data)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(data)
+            draft.replace(path)
 
     def _tagged(self, kind: str, digest: Digest) -> Reference:
         return self._repository.tagged(f"{self._prefix}{kind}.{digest.removeprefix('sha256:')}")
@@ -242,7 +253,7 @@ def store_in(folder: Path, digest: Digest, data: bytes) -> None:
         OSError: the disk is full, or the folder is not writable.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_atomically(folder / digest.removeprefix("sha256:"), data)
+    write_atomically(folder / digest.removeprefix("sha256:"), data)
 
 
 def _in_parallel(work: Callable[[_Item], _Result], items: list[_Item]) -> list[_Result]:

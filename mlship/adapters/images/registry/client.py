@@ -6,7 +6,7 @@ Only registries on this machine, and those that `image.insecure` names, are reac
 import functools
 import threading
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Literal
 
 import httpx
 import msgspec
@@ -41,6 +41,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
 
 
+DENIED: Final = (401, 403)
 PATIENCE: Final = Patience(deadline=240, attempts=5, first=0.5, longest=8, longest_asked=60)
 """A registry that asks for a longer pause is an error."""
 READING: Final = Patience(deadline=30, attempts=4, longest=4, longest_asked=10)
@@ -86,12 +87,15 @@ class Exchange:
         self._headers: dict[str, str] = {}
         self._lock = threading.RLock()
 
-    def send(self, ask: Ask, *, repeat: Repeat = "always") -> httpx.Response:
+    def send(
+        self, ask: Ask, *, repeat: Repeat = "always", may_be_denied: bool = False
+    ) -> httpx.Response:
         """Return the response of the last attempt, with any status except 401 and 403.
 
         Args:
             ask: the request; its body is counted in `sent` for each attempt.
             repeat: `never` for a request that must not be repeated blindly.
+            may_be_denied: return also a response of status 401 or 403.
 
         Raises:
             UnavailableError: the registry does not answer, asks for a long pause, or denies access.
@@ -104,7 +108,7 @@ class Exchange:
         except httpx.InvalidURL as error:
             message = f"{self.host} returned an invalid URL: {error}"
             raise UnavailableError(message, hint="ask the registry's operator") from error
-        return self._undenied(response, ask.scope)
+        return response if may_be_denied else self.allowed(response, ask.scope)
 
     def close(self) -> None:
         """Close the connections; the next request opens another."""
@@ -130,18 +134,23 @@ class Exchange:
         """Return the error for a response that is not a success."""
         return faults.failure(response, self.host, what)
 
-    def _undenied(self, response: httpx.Response, scope: str) -> httpx.Response:
-        if response.status_code not in (401, 403):
+    def allowed(self, response: httpx.Response, scope: str) -> httpx.Response:
+        """Return a response that is not a denial.
+
+        Raises:
+            UnavailableError: it is one.
+        """
+        if response.status_code not in DENIED:
             return response
         _, details = faults.words(response)
         name, _, actions = scope.split(maxsplit=1)[0].removeprefix("repository:").rpartition(":")
-        action = "push" if "push" in actions else "pull"
+        action: Literal["push", "pull"] = "push" if "push" in actions else "pull"
         what = "push to" if action == "push" else "pull from"
         message = f"{self.host} denied the {what} {name}{details}"
         hint = faults.log_in(self.host, action)
         if is_google(self.host):
             hint = google_credentials.denied(action)
-        raise UnavailableError(message, hint=hint, facts={"denied": action})
+        raise UnavailableError(message, hint=hint)
 
     def _authorized(self, ask: Ask) -> httpx.Response:
         url = self.url.join(ask.url)

@@ -14,7 +14,7 @@ import msgspec
 from mlship.adapters.http.door import NoAnswerError
 from mlship.adapters.http.downloads import pieces
 from mlship.adapters.images.build.manifests import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
-from mlship.adapters.images.registry.client import Ask, Exchange
+from mlship.adapters.images.registry.client import DENIED, Ask, Exchange
 from mlship.adapters.images.registry.uploads import Content, Fate, pull, push, upload
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -167,15 +167,14 @@ class Registry:
         Some registries deny to read a repository that does not exist yet, as if it were hidden; to
         who may push they say so.
         """
-        try:
-            return self.exchange.send(Ask(method="GET", url=place, scope=pull(repository)))
-        except UnavailableError as error:
-            if "denied" not in error.facts:
-                raise
-            try:
-                return self.exchange.send(Ask(method="GET", url=place, scope=push(repository)))
-            except UnavailableError:
-                raise error from None
+        scope = pull(repository)
+        response = self.exchange.send(Ask(method="GET", url=place, scope=scope), may_be_denied=True)
+        if response.status_code in DENIED:
+            ask = Ask(method="GET", url=place, scope=push(repository))
+            other = self.exchange.send(ask, may_be_denied=True)
+            if other.status_code not in DENIED:
+                return other
+        return self.exchange.allowed(response, scope)
 
     def _listed(self, response: httpx.Response) -> list[str]:
         try:
