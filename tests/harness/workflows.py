@@ -99,6 +99,22 @@ image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
 targets: {{production: {{{_GKE}}}}}
 workflows: {{public_data: true}}
 """,
+    "GitHub's registry for all": """
+image: {repository: ghcr.io/ada/iris}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+ledger: {kind: registry}
+store: {kind: registry}
+""",
+    "Google's registry for all": f"""
+image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
+targets: {{staging: {{kind: kubernetes}}, production: {{{_GKE}}}}}
+ledger: {{kind: registry}}
+store: {{kind: registry}}
+""",
+    "another registry for all, without images": """
+ledger: {kind: registry, uri: registry.example.org/models/iris}
+store: {kind: registry, uri: registry.example.org/models/iris}
+""",
     "data of DVC, mlship pinned with hashes": """
 workflows: {mlship: "mlship-cd==0.1.0"}
 """,
