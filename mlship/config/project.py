@@ -229,6 +229,14 @@ class GatesConfig(_Section, frozen=True):
             "`test --container`; false needs no Docker engine, and reports show it"
         ),
     ] = True
+    compatible: Annotated[
+        bool,
+        Meta(
+            description="require that a challenger accepts the champion's requests and gives its "
+            "outputs; false lets a part of the requests fail until callers have changed, and "
+            "reports show it"
+        ),
+    ] = True
     promote: PromotePolicy = PromotePolicy()
 
 

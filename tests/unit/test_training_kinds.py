@@ -24,6 +24,8 @@ from mlship.training.proof import probes
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, project, request
 
+pytestmark = pytest.mark.slow
+
 LINEAR = "from sklearn.linear_model import LinearRegression\n"
 FOREST = "from sklearn.ensemble import RandomForestRegressor\n"
 
