@@ -139,8 +139,11 @@ def last(
     begin = "" if top else f"git init -b {branches.reviewed} && "
     steps.append(f'{begin}git add -A && git commit -m "Start with mlship"')
     steps.append("mlship doctor && mlship run")
-    if written and "promote" in workflows.kinds(config) and config.ledger.kind != "mlflow":
-        steps.append("set `ledger: {kind: mlflow}` in mlship.yaml: jobs share no folder")
+    if written and "promote" in workflows.kinds(config) and config.ledger.kind == "directory":
+        steps.append(
+            "jobs share no folder: in mlship.yaml, set `ledger: {kind: mlflow}` for a tracking "
+            "server, or kind registry for ledger and store (`mlship guide without-a-server`)"
+        )
     kinds: tuple[tuple[Literal["vars", "secrets"], str], ...] = (
         ("vars", "variables"),
         ("secrets", "secrets"),
