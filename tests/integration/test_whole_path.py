@@ -1,7 +1,7 @@
 """The whole path: from a commit on a feature branch to the champion in production, and back.
 
-Jobs are run by act on clean machines, with a registry, a tracking server, a database and two
-clusters, all real; GitHub and its actions are stand-ins of our own.
+Jobs are run by act on clean machines, with a registry, a tracking server or none, a database and
+two clusters, all real; GitHub and its actions are stand-ins of our own.
 """
 
 import csv
@@ -67,8 +67,9 @@ def observed(ours: Team, count: int) -> None:
 
 @pytest.mark.service("two clusters")
 @pytest.mark.timeout(1800)
-def test_from_a_commit_to_the_champion_and_back(tmp_path: Path) -> None:
-    with team(tmp_path) as ours:
+@pytest.mark.parametrize("shares_by", ["a tracking server", "the registry of its images"])
+def test_from_a_commit_to_the_champion_and_back(tmp_path: Path, shares_by: str) -> None:
+    with team(tmp_path, without_a_server=shares_by != "a tracking server") as ours:
         champion = released(passed(ours.pushed("main.yml", "main")))
         assert shares(ours) == {champion: 100}
 
