@@ -361,7 +361,7 @@ def test_docker_that_builds_is_installed_where_no_container_is_tested() -> None:
 @pytest.mark.parametrize(
     ("project", "workflow", "job", "extras"),
     [
-        ("one machine", "feature", "report", "train,mlflow"),
+        ("one machine", "feature", "report", "train"),
         ("one machine", "main", "release", "train,mlflow,local"),
         (
             "one machine, without CML, an image",
