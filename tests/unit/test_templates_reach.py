@@ -141,13 +141,24 @@ def test_what_uses_the_ledger_is_of_the_base_and_the_commit_is_githubs() -> None
             job = jobs[name]
             refs = [step["with"]["ref"] for step in job["steps"] if "checkout@" in str(step)]
             assert refs == [base], "a branch's mlship.yaml would send the credentials elsewhere"
-            [call] = [step for step in job["steps"] if "-evidence" in step.get("run", "")]
+            [call] = [step for step in job["steps"] if "--commit=" in step.get("run", "")]
             assert call["env"]["COMMIT"] == (
                 "${{ github.event.pull_request.head.sha || github.sha }}"
             )
             assert '--commit="$COMMIT"' in call["run"]
             others = [step for step in job["steps"] if step is not call]
             assert "secrets." not in str(others), "only that step has the credentials"
+
+
+def test_a_pull_request_that_brings_the_project_or_a_newer_mlship_has_no_evidence() -> None:
+    for jobs in reviewed(shared()):
+        steps = {step["name"]: step for step in jobs["ledger"]["steps"]}
+        for name in ("look for the project", "look for the command"):
+            assert steps[name]["continue-on-error"] is True
+        for name in ("export-evidence --commit", "hand on the evidence"):
+            assert steps[name]["if"] == "${{ steps.command.outcome == 'success' }}"
+        getting = {step["name"]: step for step in jobs["report"]["steps"]}["get the evidence"]
+        assert getting["if"] == "${{ needs.ledger.outputs.evidence == 'success' }}"
 
 
 def test_a_release_without_its_champion_fails_and_is_not_skipped() -> None:
