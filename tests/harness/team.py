@@ -144,7 +144,8 @@ class Team:
         git("clone", "-q", "--branch", branch, str(self.origin), str(place / "iris"))
         address = f"https://github.com/{REPOSITORY}.git"
         git("remote", "set-url", "origin", address, at=place / "iris")
-        (place / "event.json").write_text(json.dumps(payload))
+        repository = {"full_name": REPOSITORY, "default_branch": "main", "private": True}
+        (place / "event.json").write_text(json.dumps({**payload, "repository": repository}))
         environment = {
             "GITHUB_API_URL": self.github,
             "GITHUB_SERVER_URL": self.github,
