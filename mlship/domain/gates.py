@@ -256,6 +256,7 @@ def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
         text = f"commit {release.commit[:12]} with uncommitted changes" + f": {names}" * bool(names)
     return [
         Check(name="commit", holds=not release.dirty, text=text),
+        _passed("train", latest(records, "train", release)),
         _passed("test", latest(records, "test", release)),
         _passed("verify-staging-workload", latest(records, "verify-staging-workload", release)),
     ]
