@@ -4,10 +4,13 @@ Each repository is made in a folder of its own and committed. Then the commands 
 are typed: `mlship init --yes`, the edits that `init` or the guide ask for, a commit, `mlship
 doctor`, `mlship run`. Counted are the commands and the edits; the files that the repository had
 must be as they were, but for those of the edits. At the end `mlship status` must show a champion.
+With `--pull-request`, act then runs the generated workflow of each project for a pull request from
+a feature branch, which must pass and leave a comment for each project.
 
-    python benchmarks/adoption.py [NAME ...]
+    python benchmarks/adoption.py [--pull-request] [NAME ...]
 """
 
+import argparse
 import json
 import os
 import re
@@ -21,7 +24,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.harness.act import Runner
+from tests.stand_ins.github import serving
+from tests.stand_ins.github_state import State
+
 MLSHIP = [sys.executable, "-m", "mlship"]
+OWNER = "ada/homework"
 IDENTITY = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org"]
 IGNORED = "__pycache__/\n.mlship/\n*.joblib\n*.pkl\n/models/*.json\nmetrics.*\n"
 
@@ -338,8 +347,8 @@ class Counted:
     why: str = ""
 
 
-def adopt(repository: Repository, root: Path) -> Counted:
-    """Make a repository and adopt it."""
+def adopt(repository: Repository, root: Path, *, pulled: bool) -> Counted:
+    """Make a repository and adopt it; where `pulled`, offer it in a pull request too."""
     for name, text in (repository.files | {".gitignore": IGNORED}).items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -348,6 +357,8 @@ def adopt(repository: Repository, root: Path) -> Counted:
     try:
         for folder in repository.folders:
             project(repository, root, root / folder, counted)
+        if pulled:
+            pull_request(root, len(repository.folders))
     except AssertionError as error:
         counted.why = str(error)
     for name, text in repository.files.items():
@@ -377,6 +388,45 @@ def project(repository: Repository, root: Path, folder: Path, counted: Counted) 
         subprocess.run([*MLSHIP, "down"], cwd=folder, capture_output=True, check=False)
 
 
+def pull_request(root: Path, projects: int) -> None:
+    """Run what GitHub would for a pull request to develop; each project must leave a comment."""
+    address = f"https://github.com/{OWNER}.git"
+    subprocess.run(["git", "remote", "add", "origin", address], cwd=root, check=True)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=root, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    state = State()
+    state.add_account("ada")
+    state.add_token("job", "github-actions[bot]", pull_requests="write", contents="write")
+    state.add_repository(OWNER)
+    for branch in ("main", "develop", "feature/mlship"):
+        state.commit(OWNER, branch, "b" * 40, "ada@example.org")
+    state.commit(OWNER, "feature/mlship", commit, "ada@example.org")
+    pull = state.open_pull(
+        OWNER, "ada", head="feature/mlship", base="develop", title="mlship", body=""
+    )
+    head = {"ref": "feature/mlship", "sha": commit, "repo": {"full_name": OWNER}}
+    base = {"ref": "develop", "repo": {"full_name": OWNER}}
+    event = {
+        "action": "opened",
+        "number": pull["number"],
+        "pull_request": {"number": pull["number"], "head": head, "base": base},
+    }
+    with tempfile.TemporaryDirectory(prefix="runner-") as home, serving(state) as url:
+        runner = Runner(root, Path(home) / "home", {"GITHUB_API_URL": url})
+        payload = Path(home) / "event.json"
+        payload.write_text(json.dumps(event))
+        workflows = sorted((root / ".github" / "workflows").glob("*feature.yml"))
+        for file in workflows:
+            secrets = {"GITHUB_TOKEN": "job"}
+            ran = runner.run(
+                file.name, "pull_request", payload=payload, secrets=secrets, seconds=600
+            )
+            assert ran.code == 0, f"{file.name}: {ran.code}\n{ran.log[-3000:]}"
+    assert len(workflows) == projects, workflows
+    assert len(state.data["comments"]) == projects, state.data["comments"]
+
+
 def mlship(folder: Path, counted: Counted, *arguments: str) -> str:
     """Run a command, which must succeed; return what it printed."""
     counted.commands += 1
@@ -402,14 +452,19 @@ def commit(root: Path, message: str) -> None:
         subprocess.run(["git", *argv], cwd=root, check=True)
 
 
-def main(names: Sequence[str]) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Adopt the repositories and print what each took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a repository; default: all")
+    parser.add_argument("--pull-request", action="store_true", help="and one, run by act")
+    options = parser.parse_args(arguments)
     failed = 0
     print(f"{'repository':28} commands edits")
-    for name in names or REPOSITORIES:
+    for name in options.names or REPOSITORIES:
         with tempfile.TemporaryDirectory(prefix="adopted-") as folder:
-            counted = adopt(REPOSITORIES[name], Path(folder))
-        print(f"{name:28} {counted.commands:8} {counted.edits:5} {counted.why or 'champion'}")
+            counted = adopt(REPOSITORIES[name], Path(folder), pulled=options.pull_request)
+        good = "champion, green" if options.pull_request else "champion"
+        print(f"{name:28} {counted.commands:8} {counted.edits:5} {counted.why or good}")
         sys.stdout.flush()
         failed += bool(counted.why)
     return 1 if failed else 0

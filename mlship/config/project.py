@@ -124,8 +124,8 @@ class ModelConfig(_Section, frozen=True):
     classes: Annotated[
         tuple[str | int | bool | float, ...],
         Meta(
-            description="labels in the order of the class codes of a booster or a network; not "
-            "needed for 0, 1, 2"
+            description="labels in the order of the class codes of a model that counts them; "
+            "not needed for 0, 1, 2"
         ),
     ] = ()
     quantiles: Annotated[

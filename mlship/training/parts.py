@@ -89,8 +89,10 @@ def has_trees(model: Any) -> bool:
 
 def is_of_single_trees(model: Any) -> bool:
     """Tell whether a model is trees of scikit-learn alone, which read numbers as float32."""
-    members = [model, *np.ravel(getattr(model, "estimators_", ()))]
-    return all(hasattr(member, "tree_") for member in members[1:] or members)
+    members = getattr(model, "estimators_", ())
+    if isinstance(members, np.ndarray):
+        members = members.ravel().tolist()
+    return all(hasattr(member, "tree_") for member in members or [model])
 
 
 def has_double_thresholds(model: Any) -> bool:
@@ -102,6 +104,16 @@ def has_infinite_threshold(model: Any) -> bool:
     """Tell whether a tree splits at infinity, between missing values and all others."""
     trees = [part.tree_ for part in of(model) if hasattr(part, "tree_")]
     return any(not np.isfinite(tree.threshold[tree.children_left >= 0]).all() for tree in trees)
+
+
+def takes_categories(model: Any) -> bool:
+    """Tell whether a model is a booster that was fitted on columns of pandas categories."""
+    for name, facts in (("booster_", "pandas_categorical"), ("get_booster", "feature_types")):
+        booster = getattr(model, name, None)
+        listed = getattr(booster() if callable(booster) else booster, facts, None)
+        if listed and (facts == "pandas_categorical" or "c" in listed):
+            return True
+    return False
 
 
 def selects_by_name(model: Any) -> bool:

@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mlship.adapters.ledgers.mlflow import MlflowLedger
-from mlship.adapters.mlflow.rest import connected
+from mlship.adapters.mlflow.rest import PATIENCE, connected
 from mlship.adapters.stores.mlflow import MlflowStore
 from mlship.domain import bundle
 from mlship.domain.versions import Run
@@ -19,6 +20,8 @@ from tests.harness import tracking
 from tests.stand_ins.faulty import KINDS, Proxy, Storm, before
 
 ROUNDS = 2
+SHORT = msgspec.structs.replace(PATIENCE, first=0.05, longest=0.5)
+"""As patient as commands are, with shorter pauses."""
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +41,7 @@ def work(uri: str, name: str, folder: Path, environ: dict[str, str], rounds: int
     for number in range(rounds):
         made = folder / f"made-{number}"
         release = tiny_release(tiny_bundle(made, f"model {number}"))
-        store = MlflowStore(uri, name, folder, environ)
+        store = MlflowStore(uri, name, folder, environ, SHORT)
         metrics = {"accuracy": 0.9}
         run = Run(release=release, params={"C": "1"}, metrics=metrics, bundle=made)
         store.record(run)
@@ -46,7 +49,7 @@ def work(uri: str, name: str, folder: Path, environ: dict[str, str], rounds: int
         store.archive(release, archived=True)
         fetched = store.fetch(release, folder / f"fetched-{number}")
         assert bundle.read(fetched, expected=release.bundle)
-        MlflowLedger(uri, name, folder, environ).append(tiny_evidence(minute=number))
+        MlflowLedger(uri, name, folder, environ, SHORT).append(tiny_evidence(minute=number))
 
 
 def test_three_failures_in_ten_are_waited_out_and_nothing_is_made_twice(

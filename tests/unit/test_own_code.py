@@ -17,6 +17,8 @@ from tests.harness.hostile_models import crafted, listed, mapped, node, plain, r
 from tests.harness.projects import InProcess, config, flowers, project, request
 from tests.harness.trusted import names
 
+pytestmark = pytest.mark.slow
+
 IMPORTS = """
 import functools
 import numpy as np

@@ -13,7 +13,7 @@ from mlship.config.project import Config
 from mlship.domain.storage import DVC, Kept, storage
 from mlship.errors import ConfigError
 from mlship.templates import workflows
-from tests.harness.workflows import KEPT, PROJECTS, SOURCE, config, rendered
+from tests.harness.workflows import KEPT, PROJECTS, SOURCE, config, parsed, rendered
 
 S3 = "data of DVC on S3, and steps of the user"
 NODE = "actions/setup-node@820762786026740c76f36085b0efc47a31fe5020"
@@ -23,7 +23,7 @@ HANDED_ON = ("feature", "develop", "release", "main")
 def jobs(project: str, workflow: str, folder: str = "") -> dict[str, Any]:
     prefix = f"{folder.rpartition('/')[2]}-" if folder else ""
     text = rendered(project, folder)[f".github/workflows/{prefix}{workflow}.yml"]
-    found: dict[str, Any] = yaml.safe_load(text)["jobs"]
+    found: dict[str, Any] = parsed(text)["jobs"]
     return found
 
 
@@ -144,7 +144,7 @@ def test_the_job_that_replays_the_workload_gets_it() -> None:
     assert step(jobs(S3, "main")["verify"], "get the data")
     one = msgspec.structs.replace(KEPT[S3], files=("data/train.csv",))
     text = workflows.render(config(S3), SOURCE, "", "", one)[".github/workflows/main.yml"]
-    assert "get the data" not in str(yaml.safe_load(text)["jobs"]["verify"])
+    assert "get the data" not in str(parsed(text)["jobs"]["verify"])
 
 
 def test_no_job_fetches_what_git_has_or_what_is_left_to_the_user() -> None:
@@ -240,7 +240,7 @@ def test_a_text_stays_the_text_that_it_is(value: str) -> None:
     texts = workflows.render(read(yaml.safe_dump(document)), SOURCE)
     without = workflows.render(plain, SOURCE)
     for name, text in texts.items():
-        found, expected = yaml.safe_load(text), yaml.safe_load(without[name])
+        found, expected = parsed(text), parsed(without[name])
         for job in found["jobs"].values():
             added = [step for step in job["steps"] if step.get("env") == {"A": value}]
             assert added in ([], [given, given])
@@ -280,7 +280,7 @@ def test_the_ids_of_mlships_own_steps_are_refused() -> None:
     taken = {
         step["id"]
         for text in own("").values()
-        for job in yaml.safe_load(text)["jobs"].values()
+        for job in parsed(text)["jobs"].values()
         if "mlship train" in scripts(job)
         for step in job["steps"]
         if "id" in step

@@ -16,6 +16,8 @@ from mlship.training.frameworks import catboostfile
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = "iterations=12, depth=3, verbose=0, thread_count=1, allow_writing_files=False"
 NUMBERS = 'data[["length", "width", "leaves"]]'
 CODE = """
