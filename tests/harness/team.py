@@ -38,8 +38,7 @@ class Team:
         folder: for everything.
         state: of GitHub, which answers at `github`.
         places: the clusters by the target's name.
-        mlflow: the address of the tracking server; without one, ledger and store are in the
-            registry.
+        mlflow: the address of the tracking server; `None` to keep ledger and store in the registry.
         database: the address of predictions and outcomes, with the password in it; without one,
             nobody reads them, and approvals alone decide on a promotion.
         wheel: of mlship, which the jobs install from the repository with all that they need; by
@@ -52,8 +51,8 @@ class Team:
         state: State,
         github: str,
         places: Mapping[str, Cluster],
-        mlflow: str = "",
-        database: str = "",
+        mlflow: str | None,
+        database: str,
         *,
         wheel: Path | None = None,
     ) -> None:
@@ -163,7 +162,7 @@ class Team:
             workflow,
             event,
             payload=place / "event.json",
-            variables={"MLFLOW_TRACKING_URI": self.mlflow} if self.mlflow else {},
+            variables=self._tracking(),
             secrets=secrets,
             seconds=_SECONDS,
         )
@@ -173,17 +172,19 @@ class Team:
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
+            **self._tracking(),
             "PGPASSWORD": self._password,
             "GITHUB_TOKEN": "ada",
             "GITHUB_API_URL": self.github,
             "GITHUB_REPOSITORY": REPOSITORY,
         }
-        if self.mlflow:
-            environment["MLFLOW_TRACKING_URI"] = self.mlflow
         for name, cluster in self.places.items():
             variable = f"MLSHIP_TARGETS__{name.upper()}__KUBERNETES__KUBECONFIG"
             environment[variable] = str(cluster.path)
         return called([sys.executable, "-m", "mlship", *arguments], self.desk, environment)
+
+    def _tracking(self) -> dict[str, str]:
+        return {} if self.mlflow is None else {"MLFLOW_TRACKING_URI": self.mlflow}
 
     def _settings(self) -> dict[str, Any]:
         """Return what mlship.yaml says beside the example: where everything is."""
@@ -268,7 +269,8 @@ def student(folder: Path) -> Iterator[Team]:
             "production": stack.enter_context(clusters.cluster("TEST_KUBECONFIG_PRODUCTION")),
         }
         state = _github(folder / "iris.git")
-        made = Team(folder, state, stack.enter_context(serving(state)), places)
+        github = stack.enter_context(serving(state))
+        made = Team(folder, state, github, places, None, "")
         made.start()
         yield made
 
