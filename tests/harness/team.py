@@ -74,9 +74,7 @@ class Team:
             shutil.copy(self.wheel, self.desk / "tools")
         settings = self.desk / "mlship.yaml"
         before = yaml.safe_load(settings.read_text())
-        before["gates"]["promote"] |= (
-            {"approvals": 2} if self._database else {"metric": "none", "approvals": 0}
-        )
+        before["gates"]["promote"] |= {"approvals": 2} if self._database else {"metric": "none"}
         before["gates"]["staging"]["p99_ms"]["max"] = 10_000  # how busy we are proves nothing
         settings.write_text(yaml.safe_dump(before | self._settings(), sort_keys=False))
         self._python("init", "--yes")
@@ -144,7 +142,8 @@ class Team:
         git("clone", "-q", "--branch", branch, str(self.origin), str(place / "iris"))
         address = f"https://github.com/{REPOSITORY}.git"
         git("remote", "set-url", "origin", address, at=place / "iris")
-        (place / "event.json").write_text(json.dumps(payload))
+        repository = {"full_name": REPOSITORY, "default_branch": "main", "private": True}
+        (place / "event.json").write_text(json.dumps({**payload, "repository": repository}))
         environment = {
             "GITHUB_API_URL": self.github,
             "GITHUB_SERVER_URL": self.github,

@@ -54,6 +54,7 @@ class Child(Generic[Result]):
             name: what it does, for people.
         """
         self._call, self._name = call, name
+        self._process: int | None
         # A fork of a process that has loaded such libraries is not safe on other systems.
         self._process, self._pipe = _forked(call) if sys.platform == "linux" else (None, -1)
 
