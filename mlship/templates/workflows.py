@@ -18,6 +18,7 @@ from mlship.domain.policy import Occupied
 from mlship.domain.storage import DVC, NOTHING, Kept
 from mlship.errors import ConfigError
 from mlship.templates import own_steps, shipped
+from mlship.templates.handovers import Handovers, handovers_of
 from mlship.templates.registries import Registry, registry_of_documents, registry_of_images
 
 if TYPE_CHECKING:
@@ -77,12 +78,8 @@ class Settings(NamedTuple):
         comments_from: what the job that comments checks out to install mlship: nothing, or the
             commit that the pull request would change.
         comment_needs: arguments of the installer in the job that comments.
-        shares: whether jobs share a ledger. One that runs unreviewed code has no access to it.
-        claims: whether what it says is recorded there.
-        public: whether what the project knows may be in artifacts of a public repository.
-        own_secrets: whether steps of the user name secrets.
-        ledger_needs: arguments of the installer in jobs of a pull request that use the ledger.
-        review_needs: those in the job that runs its code.
+        handovers: between the jobs of a pull request.
+        review_needs: arguments of the installer in the job that runs its code.
         project_needs: its arguments in the job that makes a release.
         verify_needs: its arguments in the job that checks staging.
         push_needs: its arguments in the job that pushes the image.
@@ -108,11 +105,7 @@ class Settings(NamedTuple):
     comments_from: Literal["", "base"]
     comment_needs: tuple[str, ...]
     schedule: str
-    shares: bool
-    claims: bool
-    public: bool
-    own_secrets: bool
-    ledger_needs: tuple[str, ...]
+    handovers: Handovers
     review_needs: tuple[str, ...]
     project_needs: tuple[str, ...]
     verify_needs: tuple[str, ...]
@@ -150,10 +143,6 @@ def settings_of(
     container = registry is not None and config.gates.container
     by_docker = registry is not None and config.image.builder == "docker"
     extras = _extras(config, staging, production, registry)
-    shared = registry_of_documents(config)
-    # In Google's registry, jobs of a pull request have no identity.
-    is_shared = config.ledger.kind != "directory" or config.ledger.uri is not None
-    shares = is_shared and shared != "google"
 
     def with_project(names: list[str]) -> tuple[str, ...]:
         return installation.with_requirements(installation.arguments(source, names, folder))
@@ -168,12 +157,7 @@ def settings_of(
         comments_from="" if "://" in source else "base",
         comment_needs=installation.arguments(source, [], folder),
         schedule=config.workflows.evaluate,
-        shares=shares,
-        # Who may write records to a registry may push images there.
-        claims=shares and config.workflows.claims and config.ledger.kind != "registry",
-        public=config.workflows.public_data,
-        own_secrets=own_steps.name_secrets(config.workflows.steps),
-        ledger_needs=installation.arguments(source, extras["ledger"], folder),
+        handovers=handovers_of(config, installation.arguments(source, extras["ledger"], folder)),
         review_needs=with_project(extras["review"]),
         project_needs=with_project(extras["release"]),
         verify_needs=with_project(extras["verify"]),
@@ -183,7 +167,7 @@ def settings_of(
         staging=staging,
         production=production,
         registry=registry,
-        shared=shared,
+        shared=registry_of_documents(config),
         in_registry=tuple(
             name.upper() for name in BACKENDS if repository_of(config, name) is not None
         ),
