@@ -229,8 +229,8 @@ def for_promotion(
     """Decide whether a release may become champion.
 
     It needs an evaluation against the current champion that passed, is recent and has enough
-    outcomes, and approvals by different people other than the release's author. A task without
-    outcomes needs the approvals alone, of which there must be one at least.
+    outcomes, and approvals by different people other than the release's author. Where no
+    outcomes are compared, it needs the approvals alone, of which there must be one at least.
     """
     checks = [*_proven(release, records), *_contained(release, records, container)]
     if policy.metric == "none":

@@ -74,9 +74,7 @@ class Team:
             shutil.copy(self.wheel, self.desk / "tools")
         settings = self.desk / "mlship.yaml"
         before = yaml.safe_load(settings.read_text())
-        before["gates"]["promote"] |= (
-            {"approvals": 2} if self._database else {"metric": "none", "approvals": 0}
-        )
+        before["gates"]["promote"] |= {"approvals": 2} if self._database else {"metric": "none"}
         before["gates"]["staging"]["p99_ms"]["max"] = 10_000  # how busy we are proves nothing
         settings.write_text(yaml.safe_dump(before | self._settings(), sort_keys=False))
         self._python("init", "--yes")

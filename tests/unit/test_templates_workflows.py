@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
+from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import GatesConfig, TargetConfig
 from mlship.config.workflows import BranchesConfig
 from mlship.domain.policy import Occupied
@@ -516,3 +517,13 @@ def test_only_what_init_wrote_itself_counts_as_untouched() -> None:
     assert workflows.is_untouched(text)
     assert not workflows.is_untouched(text.replace("45", "46"))
     assert not workflows.is_untouched(text.partition("\n")[2])
+
+
+def test_nothing_is_evaluated_where_no_outcomes_are_compared() -> None:
+    base = "name: iris\ndata: {train: a.csv, split: {}}\nmodel: {train: 'pipeline:train'}\n"
+    base += "image: {repository: example.org/iris}\ntargets: {production: {kind: kubernetes}}\n"
+    none = from_yaml(base + "gates: {promote: {metric: none}}", "mlship.yaml")
+    kinds = workflows.kinds(resolve([none]).config)
+    assert {"promote", "rollback"} <= set(kinds)
+    assert "evaluate" not in kinds
+    assert "evaluate" in workflows.kinds(resolve([from_yaml(base, "mlship.yaml")]).config)
