@@ -176,6 +176,8 @@ class PushedImage(Timed, frozen=True):
         size: of the image in compressed bytes; `sent` are the uploaded bytes.
         there: layers that the registry already had.
         mounted: layers that it mounted from another of its repositories.
+        router: the image of the load balancer that mlship brings to a cluster, by digest; empty
+            if no target needs it.
     """
 
     reference: str = ""
@@ -185,6 +187,7 @@ class PushedImage(Timed, frozen=True):
     sent: int = 0
     there: int = 0
     mounted: int = 0
+    router: str = ""
 
 
 class Contained(Judged, frozen=True):
