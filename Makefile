@@ -36,9 +36,9 @@ unit: $(READY) ## the unit tests that take no minute: what to run after each cha
 check: $(READY) lint ## lint, types, unit tests, architecture and docs: what to run before a commit
 	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit tests/architecture tests/docs
 
-# Three workers on two cores: one waits for a pod or a server most of the time.
+# Four workers on two cores: tests wait for pods and servers half of the time.
 test: $(READY) lint ## everything, with whatever services this machine has
-	$(PYTEST) --numprocesses $(or $(WORKERS),3) $(GROUPED)
+	$(PYTEST) --numprocesses $(or $(WORKERS),4) $(GROUPED)
 
 coverage: $(READY) ## the tests of make unit, measured: fails where they cover less than pyproject.toml says
 	$(BIN)/coverage erase

@@ -118,7 +118,8 @@ def measure(
         tally = users.end()
     finally:
         target.down()
-    logged = {one.id for one in DirectoryObservations([log], log / "outcomes").predictions()}
+    observations = DirectoryObservations([log], log / "outcomes")
+    logged = {one.id for one in observations.predictions({release.id})}
     missing = [one for one in tally.acknowledged if one not in logged]
     print(
         f"{name:10} {kills} kills, {len(tally.acknowledged)} acknowledged, "

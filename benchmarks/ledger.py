@@ -2,20 +2,24 @@
 
 A long history (releases are trained, tested, deployed, evaluated, approved, promoted, rolled back,
 retired) is written as records of realistic size: into a folder, and into an MLflow database, which
-with --server is also read through a tracking server. Then `mlship status --json` runs in a new
-process, and its CPU time (user and system) is measured.
+with --server is also read through a tracking server. With --registry, it is also written into the
+container registry at localhost:5000, and read by a machine that has read it before and by a new
+one. Then `mlship status --json` runs in a new process, and its time is measured: that of the CPU
+(user and system), and in all.
 
-    python benchmarks/ledger.py [--records 10000] [--server] [--profile]
+    python benchmarks/ledger.py [--records 10000] [--server] [--registry] [--profile]
 """
 
 import argparse
 import os
 import resource
+import shutil
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -29,10 +33,15 @@ import msgspec
 ROOT: Final = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from mlship.adapters.artifacts.artifacts import SharedArtifacts  # noqa: E402
+from mlship.adapters.artifacts.collection import Collection  # noqa: E402
+from mlship.adapters.images.registry.registries import Registries  # noqa: E402
 from mlship.adapters.ledgers.mlflow import MlflowLedger, as_run  # noqa: E402
+from mlship.config.project import ImageConfig  # noqa: E402
 from mlship.domain import digests  # noqa: E402
 from mlship.domain.digests import Digest  # noqa: E402
 from mlship.domain.evidence import Record, decode, encode  # noqa: E402
+from mlship.domain.image import reference  # noqa: E402
 from mlship.domain.release import Release  # noqa: E402
 from tests.harness import tracking  # noqa: E402
 
@@ -55,14 +64,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--records", type=int, default=10_000)
     parser.add_argument("--server", action="store_true", help="measure a tracking server too")
+    parser.add_argument("--registry", action="store_true", help="measure a registry too")
     parser.add_argument("--profile", action="store_true", help="print where the time goes")
     options = parser.parse_args()
     small, large = list(islice(story(), SMALL)), list(islice(story(), options.records))
-    print(f"{'ledger':20} {'records':>8} {'CPU seconds':>12}", flush=True)
+    kinds = ["directory", "database", *(["server"] if options.server else [])]
+    kinds += ["registry", "registry, anew"] if options.registry else []
+    print(f"{'ledger':20} {'records':>8} {'CPU seconds':>12} {'seconds':>8}", flush=True)
     with tempfile.TemporaryDirectory() as place:
         figures = [
-            measured(kind, Path(place), (small, large), profile=options.profile)
-            for kind in ("directory", "database", *(["server"] if options.server else []))
+            measured(kind, Path(place), (small, large), profile=options.profile) for kind in kinds
         ]
     sys.exit(any(seconds > LIMIT for seconds in figures))
 
@@ -104,12 +115,17 @@ def measured(kind: str, folder: Path, ledgers: tuple[Stored, Stored], *, profile
             with tracking.server(project / ".mlship") as uri:
                 configure(project, f"{{kind: mlflow, uri: {uri!r}}}")
                 seconds.append(status(project, profile=profile))
+        elif kind.startswith("registry"):
+            in_registry(project, stored)
+            forgets = kind == "registry, anew"
+            seconds.append(status(project, profile=profile, forgets=forgets))
         else:
             (in_folder if kind == "directory" else in_database)(project, stored)
             seconds.append(status(project, profile=profile))
-        print(f"{kind:20} {len(stored):8} {seconds[-1]:12.2f}", flush=True)
-    print(f"{kind:20} {'ratio':>8} {seconds[1] / seconds[0]:12.1f}", flush=True)
-    return seconds[1]
+        cpu, wall = seconds[-1]
+        print(f"{kind:20} {len(stored):8} {cpu:12.2f} {wall:8.2f}", flush=True)
+    print(f"{kind:20} {'ratio':>8} {seconds[1][0] / seconds[0][0]:12.1f}", flush=True)
+    return seconds[1][0]
 
 
 def in_folder(project: Path, stored: Stored) -> None:
@@ -144,13 +160,28 @@ def in_database(project: Path, stored: Stored) -> None:
             )
 
 
+def in_registry(project: Path, stored: Stored) -> None:
+    """Add records to a new repository of the registry, one after the other, as commands do."""
+    where = f"localhost:5000/benchmark/{uuid.uuid4().hex}"
+    configure(project, f"{{kind: registry, uri: {where!r}}}")
+    registries = Registries(ImageConfig(repository=where), {})
+    cache = project / ".mlship" / "elsewhere"
+    collection = Collection(SharedArtifacts(registries, reference(where), "iris", cache), "record")
+    for _, data in stored:
+        collection.add(data)
+    registries.close()
+
+
 def configure(project: Path, ledger: str) -> None:
     """Write the project's configuration."""
     (project / "mlship.yaml").write_text(CONFIG.format(ledger=ledger))
 
 
-def status(project: Path, *, profile: bool) -> float:
-    """Return the median CPU seconds of the status; the first run is a warm-up."""
+def status(project: Path, *, profile: bool, forgets: bool = False) -> tuple[float, float]:
+    """Return the median seconds of CPU and in all of the status; the first run is a warm-up.
+
+    With `forgets`, each run is that of a machine that has read nothing before.
+    """
     program = [sys.executable, "-m", "mlship", "status", "--json"]
     if profile:
         program[1:1] = ["-m", "cProfile", "-s", "tottime"]
@@ -161,14 +192,18 @@ def status(project: Path, *, profile: bool) -> float:
     environ = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }
-    seconds = []
+    seconds, passed = [], []
     for _ in range(RUNS + 1):
+        if forgets:
+            shutil.rmtree(project / ".mlship" / "registry", ignore_errors=True)
+        began = time.monotonic()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, *program[-4:]]
         subprocess.run(command, cwd=project, check=True, stdout=subprocess.PIPE, env=environ)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        passed.append(time.monotonic() - began)
         seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    return statistics.median(seconds[1:])
+    return statistics.median(seconds[1:]), statistics.median(passed[1:])
 
 
 if __name__ == "__main__":

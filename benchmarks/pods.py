@@ -144,7 +144,8 @@ def measure(
             kill_all(place, slot, database, kills, dice)
         finally:
             tally = users.end()
-        logged = {one.id for one in PostgresObservations(url, {}).predictions()}
+        observations = PostgresObservations(url, {}, config.name)
+        logged = {one.id for one in observations.predictions({release.id})}
     missing = sum(one not in logged for one in tally.acknowledged)
     side = Side(name=name, kills=kills, tally=tally, missing=missing)
     print(side.row(), flush=True)

@@ -144,11 +144,11 @@ def _confirm(planned: "Plan") -> None:
     """Ask before something changes in a folder that has files already."""
     from mlship.templates.changes import WRITTEN
 
-    if not planned.folder.is_dir() or not any(planned.folder.iterdir()):
+    made = [change for change in planned.changes if change.what in (*WRITTEN, "remove")]
+    if not made or not planned.folder.is_dir() or not any(planned.folder.iterdir()):
         return
-    for change in planned.changes:
-        if change.what in (*WRITTEN, "remove"):
-            output.line(f"{change.what} {change.name}")
+    for change in made:
+        output.line(f"{change.what} {change.name}")
     typer.confirm("Continue?", default=True, abort=True)
 
 

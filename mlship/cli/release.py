@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlship.domain.release import Release
     from mlship.reports.report import Report
     from mlship.steps.pipeline import Pipeline
-    from mlship.steps.publish import Published
+    from mlship.steps.publish import Published, Publishing
 
 
 def deploy_staging(
@@ -128,14 +128,12 @@ def publish_report(
     """Publish the report of a release and print where.
 
     Raises:
-        ConfigError: a name is not a way of publishing.
+        ConfigError: a name is not a way of publishing, or there is no pull request here.
     """
-    from mlship import wire
     from mlship.steps.publish import publish
 
     ways = [_way(name) for name in names]
-    project = pipeline.config.name
-    publishing = wire.publishing(project, wire.environment(), pictures=pictures)
+    publishing = _publishing(pipeline.config.name, ways, pictures=pictures)
     results = publish(pipeline, release, ways, publishing, records)
     _print_published(options, release, results, publishing.job)
 
@@ -146,17 +144,33 @@ def publish_folder(
     """Publish a report that another job wrote into a folder, and print where.
 
     Raises:
-        ConfigError: a name is not a way of publishing.
+        ConfigError: a name is not a way of publishing, or there is no pull request here.
     """
-    from mlship import wire
     from mlship.steps.pictures import of_folder
     from mlship.steps.publish import post
 
     ways = [_way(name) for name in names]
-    project = report.release.name
-    publishing = wire.publishing(project, wire.environment(), pictures=pictures)
+    publishing = _publishing(report.release.name, ways, pictures=pictures)
     results = post(report, of_folder(folder, report), ways, publishing)
     _print_published(options, report.release, results, publishing.job)
+
+
+def _publishing(project: str, ways: Sequence[Way], *, pictures: bool) -> "Publishing":
+    """Return the ports to publish a report.
+
+    Raises:
+        ConfigError: a comment is asked for outside of a workflow, which knows the repository.
+    """
+    from mlship import wire
+
+    environment = wire.environment()
+    if not environment.get("GITHUB_REPOSITORY") and set(ways) - {"summary"}:
+        raise ConfigError(
+            "--publish comments on a pull request, from a workflow on GitHub: GITHUB_REPOSITORY "
+            "is not set here",
+            hint="`mlship report --markdown` prints the report that would be posted",
+        )
+    return wire.publishing(project, environment, pictures=pictures)
 
 
 def _print_published(

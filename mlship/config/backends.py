@@ -15,30 +15,47 @@ def is_server(uri: str | None) -> bool:
     return (uri or "").lower().startswith(("http://", "https://"))
 
 
+Writes = Annotated[
+    Literal["shared", "local"],
+    Meta(
+        description="kind registry: `local` reads what all share, and adds in the project's own "
+        "folder, for jobs that may only read"
+    ),
+]
+
+
 class StoreConfig(_Section, frozen=True):
     """The model registry."""
 
     kind: Annotated[
-        Literal["mlflow", "directory"], Meta(description="MLflow, or files in a folder")
+        Literal["mlflow", "directory", "registry"],
+        Meta(description="MLflow, files in a folder, or artifacts in a container registry"),
     ] = "mlflow"
     uri: Annotated[
         str | None,
         Meta(
             description="tracking server (sqlite:/// or http(s)://; default MLFLOW_TRACKING_URI), "
-            "or the folder"
+            "the folder, or the repository in the registry (default `image.repository`)"
         ),
     ] = None
+    writes: Writes = "shared"
 
 
 class LedgerConfig(_Section, frozen=True):
-    """Where evidence is stored. Jobs on several machines share it through MLflow."""
+    """Where evidence is stored. Jobs on several machines share it by MLflow or a registry."""
 
     kind: Annotated[
-        Literal["directory", "mlflow"], Meta(description="files in a folder, or MLflow")
+        Literal["directory", "mlflow", "registry"],
+        Meta(description="files in a folder, MLflow, or artifacts in a container registry"),
     ] = "directory"
     uri: Annotated[
-        str | None, Meta(description="the folder, or the tracking server (default `store.uri`)")
+        str | None,
+        Meta(
+            description="the folder; the tracking server (default `store.uri`); or the repository "
+            "in the registry (default that of the store, else `image.repository`)"
+        ),
     ] = None
+    writes: Writes = "shared"
 
 
 class ObservationsConfig(_Section, frozen=True):

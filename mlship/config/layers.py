@@ -212,6 +212,7 @@ def _check_together(config: Config) -> None:
     if (config.data.test is None) == (config.data.split is None):
         message = "mlship.yaml: data: held-out data needs exactly one of `test` and `split`"
         raise ConfigError(message, hint="add `split: {fraction: 0.2, seed: 7}` under data")
+    _check_name(config)
     _check_targets(config)
     _check_unsupervised(config)
     _check_quantiles(config)
@@ -237,6 +238,15 @@ def _check_together(config: Config) -> None:
     _check_promotion(config.gates.promote, config.data.targets)
     for name, target in config.targets.items():
         _check_target(f"targets.{name}", target)
+
+
+def _check_name(config: Config) -> None:
+    """Refuse a name under which MLflow keeps the ledger of another project."""
+    other = config.name.removesuffix("-ledger")
+    is_server = config.store.kind == "mlflow" and config.store.uri is not None
+    if other != config.name and (is_server or config.ledger.kind == "mlflow"):
+        message = f"mlship.yaml: name: {config.name} is the ledger of project {other} in MLflow"
+        raise ConfigError(message, hint="use a name that does not end in -ledger")
 
 
 def _with_target(config: Config) -> Config:

@@ -124,8 +124,8 @@ class ModelConfig(_Section, frozen=True):
     classes: Annotated[
         tuple[str | int | bool | float, ...],
         Meta(
-            description="labels in the order of the class codes of a booster or a network; not "
-            "needed for 0, 1, 2"
+            description="labels in the order of the class codes of a model that counts them; "
+            "not needed for 0, 1, 2"
         ),
     ] = ()
     quantiles: Annotated[
@@ -227,6 +227,14 @@ class GatesConfig(_Section, frozen=True):
         Meta(
             description="`run` and `deploy-production` require that the image passed "
             "`test --container`; false needs no Docker engine, and reports show it"
+        ),
+    ] = True
+    compatible: Annotated[
+        bool,
+        Meta(
+            description="require that a challenger accepts the champion's requests and gives its "
+            "outputs; false lets a part of the requests fail until callers have changed, and "
+            "reports show it"
         ),
     ] = True
     promote: PromotePolicy = PromotePolicy()

@@ -27,7 +27,7 @@ GOLDEN = "golden.jsonl"
 CODE = "code"
 REQUIREMENTS = "requirements.txt"
 ENVIRONMENT = "environment.txt"
-_SEVERAL = ("targets", "quantiles", "heads")
+_SPARSE = ("targets", "quantiles", "heads", "is_coded")
 
 Kind = Literal["number", "integer", "text", "boolean"]
 Value: TypeAlias = float | int | str | bool | None
@@ -107,6 +107,8 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
             model with heads.
         heads: the columns of the answer if there are several, in order; the manifest of a model
             with one has no such key.
+        is_coded: whether its file answers with the places of labels in `classes`, not with labels;
+            the manifest of a model that does not has no such key.
         missing: the number that stands for a missing value, for XGBoost; NaN is always one.
         types: the project's own types and functions in a skops file, each from `code/`.
         trusted: those of other libraries that the project's `model.trust` vouches for.
@@ -119,6 +121,7 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     dtype: Dtype = "float64"
     classes: tuple[Label, ...] = ()
     heads: tuple[Head, ...] = ()
+    is_coded: bool = False
     missing: float | None = None
     types: tuple[str, ...] = ()
     trusted: tuple[str, ...] = ()
@@ -207,9 +210,9 @@ def seal(folder: Path, draft: Bundle) -> Digest:
 
 
 def _encoded(bundle: Bundle) -> bytes:
-    """Return a manifest's bytes, without the keys of several targets where there is one."""
+    """Return a manifest's bytes, without the keys that few models need where they say nothing."""
     values = msgspec.to_builtins(bundle, str_keys=True)
-    for section, keys in ((values, _SEVERAL), (values["model"], _SEVERAL)):
+    for section, keys in ((values, _SPARSE), (values["model"], _SPARSE)):
         for key in keys:
             if not section.get(key, True):
                 del section[key]

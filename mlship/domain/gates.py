@@ -6,12 +6,13 @@ NaN, infinity, no data, stale data and too few samples never pass.
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Final, Literal
 
 from mlship.domain import digests, shapes
 from mlship.domain.approvals import approvers
 from mlship.domain.bundle import Task
 from mlship.domain.checks import Check, Decision, decide
+from mlship.domain.compatibility import Compatibility
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Evaluated, Number, Trained
@@ -20,6 +21,9 @@ from mlship.domain.policy import Bound, PromotePolicy
 from mlship.domain.release import Release
 from mlship.domain.scores import TestRun
 from mlship.domain.workload import WorkloadResult
+
+COMPATIBLE: Final = "compatible"
+"""The name of the check that a release can take a part of the champion's traffic."""
 
 ContainerTest = Literal["asked for", "not asked for", "no image"]
 """Whether the image must have passed the container test before production runs it."""
@@ -116,6 +120,28 @@ def on_groups(task: Task, values: Mapping[str, Number]) -> Check:
     return Check(name="clusters", holds=clusters >= 2, text=text)
 
 
+def on_champion(champion: Release, found: Compatibility, *, required: bool) -> Check:
+    """Check that a release can take a part of the champion's traffic.
+
+    Args:
+        champion: of production.
+        found: how the release differs from it.
+        required: whether a challenger must accept the champion's requests and give its outputs.
+            Another problem is never accepted: nothing could be evaluated.
+    """
+    if found.unrelated:
+        text = f"another problem than champion {champion}: {found.unrelated}"
+        return Check(name=COMPATIBLE, holds=False, text=text)
+    if found.broken:
+        text = f"requests for champion {champion} would fail: {'; '.join(found.broken)}"
+        text += " (gates.compatible is false)" if not required else ""
+        return Check(name=COMPATIBLE, holds=not required, text=text)
+    text = f"requests for champion {champion} are valid"
+    if found.partial:
+        text += f", except {', '.join(found.partial)}"
+    return Check(name=COMPATIBLE, holds=True, text=text)
+
+
 def on_tests(run: TestRun) -> Check:
     """Check a suite of the project's tests: at least one passed, and none failed."""
     text = f"{run.suite} tests: {run.passed} passed, {run.failed} failed"
@@ -182,10 +208,14 @@ def _at_least(value: float, floor: float) -> bool:
 
 
 def for_production(
-    release: Release, records: Sequence[Record], container: ContainerTest
+    release: Release,
+    records: Sequence[Record],
+    container: ContainerTest,
+    compatible: Sequence[Check] = (),
 ) -> Decision:
-    """Decide whether a release may run in production."""
-    return decide([*_proven(release, records), *_contained(release, records, container)])
+    """Decide whether a release may run in production, beside the champion if there is one."""
+    proven = _proven(release, records)
+    return decide([*proven, *_contained(release, records, container), *compatible])
 
 
 def for_promotion(

@@ -15,6 +15,7 @@ Builder = Literal["oci", "docker"]
 """What builds an image: mlship, reproducibly, or a Docker engine."""
 
 DOCKER_HUB = "docker.io"
+GITHUB = "ghcr.io"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"

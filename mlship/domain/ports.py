@@ -4,7 +4,7 @@ Those of publishing a report are in `mlship.domain.publishing`. Adapters impleme
 raises only errors of `mlship.errors`, and a method that changes something is idempotent.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -165,22 +165,30 @@ class Declarative(Protocol):
 
 
 class Observations(Protocol):
-    """The logged predictions and their outcomes."""
+    """The logged predictions and their outcomes. Other projects may log in the same place.
 
-    def predictions(self) -> Iterator[Prediction]:
-        """Return every logged prediction, each (id, release) once, oldest first."""
+    A prediction belongs to the project whose ledger has its release.
+    """
+
+    def predictions(self, releases: Collection[Digest]) -> Iterator[Prediction]:
+        """Return the logged predictions of releases, each (id, release) once, oldest first."""
 
     def find(self, prediction: str) -> Sequence[Prediction]:
-        """Return the prediction of that id, then its shadow if there is one."""
+        """Return the predictions of that id by any release, shadows last."""
 
-    def outcomes(self) -> Sequence[Outcome]:
-        """Return the outcomes in the order in which they arrived."""
+    def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
+        """Return the outcomes of releases' predictions, in the order in which they arrived."""
 
-    def take(self, outcomes: Iterable[Outcome]) -> Taken:
-        """Add outcomes durably. An outcome that was added before counts as known.
+    def take(self, outcomes: Iterable[Outcome], releases: Collection[Digest]) -> Taken:
+        """Add outcomes durably, all or none. An outcome that was added before counts as known.
+
+        Args:
+            outcomes: to add.
+            releases: of the project.
 
         Raises:
-            ConflictError: a prediction already has another outcome; nothing was added.
+            ConflictError: a prediction already has another outcome, or only releases of other
+                projects made it; nothing was added.
         """
 
 

@@ -68,6 +68,11 @@ class Records(Sequence[Record]):
         """Every release, in the order of their first records."""
         return tuple(history.releases(self.listed))
 
+    @cached_property
+    def ids(self) -> frozenset[Digest]:
+        """The ids of all releases."""
+        return frozenset(release.id for release in self.releases)
+
     def latest(self, step: Step, release: Release | None = None) -> Record | None:
         """Return the last record of a step, for one release or for any."""
         return history.latest(self.listed, step, release)

@@ -48,12 +48,26 @@ def load(path: Path, model: Model, task: Task) -> Computation:
         IntegrityError: the file is not such a model, or contains types that are not trusted.
     """
     try:
-        return _LOADERS[model.format](path, model, task)
+        computation = _LOADERS[model.format](path, model, task)
     except (IntegrityError, ImportError):
         raise
     except Exception as error:  # libraries raise all kinds of errors
         message = f"{path.name} is not a valid {model.format} model: {error}"
         raise IntegrityError(message, hint="train again") from error
+    return _with_labels(computation, model) if model.is_coded else computation
+
+
+def _with_labels(computation: Computation, model: Model) -> Computation:
+    """Return a computation that answers labels where a model answers their places."""
+    import numpy as np
+
+    classes = np.array(model.classes, dtype=object)
+
+    def compute(data: Data) -> Raw:
+        raw = computation(data)
+        return Raw(classes[np.asarray(raw.labels).astype(int)], raw.probabilities)
+
+    return compute
 
 
 def feed(data: Data, model: Model) -> Any:
@@ -213,7 +227,8 @@ def _order(estimator: Any, model: Model) -> list[int] | None:
         return None
     # Clusters have numbers.
     own = list(getattr(estimator, "classes_", range(len(model.classes))))
-    return [own.index(label) for label in model.classes]
+    known = range(len(model.classes)) if model.is_coded else model.classes
+    return [own.index(label) for label in known]
 
 
 def _load_xgboost(path: Path, model: Model, task: Task) -> Computation:

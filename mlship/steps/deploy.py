@@ -17,10 +17,15 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias
 from mlship.errors import ConflictError, RefusedError
+from mlship.steps import compatibility
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
 
 LOST: Final = "predictions in production are lost when its pods stop, and nothing can be evaluated"
+INCOMPATIBLE: Final = (
+    "keep the champion's inputs and outputs, or accept the errors with `gates.compatible: false`; "
+    "if it is another problem, give the project another `name` in mlship.yaml"
+)
 KEEP: Final = "set observations.url to a PostgreSQL database; see `mlship guide predictions`"
 
 
@@ -161,11 +166,14 @@ def check_fitness(pipeline: Pipeline, release: Release, records: Records) -> tup
         RefusedError: a check failed.
     """
     container_test = pipeline.container_test(PRODUCTION)
-    decision = gates.for_production(release, records, container_test)
+    beside = compatibility.checked(pipeline, release, records)
+    decision = gates.for_production(release, records, container_test, beside)
     if decision.verdict == "passed":
         return decision.checks
     lacks_container_test = all(check.name == "test-container" for check in decision.failed)
     hint = f"`mlship test --container {release}`" if lacks_container_test else "`mlship run`"
+    if any(check.name == gates.COMPATIBLE for check in decision.failed):
+        hint = INCOMPATIBLE
     if release.dirty:
         hint = "commit all changes, then `mlship run`"
     message = f"{release} is not fit for production: {checks.joined(decision.failed)}"

@@ -12,6 +12,7 @@ from mlship.config import installation, requirements
 from mlship.config.backends import is_server
 from mlship.config.installation import Installation
 from mlship.config.project import Config
+from mlship.config.repositories import BACKENDS, repository_of
 from mlship.domain import image
 from mlship.domain.commit import named
 from mlship.errors import ConfigError, MlshipError
@@ -190,7 +191,8 @@ def extras_of(pipeline: Pipeline) -> list[str]:
     config = pipeline.config
     kinds = {pipeline.target_config(name).kind for name in targets_of(config)}
     repository = config.image.repository
-    is_google = repository is not None and image.is_google(image.reference(repository).registry)
+    used = (repository, *(repository_of(config, backend) for backend in BACKENDS))
+    is_google = any(name and image.is_google(image.reference(name).registry) for name in used)
     runs_images = pipeline.container_test(STAGING, PRODUCTION) != "no image"
     makes_images = runs_images or repository is not None
     needed = {
@@ -233,7 +235,7 @@ def _inputs(pipeline: Pipeline, around: Surroundings) -> str:
 
 
 def _observations(pipeline: Pipeline) -> str | Warned:
-    outcomes = f"{len(pipeline.observations.outcomes())} outcomes"
+    outcomes = f"{len(pipeline.observations.outcomes(pipeline.look().ids))} outcomes"
     if pipeline.loses_predictions():
         return Warned(detail=f"{outcomes}; {LOST}", hint=KEEP)
     return outcomes

@@ -47,8 +47,9 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
             hint="run `mlship deploy-production` to start one",
         )
     pipeline.progress.note("joining predictions with outcomes")
-    predictions = _by_prediction(pipeline.observations.predictions(), (champion, challenger), since)
-    outcomes = pipeline.observations.outcomes()
+    players = {champion.id, challenger.id}
+    predictions = _by_prediction(pipeline.observations.predictions(players), since)
+    outcomes = pipeline.observations.outcomes(records.ids)
     metric = outcome_metrics.of(policy)
     scores = _scores(pipeline, metric, outcomes, predictions)
     comparison = compare(
@@ -72,12 +73,11 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
 
 
 def _by_prediction(
-    predictions: Iterable[Prediction], players: tuple[Release, Release], since: datetime
+    predictions: Iterable[Prediction], since: datetime
 ) -> dict[str, dict[str, Prediction]]:
-    ids = {player.id for player in players}
     by_id: dict[str, dict[str, Prediction]] = {}
     for prediction in predictions:
-        if prediction.release in ids and prediction.time >= since:
+        if prediction.time >= since:
             by_id.setdefault(prediction.id, {})[prediction.release] = prediction
     return by_id
 

@@ -26,14 +26,16 @@ def feedback(pipeline: Pipeline, outcomes: Sequence[tuple[str, Truth]]) -> Taken
     Raises:
         ProjectError: an outcome is not of this project's targets.
         NotFoundError: none of the predictions is in a log.
-        ConflictError: a prediction already has a different outcome; nothing was added.
+        ConflictError: a prediction already has a different outcome, or is another project's;
+            nothing was added.
         UnavailableError: the outcomes cannot be written.
     """
     for name, value in outcomes:
         _check(name, value, pipeline.config.data.targets)
     now = pipeline.clock()
     result = pipeline.observations.take(
-        [Outcome(prediction=name, value=value, time=now) for name, value in outcomes]
+        [Outcome(prediction=name, value=value, time=now) for name, value in outcomes],
+        pipeline.read().ids,
     )
     if result.unknown and not result.new + result.known:
         shown = ", ".join(name[:60] for name in result.unknown[:5])

@@ -19,7 +19,7 @@ from mlship.domain.scores import Scores, Suite, TestRun
 from mlship.domain.shifts import Shifts
 from mlship.domain.versions import VERDICT, Run
 from mlship.errors import ConfigError, IntegrityError
-from mlship.steps import outputs
+from mlship.steps import compatibility, outputs
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.train import data_sets, finite
 
@@ -49,7 +49,7 @@ def test(
     plots = pipeline.state / "plots" / folder.name
     runs, scores = _tests_and_scores(pipeline, folder, champion, plots)
     _check_names(pipeline, scores)
-    decision = checks.decide(_checks(pipeline, runs, scores, champion))
+    decision = checks.decide(_checks(pipeline, release, champion, runs, scores))
     pipeline.store.record(
         Run(
             release=release,
@@ -150,7 +150,11 @@ def _check_names(pipeline: Pipeline, scores: Scores) -> None:
 
 
 def _checks(
-    pipeline: Pipeline, runs: Sequence[TestRun], scores: Scores, champion: Release | None
+    pipeline: Pipeline,
+    release: Release,
+    champion: Release | None,
+    runs: Sequence[TestRun],
+    scores: Scores,
 ) -> list[Check]:
     policy = pipeline.config.gates
     baseline = _against_constant(scores) if policy.baseline else []
@@ -164,6 +168,7 @@ def _checks(
             policy.test,
             champion=scores.champion if champion else None,
         ),
+        *([compatibility.check(pipeline, release, champion)] if champion else []),
     ]
 
 

@@ -62,14 +62,15 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
             hint="copy the id from a response; it ends in .0",
         )
     records = pipeline.read()
-    original = logged[0]
-    release = next((known for known in records.releases if known.id == original.release), None)
-    if release is None:
+    releases = {release.id: release for release in records.releases}
+    own = [each for each in logged if each.release in releases]
+    if not own:
         raise NotFoundError(
-            f"release {original.release} of prediction {prediction} is not in the ledger",
-            hint="run the command where the release was trained, or with its ledger",
+            f"release {logged[0].release} of prediction {prediction} is not in the ledger",
+            hint="run the command in the project that made the prediction, with its ledger",
         )
-    shadow = logged[1] if len(logged) > 1 else None
+    original, shadow = own[0], own[1] if len(own) > 1 else None
+    release = releases[original.release]
     result = _trace(pipeline, original, shadow, release, records)
     if not reproduce:
         return result
@@ -95,7 +96,7 @@ def _trace(
 ) -> Trace:
     trained = records.latest("train", release)
     manifest = bundles.read(pipeline.bundle(release), expected=release.bundle)
-    outcomes = pipeline.observations.outcomes()
+    outcomes = pipeline.observations.outcomes(records.ids)
     numbers = [
         version.number for version in pipeline.store.versions() if version.release == release.id
     ]

@@ -53,7 +53,7 @@ def verify(
     started = pipeline.clock()
     endpoint = endpoint or _endpoint(pipeline, release)
     folder = pipeline.bundle(release)
-    requests = [*_workload(pipeline, folder), *_recorded(pipeline, recorded)]
+    requests = [*_workload(pipeline, folder), *_recorded(pipeline, recorded, records)]
     if not requests:
         raise ProjectError(
             "there are no requests to replay",
@@ -126,13 +126,13 @@ def golden_requests(folder: Path) -> list[Request]:
     ]
 
 
-def _recorded(pipeline: Pipeline, count: int) -> list[Request]:
+def _recorded(pipeline: Pipeline, count: int, records: Records | None) -> list[Request]:
     """Return the latest logged requests of production: only inputs, without expected outputs."""
     if count <= 0:
         return []
     logged = {
         prediction.id: prediction.inputs
-        for prediction in pipeline.observations.predictions()
+        for prediction in pipeline.observations.predictions(pipeline.read(records).ids)
         if not prediction.shadow
     }
     latest = islice(reversed(logged.items()), count)

@@ -21,8 +21,9 @@ def reason(
 ) -> str:
     """Return why a missing file of a project is not written; empty if it is written.
 
-    Without an upgrade, only workflows stay away, and only if git shows that they were there. An
-    upgrade also leaves out what may have been deleted, for all that is known.
+    Without an upgrade, only workflows stay away: those that git shows to have been deleted, and in
+    a clone without the whole history those that may have been. An upgrade also leaves out other
+    files that may have been deleted, for all that is known.
 
     Args:
         name: of the file, from the project's folder.
@@ -41,8 +42,11 @@ def reason(
         _is_deleted(former, kind, inside, settings, repository) for former in {file, kind}
     ):
         return _DELETED
-    is_known = repository is not None and not repository.gap
-    return _MISSING if is_upgrade and not is_known else ""
+    if repository is None:
+        return _MISSING if is_upgrade else ""
+    # A project that no commit has yet begins here, and had no workflows to delete.
+    is_begun = is_upgrade or any(one.path == settings for one in repository.versions)
+    return f"{_MISSING}; {repository.gap}" if repository.gap and is_begun else ""
 
 
 def _is_deleted(file: str, kind: str, inside: str, settings: str, repository: Repository) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from mlship.config import installation, layers, requirements
-from mlship.config.installation import FORM, Installation
+from mlship.config.installation import FORM, Installation, Origin
 from mlship.config.layers import Layer
 from mlship.config.project import Config, json_schema
 from mlship.config.requirements import REQUIREMENTS
@@ -109,7 +109,7 @@ def plan(
     _check_folder(site.top, source)
     kept = kept_by_dvc(folder.resolve(), site.top.resolve(), config)
     rendered = workflows.render(config, source, site.inside, site.prefix, kept) if source else {}
-    _write_install_line(contents, source, site.inside)
+    _write_install_line(contents, installed.origin, source, site.inside)
     for name, text in rendered.items():
         contents[site.name_of(name)] = text.encode()
     changes = all_changes(site, contents, force, upgrade, is_new=is_new)
@@ -118,13 +118,15 @@ def plan(
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
     notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
     branches = repository.branches if repository else ()
-    notes += [*steps.of_cml(site.present), *steps.of_branches(branches, config, rendered)]
+    absent = {change.name for change in changes if change.what == "skip" or change.is_foreign}
+    written = {name: text for name, text in rendered.items() if site.name_of(name) not in absent}
+    notes += [*steps.of_cml(site.present), *steps.of_branches(branches, config, written)]
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
     top = repository.top if repository else None
     return Plan(
         folder=folder,
         changes=(*changes, *copies(site, contents, changes, upgrade)),
-        next=(*go, *notes, *steps.last(folder, config, top, rendered, changes, kept)),
+        next=(*go, *notes, *steps.last(folder, config, top, written, changes, kept)),
         warning=_of_outer_project(folder, top),
         proposed=contents[CONFIG].decode() if found != existing.Found() else "",
     )
@@ -256,15 +258,21 @@ def _check_folder(top: Path, source: str) -> None:
         )
 
 
-def _write_install_line(contents: dict[str, bytes], source: str, inside: str) -> None:
-    """Write into a README how to install mlship."""
+def _write_install_line(
+    contents: dict[str, bytes], origin: Origin, source: str, inside: str
+) -> None:
+    """Write into a README how to install mlship: as jobs do, or else as it was installed here."""
     readme = contents.get("README.md")
     if readme is None:
         return
-    line = "# install mlship first, from where you have it\npip install -r requirements.txt"
+    line = f"{installation.command(origin, ['all'])} -r requirements.txt"
     if source:
         needs = installation.arguments(source, ["all"], inside)
         line = f"pip install {shlex.join(installation.with_requirements(needs))}"
+    elif origin.kind == "none":
+        line = "# install mlship first, from its source\npip install -r requirements.txt"
+    elif origin.kind == "folder":
+        line = f"# this folder has mlship where `mlship init` was run\n{line}"
     contents["README.md"] = readme.replace(_INSTALLS, line.encode())
 
 

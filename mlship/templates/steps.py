@@ -104,11 +104,20 @@ def last(
     folder: Path,
     config: Config,
     top: Path | None,
-    rendered: Mapping[str, str],
+    written: Mapping[str, str],
     changes: Sequence[Change],
     kept: Kept,
 ) -> list[str]:
-    """Return the next steps, in order."""
+    """Return the next steps, in order.
+
+    Args:
+        folder: of the project.
+        config: its settings.
+        top: the top folder of its repository.
+        written: the texts of the workflows that the repository has now.
+        changes: of all files.
+        kept: what DVC keeps of its data.
+    """
     steps = [
         _of_edited(change)
         for change in changes
@@ -130,8 +139,11 @@ def last(
     begin = "" if top else f"git init -b {branches.reviewed} && "
     steps.append(f'{begin}git add -A && git commit -m "Start with mlship"')
     steps.append("mlship doctor && mlship run")
-    if len(rendered) > len(workflows.ALWAYS) and config.ledger.kind != "mlflow":
-        steps.append("set `ledger: {kind: mlflow}` in mlship.yaml: jobs share no folder")
+    if written and "promote" in workflows.kinds(config) and config.ledger.kind == "directory":
+        steps.append(
+            "jobs share no folder: in mlship.yaml, set `ledger: {kind: mlflow}` for a tracking "
+            "server, or kind registry for ledger and store (`mlship guide without-a-server`)"
+        )
     kinds: tuple[tuple[Literal["vars", "secrets"], str], ...] = (
         ("vars", "variables"),
         ("secrets", "secrets"),
@@ -139,7 +151,7 @@ def last(
     asked = [
         f"{word} {', '.join(found)}"
         for kind, word in kinds
-        if (found := workflows.asked_for(rendered.values(), kind))
+        if (found := workflows.asked_for(written.values(), kind))
     ]
     if asked:
         steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (`mlship guide github`)")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from mlship import files
 from mlship.config import installation
 from mlship.config.project import Config, TargetConfig
+from mlship.config.repositories import BACKENDS, repository_of
 from mlship.config.requirements import REQUIREMENTS
 from mlship.config.workflows import BranchesConfig
 from mlship.domain.image import is_google, reference
@@ -17,14 +18,13 @@ from mlship.domain.policy import Occupied
 from mlship.domain.storage import DVC, NOTHING, Kept
 from mlship.errors import ConfigError
 from mlship.templates import own_steps, shipped
+from mlship.templates.registries import Registry, registry_of_documents, registry_of_images
 
 if TYPE_CHECKING:
     import jinja2
 
 FOLDER = ".github/workflows"
 """The folder of workflows in a repository."""
-
-Registry = Literal["google", "github", "other"]
 
 ALWAYS = ("feature", "develop", "release", "main")
 OF_PRODUCTION = ("evaluate", "promote", "rollback", "retire")
@@ -84,6 +84,8 @@ class Settings(NamedTuple):
         mlship_needs: its arguments in the other jobs that deploy.
         evaluate_needs: its arguments in the job that evaluates.
         registry: the kind of registry for the image; `None` if all targets run bundles.
+        shared: the kind of registry with the ledger or the store; `None` if it has neither.
+        in_registry: which of them it has: `LEDGER`, `STORE`.
         container: whether the image is tested in a container before the push.
         travels: whether it is passed between jobs as a file, because Docker builds it once.
         predictions: whether they are in a database, which needs a password.
@@ -110,6 +112,8 @@ class Settings(NamedTuple):
     staging: Place
     production: Place
     registry: Registry | None
+    shared: Registry | None
+    in_registry: tuple[str, ...]
     container: bool
     travels: bool
     predictions: bool
@@ -127,8 +131,12 @@ def settings_of(
         ConfigError: a target runs images, and image.repository is missing.
     """
     staging, production = (_place(config, name) for name in ("staging", "production"))
-    registry = _registry(config, staging, production)
-    clusters = {staging.kind, production.kind} - {"local"}
+    clusters = [
+        name
+        for name, place in (("staging", staging), ("production", production))
+        if place.kind != "local"
+    ]
+    registry = registry_of_images(config, clusters)
     container = registry is not None and config.gates.container
     by_docker = registry is not None and config.image.builder == "docker"
     extras = _extras(config, staging, production, registry)
@@ -155,6 +163,10 @@ def settings_of(
         staging=staging,
         production=production,
         registry=registry,
+        shared=registry_of_documents(config),
+        in_registry=tuple(
+            name.upper() for name in BACKENDS if repository_of(config, name) is not None
+        ),
         container=container,
         travels=by_docker and bool(clusters),
         predictions=config.observations.url is not None,
@@ -303,7 +315,9 @@ def _extras(
     backends = (config.store, config.ledger)
     tracking = ["mlflow"] if any(backend.kind == "mlflow" for backend in backends) else []
     remote = tracking if any(_is_database(backend.uri) for backend in backends) else []
-    release = ["train", *tracking]
+    # The credentials of Google's registry are found by Google's library.
+    shared = ["gcp"] if registry_of_documents(config) == "google" else []
+    release = ["train", *tracking, *shared]
     if staging.kind == "local":
         release.append("local")
     if registry is not None:
@@ -311,19 +325,20 @@ def _extras(
         release += [] if by_docker else ["images"]
         release += ["docker"] if by_docker or config.gates.container else []
         # The base image is pulled here.
-        release += ["gcp"] if is_google(reference(config.image.base).registry) else []
+        is_near = is_google(reference(config.image.base).registry)
+        release += ["gcp"] if is_near and not shared else []
     kinds = {staging.kind, production.kind}
     deploy = ["kubernetes"] if kinds - {"local"} else []
-    deploy += ["gcp"] if registry == "google" or "gke" in kinds else []
+    deploy += ["gcp"] if registry == "google" or "gke" in kinds or shared else []
     # The job that pushes builds the image again with the same digest; Docker's comes as a file.
     push = [] if config.image.builder == "docker" else ["images"]
     return {
         "review": ["train", *tracking],
         "release": release,
-        "verify": ["train", *remote],
+        "verify": ["train", *remote, *shared],
         "push": [*deploy, *push, *remote],
         "deploy": [*deploy, *remote],
-        "evaluate": [*remote, *(["postgres"] if config.observations.url else [])],
+        "evaluate": [*remote, *shared, *(["postgres"] if config.observations.url else [])],
     }
 
 
@@ -336,25 +351,6 @@ def _is_database(uri: str | None) -> bool:
 def _place(config: Config, name: str) -> Place:
     target = config.targets.get(name, TargetConfig())
     return Place(kind=target.kind, project=target.gke.project if target.gke else "")
-
-
-def _registry(config: Config, staging: Place, production: Place) -> Registry | None:
-    clusters = [
-        name
-        for name, place in (("staging", staging), ("production", production))
-        if place.kind != "local"
-    ]
-    if config.image.repository is None:
-        if clusters:
-            raise ConfigError(
-                f"mlship.yaml: targets.{clusters[0]} runs images, and image.repository is missing",
-                hint="add it, as `image: {repository: ghcr.io/owner/iris}`",
-            )
-        return None
-    host = reference(config.image.repository).registry
-    if is_google(host):
-        return "google"
-    return "github" if host == "ghcr.io" else "other"
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,10 @@ from mlship.adapters.checkout.children import full_disk_named
 from mlship.errors import MlshipError, ProjectError
 
 Result = TypeVar("Result")
+
+_OWN = Path(__file__).parents[1]
+_STANDARD = sysconfig.get_path("stdlib")
+_TOOLS = frozenset(("msgspec", "numpy", "pandas"))
 
 
 def blame(error: BaseException, root: Path) -> str:
@@ -45,6 +50,49 @@ def one_process(name: str) -> Iterator[None]:
             sys.stderr.write(f"{name} also ended in a process that it forked{why}\n")
             sys.stderr.flush()
             os._exit(1)
+
+
+@contextmanager
+def proven(root: Path, source: str) -> Iterator[None]:
+    """Name the model, its method and the line where a model raises while it is proven.
+
+    Args:
+        root: the project's folder.
+        source: where the model comes from, for the message.
+
+    Raises:
+        ProjectError: something that mlship calls raised; what mlship itself raises stays as it is.
+        UnavailableError: the disk is full.
+    """
+    try:
+        with full_disk_named(str(root)), one_process(source):
+            yield
+    except MlshipError:
+        raise
+    except Exception as error:  # whatever the model's library, or a class of the project, raises
+        method = _method(error)
+        if method is None:
+            raise
+        message = f"the model of {source} cannot be proven, {method} fails at {blame(error, root)}"
+        hint = "let the model answer or refuse each row by itself; see "
+        raise ProjectError(message, hint=f"{hint}`mlship guide your-own-model`") from error
+
+
+def _method(error: Exception) -> str | None:
+    """Return what of a model mlship called last when this was raised; `None` for its own fault."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [Path(frame.filename) for frame in frames]
+    own = [number for number, path in enumerate(places) if path.is_relative_to(_OWN)]
+    first = own[-1] + 1 if own else 0
+    is_own = all(map(_is_tool, places[first:]))
+    return None if is_own else frames[first].name
+
+
+def _is_tool(path: Path) -> bool:
+    """Tell whether a file is of what mlship itself computes with, rather than of a model."""
+    if _TOOLS & set(path.parts):
+        return True
+    return path.is_relative_to(_STANDARD) and "site-packages" not in path.parts
 
 
 def called(root: Path, name: str, call: Callable[[], Result]) -> Result:

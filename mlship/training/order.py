@@ -9,7 +9,7 @@ import pandas as pd
 
 from mlship.domain.bundle import Head
 from mlship.errors import ProjectError
-from mlship.training.proof.answers import Outputs, Predict
+from mlship.training.proof.answers import Outputs, Predict, ask
 
 _ROWS = 500
 _PAIRS = 200
@@ -47,8 +47,10 @@ def check(
     Raises:
         ProjectError: it does, or there is nothing by which the order could be told.
     """
-    rows, truth = train.head(_ROWS), [target.head(_ROWS) for target in targets]
-    base = predict(rows)
+    answers = ask(predict, train.head(_ROWS))
+    places = np.flatnonzero(answers.accepted)
+    base, rows = answers.outputs.take(places), train.iloc[places]
+    truth = [target.iloc[places] for target in targets]
     own = _fit(base, heads, truth)
     for one, other in itertools.islice(itertools.combinations(range(len(rows.columns)), 2), _PAIRS):
         swapped = _exchanged(rows, one, other)

@@ -10,11 +10,11 @@ import pandas as pd
 from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 
 from mlship.config.project import ModelConfig
-from mlship.domain.bundle import Field, Head, Layout, Task
+from mlship.domain.bundle import Field, Head, Label, Layout, Task
 from mlship.errors import ProjectError
 from mlship.runtime.heads import labels_of, probabilities_of
 from mlship.training import heads as heads_of
-from mlship.training import order, parts
+from mlship.training import labels, order, parts
 from mlship.training.data import Data, Target
 from mlship.training.fit import Prepared
 from mlship.training.proof.answers import (
@@ -26,6 +26,7 @@ from mlship.training.proof.answers import (
     margins_of,
     with_margins,
 )
+from mlship.training.sample import Sample, given, hint_of
 
 _SAMPLE = 200
 
@@ -44,6 +45,7 @@ class Original:
         labels_of: only the labels or values for such rows, which costs less, shape (n,), or
             (n, heads) if there are several.
         answers: for the held-out rows.
+        is_coded: whether the estimator itself answers with the places of labels.
     """
 
     estimator: Any
@@ -54,6 +56,7 @@ class Original:
     predict: Predict
     labels_of: Callable[[pd.DataFrame], Any]
     answers: Answers
+    is_coded: bool = False
 
     @property
     def several(self) -> tuple[Head, ...]:
@@ -75,10 +78,19 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     columns = _columns(estimator, config, prepared)
     names = [field.name for field in columns]
     layout = _layout(estimator, config, names, prepared)
-    decide = _decision(estimator, task, _given(prepared.train[names].head(_SAMPLE), layout))
+    hint = hint_of(estimator, columns)
+    sample = Sample(estimator, config.source, layout, prepared.train[names].head(_SAMPLE), hint)
+    sample.check_shapes(task, len(data.targets))
+    decide = sample.decision(task)
     alone = _predict_one(estimator, task, layout, names, decide)
     heads = heads_of.of_estimator(estimator, task, config, data, lambda: ask(alone, prepared.train))
-    make = _predict_one if len(heads) == 1 else partial(_predict_several, heads)
+    coded = labels.of_estimator(estimator, config, data) if task == "classification" else ()
+    make: Callable[..., Predict] = _predict_one
+    if len(heads) > 1:
+        make = partial(_predict_several, heads)
+    if coded:
+        heads = (Head(name=heads[0].name, classes=coded),)
+        make = partial(_predict_coded, coded)
     predict = make(estimator, task, layout, names, decide)
     if layout != "frame" or parts.names_of(estimator) is None:
         as_given = make(estimator, task, layout, None, decide)
@@ -94,8 +106,9 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
         layout=layout,
         heads=heads,
         predict=predict,
-        labels_of=lambda frame: np.reshape(estimator.predict(_given(frame[names], layout)), shape),
-        answers=held_out(predict, prepared.test, config.source),
+        labels_of=lambda frame: np.reshape(estimator.predict(given(frame[names], layout)), shape),
+        answers=held_out(predict, prepared.test, config.source, hint),
+        is_coded=bool(coded),
     )
 
 
@@ -148,8 +161,19 @@ def _no_prediction(estimator: Any, config: ModelConfig) -> ProjectError:
     return ProjectError(message, hint=hint)
 
 
-def held_out(predict: Predict, rows: pd.DataFrame, name: str) -> Answers:
+def held_out(
+    predict: Predict,
+    rows: pd.DataFrame,
+    name: str,
+    hint: str = "return a model fitted on these columns",
+) -> Answers:
     """Return the answers for the held-out rows, all of which must be answered.
+
+    Args:
+        predict: answers rows after `preprocess`.
+        rows: the held-out rows.
+        name: of the model, for messages.
+        hint: what to do if it refuses all of them.
 
     Raises:
         ProjectError: one is refused, or its answer is NaN or infinite.
@@ -160,7 +184,7 @@ def held_out(predict: Predict, rows: pd.DataFrame, name: str) -> Answers:
         raise
     except Exception as error:  # whatever the model's library raises
         message = f"the model of {name} cannot predict the held-out rows: {error}"
-        raise ProjectError(message, hint="return a model fitted on these columns") from error
+        raise ProjectError(message, hint=hint) from error
     if answers.refusals:
         row, reason = min(answers.refusals.items())
         message = f"the model of {name} cannot predict {len(answers.refusals)} of {len(rows)} "
@@ -219,31 +243,13 @@ def _layout(estimator: Any, config: ModelConfig, names: list[str], prepared: Pre
     reason = ""
     for layout in layouts:
         try:
-            if len(np.asarray(estimator.predict(_given(sample, layout)))) == len(sample):
+            if len(np.asarray(estimator.predict(given(sample, layout)))) == len(sample):
                 return layout
             reason = reason or "it returns another number of rows"
         except Exception as error:  # noqa: BLE001 (whatever the model's library raises)
             reason = reason or f"{type(error).__name__}: {error}"
     message = f"the model of {config.source} cannot predict the training rows: {reason}"
     raise ProjectError(message, hint="return a model fitted on these columns")
-
-
-def _given(frame: pd.DataFrame, layout: Layout) -> Any:
-    match layout:
-        case "series":
-            return frame.iloc[:, 0]
-        case "matrix":
-            return frame.to_numpy()
-        case _:
-            return frame
-
-
-def _decision(estimator: Any, task: Task, sample: Any) -> Callable[[Any], Any] | None:
-    """Return a classifier's decision function in units of its usual score, if it has one."""
-    if task in ("regression", "clustering") or not hasattr(estimator, "decision_function"):
-        return None
-    usual = float(np.median(np.abs(estimator.decision_function(sample)))) or 1.0
-    return lambda data: np.asarray(estimator.decision_function(data)) / usual
 
 
 def _predict_one(
@@ -257,7 +263,7 @@ def _predict_one(
     has_probabilities = task != "regression" and hasattr(estimator, "predict_proba")
 
     def predict(frame: pd.DataFrame) -> Outputs:
-        data = _given(frame if names is None else frame[names], layout)
+        data = given(frame if names is None else frame[names], layout)
         labels = np.asarray(estimator.predict(data))
         if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
             message = f"the model predicts {labels.shape[1:]} values for a row"
@@ -281,6 +287,17 @@ def _predict_one(
     return predict
 
 
+def _predict_coded(classes: tuple[Label, ...], *arguments: Any) -> Predict:
+    """Return the answers of a model that counts its classes, with the labels of these."""
+    predict, known = _predict_one(*arguments), np.array(classes, dtype=object)
+
+    def decoded(frame: pd.DataFrame) -> Outputs:
+        outputs = predict(frame)
+        return replace(outputs, labels=known[outputs.labels.astype(int)])
+
+    return decoded
+
+
 def _predict_several(
     heads: tuple[Head, ...],
     estimator: Any,
@@ -293,7 +310,7 @@ def _predict_several(
     has_probabilities = task == "classification" and hasattr(estimator, "predict_proba")
 
     def predict(frame: pd.DataFrame) -> Outputs:
-        data = _given(frame if names is None else frame[names], layout)
+        data = given(frame if names is None else frame[names], layout)
         values = estimator.predict(data)
         shares = estimator.predict_proba(data) if has_probabilities else None
         try:

@@ -104,6 +104,16 @@ def has_infinite_threshold(model: Any) -> bool:
     return any(not np.isfinite(tree.threshold[tree.children_left >= 0]).all() for tree in trees)
 
 
+def takes_categories(model: Any) -> bool:
+    """Tell whether a model is a booster that was fitted on columns of pandas categories."""
+    for name, facts in (("booster_", "pandas_categorical"), ("get_booster", "feature_types")):
+        booster = getattr(model, name, None)
+        listed = getattr(booster() if callable(booster) else booster, facts, None)
+        if listed and (facts == "pandas_categorical" or "c" in listed):
+            return True
+    return False
+
+
 def selects_by_name(model: Any) -> bool:
     """Tell whether a part picks its columns by their names, which an array does not have."""
     return any(

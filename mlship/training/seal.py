@@ -269,9 +269,8 @@ def _check_comparable(making: Making, target: Target, truth: list[Any], wanted: 
         message = f"the model of {name} predicts {_some(predicted)}, and {column} holds "
         message += _some(truth)
         hint = "train on the target's own values, or map the predictions to them in `postprocess`"
-        if making.config.model.classes:
-            hint += "; model.classes names the labels of a bare booster or a network, not of this "
-            hint += "estimator"
+        if all(isinstance(value, int | float) for value in predicted):
+            hint += ", or list the labels of the model's classes 0, 1, ... as `model.classes`"
         raise ProjectError(message, hint=hint)
 
 

@@ -8,6 +8,7 @@ from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
 from mlship.errors import ProjectError
 from mlship.training import fit, seal
+from mlship.training.blame import proven
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
 from mlship.training.forms import saved
@@ -38,7 +39,7 @@ def train(request: TrainRequest, predictor: Predictor) -> Trained:
     prepared = fit.prepare(root, data, config.model.preprocess)
     returned = fit.fit(root, config, data, prepared)
     request.into.mkdir(parents=True)
-    with mlflowmodel.local(returned, config.store) as model:
+    with mlflowmodel.local(returned, config.store) as model, proven(root, config.model.source):
         converted = _converted(request, data, prepared, model)
     making = seal.Making(root=root, config=config, data=data, converted=converted)
     digest = seal.seal(making, request.into, predictor)

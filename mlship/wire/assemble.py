@@ -86,7 +86,7 @@ def assemble(
             return FileLocks(state / "locks")
         return backends.cluster_locks(name, config, user, environment)
 
-    store = backends.store(config, home, state, environment, purpose)
+    store = backends.store(config, home, state, environment, progress, purpose)
     ahead = backends.ahead(config, store)
     return Pipeline(
         root=root,
@@ -99,10 +99,10 @@ def assemble(
         trainer=ChildTrainer(root, config, progress, ahead.prepare),
         tester=PytestTester(root, config, progress.note),
         predictor=ChildPredictor(),
-        ledger=backends.ledger(config, state, environment, purpose),
+        ledger=backends.ledger(config, state, environment, progress, purpose),
         locks=_EachTargets(locks),
         store=store,
-        observations=backends.observations(config, state, environment),
+        observations=backends.observations(config, home, state, environment),
         forge=GitHubForge(environment, config.name),
         target=target,
         images=lambda: backends.images(config, state, progress, environment),

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from mlship.config.project import Config, TargetConfig
+from mlship.config.repositories import Backend, repository_of
+from mlship.domain import digests
 from mlship.domain.home import UNKNOWN
 from mlship.domain.ports import Engine, Images, Ledger, Observations, Progress, Store
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import PRODUCTION
 
 if TYPE_CHECKING:
+    from mlship.adapters.artifacts.artifacts import Artifacts
     from mlship.adapters.http.retries import Patience
     from mlship.adapters.images.build.builder import ImageBuilder
     from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks
@@ -138,25 +141,33 @@ def store(
     home: str,
     state: Path,
     environment: Mapping[str, str],
+    progress: Progress,
     purpose: Purpose = "change",
 ) -> Store:
-    """Return the model registry: MLflow, or a folder. It has others' models if it is shared."""
-    home = home if is_shared(config.store.uri, state.parent) else UNKNOWN
+    """Return the model registry. It has others' models if it is shared."""
     match config.store.kind:
+        case "registry":
+            from mlship.adapters.stores.registry import RegistryStore
+
+            shared = _artifacts(config, "store", state, environment, progress, purpose)
+            packs = config.store.writes == "shared"
+            return RegistryStore(shared, config.name, home, packs=packs)
         case "directory":
             from mlship.adapters.stores.directory import DirectoryStore
 
             uri = config.store.uri
             # A URL was meant for MLflow, before another layer of settings changed the kind.
             folder = state.parent / uri if uri and "://" not in uri else state / "store"
-            return DirectoryStore(folder, config.name, home)
+            own = home if is_shared(config.store.uri, state.parent) else UNKNOWN
+            return DirectoryStore(folder, config.name, own)
         case "mlflow":
             from mlship.adapters.stores.mlflow import MlflowStore
 
             uri = _absolute(config.store.uri or _MLFLOW, state.parent)
             artifacts = state / "mlflow-artifacts"
             patience = _patience(purpose)
-            return MlflowStore(uri, config.name, artifacts, environment, patience, home=home)
+            own = home if is_shared(config.store.uri, state.parent) else UNKNOWN
+            return MlflowStore(uri, config.name, artifacts, environment, patience, home=own)
 
 
 class Ahead(NamedTuple):
@@ -182,10 +193,19 @@ def ahead(config: Config, store: Store) -> Ahead:
 
 
 def ledger(
-    config: Config, state: Path, environment: Mapping[str, str], purpose: Purpose = "change"
+    config: Config,
+    state: Path,
+    environment: Mapping[str, str],
+    progress: Progress,
+    purpose: Purpose = "change",
 ) -> Ledger:
-    """Return the ledger: a folder, or MLflow."""
+    """Return the ledger: a folder, MLflow, or a container registry."""
     match config.ledger.kind:
+        case "registry":
+            from mlship.adapters.ledgers.registry import RegistryLedger
+
+            shared = _artifacts(config, "ledger", state, environment, progress, purpose)
+            return RegistryLedger(shared, packs=config.ledger.writes == "shared")
         case "directory":
             from mlship.adapters.ledgers.directory import DirectoryLedger
 
@@ -200,8 +220,44 @@ def ledger(
             return MlflowLedger(uri, config.name, artifacts, environment, _patience(purpose))
 
 
+def _artifacts(
+    config: Config,
+    backend: Backend,
+    state: Path,
+    environment: Mapping[str, str],
+    progress: Progress,
+    purpose: Purpose,
+) -> "Artifacts":
+    """Return the documents of a ledger or a store in a container registry.
+
+    Credentials in the environment are for the registry of the images; without images, for this one.
+    """
+    from mlship.adapters.artifacts.artifacts import SharedArtifacts
+    from mlship.adapters.artifacts.overlay import LocalArtifacts
+    from mlship.adapters.images.registry import client, google_repository
+    from mlship.adapters.images.registry.registries import Registries, repository
+
+    text = repository_of(config, backend) or ""
+    place = repository(text, f"{backend}.uri")
+    image = msgspec.structs.replace(config.image, repository=config.image.repository or text)
+    patience = client.PATIENCE if purpose == "change" else client.READING
+    create = config.image.create
+    shared = SharedArtifacts(
+        Registries(image, environment, patience=patience),
+        place,
+        config.name,
+        state / "registry" / digests.short(digests.of_bytes(place.name.encode())) / config.name,
+        prepare=functools.partial(google_repository.prepare, create=create, progress=progress),
+        source=config.image.source,
+    )
+    writes = config.ledger.writes if backend == "ledger" else config.store.writes
+    return shared if writes == "shared" else LocalArtifacts(shared, state / "registry" / "local")
+
+
 def shares_ledger(config: Config, root: Path) -> bool:
     """Return whether the ledger may have records of other projects."""
+    if config.ledger.kind == "registry":
+        return True
     of_store = config.store.uri if config.store.kind == "mlflow" else None
     uri = config.ledger.uri or (of_store if config.ledger.kind == "mlflow" else None)
     return is_shared(uri, root)
@@ -215,12 +271,14 @@ def is_shared(uri: str | None, root: Path) -> bool:
     return "://" in path or not (root / path).resolve().is_relative_to(root.resolve())
 
 
-def observations(config: Config, state: Path, environment: Mapping[str, str]) -> Observations:
+def observations(
+    config: Config, home: str, state: Path, environment: Mapping[str, str]
+) -> Observations:
     """Return the source of predictions and outcomes: folders, or PostgreSQL."""
     if config.observations.url is not None:
         from mlship.adapters.observations.postgres import PostgresObservations
 
-        return PostgresObservations(config.observations.url, environment)
+        return PostgresObservations(config.observations.url, environment, config.name, home)
     from mlship.adapters.observations.directory import DirectoryObservations
 
     outcomes = state / "outcomes" / f"{PRODUCTION}.jsonl"

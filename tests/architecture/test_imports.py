@@ -17,6 +17,17 @@ RUNTIME = FOUNDATION | {"mlship.domain", "mlship.runtime"}
 ENVOY = "mlship.adapters.targets.envoy"
 """What the parent load balancers of several targets share."""
 DOORS = {"mlship.adapters.http", "mlship.adapters.mlflow"}
+REGISTRY = "mlship.adapters.images.registry"
+ARTIFACTS = {"mlship.adapters.artifacts"}
+EXCEPTIONS = {
+    "mlship.adapters.artifacts": {REGISTRY},
+    "mlship.adapters.ledgers": ARTIFACTS,
+    "mlship.adapters.stores": ARTIFACTS,
+    "mlship.adapters.targets.gke": {"mlship.adapters.targets.kubernetes"},
+    "mlship.adapters.targets.kubernetes": {ENVOY},
+    "mlship.adapters.targets.local": {ENVOY},
+}
+"""What adapters may import of others, beside the doors."""
 
 ARROWS: dict[str, set[str]] = {
     "mlship.errors": set(),
@@ -27,12 +38,13 @@ ARROWS: dict[str, set[str]] = {
     "mlship.steps": SHARED | {"mlship.reports", "mlship.steps"},
     "mlship.adapters.http": FOUNDATION | {"mlship.adapters.http"},
     "mlship.adapters.mlflow": SHARED | DOORS,
+    "mlship.adapters.artifacts": SHARED | {"mlship.adapters.artifacts", REGISTRY},
     "mlship.adapters.checkout": SHARED | {"mlship.adapters.checkout"},
     "mlship.adapters.forges": SHARED | DOORS | {"mlship.adapters.forges"},
     "mlship.adapters.images": SHARED | DOORS | {"mlship.adapters.images"},
-    "mlship.adapters.ledgers": SHARED | DOORS | {"mlship.adapters.ledgers"},
+    "mlship.adapters.ledgers": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.ledgers"},
     "mlship.adapters.observations": SHARED | {"mlship.adapters.observations"},
-    "mlship.adapters.stores": SHARED | DOORS | {"mlship.adapters.stores"},
+    "mlship.adapters.stores": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.stores"},
     "mlship.adapters.targets.envoy": SHARED | {ENVOY},
     "mlship.adapters.targets.local": SHARED | DOORS | {"mlship.adapters.targets.local", ENVOY},
     "mlship.adapters.targets.kubernetes": SHARED
@@ -176,8 +188,7 @@ def test_an_adapter_imports_no_step_and_no_other_adapter() -> None:
     for folder, allowed in ARROWS.items():
         if is_in(folder, "mlship.adapters"):
             others = {one for one in allowed if is_in(one, "mlship.adapters")} - DOORS - {folder}
-            exception = {"mlship.adapters.targets.kubernetes"} if folder.endswith(".gke") else set()
-            assert others - {ENVOY} <= exception, folder
+            assert others <= EXCEPTIONS.get(folder, set()), folder
             assert not {one for one in allowed if is_in(one, "mlship.steps")}, folder
 
 

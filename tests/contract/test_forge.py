@@ -378,7 +378,7 @@ def test_an_answer_that_is_no_githubs_is_told(github: GitHubPlace) -> None:
 ENVIRONMENTS: list[tuple[dict[str, str], str]] = [
     ({"GITHUB_TOKEN": ""}, "GITHUB_TOKEN is not set"),
     ({"GITHUB_TOKEN": "wrong"}, "does not accept the token"),
-    ({"GITHUB_REPOSITORY": ""}, "is not a repository"),
+    ({"GITHUB_REPOSITORY": ""}, "GITHUB_REPOSITORY is not set"),
     ({"GITHUB_REPOSITORY": "../../user"}, "is not a repository"),
     ({"GITHUB_API_URL": "file:///etc/passwd"}, "not a URL"),
 ]

@@ -1,4 +1,4 @@
-"""What every ledger promises, on the fake, a directory, and MLflow in sqlite and on a server.
+"""What every ledger promises: the fake, a directory, MLflow, and a registry, a fake and a real one.
 
 Then what only files can suffer; what MLflow alone can is in test_ledger_mlflow.py.
 """
@@ -16,11 +16,14 @@ import pytest
 from mlship.adapters.ledgers import directory
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.adapters.ledgers.mlflow import MlflowLedger
+from mlship.adapters.ledgers.registry import RegistryLedger
 from mlship.domain import digests
 from mlship.domain.evidence import Step, encode, heads
 from mlship.domain.ports import Ledger
 from mlship.errors import IntegrityError, UnavailableError
+from tests.fakes.registry import FakeRegistry
 from tests.fakes.store import FakeLedger, tiny_evidence
+from tests.harness.artifacts import Place, real_place
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -30,7 +33,13 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("a folder") / "mlflow.db"
 
 
-@pytest.fixture(params=["fake", "directory", "mlflow-sqlite", "mlflow-server"])
+BACKENDS = (
+    *("fake", "directory", "mlflow-sqlite", "mlflow-server", "registry's fake"),
+    pytest.param("registry", marks=pytest.mark.service("registry")),
+)
+
+
+@pytest.fixture(params=BACKENDS)
 def reopen(request: pytest.FixtureRequest, tmp_path: Path, database: Path) -> Callable[[], Ledger]:
     """Give a function that opens the same ledger anew, as the next command would."""
     name = f"iris-{uuid.uuid4().hex[:8]}"
@@ -43,6 +52,12 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, database: Path) -> Ca
         case "mlflow-sqlite":
             uri = f"sqlite:///{database}"
             return lambda: MlflowLedger(uri, name, database.parent / "art ifacts", {})
+        case "registry's fake":
+            place = Place(FakeRegistry(), name)
+            return lambda: RegistryLedger(place.artifacts(tmp_path / "cache"))
+        case "registry":
+            place = real_place(name)
+            return lambda: RegistryLedger(place.artifacts(tmp_path / "cache"))
         case _:
             uri = request.getfixturevalue("mlflow_server")
             return lambda: MlflowLedger(uri, name, tmp_path / "unused", {})

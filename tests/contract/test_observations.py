@@ -21,7 +21,8 @@ from mlship.errors import ConflictError, IntegrityError, UnavailableError
 from mlship.runtime.postgres import PostgresRecorder
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-OLD, NEW = Digest("sha256:" + "0" * 64), Digest("sha256:" + "1" * 64)
+OLD, NEW, FOREIGN = (Digest("sha256:" + digit * 64) for digit in "012")
+OURS = frozenset({OLD, NEW})
 
 
 def prediction(name: str, minute: int = 0, *, release: Digest = OLD) -> Prediction:
@@ -69,7 +70,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Observations
         recorder.append(made).result(10)
         recorder.close()
 
-    return PostgresObservations(url, {}), write
+    return PostgresObservations(url, {}, "iris"), write
 
 
 @pytest.fixture
@@ -92,14 +93,14 @@ def in_folders(folder: Path) -> DirectoryObservations:
 
 
 def names(observations: Observations) -> list[str]:
-    return [found.id for found in observations.predictions()]
+    return [found.id for found in observations.predictions(OURS)]
 
 
 def test_nothing_was_logged_yet(observations: Observations) -> None:
     assert names(observations) == []
     assert observations.find("a.0") == []
-    assert observations.outcomes() == []
-    assert observations.take([]) == Taken(new=0, known=0)
+    assert observations.outcomes(OURS) == []
+    assert observations.take([], OURS) == Taken(new=0, known=0)
 
 
 def test_logs_are_merged_by_time_and_nothing_of_them_is_lost(
@@ -110,7 +111,7 @@ def test_logs_are_merged_by_time_and_nothing_of_them_is_lost(
     write("champion", prediction("c", 3), prediction("a", 1))
     write("challenger", odd)
     assert names(observations) == ["a", "b", "c"]
-    assert list(observations.predictions())[1] == odd
+    assert list(observations.predictions(OURS))[1] == odd
     assert repr(observations.find("b")[0].inputs) == repr(values)
 
 
@@ -120,7 +121,7 @@ def test_a_prediction_that_was_logged_twice_counts_once(
     write("champion", prediction("a"), prediction("a"))
     write("champion", prediction("a"))
     write("challenger", prediction("a", release=NEW))
-    assert [found.release for found in observations.predictions()] == [OLD, NEW]
+    assert [found.release for found in observations.predictions(OURS)] == [OLD, NEW]
 
 
 def test_a_prediction_is_found_before_its_shadow(observations: Observations, write: Write) -> None:
@@ -145,31 +146,48 @@ def test_a_torn_last_line_is_skipped_and_a_changed_one_is_not(
 
 def test_outcomes_arrive_once_and_in_order(observations: Observations, write: Write) -> None:
     write("champion", *(prediction(name) for name in "abc"))
-    assert observations.take([outcome("b"), outcome("a"), outcome("b")]) == Taken(new=2, known=1)
-    assert observations.take([outcome("a"), outcome("c")]) == Taken(new=1, known=1)
-    assert [found.prediction for found in observations.outcomes()] == ["b", "a", "c"]
-    assert observations.outcomes()[0] == outcome("b")
+    assert observations.take([outcome("b"), outcome("a"), outcome("b")], OURS) == Taken(
+        new=2, known=1
+    )
+    assert observations.take([outcome("a"), outcome("c")], OURS) == Taken(new=1, known=1)
+    assert [found.prediction for found in observations.outcomes(OURS)] == ["b", "a", "c"]
+    assert observations.outcomes(OURS)[0] == outcome("b")
 
 
 def test_outcomes_of_unknown_predictions_are_reported_and_not_kept(
     observations: Observations, write: Write
 ) -> None:
     write("champion", prediction("a"))
-    taken = observations.take([outcome("x\0"), outcome("a"), outcome("y"), outcome("x\0")])
+    taken = observations.take([outcome("x\0"), outcome("a"), outcome("y"), outcome("x\0")], OURS)
     assert taken == Taken(new=1, known=0, unknown=("x\0", "y"))
-    assert [found.prediction for found in observations.outcomes()] == ["a"]
+    assert [found.prediction for found in observations.outcomes(OURS)] == ["a"]
+
+
+def test_predictions_of_other_projects_are_neither_read_nor_given_outcomes(
+    observations: Observations, write: Write
+) -> None:
+    write("champion", prediction("a"), prediction("c", release=NEW))
+    write("champion", prediction("b", release=FOREIGN), prediction("a", release=FOREIGN))
+    assert names(observations) == ["a", "c"]
+    with pytest.raises(ConflictError, match=r"this project's ledger: b by release 222222222222$"):
+        observations.take([outcome("a"), outcome("b")], OURS)
+    assert observations.outcomes(OURS) == []
+    assert observations.take([outcome("c")], OURS).new == 1
+    assert [found.prediction for found in observations.outcomes(OURS)] == ["c"]
+    assert observations.outcomes({FOREIGN}) == []
+    assert sorted(found.release for found in observations.find("a")) == [OLD, FOREIGN]
 
 
 def test_a_contradiction_is_named_and_nothing_is_kept(
     observations: Observations, write: Write
 ) -> None:
     write("champion", *(prediction(name) for name in "abc"))
-    observations.take([outcome("a")])
+    observations.take([outcome("a")], OURS)
     with pytest.raises(ConflictError, match=r"already have another outcome: a$"):
-        observations.take([outcome("b"), outcome("a", "virginica")])
+        observations.take([outcome("b"), outcome("a", "virginica")], OURS)
     with pytest.raises(ConflictError, match=r"another outcome: c$"):
-        observations.take([outcome("c"), outcome("c", "virginica")])
-    assert [found.prediction for found in observations.outcomes()] == ["a"]
+        observations.take([outcome("c"), outcome("c", "virginica")], OURS)
+    assert [found.prediction for found in observations.outcomes(OURS)] == ["a"]
 
 
 def test_two_writers_keep_each_outcome_once(observations: Observations, write: Write) -> None:
@@ -177,36 +195,36 @@ def test_two_writers_keep_each_outcome_once(observations: Observations, write: W
     write("champion", *map(prediction, everything))
 
     def take(_: int) -> int:
-        return sum(observations.take([outcome(name)]).new for name in everything)
+        return sum(observations.take([outcome(name)], OURS).new for name in everything)
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(take, range(4))) == 40
-    assert sorted(found.prediction for found in observations.outcomes()) == sorted(everything)
+    assert sorted(found.prediction for found in observations.outcomes(OURS)) == sorted(everything)
 
 
 def test_a_tail_that_a_killed_writer_left_is_repaired(
     folders: DirectoryObservations, tmp_path: Path
 ) -> None:
     log(tmp_path / "champion", "1", prediction("a"), prediction("b"))
-    folders.take([outcome("a")])
+    folders.take([outcome("a")], OURS)
     with (tmp_path / "o.jsonl").open("ab") as file:
         file.write(b'{"prediction": "b", "val')
-    assert [found.prediction for found in folders.outcomes()] == ["a"]
-    assert folders.take([outcome("b")]).new == 1
-    assert [found.prediction for found in folders.outcomes()] == ["a", "b"]
+    assert [found.prediction for found in folders.outcomes(OURS)] == ["a"]
+    assert folders.take([outcome("b")], OURS).new == 1
+    assert [found.prediction for found in folders.outcomes(OURS)] == ["a", "b"]
 
 
 def test_a_full_disk_keeps_nothing_of_the_call(
     folders: DirectoryObservations, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log(tmp_path / "champion", "1", prediction("a"), prediction("b"))
-    folders.take([outcome("a")])
+    folders.take([outcome("a")], OURS)
     monkeypatch.setattr(os, "fsync", _full)
     with pytest.raises(UnavailableError, match="cannot write outcomes"):
-        folders.take([outcome("b")])
+        folders.take([outcome("b")], OURS)
     monkeypatch.undo()
-    assert [found.prediction for found in folders.outcomes()] == ["a"]
-    assert folders.take([outcome("b")]).new == 1
+    assert [found.prediction for found in folders.outcomes(OURS)] == ["a"]
+    assert folders.take([outcome("b")], OURS).new == 1
 
 
 def _full(handle: int) -> None:

@@ -2,17 +2,19 @@
 
 import time
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
 from mlship.adapters.observations.postgres import PostgresObservations
-from mlship.domain.prediction import Taken
-from mlship.errors import ConfigError, IntegrityError, UnavailableError
+from mlship.domain.digests import Digest
+from mlship.domain.prediction import Prediction, Taken
+from mlship.errors import ConfigError, ConflictError, IntegrityError, UnavailableError
 from mlship.runtime.postgres import PostgresRecorder
 from mlship.runtime.sinks import open_sink
-from tests.contract.test_observations import NOON, outcome, prediction
+from tests.contract.test_observations import NOON, OURS, outcome, prediction
 from tests.docs.blocks import ROOT, blocks
 from tests.harness.postgres import Server, server
 
@@ -21,7 +23,7 @@ pytestmark = pytest.mark.service("postgresql")
 
 
 def logged(url: str) -> list[str]:
-    return [one.id for one in PostgresObservations(url, {}).predictions()]
+    return [one.id for one in PostgresObservations(url, {}, "iris").predictions(OURS)]
 
 
 def database_of(url: str) -> str:
@@ -95,10 +97,121 @@ def test_the_rights_of_the_guide_are_enough_for_replicas_and_for_jobs(
     recorder = PostgresRecorder(urls[0], "r0")
     recorder.append([prediction("a.0")]).result(10)
     recorder.close()
-    observations = PostgresObservations(urls[1], {})
-    assert observations.take([outcome("a.0")]).new == 1
-    assert [one.id for one in observations.predictions()] == ["a.0"]
-    assert list(observations.outcomes()) == [outcome("a.0")]
+    observations = PostgresObservations(urls[1], {}, "iris")
+    assert observations.take([outcome("a.0")], OURS).new == 1
+    assert [one.id for one in observations.predictions(OURS)] == ["a.0"]
+    assert list(observations.outcomes(OURS)) == [outcome("a.0")]
+
+
+CHURN, FRAUD = Digest("sha256:" + "c" * 64), Digest("sha256:" + "f" * 64)
+HOME = "github.com/ada/models//churn"
+FORMER_OUTCOMES = """
+CREATE TABLE mlship_outcomes (
+    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    prediction text NOT NULL UNIQUE,
+    value json NOT NULL,
+    time timestamptz NOT NULL
+)"""
+FORMER_TAKES = (
+    "INSERT INTO mlship_outcomes (prediction, value, time) VALUES ('{}', '\"no\"', now())"
+)
+
+
+def log(url: str, *made: Prediction) -> None:
+    recorder = PostgresRecorder(url, "r0")
+    recorder.append(made).result(10)
+    recorder.close()
+
+
+def test_two_projects_that_were_asked_by_one_request_id_have_an_outcome_each(
+    postgres_url: str,
+) -> None:
+    log(postgres_url, prediction("a.0", release=CHURN), prediction("a.0", release=FRAUD))
+    churn = PostgresObservations(postgres_url, {}, "churn", HOME)
+    fraud = PostgresObservations(postgres_url, {}, "churn-eu", HOME + "-eu")
+    assert churn.take([outcome("a.0", "yes")], {CHURN}).new == 1
+    assert fraud.take([outcome("a.0", "no")], {FRAUD}).new == 1
+    assert churn.take([outcome("a.0", "yes")], {CHURN}).known == 1
+    assert [one.value for one in churn.outcomes({CHURN})] == ["yes"]
+    assert [one.value for one in fraud.outcomes({FRAUD})] == ["no"]
+
+
+def test_another_project_of_the_same_name_is_refused_with_both_homes(postgres_url: str) -> None:
+    # Two forks of one commit make one release: only their homes differ.
+    log(postgres_url, prediction("a.0", release=CHURN), prediction("b.0", release=CHURN))
+    ada = PostgresObservations(postgres_url, {}, "churn", HOME)
+    eve = PostgresObservations(postgres_url, {}, "churn", HOME.replace("ada", "eve"))
+    assert ada.take([outcome("a.0")], {CHURN}).new == 1
+    uses: list[Callable[[], object]] = [
+        lambda: eve.take([outcome("b.0")], {CHURN}),
+        lambda: list(eve.predictions({CHURN})),
+        lambda: eve.outcomes({CHURN}),
+        lambda: eve.find("a.0"),
+    ]
+    for use in uses:
+        with pytest.raises(ConflictError, match="another project called churn, in folder churn of"):
+            use()
+    moved = PostgresObservations(postgres_url, {}, "churn", HOME)
+    assert [one.prediction for one in moved.outcomes({CHURN})] == ["a.0"]
+
+
+def test_a_project_that_got_a_remote_keeps_its_outcomes_and_others_are_refused(
+    postgres_url: str,
+) -> None:
+    log(postgres_url, prediction("a.0", release=CHURN))
+    PostgresObservations(postgres_url, {}, "churn", "//churn").take([outcome("a.0")], {CHURN})
+    ada = PostgresObservations(postgres_url, {}, "churn", HOME)
+    eve = PostgresObservations(postgres_url, {}, "churn", HOME.replace("ada", "eve"))
+    assert ada.take([outcome("a.0")], {CHURN}).known == 1
+    with pytest.raises(ConflictError, match=r"of github\.com/ada/models"):
+        eve.outcomes({CHURN})
+    assert PostgresObservations(postgres_url, {}, "churn", "//churn").find("a.0")
+
+
+def test_outcomes_of_former_versions_are_kept_and_may_still_be_added(
+    postgres_server: Server, postgres_url: str
+) -> None:
+    database = database_of(postgres_url)
+    log(postgres_url, *(prediction(f"{name}.0", release=CHURN) for name in "abc"))
+    log(postgres_url, prediction("a.0", release=FRAUD), prediction("f.0", release=FRAUD))
+    former = (FORMER_TAKES.format(f"{name}.0") for name in "af")
+    postgres_server.execute(database, FORMER_OUTCOMES, *former)
+    churn = PostgresObservations(postgres_url, {}, "churn", HOME)
+
+    def kept() -> list[str]:
+        return [one.prediction for one in churn.outcomes({CHURN})]
+
+    assert kept() == ["a.0"]
+    assert churn.take([outcome("a.0", "no"), outcome("b.0", "yes")], {CHURN}) == Taken(
+        new=1, known=1
+    )
+    postgres_server.execute(database, FORMER_TAKES.format("c.0"))
+    assert kept() == ["a.0", "b.0", "c.0"]
+    with pytest.raises(ConflictError, match=r"another outcome: c\.0"):
+        churn.take([outcome("c.0", "yes")], {CHURN})
+
+
+def test_a_role_that_may_not_change_former_tables_is_told_what_to_do(
+    postgres_server: Server, postgres_url: str
+) -> None:
+    user, database = f"jobs_{uuid.uuid4().hex}", database_of(postgres_url)
+    log(postgres_url, prediction("a.0"))
+    postgres_server.execute(
+        database,
+        FORMER_OUTCOMES,
+        f"CREATE ROLE {user} LOGIN PASSWORD 'once'",
+        f"GRANT SELECT ON mlship_predictions TO {user}",
+        f"GRANT SELECT, INSERT ON mlship_outcomes TO {user}",
+    )
+    url = postgres_server.url(database, user=user, password="once")
+    observations = PostgresObservations(url, {}, "iris", HOME)
+    with pytest.raises(UnavailableError, match="must be owner") as caught:
+        observations.take([outcome("a.0")], OURS)
+    assert "mlship guide predictions" in caught.value.hint
+    assert observations.outcomes(OURS) == []
+    upgrade = blocks(GUIDE, "sql")[1].text.replace("TO jobs", f"TO {user}")
+    postgres_server.execute(database, upgrade)
+    assert observations.take([outcome("a.0")], OURS).new == 1
 
 
 def test_a_table_that_was_dropped_is_made_again_for_the_next_request(
@@ -154,7 +267,7 @@ def test_an_address_that_is_not_understood_is_told_without_its_password(url: str
     with pytest.raises(ConfigError) as caught:
         open_sink(url, "r0", lambda: NOON)
     with pytest.raises(ConfigError) as read:
-        PostgresObservations(url.replace("mysql", "postgresql"), {}).outcomes()
+        PostgresObservations(url.replace("mysql", "postgresql"), {}, "iris").outcomes(OURS)
     for error in (caught.value, read.value):
         assert "cret@" not in error.message
         assert "%zzcret" not in f"{error.message}{error.hint}{error.__cause__}"
@@ -165,12 +278,12 @@ def test_a_password_comes_from_the_environment_too(
 ) -> None:
     bare = postgres_url.replace(f":{postgres_server.password}@", "@")
     given = {"PGPASSWORD": postgres_server.password}
-    assert list(PostgresObservations(bare, given).predictions()) == []
-    assert PostgresObservations(bare, given).take([outcome("a")]) == Taken(
+    assert list(PostgresObservations(bare, given, "iris").predictions(OURS)) == []
+    assert PostgresObservations(bare, given, "iris").take([outcome("a")], OURS) == Taken(
         new=0, known=0, unknown=("a",)
     )
     with pytest.raises(UnavailableError, match="password"):
-        PostgresObservations(bare, {}).outcomes()
+        PostgresObservations(bare, {}, "iris").outcomes(OURS)
     monkeypatch.setenv("PGPASSWORD", postgres_server.password)
     PostgresRecorder(bare, "r0").close()
 
@@ -185,7 +298,7 @@ def test_a_wrong_password_and_a_server_that_is_away_are_told_in_seconds(
         with pytest.raises(UnavailableError, match=reason) as caught:
             PostgresRecorder(url, "r0")
         with pytest.raises(UnavailableError, match=reason):
-            PostgresObservations(url, {}).outcomes()
+            PostgresObservations(url, {}, "iris").outcomes(OURS)
         assert time.monotonic() - started < 5
         assert "wrong" not in f"{caught.value.message} {caught.value.hint}"
 

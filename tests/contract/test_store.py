@@ -1,4 +1,4 @@
-"""What every store promises, on the fake, a directory, MLflow in sqlite and an MLflow server."""
+"""What every store promises, on the fake, a directory, MLflow, and a registry."""
 
 import uuid
 from collections.abc import Callable
@@ -9,14 +9,21 @@ import pytest
 
 from mlship.adapters.stores.directory import DirectoryStore
 from mlship.adapters.stores.mlflow import MlflowStore
+from mlship.adapters.stores.registry import RegistryStore
 from mlship.domain import bundle, digests
 from mlship.domain.ports import Store
 from mlship.domain.release import Release
 from mlship.domain.versions import Run
 from mlship.errors import ConflictError, IntegrityError, NotFoundError
+from tests.fakes.registry import FakeRegistry
 from tests.fakes.store import FakeStore, tiny_bundle, tiny_release
+from tests.harness.artifacts import Place, real_place
 
-BACKENDS = ("fake", "directory", "mlflow-sqlite", "mlflow-server")
+SHARED = (
+    *("directory", "mlflow-sqlite", "mlflow-server", "registry's fake"),
+    pytest.param("registry", marks=pytest.mark.service("registry")),
+)
+BACKENDS = ("fake", *SHARED)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +44,10 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, database: Path) -> Ca
         case "mlflow-sqlite":
             uri = f"sqlite:///{database}"
             return lambda: MlflowStore(uri, name, database.parent / "art ifacts", {})
+        case "registry's fake" | "registry":
+            fake = request.param != "registry"
+            place = Place(FakeRegistry(), name) if fake else real_place(name)
+            return lambda: RegistryStore(place.artifacts(tmp_path / "cache"), name)
         case _:
             uri = request.getfixturevalue("mlflow_server")
             return lambda: MlflowStore(uri, name, tmp_path / "unused", {})
@@ -221,9 +232,6 @@ def test_files_of_a_run_are_fetched_by_their_paths(
         reopen().fetch(release, tmp_path / "other", files=["outputs/none.txt"])
 
 
-SHARED = ("directory", "mlflow-sqlite", "mlflow-server")
-
-
 @pytest.fixture(params=SHARED)
 def as_project(
     request: pytest.FixtureRequest, tmp_path: Path, database: Path
@@ -236,6 +244,10 @@ def as_project(
         case "mlflow-sqlite":
             uri, artifacts = f"sqlite:///{database}", database.parent / "art ifacts"
             return lambda home: MlflowStore(uri, name, artifacts, {}, home=home)
+        case "registry's fake" | "registry":
+            fake = request.param != "registry"
+            place = Place(FakeRegistry(), name) if fake else real_place(name)
+            return lambda home: RegistryStore(place.artifacts(tmp_path / "cache"), name, home)
         case _:
             uri = request.getfixturevalue("mlflow_server")
             return lambda home: MlflowStore(uri, name, tmp_path / "unused", {}, home=home)

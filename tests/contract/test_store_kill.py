@@ -13,16 +13,19 @@ from typing import Any
 import pytest
 
 from mlship import files
+from mlship.adapters.images.registry.registry import Registry
 from mlship.adapters.mlflow.library import session
 from mlship.adapters.mlflow.rest import Server
 from mlship.adapters.stores.directory import DirectoryStore
 from mlship.adapters.stores.mlflow import MlflowStore
 from mlship.adapters.stores.mlflow_server import ServerPlace
+from mlship.adapters.stores.registry import RegistryStore
 from mlship.domain import bundle
 from mlship.domain.ports import Store
 from mlship.domain.release import Release
 from mlship.domain.versions import Run
 from tests.fakes.store import tiny_bundle, tiny_release
+from tests.harness.artifacts import real_place
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -158,6 +161,18 @@ def test_a_directory_converges_wherever_the_process_was_killed(tmp_path: Path) -
     assert len(list((tmp_path / "store" / "iris" / "runs").iterdir())) == len(releases)
 
 
+@pytest.mark.service("registry")
+def test_a_registry_converges_wherever_the_process_was_killed(tmp_path: Path) -> None:
+    points: list[Point] = [(Registry, call) for call in ("bring", "put_manifest")]
+    place = real_place("iris")
+    releases = killed_everywhere(
+        lambda: RegistryStore(place.artifacts(tmp_path / "cache"), "iris"), lambda: points, tmp_path
+    )
+    assert len(releases) > 10
+    elsewhere = RegistryStore(place.artifacts(tmp_path / "elsewhere"), "iris")
+    assert [version.release for version in elsewhere.versions()] == [each.id for each in releases]
+
+
 @pytest.mark.parametrize("statement", [1, 100, 400, 700])
 def test_a_database_that_was_being_made_is_made_whole_or_not_at_all(
     statement: int, tmp_path: Path
@@ -183,7 +198,13 @@ def test_a_database_that_was_being_made_is_made_whole_or_not_at_all(
     assert [version.release for version in store.versions()] == [release.id]
 
 
-@pytest.mark.parametrize("kind", ["directory", "sqlite", "server"])
+KINDS = (
+    *("directory", "sqlite", "server"),
+    pytest.param("registry", marks=pytest.mark.service("registry")),
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_two_processes_at_once_register_a_release_once(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -192,7 +213,11 @@ def test_two_processes_at_once_register_a_release_once(
     if kind == "server":
         uri = request.getfixturevalue("mlflow_server")
 
+    place = real_place(name) if kind == "registry" else None
+
     def open_store() -> Store:
+        if place is not None:
+            return RegistryStore(place.artifacts(tmp_path / str(os.getpid())), name)
         if kind == "directory":
             return DirectoryStore(tmp_path / "store", name)
         return MlflowStore(uri, name, tmp_path / "artifacts", {})

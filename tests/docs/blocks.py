@@ -20,13 +20,16 @@ PAGES = [
 ]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# Stands in for pip: the package is there already, so it checks that what is asked for exists.
+# Stands in for pip: what is asked for is there already, so it checks that it exists.
 _PIP = """
 import re, sys
-asked = re.fullmatch(r"\\.\\[(.*)\\]", sys.argv[-1])
-wanted = set(asked[1].split(",")) if asked else {"nothing that this page may install"}
-missing = wanted - set(EXTRAS)
-sys.exit(f"no extra {missing}" if missing else 0)
+from importlib.metadata import version
+for asked in sys.argv[2:]:
+    ours = re.fullmatch(r"\\.\\[(.*)\\]", asked)
+    if ours and (missing := set(ours[1].split(",")) - set(EXTRAS)):
+        sys.exit(f"no extra {missing}")
+    if not ours:
+        version(re.match(r"[A-Za-z][\\w.-]*", asked)[0])
 """
 
 
@@ -62,6 +65,7 @@ def environment(home: Path) -> dict[str, str]:
     ]
     commands = {
         "mlship": "from mlship.cli.main import main\nmain()",
+        "mlflow": "from mlflow.cli import cli\ncli()",
         "pip": f"EXTRAS = {json.dumps(sorted(extras))}\n{_PIP}",
     }
     for name, text in commands.items():
@@ -112,8 +116,9 @@ class Reader:
         return done.stdout
 
     def leave(self) -> None:
-        """Stop what the page started, if it started something."""
-        if (self.folder / ".mlship" / "targets").is_dir():
+        """Stop what the page started, in each project."""
+        for state in sorted(Path(self.environment["HOME"]).rglob(".mlship/targets")):
+            self.folder = state.parents[1]
             self.run("mlship down", seconds=60, check=False)
 
 

@@ -1,17 +1,23 @@
 """What the pages tell a reader to type works, in order, from an empty folder."""
 
+import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.docs.blocks import PAGES, ROOT, Reader, blocks, dialogue, fits
+from tests.harness.artifacts import answers
+from tests.harness.services import require
+from tests.harness.workflows import SOURCE
 
 GUIDE = ROOT / "docs" / "guide"
 EXECUTED = [
     ROOT / "README.md",
     GUIDE / "from-a-script.md",
     GUIDE / "first-promotion.md",
+    GUIDE / "monorepo.md",
     GUIDE / "when-it-fails.md",
 ]
 PROMISED = {
@@ -33,6 +39,15 @@ PROMISED = {
         "brought back what training wrote: artifacts/model.joblib, metrics.csv",
         "2 passed",
     ],
+    "monorepo": [
+        "command: python train.py",
+        "churn-main.yml\nchurn-release.yml\nfraud-develop.yml\n",
+        '      - "models/churn/**"\n      - "shared/**"\n',
+        "deploy-production churn@",
+        "training read",
+        "challenger, 10 %, http",
+        "the supervisor",
+    ],
     "when-it-fails": [],
 }
 """What a page's commands must have said, by page: that they end well is not all they promise."""
@@ -41,6 +56,8 @@ PROMISED = {
 @pytest.fixture
 def reader(tmp_path: Path) -> Iterator[Reader]:
     reader = Reader(tmp_path)
+    # Of a reader who has installed mlship from git; without it, there are no workflows.
+    reader.environment["MLSHIP_WORKFLOWS__MLSHIP"] = SOURCE
     yield reader
     reader.leave()
 
@@ -57,6 +74,21 @@ def test_every_block_of_a_page_works(page: Path, reader: Reader) -> None:
             assert fits(expected, output), f"{page.name}:{block.line}: {command}\n{output}"
     for said in PROMISED[page.stem]:
         assert said in "\n".join(told), said
+
+
+@pytest.mark.service("registry")
+def test_a_homework_works_without_a_server_but_a_registry(reader: Reader) -> None:
+    require("registry", answers(), "services up registry")
+    reader.environment["USER"] = f"reader-{uuid.uuid4().hex}"
+    page = GUIDE / "without-a-server.md"
+    told = "\n".join(reader.run(block.text) for block in blocks(page, "bash"))
+    for said in ("champion, 100 %", '"mlship.iris.record.', '"mlship.iris.fact.', "the supervisor"):
+        assert said in told, said
+    before, after, elsewhere = re.findall(r"(\d+) records, the chain is whole", told)
+    assert before == "0"
+    assert int(after) > 5
+    assert elsewhere == after, "the release was found, and nothing was trained again"
+    assert len(set(re.findall(r"iris@[0-9a-f]{12}", told))) == 1
 
 
 def test_only_the_pages_that_are_executed_have_dialogues() -> None:

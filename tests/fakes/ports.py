@@ -1,7 +1,7 @@
 """Small honest stand-ins for the ports, and a pipeline made of them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -67,6 +67,7 @@ class FakeTrainer:
         self.params = "C=1"
         self.data = "same"
         self.golden = ""
+        self.columns: Sequence[str] = ("x",)
         self.trainings = 0
         self.cost = 5.0
         self.metrics: dict[str, float | str] = {"accuracy": 0.9}
@@ -89,7 +90,7 @@ class FakeTrainer:
 
     def train(self, into: Path) -> Trained:
         self.trainings += 1
-        digest = tiny_bundle(into, self.params, self.golden)
+        digest = tiny_bundle(into, self.params, self.golden, self.columns)
         return Trained(
             bundle=digest,
             format="onnx",
@@ -159,17 +160,21 @@ class FakeObservations:
         self.made: list[Prediction] = []
         self.taken: list[Outcome] = []
 
-    def predictions(self) -> Iterator[Prediction]:
-        return iter(self.made)
+    def predictions(self, releases: Collection[Digest]) -> Iterator[Prediction]:
+        return (one for one in self.made if one.release in releases)
 
     def find(self, prediction: str) -> Sequence[Prediction]:
         return [one for one in self.made if one.id == prediction]
 
-    def outcomes(self) -> Sequence[Outcome]:
-        return self.taken
+    def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
+        own = {one.id for one in self.predictions(releases)}
+        return [one for one in self.taken if one.prediction in own]
 
-    def take(self, outcomes: Iterable[Outcome]) -> Taken:
+    def take(self, outcomes: Iterable[Outcome], releases: Collection[Digest]) -> Taken:
         new = list(outcomes)
+        own = {one.id for one in self.predictions(releases)}
+        if foreign := {one.id for one in self.made} & {one.prediction for one in new} - own:
+            raise ConflictError(f"predictions of others: {foreign}", hint="take them elsewhere")
         self.taken += new
         return Taken(new=len(new), known=0)
 

@@ -25,6 +25,9 @@ class FakeRegistry:
         cuts: so many bytes of a blob are given before its connection breaks; one for each time.
         answers: statuses and headers that are given before anything is done, one a request.
         forgets: a broken upload is not known any more, as in registries of the older kind.
+        page: so many tags are in one answer, all where it is 0; `link` is before the next path.
+        late: tags that are there, and that lists do not have yet.
+        hides: who may only read is denied a repository that does not exist.
         password: asked for where it is set; `user` is who may come in, and push if `pushes`.
     """
 
@@ -41,6 +44,9 @@ class FakeRegistry:
         self.forgets = self.mounts_nothing = self.lies = False
         self.password, self.pushes = "", True
         self.ranges: list[str] = []
+        self.page, self.link = 0, ""
+        self.late: set[str] = set()
+        self.hides = False
 
     @property
     def transport(self) -> httpx.MockTransport:
@@ -58,7 +64,7 @@ class FakeRegistry:
         if denied is not None:
             return denied
         if request.url.path.endswith("/tags/list"):
-            return self._tags(request.url.path.removeprefix("/v2/").removesuffix("/tags/list"))
+            return self._tags(request)
         match = _PATH.match(request.url.path)
         if match is None:
             return httpx.Response(404)
@@ -81,6 +87,10 @@ class FakeRegistry:
         if given not in ("Bearer pull", "Bearer pull,push"):
             asked = 'Bearer realm="http://localhost:5000/token",service="fake"'
             return httpx.Response(401, headers={"WWW-Authenticate": asked})
+        name, lists, _ = request.url.path.removeprefix("/v2/").partition("/tags/")
+        is_hidden = self.hides and lists and name not in self.manifests
+        if is_hidden and given == "Bearer pull":
+            return httpx.Response(403, json={"errors": [{"code": "DENIED", "message": "denied"}]})
         if request.method not in ("GET", "HEAD") and given == "Bearer pull":
             error = {"errors": [{"code": "DENIED", "message": "you may only read"}]}
             return httpx.Response(403, json=error)
@@ -94,11 +104,24 @@ class FakeRegistry:
         may_push = self.pushes and any(scope.endswith("pull,push") for scope in asked)
         return httpx.Response(200, json={"token": "pull,push" if may_push else "pull"})
 
-    def _tags(self, name: str) -> httpx.Response:
+    def _tags(self, request: httpx.Request) -> httpx.Response:
+        name = request.url.path.removeprefix("/v2/").removesuffix("/tags/list")
         if name not in self.manifests:
             return httpx.Response(404, json={"errors": [{"code": "NAME_UNKNOWN"}]})
-        tags = [one for one in self.manifests[name] if not one.startswith("sha256:")]
-        return httpx.Response(200, json={"name": name, "tags": tags or None})
+        tags = sorted(
+            one
+            for one in self.manifests[name]
+            if not one.startswith("sha256:") and one not in self.late
+        )
+        last = request.url.params.get("last", "")
+        rest = [one for one in tags if one > last]
+        page = rest[: self.page or None]
+        answer = httpx.Response(200, json={"name": name, "tags": page or None})
+        if len(page) < len(rest):
+            answer.headers["Link"] = (
+                f'<{self.link}/v2/{name}/tags/list?last={page[-1]}>; rel="next"'
+            )
+        return answer
 
     def _manifest(self, request: httpx.Request, match: "re.Match[str]") -> httpx.Response:
         kept = self.manifests.setdefault(match["name"], {})

@@ -122,9 +122,11 @@ class FakeStore:
             raise NotFoundError(message)
 
 
-def tiny_bundle(folder: Path, text: str = "model", golden: str = "") -> Digest:
+def tiny_bundle(
+    folder: Path, text: str = "model", golden: str = "", inputs: Sequence[str] = ("x",)
+) -> Digest:
     """Seal a bundle with a model that no runtime would load; return its digest."""
-    column = bundle.Field(name="x", kind="number")
+    columns = tuple(bundle.Field(name=name, kind="number") for name in inputs)
     (folder / "model").mkdir(parents=True)
     (folder / "code").mkdir()
     (folder / "model" / "model.onnx").write_text(text)
@@ -134,9 +136,9 @@ def tiny_bundle(folder: Path, text: str = "model", golden: str = "") -> Digest:
         name="iris",
         task="regression",
         target="y",
-        schema=bundle.Schema(inputs=(column,), outputs=(bundle.Field(name="y", kind="number"),)),
+        schema=bundle.Schema(inputs=columns, outputs=(bundle.Field(name="y", kind="number"),)),
         model=bundle.Model(
-            format="onnx", path="model/model.onnx", layout="matrix", columns=(column,)
+            format="onnx", path="model/model.onnx", layout="matrix", columns=columns
         ),
         hooks=bundle.Hooks(),
         metrics={"mae": 0.5},

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -120,7 +120,9 @@ class Server:
         argv = ["ps", "-o", "pid=", "--ppid", str(first)]
         children = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.split()
         for process in (first, *map(int, children)):
-            os.kill(process, number)
+            # A child may have ended since it was listed.
+            with suppress(ProcessLookupError):
+                os.kill(process, number)
 
     def _first(self) -> int:
         """Return the id of the process that started all others."""

@@ -1,5 +1,6 @@
 """The workflows of every kind of project, for the tests that judge them."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,22 @@ image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
 targets: {{production: {{{_GKE}}}}}
 workflows: {{public_data: true}}
 """,
+    "GitHub's registry for all": """
+image: {repository: ghcr.io/ada/iris}
+targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+ledger: {kind: registry}
+store: {kind: registry}
+""",
+    "Google's registry for all": f"""
+image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
+targets: {{staging: {{kind: kubernetes}}, production: {{{_GKE}}}}}
+ledger: {{kind: registry}}
+store: {{kind: registry}}
+""",
+    "another registry for all, without images": """
+ledger: {kind: registry, uri: registry.example.org/models/iris}
+store: {kind: registry, uri: registry.example.org/models/iris}
+""",
     "data of DVC, mlship pinned with hashes": """
 workflows: {mlship: "mlship-cd==0.1.0"}
 """,
@@ -145,6 +162,13 @@ def committed() -> dict[str, str]:
         path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
         for path in sorted(folder.glob("*.yml"))
     }
+
+
+def shown() -> dict[str, str]:
+    """Return the workflow that the guide lets its reader write, by its path."""
+    page = (ROOT / "docs" / "guide" / "predictions.md").read_text("utf-8")
+    [text] = re.findall(r"^```text\n(name: .*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return {f"{workflows.FOLDER}/feedback.yml": text}
 
 
 def write(texts: dict[str, str], folder: Path) -> None:

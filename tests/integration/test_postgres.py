@@ -21,12 +21,13 @@ import httpx
 import pytest
 
 from mlship.adapters.observations.postgres import PostgresObservations
+from mlship.domain.digests import Digest
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.postgres import Server, server
 
 pytestmark = pytest.mark.service("postgresql")
 
-RELEASE = "sha256:" + "ab" * 32
+RELEASE = Digest("sha256:" + "ab" * 32)
 KILLS = 8
 RUNTIME = (sys.executable, "-P", "-m", "mlship.runtime")
 LATE = """
@@ -139,7 +140,8 @@ def replica(program: Sequence[str], folder: Path, database: Server) -> Iterator[
 
 
 def missing(users: Users, database: Server) -> list[str]:
-    logged = {one.id for one in PostgresObservations(database.url(), {}).predictions()}
+    observations = PostgresObservations(database.url(), {}, "iris")
+    logged = {one.id for one in observations.predictions({RELEASE})}
     return [name for name in users.acknowledged if name not in logged]
 
 

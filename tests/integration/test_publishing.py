@@ -310,6 +310,20 @@ def test_a_way_that_there_is_not_is_told(desk: Desk) -> None:
     assert "cml, github, summary" in done.stderr
 
 
+@pytest.mark.parametrize("way", ["cml", "github"])
+def test_on_a_laptop_the_way_to_see_the_report_is_named(desk: Desk, way: str) -> None:
+    laptop = {"GITHUB_REPOSITORY": "", "GITHUB_ACTIONS": ""}
+    of_release = desk.mlship("report", str(desk.release), "--publish", way, **laptop)
+    folder = handed_over(desk)
+    of_folder = desk.mlship("report", "--from", str(folder), "--publish", way, **laptop)
+    for done in (of_release, of_folder):
+        assert done.returncode == 2
+        error, hint = done.stderr.splitlines()
+        assert "comments on a pull request, from a workflow on GitHub" in error
+        assert "`mlship report --markdown`" in hint
+    assert desk.writes() == 0
+
+
 def test_from_the_pull_request_to_an_approval_and_each_command_twice(desk: Desk) -> None:
     opened = desk.mlship("open-release-pr", str(desk.release), "--head", BRANCH)
     assert opened.returncode == 0, opened.stderr

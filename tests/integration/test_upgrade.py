@@ -2,9 +2,11 @@
 
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -297,6 +299,47 @@ def test_a_shallow_clone_says_what_it_lacks_and_brings_nothing_back(
     answer = other.upgrade()
     assert (answer["merge"], answer["skip"]) == ([str(DEVELOP)], [str(MAIN)])
     assert other.read(DEVELOP) == edited(now[DEVELOP])
+
+
+def test_a_plain_init_in_a_shallow_clone_brings_nothing_back_either(
+    desk: Desk, tmp_path: Path
+) -> None:
+    desk.git("rm", "-q", str(MAIN))
+    desk.commit("Deploy by hand")
+    git("clone", "-q", "--depth", "1", f"file://{desk.folder}", "new", at=tmp_path)
+    other = Desk(tmp_path / "new")
+    answer = other.init()
+    missing = f"left out {MAIN}: it is missing, and may have been deleted; this clone is shallow"
+    assert f"{missing}: run `git fetch --unshallow`; `mlship init --force {MAIN}`" in answer
+    assert not (other.folder / MAIN).exists()
+    (other.folder / DEVELOP).write_text(former(other.read(DEVELOP)))
+    assert f"updated {DEVELOP} from mlship.yaml" in other.init()
+
+
+@pytest.mark.parametrize(("typed", "is_written"), [("n", False), ("", True)])
+def test_init_asks_before_it_changes_a_folder_if_it_is_a_terminal(
+    tmp_path: Path, typed: str, *, is_written: bool
+) -> None:
+    (tmp_path / "train.py").write_text("")
+    ours, theirs = pty.openpty()
+    os.write(ours, f"{typed}\n".encode())
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "mlship", "init"],
+            cwd=tmp_path,
+            stdin=theirs,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "write mlship.yaml\n" in done.stdout
+    assert "Continue? [Y/n]" in done.stdout + done.stderr
+    assert (tmp_path / "mlship.yaml").exists() is is_written
+    assert done.returncode == (0 if is_written else 1)
 
 
 @pytest.mark.parametrize("stored", ["as LF", "as they are"])

@@ -25,6 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             workflows.rendered(project, "models/iris" if number else ""), top / str(number)
         )
     workflows.write(workflows.committed(), top / "own")
+    workflows.write(workflows.shown(), top / "guide")
     return top
 
 

@@ -202,8 +202,8 @@ TRACKING = (
     _trains(
         "MLflow does not let us",
         _answers(403),
-        says="refused the credentials",
-        hints="MLFLOW_TRACKING_TOKEN",
+        says="does not permit",
+        hints="administrator for the permission",
     ),
     _trains(
         "MLflow is in trouble", _answers(503), says="answered 503", hints="run the command again"
@@ -219,8 +219,8 @@ TRACKING = (
     _trains(
         "MLflow takes no files from us",
         _answers(403, "^PUT .*/mlflow-artifacts/"),
-        says="refused the credentials",
-        hints="MLFLOW_TRACKING_TOKEN",
+        says="does not permit",
+        hints="administrator for the permission",
         leaves=("bundles",),
     ),
 )

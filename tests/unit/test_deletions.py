@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mlship.domain.commit import FileVersion
+from mlship.domain.commit import FileVersion, Repository
+from mlship.templates import project
 from mlship.templates.project import Plan, carry_out
-from tests.unit.test_templates import KUBERNETES, plan
+from tests.unit.test_templates import INSTALLED, KUBERNETES, plan
 
 PLACE = ".github/workflows"
 DEVELOP, MAIN = f"{PLACE}/develop.yml", f"{PLACE}/main.yml"
@@ -128,3 +129,45 @@ def test_each_project_has_its_own_deletions(top: Path) -> None:
     assert init(top / "models/fraud", versions).names("skip") == []
     assert init(top, versions).names("skip") == []
     assert init(top / "models/churn", versions).names("skip") == [f"../../{PLACE}/churn-main.yml"]
+
+
+def test_a_shallow_clone_does_not_show_what_was_deleted_and_brings_nothing_back(top: Path) -> None:
+    (top / MAIN).unlink()
+    settings = FileVersion("mlship.yaml", (top / "mlship.yaml").read_bytes())
+    shallow = Repository(top=top, versions=(settings,), gap="this clone is shallow: fetch it all")
+    planned = project.plan(top, None, installed=INSTALLED, repository=shallow)
+    assert planned.names("skip") == [MAIN]
+    [skipped] = [change for change in planned.changes if change.what == "skip"]
+    assert skipped.reason == (
+        "it is missing, and may have been deleted; this clone is shallow: fetch it all"
+    )
+    forced = project.plan(top, None, [MAIN], installed=INSTALLED, repository=shallow)
+    assert forced.names("write") == [MAIN]
+
+
+def test_in_a_shallow_clone_a_project_that_no_commit_has_begins(top: Path) -> None:
+    (top / MAIN).unlink()
+    shallow = Repository(top=top, gap="this clone is shallow")
+    planned = project.plan(top, None, installed=INSTALLED, repository=shallow)
+    assert planned.names("write") == [MAIN]
+
+
+def test_secrets_and_variables_are_those_of_the_workflows_that_are_there(top: Path) -> None:
+    settings = (top / "mlship.yaml").read_text().partition("\ntargets:")[0] + KUBERNETES
+    (top / "mlship.yaml").write_text(settings)
+    [asked] = asked_for(init(top, []))
+    assert "STAGING_KUBECONFIG" in asked
+    assert "PRODUCTION_KUBECONFIG" in asked
+    versions = [*known(top), FileVersion("mlship.yaml", settings.encode())]
+    for kind in ("main", "evaluate", "promote", "rollback", "retire"):
+        (top / PLACE / f"{kind}.yml").unlink()
+    [asked] = asked_for(init(top, versions))
+    assert "STAGING_KUBECONFIG" in asked
+    assert "PRODUCTION_KUBECONFIG" not in asked
+    for path in (top / PLACE).iterdir():
+        path.unlink()
+    assert asked_for(init(top, versions)) == []
+
+
+def asked_for(planned: Plan) -> list[str]:
+    return [step for step in planned.next if step.startswith("on GitHub, for the workflows: ")]

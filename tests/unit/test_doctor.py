@@ -129,6 +129,13 @@ def test_only_what_the_configuration_needs_is_looked_at(
             },
             ["train", "local", "mlflow", "postgres"],
         ),
+        (
+            {
+                "store": StoreConfig(kind="registry", uri="europe-docker.pkg.dev/p/r/iris"),
+                "ledger": LedgerConfig(kind="registry"),
+            },
+            ["train", "local", "gcp"],
+        ),
     ],
 )
 def test_the_extras_follow_from_the_configuration(

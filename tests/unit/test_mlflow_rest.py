@@ -84,6 +84,7 @@ def test_a_post_that_is_not_said_to_be_repeatable_is_sent_once() -> None:
         (refusal(500, "INTERNAL_ERROR", "disk full"), UnavailableError, "500.*: disk full"),
         (httpx.Response(404, text="<html>"), UnavailableError, "runs/get answered 404"),
         (httpx.Response(401), UnavailableError, "refused the credentials"),
+        (httpx.Response(403), UnavailableError, "does not permit runs/get with these credentials"),
         (
             httpx.Response(301, headers={"Location": "https://ada:pw@mlflow.example/"}),
             UnavailableError,

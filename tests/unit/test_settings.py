@@ -158,6 +158,15 @@ def test_the_form_of_a_name_is_explained() -> None:
     assert "lower-case letters" in hint
 
 
+def test_the_name_of_a_ledger_in_mlflow_is_no_name_of_a_project() -> None:
+    named = LEAST.replace("name: iris", "name: iris-ledger")
+    assert read(named).name == "iris-ledger"
+    for addition in ("ledger: {kind: mlflow}", "store: {uri: 'http://mlflow:5000'}"):
+        message, hint = complaint(f"{named}{addition}")
+        assert "iris-ledger is the ledger of project iris in MLflow" in message
+        assert "does not end in -ledger" in hint
+
+
 def test_a_wrong_value_names_the_variable_or_the_option_that_set_it() -> None:
     assert "MLSHIP_STORE__KIND" in complaint(LEAST, {"MLSHIP_STORE__KIND": "none"})[0]
     assert "--set store.kind" in complaint(LEAST, {}, "store.kind=none")[0]

@@ -16,7 +16,7 @@ from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated, Tested, Verified
 from mlship.domain.history import latest
 from mlship.domain.policy import Bound, Occupied, PromotePolicy
-from mlship.domain.prediction import Prediction
+from mlship.domain.prediction import Outcome, Prediction
 from mlship.domain.profiles import Column, Profile
 from mlship.domain.release import Release
 from mlship.domain.scores import Slices
@@ -29,6 +29,7 @@ from mlship.errors import (
     RefusedError,
 )
 from mlship.steps import test as testing
+from mlship.steps import verify
 from mlship.steps.approve import approve
 from mlship.steps.deploy import deploy_next, deploy_production, deploy_staging
 from mlship.steps.evaluate import evaluate
@@ -603,6 +604,30 @@ def test_a_prediction_leads_to_all_that_is_behind_it(here: World) -> None:
     here.predictor.shift = 0.5
     with pytest.raises(IntegrityError, match=r"score is 1\.5, was 1\.0"):
         trace(here.pipeline, here.observations.made[0].id, reproduce=True)
+
+
+def test_predictions_of_other_projects_count_for_nothing(here: World) -> None:
+    first, _ = duel(here)
+    predictions(here, first, right=2, wrong=0)
+    own = here.observations.made[0]
+    foreign = digests.of_bytes(b"of another project")
+    # Two projects that one service asks for one request have the id in common.
+    here.observations.made.insert(0, msgspec.structs.replace(own, release=foreign))
+    here.observations.made.append(msgspec.structs.replace(own, id="b.0", release=foreign))
+    here.observations.taken.append(Outcome(prediction="b.0", value="setosa", time=NOON))
+    with pytest.raises(ConflictError):
+        feedback(here.pipeline, [("b.0", "setosa")])
+    assert shapes.of(evaluate(here.pipeline), Evaluated).outcomes == 2
+    assert [trace(here.pipeline, own.id).release, trace(here.pipeline, own.id).shadow] == [
+        first,
+        None,
+    ]
+    with pytest.raises(NotFoundError, match=f"{foreign} of prediction b.0 is not in the ledger"):
+        trace(here.pipeline, "b.0")
+    requests = verify._recorded(here.pipeline, 5, None)
+    assert {request.name for request in requests} == {
+        f"recorded {one.id}" for one in here.observations.made if one.release == first.id
+    }
 
 
 def test_an_unknown_prediction_is_not_found(here: World) -> None:

@@ -292,11 +292,32 @@ def test_without_a_source_that_jobs_reach_no_workflow_is_written_and_that_is_tol
     assert not (tmp_path / ".github").exists()
     [step] = [step for step in made.next if step.startswith("no workflows were written: ")]
     assert step.startswith("no workflows were written: no hash is known; set `workflows.")
-    assert "install mlship first" in (tmp_path / "README.md").read_text()
+    line = 'pip install "mlship-cd[all]==0.1.0" -r requirements.txt\n'
+    assert line in (tmp_path / "README.md").read_text()
     settings = tmp_path / "mlship.yaml"
     settings.write_text(settings.read_text() + f"\nworkflows: {{mlship: '{SOURCE}'}}\n")
     carry_out(plan(tmp_path, installed=unknown))
     assert SOURCE in (tmp_path / MAIN).read_text()
+
+
+@pytest.mark.parametrize(
+    ("origin", "wanted"),
+    [
+        (Origin(kind="folder", url="/opt/mlship"), 'pip install "/opt/mlship[all]" -r req'),
+        (
+            Origin(kind="archive", url="https://h/m.whl"),
+            'pip install "mlship-cd[all] @ https://h/m',
+        ),
+        (Origin(kind="none"), "# install mlship first, from its source\npip install -r req"),
+    ],
+)
+def test_a_readme_installs_mlship_as_it_was_installed_here(
+    tmp_path: Path, origin: Origin, wanted: str
+) -> None:
+    for example in (None, "iris", "sentiment"):
+        folder = tmp_path / str(example)
+        carry_out(plan(folder, example, installed=Installation(origin=origin, reason="unknown")))
+        assert wanted in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize("source", ["mlship==0.1.0", "mlship-cd==0.1.0", "git+https://h/m@main"])

@@ -9,10 +9,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from mlship.config.backends import ObservationsConfig, StoreConfig
+from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.project import GatesConfig, TargetConfig
 from mlship.config.workflows import BranchesConfig
 from mlship.domain.policy import Occupied
+from mlship.errors import ConfigError
 from mlship.templates import workflows
 from tests.harness.workflows import PROJECTS, SOURCE, committed, config, parsed, rendered
 
@@ -135,12 +136,17 @@ def test_a_job_with_credentials_runs_no_code_of_the_project(text: str) -> None:
         scripts = "\n".join(step.get("run", "") for step in job["steps"])
         # A pin of mlship is in a file with hashes for all packages.
         scripts = re.sub(r"--require-hashes -r \S+", "", scripts)
-        secret = re.findall(r"secrets\.(\w+)", str(job))
+        secret = set(re.findall(r"secrets\.(\w+)", str(job)))
+        secret -= {"REGISTRY_READER", "REGISTRY_READER_PASSWORD"}
         holds = rights & {"id-token", "packages"} or any(
             one.endswith("KUBECONFIG") or one.startswith(("REGISTRY", "DVC_")) for one in secret
         )
         runs = re.search(r"requirements\.txt|mlship (train|test|verify)|make test", scripts)
-        assert not (holds and runs), name
+        # Reviewed code may run where a ledger in a registry is written; other code may not.
+        writes = "MLSHIP_LEDGER__WRITES" in job.get("env", {})
+        is_reviewed = "pull_request" not in parsed(text)[True]
+        assert not (holds and runs and not (writes and is_reviewed)), name
+        assert not (runs and "KUBECONFIG" in str(job)), name
 
 
 BASE = "${{ github.event.pull_request.base.sha || github.event.repository.default_branch }}"
@@ -159,7 +165,10 @@ def test_the_token_that_may_comment_is_in_no_job_with_code_of_a_pull_request(tex
             continue
         if name != "comment":
             assert rights == set(), name
-            assert "GITHUB_TOKEN" not in str(job)
+            reads = job["permissions"].get("packages") == "read"
+            named = {key for key, value in job["env"].items() if "GITHUB_TOKEN" in value}
+            assert named == ({"MLSHIP_REGISTRY_PASSWORD"} if reads else set()), name
+            assert "GITHUB_TOKEN" not in str(job["steps"])
             continue
         assert rights <= {"contents", "pull-requests"}
         assert set(re.findall(r"(?:secrets|vars)\.(\w+)", str(job))) == {"GITHUB_TOKEN"}
@@ -449,6 +458,44 @@ def test_each_registry_and_each_target_gets_its_own_credentials() -> None:
     assert "REGISTRY_USER" not in asked("Kubernetes and GitHub's registry")
     assert "GITHUB_TOKEN" not in asked("Kubernetes and GitHub's registry")
     assert "GCP_STAGING_SERVICE_ACCOUNT" in asked("Kubernetes and Google's registry")
+
+
+def test_a_ledger_in_a_registry_is_written_after_a_review_and_read_before() -> None:
+    texts = rendered("GitHub's registry for all")
+    assert "MLFLOW" not in "".join(texts.values())
+    assert "MLSHIP_IMAGE__REPOSITORY" not in "".join(texts.values())
+    for name, text in texts.items():
+        for job, found in jobs(text):
+            if job == "comment":
+                continue
+            is_pull_request = name.endswith(("feature.yml", "release.yml"))
+            right = "read" if is_pull_request else "write"
+            assert found["permissions"]["packages"] == right, (name, job)
+            where = "local" if is_pull_request else "shared"
+            for section in ("LEDGER", "STORE"):
+                assert found["env"][f"MLSHIP_{section}__WRITES"] == where, (name, job)
+            assert "MLSHIP_REGISTRY_PASSWORD" in found["env"]
+            assert "MLSHIP_REGISTRY_PASSWORD" not in str(found["steps"])
+
+
+def test_a_pull_request_has_no_identity_of_google_for_a_ledger_in_its_registry() -> None:
+    texts = rendered("Google's registry for all")
+    job = dict(jobs(texts[".github/workflows/feature.yml"]))["report"]
+    assert job["permissions"] == {"contents": "read"}
+    assert job["env"]["MLSHIP_LEDGER__KIND"] == job["env"]["MLSHIP_STORE__KIND"] == "directory"
+    assert "authenticate" not in str(job)
+    for workflow, job_name in (("main", "release"), ("main", "verify"), ("evaluate", "evaluate")):
+        job = dict(jobs(texts[f".github/workflows/{workflow}.yml"]))[job_name]
+        assert job["permissions"]["id-token"] == "write"
+        assert "vars.GCP_BUILD_SERVICE_ACCOUNT" in str(job)
+        assert "gcp" in str(job["steps"])
+
+
+def test_jobs_log_in_to_one_registry() -> None:
+    given = config("GitHub's registry for all")
+    ledger = LedgerConfig(kind="registry", uri="registry.example.org/iris")
+    with pytest.raises(ConfigError, match=r"ghcr\.io, registry\.example\.org"):
+        workflows.render(msgspec.structs.replace(given, ledger=ledger), SOURCE)
 
 
 def test_only_what_init_wrote_itself_counts_as_untouched() -> None:

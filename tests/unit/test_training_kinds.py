@@ -19,6 +19,8 @@ from mlship.domain.prediction import Answer
 from mlship.errors import ProjectError
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.frames import to_frame
+from mlship.training.blame import proven
+from mlship.training.proof import probes
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, project, request
 
@@ -436,3 +438,114 @@ def test_a_date_that_no_unit_of_its_column_holds_is_refused() -> None:
         field = Field(name="when", kind="text", dtype=dtype)
         with pytest.raises(RefusedRequest, match="when does not fit"):
             to_frame([{"when": "2025-02-03"}, {"when": text}], [field])
+
+
+GAPS_IN_TRAINING = """
+from sklearn.linear_model import LogisticRegression
+
+def train(data, params):
+    rows = data.dropna()
+    return LogisticRegression().fit(rows[["age", "dose"]], rows["y"])
+"""
+
+
+def test_a_classifier_may_refuse_some_training_rows(tmp_path: Path) -> None:
+    held_out = gaps().dropna()
+    frame = gaps().assign(y=lambda rows: np.where(rows.y > 29, "late", "early"))
+    module = project(tmp_path, GAPS_IN_TRAINING, frame)
+    held_out.assign(y=np.where(held_out.y > 29, "late", "early")).to_csv(
+        tmp_path / "held_out.csv", index=False
+    )
+    settings = with_data(config("y", module), test="held_out.csv", split=None)
+    asked = request(tmp_path, settings)
+    train(asked, InProcess())
+    refused, answered = InProcess().answered(
+        asked.into, [{"age": None, "dose": 1.0}, {"age": 80.0, "dose": 5.0}]
+    )
+    assert "age must be a number, not null" in refused.refusal
+    assert answered.outputs["y"] == "late"
+
+
+FAULTY = """
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import LinearRegression
+
+class Faulty(RegressorMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.feature_names_in_ = list(X.columns)
+        return self
+
+    def predict(self, X):
+        return X["age"] * 0 + 1
+
+    @property
+    def estimators_(self):
+        return self.missing["trees"]
+
+    missing = {}
+
+def train(data, params):
+    return Faulty().fit(data[["age", "dose"]], data["y"])
+"""
+
+
+def test_what_a_model_raises_while_it_is_proven_is_told_with_its_line(tmp_path: Path) -> None:
+    module = project(tmp_path, FAULTY, gaps().dropna())
+    with pytest.raises(ProjectError) as raised:
+        train(request(tmp_path, config("y", module)), InProcess())
+    assert raised.value.message == (
+        f"the model of {module}:train cannot be proven, estimators_ fails at "
+        f"{module}.py:15: KeyError: 'trees'"
+    )
+
+
+LOGISTIC = """
+import lightgbm
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+
+def loss(truth, scores):
+    shares = 1 / (1 + np.exp(-scores))
+    return shares - truth, shares * (1 - shares)
+
+def booster():
+    return lightgbm.LGBMClassifier(
+        n_estimators=5, min_child_samples=3, verbose=-1, n_jobs=1, objective=loss
+    )
+
+class Logistic(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.feature_names_in_ = np.array(X.columns)
+        self.classes_ = np.unique(y)
+        self.booster_model_ = booster().fit(X, (y == self.classes_[1]).astype(int))
+        return self
+
+    def predict_proba(self, X):
+        shares = 1 / (1 + np.exp(-self.booster_model_.predict(X, raw_score=True)))
+        return np.stack([1 - shares, shares], axis=1)
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+def train(data, params):
+    return MODEL.fit(data[["age", "dose"]], data["y"])
+"""
+
+
+def test_raw_scores_of_an_own_objective_are_no_labels(tmp_path: Path) -> None:
+    frame = gaps().assign(y=lambda rows: np.where(rows.y > 29, "late", "early"))
+    bare = project(tmp_path / "bare", LOGISTIC.replace("MODEL", "booster()"), frame)
+    with pytest.raises(ProjectError, match="returns raw scores, not labels") as raised:
+        train(request(tmp_path / "bare", config("y", bare)), InProcess())
+    assert "a class of the project around it" in raised.value.hint
+    code = LOGISTIC.replace("MODEL", "Logistic()")
+    served = Served(tmp_path / "around", code, frame)
+    assert served.bundle.model.format == "skops"
+    rows: list[Row] = [{"age": age, "dose": 3.0} for age in (20.0, 80.0, None)]
+    assert served.values(*rows) == own(code, frame, rows)
+
+
+def test_what_mlship_itself_raises_is_not_laid_at_the_model(tmp_path: Path) -> None:
+    frame, other = pd.DataFrame({"x": [1]}), pd.DataFrame({"y": [1]})
+    with pytest.raises(KeyError), proven(tmp_path, "pipeline:train"):
+        probes.stacked([frame], other)

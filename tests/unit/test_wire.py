@@ -8,8 +8,10 @@ from mlship import wire
 from mlship.adapters.checkout import repository
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.adapters.ledgers.mlflow import MlflowLedger
+from mlship.adapters.ledgers.registry import RegistryLedger
 from mlship.adapters.observations.directory import DirectoryObservations
 from mlship.adapters.observations.postgres import PostgresObservations
+from mlship.adapters.stores.registry import RegistryStore
 from mlship.cli.progress import Lines
 from mlship.config.layers import from_environment, from_yaml, resolve
 from mlship.errors import ConfigError
@@ -121,3 +123,45 @@ def test_a_password_is_kept_from_the_lists_of_processes_and_pods(tmp_path: Path,
 def test_the_kind_of_observations_and_their_address_go_together(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(ConfigError, match="must be set together"):
         pipeline(tmp_path, f"observations: {wrong}")
+
+
+IMAGES = "image: {repository: ghcr.io/ada/iris}\n"
+IN_REGISTRY = "ledger: {kind: registry}\nstore: {kind: registry"
+
+
+def test_a_ledger_and_a_store_in_a_registry_are_beside_the_images(tmp_path: Path) -> None:
+    # The variable is for MLflow, and the settings name another kind.
+    tracking = {"MLFLOW_TRACKING_URI": "https://mlflow.example.org"}
+    made = pipeline(tmp_path, f"{IMAGES}{IN_REGISTRY}}}", **tracking)
+    assert isinstance(made.ledger, RegistryLedger)
+    assert isinstance(made.store, RegistryStore)
+    assert made.shares_ledger
+    assert places(made) == ["ghcr.io/ada/iris (project iris)"] * 2
+
+
+def test_a_ledger_in_a_registry_is_where_its_store_is_unless_it_is_told(tmp_path: Path) -> None:
+    elsewhere = f"{IMAGES}{IN_REGISTRY}, uri: ghcr.io/ada/evidence}}"
+    made = pipeline(tmp_path, elsewhere)
+    assert places(made) == ["ghcr.io/ada/evidence (project iris)"] * 2
+    made = pipeline(tmp_path, elsewhere, MLSHIP_LEDGER__URI="ghcr.io/ada/ledger")
+    assert places(made)[0] == "ghcr.io/ada/ledger (project iris)"
+
+
+def test_a_job_that_may_only_read_adds_in_the_projects_folder(tmp_path: Path) -> None:
+    local = {"MLSHIP_LEDGER__WRITES": "local", "MLSHIP_STORE__WRITES": "local"}
+    made = pipeline(tmp_path, f"{IMAGES}{IN_REGISTRY}}}", **local)
+    folder = tmp_path / ".mlship" / "registry" / "local"
+    assert places(made) == [f"ghcr.io/ada/iris (project iris), with {folder}"] * 2
+
+
+def test_a_ledger_in_a_registry_needs_a_repository_without_a_tag(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"ledger\.kind is registry") as caught:
+        pipeline(tmp_path, "ledger: {kind: registry}")
+    assert "image.repository" in caught.value.hint
+    with pytest.raises(ConfigError, match=r"ledger\.uri ghcr\.io/ada/iris:1 has a tag"):
+        pipeline(tmp_path, "ledger: {kind: registry, uri: 'ghcr.io/ada/iris:1'}")
+
+
+def places(made: Pipeline) -> list[str]:
+    """Return where a ledger and a store in a registry are."""
+    return [each._artifacts.where for each in (made.ledger, made.store)]  # type: ignore[union-attr]

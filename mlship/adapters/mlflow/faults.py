@@ -19,6 +19,7 @@ from mlship.errors import (
 
 TWICE: Final = ("UNIQUE constraint", "duplicate key", "Duplicate entry")
 """Messages of databases for a row that already exists."""
+_SET: Final = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
 WRONG: Final = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
 
@@ -29,8 +30,13 @@ def userinfo(uri: str) -> str:
 
 def denied(uri: str) -> UnavailableError:
     """Return the error of a server that denies access."""
-    message = f"MLflow at {shown(uri)} refused the credentials"
-    hint = "set MLFLOW_TRACKING_TOKEN, or MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    return UnavailableError(f"MLflow at {shown(uri)} refused the credentials", hint=_SET)
+
+
+def forbidden(uri: str, action: str) -> UnavailableError:
+    """Return the error of a server that knows the user, who may not do this."""
+    message = f"MLflow at {shown(uri)} does not permit {action} with these credentials"
+    hint = f"ask the server's administrator for the permission, or {_SET}"
     return UnavailableError(message, hint=hint)
 
 

@@ -239,8 +239,10 @@ class Server:
             raise unavailable(self._uri, f"{path}: {error}") from error
 
     def _refused(self, response: httpx.Response, what: str) -> MlshipError:
-        if response.status_code in (401, 403):
+        if response.status_code == httpx.codes.UNAUTHORIZED:
             return denied(self._uri)
+        if response.status_code == httpx.codes.FORBIDDEN:
+            return faults.forbidden(self._uri, what.partition(" ")[0])
         if response.is_redirect:
             target = shown(response.headers.get("Location", ""))
             return unavailable(self._uri, f"it redirects to {target}; use the address of MLflow")

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +10,8 @@ from typing import TypeVar
 import msgspec
 
 from mlship import files
-from mlship.adapters.observations.outcomes import fresh, taken
+from mlship.adapters.observations.outcomes import fresh, own, taken
+from mlship.domain.digests import Digest
 from mlship.domain.prediction import Outcome, Prediction, Taken
 from mlship.errors import IntegrityError, UnavailableError
 
@@ -19,11 +20,12 @@ _prediction = msgspec.json.Decoder(Prediction)
 _outcome = msgspec.json.Decoder(Outcome)
 
 
-class _Id(msgspec.Struct):
+class _Key(msgspec.Struct):
     id: str
+    release: Digest
 
 
-_id = msgspec.json.Decoder(_Id)
+_key = msgspec.json.Decoder(_Key)
 
 
 class DirectoryObservations:
@@ -38,8 +40,8 @@ class DirectoryObservations:
         self._logs = logs
         self._outcomes = outcomes
 
-    def predictions(self) -> Iterator[Prediction]:
-        """Return every logged prediction, each (id, release) once, oldest first.
+    def predictions(self, releases: Collection[Digest]) -> Iterator[Prediction]:
+        """Return the logged predictions of releases, each (id, release) once, oldest first.
 
         Raises:
             IntegrityError: a complete line is not a prediction.
@@ -47,11 +49,12 @@ class DirectoryObservations:
         logged: dict[tuple[str, str], Prediction] = {}
         for segment, number, line in self._lines():
             prediction = _decoded(_prediction, line, segment, number)
-            logged.setdefault((prediction.id, prediction.release), prediction)
+            if prediction.release in releases:
+                logged.setdefault((prediction.id, prediction.release), prediction)
         yield from sorted(logged.values(), key=lambda each: (each.time, each.id, each.shadow))
 
     def find(self, prediction: str) -> Sequence[Prediction]:
-        """Return the prediction of that id, then its shadow if there is one.
+        """Return the predictions of that id by any release, shadows last.
 
         Raises:
             IntegrityError: a line with the id is not a prediction.
@@ -65,31 +68,30 @@ class DirectoryObservations:
                     matches.setdefault(candidate.release, candidate)
         return sorted(matches.values(), key=lambda each: (each.shadow, each.time))
 
-    def outcomes(self) -> Sequence[Outcome]:
-        """Return the outcomes in the order in which they arrived.
+    def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
+        """Return the outcomes of releases' predictions, in the order in which they arrived.
 
         Raises:
-            IntegrityError: a complete line is not an outcome.
+            IntegrityError: a complete line is not an outcome or a prediction.
         """
-        return [
-            _decoded(_outcome, line, self._outcomes, number)
-            for number, line in enumerate(_complete_lines(self._outcomes), start=1)
-        ]
+        kept = list(self._kept())
+        ids = {name for name, release in self._logged() if release in releases} if kept else ()
+        return [outcome for outcome in kept if outcome.prediction in ids]
 
-    def take(self, outcomes: Iterable[Outcome]) -> Taken:
+    def take(self, outcomes: Iterable[Outcome], releases: Collection[Digest]) -> Taken:
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
         Raises:
-            ConflictError: a prediction already has another outcome; nothing was added.
+            ConflictError: a prediction already has another outcome, or only releases of other
+                projects made it; nothing was added.
             UnavailableError: the file cannot be written; nothing was added.
         """
         received = list(outcomes)
-        logged = {
-            _decoded(_id, line, segment, number).id for segment, number, line in self._lines()
-        }
+        ids = {outcome.prediction for outcome in received}
+        logged = own((pair for pair in self._logged() if pair[0] in ids), releases)
         try:
             with _locked(self._outcomes) as handle:
-                known = {outcome.prediction: outcome.value for outcome in self.outcomes()}
+                known = {outcome.prediction: outcome.value for outcome in self._kept()}
                 added = fresh(received, known, logged)
                 if added:
                     _append(handle, added)
@@ -98,6 +100,16 @@ class DirectoryObservations:
             hint = "free disk space or make the file writable, then run the command again"
             raise UnavailableError(message, hint=hint) from error
         return taken(received, added, logged)
+
+    def _kept(self) -> Iterator[Outcome]:
+        for number, line in enumerate(_complete_lines(self._outcomes), start=1):
+            yield _decoded(_outcome, line, self._outcomes, number)
+
+    def _logged(self) -> Iterator[tuple[str, Digest]]:
+        """Return id and release of each prediction."""
+        for segment, number, line in self._lines():
+            key = _decoded(_key, line, segment, number)
+            yield key.id, key.release
 
     def _lines(self) -> Iterator[tuple[Path, int, bytes]]:
         """Return each complete line with its segment and its number."""

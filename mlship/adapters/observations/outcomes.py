@@ -1,9 +1,36 @@
 """The rules for adding outcomes, which all observations share."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from mlship.domain.digests import Digest, short
 from mlship.domain.prediction import Outcome, Taken, Truth
 from mlship.errors import ConflictError
+
+
+def own(logged: Iterable[tuple[str, Digest]], releases: Collection[Digest]) -> set[str]:
+    """Return the ids of the predictions that releases of a project made.
+
+    Args:
+        logged: id and release of each prediction that outcomes were received for. Two projects
+            may have an id in common, as it is the id of the request.
+        releases: of the project.
+
+    Raises:
+        ConflictError: only other releases made one of them.
+    """
+    pairs = sorted(logged)
+    ids = {name for name, release in pairs if release in releases}
+    foreign = {name: release for name, release in pairs if name not in ids}
+    if foreign:
+        names = ", ".join(
+            f"{name} by release {short(release)}" for name, release in list(foreign.items())[:5]
+        )
+        more = f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""
+        raise ConflictError(
+            f"predictions of releases that are not in this project's ledger: {names}{more}",
+            hint="give these outcomes in the project that made the predictions, with its ledger",
+        )
+    return ids
 
 
 def fresh(

@@ -1,18 +1,22 @@
 """Observations in PostgreSQL: the predictions that replicas logged, and a table of outcomes.
 
 The runtime creates and fills `mlship_predictions`. This module reads it, and creates and fills
-`mlship_outcomes`. A table that does not exist counts as empty.
+`mlship_outcomes` and `mlship_projects`. A table that does not exist counts as empty.
+
+Several projects may use one database. A prediction belongs to the project whose ledger has its
+release, an outcome has the name of its project, and `mlship_projects` has the home of each name.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from mlship.adapters.observations.outcomes import fresh, taken
+from mlship.adapters.observations.outcomes import fresh, own, taken
 from mlship.config import installation
+from mlship.domain import home as homes
 from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Outcome, Prediction, Taken, Truth
@@ -24,27 +28,52 @@ if TYPE_CHECKING:
 _PREDICTIONS: Final = """
 SELECT id, release, slot, time, inputs::text, outputs::text, latency_ms, shadow
 FROM mlship_predictions
+WHERE release = ANY(%s)
 ORDER BY time, id COLLATE "C", shadow"""
 _FIND: Final = """
 SELECT id, release, slot, time, inputs::text, outputs::text, latency_ms, shadow
 FROM mlship_predictions
 WHERE id = %s
 ORDER BY shadow, time"""
+_LOGGED: Final = "SELECT id, release FROM mlship_predictions WHERE id = ANY(%s)"
 _OUTCOMES: Final = """
-CREATE TABLE IF NOT EXISTS mlship_outcomes (
+CREATE TABLE mlship_outcomes (
     number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    prediction text NOT NULL UNIQUE,
+    prediction text NOT NULL,
     value json NOT NULL,
-    time timestamptz NOT NULL
+    time timestamptz NOT NULL,
+    project text NOT NULL DEFAULT '',
+    UNIQUE (prediction, project)
 )"""
+_FORMER_OUTCOMES: Final = """
+ALTER TABLE mlship_outcomes
+    ADD COLUMN project text NOT NULL DEFAULT '',
+    ADD UNIQUE (prediction, project),
+    DROP CONSTRAINT IF EXISTS mlship_outcomes_prediction_key"""
+_PROJECTS: Final = "CREATE TABLE mlship_projects (name text PRIMARY KEY, home text NOT NULL)"
+_HOME: Final = "SELECT home FROM mlship_projects WHERE name = %s"
+_CLAIM: Final = "INSERT INTO mlship_projects (name, home) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+_SETTLE: Final = "UPDATE mlship_projects SET home = %s WHERE name = %s"
 _LOCK: Final = "SELECT pg_advisory_xact_lock(119182827122033)"
 _DURABLY: Final = """
 SELECT set_config('synchronous_commit', 'on', true)
 WHERE current_setting('synchronous_commit') = 'off'"""
-_KNOWN: Final = "SELECT prediction, value::text FROM mlship_outcomes WHERE prediction = ANY(%s)"
+_KNOWN: Final = """
+SELECT prediction, value::text FROM mlship_outcomes
+WHERE prediction = ANY(%s) AND project IN (%s, '')"""
+# Former versions wrote outcomes without a project.
+_OWN: Final = """
+SELECT prediction, value::text, time FROM mlship_outcomes
+WHERE prediction IN (SELECT id FROM mlship_predictions WHERE release = ANY(%(releases)s))
+    AND project IN (%(project)s, '')
+ORDER BY number"""
+_FORMER_OWN: Final = """
+SELECT prediction, value::text, time FROM mlship_outcomes
+WHERE prediction IN (SELECT id FROM mlship_predictions WHERE release = ANY(%(releases)s))
+ORDER BY number"""
 _INSERT: Final = """
-INSERT INTO mlship_outcomes (prediction, value, time)
-SELECT prediction, value::json, time
+INSERT INTO mlship_outcomes (project, prediction, value, time)
+SELECT %s, prediction, value::json, time
 FROM unnest(%s::text[], %s::text[], %s::timestamptz[])
     WITH ORDINALITY AS t (prediction, value, time, place)
 ORDER BY place"""
@@ -55,6 +84,7 @@ _SECONDS: Final = 5
 _HINTS: Final = {
     "password": "set PGPASSWORD to the password of that user",
     "permission denied": "grant the user access to the tables, as in `mlship guide predictions`",
+    "must be owner": "let the owner of the tables change them, as in `mlship guide predictions`",
     "lock timeout": "another session may have locked the tables: check pg_stat_activity",
 }
 _HINT: Final = "check that the database is running and that observations.url is correct"
@@ -64,19 +94,27 @@ _value = msgspec.json.Decoder(Truth)
 
 
 class PostgresObservations:
-    """Observations in the tables `mlship_predictions` and `mlship_outcomes` of a database.
+    """The observations of a project in the tables `mlship_*` of a database.
+
+    Every method raises ConflictError if the database has those of another project of this name.
 
     Args:
         url: `postgresql://user@host:5432/database`.
         environ: the environment variables, with `PGPASSWORD` if the URL has no password.
+        project: its name.
+        home: of the project; see `mlship.domain.home`.
     """
 
-    def __init__(self, url: str, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, url: str, environ: Mapping[str, str], project: str, home: str = homes.UNKNOWN
+    ) -> None:
         self._url = url
         self._environ = environ
+        self._project = project
+        self._home = home
 
-    def predictions(self) -> Iterator[Prediction]:
-        """Return every logged prediction, each (id, release) once, oldest first.
+    def predictions(self, releases: Collection[Digest]) -> Iterator[Prediction]:
+        """Return the logged predictions of releases, each (id, release) once, oldest first.
 
         They are read page by page from one snapshot of the table.
 
@@ -89,11 +127,11 @@ class PostgresObservations:
                 return
             with connection.cursor(name="mlship_predictions") as cursor:
                 cursor.itersize = _PAGE
-                for row in cursor.execute(_PREDICTIONS):
+                for row in cursor.execute(_PREDICTIONS, [list(releases)]):
                     yield _prediction(row)
 
     def find(self, prediction: str) -> Sequence[Prediction]:
-        """Return the prediction of that id, then its shadow if there is one.
+        """Return the predictions of that id by any release, shadows last.
 
         Raises:
             UnavailableError: the database cannot be reached or read.
@@ -106,55 +144,89 @@ class PostgresObservations:
                 return []
             return [_prediction(row) for row in connection.execute(_FIND, [prediction])]
 
-    def outcomes(self) -> Sequence[Outcome]:
-        """Return the outcomes in the order in which they arrived.
+    def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
+        """Return the outcomes of releases' predictions, in the order in which they arrived.
 
         Raises:
             UnavailableError: the database cannot be reached or read.
             IntegrityError: a row is not an outcome.
         """
-        query = "SELECT prediction, value::text, time FROM mlship_outcomes ORDER BY number"
         with self._connected(reads=True) as connection:
             if not _exists(connection, "mlship_outcomes"):
                 return []
+            query = _OWN if _tells_projects(connection) else _FORMER_OWN
+            known = {"project": self._project, "releases": list(releases)}
             return [
                 Outcome(
                     prediction=prediction,
                     value=_decoded(_value, value, prediction),
                     time=time.astimezone(UTC),
                 )
-                for prediction, value, time in connection.execute(query)
+                for prediction, value, time in connection.execute(query, known)
             ]
 
-    def take(self, outcomes: Iterable[Outcome]) -> Taken:
+    def take(self, outcomes: Iterable[Outcome], releases: Collection[Digest]) -> Taken:
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
         Raises:
-            ConflictError: a prediction already has another outcome; nothing was added.
+            ConflictError: a prediction already has another outcome, or only releases of other
+                projects made it; nothing was added.
             UnavailableError: the database cannot be reached or written; a retry is safe.
         """
         received = list(outcomes)
         ids = [outcome.prediction for outcome in received if _is_text(outcome.prediction)]
         with self._connected() as connection:
-            logged = _logged(connection, ids)
+            logged = own(_logged(connection, ids), releases)
             connection.execute(_DURABLY)
             # Without the lock, two concurrent calls would each miss what the other adds.
             connection.execute(_LOCK)
-            if not _exists(connection, "mlship_outcomes"):
-                connection.execute(_OUTCOMES)
+            self._claim(connection)
             known = {
                 prediction: _decoded(_value, value, prediction)
-                for prediction, value in connection.execute(_KNOWN, [list(logged)])
+                for prediction, value in connection.execute(_KNOWN, [list(logged), self._project])
             }
             added = fresh(received, known, logged)
             if added:
                 rows = [
+                    self._project,
                     [outcome.prediction for outcome in added],
                     [msgspec.json.encode(outcome.value).decode() for outcome in added],
                     [outcome.time for outcome in added],
                 ]
                 connection.execute(_INSERT, rows)
         return taken(received, added, logged)
+
+    def _claim(self, connection: "Connection") -> None:
+        """Make or complete the tables, and keep the home of this project under its name.
+
+        Raises:
+            ConflictError: the name is another project's.
+        """
+        if not _exists(connection, "mlship_outcomes"):
+            connection.execute(_OUTCOMES)
+        elif not _tells_projects(connection):
+            connection.execute(_FORMER_OUTCOMES)
+        if not _exists(connection, "mlship_projects"):
+            connection.execute(_PROJECTS)
+        if self._home == homes.UNKNOWN:
+            return
+        connection.execute(_CLAIM, [self._project, self._home])
+        kept = self._check(connection)
+        if homes.settled(kept, self._home) != kept:
+            connection.execute(_SETTLE, [self._home, self._project])
+
+    def _check(self, connection: "Connection") -> str:
+        """Return the home that the database has for this name.
+
+        Raises:
+            ConflictError: it is another project's.
+        """
+        if not _exists(connection, "mlship_projects"):
+            return homes.UNKNOWN
+        kept, *_ = connection.execute(_HOME, [self._project]).fetchone() or (homes.UNKNOWN,)
+        what = f"a part of the outcomes in {shown(self._url)}"
+        homes.check(what, kept, self._home, self._project)
+        return str(kept)
 
     @contextmanager
     def _connected(self, *, reads: bool = False) -> Iterator["Connection"]:
@@ -163,6 +235,7 @@ class PostgresObservations:
         Raises:
             ConfigError: psycopg is not installed, or the URL is invalid.
             UnavailableError: the database does not respond or refuses.
+            ConflictError: it has the observations of another project of this name.
         """
         try:
             import psycopg
@@ -193,6 +266,7 @@ class PostgresObservations:
             with psycopg.connect(make_conninfo("", **{**defaults, **parameters})) as connection:
                 connection.read_only = reads
                 connection.execute(_BOUNDED)
+                self._check(connection)
                 yield connection
         except psycopg.Error as error:
             reason = " ".join(str(error).split())[:300]
@@ -212,11 +286,19 @@ def _is_text(name: str) -> bool:
     return "\0" not in name and not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
-def _logged(connection: "Connection", ids: list[str]) -> set[str]:
+def _tells_projects(connection: "Connection") -> bool:
+    """Return whether outcomes have a project: tables of former versions lack the column."""
+    query = """
+        SELECT FROM pg_attribute
+        WHERE attrelid = to_regclass('mlship_outcomes') AND attname = 'project'"""
+    return connection.execute(query).fetchone() is not None
+
+
+def _logged(connection: "Connection", ids: list[str]) -> list[tuple[str, Digest]]:
+    """Return id and release of the logged predictions of some ids."""
     if not _exists(connection, "mlship_predictions"):
-        return set()
-    query = "SELECT DISTINCT id FROM mlship_predictions WHERE id = ANY(%s)"
-    return {row[0] for row in connection.execute(query, [ids])}
+        return []
+    return [(name, Digest(release)) for name, release in connection.execute(_LOGGED, [ids])]
 
 
 def _prediction(row: tuple[str, str, str, datetime, str, str, float, bool]) -> Prediction:

@@ -272,6 +272,8 @@ def _model(
         dtype=dtype,
         classes=() if original.several else original.heads[0].classes,
         heads=original.several,
+        # A booster's own file has no labels; the places of its probabilities are looked up.
+        is_coded=original.is_coded and form not in ("xgboost", "lightgbm"),
     )
 
 

@@ -5,19 +5,27 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlship.domain.bundle import ModelFormat, Task
+from mlship.domain.bundle import Field, ModelFormat, Task
+from mlship.errors import ProjectError
+from mlship.training.sample import dtypes_of
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What a native file says of itself; `None` where it says nothing."""
+    """What a native file says of itself; `None` where it says nothing.
+
+    Attributes:
+        layout: how it takes rows; as a DataFrame if it was fitted on pandas categories.
+        categories: how many columns of categories it was fitted on.
+    """
 
     task: Task
     classes: int | None
     names: list[str] | None
     count: int | None
-    layout: Literal["matrix", "columns"] = "matrix"
+    layout: Literal["matrix", "columns", "frame"] = "matrix"
     has_labels: bool = False
+    categories: int = 0
 
 
 def of(form: ModelFormat, data: bytes) -> Facts:
@@ -62,11 +70,14 @@ def _xgboost_facts(data: bytes) -> Facts:
     learner = json.loads(booster.save_config())["learner"]
     objective = learner["objective"]["name"]
     many = int(learner["learner_model_param"]["num_class"])
+    categories = (booster.feature_types or []).count("c")
     return Facts(
         task="classification" if objective.startswith(("binary:", "multi:")) else "regression",
         classes=many or 2,
         names=booster.feature_names,
         count=booster.num_features(),
+        layout="frame" if categories else "matrix",
+        categories=categories,
     )
 
 
@@ -77,11 +88,14 @@ def _lightgbm_facts(data: bytes) -> Facts:
     _check_columns(_lightgbm_columns(data.decode()), booster.num_feature())
     objective = str(booster.dump_model(num_iteration=1).get("objective", ""))
     is_classifier = objective.startswith(("binary", "multiclass"))
+    categories = len(booster.pandas_categorical or ())
     return Facts(
         task="classification" if is_classifier else "regression",
         classes=max(booster.num_model_per_iteration(), 2),
         names=booster.feature_name(),
         count=booster.num_feature(),
+        layout="frame" if categories else "matrix",
+        categories=categories,
     )
 
 
@@ -116,6 +130,19 @@ _FACTS: dict[ModelFormat, Callable[[bytes], Facts]] = {
     "xgboost": _xgboost_facts,
     "lightgbm": _lightgbm_facts,
 }
+
+
+def check_categories(facts: Facts, name: str, columns: tuple[Field, ...]) -> None:
+    """Refuse columns that are no categories although a model was fitted on such.
+
+    Raises:
+        ProjectError: another number of them is read as categories.
+    """
+    count = sum(field.dtype == "category" for field in columns)
+    if facts.categories and facts.categories != count:
+        message = f"the saved model {name} was fitted on pandas categories in {facts.categories} "
+        message += f"of its columns, and the data have them in {count}"
+        raise ProjectError(message, hint=dtypes_of(columns))
 
 
 def whole(form: ModelFormat, data: bytes, suffix: str) -> bytes:

@@ -168,6 +168,7 @@ def adopt(
     source, facts, classes = _described(form, source, config, data)
     task = facts.task if config.task == "auto" else config.task
     columns = _columns(source, facts, prepared)
+    nativefacts.check_categories(facts, source.name, columns)
     heads = _heads(source, task, config, data)
     model = Model(
         format=form,
@@ -199,7 +200,8 @@ def adopt(
         labels_of=lambda frame: predict(frame).labels,
         answers=held_out(predict, prepared.test, config.source),
     )
-    return original, model, ("onnxruntime" if form == "onnx" else form,)
+    more = ("pandas",) if model.layout == "frame" else ()
+    return original, model, ("onnxruntime" if form == "onnx" else form, *more)
 
 
 def _described(

@@ -178,13 +178,13 @@ def _thresholds(estimator: Any, train: pd.DataFrame, fields: list[Field]) -> Ite
     known = {field.name: field for field in fields}
     names = parts.names_of(estimator) or [str(name) for name in train.columns]
     sample = train.iloc[spread(len(train), _ROWS)]
-    found = list(_nodes(estimator, sample, names))
+    nodes = _nodes(estimator, sample, names)
     by_column: dict[str, list[tuple[int, float]]] = {}
-    for place in spread(len(found), _THRESHOLDS):
-        row, column, threshold = found[place]
+    for place in spread(len(nodes.rows), _THRESHOLDS):
+        column, threshold = nodes.columns[place], float(nodes.thresholds[place])
         name = names[column] if column < len(names) else ""
         if name in known and np.isfinite(threshold):
-            by_column.setdefault(name, []).append((row, threshold))
+            by_column.setdefault(name, []).append((int(nodes.rows[place]), threshold))
     for name, pairs in by_column.items():
         bases = sample.iloc[[row for row, _ in pairs]].reset_index(drop=True)
         limits = np.array([threshold for _, threshold in pairs])
@@ -205,31 +205,48 @@ def _sides(limits: Any) -> list[Any]:
     ]
 
 
-def _nodes(
-    estimator: Any, sample: pd.DataFrame, names: list[str]
-) -> Iterator[tuple[int, int, float]]:
-    """Return the row of the sample that meets each inner node, its column and its threshold."""
+class _Nodes(NamedTuple):
+    """Inner nodes of trees, arrays of shape (nodes,).
+
+    Attributes:
+        rows: a row of the sample that comes by, by its number.
+        columns: what the node compares, by its place.
+        thresholds: with what.
+    """
+
+    rows: Any
+    columns: Any
+    thresholds: Any
+
+
+def _nodes(estimator: Any, sample: pd.DataFrame, names: list[str]) -> _Nodes:
+    """Return the inner nodes that a row of the sample meets."""
     trees = getattr(estimator, "estimators_", [estimator])
     trees = trees.ravel().tolist() if isinstance(trees, np.ndarray) else trees
     own = [tree.tree_ for tree in trees if hasattr(tree, "tree_")]
+    none = _Nodes(*(np.array([], dtype=dtype) for dtype in (int, int, float)))
     if own:
         try:
             matrix = sample[names].to_numpy(dtype="float32")
         except (ValueError, TypeError, KeyError):
-            return
-        for tree in own:
-            paths = tree.decision_path(matrix).tocsc()
-            for node in np.flatnonzero(tree.children_left >= 0).tolist():
-                rows = paths.indices[paths.indptr[node] : paths.indptr[node + 1]]
-                if len(rows):
-                    yield int(rows[0]), int(tree.feature[node]), float(tree.threshold[node])
-        return
+            return none
+        parts_of_trees = [_met(tree, matrix) for tree in own]
+        return _Nodes(*(np.concatenate(arrays) for arrays in zip(*parts_of_trees, strict=True)))
     try:
         listed = [*_borders(estimator), *_listed(estimator, names)]
     except Exception:  # noqa: BLE001 (a booster may have no trees, or none that can be listed)
-        return
-    for number, (column, threshold) in enumerate(listed):
-        yield number % len(sample), column, threshold
+        return none
+    if not listed:
+        return none
+    columns, thresholds = (np.array(values) for values in zip(*listed, strict=True))
+    return _Nodes(np.arange(len(listed)) % len(sample), columns, thresholds)
+
+
+def _met(tree: Any, matrix: Any) -> _Nodes:
+    """Return the inner nodes of a tree that rows meet, each with the first of these rows."""
+    paths = tree.decision_path(matrix).tocsc()
+    inner = np.flatnonzero((tree.children_left >= 0) & (np.diff(paths.indptr) > 0))
+    return _Nodes(paths.indices[paths.indptr[inner]], tree.feature[inner], tree.threshold[inner])
 
 
 def _borders(estimator: Any) -> Iterator[tuple[int, float]]:

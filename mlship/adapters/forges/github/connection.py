@@ -77,6 +77,11 @@ class Connection:
             ConfigError: it is not named.
         """
         name = self._environment.get("GITHUB_REPOSITORY", "")
+        if not name:
+            raise ConfigError(
+                "GITHUB_REPOSITORY is not set",
+                hint="run this in a GitHub workflow, or set it to owner/name",
+            )
         if not _REPOSITORY.fullmatch(name):
             raise ConfigError(
                 f"GITHUB_REPOSITORY is not a repository: {name[:80]!r}",

@@ -6,7 +6,7 @@ Only registries on this machine, and those that `image.insecure` names, are reac
 import functools
 import threading
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Literal
 
 import httpx
 import msgspec
@@ -41,8 +41,11 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
 
 
+DENIED: Final = (401, 403)
 PATIENCE: Final = Patience(deadline=240, attempts=5, first=0.5, longest=8, longest_asked=60)
 """A registry that asks for a longer pause is an error."""
+READING: Final = Patience(deadline=30, attempts=4, longest=4, longest_asked=10)
+"""For commands that only read."""
 _STORING: Final = httpx.Timeout(60.0, connect=10.0)
 """Storing a body may take a registry longer than other requests."""
 _LOCAL = {"localhost", "127.0.0.1", "[::1]"}
@@ -57,6 +60,7 @@ class Exchange:
         insecure: registries without TLS.
         reach: proxy, certificates and transport.
         timing: time and randomness.
+        patience: how long the registry is waited for.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class Exchange:
         insecure: Iterable[str] = (),
         reach: Reach = Reach(),  # noqa: B008 (frozen)
         timing: Timing = Timing(),  # noqa: B008 (frozen)
+        patience: Patience = PATIENCE,
     ) -> None:
         self.host = host
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
@@ -77,16 +82,20 @@ class Exchange:
         self._credential = functools.cache(credential)
         self._reach = reach
         self.timing = timing
+        self.patience = patience
         self._open: Door | None = None
         self._headers: dict[str, str] = {}
         self._lock = threading.RLock()
 
-    def send(self, ask: Ask, *, repeat: Repeat = "always") -> httpx.Response:
+    def send(
+        self, ask: Ask, *, repeat: Repeat = "always", may_be_denied: bool = False
+    ) -> httpx.Response:
         """Return the response of the last attempt, with any status except 401 and 403.
 
         Args:
             ask: the request; its body is counted in `sent` for each attempt.
             repeat: `never` for a request that must not be repeated blindly.
+            may_be_denied: return also a response of status 401 or 403.
 
         Raises:
             UnavailableError: the registry does not answer, asks for a long pause, or denies access.
@@ -99,7 +108,7 @@ class Exchange:
         except httpx.InvalidURL as error:
             message = f"{self.host} returned an invalid URL: {error}"
             raise UnavailableError(message, hint="ask the registry's operator") from error
-        return self._undenied(response, ask.scope)
+        return response if may_be_denied else self.allowed(response, ask.scope)
 
     def close(self) -> None:
         """Close the connections; the next request opens another."""
@@ -113,7 +122,7 @@ class Exchange:
         with self._lock:
             if self._open is None:
                 name = f"registry {self.host}"
-                terms = Terms(name=name, patience=PATIENCE, timing=self.timing)
+                terms = Terms(name=name, patience=self.patience, timing=self.timing)
                 self._open = Door(open_client(self._reach), terms)
             return self._open
 
@@ -125,16 +134,20 @@ class Exchange:
         """Return the error for a response that is not a success."""
         return faults.failure(response, self.host, what)
 
-    def _undenied(self, response: httpx.Response, scope: str) -> httpx.Response:
-        if response.status_code not in (401, 403):
+    def allowed(self, response: httpx.Response, scope: str) -> httpx.Response:
+        """Return a response that is not a denial.
+
+        Raises:
+            UnavailableError: it is one.
+        """
+        if response.status_code not in DENIED:
             return response
         _, details = faults.words(response)
         name, _, actions = scope.split(maxsplit=1)[0].removeprefix("repository:").rpartition(":")
-        action = "push" if "push" in actions else "pull"
+        action: Literal["push", "pull"] = "push" if "push" in actions else "pull"
         what = "push to" if action == "push" else "pull from"
         message = f"{self.host} denied the {what} {name}{details}"
-        hint = f"`docker login {self.host}` with an account that has access, "
-        hint += "or set MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD"
+        hint = faults.log_in(self.host, action)
         if is_google(self.host):
             hint = google_credentials.denied(action)
         raise UnavailableError(message, hint=hint)

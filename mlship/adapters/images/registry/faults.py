@@ -1,10 +1,11 @@
 """Failures of a registry as errors of mlship."""
 
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 
 from mlship.adapters.http.door import NoAnswerError
+from mlship.domain.image import GITHUB
 from mlship.errors import ConflictError, MlshipError, NotFoundError, UnavailableError
 
 
@@ -17,6 +18,18 @@ def unreachable(error: NoAnswerError, host: str, url: str) -> UnavailableError:
         return UnavailableError(message, hint=hint)
     message = f"registry {host} does not answer at {url}: {error}"
     return UnavailableError(message, hint="start it, or check its address and the network")
+
+
+def log_in(host: str, action: Literal["push", "pull"]) -> str:
+    """Return the hint for a registry that denied access."""
+    hint = f"`docker login {host}` with an account that has access, "
+    hint += "or set MLSHIP_REGISTRY_USER and MLSHIP_REGISTRY_PASSWORD"
+    if host == GITHUB:
+        right = "write:packages" if action == "push" else "read:packages"
+        hint += f"; its password is a token with {right}; a job needs the permission `packages`, "
+        hint += "and the package must be connected with the repository: "
+        hint += "`mlship guide without-a-server`"
+    return hint
 
 
 def failure(response: httpx.Response, host: str, what: str) -> MlshipError:

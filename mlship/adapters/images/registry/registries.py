@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import httpx
 
 from mlship.adapters.http.clients import Reach
-from mlship.adapters.http.retries import Timing
+from mlship.adapters.http.retries import Patience, Timing
 from mlship.adapters.images.build.manifests import (
     DOCKER_INDEX,
     INDEX,
@@ -17,7 +17,7 @@ from mlship.adapters.images.build.manifests import (
     other_platform,
 )
 from mlship.adapters.images.registry import google_credentials
-from mlship.adapters.images.registry.client import Exchange
+from mlship.adapters.images.registry.client import PATIENCE, Exchange
 from mlship.adapters.images.registry.credentials import Credential, credential
 from mlship.adapters.images.registry.registry import Registry
 from mlship.config.project import ImageConfig
@@ -33,6 +33,7 @@ class Registries:
         environment: has credentials, or the place of Docker's.
         transport: replaces the registries in tests.
         timing: time and randomness.
+        patience: how long a registry is waited for.
 
     Raises:
         ConfigError: the repository's name is invalid, or has a tag.
@@ -45,12 +46,14 @@ class Registries:
         *,
         transport: httpx.BaseTransport | None = None,
         timing: Timing = Timing(),  # noqa: B008 (frozen)
+        patience: Patience = PATIENCE,
     ) -> None:
-        self.repository = _repository(config.repository) if config.repository else None
+        self.repository = repository(config.repository) if config.repository else None
         self._insecure = config.insecure
         self._environment = environment
         self._reach = Reach(environment=environment, transport=transport)
         self._timing = timing
+        self._patience = patience
         self._known: dict[str, Registry] = {}
         self._lock = threading.Lock()
 
@@ -64,6 +67,7 @@ class Registries:
                     insecure=self._insecure,
                     reach=self._reach,
                     timing=self._timing,
+                    patience=self._patience,
                 )
                 self._known[name.registry] = Registry(exchange)
             return self._known[name.registry]
@@ -140,9 +144,14 @@ class Registries:
         return stored
 
 
-def _repository(text: str) -> Reference:
-    repository = reference(text)
-    if repository.tag or repository.digest:
-        message = f"image.repository {text} has a tag or a digest"
-        raise ConfigError(message, hint=f"set it to {repository.name}; mlship adds a tag")
-    return repository
+def repository(text: str, setting: str = "image.repository") -> Reference:
+    """Return the reference of a repository.
+
+    Raises:
+        ConfigError: the name is invalid, or has a tag or a digest.
+    """
+    named = reference(text)
+    if named.tag or named.digest:
+        message = f"{setting} {text} has a tag or a digest"
+        raise ConfigError(message, hint=f"set it to {named.name}; mlship adds a tag")
+    return named

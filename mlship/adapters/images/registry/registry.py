@@ -14,7 +14,7 @@ import msgspec
 from mlship.adapters.http.door import NoAnswerError
 from mlship.adapters.http.downloads import pieces
 from mlship.adapters.images.build.manifests import DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST
-from mlship.adapters.images.registry.client import PATIENCE, Ask, Exchange
+from mlship.adapters.images.registry.client import DENIED, Ask, Exchange
 from mlship.adapters.images.registry.uploads import Content, Fate, pull, push, upload
 from mlship.domain import digests
 from mlship.domain.digests import Digest
@@ -22,6 +22,11 @@ from mlship.domain.image import Reference, check
 from mlship.errors import IntegrityError, UnavailableError
 
 PIECE: Final = 1 << 18
+_SMALL: Final = 64 << 20
+"""The largest blob that is read into memory, in bytes."""
+_MOST_TAGS: Final = 1_000_000
+_PAGE: Final = 1000
+"""So many tags are asked for at once; a registry may give fewer."""
 _ACCEPTED = f"{INDEX}, {MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"
 
 
@@ -130,27 +135,92 @@ class Registry:
             return False
         if response.status_code != 200:
             raise self.exchange.failure(response, repository)
+        return bool(self._listed(response))
+
+    def tags(self, repository: str) -> list[str]:
+        """Return all tags of a repository; none if it does not exist.
+
+        Raises:
+            UnavailableError: the registry does not answer, denies access, or returns other lists.
+        """
+        tags: dict[str, None] = {}
+        place: httpx.URL | None = self.exchange.url.join(f"/v2/{repository}/tags/list?n={_PAGE}")
+        while place is not None:
+            response = self._page(place, repository)
+            if response.status_code == 404:
+                break
+            if response.status_code != 200:
+                raise self.exchange.failure(response, repository)
+            listed = dict.fromkeys(self._listed(response))
+            is_new = bool(listed.keys() - tags.keys())
+            tags |= listed
+            if len(tags) > _MOST_TAGS:
+                message = f"{self.exchange.host} lists more than {_MOST_TAGS} tags of {repository}"
+                raise UnavailableError(message, hint="use another repository")
+            # A list that goes round brings nothing new.
+            place = self._next(response) if is_new else None
+        return list(tags)
+
+    def _page(self, place: httpx.URL, repository: str) -> httpx.Response:
+        """Return a page of tags.
+
+        Some registries deny to read a repository that does not exist yet, as if it were hidden; to
+        who may push they say so.
+        """
+        scope = pull(repository)
+        response = self.exchange.send(Ask(method="GET", url=place, scope=scope), may_be_denied=True)
+        if response.status_code in DENIED:
+            ask = Ask(method="GET", url=place, scope=push(repository))
+            other = self.exchange.send(ask, may_be_denied=True)
+            if other.status_code not in DENIED:
+                return other
+        return self.exchange.allowed(response, scope)
+
+    def _listed(self, response: httpx.Response) -> list[str]:
         try:
-            return bool(msgspec.json.decode(response.content, type=_Tags).tags)
+            return msgspec.json.decode(response.content, type=_Tags).tags or []
         except msgspec.DecodeError as error:
             message = f"{self.exchange.url} is not a container registry"
             raise UnavailableError(message, hint="correct image.repository") from error
+
+    def _next(self, response: httpx.Response) -> httpx.URL | None:
+        """Return the URL of the next page; pages of other servers are not asked for."""
+        link = response.links.get("next", {}).get("url")
+        if not link:
+            return None
+        place = response.url.join(link)
+        own = self.exchange.url
+        if (place.scheme, place.host, place.port) != (own.scheme, own.host, own.port):
+            message = f"{self.exchange.host} names another server for its tags: {place.host}"
+            raise UnavailableError(message, hint="ask the registry's operator")
+        return place
 
     def _ask(
         self, method: str, path: str, scope: str, headers: dict[str, str] | None = None
     ) -> httpx.Response:
         return self.exchange.send(Ask(method=method, url=path, scope=scope, headers=headers or {}))
 
-    def small_blob(self, repository: str, digest: Digest) -> bytes:
-        """Return a blob of some kilobytes after verifying it.
+    def small_blob(self, repository: str, digest: Digest, limit: int = _SMALL) -> bytes:
+        """Return a blob that fits into memory after verifying it.
+
+        Args:
+            repository: the repository.
+            digest: of the blob.
+            limit: its largest size, in bytes.
 
         Raises:
             NotFoundError: the repository has no such blob.
             UnavailableError: the registry does not answer, or denies access.
-            IntegrityError: its bytes have another digest.
+            IntegrityError: its bytes have another digest, or are too many.
         """
-        data = b"".join(self.read_blob(repository, digest))
-        return check(data, digest, f"blob {digest} in {repository}")
+        what = f"blob {digest} in {repository}"
+        data = bytearray()
+        for piece in self.read_blob(repository, digest):
+            data += piece
+            if len(data) > limit:
+                message = f"{what} is larger than {limit >> 20} MiB"
+                raise IntegrityError(message, hint="ask the registry's operator")
+        return check(bytes(data), digest, what)
 
     def read_blob(self, repository: str, digest: Digest, offset: int = 0) -> Iterator[bytes]:
         """Yield a blob's bytes from an offset. The caller verifies the digest of the whole.
@@ -175,7 +245,9 @@ class Registry:
 
         timing = self.exchange.timing
         try:
-            yield from pieces(open_at, offset=offset, patience=PATIENCE, timing=timing)
+            yield from pieces(
+                open_at, offset=offset, patience=self.exchange.patience, timing=timing
+            )
         except NoAnswerError as error:
             raise self.exchange.unreachable(error) from error
 
