@@ -79,7 +79,7 @@ class ClusterStage(Stage):
 PLAIN = [pytest.param("plain kubernetes", marks=pytest.mark.service("cluster"))]
 """A cluster without a Gateway, for which mlship brings the load balancer.
 
-It differs in the route alone, so tests of other things run there only if TEST_PLAIN_CLUSTER is set.
+It differs in the route alone: other tests run there only if TEST_PLAIN_CLUSTER is set.
 """
 STAGES = ["fake", "local", pytest.param("kubernetes", marks=pytest.mark.service("cluster"))]
 
@@ -189,13 +189,13 @@ def test_a_route_that_stays_as_it_is_keeps_its_revision(stage: Stage) -> None:
     assert stage.route({one: 100}) == stage.route({one: 100})
 
 
-def test_a_stale_revision_changes_nothing(routed: Stage) -> None:
-    one, two = routed.deploy(ONE), routed.deploy(TWO)
-    stale = routed.target.routes().revision
-    current = routed.route({one: 100})
+def test_a_stale_revision_changes_nothing(stage: Stage) -> None:
+    one, two = stage.deploy(ONE), stage.deploy(TWO)
+    stale = stage.target.routes().revision
+    current = stage.route({one: 100})
     with pytest.raises(ConflictError, match=f"{current}.*{stale}"):
-        routed.target.route(Split(weights={two: 100}), expected=stale)
-    route = routed.target.routes()
+        stage.target.route(Split(weights={two: 100}), expected=stale)
+    route = stage.target.routes()
     assert (route.split.weights, route.revision) == ({one: 100}, current)
 
 
@@ -216,13 +216,13 @@ def test_a_shadow_needs_traffic_to_copy(stage: Stage) -> None:
         stage.route({}, shadow=one)
 
 
-def test_a_slot_with_traffic_or_a_copy_of_it_is_not_removed(routed: Stage) -> None:
-    one, two = routed.deploy(ONE), routed.deploy(TWO)
-    routed.route({one: 100}, shadow=two)
+def test_a_slot_with_traffic_or_a_copy_of_it_is_not_removed(stage: Stage) -> None:
+    one, two = stage.deploy(ONE), stage.deploy(TWO)
+    stage.route({one: 100}, shadow=two)
     for slot in (one, two):
         with pytest.raises(ConflictError, match=slot):
-            routed.target.remove(slot)
-        assert routed.target.inspect()[slot].ready == 1
+            stage.target.remove(slot)
+        assert stage.target.inspect()[slot].ready == 1
 
 
 def test_a_removed_slot_is_gone_and_removing_it_again_is_no_error(stage: Stage) -> None:

@@ -13,7 +13,7 @@ import yaml
 from mlship.adapters.targets.kubernetes import review
 from mlship.adapters.targets.kubernetes.router_manifests import ROUTER
 from mlship.domain.deployment import Plan, Split, slot_of
-from mlship.errors import ProjectError
+from mlship.errors import NotFoundError, ProjectError
 from tests.docs.blocks import ROOT, blocks
 from tests.harness import clusters
 from tests.harness.clusters import Cluster
@@ -52,26 +52,25 @@ def limited(place: Cluster, folder: Path) -> Path:
 def test_the_guides_role_is_enough_for_a_life_of_two_releases(
     place: Cluster, tmp_path: Path
 ) -> None:
-    path = str(limited(place, tmp_path))
-    place.kubernetes = msgspec.structs.replace(place.kubernetes, kubeconfig=path)
-    place.target = place.again(sticky_header="x-user")
-    assert "comes with the first deployment" in review(place.scope, place.config, place.access)
-    one, two = place.deploy(ONE), slot_of(TWO)
-    place.route({one: 100})
+    least = Cluster(limited(place, tmp_path), place.namespace, is_plain=True)
+    least.target = least.again(sticky_header="x-user")
+    assert "comes with the first deployment" in review(least.scope, least.config, least.access)
+    one, two = least.deploy(ONE), slot_of(TWO)
+    least.route({one: 100})
     split = Split(weights={one: 50, two: 50})
-    plan = Plan(release=TWO, artifact=place.artifact(two), slot=two, replicas=1, split=split)
-    changed = {change.object for change in place.target.changes(plan)}
-    assert f"ConfigMap {place.scope.object(ROUTER)}" in changed
-    assert f"Deployment {place.scope.object(two)}" in changed
-    assert f"Deployment {place.scope.object(ROUTER)}" not in changed
-    place.deploy(TWO)
-    place.route(dict(split.weights))
-    assert slots_of(place, "same") in ({one}, {two})
-    assert slots_of(place, *map(str, range(40))) == {one, two}
-    place.route({two: 100})
-    place.target.remove(one)
-    place.route({})
-    place.target.remove(two)
+    plan = Plan(release=TWO, artifact=least.artifact(two), slot=two, replicas=1, split=split)
+    changed = {change.object for change in least.target.changes(plan)}
+    assert f"ConfigMap {least.scope.object(ROUTER)}" in changed
+    assert f"Deployment {least.scope.object(two)}" in changed
+    assert f"Deployment {least.scope.object(ROUTER)}" not in changed
+    least.deploy(TWO)
+    least.route(dict(split.weights))
+    assert slots_of(least, "same") in ({one}, {two})
+    assert slots_of(least, *map(str, range(40))) == {one, two}
+    least.route({two: 100})
+    least.target.remove(one)
+    least.route({})
+    least.target.remove(two)
     assert objects(place) == set()
 
 
@@ -105,11 +104,25 @@ def test_a_first_deployment_that_fails_leaves_no_load_balancer(place: Cluster) -
     assert objects(place) == set()
 
 
+def test_a_router_that_does_not_start_leaves_the_former_one(place: Cluster) -> None:
+    one = place.deploy(ONE)
+    missing = f"{clusters.REGISTRY}/mlship-tests/router@sha256:{'0' * 64}"
+    artifact = msgspec.structs.replace(place.artifact(slot_of(TWO)), router=missing)
+    with pytest.raises(NotFoundError, match="router of staging"):
+        place.target.deploy(TWO, artifact, slot_of(TWO), replicas=1)
+    assert set(place.target.inspect()) == {one}
+    with place.api() as api:
+        deployment = api.get("Deployment", place.scope.object(ROUTER))
+    assert deployment is not None
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == clusters.router_image()
+
+
 def test_the_endpoint_in_the_cluster_is_the_name_of_the_service(place: Cluster) -> None:
     place.target = place.again(kubernetes_service="ClusterIP", kubernetes_path="/")
-    slot = place.deploy(ONE)
+    place.deploy(ONE)
     assert "2 of 2 replicas ready" in review(place.scope, place.config, place.access)
-    place.route({slot: 100})
-    route = place.target.routes()
-    assert route.split.weights == {slot: 100}
-    assert route.endpoint == f"http://{place.scope.object(ROUTER)}.{place.namespace}.svc"
+    assert (
+        place.target.routes().endpoint
+        == f"http://{place.scope.object(ROUTER)}.{place.namespace}.svc"
+    )

@@ -12,7 +12,13 @@ import httpx
 import pytest
 
 from mlship.adapters.targets.envoy import resources
-from mlship.adapters.targets.kubernetes import router_drain, router_manifests, router_routing
+from mlship.adapters.targets.kubernetes import (
+    applied,
+    router_drain,
+    router_manifests,
+    router_routing,
+)
+from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.local import envoy
 from mlship.adapters.targets.local.loopback import free_port
@@ -97,6 +103,35 @@ def test_a_route_is_applied_when_its_file_is_replaced(running: Running) -> None:
     assert other.status_code == 404, "it is not below the path"
     copy = httpx.get(f"{running.url}/iris/v2", headers={"Host": "iris-shadow"})
     assert copy.status_code == 400
+
+
+def test_a_command_waits_until_answers_name_the_route(running: Running) -> None:
+    name = running.write(Split(weights={Slot("r1"): 100}))
+    nudges: list[int] = []
+    asked = Asked(
+        url=f"{running.url}/iris",
+        agreeing=14,
+        settle_seconds=0.2,
+        hint="",
+        nudge=lambda: nudges.append(1),
+    )
+    assert applied.wait(asked, name)
+    assert len(nudges) >= 14
+    assert running.named() == name
+
+
+def test_a_command_waits_for_a_while_where_nobody_answers() -> None:
+    nudges: list[int] = []
+    port = free_port(22_000, set())
+    asked = Asked(
+        url=f"http://127.0.0.1:{port}",
+        agreeing=1,
+        settle_seconds=0.2,
+        hint="",
+        nudge=lambda: nudges.append(1),
+    )
+    assert not applied.wait(asked, "1-abc")
+    assert len(nudges) > 1
 
 
 def test_the_hook_closes_connections_and_returns_after_the_last(running: Running) -> None:

@@ -49,6 +49,13 @@ class Traffic:
     def wait(self, progress: Progress) -> None:
         """Return at once: `check` has found the Gateway."""
 
+    def running(self) -> Manifest | None:
+        """Return nothing: a deployment does not change the Gateway."""
+        return None
+
+    def restore(self, former: Manifest | None) -> None:
+        """Do nothing, for the same reason."""
+
     def close(self) -> None:
         """Do nothing: the route of a target without slots stays."""
 

@@ -62,7 +62,7 @@ class Traffic:
         Raises:
             NotFoundError: the registry has no image of a router.
         """
-        running = self._api.get("Deployment", self._name)
+        running = self.running()
         if running is not None and not (is_new and artifact.router):
             (container,) = running["spec"]["template"]["spec"]["containers"]
             artifact = msgspec.structs.replace(artifact, router=container["image"])
@@ -112,6 +112,16 @@ class Traffic:
                 raise TimedOutError(message, hint=hint)
             time.sleep(_PAUSE)
 
+    def running(self) -> Manifest | None:
+        """Return the Deployment of the router, to restore it after a failure."""
+        return self._api.get("Deployment", self._name)
+
+    def restore(self, former: Manifest | None) -> None:
+        """Give the router the spec of a former one again, if there was one."""
+        current = self.running()
+        if former is not None and current is not None and former["spec"] != current["spec"]:
+            self._api.replace({**current, "spec": former["spec"]})
+
     def close(self) -> None:
         """Remove the router of a target in which nothing runs.
 
@@ -123,7 +133,7 @@ class Traffic:
         labels = router_manifests.selector_of(self._scope)
         patience = 0.0
         deadline = time.monotonic() + _END_SECONDS
-        while (pods := self._api.list("Pod", labels)) or self._api.get("Deployment", self._name):
+        while (pods := self._api.list("Pod", labels)) or self.running():
             for pod in pods:
                 patience = max(patience, pod["spec"]["terminationGracePeriodSeconds"])
             if time.monotonic() >= deadline + patience:
@@ -166,7 +176,7 @@ class Traffic:
             ConflictError, IntegrityError: see `read`.
         """
         self.read()
-        if self._api.get("Deployment", self._name) is None:
+        if self.running() is None:
             return "comes with the first deployment"
         pods = self._api.list("Pod", router_manifests.selector_of(self._scope))
         count = sum(is_ready(pod) for pod in pods)

@@ -85,6 +85,7 @@ class KubernetesTarget:
             traffic.check()
             before = self._before(api, slot)
             self._fit(rendered, plan, before.get("Deployment"))
+            former = traffic.running()
             try:
                 traffic.prepare(artifact, is_new="Deployment" not in before)
                 for manifest in rendered:
@@ -93,6 +94,8 @@ class KubernetesTarget:
                 traffic.wait(self._progress)
             except MlshipError:
                 # The first error is the cause; an error while undoing must not hide it.
+                with suppress(MlshipError):
+                    traffic.restore(former)
                 with suppress(MlshipError):
                     self._restore(api, slot, before)
                 raise
