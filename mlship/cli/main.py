@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from mlship import __version__
-from mlship.cli import build, guide, inspect, output, production, project, release
+from mlship.cli import build, evidence, guide, inspect, output, production, project, release
 from mlship.cli.session import Session
 from mlship.errors import MlshipError, UnavailableError
 
@@ -86,6 +86,8 @@ for _name, _command in (
     ("status", inspect.status),
     ("report", inspect.report),
     ("trace", inspect.trace),
+    ("export-evidence", evidence.export_evidence),
+    ("import-evidence", evidence.import_evidence),
     ("serve", project.serve),
     ("down", project.down),
     ("guide", guide.guide),

@@ -261,19 +261,16 @@ def _check_unsupervised(config: Config) -> None:
     if task == "clustering" and config.data.target is not None:
         message = "mlship.yaml: a clustering has no data.target"
         raise ConfigError(message, hint="remove it; drop the column in the training function")
+    if metric == "none" and config.gates.promote.approvals < 1:
+        message = "mlship.yaml: gates.promote.metric: none needs at least one approval"
+        raise ConfigError(message, hint="nothing else would decide on a promotion")
     if config.data.target is not None:
-        if metric == "none":
-            message = "mlship.yaml: gates.promote.metric: none is for tasks without a target only"
-            raise ConfigError(message, hint="name a metric of outcomes, such as accuracy or mae")
         return
     if metric != "none":
         message = f"mlship.yaml: gates.promote.metric is {metric}, and without data.target there "
         message += "are no outcomes to compare"
         hint = "set `gates: {promote: {metric: none}}`: then approvals alone decide on a promotion"
         raise ConfigError(message, hint=hint)
-    if config.gates.promote.approvals < 1:
-        message = "mlship.yaml: gates.promote.metric: none needs at least one approval"
-        raise ConfigError(message, hint="nothing else would decide on a promotion")
     if config.metrics:
         message = f"mlship.yaml: metrics.{next(iter(config.metrics))} needs true values, and there "
         message += "is no data.target"

@@ -126,11 +126,19 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             "true if DVC keeps data.train, data.test or the workload"
         ),
     ] = None
+    claims: Annotated[
+        bool,
+        Meta(
+            description="record in a shared ledger what jobs of pull requests say of their "
+            "releases, as claims; no gate counts them"
+        ),
+    ] = True
     public_data: Annotated[
         bool,
         Meta(
             description="let jobs of a public repository hand on data from a storage with "
-            "credentials: everybody can download them for a day"
+            "credentials, and the champion from a shared ledger: everybody can download them for "
+            "a day"
         ),
     ] = False
     steps: StepsConfig = StepsConfig()

@@ -7,7 +7,7 @@ Two concurrent writers may fork the chain; a missing parent means tampering.
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
@@ -24,6 +24,10 @@ Verdict = Literal["passed", "failed", "undecided"]
 
 Transition = Literal["deploy-production", "promote", "rollback", "retire"]
 """The steps that change roles; each ends with one record of that name."""
+
+Claim = Literal["unreviewed/train", "unreviewed/test"]
+"""Steps of a job that ran unreviewed code, as it says. They are records of what was claimed: no
+gate, role or training finds them under the name of the step."""
 
 Step = (
     Literal[
@@ -58,6 +62,7 @@ Step = (
         "retire/remove",
         "retire/archive",
     ]
+    | Claim
     | Transition
 )
 """Every step and sub-step that leaves evidence: a command's name, or `promote/route`."""
@@ -136,7 +141,7 @@ class _Predicate(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, Any]
     saw: Saw
     actor: str
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     tool: str
     # Left out where it is not known, as in records of former versions.
     home: str | msgspec.UnsetType = msgspec.UNSET

@@ -70,6 +70,20 @@ class Trained(Timed, frozen=True):
     attachments: Attachments = Attachments()
 
 
+class Claimed(Facts, frozen=True):
+    """What a job that ran unreviewed code says of a training or a test.
+
+    Attributes:
+        branch: of the workflow run, and `run` its page; who recorded the claim knows both.
+    """
+
+    branch: str = ""
+    run: str = ""
+    metrics: dict[str, Number] = {}
+    params: dict[str, Any] = {}
+    checks: tuple[Check, ...] = ()
+
+
 class Between(msgspec.Struct, frozen=True, kw_only=True):
     """A difference with its interval: this release minus the champion."""
 

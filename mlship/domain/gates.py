@@ -229,8 +229,8 @@ def for_promotion(
     """Decide whether a release may become champion.
 
     It needs an evaluation against the current champion that passed, is recent and has enough
-    outcomes, and approvals by different people other than the release's author. A task without
-    outcomes needs the approvals alone, of which there must be one at least.
+    outcomes, and approvals by different people other than the release's author. Where no
+    outcomes are compared, it needs the approvals alone, of which there must be one at least.
     """
     checks = [*_proven(release, records), *_contained(release, records, container)]
     if policy.metric == "none":
@@ -256,6 +256,7 @@ def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
         text = f"commit {release.commit[:12]} with uncommitted changes" + f": {names}" * bool(names)
     return [
         Check(name="commit", holds=not release.dirty, text=text),
+        _passed("train", latest(records, "train", release)),
         _passed("test", latest(records, "test", release)),
         _passed("verify-staging-workload", latest(records, "verify-staging-workload", release)),
     ]

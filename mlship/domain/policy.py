@@ -38,8 +38,8 @@ class PromotePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             pattern=METRIC,
             description="the metric to compare on outcomes, a mean over predictions: accuracy, "
             "brier, log_loss, mae, mse, pinball[QUANTILE], or a function "
-            "cost(truth: Series, outputs: DataFrame) -> a number for each row; `none` for a task "
-            "without a target: approvals alone decide",
+            "cost(truth: Series, outputs: DataFrame) -> a number for each row; `none` without "
+            "a target, or without outcomes: approvals alone decide",
             extra={"form": "such as accuracy, pinball[0.9] or pipeline:cost"},
         ),
     ] = "accuracy"

@@ -15,6 +15,8 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
     {
         "train": facts.Trained,
         "test": facts.Tested,
+        "unreviewed/train": facts.Claimed,
+        "unreviewed/test": facts.Claimed,
         "containerize": facts.Containerized,
         "test-container": facts.Contained,
         "push-to-registry": facts.PushedImage,

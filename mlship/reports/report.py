@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 import msgspec
 
@@ -11,7 +11,7 @@ from mlship.domain import checks, digests, shapes
 from mlship.domain.approvals import standing
 from mlship.domain.checks import Check
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import Record, Step, Verdict
+from mlship.domain.evidence import Claim, Record, Step, Verdict
 from mlship.domain.facts import (
     Between,
     Contained,
@@ -158,7 +158,11 @@ def collect(
         IntegrityError: the facts of a record cannot be read.
     """
     own = [record for record in records if record.evidence.release == release]
-    last = {record.evidence.step: record for record in own}
+    last = {
+        record.evidence.step: record
+        for record in own
+        if record.evidence.step not in get_args(Claim)
+    }
     trained = _facts(last, "train", Trained)
     tested = _facts(last, "test", Tested)
     image = _image(own)

@@ -29,13 +29,13 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
 
     Raises:
         NotFoundError: production has no champion or no challenger.
-        ConfigError: the task has no outcomes.
+        ConfigError: gates.promote.metric is none, so nothing is compared.
         ProjectError: the project's own metric fails on a prediction.
     """
     policy = pipeline.config.gates.promote
     if policy.metric == "none":
         raise ConfigError(
-            f"{pipeline.config.name} predicts no target, so there are no outcomes to compare",
+            "gates.promote.metric is none: approvals decide, and no outcomes are compared",
             hint="look at the reports, then run `mlship approve` and `mlship promote`",
         )
     records = pipeline.read(records)

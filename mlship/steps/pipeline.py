@@ -274,7 +274,9 @@ def _not_made(records: Records, commit: Commit, inputs: Inputs) -> NotFoundError
     """Return the error for a tree without a release; it names one that differs in its inputs."""
     changes = f" with uncommitted changes ({named(commit.changes)})" if commit.dirty else ""
     message = f"commit {commit.sha[:12]}{changes} has no release yet"
+    trained = {record.evidence.release for record in records if record.evidence.step == "train"}
     own = [release for release in records.releases if release.commit == commit.sha]
+    own = [release for release in own if release in trained]
     if not own or commit.dirty:
         return NotFoundError(message, hint="run `mlship train`, or name a release")
     last = own[-1]

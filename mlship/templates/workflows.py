@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlship import files
 from mlship.config import installation
-from mlship.config.project import Config, TargetConfig
+from mlship.config.project import Config
 from mlship.config.repositories import BACKENDS, repository_of
 from mlship.config.requirements import REQUIREMENTS
 from mlship.config.workflows import BranchesConfig
-from mlship.domain.image import is_google, reference
 from mlship.domain.policy import Occupied
 from mlship.domain.storage import DVC, NOTHING, Kept
 from mlship.errors import ConfigError
 from mlship.templates import own_steps, shipped
+from mlship.templates.needs import Place, needs_of, place_of
 from mlship.templates.registries import Registry, registry_of_documents, registry_of_images
 
 if TYPE_CHECKING:
@@ -31,13 +31,6 @@ OF_PRODUCTION = ("evaluate", "promote", "rollback", "retire")
 _WRITER = "`mlship init` from mlship.yaml"
 _TRUSTED = "reviewed-mlship"
 """The folder of a job with the checkout of the default branch."""
-
-
-class Place(NamedTuple):
-    """The place of a target, for a job."""
-
-    kind: Literal["local", "kubernetes", "gke"]
-    project: str
 
 
 class Data(NamedTuple):
@@ -77,7 +70,12 @@ class Settings(NamedTuple):
         comments_from: what the job that comments checks out to install mlship: nothing, or the
             commit that the pull request would change.
         comment_needs: arguments of the installer in the job that comments.
-        review_needs: arguments of the installer in the job of a pull request.
+        shares: whether jobs share a ledger. One that runs unreviewed code has no access to it.
+        claims: whether what it says is recorded there.
+        public: whether what the project knows may be in artifacts of a public repository.
+        own_secrets: whether steps of the user name secrets.
+        ledger_needs: arguments of the installer in jobs of a pull request that use the ledger.
+        review_needs: those in the job that runs its code.
         project_needs: its arguments in the job that makes a release.
         verify_needs: its arguments in the job that checks staging.
         push_needs: its arguments in the job that pushes the image.
@@ -103,6 +101,11 @@ class Settings(NamedTuple):
     comments_from: Literal["", "base"]
     comment_needs: tuple[str, ...]
     schedule: str
+    shares: bool
+    claims: bool
+    public: bool
+    own_secrets: bool
+    ledger_needs: tuple[str, ...]
     review_needs: tuple[str, ...]
     project_needs: tuple[str, ...]
     verify_needs: tuple[str, ...]
@@ -130,7 +133,7 @@ def settings_of(
     Raises:
         ConfigError: a target runs images, and image.repository is missing.
     """
-    staging, production = (_place(config, name) for name in ("staging", "production"))
+    staging, production = (place_of(config, name) for name in ("staging", "production"))
     clusters = [
         name
         for name, place in (("staging", staging), ("production", production))
@@ -139,11 +142,9 @@ def settings_of(
     registry = registry_of_images(config, clusters)
     container = registry is not None and config.gates.container
     by_docker = registry is not None and config.image.builder == "docker"
-    extras = _extras(config, staging, production, registry)
-
-    def with_project(names: list[str]) -> tuple[str, ...]:
-        return installation.with_requirements(installation.arguments(source, names, folder))
-
+    shared = registry_of_documents(config)
+    shares = _shares(config, shared)
+    mlship, project = needs_of(config, source, folder, staging, production, registry)
     return Settings(
         folder=folder,
         prefix=prefix,
@@ -154,19 +155,23 @@ def settings_of(
         comments_from="" if "://" in source else "base",
         comment_needs=installation.arguments(source, [], folder),
         schedule=config.workflows.evaluate,
-        review_needs=with_project(extras["review"]),
-        project_needs=with_project(extras["release"]),
-        verify_needs=with_project(extras["verify"]),
-        push_needs=installation.arguments(source, extras["push"], folder),
-        mlship_needs=installation.arguments(source, extras["deploy"], folder),
-        evaluate_needs=installation.arguments(source, extras["evaluate"], folder),
+        shares=shares,
+        # Who may write records to a registry may push images there.
+        claims=shares and config.workflows.claims and config.ledger.kind != "registry",
+        public=config.workflows.public_data,
+        own_secrets=own_steps.name_secrets(config.workflows.steps),
+        ledger_needs=mlship["ledger"],
+        review_needs=project["review"],
+        project_needs=project["release"],
+        verify_needs=project["verify"],
+        push_needs=mlship["push"],
+        mlship_needs=mlship["deploy"],
+        evaluate_needs=mlship["evaluate"],
         staging=staging,
         production=production,
         registry=registry,
-        shared=registry_of_documents(config),
-        in_registry=tuple(
-            name.upper() for name in BACKENDS if repository_of(config, name) is not None
-        ),
+        shared=shared,
+        in_registry=tuple(name.upper() for name in BACKENDS if repository_of(config, name)),
         container=container,
         travels=by_docker and bool(clusters),
         predictions=config.observations.url is not None,
@@ -174,6 +179,13 @@ def settings_of(
         branches=config.workflows.branches,
         data=_data(config, source, folder, kept, google=registry == "google" or "gke" in clusters),
     )
+
+
+def _shares(config: Config, registry: Registry | None) -> bool:
+    """Return whether jobs share a ledger that jobs of a pull request can read."""
+    # In Google's registry, these have no identity.
+    is_shared = config.ledger.kind != "directory" or config.ledger.uri is not None
+    return is_shared and registry != "google"
 
 
 def render(
@@ -208,9 +220,11 @@ def render(
 
 def kinds(config: Config) -> list[str]:
     """Return the kinds of workflows that a project needs, such as `develop`."""
-    always = ALWAYS if config.workflows.branches.offered else ("feature", "main")
-    is_local = _place(config, "production").kind == "local"
-    return [*always, *(() if is_local else OF_PRODUCTION)]
+    always = list(ALWAYS) if config.workflows.branches.offered else ["feature", "main"]
+    if place_of(config, "production").kind == "local":
+        return always
+    is_compared = config.gates.promote.metric != "none"
+    return [*always, *(kind for kind in OF_PRODUCTION if kind != "evaluate" or is_compared)]
 
 
 def is_untouched(text: str) -> bool:
@@ -302,55 +316,6 @@ def _paths(config: Config, source: str, folder: str, kept: Kept) -> tuple[str, .
 def _escaped(path: str) -> str:
     """Return a pattern of GitHub that matches this path only."""
     return re.sub(r"([\\*?+\[\]!])", r"\\\1", path)
-
-
-def _extras(
-    config: Config, staging: Place, production: Place, registry: Registry | None
-) -> dict[str, list[str]]:
-    """Return the extras of mlship that each kind of job needs: with fewer, it starts sooner.
-
-    A tracking server needs no MLflow library. A job without a server, such as a fork's, keeps its
-    records in an embedded database, which needs the library.
-    """
-    backends = (config.store, config.ledger)
-    tracking = ["mlflow"] if any(backend.kind == "mlflow" for backend in backends) else []
-    remote = tracking if any(_is_database(backend.uri) for backend in backends) else []
-    # The credentials of Google's registry are found by Google's library.
-    shared = ["gcp"] if registry_of_documents(config) == "google" else []
-    release = ["train", *tracking, *shared]
-    if staging.kind == "local":
-        release.append("local")
-    if registry is not None:
-        by_docker = config.image.builder == "docker"
-        release += [] if by_docker else ["images"]
-        release += ["docker"] if by_docker or config.gates.container else []
-        # The base image is pulled here.
-        is_near = is_google(reference(config.image.base).registry)
-        release += ["gcp"] if is_near and not shared else []
-    kinds = {staging.kind, production.kind}
-    deploy = ["kubernetes"] if kinds - {"local"} else []
-    deploy += ["gcp"] if registry == "google" or "gke" in kinds or shared else []
-    # The job that pushes builds the image again with the same digest; Docker's comes as a file.
-    push = [] if config.image.builder == "docker" else ["images"]
-    return {
-        "review": ["train", *tracking],
-        "release": release,
-        "verify": ["train", *remote, *shared],
-        "push": [*deploy, *push, *remote],
-        "deploy": [*deploy, *remote],
-        "evaluate": [*remote, *shared, *(["postgres"] if config.observations.url else [])],
-    }
-
-
-def _is_database(uri: str | None) -> bool:
-    """Return whether a URI is a database that jobs share; sqlite is local to a job."""
-    scheme, is_address, _ = (uri or "").partition("://")
-    return bool(is_address) and scheme not in ("http", "https", "sqlite")
-
-
-def _place(config: Config, name: str) -> Place:
-    target = config.targets.get(name, TargetConfig())
-    return Place(kind=target.kind, project=target.gke.project if target.gke else "")
 
 
 @functools.cache

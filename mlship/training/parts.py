@@ -89,8 +89,10 @@ def has_trees(model: Any) -> bool:
 
 def is_of_single_trees(model: Any) -> bool:
     """Tell whether a model is trees of scikit-learn alone, which read numbers as float32."""
-    members = [model, *np.ravel(getattr(model, "estimators_", ()))]
-    return all(hasattr(member, "tree_") for member in members[1:] or members)
+    members = getattr(model, "estimators_", ())
+    if isinstance(members, np.ndarray):
+        members = members.ravel().tolist()
+    return all(hasattr(member, "tree_") for member in members or [model])
 
 
 def has_double_thresholds(model: Any) -> bool:

@@ -269,8 +269,10 @@ def _check_comparable(making: Making, target: Target, truth: list[Any], wanted: 
         message = f"the model of {name} predicts {_some(predicted)}, and {column} holds "
         message += _some(truth)
         hint = "train on the target's own values, or map the predictions to them in `postprocess`"
-        if all(isinstance(value, int | float) for value in predicted):
+        if all(isinstance(value, int) for value in predicted):
             hint += ", or list the labels of the model's classes 0, 1, ... as `model.classes`"
+        elif all(isinstance(value, float) for value in predicted):
+            hint = "set model.task to regression, if the model predicts numbers"
         raise ProjectError(message, hint=hint)
 
 

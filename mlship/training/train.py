@@ -12,7 +12,7 @@ from mlship.training.blame import proven
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
 from mlship.training.forms import saved
-from mlship.training.forms.convert import Converted, convert, limits_of
+from mlship.training.forms.convert import Converted, begun, convert, limits_of
 from mlship.training.frameworks import (
     catboostfile,
     kerasnet,
@@ -71,7 +71,9 @@ def _converted(
     if source is not None:
         returned = saved.estimator_of(source, trust)
     original = _examined(returned, config, data, prepared)
-    return convert(trials.prepared(original, data, prepare), request.into, trust)
+    with begun(original) as first:
+        trial = trials.prepared(original, data, prepare)
+        return convert(trial, request.into, trust, first)
 
 
 def _examined(model: object, config: ModelConfig, data: Data, prepared: Prepared) -> Original:

@@ -77,6 +77,8 @@ def reader(tmp_path: Path, database: dict[str, str], bucket: dict[str, str]) -> 
     reader.leave()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.service("postgresql")
 def test_every_block_of_the_page_works(reader: Reader) -> None:
     with socket.socket() as probe:

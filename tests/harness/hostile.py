@@ -101,6 +101,8 @@ def write(repository: Path, places: Path) -> str:
         places: a folder for ledger and store, which its jobs share.
     """
     argv = [sys.executable, "-m", "mlship", "--set", f"workflows.mlship={SOURCE}"]
+    # The ledger is one that jobs share, so that what the code of a branch says is claimed there.
+    argv += ["--set", f"ledger.uri={places / 'ledger'}", "--set", "workflows.public_data=true"]
     argv += ["init", str(repository), "--example", "iris", "--yes"]
     subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, timeout=60)
     _rename(repository)

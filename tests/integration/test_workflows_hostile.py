@@ -106,10 +106,10 @@ def test_a_pushed_feature_branch_is_trained_tested_and_reported(here: Here) -> N
     found = ran(here.runner, "feature.yml", "push", hostile.push(FEATURE))
     assert found.code == 0, found.log
     passed = {step for step, passed in found.steps.items() if passed}
-    assert {"train", "test", "report", "comment"} <= passed
+    assert {"train", "test", "report", "comment", "import-evidence"} <= passed
     here.nothing_ran(found)
     steps = {record.evidence.step for record in DirectoryLedger(here.ledger).records()}
-    assert {"train", "test"} <= steps
+    assert steps == {"unreviewed/train", "unreviewed/test"}
     [comment] = here.comments(offered["number"])
     confusion, own = here.pictures(comment)
     assert size_of_picture(confusion)
@@ -121,7 +121,7 @@ def test_a_pushed_feature_branch_is_trained_tested_and_reported(here: Here) -> N
     assert (here.runner.artifacts / "report" / "report.md").is_file()
     assert (here.runner.artifacts / "report" / "plots").is_dir()
     installed = here.runner.installed.read_text()
-    assert f"mlship-cd[train,mlflow] @ {workflows.SOURCE}" in installed
+    assert f"mlship-cd[train] @ {workflows.SOURCE}" in installed
     assert f"mlship-cd @ {workflows.SOURCE}" in installed
 
 
@@ -131,6 +131,7 @@ def test_a_forks_pull_request_passes_and_says_that_it_may_not_comment(here: Here
     assert found.code == 0, found.log
     passed = {step for step, passed in found.steps.items() if passed}
     assert {"train", "test", "report", "comment"} <= passed
+    assert not {"export-evidence --commit", "import-evidence"} & set(found.steps)
     here.nothing_ran(found)
     assert here.comments(event["number"]) == []
     why = f"the token of a fork may not comment on pull request {event['number']}"
@@ -147,6 +148,7 @@ def test_a_pull_request_to_main_that_fails_its_tests_is_reported(here: Here) -> 
     assert not found.steps["test"]
     assert found.steps["report"]
     assert found.steps["comment"]
+    assert found.steps["import-evidence"], "that they failed is a claim too"
     here.nothing_ran(found)
     [comment] = here.comments(event["number"])
     assert "unit tests: 0 passed, 1 failed" in comment

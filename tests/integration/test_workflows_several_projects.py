@@ -38,7 +38,7 @@ class Here:
 
     def run(self, workflow: str, event: str, payload: dict[str, Any]) -> Ran:
         path = self.runner.home / "event.json"
-        path.write_text(json.dumps(payload))
+        path.write_text(json.dumps({**payload, "repository": {"private": True}}))
         secrets = {"GITHUB_TOKEN": "job"}
         return self.runner.run(workflow, event, payload=path, secrets=secrets, seconds=600)
 

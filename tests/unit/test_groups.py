@@ -196,9 +196,11 @@ def test_settings_that_a_clustering_cannot_have(more: dict[str, Any], said: str)
         setting("pipeline", **more)
 
 
-def test_outcomes_decide_wherever_there_is_a_target() -> None:
-    with pytest.raises(ConfigError, match="for tasks without a target only"):
-        setting("pipeline", "anomaly", data={"target": "spent"})
+def test_a_target_without_outcomes_needs_an_approval_too() -> None:
+    promote = {"metric": "none", "approvals": 0}
+    with pytest.raises(ConfigError, match="at least one approval"):
+        setting("pipeline", "anomaly", data={"target": "spent"}, gates={"promote": promote})
+    assert setting("pipeline", "anomaly", data={"target": "spent"}).data.target == "spent"
     assert setting("pipeline", "auto", gates={}).data.target == "target"
 
 
@@ -210,7 +212,7 @@ def test_without_outcomes_approvals_alone_decide(tmp_path: Path) -> None:
         gates=msgspec.structs.replace(CONFIG.gates, promote=promote),
     )
     here = world(tmp_path, config)
-    with pytest.raises(ConfigError, match="no outcomes to compare"):
+    with pytest.raises(ConfigError, match="no outcomes are compared"):
         evaluate(here.pipeline)
     with pytest.raises(ProjectError, match="no outcomes"):
         feedback(here.pipeline, [("a.0", 1)])

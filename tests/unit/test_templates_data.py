@@ -63,7 +63,8 @@ def test_only_the_job_that_fetches_has_the_storages_credentials(
     assert upload["retention-days"] == 1
     assert upload["include-hidden-files"] is True
     trains = found["report" if workflow in ("feature", "release") else "release"]
-    assert trains["needs"] == "data"
+    needs = trains["needs"]
+    assert "data" in ([needs] if isinstance(needs, str) else needs)
     order = [step.get("name") for step in trains["steps"]]
     assert order.index("check out") < order.index("get the data") < order.index("train")
     assert step(trains, "get the data")["with"]["name"] == upload["name"] == "data"
@@ -74,7 +75,6 @@ def test_a_pull_request_is_never_passed_by_a_skipped_job(workflow: str) -> None:
     report = jobs(S3, workflow)["report"]
     assert report["if"] == "${{ !cancelled() }}"
     assert step(report, "get the data")["if"] == "${{ needs.data.result == 'success' }}"
-    assert "if" not in jobs("Google", workflow)["report"]
     assert "if" not in jobs(S3, "main")["release"]
 
 

@@ -535,7 +535,7 @@ def train(data, params):
 def test_raw_scores_of_an_own_objective_are_no_labels(tmp_path: Path) -> None:
     frame = gaps().assign(y=lambda rows: np.where(rows.y > 29, "late", "early"))
     bare = project(tmp_path / "bare", LOGISTIC.replace("MODEL", "booster()"), frame)
-    with pytest.raises(ProjectError, match="returns raw scores, not labels") as raised:
+    with pytest.raises(ProjectError, match=r"returns raw scores, not labels") as raised:
         train(request(tmp_path / "bare", config("y", bare)), InProcess())
     assert "a class of the project around it" in raised.value.hint
     code = LOGISTIC.replace("MODEL", "Logistic()")

@@ -77,6 +77,46 @@ def test_classifier(name: str, tmp_path: Path) -> None:
     assert ("log_loss" in bundle.metrics) is has_probabilities
 
 
+MEMBERS = (
+    "from sklearn.ensemble import RandomForestClassifier, StackingClassifier, VotingClassifier\n"
+    "from sklearn.linear_model import LogisticRegression\n"
+    "MEMBERS = [\n"
+    "    ('forest', RandomForestClassifier(5, random_state=0)), ('line', LogisticRegression())\n"
+    "]\n"
+)
+MIXED = {
+    "voting": "VotingClassifier(MEMBERS)",
+    "voting softly": "VotingClassifier(MEMBERS, voting='soft')",
+    "stacking": "StackingClassifier(MEMBERS, cv=3)",
+}
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_a_forest_among_other_members(name: str, tmp_path: Path) -> None:
+    code = f"{MEMBERS}def train(data, params):\n"
+    code += f"    return {MIXED[name]}.fit({NUMBERS}, data.species)\n"
+    bundle = make(tmp_path, config(module=project(tmp_path, code, numeric())))
+    assert bundle.model.classes == ("iris", "rose", "tulip")
+    assert float(bundle.metrics["accuracy"]) > 0.7
+
+
+def test_scores_of_a_ranking_are_no_labels(tmp_path: Path) -> None:
+    code = (
+        "from lightgbm import LGBMRanker\n"
+        "def train(data, params):\n"
+        "    model = LGBMRanker(n_estimators=3, min_child_samples=3, verbose=-1, n_jobs=1)\n"
+        f"    return model.fit({NUMBERS}, data.stars, group=[len(data)])\n"
+    )
+    frame = numeric().assign(stars=[0, 1, 2] * 30).drop(columns="species")
+    module = project(tmp_path, code, frame)
+    with pytest.raises(ProjectError, match=r"predicts .*, and stars holds") as raised:
+        make(tmp_path, config("stars", module))
+    assert raised.value.hint == "set model.task to regression, if the model predicts numbers"
+    assert (
+        make(tmp_path, config("stars", module, task="regression"), "numbers").task == "regression"
+    )
+
+
 REGRESSORS = {
     "ridge": ("from sklearn.linear_model import Ridge as M", "M()", "onnx"),
     "boosting": (
@@ -445,12 +485,12 @@ def test_trees_are_converted_in_the_precision_in_which_they_compare(
     model, form, conversions = TREES[name]
     made: list[object] = []
 
-    def counted(*what: Any) -> bytes:
+    def counted(*what: Any) -> conversion.Child[bytes]:
         made.append(what)
         return own(*what)
 
-    own = conversion.onnx_of
-    monkeypatch.setattr(conversion, "onnx_of", counted)
+    own = conversion.started
+    monkeypatch.setattr(conversion, "started", counted)
     frame = numeric()
     kind = model.partition("(")[0]
     code = f"from sklearn.ensemble import {kind}\n"

@@ -1,6 +1,7 @@
 """What probes find, what they may not find, and what they cost."""
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -259,6 +260,16 @@ def test_what_a_child_raises_or_ends_with_is_told() -> None:
         conversion.in_child(os.abort, "the trial")
     with pytest.raises(NotConvertedError, match="division"):
         conversion.in_child(lambda: 1 // 0, "the trial")
+
+
+def test_a_child_that_nobody_waits_for_is_ended() -> None:
+    with conversion.Child(lambda: time.sleep(60), "a conversion") as child:
+        process = child._process
+    assert process is not None
+    with pytest.raises(ChildProcessError):
+        os.waitpid(process, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
 
 
 def _made(count: int) -> Probes:

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar, cast
+from typing import Final, Generic, Self, TypeVar, cast
 
 from threadpoolctl import threadpool_limits
 
@@ -28,34 +28,86 @@ _PROGRESS_SECONDS: Final = 10.0
 
 
 def onnx_of(original: Original, layout: Layout, dtype: Dtype) -> bytes:
-    """Return a model as ONNX.
+    """Return a model as ONNX; call it in a fork, because it may never end.
 
     Raises:
-        NoConverterError: a part of it has no converter, or the converter did not end in time.
+        NoConverterError: a part of it has no converter.
         NotConvertedError: the converter failed; another layout or type may do.
     """
     estimator = original.estimator
     if catboostfile.is_catboost(estimator):
-        return in_child(lambda: catboostfile.to_onnx(estimator), "its export to ONNX")
-    return in_child(
-        lambda: onnxfile.from_estimator(original, layout, dtype), "its conversion to ONNX"
-    )
+        return catboostfile.to_onnx(estimator)
+    return onnxfile.from_estimator(original, layout, dtype)
+
+
+class Child(Generic[Result]):
+    """What a function returns in a fork, which may crash or never end, while this process goes on.
+
+    Used as a context, it ends the fork if nobody waited for it.
+    """
+
+    def __init__(self, call: Callable[[], Result], name: str) -> None:
+        """Start the fork.
+
+        Args:
+            call: returns what can be pickled.
+            name: what it does, for people.
+        """
+        self._call, self._name = call, name
+        self._process: int | None
+        # A fork of a process that has loaded such libraries is not safe on other systems.
+        self._process, self._pipe = _forked(call) if sys.platform == "linux" else (None, -1)
+
+    def result(self) -> Result:
+        """Wait for the result, which can be asked for once; the deadline counts from here.
+
+        Raises:
+            NoConverterError: it did not end in time, or raised this.
+            NotConvertedError: it raised, or ended its process.
+        """
+        if self._process is None:
+            return self._call()
+        with os.fdopen(self._pipe, "rb", buffering=0) as pipe:
+            data = _read(pipe.fileno(), self._process, self._name)
+        _, status = os.waitpid(self._process, 0)
+        self._process = None
+        if data is None:
+            message = f"{self._name} did not end within {SECONDS:g} seconds"
+            raise onnxfile.NoConverterError(message)
+        if not data:
+            code = os.waitstatus_to_exitcode(status)
+            message = f"{self._name} ended its process with exit code {code}"
+            raise onnxfile.NotConvertedError(message)
+        # The bytes come from our own fork, not from a file.
+        result = pickle.loads(data)  # noqa: S301
+        if isinstance(result, Exception):
+            raise result
+        return cast("Result", result)
+
+    def __enter__(self) -> Self:
+        """Return the child itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the fork, if it is still there."""
+        if self._process is not None:
+            os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)
+            os.close(self._pipe)
+
+
+def started(original: Original, layout: Layout, dtype: Dtype) -> Child[bytes]:
+    """Start to convert a model to ONNX."""
+    return Child(lambda: onnx_of(original, layout, dtype), "its conversion to ONNX")
 
 
 def in_child(call: Callable[[], Result], name: str) -> Result:
-    """Return what a function returns in a fork, which may crash or never end.
+    """Return what a function returns in a fork, as `Child` does."""
+    return Child(call, name).result()
 
-    Args:
-        call: returns what can be pickled.
-        name: what it does, for people.
 
-    Raises:
-        NoConverterError: it did not end in time, or raised this.
-        NotConvertedError: it raised, or ended its process.
-    """
-    if sys.platform != "linux":
-        # A fork of a process that has loaded such libraries is not safe there.
-        return call()
+def _forked(call: Callable[[], object]) -> tuple[int, int]:
+    """Return a fork that calls, and the pipe that takes the result."""
     reader, writer = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -64,21 +116,7 @@ def in_child(call: Callable[[], Result], name: str) -> Result:
         os.close(reader)
         _answer(call, writer)
     os.close(writer)
-    with os.fdopen(reader, "rb", buffering=0) as pipe:
-        data = _read(pipe.fileno(), child, name)
-    _, status = os.waitpid(child, 0)
-    if data is None:
-        message = f"{name} did not end within {SECONDS:g} seconds"
-        raise onnxfile.NoConverterError(message)
-    if not data:
-        code = os.waitstatus_to_exitcode(status)
-        message = f"{name} ended its process with exit code {code}"
-        raise onnxfile.NotConvertedError(message)
-    # The bytes come from our own fork, not from a file.
-    result = pickle.loads(data)  # noqa: S301
-    if isinstance(result, Exception):
-        raise result
-    return cast("Result", result)
+    return child, reader
 
 
 def _answer(call: Callable[[], object], writer: int) -> None:

@@ -3,10 +3,11 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from msgspec.structs import replace
 from sklearn.base import is_outlier_detector
@@ -16,6 +17,7 @@ from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import formats
 from mlship.training import parts
 from mlship.training.forms import conversion, onnxfile, skopsfile
+from mlship.training.forms.conversion import Child
 from mlship.training.frameworks import catboostfile
 from mlship.training.frameworks.exports import Export, NotExportedError
 from mlship.training.original import Original
@@ -41,7 +43,21 @@ class Converted:
     notes: tuple[str, ...] = ()
 
 
-def convert(trial: Trial, folder: Path, trust: Trust) -> Converted:
+@contextmanager
+def begun(original: Original) -> Iterator[Child[bytes] | None]:
+    """Give the conversion to ONNX that is tried first, which runs while probes are answered.
+
+    It is `None` for a model that is tried in another form first.
+    """
+    is_other = isinstance(original.estimator, Export) or _library(original.estimator) is not None
+    if is_other or _beyond_onnx(original):
+        yield None
+        return
+    with conversion.started(original, *_onnx_inputs(original)[0]) as child:
+        yield child
+
+
+def convert(trial: Trial, folder: Path, trust: Trust, first: Child[bytes] | None) -> Converted:
     """Write a model below `folder` in the first form that passes the trial.
 
     XGBoost and LightGBM models are tried in their libraries' formats, others as ONNX, and CatBoost
@@ -52,6 +68,7 @@ def convert(trial: Trial, folder: Path, trust: Trust) -> Converted:
         trial: the original and the rows that a form must answer as it does.
         folder: the bundle's.
         trust: what the model may be made of beyond the exact list.
+        first: the conversion that `begun` gave.
 
     Raises:
         ProjectError: no form passes; the message says what stands in the way.
@@ -62,9 +79,9 @@ def convert(trial: Trial, folder: Path, trust: Trust) -> Converted:
     if native:
         tried = _as_native(trial, folder, *native)
     elif catboostfile.is_catboost(trial.original.estimator):
-        tried = _as_catboost(trial, folder)
+        tried = _as_catboost(trial, folder, first)
     else:
-        tried = _as_onnx(trial, folder)
+        tried = _as_onnx(trial, folder, first)
     return tried if isinstance(tried, Converted) else _as_skops(trial, folder, tried, trust)
 
 
@@ -121,13 +138,23 @@ def shown(trial: Trial, different: Mapping[int, str]) -> str:
     return f"at least {len(different)} of {len(trial.rows)} probes differ, one ({name}): {what}"
 
 
-def _native(original: Original) -> tuple[ModelFormat, str, bytes] | None:
-    estimator = original.estimator
+def _library(estimator: Any) -> ModelFormat | None:
+    """Return the library whose own format a booster is tried in first; `None` for other models."""
     origins = {kind.__module__.partition(".")[0] for kind in type(estimator).__mro__}
     if "xgboost" in origins and hasattr(estimator, "get_booster"):
-        return "xgboost", "ubj", bytes(estimator.get_booster().save_raw("ubj"))
+        return "xgboost"
     if "lightgbm" in origins and hasattr(estimator, "booster_"):
-        return "lightgbm", "txt", estimator.booster_.model_to_string().encode()
+        return "lightgbm"
+    return None
+
+
+def _native(original: Original) -> tuple[ModelFormat, str, bytes] | None:
+    estimator = original.estimator
+    match _library(estimator):
+        case "xgboost":
+            return "xgboost", "ubj", bytes(estimator.get_booster().save_raw("ubj"))
+        case "lightgbm":
+            return "lightgbm", "txt", estimator.booster_.model_to_string().encode()
     return None
 
 
@@ -159,9 +186,9 @@ def _needs_frame(original: Original) -> bool:
     return catboostfile.has_categories(original.estimator)
 
 
-def _as_catboost(trial: Trial, folder: Path) -> Converted | str:
+def _as_catboost(trial: Trial, folder: Path, first: Child[bytes] | None) -> Converted | str:
     """Return the ONNX file that passes, or else CatBoost's own; or why there is none."""
-    tried = _as_onnx(trial, folder)
+    tried = _as_onnx(trial, folder, first)
     if isinstance(tried, Converted):
         return tried
     data = catboostfile.to_file(trial.original.estimator)
@@ -172,15 +199,16 @@ def _as_catboost(trial: Trial, folder: Path) -> Converted | str:
     return f"{tried}; {kept}"
 
 
-def _as_onnx(trial: Trial, folder: Path) -> Converted | str:
+def _as_onnx(trial: Trial, folder: Path, first: Child[bytes] | None) -> Converted | str:
     """Return the ONNX file that passes, or why there is none."""
     original = trial.original
     reason = _beyond_onnx(original)
     if reason:
         return reason
     for layout, dtype in _onnx_inputs(original):
+        child, first = first or conversion.started(original, layout, dtype), None
         try:
-            return _onnx_of(trial, folder, layout, dtype)
+            return _onnx_of(trial, folder, child, layout, dtype)
         except onnxfile.NoConverterError as error:
             return str(error)
         except onnxfile.NotConvertedError as error:
@@ -218,8 +246,10 @@ def _beyond_onnx(original: Original) -> str:
     return ""
 
 
-def _onnx_of(trial: Trial, folder: Path, layout: Layout, dtype: Dtype) -> Converted:
-    data = conversion.onnx_of(trial.original, layout, dtype)
+def _onnx_of(
+    trial: Trial, folder: Path, child: Child[bytes], layout: Layout, dtype: Dtype
+) -> Converted:
+    data = child.result()
     model = _model(trial.original, "onnx", layout, dtype, "onnx")
     _write(folder, model, data)
     try:

@@ -103,7 +103,10 @@ class Trial:
     def narrowed(self, different: dict[int, str]) -> "Trial | None":
         """Return the trial with limits for the numbers on which a form differs, if only on such."""
         fields = contract.limited(self.fields, self.probes, different)
-        return None if fields is None else replace(self, fields=fields)
+        # The same trial knows already which probes its fields accept.
+        if fields is None or fields == self.fields:
+            return None if fields is None else self
+        return replace(self, fields=fields)
 
 
 def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
