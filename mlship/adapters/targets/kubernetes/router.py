@@ -6,7 +6,6 @@ watches these.
 """
 
 import time
-from collections.abc import Callable
 
 import msgspec
 
@@ -40,6 +39,7 @@ _AGREEING = 14
 _SETTLE_SECONDS = 3.0
 _WARM_SECONDS = 1.0
 _NUDGE_SECONDS = 0.5
+_LEAST_NUDGES = 2
 _PAUSE = 0.2
 _END_SECONDS = 30.0
 _NUDGE = "mlship.dev/route"
@@ -255,34 +255,17 @@ class Traffic:
         hint = "see `kubectl describe pod --selector app.kubernetes.io/instance="
         hint += f"{instance_of(self._scope)}`, then run it again"
         own = self._config.kubernetes
+        nudges = _Nudges(self._api, self._scope, written.name)
         asked = Asked(
             url=f"http://{address}{own.path.rstrip('/')}",
             host=own.host,
             agreeing=_AGREEING,
             settle_seconds=_SETTLE_SECONDS,
             hint=hint,
-            nudge=self._nudge(written.name),
+            nudge=nudges.step,
         )
         applied.wait(asked, written.name)
-
-    def _nudge(self, name: str) -> Callable[[], None]:
-        """Return a function that makes kubelets update the volumes of the router's pods.
-
-        A kubelet does it once a minute, and when a pod changes: so an annotation changes, again
-        after half a second, because a kubelet may hear of the pod before it hears of the route.
-        """
-        next_time, count = time.monotonic(), 0
-
-        def nudge() -> None:
-            nonlocal next_time, count
-            if time.monotonic() < next_time:
-                return
-            count += 1
-            next_time = time.monotonic() + _NUDGE_SECONDS
-            for pod in staying(self._api.list("Pod", router_manifests.selector_of(self._scope))):
-                self._api.annotate("Pod", pod["metadata"]["name"], {_NUDGE: f"{name}.{count}"})
-
-        return nudge
+        nudges.finish()
 
     def _address(self) -> str:
         """Return the address of the Service; empty if it has none, or does not exist."""
@@ -313,3 +296,34 @@ class Traffic:
             hint = f"set targets.{self._scope.target}.kubernetes.gateway: {gateway}; or retire all "
             hint += f"releases there, then `kubectl delete httproute {self._scope.name}`"
             raise ConflictError(message, hint=hint)
+
+
+class _Nudges:
+    """Makes kubelets update the volumes of a router's pods.
+
+    A kubelet does it once a minute, and when a pod changes: so an annotation changes, and again
+    after half a second, because a kubelet may hear of the pod before it hears of the route.
+    """
+
+    def __init__(self, api: Api, scope: Scope, name: str) -> None:
+        self._api = api
+        self._labels = router_manifests.selector_of(scope)
+        self._name = name
+        self._count = 0
+        self._next = time.monotonic()
+
+    def step(self) -> None:
+        """Change the annotation, unless it was changed less than half a second ago."""
+        if time.monotonic() < self._next:
+            return
+        self._count += 1
+        self._next = time.monotonic() + _NUDGE_SECONDS
+        for pod in staying(self._api.list("Pod", self._labels)):
+            name = pod["metadata"]["name"]
+            self._api.annotate("Pod", name, {_NUDGE: f"{self._name}.{self._count}"})
+
+    def finish(self) -> None:
+        """Change it at least twice: a pod that is new to the Service may not have answered."""
+        while self._count < _LEAST_NUDGES:
+            time.sleep(_PAUSE)
+            self.step()
