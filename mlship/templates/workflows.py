@@ -134,14 +134,12 @@ def settings_of(
         ConfigError: a target runs images, and image.repository is missing.
     """
     staging, production = (place_of(config, name) for name in ("staging", "production"))
-    clusters = [
-        name
-        for name, place in (("staging", staging), ("production", production))
-        if place.kind != "local"
-    ]
-    registry = registry_of_images(config, clusters)
+    places = {"staging": staging.kind, "production": production.kind}
+    clusters = {name: kind for name, kind in places.items() if kind != "local"}
+    registry = registry_of_images(config, list(clusters))
     container = registry is not None and config.gates.container
     by_docker = registry is not None and config.image.builder == "docker"
+    is_google = registry == "google" or "gke" in clusters.values()
     shared = registry_of_documents(config)
     shares = _shares(config, shared)
     mlship, project = needs_of(config, source, folder, staging, production, registry)
@@ -177,7 +175,7 @@ def settings_of(
         predictions=config.observations.url is not None,
         challenger=config.workflows.challenger,
         branches=config.workflows.branches,
-        data=_data(config, source, folder, kept, google=registry == "google" or "gke" in clusters),
+        data=_data(config, source, folder, kept, google=is_google),
     )
 
 

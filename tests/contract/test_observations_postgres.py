@@ -141,6 +141,8 @@ def test_another_project_of_the_same_name_is_refused_with_both_homes(postgres_ur
     log(postgres_url, prediction("a.0", release=CHURN), prediction("b.0", release=CHURN))
     ada = PostgresObservations(postgres_url, {}, "churn", HOME)
     eve = PostgresObservations(postgres_url, {}, "churn", HOME.replace("ada", "eve"))
+    # Without a prediction of its own, a project takes no name.
+    assert eve.take([outcome("z.0")], {CHURN}).unknown == ("z.0",)
     assert ada.take([outcome("a.0")], {CHURN}).new == 1
     uses: list[Callable[[], object]] = [
         lambda: eve.take([outcome("b.0")], {CHURN}),

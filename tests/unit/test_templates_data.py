@@ -108,6 +108,16 @@ def test_google_without_workload_identity_takes_a_secret() -> None:
     assert not any("id-token" in text for text in texts.values())
 
 
+def test_google_with_a_cluster_and_another_registry_takes_workload_identity() -> None:
+    project = "data of DVC on Google Cloud"
+    given = config(project)
+    image = msgspec.structs.replace(given.image, repository="ghcr.io/ada/iris")
+    elsewhere = msgspec.structs.replace(given, image=image)
+    data = workflows.settings_of(elsewhere, SOURCE, "", "", KEPT[project]).data
+    assert data is not None
+    assert (data.identity, data.secrets) == (True, ())
+
+
 def test_private_data_stay_out_of_public_artifacts() -> None:
     name = "keep private data out of a public repository's artifacts"
     assert (

@@ -180,7 +180,9 @@ class PostgresObservations:
             connection.execute(_DURABLY)
             # Without the lock, two concurrent calls would each miss what the other adds.
             connection.execute(_LOCK)
-            self._claim(connection)
+            _complete(connection)
+            if logged and self._home != homes.UNKNOWN:
+                self._claim(connection)
             known = {
                 prediction: _decoded(_value, value, prediction)
                 for prediction, value in connection.execute(_KNOWN, [list(logged), self._project])
@@ -197,19 +199,11 @@ class PostgresObservations:
         return taken(received, added, logged)
 
     def _claim(self, connection: "Connection") -> None:
-        """Make or complete the tables, and keep the home of this project under its name.
+        """Keep the home of this project under its name.
 
         Raises:
             ConflictError: the name is another project's.
         """
-        if not _exists(connection, "mlship_outcomes"):
-            connection.execute(_OUTCOMES)
-        elif not _tells_projects(connection):
-            connection.execute(_FORMER_OUTCOMES)
-        if not _exists(connection, "mlship_projects"):
-            connection.execute(_PROJECTS)
-        if self._home == homes.UNKNOWN:
-            return
         connection.execute(_CLAIM, [self._project, self._home])
         kept = self._check(connection)
         if homes.settled(kept, self._home) != kept:
@@ -279,6 +273,16 @@ class PostgresObservations:
 def _exists(connection: "Connection", table: str) -> bool:
     row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchone()
     return bool(row and row[0])
+
+
+def _complete(connection: "Connection") -> None:
+    """Make the tables of outcomes and projects, and add what those of former versions lack."""
+    if not _exists(connection, "mlship_outcomes"):
+        connection.execute(_OUTCOMES)
+    elif not _tells_projects(connection):
+        connection.execute(_FORMER_OUTCOMES)
+    if not _exists(connection, "mlship_projects"):
+        connection.execute(_PROJECTS)
 
 
 def _is_text(name: str) -> bool:

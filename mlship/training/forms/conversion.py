@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from io import FileIO
 from typing import Final, Generic, Self, TypeVar, cast
 
 from threadpoolctl import threadpool_limits
@@ -54,9 +55,11 @@ class Child(Generic[Result]):
             name: what it does, for people.
         """
         self._call, self._name = call, name
-        self._process: int | None
+        self._process: int | None = None
+        self._pipe: FileIO | None = None
         # A fork of a process that has loaded such libraries is not safe on other systems.
-        self._process, self._pipe = _forked(call) if sys.platform == "linux" else (None, -1)
+        if sys.platform == "linux":
+            self._process, self._pipe = _forked(call)
 
     def result(self) -> Result:
         """Wait for the result, which can be asked for once; the deadline counts from here.
@@ -65,9 +68,9 @@ class Child(Generic[Result]):
             NoConverterError: it did not end in time, or raised this.
             NotConvertedError: it raised, or ended its process.
         """
-        if self._process is None:
+        if self._process is None or self._pipe is None:
             return self._call()
-        with os.fdopen(self._pipe, "rb", buffering=0) as pipe:
+        with self._pipe as pipe:
             data = _read(pipe.fileno(), self._process, self._name)
         _, status = os.waitpid(self._process, 0)
         self._process = None
@@ -90,10 +93,10 @@ class Child(Generic[Result]):
 
     def __exit__(self, *_: object) -> None:
         """End the fork, if it is still there."""
-        if self._process is not None:
+        if self._process is not None and self._pipe is not None:
             os.kill(self._process, signal.SIGKILL)
             os.waitpid(self._process, 0)
-            os.close(self._pipe)
+            self._pipe.close()
 
 
 def started(original: Original, layout: Layout, dtype: Dtype) -> Child[bytes]:
@@ -106,7 +109,7 @@ def in_child(call: Callable[[], Result], name: str) -> Result:
     return Child(call, name).result()
 
 
-def _forked(call: Callable[[], object]) -> tuple[int, int]:
+def _forked(call: Callable[[], object]) -> tuple[int, FileIO]:
     """Return a fork that calls, and the pipe that takes the result."""
     reader, writer = os.pipe()
     sys.stdout.flush()
@@ -116,7 +119,7 @@ def _forked(call: Callable[[], object]) -> tuple[int, int]:
         os.close(reader)
         _answer(call, writer)
     os.close(writer)
-    return child, reader
+    return child, FileIO(reader)
 
 
 def _answer(call: Callable[[], object], writer: int) -> None:
