@@ -23,6 +23,7 @@ from mlship.domain.attachments import (
 )
 from mlship.domain.facts import Tested, Trained
 from mlship.errors import ConfigError, IntegrityError, NotFoundError
+from mlship.reports import attachments as attached
 from mlship.reports import folder as folders
 from mlship.reports.markdown import parts, render
 from mlship.reports.publish import COMMENT_LIMIT, characters, fitted
@@ -429,3 +430,17 @@ def test_another_machine_gets_the_pictures_from_the_store(tmp_path: Path) -> Non
     shutil.rmtree(here.pipeline.state)
     assert of_release(here.pipeline, report) == {}
     assert "pictures are left out (attachments/p/a.png)" in here.progress.notes[-1]
+
+
+def test_a_ragged_table_is_as_wide_as_its_widest_row() -> None:
+    cells = (("n", "m"), ("1", "2", "3"))
+    file = Attachment(
+        path="a.csv",
+        digest=digests.of_bytes(b""),
+        size=1,
+        cells=cells,
+        rows=1,
+        columns=9,
+        is_cut=True,
+    )
+    assert "(1 of 1 rows, 3 of 9 columns)" in attached.shown(file, {})
