@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
+from mlship.config.workflows import check_branches
 from mlship.domain.bundle import UNSUPERVISED
 from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError
@@ -217,6 +218,7 @@ def _check_together(config: Config) -> None:
     _check_unsupervised(config)
     _check_quantiles(config)
     _check_model(config.model)
+    check_branches(config.workflows.branches)
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="set it to the output of `sha256sum model.pkl`")

@@ -1,5 +1,6 @@
 """The section `workflows` of mlship.yaml: settings of the GitHub workflows."""
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -7,6 +8,7 @@ from msgspec import Meta
 
 from mlship.config.own_steps import StepsConfig
 from mlship.domain.policy import Occupied
+from mlship.errors import ConfigError
 
 Source = Annotated[
     str,
@@ -19,7 +21,14 @@ Source = Annotated[
 
 Branch = Annotated[
     str,
-    Meta(pattern=r"^(?!-)[\w./*-]+$", extra={"form": "a branch, or a pattern such as feature/**"}),
+    Meta(pattern=r"^(?!-)[\w./-]+(?!\n)$", extra={"form": "the name of one branch, not a pattern"}),
+]
+Branches = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!-)[\w./*-]+(?!\n)$",
+        extra={"form": "a branch, or a pattern such as feature/**"},
+    ),
 ]
 
 
@@ -31,14 +40,14 @@ class BranchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     feature: Annotated[
-        Branch, Meta(description="branches that are trained, tested and reported")
+        Branches, Meta(description="branches that are trained, tested and reported")
     ] = "feature/**"
     develop: Annotated[
         Branch | None,
         Meta(description="the branch that is tried on staging and offered to main; null for none"),
     ] = "develop"
     release: Annotated[
-        Branch | None,
+        Branches | None,
         Meta(description="branches that are tried and offered instead of develop: release/**"),
     ] = None
     main: Annotated[Branch, Meta(description="the branch that is deployed to production")] = "main"
@@ -142,3 +151,43 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = False
     steps: StepsConfig = StepsConfig()
+
+
+def check_branches(branches: BranchesConfig) -> None:
+    """Refuse branches for which two workflows would run, or that would be offered to themselves.
+
+    Raises:
+        ConfigError: they are.
+    """
+    key, alone = "workflows.branches", "for a repository without develop, set `develop: null`"
+    if branches.develop == branches.main:
+        message = f"mlship.yaml: {key}.develop and {key}.main are both {branches.main}"
+        raise ConfigError(message, hint=alone)
+    for name, branch in (("develop", branches.develop), ("main", branches.main)):
+        if branch is None:
+            continue
+        if branches.release is not None and matches(branches.release, branch):
+            message = f"mlship.yaml: {key}.release: {branches.release} includes {branch}, "
+            message += f"which is {key}.{name}"
+            hint = "name other branches, such as release/**; or leave `release` out: then develop "
+            raise ConfigError(message, hint=f"{hint}is offered to main; {alone}")
+        if branches.feature == branch:
+            message = f"mlship.yaml: {key}.feature and {key}.{name} are both {branch}"
+            raise ConfigError(message, hint="name the branches that are merged to it: feature/**")
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a pattern of GitHub's matches a branch or a path.
+
+    The form: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#filter-pattern-cheat-sheet
+    """
+    # `?`, `+` and `[a-z]` mean what they do in regular expressions.
+    wild = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*"}
+    parts = re.split(r"(\*\*/?|\*)", pattern)
+    expression = "".join(
+        wild.get(part) or re.sub(r"[.^$(){}|]", r"\\\g<0>", part) for part in parts
+    )
+    try:
+        return re.fullmatch(expression, name) is not None
+    except re.error:
+        return False
