@@ -30,6 +30,14 @@ Branches = Annotated[
         extra={"form": "a branch, or a pattern such as feature/**"},
     ),
 ]
+Pattern = Annotated[
+    str,
+    Meta(
+        # Neither a quote nor a control character, no `/` at the start, no part that is `..`.
+        pattern=r"^(?![-/]|!/|!?$)(?!(.*/)?!?\.\.(/|$))[^\x00-\x1f\x7f\"'\\]+(?!\n)$",
+        extra={"form": "a pattern from the repository's top, without .. and quotes: shared/**"},
+    ),
+]
 
 
 class BranchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -105,7 +113,7 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ] = None
     branches: BranchesConfig = BranchesConfig()
     paths: Annotated[
-        tuple[Annotated[str, Meta(pattern=r"^(?!-)[^\s\"'\\]+$")], ...],
+        tuple[Pattern, ...],
         Meta(
             description="in a repository with several projects: files outside of this one's folder "
             "whose changes run its workflows too, as patterns from the repository's top: shared/**"
@@ -151,6 +159,30 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = False
     steps: StepsConfig = StepsConfig()
+
+
+def paths_of(config: WorkflowsConfig, folder: str) -> list[str]:
+    """Return the patterns in `workflows.paths` as GitHub reads them: `./a/` is `a/**`.
+
+    Args:
+        config: the settings.
+        folder: of the project, from the repository's top.
+
+    Raises:
+        ConfigError: a pattern leaves out the project itself.
+    """
+    patterns = []
+    for text in config.paths:
+        mark = "!" if text.startswith("!") else ""
+        path = text[len(mark) :]
+        plain = re.sub(r"(^|/)(\./)+", r"\1", re.sub(r"/{2,}", "/", path))
+        pattern = f"{plain}**" if plain.endswith("/") or not plain else plain
+        if mark and matches(pattern, f"{folder}/mlship.yaml"):
+            message = f"mlship.yaml: workflows.paths: {text} leaves out the project's own folder, "
+            message += f"{folder}, for which its workflows run"
+            raise ConfigError(message, hint="name what is left out in it, such as !**/*.md")
+        patterns.append(f"{mark}{pattern}")
+    return patterns
 
 
 def check_branches(branches: BranchesConfig) -> None:
