@@ -15,9 +15,9 @@ import msgspec
 import yaml
 from msgspec.structs import replace
 
+from mlship.config import workflows
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
-from mlship.config.workflows import check_branches
 from mlship.domain.bundle import UNSUPERVISED
 from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError
@@ -218,7 +218,7 @@ def _check_together(config: Config) -> None:
     _check_unsupervised(config)
     _check_quantiles(config)
     _check_model(config.model)
-    check_branches(config.workflows.branches)
+    workflows.check(config.workflows)
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="set it to the output of `sha256sum model.pkl`")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from mlship.config import cron
 from mlship.config.own_steps import StepsConfig
 from mlship.domain.policy import Occupied
 from mlship.errors import ConfigError
@@ -130,7 +131,7 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     evaluate: Annotated[
         str,
         Meta(
-            pattern=r"^[\d*/,-]+( [\d*/,-]+){4}$",
+            pattern=r"^[\d*/,-]+( [\d*/,-]+){4}(?!\n)$",
             description="schedule of the challenger's evaluation, in UTC",
             extra={"form": "the five fields of cron, such as 17 5 * * *"},
         ),
@@ -161,6 +162,28 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     steps: StepsConfig = StepsConfig()
 
 
+def check(config: WorkflowsConfig) -> None:
+    """Refuse settings that are wrong together, or that GitHub would refuse.
+
+    Raises:
+        ConfigError: there are such.
+    """
+    _check_branches(config.branches)
+    if reason := cron.fault(config.evaluate):
+        message = f"mlship.yaml: workflows.evaluate: {config.evaluate!r}: {reason}"
+        hint = "minute, hour, day of the month, month and day of the week (0 is Sunday), in UTC"
+        raise ConfigError(message, hint=f"{hint}: 17 5 * * *")
+    for place, steps in config.steps.places.items():
+        for number, step in enumerate(steps):
+            if text := step.injected:
+                raise ConfigError(
+                    f"mlship.yaml: workflows.steps.{place}[{number}]: {text} would become a part "
+                    "of the script, and who names a branch or a pull request could run commands",
+                    hint=f'pass it as a variable: `env: {{TEXT: "{text}"}}`, and in the script '
+                    '"$TEXT"',
+                )
+
+
 def paths_of(config: WorkflowsConfig, folder: str) -> list[str]:
     """Return the patterns in `workflows.paths` as GitHub reads them: `./a/` is `a/**`.
 
@@ -185,7 +208,7 @@ def paths_of(config: WorkflowsConfig, folder: str) -> list[str]:
     return patterns
 
 
-def check_branches(branches: BranchesConfig) -> None:
+def _check_branches(branches: BranchesConfig) -> None:
     """Refuse branches for which two workflows would run, or that would be offered to themselves.
 
     Raises:

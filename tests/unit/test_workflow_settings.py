@@ -131,3 +131,103 @@ def test_a_wrong_item_of_a_list_is_shown_with_its_form() -> None:
         caught.value
     )
     assert "a glob in the project's folder" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("schedule", "reason"),
+    [
+        ("99 99 * * *", "minute 99 is not within 0 to 59"),
+        ("0 24 * * *", "hour 24 is not within 0 to 23"),
+        ("0 0 0 * *", "day of the month 0 is not within 1 to 31"),
+        ("0 0 * 1-13 *", "month 1-13 is not within 1 to 12"),
+        ("0 0 * * 7", "day of the week 7 is not within 0 to 6"),
+        ("5-1 0 * * *", "minute 5-1 is not"),
+        ("*/0 0 * * *", "minute */0 is not"),
+        ("1,,2 0 * * *", "minute 1,,2 is not"),
+        ("-- 0 * * *", "minute -- is not"),
+        ("0 0 31 2,4 *", "no month 2,4 has a day 31"),
+    ],
+)
+def test_a_schedule_that_never_comes_is_refused(schedule: str, reason: str) -> None:
+    message, hint = complaint(f"{{evaluate: '{schedule}'}}")
+    assert f"workflows.evaluate: '{schedule}': {reason}" in message
+    assert "0 is Sunday" in hint
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "0 4 * * 1-5",
+        "*/15 0-23/2 1,15 * *",
+        "5/10 * * * *",
+        "0 0 29 2 *",
+        "0 0 31 2 1",
+        "0 0 30,31 4 *",
+    ],
+)
+def test_schedules_that_come(schedule: str) -> None:
+    assert read(f"{{evaluate: '{schedule}'}}").evaluate == schedule
+
+
+def steps(step: dict[str, object]) -> str:
+    return json.dumps({"steps": {"after_test": [{"run": "true"}, step]}})
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "github.event.pull_request.title",
+        "github.head_ref",
+        "github.ref_name",
+        "github.ref",
+        "GitHub.Head_Ref",
+        "github . head_ref",
+        "github['head_ref']",
+        "toJSON(github)",
+        "format('{0}', github.event.issue.body)",
+        "inputs.reason",
+        "github.event.inputs.reason",
+        "github.sha || github.actor",
+        "github.*",
+    ],
+)
+def test_a_script_takes_no_text_of_an_event(expression: str) -> None:
+    text = f"${{{{ {expression} }}}}"
+    for step in (
+        {"run": f"echo ${{{{ github.sha }}}}\necho {text}"},
+        {"uses": f"actions/github-script@{'a' * 40}", "with": {"script": f"log('{text}')"}},
+    ):
+        message, hint = complaint(steps(step))
+        assert f"workflows.steps.after_test[1]: {text} would become a part of the script" in message
+        assert f'env: {{TEXT: "{text}"}}' in hint
+    assert read(steps({"run": 'echo "$TEXT"', "env": {"TEXT": text}}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "github.sha",
+        "github.event_name",
+        "github.ref_type",
+        "github.actor_id",
+        "steps.a.outputs.inputs",
+        "secrets.TOKEN",
+        "env.github",
+        "runner.os",
+    ],
+)
+def test_a_script_may_have_other_expressions(text: str) -> None:
+    assert read(steps({"run": f"echo ${{{{ {text} }}}} github.head_ref inputs.x"}))
+
+
+@pytest.mark.parametrize("minutes", [-1, 0, "-1", "five", "", "5", "x ${{ vars.A }}"])
+def test_a_step_has_time(minutes: object) -> None:
+    message, _ = complaint(steps({"run": "true", "timeout-minutes": minutes}))
+    assert "`timeout-minutes` needs a number above 0" in message
+    for right in (1, 0.5, "${{ vars.MINUTES }}"):
+        assert read(steps({"run": "true", "timeout-minutes": right}))
+
+
+@pytest.mark.parametrize("script", ["", "  ", "\n"])
+def test_a_step_does_something(script: str) -> None:
+    assert "`run` is empty" in complaint(steps({"run": script}))[0]
