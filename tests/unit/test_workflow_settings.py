@@ -1,6 +1,7 @@
 """Settings of the workflows that GitHub would refuse, or run otherwise than they read."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
@@ -169,7 +170,7 @@ def test_schedules_that_come(schedule: str) -> None:
     assert read(f"{{evaluate: '{schedule}'}}").evaluate == schedule
 
 
-def steps(step: dict[str, object]) -> str:
+def steps(step: Mapping[str, object]) -> str:
     return json.dumps({"steps": {"after_test": [{"run": "true"}, step]}})
 
 
