@@ -137,6 +137,7 @@ def _meaning(key: str) -> str:
     notes += [f"at most {meta.le}" for meta in metas if meta.le is not None]
     if typing.get_origin(kind) is typing.Literal:
         notes.append(f"one of {', '.join(typing.get_args(kind))}")
-    if (fields := fields_of(kind)) is not None:
-        notes.append(f"a section with {', '.join(fields)}")
+    if fields_of(kind) is not None:
+        names = [field.encode_name for field in msgspec.structs.fields(kind)]
+        notes.append(f"a section with {', '.join(names)}")
     return f"{key}: {'; '.join(notes)}" if notes else f"correct {key}"

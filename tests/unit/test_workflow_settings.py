@@ -231,4 +231,6 @@ def test_a_step_has_time(minutes: object) -> None:
 
 @pytest.mark.parametrize("script", ["", "  ", "\n"])
 def test_a_step_does_something(script: str) -> None:
-    assert "`run` is empty" in complaint(steps({"run": script}))[0]
+    message, hint = complaint(steps({"run": script}))
+    assert "`run` is empty" in message
+    assert "a section with name, id, if, uses, with, env, run" in hint
