@@ -9,13 +9,16 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import yaml
 
 from mlship.domain.outputs import is_inside
+from mlship.errors import ConfigError
 from mlship.templates.scripts import Script
+from mlship.templates.stages import FILE, Stage
+from mlship.templates.stages import stages as dvc_stages
 
 _SCRIPTS: Final = ("train.py", "training.py", "train_model.py", "model.py", "main.py")
 _MODELS: Final = (
@@ -30,6 +33,7 @@ _SKIPPED: Final = frozenset(
     {"venv", "env", "node_modules", "site-packages", "build", "dist", "__pycache__"}
 )
 _MOST: Final = 500
+_INSTEAD: Final = "to train by it instead, change model.command and model.saved"
 
 
 class Existing(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +67,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         has_tests: whether it has any tests of the code.
         notebooks: the notebooks, by their paths.
         scripts: scripts that may train, and save no model that was found.
+        notes: what was not taken although it may train, and what to do about it.
     """
 
     training: Existing | None = None
@@ -70,6 +75,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     has_tests: bool = False
     notebooks: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def find(folder: Path, ours: Mapping[str, bytes] | None = None) -> Found:
@@ -85,12 +91,18 @@ def find(folder: Path, ours: Mapping[str, bytes] | None = None) -> Found:
     names = [name for name in _listed(folder, ".py") if name not in written]
     scripts = [Script(folder, name) for name in _ranked(names)]
     tests = [name for name in _listed(folder, ".py", tests=True) if name not in written]
+    training, notes, has_stages = _of_stages(folder)
+    if not has_stages:
+        training = _of_scripts(folder, scripts) or _of_functions(folder, scripts)
+    fitting = [script.name for script in scripts if script.is_script and script.fits]
     return Found(
         has_tests=bool(tests),
-        training=_of_dvc(folder) or _of_scripts(folder, scripts) or _of_functions(folder, scripts),
+        training=training,
         tests=_tests(tests),
-        notebooks=tuple(_listed(folder, ".ipynb")),
-        scripts=tuple(script.name for script in scripts if script.is_script and script.fits),
+        # Where stages train, the notes say what to do.
+        notebooks=() if has_stages else tuple(_listed(folder, ".ipynb")),
+        scripts=() if has_stages else tuple(fitting),
+        notes=tuple(notes),
     )
 
 
@@ -253,50 +265,34 @@ def _chosen(written: Sequence[str]) -> str:
     return next(iter((*named, *written)), "")
 
 
-def _of_dvc(folder: Path) -> Existing | None:
-    """Return the stage of dvc.yaml that writes a model."""
-    stages = _mapping(folder / "dvc.yaml").get("stages")
-    params = _mapping(folder / "params.yaml")
-    for stage in stages.values() if isinstance(stages, dict) else ():
-        command = stage.get("cmd") if isinstance(stage, dict) else None
-        if not isinstance(command, str):
-            continue
-        command = _filled(command, params)
-        listed = stage.get("outs")
-        outs = [next(iter(out), "") if isinstance(out, dict) else out for out in listed or ()]
-        saved = next((_filled(str(out), params) for out in outs if _is_model(out, params)), "")
-        if saved and "${" not in command + saved:
-            words = command.split() if command.count('"') % 2 else shlex.split(command)
-            name = next((word for word in words if word.endswith(".py")), "")
-            script = Script(folder, name) if name and (folder / name).is_file() else None
-            made = _made(folder, script, command, saved)
-            if made is not None:
-                return made
-    return None
+def _of_stages(folder: Path) -> tuple[Existing | None, list[str], bool]:
+    """Return what dvc.yaml has.
 
-
-def _is_model(out: object, params: Mapping[str, Any]) -> bool:
-    return isinstance(out, str) and _filled(out, params).endswith(_MODELS)
-
-
-def _filled(text: str, params: Mapping[str, Any]) -> str:
-    """Replace `${train.depth}` by the value of params.yaml."""
-
-    def value(match: re.Match[str]) -> str:
-        found: Any = params
-        for key in match[1].split("."):
-            found = found.get(key) if isinstance(found, dict) else None
-        return str(found) if isinstance(found, str | int | float) else match[0]
-
-    return re.sub(r"\$\{\s*([\w.]+)\s*\}", value, text)
-
-
-def _mapping(path: Path) -> dict[str, Any]:
+    Returns:
+        The training by its first stage that writes a model and can be started as it is; what to
+        say of the others; and whether there is any stage that writes a model.
+    """
     try:
-        document = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
+        stages = dvc_stages(folder, _MODELS)
+    except ConfigError as error:
+        return None, [f"{FILE} was not used: {error.message}; {error.hint}"], False
+    training, notes = None, []
+    for stage in stages:
+        named = f"{FILE}: stage {stage.name}, which writes {stage.saved}, was not taken"
+        if stage.reason:
+            notes.append(f"{named}: {stage.reason}")
+        elif training is not None:
+            notes.append(f"{named}, because an earlier stage writes a model too: {_INSTEAD}")
+        else:
+            training = _of_stage(folder, stage)
+    return training, notes, bool(stages)
+
+
+def _of_stage(folder: Path, stage: Stage) -> Existing | None:
+    words = shlex.split(stage.command)
+    name = next((word for word in words if word.endswith(".py")), "")
+    script = Script(folder, name) if name and (folder / name).is_file() else None
+    return _made(folder, script, stage.command, stage.saved)
 
 
 def _tests(files: Sequence[str]) -> tuple[str, ...]:

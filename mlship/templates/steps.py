@@ -19,6 +19,10 @@ _CML = re.compile(r"^[^#\n]*\bcml(?:-| )(?:send-)?comment\b", re.MULTILINE)
 
 def of_found(found: existing.Found) -> list[str]:
     """Ask to check what was taken from the repository, and say what was not."""
+    return [*_of_training(found), *found.notes]
+
+
+def _of_training(found: existing.Found) -> list[str]:
     training = found.training
     if training is None:
         steps = [
