@@ -7,13 +7,14 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import yaml
 
+from mlship import files
 from mlship.domain.outputs import is_inside
 from mlship.errors import ConfigError
 from mlship.templates.scripts import Script
@@ -33,6 +34,7 @@ _SKIPPED: Final = frozenset(
     {"venv", "env", "node_modules", "site-packages", "build", "dist", "__pycache__"}
 )
 _MOST: Final = 500
+_SHOWN: Final = 3
 _INSTEAD: Final = "to train by it instead, change model.command and model.saved"
 
 
@@ -102,7 +104,7 @@ def find(folder: Path, ours: Mapping[str, bytes] | None = None) -> Found:
         # Where stages train, the notes say what to do.
         notebooks=() if has_stages else tuple(_listed(folder, ".ipynb")),
         scripts=() if has_stages else tuple(fitting),
-        notes=tuple(notes),
+        notes=(*notes, *_misnamed(folder)),
     )
 
 
@@ -180,12 +182,25 @@ def _quoted(text: str) -> str:
 
 
 def _listed(folder: Path, suffix: str, *, tests: bool = False) -> list[str]:
-    """Return the files with a suffix, or the tests among them; none of environments and others.
+    """Return the regular files with a suffix, or the tests among them."""
+    found: list[str] = []
+    for name in _walked(folder, tests=tests):
+        last = name.rpartition("/")[2]
+        is_wanted = last.endswith(suffix) and _is_test(last) is tests and last != "conftest.py"
+        # A pipe would never end.
+        if is_wanted and is_utf8(name) and (folder / name).is_file():
+            found.append(name)
+        if len(found) == _MOST:
+            break
+    return found
+
+
+def _walked(folder: Path, *, tests: bool) -> Iterator[str]:
+    """Yield the paths of files, and of folders with names that are not UTF-8.
 
     Folders of virtual environments and of other projects are left out.
     """
-    found: list[str] = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, names in os.walk(folder):
         folders[:] = sorted(
             name
             for name in folders
@@ -195,14 +210,36 @@ def _listed(folder: Path, suffix: str, *, tests: bool = False) -> list[str]:
             and not (Path(place, name, "pyvenv.cfg").exists())
             and not (Path(place, name, "mlship.yaml").exists())
         )
-        found += [
-            Path(place, name).relative_to(folder).as_posix()
-            for name in sorted(files)
-            if name.endswith(suffix) and _is_test(name) is tests and name != "conftest.py"
-        ]
-        if len(found) > _MOST:
-            break
-    return found[:_MOST]
+        misnamed = [name for name in folders if not is_utf8(name)]
+        folders[:] = [name for name in folders if is_utf8(name)]
+        for name in (*misnamed, *sorted(names)):
+            yield Path(place, name).relative_to(folder).as_posix()
+
+
+def _misnamed(folder: Path) -> list[str]:
+    """Ask for other names of what cannot be written into mlship.yaml."""
+    names = (name for name in _walked(folder, tests=True) if not is_utf8(name))
+    kinds = (".py", ".ipynb", *_DATA, *(f"{suffix}.dvc" for suffix in _DATA))
+    return [
+        f"{shown(name)} was not looked at, as its name is not UTF-8: rename it, then `mlship init` "
+        "again"
+        for name in names
+        if name.endswith(kinds) or (folder / name).is_dir()
+    ][:_SHOWN]
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether a path can be written into a file of UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(name: str) -> str:
+    """Return a path with escapes for the bytes that are not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _is_test(name: str) -> bool:
@@ -295,27 +332,27 @@ def _of_stage(folder: Path, stage: Stage) -> Existing | None:
     return _made(folder, script, stage.command, stage.saved)
 
 
-def _tests(files: Sequence[str]) -> tuple[str, ...]:
+def _tests(names: Sequence[str]) -> tuple[str, ...]:
     """Return the files and folders of tests of the code, apart from the default tests/unit.
 
     Args:
-        files: the test files, by their paths.
+        names: the test files, by their paths.
     """
-    if any(name.startswith("tests/unit/") for name in files):
+    if any(name.startswith("tests/unit/") for name in names):
         return ()
     for folder in ("tests", "test"):
-        inner = [name for name in files if name.startswith(f"{folder}/")]
+        inner = [name for name in names if name.startswith(f"{folder}/")]
         own = {name.split("/")[1] for name in inner} - {"sanity"}
         if own:
             is_all = not any(name.startswith(f"{folder}/sanity/") for name in inner)
             return (folder,) if is_all else tuple(f"{folder}/{part}" for part in sorted(own))
-    return tuple(name for name in files if "/" not in name)
+    return tuple(name for name in names if "/" not in name)
 
 
 def has(path: Path, data: bytes) -> bool:
     """Return whether a file is there with this content."""
     try:
-        return path.read_bytes() == data
+        return files.read_regular(path, len(data) + 1) == data
     except OSError:
         return False
 
@@ -330,6 +367,7 @@ def _data(folder: Path, script: Script | None) -> tuple[str, str]:
         for place in places
         for path in (sorted(place.glob("*")) if place.is_dir() else ())
         if path.name.removesuffix(".dvc").endswith(_DATA) and not _NO_DATA.search(path.name)
+        if is_utf8(str(path.relative_to(folder))) and path.is_file()
     ]
     known = [text for text in (*read, *named) if text.endswith(_DATA) and _is_there(folder, text)]
     known = list(dict.fromkeys([*known, *present]))

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from mlship import files
+
 _TARGETS: Final = ("y", "target", "label", "labels", "y_train", "Y", "y_all")
 _TARGET_NAMES: Final = ("target", "target_col", "target_column", "label_col", "label_column")
 _IMPORTS_FOLLOWED: Final = 1
@@ -269,8 +271,7 @@ def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
 
 def _parsed(path: Path) -> ast.Module | None:
     try:
-        if path.stat().st_size > _LARGEST:
-            return None
-        return ast.parse(path.read_bytes())
+        data = files.read_regular(path, _LARGEST + 1)
+        return ast.parse(data) if len(data) <= _LARGEST else None
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None

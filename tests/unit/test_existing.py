@@ -1,5 +1,6 @@
 """`init` in a repository that trains already."""
 
+import os
 import re
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 from mlship.config.installation import Installation, Origin
 from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import Config
-from mlship.templates import existing, project, shipped
+from mlship.domain.commit import Repository
+from mlship.errors import ConfigError
+from mlship.templates import existing, project, shipped, site
 from mlship.templates.existing import Existing, Found
 from mlship.templates.scripts import Script
 
@@ -302,3 +305,44 @@ def test_settings_that_somebody_edited_stay_whatever_comes_later(tmp_path: Path)
     for example in (None, "iris"):
         again = project.plan(tmp_path, example, installed=INSTALLED)
         assert not {"update", "remove"} & {change.what for change in again.changes}
+
+
+@pytest.mark.parametrize(
+    "name", [b"d\xe4ten.csv", b"\xfcbung/train.py", b"test_\xe4.py", b"x\xe4.ipynb", b"tr\xffin.py"]
+)
+def test_a_name_that_is_not_utf8_is_shown_escaped_and_not_used(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(SCRIPT)
+    planned = project.plan(tmp_path, None, installed=INSTALLED)
+    (said,) = [step for step in planned.next if "not UTF-8" in step]
+    assert said.startswith(os.fsencode(name.partition(b"/")[0]).decode("utf-8", "backslashreplace"))
+    assert "\\x" in said
+    planned.proposed.encode()
+    project.carry_out(planned)
+
+
+def test_a_project_folder_with_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"\xfcbung")
+    place.mkdir()
+    inner = Repository(top=tmp_path)
+    with pytest.raises(ConfigError, match=r"folder \\xfcbung is not UTF-8"):
+        project.plan(place, None, installed=INSTALLED, repository=inner)
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        site.tracked(place, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.py", "test_a.py", "dvc.yaml", "params.yaml", "data/train.csv"])
+def test_a_pipe_is_not_read(name: str, tmp_path: Path) -> None:
+    repository(tmp_path, **{"train.py": SCRIPT, "data/other.csv": ""})
+    os.mkfifo(tmp_path / name)
+    found = existing.find(tmp_path)
+    assert found.training is not None
+    assert (found.training.saved, found.training.train) == ("models/model.joblib", "data/other.csv")
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", ".gitignore", "mlship.yaml"])
+def test_a_pipe_in_the_place_of_a_file_is_refused(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=name):
+        project.plan(tmp_path, None, installed=INSTALLED)
