@@ -7,17 +7,17 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import yaml
 
-from mlship import files
 from mlship.domain.outputs import is_inside
 from mlship.errors import ConfigError
 from mlship.templates.scripts import Script
+from mlship.templates.sources import DATA, has, is_utf8, listed, misnamed
 from mlship.templates.stages import FILE, Stage
 from mlship.templates.stages import stages as dvc_stages
 
@@ -26,14 +26,9 @@ _MODELS: Final = (
     *(".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".ubj", ".cbm", ".keras", ".pt", ".pth"),
     ".pt2",
 )
-_DATA: Final = (".csv", ".csv.gz", ".tsv", ".parquet", ".jsonl")
 _NO_DATA: Final = re.compile(r"metric|report|result|predict|output|submission|score|params|history")
 _HELD_OUT: Final = re.compile(r"test|valid|held|eval")
 _NAME: Final = re.compile(r"[^a-z0-9-]+")
-_SKIPPED: Final = frozenset(
-    {"venv", "env", "node_modules", "site-packages", "build", "dist", "__pycache__"}
-)
-_MOST: Final = 500
 _SHOWN: Final = 3
 _INSTEAD: Final = "to train by it instead, change model.command and model.saved"
 
@@ -68,7 +63,6 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         tests: the files and folders of its tests of the code, apart from the default tests/unit.
         has_tests: whether it has any tests of the code.
         notebooks: the notebooks, by their paths.
-        scripts: scripts that may train, and save no model that was found.
         notes: what was not taken although it may train, and what to do about it.
     """
 
@@ -76,7 +70,6 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     tests: tuple[str, ...] = ()
     has_tests: bool = False
     notebooks: tuple[str, ...] = ()
-    scripts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -90,21 +83,20 @@ def find(folder: Path, ours: Mapping[str, bytes] | None = None) -> Found:
     if not folder.is_dir():
         return Found()
     written = {name for name, data in (ours or {}).items() if has(folder / name, data)}
-    names = [name for name in _listed(folder, ".py") if name not in written]
+    names = [name for name in listed(folder, ".py") if name not in written]
     scripts = [Script(folder, name) for name in _ranked(names)]
-    tests = [name for name in _listed(folder, ".py", tests=True) if name not in written]
+    tests = [name for name in listed(folder, ".py", tests=True) if name not in written]
     training, notes, has_stages = _of_stages(folder)
     if not has_stages:
-        training = _of_scripts(folder, scripts) or _of_functions(folder, scripts)
-    fitting = [script.name for script in scripts if script.is_script and script.fits]
+        training, others = _of_scripts(folder, scripts)
+        training = training or _of_functions(folder, scripts)
+        notes += [*others, *_unread(scripts), *([] if training else _unused(scripts))]
     return Found(
         has_tests=bool(tests),
         training=training,
         tests=_tests(tests),
-        # Where stages train, the notes say what to do.
-        notebooks=() if has_stages else tuple(_listed(folder, ".ipynb")),
-        scripts=() if has_stages else tuple(fitting),
-        notes=(*notes, *_misnamed(folder)),
+        notebooks=tuple(listed(folder, ".ipynb")),
+        notes=(*notes, *misnamed(folder)),
     )
 
 
@@ -181,71 +173,6 @@ def _quoted(text: str) -> str:
     return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
-def _listed(folder: Path, suffix: str, *, tests: bool = False) -> list[str]:
-    """Return the regular files with a suffix, or the tests among them."""
-    found: list[str] = []
-    for name in _walked(folder, tests=tests):
-        last = name.rpartition("/")[2]
-        is_wanted = last.endswith(suffix) and _is_test(last) is tests and last != "conftest.py"
-        # A pipe would never end.
-        if is_wanted and is_utf8(name) and (folder / name).is_file():
-            found.append(name)
-        if len(found) == _MOST:
-            break
-    return found
-
-
-def _walked(folder: Path, *, tests: bool) -> Iterator[str]:
-    """Yield the paths of files, and of folders with names that are not UTF-8.
-
-    Folders of virtual environments and of other projects are left out.
-    """
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name not in _SKIPPED
-            and (tests or name not in ("tests", "test"))
-            and not name.startswith(".")
-            and not (Path(place, name, "pyvenv.cfg").exists())
-            and not (Path(place, name, "mlship.yaml").exists())
-        )
-        misnamed = [name for name in folders if not is_utf8(name)]
-        folders[:] = [name for name in folders if is_utf8(name)]
-        for name in (*misnamed, *sorted(names)):
-            yield Path(place, name).relative_to(folder).as_posix()
-
-
-def _misnamed(folder: Path) -> list[str]:
-    """Ask for other names of what cannot be written into mlship.yaml."""
-    names = (name for name in _walked(folder, tests=True) if not is_utf8(name))
-    kinds = (".py", ".ipynb", *_DATA, *(f"{suffix}.dvc" for suffix in _DATA))
-    return [
-        f"{shown(name)} was not looked at, as its name is not UTF-8: rename it, then `mlship init` "
-        "again"
-        for name in names
-        if name.endswith(kinds) or (folder / name).is_dir()
-    ][:_SHOWN]
-
-
-def is_utf8(name: str) -> bool:
-    """Return whether a path can be written into a file of UTF-8."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def shown(name: str) -> str:
-    """Return a path with escapes for the bytes that are not UTF-8."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _is_test(name: str) -> bool:
-    return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))
-
-
 def _ranked(names: Sequence[str]) -> list[str]:
     """Return scripts in the order in which they are likely to be the one that trains."""
 
@@ -258,13 +185,42 @@ def _ranked(names: Sequence[str]) -> list[str]:
     return sorted(names, key=rank)
 
 
-def _of_scripts(folder: Path, scripts: Sequence[Script]) -> Existing | None:
-    for script in scripts:
-        if script.is_script and script.saves:
-            made = _made(folder, script, script.command, "")
-            if made is not None:
-                return made
-    return None
+def _of_scripts(folder: Path, scripts: Sequence[Script]) -> tuple[Existing | None, list[str]]:
+    """Return the training by the first script that saves a model, and what to say of the others."""
+    made = [
+        (script.name, training)
+        for script in scripts
+        if script.is_script and script.saving
+        if (training := _made(folder, script, script.command, "")) is not None
+    ]
+    notes = [
+        f"{name} saves a model too ({training.saved}), and was not taken: {_INSTEAD}"
+        for name, training in made[1 : _SHOWN + 1]
+    ]
+    return (made[0][1], notes) if made else (None, [])
+
+
+def _unread(scripts: Sequence[Script]) -> list[str]:
+    """Name the scripts that train by their names, and cannot be read."""
+    return [
+        f"{script.name} cannot be read as Python ({script.problem}): correct it, then "
+        "`mlship init` again"
+        for script in scripts
+        if script.problem and "train" in script.name.rpartition("/")[2]
+    ][:_SHOWN]
+
+
+def _unused(scripts: Sequence[Script]) -> list[str]:
+    """Say of the likeliest script that trains why it was not taken."""
+    script = next((script for script in scripts if script.is_script and script.fits), None)
+    if script is None:
+        return []
+    if not script.saving:
+        what = "no model file that it saves was found: save the fitted model with joblib.dump"
+        return [f"{script.name} trains, and {what}, then `mlship init` again"]
+    what = f"the path that it saves to was not understood ({script.saving})"
+    action = f"replace what `model` has by `command: {script.command}` and `saved` with the path"
+    return [f"{script.name} trains, and {what}: in mlship.yaml, {action}"]
 
 
 def _of_functions(folder: Path, scripts: Sequence[Script]) -> Existing | None:
@@ -282,7 +238,7 @@ def _made(folder: Path, script: Script | None, command: str, saved: str) -> Exis
     """Return a training, `None` if no model file in the project is known to come of it."""
     named = [text for text in script.paths() if text.endswith(_MODELS)] if script else []
     given = script.saved_models() if script else []
-    written = [text for text in dict.fromkeys((*given, *named)) if text and is_inside(text)]
+    written = [text for text in dict.fromkeys((*given, *named)) if _is_file_name(text)]
     saved = saved or _chosen(written)
     if not saved or not is_inside(saved):
         return None
@@ -295,6 +251,11 @@ def _made(folder: Path, script: Script | None, command: str, saved: str) -> Exis
         test=test,
         target=script.target() if script else "",
     )
+
+
+def _is_file_name(text: str) -> bool:
+    """Return whether a text names a file in the project; `.pkl` is an ending alone."""
+    return bool(text) and is_inside(text) and text.rpartition("/")[2] not in _MODELS
 
 
 def _chosen(written: Sequence[str]) -> str:
@@ -349,14 +310,6 @@ def _tests(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if "/" not in name)
 
 
-def has(path: Path, data: bytes) -> bool:
-    """Return whether a file is there with this content."""
-    try:
-        return files.read_regular(path, len(data) + 1) == data
-    except OSError:
-        return False
-
-
 def _data(folder: Path, script: Script | None) -> tuple[str, str]:
     """Return the files of training and of held-out data that a script names or a folder has."""
     read = script.reads() if script else []
@@ -366,10 +319,10 @@ def _data(folder: Path, script: Script | None) -> tuple[str, str]:
         path.relative_to(folder).as_posix().removesuffix(".dvc")
         for place in places
         for path in (sorted(place.glob("*")) if place.is_dir() else ())
-        if path.name.removesuffix(".dvc").endswith(_DATA) and not _NO_DATA.search(path.name)
+        if path.name.removesuffix(".dvc").endswith(DATA) and not _NO_DATA.search(path.name)
         if is_utf8(str(path.relative_to(folder))) and path.is_file()
     ]
-    known = [text for text in (*read, *named) if text.endswith(_DATA) and _is_there(folder, text)]
+    known = [text for text in (*read, *named) if text.endswith(DATA) and _is_there(folder, text)]
     known = list(dict.fromkeys([*known, *present]))
     test = next((name for name in known if _HELD_OUT.search(Path(name).name)), "")
     rest = [name for name in known if name != test]

@@ -19,7 +19,7 @@ from mlship.domain import digests
 from mlship.domain.commit import Merger, Repository
 from mlship.domain.storage import NOTHING, Kept
 from mlship.errors import ConfigError
-from mlship.templates import existing, names, shipped, steps, workflows
+from mlship.templates import existing, names, shipped, sources, steps, workflows
 from mlship.templates.changes import (
     WRITTEN,
     Change,
@@ -203,7 +203,7 @@ def _replaced(folder: Path, contents: Mapping[str, bytes]) -> list[Change]:
     return [
         Change(name=name, what="remove")
         for name, data in _skeleton().items()
-        if name not in contents and existing.has(folder / name, data)
+        if name not in contents and sources.has(folder / name, data)
     ]
 
 

@@ -19,22 +19,18 @@ _CML = re.compile(r"^[^#\n]*\bcml(?:-| )(?:send-)?comment\b", re.MULTILINE)
 
 def of_found(found: existing.Found) -> list[str]:
     """Ask to check what was taken from the repository, and say what was not."""
-    return [*_of_training(found), *found.notes]
+    if found.training is not None:
+        return [*_of_training(found.training), *found.notes]
+    if found.notes:
+        return list(found.notes)
+    return [
+        f"{name} is a notebook, and mlship runs scripts: `jupyter nbconvert --to script "
+        f"{shlex.quote(name)}`, let the script save its model, then `mlship init` again"
+        for name in found.notebooks[:1]
+    ]
 
 
-def _of_training(found: existing.Found) -> list[str]:
-    training = found.training
-    if training is None:
-        steps = [
-            f"{name} trains, and no model file that it saves was found: save the fitted model with "
-            "joblib.dump, then `mlship init` again"
-            for name in found.scripts[:1]
-        ]
-        return steps or [
-            f"{name} is a notebook, and mlship runs scripts: `jupyter nbconvert --to script "
-            f"{shlex.quote(name)}`, let the script save its model, then `mlship init` again"
-            for name in found.notebooks[:1]
-        ]
+def _of_training(training: existing.Existing) -> list[str]:
     how = f"with `{training.command}`, which saves {training.saved}"
     if training.function:
         how = f"by {training.function}"
