@@ -18,7 +18,7 @@ from mlship.domain.outputs import is_inside
 from mlship.errors import ConfigError
 from mlship.templates.scripts import Script
 from mlship.templates.sources import DATA, has, is_utf8, listed, misnamed
-from mlship.templates.stages import FILE, Stage
+from mlship.templates.stages import FILE, Stage, locked
 from mlship.templates.stages import stages as dvc_stages
 
 _SCRIPTS: Final = ("train.py", "training.py", "train_model.py", "model.py", "main.py")
@@ -311,7 +311,10 @@ def _tests(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _data(folder: Path, script: Script | None) -> tuple[str, str]:
-    """Return the files of training and of held-out data that a script names or a folder has."""
+    """Return the files of training and of held-out data that a script names or a folder has.
+
+    Outputs in dvc.lock count before they are pulled, too.
+    """
     read = script.reads() if script else []
     named = [text for text in script.paths() if not _NO_DATA.search(text)] if script else []
     places = [folder / name for name in ("data", "datasets", "dataset", "data/raw", "input", ".")]
@@ -322,8 +325,11 @@ def _data(folder: Path, script: Script | None) -> tuple[str, str]:
         if path.name.removesuffix(".dvc").endswith(DATA) and not _NO_DATA.search(path.name)
         if is_utf8(str(path.relative_to(folder))) and path.is_file()
     ]
-    known = [text for text in (*read, *named) if text.endswith(DATA) and _is_there(folder, text)]
-    known = list(dict.fromkeys([*known, *present]))
+    outputs = [name for name in locked(folder) if name.endswith(DATA)]
+    known = [text for text in (*read, *named) if text.endswith(DATA)]
+    known = [text for text in known if _is_there(folder, text) or text in outputs]
+    later = [name for name in outputs if not _NO_DATA.search(Path(name).name)]
+    known = list(dict.fromkeys([*known, *present, *later]))
     test = next((name for name in known if _HELD_OUT.search(Path(name).name)), "")
     rest = [name for name in known if name != test]
     train = next((name for name in rest if "train" in Path(name).name), rest[0] if rest else "")

@@ -16,6 +16,7 @@ from mlship.domain.outputs import is_inside
 from mlship.errors import ConfigError
 
 FILE: Final = "dvc.yaml"
+_LOCK: Final = "dvc.lock"
 _PARAMS: Final = "params.yaml"
 _LARGEST: Final = 1_000_000
 _PARAMETER: Final = re.compile(r"\$\{\s*([\w.]+)\s*\}")
@@ -58,6 +59,19 @@ def stages(folder: Path, models: tuple[str, ...]) -> tuple[Stage, ...]:
     params = params | _variables(document)
     found = (_stage(str(name), body, params, models) for name, body in listed.items())
     return tuple(stage for stage in found if stage is not None)
+
+
+def locked(folder: Path) -> list[str]:
+    """Return the paths of the outputs in dvc.lock, which may not be pulled or made yet."""
+    try:
+        listed = _document(folder / _LOCK).get("stages")
+    except ConfigError:
+        return []
+    bodies = listed.values() if isinstance(listed, dict) else ()
+    entries = [body.get("outs") for body in bodies if isinstance(body, dict)]
+    outs = [out for entry in entries if isinstance(entry, list) for out in entry]
+    paths = [out.get("path") for out in outs if isinstance(out, dict)]
+    return [path for path in paths if isinstance(path, str) and is_inside(path)]
 
 
 def _stage(

@@ -94,7 +94,7 @@ def of_branches(branches: Sequence[str], config: Config, rendered: Mapping[str, 
     missing = [name for name in wanted if name not in branches]
     if not rendered or not branches or not missing:
         return []
-    make = " and ".join(f"`git branch {name}`" for name in missing)
+    make = " and ".join(f"`git branch {shlex.quote(name)}`" for name in missing)
     lacks = f"the workflows run for {' and '.join(wanted)}, and the repository has no "
     lacks += f"{' and no '.join(missing)}: {make}, or name your branches in `workflows.branches` "
     return [f"{lacks}(`mlship guide github`)"]

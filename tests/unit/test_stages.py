@@ -113,3 +113,13 @@ def test_a_dvc_yaml_without_a_model_has_no_say(text: str, tmp_path: Path) -> Non
     found = existing.find(repository(tmp_path, text))
     assert found.notes == ()
     assert found.training is not None
+
+
+def test_data_in_dvc_lock_are_named_before_they_are_pulled(tmp_path: Path) -> None:
+    entries = ("data/my test.csv", "data/train.csv", "metrics.csv", "../x/train.csv")
+    outs = ", ".join(f"{{path: {path}, md5: {32 * '0'}}}" for path in entries)
+    lock = f"stages: {{prepare: {{cmd: x, outs: [{outs}]}}, odd: 3, none: {{outs: 1}}}}"
+    files = {"dvc.lock": lock, "train.py": "d = pd.read_csv('data/train.csv')\n" + SCRIPT}
+    found = existing.find(repository(tmp_path, stage("python train.py"), **files)).training
+    assert found is not None
+    assert (found.train, found.test) == ("data/train.csv", "data/my test.csv")
