@@ -1,6 +1,9 @@
-"""The number of failed requests through a cluster's Gateway while releases and pods change.
+"""The number of failed requests through a cluster's load balancer while releases and pods change.
 
-    TEST_KUBECONFIG=... python benchmarks/gateway.py [REQUESTS]
+    TEST_KUBECONFIG=... python benchmarks/gateway.py [REQUESTS [plain]]
+
+The load balancer is the cluster's Gateway; with `plain` it is mlship's own, whose pods are deleted,
+evicted and replaced too.
 
 Two comparisons, each with both sides in one run, at a constant rate:
 
@@ -22,28 +25,32 @@ from mlship.domain.deployment import Revision, Slot, Split, slot_of
 from tests.harness import clusters
 from tests.harness.clusters import Cluster
 from tests.harness.load import Load, load
-from tests.integration.test_kubernetes_load import BEHAVIOUR, ONE, TWO, change
+from tests.integration.test_kubernetes_load import BEHAVIOUR, ONE, TWO, change, replace_router
 
 _SWITCHES = 40
 
 
-def main(requests: int) -> None:
+def main(requests: int, *, is_plain: bool) -> None:
     """Print a line for each side."""
-    print(f"drained      {drained(requests)}")
-    print(f"not drained  {drained(0, drain_seconds=0, kubernetes_prestop_seconds=0)}")
-    print(f"parked       {switched()}")
-    with mock.patch.object(Traffic, "change", at_once):
-        print(f"at once      {switched()}")
+    print(f"drained      {drained(requests, is_plain=is_plain)}", flush=True)
+    hasty = drained(0, is_plain=is_plain, drain_seconds=0, kubernetes_prestop_seconds=0)
+    print(f"not drained  {hasty}", flush=True)
+    print(f"parked       {switched(is_plain=is_plain)}")
+    if not is_plain:
+        with mock.patch.object(Traffic, "change", at_once):
+            print(f"at once      {switched(is_plain=False)}")
 
 
-def drained(requests: int, **settings: float) -> str:
+def drained(requests: int, *, is_plain: bool, **settings: float) -> str:
     """Repeat all changes until this number of requests was sent."""
-    with clusters.cluster() as place:
+    with clusters.cluster(is_plain=is_plain) as place:
         place.target = place.again(**settings)
         place.route({place.deploy(ONE, replicas=2, **BEHAVIOUR): 100})
         with load(place.target.routes().endpoint + "/predict", 100) as sent:
             while True:
                 change(place)
+                if is_plain:
+                    replace_router(place)
                 if sum(sent.answers.values()) >= requests:
                     break
                 place.target.remove(slot_of(TWO))
@@ -51,9 +58,9 @@ def drained(requests: int, **settings: float) -> str:
     return said(sent)
 
 
-def switched() -> str:
+def switched(*, is_plain: bool) -> str:
     """Move all traffic from one release to another and back; also return the slowest move."""
-    with clusters.cluster() as place:
+    with clusters.cluster(is_plain=is_plain) as place:
         one, two = place.deploy(ONE), place.deploy(TWO)
         place.route({one: 100})
         took = []
@@ -86,4 +93,4 @@ def said(sent: Load) -> str:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if sys.argv[1:] else 2000)
+    main(int(sys.argv[1]) if sys.argv[1:] else 2000, is_plain="plain" in sys.argv)

@@ -355,12 +355,12 @@ def _check_target(key: str, target: TargetConfig) -> None:
         raise ConfigError(message, hint=hint)
     if target.kind == "local":
         return
-    if target.sticky_header is not None:
-        message = f"mlship.yaml: {key}.sticky_header: only targets of kind local support it"
-        raise ConfigError(message, hint="remove it, or use a target of kind local")
+    if target.sticky_header is not None and target.kubernetes.gateway is not None:
+        message = f"mlship.yaml: {key}.sticky_header: a Gateway does not support it"
+        raise ConfigError(message, hint=f"remove it, or {key}.kubernetes.gateway")
     if target.port:
         message = f"mlship.yaml: {key}.port: only targets of kind local have a port"
-        raise ConfigError(message, hint=f"remove it; {key}.kubernetes.gateway has the port")
+        raise ConfigError(message, hint="remove it; a cluster's load balancer has port 80")
     maximum = target.kubernetes.max_replicas
     minimum = max(target.replicas, target.challenger_replicas)
     if maximum is not None and maximum < minimum:

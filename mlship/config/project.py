@@ -313,7 +313,9 @@ class TargetConfig(_Section, frozen=True):
     ] = False
     sticky_header: Annotated[
         str | None,
-        Meta(description="header whose value selects the release that responds; local only"),
+        Meta(
+            description="header whose value selects the release that responds; not with a Gateway"
+        ),
     ] = None
     ready_seconds: Annotated[
         Seconds, Meta(description="time limit for replicas to become ready")

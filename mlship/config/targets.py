@@ -1,6 +1,6 @@
 """Sections of a target in mlship.yaml: the cluster in which releases run."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -11,7 +11,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class KubernetesConfig(_Section, frozen=True):
-    """The namespace, the Gateway, and the resources of a pod."""
+    """The namespace, the load balancer, and the resources of a pod."""
 
     kubeconfig: Annotated[
         str | None, Meta(description="path; default: KUBECONFIG, then ~/.kube/config")
@@ -29,13 +29,26 @@ class KubernetesConfig(_Section, frozen=True):
         ),
     ] = "default"
     gateway: Annotated[
-        str,
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*$",
+                extra={"form": "namespace/name, such as gateway/gateway"},
+            ),
+        ]
+        | None,
         Meta(
-            pattern=r"^[a-z0-9][a-z0-9.-]*/[a-z0-9][a-z0-9.-]*$",
-            description="the Gateway that receives requests",
-            extra={"form": "namespace/name, such as gateway/gateway"},
+            description="the Gateway that receives requests; default: mlship runs its own load "
+            "balancer in the namespace, two replicas of Envoy"
         ),
-    ] = "gateway/gateway"
+    ] = None
+    service: Annotated[
+        Literal["LoadBalancer", "ClusterIP"],
+        Meta(
+            description="the Service of mlship's own load balancer: ClusterIP has no address "
+            "outside of the cluster; not with `gateway`"
+        ),
+    ] = "LoadBalancer"
     host: Annotated[
         str | None,
         Meta(description="host name of the route; default: any host, also the Gateway's address"),
@@ -84,7 +97,10 @@ class KubernetesConfig(_Section, frozen=True):
     ] = None
     prestop_seconds: Annotated[
         Annotated[int, Meta(ge=0)],
-        Meta(description="a terminating pod keeps serving this long, until the Gateway drops it"),
+        Meta(
+            description="a terminating pod keeps serving this long, until the load balancer has "
+            "dropped it"
+        ),
     ] = 5
 
 

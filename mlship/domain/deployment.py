@@ -29,11 +29,17 @@ def slot_of(release: Release) -> Slot:
 
 
 class Artifact(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target runs: the folder of a bundle, or an image by digest."""
+    """What a target runs: the folder of a bundle, or an image by digest.
+
+    Attributes:
+        router: the image by digest of the load balancer that mlship brings to a cluster; empty
+            if none was pushed.
+    """
 
     kind: Literal["bundle", "image"]
     digest: Digest
     location: str
+    router: str = ""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):

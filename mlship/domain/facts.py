@@ -187,9 +187,8 @@ class PushedImage(Timed, frozen=True):
     """The image that `push-to-registry` pushed.
 
     Attributes:
-        size: of the image in compressed bytes; `sent` are the uploaded bytes.
-        there: layers that the registry already had.
-        mounted: layers that it mounted from another of its repositories.
+        size: in compressed bytes, as `sent`; `there` and `mounted` count layers that were not sent.
+        router: the image of mlship's load balancer by digest; empty if no target needs it.
     """
 
     reference: str = ""
@@ -199,6 +198,7 @@ class PushedImage(Timed, frozen=True):
     sent: int = 0
     there: int = 0
     mounted: int = 0
+    router: str = ""
 
 
 class Contained(Judged, frozen=True):

@@ -311,6 +311,20 @@ class Images(Protocol):
                 or denies access.
         """
 
+    def router(self, *, base: Digest) -> Image:
+        """Build the image of the load balancer that mlship brings to a cluster.
+
+        The same base and version of mlship give the same digest on every machine.
+
+        Args:
+            base: the digest of the base image, of the configured name.
+
+        Raises:
+            ConfigError: the base does not exist, or is for another platform.
+            ProjectError: Envoy has no build for the platform.
+            UnavailableError: a registry or the package index does not respond, or denies access.
+        """
+
     def push(self, image: Image) -> Pushed:
         """Push a built image: first the missing blobs, then the manifest, the tag last.
 

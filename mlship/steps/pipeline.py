@@ -201,6 +201,12 @@ class Pipeline:
         is_local = self.target_config(PRODUCTION).kind == "local"
         return None if is_local else self.config.workflows.challenger
 
+    @property
+    def needs_router(self) -> bool:
+        """Whether a target is in a cluster and names no Gateway: mlship brings its own parent."""
+        targets = self.config.targets.values()
+        return any(each.kind != "local" and each.kubernetes.gateway is None for each in targets)
+
     def loses_predictions(self) -> bool:
         """Return whether predictions of production are stored only in its pods."""
         is_local = self.target_config(PRODUCTION).kind == "local"
@@ -256,7 +262,12 @@ class Pipeline:
                 hint=f"run `mlship containerize {release}` and `mlship push-to-registry {release}`",
             )
         image = shapes.of(pushed, PushedImage)
-        return Artifact(kind="image", digest=digests.parse(image.digest), location=image.reference)
+        return Artifact(
+            kind="image",
+            digest=digests.parse(image.digest),
+            location=image.reference,
+            router=image.router,
+        )
 
 
 def _not_made(records: Records, commit: Commit, inputs: Inputs) -> NotFoundError:

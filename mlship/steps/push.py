@@ -50,9 +50,12 @@ def push(
     image = proven(pipeline, release, records.latest(CONTAINERIZE, release), archive)
     pipeline.progress.note(f"pushing {image.name}:{image.tag}")
     pushed = pipeline.images().push(image)
+    router = _pushed_router(pipeline, image)
     before = records.latest(STEP, release)
-    if before is not None and shapes.of(before, PushedImage).reference == pushed.reference:
-        return before
+    if before is not None:
+        known = shapes.of(before, PushedImage)
+        if (known.reference, known.router) == (pushed.reference, router):
+            return before
     facts = PushedImage(
         reference=pushed.reference,
         digest=pushed.digest,
@@ -61,9 +64,24 @@ def push(
         sent=pushed.sent,
         there=pushed.there,
         mounted=pushed.mounted,
+        router=router,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
     )
     return pipeline.learn(release, STEP, "passed", facts, Saw(image=pushed.digest), after=records)
+
+
+def _pushed_router(pipeline: Pipeline, image: Image) -> str:
+    """Push the image of the load balancer on the base of the release's image.
+
+    Returns:
+        Its reference by digest; empty if no target needs it.
+    """
+    base = image.base.digest
+    if not pipeline.needs_router or base is None:
+        return ""
+    pipeline.progress.note("pushing the image of the load balancer, for targets without a Gateway")
+    images = pipeline.images()
+    return images.push(images.router(base=base)).reference
 
 
 def proven(

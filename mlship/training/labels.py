@@ -18,8 +18,11 @@ def of_estimator(estimator: Any, config: ModelConfig, data: Data) -> tuple[Label
     Raises:
         ProjectError: `model.classes` has other labels than the model, or another number of them.
     """
+    # An estimator of several targets has a list of classes for each.
+    if not config.classes or len(data.targets) != 1:
+        return ()
     own = np.asarray(getattr(estimator, "classes_", ()))
-    if not config.classes or len(data.targets) != 1 or own.ndim != 1 or not len(own):
+    if own.ndim != 1 or not len(own):
         return ()
     classes = own.tolist()
     if set(classes) == set(config.classes):

@@ -126,7 +126,7 @@ def images(
                 make=EngineBuild(environment, progress),
                 progress=progress,
             )
-    return LocalImages(config.image, layout, registries, builder, publisher)
+    return LocalImages(config.image, layout, registries, builder, publisher, layers)
 
 
 def docker_engine(environment: Mapping[str, str]) -> AbstractContextManager[Engine]:

@@ -14,6 +14,8 @@ PACKAGE = Path(__file__).parents[2] / "mlship"
 FOUNDATION = {"mlship.errors", "mlship.files"}
 SHARED = FOUNDATION | {"mlship.domain", "mlship.config"}
 RUNTIME = FOUNDATION | {"mlship.domain", "mlship.runtime"}
+ENVOY = "mlship.adapters.targets.envoy"
+"""What the parent load balancers of several targets share."""
 DOORS = {"mlship.adapters.http", "mlship.adapters.mlflow"}
 REGISTRY = "mlship.adapters.images.registry"
 ARTIFACTS = {"mlship.adapters.artifacts"}
@@ -22,6 +24,8 @@ EXCEPTIONS = {
     "mlship.adapters.ledgers": ARTIFACTS,
     "mlship.adapters.stores": ARTIFACTS,
     "mlship.adapters.targets.gke": {"mlship.adapters.targets.kubernetes"},
+    "mlship.adapters.targets.kubernetes": {ENVOY},
+    "mlship.adapters.targets.local": {ENVOY},
 }
 """What adapters may import of others, beside the doors."""
 
@@ -41,8 +45,11 @@ ARROWS: dict[str, set[str]] = {
     "mlship.adapters.ledgers": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.ledgers"},
     "mlship.adapters.observations": SHARED | {"mlship.adapters.observations"},
     "mlship.adapters.stores": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.stores"},
-    "mlship.adapters.targets.local": SHARED | DOORS | {"mlship.adapters.targets.local"},
-    "mlship.adapters.targets.kubernetes": SHARED | DOORS | {"mlship.adapters.targets.kubernetes"},
+    "mlship.adapters.targets.envoy": SHARED | {ENVOY},
+    "mlship.adapters.targets.local": SHARED | DOORS | {"mlship.adapters.targets.local", ENVOY},
+    "mlship.adapters.targets.kubernetes": SHARED
+    | DOORS
+    | {"mlship.adapters.targets.kubernetes", ENVOY},
     "mlship.adapters.targets.gke": SHARED
     | DOORS
     | {"mlship.adapters.targets.gke", "mlship.adapters.targets.kubernetes"},

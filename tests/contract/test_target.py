@@ -1,6 +1,8 @@
 """What every target does, whatever it runs releases on."""
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,25 +68,44 @@ class LocalStage(Stage):
 
 class ClusterStage(Stage):
     def __init__(self, place: Cluster) -> None:
+        self.place = place
         super().__init__(place.again(drain_seconds=1, kubernetes_prestop_seconds=1))
 
     def artifact(self, name: str, *, is_broken: bool = False) -> Artifact:
         behaviour = {"refuses": "no such column: petal_colour"} if is_broken else {}
-        return clusters.artifact(name, **behaviour)
+        return self.place.artifact(name, **behaviour)
 
 
-@pytest.fixture(
-    params=["fake", "local", pytest.param("kubernetes", marks=pytest.mark.service("cluster"))]
-)
+PLAIN = [pytest.param("plain kubernetes", marks=pytest.mark.service("cluster"))]
+"""A cluster without a Gateway, for which mlship brings the load balancer.
+
+It differs in the route alone: other tests run there only if TEST_PLAIN_CLUSTER is set.
+"""
+STAGES = ["fake", "local", pytest.param("kubernetes", marks=pytest.mark.service("cluster"))]
+
+
+@pytest.fixture(params=[*STAGES, *(PLAIN if os.environ.get("TEST_PLAIN_CLUSTER") else ())])
 def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
-    if request.param == "fake":
+    with staged(request.param, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(params=[*STAGES, *PLAIN])
+def routed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
+    with staged(request.param, tmp_path) as found:
+        yield found
+
+
+@contextmanager
+def staged(name: str, folder: Path) -> Iterator[Stage]:
+    if name == "fake":
         yield FakeStage()
         return
-    if request.param == "kubernetes":
-        with clusters.cluster() as place:
+    if "kubernetes" in name:
+        with clusters.cluster(is_plain=name.startswith("plain")) as place:
             yield ClusterStage(place)
         return
-    local = LocalStage(tmp_path)
+    local = LocalStage(folder)
     try:
         yield local
     finally:
@@ -142,16 +163,16 @@ def test_a_new_slot_that_fails_goes_and_the_others_stay(stage: Stage) -> None:
     assert stage.target.routes().split.weights == {good: 100}
 
 
-def test_a_route_is_read_back_as_it_was_set(stage: Stage) -> None:
-    one, two = stage.deploy(ONE), stage.deploy(TWO)
+def test_a_route_is_read_back_as_it_was_set(routed: Stage) -> None:
+    one, two = routed.deploy(ONE), routed.deploy(TWO)
     for split in (
         Split(weights={one: 100}),
         Split(weights={one: 90, two: 10}),
         Split(weights={one: 100, two: 0}),
         Split(weights={one: 100}, shadow=two),
     ):
-        revision = stage.route(split.weights, split.shadow)
-        route = stage.target.routes()
+        revision = routed.route(split.weights, split.shadow)
+        route = routed.target.routes()
         assert (route.split, route.revision) == (split, revision)
         assert route.endpoint.startswith("http://")
 

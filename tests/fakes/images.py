@@ -46,6 +46,25 @@ class FakeImages:
             builder=self.builder,
         )
 
+    def router(self, *, base: Digest) -> Image:
+        digest = digests.of_value(("router", base, self.tool))
+        self.kept.add(digest)
+        layers = (self._layer("base", base), self._layer("dependencies", digest))
+        return Image(
+            name="localhost:5000/iris",
+            tag=f"router-{digests.short(digest)}",
+            digest=digest,
+            base=BASE.at(base),
+            platforms=(
+                PlatformImage(
+                    platform="linux/amd64",
+                    manifest=digest,
+                    config=digests.of_value((digest, "config")),
+                    layers=layers,
+                ),
+            ),
+        )
+
     def push(self, image: Image) -> Pushed:
         if image.digest not in self.registry and image.digest not in self.kept:
             raise NotFoundError(f"{image.digest} is not here", hint="--from image.tar")

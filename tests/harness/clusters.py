@@ -15,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,20 +23,24 @@ from urllib.parse import urlsplit
 import httpx
 import msgspec
 
+from mlship.adapters.images.registry.registries import Registries
 from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks, find
 from mlship.adapters.targets.kubernetes.api import Api, Manifest, connected
 from mlship.adapters.targets.kubernetes.manifests import SLOT, Scope
-from mlship.config.project import TargetConfig
+from mlship.config.project import ImageConfig, TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import digests
 from mlship.domain.deployment import Artifact, Slot, Split, slot_of
 from mlship.domain.digests import Digest
+from mlship.domain.image import reference
 from mlship.domain.release import Release
 from mlship.errors import MlshipError
+from tests.harness.images import oci_images
 from tests.harness.places import Notes
 from tests.harness.services import require
 
 REGISTRY = "localhost:5000"
+GATEWAY = "gateway/gateway"
 _BASE = f"{REGISTRY}/library/python:3.11-slim"
 _STAND_INS = Path(__file__).parents[1] / "stand_ins"
 _DOCKERFILE = f"""
@@ -49,7 +53,7 @@ ENV PYTHONUNBUFFERED=1
 """
 
 
-def kubeconfig(variable: str = "TEST_KUBECONFIG") -> Path:
+def kubeconfig(variable: str = "TEST_KUBECONFIG", *, is_plain: bool = False) -> Path:
     """Return the kubeconfig of a cluster of the tests', or skip the test."""
     given = os.environ.get(variable, "")
     require("a cluster", bool(given), f"set {variable} to the kubeconfig of one for tests")
@@ -57,7 +61,8 @@ def kubeconfig(variable: str = "TEST_KUBECONFIG") -> Path:
     config = KubernetesConfig(kubeconfig=str(path))
     try:
         with connected(lambda: find(config, {}), "default") as api:
-            answers = api.get("Gateway", "gateway", "gateway") is not None
+            answers = is_plain or api.get("Gateway", "gateway", "gateway") is not None
+            api.list("Pod", {})
     except MlshipError as error:
         require("the cluster", False, error.message)
     require("the cluster", answers, "it has no Gateway `gateway` in the namespace `gateway`")
@@ -87,6 +92,19 @@ def image(name: str, behaviour: str = "{}") -> str:
         return built(tag, Path(folder))
 
 
+@functools.cache
+def router_image() -> str:
+    """Build and push the image of a router as mlship does; return its reference by digest."""
+    config = ImageConfig(repository=f"{REGISTRY}/mlship-tests/router", base=_BASE)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
+        registries = held.enter_context(closing(Registries(config, os.environ)))
+        images = oci_images(config, Path(folder), registries, Notes())
+        base = registries.base(reference(_BASE), config.platforms)
+        digest = next(iter(base.values())).reference.digest
+        assert digest is not None
+        return images.push(images.router(base=digest)).reference
+
+
 def built(tag: str, folder: Path) -> str:
     """Build and push the image of a folder's Dockerfile; return its reference by digest."""
     run("docker", "build", "--quiet", "--tag", tag, str(folder))
@@ -104,7 +122,7 @@ def artifact(name: str, **behaviour: Any) -> Artifact:
 class Cluster:
     """A namespace of the tests' cluster, with a target in it and what tests do to it."""
 
-    def __init__(self, path: Path, namespace: str) -> None:
+    def __init__(self, path: Path, namespace: str, *, is_plain: bool = False) -> None:
         self.path = path
         self.namespace = namespace
         self.notes = Notes()
@@ -112,6 +130,7 @@ class Cluster:
         self.kubernetes = KubernetesConfig(
             kubeconfig=str(path),
             namespace=namespace,
+            gateway=None if is_plain else GATEWAY,
             path=f"/{namespace}",
             cpu=None,
             memory=None,
@@ -164,8 +183,14 @@ class Cluster:
     def deploy(self, release: Release, *, replicas: int = 1, **behaviour: Any) -> Slot:
         """Deploy a release in its slot."""
         slot = slot_of(release)
-        self.target.deploy(release, artifact(slot, **behaviour), slot, replicas=replicas)
+        self.target.deploy(release, self.artifact(slot, **behaviour), slot, replicas=replicas)
         return slot
+
+    def artifact(self, name: str, **behaviour: Any) -> Artifact:
+        """Return an image of the stand-in; on a plain cluster, a router comes with it."""
+        found = artifact(name, **behaviour)
+        is_plain = self.kubernetes.gateway is None
+        return msgspec.structs.replace(found, router=router_image()) if is_plain else found
 
     def route(self, weights: dict[Slot, int], shadow: Slot | None = None) -> None:
         """Set the split from wherever it is."""
@@ -191,9 +216,13 @@ class Cluster:
 
 
 @contextmanager
-def cluster(variable: str = "TEST_KUBECONFIG") -> Iterator[Cluster]:
-    """Give a new namespace, and take it away with all that is in it."""
-    found = Cluster(kubeconfig(variable), f"test-{uuid.uuid4().hex[:8]}")
+def cluster(variable: str = "TEST_KUBECONFIG", *, is_plain: bool = False) -> Iterator[Cluster]:
+    """Give a new namespace, and take it away with all that is in it.
+
+    In a plain one the target names no Gateway, and the cluster needs none.
+    """
+    path = kubeconfig(variable, is_plain=is_plain)
+    found = Cluster(path, f"test-{uuid.uuid4().hex[:8]}", is_plain=is_plain)
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": found.namespace}}
     found.kubectl("POST", "/api/v1/namespaces", json=namespace)
     try:

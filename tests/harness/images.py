@@ -133,7 +133,7 @@ def oci_images(
     layers = ImageLayers(layout, registries, notes, fetch)
     builder: ImageBuilder = OciBuilder(config, registries.repository, layout, layers)
     publisher = Publisher(layout, registries, notes, prepare)
-    return LocalImages(config, layout, registries, builder, publisher)
+    return LocalImages(config, layout, registries, builder, publisher, layers)
 
 
 def docker_images(
@@ -151,7 +151,7 @@ def docker_images(
         config, root, registries.repository, layout, layers, make=make, progress=notes
     )
     publisher = Publisher(layout, registries, notes)
-    return LocalImages(config, layout, registries, builder, publisher)
+    return LocalImages(config, layout, registries, builder, publisher, layers)
 
 
 class Project:

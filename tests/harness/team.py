@@ -27,7 +27,6 @@ from tests.stand_ins.github_state import State
 
 ROOT = Path(__file__).parents[2]
 REPOSITORY = "ada/iris"
-_GUIDE = ROOT / "docs" / "guide" / "kubernetes.md"
 _SECONDS = 600
 
 
@@ -211,6 +210,7 @@ class Team:
         place = self.places[name]
         kubernetes: dict[str, Any] = {
             "namespace": place.namespace,
+            "gateway": "gateway/gateway",
             "path": f"/{place.namespace}",
             "cpu": None,
             "memory": None,

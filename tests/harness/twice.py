@@ -173,6 +173,7 @@ def target(place: Cluster, **settings: Any) -> dict[str, Any]:
     kubernetes = {
         "kubeconfig": str(place.path),
         "namespace": place.namespace,
+        "gateway": "gateway/gateway",
         "path": f"/{place.namespace}",
         "cpu": None,
         "memory": None,

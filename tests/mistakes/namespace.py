@@ -50,6 +50,7 @@ class Cluster(Remote):
         self._write()
         project.variables |= {
             f"{_PREFIX}KIND": "kubernetes",
+            f"{OURS}GATEWAY": "gateway/gateway",
             f"{_PREFIX}READY_SECONDS": "240",
             f"{OURS}KUBECONFIG": str(self.kubeconfig),
             f"{OURS}NAMESPACE": self.namespace,

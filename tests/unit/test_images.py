@@ -12,10 +12,11 @@ import msgspec
 import pytest
 
 import mlship
-from mlship.adapters.images.build import contents, layers, wheels
+from mlship.adapters.images.build import contents, layers, router, wheels
 from mlship.adapters.images.build.contents import Lock, lock
 from mlship.adapters.images.build.layout import Layout
 from mlship.domain import bundle as bundles
+from mlship.domain import digests
 from mlship.domain.bundle import Bundle
 from mlship.domain.image import Image, PlatformImage, Reference, Role, reference
 from mlship.errors import ConfigError, IntegrityError, ProjectError, UnavailableError
@@ -426,3 +427,46 @@ def test_a_locks_digest_names_all_that_is_in_the_layer() -> None:
         msgspec.structs.replace(one, format=0),
     ]
     assert len({one.digest, *(other.digest for other in others)}) == 5
+
+
+def router_of(project: Project) -> Image:
+    base = built(project).base.digest
+    assert base is not None
+    return project.images.router(base=base)
+
+
+def test_the_routers_image_is_envoy_on_the_base_and_the_same_on_every_machine(
+    tmp_path: Path, fake: FakeRegistry
+) -> None:
+    first, second = (Project(tmp_path / name, fake) for name in ("one", "two"))
+    image = router_of(first)
+    assert [layer.role for layer in image.platforms[0].layers] == ["base", "dependencies"]
+    assert first.wheels.fetched[-1].pins == (router.ENVOY,)
+    process = config_of(first, image.platforms[0])["config"]
+    assert isinstance(process, dict)
+    assert process["Entrypoint"] == [router.PROGRAM]
+    assert process["User"] == "65532:65532"
+    assert router_of(second).digest == image.digest
+    assert image.tag == f"router-{digests.short(image.digest)}"
+
+
+def test_the_routers_image_is_pushed_beside_the_models(
+    project: Project, fake: FakeRegistry
+) -> None:
+    image = router_of(project)
+    assert project.images.push(image).reference == f"localhost:5000/iris@{image.digest}"
+    assert image.tag in fake.manifests["iris"]
+    assert project.images.push(image).sent == 0
+
+
+def test_a_router_of_two_platforms_is_an_index(tmp_path: Path, fake: FakeRegistry) -> None:
+    base_index(fake)
+    project = Project(tmp_path, fake, platforms=("linux/amd64", "linux/arm64"))
+    image = router_of(project)
+    index = json.loads(Layout(tmp_path / "images").read(image.digest))
+    assert [entry["platform"]["architecture"] for entry in index["manifests"]] == ["amd64", "arm64"]
+
+
+def test_the_routers_envoy_is_the_one_that_tests_run() -> None:
+    constraints = (Path(__file__).parents[2] / "constraints.txt").read_text().splitlines()
+    assert router.ENVOY in constraints

@@ -8,16 +8,18 @@ import msgspec
 import pytest
 
 from mlship.cli import output
-from mlship.config.project import ImageConfig
-from mlship.domain import digests
+from mlship.config.project import ImageConfig, TargetConfig
+from mlship.config.targets import KubernetesConfig
+from mlship.domain import digests, shapes
 from mlship.domain.evidence import Record
+from mlship.domain.facts import PushedImage
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, IntegrityError, NotFoundError
 from mlship.steps.containerize import containerize, hand_over
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from mlship.steps.train import train
-from tests.fakes.ports import World, world
+from tests.fakes.ports import CONFIG, World, world
 
 
 @pytest.fixture
@@ -187,3 +189,40 @@ def test_another_builder_than_that_of_the_proven_image_is_refused(
     assert there.images.builds == 1
     containerize(pipeline, release)
     push(pipeline, release)
+
+
+@pytest.mark.parametrize(
+    ("target", "is_pushed"),
+    [
+        (TargetConfig(), False),
+        (TargetConfig(kind="kubernetes"), True),
+        (TargetConfig(kind="kubernetes", kubernetes=KubernetesConfig(gateway="a/b")), False),
+    ],
+)
+def test_a_router_is_pushed_where_a_target_in_a_cluster_names_no_gateway(
+    tmp_path: Path, target: TargetConfig, *, is_pushed: bool
+) -> None:
+    there = world(tmp_path, msgspec.structs.replace(CONFIG, targets={"staging": target}))
+    release = train(there.pipeline).evidence.release
+    containerize(there.pipeline, release)
+    record = push(there.pipeline, release)
+    router = shapes.of(record, PushedImage).router
+    assert bool(router) == is_pushed
+    assert len(there.images.registry) == 1 + is_pushed
+    if is_pushed:
+        assert router.partition("@")[2] in there.images.registry
+        artifact = there.pipeline.artifact(release, "staging", there.pipeline.read())
+        assert artifact.router == router
+    assert push(there.pipeline, release) == record
+
+
+def test_a_release_that_was_pushed_before_gets_its_router_recorded(
+    made: tuple[World, Release],
+) -> None:
+    there, release = made
+    containerize(there.pipeline, release)
+    assert shapes.of(push(there.pipeline, release), PushedImage).router == ""
+    targets = {"staging": TargetConfig(kind="kubernetes")}
+    config = msgspec.structs.replace(there.pipeline.config, targets=targets)
+    plain = dataclasses.replace(there.pipeline, config=config)
+    assert shapes.of(push(plain, release), PushedImage).router

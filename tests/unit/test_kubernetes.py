@@ -39,8 +39,13 @@ DIGEST = Digest("sha256:" + "a" * 64)
 IMAGE = Artifact(kind="image", digest=DIGEST, location=f"registry.example/iris@{DIGEST}")
 
 
+def behind(**settings: Any) -> KubernetesConfig:
+    """Return the settings of a target behind a Gateway."""
+    return KubernetesConfig(**{"gateway": "gateway/gateway", **settings})
+
+
 def rendered(replicas: int = 2, **settings: Any) -> dict[str, dict[str, Any]]:
-    config = TargetConfig(kind="kubernetes", kubernetes=KubernetesConfig(**settings))
+    config = TargetConfig(kind="kubernetes", kubernetes=behind(**settings))
     made = manifests.render(SCOPE, config, release("one"), IMAGE, ONE, replicas)
     return {one["kind"]: one for one in made}
 
@@ -87,9 +92,17 @@ def test_a_secret_may_say_where_predictions_go() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        (TargetConfig(kind="gke", gke=GKE), ["HealthCheckPolicy", *manifests.KINDS]),
         (
-            TargetConfig(kind="gke", gke=msgspec.structs.replace(GKE, health_check_policy=False)),
+            TargetConfig(kind="gke", gke=GKE, kubernetes=behind()),
+            ["HealthCheckPolicy", *manifests.KINDS],
+        ),
+        (TargetConfig(kind="gke", gke=GKE), [*manifests.KINDS]),
+        (
+            TargetConfig(
+                kind="gke",
+                gke=msgspec.structs.replace(GKE, health_check_policy=False),
+                kubernetes=behind(),
+            ),
             [*manifests.KINDS],
         ),
         (TargetConfig(kind="kubernetes"), [*manifests.KINDS]),
@@ -137,7 +150,7 @@ def test_only_images_by_digest_are_run(artifact: Artifact) -> None:
 
 
 def as_written(split: Split, parked: frozenset[Any] = frozenset(), **settings: Any) -> Any:
-    made = routing.written(SCOPE, KubernetesConfig(**settings), None, split, parked)
+    made = routing.written(SCOPE, behind(**settings), None, split, parked)
     made["metadata"] |= {"uid": "0123456789", "generation": 1}
     return made
 
@@ -171,9 +184,7 @@ def test_what_others_wrote_into_the_route_is_kept() -> None:
     before = as_written(Split(weights={ONE: 100}))
     before["metadata"]["annotations"]["dns.example/ttl"] = "60"
     before["metadata"]["resourceVersion"] = "7"
-    after = routing.written(
-        SCOPE, KubernetesConfig(), before, Split(weights={TWO: 100}), frozenset({ONE})
-    )
+    after = routing.written(SCOPE, behind(), before, Split(weights={TWO: 100}), frozenset({ONE}))
     assert after["metadata"]["annotations"]["dns.example/ttl"] == "60"
     assert after["metadata"]["resourceVersion"] == "7"
 
@@ -184,7 +195,7 @@ def test_the_route_of_another_project_is_refused_whatever_is_done_with_it() -> N
     split = Split(weights={ONE: 100})
     unmarked = as_written(split)
     assert routing.read(ada, unmarked).split == split
-    made = routing.written(ada, KubernetesConfig(), unmarked, split, frozenset())
+    made = routing.written(ada, behind(), unmarked, split, frozenset())
     assert routing.read(ada, made).split == split
     with pytest.raises(ConflictError, match=r"HTTPRoute iris-staging.*ada/iris.*bob/iris"):
         routing.read(bob, made)
@@ -203,10 +214,10 @@ def test_a_route_takes_an_address_with_its_gateway_host_and_path(
     settings: dict[str, Any], is_taken: bool
 ) -> None:
     other = as_written(Split(weights={ONE: 100}))
-    assert routing.takes(other, KubernetesConfig(**settings)) is is_taken
+    assert routing.takes(other, behind(**settings)) is is_taken
     named = as_written(Split(weights={ONE: 100}), host="a.example", path="/a")
-    assert routing.takes(named, KubernetesConfig(host="a.example", path="/a"))
-    assert not routing.takes(named, KubernetesConfig(path="/a"))
+    assert routing.takes(named, behind(host="a.example", path="/a"))
+    assert not routing.takes(named, behind(path="/a"))
 
 
 @pytest.mark.parametrize("weights", [(60, 60), (-1, 101)])
@@ -236,12 +247,12 @@ def test_a_verdict_from_before_the_change_is_none() -> None:
         parent = {"parentRef": {"namespace": "gateway", "name": "gateway"}}
         return made | {"status": {"parents": [parent | {"conditions": conditions}]}}
 
-    config = KubernetesConfig()
+    config = behind()
     assert routing.verdict(made, config) is False
     assert routing.verdict(told(1, "True"), config) is False
     assert routing.verdict(told(2, "True"), config) is True
     assert "no mirrors" in str(routing.verdict(told(2, "False"), config))
-    assert routing.verdict(told(2, "True"), KubernetesConfig(gateway="other/one")) is False
+    assert routing.verdict(told(2, "True"), behind(gateway="other/one")) is False
 
 
 def test_a_status_from_before_the_change_is_not_ready() -> None:
@@ -528,7 +539,7 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
     for text, words in (
         ("kind: gke", "gke"),
         (f"kind: kubernetes, {gke}", "gke"),
-        ("kind: kubernetes, sticky_header: user", "sticky_header"),
+        ("kind: kubernetes, sticky_header: user, kubernetes: {gateway: a/b}", "sticky_header"),
         ("kind: kubernetes, port: 80", "port"),
         ("kind: kubernetes, replicas: 3, kubernetes: {max_replicas: 2}", "max_replicas"),
         ("kind: kubernetes, kubernetes: {gateway: gateway}", "gateway"),
@@ -567,14 +578,16 @@ class Reviewed:
             found = thing(spec=listener, status={"addresses": [{"value": "10.0.0.9"}]})
             missing = answer(404, "gateways not found", "NotFound")
             return httpx.Response(200, json=found) if self.gateway else missing
+        if request.url.path.endswith(("-router", "/httproutes/iris-staging")):
+            return answer(404, "not found", "NotFound")
         is_list = request.method == "GET"
         found = thing("List", metadata={}, items=[]) if is_list else thing()
         return httpx.Response(200, json=found)
 
-    def review(self, gke: GkeConfig | None = None) -> str:
+    def review(self, gke: GkeConfig | None = None, settings: KubernetesConfig | None = None) -> str:
         reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
         own = Api(door_to(self, lambda _: None), reached, "iris")
-        return access_review.of(own, SCOPE, TargetConfig(gke=gke))
+        return access_review.of(own, SCOPE, TargetConfig(gke=gke, kubernetes=settings or behind()))
 
 
 def test_a_cluster_is_reviewed_and_nothing_is_written() -> None:
@@ -608,6 +621,19 @@ def test_the_rights_for_googles_load_balancers_are_asked_for_where_they_are_need
     Reviewed(denied).review(msgspec.structs.replace(google, health_check_policy=False))
     with pytest.raises(UnavailableError, match="forbids: patch healthcheckpolicies in iris"):
         Reviewed(denied).review(google)
+
+
+def test_a_target_without_a_gateway_needs_no_right_on_the_gateway_api() -> None:
+    gateway = (
+        "get httproutes.gateway.networking.k8s.io in iris",
+        "get gateways.gateway.networking.k8s.io in gateway",
+    )
+    told = Reviewed(*gateway).review(settings=KubernetesConfig())
+    assert told.endswith("namespace iris; load balancer comes with the first deployment")
+    with pytest.raises(UnavailableError, match="forbids: patch pods in iris; get configmaps"):
+        Reviewed("patch pods. in iris", "get configmaps. in iris").review(
+            settings=KubernetesConfig()
+        )
 
 
 def test_a_namespace_or_a_gateway_that_is_missing_is_named() -> None:

@@ -1,9 +1,12 @@
 """The images of this machine: one builder and one publisher over the same layout."""
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+from mlship.adapters.images.build import router
 from mlship.adapters.images.build.builder import ImageBuilder, ResolvedBase, VerifiedBundle
+from mlship.adapters.images.build.image_layers import ImageLayers
 from mlship.adapters.images.build.layout import Layout
 from mlship.adapters.images.build.manifests import Base
 from mlship.adapters.images.publisher import Publisher
@@ -26,6 +29,7 @@ class LocalImages:
         registries: returns the registry of a reference.
         builder: builds an image into the layout.
         publisher: pushes, saves and loads images of the layout.
+        layers: returns the layers above a base.
     """
 
     def __init__(
@@ -35,29 +39,52 @@ class LocalImages:
         registries: Registries,
         builder: ImageBuilder,
         publisher: Publisher,
+        layers: ImageLayers,
     ) -> None:
         self._config = config
         self._layout = layout
         self._registries = registries
         self._builder = builder
         self._publisher = publisher
+        self._layers = layers
 
     def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
         """Build the image of a release, or return it if it exists; see `ports.Images`."""
         verified = VerifiedBundle(bundle, bundles.read(bundle, expected=release.bundle))
         name = reference(self._config.base)
         wanted = name if base is None else name.at(base)
+        with self._writing(f"the image of {release}"):
+            platforms = self._registries.base(wanted, self._config.platforms)
+            for platform_base in platforms.values():
+                _check_python(platform_base, verified.manifest)
+            self._layout.prepare()
+            image = self._builder.build(release, verified, ResolvedBase(name, platforms))
+            self._layout.name(image)
+            return image
+
+    def router(self, *, base: Digest) -> Image:
+        """Build the image of a router, or return it if it exists; see `ports.Images`."""
+        name = reference(self._config.base)
+        with self._writing("the image of the router"):
+            platforms = self._registries.base(name.at(base), self._config.platforms)
+            self._layout.prepare()
+            own = self._registries.repository
+            image = router.build(platforms, name, own, self._layout, self._layers)
+            self._layout.name(image)
+            return image
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """Close the registries at the end; say what could not be written.
+
+        Raises:
+            UnavailableError: the disk is full or the folder is not writable.
+        """
         try:
             with closing(self._registries):
-                platforms = self._registries.base(wanted, self._config.platforms)
-                for platform_base in platforms.values():
-                    _check_python(platform_base, verified.manifest)
-                self._layout.prepare()
-                image = self._builder.build(release, verified, ResolvedBase(name, platforms))
-                self._layout.name(image)
-                return image
+                yield
         except OSError as error:
-            message = f"cannot write the image of {release} to {self._layout.folder}"
+            message = f"cannot write {what} to {self._layout.folder}"
             hint = "free disk space there, and run it again"
             raise UnavailableError(f"{message}: {error.strerror or error}", hint=hint) from error
 

@@ -161,12 +161,32 @@ def configuration(
     base: Base, layers: Sequence[Layer], release: Release, labels: Mapping[str, str]
 ) -> bytes:
     """Return the configuration of a release's image on a base."""
+    argv = entry_point.entry_point(release)
+    return configured(base, layers, argv, entry_point.environment(release), labels)
+
+
+def configured(
+    base: Base,
+    layers: Sequence[Layer],
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    labels: Mapping[str, str],
+) -> bytes:
+    """Return the configuration of an image on a base, whose process is an unprivileged server.
+
+    Args:
+        base: what its image inherits from.
+        layers: all layers, those of the base first.
+        argv: the command of the process.
+        environment: variables in addition to those of the base.
+        labels: in addition to those of the base.
+    """
     inherited = base.configuration
     inherited_labels = (inherited.config and inherited.config.labels) or {}
-    environment = inherited.environment | entry_point.environment(release)
+    variables = {**inherited.environment, **environment}
     run = {
-        "Entrypoint": entry_point.entry_point(release),
-        "Env": [f"{name}={value}" for name, value in sorted(environment.items())],
+        "Entrypoint": list(argv),
+        "Env": [f"{name}={value}" for name, value in sorted(variables.items())],
         "ExposedPorts": {f"{entry_point.PORT}/tcp": {}},
         "Labels": {**inherited_labels, **labels},
         "StopSignal": entry_point.STOP_SIGNAL,

@@ -1,4 +1,4 @@
-"""The target `kubernetes`: replicas of an image as pods of a cluster, behind a Gateway.
+"""The target `kubernetes`: replicas of an image as pods of a cluster, behind a load balancer.
 
 target.py         KubernetesTarget, what commands call: applies what is wanted, waits, observes
 manifests.py      the objects of a slot; difference.py what would change of them
@@ -6,8 +6,12 @@ health.py         the probes that the kubelet and Google's load balancers use
 waiting.py        waits until a slot is rolled out
 pod_status.py     when a pod and a Deployment count as ready, and why they are not
 observation.py    what is observed to run: each pod is looked at
-gateway.py        the route: compare-and-set, and waiting until proxies apply it
+gateway.py        the route at a Gateway: compare-and-set, and waiting until proxies apply it
 routing.py        the HTTPRoute object: the source of truth for traffic
+router.py         the same without a Gateway: mlship's own Envoy, and the route that it reads
+router_*.py       its objects, its ConfigMap, and the hook that drains it
+revisions.py      compare-and-set of a route, at a Gateway or not
+applied.py        waits until answers name a route
 access_review.py  whether a cluster has what a target needs, and which rights are missing
 locks.py          exclusive locks as Leases
 api.py            the one door to the API server, and the paths of each kind of object

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from mlship.adapters.targets.kubernetes import gateway, router
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import PLACES, Api, Kind, connected, new
-from mlship.adapters.targets.kubernetes.gateway import Traffic
 from mlship.adapters.targets.kubernetes.manifests import Scope, kinds
 from mlship.config.project import TargetConfig
 from mlship.errors import UnavailableError
@@ -15,11 +15,19 @@ _RIGHTS: dict[Kind, tuple[str, ...]] = {
     "Service": ("get", "create", "patch", "delete"),
     "PodDisruptionBudget": ("get", "create", "patch", "delete"),
     "HorizontalPodAutoscaler": ("get", "create", "patch", "update", "delete"),
-    "HTTPRoute": ("get", "create", "update", "delete"),
     "Lease": ("get", "create", "update"),
     "Pod": ("list", "delete"),
 }
 """The rights of the guide's Role, without the optional ones."""
+
+_GATEWAY: dict[Kind, tuple[str, ...]] = {"HTTPRoute": ("get", "create", "update", "delete")}
+"""The additional rights for a target that names a Gateway."""
+
+_ROUTER: dict[Kind, tuple[str, ...]] = {
+    "ConfigMap": ("get", "create", "update", "delete"),
+    "Pod": ("list", "delete", "patch"),
+}
+"""The rights for a target that names none, for which mlship runs its own router."""
 
 _CHECKS: dict[Kind, tuple[str, ...]] = {"HealthCheckPolicy": ("get", "create", "patch", "delete")}
 """The additional rights for Google's Gateways: docs/guide/gke.md."""
@@ -31,13 +39,13 @@ def review(scope: Scope, config: TargetConfig, access: Callable[[], Access]) -> 
     """Check that a cluster meets the requirements of a target. Nothing is changed.
 
     Returns:
-        The cluster and the address of the Gateway.
+        The cluster and the address of the Gateway, or of mlship's own load balancer.
 
     Raises:
         ConfigError: the access cannot be made of the settings.
         NotFoundError: there is no such namespace, or no such Gateway.
         UnavailableError: the cluster does not answer; or it denies something, with all of that;
-            or it has no Gateway API.
+            or it has no Gateway API; or mlship's own load balancer has no ready replica.
     """
     with connected(access, config.kubernetes.namespace) as api:
         return of(api, scope, config)
@@ -47,11 +55,15 @@ def of(api: Api, scope: Scope, config: TargetConfig) -> str:
     """Check a connected cluster; see `review`."""
     settings = config.kubernetes
     checked = "HealthCheckPolicy" in kinds(config)
-    _check_rights(api, settings.gateway.partition("/")[0], _RIGHTS | (_CHECKS if checked else {}))
+    own = _ROUTER if settings.gateway is None else _GATEWAY
+    gateways = (settings.gateway or "").partition("/")[0]
+    _check_rights(api, gateways, _RIGHTS | own | (_CHECKS if checked else {}))
     # A dry run shows whether the namespace exists, without the right to read namespaces.
     api.apply(new("Service", {"name": scope.name}, {"ports": [{"port": 80}]}), dry_run=True)
-    endpoint = Traffic(api, scope, settings).endpoint()
-    return f"{api.cluster} allows deployments to namespace {api.namespace}; Gateway {endpoint}"
+    allowed = f"{api.cluster} allows deployments to namespace {api.namespace}"
+    if settings.gateway is not None:
+        return f"{allowed}; Gateway {gateway.Traffic(api, scope, settings).endpoint()}"
+    return f"{allowed}; load balancer {router.Traffic(api, scope, config).state()}"
 
 
 def _check_rights(api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]]) -> None:
@@ -59,13 +71,14 @@ def _check_rights(api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]
 
     Args:
         api: of the target's namespace.
-        gateways: the namespace of the Gateway.
+        gateways: the namespace of the Gateway; empty without one.
         rights: verbs by kind.
     """
     wanted: list[tuple[Kind, str, str]] = [
         (kind, verb, api.namespace) for kind, verbs in rights.items() for verb in verbs
     ]
-    wanted.append(("Gateway", "get", gateways))
+    if gateways:
+        wanted.append(("Gateway", "get", gateways))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         allowed = list(pool.map(lambda right: api.may(*right), wanted))
     denied: dict[str, list[str]] = {}

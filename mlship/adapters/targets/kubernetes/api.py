@@ -15,6 +15,7 @@ from mlship.adapters.targets.kubernetes.access import Access
 from mlship.errors import UnavailableError, shown
 
 Kind = Literal[
+    "ConfigMap",
     "Deployment",
     "Event",
     "Gateway",
@@ -38,6 +39,7 @@ class Place(NamedTuple):
 
 
 PLACES: dict[Kind, Place] = {
+    "ConfigMap": Place("v1", "configmaps"),
     "Deployment": Place("apps/v1", "deployments"),
     "Event": Place("v1", "events"),
     "Gateway": Place("gateway.networking.k8s.io/v1", "gateways"),
@@ -141,6 +143,19 @@ class Api:
         where = path(manifest["kind"], self.namespace, name)
         response = self._send("PUT", where, params=_written(dry_run), body=manifest)
         return self._decoded(response, f"{manifest['kind']} {name}", manifest["kind"])
+
+    def annotate(self, kind: Kind, name: str, annotations: Mapping[str, str]) -> None:
+        """Set annotations of an object; one that does not exist is not an error."""
+        response = self._send(
+            "PATCH",
+            path(kind, self.namespace, name),
+            params=_written(dry_run=False),
+            body={"metadata": {"annotations": dict(annotations)}},
+            kind="application/merge-patch+json",
+            repeat="always",
+        )
+        if response.status_code != 404 or faults.status(response) is None:
+            self._decoded(response, f"{kind} {name}", kind)
 
     def delete(self, kind: Kind, name: str, *, grace: int | None = None) -> None:
         """Delete an object; a Deployment stays, marked as deleted, until its pods are gone.

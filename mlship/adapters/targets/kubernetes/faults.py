@@ -83,7 +83,8 @@ def refused(response: httpx.Response, cluster: str, what: str, kind: str = "") -
 def no_gateway_api(cluster: str) -> MlshipError:
     """Return the error for a cluster without the kinds of the Gateway API."""
     message = f"{cluster} has no Gateway API (gateway.networking.k8s.io/v1)"
-    hint = "install it with an implementation, https://gateway-api.sigs.k8s.io; on GKE enable it: "
+    hint = "remove kubernetes.gateway, and mlship runs its own load balancer; or install it with "
+    hint += "an implementation, https://gateway-api.sigs.k8s.io; on GKE enable it: "
     hint += "`gcloud container clusters update NAME --gateway-api=standard`"
     return UnavailableError(message, hint=hint)
 

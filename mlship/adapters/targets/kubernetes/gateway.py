@@ -2,20 +2,20 @@
 
 import time
 
-import httpx
-
-from mlship.adapters.http.clients import Reach, open_client
-from mlship.adapters.targets.kubernetes import routing
+from mlship.adapters.targets.kubernetes import applied, revisions, router_manifests, routing
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
+from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
-from mlship.adapters.targets.kubernetes.routing import HEADER, Written
+from mlship.adapters.targets.kubernetes.revisions import POLL_SECONDS
+from mlship.adapters.targets.kubernetes.routing import Written
 from mlship.config.targets import KubernetesConfig
-from mlship.domain.deployment import Revision, Route, Slot, Split
+from mlship.domain.deployment import Artifact, Revision, Route, Slot, Split
+from mlship.domain.ports import Progress
 from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 
 _ACCEPT_SECONDS = 20.0
-_POLL_SECONDS = 0.05
-_TURNS = 20
+_AGREEING = 5
+_SETTLE_SECONDS = 0.5
 _PORTS = {"HTTP": 80, "HTTPS": 443}
 
 
@@ -27,14 +27,56 @@ class Traffic:
         self._scope = scope
         self._config = config
 
+    def objects(self, artifact: Artifact, *, is_new: bool) -> list[Manifest]:
+        """Return what a deployment applies besides its slot: nothing, the Gateway is there."""
+        del artifact, is_new
+        return []
+
+    def check(self) -> None:
+        """Check that the Gateway has an address and the route may be changed.
+
+        Raises:
+            NotFoundError: the Gateway does not exist.
+            UnavailableError: it has no address yet; or the cluster has no Gateway API.
+            ConflictError: the route is another project's, or a router has the traffic.
+        """
+        self.endpoint()
+        self.read()
+
+    def prepare(self, artifact: Artifact, *, is_new: bool) -> None:
+        """Do nothing: the cluster's administrator makes the Gateway."""
+
+    def wait(self, progress: Progress) -> None:
+        """Return at once: `check` has found the Gateway."""
+
+    def running(self) -> Manifest | None:
+        """Return nothing: a deployment does not change the Gateway."""
+        return None
+
+    def restore(self, former: Manifest | None) -> None:
+        """Do nothing, for the same reason."""
+
+    def close(self) -> None:
+        """Do nothing: the route of a target without slots stays."""
+
     def read(self) -> Written:
         """Return the route as it is written; before the first, one without weights.
 
         Raises:
             IntegrityError: it is not a route that mlship wrote.
+            ConflictError: it is another project's, or a router of mlship has the traffic.
             UnavailableError: the cluster has no Gateway API.
         """
-        return routing.read(self._scope, self._api.get("HTTPRoute", self._scope.name))
+        manifest = self._api.get("HTTPRoute", self._scope.name)
+        router = router_manifests.name_of(self._scope)
+        if manifest is None and self._api.get("Deployment", router) is not None:
+            message = f"Deployment {router} has the traffic of target {self._scope.target}, "
+            message += f"which names Gateway {self._config.gateway}"
+            hint = f"remove targets.{self._scope.target}.kubernetes.gateway; or retire all "
+            raise ConflictError(
+                message, hint=hint + "releases there, which removes it, then deploy"
+            )
+        return routing.read(self._scope, manifest)
 
     def route(self) -> Route:
         """Return the split, its revision, and the endpoint for requests."""
@@ -104,32 +146,19 @@ class Traffic:
             ConflictError: it has traffic, or a copy of it.
         """
         current = self.read()
-        if current.split.share(slot) or current.split.shadow == slot:
-            message = f"slot {slot} of {self._scope.target} still gets traffic"
-            raise ConflictError(message, hint="give its traffic to another slot first")
-        if slot not in current.slots:
-            return
-        weights = {name: share for name, share in current.split.weights.items() if name != slot}
-        split = Split(weights=weights, shadow=current.split.shadow)
-        self._accepted(self._write(current.revision, split, current.parked - {slot}), current)
+        rest = routing.forgotten(self._scope, current, slot)
+        if rest is not None:
+            self._accepted(self._write(current.revision, *rest), current)
 
     def _write(self, expected: Revision, split: Split, parked: frozenset[Slot]) -> Written:
-        """Write the route by compare-and-set on its resourceVersion.
+        """Write the route by compare-and-set."""
 
-        The gateway's controller writes its status into the same object: a conflict with it is not a
-        conflict of revisions, and is retried.
-        """
-        for _ in range(_TURNS):
-            current = self.read()
-            if current.revision != expected:
-                raise self._conflict(current.revision, expected)
+        def put(current: Written) -> Written:
             manifest = routing.written(self._scope, self._config, current.manifest, split, parked)
             write = self._api.replace if current.manifest else self._api.create
-            try:
-                return routing.read(self._scope, write(manifest))
-            except ConflictError:
-                time.sleep(_POLL_SECONDS)
-        raise self._conflict(self.read().revision, expected)
+            return routing.read(self._scope, write(manifest))
+
+        return revisions.compare_and_set(self._scope, expected, self.read, put)
 
     def _accepted(self, written: Written, before: Written) -> Revision:
         """Wait until the gateway accepts the route; restore the former one if it rejects it."""
@@ -138,10 +167,10 @@ class Traffic:
             manifest = self._api.get("HTTPRoute", self._scope.name)
             current = routing.read(self._scope, manifest)
             if manifest is None or current.revision != written.revision:
-                raise self._conflict(current.revision, written.revision)
+                raise revisions.conflict(self._scope, current.revision, written.revision)
             verdict = routing.verdict(manifest, self._config)
             if verdict is True:
-                _wait_until_applied(self.endpoint(), written.name)
+                applied.wait(_asked(self.endpoint()), written.name)
                 return written.revision
             if isinstance(verdict, str):
                 self._put_back(written, before)
@@ -155,7 +184,7 @@ class Traffic:
                 message = f"{message} Gateway {self._config.gateway} does not accept it"
                 hint = f"`kubectl describe httproute {self._scope.name}`, and its controller's log"
                 raise UnavailableError(message, hint=hint)
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _check_address(self) -> None:
         """Refuse an address that another route of the namespace has: it would get the requests.
@@ -174,7 +203,7 @@ class Traffic:
                 where = f"{self._config.host or 'any host'}, path {self._config.path}"
                 message = f"HTTPRoute {route['metadata']['name']} has the address of target "
                 message += f"{self._scope.target} already: {where}, of Gateway "
-                message += self._config.gateway
+                message += routing.gateway_of(self._config)
                 hint = f"set targets.{self._scope.target}.kubernetes.path to one of its own, such "
                 hint += f"as /{self._scope.project}, or kubernetes.host"
                 raise ConflictError(message, hint=hint)
@@ -186,7 +215,7 @@ class Traffic:
             self._write(written.revision, before.split, before.parked)
 
     def _gateway(self) -> Manifest:
-        namespace, _, name = self._config.gateway.partition("/")
+        namespace, _, name = routing.gateway_of(self._config).partition("/")
         gateway = self._api.get("Gateway", name, namespace)
         if gateway is None:
             message = f"{self._api.cluster} has no Gateway {self._config.gateway}"
@@ -194,55 +223,8 @@ class Traffic:
             raise NotFoundError(message, hint=hint)
         return gateway
 
-    def _conflict(self, current: Revision, expected: Revision) -> ConflictError:
-        message = f"the route of {self._scope.target} is at revision {current}, not {expected}"
-        return ConflictError(message, hint="run `mlship status`, then decide again")
 
-
-_APPLIED_SECONDS = 90.0
-_UNNAMED_SECONDS = 5.0
-_SETTLE_SECONDS = 0.5
-_ASK_SECONDS = 2.0
-_ASK_AGAIN_SECONDS = 0.02
-_AGREEING = 5
-
-
-def _wait_until_applied(endpoint: str, name: str) -> bool:
-    """Wait until responses name the route; return whether they did.
-
-    If the endpoint cannot be reached from here, or something in front of it removes the header,
-    wait half a second instead.
-
-    Args:
-        endpoint: the URL for requests.
-        name: the value of the header `mlship-route`.
-
-    Raises:
-        UnavailableError: after 90 s, responses still name another route.
-    """
-    started = time.monotonic()
-    agreeing = 0
-    # A connection each: another one may be another proxy's.
-    headers = {"Connection": "close"}
-    with open_client(Reach(), timeout=httpx.Timeout(_ASK_SECONDS)) as client:
-        while time.monotonic() - started < _APPLIED_SECONDS:
-            try:
-                answer = client.get(f"{endpoint}/v2/health/live", headers=headers)
-            except httpx.HTTPError:
-                return _settled()
-            named = answer.headers.get(HEADER)
-            agreeing = agreeing + 1 if named == name else 0
-            if agreeing == _AGREEING:
-                return True
-            if named is None and time.monotonic() - started > _UNNAMED_SECONDS:
-                return _settled()
-            if not agreeing:
-                time.sleep(_ASK_AGAIN_SECONDS)
-    message = f"the gateway accepted the route, but {endpoint} still uses another one"
+def _asked(endpoint: str) -> Asked:
     hint = "`kubectl get httproute -A`: another one may have the same host and path; else look at "
-    raise UnavailableError(message, hint=hint + "the gateway's proxies, then run it again")
-
-
-def _settled() -> bool:
-    time.sleep(_SETTLE_SECONDS)
-    return False
+    hint += "the gateway's proxies, then run it again"
+    return Asked(url=endpoint, agreeing=_AGREEING, settle_seconds=_SETTLE_SECONDS, hint=hint)

@@ -88,7 +88,8 @@ def digest_of(image: str) -> str:
 
 def kinds(config: TargetConfig) -> tuple[Kind, ...]:
     """Return the kinds of a slot's objects, in the order in which they are applied."""
-    checked = config.gke is not None and config.gke.health_check_policy
+    is_google = config.gke is not None and config.gke.health_check_policy
+    checked = is_google and config.kubernetes.gateway is not None
     # A cluster without this kind rejects it before anything is written.
     return ("HealthCheckPolicy", *KINDS) if checked else KINDS
 
@@ -127,9 +128,9 @@ def render(
     specs = {
         "HealthCheckPolicy": health.policy(scope.object(slot)),
         "Service": _service(selector),
-        "PodDisruptionBudget": _budget(selector),
+        "PodDisruptionBudget": budget(selector),
         "HorizontalPodAutoscaler": _autoscaler(scope.object(slot), config, replicas),
-        "Deployment": _deployment(config, selector, template, replicas),
+        "Deployment": deployment(config, selector, template, replicas),
     }
     return [new(kind, metadata, specs[kind]) for kind in kinds(config)]
 
@@ -170,7 +171,8 @@ def _service(selector: dict[str, str]) -> Manifest:
     return {"type": "ClusterIP", "selector": selector, "ports": [port]}
 
 
-def _budget(selector: dict[str, str]) -> Manifest:
+def budget(selector: dict[str, str]) -> Manifest:
+    """Return the spec of a PodDisruptionBudget."""
     # One at a time, so that a node can be drained with any number of replicas.
     return {
         "maxUnavailable": 1,
@@ -190,9 +192,10 @@ def _autoscaler(name: str, config: TargetConfig, replicas: int) -> Manifest:
     }
 
 
-def _deployment(
+def deployment(
     config: TargetConfig, selector: dict[str, str], template: Manifest, replicas: int
 ) -> Manifest:
+    """Return the spec of a Deployment, which replaces a pod only after another is ready."""
     return {
         "replicas": replicas,
         "selector": {"matchLabels": selector},
@@ -206,9 +209,8 @@ def _deployment(
     }
 
 
-def _pod(
-    config: TargetConfig, artifact: Artifact, slot: Slot, selector: dict[str, str]
-) -> Manifest:
+def secured_pod(config: TargetConfig, selector: dict[str, str]) -> Manifest:
+    """Return the spec of an unprivileged pod with time to end, without containers and volumes."""
     own = config.kubernetes
     grace = own.prestop_seconds + math.ceil(config.drain_seconds) + _SPARE_SECONDS
     pod: Manifest = {
@@ -230,11 +232,27 @@ def _pod(
                 "labelSelector": {"matchLabels": selector},
             }
         ],
-        "containers": [_container(config, artifact, slot)],
-        "volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "log", "emptyDir": {}}],
     }
     if own.image_pull_secret:
         pod["imagePullSecrets"] = [{"name": own.image_pull_secret}]
+    return pod
+
+
+def secured_container() -> Manifest:
+    """Return the security context of a container without any privilege."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def _pod(
+    config: TargetConfig, artifact: Artifact, slot: Slot, selector: dict[str, str]
+) -> Manifest:
+    pod = secured_pod(config, selector)
+    pod["containers"] = [_container(config, artifact, slot)]
+    pod["volumes"] = [{"name": "tmp", "emptyDir": {}}, {"name": "log", "emptyDir": {}}]
     return pod
 
 
@@ -249,11 +267,7 @@ def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest
         "ports": [{"name": "http", "containerPort": _POD_PORT, "protocol": "TCP"}],
         "env": [{"name": name, "value": value} for name, value in _env(config, slot).items()],
         "resources": _resources(own.cpu, own.memory),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": secured_container(),
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the pod, a volume of its own)
             {"name": "log", "mountPath": _LOG},

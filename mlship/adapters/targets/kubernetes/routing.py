@@ -10,15 +10,14 @@ from typing import Any, Final
 import msgspec
 
 from mlship.adapters.targets.kubernetes.api import Manifest, new
+from mlship.adapters.targets.kubernetes.applied import HEADER
 from mlship.adapters.targets.kubernetes.manifests import HOME, PORT, Scope
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import digests, home
 from mlship.domain.deployment import Revision, Slot, Split
-from mlship.errors import ConfigError, IntegrityError
+from mlship.errors import ConfigError, ConflictError, IntegrityError
 
 FIRST: Final = Revision("0")
-HEADER: Final = "mlship-route"
-"""A header of each response that names the route which sent the request here."""
 PARKED: Final = "mlship.dev/parked"
 _GROUP: Final = "gateway.networking.k8s.io"
 
@@ -53,10 +52,10 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
     if manifest is None:
         return Written()
     what = f"HTTPRoute {scope.name} in namespace {manifest['metadata'].get('namespace')}"
-    home.check(what, _annotations(manifest).get(HOME, home.UNKNOWN), scope.home, scope.project)
+    home.check(what, annotations_of(manifest).get(HOME, home.UNKNOWN), scope.home, scope.project)
     try:
         parked = frozenset(
-            Slot(name) for name in _annotations(manifest).get(PARKED, "").split() if name
+            Slot(name) for name in annotations_of(manifest).get(PARKED, "").split() if name
         )
         split = _split(scope, manifest["spec"]["rules"], parked)
     except (LookupError, TypeError, ValueError, ConfigError) as error:
@@ -92,7 +91,7 @@ def written(
     metadata = {
         **{key: value for key, value in metadata.items() if key != "managedFields"},
         "labels": {**metadata.get("labels", {}), **scope.labels},
-        "annotations": {**metadata.get("annotations", {}), **_own_annotations(scope, parked)},
+        "annotations": {**metadata.get("annotations", {}), **own_annotations(scope, parked)},
     }
     # Sorted, so that writing the same split again changes nothing.
     weights = {**dict(sorted(split.weights.items())), **dict.fromkeys(sorted(parked), 0)}
@@ -100,10 +99,25 @@ def written(
     return {**before, **route} if before else route
 
 
+def forgotten(scope: Scope, current: Written, slot: Slot) -> tuple[Split, frozenset[Slot]] | None:
+    """Return split and parked slots without a slot; `None` if the route does not have it.
+
+    Raises:
+        ConflictError: it has traffic, or a copy of it.
+    """
+    if current.split.share(slot) or current.split.shadow == slot:
+        message = f"slot {slot} of {scope.target} still gets traffic"
+        raise ConflictError(message, hint="give its traffic to another slot first")
+    if slot not in current.slots:
+        return None
+    weights = {name: share for name, share in current.split.weights.items() if name != slot}
+    return Split(weights=weights, shadow=current.split.shadow), current.parked - {slot}
+
+
 def takes(manifest: Manifest, config: KubernetesConfig) -> bool:
     """Return whether a route has the address of a target: its Gateway, host and path."""
     spec = manifest["spec"]
-    namespace, _, gateway = config.gateway.partition("/")
+    namespace, _, gateway = gateway_of(config).partition("/")
     own = manifest["metadata"].get("namespace", config.namespace)
     parents = {
         (parent.get("namespace", own), parent["name"]) for parent in spec.get("parentRefs") or ()
@@ -118,9 +132,17 @@ def takes(manifest: Manifest, config: KubernetesConfig) -> bool:
     return (namespace, gateway) in parents and is_host and config.path in paths
 
 
+def gateway_of(config: KubernetesConfig) -> str:
+    """Return the configured Gateway, `namespace/name`; only such targets have an HTTPRoute."""
+    if config.gateway is None:
+        message = "a target that names no Gateway has no HTTPRoute"
+        raise ValueError(message)
+    return config.gateway
+
+
 def verdict(manifest: Manifest, config: KubernetesConfig) -> bool | str:
     """Return whether the gateway accepts the current route, or why it rejects it."""
-    namespace, _, name = config.gateway.partition("/")
+    namespace, _, name = gateway_of(config).partition("/")
     generation = manifest["metadata"]["generation"]
     for parent in manifest.get("status", {}).get("parents") or ():
         reference = parent["parentRef"]
@@ -139,12 +161,14 @@ def verdict(manifest: Manifest, config: KubernetesConfig) -> bool | str:
     return False
 
 
-def _own_annotations(scope: Scope, parked: frozenset[Slot]) -> dict[str, str]:
+def own_annotations(scope: Scope, parked: frozenset[Slot]) -> dict[str, str]:
+    """Return the annotations that mlship writes to a route."""
     kept = {PARKED: " ".join(sorted(parked))}
     return {**kept, HOME: scope.home} if scope.home else kept
 
 
-def _annotations(manifest: Manifest) -> dict[str, str]:
+def annotations_of(manifest: Manifest) -> dict[str, str]:
+    """Return the annotations of an object."""
     annotations: dict[str, str] = manifest["metadata"].get("annotations") or {}
     return annotations
 
@@ -189,7 +213,7 @@ def _spec(
     name: str,
 ) -> Manifest:
     """Return a spec with all defaults, so that writing it again changes nothing."""
-    namespace, _, gateway = config.gateway.partition("/")
+    namespace, _, gateway = gateway_of(config).partition("/")
     rewrite = {
         "type": "URLRewrite",
         "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},

@@ -5,10 +5,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from mlship.adapters.targets.kubernetes import difference, manifests, observation, routing
+from mlship.adapters.targets.kubernetes import (
+    difference,
+    gateway,
+    manifests,
+    observation,
+    router,
+    router_manifests,
+    router_routing,
+    routing,
+)
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest, connected
-from mlship.adapters.targets.kubernetes.gateway import Traffic
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, SLOT, Scope
 from mlship.adapters.targets.kubernetes.pod_status import is_leaving
 from mlship.adapters.targets.kubernetes.waiting import Rollout
@@ -74,16 +82,20 @@ class KubernetesTarget:
         rendered = self._objects(plan)
         with self._open() as api:
             traffic = self._traffic(api)
-            traffic.endpoint()
-            traffic.read()  # refused if it is another project's
+            traffic.check()
             before = self._before(api, slot)
             self._fit(rendered, plan, before.get("Deployment"))
+            former = traffic.running()
             try:
+                traffic.prepare(artifact, is_new="Deployment" not in before)
                 for manifest in rendered:
                     api.apply(manifest)
                 Rollout(api, self._scope, self._config, slot, self._progress).wait()
+                traffic.wait(self._progress)
             except MlshipError:
                 # The first error is the cause; an error while undoing must not hide it.
+                with suppress(MlshipError):
+                    traffic.restore(former)
                 with suppress(MlshipError):
                     self._restore(api, slot, before)
                 raise
@@ -123,19 +135,28 @@ class KubernetesTarget:
             TimedOutError: its pods do not end.
         """
         with self._open() as api:
-            self._traffic(api).forget(slot)
+            traffic = self._traffic(api)
+            traffic.forget(slot)
             self._delete(api, slot)
+            self._close(api, traffic)
 
     def render(self, plan: Plan) -> Mapping[str, str]:
         """Return the objects of a slot, then the route without other parked slots, as YAML.
+
+        Where the target names no Gateway, those of its router come first.
 
         Raises:
             ConfigError: the artifact is no image by digest, or there is no replica.
         """
         objects = self._objects(plan)
-        if plan.split is not None:
-            own = self._config.kubernetes
-            objects.append(routing.written(self._scope, own, None, plan.split, frozenset()))
+        scope, config, split = self._scope, self._config, plan.split
+        is_plain = config.kubernetes.gateway is None
+        if is_plain:
+            objects = [*router_manifests.render(scope, config, plan.artifact), *objects]
+        if split is not None and is_plain:
+            objects.append(router_routing.written(scope, config, None, split, frozenset()))
+        elif split is not None:
+            objects.append(routing.written(scope, config.kubernetes, None, split, frozenset()))
         return manifests.files(objects)
 
     def changes(self, plan: Plan) -> Sequence[Change]:
@@ -150,8 +171,10 @@ class KubernetesTarget:
         rendered = self._objects(plan)
         with self._open() as api:
             traffic = self._traffic(api)
-            traffic.endpoint()
-            self._fit(rendered, plan, api.get("Deployment", self._scope.object(plan.slot)))
+            traffic.check()
+            current = api.get("Deployment", self._scope.object(plan.slot))
+            self._fit(rendered, plan, current)
+            rendered = [*traffic.objects(plan.artifact, is_new=current is None), *rendered]
             pairs = [
                 (api.get(each["kind"], each["metadata"]["name"]), api.apply(each, dry_run=True))
                 for each in rendered
@@ -179,8 +202,15 @@ class KubernetesTarget:
         deployment = next(each for each in rendered if each["kind"] == "Deployment")
         deployment["spec"]["replicas"] = self._count(current, plan.replicas)
 
-    def _traffic(self, api: Api) -> Traffic:
-        return Traffic(api, self._scope, self._config.kubernetes)
+    def _traffic(self, api: Api) -> gateway.Traffic | router.Traffic:
+        if self._config.kubernetes.gateway is None:
+            return router.Traffic(api, self._scope, self._config)
+        return gateway.Traffic(api, self._scope, self._config.kubernetes)
+
+    def _close(self, api: Api, traffic: gateway.Traffic | router.Traffic) -> None:
+        """Remove the router with the last slot."""
+        if not observation.deployments(api, self._scope):
+            traffic.close()
 
     def _before(self, api: Api, slot: Slot) -> dict[Kind, Manifest]:
         """Return the slot's current objects; finish a removal that was started."""
@@ -214,6 +244,7 @@ class KubernetesTarget:
         """Undo a failed deploy: remove a new slot, restore an existing one."""
         if "Deployment" not in before:
             self._delete(api, slot, grace=0)
+            self._close(api, self._traffic(api))
             return
         for kind, old in before.items():
             current = api.get(kind, old["metadata"]["name"])

@@ -65,8 +65,17 @@ class Rollout:
     """Waits for one slot."""
 
     def __init__(
-        self, api: Api, scope: Scope, config: TargetConfig, slot: Slot, progress: Progress
+        self,
+        api: Api,
+        scope: Scope,
+        config: TargetConfig,
+        slot: Slot,
+        progress: Progress,
+        *,
+        instance: str = "",
     ) -> None:
+        """Store what to wait for; `instance` is the label of its pods, if not the target's."""
+        self._labels = {INSTANCE: instance or scope.name, SLOT: slot}
         self._api = api
         self._scope = scope
         self._slot = slot
@@ -112,8 +121,7 @@ class Rollout:
         if deployment is None:
             message = f"another command removed slot {self._slot} of {self._scope.target}"
             raise ConflictError(message, hint="run `mlship status`, then decide again")
-        labels = {INSTANCE: self._scope.name, SLOT: self._slot}
-        return deployment, staying(self._api.list("Pod", labels))
+        return deployment, staying(self._api.list("Pod", self._labels))
 
     def _is_done(self, deployment: Manifest, pods: list[Manifest]) -> bool:
         wanted = deployment["spec"]["replicas"]

@@ -1,0 +1,5 @@
+"""Envoy's configuration, as the parent load balancers of all targets have it. Pure functions.
+
+resources.py  files, listeners and clusters
+routes.py     the route: weights, stickiness, shadow, retries
+"""

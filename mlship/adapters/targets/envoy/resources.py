@@ -1,0 +1,128 @@
+"""What Envoy reads, except the route: files, listeners and clusters.
+
+A slot is a cluster. Source of the fields: the v3 API reference of Envoy.
+"""
+
+from collections.abc import Sequence
+from pathlib import PurePath
+from typing import Any, Final
+
+import msgspec
+
+from mlship.domain.deployment import Slot
+
+TYPES: Final = "type.googleapis.com/envoy"
+ROUTE: Final = "mlship"
+HEALTH_SECONDS: Final = 0.25
+_MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+
+
+def file(kind: str, version: str, items: Sequence[dict[str, Any]]) -> bytes:
+    """Return a DiscoveryResponse, the format of Envoy's files."""
+    typed = [{"@type": f"{TYPES}.config.{kind}"} | item for item in items]
+    return text({"version_info": version, "resources": typed})
+
+
+def text(document: dict[str, Any]) -> bytes:
+    """Return a document as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=1)
+
+
+def file_source(path: PurePath) -> dict[str, Any]:
+    """Return a source of configuration that watches a file that is replaced by renaming."""
+    watched = {"path": str(path), "watched_directory": {"path": str(path.parent)}}
+    return {"path_config_source": watched, "resource_api_version": "V3"}
+
+
+def address(host: str, port: int) -> dict[str, Any]:
+    """Return the address of a socket."""
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def listener(name: str, host: str, port: int, manager: dict[str, Any]) -> dict[str, Any]:
+    """Return a listener for HTTP; `manager` has the fields of its connection manager."""
+    config = {"@type": f"{TYPES}.{_MANAGER}", "stat_prefix": name, **manager}
+    chain = {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+    return {
+        "name": name,
+        "address": address(host, port),
+        "filter_chains": [{"filters": [chain]}],
+    }
+
+
+def routing(routes: PurePath) -> dict[str, Any]:
+    """Return the fields of a connection manager that routes requests by a file."""
+    return {
+        "rds": {"route_config_name": ROUTE, "config_source": file_source(routes)},
+        # The id of a request becomes the id of its prediction, so clients must not choose it.
+        # No address is internal, so Envoy overwrites the id (and drops x-envoy-*) of a client.
+        "generate_request_id": True,
+        "use_remote_address": True,
+        "internal_address_config": {
+            "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
+        },
+        "server_header_transformation": "PASS_THROUGH",
+        "http_filters": [router_filter()],
+    }
+
+
+def router_filter() -> dict[str, Any]:
+    """Return the last filter of a connection manager."""
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": f"{TYPES}.extensions.filters.http.router.v3.Router",
+            "suppress_envoy_headers": True,
+        },
+    }
+
+
+def cluster(slot: Slot, discovery: dict[str, Any], *, checked: bool) -> dict[str, Any]:
+    """Return the cluster of a slot.
+
+    Args:
+        slot: its name.
+        discovery: the fields that say where its replicas are.
+        checked: whether only replicas that pass their health check get traffic.
+    """
+    cluster: dict[str, Any] = {
+        "name": slot,
+        **discovery,
+        "connect_timeout": "1s",
+        "ignore_health_on_host_removal": True,
+        # By default, the worker threads learn the health of a host a second after the admin port,
+        # so a slot that looks ready would still return 503.
+        # With threshold 0, unhealthy hosts never get traffic; by default all hosts get traffic
+        # when half of them are unhealthy.
+        "common_lb_config": {
+            "healthy_panic_threshold": {"value": 0},
+            "update_merge_window": "0s",
+        },
+        # The default allows three concurrent retries, too few for the open requests of a killed
+        # replica.
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": 4096,
+                    "max_pending_requests": 4096,
+                    "max_requests": 4096,
+                    "max_retries": 4096,
+                }
+            ]
+        },
+    }
+    if checked:
+        every = f"{HEALTH_SECONDS}s"
+        cluster["health_checks"] = [
+            {
+                "timeout": "1s",
+                "interval": every,
+                "no_traffic_interval": every,
+                "no_traffic_healthy_interval": every,
+                "unhealthy_interval": every,
+                "unhealthy_threshold": 3,
+                "healthy_threshold": 1,
+                "http_health_check": {"path": "/v2/health/ready"},
+            }
+        ]
+    return cluster

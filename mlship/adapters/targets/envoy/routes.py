@@ -1,0 +1,151 @@
+"""Envoy's route table of a target: weights, stickiness, shadow and retries."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+from mlship.adapters.targets.envoy.resources import ROUTE, TYPES
+from mlship.domain.deployment import Slot, Split
+from mlship.errors import ConfigError
+
+_TIMEOUT = "60s"
+_NOBODY: Final = '{"error": "no release gets traffic here yet"}'
+_COPY: Final = '{"error": "a host name that ends in -shadow is kept for copies of requests"}'
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """Which requests are a target's.
+
+    Attributes:
+        host: their host name; `None` is any.
+        path: the prefix of their path, which replicas do not see.
+    """
+
+    host: str | None = None
+    path: str = "/"
+
+
+EVERYWHERE: Final = Address()
+
+
+def table(
+    split: Split,
+    sticky_header: str | None,
+    *,
+    parked: frozenset[Slot] = frozenset(),
+    address: Address = EVERYWHERE,
+    headers: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the route table for a split.
+
+    Args:
+        split: the weights and the shadow.
+        sticky_header: a header whose value selects the slot.
+        parked: slots that are kept beside the split, with weight 0.
+        address: which requests it takes.
+        headers: what responses get.
+
+    Raises:
+        ConfigError: there is a shadow, but no traffic to copy.
+    """
+    if split.shadow is not None and not split.weights:
+        message = f"slot {split.shadow} cannot shadow: no slot has traffic to copy"
+        raise ConfigError(message, hint="give a slot weight in the same split")
+    everything: dict[str, Any] = {"match": _match(address.path)}
+    if split.weights:
+        everything["route"] = _weighted(split, parked, sticky_header, address.path)
+    else:
+        everything["direct_response"] = _answer(503, _NOBODY)
+    domains = [address.host, f"{address.host}:*"] if address.host else ["*"]
+    host = {"name": ROUTE, "domains": domains, "routes": [_copies(), everything]}
+    found: dict[str, Any] = {"@type": f"{TYPES}.config.route.v3.RouteConfiguration", "name": ROUTE}
+    if headers:
+        found["response_headers_to_add"] = [
+            {
+                "header": {"key": name, "value": value},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+            for name, value in headers.items()
+        ]
+    return {**found, "virtual_hosts": [host]}
+
+
+def split_of(table: dict[str, Any], parked: frozenset[Slot] = frozenset()) -> Split:
+    """Return the split of a route table, without its parked slots.
+
+    Raises:
+        LookupError, TypeError, ValueError, ConfigError: it is not as `table` gives it.
+    """
+    action = table["virtual_hosts"][0]["routes"][-1].get("route")
+    if action is None:
+        return Split()
+    weights = {
+        Slot(cluster["name"]): int(cluster["weight"])
+        for cluster in action["weighted_clusters"]["clusters"]
+    }
+    if any(weights.get(slot) for slot in parked):
+        message = "a parked slot has traffic"
+        raise ValueError(message)
+    copies = action.get("request_mirror_policies", [])
+    return Split(
+        weights={slot: weight for slot, weight in weights.items() if slot not in parked},
+        shadow=Slot(copies[0]["cluster"]) if copies else None,
+    )
+
+
+def _match(path: str) -> dict[str, Any]:
+    return {"prefix": "/"} if path == "/" else {"path_separated_prefix": path.rstrip("/")}
+
+
+def _answer(status: int, body: str) -> dict[str, Any]:
+    return {"status": status, "body": {"inline_string": body}}
+
+
+def _copies() -> dict[str, Any]:
+    """Return the route that refuses requests which look like copies."""
+    host = {"safe_regex": {"regex": ".*-shadow(:[0-9]*)?"}}
+    headers = [{"name": ":authority", "string_match": host}]
+    return {
+        "match": {"prefix": "/", "headers": headers},
+        "direct_response": _answer(400, _COPY),
+    }
+
+
+def _weighted(
+    split: Split, parked: frozenset[Slot], sticky_header: str | None, path: str
+) -> dict[str, Any]:
+    # Sorted, so that a change of weights reassigns as few sticky clients as possible.
+    weights = {**dict.fromkeys(parked, 0), **split.weights}
+    weighted: dict[str, Any] = {
+        "clusters": [{"name": slot, "weight": weights[slot]} for slot in sorted(weights)]
+    }
+    action: dict[str, Any] = {
+        "weighted_clusters": weighted,
+        "timeout": _TIMEOUT,
+        "retry_policy": {
+            "retry_on": "connect-failure,refused-stream,reset",
+            "num_retries": 2,
+            "retry_host_predicate": [
+                {
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": {
+                        "@type": f"{TYPES}.extensions.retry.host.previous_hosts.v3"
+                        ".PreviousHostsPredicate"
+                    },
+                }
+            ],
+            "host_selection_retry_max_attempts": 5,
+            "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
+        },
+    }
+    if path != "/":
+        # Not prefix_rewrite: it would leave `//` at the start.
+        pattern = {"regex": f"^{re.escape(path.rstrip('/'))}/?"}
+        action["regex_rewrite"] = {"pattern": pattern, "substitution": "/"}
+    if sticky_header:
+        weighted["use_hash_policy"] = True
+        action["hash_policy"] = [{"header": {"header_name": sticky_header}}]
+    if split.shadow is not None:
+        action["request_mirror_policies"] = [{"cluster": split.shadow}]
+    return action

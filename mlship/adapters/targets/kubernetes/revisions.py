@@ -1,0 +1,50 @@
+"""Compare-and-set on the revision of a route, which is not the resourceVersion of its object."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.routing import Written
+from mlship.domain.deployment import Revision
+from mlship.errors import ConflictError
+
+POLL_SECONDS: Final = 0.05
+_TURNS = 20
+
+
+def compare_and_set(
+    scope: Scope,
+    expected: Revision,
+    read: Callable[[], Written],
+    write: Callable[[Written], Written],
+) -> Written:
+    """Write a route if it is at the expected revision.
+
+    Others write into the same object, as a Gateway's controller does with its status: a conflict
+    with them is not a conflict of revisions, and is retried.
+
+    Args:
+        scope: of the target.
+        expected: the revision that is replaced.
+        read: returns the current route.
+        write: replaces that route in the cluster, unless its resourceVersion has changed.
+
+    Raises:
+        ConflictError: the route is at another revision.
+    """
+    for _ in range(_TURNS):
+        current = read()
+        if current.revision != expected:
+            break
+        try:
+            return write(current)
+        except ConflictError:
+            time.sleep(POLL_SECONDS)
+    raise conflict(scope, read().revision, expected)
+
+
+def conflict(scope: Scope, current: Revision, expected: Revision) -> ConflictError:
+    """Return the error for a route at another revision than the expected one."""
+    message = f"the route of {scope.target} is at revision {current}, not {expected}"
+    return ConflictError(message, hint="run `mlship status`, then decide again")

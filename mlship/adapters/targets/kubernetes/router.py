@@ -1,0 +1,329 @@
+"""The route of a target that names no Gateway, and the load balancer that mlship runs for it.
+
+The same methods as `gateway.Traffic`. The pods of the router read the route from a ConfigMap, so
+they need no right in the cluster and no agent: the kubelet writes it to their volumes, and Envoy
+watches these.
+"""
+
+import time
+
+import msgspec
+
+from mlship.adapters.targets.kubernetes import (
+    applied,
+    revisions,
+    router_manifests,
+    router_routing,
+    routing,
+)
+from mlship.adapters.targets.kubernetes.api import Api, Manifest
+from mlship.adapters.targets.kubernetes.applied import Asked
+from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.pod_status import is_ready, staying
+from mlship.adapters.targets.kubernetes.router_manifests import (
+    KINDS,
+    REPLICAS,
+    ROUTER,
+    instance_of,
+    name_of,
+)
+from mlship.adapters.targets.kubernetes.routing import Written
+from mlship.adapters.targets.kubernetes.waiting import Rollout
+from mlship.config.project import TargetConfig
+from mlship.domain.deployment import Artifact, Revision, Route, Slot, Split
+from mlship.domain.ports import Progress
+from mlship.errors import ConflictError, TimedOutError, UnavailableError
+
+_AGREEING = 14
+"""Answers of two pods, chosen at random: one that lags is missed once in 2**14 times."""
+_SETTLE_SECONDS = 3.0
+_WARM_SECONDS = 1.0
+_NUDGE_SECONDS = 0.5
+_LEAST_NUDGES = 2
+_PAUSE = 0.2
+_END_SECONDS = 30.0
+_NUDGE = "mlship.dev/route"
+
+
+class Traffic:
+    """The ConfigMap with the route of one target, and the router that reads it."""
+
+    def __init__(self, api: Api, scope: Scope, config: TargetConfig) -> None:
+        self._api = api
+        self._scope = scope
+        self._config = config
+        self._name = name_of(scope)
+
+    def objects(self, artifact: Artifact, *, is_new: bool) -> list[Manifest]:
+        """Return what a deployment of an artifact applies besides its slot.
+
+        Only a new slot brings a new image: a rollback must not wait for another router.
+
+        Raises:
+            NotFoundError: the registry has no image of a router.
+        """
+        running = self.running()
+        if running is not None and not (is_new and artifact.router):
+            (container,) = running["spec"]["template"]["spec"]["containers"]
+            artifact = msgspec.structs.replace(artifact, router=container["image"])
+        return router_manifests.render(self._scope, self._config, artifact)
+
+    def check(self) -> None:
+        """Check that the route may be changed, before a deployment.
+
+        Raises:
+            ConflictError: it is another project's, or an HTTPRoute has the traffic.
+            IntegrityError: it is not a route that mlship wrote.
+        """
+        self.read()
+
+    def prepare(self, artifact: Artifact, *, is_new: bool) -> None:
+        """Apply the router; its first route has no slot. The arguments are those of `objects`.
+
+        Raises:
+            NotFoundError: the registry has no image of a router.
+        """
+        rendered = self.objects(artifact, is_new=is_new)
+        if self.read().manifest is None:
+            first = self._written(None, Split(), frozenset())
+            try:
+                self._api.create(first)
+            except ConflictError:
+                self.read()
+        for manifest in rendered:
+            self._api.apply(manifest)
+
+    def wait(self, progress: Progress) -> None:
+        """Wait until the router is rolled out and has an address.
+
+        Raises:
+            as `Rollout.wait`; TimedOutError: its Service got no address within `ready_seconds`.
+        """
+        instance = instance_of(self._scope)
+        rollout = Rollout(self._api, self._scope, self._config, ROUTER, progress, instance=instance)
+        rollout.wait()
+        deadline = time.monotonic() + self._config.ready_seconds
+        while not self._address():
+            if time.monotonic() >= deadline:
+                message = f"Service {self._name} of {self._api.cluster} has no address after "
+                message += f"{self._config.ready_seconds:g} s"
+                hint = "see `kubectl describe service`: the cluster may have no load balancers; "
+                hint += "then set kubernetes.service: ClusterIP, or kubernetes.gateway"
+                raise TimedOutError(message, hint=hint)
+            time.sleep(_PAUSE)
+
+    def running(self) -> Manifest | None:
+        """Return the Deployment of the router, to restore it after a failure."""
+        return self._api.get("Deployment", self._name)
+
+    def restore(self, former: Manifest | None) -> None:
+        """Give the router the spec of a former one again, if there was one."""
+        current = self.running()
+        if former is not None and current is not None and former["spec"] != current["spec"]:
+            self._api.replace({**current, "spec": former["spec"]})
+
+    def close(self) -> None:
+        """Remove the router of a target in which nothing runs.
+
+        Raises:
+            TimedOutError: its pods do not end.
+        """
+        for kind in reversed(KINDS):
+            self._api.delete(kind, self._name)
+        labels = router_manifests.selector_of(self._scope)
+        patience = 0.0
+        deadline = time.monotonic() + _END_SECONDS
+        while (pods := self._api.list("Pod", labels)) or self.running():
+            for pod in pods:
+                patience = max(patience, pod["spec"]["terminationGracePeriodSeconds"])
+            if time.monotonic() >= deadline + patience:
+                message = f"the router of {self._scope.target} still has pods"
+                raise TimedOutError(message, hint="see `kubectl describe pod`")
+            time.sleep(_PAUSE)
+        self._api.delete("ConfigMap", self._name)
+
+    def read(self) -> Written:
+        """Return the route as it is written; before the first, one without weights.
+
+        Raises:
+            IntegrityError: it is not a route that mlship wrote.
+            ConflictError: it is another project's, or an HTTPRoute has the traffic.
+        """
+        manifest = self._api.get("ConfigMap", self._name)
+        if manifest is None:
+            self._check_no_gateway()
+        return router_routing.read(self._scope, manifest)
+
+    def route(self) -> Route:
+        """Return the split, its revision, and the endpoint for requests."""
+        written = self.read()
+        return Route(split=written.split, revision=written.revision, endpoint=self.endpoint())
+
+    def endpoint(self) -> str:
+        """Return the address for clients: of the configured host, else of the Service.
+
+        It is empty before the first deployment, and as long as the Service has no address.
+        """
+        address = self._address()
+        own = self._config.kubernetes
+        return f"http://{own.host or address}{own.path.rstrip('/')}" if address else ""
+
+    def state(self) -> str:
+        """Return the endpoint and how many replicas are ready, for people.
+
+        Raises:
+            UnavailableError: the router runs, and no replica of it is ready.
+            ConflictError, IntegrityError: see `read`.
+        """
+        self.read()
+        if self.running() is None:
+            return "comes with the first deployment"
+        pods = self._api.list("Pod", router_manifests.selector_of(self._scope))
+        count = sum(is_ready(pod) for pod in pods)
+        if not count:
+            message = f"{self._api.cluster}: Deployment {self._name}, the load balancer of "
+            message += f"{self._scope.target}, has no ready replica"
+            hint = f"see `kubectl describe deployment {self._name}`; deploying again restores it"
+            raise UnavailableError(message, hint=hint)
+        return f"{self.endpoint() or 'without an address'}, {count} of {REPLICAS} replicas ready"
+
+    def change(self, split: Split, expected: Revision, *, running: frozenset[Slot]) -> Revision:
+        """Write a split if the route is at the expected revision; return when it is applied.
+
+        Args:
+            split: the new split.
+            expected: the revision that it replaces.
+            running: the existing slots; no other one stays parked.
+
+        Raises:
+            ConflictError: the route is at another revision and unchanged.
+            UnavailableError: the route is written, but the router does not apply it.
+        """
+        before = self.read()
+        unknown = split.slots - before.slots
+        if unknown:
+            written = self._write(expected, before.split, before.parked | unknown)
+            self._apply(written)
+            # The router looks up the addresses of the new Services.
+            time.sleep(_WARM_SECONDS)
+            expected = written.revision
+        written = self._write(expected, split, (before.slots | unknown) & running)
+        self._apply(written)
+        return written.revision
+
+    def planned(
+        self, split: Split, *, running: frozenset[Slot]
+    ) -> tuple[Manifest | None, Manifest]:
+        """Return the current ConfigMap, and what `change` would write. Nothing is written."""
+        before = self.read()
+        parked = (before.slots | split.slots) & running
+        manifest = self._written(before.manifest, split, parked)
+        write = self._api.replace if before.manifest else self._api.create
+        return before.manifest, write(manifest, dry_run=True)
+
+    def forget(self, slot: Slot) -> None:
+        """Remove a slot without traffic from the route.
+
+        Raises:
+            ConflictError: it has traffic, or a copy of it.
+        """
+        current = self.read()
+        rest = routing.forgotten(self._scope, current, slot)
+        if rest is not None:
+            self._apply(self._write(current.revision, *rest))
+
+    def _written(self, before: Manifest | None, split: Split, parked: frozenset[Slot]) -> Manifest:
+        return router_routing.written(self._scope, self._config, before, split, parked)
+
+    def _write(self, expected: Revision, split: Split, parked: frozenset[Slot]) -> Written:
+        """Write the route by compare-and-set, unless it stays as it is."""
+
+        def put(current: Written) -> Written:
+            manifest = self._written(current.manifest, split, parked)
+            if manifest is current.manifest:
+                return current
+            write = self._api.replace if current.manifest else self._api.create
+            return router_routing.read(self._scope, write(manifest))
+
+        return revisions.compare_and_set(self._scope, expected, self.read, put)
+
+    def _apply(self, written: Written) -> None:
+        """Wait until the answers of the router name the route; without a router, do not."""
+        address = self._address()
+        if not address:
+            return
+        hint = "see `kubectl describe pod --selector app.kubernetes.io/instance="
+        hint += f"{instance_of(self._scope)}`, then run it again"
+        own = self._config.kubernetes
+        nudges = _Nudges(self._api, self._scope, written.name)
+        asked = Asked(
+            url=f"http://{address}{own.path.rstrip('/')}",
+            host=own.host,
+            agreeing=_AGREEING,
+            settle_seconds=_SETTLE_SECONDS,
+            hint=hint,
+            nudge=nudges.step,
+        )
+        applied.wait(asked, written.name)
+        nudges.finish()
+
+    def _address(self) -> str:
+        """Return the address of the Service; empty if it has none, or does not exist."""
+        service = self._api.get("Service", self._name)
+        if service is None:
+            return ""
+        if service["spec"]["type"] == "ClusterIP":
+            return f"{self._name}.{self._api.namespace}.svc"
+        entries = service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
+        return next((str(entry.get("ip") or entry["hostname"]) for entry in entries), "")
+
+    def _check_no_gateway(self) -> None:
+        """Refuse a target whose traffic a Gateway has: it would be moved silently.
+
+        Raises:
+            ConflictError: there is such a route.
+        """
+        try:
+            route = self._api.get("HTTPRoute", self._scope.name)
+        except UnavailableError:
+            # The cluster has no Gateway API, or we have no right there: neither had a route.
+            return
+        if route is not None:
+            parent = route["spec"]["parentRefs"][0]
+            gateway = f"{parent.get('namespace', self._api.namespace)}/{parent['name']}"
+            message = f"HTTPRoute {self._scope.name} has the traffic of target "
+            message += f"{self._scope.target}, which names no Gateway"
+            hint = f"set targets.{self._scope.target}.kubernetes.gateway: {gateway}; or retire all "
+            hint += f"releases there, then `kubectl delete httproute {self._scope.name}`"
+            raise ConflictError(message, hint=hint)
+
+
+class _Nudges:
+    """Makes kubelets update the volumes of a router's pods.
+
+    A kubelet does it once a minute, and when a pod changes: so an annotation changes, and again
+    after half a second, because a kubelet may hear of the pod before it hears of the route.
+    """
+
+    def __init__(self, api: Api, scope: Scope, name: str) -> None:
+        self._api = api
+        self._labels = router_manifests.selector_of(scope)
+        self._name = name
+        self._count = 0
+        self._next = time.monotonic()
+
+    def step(self) -> None:
+        """Change the annotation, unless it was changed less than half a second ago."""
+        if time.monotonic() < self._next:
+            return
+        self._count += 1
+        self._next = time.monotonic() + _NUDGE_SECONDS
+        for pod in staying(self._api.list("Pod", self._labels)):
+            name = pod["metadata"]["name"]
+            self._api.annotate("Pod", name, {_NUDGE: f"{self._name}.{self._count}"})
+
+    def finish(self) -> None:
+        """Change it at least twice: a pod that is new to the Service may not have answered."""
+        while self._count < _LEAST_NUDGES:
+            time.sleep(_PAUSE)
+            self.step()

@@ -1,0 +1,170 @@
+"""The objects of a router, the parent load balancer of a target that names no Gateway.
+
+Service, PodDisruptionBudget and Deployment. Its pods read the route from a ConfigMap, see
+`router_routing`. Pure functions.
+"""
+
+import math
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from mlship.adapters.targets.envoy import resources
+from mlship.adapters.targets.kubernetes import manifests, router_drain
+from mlship.adapters.targets.kubernetes.api import Kind, Manifest, new
+from mlship.adapters.targets.kubernetes.manifests import INSTANCE, PORT, SLOT, Scope
+from mlship.config.project import TargetConfig
+from mlship.domain.deployment import Artifact, Slot
+from mlship.errors import NotFoundError
+
+ROUTER: Final = Slot("router")
+"""Objects of a router are named like those of a slot of this name; no release has it."""
+KINDS: tuple[Kind, ...] = ("Service", "PodDisruptionBudget", "Deployment")
+REPLICAS: Final = 2
+FILES: Final = PurePosixPath("/etc/mlship/router")
+ROUTES: Final = "routes.json"
+CLUSTERS: Final = "clusters.json"
+_ADMIN = "/tmp/admin.sock"  # noqa: S108 (in the pod, a volume of its own)
+_PORT = 8080
+_PROBE_PORT = 8081
+_CPU = "100m"
+_MEMORY = "128Mi"
+_MEMORY_LIMIT = "512Mi"
+
+
+def name_of(scope: Scope) -> str:
+    """Return the name of a router's objects, `iris-staging-router`."""
+    return scope.object(ROUTER)
+
+
+def instance_of(scope: Scope) -> str:
+    """Return the label of a router's objects: it has a dot, as no slot's instance has."""
+    return f"{scope.name}.{ROUTER}"
+
+
+def selector_of(scope: Scope) -> dict[str, str]:
+    """Return the labels by which a router's pods are found."""
+    return {INSTANCE: instance_of(scope), SLOT: ROUTER}
+
+
+def labels_of(scope: Scope) -> dict[str, str]:
+    """Return the labels of all objects of a router."""
+    return {**scope.labels, **selector_of(scope), "app.kubernetes.io/component": ROUTER}
+
+
+def render(scope: Scope, config: TargetConfig, artifact: Artifact) -> list[Manifest]:
+    """Return the objects of a router without its ConfigMap, in the order of their application.
+
+    Raises:
+        NotFoundError: the registry has no image of a router.
+    """
+    if not artifact.router:
+        message = f"target {scope.target} names no Gateway, and the registry has no router image"
+        hint = "run `mlship push-to-registry`, which pushes it beside the image of the release; "
+        raise NotFoundError(message, hint=hint + "or set kubernetes.gateway")
+    own = config.kubernetes
+    selector = selector_of(scope)
+    metadata = {"name": name_of(scope), "namespace": own.namespace, "labels": labels_of(scope)}
+    port = {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}
+    template = {
+        "metadata": {"labels": metadata["labels"]},
+        "spec": _pod(scope, config, artifact.router, selector),
+    }
+    specs: dict[str, Manifest] = {
+        "Service": {"type": own.service, "selector": selector, "ports": [port]},
+        "PodDisruptionBudget": manifests.budget(selector),
+        "Deployment": manifests.deployment(config, selector, template, REPLICAS),
+    }
+    return [new(kind, metadata, specs[kind]) for kind in KINDS]
+
+
+def bootstrap() -> Manifest:
+    """Return the configuration that Envoy starts with.
+
+    It serves the route's requests, and on a port of its own the kubelet's probe: that listens
+    when the first route and its clusters are loaded.
+    """
+    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+    host = {"name": "probe", "domains": ["*"], "routes": [answer]}
+    probe = {
+        "route_config": {"name": "probe", "virtual_hosts": [host]},
+        "http_filters": [resources.router_filter()],
+    }
+    everywhere = "0.0.0.0"  # noqa: S104 (in a pod)
+    return {
+        "node": {"id": "mlship", "cluster": "mlship"},
+        "admin": {"address": {"pipe": {"path": _ADMIN}}},
+        "static_resources": {
+            "listeners": [
+                resources.listener("router", everywhere, _PORT, resources.routing(FILES / ROUTES)),
+                resources.listener("probe", everywhere, _PROBE_PORT, probe),
+            ]
+        },
+        "dynamic_resources": {"cds_config": resources.file_source(FILES / CLUSTERS)},
+    }
+
+
+def _pod(scope: Scope, config: TargetConfig, image: str, selector: dict[str, str]) -> Manifest:
+    pod = manifests.secured_pod(config, selector)
+    pod["containers"] = [_container(config, image)]
+    files = {"name": "route", "configMap": {"name": name_of(scope)}}
+    pod["volumes"] = [{"name": "tmp", "emptyDir": {}}, files]
+    return pod
+
+
+def _container(config: TargetConfig, image: str) -> Manifest:
+    own = config.kubernetes
+    container: dict[str, Any] = {
+        "name": ROUTER,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "args": [
+            "--config-yaml",
+            resources.text(bootstrap()).decode(),
+            "--disable-hot-restart",
+            "--concurrency",
+            "2",
+            "--log-level",
+            "warning",
+        ],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "ports": [
+            {"name": "http", "containerPort": _PORT, "protocol": "TCP"},
+            {"name": "probe", "containerPort": _PROBE_PORT, "protocol": "TCP"},
+        ],
+        "resources": _resources(config),
+        "securityContext": manifests.secured_container(),
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the pod, a volume of its own)
+            {"name": "route", "mountPath": str(FILES), "readOnly": True},
+        ],
+        "startupProbe": _probe(1, max(1, math.ceil(config.ready_seconds))),
+        "readinessProbe": _probe(1, 2),
+        "livenessProbe": _probe(10, 3),
+    }
+    if own.prestop_seconds or config.drain_seconds:
+        seconds = [str(own.prestop_seconds), f"{config.drain_seconds:g}"]
+        script = Path(router_drain.__file__).read_text(encoding="utf-8")
+        command = ["python3", "-c", script, _ADMIN, *seconds]
+        container["lifecycle"] = {"preStop": {"exec": {"command": command}}}
+    return container
+
+
+def _probe(every: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": "/", "port": "probe", "scheme": "HTTP"},
+        "periodSeconds": every,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }
+
+
+def _resources(config: TargetConfig) -> Manifest:
+    """Return what a router's pod requests, unless pods of the target request nothing."""
+    own = config.kubernetes
+    requests = {
+        **({"cpu": _CPU} if own.cpu else {}),
+        **({"memory": _MEMORY} if own.memory else {}),
+    }
+    limits = {"memory": _MEMORY_LIMIT} if own.memory else {}
+    both = {"requests": requests, "limits": limits}
+    return {name: amounts for name, amounts in both.items() if amounts}

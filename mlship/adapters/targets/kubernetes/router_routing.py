@@ -1,0 +1,160 @@
+"""The ConfigMap of a router: the one source of truth for who gets its target's traffic.
+
+It has the two files that Envoy watches, the route and the clusters that it leads to. Slots without
+weight are parked as in an HTTPRoute, see `routing`.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from mlship.adapters.targets.envoy import resources, routes
+from mlship.adapters.targets.kubernetes.api import PLACES, Manifest
+from mlship.adapters.targets.kubernetes.applied import HEADER
+from mlship.adapters.targets.kubernetes.manifests import HOME, PORT, Scope
+from mlship.adapters.targets.kubernetes.router_manifests import (
+    CLUSTERS,
+    ROUTES,
+    labels_of,
+    name_of,
+)
+from mlship.adapters.targets.kubernetes.routing import (
+    FIRST,
+    PARKED,
+    Written,
+    annotations_of,
+    own_annotations,
+)
+from mlship.config.project import TargetConfig
+from mlship.domain import digests, home
+from mlship.domain.deployment import Revision, Slot, Split
+from mlship.errors import ConfigError, IntegrityError
+
+_NAMES: Final = "response_headers_to_add"
+_OPTIONS: Final = "extensions.upstreams.http.v3.HttpProtocolOptions"
+_ROUTE = "route.v3.RouteConfiguration"
+
+
+def read(scope: Scope, manifest: Manifest | None) -> Written:
+    """Return the contents of a router's ConfigMap.
+
+    Raises:
+        IntegrityError: it is not as mlship writes it.
+        ConflictError: it is of another project of this name.
+    """
+    if manifest is None:
+        return Written()
+    name = name_of(scope)
+    what = f"ConfigMap {name} in namespace {manifest['metadata'].get('namespace')}"
+    found = annotations_of(manifest)
+    home.check(what, found.get(HOME, home.UNKNOWN), scope.home, scope.project)
+    try:
+        parked = frozenset(Slot(slot) for slot in found.get(PARKED, "").split())
+        version, table = _document(manifest)
+        split = routes.split_of(table, parked)
+        number = _number(version)
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError, ConfigError) as error:
+        message = f"ConfigMap {name} was edited and mlship cannot read it: {error!r}"
+        hint = f"run `kubectl delete configmap {name}`, then deploy again"
+        raise IntegrityError(message, hint=hint) from error
+    digest = digests.short(digests.of_value([table, sorted(parked)]))[:6]
+    uid = manifest["metadata"]["uid"][:8]
+    # The first one is that of a router without a route, which a deployment starts.
+    revision = Revision(f"{number}-{uid}-{digest}") if number else FIRST
+    return Written(split=split, parked=parked, revision=revision, name=version, manifest=manifest)
+
+
+def written(
+    scope: Scope,
+    config: TargetConfig,
+    before: Manifest | None,
+    split: Split,
+    parked: frozenset[Slot],
+) -> Manifest:
+    """Return the ConfigMap for a split; it is `before` if nothing changes.
+
+    Raises:
+        ConfigError: there is a shadow and no traffic that it could get a copy of.
+    """
+    parked -= set(split.weights)
+    own = config.kubernetes
+    address = routes.Address(host=own.host, path=own.path)
+    table = routes.table(split, config.sticky_header, parked=parked, address=address)
+    clusters = _clusters(scope, parked | split.slots)
+    current, known = _document(before) if before else ("", {})
+    is_same = {name: value for name, value in known.items() if name != _NAMES} == table
+    if before and is_same and _is_kept(before, scope, parked, clusters) and _number(current):
+        return before
+    number = _number(current) + 1 if before else int(bool(split.slots or parked))
+    version = f"{number}-{digests.short(digests.of_value([table, sorted(parked)]))}"
+    named = routes.table(
+        split, config.sticky_header, parked=parked, address=address, headers={HEADER: version}
+    )
+    metadata: Manifest = before["metadata"] if before else {}
+    metadata = {
+        **{key: value for key, value in metadata.items() if key != "managedFields"},
+        "name": name_of(scope),
+        "namespace": own.namespace,
+        "labels": {**metadata.get("labels", {}), **labels_of(scope)},
+        "annotations": {**metadata.get("annotations", {}), **own_annotations(scope, parked)},
+    }
+    return {
+        "apiVersion": PLACES["ConfigMap"].version,
+        "kind": "ConfigMap",
+        "metadata": metadata,
+        "data": {ROUTES: resources.file(_ROUTE, version, [named]).decode(), CLUSTERS: clusters},
+    }
+
+
+def _document(manifest: Manifest) -> tuple[str, dict[str, Any]]:
+    """Return the name of the route in a ConfigMap, and its table."""
+    document = msgspec.json.decode(manifest["data"][ROUTES])
+    return str(document["version_info"]), document["resources"][0]
+
+
+def _number(version: str) -> int:
+    return int(version.partition("-")[0])
+
+
+def _is_kept(before: Manifest, scope: Scope, parked: frozenset[Slot], clusters: str) -> bool:
+    own = own_annotations(scope, parked).items()
+    return own <= annotations_of(before).items() and before["data"].get(CLUSTERS) == clusters
+
+
+def _clusters(scope: Scope, slots: frozenset[Slot]) -> str:
+    """Return the clusters of slots: their Services, by name.
+
+    A Service sends requests to pods that the kubelet finds ready, and knows a second after a change
+    which these are. The addresses of pods are no alternative: they come by a DNS with caches, which
+    in many clusters keep them for half a minute, longer than a pod that ends goes on serving.
+    """
+    items = [
+        resources.cluster(slot, _discovery(scope.object(slot), slot), checked=False)
+        for slot in sorted(slots)
+    ]
+    return resources.file("cluster.v3.Cluster", digests.of_value(items), items).decode()
+
+
+def _discovery(service: str, slot: Slot) -> dict[str, Any]:
+    # The bare name: the pod's own search path completes it, whatever the cluster's domain is.
+    endpoint = {"endpoint": {"address": resources.address(service, PORT)}}
+    options = {
+        "@type": f"{resources.TYPES}.{_OPTIONS}",
+        "explicit_http_config": {"http_protocol_options": {}},
+        # A connection stays with one pod: a new one may go to a new pod, and none is left at a pod
+        # that ends.
+        "common_http_protocol_options": {"max_connection_duration": "1s"},
+    }
+    return {
+        "typed_extension_protocol_options": {f"envoy.{_OPTIONS}": options},
+        "cluster_type": {
+            "name": "envoy.clusters.dns",
+            "typed_config": {
+                "@type": f"{resources.TYPES}.extensions.clusters.dns.v3.DnsCluster",
+                "dns_refresh_rate": "1s",
+                "dns_failure_refresh_rate": {"base_interval": "0.2s", "max_interval": "1s"},
+                "dns_lookup_family": "V4_PREFERRED",
+            },
+        },
+        "load_assignment": {"cluster_name": slot, "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
