@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from mlship.domain.commit import Merger, Repository
 from mlship.errors import ConfigError
-from mlship.templates import deletions, names, upgrades, workflows
+from mlship.templates import deletions, names, sources, upgrades, workflows
 from mlship.templates.changes import Change, changes_of, check_forced, place_of
 from mlship.templates.generated import NEEDED, text_of
 from mlship.templates.names import Workflow
@@ -58,6 +58,9 @@ def site_of(folder: Path, repository: Repository | None) -> Site:
 
 def _inside(folder: Path, top: Path) -> str:
     inside = folder.resolve().relative_to(top).as_posix()
+    if not sources.is_utf8(inside):
+        message = f"the name of the folder {sources.shown(inside)} is not UTF-8"
+        raise ConfigError(message, hint="rename it, then `mlship init` again")
     return "" if inside == "." else inside
 
 
