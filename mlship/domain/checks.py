@@ -12,21 +12,24 @@ import msgspec
 from mlship.domain.evidence import Verdict
 
 _OK: Final = "ok: "
+_WARNING: Final = "WARNING: "
 _NOT_OK: Final = "NOT OK: "
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
+class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One condition of a gate.
 
     Attributes:
         name: of the checked metric or step, or `approvals`; empty if it is not known.
         holds: whether the condition is met.
         text: the condition and the observed value, for people.
+        warns: whether people must look at it although it holds.
     """
 
     name: str
     holds: bool
     text: str
+    warns: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,9 +57,16 @@ def failed(checks: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(check for check in checks if not check.holds)
 
 
+def warnings(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Return the checks that hold and that people must look at."""
+    return tuple(check for check in checks if check.holds and check.warns)
+
+
 def line(check: Check) -> str:
     """Return a check for people: `NOT OK: accuracy 0.65, needs at least 0.7`."""
-    return (_OK if check.holds else _NOT_OK) + check.text
+    if check.holds:
+        return (_WARNING if check.warns else _OK) + check.text
+    return _NOT_OK + check.text
 
 
 def joined(checks: Iterable[Check]) -> str:

@@ -1,7 +1,6 @@
 """The facts of each step as values: the step writes one, gates and reports read it.
 
-Every field has a default, so that evidence of an older version with fewer fields can be read.
-`shapes` maps each step to its struct.
+Every field has a default: older evidence has fewer. `shapes` maps each step to its struct.
 """
 
 from datetime import datetime
@@ -51,7 +50,7 @@ class Trained(Timed, frozen=True):
         outputs: the digests of the files that it wrote and that are kept with the release.
         data: the training data, as mlship.yaml names it, without credentials.
         rows: of the training data; `features` are the columns that the model gets of it.
-        attachments: files of the project that reports show.
+        attachments: files that reports show; `exposed` is why the model may know held-out rows.
     """
 
     commit: Commit | None = None
@@ -68,6 +67,7 @@ class Trained(Timed, frozen=True):
     rows: int = 0
     features: int = 0
     attachments: Attachments = Attachments()
+    exposed: str = ""
 
 
 class Claimed(Facts, frozen=True):

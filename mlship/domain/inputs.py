@@ -87,6 +87,7 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
             read=read | unseen,
             left=opened.left | {path: now.files.get(path) for path in unseen},
             written=tuple(sorted(written)),
+            ignored=opened.ignored,
         )
 
 
@@ -98,11 +99,14 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             read and that did not exist.
         left: of these, the digest of each file that the training itself then changed, after it.
         written: the files that it wrote.
+        ignored: the settings and the code that it depends on and that git ignores: a clone has
+            none of them.
     """
 
     read: dict[str, Digest | None] = {}
     left: dict[str, Digest | None] = {}
     written: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
 
     def current(self, now: Mapping[str, Digest | None]) -> dict[str, Digest | None]:
         """Return the files that it read as they are now.
@@ -117,9 +121,10 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def uncommitted(self, changes: Sequence[str]) -> tuple[str, ...]:
         """Return the uncommitted changes that the training may depend on.
 
-        A file that it wrote without reading it is none of them.
+        A file that it wrote without reading it is none of them. Ignored code is one of them.
         """
-        return tuple(path for path in changes if path not in self.written or path in self.read)
+        own = (path for path in changes if path not in self.written or path in self.read)
+        return (*own, *self.ignored)
 
     def explains(self, changes: Sequence[str], now: Mapping[str, Digest | None]) -> bool:
         """Return whether the training itself made all changes of the tree."""

@@ -21,6 +21,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
         profile: the profile of the training data.
         opened: the project's files that were read and written.
         outputs: the files that it wrote, also those that git ignores.
+        exposed: why the model may know the held-out rows; empty if nothing says so.
     """
 
     bundle: Digest
@@ -31,6 +32,7 @@ class Trained(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile | None = None
     opened: Opened = Opened()
     outputs: tuple[str, ...] = ()
+    exposed: str = ""
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,7 +65,7 @@ def _extent(attachment: Attachment) -> str:
     if not attachment.is_cut:
         return ""
     rows = len(attachment.cells) - 1
-    columns = len(attachment.cells[0]) if attachment.cells else 0
+    columns = max(map(len, attachment.cells), default=0)
     return (
         f" ({min(rows, attachment.rows)} of {attachment.rows} rows, "
         f"{min(columns, attachment.columns)} of {attachment.columns} columns)"

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import quote, urlsplit
 
-from mlship.domain import digests
+from mlship.domain import checks, digests
 from mlship.domain.attachments import FILES_MOST
 from mlship.domain.facts import Evaluated, SuiteRun, Tested, Trained, Verified
 from mlship.reports import attachments, comparison, container, formatting, matrix, training
@@ -105,7 +105,10 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
     if tested.champion and tested.method:
         about += f" ({escaped(tested.method)})"
     whole = [line for line in metrics if not _is_part(line)]
-    return f"{about}:\n\n{_metrics_table(whole or metrics, tested)}"
+    warnings = "".join(
+        f"⚠️ {escaped(check.text, 400)}\n\n" for check in checks.warnings(tested.checks)
+    )
+    return f"{warnings}{about}:\n\n{_metrics_table(whole or metrics, tested)}"
 
 
 def _metrics_of_parts(metrics: Sequence[MetricLine], tested: Tested | None) -> str:

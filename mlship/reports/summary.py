@@ -39,7 +39,8 @@ def _line(_facts: Facts) -> str:
 
 @_line.register
 def _(facts: Tested) -> str:
-    return ", ".join(f"{name} {_number(value)}" for name, value in facts.metrics.items())
+    metrics = ", ".join(f"{name} {_number(value)}" for name, value in facts.metrics.items())
+    return "; ".join([metrics, *map(checks.line, checks.warnings(facts.checks))])
 
 
 @_line.register

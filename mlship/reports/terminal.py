@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mlship.domain import digests
+from mlship.domain import checks, digests
 from mlship.domain.evidence import Verdict
 from mlship.domain.facts import Evaluated, SuiteRun, Tested, Trained, Verified
 from mlship.reports import comparison, container, formatting, training
@@ -80,6 +80,8 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None, console: "Con
         for row, line in zip(rows, metrics, strict=True):
             row += [number(line.champion), signed(line.difference), interval(line.low, line.high)]
     _print(console, title, columns, rows)
+    for check in checks.warnings(tested.checks):
+        _line(console, checks.line(check))
     if tested.champion_error:
         _line(console, f"the champion could not be scored: {tested.champion_error}")
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -68,6 +68,7 @@ class Surroundings:
     Attributes:
         installed: how mlship was installed, and where jobs can install it from.
         functions: how many functions mlship.yaml names; all of them are in the project's source.
+        ignored: the settings, training code and data that git ignores.
         workflows: the texts of the repository's workflows, by their path in it.
         registry: whether images can be pushed, as far as it is known without a push.
         engine: which container engine responds.
@@ -77,6 +78,7 @@ class Surroundings:
 
     installed: Callable[[], Installation]
     functions: Callable[[], int]
+    ignored: Callable[[], Sequence[str]]
     workflows: Callable[[], Mapping[str, str]]
     registry: Callable[[], str]
     engine: Callable[[], str]
@@ -228,10 +230,16 @@ def _git(pipeline: Pipeline) -> str:
     return f"commit {commit.sha[:12]} on {commit.branch or 'no branch'}, {tree}"
 
 
-def _inputs(pipeline: Pipeline, around: Surroundings) -> str:
+def _inputs(pipeline: Pipeline, around: Surroundings) -> str | Warned:
     pipeline.trainer.inputs()
     count = around.functions()
-    return "all configured files exist" if not count else "all configured files and functions exist"
+    text = f"all configured files{' and functions' if count else ''} exist"
+    if ignored := around.ignored():
+        return Warned(
+            detail=f"{text}; git ignores {named(ignored)}, which a clone does not have",
+            hint="take it out of .gitignore and commit it; keep data with DVC or at an address",
+        )
+    return text
 
 
 def _observations(pipeline: Pipeline) -> str | Warned:

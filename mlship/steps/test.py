@@ -49,7 +49,7 @@ def test(
     plots = pipeline.state / "plots" / folder.name
     runs, scores = _tests_and_scores(pipeline, folder, champion, plots)
     _check_names(pipeline, scores)
-    decision = checks.decide(_checks(pipeline, release, champion, runs, scores))
+    decision = checks.decide(_checks(pipeline, records, release, champion, runs, scores))
     pipeline.store.record(
         Run(
             release=release,
@@ -114,6 +114,11 @@ def _profile(records: Sequence[Record], release: Release) -> Profile | None:
     return shapes.of(record, Trained).profile if record else None
 
 
+def _exposed(records: Sequence[Record], release: Release) -> str:
+    record = latest(records, "train", release)
+    return shapes.of(record, Trained).exposed if record else ""
+
+
 def _tests_and_scores(
     pipeline: Pipeline, folder: Path, champion: Release | None, plots: Path
 ) -> tuple[list[TestRun], Scores]:
@@ -151,6 +156,7 @@ def _check_names(pipeline: Pipeline, scores: Scores) -> None:
 
 def _checks(
     pipeline: Pipeline,
+    records: Sequence[Record],
     release: Release,
     champion: Release | None,
     runs: Sequence[TestRun],
@@ -169,6 +175,7 @@ def _checks(
             champion=scores.champion if champion else None,
         ),
         *([compatibility.check(pipeline, release, champion)] if champion else []),
+        *gates.on_exposure(_exposed(records, release)),
     ]
 
 

@@ -62,7 +62,7 @@ def _train(pipeline: Pipeline, commit: Commit, inputs: Inputs) -> Record:
         folder = temporary / "bundle"
         pipeline.progress.note("training")
         trained = pipeline.trainer.train(folder)
-        opened = _checked(pipeline, inputs, trained.opened)
+        opened = _checked(pipeline, commit, inputs, trained.opened)
         digest = trained.bundle
         uncommitted = opened.uncommitted(commit.changes)
         release = Release(
@@ -137,17 +137,31 @@ def _facts(pipeline: Pipeline, made: scores.Trained, bundle: bundles.Bundle) -> 
         held_out=shown(config.data.test or ""),
         rows=made.rows,
         features=made.features,
+        exposed=made.exposed,
     )
 
 
-def _checked(pipeline: Pipeline, inputs: Inputs, opened: Opened) -> Opened:
+def _checked(pipeline: Pipeline, commit: Commit, inputs: Inputs, opened: Opened) -> Opened:
     """Return the other files that a training opened, after it ran on what was looked at before.
 
     Raises:
         ConflictError: something of it is different now.
     """
+    head = pipeline.source.commit().sha
+    if head != commit.sha:
+        raise ConflictError(
+            f"HEAD moved from {commit.sha[:12]} to {head[:12]} while training ran; nothing was "
+            "recorded",
+            hint="do not commit in the training code, nor while it runs; then train again",
+        )
     now = pipeline.trainer.inputs()
     changed = inputs.changed(now, opened)
+    own = [name for name in changed if Path(name).as_posix() in {*opened.written, *opened.left}]
+    if own:
+        raise ConflictError(
+            f"training itself changed {named(own)}, which it depends on; nothing was recorded",
+            hint="write to another file, and restore this one: git restore, or dvc checkout",
+        )
     if changed:
         raise ConflictError(
             f"{named(changed)} changed while training ran; nothing was recorded",

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from mlship import files
+from mlship.adapters.checkout import datafiles
 from mlship.adapters.checkout.children import (
     Answer,
     Fault,
@@ -31,6 +32,7 @@ from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
 from mlship.errors import MlshipError, ProjectError
+from mlship.training import heldout
 from mlship.training.audit import Audit
 
 _ORPHANED = 1
@@ -84,15 +86,22 @@ def _only_from_source(root: Path) -> None:
 
 def _trained(request: TrainRequest, train: Callable[[TrainRequest, Predictor], Trained]) -> Trained:
     """Train, and tell which files of the project were opened."""
-    audit = Audit(request.root, request.into)
+    root, config = request.root, request.config
+    whole = [] if config.data.test else datafiles.places(root, config.data)
+    rows = heldout.place_of(root, config, request.into)
+    audit = Audit(root, request.into, watched=[*whole, rows])
     try:
         made = train(request, ChildPredictor(request.root))
     except ProjectError:
         audit.check_pointers()
         raise
     audit.check_pointers()
-    notes = (*made.notes, *audit.notes())
-    return msgspec.structs.replace(made, notes=notes, opened=audit.opened())
+    exposed = heldout.exposed(
+        config, has_read_all=audit.has_read(whole), has_read_rows=audit.has_read([rows])
+    )
+    notes = (*([exposed] if exposed else []), *made.notes, *audit.notes())
+    opened = audit.opened()
+    return msgspec.structs.replace(made, notes=notes, opened=opened, exposed=exposed)
 
 
 def _forked(descriptor: int) -> list[str]:

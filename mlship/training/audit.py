@@ -19,7 +19,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -37,7 +37,7 @@ from mlship.errors import ConflictError
 Signature = tuple[int, int, int, int] | None
 """Size, times of change in nanoseconds, and number of a file; `None` where there is none."""
 
-_Kind = Literal["read", "written", "outside", "program"]
+_Kind = Literal["read", "written", "outside", "program", "watched"]
 
 _READ: Final = 1
 _WRITTEN: Final = 2
@@ -73,10 +73,12 @@ class Audit:
     Args:
         root: the project's folder.
         ignored: a folder in it that does not belong to it: where the bundle is made.
+        watched: files, in the project or not, of which `has_read` tells.
     """
 
-    def __init__(self, root: Path, ignored: Path) -> None:
+    def __init__(self, root: Path, ignored: Path, watched: Iterable[Path] = ()) -> None:
         self._root = root.absolute()
+        self._watched = {os.path.realpath(path) for path in watched}
         self._roots = {str(self._root), os.path.realpath(root)}
         self._ignored = (str(ignored.absolute()), *_environment_of(self._root))
         self._libraries = tuple(
@@ -133,6 +135,11 @@ class Audit:
         if programs:
             notes.append(f"training ran {named(programs)}: what other programs read is not seen")
         return tuple(notes)
+
+    def has_read(self, paths: Iterable[Path]) -> bool:
+        """Return whether the project's code opened one of the watched files for reading."""
+        wanted = {os.path.realpath(path) for path in paths}
+        return any(event.kind == "watched" and event.path in wanted for event in self._events())
 
     def check_pointers(self) -> None:
         """Refuse files that Git LFS has not fetched: what was read is not what they stand for.
@@ -194,6 +201,8 @@ class Audit:
             # `os.open` may be told a folder that the path is relative to, which is not seen.
             is_known = mode is not None or bool(flags & os.O_CREAT)
             if not isinstance(path, int) and (is_known or Path(os.fsdecode(path)).exists()):
+                if is_read:
+                    self._watch(path)
                 self._add(path, is_read=is_read, is_written=is_written)
         elif event in ("subprocess.Popen", "os.system"):
             self._add_program(event, arguments)
@@ -224,6 +233,14 @@ class Audit:
             before = digests.of_file(self._root / path) if signature and known & _READ else None
             self._write(_Event("written", path, signature, before))
         self._known[path] = known
+
+    def _watch(self, opened: Any) -> None:
+        if not self._watched:
+            return
+        place = os.path.realpath(os.fsdecode(opened))
+        if place in self._watched and self._is_asked_by_project(self._is_library):
+            self._watched.discard(place)
+            self._write(_Event("watched", place, None, None))
 
     def _inside(self, place: str) -> str | None:
         """Return the path in the project of a file of it; for compiled code, that of its source."""

@@ -1,6 +1,7 @@
 """The user's functions, found and called: preprocess, train, postprocess."""
 
 import importlib
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pandas as pd
 from mlship.config.project import Config
 from mlship.domain.bundle import Field
 from mlship.errors import ProjectError
-from mlship.training import script
+from mlship.training import heldout, script
 from mlship.training.blame import blame, called, one_process
 from mlship.training.columns import fields_of
 from mlship.training.data import Data, nearest
@@ -122,8 +123,13 @@ def call_hook(root: Path, name: str, function: Function, frame: pd.DataFrame) ->
     return result
 
 
-def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
+def fit(
+    root: Path, config: Config, data: Data, prepared: Prepared, rows: Path | None = None
+) -> Any:
     """Run the training function with features and targets, or the command; return the model.
+
+    Where `data.split` makes the held-out rows, the training rows are written into the file `rows`,
+    which `MLSHIP_TRAIN_DATA` names to the command.
 
     The seeds of `random`, numpy and PyTorch are set to 0 before, so that code that does not set its
     own makes the same model of the same inputs.
@@ -135,21 +141,27 @@ def fit(root: Path, config: Config, data: Data, prepared: Prepared) -> Any:
     random.seed(0)
     np.random.seed(0)
     if config.model.command is not None:
+        if rows is not None:
+            heldout.write(_with_targets(data.train, data, as_file=True), rows, config.data.read)
+            os.environ[heldout.VARIABLE] = str(rows)
         return script.run(root, config.model, config.model.command, str(config.model.saved))
     function = find(root, name)
     if torch := sys.modules.get("torch"):
         torch.manual_seed(0)
-    frame = prepared.train.copy()
-    # Without `preprocess` the function sees the file as it is, the targets in their places.
-    is_file = config.model.preprocess is None
-    for target in sorted(data.targets, key=lambda target: target.place):
-        place = target.place if is_file else len(frame.columns)
-        frame.insert(place, target.name, target.train)
+    frame = _with_targets(prepared.train, data, as_file=config.model.preprocess is None)
     model = called(root, name, lambda: function(frame, dict(config.model.params)))
     if model is None:
         message = f"{name} returned nothing"
         raise ProjectError(message, hint="return the fitted estimator, or the path of a model")
     return model
+
+
+def _with_targets(features: pd.DataFrame, data: Data, *, as_file: bool) -> pd.DataFrame:
+    """Return training rows with the targets in their places in the file, or at the end."""
+    frame = features.copy()
+    for target in sorted(data.targets, key=lambda target: target.place):
+        frame.insert(target.place if as_file else len(frame.columns), target.name, target.train)
+    return frame
 
 
 def _uneven(hook: str, where: str, wanted: list[str], got: list[str]) -> ProjectError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlship.config.project import ModelConfig
-from mlship.errors import ProjectError
+from mlship.errors import ProjectError, RefusedError
 from mlship.training.blame import called
 
 _PYTHON = ("python", "python3", Path(sys.executable).name)
@@ -31,6 +31,7 @@ def run(root: Path, config: ModelConfig, command: str, saved: str) -> Any:
 
     Raises:
         ProjectError: the command fails, or does not write the file.
+        RefusedError: the file is a link out of the project.
     """
     path = root / saved
     before = _identity(path)
@@ -44,9 +45,23 @@ def run(root: Path, config: ModelConfig, command: str, saved: str) -> Any:
         message = f"`{config.source}` ended without writing {saved}"
         hint = "save the fitted model there, or correct model.saved in mlship.yaml"
         raise ProjectError(message, hint=hint)
+    check_link(root, config, path)
     if path.suffix not in PICKLES:
         return saved
     return called(root, f"loading {saved}", lambda: _unpickled(path))
+
+
+def check_link(root: Path, config: ModelConfig, path: Path) -> None:
+    """Refuse the path of a saved model in the project that leads out of it.
+
+    Raises:
+        RefusedError: it is a link to something outside, or below such a link.
+    """
+    is_inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))  # noqa: PTH100 (links are kept)
+    if (is_inside or path.is_symlink()) and not path.resolve().is_relative_to(root.resolve()):
+        message = f"{config.source} returned {path.name}, a link to {path.resolve()}, "
+        message += "outside of the project"
+        raise RefusedError(message, hint="copy the file into the project")
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:

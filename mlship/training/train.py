@@ -1,5 +1,6 @@
 """A training from the project's files to a sealed bundle."""
 
+import shutil
 from pathlib import Path
 
 from mlship.adapters.checkout.children import TrainRequest
@@ -7,7 +8,7 @@ from mlship.config.project import ModelConfig
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
 from mlship.errors import ProjectError
-from mlship.training import fit, seal
+from mlship.training import fit, heldout, seal
 from mlship.training.blame import proven
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
@@ -37,7 +38,12 @@ def train(request: TrainRequest, predictor: Predictor) -> Trained:
     root, config = request.root, request.config
     data = read(root, config.data)
     prepared = fit.prepare(root, data, config.model.preprocess)
-    returned = fit.fit(root, config, data, prepared)
+    rows = None if config.data.test else heldout.place_of(root, config, request.into)
+    try:
+        returned = fit.fit(root, config, data, prepared, rows)
+    finally:
+        if rows is not None:
+            shutil.rmtree(rows.parent, ignore_errors=True)
     request.into.mkdir(parents=True)
     with mlflowmodel.local(returned, config.store) as model, proven(root, config.model.source):
         converted = _converted(request, data, prepared, model)

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mlship import wire
-from mlship.adapters.checkout import functions, git
+from mlship.adapters.checkout import code, functions, git
 from mlship.steps.doctor import Surroundings
 from mlship.steps.pipeline import Pipeline
 
@@ -50,6 +50,7 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
     return Surroundings(
         installed=lambda: wire.installed(top()),
         functions=lambda: functions.check(pipeline.root, config),
+        ignored=lambda: code.left_out(pipeline.root, config),
         workflows=workflows,
         registry=registry,
         engine=engine,

@@ -77,6 +77,7 @@ class FakeTrainer:
         self.opened = Opened()
         self.outputs: tuple[str, ...] = ()
         self.files: dict[str, Digest] = {}
+        self.exposed = ""
 
     def inputs(self) -> Inputs:
         same = digests.of_bytes(b"same")
@@ -99,6 +100,7 @@ class FakeTrainer:
             profile=self.profile,
             opened=self.opened,
             outputs=self.outputs,
+            exposed=self.exposed,
         )
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:

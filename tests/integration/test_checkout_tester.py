@@ -13,6 +13,7 @@ from mlship.adapters.checkout.git import changes
 from mlship.adapters.checkout.tester import PytestTester
 from mlship.config import layers
 from mlship.config.project import Config
+from mlship.domain import gates
 from mlship.domain.scores import TestRun
 from mlship.errors import ConfigError, ProjectError
 from tests.harness.projects import config
@@ -135,6 +136,26 @@ def test_a_broken_conftest_is_a_failure(tmp_path: Path) -> None:
 def test_no_tests_is_a_failure(tmp_path: Path) -> None:
     found = run(tmp_path, "", "empty.py")
     assert (found.passed, found.failures) == (0, ("no tests in tests/unit",))
+
+
+def test_the_error_of_pytest_is_shown_and_not_its_last_line(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    found = run(tmp_path, "def test_one(): pass\n")
+    assert found.failures[0].endswith("error: unrecognized arguments: --no-such-option")
+
+
+def test_skipped_tests_are_counted_and_prove_nothing(tmp_path: Path) -> None:
+    text = "import pytest\n@pytest.mark.{}\ndef test_{}(): assert 0\n"
+    found = run(tmp_path, text.format("skip", "a") + text.format("xfail", "b"))
+    check = gates.on_tests(found)
+    assert not check.holds
+    assert check.text == "unit tests: 0 passed, 0 failed, 2 skipped"
+
+
+def test_a_test_that_ends_pytest_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    found = run(tmp_path, "import os\ndef test_one(): os._exit(0)\n")
+    assert "ended with exit code 0 before it had run the tests" in found.failures[0]
+    assert "no tests" not in found.failures[0]
 
 
 def test_sanity_tests_are_told_what_to_test(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mlship.adapters.checkout import code
 from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.domain.scores import Trained
 from mlship.errors import ConflictError, ProjectError
@@ -152,6 +153,56 @@ def test_every_way_of_reading_by_python_is_seen(tmp_path: Path) -> None:
     assert "data.csv" not in opened.read
     assert not opened.left
     assert any(line.endswith(" more: part of the release") for line in notes.lines)
+
+
+SCRIPT = """
+import os
+import joblib
+import pandas as pd
+from pipeline import model
+
+joblib.dump(model(pd.read_csv({read})), "model.joblib")
+"""
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        ('"data.csv"', "python train.py read data.csv itself"),
+        ('os.path.abspath("data.csv")', "python train.py read data.csv itself"),
+        ('os.environ["MLSHIP_TRAIN_DATA"]', ""),
+        ('"copy.csv"', "python train.py may have read data.csv itself"),
+    ],
+)
+def test_a_command_that_may_train_on_held_out_rows_is_named(
+    tmp_path: Path, read: str, said: str
+) -> None:
+    write(tmp_path, "pass")
+    flowers().to_csv(tmp_path / "copy.csv", index=False)
+    (tmp_path / "train.py").write_text(SCRIPT.format(read=read))
+    found = trained(tmp_path, train=None, command="python train.py", saved="model.joblib")
+    assert found.exposed.startswith(said)
+    assert bool(found.exposed) == bool(said)
+
+
+def test_ignored_settings_and_code_are_known_and_ignored_data_only_to_doctor(
+    tmp_path: Path,
+) -> None:
+    ignored = ".mlship/\n__pycache__/\nhelper.py\n_version.py\nmlship.yaml\ndata.csv\n"
+    write(tmp_path, "pass", above="import helper, _version")
+    for name in ("helper.py", "_version.py", "mlship.yaml"):
+        (tmp_path / name).touch()
+    assert not code.left_out(tmp_path, config())
+    git(tmp_path, "rm", "--quiet", "--cached", "data.csv")
+    (tmp_path / ".gitignore").write_text(ignored)
+    assert trained(tmp_path).opened.ignored == ("mlship.yaml", "helper.py")
+    assert code.left_out(tmp_path, config()) == ["mlship.yaml", "helper.py", "data.csv"]
+
+
+def test_a_function_is_named_only_if_it_reads_the_file_that_is_split(tmp_path: Path) -> None:
+    assert not trained(write(tmp_path / "one", "pass")).exposed
+    leaky = write(tmp_path / "two", "import pandas; data = pandas.read_csv('data.csv')")
+    assert trained(leaky).exposed.startswith("pipeline:train read data.csv itself")
 
 
 def test_what_compiled_libraries_and_other_programs_read_is_not_seen(tmp_path: Path) -> None:

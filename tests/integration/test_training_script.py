@@ -9,7 +9,7 @@ import pytest
 from mlship.config import layers
 from mlship.config.project import Config
 from mlship.domain import bundle as bundles
-from mlship.errors import ConfigError, ProjectError
+from mlship.errors import ConfigError, ProjectError, RefusedError
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 
@@ -53,6 +53,23 @@ def test_a_script_trains_and_what_it_saved_is_served(tmp_path: Path) -> None:
     bundle = bundles.read(asked.into)
     assert bundle.model.format == "onnx"
     assert [field.name for field in bundle.model.columns] == ["length", "width"]
+
+
+@pytest.mark.parametrize("linked", ["model.joblib", "out"])
+def test_a_saved_model_behind_a_link_out_of_the_project_is_refused(
+    tmp_path: Path, linked: str
+) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    saved = linked if linked == "model.joblib" else "out/model.joblib"
+    code = SCRIPT.format(write=f"joblib.dump(model, '{saved}')").replace(
+        "data.csv", f"{inside}/data.csv"
+    )
+    inside.mkdir()
+    outside.mkdir()
+    (inside / linked).symlink_to(outside / linked if linked == "model.joblib" else outside)
+    settings = by_command(inside, code.replace(f"'{saved}'", f"'{inside}/{saved}'"), saved=saved)
+    with pytest.raises(RefusedError, match=r"a link to .*/outside/.*, outside of the project"):
+        train(request(inside, settings), InProcess())
 
 
 def test_a_script_that_exits_with_0_has_trained(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ HERE = Installation(
 )
 WELL = Surroundings(
     functions=lambda: 1,
+    ignored=tuple,
     installed=lambda: HERE,
     workflows=dict,
     registry=lambda: "ghcr.io/ada/iris answers",
@@ -342,3 +343,12 @@ def test_a_registry_that_is_down_is_told_at_once(
     with pytest.raises(UnavailableError, match="connection refused"):
         project.registries.reach()
     assert not project.waits
+
+
+def test_what_a_clone_does_not_have_is_a_warning(here: World) -> None:
+    assert checks(here)["data and code"].state == "right"
+    around = dataclasses.replace(WELL, ignored=lambda: ("mlship.yaml", "data/train.csv"))
+    found = checks(here, around)["data and code"]
+    assert found.state == "warning"
+    assert "git ignores mlship.yaml, data/train.csv, which a clone does not have" in found.detail
+    assert ".gitignore" in found.hint

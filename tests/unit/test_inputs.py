@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.domain import shapes
+from mlship.domain import scores, shapes
 from mlship.domain.commit import named
 from mlship.domain.digests import Digest, of_bytes
 from mlship.domain.evidence import Record
@@ -38,6 +38,48 @@ def changed(here: World, monkeypatch: pytest.MonkeyPatch, *paths: str) -> None:
     """Make files of the tree differ from its commit."""
     commit = msgspec.structs.replace(here.source.commit(), dirty=bool(paths), changes=tuple(paths))
     monkeypatch.setattr(here.source, "commit", lambda: commit)
+
+
+def test_code_that_git_ignores_counts_as_uncommitted(here: World) -> None:
+    here.trainer.opened = Opened(ignored=("mlship.yaml",))
+    record = train(here.pipeline)
+    assert record.evidence.release.dirty
+    assert shapes.of(record, Trained).uncommitted == "mlship.yaml"
+    assert found(here)
+
+
+def test_a_training_that_moves_head_is_of_no_commit(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains = here.trainer.train
+
+    def commits(into: Path) -> scores.Trained:
+        here.source.sha = "b" * 40
+        return trains(into)
+
+    monkeypatch.setattr(here.trainer, "train", commits)
+    with pytest.raises(ConflictError, match=r"HEAD moved from a{12} to b{12} while training ran"):
+        train(here.pipeline)
+    assert not found(here)
+
+
+@pytest.mark.parametrize("by_training", [True, False])
+def test_who_changed_the_data_decides_what_to_do_about_it(
+    here: World, monkeypatch: pytest.MonkeyPatch, by_training: bool
+) -> None:
+    trains = here.trainer.train
+    here.trainer.opened = Opened(written=("train.csv",) if by_training else ())
+
+    def rewrites(into: Path) -> scores.Trained:
+        here.trainer.data = "other"
+        return trains(into)
+
+    monkeypatch.setattr(here.trainer, "train", rewrites)
+    with pytest.raises(ConflictError) as caught:
+        train(here.pipeline)
+    own = "training itself changed train.csv, which it depends on; nothing was recorded"
+    assert (caught.value.message == own) == by_training
+    assert caught.value.hint.startswith("write to another file" if by_training else "train again")
 
 
 def test_a_file_that_was_read_makes_another_release_when_it_changes(here: World) -> None:

@@ -28,6 +28,7 @@ from mlship.errors import (
     ProjectError,
     RefusedError,
 )
+from mlship.reports.summary import summary
 from mlship.steps import test as testing
 from mlship.steps import verify
 from mlship.steps.approve import approve
@@ -70,6 +71,14 @@ def duel(here: World) -> tuple[Release, Release]:
     deploy_production(here.pipeline, first)
     deploy_production(here.pipeline, second)
     return first, second
+
+
+def test_metrics_of_rows_that_training_may_have_had_carry_a_warning(here: World) -> None:
+    assert "WARNING" not in summary(testing.test(here.pipeline, made(here)))
+    here.trainer.exposed, here.trainer.params = "python train.py read all.csv itself", "C=2"
+    record = testing.test(here.pipeline, train(here.pipeline).evidence.release)
+    assert record.evidence.verdict == "passed"
+    assert summary(record).endswith("; WARNING: python train.py read all.csv itself")
 
 
 def predictions(here: World, release: Release, right: int, wrong: int) -> None:

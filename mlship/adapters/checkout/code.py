@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib.metadata
 import inspect
+import shlex
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import Distribution
@@ -12,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from mlship.adapters.checkout import git
+from mlship.adapters.checkout import dvc, git
 from mlship.config.installation import DISTRIBUTION, MODULE
 from mlship.config.project import Config
 from mlship.config.requirements import REQUIREMENTS
@@ -22,6 +23,9 @@ from mlship.errors import ProjectError
 
 _PICKLES = ("*.pkl", "*.pickle", "*.joblib", "*.pt", "*.pth", "*.pt2")
 _MODELS = ("*.onnx", "*.skops", "*.ubj", "*.cbm", "*.keras", "*.safetensors", *_PICKLES)
+_BUILT = "_version.py"
+"""What setuptools-scm and its like write when the project is built, as they call it."""
+
 _COUNTS = ("*.py", REQUIREMENTS, *_MODELS)
 
 
@@ -43,6 +47,44 @@ def files_of(root: Path, config: Config) -> dict[str, Digest]:
     files = {path.relative_to(root).as_posix(): path for path in listed}
     files |= dict(included(root, config.model.include))
     return {name: digests.of_file(path) for name, path in sorted(files.items())}
+
+
+def ignored(root: Path, read: Iterable[str]) -> tuple[str, ...]:
+    """Return the settings and code that git ignores, among the files that a training read.
+
+    A version file that a build of the project wrote is none of it.
+
+    Raises:
+        ProjectError: there is no git or no repository.
+    """
+    own = {path for path in read if path.endswith(".py") and Path(path).name != _BUILT}
+    there = [
+        path for path in ("mlship.yaml", REQUIREMENTS, *sorted(own)) if (root / path).is_file()
+    ]
+    kept = git.not_ignored(root, there)
+    return tuple(path for path in dict.fromkeys(there) if path not in kept)
+
+
+def left_out(root: Path, config: Config) -> list[str]:
+    """Return the settings, training code and data of a project that git ignores.
+
+    Data that DVC keeps, or that is at an address, is elsewhere for a clone too.
+
+    Raises:
+        ProjectError: there is no git or no repository, or a file is not Python.
+    """
+    model = config.model
+    words = shlex.split(model.command) if model.command else []
+    scripts = [word for word in words if word.endswith(".py") and (root / word).is_file()]
+    hooks = (model.train, model.preprocess, model.postprocess)
+    modules = [name.partition(":")[0] for name in hooks if name]
+    files = [path.relative_to(root).as_posix() for path in closure(root, modules)]
+    texts = [text for text in (config.data.train, config.data.test) if text and "://" not in text]
+    data = [text for text in texts if dvc.pointer_to(root, root / text) is None]
+    data = [text for text in data if not dvc.output_of(root, root / text)]
+    inside = [path for path in data if (root / path).resolve().is_relative_to(root.resolve())]
+    kept = git.not_ignored(root, inside)
+    return [*ignored(root, [*scripts, *files]), *(path for path in inside if path not in kept)]
 
 
 def settings_of(config: Config) -> Digest:

@@ -59,6 +59,12 @@ def names(root: Path, data: DataConfig) -> set[str]:
     return found
 
 
+def places(root: Path, data: DataConfig) -> list[Path]:
+    """Return the files of the data that are on this machine; DVC may keep them."""
+    texts = [text for text in _texts(data) if not _is_address(text)]
+    return [root / name for name in {*texts, *names(root, data)}]
+
+
 def name_of(text: str) -> str:
     """Return the name that tells a file's format: a pointer's own ending is taken away."""
     return text.removesuffix(dvc.SUFFIX)

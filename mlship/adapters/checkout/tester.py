@@ -130,9 +130,10 @@ def _path_with(root: Path) -> str:
     return os.pathsep.join([str(root), *([before] if before else [])])
 
 
-def _cases(report: Path) -> list[ET.Element]:
+def _cases(report: Path) -> list[ET.Element] | None:
+    """Return the tests of a report; `None` if pytest did not live to write it."""
     if not report.is_file():
-        return []
+        return None
     return list(ET.parse(report).getroot().iter("testcase"))  # noqa: S314 (pytest wrote it)
 
 
@@ -140,16 +141,18 @@ def _counted(
     suite: Suite,
     paths: Sequence[str],
     seconds: float,
-    cases: list[ET.Element],
+    cases: list[ET.Element] | None,
     ended: children.Ended,
 ) -> TestRun:
-    failures = [line for case in cases if (line := _failure(case))]
-    skipped = sum(case.find("skipped") is not None for case in cases)
-    passed = len(cases) - len(failures) - skipped
+    known = cases or []
+    failures = [line for case in known if (line := _failure(case))]
+    skipped = sum(case.find("skipped") is not None for case in known)
+    passed = len(known) - len(failures) - skipped
     if ended.code not in (0, _NO_TESTS) and not failures:
-        said = [line for line in ended.tail if line.strip()]
-        reason = said[-1] if said else f"pytest {children.describe_end(ended)}"
-        failures = [f"{' '.join(paths)}: {reason}"]
+        failures = [f"{' '.join(paths)}: {_reason_of_end(ended)}"]
+    elif cases is None:
+        reason = f"pytest {children.describe_end(ended)} before it had run the tests"
+        failures = [f"{' '.join(paths)}: {reason}; remove calls of os._exit()"]
     elif not failures:
         failures = [f"no tests in {path}" for path in paths if not _has_any(path, cases)]
     return TestRun(
@@ -160,6 +163,13 @@ def _counted(
         seconds=round(seconds, 3),
         failures=tuple(failures),
     )
+
+
+def _reason_of_end(ended: children.Ended) -> str:
+    """Return why pytest ended without a failed test: its last error, or else its last line."""
+    said = [line.strip() for line in ended.tail if line.strip()]
+    errors = [line for line in said if "error:" in line.lower()]
+    return [f"pytest {children.describe_end(ended)}", *said[-1:], *errors[-1:]][-1]
 
 
 def _has_any(path: str, cases: Sequence[ET.Element]) -> bool:

@@ -119,6 +119,7 @@ class ChildTrainer:
             read={path: digest for path, digest in opened.read.items() if path not in data},
             left=opened.left,
             written=tuple(sorted({*kept, *opened.left, *(new - opened.read.keys())})),
+            ignored=code.ignored(self._root, opened.read.keys() - set(opened.written)),
         )
         notes = [*made.notes, *_notes(opened, after, before)]
         variables = [name for name in self._config.model.environment if name in os.environ]

@@ -2,7 +2,6 @@
 
 import dataclasses
 import io
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -38,7 +37,7 @@ from mlship.training.heads import numbers_of, truth_of
 from mlship.training.original import Original, held_out
 from mlship.training.owncode import Trust
 from mlship.training.proof.answers import Outputs, Predict, outputs_of
-from mlship.training.script import PICKLES
+from mlship.training.script import PICKLES, check_link
 
 _SAMPLE = 200
 _CHANGED = (
@@ -88,11 +87,11 @@ def read(root: Path, config: ModelConfig, returned: str | Path) -> Saved:
         path, suffix = mlflowmodel.member(path, name)
         name = f"{name}/{path.name}"
     elif textnet.is_folder(path):
-        _check_link(root, config, path)
+        check_link(root, config, path)
         return Saved(name=name, suffix="", data=b"", folder=path)
     _check_path(config, path, name, suffix)
     datafiles.check_lfs(path, name)
-    _check_link(root, config, path)
+    check_link(root, config, path)
     source = Saved(name=name, suffix=suffix, data=path.read_bytes())
     if suffix in PICKLES:
         _check_pickle(config, source)
@@ -279,15 +278,6 @@ def _heads(source: Saved, task: Task, config: ModelConfig, data: Data) -> tuple[
         hint = "return the fitted estimator, or save it as skops"
         raise ProjectError(message, hint=hint)
     return heads
-
-
-def _check_link(root: Path, config: ModelConfig, path: Path) -> None:
-    """Refuse a path in the project that leads out of it."""
-    is_inside = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(root))  # noqa: PTH100 (links are kept)
-    if (is_inside or path.is_symlink()) and not path.resolve().is_relative_to(root.resolve()):
-        message = f"{config.source} returned {path.name}, a link to {path.resolve()}, "
-        message += "outside of the project"
-        raise RefusedError(message, hint="copy the file into the project")
 
 
 def _check_pickle(config: ModelConfig, source: Saved) -> None:
