@@ -1,6 +1,7 @@
 """Files: atomic writes, and generated files that show whether somebody edited them."""
 
 import errno
+import glob
 import hashlib
 import os
 import re
@@ -162,6 +163,31 @@ def write_atomically(path: Path, data: bytes) -> None:
         error.filename = error.filename or str(path)
         raise
     sync_folder(path.parent)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes left that were killed while they wrote a file atomically.
+
+    Where a process cannot be looked up (Windows), nothing is removed.
+    """
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.([1-9]\d*)\.tmp")
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        match = pattern.fullmatch(leftover.name)
+        if match and not _is_alive(int(match[1])):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Return whether a process runs, or may run for all that is known."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # another user's, or no process of ours
+        return True
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -77,7 +77,7 @@ def explained(
     value = _value_at(key, merged)
     if isinstance(value, str | int | float) and repr(value) not in text:
         text = f"{text}: {repr(value)[:60]}"
-    source = place_of(origins.get(key, "mlship.yaml"), key)
+    source = place_of(origins.get(_listed(key), "mlship.yaml"), key)
     place = source if key in source else f"{source}: {key}"
     return ConfigError(f"{place}: {text[:1].lower()}{text[1:]}", hint=_meaning(key))
 
@@ -97,9 +97,17 @@ def _key_at_fault(key: str, merged: Mapping[str, Any], origins: Mapping[str, str
 
 def _value_at(key: str, merged: Mapping[str, Any]) -> Any:
     value: Any = merged
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+    for part, index in re.findall(r"([^.\[\]]+)|\[(\d+)\]", key):
+        if index:
+            value = value[int(index)] if isinstance(value, list | tuple) else None
+        else:
+            value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+def _listed(key: str) -> str:
+    """Return the key of the list that `report.include[1]` is in; another key as it is."""
+    return re.sub(r"\[.*", "", key)
 
 
 def _kind_at(key: str) -> Any:
@@ -113,11 +121,14 @@ def _kind_at(key: str) -> Any:
 def _meaning(key: str) -> str:
     """Return what a key means and which values it takes, from its type."""
     try:
-        kind = _kind_at(re.sub(r"\[.*", "", key))
+        kind = _kind_at(_listed(key))
     except KeyError:
         return f"correct {key}; `mlship init` in a new folder writes an example"
     metas: list[msgspec.Meta] = []
-    while typing.get_origin(kind) in (typing.Annotated, typing.Union, types.UnionType):
+    wrappers = [typing.Annotated, typing.Union, types.UnionType]
+    if _listed(key) != key:
+        wrappers.append(tuple)
+    while typing.get_origin(kind) in wrappers:
         metas += getattr(kind, "__metadata__", ())
         kind = typing.get_args(kind)[0]
     notes = [meta.description for meta in metas if meta.description]
@@ -126,6 +137,7 @@ def _meaning(key: str) -> str:
     notes += [f"at most {meta.le}" for meta in metas if meta.le is not None]
     if typing.get_origin(kind) is typing.Literal:
         notes.append(f"one of {', '.join(typing.get_args(kind))}")
-    if (fields := fields_of(kind)) is not None:
-        notes.append(f"a section with {', '.join(fields)}")
+    if fields_of(kind) is not None:
+        names = [field.encode_name for field in msgspec.structs.fields(kind)]
+        notes.append(f"a section with {', '.join(names)}")
     return f"{key}: {'; '.join(notes)}" if notes else f"correct {key}"

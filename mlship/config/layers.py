@@ -6,7 +6,6 @@ where a value was set. Pure functions.
 
 import difflib
 import math
-import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import msgspec
 import yaml
 from msgspec.structs import replace
 
+from mlship.config import commands, workflows
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
 from mlship.domain.bundle import UNSUPERVISED
@@ -218,6 +218,7 @@ def _check_together(config: Config) -> None:
     _check_unsupervised(config)
     _check_quantiles(config)
     _check_model(config.model)
+    workflows.check(config.workflows)
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="set it to the output of `sha256sum model.pkl`")
@@ -341,20 +342,12 @@ def _check_model(model: ModelConfig) -> None:
     if model.command is not None and model.params:
         message = "mlship.yaml: model.params is passed to a training function, not to a command"
         raise ConfigError(message, hint="write them into model.command, or use model.train")
-    if model.command is not None and not _argv(model.command):
-        message = "mlship.yaml: model.command is not a command: check its quotation marks"
-        raise ConfigError(message, hint="write it as in a shell: `command: python train.py`")
+    if model.command is not None:
+        commands.check(model.command, "model.command")
     saved = Path(model.saved or "")
     if saved.is_absolute() or ".." in saved.parts:
         message = f"mlship.yaml: model.saved: {model.saved} is outside the project"
         raise ConfigError(message, hint="name a path below the project's folder")
-
-
-def _argv(command: str) -> list[str]:
-    try:
-        return shlex.split(command)
-    except ValueError:
-        return []
 
 
 def _check_target(key: str, target: TargetConfig) -> None:

@@ -3,7 +3,9 @@
 The form: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#jobsjob_idsteps
 """
 
+import math
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -19,6 +21,22 @@ _PINNED: Final = re.compile(
     r"(?![./])[\w.-]+/[\w./-]+@[0-9a-f]{40}"  # an action of a repository
     r"|\./[\w./-]+"  # an action in this repository
     r"|docker://[\w.:/-]+@sha256:[0-9a-f]{64}"
+)
+
+_EXPRESSION: Final = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
+_OF_EVENTS: Final = (
+    "actor",
+    "base_ref",
+    "event",
+    "head_ref",
+    "ref",
+    "ref_name",
+    "triggering_actor",
+)
+# The whole of `github`, in `toJSON(github)`, and `github[...]` have the texts of events too.
+_FOREIGN: Final = re.compile(
+    rf"(?<![\w.-])(inputs\b|github\b(?!\s*\.\s*(?!({'|'.join(_OF_EVENTS)})(?![\w-]))[a-z_]))",
+    re.IGNORECASE,
 )
 
 
@@ -69,11 +87,28 @@ class Step(
             raise ValueError("`with` is for a step with `uses`")
         if self.id in OWN_IDS:
             raise ValueError(f"The id {self.id} belongs to a step of mlship")
+        if self.run is not None and not self.run.strip():
+            raise ValueError("`run` is empty")
+        if self.timeout_minutes is not None and not _is_time(self.timeout_minutes):
+            raise ValueError("`timeout-minutes` needs a number above 0, or an expression")
+
+    @property
+    def injected(self) -> str:
+        """The first expression in a script that has a text of an event; empty if none has."""
+        script = self.inputs.get("script") if self.run is None else self.run
+        found = _EXPRESSION.finditer(script if isinstance(script, str) else "")
+        return next((match[0] for match in found if _FOREIGN.search(match[1])), "")
 
     def plain(self) -> dict[str, Any]:
         """Return the step as a mapping in GitHub's form."""
         values: dict[str, Any] = msgspec.to_builtins(self)
         return values
+
+
+def _is_time(value: float | str) -> bool:
+    if isinstance(value, str):
+        return _EXPRESSION.fullmatch(value.strip()) is not None
+    return math.isfinite(value) and value > 0
 
 
 class StepsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,3 +135,8 @@ class StepsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         doubled = next((name for name in ids if ids.count(name) > 1), None)
         if doubled:
             raise ValueError(f"Two steps have the id {doubled}")
+
+    @property
+    def places(self) -> Mapping[str, tuple[Step, ...]]:
+        """The steps by the names of their places."""
+        return {"before_train": self.before_train, "after_test": self.after_test}

@@ -1,12 +1,15 @@
 """The section `workflows` of mlship.yaml: settings of the GitHub workflows."""
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from mlship.config import cron
 from mlship.config.own_steps import StepsConfig
 from mlship.domain.policy import Occupied
+from mlship.errors import ConfigError
 
 Source = Annotated[
     str,
@@ -19,7 +22,22 @@ Source = Annotated[
 
 Branch = Annotated[
     str,
-    Meta(pattern=r"^(?!-)[\w./*-]+$", extra={"form": "a branch, or a pattern such as feature/**"}),
+    Meta(pattern=r"^(?!-)[\w./-]+(?!\n)$", extra={"form": "the name of one branch, not a pattern"}),
+]
+Branches = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!-)[\w./*-]+(?!\n)$",
+        extra={"form": "a branch, or a pattern such as feature/**"},
+    ),
+]
+Pattern = Annotated[
+    str,
+    Meta(
+        # Neither a quote nor a control character, no `/` at the start, no part that is `..`.
+        pattern=r"^(?![-/]|!/|!?$)(?!(.*/)?!?\.\.(/|$))[^\x00-\x1f\x7f\"'\\]+(?!\n)$",
+        extra={"form": "a pattern from the repository's top, without .. and quotes: shared/**"},
+    ),
 ]
 
 
@@ -31,14 +49,14 @@ class BranchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
 
     feature: Annotated[
-        Branch, Meta(description="branches that are trained, tested and reported")
+        Branches, Meta(description="branches that are trained, tested and reported")
     ] = "feature/**"
     develop: Annotated[
         Branch | None,
         Meta(description="the branch that is tried on staging and offered to main; null for none"),
     ] = "develop"
     release: Annotated[
-        Branch | None,
+        Branches | None,
         Meta(description="branches that are tried and offered instead of develop: release/**"),
     ] = None
     main: Annotated[Branch, Meta(description="the branch that is deployed to production")] = "main"
@@ -96,7 +114,7 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ] = None
     branches: BranchesConfig = BranchesConfig()
     paths: Annotated[
-        tuple[Annotated[str, Meta(pattern=r"^(?!-)[^\s\"'\\]+$")], ...],
+        tuple[Pattern, ...],
         Meta(
             description="in a repository with several projects: files outside of this one's folder "
             "whose changes run its workflows too, as patterns from the repository's top: shared/**"
@@ -113,7 +131,7 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     evaluate: Annotated[
         str,
         Meta(
-            pattern=r"^[\d*/,-]+( [\d*/,-]+){4}$",
+            pattern=r"^[\d*/,-]+( [\d*/,-]+){4}(?!\n)$",
             description="schedule of the challenger's evaluation, in UTC",
             extra={"form": "the five fields of cron, such as 17 5 * * *"},
         ),
@@ -142,3 +160,89 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = False
     steps: StepsConfig = StepsConfig()
+
+
+def check(config: WorkflowsConfig) -> None:
+    """Refuse settings that are wrong together, or that GitHub would refuse.
+
+    Raises:
+        ConfigError: there are such.
+    """
+    _check_branches(config.branches)
+    if reason := cron.fault(config.evaluate):
+        message = f"mlship.yaml: workflows.evaluate: {config.evaluate!r}: {reason}"
+        hint = "minute, hour, day of the month, month and day of the week (0 is Sunday), in UTC"
+        raise ConfigError(message, hint=f"{hint}: 17 5 * * *")
+    for place, steps in config.steps.places.items():
+        for number, step in enumerate(steps):
+            if text := step.injected:
+                raise ConfigError(
+                    f"mlship.yaml: workflows.steps.{place}[{number}]: {text} would become a part "
+                    "of the script, and who names a branch or a pull request could run commands",
+                    hint=f'pass it as a variable: `env: {{TEXT: "{text}"}}`, and in the script '
+                    '"$TEXT"',
+                )
+
+
+def paths_of(config: WorkflowsConfig, folder: str) -> list[str]:
+    """Return the patterns in `workflows.paths` as GitHub reads them: `./a/` is `a/**`.
+
+    Args:
+        config: the settings.
+        folder: of the project, from the repository's top.
+
+    Raises:
+        ConfigError: a pattern leaves out the project itself.
+    """
+    patterns = []
+    for text in config.paths:
+        mark = "!" if text.startswith("!") else ""
+        path = text[len(mark) :]
+        plain = re.sub(r"(^|/)(\./)+", r"\1", re.sub(r"/{2,}", "/", path))
+        pattern = f"{plain}**" if plain.endswith("/") or not plain else plain
+        if mark and matches(pattern, f"{folder}/mlship.yaml"):
+            message = f"mlship.yaml: workflows.paths: {text} leaves out the project's own folder, "
+            message += f"{folder}, for which its workflows run"
+            raise ConfigError(message, hint="name what is left out in it, such as !**/*.md")
+        patterns.append(f"{mark}{pattern}")
+    return patterns
+
+
+def _check_branches(branches: BranchesConfig) -> None:
+    """Refuse branches for which two workflows would run, or that would be offered to themselves.
+
+    Raises:
+        ConfigError: they are.
+    """
+    key, alone = "workflows.branches", "for a repository without develop, set `develop: null`"
+    if branches.develop == branches.main:
+        message = f"mlship.yaml: {key}.develop and {key}.main are both {branches.main}"
+        raise ConfigError(message, hint=alone)
+    for name, branch in (("develop", branches.develop), ("main", branches.main)):
+        if branch is None:
+            continue
+        if branches.release is not None and matches(branches.release, branch):
+            message = f"mlship.yaml: {key}.release: {branches.release} includes {branch}, "
+            message += f"which is {key}.{name}"
+            hint = "name other branches, such as release/**; or leave `release` out: then develop "
+            raise ConfigError(message, hint=f"{hint}is offered to main; {alone}")
+        if branches.feature == branch:
+            message = f"mlship.yaml: {key}.feature and {key}.{name} are both {branch}"
+            raise ConfigError(message, hint="name the branches that are merged to it: feature/**")
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Return whether a pattern of GitHub's matches a branch or a path.
+
+    The form: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-syntax#filter-pattern-cheat-sheet
+    """
+    # `?`, `+` and `[a-z]` mean what they do in regular expressions.
+    wild = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*"}
+    parts = re.split(r"(\*\*/?|\*)", pattern)
+    expression = "".join(
+        wild.get(part) or re.sub(r"[.^$(){}|]", r"\\\g<0>", part) for part in parts
+    )
+    try:
+        return re.fullmatch(expression, name) is not None
+    except re.error:
+        return False

@@ -121,10 +121,8 @@ def storage(url: str, options: Mapping[str, str]) -> Storage:
     if kind == "local" and not url.startswith("/"):
         message = f"the remote of DVC is the folder {url} of this machine, which jobs do not reach"
         raise ConfigError(message, hint=hint)
-    user, is_user, _ = url.partition("://")[2].partition("/")[0].rpartition("@")
-    if is_user and (kind != "ssh" or ":" in user):
-        message = f"the URL of DVC's remote {shown(url)} has credentials, which a workflow would "
-        raise ConfigError(message + "show", hint="set them with `dvc remote modify --local`")
+    for address in (url, options.get("endpointurl", "")):
+        _check_secrets(address, kind)
     for name in _OTHER_LAYOUTS:
         if options.get(name, "").lower() in _TRUE:
             message = f"DVC's remote {url} is {name}, and jobs fetch by MD5"
@@ -135,6 +133,26 @@ def storage(url: str, options: Mapping[str, str]) -> Storage:
             message = f"DVC's remote has a character that a workflow cannot hold: {text[:80]!r}"
             raise ConfigError(message, hint="leave out spaces, quotes, $, braces and backslashes")
     return Storage(url=url, options=known)
+
+
+def _check_secrets(url: str, kind: StorageKind) -> None:
+    """Refuse a URL with a password, or with a query or a fragment, which may be a token.
+
+    Raises:
+        ConfigError: it has one.
+    """
+    rest = url.partition("://")[2]
+    address, *others = re.split(r"[?#]", rest, maxsplit=1)
+    user, is_user, _ = address.partition("/")[0].rpartition("@")
+    if others:
+        message = f"the URL of DVC's remote {shown(url.removesuffix(others[0]))[:-1]} has a query "
+        message += "or a fragment, which a workflow would show with any token in it"
+    elif is_user and (kind != "ssh" or ":" in user):
+        message = f"the URL of DVC's remote {shown(url)} has credentials, which a workflow would "
+        message += "show"
+    else:
+        return
+    raise ConfigError(message, hint="set credentials with `dvc remote modify --local`")
 
 
 def _scheme(url: str) -> str:

@@ -58,7 +58,7 @@ def check_folder(folder: Path, hint: str = "name a new or an empty folder") -> N
     """
     for place in reversed((folder, *folder.parents)):
         try:
-            is_other = place.exists() and not place.is_dir()
+            is_other = (place.exists() or place.is_symlink()) and not place.is_dir()
         except OSError as error:
             message = f"{_short(place)} cannot be a folder: {error.strerror}"
             raise ConfigError(message, hint="name a new or an empty folder") from error
@@ -120,6 +120,11 @@ def _change(
         exists = place.exists()
     except OSError as error:
         raise ConfigError(f"{_short(name)} cannot be written: {error.strerror}") from error
+    if not exists and place.is_symlink():
+        raise ConfigError(
+            f"{name} is a link to {place.readlink()}, which does not exist",
+            hint="restore the file that it names, or remove the link",
+        )
     is_forced = any(_covers(forced, name) for forced in force)
     if not exists:
         reason = "" if is_forced else absence(name)
@@ -198,6 +203,7 @@ def check_forced(force: Sequence[str], written: Sequence[str]) -> None:
 
 
 def write(place: Path, data: bytes) -> None:
-    """Write a file, and create its folders."""
+    """Write a file, and create its folders; remove what a killed process left beside it."""
     place.parent.mkdir(parents=True, exist_ok=True)
+    files.remove_leftovers(place)
     files.write_atomically(place, data)

@@ -9,27 +9,28 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import yaml
 
 from mlship.domain.outputs import is_inside
+from mlship.errors import ConfigError
 from mlship.templates.scripts import Script
+from mlship.templates.sources import DATA, has, is_utf8, listed, misnamed
+from mlship.templates.stages import FILE, Stage, locked
+from mlship.templates.stages import stages as dvc_stages
 
 _SCRIPTS: Final = ("train.py", "training.py", "train_model.py", "model.py", "main.py")
 _MODELS: Final = (
     *(".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".ubj", ".cbm", ".keras", ".pt", ".pth"),
     ".pt2",
 )
-_DATA: Final = (".csv", ".csv.gz", ".tsv", ".parquet", ".jsonl")
 _NO_DATA: Final = re.compile(r"metric|report|result|predict|output|submission|score|params|history")
 _HELD_OUT: Final = re.compile(r"test|valid|held|eval")
 _NAME: Final = re.compile(r"[^a-z0-9-]+")
-_SKIPPED: Final = frozenset(
-    {"venv", "env", "node_modules", "site-packages", "build", "dist", "__pycache__"}
-)
-_MOST: Final = 500
+_SHOWN: Final = 3
+_INSTEAD: Final = "to train by it instead, change model.command and model.saved"
 
 
 class Existing(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,14 +63,14 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         tests: the files and folders of its tests of the code, apart from the default tests/unit.
         has_tests: whether it has any tests of the code.
         notebooks: the notebooks, by their paths.
-        scripts: scripts that may train, and save no model that was found.
+        notes: what was not taken although it may train, and what to do about it.
     """
 
     training: Existing | None = None
     tests: tuple[str, ...] = ()
     has_tests: bool = False
     notebooks: tuple[str, ...] = ()
-    scripts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def find(folder: Path, ours: Mapping[str, bytes] | None = None) -> Found:
@@ -82,15 +83,20 @@ def find(folder: Path, ours: Mapping[str, bytes] | None = None) -> Found:
     if not folder.is_dir():
         return Found()
     written = {name for name, data in (ours or {}).items() if has(folder / name, data)}
-    names = [name for name in _listed(folder, ".py") if name not in written]
+    names = [name for name in listed(folder, ".py") if name not in written]
     scripts = [Script(folder, name) for name in _ranked(names)]
-    tests = [name for name in _listed(folder, ".py", tests=True) if name not in written]
+    tests = [name for name in listed(folder, ".py", tests=True) if name not in written]
+    training, notes, has_stages = _of_stages(folder)
+    if not has_stages:
+        training, others = _of_scripts(folder, scripts)
+        training = training or _of_functions(folder, scripts)
+        notes += [*others, *_unread(scripts), *([] if training else _unused(scripts))]
     return Found(
         has_tests=bool(tests),
-        training=_of_dvc(folder) or _of_scripts(folder, scripts) or _of_functions(folder, scripts),
+        training=training,
         tests=_tests(tests),
-        notebooks=tuple(_listed(folder, ".ipynb")),
-        scripts=tuple(script.name for script in scripts if script.is_script and script.fits),
+        notebooks=tuple(listed(folder, ".ipynb")),
+        notes=(*notes, *misnamed(folder)),
     )
 
 
@@ -167,36 +173,6 @@ def _quoted(text: str) -> str:
     return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
-def _listed(folder: Path, suffix: str, *, tests: bool = False) -> list[str]:
-    """Return the files with a suffix, or the tests among them; none of environments and others.
-
-    Folders of virtual environments and of other projects are left out.
-    """
-    found: list[str] = []
-    for place, folders, files in os.walk(folder):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if name not in _SKIPPED
-            and (tests or name not in ("tests", "test"))
-            and not name.startswith(".")
-            and not (Path(place, name, "pyvenv.cfg").exists())
-            and not (Path(place, name, "mlship.yaml").exists())
-        )
-        found += [
-            Path(place, name).relative_to(folder).as_posix()
-            for name in sorted(files)
-            if name.endswith(suffix) and _is_test(name) is tests and name != "conftest.py"
-        ]
-        if len(found) > _MOST:
-            break
-    return found[:_MOST]
-
-
-def _is_test(name: str) -> bool:
-    return name.endswith(".py") and (name.startswith("test_") or name.endswith("_test.py"))
-
-
 def _ranked(names: Sequence[str]) -> list[str]:
     """Return scripts in the order in which they are likely to be the one that trains."""
 
@@ -209,13 +185,42 @@ def _ranked(names: Sequence[str]) -> list[str]:
     return sorted(names, key=rank)
 
 
-def _of_scripts(folder: Path, scripts: Sequence[Script]) -> Existing | None:
-    for script in scripts:
-        if script.is_script and script.saves:
-            made = _made(folder, script, script.command, "")
-            if made is not None:
-                return made
-    return None
+def _of_scripts(folder: Path, scripts: Sequence[Script]) -> tuple[Existing | None, list[str]]:
+    """Return the training by the first script that saves a model, and what to say of the others."""
+    made = [
+        (script.name, training)
+        for script in scripts
+        if script.is_script and script.saving
+        if (training := _made(folder, script, script.command, "")) is not None
+    ]
+    notes = [
+        f"{name} saves a model too ({training.saved}), and was not taken: {_INSTEAD}"
+        for name, training in made[1 : _SHOWN + 1]
+    ]
+    return (made[0][1], notes) if made else (None, [])
+
+
+def _unread(scripts: Sequence[Script]) -> list[str]:
+    """Name the scripts that train by their names, and cannot be read."""
+    return [
+        f"{script.name} cannot be read as Python ({script.problem}): correct it, then "
+        "`mlship init` again"
+        for script in scripts
+        if script.problem and "train" in script.name.rpartition("/")[2]
+    ][:_SHOWN]
+
+
+def _unused(scripts: Sequence[Script]) -> list[str]:
+    """Say of the likeliest script that trains why it was not taken."""
+    script = next((script for script in scripts if script.is_script and script.fits), None)
+    if script is None:
+        return []
+    if not script.saving:
+        what = "no model file that it saves was found: save the fitted model with joblib.dump"
+        return [f"{script.name} trains, and {what}, then `mlship init` again"]
+    what = f"the path that it saves to was not understood ({script.saving})"
+    action = f"replace what `model` has by `command: {script.command}` and `saved` with the path"
+    return [f"{script.name} trains, and {what}: in mlship.yaml, {action}"]
 
 
 def _of_functions(folder: Path, scripts: Sequence[Script]) -> Existing | None:
@@ -233,7 +238,7 @@ def _made(folder: Path, script: Script | None, command: str, saved: str) -> Exis
     """Return a training, `None` if no model file in the project is known to come of it."""
     named = [text for text in script.paths() if text.endswith(_MODELS)] if script else []
     given = script.saved_models() if script else []
-    written = [text for text in dict.fromkeys((*given, *named)) if text and is_inside(text)]
+    written = [text for text in dict.fromkeys((*given, *named)) if _is_file_name(text)]
     saved = saved or _chosen(written)
     if not saved or not is_inside(saved):
         return None
@@ -248,84 +253,68 @@ def _made(folder: Path, script: Script | None, command: str, saved: str) -> Exis
     )
 
 
+def _is_file_name(text: str) -> bool:
+    """Return whether a text names a file in the project; `.pkl` is an ending alone."""
+    return bool(text) and is_inside(text) and text.rpartition("/")[2] not in _MODELS
+
+
 def _chosen(written: Sequence[str]) -> str:
     named = [text for text in written if "model" in text.rpartition("/")[2]]
     return next(iter((*named, *written)), "")
 
 
-def _of_dvc(folder: Path) -> Existing | None:
-    """Return the stage of dvc.yaml that writes a model."""
-    stages = _mapping(folder / "dvc.yaml").get("stages")
-    params = _mapping(folder / "params.yaml")
-    for stage in stages.values() if isinstance(stages, dict) else ():
-        command = stage.get("cmd") if isinstance(stage, dict) else None
-        if not isinstance(command, str):
-            continue
-        command = _filled(command, params)
-        listed = stage.get("outs")
-        outs = [next(iter(out), "") if isinstance(out, dict) else out for out in listed or ()]
-        saved = next((_filled(str(out), params) for out in outs if _is_model(out, params)), "")
-        if saved and "${" not in command + saved:
-            words = command.split() if command.count('"') % 2 else shlex.split(command)
-            name = next((word for word in words if word.endswith(".py")), "")
-            script = Script(folder, name) if name and (folder / name).is_file() else None
-            made = _made(folder, script, command, saved)
-            if made is not None:
-                return made
-    return None
+def _of_stages(folder: Path) -> tuple[Existing | None, list[str], bool]:
+    """Return what dvc.yaml has.
 
-
-def _is_model(out: object, params: Mapping[str, Any]) -> bool:
-    return isinstance(out, str) and _filled(out, params).endswith(_MODELS)
-
-
-def _filled(text: str, params: Mapping[str, Any]) -> str:
-    """Replace `${train.depth}` by the value of params.yaml."""
-
-    def value(match: re.Match[str]) -> str:
-        found: Any = params
-        for key in match[1].split("."):
-            found = found.get(key) if isinstance(found, dict) else None
-        return str(found) if isinstance(found, str | int | float) else match[0]
-
-    return re.sub(r"\$\{\s*([\w.]+)\s*\}", value, text)
-
-
-def _mapping(path: Path) -> dict[str, Any]:
+    Returns:
+        The training by its first stage that writes a model and can be started as it is; what to
+        say of the others; and whether there is any stage that writes a model.
+    """
     try:
-        document = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
+        stages = dvc_stages(folder, _MODELS)
+    except ConfigError as error:
+        return None, [f"{FILE} was not used: {error.message}; {error.hint}"], False
+    training, notes = None, []
+    for stage in stages:
+        named = f"{FILE}: stage {stage.name}, which writes {stage.saved}, was not taken"
+        if stage.reason:
+            notes.append(f"{named}: {stage.reason}")
+        elif training is not None:
+            notes.append(f"{named}, because an earlier stage writes a model too: {_INSTEAD}")
+        else:
+            training = _of_stage(folder, stage)
+    return training, notes, bool(stages)
 
 
-def _tests(files: Sequence[str]) -> tuple[str, ...]:
+def _of_stage(folder: Path, stage: Stage) -> Existing | None:
+    words = shlex.split(stage.command)
+    name = next((word for word in words if word.endswith(".py")), "")
+    script = Script(folder, name) if name and (folder / name).is_file() else None
+    return _made(folder, script, stage.command, stage.saved)
+
+
+def _tests(names: Sequence[str]) -> tuple[str, ...]:
     """Return the files and folders of tests of the code, apart from the default tests/unit.
 
     Args:
-        files: the test files, by their paths.
+        names: the test files, by their paths.
     """
-    if any(name.startswith("tests/unit/") for name in files):
+    if any(name.startswith("tests/unit/") for name in names):
         return ()
     for folder in ("tests", "test"):
-        inner = [name for name in files if name.startswith(f"{folder}/")]
+        inner = [name for name in names if name.startswith(f"{folder}/")]
         own = {name.split("/")[1] for name in inner} - {"sanity"}
         if own:
             is_all = not any(name.startswith(f"{folder}/sanity/") for name in inner)
             return (folder,) if is_all else tuple(f"{folder}/{part}" for part in sorted(own))
-    return tuple(name for name in files if "/" not in name)
-
-
-def has(path: Path, data: bytes) -> bool:
-    """Return whether a file is there with this content."""
-    try:
-        return path.read_bytes() == data
-    except OSError:
-        return False
+    return tuple(name for name in names if "/" not in name)
 
 
 def _data(folder: Path, script: Script | None) -> tuple[str, str]:
-    """Return the files of training and of held-out data that a script names or a folder has."""
+    """Return the files of training and of held-out data that a script names or a folder has.
+
+    Outputs in dvc.lock count before they are pulled, too.
+    """
     read = script.reads() if script else []
     named = [text for text in script.paths() if not _NO_DATA.search(text)] if script else []
     places = [folder / name for name in ("data", "datasets", "dataset", "data/raw", "input", ".")]
@@ -333,10 +322,14 @@ def _data(folder: Path, script: Script | None) -> tuple[str, str]:
         path.relative_to(folder).as_posix().removesuffix(".dvc")
         for place in places
         for path in (sorted(place.glob("*")) if place.is_dir() else ())
-        if path.name.removesuffix(".dvc").endswith(_DATA) and not _NO_DATA.search(path.name)
+        if path.name.removesuffix(".dvc").endswith(DATA) and not _NO_DATA.search(path.name)
+        if is_utf8(str(path.relative_to(folder))) and path.is_file()
     ]
-    known = [text for text in (*read, *named) if text.endswith(_DATA) and _is_there(folder, text)]
-    known = list(dict.fromkeys([*known, *present]))
+    outputs = [name for name in locked(folder) if name.endswith(DATA)]
+    known = [text for text in (*read, *named) if text.endswith(DATA)]
+    known = [text for text in known if _is_there(folder, text) or text in outputs]
+    later = [name for name in outputs if not _NO_DATA.search(Path(name).name)]
+    known = list(dict.fromkeys([*known, *present, *later]))
     test = next((name for name in known if _HELD_OUT.search(Path(name).name)), "")
     rest = [name for name in known if name != test]
     train = next((name for name in rest if "train" in Path(name).name), rest[0] if rest else "")

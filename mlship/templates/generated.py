@@ -1,5 +1,6 @@
 """Generated files: their texts, and whether somebody edited one since it was written."""
 
+from codecs import BOM_UTF8
 from typing import Final
 
 from mlship.config.requirements import REQUIREMENTS
@@ -21,8 +22,8 @@ FORMER = {
 
 
 def text_of(data: bytes) -> str:
-    """Return the text of a file, with the line ends of git's own texts instead of Windows'."""
-    return data.decode("utf-8", "surrogateescape").replace("\r\n", "\n")
+    """Return the text of a file without a byte order mark, and with git's line ends."""
+    return data.removeprefix(BOM_UTF8).decode("utf-8", "surrogateescape").replace("\r\n", "\n")
 
 
 def data_of(text: str, like: bytes) -> bytes:

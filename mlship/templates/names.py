@@ -45,7 +45,7 @@ def existing(top: Path) -> dict[str, Workflow]:
     folder = top / workflows.FOLDER
     paths = [*folder.glob("*.yml"), *folder.glob("*.yaml")] if folder.is_dir() else []
     return {
-        path.name: workflow_of(path.read_text("utf-8", "replace"))
+        path.name: workflow_of(path.read_text("utf-8-sig", "replace"))
         for path in sorted(paths)
         if path.is_file()
     }
@@ -136,7 +136,10 @@ def _candidates(folder: str) -> Iterator[str]:
         if wanted:
             yield f"{wanted}-"
     digest = hashlib.sha256(folder.encode()).hexdigest()[:8]
-    yield "-".join(filter(None, (*parts, digest, "")))
+    unique = "-".join(filter(None, (*parts, digest)))
+    yield f"{unique}-"
+    # A former version wrote `churn-ddc6e2b2main.yml`, and a project keeps its names.
+    yield unique
 
 
 def _plain(text: str) -> str:

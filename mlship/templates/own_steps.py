@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import yaml
 
-from mlship.config.own_steps import Step, StepsConfig
+from mlship.config.own_steps import StepsConfig
 
 _INDENT: Final = " " * 6
 _PLACE: Final = re.compile(r"^      # (before_train|after_test)\n", re.MULTILINE)
@@ -32,10 +32,7 @@ def put_into(text: str, steps: StepsConfig) -> str:
         text: the workflow; comments mark the places.
         steps: by the names of the places.
     """
-    places: Mapping[str, tuple[Step, ...]] = {
-        "before_train": steps.before_train,
-        "after_test": steps.after_test,
-    }
+    places = steps.places
     return _PLACE.sub(lambda match: _written([step.plain() for step in places[match[1]]]), text)
 
 

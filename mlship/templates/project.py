@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from mlship import files
 from mlship.config import installation, layers, requirements
 from mlship.config.installation import FORM, Installation, Origin
 from mlship.config.layers import Layer
@@ -18,7 +19,7 @@ from mlship.domain import digests
 from mlship.domain.commit import Merger, Repository
 from mlship.domain.storage import NOTHING, Kept
 from mlship.errors import ConfigError
-from mlship.templates import existing, names, shipped, steps, workflows
+from mlship.templates import existing, names, shipped, sources, steps, workflows
 from mlship.templates.changes import (
     WRITTEN,
     Change,
@@ -36,6 +37,7 @@ EXAMPLES = ("iris", "sentiment")
 SCHEMA = ".mlship/schema.json"
 """The JSON schema for editors; the first line of mlship.yaml names it."""
 
+_LARGEST = 10_000_000
 _SANITY = "tests/sanity/test_served_model.py"
 
 _INSTALLS = b'pip install "..[all]" -r requirements.txt'
@@ -162,16 +164,16 @@ def _project(
     """Return the files of the project: all for a new one, a few beside what is there already."""
     if example:
         return shipped.files(f"{example}_example")
-    files = _skeleton()
+    contents = _skeleton()
     if not _is_new(folder):
-        return {name: files[name] for name in NEEDED}
+        return {name: contents[name] for name in NEEDED}
     name = _name_in_skeleton(folder) or existing.name_of(folder, taken)
-    files[CONFIG] = existing.settings(found, name, files[CONFIG].decode()).encode()
+    contents[CONFIG] = existing.settings(found, name, contents[CONFIG].decode()).encode()
     if found.training is not None:
-        files = {name: files[name] for name in (*NEEDED, _SANITY, CONFIG)}
+        contents = {name: contents[name] for name in (*NEEDED, _SANITY, CONFIG)}
     return {
         name: data
-        for name, data in files.items()
+        for name, data in contents.items()
         if not (found.has_tests and name.startswith("tests/"))
     }
 
@@ -188,7 +190,7 @@ def _is_new(folder: Path) -> bool:
 def _name_in_skeleton(folder: Path) -> str:
     """Return the name in the mlship.yaml of a skeleton, of which nothing else was edited."""
     try:
-        text = (folder / CONFIG).read_text("utf-8")
+        text = files.read_regular(folder / CONFIG, _LARGEST).decode("utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
     pattern = re.escape(_skeleton()[CONFIG].decode()).replace("my\\-model", "([a-z][a-z0-9-]*)")
@@ -201,7 +203,7 @@ def _replaced(folder: Path, contents: Mapping[str, bytes]) -> list[Change]:
     return [
         Change(name=name, what="remove")
         for name, data in _skeleton().items()
-        if name not in contents and existing.has(folder / name, data)
+        if name not in contents and sources.has(folder / name, data)
     ]
 
 
@@ -212,7 +214,8 @@ def _config(
     path = folder / CONFIG
     try:
         is_kept = path.exists() and not is_new
-        text = path.read_text("utf-8") if is_kept else contents[CONFIG].decode()
+        data = files.read_regular(path, _LARGEST) if is_kept else contents[CONFIG]
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}", hint="save it as UTF-8") from error
     return layers.resolve([layers.from_yaml(text, CONFIG), *above]).config
@@ -330,7 +333,8 @@ def _names_of_others(site: Site) -> dict[str, str]:
 def _name_of(settings: Path) -> str | None:
     """Return the name of another project; `None` if its settings cannot be read."""
     try:
-        values = layers.from_yaml(settings.read_text("utf-8"), CONFIG).values
+        text = files.read_regular(settings, _LARGEST).decode("utf-8")
+        values = layers.from_yaml(text, CONFIG).values
     except (OSError, UnicodeDecodeError, ConfigError):
         return None
     name = values.get("name")

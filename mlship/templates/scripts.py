@@ -6,21 +6,31 @@ The script is read as syntax and never run. Paths are followed through constants
 
 import ast
 import posixpath
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
+
+from mlship import files
 
 _TARGETS: Final = ("y", "target", "label", "labels", "y_train", "Y", "y_all")
 _TARGET_NAMES: Final = ("target", "target_col", "target_column", "label_col", "label_column")
 _IMPORTS_FOLLOWED: Final = 1
 _LARGEST: Final = 1_000_000
 _LONGEST: Final = 300
+_SHOWN: Final = 40
 _PATHS: Final = ("Path", "PurePath", "PosixPath", "str", "abspath", "realpath", "fspath")
 _READERS: Final = ("read_", "loadtxt", "genfromtxt", "load_dataset", "scan_")
 _WRITERS: Final = (
     *("dump", "save", "save_model", "save_pretrained", "to_pickle", "write_bytes", "export"),
     *("save_weights", "SerializeToString"),
 )
+_RECORDS: Final = ("json", "yaml", "toml", "tomli_w", "msgspec")
+_SETTINGS: Final = re.compile(
+    r"(.*_)?(cfg|conf|config|params?|settings?|args|opts?|options|safe_load)", re.IGNORECASE
+)
+_COMPOSERS: Final = ("join", "joinpath", "with_name", "with_suffix", *_PATHS)
 _FITTERS: Final = ("fit", "fit_transform", "train", "fit_predict")
 _SAME: Final = ("resolve", "absolute", "expanduser", "as_posix")
 
@@ -36,7 +46,13 @@ class Script:
     def __init__(self, root: Path, name: str, *, follow: int = _IMPORTS_FOLLOWED) -> None:
         self.name = name
         self._root = root
-        self._tree = _parsed(root / name) or ast.Module(body=[], type_ignores=[])
+        self.problem = ""
+        """Why it cannot be read as Python; empty if it can."""
+        try:
+            self._tree = _parsed(root / name)
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            self._tree = ast.Module(body=[], type_ignores=[])
+            self.problem = _described(error)
         self.known: dict[str, str] = {"__file__": name}
         if follow:
             self._import(follow - 1)
@@ -56,7 +72,7 @@ class Script:
     def command(self) -> str:
         """How it is started from the project's folder: by its path, or as a module."""
         module = self.name.removesuffix(".py").replace("/", ".")
-        return f"python -m {module}" if self._needs_package() else f"python {self.name}"
+        return shlex.join(["python", *(["-m", module] if self._needs_package() else [self.name])])
 
     def paths(self) -> list[str]:
         """Return the texts that may be paths of the project, the most complete ones first."""
@@ -65,7 +81,8 @@ class Script:
             if isinstance(node, ast.expr) and (text := self._value(node)):
                 found[_normal(text)] = None
         texts = [*found, *(_normal(text) for text in self.known.values())]
-        texts = list(dict.fromkeys(text for text in texts if text and text != self.name))
+        no_paths = {"", self.name, *self._parts()}
+        texts = list(dict.fromkeys(text for text in texts if text not in no_paths))
         # What is a part of a longer one was joined to it.
         return [
             text
@@ -105,9 +122,14 @@ class Script:
         ]
 
     @property
-    def saves(self) -> bool:
-        """Whether it writes a file of a model, as far as its calls show."""
-        return any(_name_of(call) in _WRITERS for call in self._calls())
+    def saving(self) -> str:
+        """The first call that may write a file of a model: `joblib.dump in line 12`."""
+        for call in self._calls():
+            text = ast.unparse(call.func)
+            if _name_of(call) in _WRITERS and text.partition(".")[0] not in _RECORDS:
+                shown = text if len(text) < _SHOWN else _name_of(call)
+                return f"{shown} in line {call.lineno}"
+        return ""
 
     @property
     def fits(self) -> bool:
@@ -157,16 +179,25 @@ class Script:
             for node in ast.walk(self._tree)
         )
 
-    def _column(self, node: ast.expr) -> str:
-        for part in ast.walk(node):
-            if isinstance(part, ast.Subscript):
-                text = self._value(part.slice)
-                if text:
-                    return text
-            is_pop = isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute)
-            if is_pop and part.func.attr == "pop" and part.args:  # type: ignore[attr-defined]
-                return self._value(part.args[0])  # type: ignore[attr-defined]
-        return ""
+    def _column(self, node: ast.AST) -> str:
+        """Return the column that an expression takes; empty if its name is not known."""
+        match node:
+            case ast.Subscript(value=inner, slice=key):
+                # The key of settings is no column: `cfg["target"]`, also in `df[cfg["target"]]`.
+                text = "" if _is_of_settings(inner) else self._value(key)
+                return text or self._column(inner)
+            case ast.Call(func=ast.Attribute(attr="pop", value=inner), args=[key, *_]):
+                return "" if _is_of_settings(inner) else self._value(key)
+        columns = (self._column(child) for child in ast.iter_child_nodes(node))
+        return next((column for column in columns if column), "")
+
+    def _parts(self) -> set[str]:
+        """Return the texts that are parts of paths of which other parts are not known."""
+        parts: set[str] = set()
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.expr) and not self._value(node):
+                parts |= {_normal(self._value(part)) for part in _operands(node)}
+        return parts
 
     def _value(self, node: ast.AST) -> str:
         """Return the text of an expression; empty if it is not known."""
@@ -219,13 +250,54 @@ class Script:
         if name in ("join", "joinpath") and isinstance(function, ast.Attribute):
             is_module = self._value(function.value) == ""
             return self._joined(arguments if is_module else [function.value, *arguments])
+        if name in ("with_name", "with_suffix") and isinstance(function, ast.Attribute):
+            return self._renamed(name, function.value, arguments)
         if name in _SAME and isinstance(function, ast.Attribute) and not arguments:
             return self._value(function.value)
         return self._joined(arguments) if name in _PATHS and arguments else ""
 
+    def _renamed(self, name: str, path: ast.expr, arguments: list[ast.expr]) -> str:
+        """Return the text of `path.with_name("b.pkl")` or `path.with_suffix(".pkl")`."""
+        text = self._value(path)
+        part = self._value(arguments[0]) if len(arguments) == 1 else ""
+        if not (text and part):
+            return ""
+        if name == "with_name":
+            return posixpath.join(posixpath.dirname(text), part)
+        return posixpath.splitext(text)[0] + part
+
     def _joined(self, nodes: list[Any]) -> str:
         parts = [self._value(node) for node in nodes]
         return posixpath.join(*parts) if parts and all(parts) else ""
+
+
+def _is_of_settings(node: ast.expr) -> bool:
+    """Return whether an expression is a part of settings: `cfg`, `self.params["data"]`."""
+    while True:
+        match node:
+            case ast.Attribute(value=inner, attr=name):
+                pass
+            case ast.Subscript(value=inner):
+                name = ""
+            case ast.Call(func=inner):
+                name = ""
+            case _:
+                return _SETTINGS.fullmatch(getattr(node, "id", "")) is not None
+        if _SETTINGS.fullmatch(name):
+            return True
+        node = inner
+
+
+def _operands(node: ast.expr) -> list[ast.expr]:
+    """Return the expressions of which one composes a path or a text."""
+    match node:
+        case ast.JoinedStr(values=values):
+            return [_inner(value) for value in values]
+        case ast.BinOp(left=left, right=right):
+            return [left, right]
+        case ast.Call(func=function, args=arguments) if _name(function) in _COMPOSERS:
+            return arguments
+    return []
 
 
 def _packages(node: ast.AST) -> set[str]:
@@ -267,10 +339,22 @@ def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
             yield goal, node.value
 
 
-def _parsed(path: Path) -> ast.Module | None:
-    try:
-        if path.stat().st_size > _LARGEST:
-            return None
-        return ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+def _parsed(path: Path) -> ast.Module:
+    """Return the syntax of a file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        SyntaxError: it is not Python; so are ValueError, RecursionError and MemoryError.
+    """
+    data = files.read_regular(path, _LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST:,} bytes")
+    return ast.parse(data)
+
+
+def _described(error: Exception) -> str:
+    if isinstance(error, SyntaxError) and error.lineno:
+        line = (error.text or "").strip()
+        magic = ", a command of notebooks" if line[:1] in ("%", "!") else ""
+        return f"line {error.lineno}: {error.msg}{magic}"
+    return str(error) or type(error).__name__

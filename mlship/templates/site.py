@@ -3,13 +3,13 @@
 import os
 import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from mlship.domain.commit import Merger, Repository
 from mlship.errors import ConfigError
-from mlship.templates import deletions, names, upgrades, workflows
-from mlship.templates.changes import Change, changes_of, check_forced
+from mlship.templates import deletions, names, sources, upgrades, workflows
+from mlship.templates.changes import Change, changes_of, check_forced, place_of
 from mlship.templates.generated import NEEDED, text_of
 from mlship.templates.names import Workflow
 from mlship.templates.upgrades import Upgrade
@@ -58,6 +58,9 @@ def site_of(folder: Path, repository: Repository | None) -> Site:
 
 def _inside(folder: Path, top: Path) -> str:
     inside = folder.resolve().relative_to(top).as_posix()
+    if not sources.is_utf8(inside):
+        message = f"the name of the folder {sources.shown(inside)} is not UTF-8"
+        raise ConfigError(message, hint="rename it, then `mlship init` again")
     return "" if inside == "." else inside
 
 
@@ -107,8 +110,9 @@ def all_changes(
     A new project may have the mlship.yaml of an earlier `init`, which gives way.
 
     Raises:
-        ConfigError: a forced name is not a file of ours.
+        ConfigError: a forced name is not a file of ours, or a link leads out of the repository.
     """
+    _check_links(site, contents)
     is_begun, is_upgrade = (site.folder / CONFIG).exists(), upgrade is not None
 
     def absence(name: str) -> str:
@@ -136,6 +140,28 @@ def all_changes(
     ]
     check_forced(force, [change.name for change in changes])
     return [*changes, *_obsolete(site, {*contents, *former.values()})]
+
+
+def _check_links(site: Site, contents: Collection[str]) -> None:
+    """Refuse links to folders in which files would be written outside of the repository.
+
+    GitHub reads no workflow behind a link, wherever it leads.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    top = place_of(site.folder, site.name_of(""))
+    for name in (*contents, site.name_of(f"{upgrades.FOLDER}/copy")):
+        place = place_of(site.folder, name).parent
+        links = [one for one in (place, *place.parents) if one.is_symlink() and top in one.parents]
+        is_outside = not place.resolve().is_relative_to(top.resolve())
+        if links and (is_outside or ".github" in PurePath(name).parts):
+            link = links[-1].relative_to(top).as_posix()
+            raise ConfigError(
+                f"{link} is a link to {links[-1].readlink()}: {name} would not be written into "
+                "the repository",
+                hint="replace the link with a folder",
+            )
 
 
 def _obsolete(site: Site, known: Collection[str]) -> Iterator[Change]:

@@ -19,18 +19,18 @@ _CML = re.compile(r"^[^#\n]*\bcml(?:-| )(?:send-)?comment\b", re.MULTILINE)
 
 def of_found(found: existing.Found) -> list[str]:
     """Ask to check what was taken from the repository, and say what was not."""
-    training = found.training
-    if training is None:
-        steps = [
-            f"{name} trains, and no model file that it saves was found: save the fitted model with "
-            "joblib.dump, then `mlship init` again"
-            for name in found.scripts[:1]
-        ]
-        return steps or [
-            f"{name} is a notebook, and mlship runs scripts: `jupyter nbconvert --to script "
-            f"{shlex.quote(name)}`, let the script save its model, then `mlship init` again"
-            for name in found.notebooks[:1]
-        ]
+    if found.training is not None:
+        return [*_of_training(found.training), *found.notes]
+    if found.notes:
+        return list(found.notes)
+    return [
+        f"{name} is a notebook, and mlship runs scripts: `jupyter nbconvert --to script "
+        f"{shlex.quote(name)}`, let the script save its model, then `mlship init` again"
+        for name in found.notebooks[:1]
+    ]
+
+
+def _of_training(training: existing.Existing) -> list[str]:
     how = f"with `{training.command}`, which saves {training.saved}"
     if training.function:
         how = f"by {training.function}"
@@ -94,7 +94,7 @@ def of_branches(branches: Sequence[str], config: Config, rendered: Mapping[str, 
     missing = [name for name in wanted if name not in branches]
     if not rendered or not branches or not missing:
         return []
-    make = " and ".join(f"`git branch {name}`" for name in missing)
+    make = " and ".join(f"`git branch {shlex.quote(name)}`" for name in missing)
     lacks = f"the workflows run for {' and '.join(wanted)}, and the repository has no "
     lacks += f"{' and no '.join(missing)}: {make}, or name your branches in `workflows.branches` "
     return [f"{lacks}(`mlship guide github`)"]

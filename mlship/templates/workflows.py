@@ -12,7 +12,7 @@ from mlship.config import installation
 from mlship.config.project import Config
 from mlship.config.repositories import BACKENDS, repository_of
 from mlship.config.requirements import REQUIREMENTS
-from mlship.config.workflows import BranchesConfig
+from mlship.config.workflows import BranchesConfig, paths_of
 from mlship.domain.policy import Occupied
 from mlship.domain.storage import DVC, NOTHING, Kept
 from mlship.errors import ConfigError
@@ -290,6 +290,9 @@ def _paths(config: Config, source: str, folder: str, kept: Kept) -> tuple[str, .
 
     These are its folder, files outside of it that its settings name, and mlship if the repository
     contains it. Empty for all files.
+
+    Raises:
+        ConfigError: `workflows.paths` leaves out the project itself.
     """
     if not folder:
         return ()
@@ -302,7 +305,8 @@ def _paths(config: Config, source: str, folder: str, kept: Kept) -> tuple[str, .
         for path in [posixpath.normpath(posixpath.join(folder, file))]
         if not path.startswith((f"{folder}/", "../", "/"))
     ]
-    patterns = [f"{_escaped(folder)}/**", *map(_escaped, outside), *config.workflows.paths]
+    own = paths_of(config.workflows, folder)
+    patterns = [f"{_escaped(folder)}/**", *map(_escaped, outside), *own]
     if source.startswith("."):
         place = posixpath.normpath(source)
         if place == ".":

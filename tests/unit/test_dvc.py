@@ -121,6 +121,8 @@ def test_what_was_not_pulled_is_named_with_the_command(tmp_path: Path) -> None:
     pointer(tmp_path / "d.csv.dvc", md5(DOS), "d.csv")
     assert fault(tmp_path, "d.csv").hint == fault(tmp_path, "d.csv.dvc").hint
     assert fault(tmp_path, "d.csv").hint == "dvc pull d.csv.dvc"
+    pointer(tmp_path / "my d.csv.dvc", md5(DOS), "my d.csv")
+    assert fault(tmp_path, "my d.csv").hint == "dvc pull 'my d.csv.dvc'"
 
 
 def test_a_folder_is_no_data_file_and_the_hint_says_what_is(tmp_path: Path) -> None:

@@ -1,14 +1,18 @@
 """`init` in a repository that trains already."""
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from mlship.config import commands
 from mlship.config.installation import Installation, Origin
 from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import Config
-from mlship.templates import existing, project, shipped
+from mlship.domain.commit import Repository
+from mlship.errors import ConfigError
+from mlship.templates import existing, project, shipped, site
 from mlship.templates.existing import Existing, Found
 from mlship.templates.scripts import Script
 
@@ -103,6 +107,8 @@ PATHS = {
     "a sum": "FOLDER = 'artifacts/'\njoblib.dump(m, FOLDER + 'model.joblib')",
     "an option": "parser.add_argument('--out', default='artifacts/model.joblib')\ndump(m, a.out)",
     "joinpath": "joblib.dump(m, Path('artifacts').joinpath('model.joblib'))",
+    "another name": "OUT = Path('artifacts/x.json')\ndump(m, OUT.with_name('model.joblib'))",
+    "another suffix": "joblib.dump(m, Path('artifacts/model.txt').with_suffix('.joblib'))",
     "an annotation": "OUT: str = './artifacts/model.joblib'\njoblib.dump(m, OUT)",
     "another module": "from config import MODEL\njoblib.dump(m, MODEL)",
     "its package": "from src.config import MODEL\njoblib.dump(m, MODEL)",
@@ -117,6 +123,69 @@ def test_the_path_of_the_model_is_followed_through_the_code(code: str, tmp_path:
     assert found.saved == "artifacts/model.joblib"
     is_module = "from src" in code
     assert found.command == ("python -m src.train" if is_module else "python src/train.py")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "f'{NAME}.pkl'",
+        "f'models/model_{datetime.date.today()}.pkl'",
+        "args.out + '.pkl'",
+        "Path(args.out) / 'model.pkl'",
+        "os.path.join(args.out, 'model.pkl')",
+        "Path(args.out).with_suffix('.pkl')",
+        "Path(args.out).with_name('model.pkl')",
+        "Path('out/').joinpath(args.run, 'model.pkl')",
+        "OUT / 'model' / 'final.pkl'",
+        "sys.argv[1]",
+    ],
+)
+def test_a_path_that_is_not_wholly_known_is_not_proposed(path: str, tmp_path: Path) -> None:
+    code = f"PART = 'b.pkl'\nx = OUT / PART\nRidge().fit(X, y)\njoblib.dump(m, {path})\n"
+    folder = repository(tmp_path, **{"my train.py": code})
+    assert existing.find(folder).training is None
+    (told,) = [step for step in told_of(folder) if "train.py" in step]
+    assert told == (
+        "my train.py trains, and the path that it saves to was not understood (joblib.dump in line "
+        "4): in mlship.yaml, replace what `model` has by `command: python 'my train.py'` and "
+        "`saved` with the path"
+    )
+
+
+def test_the_command_for_a_script_is_quoted(tmp_path: Path) -> None:
+    found = trained(tmp_path, **{"my train $1.py": SCRIPT})
+    assert found is not None
+    assert found.command == "python 'my train $1.py'"
+    commands.check(found.command, "model.command")
+
+
+def test_a_second_script_that_saves_a_model_is_named(tmp_path: Path) -> None:
+    metrics = "Ridge().fit(X, y)\njson.dump(scores, open('scores.json', 'w'))\nload('model.pkl')\n"
+    files = {"train_lr.py": SCRIPT, "train_rf.py": SCRIPT, "evaluate.py": metrics}
+    found = existing.find(repository(tmp_path, **files))
+    assert found.training is not None
+    assert found.training.command == "python train_lr.py"
+    (note,) = found.notes
+    assert note.startswith("train_rf.py saves a model too (models/model.joblib), and was not taken")
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        (b"import joblib\nx = (\n", "line 2: '(' was never closed"),
+        (b"%cd /content\n!pip install x\n", "line 1: invalid syntax, a command of notebooks"),
+        ("x = 1\n".encode("utf-16"), ""),
+    ],
+)
+def test_a_training_script_that_cannot_be_read_is_named(
+    code: bytes, problem: str, tmp_path: Path
+) -> None:
+    for folder in (tmp_path / "alone", repository(tmp_path / "beside", **{"fit.py": SCRIPT})):
+        folder.mkdir(exist_ok=True)
+        (folder / "train.py").write_bytes(code)
+        (folder / "other.py").write_bytes(code)
+        (told,) = [step for step in told_of(folder) if "cannot be read" in step]
+        assert told.startswith(f"train.py cannot be read as Python ({problem}")
 
 
 def test_further_files_of_a_model_are_told_of(tmp_path: Path) -> None:
@@ -148,6 +217,14 @@ def test_data_are_what_the_script_reads_and_not_what_it_writes(tmp_path: Path) -
         ("target_column: str = 'a'", "a"),
         ("y = load()", ""),
         ("x = df['a']", ""),
+        ("y = df['a'][mask]", "a"),
+        ("y = encoder.fit_transform(df['a'])", "a"),
+        ("y = df[cfg['target']]", ""),
+        ("y = df[self.config['data']['target']].values", ""),
+        ("y = df.pop(params['target'])", ""),
+        ("target = yaml.safe_load(file)['target']", ""),
+        ("target = args['target']", ""),
+        ("cfg = {}\ny = df['target']", "target"),
     ],
 )
 def test_the_target_is_read_from_the_code(code: str, target: str, tmp_path: Path) -> None:
@@ -302,3 +379,44 @@ def test_settings_that_somebody_edited_stay_whatever_comes_later(tmp_path: Path)
     for example in (None, "iris"):
         again = project.plan(tmp_path, example, installed=INSTALLED)
         assert not {"update", "remove"} & {change.what for change in again.changes}
+
+
+@pytest.mark.parametrize(
+    "name", [b"d\xe4ten.csv", b"\xfcbung/train.py", b"test_\xe4.py", b"x\xe4.ipynb", b"tr\xffin.py"]
+)
+def test_a_name_that_is_not_utf8_is_shown_escaped_and_not_used(name: bytes, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(SCRIPT)
+    planned = project.plan(tmp_path, None, installed=INSTALLED)
+    (said,) = [step for step in planned.next if "not UTF-8" in step]
+    assert said.startswith(os.fsencode(name.partition(b"/")[0]).decode("utf-8", "backslashreplace"))
+    assert "\\x" in said
+    planned.proposed.encode()
+    project.carry_out(planned)
+
+
+def test_a_project_folder_with_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / os.fsdecode(b"\xfcbung")
+    place.mkdir()
+    inner = Repository(top=tmp_path)
+    with pytest.raises(ConfigError, match=r"folder \\xfcbung is not UTF-8"):
+        project.plan(place, None, installed=INSTALLED, repository=inner)
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        site.tracked(place, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.py", "test_a.py", "dvc.yaml", "params.yaml", "data/train.csv"])
+def test_a_pipe_is_not_read(name: str, tmp_path: Path) -> None:
+    repository(tmp_path, **{"train.py": SCRIPT, "data/other.csv": ""})
+    os.mkfifo(tmp_path / name)
+    found = existing.find(tmp_path)
+    assert found.training is not None
+    assert (found.training.saved, found.training.train) == ("models/model.joblib", "data/other.csv")
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", ".gitignore", "mlship.yaml"])
+def test_a_pipe_in_the_place_of_a_file_is_refused(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ConfigError, match=name):
+        project.plan(tmp_path, None, installed=INSTALLED)

@@ -104,6 +104,16 @@ def test_any_folder_gives_a_name_that_files_and_groups_can_have(folder: str, pre
     assert names.prefix(folder, {}) == prefix.replace("été", "t")
 
 
+def test_a_name_of_last_resort_has_a_separator_and_a_former_one_stays() -> None:
+    taken = {name: names.workflow_of("") for name in names.names("sub-")}
+    prefix = names.prefix("sub", taken)
+    assert re.fullmatch(r"sub-[0-9a-f]{8}-", prefix)
+    text = "defaults:\n  run:\n    working-directory: sub\n"
+    former = {f"{prefix.removesuffix('-')}main.yml": names.workflow_of(text)}
+    assert names.prefix("sub", taken | former) == prefix.removesuffix("-")
+    assert names.prefix("sub", {f"{prefix}main.yml": names.workflow_of(text)}) == prefix
+
+
 def test_a_folder_that_github_would_take_for_an_expression_is_refused(top: Path) -> None:
     with pytest.raises(ConfigError, match="an expression") as caught:
         init(top, "models/e${{ github.token }}", "churn")

@@ -267,7 +267,8 @@ def test_the_storage_is_read_from_the_configuration_of_the_repository(
     assert found.files == ("data/train.csv", "data/test.csv")
     assert found.pointers == ("data/train.csv.dvc", "data/test.csv.dvc")
     assert S3.arguments() == ("--remote=s3://bucket/data", "--option=region=eu-west-1")
-    assert kept(root, "['remote \"only\"']\nurl = /mnt/data\n").storage == Storage(url="/mnt/data")
+    for place in ("/mnt/data", "/mnt/a?b@c"):
+        assert kept(root, f"['remote \"only\"']\nurl = {place}\n").storage == Storage(url=place)
     assert not program.config
 
 
@@ -279,6 +280,15 @@ def test_the_storage_is_read_from_the_configuration_of_the_repository(
         ("['remote \"a\"']\nurl = ../storage\n", "of this machine, which jobs do not reach"),
         ("['remote \"a\"']\nurl = gdrive://x\n", "by gdrive://"),
         ("['remote \"a\"']\nurl = https://ada:secret@example.org/\n", "has credentials"),
+        ("['remote \"a\"']\nurl = https://h/f?token=secret\n", "remote https://h/f has a query"),
+        ("['remote \"a\"']\nurl = azure://c/p?sv=1&sig=secret\n", "azure://c/p has a query"),
+        ("['remote \"a\"']\nurl = https://h?secret@x\n", "remote https://h has a query"),
+        ("['remote \"a\"']\nurl = https://h/f#secret\n", "https://h/f has a query or a fragment"),
+        (
+            "['remote \"a\"']\nurl = s3://a\nendpointurl = https://u:secret@h\n",
+            "remote https://h has credentials",
+        ),
+        ("['remote \"a\"']\nurl = s3://a\nendpointurl = https://h/?k=secret\n", "has a query"),
         ("['remote \"a\"']\nurl = s3://a\nversion_aware = true\n", "is version_aware"),
         ("['remote \"a\"']\nurl = s3://${{ github.token }}\n", "cannot hold"),
         ("['remote \"a\"']\nurl = s3://a\nregion = $(x) y\n", "cannot hold"),

@@ -1,5 +1,6 @@
 """What `mlship init` writes: into an empty folder, an existing repository, and a second time."""
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -428,3 +429,65 @@ def test_data_that_dvc_keeps_are_fetched_by_a_job(tmp_path: Path) -> None:
     assert "--remote=s3://bucket" in (tmp_path / MAIN).read_text()
     assert any("DVC_ACCESS_KEY_ID" in step for step in made.next)
     assert not any(step.startswith("DVC keeps") for step in made.next)
+
+
+def test_a_link_to_nothing_is_not_replaced(tmp_path: Path) -> None:
+    for name in ("mlship.yaml", "requirements.txt", MAIN):
+        project = tmp_path / name.rpartition("/")[2]
+        (project / name).parent.mkdir(parents=True)
+        (project / name).symlink_to("../shared/file")
+        with pytest.raises(ConfigError) as caught:
+            init(project)
+        assert f"{name} is a link to ../shared/file, which does not exist" in caught.value.message
+        assert [one.name for one in project.rglob("*") if one.is_symlink()] == [project.name]
+
+
+@pytest.mark.parametrize("link", [".github", ".github/workflows", ".github/mlship", "tests"])
+@pytest.mark.parametrize("inside", ["", "models/churn"])
+def test_nothing_is_written_through_a_link_out_of_the_repository(
+    tmp_path: Path, link: str, inside: str
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    top = tmp_path / "repository"
+    folder = top / inside
+    for place in (folder, top / ".git", (top / link).parent):
+        place.mkdir(parents=True, exist_ok=True)
+    place = folder / link if link == "tests" else top / link
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"is a link to .*elsewhere: .* would not be written"):
+        init(folder)
+    assert not list((tmp_path / "elsewhere").iterdir())
+    place.unlink()
+    place.symlink_to(tmp_path / "missing")
+    with pytest.raises(ConfigError):
+        init(folder)
+    place.unlink()
+    assert init(folder).names("write")
+
+
+def test_a_linked_folder_of_the_repository_may_have_tests_and_no_workflows(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name / "kept").mkdir(parents=True)
+    (tmp_path / "one/tests").symlink_to("kept")
+    assert "tests/sanity/test_served_model.py" in init(tmp_path / "one").names("write")
+    (tmp_path / "two/.github").symlink_to("kept")
+    with pytest.raises(ConfigError, match=r"\.github is a link to kept"):
+        init(tmp_path / "two")
+
+
+def test_what_a_killed_init_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    init(tmp_path)
+    workflow = tmp_path / MAIN
+    workflow.unlink()
+    dead = 1 << 22  # the highest number of a process on Linux is one less
+    ours = workflow.with_name(f".main.yml.{dead}.tmp")
+    others = [
+        workflow.with_name(name)
+        for name in (f".main.yml.{os.getppid()}.tmp", ".main.yml.x.tmp", f".mine.yml.{dead}.tmp")
+    ]
+    for path in (ours, *others):
+        path.write_text("name: m")
+    init(tmp_path)
+    assert workflow.exists()
+    assert not ours.exists()
+    assert all(path.exists() for path in others)

@@ -9,7 +9,7 @@ import pytest
 from mlship import files
 from mlship.domain.commit import FileVersion, Merged, Merger, Repository
 from mlship.errors import ConfigError
-from mlship.templates import project
+from mlship.templates import names, project
 from mlship.templates.project import Plan, carry_out
 from tests.unit.test_templates import INSTALLED, plan
 
@@ -170,6 +170,23 @@ def test_line_ends_of_windows_stay(top: Path) -> None:
     change_settings(top, "3.12")
     assert upgrade(top).names("merge") == [DEVELOP]
     assert (top / DEVELOP).read_bytes().count(b"\r\n") == now.count("\n")
+
+
+def test_a_byte_order_mark_of_an_editor_is_never_moved(top: Path) -> None:
+    mark, feature = b"\xef\xbb\xbf", top / PLACE / "feature.yml"
+    now = (top / DEVELOP).read_text()
+    before = former(now)
+    (top / DEVELOP).write_bytes(mark + edit(before).encode())
+    feature.write_bytes(mark + former(feature.read_text()).encode())
+    planned = upgrade(top, versions(before))
+    assert planned.names("merge") == [DEVELOP]
+    assert (top / DEVELOP).read_bytes() == edit(now).encode()
+    # With nothing but the mark, it counts as unedited, and as the project's own.
+    assert planned.names("update") == [f"{PLACE}/feature.yml"]
+    assert mark not in feature.read_bytes()
+    feature.write_bytes(mark + feature.read_bytes())
+    assert names.existing(top)["feature.yml"].is_ours
+    assert f"{PLACE}/feature.yml" in upgrade(top, merge=never).names("keep")
 
 
 def test_edits_of_what_is_generated_now_need_no_merge(top: Path) -> None:

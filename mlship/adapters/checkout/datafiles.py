@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -178,10 +179,10 @@ def _path(root: Path, text: str) -> Path:
         return path
     if name := _absent_submodule(root, path):
         message = f"data file {text} is in the submodule {name}, which is not checked out"
-        raise ProjectError(message, hint=f"git submodule update --init {name}")
+        raise ProjectError(message, hint=f"git submodule update --init {shlex.quote(name)}")
     if output := dvc.output_of(root, path):
         message = f"data file {text}, an output in {output.name}, is missing"
-        raise ProjectError(message, hint=f"dvc pull {text}")
+        raise ProjectError(message, hint=f"dvc pull {shlex.quote(text)}")
     message = f"no data file {text} in {root}"
     raise ProjectError(message, hint="correct data.train or data.test in mlship.yaml")
 

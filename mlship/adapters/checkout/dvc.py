@@ -8,6 +8,7 @@ folder is that of a manifest, which DVC keeps in its cache.
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -58,11 +59,12 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
         shown = self._shown(path)
         if not path.is_file():
             message = f"data file {shown}, which {self.name} points to, is missing"
-            raise ProjectError(message, hint=f"dvc pull {self.name}")
+            raise ProjectError(message, hint=f"dvc pull {shlex.quote(self.name)}")
         if self._holds(path):
             return
         message = f"{shown} is not the file that {self.name} points to"
-        hint = f"dvc checkout {self.name}, or dvc add {self._shown(self.target)} to keep it"
+        pointer, target = shlex.quote(self.name), shlex.quote(self._shown(self.target))
+        hint = f"dvc checkout {pointer}, or dvc add {target} to keep it"
         raise IntegrityError(message, hint=hint)
 
     def _shown(self, path: Path) -> str:

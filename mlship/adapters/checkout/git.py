@@ -1,6 +1,7 @@
 """Git, by its own program: the commit that is checked out and the files that count."""
 
 import os
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Collection
@@ -48,10 +49,10 @@ class GitSource:
         if run(self._root, "rev-parse", "--verify", "--quiet", "HEAD", check=False) == "":
             run(self._root, "rev-parse", "--git-dir")
             message = f"the git repository of {self._root} has no commit yet"
-            raise ProjectError(message, hint=f"cd {self._root} && git add -A && git commit")
+            raise ProjectError(message, hint=f"{_cd(self._root)} && git add -A && git commit")
         if not run(self._root, "ls-files", "-z", "--", "."):
             message = f"no file of {self._root} is tracked by its git repository"
-            raise ProjectError(message, hint=f"cd {self._root} && git add -A && git commit")
+            raise ProjectError(message, hint=f"{_cd(self._root)} && git add -A && git commit")
         shown = run(self._root, "log", "-1", "--no-show-signature", "--format=%H%x00%ae%x00%s")
         sha, author, subject = shown.rstrip("\n").split("\0", 2)
         branch = run(self._root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False)
@@ -212,12 +213,18 @@ def _called(root: Path, *arguments: str, given: str = "") -> subprocess.Complete
         raise ProjectError(message, hint="install git, then: " + _BEGIN) from error
 
 
+def _cd(folder: Path) -> str:
+    return f"cd {shlex.quote(str(folder))}"
+
+
 def _fault(root: Path, said: str) -> ProjectError:
     if "dubious ownership" in said:
         message = f"git does not trust {root}: it belongs to another user"
-        return ProjectError(message, hint=f"git config --global --add safe.directory {root}")
+        return ProjectError(
+            message, hint=f"git config --global --add safe.directory {shlex.quote(str(root))}"
+        )
     if "not a git repository" in said:
         message = f"{root} is not in a git repository"
-        return ProjectError(message, hint=f"cd {root} && {_BEGIN}")
+        return ProjectError(message, hint=f"{_cd(root)} && {_BEGIN}")
     message = f"git failed in {root}: {said.splitlines()[-1] if said else 'no error message'}"
     return ProjectError(message, hint="run `git status` there and fix what it reports")

@@ -7,6 +7,7 @@ is, nor `dvc.yaml`, imports of other repositories, or the paths in a manifest.
 
 import configparser
 import os
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -71,7 +72,9 @@ def pointers_of(root: Path, config: Config) -> list[tuple[str, Pointer]]:
             found.append((name, pointer))
         elif name in more:
             message = f"mlship.yaml: workflows.dvc: {name} is not kept by DVC"
-            raise ConfigError(message, hint=f"dvc add {name}, or remove it from the list")
+            raise ConfigError(
+                message, hint=f"dvc add {shlex.quote(name)}, or remove it from the list"
+            )
     return found
 
 
