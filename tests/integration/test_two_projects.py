@@ -140,6 +140,7 @@ def repository(top: Path, place: Cluster, mlflow: str, database: str) -> None:
         kubernetes = {
             "kubeconfig": str(place.path),
             "namespace": place.namespace,
+            "gateway": clusters.GATEWAY,
             "path": f"/{place.namespace}/{name}",
             "cpu": None,
             "memory": None,
