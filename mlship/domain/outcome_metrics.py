@@ -60,6 +60,9 @@ _BUILT_IN: Final[Mapping[str, Metric]] = {
 }
 
 
+_OF_LABELS: Final = frozenset({"accuracy", "brier", "log_loss"})
+
+
 def of(policy: PromotePolicy) -> Metric:
     """Return the metric that a promotion is decided by; the policy was checked by config."""
     if policy.metric in _BUILT_IN:
@@ -67,6 +70,18 @@ def of(policy: PromotePolicy) -> Metric:
     if _PINBALL.fullmatch(policy.metric):
         return Metric(name=policy.metric, better="lower")
     return Metric(name=policy.metric, better=policy.better or "higher", range=policy.range)
+
+
+def fits(metric: Metric, task: str) -> bool:
+    """Return whether a metric can score what a task predicts; a function of the project may.
+
+    Args:
+        metric: the metric.
+        task: of the bundle; one that is not known fits all.
+    """
+    if metric.is_own or task not in ("classification", "regression"):
+        return True
+    return (metric.name in _OF_LABELS) == (task == "classification")
 
 
 def score(metric: Metric, outputs: Row, target: str, actual: Value) -> float:

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from mlship.domain import gates, outcome_metrics
+from mlship.domain import gates, outcome_metrics, shapes
 from mlship.domain.bundle import Row, Value, probability_of, quantile_of
 from mlship.domain.confidence import Comparison, compare
 from mlship.domain.evidence import Record, Saw
-from mlship.domain.facts import Evaluated
+from mlship.domain.facts import Evaluated, Tested
 from mlship.domain.outcome_metrics import Metric
 from mlship.domain.prediction import Outcome, Prediction, Truth
 from mlship.domain.records import Records
@@ -29,7 +29,8 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
 
     Raises:
         NotFoundError: production has no champion or no challenger.
-        ConfigError: gates.promote.metric is none, so nothing is compared.
+        ConfigError: gates.promote.metric is none, so nothing is compared; or it cannot score what
+            the challenger predicts.
         ProjectError: the project's own metric fails on a prediction.
     """
     policy = pipeline.config.gates.promote
@@ -50,7 +51,7 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     players = {champion.id, challenger.id}
     predictions = _by_prediction(pipeline.observations.predictions(players), since)
     outcomes = pipeline.observations.outcomes(records.ids)
-    metric = outcome_metrics.of(policy)
+    metric = _fitting(pipeline, records, challenger)
     scores = _scores(pipeline, metric, outcomes, predictions)
     comparison = compare(
         [by_release[champion.id] for by_release in scores if champion.id in by_release],
@@ -70,6 +71,25 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
         champion=champion.id, challenger=challenger.id, policy=gates.digest_of_comparison(policy)
     )
     return pipeline.learn(challenger, "evaluate", comparison.verdict, facts, saw, after=records)
+
+
+def _fitting(pipeline: Pipeline, records: Records, challenger: Release) -> Metric:
+    """Return the metric of promotions.
+
+    Raises:
+        ConfigError: it cannot score what the challenger predicts.
+    """
+    metric = outcome_metrics.of(pipeline.config.gates.promote)
+    tested = records.latest("test", challenger)
+    task = shapes.of(tested, Tested).task if tested else ""
+    if not outcome_metrics.fits(metric, task):
+        is_labels = task == "classification"
+        what, known = ("labels", "accuracy") if is_labels else ("numbers", "mae")
+        raise ConfigError(
+            f"gates.promote.metric is {metric.name}, and {challenger} predicts {what}",
+            hint=f"set `gates: {{promote: {{metric: {known}}}}}` in mlship.yaml",
+        )
+    return metric
 
 
 def _by_prediction(

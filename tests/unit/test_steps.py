@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -533,6 +534,13 @@ def test_a_worse_challenger_fails(here: World) -> None:
     predictions(here, first, right=299, wrong=1)
     predictions(here, second, right=150, wrong=150)
     assert evaluate(here.pipeline).evidence.verdict == "failed"
+
+
+@pytest.mark.parametrize("metric", ["mae", "mse", "pinball[0.5]"])
+def test_a_metric_of_numbers_is_refused_for_labels(here: World, metric: str) -> None:
+    _, second = duel(here)
+    with pytest.raises(ConfigError, match=rf"is {re.escape(metric)}, and {second} predicts labels"):
+        evaluate(by_cost(here, metric=metric, better=None, range=None))
 
 
 def by_cost(here: World, **terms: object) -> Pipeline:
