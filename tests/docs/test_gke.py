@@ -54,7 +54,7 @@ def test_the_roles_are_those_of_any_kubernetes(applied: list[dict[str, Any]]) ->
             for one in applied
             if one["kind"] == "Role"
         }
-        assert rules[f"iris-{name}", "mlship"] == wanted["mlship"]
+        assert rules[f"iris-{name}", "mlship"] == wanted["mlship"] + wanted["mlship-routes"]
         assert rules["gateway", f"iris-{name}"] == wanted["mlship-iris"]
     assert [one["metadata"]["name"] for one in applied if one["kind"] == "Namespace"] == [
         "iris-staging",

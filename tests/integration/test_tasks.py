@@ -178,7 +178,7 @@ def test_a_clustering_is_promoted_by_approvals_alone(tmp_path: Path) -> None:
     with project(tmp_path, CLUSTERS, measures(), model=model, gates=gates) as ours:
         challenger = running(ours, {"clusters": 2}, {"clusters": 4})
         assert set(ours.predicted(3)[0]) == {"id", "cluster"}
-        assert "no outcomes to compare" in ours.mlship("evaluate", code=2)
+        assert "no outcomes are compared" in ours.mlship("evaluate", code=2)
         assert "0 of 1 approvals" in ours.mlship("promote", "challenger", code=3)
         ours.mlship("approve", "challenger", "--by", "grace@example.org")
         ours.mlship("promote", "challenger")

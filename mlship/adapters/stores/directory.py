@@ -13,7 +13,7 @@ process reserved it first. So no lock is needed.
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -221,8 +221,9 @@ class DirectoryStore:
     def _register(self, release: Digest) -> int:
         (self._folder / "versions").mkdir(exist_ok=True)
         version = digests.canonical_json(_Version(release=release, created=self._clock()))
-        while (number := self._number(release)) is None:
-            candidate = max(self._versions(), default=0) + 1
+        # Looked at once: what appeared between two looks would be registered a second time.
+        while (number := _number_in(versions := self._versions(), release)) is None:
+            candidate = max(versions, default=0) + 1
             draft = self._folder / "versions" / f".{release.removeprefix('sha256:')}.{os.getpid()}"
             files.write_atomically(draft, version)
             try:
@@ -234,8 +235,7 @@ class DirectoryStore:
         return number
 
     def _number(self, release: Digest) -> int | None:
-        numbers = [n for n, version in self._versions().items() if version.release == release]
-        return min(numbers, default=None)
+        return _number_in(self._versions(), release)
 
     def _versions(self) -> dict[int, _Version]:
         versions = {}
@@ -259,6 +259,11 @@ class DirectoryStore:
             message = f"cannot use the store {self._folder}: {_reason(error)}"
             hint = "free disk space or make the folder writable, then run the command again"
             raise UnavailableError(message, hint=hint) from error
+
+
+def _number_in(versions: Mapping[int, _Version], release: Digest) -> int | None:
+    """Return the number under which a release is registered, if it is."""
+    return min((n for n, version in versions.items() if version.release == release), default=None)
 
 
 def _reason(error: OSError) -> str:
