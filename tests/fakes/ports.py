@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlship.config.project import Config, DataConfig, ModelConfig
 from mlship.domain import digests
-from mlship.domain.bundle import Row, Value
+from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.commit import Commit
 from mlship.domain.digests import Digest
 from mlship.domain.inputs import Inputs, Opened
@@ -78,6 +78,7 @@ class FakeTrainer:
         self.outputs: tuple[str, ...] = ()
         self.files: dict[str, Digest] = {}
         self.exposed = ""
+        self.task: Task = "classification"
 
     def inputs(self) -> Inputs:
         same = digests.of_bytes(b"same")
@@ -105,7 +106,7 @@ class FakeTrainer:
 
     def score(self, bundle: Path, champion: Path | None, plots: Path) -> Scores:
         return Scores(
-            task="classification",
+            task=self.task,
             data=digests.of_bytes(b"held out"),
             samples=30,
             metrics=self.metrics,

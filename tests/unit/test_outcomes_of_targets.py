@@ -128,6 +128,7 @@ def test_metrics_of_a_target_look_at_its_own_outputs(
         gates=msgspec.structs.replace(CONFIG.gates, promote=policy),
     )
     here = world(tmp_path, config)
+    here.trainer.task = "classification" if metric == "brier" else "regression"
     releases = deployed(here, "C=1"), deployed(here, "C=2")
     for release in releases:
         logged(here, release, f"{release.id[-6:]}.0", "x", 1)
