@@ -22,6 +22,7 @@ from typing import TypeVar
 import msgspec
 
 from mlship import files
+from mlship.adapters.stores.recorded import check_files
 from mlship.domain import bundle, digests
 from mlship.domain import home as homes
 from mlship.domain.digests import Digest
@@ -83,10 +84,7 @@ class DirectoryStore:
             ConflictError: the model is another project's; nothing was recorded.
             UnavailableError: the folder is not writable.
         """
-        for path in (*run.files.values(), *([run.bundle / bundle.MANIFEST] if run.bundle else [])):
-            if not path.is_file():
-                message = f"cannot record {run.release}: {path} does not exist"
-                raise NotFoundError(message, hint="run `mlship train` first")
+        check_files(run, [run.bundle / bundle.MANIFEST] if run.bundle else [])
         with self._mapped():
             self._claim()
             folder = self._run_folder(run.release.id)

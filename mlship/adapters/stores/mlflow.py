@@ -31,6 +31,7 @@ from mlship.adapters.stores.mlflow_runs import (
     StoredModel,
 )
 from mlship.adapters.stores.mlflow_server import ServerPlace
+from mlship.adapters.stores.recorded import check_files
 from mlship.domain import bundle
 from mlship.domain import home as homes
 from mlship.domain.bundle import Bundle
@@ -103,10 +104,7 @@ class MlflowStore:
             UnavailableError: MLflow cannot be reached or written.
         """
         manifest = bundle.read(run.bundle, expected=run.release.bundle) if run.bundle else None
-        for path in run.files.values():
-            if not path.is_file():
-                message = f"cannot record {run.release}: {path} does not exist"
-                raise NotFoundError(message, hint="run `mlship train` first")
+        check_files(run)
         with self._place(creates=True, changes=True) as place:
             self._persist(lambda: self._record(place, run, manifest))
 

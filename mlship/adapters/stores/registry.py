@@ -18,6 +18,7 @@ import msgspec
 
 from mlship.adapters.artifacts.artifacts import Artifacts
 from mlship.adapters.artifacts.collection import Collection
+from mlship.adapters.stores.recorded import check_files
 from mlship.adapters.stores.registry_facts import (
     FACT,
     AliasFact,
@@ -80,10 +81,7 @@ class RegistryStore:
             UnavailableError: the registry does not answer, or denies access.
         """
         manifest = bundle.read(run.bundle, expected=run.release.bundle) if run.bundle else None
-        for path in run.files.values():
-            if not path.is_file():
-                message = f"cannot record {run.release}: {path} does not exist"
-                raise NotFoundError(message, hint="run `mlship train` first")
+        check_files(run)
         with self._opened():
             state = self._claimed()
             known = state.runs.get(run.release.id)
