@@ -73,8 +73,13 @@ class BranchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def pushed(self) -> list[str]:
-        """The branches that are trained, tested and reported when they are pushed."""
-        return [self.feature, *([self.develop] if self.release and self.develop else [])]
+        """The patterns of the branches that are trained, tested and reported when they are pushed.
+
+        A pattern of GitHub's with a `!` leaves out branches that have a workflow of their own.
+        """
+        others = [name for name in (self.offered, self.main) if name]
+        own = [f"!{name}" for name in others if overlap(self.feature, name)]
+        return [self.feature, *own, *([self.develop] if self.release and self.develop else [])]
 
 
 class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -229,6 +234,14 @@ def _check_branches(branches: BranchesConfig) -> None:
         if branches.feature == branch:
             message = f"mlship.yaml: {key}.feature and {key}.{name} are both {branch}"
             raise ConfigError(message, hint="name the branches that are merged to it: feature/**")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return whether a branch may match two patterns, by what is before their first `*`."""
+    first, second = (pattern.partition("*")[0] for pattern in (one, other))
+    if "*" not in other:
+        return matches(one, other)
+    return first.startswith(second) or second.startswith(first)
 
 
 def matches(pattern: str, name: str) -> bool:
