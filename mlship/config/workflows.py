@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mlship.config import cron
+from mlship.config import cron, own_steps
 from mlship.config.own_steps import StepsConfig
 from mlship.domain.policy import Occupied
 from mlship.errors import ConfigError
@@ -181,11 +181,15 @@ def check(config: WorkflowsConfig) -> None:
     for place, steps in config.steps.places.items():
         for number, step in enumerate(steps):
             if text := step.injected:
+                hint = (
+                    f'pass it as a variable: `env: {{TEXT: "{text}"}}`, and in the script "$TEXT"'
+                )
+                if name := own_steps.variable_of(text):
+                    hint = f'the script has the variable {name} anyway: write "${name}"'
                 raise ConfigError(
                     f"mlship.yaml: workflows.steps.{place}[{number}]: {text} would become a part "
                     "of the script, and who names a branch or a pull request could run commands",
-                    hint=f'pass it as a variable: `env: {{TEXT: "{text}"}}`, and in the script '
-                    '"$TEXT"',
+                    hint=hint,
                 )
 
 

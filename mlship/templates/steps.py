@@ -153,6 +153,11 @@ def last(
         for kind, word in kinds
         if (found := workflows.asked_for(written.values(), kind))
     ]
+    if own := config.workflows.steps.secrets:
+        steps.append(
+            f"your own steps name {', '.join(own)}: the code of a feature branch can read it; give "
+            "the environments review and build a secret that is worth no more than that"
+        )
     if asked:
         steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (`mlship guide github`)")
     return steps
