@@ -6,7 +6,6 @@ Nothing of the repository is run. Scripts are read as Python syntax, dvc.yaml as
 import json
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -14,6 +13,7 @@ from typing import Final
 import msgspec
 import yaml
 
+from mlship.config import commands
 from mlship.domain.outputs import is_inside
 from mlship.errors import ConfigError
 from mlship.templates.scripts import Script
@@ -287,9 +287,9 @@ def _of_stages(folder: Path) -> tuple[Existing | None, list[str], bool]:
 
 
 def _of_stage(folder: Path, stage: Stage) -> Existing | None:
-    words = shlex.split(stage.command)
-    name = next((word for word in words if word.endswith(".py")), "")
-    script = Script(folder, name) if name and (folder / name).is_file() else None
+    names = commands.sources_of(stage.command)
+    name = next((name for name in names if (folder / name).is_file()), "")
+    script = Script(folder, name) if name else None
     return _made(folder, script, stage.command, stage.saved)
 
 
