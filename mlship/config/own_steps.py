@@ -120,7 +120,7 @@ class Step(
             _check_expression(expression)
         if isinstance(self.condition, str) and _SECRETS.search(_plain(self.condition)):
             raise ValueError(
-                "`if` cannot name `secrets` on GitHub: test in the script whether its variable is set"
+                "`if` cannot name `secrets` on GitHub: test in the script whether a variable is set"
             )
 
     @property
