@@ -13,6 +13,9 @@ import msgspec
 
 from mlship.errors import ConfigError
 
+TRAINING_ROWS: Final = "MLSHIP_TRAIN_DATA"
+"""Names the file of the training rows to a command."""
+
 _SIGNS: Final = re.compile(r"&&|\|\||>>|<<|&|\||>|<|;|\(|\)|\$|`|\*|\?|\[|\n")
 _QUOTED_SIGNS: Final = re.compile(r"\$|`")
 _VARIABLE: Final = re.compile(r"[A-Za-z_]\w*=")
@@ -51,7 +54,8 @@ def python_call(argv: Sequence[str]) -> PythonCall | None:
     """Return what a command runs by Python; `None` for another program."""
     if not argv or not _INTERPRETER.fullmatch(argv[0]):
         return None
-    options, waiting = [], list(argv[1:])
+    options: list[str] = []
+    waiting = list(argv[1:])
     while waiting and waiting[0].startswith("-") and waiting[0] not in ("-", "--"):
         word = waiting.pop(0)
         if word == _LONG_WITH_VALUE and waiting:

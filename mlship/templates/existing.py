@@ -16,10 +16,13 @@ import yaml
 from mlship.config import commands
 from mlship.domain.outputs import is_inside
 from mlship.errors import ConfigError
+from mlship.templates import tables, tasks, training_rows
 from mlship.templates.scripts import Script
 from mlship.templates.sources import DATA, has, is_utf8, listed, misnamed
 from mlship.templates.stages import FILE, Stage, locked
 from mlship.templates.stages import stages as dvc_stages
+from mlship.templates.targets import target_of
+from mlship.templates.tasks import Task
 
 _SCRIPTS: Final = ("train.py", "training.py", "train_model.py", "model.py", "main.py")
 _MODELS: Final = (
@@ -30,6 +33,7 @@ _NO_DATA: Final = re.compile(r"metric|report|result|predict|output|submission|sc
 _HELD_OUT: Final = re.compile(r"test|valid|held|eval")
 _NAME: Final = re.compile(r"[^a-z0-9-]+")
 _SHOWN: Final = 3
+_WITHOUT_TARGET: Final = ("clustering", "anomaly")
 _INSTEAD: Final = "to train by it instead, change model.command and model.saved"
 
 
@@ -44,6 +48,10 @@ class Existing(msgspec.Struct, frozen=True, kw_only=True):
         train: the file of training data; empty if it is not known.
         test: the held-out data; empty if there is none.
         target: the column to predict; empty if it is not known.
+        task: what kind of problem it solves; empty if it is not known.
+        change: where the script reads the rows that are held out too, and how it does not; empty if
+            it does not read them, or it is not known.
+        reads_rows: whether the script reads the rows that mlship leaves to it.
     """
 
     command: str = ""
@@ -53,6 +61,9 @@ class Existing(msgspec.Struct, frozen=True, kw_only=True):
     train: str = ""
     test: str = ""
     target: str = ""
+    task: Task = ""
+    change: str = ""
+    reads_rows: bool = False
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,18 +156,7 @@ def _section(text: str, key: str) -> str:
 
 
 def _of_training(training: Existing) -> dict[str, str]:
-    held_out = (
-        f"test: {_quoted(training.test)}              # held out: never used for training"
-        if training.test
-        else "split: {fraction: 0.2, seed: 7}  # rows to hold out; the script must not use them"
-    )
-    data = (
-        "data:\n"
-        f"  train: {_quoted(training.train or 'data/train.csv')}\n"
-        f"  {held_out}\n"
-        f"  target: {_quoted(training.target or 'target')}"
-        + ("" if training.target else "                   # the column to predict")
-    )
+    """Return the sections of mlship.yaml for a training, by their names."""
     model = (
         "model:\n"
         f"  command: {_quoted(training.command)}\n"
@@ -164,7 +164,36 @@ def _of_training(training: Existing) -> dict[str, str]:
     )
     if training.function:
         model = f"model:\n  train: {training.function}  # train(data, params) returns the model"
-    return {"data": data, "model": model}
+    sections = {"data": _of_data(training), "model": model}
+    if training.task == "regression":
+        sections["gates"] = (
+            "gates:\n"
+            "  test: {}                         # for example, r2: {min: 0.7}\n"
+            "  # metric: mae is of numbers; accuracy is of labels.\n"
+            "  promote: {metric: mae, min_labels: 200, confidence: 0.95, approvals: 1}"
+        )
+    if training.task in _WITHOUT_TARGET:
+        sections["model"] += f"\n  task: {training.task}"
+        sections["gates"] = (
+            "gates:\n"
+            "  test: {}                         # for example, largest_share: {max: 0.8}\n"
+            "  promote: {metric: none, approvals: 1}  # nothing is known to be right: people decide"
+        )
+    return sections
+
+
+def _of_data(training: Existing) -> str:
+    """Return the section `data`."""
+    held_out = "split: {fraction: 0.2, seed: 7}  # rows to hold out"
+    if training.command:
+        held_out += f"; the script trains on ${commands.TRAINING_ROWS}"
+    if training.test:
+        held_out = f"test: {_quoted(training.test)}  # held out: never used for training"
+    data = f"data:\n  train: {_quoted(training.train or 'data/train.csv')}\n  {held_out}"
+    if training.task in _WITHOUT_TARGET:
+        return data
+    note = "" if training.target else "                   # the column to predict"
+    return f"{data}\n  target: {_quoted(training.target or 'target')}{note}"
 
 
 def _quoted(text: str) -> str:
@@ -227,10 +256,7 @@ def _of_functions(folder: Path, scripts: Sequence[Script]) -> Existing | None:
     for script in scripts:
         if not script.is_script and script.functions.get("train") == 2:
             module = script.name.removesuffix(".py").replace("/", ".")
-            train, test = _data(folder, script)
-            return Existing(
-                function=f"{module}:train", train=train, test=test, target=script.target()
-            )
+            return _described(folder, script, Existing(function=f"{module}:train"))
     return None
 
 
@@ -242,14 +268,26 @@ def _made(folder: Path, script: Script | None, command: str, saved: str) -> Exis
     saved = saved or _chosen(written)
     if not saved or not is_inside(saved):
         return None
+    others = tuple(text for text in written if text != saved)
+    return _described(folder, script, Existing(command=command, saved=saved, also_saved=others))
+
+
+def _described(folder: Path, script: Script | None, training: Existing) -> Existing:
+    """Return a training with its data, its target and its task."""
     train, test = _data(folder, script)
-    return Existing(
-        command=command,
-        saved=saved,
-        also_saved=tuple(text for text in written if text != saved),
+    head = tables.head_of(folder / train) if train else tables.Head()
+    if script is None:
+        return msgspec.structs.replace(training, train=train, test=test)
+    task = tasks.task_of_code(script)
+    target = "" if task in _WITHOUT_TARGET else target_of(script, head.columns)
+    return msgspec.structs.replace(
+        training,
         train=train,
         test=test,
-        target=script.target() if script else "",
+        target=target,
+        task=task or tasks.task_of_values([row.get(target, "") for row in head.rows]),
+        change="" if test or not train else training_rows.change_of(script, train),
+        reads_rows=training_rows.knows(script),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from mlship.config.commands import TRAINING_ROWS
 from mlship.config.installation import FORM, MODULE, Installation
 from mlship.config.project import Config
 from mlship.domain.storage import Kept
@@ -34,9 +35,11 @@ def _of_training(training: existing.Existing) -> list[str]:
     how = f"with `{training.command}`, which saves {training.saved}"
     if training.function:
         how = f"by {training.function}"
-    data, target = training.train or "data that you must name", training.target
-    predicts = target or "a column that you must name"
-    steps = [f"check {_CONFIG}: it trains {how}, on {data}, and predicts {predicts}"]
+    data = training.train or "data that you must name"
+    predicts = f"predicts {training.target or 'a column that you must name'}"
+    if training.task in ("clustering", "anomaly"):
+        predicts = f"is of the task {training.task}"
+    steps = [f"check {_CONFIG}: it trains {how}, on {data}, and {predicts}", *_of_rows(training)]
     if training.also_saved:
         steps.append(
             f"the script also saves {', '.join(training.also_saved)}: the model is served from "
@@ -44,6 +47,17 @@ def _of_training(training: existing.Existing) -> list[str]:
             "scikit-learn does"
         )
     return steps
+
+
+def _of_rows(training: existing.Existing) -> list[str]:
+    """Say how the script leaves the held-out rows alone, if it is a command and reads them."""
+    if training.function or training.test or training.reads_rows:
+        return []
+    change = training.change or (
+        f"read the file that ${TRAINING_ROWS} names, if it is set (`mlship guide your-own-model`)"
+    )
+    why = "mlship holds out a fifth of the rows: metrics are too good if the script trains on them"
+    return [f"{why}; {change}; or name a file of test data as data.test"]
 
 
 def of_installation(installed: Installation, source: str) -> list[str]:
@@ -144,6 +158,12 @@ def last(
             "jobs share no folder: in mlship.yaml, set `ledger: {kind: mlflow}` for a tracking "
             "server, or kind registry for ledger and store (`mlship guide without-a-server`)"
         )
+    return [*steps, *_of_github(config, written)]
+
+
+def _of_github(config: Config, written: Mapping[str, str]) -> list[str]:
+    """Return what to set on GitHub, and what it means that own steps name secrets."""
+    steps: list[str] = []
     kinds: tuple[tuple[Literal["vars", "secrets"], str], ...] = (
         ("vars", "variables"),
         ("secrets", "secrets"),

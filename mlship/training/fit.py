@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlship.config.commands import TRAINING_ROWS
 from mlship.config.project import Config
 from mlship.domain.bundle import Field
 from mlship.errors import ProjectError
@@ -143,7 +144,7 @@ def fit(
     if config.model.command is not None:
         if rows is not None:
             heldout.write(_with_targets(data.train, data, as_file=True), rows, config.data.read)
-            os.environ[heldout.VARIABLE] = str(rows)
+            os.environ[TRAINING_ROWS] = str(rows)
         return script.run(root, config.model, config.model.command, str(config.model.saved))
     function = find(root, name)
     if torch := sys.modules.get("torch"):
