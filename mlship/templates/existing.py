@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import yaml
@@ -16,7 +16,7 @@ import yaml
 from mlship.config import commands
 from mlship.domain.outputs import is_inside
 from mlship.errors import ConfigError
-from mlship.templates import tables, tasks, training_rows
+from mlship.templates import reading, tables, tasks
 from mlship.templates.scripts import Script
 from mlship.templates.sources import DATA, has, is_utf8, listed, misnamed
 from mlship.templates.stages import FILE, Stage, locked
@@ -44,10 +44,12 @@ class Existing(msgspec.Struct, frozen=True, kw_only=True):
         command: how it is started; empty if `function` is set.
         saved: the model file that it writes.
         function: instead of both, `module:train` with the parameters `data` and `params`.
+        package: the package of the script, which must be installed; empty if it need not.
         also_saved: further model files that it writes.
         train: the file of training data; empty if it is not known.
         test: the held-out data; empty if there is none.
         target: the column to predict; empty if it is not known.
+        read: how the script reads its data, as `data.read` has it.
         task: what kind of problem it solves; empty if it is not known.
         change: where the script reads the rows that are held out too, and how it does not; empty if
             it does not read them, or it is not known.
@@ -57,10 +59,12 @@ class Existing(msgspec.Struct, frozen=True, kw_only=True):
     command: str = ""
     saved: str = ""
     function: str = ""
+    package: str = ""
     also_saved: tuple[str, ...] = ()
     train: str = ""
     test: str = ""
     target: str = ""
+    read: Mapping[str, Any] = {}
     task: Task = ""
     change: str = ""
     reads_rows: bool = False
@@ -190,6 +194,8 @@ def _of_data(training: Existing) -> str:
     if training.test:
         held_out = f"test: {_quoted(training.test)}  # held out: never used for training"
     data = f"data:\n  train: {_quoted(training.train or 'data/train.csv')}\n  {held_out}"
+    if training.read:
+        data += f"\n  read: {json.dumps(dict(training.read), ensure_ascii=False)}"
     if training.task in _WITHOUT_TARGET:
         return data
     note = "" if training.target else "                   # the column to predict"
@@ -278,16 +284,22 @@ def _described(folder: Path, script: Script | None, training: Existing) -> Exist
     head = tables.head_of(folder / train) if train else tables.Head()
     if script is None:
         return msgspec.structs.replace(training, train=train, test=test)
+    read = reading.options_of(script, train)
+    columns = [name for name in head.columns if name != read.get("index_col")]
+    if isinstance(read.get("index_col"), int):
+        columns[read["index_col"] : read["index_col"] + 1] = []
     task = tasks.task_of_code(script)
-    target = "" if task in _WITHOUT_TARGET else target_of(script, head.columns)
+    target = "" if task in _WITHOUT_TARGET else target_of(script, columns)
     return msgspec.structs.replace(
         training,
         train=train,
         test=test,
         target=target,
+        read=read,
+        package=script.installed_package,
         task=task or tasks.task_of_values([row.get(target, "") for row in head.rows]),
-        change="" if test or not train else training_rows.change_of(script, train),
-        reads_rows=training_rows.knows(script),
+        change="" if test or not train else reading.change_of(script, train),
+        reads_rows=reading.knows_rows(script),
     )
 
 

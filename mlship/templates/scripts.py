@@ -94,7 +94,11 @@ class Script:
     def read_by(self, call: ast.Call) -> str:
         """Return the path of data that a call reads; empty if it reads none that is known."""
         is_reader = name_of(call).startswith(_READERS) and call.args
-        return _normal(self.value(call.args[0])) if is_reader else ""
+        return self.path_of(call.args[0]) if is_reader else ""
+
+    def path_of(self, node: ast.expr) -> str:
+        """Return the path that an expression stands for; empty if it is not known."""
+        return _normal(self.value(node))
 
     def saved_models(self) -> list[str]:
         """Return the paths that it gives to `save_model`, whatever their endings."""
@@ -157,6 +161,16 @@ class Script:
             for goal, value in assignments(node):
                 if isinstance(goal, ast.Name) and (text := self.value(value)):
                     self.known.setdefault(goal.id, text)
+
+    @property
+    def installed_package(self) -> str:
+        """The package that the file is in and imports by name, below a folder such as `src`.
+
+        Python finds it only where the project is installed. Empty if there is none.
+        """
+        parts = self.name.split("/")[1:-1]
+        imported = {name for node in ast.walk(self.tree) for name in _packages(node)}
+        return next((part for part in parts if part in imported), "")
 
     def _needs_package(self) -> bool:
         """Whether it imports its own package by name, so that its path alone does not start it."""

@@ -318,7 +318,8 @@ def test_the_metric_of_promotions_is_of_the_task(
             'replace pd.read_csv(D) by pd.read_csv(os.environ.get("MLSHIP_TRAIN_DATA", D)); or',
         ),
         ("from reader import df", "in line 1 of reader.py, replace pd.read_csv('d.csv') by pd."),
-        ("df = load('d.csv')", "read the file that $MLSHIP_TRAIN_DATA names, if it is set"),
+        ("df = load('d.csv')", "in line 1 of train.py, replace 'd.csv' by os.environ.get("),
+        ("df = load('d.csv') or load('d.csv')", "read the file that $MLSHIP_TRAIN_DATA names, if"),
         ("df = pd.read_csv(os.environ.get('MLSHIP_TRAIN_DATA', 'd.csv'))", ""),
         ("df = pd.read_csv(os.getenv('MLSHIP_TRAIN_DATA', 'd.csv'))", ""),
     ],
@@ -338,6 +339,80 @@ def test_init_says_which_line_keeps_the_held_out_rows_out(
     assert (training.train, training.target) == ("d.csv", "t")
     folder = repository(tmp_path / "two", **files, **{"d_test.csv": "x,t\n1,2\n"})
     assert not [step for step in told_of(folder) if "metrics are too good" in step]
+
+
+def test_init_names_the_default_of_an_option_that_has_the_path(tmp_path: Path) -> None:
+    code = (
+        "import os\np.add_argument('--data', default='data/d.csv')\ndf = pd.read_csv(a.data)\n"
+        "joblib.dump(Ridge().fit(df[['x']], df['t']), 'm.joblib')\n"
+    )
+    folder = repository(tmp_path, **{"fit.py": code, "data/d.csv": "x,t\n1,2\n"})
+    (told,) = [step for step in told_of(folder) if "metrics are too good" in step]
+    new = "os.environ.get(\"MLSHIP_TRAIN_DATA\", 'data/d.csv')"
+    assert f"in line 2 of fit.py, replace 'data/d.csv' by {new}; or" in told
+
+
+@pytest.mark.parametrize(
+    ("call", "read"),
+    [
+        ("pd.read_csv('d.csv')", {}),
+        ("pd.read_csv('d.csv', sep=',', decimal='.', header=0)", {}),
+        ("pd.read_csv('d.csv', sep=';', decimal=',')", {"sep": ";", "decimal": ","}),
+        ("pd.read_csv('d.csv', delimiter='|')", {"sep": "|"}),
+        ("pd.read_csv(args.data, sep=';')", {"sep": ";"}),
+        ("pd.read_table('d.csv')", {"sep": "\t"}),
+        ("pd.read_csv('d.csv', sep=r'\\s+', encoding='latin-1')", {"encoding": "latin-1"}),
+        ("pd.read_csv('d.csv', na_values='?', index_col=0)", {"na_values": ["?"], "index_col": 0}),
+        ("pd.read_csv('d.csv', index_col=False, dtype={'zip': str})", {}),
+        ("pd.read_csv('d.csv', dtype={'zip': 'str'})", {"dtype": {"zip": "str"}}),
+        ("pd.read_csv('d.csv', parse_dates=['day'])", {"parse_dates": ["day"]}),
+        ("pd.read_csv('d.csv', sep=SEP)", {}),
+    ],
+)
+def test_data_are_read_as_the_script_reads_them(
+    call: str, read: dict[str, object], tmp_path: Path
+) -> None:
+    code = f"df = {call}\njoblib.dump(Ridge().fit(df[['x']], df.iloc[:, 1]), 'm.joblib')\n"
+    head = str(read.get("sep", ",")).join("ixt")
+    folder = repository(tmp_path, **{"train.py": code, "d.csv": f"\ufeff{head}\r\n"})
+    found = existing.find(folder).training
+    assert found is not None
+    assert found.read == read
+    assert found.target == ("t" if "index_col" in read else "x")
+    settings = configured(project.plan(folder, None, installed=INSTALLED)).data.read
+    for name, value in read.items():
+        assert getattr(settings, name) == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_a_script_in_an_installed_package_needs_its_installation(tmp_path: Path) -> None:
+    code = f"from churn.features import COLUMNS\n{SCRIPT}"
+    folder = repository(tmp_path, **{"src/churn/train.py": code, "src/churn/features.py": ""})
+    (told,) = [step for step in told_of(folder) if "pip install -e ." in step]
+    assert told.startswith("the script imports churn, the package that it is in")
+    repository(tmp_path / "other", **{"src/churn/train.py": SCRIPT})
+    assert not [step for step in told_of(tmp_path / "other") if "pip install -e ." in step]
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [
+        ("uv.lock", "`uv export --no-hashes --no-emit-project --output-file requirements.txt`"),
+        ("poetry.lock", "`poetry export --without-hashes --output requirements.txt`"),
+        ("environment.yml", "list the packages there"),
+        ("pyproject.toml", "list the packages there"),
+    ],
+)
+def test_packages_that_another_file_lists_are_asked_for(
+    name: str, action: str, tmp_path: Path
+) -> None:
+    files = {"train.py": SCRIPT, name: "dependencies = []\n"}
+    told = f"jobs install requirements.txt, and not {name}: {action}"
+    assert told in told_of(repository(tmp_path / "a", **files))
+    own = repository(tmp_path / "b", **files, **{"requirements.txt": "pandas\n"})
+    assert told not in told_of(own)
+    if name == "pyproject.toml":
+        bare = repository(tmp_path / "c", **files | {name: "[tool.ruff]\n"})
+        assert told not in told_of(bare)
 
 
 def test_a_training_function_is_used_as_it_is(tmp_path: Path) -> None:
