@@ -6,6 +6,7 @@ Nothing of the repository is run. Scripts are read as Python syntax, dvc.yaml as
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -142,7 +143,13 @@ def name_of(folder: Path, taken: Sequence[str] = ()) -> str:
     parts = [part for part in folder.resolve().parts if part not in (os.sep, "")]
     words: list[str] = []
     for part in reversed(parts):
-        word = _NAME.sub("-", part.lower()).strip("-")
+        # Accents are left out: `Modèle` gives `modele`, and `Größe` gives `grosse`.
+        plain = "".join(
+            letter
+            for letter in unicodedata.normalize("NFKD", part)
+            if not unicodedata.combining(letter)
+        )
+        word = _NAME.sub("-", plain.casefold()).strip("-")
         if not word:
             continue
         words.insert(0, word)

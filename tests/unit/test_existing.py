@@ -477,6 +477,7 @@ def told_of(folder: Path) -> tuple[str, ...]:
         ("churn", "churn"),
         ("My Model", "my-model"),
         ("2024", "model-2024"),
+        ("Modèle de Größe", "modele-de-grosse"),
         ("x" * 60, "x" * 40),
         ("models/churn", "models-churn"),
     ],
