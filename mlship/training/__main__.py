@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from mlship import files
-from mlship.adapters.checkout import datafiles
+from mlship.adapters.checkout import datafiles, repository
 from mlship.adapters.checkout.children import (
     Answer,
     Fault,
@@ -89,7 +89,7 @@ def _trained(request: TrainRequest, train: Callable[[TrainRequest, Predictor], T
     root, config = request.root, request.config
     whole = [] if config.data.test else datafiles.places(root, config.data)
     rows = heldout.place_of(root, config, request.into)
-    audit = Audit(root, request.into, watched=[*whole, rows])
+    audit = Audit(root, request.into, watched=[*whole, rows], top=repository.top_of(root))
     try:
         made = train(request, ChildPredictor(request.root))
     except ProjectError:
