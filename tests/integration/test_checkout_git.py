@@ -8,7 +8,13 @@ import pytest
 
 from mlship.adapters.checkout.code import files_of, settings_of
 from mlship.adapters.checkout.datafiles import sources
-from mlship.adapters.checkout.git import GitSource, absent_submodules, changes, not_ignored
+from mlship.adapters.checkout.git import (
+    GitSource,
+    absent_submodules,
+    changes,
+    changes_outside,
+    not_ignored,
+)
 from mlship.config.project import DataConfig, ReportConfig
 from mlship.errors import ProjectError
 from tests.harness.projects import config
@@ -171,3 +177,49 @@ def test_a_file_that_a_sparse_checkout_leaves_out_is_no_change(root: Path) -> No
     git(root, "update-index", "--skip-worktree", "pipeline.py")
     (root / "pipeline.py").unlink()
     assert changes(root) == ()
+
+
+@pytest.fixture
+def nested(root: Path) -> Path:
+    """Return a submodule of a submodule of the project."""
+    add = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add")
+    origins = [root.parent.parent / name for name in ("inner", "outer")]
+    for origin in origins:
+        origin.mkdir()
+        (origin / "x.py").write_text("x = 1\n")
+        git(origin, "init", "--quiet")
+        git(origin, "add", "-A")
+        git(origin, "commit", "--quiet", "--message", "Begin")
+    git(origins[1], *add, str(origins[0]), "inner")
+    git(origins[1], "commit", "--quiet", "--message", "Nest")
+    git(root, *add, str(origins[1]), "outer")
+    git(root.parent, "commit", "--quiet", "--message", "Share")
+    update = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "update")
+    git(root, *update, "--init", "--recursive")
+    return root / "outer" / "inner"
+
+
+@pytest.mark.parametrize("how", ["dirty", "all"])
+def test_a_change_in_a_submodule_that_git_was_told_to_ignore_counts(
+    root: Path, nested: Path, how: str
+) -> None:
+    outer = nested.parent
+    for folder, name in ((root, "project/outer"), (outer, "inner")):
+        git(folder, "config", f"submodule.{name}.ignore", how)
+        git(folder, "config", "diff.ignoreSubmodules", how)
+    assert changes(root) == ()
+    for place in (outer, nested):
+        (place / "x.py").write_text("x = 2\n")
+        assert git(root, "status", "--porcelain") == ""
+        assert changes(root) == ("outer",)
+        git(place, "update-index", "--assume-unchanged", "x.py")
+        assert changes(root) == ("outer",)
+        git(place, "update-index", "--no-assume-unchanged", "x.py")
+        git(place, "checkout", "--quiet", "x.py")
+        assert changes(root) == ()
+    (nested / "new.py").write_text("")
+    assert changes(root) == ("outer",)
+    (nested / "new.py").unlink()
+    git(nested, "commit", "--quiet", "--allow-empty", "--message", "Move")
+    assert changes(root) == ("outer",)
+    assert changes_outside(outer, ["inner/x.py"]) == ("inner",)

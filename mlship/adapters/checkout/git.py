@@ -22,7 +22,7 @@ _OF_ANOTHER_REPOSITORY = (
     "GIT_COMMON_DIR",
     "GIT_OBJECT_DIRECTORY",
 )
-_SUBMODULE = "160000 "
+_SUBMODULE = "160000"
 """The mode of an entry in git's index that stands for a commit of another repository."""
 
 _LABELS = ("yours", "generated before", "generated now")
@@ -113,7 +113,7 @@ def _in_repository(root: Path, path: str, above: str) -> str:
 def _changes(root: Path, *places: str) -> set[str]:
     """Return the changed files at some places, by their path from `root`."""
     told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
-    listed = run(root, *told, "--", *places)
+    listed = run(root, *told, "--ignore-submodules=none", "--", *places)
     changed = _hidden_changes(root, *places)
     if listed:
         above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
@@ -127,24 +127,32 @@ def _hidden_changes(root: Path, *places: str) -> set[str]:
     """Return the changed files that git was told not to look at.
 
     `git update-index --assume-unchanged` and `--skip-worktree` do so; the second is also how a
-    sparse checkout leaves files out, which is no change.
+    sparse checkout leaves files out, which is no change. Submodules are looked at by themselves:
+    these flags and `submodule.NAME.ignore` may be set in each of them.
     """
-    flagged = [
-        entry[2:]
-        for entry in run(root, "ls-files", "-v", "-z", "--", *places).split("\0")
-        if entry[:1].islower() or entry[:1] == "S"
-    ]
-    present = [name for name in flagged if (root / name).is_file()]
-    if not present:
-        return set()
-    entries = run(
-        root, "ls-files", "--stage", "-z", "--", *(f":(literal){name}" for name in present)
-    )
-    known = {
-        name: fields.split()[1]
-        for fields, _, name in (entry.partition("\t") for entry in entries.split("\0") if entry)
-    }
-    return {name for name in present if run(root, "hash-object", "--", name).strip() != known[name]}
+    entries = run(root, "ls-files", "-v", "--stage", "-z", "--", *places).split("\0")
+    changed: set[str] = set()
+    # Such as `H 100644 HASH 0<tab>train.py`; a lower-case letter is `--assume-unchanged`.
+    for fields, _, name in (entry.partition("\t") for entry in entries if entry):
+        flag, mode, known, _stage = fields.split()
+        if mode == _SUBMODULE:
+            differs = (root / name / ".git").exists() and _is_changed(root / name, known)
+        elif flag.islower() or flag == "S":
+            differs = (root / name).is_file() and _hash(root, name) != known
+        else:
+            continue
+        if differs:
+            changed.add(name)
+    return changed
+
+
+def _is_changed(submodule: Path, known: str) -> bool:
+    """Return whether a submodule is not as in the commit that its repository is to have."""
+    return run(submodule, "rev-parse", "HEAD").strip() != known or bool(_changes(submodule, "."))
+
+
+def _hash(root: Path, name: str) -> str:
+    return run(root, "hash-object", "--", name).strip()
 
 
 def not_ignored(root: Path, paths: Collection[str]) -> list[str]:
@@ -168,7 +176,7 @@ def absent_submodules(root: Path) -> list[str]:
         ProjectError: there is no git or no repository.
     """
     listed = run(root, "ls-files", "-z", "--stage", "--", ".").split("\0")
-    names = [entry.partition("\t")[2] for entry in listed if entry.startswith(_SUBMODULE)]
+    names = [entry.partition("\t")[2] for entry in listed if entry.startswith(f"{_SUBMODULE} ")]
     return [name for name in names if not any((root / name).glob("*"))]
 
 
