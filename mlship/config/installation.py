@@ -344,6 +344,9 @@ def _wrong_version(line: str, *, is_hashed: bool) -> str:
 def _wrong_address(url: str) -> str:
     if _bare(url) != url:
         return "its URL has a user or a password, which the workflows would show"
+    folders = re.findall(r"[#&]subdirectory=([^&#]*)", url)
+    if any(folder[:1] == "/" or ".." in folder.split("/") for folder in map(unquote, folders)):
+        return f"{url}: its subdirectory is outside of the repository or the archive"
     if url.startswith("git+"):
         return _wrong_commit(url)
     if _SHA256.search(url.lower()) and not _SHA256.search(url):

@@ -136,9 +136,10 @@ class Step(
         return frozenset(name[1:] for names in found for name in names) - {"GITHUB_TOKEN"}
 
     def _scripts(self) -> list[str]:
-        """Return what is run as code: the script of the step, or inputs that an action runs."""
+        """Return what is run as code: script and shell of the step, or inputs that are run."""
         inputs = [value for name, value in self.inputs.items() if _normal(name) in _CODE]
-        return [text for text in (self.run, *inputs) if isinstance(text, str)]
+        texts = (self.run, self.shell, *inputs)
+        return [text for text in texts if isinstance(text, str)]
 
     def _is_foreign(self, expression: str) -> bool:
         """Return whether an expression has a text of an event, also by a variable of the step."""
@@ -155,7 +156,7 @@ class Step(
 
     def _expressions(self) -> Iterator[str]:
         """Yield the expressions of the step; `if` is one without `${{ }}` too."""
-        texts = (self.name, self.run, self.working_directory, self.continue_on_error)
+        texts = (self.name, self.run, self.shell, self.working_directory, self.continue_on_error)
         for text in (*texts, self.timeout_minutes, *self.inputs.values(), *self.env.values()):
             if isinstance(text, str):
                 yield from (match[1] for match in _EXPRESSION.finditer(text))

@@ -102,10 +102,10 @@ class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     python: Annotated[
         str,
         Meta(
-            pattern=r"^3\.\d+$",
+            pattern=r"^3\.1[1-9](?!\n)$",
             description="Python version of the jobs; a model is served by the version that "
             "trained it",
-            extra={"form": "such as 3.11"},
+            extra={"form": "the version of a Python that mlship runs on: 3.11 or later"},
         ),
     ] = "3.11"
     mlship: Annotated[
@@ -238,6 +238,21 @@ def _check_branches(branches: BranchesConfig) -> None:
         if branches.feature == branch:
             message = f"mlship.yaml: {key}.feature and {key}.{name} are both {branch}"
             raise ConfigError(message, hint="name the branches that are merged to it: feature/**")
+    if branches.release is not None and not _is_apart(branches.feature, branches.release):
+        message = f"mlship.yaml: {key}.release: {branches.release} includes feature branches, "
+        message += f"which are {key}.feature: {branches.feature}; their code is not reviewed, and "
+        message += "would run with the environments of staging"
+        raise ConfigError(message, hint="name other branches, such as release/**")
+
+
+def _is_apart(feature: str, release: str) -> bool:
+    """Return whether branches that are offered are others than feature branches, or fewer.
+
+    Of fewer, such as `release/**` beside `**`, feature branches are those that remain.
+    """
+    wide, narrow = (pattern.partition("*")[0] for pattern in (feature, release))
+    is_fewer = narrow != wide and narrow.startswith(wide) and "*" in feature
+    return is_fewer or not overlap(feature, release)
 
 
 def overlap(one: str, other: str) -> bool:

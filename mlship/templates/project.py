@@ -245,9 +245,14 @@ def _check_folder(top: Path, source: str) -> None:
     """Refuse a folder of the repository that does not contain mlship.
 
     Raises:
-        ConfigError: the folder or wheel does not exist, or has another distribution.
+        ConfigError: the folder or wheel does not exist, is elsewhere, or has another distribution.
     """
     place = top / source
+    if source.startswith(".") and not place.resolve().is_relative_to(top.resolve()):
+        raise ConfigError(
+            f"{CONFIG}: workflows.mlship: {source} is a link that leads out of the repository",
+            hint=f"copy mlship into the repository, or set it to {FORM}",
+        )
     if not source.startswith(".") or (place.suffix == ".whl" and place.is_file()):
         return
     try:

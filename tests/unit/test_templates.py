@@ -356,8 +356,17 @@ def test_workflows_are_made_from_the_file_the_environment_and_the_flags(tmp_path
 
 def test_a_folder_of_the_repository_must_hold_this_distribution(tmp_path: Path) -> None:
     inside = Installation(origin=Origin(kind="folder"), source="./tools")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "pyproject.toml").write_text('[project]\nname = "mlship-cd"\n')
+    tmp_path = tmp_path / "repository"
+    tmp_path.mkdir()
     with pytest.raises(ConfigError, match=r"\./tools has no pyproject\.toml of mlship-cd"):
         plan(tmp_path, installed=inside)
+    (tmp_path / "tools").symlink_to(elsewhere)
+    with pytest.raises(ConfigError, match=r"\./tools is a link that leads out of the repository"):
+        plan(tmp_path, installed=inside)
+    (tmp_path / "tools").unlink()
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools/pyproject.toml").write_text('[project]\nname = "mlship"\n')
     with pytest.raises(ConfigError, match=r"\./tools has no pyproject\.toml of mlship-cd"):

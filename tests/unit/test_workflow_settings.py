@@ -38,6 +38,11 @@ def complaint(section: str) -> tuple[str, str]:
         ("{release: develop}", "branches.release: develop includes develop", "leave `release` out"),
         ("{develop: null, release: main}", "branches.release: main includes main", "release/**"),
         ("{feature: main}", "branches.feature and workflows.branches.main", "feature/**"),
+        ("{release: 'feature/**'}", "includes feature branches", "release/**"),
+        ("{release: 'feature/*'}", "branches.feature: feature/**; their code", "release/**"),
+        ("{release: 'f**'}", "branches.release: f** includes feature branches", "release/**"),
+        ("{feature: rc/1, release: 'rc/*'}", "includes feature branches", "release/**"),
+        ("{feature: rc, release: rc}", "includes feature branches", "release/**"),
         ("{main: 'ma*n'}", "branches.main: expected a string in another format: 'ma*n'", "one"),
         ("{develop: 'dev/**'}", "branches.develop: expected a string", "not a pattern"),
     ],
@@ -64,6 +69,12 @@ def test_branches_with_two_workflows_for_one_are_refused(
 )
 def test_branches_of_which_each_has_its_workflow(branches: str) -> None:
     assert read(f"{{branches: {branches}}}").branches
+
+
+@pytest.mark.parametrize("version", ["3.7", "3.10", "3.99", "4.0", "3.1", "3.111", "3.11.4"])
+def test_a_python_that_mlship_does_not_run_on_is_refused(version: str) -> None:
+    assert "3.11 or later" in complaint(f"{{python: '{version}'}}")[1]
+    assert read("{python: '3.12'}").python == "3.12"
 
 
 @pytest.mark.parametrize(
@@ -196,6 +207,7 @@ def test_a_script_takes_no_text_of_an_event(expression: str) -> None:
     text = f"${{{{ {expression} }}}}"
     for step in (
         {"run": f"echo ${{{{ github.sha }}}}\necho {text}"},
+        {"run": "true", "shell": f"bash -c '{text}' {{0}}"},
         {"uses": f"actions/github-script@{'a' * 40}", "with": {"script": f"log('{text}')"}},
     ):
         message, hint = complaint(steps(step))
@@ -245,7 +257,9 @@ def test_a_variable_with_a_text_of_an_event_is_no_part_of_a_script(
     assert read(steps({"run": "echo ${{ env.FIXED }} ${{ env.OTHER }}", "env": who}))
 
 
-@pytest.mark.parametrize("name", ["script", "run", "command", "inline-script", "args", "Code"])
+@pytest.mark.parametrize(
+    "name", ["script", "run", "command", "inline-script", "args", "Code", "entrypoint"]
+)
 def test_inputs_that_an_action_runs_are_scripts(name: str) -> None:
     text = "${{ github.event.pull_request.title }}"
     action = {"uses": f"ada/retry@{'a' * 40}"}
