@@ -61,7 +61,7 @@ def init(
         force or (),
         above=(layers.from_environment(wire.environment()), layers.from_flags(call.flags)),
         installed=wire.installed(top),
-        repository=wire.repository(top, tracked(folder, top)) if top else None,
+        repository=wire.repository(top, tracked(folder, top), folder) if top else None,
         kept_by_dvc=wire.kept_by_dvc,
         merge=partial(wire.merge, top or folder) if upgrade else None,
     )

@@ -77,9 +77,22 @@ def read(path: Path, data: bytes | None = None) -> list[Line]:
         ConfigError: a file is missing, too large, no regular file, or cannot be decoded; or an
             option cannot be parsed.
     """
-    if not path.is_file():
-        return []
-    lines: list[Line] = []
+    return (
+        [] if not path.is_file() else [line for _, lines in _walked(path, data) for line in lines]
+    )
+
+
+def included(path: Path) -> list[str]:
+    """Return the files that a requirements file includes, by their path from its folder.
+
+    Raises:
+        ConfigError: see `read`.
+    """
+    return [] if not path.is_file() else [name for name, _ in _walked(path, None)][1:]
+
+
+def _walked(path: Path, data: bytes | None) -> Iterator[tuple[str, list[Line]]]:
+    """Yield each file with its requirements, and without those of files that it includes."""
     pending = [_File(path, path.name, "", is_constraint=False)]
     known: set[tuple[str, bool]] = set()
     while pending:
@@ -90,6 +103,7 @@ def read(path: Path, data: bytes | None = None) -> list[Line]:
         known.add(key)
         bases = (path.parent, file.path.parent)
         is_given = data is not None and file.path == path
+        lines: list[Line] = []
         for number, text in joined(decoded(data or b"", file.name) if is_given else _text_of(file)):
             place = f"{file.name}:{number}"
             requirements, included = _parsed(text, place)
@@ -114,7 +128,7 @@ def read(path: Path, data: bytes | None = None) -> list[Line]:
                         f"{place}: {name} cannot be checked",
                         hint="copy the file into the repository and include it from there",
                     )
-    return lines
+        yield file.name, lines
 
 
 def of_text(text: str, name: str = REQUIREMENTS) -> list[Line]:

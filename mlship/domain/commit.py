@@ -53,12 +53,16 @@ class Repository(msgspec.Struct, frozen=True, kw_only=True):
             deletes, it has the last one.
         gap: why versions may be missing, such as a shallow clone; empty if none is.
         branches: its branches, also those that only a remote has; none before the first commit.
+        links: the symbolic links in it, from its top, with those that git would add in the project.
+        sparse: those of the files, and each mlship.yaml, that a sparse checkout leaves out.
     """
 
     top: Path
     versions: tuple[FileVersion, ...] = ()
     gap: str = ""
     branches: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
+    sparse: tuple[str, ...] = ()
 
 
 class Merged(NamedTuple):

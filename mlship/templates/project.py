@@ -19,7 +19,7 @@ from mlship.domain import digests
 from mlship.domain.commit import Merger, Repository
 from mlship.domain.storage import NOTHING, Kept
 from mlship.errors import ConfigError
-from mlship.templates import existing, names, shipped, sources, steps, workflows
+from mlship.templates import existing, names, outside, shipped, sources, steps, workflows
 from mlship.templates.changes import (
     WRITTEN,
     Change,
@@ -110,7 +110,9 @@ def plan(
     source = installation.source_for_jobs(config.workflows.mlship, lines, installed)
     _check_folder(site.top, source)
     kept = kept_by_dvc(folder.resolve(), site.top.resolve(), config)
-    rendered = workflows.render(config, source, site.inside, site.prefix, kept) if source else {}
+    elsewhere = outside.patterns_of(config, site.inside, kept, repository) if site.inside else ()
+    place = (site.inside, site.prefix, kept, elsewhere)
+    rendered = workflows.render(config, source, *place) if source else {}
     _write_install_line(contents, installed.origin, source, site.inside)
     for name, text in rendered.items():
         contents[site.name_of(name)] = text.encode()

@@ -4,7 +4,7 @@ import functools
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlship import files
@@ -18,6 +18,7 @@ from mlship.domain.storage import DVC, NOTHING, Kept
 from mlship.errors import ConfigError
 from mlship.templates import own_steps, shipped
 from mlship.templates.needs import Place, needs_of, place_of
+from mlship.templates.outside import escaped
 from mlship.templates.registries import Registry, registry_of_documents, registry_of_images
 
 if TYPE_CHECKING:
@@ -126,7 +127,12 @@ class Settings(NamedTuple):
 
 
 def settings_of(
-    config: Config, source: str, folder: str, prefix: str, kept: Kept = NOTHING
+    config: Config,
+    source: str,
+    folder: str,
+    prefix: str,
+    kept: Kept = NOTHING,
+    elsewhere: Sequence[str] = (),
 ) -> Settings:
     """Return the values for the workflows of a project; see `render`.
 
@@ -146,7 +152,7 @@ def settings_of(
     return Settings(
         folder=folder,
         prefix=prefix,
-        paths=_paths(config, source, folder, kept),
+        paths=_paths(config, source, folder, elsewhere),
         python=config.workflows.python,
         report=config.workflows.report,
         pictures=config.workflows.pictures,
@@ -187,7 +193,12 @@ def _shares(config: Config, registry: Registry | None) -> bool:
 
 
 def render(
-    config: Config, source: str, folder: str = "", prefix: str = "", kept: Kept = NOTHING
+    config: Config,
+    source: str,
+    folder: str = "",
+    prefix: str = "",
+    kept: Kept = NOTHING,
+    elsewhere: Sequence[str] = (),
 ) -> dict[str, str]:
     """Return the text of each workflow by its path from the top of the repository.
 
@@ -197,12 +208,13 @@ def render(
         folder: of the project in its repository, such as `models/churn`.
         prefix: of the names of its workflows, such as `churn-`.
         kept: what DVC keeps of its data.
+        elsewhere: patterns of the files outside of its folder that it depends on.
 
     Raises:
         ConfigError: a target runs images, and image.repository is missing; or jobs cannot fetch
             the data as `workflows.dvc` says.
     """
-    settings = settings_of(config, source, folder, prefix, kept)
+    settings = settings_of(config, source, folder, prefix, kept, elsewhere)
     environment = _environment()
     return {
         f"{FOLDER}/{prefix}{name}.yml": files.signed(
@@ -285,39 +297,25 @@ def _trusted(source: str, folder: str) -> tuple[str, ...]:
     return ("--require-hashes", "-r", posixpath.relpath(file, folder or "."))
 
 
-def _paths(config: Config, source: str, folder: str, kept: Kept) -> tuple[str, ...]:
+def _paths(config: Config, source: str, folder: str, elsewhere: Sequence[str]) -> tuple[str, ...]:
     """Return patterns of the files in a repository that a project in one of its folders depends on.
 
-    These are its folder, files outside of it that its settings name, and mlship if the repository
-    contains it. Empty for all files.
+    These are its folder, files outside of it, and mlship if the repository contains it. Empty for
+    all files.
 
     Raises:
         ConfigError: `workflows.paths` leaves out the project itself.
     """
     if not folder:
         return ()
-    named = [config.data.train, config.data.test, config.workload, *kept.pointers]
-    outside = [
-        path
-        for name in named
-        if name and "://" not in name
-        for file in (name, f"{name}.dvc")
-        for path in [posixpath.normpath(posixpath.join(folder, file))]
-        if not path.startswith((f"{folder}/", "../", "/"))
-    ]
     own = paths_of(config.workflows, folder)
-    patterns = [f"{_escaped(folder)}/**", *map(_escaped, outside), *own]
+    patterns = [f"{escaped(folder)}/**", *elsewhere, *own]
     if source.startswith("."):
         place = posixpath.normpath(source)
         if place == ".":
             return ()
-        patterns.append(_escaped(place) if place.endswith(".whl") else f"{_escaped(place)}/**")
+        patterns.append(escaped(place) if place.endswith(".whl") else f"{escaped(place)}/**")
     return tuple(dict.fromkeys(patterns))
-
-
-def _escaped(path: str) -> str:
-    """Return a pattern of GitHub that matches this path only."""
-    return re.sub(r"([\\*?+\[\]!])", r"\\\1", path)
 
 
 @functools.cache

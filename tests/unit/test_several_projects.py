@@ -8,8 +8,11 @@ import pytest
 import yaml
 
 from mlship import files
+from mlship.config.layers import from_yaml, resolve
+from mlship.config.project import Config
+from mlship.domain.commit import Repository
 from mlship.errors import ConfigError
-from mlship.templates import names, workflows
+from mlship.templates import names, outside, workflows
 from mlship.templates.project import Plan, carry_out
 from tests.harness.workflows import SOURCE, config
 from tests.unit.test_templates import plan
@@ -128,28 +131,87 @@ def test_a_pattern_fits_the_projects_folder_and_nothing_else() -> None:
     assert yaml.safe_load(text)[True]["push"]["paths"][0] == r"models/\[a\]\*/**"
 
 
+def paths(
+    settings: Config, source: str = SOURCE, repository: Repository | None = None
+) -> list[str] | None:
+    """Return the paths of a project in models/churn, without its folder and its workflow."""
+    folder = "models/churn"
+    elsewhere = outside.patterns_of(settings, folder, repository=repository)
+    text = workflows.render(settings, source, folder, "churn-", elsewhere=elsewhere)
+    push = yaml.safe_load(text[f"{PLACE}/churn-main.yml"])[True]["push"]
+    if "paths" not in push:
+        return None
+    found: list[str] = push["paths"]
+    assert (found[0], found[-1]) == (f"{folder}/**", f"{PLACE}/churn-main.yml")
+    return found[1:-1]
+
+
 def test_what_training_reads_outside_of_the_folder_and_a_mlship_in_the_repository_count() -> None:
     settings = config("one machine")
     data = msgspec.structs.replace(settings.data, train="../../data/train.csv")
     settings = msgspec.structs.replace(settings, data=data)
-
-    def paths(source: str) -> list[str] | None:
-        text = workflows.render(settings, source, "models/churn", "churn-")
-        push = yaml.safe_load(text[f"{PLACE}/churn-main.yml"])[True]["push"]
-        found: list[str] | None = push.get("paths")
-        return found
-
-    assert paths(SOURCE) == [
-        "models/churn/**",
-        "data/train.csv",
-        "data/train.csv.dvc",
-        f"{PLACE}/churn-main.yml",
-    ]
-    assert "tools/mlship/**" in (paths("./tools/mlship") or [])
+    assert paths(settings) == ["data/train.csv", "data/train.csv.dvc"]
+    assert "tools/mlship/**" in (paths(settings, "./tools/mlship") or [])
     more = msgspec.structs.replace(settings.workflows, paths=("shared/**",))
     settings = msgspec.structs.replace(settings, workflows=more)
-    assert "shared/**" in (paths(SOURCE) or [])
-    assert paths(".") is None
+    assert "shared/**" in (paths(settings) or [])
+    assert paths(settings, ".") is None
+
+
+OUTSIDE = """
+name: churn
+data: {train: data/train.csv, test: ../../tables/held}
+model:
+  command: >-
+    python ../../shared/train.py --config=../../conf/a.yaml --all '../../reports/*/a.csv'
+    ../common/lookup.json https://example.org/../x
+  saved: model.joblib
+tests: {unit: "../../shared/tests", sanity: ["../../checks/test_it.py", tests/sanity]}
+image: {extend: ../../shared/Dockerfile, builder: docker}
+workflows: {steps: {before_train: [{run: "pip install ../../libs/tools"}]}}
+"""
+
+
+def test_all_files_outside_of_the_folder_that_the_settings_name_count() -> None:
+    settings = resolve([from_yaml(OUTSIDE, "mlship.yaml")]).config
+    assert set(paths(settings) or []) == {
+        *("tables/held", "tables/held.dvc", "tables/held/**"),
+        *("shared/train.py", "shared/*.py", "conf/a.yaml"),
+        "models/common/lookup.json",
+        *("shared/tests", "shared/tests/**", "checks/test_it.py"),
+        *("shared/Dockerfile", "shared/Dockerfile/**"),
+        *("reports", "reports/**"),
+        *("libs/tools", "libs/tools/**"),
+    }
+
+
+def test_files_of_requirements_and_behind_links_count(top: Path) -> None:
+    for name in ("req/more.txt", "req/limits.txt", "libs/tools/pyproject.toml", "data/real.csv"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).touch()
+    (top / "req/more.txt").write_text("-c limits.txt\n")
+    folder = top / "models/churn"
+    (folder / "data").mkdir(parents=True)
+    (folder / "requirements.txt").write_text("-r ../../req/more.txt\npandas\n-e ../../libs/tools\n")
+    (top / "vendored/.git").mkdir(parents=True)
+    (top / "vendored/lookup").mkdir()
+    links = {
+        "models/churn/data/train.csv": "../../../data/link.csv",
+        "data/link.csv": "real.csv",
+        "models/churn/shared": "../../vendored/lookup",
+        "models/churn/out": "/etc/hosts",
+        "models/churn/inside": "data",
+        "other/link": "../req",
+    }
+    (top / "other").mkdir()
+    for link, target in links.items():
+        (top / link).symlink_to(target)
+    repository = Repository(top=top, links=tuple(links))
+    assert set(paths(config("one machine"), repository=repository) or []) == {
+        *("req/more.txt", "req/limits.txt", "libs/tools/**"),
+        *("data/link.csv", "data/real.csv"),
+        *("vendored", "vendored/lookup/**"),
+    }
 
 
 def test_the_names_of_a_former_version_are_given_up(top: Path) -> None:

@@ -19,12 +19,20 @@ _REGULAR = "100"
 _SHALLOW = "this clone is shallow: run `git fetch --unshallow`"
 
 
-def repository(top: Path, paths: Sequence[str]) -> Repository:
+_LINK = "120000"
+"""The mode of a symbolic link in git's index."""
+
+_NEW = ("ls-files", "--others", "--exclude-standard", "-z")
+_PROJECTS = ":(glob)**/mlship.yaml"
+
+
+def repository(top: Path, paths: Sequence[str], folder: Path | None = None) -> Repository:
     """Return a repository with the versions of some files and folders in it.
 
     Args:
         top: its top folder.
         paths: of the files and folders, from there.
+        folder: of the project, of which links that are not in git yet count too.
 
     Where git is missing or fails, there are no versions, and the repository says why.
     """
@@ -32,6 +40,7 @@ def repository(top: Path, paths: Sequence[str]) -> Repository:
     try:
         blobs = [*_of_index(top, wanted), *_of_commits(top, wanted)]
         data = _contents(top, [blob for blob, _ in blobs])
+        links, sparse = _links(top, folder or top), _sparse(top, [*wanted, _PROJECTS])
         is_shallow = git.run(top, "rev-parse", "--is-shallow-repository").strip() == "true"
     except ProjectError as error:
         return Repository(top=top, gap=error.message)
@@ -41,7 +50,25 @@ def repository(top: Path, paths: Sequence[str]) -> Repository:
         versions=versions,
         gap=_SHALLOW if is_shallow else "",
         branches=tuple(_branches(top)),
+        links=tuple(links),
+        sparse=tuple(sparse),
     )
+
+
+def _links(top: Path, folder: Path) -> list[str]:
+    """Return the links that git tracks, and those in a folder that it would add, sorted."""
+    tracked = git.run(top, "ls-files", "--stage", "-z").split("\0")
+    links = {entry.partition("\t")[2] for entry in tracked if entry.startswith(f"{_LINK} ")}
+    if folder.is_dir():
+        place = f":(literal){folder.resolve().relative_to(top.resolve()).as_posix()}"
+        links |= set(git.run(top, *_NEW, "--", place).split("\0")) - {""}
+    return sorted(link for link in links if (top / link).is_symlink())
+
+
+def _sparse(top: Path, paths: Sequence[str]) -> list[str]:
+    """Return the files that a sparse checkout leaves out."""
+    entries = git.run(top, "ls-files", "-t", "-z", "--", *paths).split("\0")
+    return [entry[2:] for entry in entries if entry[:2] == "S " and not (top / entry[2:]).exists()]
 
 
 def _branches(top: Path) -> list[str]:
