@@ -106,8 +106,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         written: the files that it wrote.
         ignored: the settings and the code that it depends on and that git ignores: a clone has
             none of them.
-        shared: of the files that it read elsewhere in the repository, those that were not as in the
-            commit.
+        shared: of the files that it read outside of the project, those that were not as in the
+            commit: changed ones of its repository, and all of another checkout.
     """
 
     read: dict[str, Digest | None] = {}

@@ -28,6 +28,7 @@ from urllib.parse import unquote
 
 import mlship
 from mlship.adapters.checkout import datafiles
+from mlship.adapters.checkout.copies import Copies
 from mlship.domain import digests
 from mlship.domain.commit import named
 from mlship.domain.digests import Digest
@@ -73,7 +74,7 @@ class Audit:
     Args:
         root: the project's folder.
         top: the top folder of its repository. What is read there counts as what is read in the
-            project, and has a path that begins with `..`.
+            project, and has a path that begins with `..`; so does what is read of other checkouts.
         ignored: a folder in it that does not belong to it: where the bundle is made.
         watched: files, in the project or not, of which `has_read` tells.
     """
@@ -85,6 +86,7 @@ class Audit:
         self._watched = {os.path.realpath(path) for path in watched}
         self._roots = {str(self._root), os.path.realpath(root)}
         self._tops = _tops(self._root, top or root)
+        self._copies = Copies(root, top or root, (*_libraries(), *_environment_of(self._root)))
         self._ignored = (str(ignored.absolute()), *_environment_of(self._root))
         self._libraries = tuple(
             folder
@@ -255,11 +257,12 @@ class Audit:
         """Return the path in the project of a file of it; for compiled code, that of its source."""
         if any(_is_below(place, folder) for folder in self._ignored):
             return None
+        place = _source_of(place)
+        if self._copies.of(place):
+            return self._copies.path_of(place)
         for root in self._roots:
             if _is_below(place, root):
                 path = place[len(root) :].lstrip(os.sep)
-                if path.endswith(".pyc") and "__pycache__" in path:
-                    path = importlib.util.source_from_cache(path)
                 if _NOT_THE_PROJECTS.isdisjoint(Path(path).parts):
                     path.encode()  # git and JSON name it
                     return path.replace(os.sep, "/")
@@ -271,8 +274,6 @@ class Audit:
         is_own = any(_is_below(place, root) for root in self._roots)
         if top is None or is_own or self._is_library(place) or _is_hidden(place):
             return None
-        if place.endswith(".pyc") and "__pycache__" in place:
-            place = importlib.util.source_from_cache(place)
         if not _NOT_THE_PROJECTS.isdisjoint(Path(place[len(top) :]).parts):
             return None
         path = os.path.relpath(place, self._tops[top])
@@ -303,7 +304,8 @@ class Audit:
         while frame:
             file = frame.f_code.co_filename
             if not is_passed(file) and not file.startswith("<") and file != __file__:
-                return any(_is_below(file, root) for root in (*self._roots, *self._tops))
+                own = (*self._roots, *self._tops)
+                return any(_is_below(file, root) for root in own) or self._copies.has(file)
             frame = frame.f_back
         return False
 
@@ -353,6 +355,12 @@ def _signature(path: Path) -> Signature:
     if not stat.S_ISREG(found.st_mode):
         return None
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def _source_of(place: str) -> str:
+    """Return the path of a file, and for compiled code that of its source."""
+    is_compiled = place.endswith(".pyc") and "__pycache__" in place
+    return importlib.util.source_from_cache(place) if is_compiled else place
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from mlship import files
-from mlship.adapters.checkout import children, code, datafiles, git, lock
+from mlship.adapters.checkout import children, code, datafiles, git, lock, repository
 from mlship.adapters.checkout.children import RateRequest, ScoreRequest, TrainRequest
+from mlship.adapters.checkout.copies import Copies
 from mlship.adapters.checkout.jobs import Jobs
 from mlship.config.project import Config, ModelConfig
 from mlship.config.requirements import REQUIREMENTS
@@ -111,7 +112,10 @@ class ChildTrainer:
         opened, after = made.opened, git.changes(self._root)
         data = datafiles.names(self._root, self._config.data)
         read = {path: digest for path, digest in opened.read.items() if path not in data}
-        shared = [path for path in read if path.startswith(OUTSIDE)]
+        copies = Copies(self._root, repository.top_of(self._root) or self._root)
+        foreign = copies.code(read)
+        own = set(copies.own(opened.read)) - set(foreign)
+        shared = [path for path in own & read.keys() if path.startswith(OUTSIDE)]
         new = {path for path in after if path not in before and not path.endswith(SCRIPT)}
         wrote = [path for path in opened.written if not path.startswith(OUTSIDE)]
         there = [path for path in wrote if path in after or (self._root / path).exists()]
@@ -122,10 +126,10 @@ class ChildTrainer:
             read=read,
             left=opened.left,
             written=tuple(sorted({*kept, *opened.left, *(new - opened.read.keys())})),
-            ignored=code.ignored(self._root, opened.read.keys() - set(opened.written)),
-            shared=git.changes_outside(self._root, shared),
+            ignored=code.ignored(self._root, own - set(opened.written)),
+            shared=(*foreign, *git.changes_outside(self._root, shared)),
         )
-        notes = [*made.notes, *_notes(opened, after, before)]
+        notes = [*made.notes, *copies.notes(foreign), *_notes(opened, after, before)]
         variables = [name for name in self._config.model.environment if name in os.environ]
         if variables:
             verb = "values are" if len(variables) > 1 else "value is"
