@@ -16,7 +16,7 @@ from mlship.domain.policy import Occupied
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Alias
-from mlship.errors import ConflictError, RefusedError
+from mlship.errors import ConflictError, NotFoundError, RefusedError
 from mlship.steps import compatibility
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
@@ -89,6 +89,7 @@ def deploy_production(
 
     Raises:
         RefusedError: the release is not fit for production, or another challenger runs.
+        NotFoundError: the champion does not run here.
         TimedOutError: it did not become ready; the champion is unchanged.
         ConflictError: another process is changing production, or has changed it since the start.
     """
@@ -222,6 +223,8 @@ def _deploy(
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     champion, displaced = records.history.champion, records.history.challenger
     role: Alias = "champion" if champion is None else "challenger"
+    if champion is not None:
+        _check_runs(pipeline, champion, records)
     weight, replicas = share(role, config)
 
     def route() -> Routed:
@@ -253,6 +256,30 @@ def _deploy(
         )
 
     return carry_out(pipeline, release, "deploy-production", substeps, facts, records)
+
+
+def _check_runs(pipeline: Pipeline, champion: Release, records: Records) -> None:
+    """Refuse to route beside a champion that was deployed elsewhere: the ledger is shared.
+
+    Two projects of one name, or two machines with targets of their own, may write to one ledger.
+
+    Raises:
+        NotFoundError: the champion has no slot in production.
+    """
+    if slot_of(champion) in pipeline.target(PRODUCTION).inspect():
+        return
+    record = records.latest("deploy-production", champion)
+    who = ""
+    if record is not None:
+        evidence = record.evidence
+        place = f" from {evidence.home}" if evidence.home else ""
+        who = f", which {evidence.actor} deployed on {evidence.time:%Y-%m-%d %H:%M} UTC{place}"
+    raise NotFoundError(
+        f"the champion of the ledger, {champion} of commit {champion.commit[:12]}{who}, does not "
+        "run in production here: it was stopped, or comes from another machine or another project",
+        hint="if it is this project's, restore it: `mlship deploy-production champion`; if it is "
+        f"another project called {champion.name}, give this one another `name` in mlship.yaml",
+    )
 
 
 def _displace(pipeline: Pipeline, displaced: Release) -> Displaced:

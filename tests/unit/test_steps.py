@@ -12,7 +12,7 @@ import pytest
 from mlship import files
 from mlship.config.project import GatesConfig, TargetConfig
 from mlship.domain import checks, digests, shapes
-from mlship.domain.deployment import Slot, slot_of
+from mlship.domain.deployment import Slot, Split, slot_of
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated, Tested, Verified
 from mlship.domain.history import latest
@@ -285,6 +285,22 @@ def test_staging_runs_one_release_alone(here: World) -> None:
 def test_the_first_release_becomes_champion_the_second_challenger(here: World) -> None:
     first, second = duel(here)
     assert aliases(here) == {"champion": first.id, "challenger": second.id}
+    assert weights(here) == {slot_of(first): 90, slot_of(second): 10}
+
+
+def test_a_champion_that_runs_elsewhere_is_named_before_anything_is_deployed(here: World) -> None:
+    first, second = made(here), made(here, "C=2")
+    deploy_production(here.pipeline, first)
+    target = here.targets["production"]
+    target.route(Split(weights={}), expected=target.routes().revision)
+    target.remove(slot_of(first))
+    with pytest.raises(NotFoundError, match="comes from another machine or another proj") as caught:
+        deploy_production(here.pipeline, second)
+    assert f"{first} of commit {first.commit[:12]}, which " in caught.value.message
+    assert "another `name`" in caught.value.hint
+    assert not target.inspect()
+    deploy_production(here.pipeline, first)
+    deploy_production(here.pipeline, second)
     assert weights(here) == {slot_of(first): 90, slot_of(second): 10}
 
 
