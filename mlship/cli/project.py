@@ -65,6 +65,8 @@ def init(
         kept_by_dvc=wire.kept_by_dvc,
         merge=partial(wire.merge, top or folder) if upgrade else None,
     )
+    if top is not None:
+        planned = planned.noting_ignored(partial(wire.not_ignored, top))
     if planned.warning:
         output.warning(planned.warning)
     if planned.proposed and not call.json:
@@ -179,6 +181,8 @@ def _show(planned: "Plan", *, is_json: bool) -> None:
                 kept = "kept {}, which you wrote or edited"
                 kept += ": {reason}" if change.reason else ""
                 sentence = kept if change.is_edited else sentences[way]
+                if change.is_sparse:
+                    sentence = "left out {}: {reason}"
                 output.line(sentence.format(*[change.name] * 2, reason=change.reason))
     output.line("next:")
     for step in planned.next:

@@ -28,13 +28,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
         name: its path from the project's folder.
         what: `write` if it does not exist, `update` if mlship wrote it and nobody edited it,
             `merge` or `conflict` if an upgrade merged it, `overwrite` if forced, `remove` if it has
-            another name now or is not needed any more, `skip` if a person deleted it, `unmerged`
-            if it has the marks of a conflict, otherwise `keep`.
+            another name now or is not needed any more, `skip` if a person deleted it or
+            a sparse checkout leaves it out, `unmerged` if it has the marks of a conflict, otherwise
+            `keep`.
         data: its new content.
         is_edited: whether it is kept and differs from the new content.
         is_current: whether it is edited, and nothing new is generated since.
         is_foreign: whether it is a workflow that mlship did not write.
         is_obsolete: whether the settings do not ask for it any more.
+        is_sparse: whether it is skipped because a sparse checkout leaves it out.
         rename: its new name, if a former version named it.
         reason: why it is skipped, or cannot be merged.
     """
@@ -46,6 +48,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     is_current: bool = False
     is_foreign: bool = False
     is_obsolete: bool = False
+    is_sparse: bool = False
     rename: str = ""
     reason: str = ""
 

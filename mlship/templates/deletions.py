@@ -1,6 +1,7 @@
 """Files that a person deleted, and that `mlship init` therefore does not write again."""
 
 import posixpath
+import shlex
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -14,6 +15,21 @@ SETTINGS = "mlship.yaml"
 
 _DELETED = "it was deleted"
 _MISSING = "it is missing, and may have been deleted"
+
+
+def left_out(name: str, inside: str, repository: Repository | None) -> str:
+    """Return how to get a file that a sparse checkout leaves out; empty if it does not.
+
+    Args:
+        name: of the file, from the project's folder.
+        inside: the project's folder, from the top of its repository.
+        repository: around the project.
+    """
+    path = posixpath.normpath(posixpath.join(inside, name))
+    if repository is None or path not in repository.sparse:
+        return ""
+    place = shlex.quote(posixpath.dirname(path) or path)
+    return f"a sparse checkout leaves it out: `git sparse-checkout add {place}`, then this again"
 
 
 def reason(

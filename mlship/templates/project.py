@@ -63,6 +63,18 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         """Return the names of the files with a kind of change."""
         return [change.name for change in self.changes if change.what == what]
 
+    def noting_ignored(self, not_ignored: Callable[[list[str]], Sequence[str]]) -> "Plan":
+        """Return the plan with a next step for the files that git will ignore.
+
+        Args:
+            not_ignored: returns those of some absolute paths that git does not ignore.
+        """
+        there = [change.name for change in self.changes if change.what not in ("remove", "skip")]
+        places = {name: str(place_of(self.folder, name)) for name in there}
+        kept = not_ignored(list(places.values()))
+        ignored = [name for name, place in places.items() if place not in kept]
+        return msgspec.structs.replace(self, next=(*steps.of_ignored(ignored), *self.next))
+
     @property
     def conflicts(self) -> list[str]:
         """The names of the files in which a person must choose between two texts."""
@@ -122,6 +134,8 @@ def plan(
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_environment(folder, changes)]
     notes += steps.of_installation(installed, source)
     notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
+    if repository:
+        notes += steps.of_gone(site.present, site.top, site.inside, repository.sparse)
     branches = repository.branches if repository else ()
     absent = {change.name for change in changes if change.what == "skip" or change.is_foreign}
     written = {name: text for name, text in rendered.items() if site.name_of(name) not in absent}

@@ -113,6 +113,8 @@ def all_changes(
         ConfigError: a forced name is not a file of ours, or a link leads out of the repository.
     """
     _check_links(site, contents)
+    left_out = _left_out(site, contents)
+    sparse = {change.name for change in left_out}
     is_begun, is_upgrade = (site.folder / CONFIG).exists(), upgrade is not None
 
     def absence(name: str) -> str:
@@ -123,7 +125,7 @@ def all_changes(
 
     former = _former(site, contents)
     # The settings come last: without them, an interrupted init starts again.
-    ordered = sorted(contents, key=lambda name: (name == CONFIG, name))
+    ordered = sorted(contents.keys() - sparse, key=lambda name: (name == CONFIG, name))
     changes = [
         change
         for name in ordered
@@ -138,8 +140,24 @@ def all_changes(
             is_ours=is_new and name == CONFIG,
         )
     ]
-    check_forced(force, [change.name for change in changes])
-    return [*changes, *_obsolete(site, {*contents, *former.values()})]
+    check_forced(force, [*sparse, *(change.name for change in changes)])
+    return [*left_out, *changes, *_obsolete(site, {*contents, *former.values()})]
+
+
+def _left_out(site: Site, contents: Mapping[str, bytes]) -> list[Change]:
+    """Return the files that a sparse checkout leaves out: what others wrote there is not seen.
+
+    Raises:
+        ConfigError: one is mlship.yaml, without which the project would begin anew.
+    """
+    reasons = {name: deletions.left_out(name, site.inside, site.repository) for name in contents}
+    if reasons.get(CONFIG):
+        raise ConfigError(f"{site.folder / CONFIG}: {reasons[CONFIG]}")
+    return [
+        Change(name=name, what="skip", data=contents[name], reason=reason, is_sparse=True)
+        for name, reason in sorted(reasons.items())
+        if reason
+    ]
 
 
 def _check_links(site: Site, contents: Collection[str]) -> None:

@@ -3,7 +3,7 @@
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from mlship import files
@@ -11,6 +11,7 @@ from mlship.config.commands import TRAINING_ROWS
 from mlship.config.installation import FORM, MODULE, Installation
 from mlship.config.project import Config
 from mlship.config.requirements import REQUIREMENTS
+from mlship.domain.commit import named
 from mlship.domain.storage import Kept
 from mlship.templates import existing, workflows
 from mlship.templates.changes import Change
@@ -137,6 +138,42 @@ def of_cml(present: Mapping[str, Workflow]) -> list[str]:
         for name, workflow in present.items()
         if not workflow.is_ours and _CML.search(workflow.text)
     ]
+
+
+def of_gone(
+    present: Mapping[str, Workflow], top: Path, inside: str, known: Sequence[str]
+) -> list[str]:
+    """Say which workflows are of a folder that has no project any more: it was moved or deleted.
+
+    Args:
+        present: the workflows of the repository.
+        top: its top folder.
+        inside: the folder of this project, from there.
+        known: files that are there, and that a sparse checkout leaves out.
+    """
+    gone: dict[str, list[str]] = {}
+    for name, workflow in present.items():
+        settings = str(PurePosixPath(workflow.project) / _CONFIG)
+        is_there = settings in known or (top / settings).is_file()
+        if workflow.is_ours and workflow.project != inside and not is_there:
+            gone.setdefault(workflow.project, []).append(f"{workflows.FOLDER}/{name}")
+    return [
+        f"workflows still work in {folder or 'the top folder'}, which has no {_CONFIG} any more: "
+        f"`git -C {shlex.quote(str(top))} rm {shlex.join(names)}`"
+        for folder, names in gone.items()
+    ]
+
+
+def of_ignored(names: Sequence[str]) -> list[str]:
+    """Say which files git ignores, so that nobody gets them by a commit."""
+    if not names:
+        return []
+    is_workflow = any(workflows.FOLDER in name for name in names)
+    why = (
+        "GitHub runs no workflow that is in no commit" if is_workflow else "a clone has none of it"
+    )
+    add = shlex.join(["git", "add", "--force", *names])
+    return [f"git ignores {named(names)}, and {why}: correct .gitignore, or `{add}`"]
 
 
 def of_branches(branches: Sequence[str], config: Config, rendered: Mapping[str, str]) -> list[str]:

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.checkout.repository import home, published, top_of
+from mlship.adapters.checkout.versions import repository
 from mlship.config.installation import Origin, refusal
 from mlship.errors import ProjectError
+from mlship.wire.doctor import ignored_workflows
 from mlship.wire.installed import source_of
 from tests.harness.team import git
 
@@ -140,3 +142,42 @@ def test_a_projects_home_is_its_remote_and_its_folder(checkout: Path, tmp_path: 
     git("remote", "add", "origin", "https://example.org/eve/homework", at=checkout)
     assert home(checkout) == "example.org/eve/homework"
     assert home(tmp_path) == "//"
+
+
+def test_links_and_what_a_sparse_checkout_leaves_out_are_known(checkout: Path) -> None:
+    for name in ("models/a/mlship.yaml", "models/b/mlship.yaml", ".github/workflows/a-main.yml"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("")
+    (checkout / "models/a/link").symlink_to("../b")
+    git("add", "-A", at=checkout)
+    git("commit", "-q", "-m", "Two", at=checkout)
+    (checkout / "models/a/new").symlink_to("../b")
+    (checkout / "models/new").symlink_to("b")
+    (checkout / "models/a/scratch").symlink_to("../b")
+    (checkout / ".gitignore").write_text("scratch\n")
+    found = repository(checkout, [".github/workflows"], checkout / "models/a")
+    assert found.links == ("models/a/link", "models/a/new")
+    assert found.sparse == ()
+    git("sparse-checkout", "set", "models/a", at=checkout)
+    assert repository(checkout, [".github/workflows"]).sparse == (
+        ".github/workflows/a-main.yml",
+        "models/b/mlship.yaml",
+    )
+
+
+def test_doctor_and_init_name_workflows_that_git_ignores(checkout: Path) -> None:
+    (checkout / ".gitignore").write_text("*.yml\n")
+    told = subprocess.run(
+        [sys.executable, "-m", "mlship", "init", "models/a", "--example", "iris", "--yes"],
+        cwd=checkout,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(checkout.parent)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "git ignores ../../.github/workflows/a-develop.yml" in told.stdout
+    names = ignored_workflows(checkout / "models/a", checkout)
+    assert ".github/workflows/a-main.yml" in names
+    (checkout / ".gitignore").write_text("")
+    assert ignored_workflows(checkout / "models/a", checkout) == []

@@ -354,3 +354,44 @@ def test_what_is_in_the_way_of_a_file_is_named(top: Path) -> None:
     for name in ("mlship.yaml/x", "x" * 300, f"{'x' * 300}/y", "y" * 252):
         with pytest.raises(ConfigError, match=r"is not a folder|too long"):
             plan(folder / name)
+
+
+def test_workflows_that_a_sparse_checkout_leaves_out_are_not_written(top: Path) -> None:
+    init(top, "models/churn", "churn")
+    kept = top / PLACE / "churn-main.yml"
+    kept.unlink()
+    name = "../../.github/workflows/churn-main.yml"
+    for force in ((), (name,)):
+        planned = plan(top / "models/churn", force=force, sparse=[f"{PLACE}/churn-main.yml"])
+        [change] = [change for change in planned.changes if change.name == name]
+        assert (change.what, change.is_sparse) == ("skip", True)
+        assert "`git sparse-checkout add .github/workflows`" in change.reason
+        carry_out(planned)
+        assert not kept.exists()
+
+
+def test_a_project_that_a_sparse_checkout_leaves_out_does_not_begin_anew(top: Path) -> None:
+    with pytest.raises(ConfigError, match="`git sparse-checkout add models/churn`"):
+        plan(top / "models/churn", sparse=["models/churn/mlship.yaml"])
+
+
+def test_workflows_of_a_folder_that_was_moved_are_named(top: Path) -> None:
+    init(top, "models/churn", "churn")
+    init(top, "models/fraud", "fraud")
+    assert not [step for step in plan(top / "models/fraud").next if "no mlship.yaml" in step]
+    (top / "models/churn").rename(top / "models/retention")
+    said = [step for step in plan(top / "models/retention").next if "no mlship.yaml" in step]
+    names = " ".join(f"{PLACE}/churn-{kind}.yml" for kind in KINDS)
+    which = "workflows still work in models/churn, which has no mlship.yaml any more"
+    assert said == [f"{which}: `git -C {top} rm {names}`"]
+    elsewhere = plan(top / "models/fraud", sparse=["models/churn/mlship.yaml"])
+    assert not [step for step in elsewhere.next if "no mlship.yaml" in step]
+
+
+def test_files_that_git_ignores_are_named(top: Path) -> None:
+    planned = plan(top / "models/churn")
+    assert planned.noting_ignored(list) == planned
+    noted = planned.noting_ignored(lambda paths: [path for path in paths if ".yml" not in path])
+    assert noted.next[1:] == planned.next
+    assert noted.next[0].startswith("git ignores ../../.github/workflows/churn-develop.yml, ")
+    assert "GitHub runs no workflow that is in no commit" in noted.next[0]

@@ -33,11 +33,14 @@ def plan(
     *,
     installed: Installation = INSTALLED,
     versions: Sequence[FileVersion] = (),
+    sparse: Sequence[str] = (),
     merge: Merger | None = None,
 ) -> Plan:
     """Plan as the command does, where git ignores nothing and knows these versions."""
     top = next(filter(_is_top, (folder.resolve(), *folder.resolve().parents)), None)
-    repository = Repository(top=top, versions=tuple(versions)) if top else None
+    repository = None
+    if top:
+        repository = Repository(top=top, versions=tuple(versions), sparse=tuple(sparse))
     return project.plan(
         folder,
         example,

@@ -156,14 +156,14 @@ def _hash(root: Path, name: str) -> str:
 
 
 def not_ignored(root: Path, paths: Collection[str]) -> list[str]:
-    """Return those of some paths under `root` that git tracks or would add.
+    """Return those of some paths, from `root` or absolute, that git tracks or would add.
 
     Raises:
         ProjectError: there is no git or no repository.
     """
     if not paths:
         return []
-    asked = "".join(f"./{path}\0" for path in paths)
+    asked = "".join(f"{path}\0" if path.startswith("/") else f"./{path}\0" for path in paths)
     told = run(root, "check-ignore", "-z", "--stdin", check=False, given=asked)
     ignored = {name.removeprefix("./") for name in told.split("\0")}
     return [path for path in paths if path not in ignored]
