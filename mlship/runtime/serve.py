@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import signal
 import socket
 import sys
@@ -53,12 +54,16 @@ def serve(options: Options) -> None:
         TimedOutError: some requests did not finish before the time limit.
     """
     check_port(options.host, options.port)
+    gc.disable()
     model = Model.load(options.bundle, options.expected)
     sink = open_sink(options.log, options.identity.slot, _now)
     service = Service(model, options.identity, sink, clock=_now, new_id=lambda: str(uuid.uuid4()))
     service.warm_up(options.bundle)
     if service.failure:
         _log(f"the model failed its check and will not become ready: {service.failure}")
+    # All that is here lives as long as the process: no request pays for a search for garbage in it.
+    gc.freeze()
+    gc.enable()
     # Let the log's thread run as soon as a write is done, not only when the event loop pauses.
     sys.setswitchinterval(0.0005)
     try:
