@@ -74,13 +74,13 @@ class Delivery:
         self._note = note
         self._spools = spools
         self._database = Database(url, f"{slot} spool", {**TABLES, "mlship_spools": _SPOOLS})
-        self.own, is_known = spools.own()
+        self.own = spools.own()
         self._adopted: list[Spool] = []
         self._due = 0.0
         self._trouble = ""
         self._deadline: float | None = None
         self._wake = threading.Event()
-        self._start(is_known=is_known)
+        self._start()
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
         self._thread.start()
 
@@ -114,8 +114,9 @@ class Delivery:
             hint = "the next replica with this folder delivers them"
             raise UnavailableError(message, hint=hint)
 
-    def _start(self, *, is_known: bool) -> None:
+    def _start(self) -> None:
         """Register the spool before anything can be spooled that nobody would look for."""
+        is_known = self.own.is_registered
         end = time.monotonic() + (0 if is_known else START)
         while True:
             try:
@@ -133,6 +134,7 @@ class Delivery:
             except ConfigError:
                 self.own.release()
                 raise
+            self.own.register()
             return
 
     def _run(self) -> None:

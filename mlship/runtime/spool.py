@@ -31,6 +31,7 @@ SEGMENT_BYTES = 4 << 20
 BATCH_ROWS = 500
 BATCH_BYTES = 4 << 20
 _LOCK = "lock"
+_REGISTERED = "registered"
 _SEGMENT = ".spool"
 _DAMAGED = ".damaged"
 
@@ -88,6 +89,24 @@ class Spool:
     def name(self) -> str:
         """What identifies the spool."""
         return self.folder.name
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether the database has ever heard of the spool, from this process or an earlier one."""
+        return (self.folder / _REGISTERED).exists()
+
+    def register(self) -> None:
+        """Note, durably, that the database has heard of the spool.
+
+        Raises:
+            UnavailableError: the folder cannot be written.
+        """
+        try:
+            (self.folder / _REGISTERED).touch()
+            files.sync_folder(self.folder)
+        except OSError as error:
+            message = f"cannot use the spool {self.folder}: {error.strerror}"
+            raise UnavailableError(message, hint="use a writable folder") from error
 
     def backlog(self) -> Backlog:
         """Return what is not delivered, damaged rows included."""
@@ -218,8 +237,8 @@ class Spools:
         self._clock = clock
         self._max_bytes = max_bytes
 
-    def own(self) -> tuple[Spool, bool]:
-        """Return the spool of this process, and whether an earlier process of the slot left it.
+    def own(self) -> Spool:
+        """Return the spool of this process: one that an earlier process of the slot left, or a new.
 
         Raises:
             UnavailableError: the folder cannot be written.
@@ -228,7 +247,7 @@ class Spools:
             self._folder.mkdir(parents=True, exist_ok=True)
             for left in sorted(self._folder.glob(f"{self._slot}-*")):
                 if spool := self._held(left):
-                    return spool, True
+                    return spool
             while True:
                 folder = self._folder / f"{self._slot}-{uuid.uuid4().hex}"
                 folder.mkdir()
@@ -237,7 +256,7 @@ class Spools:
                 files.sync_folder(self._folder)
                 # Another process may have taken it for an abandoned one.
                 if spool := self._held(folder):
-                    return spool, False
+                    return spool
         except OSError as error:
             message = f"cannot use the spool in {self._folder}: {error.strerror}"
             raise UnavailableError(message, hint="use a writable folder") from error

@@ -30,7 +30,7 @@ def spools(folder: Path, slot: str = "r0", *, max_bytes: int = MB) -> Spools:
 
 
 def own(folder: Path, slot: str = "r0", *, max_bytes: int = MB) -> Spool:
-    return spools(folder, slot, max_bytes=max_bytes).own()[0]
+    return spools(folder, slot, max_bytes=max_bytes).own()
 
 
 def emptied(spool: Spool) -> list[Row]:
@@ -73,8 +73,7 @@ def test_a_torn_line_was_never_acknowledged_and_is_left_out(tmp_path: Path) -> N
         (segment,) = segments(spool)
         os.truncate(segment, segment.stat().st_size - cut)
         spool.release()
-        after, is_known = spools(tmp_path).own()
-        assert is_known
+        after = own(tmp_path)
         assert after.folder == spool.folder
         assert emptied(after) == [row(1)]
         assert segments(after) == []
@@ -163,10 +162,18 @@ def test_a_spool_has_one_holder_and_goes_to_another_when_that_ends(tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == [second.name]
 
 
-def test_another_slot_does_not_go_on_with_a_spool_as_its_own(tmp_path: Path) -> None:
-    own(tmp_path, "r0").release()
-    assert spools(tmp_path, "r1").own()[1] is False
-    assert spools(tmp_path, "r0").own()[1] is True
+def test_a_slot_goes_on_with_its_own_spool_and_knows_whether_it_was_registered(
+    tmp_path: Path,
+) -> None:
+    first = own(tmp_path, "r0")
+    first.release()
+    other = own(tmp_path, "r1")
+    assert other.name != first.name
+    again = own(tmp_path, "r0")
+    assert (again.name, again.is_registered) == (first.name, False)
+    again.register()
+    again.release()
+    assert own(tmp_path, "r0").is_registered
 
 
 def test_a_killed_process_leaves_its_spool_to_the_next(tmp_path: Path) -> None:
@@ -175,8 +182,7 @@ def test_a_killed_process_leaves_its_spool_to_the_next(tmp_path: Path) -> None:
         own(tmp_path).append([row(1)])
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    after, is_known = spools(tmp_path).own()
-    assert (is_known, emptied(after)) == (True, [row(1)])
+    assert emptied(own(tmp_path)) == [row(1)]
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
