@@ -143,7 +143,7 @@ class Delivery:
             is_last = self._deadline is not None
             try:
                 is_done = self._round(is_last=is_last)
-            except (MlshipError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 (what is spooled must be tried again)
                 is_done = False
                 if str(error) != self._trouble:
                     self._trouble = str(error)
@@ -163,9 +163,10 @@ class Delivery:
         """
         if not (is_last or self.is_away or self.backlog().rows or time.monotonic() >= self._due):
             return True
-        self._adopted += self._spools.abandoned()
         with self._database.session() as connection:
             self._report(connection)
+        # Not before the database answers: the replica that is restarted meanwhile needs its own.
+        self._adopted += self._spools.abandoned()
         count = sum(self._deliver(spool) for spool in (self.own, *self._adopted))
         self._settle(is_last=is_last)
         self.is_away = False

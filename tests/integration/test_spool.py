@@ -330,18 +330,22 @@ def test_only_a_replica_that_knows_the_database_starts_without_it(
 ) -> None:
     monkeypatch.setattr(delivery, "START", 0.0)
     killed = holder(database, tmp_path)
-    eventually(lambda: len(reported(database)) == 1)
+    eventually(lambda: any(tmp_path.glob("rabab-*/registered")))
+    neighbour = recorder(database, tmp_path, slot="neighbour")
+    database.stop("immediate")
     killed.kill()
     killed.wait()
-    database.stop("immediate")
     with pytest.raises(UnavailableError, match="cannot write the prediction log"):
         recorder(database, tmp_path, slot="other")
+    neighbour.append([prediction(0)]).result(30)
+    eventually(lambda: neighbour._delivery._trouble != "")
     after = recorder(database, tmp_path)
-    after.append([prediction(0)]).result(30)
-    assert len(list(tmp_path.iterdir())) == 1
+    after.append([prediction(1)]).result(30)
+    assert len(list(tmp_path.iterdir())) == 2
     database.start()
-    eventually(lambda: after.backlog().rows == 0)
+    eventually(lambda: after.backlog().rows == neighbour.backlog().rows == 0)
     after.close()
+    neighbour.close()
     assert reported(database) == []
 
 
