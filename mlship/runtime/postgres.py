@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 import msgspec
 
 from mlship.domain.prediction import Prediction
-from mlship.errors import ConfigError, UnavailableError, shown
+from mlship.errors import ConfigError, MlshipError, UnavailableError, shown
 from mlship.runtime.groups import Backlog, GroupCommit, Written
 
 if TYPE_CHECKING:
@@ -108,10 +108,6 @@ class PostgresRecorder:
         self._database.persist(rows, since + self._patience)
 
 
-class RejectedError(UnavailableError):
-    """The database is there, and refuses the rows themselves."""
-
-
 class Database:
     """A connection, which is reopened when it breaks, and given up when it is silent.
 
@@ -151,8 +147,6 @@ class Database:
                     raise self._mapped(error) from error
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
-            except psycopg.DataError as error:
-                raise self._mapped(error, RejectedError) from error
             except psycopg.Error as error:
                 raise self._mapped(error) from error
             else:
@@ -163,8 +157,7 @@ class Database:
         """Give the connection, in autocommit mode, and try once.
 
         Raises:
-            RejectedError: the database refuses the rows themselves.
-            UnavailableError: it does not answer, or refuses the user.
+            UnavailableError: the database does not answer, or refuses the user or the rows.
             ConfigError: the database is not suitable.
         """
         import psycopg
@@ -172,8 +165,6 @@ class Database:
         try:
             with self._answered() as connection:
                 yield connection
-        except psycopg.DataError as error:
-            raise self._mapped(error, RejectedError) from error
         except psycopg.Error as error:
             raise self._mapped(error) from error
 
@@ -242,14 +233,19 @@ class Database:
         connection.execute(f"SET statement_timeout = {int(PATIENCE * 1000)}".encode())
         return connection
 
-    def _mapped(
-        self, error: "Error", kind: type[UnavailableError] = UnavailableError
-    ) -> UnavailableError:
+    def _mapped(self, error: "Error") -> UnavailableError:
         reason = " ".join(str(error).split())[:300]
         if self._password:
             reason = reason.replace(self._password, "***")
         message = f"cannot write the prediction log {shown(self._url)}: {reason}"
-        return kind(message, hint=_HINT)
+        return UnavailableError(message, hint=_HINT)
+
+
+def is_about_rows(error: MlshipError) -> bool:
+    """Return whether the database refused the rows themselves: it would do so again."""
+    from psycopg import DataError
+
+    return isinstance(error.__cause__, DataError)
 
 
 def row(prediction: Prediction) -> Row:

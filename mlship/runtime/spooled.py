@@ -11,7 +11,7 @@ from mlship.domain.prediction import Prediction
 from mlship.errors import MlshipError
 from mlship.runtime.delivery import Delivery
 from mlship.runtime.groups import Backlog, GroupCommit, Written
-from mlship.runtime.postgres import TABLES, Database, RejectedError, Row, row
+from mlship.runtime.postgres import TABLES, Database, Row, is_about_rows, row
 from mlship.runtime.spool import Spools
 
 PATIENCE = 1.0
@@ -72,9 +72,9 @@ class SpoolingRecorder:
         if not self._delivery.is_away:
             try:
                 self._database.persist(rows, since + PATIENCE)
-            except RejectedError:
-                raise
             except MlshipError as error:
+                if is_about_rows(error):
+                    raise
                 self._delivery.begin(error)
             else:
                 return

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import msgspec
 import psycopg
 import pytest
 
@@ -263,6 +264,19 @@ def test_a_spooled_row_is_in_the_table_like_another(tmp_path: Path, database: Se
         texts = connection.execute("SELECT inputs::text, outputs::text FROM mlship_predictions")
         assert len(set(texts)) == 1
     assert reported(database) == []
+
+
+def test_a_row_that_the_database_would_never_take_is_refused_and_not_spooled(
+    tmp_path: Path, database: Server
+) -> None:
+    made = recorder(database, tmp_path)
+    wrong = msgspec.structs.replace(prediction(0), id="a\0b")
+    with pytest.raises(UnavailableError, match="NUL"):
+        made.append([wrong]).result(30)
+    assert made.backlog().rows == 0
+    made.append([prediction(1)]).result(30)
+    made.close()
+    assert [one.id for one in logged(database)] == ["1.0"]
 
 
 def test_a_database_that_is_stuck_is_away(tmp_path: Path, database: Server) -> None:
