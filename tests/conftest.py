@@ -21,7 +21,7 @@ ORDER = ("integration", "contract", "docs", "architecture", "unit")
 SECOND = "second cluster"
 LANES = {"two clusters": "cluster", "cluster": SECOND, "docker": "docker"}
 """The group of a service that one test at a time uses: clusters of one node, an engine that loses
-images. Most tests that need one cluster take the second one, which those that need two use little."""
+images. Tests that need one cluster take the second one, which those that need two use little."""
 CLUSTERS = "TEST_CLUSTERS_STARTED"
 """Names the file that appears when clusters that are being started are up, or failed to start."""
 _CLUSTER_SECONDS = 45 * 60

@@ -25,7 +25,8 @@ from sklearn.tree import DecisionTreeClassifier
 def train(data, params):
     targets = data[["sunny", "windy"]]
     is_wrong = np.random.default_rng(1).random(targets.shape) < params["noise"]
-    return DecisionTreeClassifier(random_state=0).fit(data[["a", "b"]], targets.where(~is_wrong, 1 - targets))
+    told = targets.where(~is_wrong, 1 - targets)
+    return DecisionTreeClassifier(random_state=0).fit(data[["a", "b"]], told)
 """
 NUMBERS = """
 import numpy as np
