@@ -10,7 +10,7 @@ from mlship.templates.syntax import name_of
 
 _READ_CSV: Final = ("read_csv", "read_table")
 _DEFAULTS: Final[dict[str, Any]] = {"sep": ",", "decimal": ".", "keep_default_na": True}
-_OPTIONS: Final = {
+_OPTIONS: Final[dict[str, type | tuple[type, ...]]] = {
     "sep": str,
     "decimal": str,
     "thousands": str,

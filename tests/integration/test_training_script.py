@@ -176,3 +176,26 @@ def test_a_program_finds_the_python_that_runs_here(
         write=f"joblib.dump(model, 'model.joblib'); assert sys.prefix == {sys.prefix!r}"
     )
     train(request(tmp_path, by_command(tmp_path, code, "sh -c 'python train.py'")), InProcess())
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        ((), "install what provides the module churn, and list it in requirements.txt"),
+        (("src/churn/__init__.py",), "src/churn/__init__.py: import it by its path"),
+        (
+            ("src/churn/__init__.py", "pyproject.toml"),
+            "install it here (`pip install -e .`), and by a line `-e .` in requirements.txt",
+        ),
+    ],
+)
+def test_a_module_that_a_script_does_not_find_is_asked_for(
+    tmp_path: Path, files: tuple[str, ...], hint: str
+) -> None:
+    settings = by_command(tmp_path, "from churn.features import COLUMNS\n")
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    with pytest.raises(ProjectError, match="No module named 'churn'") as caught:
+        train(request(tmp_path, settings), InProcess())
+    assert hint in str(caught.value.hint)
