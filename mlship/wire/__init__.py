@@ -1,7 +1,7 @@
 """The composition root: from a Config to the ports. The only package that picks a backend."""
 
-from mlship.adapters.checkout.git import merge, not_ignored
-from mlship.adapters.checkout.repository import top_of
+from mlship.adapters.checkout.git import merge
+from mlship.adapters.checkout.repository import not_ignored, top_of
 from mlship.adapters.checkout.storage import fetch as fetch_data
 from mlship.adapters.checkout.storage import kept_by_dvc
 from mlship.adapters.checkout.versions import repository

@@ -34,18 +34,24 @@ class Copies:
         self._common = _common(self._top / ".git")
         self._trees: dict[Path, Path | None] = {}
         self._is_copy: dict[Path, bool] = {}
+        self._others: set[str] = set()
 
     def of(self, place: str) -> Path | None:
         """Return the folder of the other checkout that a file belongs to; `None` for none.
 
         A link in the project to data elsewhere is the project's own; one to code is not.
         """
-        path = Path(os.path.realpath(place) if place.endswith(SCRIPT) else place)
+        is_code, beside = place.endswith(SCRIPT), os.path.dirname(place)  # noqa: PTH120 (quick)
+        if not is_code and beside in self._others:
+            return None
+        path = Path(os.path.realpath(place) if is_code else place)
         is_installed = not _INSTALLED.isdisjoint(path.parts)
         if is_installed or any(path.is_relative_to(folder) for folder in self._libraries):
             return None
         tree = self._tree(path.parent)
         if tree == self._top:
+            if not is_code:
+                self._others.add(beside)
             return None
         if tree is not None and tree not in self._is_copy:
             common = _common(tree / ".git")

@@ -1,6 +1,7 @@
 """The git repository around a folder: whether the folder belongs to it, and where others get it."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -28,6 +29,14 @@ def top_of(folder: Path) -> Path | None:
     except ProjectError:  # git is not installed
         return top
     return None if is_ignored and not is_tracked else top
+
+
+def not_ignored(top: Path, paths: Sequence[str]) -> Sequence[str]:
+    """Return those of some paths that git does not ignore: all, where git is not installed."""
+    try:
+        return git.not_ignored(top, paths)
+    except ProjectError:
+        return paths
 
 
 def home(root: Path) -> str:
