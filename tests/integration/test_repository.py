@@ -170,7 +170,12 @@ def test_doctor_and_init_name_workflows_that_git_ignores(checkout: Path) -> None
     told = subprocess.run(
         [sys.executable, "-m", "mlship", "init", "models/a", "--example", "iris", "--yes"],
         cwd=checkout,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "HOME": str(checkout.parent)},
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(checkout.parent),
+            "MLSHIP_WORKFLOWS__MLSHIP": f"git+https://github.com/ada/mlship@{'a' * 40}",
+        },
         capture_output=True,
         text=True,
         timeout=60,
