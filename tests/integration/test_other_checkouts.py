@@ -136,3 +136,14 @@ def test_code_on_the_path_is_taken_off_it_where_nothing_is_installed(root: Path)
     made = trained(root, other / "src")
     said = next(note for note in made.notes if "another checkout" in note)
     assert f"take {other / 'src'} out of PYTHONPATH and out of sys.path" in said
+
+
+def test_a_release_of_another_checkout_is_not_that_of_the_tree_after_an_installation_here(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = worktree(root)
+    made = trained(root, other / "src")
+    trainer = ChildTrainer(root, config(), Notes())
+    assert trainer.current(made.opened.read) == made.opened.read
+    monkeypatch.syspath_prepend(str(root / "src"))
+    assert trainer.current(made.opened.read)["../other/src/flowers/model.py"] is None

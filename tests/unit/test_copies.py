@@ -1,5 +1,6 @@
 """Which files belong to another checkout of a project."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,17 @@ def test_the_command_is_of_the_folder_that_is_installed(root: Path, tmp_path: Pa
     [note] = Copies(root, root).notes([path])
     assert f"training read {path} of {other}, another checkout" in note
     assert f"cd {root / 'libs' / 'tools'} && pip install -e .; then train again" in note
+
+
+def test_a_module_that_python_finds_elsewhere_is_read_no_more(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = worktree(root, tmp_path / "other")
+    package(other / "src" / "flowers")
+    copies, path = Copies(root, root), "../other/src/flowers/model.py"
+    monkeypatch.delitem(sys.modules, "flowers", raising=False)
+    assert not copies.is_read_no_more(path), "code of the project may put it on the path"
+    monkeypatch.syspath_prepend(str(other / "src"))
+    assert not copies.is_read_no_more(path)
+    monkeypatch.syspath_prepend(str(root / "src"))
+    assert copies.is_read_no_more(path)

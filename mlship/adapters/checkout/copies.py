@@ -4,9 +4,11 @@
 what the commit of the project says.
 """
 
+import importlib.util
 import os
 import shlex
 from collections.abc import Collection, Iterable, Iterator
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Final
 
@@ -88,6 +90,25 @@ class Copies:
         copies = (folder for folder, is_copy in self._is_copy.items() if is_copy)
         return any(Path(file).is_relative_to(folder) for folder in copies)
 
+    def is_read_no_more(self, path: str) -> bool:
+        """Return whether Python now finds a module elsewhere, by `pip install -e .` for example.
+
+        What only the project's own code puts on the path of Python is not known here.
+
+        Args:
+            path: of a file of another checkout, from the project's folder.
+        """
+        place = Path(os.path.realpath(self._root / path))
+        name = place.relative_to(_outermost(place)).parts[0].removesuffix(SCRIPT)
+        try:
+            spec = PathFinder.find_spec(name, [str(self._root)]) or importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            return False
+        if spec is None:
+            return False
+        places = map(os.path.realpath, filter(None, (spec.origin, *_folders(spec))))
+        return not any(place.is_relative_to(found) for found in places)
+
     def notes(self, paths: Iterable[str]) -> Iterator[str]:
         """Say which files are of other checkouts, and what makes Python read this one.
 
@@ -134,6 +155,10 @@ class Copies:
                 above = folder.parent
                 self._trees[folder] = None if above == folder else self._tree(above)
         return self._trees[folder]
+
+
+def _folders(spec: ModuleSpec) -> Iterable[str]:
+    return spec.submodule_search_locations or ()
 
 
 def _outermost(path: Path) -> Path:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -64,8 +65,17 @@ class ChildTrainer:
         )
 
     def current(self, paths: Iterable[str]) -> dict[str, Digest | None]:
-        """Return the digests of files of the project as they are now, `None` for a missing one."""
-        return {path: _digest(self._root / path) for path in paths}
+        """Return the digests of files of the project as they are now, `None` for a missing one.
+
+        A module of another checkout is missing as soon as Python finds it elsewhere.
+        """
+        now = {path: _digest(self._root / path) for path in paths}
+        copies = self._copies
+        return now | {path: None for path in copies.code(now) if copies.is_read_no_more(path)}
+
+    @cached_property
+    def _copies(self) -> Copies:
+        return Copies(self._root, repository.top_of(self._root) or self._root)
 
     def train(self, into: Path) -> Trained:
         """Train, convert, check and seal a bundle in a new folder.
@@ -112,7 +122,7 @@ class ChildTrainer:
         opened, after = made.opened, git.changes(self._root)
         data = datafiles.names(self._root, self._config.data)
         read = {path: digest for path, digest in opened.read.items() if path not in data}
-        copies = Copies(self._root, repository.top_of(self._root) or self._root)
+        copies = self._copies
         foreign = copies.code(read)
         own = set(copies.own(opened.read)) - set(foreign)
         shared = [path for path in own & read.keys() if path.startswith(OUTSIDE)]
