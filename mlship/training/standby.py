@@ -170,9 +170,10 @@ def _wait(root: Path, asked: int, ended: int) -> NoReturn:
                     code = _proven(root, request)
                     sys.stdout.flush()
                     break
-                if request.form in _LIBRARIES:
+                library = _LIBRARIES.get(request.form) if request.form else None
+                if library is not None:
                     with suppress(ImportError), compiled():
-                        importlib.import_module(_LIBRARIES[request.form])
+                        importlib.import_module(library)
     finally:
         with suppress(OSError):
             os.write(ended, b"%d" % (code != 0))

@@ -39,7 +39,7 @@ def train(request: TrainRequest, predictor: Predictor, expect: Expect | None = N
     Args:
         request: the project, and the folder.
         predictor: asks the sealed bundle.
-        expect: is told the format that the bundle will probably have.
+        expect: is told the format that a bundle without hooks will probably have.
 
     Raises:
         ProjectError: the user's code or data is wrong; the message says where.
@@ -92,7 +92,8 @@ def _converted(
     if source is not None:
         returned = saved.estimator_of(source, trust)
     original = _examined(returned, config, data, prepared)
-    if expect is not None:
+    has_hooks = config.preprocess is not None or config.postprocess is not None
+    if expect is not None and not has_hooks:
         expect(expected(original))
     with begun(original) as first:
         trial = trials.prepared(original, data, prepare)

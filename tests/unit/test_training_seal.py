@@ -104,7 +104,7 @@ def test_rows_at_the_edges_of_the_contract_are_asked() -> None:
 def test_many_held_out_rows_have_the_labels_that_the_model_gives_them(
     model: Any, tmp_path: Path
 ) -> None:
-    """Two trees often disagree: their shares are equal then, and the model alone knows its label."""
+    """Two trees often disagree: their shares are equal then, and only the model knows the label."""
     made = config(module=many(tmp_path))
     data = read(tmp_path, made.data)
     fitted = model.set_params(random_state=0).fit(data.train, data.only.train)
