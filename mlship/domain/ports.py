@@ -25,8 +25,10 @@ from mlship.domain.deployment import (
 )
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record
+from mlship.domain.fence import Fence
 from mlship.domain.image import Image, Pushed
 from mlship.domain.inputs import Inputs
+from mlship.domain.lineage import Lineage
 from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
 from mlship.domain.publishing import Comments
 from mlship.domain.pullrequest import Posted, PullRequest, Reviews
@@ -77,8 +79,8 @@ class Ledger(Protocol):
 class Locks(Protocol):
     """Lets one process at a time change a target. A killed process loses its lock."""
 
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Hold the lock of that name.
+    def exclusive(self, name: str) -> AbstractContextManager[Fence]:
+        """Hold the lock of that name; give the fence that each change is to be checked with.
 
         Raises:
             ConflictError: another process holds it; the message names the holder.
@@ -192,7 +194,7 @@ class Observations(Protocol):
         """
 
 
-class Source(Protocol):
+class Source(Lineage, Protocol):
     """The git repository of the project."""
 
     def commit(self) -> Commit:

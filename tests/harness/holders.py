@@ -1,0 +1,143 @@
+"""Holders of a lock that are stopped and go on: what they still write.
+
+Run by its path this file is a holder. It takes production's lock of the project in the working
+directory, and changes the route and the ledger again and again until it is refused:
+
+    holders.py fenced     as commands do
+    holders.py bare       without a fence, as a control
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from mlship import wire
+from mlship.cli.progress import Lines
+from mlship.domain.deployment import Split, slot_of
+from mlship.domain.facts import Routed
+from mlship.domain.records import Records
+from mlship.domain.release import Release
+from mlship.errors import ConflictError
+from mlship.steps.pipeline import PRODUCTION, Pipeline
+from tests.harness.twice import Shop
+
+ROOT = Path(__file__).parents[2]
+LEASE_SECONDS = 12.0
+CONFLICT = 8
+Kind = Literal["fenced", "bare"]
+_SECONDS = 60.0
+_GOES_ON = 8.0
+
+
+class Outcome(NamedTuple):
+    """What a holder did after it had been stopped for twice its lease, and another took over.
+
+    Attributes:
+        code: its exit code; -9 if it went on writing and was killed.
+        route: whether it changed the route.
+        records: how many records it added to the ledger that count.
+        void: how many it added that do not count.
+        said: the last line that it told.
+    """
+
+    code: int
+    route: bool
+    records: int
+    void: int
+    said: str
+
+
+def stopped(shop: Shop, release: Release, kind: Kind, chance: random.Random) -> Outcome:
+    """Stop a holder somewhere in its work, take over, let it go on; return what it did then."""
+    with _holder(shop, kind) as holder:
+        assert holder.stdout is not None
+        for _ in range(2):
+            assert holder.stdout.readline()
+        time.sleep(chance.random() * 2)
+        holder.send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        pipeline = shop.pipeline()
+        with pipeline.locks.exclusive(PRODUCTION) as fence:
+            next_one = pipeline.under(PRODUCTION, fence)
+            _change(next_one, release, 77, next_one.read())
+        before = _seen(shop)
+        time.sleep(max(0.0, 2 * LEASE_SECONDS - (time.monotonic() - began)))
+        holder.send_signal(signal.SIGCONT)
+        try:
+            _, said = holder.communicate(timeout=_GOES_ON)
+        except subprocess.TimeoutExpired:
+            holder.kill()
+            _, said = holder.communicate()
+        after = _seen(shop)
+    return Outcome(
+        code=holder.returncode,
+        route=before[0] != after[0],
+        records=len(after[1]) - len(before[1]),
+        void=len(after[1].void) - len(before[1].void),
+        said=(said.splitlines() or [""])[-1],
+    )
+
+
+def _seen(shop: Shop) -> tuple[Any, Records]:
+    pipeline = shop.pipeline()
+    route = pipeline.target(PRODUCTION).routes()
+    return (route.split, route.revision), pipeline.read()
+
+
+def _change(pipeline: Pipeline, release: Release, weight: int, records: Records) -> Records:
+    target, slot = pipeline.target(PRODUCTION), slot_of(release)
+    split = Split(weights={slot: weight})
+    target.route(split, expected=target.routes().revision)
+    record = pipeline.learn(
+        release, "traffic", "passed", Routed(weights=split.weights), after=records
+    )
+    return records.plus(record)
+
+
+@contextmanager
+def _holder(shop: Shop, kind: Kind) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [sys.executable, __file__, kind],
+        cwd=shop.folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def main() -> None:
+    """Hold the lock, and write until it is refused."""
+    folder = Path.cwd()
+    config = wire.read(folder / "mlship.yaml", {}, ()).config
+    pipeline = wire.assemble(config, folder, Lines(), os.environ)
+    with pipeline.locks.exclusive(PRODUCTION) as fence:
+        held = pipeline.under(PRODUCTION, fence) if sys.argv[1] == "fenced" else pipeline
+        records = held.read()
+        release = records.releases[0]
+        ends = time.monotonic() + _SECONDS
+        weight = 1
+        while time.monotonic() < ends:
+            weight = weight % 50 + 1
+            records = _change(held, release, weight, records)
+            print(weight, flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ConflictError as error:
+        print(f"refused: {error.message}", file=sys.stderr)  # noqa: T201
+        sys.exit(CONFLICT)
