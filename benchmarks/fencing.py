@@ -30,13 +30,11 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from mlship.domain.deployment import slot_of  # noqa: E402 (the root must be on the path first)
-from mlship.domain.release import Release  # noqa: E402
-from tests.harness import clusters  # noqa: E402
-from tests.harness.holders import CONFLICT, Kind, Outcome, stopped  # noqa: E402
+from tests.harness import clusters  # noqa: E402 (the root must be on the path first)
+from tests.harness.holders import CONFLICT, Kind, Outcome, deployed, stopped  # noqa: E402
 from tests.harness.kills import Project, race  # noqa: E402
-from tests.harness.twice import Shop, target  # noqa: E402
-from tests.integration.test_twice import CONFIG, proven, won  # noqa: E402
+from tests.harness.twice import Shop, proven, target, won  # noqa: E402
+from tests.integration.test_twice import CONFIG  # noqa: E402
 
 
 def main() -> None:
@@ -75,18 +73,9 @@ def stops_in_one(seed: int, rounds: int, *, bare: bool) -> list[Outcome]:
     """Stop holders in a namespace of its own."""
     chance = random.Random(seed)
     with shop({}) as (one, _):
-        release = deployed(one)
+        deployed(one)
         kind: Kind = "bare" if bare else "fenced"
-        return [stopped(one, release, kind, chance) for _ in range(rounds)]
-
-
-def deployed(one: Shop) -> Release:
-    """Run a release in production, past the gates."""
-    release = proven(one, "one")
-    pipeline = one.pipeline()
-    artifact = pipeline.artifact(release, "production", pipeline.read())
-    pipeline.target("production").deploy(release, artifact, slot_of(release), replicas=1)
-    return release
+        return [stopped(one, kind, chance) for _ in range(rounds)]
 
 
 def promotes(rounds: int) -> bool:

@@ -23,10 +23,9 @@ from mlship.cli.progress import Lines
 from mlship.domain.deployment import Split, slot_of
 from mlship.domain.facts import Routed
 from mlship.domain.records import Records
-from mlship.domain.release import Release
 from mlship.errors import ConflictError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from tests.harness.twice import Shop
+from tests.harness.twice import Shop, proven
 
 ROOT = Path(__file__).parents[2]
 LEASE_SECONDS = 12.0
@@ -54,19 +53,28 @@ class Outcome(NamedTuple):
     said: str
 
 
-def stopped(shop: Shop, release: Release, kind: Kind, chance: random.Random) -> Outcome:
+def deployed(shop: Shop) -> None:
+    """Run two releases in production, past the gates."""
+    for name in ("one", "two"):
+        release = proven(shop, name)
+        pipeline = shop.pipeline()
+        artifact = pipeline.artifact(release, PRODUCTION, pipeline.read())
+        pipeline.target(PRODUCTION).deploy(release, artifact, slot_of(release), replicas=1)
+
+
+def stopped(shop: Shop, kind: Kind, chance: random.Random) -> Outcome:
     """Stop a holder somewhere in its work, take over, let it go on; return what it did then."""
     with _holder(shop, kind) as holder:
         assert holder.stdout is not None
         for _ in range(2):
-            assert holder.stdout.readline()
+            assert holder.stdout.readline(), holder.communicate()
         time.sleep(chance.random() * 2)
         holder.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         pipeline = shop.pipeline()
         with pipeline.locks.exclusive(PRODUCTION) as fence:
             next_one = pipeline.under(PRODUCTION, fence)
-            _change(next_one, release, 77, next_one.read())
+            _change(next_one, 77, next_one.read())
         before = _seen(shop)
         time.sleep(max(0.0, 2 * LEASE_SECONDS - (time.monotonic() - began)))
         holder.send_signal(signal.SIGCONT)
@@ -91,14 +99,13 @@ def _seen(shop: Shop) -> tuple[Any, Records]:
     return (route.split, route.revision), pipeline.read()
 
 
-def _change(pipeline: Pipeline, release: Release, weight: int, records: Records) -> Records:
-    target, slot = pipeline.target(PRODUCTION), slot_of(release)
-    split = Split(weights={slot: weight})
+def _change(pipeline: Pipeline, percent: int, records: Records) -> Records:
+    """Change the split between the two releases, and record it."""
+    target, (one, two) = pipeline.target(PRODUCTION), records.releases[:2]
+    split = Split(weights={slot_of(one): 100 - percent, slot_of(two): percent})
     target.route(split, expected=target.routes().revision)
-    record = pipeline.learn(
-        release, "traffic", "passed", Routed(weights=split.weights), after=records
-    )
-    return records.plus(record)
+    facts = Routed(weights=split.weights)
+    return records.plus(pipeline.learn(one, "traffic", "passed", facts, after=records))
 
 
 @contextmanager
@@ -126,13 +133,12 @@ def main() -> None:
     with pipeline.locks.exclusive(PRODUCTION) as fence:
         held = pipeline.under(PRODUCTION, fence) if sys.argv[1] == "fenced" else pipeline
         records = held.read()
-        release = records.releases[0]
         ends = time.monotonic() + _SECONDS
-        weight = 1
+        percent = 1
         while time.monotonic() < ends:
-            weight = weight % 50 + 1
-            records = _change(held, release, weight, records)
-            print(weight, flush=True)  # noqa: T201
+            percent = percent % 50 + 1
+            records = _change(held, percent, records)
+            print(percent, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

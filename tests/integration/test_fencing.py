@@ -13,12 +13,11 @@ import pytest
 import yaml
 
 from mlship.adapters.targets.local.locks import FileLocks
-from mlship.domain.deployment import slot_of
 from mlship.errors import ConflictError
 from tests.harness import clusters
-from tests.harness.holders import CONFLICT, stopped
+from tests.harness.holders import CONFLICT, deployed, stopped
 from tests.harness.twice import Shop, target
-from tests.integration.test_twice import CONFIG, proven
+from tests.integration.test_twice import CONFIG
 
 HOLD = """
 import sys
@@ -42,11 +41,8 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 
 @pytest.mark.service("cluster")
 def test_a_holder_that_is_stopped_for_twice_its_lease_changes_nothing_after(shop: Shop) -> None:
-    release = proven(shop, "one")
-    pipeline = shop.pipeline()
-    artifact = pipeline.artifact(release, "production", pipeline.read())
-    pipeline.target("production").deploy(release, artifact, slot_of(release), replicas=1)
-    outcome = stopped(shop, release, "fenced", random.Random(7))
+    deployed(shop)
+    outcome = stopped(shop, "fenced", random.Random(7))
     assert outcome.code == CONFLICT, outcome
     assert (outcome.route, outcome.records) == (False, 0), outcome
 
