@@ -63,10 +63,10 @@ def stops(rounds: int, beside: int, *, bare: bool) -> bool:
     for outcome in outcomes:
         print(outcome)
     stale = sum(outcome.route or outcome.records > 0 for outcome in outcomes)
-    refused = sum(outcome.code == CONFLICT for outcome in outcomes)
+    codes = dict(Counter(outcome.code for outcome in outcomes))
     void = sum(outcome.void for outcome in outcomes)
-    print(f"refused: {refused}, rounds with stale writes: {stale}, void records: {void}")
-    return stale > 0 if bare else stale == 0 and refused == rounds
+    print(f"rounds with stale writes: {stale}, void records: {void}, exit codes: {codes}")
+    return stale > 0 if bare else stale == 0
 
 
 def stops_in_one(seed: int, rounds: int, *, bare: bool) -> list[Outcome]:
@@ -75,7 +75,7 @@ def stops_in_one(seed: int, rounds: int, *, bare: bool) -> list[Outcome]:
     with shop({}) as (one, _):
         deployed(one)
         kind: Kind = "bare" if bare else "fenced"
-        return [stopped(one, kind, chance) for _ in range(rounds)]
+        return [stopped(one, kind, chance.random() * 2) for _ in range(rounds)]
 
 
 def promotes(rounds: int) -> bool:

@@ -8,7 +8,6 @@ directory, and changes the route and the ledger again and again until it is refu
 """
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -33,13 +32,14 @@ CONFLICT = 8
 Kind = Literal["fenced", "bare"]
 _SECONDS = 60.0
 _GOES_ON = 8.0
+_IDLE = 0.5
 
 
 class Outcome(NamedTuple):
     """What a holder did after it had been stopped for twice its lease, and another took over.
 
     Attributes:
-        code: its exit code; -9 if it went on writing and was killed.
+        code: its exit code; -9 if it still wrote, or waited for its route, after 8 s.
         route: whether it changed the route.
         records: how many records it added to the ledger that count.
         void: how many it added that do not count.
@@ -62,13 +62,19 @@ def deployed(shop: Shop) -> None:
         pipeline.target(PRODUCTION).deploy(release, artifact, slot_of(release), replicas=1)
 
 
-def stopped(shop: Shop, kind: Kind, chance: random.Random) -> Outcome:
-    """Stop a holder somewhere in its work, take over, let it go on; return what it did then."""
+def stopped(shop: Shop, kind: Kind, pause: float) -> Outcome:
+    """Stop a holder in its work, take over, let it go on; return what it did then.
+
+    Args:
+        shop: the project.
+        kind: of the holder.
+        pause: seconds after its second change, when it is stopped.
+    """
     with _holder(shop, kind) as holder:
         assert holder.stdout is not None
         for _ in range(2):
             assert holder.stdout.readline(), holder.communicate()
-        time.sleep(chance.random() * 2)
+        time.sleep(pause)
         holder.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         pipeline = shop.pipeline()
@@ -139,6 +145,7 @@ def main() -> None:
             percent = percent % 50 + 1
             records = _change(held, percent, records)
             print(percent, flush=True)  # noqa: T201
+            time.sleep(_IDLE)
 
 
 if __name__ == "__main__":

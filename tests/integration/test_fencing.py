@@ -1,7 +1,6 @@
 """Stopped processes that go on: in a cluster they are fenced off, here they keep their lock."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -42,7 +41,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 @pytest.mark.service("cluster")
 def test_a_holder_that_is_stopped_for_twice_its_lease_changes_nothing_after(shop: Shop) -> None:
     deployed(shop)
-    outcome = stopped(shop, "fenced", random.Random(7))
+    outcome = stopped(shop, "fenced", pause=0.1)
     assert outcome.code == CONFLICT, outcome
     assert (outcome.route, outcome.records) == (False, 0), outcome
 

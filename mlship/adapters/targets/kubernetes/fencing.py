@@ -33,6 +33,8 @@ _PAUSE = 0.05
 _TURNS = 40
 _UNFENCED: frozenset[Kind] = frozenset({"Pod"})
 """Kinds that are written without their number: nobody has the right to read single pods."""
+_ROUTES: frozenset[Kind] = frozenset({"ConfigMap", "HTTPRoute"})
+"""Kinds that roles allow to update, and not to patch."""
 
 
 def number_of(manifest: Manifest) -> int:
@@ -159,7 +161,7 @@ def raise_to(api: Api, scope: Scope, route: Kind, number: int) -> None:
             if current is None or number_of(current) >= number:
                 break
             try:
-                _mark(api, current, kind == route, number)
+                _mark(api, current, number)
                 break
             except ConflictError:
                 # A controller, or the former holder, has written to it.
@@ -170,14 +172,13 @@ def raise_to(api: Api, scope: Scope, route: Kind, number: int) -> None:
             raise ConflictError(message, hint="run the command again")
 
 
-def _mark(api: Api, manifest: Manifest, is_route: bool, number: int) -> None:  # noqa: FBT001
-    if is_route:
-        # Roles do not allow to patch it.
+def _mark(api: Api, manifest: Manifest, number: int) -> None:
+    kind, metadata = manifest["kind"], manifest["metadata"]
+    if kind in _ROUTES:
         api.replace(_marked(manifest, number))
         return
-    metadata = manifest["metadata"]
     version = metadata["resourceVersion"]
-    api.annotate(manifest["kind"], metadata["name"], {FENCE: str(number)}, version=version)
+    api.annotate(kind, metadata["name"], {FENCE: str(number)}, version=version)
 
 
 def _objects(api: Api, scope: Scope, route: Kind) -> Iterator[Manifest]:
