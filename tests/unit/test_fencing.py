@@ -18,9 +18,12 @@ from mlship.adapters.targets.kubernetes import (
     difference,
     fencing,
     lease,
+    revisions,
 )
 from mlship.adapters.targets.kubernetes.api import Api, Manifest, new
 from mlship.adapters.targets.kubernetes.fencing import FENCE
+from mlship.adapters.targets.kubernetes.routing import Written
+from mlship.domain.deployment import Revision
 from mlship.domain.fence import KERNEL, Fence
 from mlship.errors import ConflictError, UnavailableError
 from tests.fakes.api_server import ACCESS, FakeApiServer
@@ -322,3 +325,17 @@ def test_the_times_in_a_lease_are_not_compared(
 def test_the_mark_is_no_difference_for_people() -> None:
     marked = {**route(), "metadata": {"name": SCOPE.name, "annotations": {FENCE: "3"}}}
     assert difference.of("context a", marked, route()) == []
+
+
+def test_a_change_of_the_route_tells_that_the_lock_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(revisions, "POLL_SECONDS", 0.0)
+    written = Written(revision=Revision("3-a"))
+
+    def lost(_: Written) -> Written:
+        message = "the lock of production was lost"
+        raise ConflictError(message)
+
+    with pytest.raises(ConflictError, match="lock of production was lost"):
+        revisions.compare_and_set(SCOPE, Revision("3-a"), lambda: written, lost)
