@@ -1,4 +1,4 @@
-"""The fence of a lock: what keeps a former holder from writing after another one took over.
+"""Locks and their fences: what keeps a former holder from writing after another one took over.
 
 A process may be stopped for longer than its lock lasts, and go on as if nothing had happened. So
 each holder has a number, which is greater than that of every holder before, and whatever changes
@@ -6,6 +6,7 @@ something asks the fence first.
 """
 
 from collections.abc import Container, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
 from mlship.domain.digests import Digest
@@ -32,6 +33,17 @@ class Fence(Protocol):
         Raises:
             ConflictError: it is another process's, or may be.
             UnavailableError: the place does not answer.
+        """
+
+
+class Locks(Protocol):
+    """Lets one process at a time change a target. A killed process loses its lock."""
+
+    def exclusive(self, name: str) -> AbstractContextManager[Fence]:
+        """Hold the lock of that name; give the fence that each change is to be checked with.
+
+        Raises:
+            ConflictError: another process holds it; the message names the holder.
         """
 
 

@@ -15,7 +15,7 @@ from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
 from mlship.domain.facts import Facts, PushedImage
-from mlship.domain.fence import KERNEL, Fence
+from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.gates import ContainerTest
 from mlship.domain.inputs import Inputs
 from mlship.domain.policy import Occupied
@@ -25,7 +25,6 @@ from mlship.domain.ports import (
     Forge,
     Images,
     Ledger,
-    Locks,
     Observations,
     Predictor,
     Progress,

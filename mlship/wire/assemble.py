@@ -17,8 +17,8 @@ from mlship.adapters.forges.github.forge import GitHubForge
 from mlship.adapters.targets.local.locks import FileLocks
 from mlship.config.layers import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.config.project import Config
-from mlship.domain.fence import KERNEL, Fence
-from mlship.domain.ports import Locks, Progress, Target
+from mlship.domain.fence import KERNEL, Fence, Locks
+from mlship.domain.ports import Progress, Target
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import Pipeline
 from mlship.wire import backends

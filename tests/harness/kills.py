@@ -27,8 +27,8 @@ from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.cli import main as cli
 from mlship.cli.progress import Lines
 from mlship.config.project import Config
-from mlship.domain.fence import KERNEL, Fence
-from mlship.domain.ports import Ledger, Locks, Progress, Store, Target
+from mlship.domain.fence import KERNEL, Fence, Locks
+from mlship.domain.ports import Ledger, Progress, Store, Target
 from mlship.steps.pipeline import Pipeline
 
 _T = TypeVar("_T")
