@@ -64,9 +64,7 @@ def init(
         repository=wire.repository(top, tracked(folder, top), folder) if top else None,
         kept_by_dvc=wire.kept_by_dvc,
         merge=partial(wire.merge, top or folder) if upgrade else None,
-    )
-    if top is not None:
-        planned = planned.noting_ignored(partial(wire.not_ignored, top))
+    ).noting_ignored(partial(wire.not_ignored, top))
     if planned.warning:
         output.warning(planned.warning)
     if planned.proposed and not call.json:

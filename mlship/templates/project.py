@@ -122,9 +122,7 @@ def plan(
     source = installation.source_for_jobs(config.workflows.mlship, lines, installed)
     _check_folder(site.top, source)
     kept = kept_by_dvc(folder.resolve(), site.top.resolve(), config)
-    elsewhere = outside.patterns_of(config, site.inside, kept, repository) if site.inside else ()
-    place = (site.inside, site.prefix, kept, elsewhere)
-    rendered = workflows.render(config, source, *place) if source else {}
+    rendered = _rendered(config, source, site, kept)
     _write_install_line(contents, installed.origin, source, site.inside)
     for name, text in rendered.items():
         contents[site.name_of(name)] = text.encode()
@@ -134,8 +132,7 @@ def plan(
     notes = [*(steps.of_found(found) if is_new else ()), *steps.of_environment(folder, changes)]
     notes += steps.of_installation(installed, source)
     notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
-    if repository:
-        notes += steps.of_gone(site.present, site.top, site.inside, repository.sparse)
+    notes += steps.of_gone(site.present, site.inside, repository)
     branches = repository.branches if repository else ()
     absent = {change.name for change in changes if change.what == "skip" or change.is_foreign}
     written = {name: text for name, text in rendered.items() if site.name_of(name) not in absent}
@@ -149,6 +146,16 @@ def plan(
         warning=_of_outer_project(folder, top),
         proposed=contents[CONFIG].decode() if found != existing.Found() else "",
     )
+
+
+def _rendered(config: Config, source: str, site: Site, kept: Kept) -> dict[str, str]:
+    """Return the project's workflows by their path in the repository; none without a source."""
+    if not source:
+        return {}
+    elsewhere = (
+        outside.patterns_of(config, site.inside, kept, site.repository) if site.inside else ()
+    )
+    return workflows.render(config, source, site.inside, site.prefix, kept, elsewhere)
 
 
 def carry_out(planned: Plan) -> None:

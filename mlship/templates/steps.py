@@ -11,7 +11,7 @@ from mlship.config.commands import TRAINING_ROWS
 from mlship.config.installation import FORM, MODULE, Installation
 from mlship.config.project import Config
 from mlship.config.requirements import REQUIREMENTS
-from mlship.domain.commit import named
+from mlship.domain.commit import Repository, named
 from mlship.domain.storage import Kept
 from mlship.templates import existing, workflows
 from mlship.templates.changes import Change
@@ -141,20 +141,22 @@ def of_cml(present: Mapping[str, Workflow]) -> list[str]:
 
 
 def of_gone(
-    present: Mapping[str, Workflow], top: Path, inside: str, known: Sequence[str]
+    present: Mapping[str, Workflow], inside: str, repository: Repository | None
 ) -> list[str]:
     """Say which workflows are of a folder that has no project any more: it was moved or deleted.
 
     Args:
         present: the workflows of the repository.
-        top: its top folder.
-        inside: the folder of this project, from there.
-        known: files that are there, and that a sparse checkout leaves out.
+        inside: the folder of this project, from its top.
+        repository: itself. What a sparse checkout leaves out is there.
     """
+    if repository is None:
+        return []
+    top = repository.top
     gone: dict[str, list[str]] = {}
     for name, workflow in present.items():
         settings = str(PurePosixPath(workflow.project) / _CONFIG)
-        is_there = settings in known or (top / settings).is_file()
+        is_there = settings in repository.sparse or (top / settings).is_file()
         if workflow.is_ours and workflow.project != inside and not is_there:
             gone.setdefault(workflow.project, []).append(f"{workflows.FOLDER}/{name}")
     return [

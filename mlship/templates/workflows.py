@@ -127,12 +127,7 @@ class Settings(NamedTuple):
 
 
 def settings_of(
-    config: Config,
-    source: str,
-    folder: str,
-    prefix: str,
-    kept: Kept = NOTHING,
-    elsewhere: Sequence[str] = (),
+    config: Config, source: str, folder: str, prefix: str, kept: Kept, elsewhere: Sequence[str]
 ) -> Settings:
     """Return the values for the workflows of a project; see `render`.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlship import wire
 from mlship.adapters.checkout import code, functions, git
+from mlship.adapters.checkout.repository import ignored_workflows
 from mlship.steps.doctor import Surroundings
 from mlship.steps.pipeline import Pipeline
 
@@ -50,31 +51,10 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
     return Surroundings(
         installed=lambda: wire.installed(top()),
         functions=lambda: functions.check(pipeline.root, config),
-        ignored=lambda: [
-            *code.left_out(pipeline.root, config),
-            *ignored_workflows(pipeline.root, top()),
-        ],
+        ignored=lambda: [*code.left_out(pipeline.root, config), *ignored_workflows(top())],
         workflows=workflows,
         registry=registry,
         engine=engine,
         cluster=cluster,
         forge=forge,
     )
-
-
-def ignored_workflows(root: Path, top: Path | None) -> list[str]:
-    """Return the project's workflows that git ignores: GitHub runs what is in a commit."""
-    from mlship.adapters.checkout.repository import workflows_of
-    from mlship.templates import names
-
-    if top is None:
-        return []
-    inside = root.resolve().relative_to(top).as_posix()
-    own = [
-        name
-        for name, text in workflows_of(top).items()
-        if names.is_of_mlship(text)
-        and names.workflow_of(text).project == ("" if inside == "." else inside)
-    ]
-    kept = git.not_ignored(top, own)
-    return [name for name in own if name not in kept]

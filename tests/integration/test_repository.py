@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from mlship.adapters.checkout.repository import home, published, top_of
+from mlship.adapters.checkout.repository import home, ignored_workflows, published, top_of
 from mlship.adapters.checkout.versions import repository
 from mlship.config.installation import Origin, refusal
 from mlship.errors import ProjectError
-from mlship.wire.doctor import ignored_workflows
 from mlship.wire.installed import source_of
 from tests.harness.team import git
 
@@ -182,7 +181,7 @@ def test_doctor_and_init_name_workflows_that_git_ignores(checkout: Path) -> None
         check=True,
     )
     assert "git ignores ../../.github/workflows/a-develop.yml" in told.stdout
-    names = ignored_workflows(checkout / "models/a", checkout)
+    names = ignored_workflows(checkout)
     assert ".github/workflows/a-main.yml" in names
     (checkout / ".gitignore").write_text("")
-    assert ignored_workflows(checkout / "models/a", checkout) == []
+    assert ignored_workflows(checkout) == []

@@ -9,6 +9,7 @@ from mlship.adapters.checkout import git
 from mlship.domain import home as homes
 from mlship.errors import ProjectError
 
+_STEP = re.compile(r"\bmlship (?:train|deploy-|evaluate|promote|rollback|retire)")
 _SSH = re.compile(r"(?:ssh://)?(?:[\w.-]+@)?(github\.com|gitlab\.com|bitbucket\.org)[:/](.+)")
 
 
@@ -31,8 +32,10 @@ def top_of(folder: Path) -> Path | None:
     return None if is_ignored and not is_tracked else top
 
 
-def not_ignored(top: Path, paths: Sequence[str]) -> Sequence[str]:
-    """Return those of some paths that git does not ignore: all, where git is not installed."""
+def not_ignored(top: Path | None, paths: Sequence[str]) -> Sequence[str]:
+    """Return those of some paths that git does not ignore: all, without git or a repository."""
+    if top is None:
+        return paths
     try:
         return git.not_ignored(top, paths)
     except ProjectError:
@@ -64,6 +67,19 @@ def workflows_of(top: Path) -> dict[str, str]:
         for path in paths
         if path.is_file()
     }
+
+
+def ignored_workflows(top: Path | None) -> list[str]:
+    """Return the workflows with steps of mlship that git ignores: GitHub runs what is committed.
+
+    Raises:
+        ProjectError: there is no git or no repository.
+    """
+    if top is None:
+        return []
+    own = [path for path, text in workflows_of(top).items() if _STEP.search(text)]
+    kept = git.not_ignored(top, own)
+    return [path for path in own if path not in kept]
 
 
 def published(folder: Path) -> str:
