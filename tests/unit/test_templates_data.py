@@ -113,7 +113,7 @@ def test_google_with_a_cluster_and_another_registry_takes_workload_identity() ->
     given = config(project)
     image = msgspec.structs.replace(given.image, repository="ghcr.io/ada/iris")
     elsewhere = msgspec.structs.replace(given, image=image)
-    data = workflows.settings_of(elsewhere, SOURCE, "", "", KEPT[project]).data
+    data = workflows.settings_of(elsewhere, SOURCE, "", "", KEPT[project], ()).data
     assert data is not None
     assert (data.identity, data.secrets) == (True, ())
 
