@@ -51,6 +51,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         ready: replicas that pass their readiness probe.
         wanted: desired replicas.
         detail: why fewer replicas are ready than desired, for people.
+        cluster: where it runs, if the target has several clusters.
     """
 
     slot: Slot
@@ -59,6 +60,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     ready: int
     wanted: int
     detail: str = ""
+    cluster: str = ""
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """Ports: what steps need from the outside. Protocols of at most five methods.
 
-Those of publishing a report are in `mlship.domain.publishing`. Adapters implement them. A method
+Those of publishing a report are in `mlship.domain.publishing`, that of a target with several
+clusters is in `mlship.domain.clusters`. Adapters implement them. A method
 raises only errors of `mlship.errors`, and a method that changes something is idempotent.
 """
 

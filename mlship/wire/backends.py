@@ -23,7 +23,13 @@ if TYPE_CHECKING:
     from mlship.adapters.artifacts.artifacts import Artifacts
     from mlship.adapters.http.retries import Patience
     from mlship.adapters.images.build.builder import ImageBuilder
-    from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks
+    from mlship.adapters.targets.kubernetes import (
+        Access,
+        ClustersTarget,
+        KubernetesTarget,
+        LeaseLocks,
+        Member,
+    )
     from mlship.adapters.targets.local import LocalTarget
 
 Purpose = Literal["change", "read", "check"]
@@ -47,27 +53,41 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
 
 def cluster_target(
     name: str, config: Config, home: str, progress: Progress, environment: Mapping[str, str]
-) -> "KubernetesTarget":
-    """Return a target in a cluster, without connecting to it; `home` is the project's."""
-    from mlship.adapters.targets.kubernetes import KubernetesTarget, Scope
+) -> "KubernetesTarget | ClustersTarget":
+    """Return a target in one cluster or several, without connecting; `home` is the project's."""
+    from mlship.adapters.targets.kubernetes import ClustersTarget, KubernetesTarget, Scope
 
     settings = target_config(config, name)
     if url := _database(name, config):
         pods = settings.kubernetes
         pods = msgspec.structs.replace(pods, env={"MLSHIP_LOG": url, **pods.env})
         settings = msgspec.structs.replace(settings, kubernetes=pods)
-    access = cluster_access(settings, environment)
     scope = Scope(project=config.name, target=name, home=home)
+    if settings.clusters:
+        return ClustersTarget(scope, settings, members(settings, environment), progress)
+    access = cluster_access(settings, environment)
     return KubernetesTarget(scope, settings, access, progress)
+
+
+def members(settings: TargetConfig, environment: Mapping[str, str]) -> "list[Member]":
+    """Return the clusters of a target that has several, without connecting."""
+    from mlship.adapters.targets.kubernetes import Member
+
+    return [
+        Member(name, settings, cluster_access(settings.in_cluster(name), environment))
+        for name in settings.clusters
+    ]
 
 
 def cluster_locks(
     name: str, config: Config, user: str, environment: Mapping[str, str]
 ) -> "LeaseLocks":
-    """Return the locks of a target in a cluster. They are in the cluster, for all machines."""
+    """Return the locks of a target: in its cluster, or the parent's, for all machines."""
     from mlship.adapters.targets.kubernetes import LeaseLocks
 
     settings = target_config(config, name)
+    if settings.clusters:
+        settings = settings.in_cluster(settings.parent_cluster)
     holder = f"{user} at {socket.gethostname()}, process {os.getpid()}"
     namespace = settings.kubernetes.namespace
     return LeaseLocks(config.name, namespace, cluster_access(settings, environment), holder)

@@ -5,7 +5,7 @@ from typing import Literal
 
 import yaml
 
-from mlship.adapters.targets.kubernetes.api import Manifest
+from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.domain.deployment import Change
 
 _BOOKKEEPING = {
@@ -36,6 +36,12 @@ def of(cluster: str, before: Manifest | None, after: Manifest | None) -> list[Ch
     action: Literal["create", "change", "delete"] = "change" if before and after else "delete"
     action = action if before else "create"
     return [Change(object=name, action=action, diff=diff)] if diff else []
+
+
+def applied(api: Api, manifest: Manifest) -> list[Change]:
+    """Return the change that applying an object would make; the cluster keeps nothing of it."""
+    before = api.get(manifest["kind"], manifest["metadata"]["name"])
+    return of(api.cluster, before, api.apply(manifest, dry_run=True))
 
 
 def _lines(manifest: Manifest | None) -> list[str]:

@@ -8,6 +8,7 @@ nothing.
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -101,8 +102,18 @@ def render(
     artifact: Artifact,
     slot: Slot,
     replicas: int,
+    entry: Mapping[str, str] | None = None,
 ) -> list[Manifest]:
     """Return the objects of a slot, in the order in which they are applied.
+
+    Args:
+        scope: of the target.
+        config: of the target.
+        release: that runs there.
+        artifact: its image.
+        slot: its slot.
+        replicas: how many pods.
+        entry: annotations of the Service, if it is reached from other clusters.
 
     Raises:
         ConfigError: the artifact is no image by digest, or there is no replica.
@@ -127,12 +138,13 @@ def render(
     }
     specs = {
         "HealthCheckPolicy": health.policy(scope.object(slot)),
-        "Service": _service(selector),
+        "Service": _service(selector, is_entry=entry is not None),
         "PodDisruptionBudget": budget(selector),
         "HorizontalPodAutoscaler": _autoscaler(scope.object(slot), config, replicas),
         "Deployment": deployment(config, selector, template, replicas),
     }
-    return [new(kind, metadata, specs[kind]) for kind in kinds(config)]
+    objects = [new(kind, metadata, specs[kind]) for kind in kinds(config)]
+    return [_annotated(each, entry) if each["kind"] == "Service" else each for each in objects]
 
 
 def files(manifests: list[Manifest]) -> dict[str, str]:
@@ -166,9 +178,16 @@ def _annotations(release: Release) -> dict[str, str]:
     }
 
 
-def _service(selector: dict[str, str]) -> Manifest:
+def _annotated(service: Manifest, entry: Mapping[str, str] | None) -> Manifest:
+    metadata = service["metadata"]
+    annotations = {**metadata["annotations"], **(entry or {})}
+    return {**service, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _service(selector: dict[str, str], *, is_entry: bool) -> Manifest:
     port = {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}
-    return {"type": "ClusterIP", "selector": selector, "ports": [port]}
+    kind = "LoadBalancer" if is_entry else "ClusterIP"
+    return {"type": kind, "selector": selector, "ports": [port]}
 
 
 def budget(selector: dict[str, str]) -> Manifest:

@@ -1,0 +1,150 @@
+"""A small API server in memory: objects that are written are rolled out at once.
+
+A Deployment gets ready pods, a Service of type LoadBalancer an address. Without `answers`, nothing
+is answered, as by a cluster that is gone.
+"""
+
+import json
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from mlship.adapters.http.clients import Reach, open_client
+from mlship.adapters.http.retries import Patience
+from mlship.adapters.targets.kubernetes.access import Access
+from mlship.adapters.targets.kubernetes.api import PLACES, Api, door
+from mlship.adapters.targets.kubernetes.members import Member
+from mlship.config.project import TargetConfig
+
+_KINDS = {place.plural: kind for kind, place in PLACES.items()}
+_QUICKLY = Patience(deadline=1, attempts=1)
+
+
+class FakeApiServer:
+    """The objects of one namespace, by plural and name."""
+
+    def __init__(self, name: str, address: str = "") -> None:
+        self.name = name
+        self.answers = True
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.writes: list[str] = []
+        self.access = Access(
+            name=f"context {name}",
+            server=f"https://{address or name}",
+            trust=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+        )
+        self._version = 0
+
+    @contextmanager
+    def connected(self) -> Iterator[Api]:
+        transport = httpx.MockTransport(self._respond)
+        with open_client(Reach(transport=transport), base_url=self.access.server) as client:
+            yield Api(door(client, self.name, patience=_QUICKLY), self.access, "iris")
+
+    def names(self, plural: str) -> set[str]:
+        """Return the names of all objects of a kind."""
+        return {name for kind, name in self.objects if kind == plural}
+
+    def _respond(self, request: httpx.Request) -> httpx.Response:
+        if not self.answers:
+            raise httpx.ConnectTimeout("timed out", request=request)
+        if request.url.path.endswith("selfsubjectaccessreviews"):
+            return self._of({"kind": "Review", "apiVersion": "v1", "status": {"allowed": True}})
+        _, _, rest = request.url.path.partition("/namespaces/iris/")
+        plural, _, name = rest.partition("/")
+        body = json.loads(request.content) if request.content else {}
+        if request.method == "GET":
+            return self._read(plural, name, request.url.params.get("labelSelector", ""))
+        name = name or body["metadata"]["name"]
+        if "dryRun" in request.url.params:
+            return self._of(self._filled(plural, body))
+        # A command makes kubelets read the route again by changing an annotation of pods.
+        self.writes += [f"{request.method} {plural}/{name}"] if plural != "pods" else []
+        return self._write(request.method, plural, name, body)
+
+    def _read(self, plural: str, name: str, selector: str) -> httpx.Response:
+        if name:
+            found = self.objects.get((plural, name))
+            return self._of(found) if found else self._refused(404, "NotFound")
+        wanted = dict(pair.split("=") for pair in selector.split(",") if pair)
+        items = [
+            each
+            for (kind, _), each in sorted(self.objects.items())
+            if kind == plural and wanted.items() <= each["metadata"].get("labels", {}).items()
+        ]
+        return self._of(
+            {"kind": f"{_KINDS[plural]}List", "apiVersion": "v1", "metadata": {}, "items": items}
+        )
+
+    def _write(self, method: str, plural: str, name: str, body: Any) -> httpx.Response:
+        found = self.objects.get((plural, name))
+        if method == "DELETE":
+            self.objects.pop((plural, name), None)
+            self._pods(name, {})
+            return self._of(found) if found else self._refused(404, "NotFound")
+        if method == "POST" and found:
+            return self._refused(409, "AlreadyExists")
+        versions = (found or {}).get("metadata", {}), body.get("metadata", {})
+        if method == "PUT" and len({each.get("resourceVersion") for each in versions}) > 1:
+            return self._refused(409, "Conflict")
+        if method == "PATCH" and found and "spec" not in body:
+            body = {**found, "metadata": {**found["metadata"], **body["metadata"]}}
+        self.objects[plural, name] = self._filled(plural, body)
+        if plural == "deployments":
+            self._pods(name, self.objects[plural, name])
+        return self._of(self.objects[plural, name])
+
+    def _filled(self, plural: str, body: Any) -> dict[str, Any]:
+        """Return an object as the cluster completes it."""
+        self._version += 1
+        metadata = {"namespace": "iris", "uid": "0123456789", **body["metadata"]}
+        metadata |= {"resourceVersion": str(self._version), "generation": self._version}
+        status: dict[str, Any] = {}
+        if plural == "deployments":
+            counts = ("replicas", "updatedReplicas", "availableReplicas")
+            status = dict.fromkeys(counts, body["spec"]["replicas"])
+            status["observedGeneration"] = self._version
+        if plural == "services" and body["spec"]["type"] == "LoadBalancer":
+            status = {"loadBalancer": {"ingress": [{"ip": f"10.0.0.{len(metadata['name'])}"}]}}
+        return {**body, "metadata": metadata, "status": status}
+
+    def _pods(self, name: str, deployment: dict[str, Any]) -> None:
+        for key in [key for key in self.objects if key[0] == "pods" and key[1].startswith(name)]:
+            del self.objects[key]
+        for number in range(deployment.get("spec", {}).get("replicas", 0)):
+            template = deployment["spec"]["template"]
+            image = template["spec"]["containers"][0]["image"]
+            self.objects["pods", f"{name}-{number}"] = {
+                "kind": "Pod",
+                "apiVersion": "v1",
+                "metadata": {"name": f"{name}-{number}", **template["metadata"]},
+                "spec": {"terminationGracePeriodSeconds": 0},
+                "status": {
+                    "phase": "Running",
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                    "containerStatuses": [{"imageID": image}],
+                },
+            }
+
+    def _of(self, document: dict[str, Any]) -> httpx.Response:
+        return httpx.Response(200, json=document)
+
+    def _refused(self, code: int, reason: str) -> httpx.Response:
+        return httpx.Response(code, json={"message": reason.lower(), "reason": reason})
+
+
+class FakeMember(Member):
+    """A cluster of a target, in memory."""
+
+    def __init__(self, server: FakeApiServer, target: TargetConfig) -> None:
+        super().__init__(server.name, target, lambda: server.access)
+        self.server = server
+
+    @contextmanager
+    def connected(self, *, quickly: bool = False) -> Iterator[Api]:
+        del quickly
+        with self.server.connected() as api:
+            yield api
