@@ -17,7 +17,7 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
         is_parent: whether the load balancer above all clusters is there.
         fault: why it does not answer; empty if it does.
         slots: that run there; if it does not answer, those that the route remembers.
-        command: how a person scales it down; empty if mlship does not know.
+        command: how a person scales it down, or sees what else is there.
     """
 
     name: str

@@ -52,6 +52,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         wanted: desired replicas.
         detail: why fewer replicas are ready than desired, for people.
         cluster: where it runs, if the target has several clusters.
+        observed: false if that cluster does not answer; then `ready` and `wanted` say nothing.
     """
 
     slot: Slot
@@ -61,6 +62,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int
     detail: str = ""
     cluster: str = ""
+    observed: bool = True
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):

@@ -24,7 +24,7 @@ faults.py         the server's answers as errors
 """
 
 from mlship.adapters.targets.kubernetes.access import Access, find
-from mlship.adapters.targets.kubernetes.access_review import review
+from mlship.adapters.targets.kubernetes.access_review import review, review_all
 from mlship.adapters.targets.kubernetes.clusters import ClustersTarget
 from mlship.adapters.targets.kubernetes.locks import LeaseLocks
 from mlship.adapters.targets.kubernetes.manifests import Scope
@@ -40,4 +40,5 @@ __all__ = [
     "Scope",
     "find",
     "review",
+    "review_all",
 ]

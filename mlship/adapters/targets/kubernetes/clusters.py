@@ -357,4 +357,5 @@ def _remembered(slot: Slot, place: Placed, why: str) -> Deployment:
         wanted=1,
         detail=f"unknown: {why}",
         cluster=place.cluster,
+        observed=False,
     )

@@ -67,10 +67,10 @@ class Member:
 
     @property
     def command(self) -> str:
-        """How a person scales it down; empty if mlship does not know the kind of cluster."""
-        gke = self.config.gke
+        """How a person scales down a cluster of Google; else what shows the rest of it."""
+        gke, own = self.config.gke, self.config.kubernetes
         if gke is None:
-            return ""
+            return f"kubectl --context {own.context} --namespace {own.namespace} get all"
         where = f"{gke.cluster} --location {gke.location} --project {gke.project}"
         return f"gcloud container clusters resize {where} --num-nodes 0"
 
