@@ -2,14 +2,14 @@
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from mlship.adapters.targets.kubernetes import ClustersTarget, Member, find
+from mlship.adapters.targets.kubernetes import Access, ClustersTarget, Member, find
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.config.placement import ClusterConfig
 from mlship.config.project import TargetConfig
@@ -64,11 +64,15 @@ class Pair:
             }
         )
         self.config = config
-        members = [
-            Member(name, config, lambda name=name: find(config.in_cluster(name).kubernetes, {}))
-            for name in config.clusters
-        ]
-        return ClustersTarget(self.scope, config, members, self.notes)
+        return ClustersTarget(self.scope, config, self.members(), self.notes)
+
+    def members(self) -> list[Member]:
+        """Return both clusters as the target reaches them."""
+
+        def access(name: str) -> Callable[[], Access]:
+            return lambda: find(self.config.in_cluster(name).kubernetes, {})
+
+        return [Member(name, self.config, access(name)) for name in self.config.clusters]
 
     def deploy(self, made: Release, *, replicas: int = 1, **behaviour: Any) -> Deployment:
         """Deploy a release in its slot."""
