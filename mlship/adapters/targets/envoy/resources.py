@@ -12,6 +12,14 @@ import msgspec
 TYPES: Final = "type.googleapis.com/envoy"
 ROUTE: Final = "mlship"
 HEALTH_SECONDS: Final = 0.25
+_USER_TIMEOUT: Final = {
+    "description": "TCP_USER_TIMEOUT in ms",
+    "level": "6",
+    "name": "18",
+    "int_value": "1500",
+    "state": "STATE_PREBIND",
+}
+"""Source: tcp(7), and the numbers of Linux."""
 _MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
@@ -164,6 +172,16 @@ def guarded(cluster: dict[str, Any]) -> dict[str, Any]:
         "connect_timeout": "0.5s",
         "health_checks": [check],
         "outlier_detection": ejection,
-        # An open request would wait for an answer that does not come.
-        "close_connections_on_host_health_failure": True,
+        # Where packets are dropped, an open request would wait for an answer that does not come.
+        # Envoy closes no connection of HTTP when a check fails, so the kernel does: 1.5 s after
+        # bytes that nobody acknowledged, or 2 s after an answer became silence. A model that takes
+        # long is not affected: its machine acknowledges.
+        "upstream_bind_config": {"socket_options": [_USER_TIMEOUT]},
+        "upstream_connection_options": {
+            "tcp_keepalive": {
+                "keepalive_probes": 1,
+                "keepalive_time": 1,
+                "keepalive_interval": 1,
+            }
+        },
     }
