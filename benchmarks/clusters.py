@@ -19,6 +19,7 @@ The faults need clusters on this machine, in a network namespace each, as `kube-
 is in the kubeconfig's folder. Only green, and the parent's pods, are harmed.
 """
 
+import functools
 import math
 import os
 import signal
@@ -110,7 +111,8 @@ def story(place: Pair, requests: int) -> None:
     champion = next(names)
     place.deploy(champion, replicas=2)
     place.route((champion, 100))
-    sent, took = Requests(place.url), Counter[str]()
+    took: dict[str, float] = {}
+    sent = Requests(place.url)
     with sent.running():
         while True:
             challenger = next(names)
@@ -122,7 +124,7 @@ def story(place: Pair, requests: int) -> None:
     print(f"story        {sent.said()}; the slowest: {shown(took)}", flush=True)
 
 
-def turn(place: Pair, champion: Release, challenger: Release, took: Counter[str]) -> None:
+def turn(place: Pair, champion: Release, challenger: Release, took: dict[str, float]) -> None:
     """Take a challenger from its deployment to champion, and retire the old one."""
     place.deploy(challenger, replicas=2)
     steps: list[tuple[str, tuple[tuple[Release, int], ...]]] = [
@@ -132,7 +134,8 @@ def turn(place: Pair, champion: Release, challenger: Release, took: Counter[str]
         ("promote", ((challenger, 100),)),
     ]
     for name, shares in steps:
-        took[name] = max(took[name], timed(lambda shares=shares: place.route(*shares)))
+        seconds = timed(functools.partial(place.route, *shares))
+        took[name] = max(took.get(name, 0.0), seconds)
         time.sleep(8)
     place.target.remove(slot_of(champion))
 
@@ -177,9 +180,15 @@ def fault(place: Pair, kind: str, seconds: float) -> None:
             broken = time.monotonic()
             time.sleep(seconds)
             if kind != "parent":
-                back = timed(lambda: (place.deploy(one, replicas=2), place.route((one, 100))))
+                back = timed(functools.partial(roll_back, place, one))
                 time.sleep(2)
     report(kind, sent, broken, slot_of(two), back)
+
+
+def roll_back(place: Pair, former: Release) -> None:
+    """Do what `mlship rollback` does in the clusters."""
+    place.deploy(former, replicas=2)
+    place.route((former, 100))
 
 
 def report(kind: str, sent: Requests, broken: float, slot: str, back: float) -> None:
@@ -288,7 +297,7 @@ def timed(act: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def shown(took: Counter[str]) -> str:
+def shown(took: dict[str, float]) -> str:
     """Return durations for people."""
     return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in took.items())
 
