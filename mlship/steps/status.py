@@ -110,15 +110,7 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         endpoints=endpoints,
         seen=tuple(seen),
         drift=tuple(drift),
-        reigns=tuple(
-            {
-                "release": str(reign.release),
-                "since": reign.since,
-                "until": reign.until,
-                "by": reign.by,
-            }
-            for reign in history.reigns
-        ),
+        reigns=_reigns(history),
         releases=tuple(
             {"release": str(release), "commit": release.commit, "role": history.role(release)}
             for release in names.values()
@@ -127,6 +119,18 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         others=_others(records),
         clusters=clusters,
         unanswered=unanswered,
+    )
+
+
+def _reigns(history: History) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "release": str(reign.release),
+            "since": reign.since,
+            "until": reign.until,
+            "by": reign.by,
+        }
+        for reign in history.reigns
     )
 
 

@@ -308,8 +308,8 @@ def test_a_dry_run_names_the_cluster_of_each_object_and_writes_nothing(world: Wo
     split = Split(weights={slot_of(ONE): 90, slot_of(THREE): 10})
     plan = Plan(release=THREE, artifact=IMAGE, slot=slot_of(THREE), replicas=1, split=split)
     changes = {change.object: change.action for change in world.target.changes(plan)}
-    assert changes[f"Deployment iris-production-{slot_of(THREE)}"] == "create"
-    assert changes["ConfigMap iris-production-router"] == "change"
+    assert changes[f"Deployment iris-production-{slot_of(THREE)} in green"] == "create"
+    assert changes["ConfigMap iris-production-router in blue"] == "change"
     assert [len(server.writes) for server in world.servers.values()] == writes
 
 

@@ -199,8 +199,8 @@ class ClustersTarget:
             with self._slots(member, api) as slots:
                 of_slot, is_new = slots.planned(plan)
             objects = traffic.objects(plan.artifact, is_new=is_new)
-            changes = [change for each in objects for change in difference.applied(api, each)]
-            changes += of_slot
+            of_parent = [change for each in objects for change in difference.applied(api, each)]
+            changes = [*_in(self._parent, of_parent), *_in(member, of_slot)]
             if plan.split is not None:
                 others = plan.split.asked - {plan.slot}
                 observed, places = self._observed(api, plan.split.slots, written, needed=others)
@@ -208,13 +208,15 @@ class ClustersTarget:
                 running = (written.slots | set(observed) | {plan.slot}) - set(plan.removed)
                 # The address of a new slot comes with its Service.
                 unknown = self._placed(member, plan.slot, plan.release.id, plan.artifact.digest, "")
-                traffic = self._traffic(api, {plan.slot: unknown, **places})
-                changes += difference.of(api.cluster, *traffic.planned(plan.split, running=running))
+                known = {plan.slot: written.places.get(plan.slot, unknown), **places}
+                traffic = self._traffic(api, known)
+                of_route = difference.of(api.cluster, *traffic.planned(plan.split, running=running))
+                changes += _in(self._parent, of_route)
             for slot in plan.removed:
                 holder = self._find(slot, written)
                 if holder is not None:
                     with self._slots(holder, api) as slots:
-                        changes += slots.removal(slot)
+                        changes += _in(holder, slots.removal(slot))
             return changes
 
     @contextmanager
@@ -267,13 +269,15 @@ class ClustersTarget:
         """
         if slot in written.places:
             return self._members.get(written.places[slot].cluster)
-        for name, state in self._looks(quickly=False).items():
+        states = self._looks(quickly=False)
+        for name, state in states.items():
+            if not isinstance(state, MlshipError) and slot in state:
+                return self._members[name]
+        for name, state in states.items():
             if isinstance(state, MlshipError):
                 message = f"cluster {name} of {self._scope.target}: {state.message}"
                 hint = f"{state.hint}. If it is gone for good, remove it from mlship.yaml"
                 raise type(state)(message, hint=hint)
-            if slot in state:
-                return self._members[name]
         return None
 
     def _looks(self, *, quickly: bool = True) -> dict[str, Mapping[Slot, Deployment] | MlshipError]:
@@ -346,6 +350,14 @@ class ClustersTarget:
         states = self._looks()
         if not any(isinstance(state, MlshipError) or state for state in states.values()):
             traffic.close()
+
+
+def _in(member: Member, changes: Sequence[Change]) -> list[Change]:
+    """Return changes whose objects are named with their cluster."""
+    return [
+        msgspec.structs.replace(change, object=f"{change.object} in {member.name}")
+        for change in changes
+    ]
 
 
 def _remembered(slot: Slot, place: Placed, why: str) -> Deployment:
