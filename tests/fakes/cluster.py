@@ -6,7 +6,7 @@ is answered, as by a cluster that is gone.
 
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,8 +23,15 @@ _KINDS = {place.plural: kind for kind, place in PLACES.items()}
 _QUICKLY = Patience(deadline=1, attempts=1)
 
 
+class KilledError(BaseException):
+    """The process that writes is killed."""
+
+
 class FakeApiServer:
-    """The objects of one namespace, by plural and name."""
+    """The objects of one namespace, by plural and name.
+
+    `limit` is called for each write, and once more after it; it may raise `KilledError`.
+    """
 
     def __init__(self, name: str, address: str = "") -> None:
         self.name = name
@@ -36,6 +43,7 @@ class FakeApiServer:
             server=f"https://{address or name}",
             trust=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
+        self.limit: Callable[[], None] = lambda: None
         self._version = 0
 
     @contextmanager
@@ -63,7 +71,10 @@ class FakeApiServer:
             return self._of(self._filled(plural, body))
         # A command makes kubelets read the route again by changing an annotation of pods.
         self.writes += [f"{request.method} {plural}/{name}"] if plural != "pods" else []
-        return self._write(request.method, plural, name, body)
+        self.limit()
+        response = self._write(request.method, plural, name, body)
+        self.limit()
+        return response
 
     def _read(self, plural: str, name: str, selector: str) -> httpx.Response:
         if name:

@@ -1,7 +1,8 @@
 """A target with a cluster for each side: where slots are, and what works while one is gone."""
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.ports import Declarative
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
-from tests.fakes.cluster import FakeApiServer, FakeMember
+from tests.fakes.cluster import FakeApiServer, FakeMember, KilledError
 from tests.harness.places import Notes
 from tests.harness.samples import release
 
@@ -341,3 +342,55 @@ def test_a_router_of_one_cluster_becomes_the_parent_of_several() -> None:
     assert world.deploy(TWO).cluster == "green"
     world.route((ONE, 90), (TWO, 10))
     assert world.addresses(ONE)[0] == f"iris-production-{slot_of(ONE)}"
+
+
+def story(world: World) -> list[Callable[[], object]]:
+    """Return what the commands of a whole story do in the clusters, in order."""
+    return [
+        lambda: world.deploy(ONE, replicas=2),
+        lambda: world.route((ONE, 100)),
+        lambda: world.deploy(TWO),
+        lambda: world.route((ONE, 90), (TWO, 10)),
+        lambda: world.deploy(TWO, replicas=2),
+        lambda: world.route((TWO, 100)),
+        lambda: world.route((ONE, 100)),
+        lambda: world.route((TWO, 100)),
+        lambda: world.target.remove(slot_of(ONE)),
+        lambda: world.deploy(THREE),
+        lambda: world.route((TWO, 90), (THREE, 10)),
+    ]
+
+
+def state(world: World) -> object:
+    """Return what is in the clusters, without the counters of the API servers."""
+    objects = {name: sorted(server.objects) for name, server in world.servers.items()}
+    places = {slot: each.cluster for slot, each in world.target.inspect().items()}
+    return objects, places, world.target.routes().split, world.parents_clusters()
+
+
+def kill_at_every_write(world: World, act: Callable[[], object]) -> int:
+    """Run something, killed one write later each time, until it completes; return the kills."""
+    for kills in itertools.count():
+        left = iter(range(kills))
+
+        def limit(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KilledError
+
+        for server in world.servers.values():
+            server.limit = limit
+        try:
+            act()
+        except KilledError:
+            continue
+        return kills
+    raise AssertionError
+
+
+def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next_run() -> None:
+    whole, killed = World(), World()
+    for act in story(whole):
+        act()
+    kills = sum(kill_at_every_write(killed, act) for act in story(killed))
+    assert kills > 60
+    assert state(killed) == state(whole)

@@ -125,14 +125,16 @@ class ClustersTarget:
                 changed.
         """
         with self._open() as (api, written):
-            member = self._find(slot, written)
-            traffic = self._traffic(api, {})
-            if member is None:
-                traffic.forget(slot)
-            else:
+            found = self._find(slot, written)
+            # What is left of a slot after a removal that was killed may be anywhere.
+            homes = () if slot in written.places else self._config.homes
+            holders = [found] if found else [self._members[name] for name in homes]
+            for member in holders:
                 with self._slots(member, api) as slots:
                     slots.deployments()
-                    traffic.forget(slot)
+            self._traffic(api, {}).forget(slot)
+            for member in holders:
+                with self._slots(member, api) as slots:
                     slots.delete(slot)
             self._close(api)
 
