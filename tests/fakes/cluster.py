@@ -7,19 +7,30 @@ is answered, as by a cluster that is gone.
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest import mock
 
 import httpx
 
 from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.retries import Patience
+from mlship.adapters.targets.kubernetes import ClustersTarget, applied, router
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import PLACES, Api, door
+from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.members import Member
+from mlship.config.placement import ClusterConfig
 from mlship.config.project import TargetConfig
+from mlship.config.targets import KubernetesConfig
+from mlship.domain.deployment import Artifact, Deployment, Slot, Split, slot_of
+from mlship.domain.digests import Digest
+from mlship.domain.release import Release
+from tests.harness.places import Notes
 
 _KINDS = {place.plural: kind for kind, place in PLACES.items()}
+_EXITED = {"state": {"terminated": {"exitCode": 1}}, "restartCount": 9}
+"""The state of a container that keeps exiting; it counts for pods only that are not ready."""
 _QUICKLY = Patience(deadline=1, attempts=1)
 
 
@@ -30,7 +41,8 @@ class KilledError(BaseException):
 class FakeApiServer:
     """The objects of one namespace, by plural and name.
 
-    `limit` is called for each write, and once more after it; it may raise `KilledError`.
+    Pods of the images in `broken` keep exiting. `limit` is called for each write, and once more
+    after it; it may raise `KilledError`.
     """
 
     def __init__(self, name: str, address: str = "") -> None:
@@ -43,6 +55,7 @@ class FakeApiServer:
             server=f"https://{address or name}",
             trust=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
         )
+        self.broken: set[str] = set()
         self.limit: Callable[[], None] = lambda: None
         self._version = 0
 
@@ -135,8 +148,8 @@ class FakeApiServer:
                 "spec": {"terminationGracePeriodSeconds": 0},
                 "status": {
                     "phase": "Running",
-                    "conditions": [{"type": "Ready", "status": "True"}],
-                    "containerStatuses": [{"imageID": image}],
+                    "conditions": [{"type": "Ready", "status": str(image not in self.broken)}],
+                    "containerStatuses": [{**_EXITED, "imageID": image, "image": image}],
                 },
             }
 
@@ -159,3 +172,79 @@ class FakeMember(Member):
         del quickly
         with self.server.connected() as api:
             yield api
+
+
+SCOPE = Scope(project="iris", target="production")
+DIGEST = Digest(f"sha256:{'a' * 64}")
+IMAGE = Artifact(
+    kind="image",
+    digest=DIGEST,
+    location=f"registry.example/iris@{DIGEST}",
+    router=f"registry.example/iris@sha256:{'b' * 64}",
+)
+
+
+class World:
+    """Clusters in memory, and the target over them."""
+
+    def __init__(self, *names: str, **settings: Any) -> None:
+        self.servers = {name: FakeApiServer(name) for name in names or ("blue", "green")}
+        self.target = self.again(**settings)
+
+    def again(self, **settings: Any) -> ClustersTarget:
+        """Return the target with other settings; `edge` runs no releases."""
+        clusters = {
+            name: ClusterConfig(context=name, releases=name != "edge")
+            for name in settings.pop("names", self.servers)
+        }
+        config = TargetConfig(
+            kind="kubernetes",
+            kubernetes=KubernetesConfig(namespace="iris", service="ClusterIP"),
+            clusters=clusters,
+            **settings,
+        )
+        members = [FakeMember(self.servers[name], config) for name in clusters]
+        return ClustersTarget(SCOPE, config, members, Notes())
+
+    def deploy(self, made: Release, *, replicas: int = 1) -> Deployment:
+        return self.target.deploy(made, IMAGE, slot_of(made), replicas=replicas)
+
+    def route(self, *shares: tuple[Release, int], shadow: Slot | None = None) -> None:
+        split = Split(weights={slot_of(made): share for made, share in shares}, shadow=shadow)
+        self.target.route(split, expected=self.target.routes().revision)
+
+    def addresses(self, made: Release) -> list[str]:
+        """Return the addresses of a slot at the parent, the first priority first."""
+        (found,) = [
+            each["load_assignment"]["endpoints"]
+            for each in self.parents_clusters()
+            if each["name"] == slot_of(made)
+        ]
+        return [
+            each["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"]
+            for each in sorted(found, key=lambda each: int(each.get("priority", 0)))
+        ]
+
+    def parents_clusters(self) -> list[dict[str, Any]]:
+        server = self.servers[self.target._parent.name]
+        files = server.objects["configmaps", "iris-production-router"]["data"]
+        found: list[dict[str, Any]] = json.loads(files["clusters.json"])["resources"]
+        return found
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Let a router apply each route at once, and reach every slot."""
+    patches = [
+        mock.patch.object(applied, "wait", return_value=True),
+        mock.patch.object(router.Traffic, "reaches", return_value=True),
+        mock.patch.object(router, "_ARRIVE_SECONDS", 0.3),
+        *(
+            mock.patch.object(router, pause, 0.0)
+            for pause in ("_WARM_SECONDS", "_NUDGE_SECONDS", "_PAUSE")
+        ),
+    ]
+    with ExitStack() as held:
+        for patch in patches:
+            held.enter_context(patch)
+        yield

@@ -1,93 +1,26 @@
 """A target with a cluster for each side: where slots are, and what works while one is gone."""
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
-from mlship.adapters.targets.kubernetes import ClustersTarget, applied, router
-from mlship.adapters.targets.kubernetes.manifests import Scope
-from mlship.config.placement import ClusterConfig
-from mlship.config.project import TargetConfig
-from mlship.config.targets import KubernetesConfig
+from mlship.adapters.targets.kubernetes import router
 from mlship.domain.clusters import Clustered
-from mlship.domain.deployment import Artifact, Deployment, Plan, Slot, Split, slot_of
-from mlship.domain.digests import Digest
+from mlship.domain.deployment import Plan, Split, slot_of
 from mlship.domain.ports import Declarative
-from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
-from tests.fakes.cluster import FakeApiServer, FakeMember, KilledError
+from tests.fakes.cluster import IMAGE, SCOPE, FakeApiServer, KilledError, World, at_once
 from tests.harness.places import Notes
 from tests.harness.samples import release
 
-SCOPE = Scope(project="iris", target="production")
 ONE, TWO, THREE = release("one"), release("two"), release("three")
-DIGEST = Digest(f"sha256:{'a' * 64}")
-IMAGE = Artifact(
-    kind="image",
-    digest=DIGEST,
-    location=f"registry.example/iris@{DIGEST}",
-    router=f"registry.example/iris@sha256:{'b' * 64}",
-)
-
-
-class World:
-    """Clusters in memory, and the target over them."""
-
-    def __init__(self, *names: str, **settings: Any) -> None:
-        self.servers = {name: FakeApiServer(name) for name in names or ("blue", "green")}
-        self.target = self.again(**settings)
-
-    def again(self, **settings: Any) -> ClustersTarget:
-        """Return the target with other settings; `edge` runs no releases."""
-        clusters = {
-            name: ClusterConfig(context=name, releases=name != "edge")
-            for name in settings.pop("names", self.servers)
-        }
-        config = TargetConfig(
-            kind="kubernetes",
-            kubernetes=KubernetesConfig(namespace="iris", service="ClusterIP"),
-            clusters=clusters,
-            **settings,
-        )
-        members = [FakeMember(self.servers[name], config) for name in clusters]
-        return ClustersTarget(SCOPE, config, members, Notes())
-
-    def deploy(self, made: Release, *, replicas: int = 1) -> Deployment:
-        return self.target.deploy(made, IMAGE, slot_of(made), replicas=replicas)
-
-    def route(self, *shares: tuple[Release, int], shadow: Slot | None = None) -> None:
-        split = Split(weights={slot_of(made): share for made, share in shares}, shadow=shadow)
-        self.target.route(split, expected=self.target.routes().revision)
-
-    def addresses(self, made: Release) -> list[str]:
-        """Return the addresses of a slot at the parent, the first priority first."""
-        (found,) = [
-            each["load_assignment"]["endpoints"]
-            for each in self.parents_clusters()
-            if each["name"] == slot_of(made)
-        ]
-        return [
-            each["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["address"]
-            for each in sorted(found, key=lambda each: int(each.get("priority", 0)))
-        ]
-
-    def parents_clusters(self) -> list[dict[str, Any]]:
-        server = self.servers[self.target._parent.name]
-        files = server.objects["configmaps", "iris-production-router"]["data"]
-        found: list[dict[str, Any]] = json.loads(files["clusters.json"])["resources"]
-        return found
 
 
 @pytest.fixture(autouse=True)
-def _applied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(applied, "wait", lambda *_: True)
-    for pause in ("_WARM_SECONDS", "_NUDGE_SECONDS", "_PAUSE"):
-        monkeypatch.setattr(router, pause, 0.0)
-    monkeypatch.setattr(router, "_ARRIVE_SECONDS", 0.3)
-    monkeypatch.setattr(router.Traffic, "reaches", lambda *_: True)
+def _at_once() -> Iterator[None]:
+    with at_once():
+        yield
 
 
 @pytest.fixture

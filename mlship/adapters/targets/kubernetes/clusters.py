@@ -103,7 +103,9 @@ class ClustersTarget:
                 or the parent does not reach one of them: the route is as before.
         """
         with self._open() as (api, written):
-            observed, places = self._observed(api, split.slots, written, needed=split.asked)
+            # Of a slot that is new to the route, the address is needed.
+            needed = split.asked | (split.slots - frozenset(written.places))
+            observed, places = self._observed(api, split.slots, written, needed=needed)
             if written.revision == expected:
                 check_ready(self._scope, observed, split.asked)
             running = frozenset(written.slots) | frozenset(observed)
