@@ -132,8 +132,7 @@ class ClustersTarget:
             homes = () if slot in written.places else self._config.homes
             holders = [found] if found else [self._members[name] for name in homes]
             for member in holders:
-                with self._slots(member, api) as slots:
-                    slots.deployments()
+                self._check_answers(member, api)
             self._traffic(api, {}).forget(slot)
             for member in holders:
                 with self._slots(member, api) as slots:
@@ -237,6 +236,20 @@ class ClustersTarget:
             entry = None if is_parent else member.entry
             yield Slots(api, self._scope, member.config, self._progress, entry)
 
+    def _check_answers(self, member: Member, parent: Api) -> None:
+        """Check that a cluster answers, before anything is changed."""
+        with self._slots(member, parent) as slots:
+            try:
+                slots.deployments()
+            except MlshipError as error:
+                raise self._silent(member, error) from error
+
+    def _silent(self, member: Member, error: MlshipError) -> MlshipError:
+        """Return the error for a cluster that does not answer as it should."""
+        message = f"cluster {member.name} of {self._scope.target}: {error.message}"
+        hint = f"{error.hint}. If it is gone for good, remove it from mlship.yaml; see "
+        return type(error)(message, hint=f"{hint}`mlship guide clusters`")
+
     def _traffic(self, api: Api, places: Mapping[Slot, Placed]) -> router.Traffic:
         return router.Traffic(api, self._scope, self._parent.config, places)
 
@@ -279,9 +292,7 @@ class ClustersTarget:
                 return self._members[name]
         for name, state in states.items():
             if isinstance(state, MlshipError):
-                message = f"cluster {name} of {self._scope.target}: {state.message}"
-                hint = f"{state.hint}. If it is gone for good, remove it from mlship.yaml"
-                raise type(state)(message, hint=hint)
+                raise self._silent(self._members[name], state)
         return None
 
     def _looks(self, *, quickly: bool = True) -> dict[str, Mapping[Slot, Deployment] | MlshipError]:

@@ -18,6 +18,8 @@ Traffic = gateway.Traffic | router.Traffic
 _SCALED: tuple[Kind, ...] = ("HorizontalPodAutoscaler", "Deployment")
 _PAUSE = 0.2
 _END_SECONDS = 30.0
+_ADDRESS_SECONDS = 180.0
+"""Clouds take one or two minutes to give a Service an address."""
 
 
 class Slots:
@@ -174,8 +176,8 @@ class Slots:
     def _wait_for_entry(self, slot: Slot) -> None:
         hint = "see `kubectl describe service`: the cluster may have no load balancers, and the "
         hint += "parent in another cluster needs an address"
-        name, seconds = self._scope.object(slot), self._config.ready_seconds
-        wait_for_address(self._api, name, seconds, hint)
+        seconds = max(self._config.ready_seconds, _ADDRESS_SECONDS)
+        wait_for_address(self._api, self._scope.object(slot), seconds, hint)
 
     def _restore(self, slot: Slot, before: dict[Kind, Manifest], close: Callable[[], None]) -> None:
         """Undo a failed deploy: remove a new slot, restore an existing one."""
