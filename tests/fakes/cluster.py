@@ -235,16 +235,10 @@ class World:
 @contextmanager
 def at_once() -> Iterator[None]:
     """Let a router apply each route at once, and reach every slot."""
-    patches = [
-        mock.patch.object(applied, "wait", return_value=True),
-        mock.patch.object(router.Traffic, "reaches", return_value=True),
-        mock.patch.object(router, "_ARRIVE_SECONDS", 0.3),
-        *(
-            mock.patch.object(router, pause, 0.0)
-            for pause in ("_WARM_SECONDS", "_NUDGE_SECONDS", "_PAUSE")
-        ),
-    ]
     with ExitStack() as held:
-        for patch in patches:
-            held.enter_context(patch)
+        held.enter_context(mock.patch.object(applied, "wait", return_value=True))
+        held.enter_context(mock.patch.object(router.Traffic, "reaches", return_value=True))
+        held.enter_context(mock.patch.object(router, "_ARRIVE_SECONDS", 0.3))
+        for pause in ("_WARM_SECONDS", "_NUDGE_SECONDS", "_PAUSE"):
+            held.enter_context(mock.patch.object(router, pause, 0.0))
         yield
