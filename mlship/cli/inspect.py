@@ -94,6 +94,7 @@ def status(
             output.line(f"{target}: {endpoint}/docs")
     if everything:
         _history(result.reigns, result.releases)
+    _clusters(result)
     _remarks(result)
 
 
@@ -125,7 +126,7 @@ def _running(result: "Status") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     )
 
 
-def _remarks(result: "Status") -> None:
+def _clusters(result: "Status") -> None:
     for target, count in result.unanswered.items():
         if count:
             output.line(f"{target}: no release answered {count} requests")
@@ -134,10 +135,15 @@ def _remarks(result: "Status") -> None:
             what = ", with the load balancer" if cluster.is_parent else ""
             what += "" if cluster.slots or cluster.fault else ", runs no release"
             output.line(f"{target}: cluster {cluster.name} is {cluster.place}{what}")
+
+
+def _remarks(result: "Status") -> None:
     if result.waiting:
         output.line(f"waiting for the challenger's place: {', '.join(result.waiting)}")
     for other in result.others:
         output.line(f"the ledger also has records of another project, not used here: {other}")
+    for text in result.undelivered:
+        output.line(text)
     for drift in result.drift:
         output.line(f"drift: {drift}")
 

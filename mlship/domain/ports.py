@@ -1,8 +1,7 @@
 """Ports: what steps need from the outside. Protocols of at most five methods.
 
-Those of publishing a report are in `mlship.domain.publishing`, that of a target with several
-clusters is in `mlship.domain.clusters`. Adapters implement them. A method
-raises only errors of `mlship.errors`, and a method that changes something is idempotent.
+Others are in `mlship.domain.publishing` and `mlship.domain.clusters`. Adapters implement them. A
+method raises only errors of `mlship.errors`, and one that changes something is idempotent.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.image import Image, Pushed
 from mlship.domain.inputs import Inputs
-from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
+from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.publishing import Comments
 from mlship.domain.pullrequest import Posted, PullRequest, Reviews
 from mlship.domain.release import Release
@@ -191,6 +190,9 @@ class Observations(Protocol):
             ConflictError: a prediction already has another outcome, or only releases of other
                 projects made it; nothing was added.
         """
+
+    def spools(self, releases: Collection[Digest]) -> Sequence[Spool]:
+        """Return the spools of releases' replicas: predictions that `predictions` may lack."""
 
 
 class Source(Protocol):

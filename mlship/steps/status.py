@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mlship.domain import home
+from mlship.domain import home, undelivered
 from mlship.domain.clusters import Cluster, Clustered
 from mlship.domain.deployment import Deployment, Route, Slot
 from mlship.domain.digests import Digest
@@ -15,7 +15,7 @@ from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
-from mlship.errors import UnavailableError
+from mlship.errors import MlshipError, UnavailableError
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.replay import answering
 
@@ -52,6 +52,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         reigns: who was champion when, oldest first.
         releases: every release of the ledger with its role, oldest first.
         waiting: releases that wait for the challenger's place, the next one first.
+        undelivered: what is still on its way to the database of predictions, for people.
         others: other projects with records in the same ledger, which are not used.
         clusters: of each target that has several.
         unanswered: how many requests no release answered, by target, if some were sent.
@@ -67,6 +68,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[str, ...] = ()
     clusters: dict[str, tuple[Cluster, ...]] = {}
     unanswered: dict[str, int] = {}
+    undelivered: tuple[str, ...] = ()
 
 
 def status(pipeline: Pipeline, ask: int = 0) -> Status:
@@ -119,6 +121,7 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         others=_others(records),
         clusters=clusters,
         unanswered=unanswered,
+        undelivered=_undelivered(pipeline, records),
     )
 
 
@@ -132,6 +135,16 @@ def _reigns(history: History) -> tuple[dict[str, Any], ...]:
         }
         for reign in history.reigns
     )
+
+
+def _undelivered(pipeline: Pipeline, records: Records) -> tuple[str, ...]:
+    """Return what is not in the database of predictions yet; reads it only if replicas spool."""
+    if pipeline.config.observations.when_away != "spool":
+        return ()
+    try:
+        return tuple(undelivered.sentences(pipeline.observations.spools(records.ids)))
+    except MlshipError as error:
+        return (f"predictions in spools are not shown: {error}",)
 
 
 def _others(records: Records) -> tuple[str, ...]:

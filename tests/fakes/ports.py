@@ -13,7 +13,7 @@ from mlship.domain.commit import Commit
 from mlship.domain.digests import Digest
 from mlship.domain.inputs import Inputs, Opened
 from mlship.domain.ports import Target
-from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
+from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.profiles import Profile
 from mlship.domain.scores import Scores, Slices, Suite, TestRun, Trained
 from mlship.errors import ConflictError
@@ -162,6 +162,7 @@ class FakeObservations:
     def __init__(self) -> None:
         self.made: list[Prediction] = []
         self.taken: list[Outcome] = []
+        self.spooled: list[Spool] = []
 
     def predictions(self, releases: Collection[Digest]) -> Iterator[Prediction]:
         return (one for one in self.made if one.release in releases)
@@ -180,6 +181,9 @@ class FakeObservations:
             raise ConflictError(f"predictions of others: {foreign}", hint="take them elsewhere")
         self.taken += new
         return Taken(new=len(new), known=0)
+
+    def spools(self, releases: Collection[Digest]) -> Sequence[Spool]:
+        return [one for one in self.spooled if one.release in releases]
 
 
 @dataclasses.dataclass(kw_only=True)

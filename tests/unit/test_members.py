@@ -28,7 +28,7 @@ def no_access() -> Access:
 def service(found: Member) -> dict[str, object]:
     made = release("one")
     slot, config = slot_of(made), found.config
-    objects = manifests.render(SCOPE, config, made, IMAGE, slot, 1, found.entry)
+    objects = manifests.render(SCOPE, config, made, IMAGE, slot, 1, entry=found.entry)
     (service,) = [each for each in objects if each["kind"] == "Service"]
     assert service["spec"]["type"] == "LoadBalancer"
     annotations: dict[str, object] = service["metadata"]["annotations"]

@@ -1,11 +1,12 @@
 """Git, by its own program: the commit that is checked out and the files that count."""
 
 import os
+import posixpath
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
 
 from mlship.domain.commit import Commit, Merged
 from mlship.errors import ProjectError
@@ -26,6 +27,9 @@ _SUBMODULE = "160000 "
 
 _LABELS = ("yours", "generated before", "generated now")
 """The names of the texts of a merge, in the marks of a conflict."""
+
+_MOST_PATHS = 500
+"""The number of paths in a command."""
 
 _MOST_CONFLICTS = 127
 """The greatest exit code of `git merge-file` that is a number of conflicts."""
@@ -73,17 +77,53 @@ def changes(root: Path) -> tuple[str, ...]:
     Raises:
         ProjectError: there is no git or no repository.
     """
-    told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
-    listed = run(root, *told, "--", ".", f":(exclude){STATE}")
-    changed = _hidden_changes(root)
-    if listed:
-        above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
-        # Each is two letters of state, a space, and the path from the top of the repository.
-        changed |= {entry[3:].removeprefix(above) for entry in listed.split("\0") if entry}
+    return tuple(sorted(_changes(root, ".", f":(exclude){STATE}")))
+
+
+def changes_outside(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
+    """Return those of some files outside of `root` that are not as in its commit.
+
+    A file of a submodule counts as the submodule.
+
+    Args:
+        root: the project's folder.
+        paths: of files in its repository, from there, such as `../shared/x.py`.
+
+    Raises:
+        ProjectError: there is no git or no repository.
+    """
+    above = run(root, "rev-parse", "--show-cdup").strip()
+    places = sorted({_in_repository(root, path, above) for path in paths})
+    changed: set[str] = set()
+    for start in range(0, len(places), _MOST_PATHS):
+        some = places[start : start + _MOST_PATHS]
+        changed |= _changes(root, *(f":(literal){place}" for place in some))
     return tuple(sorted(changed))
 
 
-def _hidden_changes(root: Path) -> set[str]:
+def _in_repository(root: Path, path: str, above: str) -> str:
+    """Return a path, or that of the submodule that it is in."""
+    parts = PurePosixPath(path).parts
+    names = ["/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    ups = above.rstrip("/")
+    inner = (name for name in names if not ups.startswith(name))
+    return next((name for name in inner if (root / name / ".git").exists()), path)
+
+
+def _changes(root: Path, *places: str) -> set[str]:
+    """Return the changed files at some places, by their path from `root`."""
+    told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    listed = run(root, *told, "--", *places)
+    changed = _hidden_changes(root, *places)
+    if listed:
+        above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
+        # Each is two letters of state, a space, and the path from the top of the repository.
+        names = (entry[3:] for entry in listed.split("\0") if entry)
+        changed |= {posixpath.relpath(name, above or ".") for name in names}
+    return changed
+
+
+def _hidden_changes(root: Path, *places: str) -> set[str]:
     """Return the changed files that git was told not to look at.
 
     `git update-index --assume-unchanged` and `--skip-worktree` do so; the second is also how a
@@ -91,7 +131,7 @@ def _hidden_changes(root: Path) -> set[str]:
     """
     flagged = [
         entry[2:]
-        for entry in run(root, "ls-files", "-v", "-z", "--", ".").split("\0")
+        for entry in run(root, "ls-files", "-v", "-z", "--", *places).split("\0")
         if entry[:1].islower() or entry[:1] == "S"
     ]
     present = [name for name in flagged if (root / name).is_file()]

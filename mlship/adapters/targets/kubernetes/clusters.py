@@ -49,7 +49,13 @@ class ClustersTarget:
     """Runs slots in several clusters: the ports Target, Declarative and Clustered."""
 
     def __init__(
-        self, scope: Scope, config: TargetConfig, members: Sequence[Member], progress: Progress
+        self,
+        scope: Scope,
+        config: TargetConfig,
+        members: Sequence[Member],
+        progress: Progress,
+        *,
+        spool_mb: int | None = None,
     ) -> None:
         """Store the settings; no request is sent.
 
@@ -58,7 +64,9 @@ class ClustersTarget:
             config: the target's section of mlship.yaml.
             members: its clusters, in the order of the settings.
             progress: hears how many replicas are ready.
+            spool_mb: the size of a pod's spool for predictions; `None` if pods have none.
         """
+        self._spool_mb = spool_mb
         self._scope = scope
         self._config = config
         self._members = {member.name: member for member in members}
@@ -183,7 +191,8 @@ class ClustersTarget:
             plan.artifact,
             plan.slot,
             plan.replicas,
-            None if first is self._parent else first.entry,
+            entry=None if first is self._parent else first.entry,
+            spool_mb=self._spool_mb,
         )
         # Elsewhere, the address of the slot comes with its Service.
         if plan.split is not None and first is self._parent:
@@ -234,7 +243,9 @@ class ClustersTarget:
             is_parent = member is self._parent
             api = parent if is_parent else held.enter_context(member.connected())
             entry = None if is_parent else member.entry
-            yield Slots(api, self._scope, member.config, self._progress, entry)
+            yield Slots(
+                api, self._scope, member.config, self._progress, entry, spool_mb=self._spool_mb
+            )
 
     def _check_answers(self, member: Member, parent: Api) -> None:
         """Check that a cluster answers, before anything is changed."""

@@ -32,6 +32,8 @@ class Slots:
         config: TargetConfig,
         progress: Progress,
         entry: Mapping[str, str] | None = None,
+        *,
+        spool_mb: int | None = None,
     ) -> None:
         """Store what is needed; nothing is requested.
 
@@ -41,12 +43,14 @@ class Slots:
             config: of the target, in this cluster.
             progress: hears how many replicas are ready.
             entry: annotations of the Services, if slots are reached from other clusters.
+            spool_mb: the size of a pod's spool for predictions; `None` if pods have none.
         """
         self._api = api
         self._scope = scope
         self._config = config
         self._progress = progress
         self._entry = entry
+        self._spool_mb = spool_mb
 
     def deployments(self) -> Mapping[Slot, Deployment]:
         """Return the observed state of each slot."""
@@ -65,7 +69,8 @@ class Slots:
             plan.artifact,
             plan.slot,
             plan.replicas,
-            self._entry,
+            entry=self._entry,
+            spool_mb=self._spool_mb,
         )
 
     def deploy(self, plan: Plan, traffic: Traffic, close: Callable[[], None]) -> Deployment:

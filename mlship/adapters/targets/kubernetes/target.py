@@ -40,6 +40,8 @@ class KubernetesTarget:
         config: TargetConfig,
         access: Callable[[], Access],
         progress: Progress,
+        *,
+        spool_mb: int | None = None,
     ) -> None:
         """Store the settings; no request is sent.
 
@@ -48,7 +50,9 @@ class KubernetesTarget:
             config: the target's section of mlship.yaml.
             access: how to reach the cluster, called once, when it is needed.
             progress: hears how many replicas are ready.
+            spool_mb: the size of a pod's spool for predictions; `None` if pods have none.
         """
+        self._spool_mb = spool_mb
         self._scope = scope
         self._config = config
         self._access = functools.cache(access)
@@ -123,7 +127,13 @@ class KubernetesTarget:
             ConfigError: the artifact is no image by digest, or there is no replica.
         """
         objects = manifests.render(
-            self._scope, self._config, plan.release, plan.artifact, plan.slot, plan.replicas
+            self._scope,
+            self._config,
+            plan.release,
+            plan.artifact,
+            plan.slot,
+            plan.replicas,
+            spool_mb=self._spool_mb,
         )
         scope, config, split = self._scope, self._config, plan.split
         is_plain = config.kubernetes.gateway is None
@@ -159,7 +169,7 @@ class KubernetesTarget:
             return changes + [each for slot in plan.removed for each in slots.removal(slot)]
 
     def _slots(self, api: Api) -> Slots:
-        return Slots(api, self._scope, self._config, self._progress)
+        return Slots(api, self._scope, self._config, self._progress, spool_mb=self._spool_mb)
 
     def _traffic(self, api: Api) -> Traffic:
         if self._config.kubernetes.gateway is None:
