@@ -57,12 +57,25 @@ def of_route(history: History, deployments: Mapping[Slot, Deployment], route: Ro
     ]
 
 
-def of_clusters(target: str, clusters: Sequence[Cluster]) -> list[str]:
-    """Return the clusters of a target that do not answer."""
+def of_clusters(
+    target: str,
+    clusters: Sequence[Cluster],
+    deployments: Mapping[Slot, Deployment],
+    reached: Mapping[Slot, bool],
+) -> list[str]:
+    """Return the clusters of a target that do not answer, and what its parent does not reach."""
+    again = "run the command again that deployed it, which looks up its address"
     return [
-        f"cluster {cluster.name} of {target} does not answer: {cluster.fault}"
-        for cluster in clusters
-        if cluster.fault
+        *(
+            f"cluster {cluster.name} of {target} does not answer: {cluster.fault}"
+            for cluster in clusters
+            if cluster.fault
+        ),
+        *(
+            f"the load balancer of {target} does not reach {slot} in {deployment.cluster}: {again}"
+            for slot, deployment in deployments.items()
+            if deployment.ready and not reached.get(slot, True)
+        ),
     ]
 
 

@@ -104,7 +104,7 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         seen += _seen(name, deployments, route, names, roles, aliases, answers)
         if isinstance(target, Clustered):
             clusters[name] = tuple(target.clusters())
-            drift += of_clusters(name, clusters[name])
+            drift += of_clusters(name, clusters[name], deployments, target.reached())
         if name == PRODUCTION:
             drift += of_route(history, deployments, route)
     return Status(

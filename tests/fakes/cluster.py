@@ -132,7 +132,9 @@ class FakeApiServer:
             status = dict.fromkeys(counts, body["spec"]["replicas"])
             status["observedGeneration"] = self._version
         if plural == "services" and body["spec"]["type"] == "LoadBalancer":
-            status = {"loadBalancer": {"ingress": [{"ip": f"10.0.0.{len(metadata['name'])}"}]}}
+            known = self.objects.get((plural, metadata["name"]), {}).get("status", {})
+            given = {"loadBalancer": {"ingress": [{"ip": f"10.0.0.{self._version}"}]}}
+            status = known if "loadBalancer" in known else given
         return {**body, "metadata": metadata, "status": status}
 
     def _pods(self, name: str, deployment: dict[str, Any]) -> None:

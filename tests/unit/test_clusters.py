@@ -190,6 +190,15 @@ def test_the_load_balancer_goes_with_the_last_slot_of_all_clusters(world: World)
         assert not server.names("deployments") | server.names("services"), server.name
 
 
+def test_deploying_again_follows_an_address_that_has_changed(world: World) -> None:
+    green, before = world.servers["green"], world.addresses(TWO)[0]
+    del green.objects["services", f"iris-production-{slot_of(TWO)}"]
+    world.deploy(TWO)
+    assert world.addresses(TWO)[0] != before
+    assert world.addresses(ONE)[1] == world.addresses(TWO)[0]
+    assert world.target.routes().split.share(slot_of(TWO)) == 10
+
+
 def test_a_slot_with_traffic_is_not_removed(world: World) -> None:
     with pytest.raises(ConflictError, match="still gets traffic"):
         world.target.remove(slot_of(TWO))

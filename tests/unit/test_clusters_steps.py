@@ -93,6 +93,15 @@ def test_status_tells_a_cluster_that_does_not_answer(here: World, target: TwoClu
     assert not any("deploy-production" in line for line in drift)
 
 
+def test_status_tells_a_slot_that_the_parent_does_not_reach(
+    here: World, target: TwoClusters
+) -> None:
+    _, second = duel(here)
+    target.unreached = {slot_of(second)}
+    (line,) = status(here.pipeline).drift
+    assert f"does not reach {slot_of(second)} in green" in line
+
+
 def test_a_rollback_leaves_a_cluster_that_is_gone_alone(here: World, target: TwoClusters) -> None:
     first, second = duel(here)
     preferred(here, second, first)

@@ -90,6 +90,13 @@ class ClustersTarget:
             with self._slots(member, api) as slots:
                 traffic = self._traffic(api, {})
                 deployment = slots.deploy(plan, traffic, functools.partial(self._close, api))
+                place = self._placed(
+                    member, slot, deployment.release, deployment.artifact, slots.address(slot)
+                )
+            if written.places.get(slot, place) != place:
+                # Its Service was made anew, and has another address.
+                traffic = self._traffic(api, {slot: place})
+                traffic.change(written.split, written.revision, running=written.slots)
             return msgspec.structs.replace(deployment, cluster=member.name)
 
     def inspect(self) -> Mapping[Slot, Deployment]:
@@ -154,16 +161,15 @@ class ClustersTarget:
         found = []
         for name, member in self._members.items():
             state = states.get(name, {})
-            fault = "" if not isinstance(state, MlshipError) else state.message
-            remembered = (slot for slot, place in written.places.items() if place.cluster == name)
-            slots = remembered if isinstance(state, MlshipError) else state
+            fault = state.message if isinstance(state, MlshipError) else ""
+            known = (slot for slot, place in written.places.items() if place.cluster == name)
             found.append(
                 Cluster(
                     name=name,
                     place=member.place,
                     is_parent=member is self._parent,
                     fault=fault,
-                    slots=tuple(sorted(slots)),
+                    slots=tuple(sorted(known if isinstance(state, MlshipError) else state)),
                     command=member.command,
                 )
             )
@@ -212,7 +218,10 @@ class ClustersTarget:
                 of_slot, is_new = slots.planned(plan)
             objects = traffic.objects(plan.artifact, is_new=is_new)
             of_parent = [change for each in objects for change in difference.applied(api, each)]
-            changes = [*_in(self._parent, of_parent), *_in(member, of_slot)]
+            changes = [
+                *difference.within(self._parent.name, of_parent),
+                *difference.within(member.name, of_slot),
+            ]
             if plan.split is not None:
                 others = plan.split.asked - {plan.slot}
                 observed, places = self._observed(api, plan.split.slots, written, needed=others)
@@ -223,12 +232,12 @@ class ClustersTarget:
                 known = {plan.slot: written.places.get(plan.slot, unknown), **places}
                 traffic = self._traffic(api, known)
                 of_route = difference.of(api.cluster, *traffic.planned(plan.split, running=running))
-                changes += _in(self._parent, of_route)
+                changes += difference.within(self._parent.name, of_route)
             for slot in plan.removed:
                 holder = self._find(slot, written)
                 if holder is not None:
                     with self._slots(holder, api) as slots:
-                        changes += _in(holder, slots.removal(slot))
+                        changes += difference.within(holder.name, slots.removal(slot))
             return changes
 
     @contextmanager
@@ -376,14 +385,6 @@ class ClustersTarget:
         states = self._looks()
         if not any(isinstance(state, MlshipError) or state for state in states.values()):
             traffic.close()
-
-
-def _in(member: Member, changes: Sequence[Change]) -> list[Change]:
-    """Return changes whose objects are named with their cluster."""
-    return [
-        msgspec.structs.replace(change, object=f"{change.object} in {member.name}")
-        for change in changes
-    ]
 
 
 def _remembered(slot: Slot, place: Placed, why: str) -> Deployment:

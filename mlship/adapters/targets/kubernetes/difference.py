@@ -1,9 +1,11 @@
 """The changes that writing objects would make, as computed by the cluster."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Literal
 
 import yaml
+from msgspec.structs import replace
 
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.domain.deployment import Change
@@ -36,6 +38,11 @@ def of(cluster: str, before: Manifest | None, after: Manifest | None) -> list[Ch
     action: Literal["create", "change", "delete"] = "change" if before and after else "delete"
     action = action if before else "create"
     return [Change(object=name, action=action, diff=diff)] if diff else []
+
+
+def within(cluster: str, changes: Sequence[Change]) -> list[Change]:
+    """Return changes whose objects are named with one of several clusters."""
+    return [replace(change, object=f"{change.object} in {cluster}") for change in changes]
 
 
 def applied(api: Api, manifest: Manifest) -> list[Change]:
