@@ -14,7 +14,7 @@ from tests.harness.load import load
 from tests.harness.pair import Pair, pair
 from tests.harness.samples import release
 
-pytestmark = pytest.mark.service("cluster")
+pytestmark = pytest.mark.service("two clusters")
 
 ONE, TWO = release("one"), release("two")
 
