@@ -6,9 +6,9 @@
 
 Blue has the parent. At 100 requests a second through it:
 
-- `story`: champion in blue, challenger in green at 10 %, promote, rollback, promote, retire blue,
-  the next challenger in blue; repeated until so many requests were sent. `control` is one turn
-  whose pods end without draining.
+- `story`: champion in blue, challenger in green at 10 %, all pods of the parent and of the champion
+  replaced, promote, rollback, promote, retire blue, the next challenger in blue; repeated until so
+  many requests were sent. `control` is one turn whose pods end without draining.
 - `split`: the split of 10,000 requests, and 1,000 users who ask twice.
 - `fault`: at 20 % in green, for a minute: the Service by which the parent reaches the challenger is
   deleted (`entry`); green's API server is stopped (`server`); all processes of green's pods are
@@ -43,6 +43,7 @@ from mlship.domain.deployment import slot_of
 from mlship.domain.release import Release
 from tests.harness.pair import Pair, pair
 from tests.harness.samples import release
+from tests.integration.test_kubernetes_load import replace_router, restart
 
 RATE = 100
 NAMES = ["one", "two", "three", "four", "five", "six", "seven", "eight"]
@@ -126,6 +127,7 @@ def story(place: Pair, requests: int) -> None:
 
 def turn(place: Pair, champion: Release, challenger: Release, took: dict[str, float]) -> None:
     """Take a challenger from its deployment to champion, and retire the old one."""
+    home = cluster_of(place, champion)
     place.deploy(challenger, replicas=2)
     steps: list[tuple[str, tuple[tuple[Release, int], ...]]] = [
         ("challenge", ((champion, 90), (challenger, 10))),
@@ -137,6 +139,9 @@ def turn(place: Pair, champion: Release, challenger: Release, took: dict[str, fl
         seconds = timed(functools.partial(place.route, *shares))
         took[name] = max(took.get(name, 0.0), seconds)
         time.sleep(8)
+        if name == "challenge":
+            replace_router(place.blue)
+            restart(place.blue if home == "blue" else place.green, slot_of(champion))
     place.target.remove(slot_of(champion))
 
 
