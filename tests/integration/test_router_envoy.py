@@ -177,6 +177,7 @@ class Side:
         self.port = port
         self.place = Placed(cluster=slot, address=host, release="r", artifact="a")
         self.asked: list[str] = []
+        self.fails_checks = False
         self.resumed = threading.Event()
         self.resumed.set()
         self.start()
@@ -189,7 +190,8 @@ class Side:
                 side.resumed.wait(30)
                 side.asked += [self.path] if side.resumed.is_set() else []
                 body = side.slot.encode()
-                self.send_response(200)
+                is_late = side.fails_checks and self.path.endswith("/ready")
+                self.send_response(500 if is_late else 200)
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
                 with suppress(OSError):
@@ -295,6 +297,17 @@ def test_a_former_champion_gets_nothing_back(running: Running, sides: dict[Slot,
     answer = client().get(f"{running.url}/iris/predict")
     assert answer.status_code == 503
     assert sides[Slot("r1")].predictions == before
+
+
+def test_checks_that_fail_are_no_outage_where_nothing_is_better(
+    running: Running, sides: dict[Slot, Side]
+) -> None:
+    sides[Slot("r2")].fails_checks = True
+    until(lambda: answering(running) == {"r1"})
+    name = running.write(Split(weights={Slot("r2"): 100}), sides)
+    until(lambda: running.named() == name)
+    until(lambda: answering(running) == {"r2"})
+    assert answering(running) == {"r2"}
 
 
 def test_a_copy_goes_to_the_shadow_alone(running: Running, sides: dict[Slot, Side]) -> None:

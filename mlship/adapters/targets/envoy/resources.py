@@ -170,6 +170,12 @@ def guarded(cluster: dict[str, Any]) -> dict[str, Any]:
     return {
         **cluster,
         "connect_timeout": "0.5s",
+        # An address that fails its checks gets requests nevertheless if no other one is better: a
+        # slow network or a busy node must not become an outage.
+        "common_lb_config": {
+            **cluster["common_lb_config"],
+            "healthy_panic_threshold": {"value": 50},
+        },
         "health_checks": [check],
         "outlier_detection": ejection,
         # Where packets are dropped, an open request would wait for an answer that does not come.
