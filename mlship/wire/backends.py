@@ -14,6 +14,7 @@ import msgspec
 from mlship.config.project import Config, TargetConfig
 from mlship.config.repositories import Backend, repository_of
 from mlship.domain import digests
+from mlship.domain.fence import KERNEL, Fence
 from mlship.domain.home import UNKNOWN
 from mlship.domain.ports import Engine, Images, Ledger, Observations, Progress, Store
 from mlship.errors import ConfigError
@@ -57,9 +58,23 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
 
 
 def cluster_target(
-    name: str, config: Config, home: str, progress: Progress, environment: Mapping[str, str]
+    name: str,
+    config: Config,
+    home: str,
+    progress: Progress,
+    environment: Mapping[str, str],
+    fence: Fence = KERNEL,
 ) -> "KubernetesTarget | ClustersTarget":
-    """Return a target in one cluster or several, without connecting; `home` is the project's."""
+    """Return a target in one cluster or several, without connecting to any.
+
+    Args:
+        name: of the target.
+        config: of the project.
+        home: of the project.
+        progress: receives progress notes.
+        environment: the environment variables.
+        fence: of the lock of the target, if it is held.
+    """
     from mlship.adapters.targets.kubernetes import ClustersTarget, KubernetesTarget, Scope
 
     settings = target_config(config, name)
@@ -70,18 +85,20 @@ def cluster_target(
     scope = Scope(project=config.name, target=name, home=home)
     spool_mb = config.observations.spool_mb if _spools(name, config) else None
     if settings.clusters:
-        clusters = members(settings, environment)
+        clusters = members(settings, environment, fence)
         return ClustersTarget(scope, settings, clusters, progress, spool_mb=spool_mb)
     access = cluster_access(settings, environment)
-    return KubernetesTarget(scope, settings, access, progress, spool_mb=spool_mb)
+    return KubernetesTarget(scope, settings, access, progress, spool_mb=spool_mb, fence=fence)
 
 
-def members(settings: TargetConfig, environment: Mapping[str, str]) -> "list[Member]":
+def members(
+    settings: TargetConfig, environment: Mapping[str, str], fence: Fence = KERNEL
+) -> "list[Member]":
     """Return the clusters of a target that has several, without connecting."""
     from mlship.adapters.targets.kubernetes import Member
 
     return [
-        Member(name, settings, cluster_access(settings.in_cluster(name), environment))
+        Member(name, settings, cluster_access(settings.in_cluster(name), environment), fence)
         for name in settings.clusters
     ]
 
@@ -96,8 +113,14 @@ def cluster_locks(
     if settings.clusters:
         settings = settings.in_cluster(settings.parent_cluster)
     holder = f"{user} at {socket.gethostname()}, process {os.getpid()}"
-    namespace = settings.kubernetes.namespace
-    return LeaseLocks(config.name, namespace, cluster_access(settings, environment), holder)
+    own = settings.kubernetes
+    return LeaseLocks(
+        config.name,
+        own.namespace,
+        cluster_access(settings, environment),
+        holder,
+        route="ConfigMap" if own.gateway is None else "HTTPRoute",
+    )
 
 
 def cluster_access(

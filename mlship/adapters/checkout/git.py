@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from mlship.domain.commit import Commit, Merged
@@ -69,6 +70,28 @@ class GitSource:
             subject=subject,
             changes=changed,
         )
+
+    def descends(self, commit: str, earlier: str) -> bool | None:
+        """Return whether a commit was made from another one; `None` if it is not known here."""
+        with suppress(ProjectError):
+            if self._leads(earlier, commit):
+                return True
+            # Both ways: what a shallow clone has may be enough.
+            if self._leads(commit, earlier):
+                return False
+            is_whole = run(self._root, "rev-parse", "--is-shallow-repository") == "false\n"
+            known = (
+                self._says("cat-file", "-e", f"{each}^{{commit}}") for each in (commit, earlier)
+            )
+            if is_whole and all(known):
+                return False
+        return None
+
+    def _leads(self, earlier: str, commit: str) -> bool:
+        return self._says("merge-base", "--is-ancestor", earlier, commit)
+
+    def _says(self, *arguments: str) -> bool:
+        return _called(self._root, *arguments).returncode == 0
 
 
 def changes(root: Path) -> tuple[str, ...]:

@@ -12,6 +12,19 @@ import msgspec
 TYPES: Final = "type.googleapis.com/envoy"
 ROUTE: Final = "mlship"
 HEALTH_SECONDS: Final = 0.25
+_EJECTION: Final[dict[str, Any]] = {
+    "split_external_local_origin_errors": True,
+    "consecutive_local_origin_failure": 3,
+    "consecutive_gateway_failure": 3,
+    "enforcing_consecutive_gateway_failure": 100,
+    "enforcing_consecutive_5xx": 0,
+    "enforcing_success_rate": 0,
+    "enforcing_local_origin_success_rate": 0,
+    "interval": "0.5s",
+    "base_ejection_time": "2s",
+    "max_ejection_time": "10s",
+    "max_ejection_percent": 100,
+}
 _USER_TIMEOUT: Final = {
     "description": "TCP_USER_TIMEOUT in ms",
     "level": "6",
@@ -154,19 +167,6 @@ def guarded(cluster: dict[str, Any]) -> dict[str, Any]:
         "reuse_connection": False,
         "http_health_check": ready,
     }
-    ejection = {
-        "split_external_local_origin_errors": True,
-        "consecutive_local_origin_failure": 3,
-        "consecutive_gateway_failure": 3,
-        "enforcing_consecutive_gateway_failure": 100,
-        "enforcing_consecutive_5xx": 0,
-        "enforcing_success_rate": 0,
-        "enforcing_local_origin_success_rate": 0,
-        "interval": "0.5s",
-        "base_ejection_time": "2s",
-        "max_ejection_time": "10s",
-        "max_ejection_percent": 100,
-    }
     return {
         **cluster,
         "connect_timeout": "0.5s",
@@ -177,7 +177,7 @@ def guarded(cluster: dict[str, Any]) -> dict[str, Any]:
             "healthy_panic_threshold": {"value": 50},
         },
         "health_checks": [check],
-        "outlier_detection": ejection,
+        "outlier_detection": _EJECTION,
         # Where packets are dropped, an open request would wait for an answer that does not come.
         # Envoy closes no connection of HTTP when a check fails, so the kernel does: 1.5 s after
         # bytes that nobody acknowledged, or 2 s after an answer became silence. A model that takes

@@ -8,6 +8,7 @@ import yaml
 from msgspec.structs import replace
 
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
+from mlship.adapters.targets.kubernetes.fencing import FENCE
 from mlship.domain.deployment import Change
 
 _BOOKKEEPING = {
@@ -58,6 +59,8 @@ def _lines(manifest: Manifest | None) -> list[str]:
     metadata = {
         key: value for key, value in manifest["metadata"].items() if key not in _BOOKKEEPING
     }
-    shown = {**manifest, "metadata": metadata}
+    # Kept by every write, and not part of what is wanted.
+    annotations = {k: v for k, v in (metadata.pop("annotations", None) or {}).items() if k != FENCE}
+    shown = {**manifest, "metadata": {**metadata, "annotations": annotations}}
     shown.pop("status", None)
     return yaml.safe_dump(shown, sort_keys=True).splitlines(keepends=True)

@@ -6,9 +6,11 @@ from contextlib import contextmanager
 from typing import Final
 
 from mlship.adapters.http.retries import Patience
+from mlship.adapters.targets.kubernetes import fencing
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import Api, connected
 from mlship.config.project import TargetConfig
+from mlship.domain.fence import KERNEL, Fence
 from mlship.errors import ConfigError
 
 _QUICKLY: Final = Patience(deadline=3, attempts=1)
@@ -26,14 +28,22 @@ Source: https://cloud.google.com/kubernetes-engine/docs/how-to/internal-load-bal
 class Member:
     """One cluster of a target."""
 
-    def __init__(self, name: str, target: TargetConfig, access: Callable[[], Access]) -> None:
+    def __init__(
+        self,
+        name: str,
+        target: TargetConfig,
+        access: Callable[[], Access],
+        fence: Fence = KERNEL,
+    ) -> None:
         """Store the settings; no request is sent.
 
         Args:
             name: of the cluster in mlship.yaml.
             target: the target with all its clusters.
             access: how to reach this one, called once, when it is needed.
+            fence: of the lock that is held; its number is carried by every write.
         """
+        self._fence = fence
         cluster = target.clusters[name]
         self.name = name
         self.config = target.in_cluster(name)
@@ -54,9 +64,13 @@ class Member:
         Raises:
             ConfigError: the settings give no access.
         """
-        patience, seconds = (_QUICKLY, _QUICK_SECONDS) if quickly else (None, None)
-        with connected(self.access, self.config.kubernetes.namespace, patience, seconds) as api:
-            yield api
+        namespace = self.config.kubernetes.namespace
+        if quickly:
+            with connected(self.access, namespace, _QUICKLY, _QUICK_SECONDS) as api:
+                yield api
+        else:
+            with fencing.connected(self.access, namespace, self._fence) as api:
+                yield api
 
     @property
     def place(self) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from mlship.adapters.targets.kubernetes import (
     difference,
+    fencing,
     gateway,
     manifests,
     router,
@@ -13,7 +14,7 @@ from mlship.adapters.targets.kubernetes import (
     routing,
 )
 from mlship.adapters.targets.kubernetes.access import Access
-from mlship.adapters.targets.kubernetes.api import Api, connected
+from mlship.adapters.targets.kubernetes.api import Api
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.slots import Slots, Traffic, check_ready
 from mlship.config.project import TargetConfig
@@ -27,6 +28,7 @@ from mlship.domain.deployment import (
     Slot,
     Split,
 )
+from mlship.domain.fence import KERNEL, Fence
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
 
@@ -42,6 +44,7 @@ class KubernetesTarget:
         progress: Progress,
         *,
         spool_mb: int | None = None,
+        fence: Fence = KERNEL,
     ) -> None:
         """Store the settings; no request is sent.
 
@@ -51,13 +54,15 @@ class KubernetesTarget:
             access: how to reach the cluster, called once, when it is needed.
             progress: hears how many replicas are ready.
             spool_mb: the size of a pod's spool for predictions; `None` if pods have none.
+            fence: of the lock that is held; its number is carried by every write.
         """
         self._spool_mb = spool_mb
         self._scope = scope
         self._config = config
         self._access = functools.cache(access)
         self._progress = progress
-        self._open = functools.partial(connected, self._access, config.kubernetes.namespace)
+        namespace = config.kubernetes.namespace
+        self._open = functools.partial(fencing.connected, self._access, namespace, fence)
 
     def deploy(
         self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
