@@ -15,7 +15,7 @@ from mlship.domain.checks import Check, Decision, decide
 from mlship.domain.compatibility import Compatibility
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
-from mlship.domain.facts import Evaluated, Number, Trained
+from mlship.domain.facts import Checked, Evaluated, Number, Trained
 from mlship.domain.history import History, latest
 from mlship.domain.policy import Bound, PromotePolicy
 from mlship.domain.release import Release
@@ -24,6 +24,9 @@ from mlship.domain.workload import WorkloadResult
 
 COMPATIBLE: Final = "compatible"
 """The name of the check that a release can take a part of the champion's traffic."""
+
+DIFFERS: Final = "passed, but not as in the release's commit"
+"""What the check of a step says that ran with other files or settings than its release has."""
 
 ContainerTest = Literal["asked for", "not asked for", "no image"]
 """Whether the image must have passed the container test before production runs it."""
@@ -151,6 +154,7 @@ def on_tests(run: TestRun) -> Check:
     """Check a suite of the project's tests: at least one passed, and none failed."""
     text = f"{run.suite} tests: {run.passed} passed, {run.failed} failed"
     text += f", {run.skipped} skipped" if run.skipped else ""
+    text += f", {run.deselected} deselected" if run.deselected else ""
     holds = run.failed == 0 and run.passed > 0
     return Check(name=f"{run.suite} tests", holds=holds, text=text)
 
@@ -270,6 +274,10 @@ def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
 
 def _passed(step: Step, record: Record | None, detail: str = "") -> Check:
     verdict = record.evidence.verdict if record else "never run"
+    facts = shapes.read(record) if record else None
+    if verdict == "passed" and isinstance(facts, Checked) and facts.differs:
+        text = f"{step}{detail}: {DIFFERS}: {facts.differs}"
+        return Check(name=step, holds=False, text=text)
     return Check(name=step, holds=verdict == "passed", text=f"{step}{detail}: {verdict}")
 
 

@@ -202,6 +202,9 @@ class Source(Protocol):
             ProjectError: there is no repository or no commit, or git is not installed.
         """
 
+    def differences(self, commit: str) -> Sequence[str]:
+        """Return the files that are not as in a commit, and the ignored tests and settings."""
+
 
 class Trainer(Protocol):
     """Runs the user's training code, and scores models and predictions, in other processes."""
@@ -237,7 +240,7 @@ class Trainer(Protocol):
         """Return the score of each prediction against its outcome by the project's `function`.
 
         Raises:
-            ProjectError: it fails or returns no number; the message names the prediction.
+            ProjectError: it fails or returns no number.
         """
 
 

@@ -68,7 +68,7 @@ class Surroundings:
     Attributes:
         installed: how mlship was installed, and where jobs can install it from.
         functions: how many functions mlship.yaml names; all of them are in the project's source.
-        ignored: the settings, training code and data that git ignores.
+        ignored: the settings, training code, tests and data that git ignores.
         workflows: the texts of the repository's workflows, by their path in it.
         registry: whether images can be pushed, as far as it is known without a push.
         engine: which container engine responds.

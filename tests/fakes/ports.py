@@ -48,6 +48,7 @@ class FakeProgress:
 class FakeSource:
     def __init__(self) -> None:
         self.sha, self.dirty = "a" * 40, False
+        self.different: tuple[str, ...] = ()
 
     def commit(self) -> Commit:
         return Commit(
@@ -58,6 +59,9 @@ class FakeSource:
             author="ada@example.org",
             subject="Train on all columns",
         )
+
+    def differences(self, commit: str) -> tuple[str, ...]:
+        return self.different
 
 
 class FakeTrainer:

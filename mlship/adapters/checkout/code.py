@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from mlship.adapters.checkout import dvc, git
+from mlship.adapters.checkout.differences import ignored_checks
+from mlship.config.check_files import check_files
 from mlship.config.installation import DISTRIBUTION, MODULE
 from mlship.config.project import Config
 from mlship.config.requirements import REQUIREMENTS
@@ -66,7 +68,7 @@ def ignored(root: Path, read: Iterable[str]) -> tuple[str, ...]:
 
 
 def left_out(root: Path, config: Config) -> list[str]:
-    """Return the settings, training code and data of a project that git ignores.
+    """Return the settings, training code, tests and data of a project that git ignores.
 
     Data that DVC keeps, or that is at an address, is elsewhere for a clone too.
 
@@ -84,7 +86,9 @@ def left_out(root: Path, config: Config) -> list[str]:
     data = [text for text in data if not dvc.output_of(root, root / text)]
     inside = [path for path in data if (root / path).resolve().is_relative_to(root.resolve())]
     kept = git.not_ignored(root, inside)
-    return [*ignored(root, [*scripts, *files]), *(path for path in inside if path not in kept)]
+    absent = [path for path in inside if path not in kept]
+    code = ignored(root, [*scripts, *files])
+    return list(dict.fromkeys([*code, *ignored_checks(root, check_files(config)), *absent]))
 
 
 def settings_of(config: Config) -> Digest:

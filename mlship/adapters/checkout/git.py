@@ -1,4 +1,4 @@
-"""Git, by its own program: the commit that is checked out and the files that count."""
+"""Git, by its own program: the files of a folder, and what changed in them."""
 
 import os
 import shlex
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from mlship.domain.commit import Commit, Merged
+from mlship.domain.commit import Merged
 from mlship.errors import ProjectError
 
 STATE = ".mlship"
@@ -33,40 +33,6 @@ _MOST_CONFLICTS = 127
 _BEGIN = "git init && git add -A && git commit"
 
 
-class GitSource:
-    """The commit that a project's folder has checked out: `ports.Source`."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def commit(self) -> Commit:
-        """Return the commit; only files under the project's folder can make it dirty.
-
-        Raises:
-            ProjectError: there is no git, no repository, no commit, or no file of the project
-                is in it.
-        """
-        if run(self._root, "rev-parse", "--verify", "--quiet", "HEAD", check=False) == "":
-            run(self._root, "rev-parse", "--git-dir")
-            message = f"the git repository of {self._root} has no commit yet"
-            raise ProjectError(message, hint=f"{_cd(self._root)} && git add -A && git commit")
-        if not run(self._root, "ls-files", "-z", "--", "."):
-            message = f"no file of {self._root} is tracked by its git repository"
-            raise ProjectError(message, hint=f"{_cd(self._root)} && git add -A && git commit")
-        shown = run(self._root, "log", "-1", "--no-show-signature", "--format=%H%x00%ae%x00%s")
-        sha, author, subject = shown.rstrip("\n").split("\0", 2)
-        branch = run(self._root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False)
-        changed = changes(self._root)
-        return Commit(
-            sha=sha,
-            dirty=bool(changed),
-            branch=branch.strip(),
-            author=author,
-            subject=subject,
-            changes=changed,
-        )
-
-
 def changes(root: Path) -> tuple[str, ...]:
     """Return the files under `root` that are not as in its commit, by their path from there.
 
@@ -75,7 +41,7 @@ def changes(root: Path) -> tuple[str, ...]:
     """
     told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
     listed = run(root, *told, "--", ".", f":(exclude){STATE}")
-    changed = _hidden_changes(root)
+    changed = hidden_changes(root)
     if listed:
         above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
         # Each is two letters of state, a space, and the path from the top of the repository.
@@ -83,8 +49,8 @@ def changes(root: Path) -> tuple[str, ...]:
     return tuple(sorted(changed))
 
 
-def _hidden_changes(root: Path) -> set[str]:
-    """Return the changed files that git was told not to look at.
+def hidden_changes(root: Path) -> set[str]:
+    """Return the changed files under `root` that git was told not to look at.
 
     `git update-index --assume-unchanged` and `--skip-worktree` do so; the second is also how a
     sparse checkout leaves files out, which is no change.
@@ -213,7 +179,8 @@ def _called(root: Path, *arguments: str, given: str = "") -> subprocess.Complete
         raise ProjectError(message, hint="install git, then: " + _BEGIN) from error
 
 
-def _cd(folder: Path) -> str:
+def cd(folder: Path) -> str:
+    """Return the command of a shell that goes to a folder."""
     return f"cd {shlex.quote(str(folder))}"
 
 
@@ -225,6 +192,6 @@ def _fault(root: Path, said: str) -> ProjectError:
         )
     if "not a git repository" in said:
         message = f"{root} is not in a git repository"
-        return ProjectError(message, hint=f"{_cd(root)} && {_BEGIN}")
+        return ProjectError(message, hint=f"{cd(root)} && {_BEGIN}")
     message = f"git failed in {root}: {said.splitlines()[-1] if said else 'no error message'}"
     return ProjectError(message, hint="run `git status` there and fix what it reports")

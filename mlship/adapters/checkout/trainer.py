@@ -11,6 +11,7 @@ from mlship import files
 from mlship.adapters.checkout import children, code, datafiles, git, lock
 from mlship.adapters.checkout.children import RateRequest, ScoreRequest, TrainRequest
 from mlship.adapters.checkout.jobs import Jobs
+from mlship.config.check_files import check_files
 from mlship.config.project import Config, ModelConfig
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests, environment
@@ -106,11 +107,16 @@ class ChildTrainer:
         """Return a training with its notes on the project's files, without those that are data.
 
         What a compiled library or another program wrote is not seen; a file that is new since, by
-        git, counts as written.
+        git, counts as written, unless it is code or decides on tests.
         """
         opened, after = made.opened, git.changes(self._root)
         data = datafiles.names(self._root, self._config.data)
-        new = {path for path in after if path not in before and not path.endswith(SCRIPT)}
+        checks = check_files(self._config)
+        new = {
+            path
+            for path in after
+            if path not in before and not path.endswith(SCRIPT) and not checks.has(path)
+        }
         there = [path for path in opened.written if path in after or (self._root / path).exists()]
         kept = git.not_ignored(self._root, there)
         saved = [self._config.model.saved] if self._config.model.saved else []
