@@ -14,7 +14,7 @@ DESELECTED: Final = "MLSHIP_SANITY_DESELECTED"
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     """Count what options such as `-k`, or hooks of the project, take away."""
     before = set(items)
     yield
