@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from mlship.config import installation, requirements
+from mlship.config import bounds, installation, requirements
 from mlship.config.backends import is_server
 from mlship.config.installation import Installation
 from mlship.config.project import Config
@@ -232,6 +232,7 @@ def _git(pipeline: Pipeline) -> str:
 
 def _inputs(pipeline: Pipeline, around: Surroundings) -> str | Warned:
     pipeline.trainer.inputs()
+    bounds.check_metrics(pipeline.config)
     count = around.functions()
     text = f"all configured files{' and functions' if count else ''} exist"
     if ignored := around.ignored():
