@@ -9,6 +9,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+from mlship.adapters.checkout import shadows
 from mlship.config.project import ModelConfig
 from mlship.errors import ProjectError, RefusedError
 from mlship.training.blame import called
@@ -83,16 +84,21 @@ def _unpickled(path: Path) -> Any:
 
 
 def _run_python(root: Path, name: str, arguments: list[str]) -> None:
-    """Run a script or a module as `__main__`, which stays so for the classes in its model."""
+    """Run a script or a module as `__main__`, which stays so for the classes in its model.
+
+    Raises:
+        ProjectError: it fails, or Python has loaded another module in place of one of its own.
+    """
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     if arguments[0] == "-m":
         arguments = arguments[1:]
-        place = root
+        place, module = root, arguments[0]
     else:
-        place = (root / arguments[0]).parent
+        place, module = (root / arguments[0]).parent, Path(arguments[0]).stem
         main.__file__ = str(root / arguments[0])
     sys.argv = arguments
+    shadows.check_loaded(place, [module])
     sys.path.insert(0, str(place))
     is_module = not hasattr(main, "__file__") or main.__file__ is None
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from mlship.adapters.checkout import children, git
+from mlship.adapters.checkout import children, git, shadows
 from mlship.config.check_files import PYTEST_SETTINGS
 from mlship.config.project import Config
 from mlship.domain import environment
@@ -49,7 +49,8 @@ class PytestTester:
 
         Raises:
             ConfigError: a path that the project names is not there.
-            ProjectError: pytest is not installed, or it died.
+            ProjectError: pytest is not installed, or it died; or a module of the project has the
+                name of one that the tests need.
         """
         paths = self._paths(suite)
         if not paths:
@@ -58,6 +59,7 @@ class PytestTester:
         if importlib.util.find_spec("pytest") is None:
             message = f"the tests in {folder} need pytest, which is not installed"
             raise ProjectError(message, hint="pip install pytest")
+        shadows.check_names(self._root, self._config.model)
         variables = environment.of_user_code(os.environ, self._config.model.environment)
         variables["PYTHONPATH"] = _path_with(self._root)
         variables[DATA] = msgspec.json.encode(self._config.data).decode()

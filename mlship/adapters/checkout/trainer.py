@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from mlship import files
-from mlship.adapters.checkout import children, code, datafiles, git, lock
+from mlship.adapters.checkout import children, code, datafiles, git, lock, shadows
 from mlship.adapters.checkout.children import RateRequest, ScoreRequest, TrainRequest
 from mlship.adapters.checkout.jobs import Jobs
 from mlship.config.check_files import check_files
@@ -79,6 +79,7 @@ class ChildTrainer:
             UnavailableError: the disk is full.
         """
         digest_of_params(self._config.model)
+        shadows.check_names(self._root, self._config.model)
         into = into.absolute()
         with children.full_disk_named(str(into.parent)):
             into.parent.mkdir(parents=True, exist_ok=True)
