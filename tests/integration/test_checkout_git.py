@@ -285,3 +285,25 @@ def test_tests_in_a_repository_of_their_own_that_git_ignores_are_named(root: Pat
     git(root / "tests", "add", "-A")
     git(root / "tests", "commit", "--quiet", "--message", "Begin")
     assert different(root) == ("tests/test_a.py",)
+
+
+def test_a_change_that_a_clean_filter_hides_counts(root: Path) -> None:
+    (root / "mlship.yaml").write_text("min: 2.0\n")
+    (root / "secret.txt").write_text("abc\n")
+    (root / "note.ipynb").write_text("{}\n")
+    attributes = "mlship.yaml filter=high\nsecret.txt filter=upper\n*.ipynb filter=high\n"
+    (root / ".gitattributes").write_text(attributes)
+    git(root, "config", "filter.upper.clean", "tr a-z A-Z")
+    git(root, "config", "filter.upper.smudge", "tr A-Z a-z")
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Configure")
+    git(root, "config", "filter.high.clean", "sed s/0.0/2.0/")
+    assert changes(root) == ()
+    (root / "mlship.yaml").write_text("min: 0.0\n")
+    (root / "note.ipynb").write_text("{}\n\n")
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--allow-empty", "--message", "Nothing")
+    assert changes(root) == ("mlship.yaml",)
+    assert different(root) == ("mlship.yaml",)
+    (root / "secret.txt").write_text("abd\n")
+    assert changes(root) == ("mlship.yaml", "secret.txt")

@@ -38,7 +38,7 @@ def differences(root: Path, commit: str, checks: CheckFiles) -> tuple[str, ...]:
     wanted = ("ls-files", "-z", "--full-name", "--others", "--exclude-standard")
     changed |= _names(git.run(root, *wanted, "--", *places))
     own = {posixpath.relpath(f"/{name}", f"/{above}") for name in changed}
-    hidden = git.hidden_changes(root)
+    hidden = git.hidden_changes(root) | git.filtered_changes(root)
     return tuple(sorted({*own, *hidden, *strange, *ignored_checks(root, checks)}))
 
 

@@ -24,6 +24,9 @@ _OF_ANOTHER_REPOSITORY = (
 _SUBMODULE = "160000 "
 """The mode of an entry in git's index that stands for a commit of another repository."""
 
+_LFS = "lfs"
+_NOTEBOOK = ".ipynb"
+
 _LABELS = ("yours", "generated before", "generated now")
 """The names of the texts of a merge, in the marks of a conflict."""
 
@@ -41,7 +44,7 @@ def changes(root: Path) -> tuple[str, ...]:
     """
     told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
     listed = run(root, *told, "--", ".", f":(exclude){STATE}")
-    changed = hidden_changes(root)
+    changed = hidden_changes(root) | filtered_changes(root)
     if listed:
         above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
         # Each is two letters of state, a space, and the path from the top of the repository.
@@ -71,6 +74,37 @@ def hidden_changes(root: Path) -> set[str]:
         for fields, _, name in (entry.partition("\t") for entry in entries.split("\0") if entry)
     }
     return {name for name in present if run(root, "hash-object", "--", name).strip() != known[name]}
+
+
+def filtered_changes(root: Path) -> set[str]:
+    """Return the files under `root` of which a filter of git's configuration hides a change.
+
+    git compares what a clean filter makes of a file. What counts is the file itself: it must be as
+    a checkout would write it. Filters of Git LFS are left out, whose contents are compared by
+    digests; so are notebooks, whose outputs filters take away.
+    """
+    asked = ("config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$")
+    keys = run(root, *asked, check=False).split("\n")
+    filters = {key.partition(".")[2].rpartition(".")[0] for key in keys if key} - {_LFS}
+    if not filters:
+        return set()
+    tracked = run(root, "ls-files", "-z", "--", ".")
+    fields = run(root, "check-attr", "-z", "--stdin", "filter", given=tracked).split("\0")
+    names = [
+        name
+        for name, value in zip(fields[::3], fields[2::3], strict=False)
+        if value in filters and not name.endswith(_NOTEBOOK) and (root / name).is_file()
+    ]
+    return {name for name in names if _lines(root, name) != _checked_out(root, name)}
+
+
+def _lines(root: Path, name: str) -> list[str]:
+    return (root / name).read_bytes().decode("utf-8", "surrogateescape").splitlines()
+
+
+def _checked_out(root: Path, name: str) -> list[str]:
+    """Return the lines of a tracked file as a checkout would write it now."""
+    return run(root, "cat-file", "--filters", f":./{name}", check=False).splitlines()
 
 
 def not_ignored(root: Path, paths: Collection[str]) -> list[str]:
