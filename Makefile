@@ -6,6 +6,9 @@ READY := .venv/.ready
 # writes no compiled files and would compile its libraries each time.
 PACKAGES := --constraint constraints.txt --editable ".[all]" --group dev
 
+# Modules of tests are compiled once, not by each worker, whatever the environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
 # How many tests run at the same time, one for each core: make unit WORKERS=4.
 WORKERS ?=
 PYTEST := $(BIN)/python -m pytest
@@ -33,11 +36,11 @@ down: $(READY) ## stop what the demo left running
 unit: $(READY) ## the unit tests that take no minute: what to run after each change
 	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit
 
-check: $(READY) lint ## lint, types, unit tests, architecture and docs: what to run before a commit
+check: $(READY) ## lint, types, unit tests, architecture and docs: what to run before a commit
 	$(PYTEST) $(PARALLEL) -m "not slow" tests/unit tests/architecture tests/docs
 
 # Four workers on two cores: tests wait for pods and servers half of the time.
-test: $(READY) lint ## everything, with whatever services this machine has
+test: $(READY) ## everything, lint too, with whatever services this machine has
 	$(PYTEST) --numprocesses $(or $(WORKERS),4) $(GROUPED)
 
 coverage: $(READY) ## the tests of make unit, measured: fails where they cover less than pyproject.toml says
@@ -46,7 +49,7 @@ coverage: $(READY) ## the tests of make unit, measured: fails where they cover l
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered --sort=cover
 
-lint: $(READY) ## ruff and mypy
+lint: $(READY) ## ruff and mypy, as tests/architecture runs them too
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -4,12 +4,16 @@
 the other in one worker. Without workers, groups mean nothing and the order is all that changes.
 """
 
+import gc
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# To search thousands of tests and their modules for garbage takes half of the time of a collection.
+gc.disable()
 
 TESTS = Path(__file__).parent
 ORDER = ("integration", "contract", "docs", "architecture", "unit")
@@ -44,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if name is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(name))
     items.sort(key=lambda item: (rank(item), not needs_cluster(item)))
+
+
+def pytest_collection_finish() -> None:
+    """Search for garbage from now on, but not in what is here."""
+    gc.freeze()
+    gc.enable()
 
 
 def needs_cluster(item: pytest.Item) -> bool:

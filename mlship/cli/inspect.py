@@ -109,6 +109,8 @@ def _remarks(result: "Status") -> None:
         output.line(f"waiting for the challenger's place: {', '.join(result.waiting)}")
     for other in result.others:
         output.line(f"the ledger also has records of another project, not used here: {other}")
+    for text in result.undelivered:
+        output.line(text)
     for drift in result.drift:
         output.line(f"drift: {drift}")
 

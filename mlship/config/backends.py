@@ -69,3 +69,14 @@ class ObservationsConfig(_Section, frozen=True):
         str | None,
         Meta(description="postgresql://user@host:5432/database; put the password in PGPASSWORD"),
     ] = None
+    when_away: Annotated[
+        Literal["refuse", "spool"],
+        Meta(
+            description="kind postgres: while the database is away, replicas answer with 503, or "
+            "spool predictions to disk and deliver them later"
+        ),
+    ] = "refuse"
+    spool_mb: Annotated[
+        Annotated[int, Meta(ge=1)],
+        Meta(description="size of a replica's spool at which requests are refused with 503"),
+    ] = 256

@@ -15,6 +15,7 @@ import yaml
 from msgspec.structs import replace
 
 from mlship.config import bounds, commands, workflows, yaml_text
+from mlship.config.backends import ObservationsConfig
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
 from mlship.domain.bundle import UNSUPERVISED
@@ -199,6 +200,16 @@ def _unknown(path: str, key: str, known: list[str], layer: str, prefix: str) -> 
     return ConfigError(message, hint=hint)
 
 
+def _check_observations(observations: ObservationsConfig) -> None:
+    if (observations.kind == "postgres") != (observations.url is not None):
+        message = "mlship.yaml: observations: `kind: postgres` and `url` must be set together"
+        hint = "set observations: {kind: postgres, url: postgresql://user@host/database}"
+        raise ConfigError(message, hint=hint)
+    if observations.when_away == "spool" and observations.url is None:
+        message = "mlship.yaml: observations.when_away: spool is for kind postgres"
+        raise ConfigError(message, hint="set kind and url too, or remove when_away")
+
+
 def _check_together(config: Config) -> None:
     if (config.data.test is None) == (config.data.split is None):
         message = "mlship.yaml: data: held-out data needs exactly one of `test` and `split`"
@@ -213,10 +224,7 @@ def _check_together(config: Config) -> None:
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="set it to the output of `sha256sum model.pkl`")
-    if (config.observations.kind == "postgres") != (config.observations.url is not None):
-        message = "mlship.yaml: observations: `kind: postgres` and `url` must be set together"
-        hint = "set observations: {kind: postgres, url: postgresql://user@host/database}"
-        raise ConfigError(message, hint=hint)
+    _check_observations(config.observations)
     if config.image.builder != "docker" and config.image.extend is not None:
         message = "mlship.yaml: image.extend works only with image.builder docker"
         raise ConfigError(message, hint="set `builder: docker`, or remove `extend`")

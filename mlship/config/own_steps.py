@@ -5,7 +5,7 @@ The form: https://docs.github.com/en/actions/reference/workflows-and-actions/wor
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -23,6 +23,28 @@ _PINNED: Final = re.compile(
     r"|docker://[\w.:/-]+@sha256:[0-9a-f]{64}"
 )
 
+_CONTEXTS: Final = (
+    *("env", "github", "inputs", "job", "matrix", "needs", "runner", "secrets", "steps"),
+    *("strategy", "vars"),
+)
+"""What an expression of a step may name.
+
+Source: https://docs.github.com/en/actions/reference/workflows-and-actions/contexts#context-availability
+"""
+
+_LITERALS: Final = ("true", "false", "null", "nan", "infinity")
+_CODE: Final = (
+    *("args", "cmd", "code", "command", "commands", "entrypoint", "eval", "inlinescript", "run"),
+    "script",
+)
+"""Inputs that actions run as a script or as a command."""
+
+_STRING: Final = re.compile(r"'(?:[^']|'')*'")
+_WORD: Final = re.compile(r"(?<![\w.-])[A-Za-z_][\w-]*(?![\w-])(?!\s*\()")
+_OWN_VARIABLE: Final = re.compile(
+    r"(?<![\w.-])env\s*(?:\.\s*([A-Za-z_][\w-]*)|\[\s*'([^']*)'\s*\])?", re.IGNORECASE
+)
+_SECRETS: Final = re.compile(r"(?<![\w.-])secrets(?![\w-])(\.[A-Za-z_]\w*)?", re.IGNORECASE)
 _EXPRESSION: Final = re.compile(r"\$\{\{(.*?)\}\}", re.DOTALL)
 _OF_EVENTS: Final = (
     "actor",
@@ -87,22 +109,99 @@ class Step(
             raise ValueError("`with` is for a step with `uses`")
         if self.id in OWN_IDS:
             raise ValueError(f"The id {self.id} belongs to a step of mlship")
-        if self.run is not None and not self.run.strip():
-            raise ValueError("`run` is empty")
         if self.timeout_minutes is not None and not _is_time(self.timeout_minutes):
             raise ValueError("`timeout-minutes` needs a number above 0, or an expression")
+        self._check_texts()
+
+    def _check_texts(self) -> None:
+        if self.run is not None and not self.run.strip():
+            raise ValueError("`run` is empty")
+        for expression in self._expressions():
+            _check_expression(expression)
+        if isinstance(self.condition, str) and _SECRETS.search(_plain(self.condition)):
+            raise ValueError(
+                "`if` cannot name `secrets` on GitHub: test in the script whether a variable is set"
+            )
 
     @property
     def injected(self) -> str:
         """The first expression in a script that has a text of an event; empty if none has."""
-        script = self.inputs.get("script") if self.run is None else self.run
-        found = _EXPRESSION.finditer(script if isinstance(script, str) else "")
-        return next((match[0] for match in found if _FOREIGN.search(match[1])), "")
+        found = (match for text in self._scripts() for match in _EXPRESSION.finditer(text))
+        return next((match[0] for match in found if self._is_foreign(match[1])), "")
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The names of the secrets that its expressions take, without GitHub's own token."""
+        found = (_SECRETS.findall(_plain(text)) for text in self._expressions())
+        return frozenset(name[1:] for names in found for name in names) - {"GITHUB_TOKEN"}
+
+    def _scripts(self) -> list[str]:
+        """Return what is run as code: the script of the step, or inputs that an action runs."""
+        inputs = [value for name, value in self.inputs.items() if _normal(name) in _CODE]
+        return [text for text in (self.run, *inputs) if isinstance(text, str)]
+
+    def _is_foreign(self, expression: str) -> bool:
+        """Return whether an expression has a text of an event, also by a variable of the step."""
+        if _FOREIGN.search(expression):
+            return True
+        taken = {
+            name.upper()
+            for name, value in self.env.items()
+            if isinstance(value, str)
+            and any(_FOREIGN.search(match[1]) for match in _EXPRESSION.finditer(value))
+        }
+        named = [match[1] or match[2] for match in _OWN_VARIABLE.finditer(expression)]
+        return bool(taken) and any(not name or name.upper() in taken for name in named)
+
+    def _expressions(self) -> Iterator[str]:
+        """Yield the expressions of the step; `if` is one without `${{ }}` too."""
+        texts = (self.name, self.run, self.working_directory, self.continue_on_error)
+        for text in (*texts, self.timeout_minutes, *self.inputs.values(), *self.env.values()):
+            if isinstance(text, str):
+                yield from (match[1] for match in _EXPRESSION.finditer(text))
+        if isinstance(self.condition, str):
+            whole = [match[1] for match in _EXPRESSION.finditer(self.condition)]
+            yield from whole or [self.condition]
 
     def plain(self) -> dict[str, Any]:
         """Return the step as a mapping in GitHub's form."""
         values: dict[str, Any] = msgspec.to_builtins(self)
         return values
+
+
+def variable_of(expression: str) -> str:
+    """Return the name in `${{ env.NAME }}`; empty for another expression."""
+    match = re.fullmatch(r"\$\{\{\s*env\s*\.\s*([A-Za-z_]\w*)\s*\}\}", expression)
+    return match[1] if match else ""
+
+
+def _check_expression(expression: str) -> None:
+    """Refuse an expression that GitHub cannot read, and one that takes all secrets.
+
+    Raises:
+        ValueError: it is such.
+    """
+    plain = _plain(expression)
+    for word in _WORD.findall(plain):
+        if word.lower() not in (*_CONTEXTS, *_LITERALS):
+            raise ValueError(
+                f"An expression names {word[:80]}, which GitHub does not know there: it knows "
+                f"{', '.join(_CONTEXTS)}, and texts in single quotes"
+            )
+    if "" in _SECRETS.findall(plain):
+        raise ValueError(
+            "An expression takes secrets without their names, and the step runs beside the code of "
+            "a branch: name each one, as secrets.NAME"
+        )
+
+
+def _plain(expression: str) -> str:
+    """Return an expression with empty texts, and without spaces around its dots."""
+    return re.sub(r"\s*\.\s*", ".", _STRING.sub("''", expression))
+
+
+def _normal(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def _is_time(value: float | str) -> bool:
@@ -135,6 +234,12 @@ class StepsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         doubled = next((name for name in ids if ids.count(name) > 1), None)
         if doubled:
             raise ValueError(f"Two steps have the id {doubled}")
+
+    @property
+    def secrets(self) -> list[str]:
+        """The names of the secrets that steps take, sorted."""
+        every = (step.secrets for step in (*self.before_train, *self.after_test))
+        return sorted(set().union(*every))
 
     @property
     def places(self) -> Mapping[str, tuple[Step, ...]]:

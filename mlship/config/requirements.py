@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from mlship import files
 from mlship.errors import ConfigError
 
 REQUIREMENTS: Final = "requirements.txt"
 
+_LARGEST: Final = 10_000_000
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     # Before UTF-16, whose little-endian mark is a prefix of this one.
@@ -72,16 +74,17 @@ def read(path: Path, data: bytes | None = None) -> list[Line]:
         data: the content that it will have; `None` for the one that it has.
 
     Raises:
-        ConfigError: a file is missing, cannot be read or decoded, or an option cannot be parsed.
+        ConfigError: a file is missing, too large, no regular file, or cannot be decoded; or an
+            option cannot be parsed.
     """
     if not path.is_file():
         return []
     lines: list[Line] = []
     pending = [_File(path, path.name, "", is_constraint=False)]
-    known = set()
+    known: set[tuple[str, bool]] = set()
     while pending:
         file = pending.pop()
-        key = (file.path.resolve(), file.is_constraint)
+        key = (os.path.realpath(file.path), file.is_constraint)
         if key in known:
             continue
         known.add(key)
@@ -203,10 +206,17 @@ def normalised(name: str) -> str:
 def _text_of(file: _File) -> str:
     place = f"{file.place}: " if file.place else ""
     try:
-        data = file.path.read_bytes()
+        data = files.read_regular(file.path, _LARGEST + 1)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(f"{place}cannot read {file.name}: {reason}") from error
+        raise ConfigError(
+            f"{place}cannot read {file.name}: {reason}", hint="name a text file of requirements"
+        ) from error
+    if len(data) > _LARGEST:
+        raise ConfigError(
+            f"{place}{file.name} is larger than {_LARGEST:,} bytes",
+            hint="name a text file of requirements",
+        )
     return decoded(data, file.name)
 
 
@@ -241,17 +251,21 @@ def _provided(folder: Path) -> set[str]:
     """Return the names of the distribution in a source folder, from its metadata."""
     names: set[object] = set()
     try:
-        project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))
+        project = tomllib.loads(_metadata(folder / "pyproject.toml"))
         names.add(project.get("project", {}).get("name"))
         names.add(project.get("tool", {}).get("poetry", {}).get("name"))
     except (OSError, ValueError, AttributeError):
         pass
     try:
         setup = configparser.ConfigParser(interpolation=None)
-        setup.read_string((folder / "setup.cfg").read_text("utf-8"))
+        setup.read_string(_metadata(folder / "setup.cfg"))
         names.add(setup.get("metadata", "name", fallback=None))
     except (OSError, ValueError, configparser.Error):
         pass
     with contextlib.suppress(OSError, ValueError):
-        names.update(_SETUP.findall((folder / "setup.py").read_text("utf-8", "replace")))
+        names.update(_SETUP.findall(_metadata(folder / "setup.py", "replace")))
     return {name for name in names if isinstance(name, str)}
+
+
+def _metadata(path: Path, errors: str = "strict") -> str:
+    return files.read_regular(path, _LARGEST).decode("utf-8", errors)

@@ -92,6 +92,13 @@ class KubernetesConfig(_Section, frozen=True):
             "PGPASSWORD; `env` wins"
         ),
     ] = None
+    spool_claim: Annotated[
+        str | None,
+        Meta(
+            description="PersistentVolumeClaim for `observations.when_away: spool`, which all pods "
+            "of the target mount; default: an emptyDir, which is lost with its pod"
+        ),
+    ] = None
     image_pull_secret: Annotated[
         str | None, Meta(description="Secret with the credentials of a private registry")
     ] = None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from mlship.config import cron
+from mlship.config import cron, own_steps
 from mlship.config.own_steps import StepsConfig
 from mlship.domain.policy import Occupied
 from mlship.errors import ConfigError
@@ -73,8 +73,13 @@ class BranchesConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     @property
     def pushed(self) -> list[str]:
-        """The branches that are trained, tested and reported when they are pushed."""
-        return [self.feature, *([self.develop] if self.release and self.develop else [])]
+        """The patterns of the branches that are trained, tested and reported when they are pushed.
+
+        A pattern of GitHub's with a `!` leaves out branches that have a workflow of their own.
+        """
+        others = [name for name in (self.offered, self.main) if name]
+        own = [f"!{name}" for name in others if overlap(self.feature, name)]
+        return [self.feature, *own, *([self.develop] if self.release and self.develop else [])]
 
 
 class WorkflowsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,11 +181,15 @@ def check(config: WorkflowsConfig) -> None:
     for place, steps in config.steps.places.items():
         for number, step in enumerate(steps):
             if text := step.injected:
+                hint = (
+                    f'pass it as a variable: `env: {{TEXT: "{text}"}}`, and in the script "$TEXT"'
+                )
+                if name := own_steps.variable_of(text):
+                    hint = f'the script has the variable {name} anyway: write "${name}"'
                 raise ConfigError(
                     f"mlship.yaml: workflows.steps.{place}[{number}]: {text} would become a part "
                     "of the script, and who names a branch or a pull request could run commands",
-                    hint=f'pass it as a variable: `env: {{TEXT: "{text}"}}`, and in the script '
-                    '"$TEXT"',
+                    hint=hint,
                 )
 
 
@@ -229,6 +238,14 @@ def _check_branches(branches: BranchesConfig) -> None:
         if branches.feature == branch:
             message = f"mlship.yaml: {key}.feature and {key}.{name} are both {branch}"
             raise ConfigError(message, hint="name the branches that are merged to it: feature/**")
+
+
+def overlap(one: str, other: str) -> bool:
+    """Return whether a branch may match two patterns, by what is before their first `*`."""
+    first, second = (pattern.partition("*")[0] for pattern in (one, other))
+    if "*" not in other:
+        return matches(one, other)
+    return first.startswith(second) or second.startswith(first)
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -237,9 +237,8 @@ class Evaluated(Facts, frozen=True):
     """The facts of `evaluate`.
 
     Attributes:
-        since: outcomes of earlier predictions do not count.
-        outcomes: the number of all known outcomes, also for other releases.
-        reason: the reason for the verdict, for people.
+        since: outcomes of earlier predictions do not count; `outcomes` are all known ones.
+        reason: of the verdict, for people; `undelivered` predictions are known to be on their way.
     """
 
     champion: str = ""
@@ -256,6 +255,7 @@ class Evaluated(Facts, frozen=True):
     reason: str = ""
     since: datetime | None = None
     outcomes: int = 0
+    undelivered: int = 0
 
 
 class Approved(Facts, frozen=True):

@@ -10,6 +10,8 @@ from mlship.domain.digests import Digest
 from mlship.domain.release import Release
 
 SCRIPT = ".py"
+OUTSIDE = "../"
+"""The beginning of the path of a file of the repository outside of the project."""
 
 
 class Inputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,11 +90,14 @@ class Inputs(msgspec.Struct, frozen=True, kw_only=True):
             left=opened.left | {path: now.files.get(path) for path in unseen},
             written=tuple(sorted(written)),
             ignored=opened.ignored,
+            shared=opened.shared,
         )
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The files of the project that a training opened, by their path in the project.
+
+    What it reads elsewhere in the repository counts too, such as `../shared/metrics.py`.
 
     Attributes:
         read: the digest of each file that it read, as it was then; `None` for one that it tried to
@@ -101,12 +106,15 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         written: the files that it wrote.
         ignored: the settings and the code that it depends on and that git ignores: a clone has
             none of them.
+        shared: of the files that it read elsewhere in the repository, those that were not as in the
+            commit.
     """
 
     read: dict[str, Digest | None] = {}
     left: dict[str, Digest | None] = {}
     written: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
 
     def current(self, now: Mapping[str, Digest | None]) -> dict[str, Digest | None]:
         """Return the files that it read as they are now.
@@ -124,7 +132,7 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         A file that it wrote without reading it is none of them. Ignored code is one of them.
         """
         own = (path for path in changes if path not in self.written or path in self.read)
-        return (*own, *self.ignored)
+        return tuple(dict.fromkeys((*own, *self.ignored, *self.shared)))
 
     def explains(self, changes: Sequence[str], now: Mapping[str, Digest | None]) -> bool:
         """Return whether the training itself made all changes of the tree."""

@@ -27,7 +27,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.image import Image, Pushed
 from mlship.domain.inputs import Inputs
-from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
+from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.publishing import Comments
 from mlship.domain.pullrequest import Posted, PullRequest, Reviews
 from mlship.domain.release import Release
@@ -191,6 +191,9 @@ class Observations(Protocol):
                 projects made it; nothing was added.
         """
 
+    def spools(self, releases: Collection[Digest]) -> Sequence[Spool]:
+        """Return the spools of releases' replicas: predictions that `predictions` may lack."""
+
 
 class Source(Protocol):
     """The git repository of the project."""
@@ -202,7 +205,7 @@ class Source(Protocol):
             ProjectError: there is no repository or no commit, or git is not installed.
         """
 
-    def differences(self, commit: str) -> Sequence[str]:
+    def differences(self, commit: str, beside: Iterable[str] = ()) -> Sequence[str]:
         """Return the files that are not as in a commit, and the ignored tests and settings."""
 
 
@@ -248,10 +251,7 @@ class Tester(Protocol):
     """Runs the user's tests."""
 
     def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
-        """Run a suite; return `None` if the project has no such tests.
-
-        The `client` of sanity tests serves the bundle in process, or connects to the endpoint.
-        """
+        """Run a suite with a `client` of the bundle or the endpoint; `None` if there is none."""
 
 
 class Predictor(Protocol):

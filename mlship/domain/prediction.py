@@ -1,7 +1,7 @@
 """Logged predictions, and the outcomes that arrive for them later."""
 
 from datetime import datetime
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -63,3 +63,30 @@ class Taken(msgspec.Struct, frozen=True, kw_only=True):
     new: int
     known: int
     unknown: tuple[str, ...] = ()
+
+
+SILENT_SECONDS: Final = 15.0
+"""A spool that has not been reported for so long may have predictions that nobody knows of."""
+
+
+class Spool(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica last reported about its spool: predictions that the database lacks.
+
+    Attributes:
+        name: identifies the spool; it is the name of its folder.
+        rows: the number of predictions that were not delivered.
+        since: the time of the oldest one.
+        silent_seconds: the time since the report, by the database's clock.
+    """
+
+    name: str
+    slot: str
+    release: Digest
+    rows: int
+    since: datetime | None
+    silent_seconds: float
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether its replica cannot reach the database, or is gone."""
+        return self.silent_seconds > SILENT_SECONDS

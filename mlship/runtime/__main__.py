@@ -39,6 +39,8 @@ def _enter(options: argparse.Namespace) -> None:
     options.bundle = options.bundle.absolute()
     if options.command == "serve" and "://" not in options.log:
         options.log = str(Path(options.log).absolute())
+    if options.command == "serve" and options.spool is not None:
+        options.spool = options.spool.absolute()
     folders = (options.bundle / CODE, options.bundle)
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is not None:
@@ -63,6 +65,8 @@ def _serve(options: argparse.Namespace) -> int:
                 host=options.host,
                 port=options.port,
                 log=options.log,
+                spool=options.spool,
+                spool_mb=options.spool_mb,
                 shutdown_seconds=options.shutdown_seconds,
             )
         )
@@ -141,6 +145,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="folder of the prediction log, or postgresql://user@host/database; default: "
         "$MLSHIP_LOG",
     )
+    _spool_options(serve, environment)
     serve.add_argument(
         "--shutdown-seconds", type=float, default=10.0, help="time limit to finish open requests"
     )
@@ -155,6 +160,24 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     offline.add_argument("--each", action="store_true", help="write refusals beside outputs")
     return parser
+
+
+def _spool_options(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    spool = environment.get("MLSHIP_SPOOL")
+    serve.add_argument(
+        "--spool",
+        type=Path,
+        default=Path(spool) if spool else None,
+        help="folder for predictions while the database of --log is away; by default, requests "
+        "are refused then; default: $MLSHIP_SPOOL",
+    )
+    serve.add_argument(
+        "--spool-mb",
+        type=int,
+        default=environment.get("MLSHIP_SPOOL_MB", "256"),
+        help="size in MB at which a spool is full and requests are refused; default: "
+        "$MLSHIP_SPOOL_MB, else 256",
+    )
 
 
 def _leave(code: int) -> NoReturn:

@@ -4,7 +4,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import datetime
 from typing import Generic, TypeVar
+
+import msgspec
 
 from mlship.errors import UnavailableError
 
@@ -12,6 +15,18 @@ Written = Future[None]
 """Done when the predictions are durable; otherwise it raises an `UnavailableError`."""
 
 _T = TypeVar("_T")
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """Predictions that are durable here and not yet where they belong.
+
+    Attributes:
+        rows: their number.
+        since: the time of the oldest one.
+    """
+
+    rows: int = 0
+    since: datetime | None = None
 
 
 class GroupCommit(Generic[_T]):

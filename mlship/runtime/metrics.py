@@ -1,6 +1,11 @@
 """Metrics for Prometheus: requests, latencies, predictions, and the model that is served."""
 
+from collections.abc import Callable
+from datetime import datetime
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from mlship.runtime.groups import Backlog
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -37,6 +42,26 @@ class Metrics:
             shadow: self._predictions.labels(slot, release, str(shadow).lower())
             for shadow in (False, True)
         }
+
+    def watch(self, backlog: Callable[[], Backlog], clock: Callable[[], datetime]) -> None:
+        """Show predictions that wait in the spool for the database."""
+
+        def age() -> float:
+            since = backlog().since
+            return 0.0 if since is None else max(0.0, (clock() - since).total_seconds())
+
+        rows = Gauge(
+            "mlship_spooled_rows",
+            "Predicted rows in the spool that are not in the database yet.",
+            registry=self._registry,
+        )
+        rows.set_function(lambda: backlog().rows)
+        oldest = Gauge(
+            "mlship_spooled_oldest_seconds",
+            "Age of the oldest of these rows, 0 if there is none.",
+            registry=self._registry,
+        )
+        oldest.set_function(age)
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count one request."""

@@ -6,20 +6,26 @@ primary key prevents duplicates. Documents are stored as `json`, not `jsonb`, wh
 with NUL characters and changes some numbers.
 """
 
+import contextlib
+import os
+import socket
+import threading
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
 from mlship.domain.prediction import Prediction
-from mlship.errors import ConfigError, UnavailableError, shown
-from mlship.runtime.groups import GroupCommit, Written
+from mlship.errors import ConfigError, MlshipError, UnavailableError, shown
+from mlship.runtime.groups import Backlog, GroupCommit, Written
 
 if TYPE_CHECKING:
     from psycopg import Connection, Error
 
-_Row = tuple[object, ...]
+Row: TypeAlias = tuple[str, str, str, datetime, str, str, float, bool]
+"""A prediction as it is inserted; inputs and outputs are JSON."""
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS mlship_predictions (
@@ -34,12 +40,12 @@ CREATE TABLE IF NOT EXISTS mlship_predictions (
     PRIMARY KEY (id, release)
 )"""
 _LOCK: Final = "SELECT pg_advisory_xact_lock(119182827122032)"  # "mlship" in ASCII, as a number
-_LOOK: Final = """
-SELECT to_regclass('mlship_predictions') IS NOT NULL, current_setting('server_encoding')"""
+TABLES: Final = {"mlship_predictions": _TABLE}
+_LOOK: Final = "SELECT to_regclass(%s) IS NOT NULL"
 _DURABLY: Final = """
 SELECT set_config('synchronous_commit', 'on', false)
 WHERE current_setting('synchronous_commit') = 'off'"""
-_INSERT: Final = """
+INSERT: Final = """
 INSERT INTO mlship_predictions (id, release, slot, time, inputs, outputs, latency_ms, shadow)
 SELECT id, release, slot, time, inputs::json, outputs::json, latency_ms, shadow
 FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %s::text[],
@@ -48,9 +54,15 @@ FROM unnest(%s::text[], %s::text[], %s::text[], %s::timestamptz[], %s::text[], %
 ON CONFLICT DO NOTHING"""
 
 PATIENCE: Final = 3.0
-_START: Final = 10.0
+"""How many seconds a request waits for the database."""
+START: Final = 10.0
+"""How many seconds a replica that starts waits for the database."""
+_SILENCE: Final = PATIENCE + 1
+"""After so many seconds without an answer to a statement the connection is given up."""
 _PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 0.5
+_encode = msgspec.json.Encoder().encode
+
 _HINT: Final = "check that the database is running, then retry the request"
 
 
@@ -70,9 +82,8 @@ class PostgresRecorder:
 
     def __init__(self, url: str, slot: str, *, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._database = _Database(url, slot)
-        self._encode = msgspec.json.Encoder().encode
-        self._database.persist((), time.monotonic() + _START)
+        self._database = Database(url, slot, TABLES)
+        self._database.persist((), time.monotonic() + START)
         self._commit = GroupCommit(self._write)
 
     def append(self, predictions: Sequence[Prediction]) -> Written:
@@ -81,39 +92,42 @@ class PostgresRecorder:
         Raises:
             UnavailableError: the recorder is closed.
         """
-        return self._commit.append([self._row(prediction) for prediction in predictions])
+        return self._commit.append([row(prediction) for prediction in predictions])
 
-    def close(self) -> None:
+    def backlog(self) -> Backlog:
+        """Return nothing: what is in the table is where it belongs."""
+        return Backlog()
+
+    def close(self, deadline: float = 0.0) -> None:  # noqa: ARG002 (nothing to deliver)
         """Write the pending predictions, and stop."""
         self._commit.close()
-        self._database.drop()
+        self._database.close()
 
-    def _row(self, prediction: Prediction) -> _Row:
-        return (
-            prediction.id,
-            prediction.release,
-            prediction.slot,
-            prediction.time,
-            self._encode(prediction.inputs).decode(),
-            self._encode(prediction.outputs).decode(),
-            prediction.latency_ms,
-            prediction.shadow,
-        )
-
-    def _write(self, batch: list[list[_Row]], since: float) -> None:
+    def _write(self, batch: list[list[Row]], since: float) -> None:
         rows = [row for rows in batch for row in rows]
         self._database.persist(rows, since + self._patience)
 
 
-class _Database:
-    """A connection, which is reopened when it breaks."""
+class Database:
+    """A connection, which is reopened when it breaks, and given up when it is silent.
 
-    def __init__(self, url: str, slot: str) -> None:
+    Args:
+        url: `postgresql://...`.
+        slot: the slot of this process, which the database's operator sees.
+        tables: by name, the statements for those that are created if they do not exist.
+    """
+
+    def __init__(self, url: str, slot: str, tables: Mapping[str, str]) -> None:
         self._url = url
         self._address, self._password = _address(url, slot)
+        self._tables = tables
         self._connection: Connection | None = None
+        self._asked: float | None = None
+        self._guard = threading.Lock()
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
-    def persist(self, rows: Sequence[_Row], deadline: float) -> None:
+    def persist(self, rows: Sequence[Row], deadline: float) -> None:
         """Commit rows; retry until the deadline of the monotonic clock.
 
         Raises:
@@ -125,70 +139,132 @@ class _Database:
         pause = _PAUSE
         while True:
             try:
-                self._insert(rows)
+                with self._answered() as connection:
+                    if rows:
+                        connection.execute(INSERT, columns(rows))
             except psycopg.OperationalError as error:
-                self.drop()
                 if time.monotonic() + pause > deadline:
-                    raise self._unavailable(error) from error
+                    raise self._mapped(error) from error
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             except psycopg.Error as error:
-                self.drop()
-                raise self._unavailable(error) from error
+                raise self._mapped(error) from error
             else:
                 return
 
-    def drop(self) -> None:
-        """Close the connection; the next batch opens a new one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    @contextlib.contextmanager
+    def session(self) -> Iterator["Connection"]:
+        """Give the connection, in autocommit mode, and try once.
 
-    def _insert(self, rows: Sequence[_Row]) -> None:
-        if self._connection is None:
-            self._connection = self._connect()
-        if rows:
-            self._connection.execute(_INSERT, [list(column) for column in zip(*rows, strict=True)])
+        Raises:
+            UnavailableError: the database does not answer, or refuses the user or the rows.
+            ConfigError: the database is not suitable.
+        """
+        import psycopg
+
+        try:
+            with self._answered() as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise self._mapped(error) from error
+
+    def close(self) -> None:
+        """Close the connection, and stop."""
+        self._closed.set()
+        self._drop()
+
+    @contextlib.contextmanager
+    def _answered(self) -> Iterator["Connection"]:
+        """Give the connection, watched. After an error it is closed; the next call reopens it."""
+        try:
+            self._asked = time.monotonic()
+            yield self._connection or self._connect()
+        except BaseException:
+            self._drop()
+            raise
+        finally:
+            self._asked = None
+
+    def _drop(self) -> None:
+        with self._guard:
+            connection, self._connection = self._connection, None
+            if connection is not None:
+                connection.close()
+
+    def _watch(self) -> None:
+        """End the wait for a server that keeps its connections open and says nothing."""
+        while not self._closed.wait(0.5):
+            with self._guard:
+                asked, connection = self._asked, self._connection
+                if asked is None or connection is None or time.monotonic() - asked < _SILENCE:
+                    continue
+                with (
+                    contextlib.suppress(Exception),
+                    socket.socket(fileno=os.dup(connection.fileno())) as line,
+                ):
+                    line.shutdown(socket.SHUT_RDWR)
 
     def _connect(self) -> "Connection":
         """Connect in autocommit mode, and check the database.
 
         Raises:
-            ConfigError: the database is not in UTF-8, or the table cannot be created.
+            ConfigError: the database is not in UTF-8, or a table cannot be created.
         """
         import psycopg
 
-        connection = psycopg.connect(self._address, autocommit=True)
-        try:
-            self._prepare(connection)
-        except psycopg.errors.InsufficientPrivilege as error:
-            connection.close()
-            message = f"cannot create table mlship_predictions in {shown(self._url)}: {error}"
-            hint = "let the owner of the schema create it, as in `mlship guide predictions`"
-            raise ConfigError(message, hint=hint) from error
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, connection: "Connection") -> None:
-        exists, encoding = connection.execute(_LOOK).fetchone() or (False, "")
+        self._connection = connection = psycopg.connect(self._address, autocommit=True)
+        encoding, *_ = connection.execute("SHOW server_encoding").fetchone() or ("",)
         if encoding != "UTF8":
             message = f"the database {shown(self._url)} has encoding {encoding}, expected UTF8"
             raise ConfigError(message, hint="create a database with ENCODING 'UTF8'")
-        if not exists:
-            with connection.transaction():
-                connection.execute(_LOCK)
-                connection.execute(_TABLE)
+        for table, statement in self._tables.items():
+            exists, *_ = connection.execute(_LOOK, [table]).fetchone() or (False,)
+            if exists:
+                continue
+            try:
+                with connection.transaction():
+                    connection.execute(_LOCK)
+                    connection.execute(statement.encode())
+            except psycopg.errors.InsufficientPrivilege as error:
+                message = f"cannot create table {table} in {shown(self._url)}: {error}"
+                hint = "let the owner of the schema create it, as in `mlship guide predictions`"
+                raise ConfigError(message, hint=hint) from error
         connection.execute(_DURABLY)
-        connection.execute(f"SET statement_timeout = {int(PATIENCE * 1000)}")
+        connection.execute(f"SET statement_timeout = {int(PATIENCE * 1000)}".encode())
+        return connection
 
-    def _unavailable(self, error: "Error") -> UnavailableError:
+    def _mapped(self, error: "Error") -> UnavailableError:
         reason = " ".join(str(error).split())[:300]
         if self._password:
             reason = reason.replace(self._password, "***")
         message = f"cannot write the prediction log {shown(self._url)}: {reason}"
         return UnavailableError(message, hint=_HINT)
+
+
+def is_about_rows(error: MlshipError) -> bool:
+    """Return whether the database refused the rows themselves: it would do so again."""
+    from psycopg import DataError
+
+    return isinstance(error.__cause__, DataError)
+
+
+def row(prediction: Prediction) -> Row:
+    """Return a prediction as it is inserted."""
+    return (
+        prediction.id,
+        prediction.release,
+        prediction.slot,
+        prediction.time,
+        _encode(prediction.inputs).decode(),
+        _encode(prediction.outputs).decode(),
+        prediction.latency_ms,
+        prediction.shadow,
+    )
+
+
+def columns(rows: Sequence[Row]) -> list[list[object]]:
+    """Return the parameters of INSERT."""
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _address(url: str, slot: str) -> tuple[str, str]:

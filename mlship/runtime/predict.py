@@ -1,5 +1,6 @@
 """Predicts rows from stdin, in a separate process."""
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -36,7 +37,11 @@ def predict(bundle: Path, expected: Digest | None, *, each: bool = False) -> Non
     except msgspec.MsgspecError as error:
         message = f"stdin is not a JSON array of rows: {error}"
         raise ProjectError(message, hint='send [{"column": value}, ...]') from error
+    gc.disable()
     model = Model.load(bundle, expected)
+    # What was imported is no garbage: it is not searched while rows are computed.
+    gc.freeze()
+    gc.enable()
     outputs: list[object] = (
         [answer_of(result) for result in model.answers(rows)] if each else list(model.predict(rows))  # type: ignore[arg-type]  # predict checks each value
     )

@@ -5,19 +5,17 @@ one batch, and each request waits for its batch. So a crash at any point loses n
 prediction, and leaves at most one incomplete line at the end of a segment.
 """
 
-import contextlib
-import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
-from mlship import files
 from mlship.domain.prediction import Prediction
 from mlship.errors import UnavailableError
-from mlship.runtime.groups import GroupCommit, Written
+from mlship.runtime.groups import Backlog, GroupCommit, Written
+from mlship.runtime.segments import Segments
 
 SEGMENT_BYTES = 64 << 20
 
@@ -50,9 +48,13 @@ class Recorder:
         *,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
-        self._segments = _Segments(folder, slot, clock, segment_bytes)
+        self._segments = Segments(folder, f"{slot}-", clock, segment_bytes)
         self._encode = msgspec.json.Encoder().encode
-        self._segments.open()
+        try:
+            self._segments.open()
+        except OSError as error:
+            message = f"cannot write the prediction log in {folder}: {error.strerror}"
+            raise UnavailableError(message, hint="use a writable folder") from error
         self._commit = GroupCommit(self._write)
 
     def append(self, predictions: Sequence[Prediction]) -> Written:
@@ -64,7 +66,11 @@ class Recorder:
         lines = b"".join(self._encode(prediction) + b"\n" for prediction in predictions)
         return self._commit.append(lines)
 
-    def close(self) -> None:
+    def backlog(self) -> Backlog:
+        """Return nothing: what is in the file is where it belongs."""
+        return Backlog()
+
+    def close(self, deadline: float = 0.0) -> None:  # noqa: ARG002 (nothing to deliver)
         """Write the pending predictions, and stop."""
         self._commit.close()
         self._segments.close()
@@ -76,80 +82,3 @@ class Recorder:
             message = f"cannot write the prediction log in {self._segments.folder}: "
             hint = "free disk space there, then retry the request"
             raise UnavailableError(f"{message}{error.strerror}", hint=hint) from error
-
-
-class _Segments:
-    """The segment files of one process: complete, synced lines up to `_size`, nothing after."""
-
-    def __init__(self, folder: Path, slot: str, clock: Callable[[], datetime], limit: int) -> None:
-        self.folder = folder
-        self._slot = slot
-        self._clock = clock
-        self._limit = limit
-        self._count = 0
-        self._size = 0
-        self._handle: int | None = None
-
-    def open(self) -> None:
-        """Start a segment with a new name.
-
-        Raises:
-            UnavailableError: the folder cannot be created or written.
-        """
-        try:
-            self._begin()
-        except OSError as error:
-            message = f"cannot write the prediction log in {self.folder}: {error.strerror}"
-            raise UnavailableError(message, hint="use a writable folder") from error
-
-    def write(self, lines: bytes) -> None:
-        """Append lines and sync them, or leave the segment unchanged.
-
-        Raises:
-            OSError: the disk is full or failed.
-        """
-        if self._handle is None or self._size >= self._limit:
-            self.close()
-            self._begin()
-        handle = self._handle
-        if handle is None:
-            raise OSError("no segment is open")
-        try:
-            rest = memoryview(lines)
-            while rest:
-                rest = rest[os.write(handle, rest) :]
-        except OSError:
-            self._cut(handle)
-            raise
-        try:
-            os.fdatasync(handle)
-        except OSError:
-            # After a failed sync the contents of the disk are unknown: do not use this segment.
-            self._cut(handle)
-            self.close()
-            raise
-        self._size += len(lines)
-
-    def close(self) -> None:
-        """Close the segment; the next `write` starts a new one."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-
-    def _cut(self, handle: int) -> None:
-        """Remove an incomplete tail. If that fails, do not use this segment again."""
-        try:
-            os.ftruncate(handle, self._size)
-        except OSError:
-            with contextlib.suppress(OSError):
-                self.close()
-
-    def _begin(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        time = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%S%f")
-        name = f"{self._slot}-{time}-{os.getpid()}-{self._count}.jsonl"
-        flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY
-        self._handle = os.open(self.folder / name, flags, 0o644)
-        self._count += 1
-        self._size = 0
-        files.sync_folder(self.folder)

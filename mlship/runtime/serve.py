@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import signal
 import socket
 import sys
+import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +19,7 @@ from mlship.errors import ConfigError, TimedOutError, UnavailableError
 from mlship.runtime.app import App
 from mlship.runtime.model import Model
 from mlship.runtime.service import Identity, Service
-from mlship.runtime.sinks import open_sink
+from mlship.runtime.sinks import Spooling, open_sink
 
 QUIET_SECONDS = 0.3
 """Draining ends if no request arrives for this long: a router may notice late."""
@@ -29,6 +31,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         expected: the digest that the bundle must have, if the caller knows it.
         log: the folder of the prediction log, or `postgresql://...`.
+        spool: the folder for predictions while the database is away; `None` refuses them.
+        spool_mb: the size of a spool in MB at which requests are refused.
         shutdown_seconds: how long open requests may take after a signal to stop.
     """
 
@@ -38,6 +42,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     log: str
+    spool: Path | None = None
+    spool_mb: int = 256
     shutdown_seconds: float
 
 
@@ -48,23 +54,41 @@ def serve(options: Options) -> None:
         NotFoundError: there is no bundle.
         IntegrityError: the bundle does not match its digest.
         ProjectError: a hook cannot be imported.
-        UnavailableError: the port is in use, or the log cannot be written.
+        UnavailableError: the port is in use, or the log cannot be written; or predictions are
+            left in the spool at the end.
         ConfigError: the log's address is invalid.
         TimedOutError: some requests did not finish before the time limit.
     """
     check_port(options.host, options.port)
+    gc.disable()
     model = Model.load(options.bundle, options.expected)
-    sink = open_sink(options.log, options.identity.slot, _now)
+    sink = open_sink(options.log, options.identity.slot, _now, _spooling(options))
     service = Service(model, options.identity, sink, clock=_now, new_id=lambda: str(uuid.uuid4()))
+    service.metrics.watch(sink.backlog, _now)
     service.warm_up(options.bundle)
     if service.failure:
         _log(f"the model failed its check and will not become ready: {service.failure}")
+    # All that is here lives as long as the process: no request pays for a search for garbage in it.
+    gc.freeze()
+    gc.enable()
     # Let the log's thread run as soon as a write is done, not only when the event loop pauses.
     sys.setswitchinterval(0.0005)
+    deadline = 0.0
     try:
-        asyncio.run(_run(service, options))
+        deadline = asyncio.run(_run(service, options))
     finally:
-        sink.close()
+        sink.close(deadline)
+
+
+def _spooling(options: Options) -> Spooling | None:
+    if options.spool is None:
+        return None
+    return Spooling(
+        folder=options.spool,
+        release=options.identity.release,
+        max_bytes=options.spool_mb * 1_000_000,
+        note=_log,
+    )
 
 
 def check_port(host: str, port: int) -> None:
@@ -88,7 +112,8 @@ def check_port(host: str, port: int) -> None:
             raise ConfigError(f"invalid port: {port}", hint="use 1 to 65535") from error
 
 
-async def _run(service: Service, options: Options) -> None:
+async def _run(service: Service, options: Options) -> float:
+    """Serve until a signal; return the monotonic time at which the replica should have ended."""
     from granian.constants import HTTPModes, Interfaces
     from granian.server.embed import Server
 
@@ -117,6 +142,7 @@ async def _run(service: Service, options: Options) -> None:
         cause = error or "unknown reason"
         message = f"the server on {options.host}:{options.port} stopped: {cause}"
         raise UnavailableError(message, hint="start it again")
+    deadline = time.monotonic() + options.shutdown_seconds
     service.drain()
     is_done = await _drained(app, options.shutdown_seconds)
     server.signal_handler_interrupt()  # type: ignore[no-untyped-call]
@@ -127,6 +153,7 @@ async def _run(service: Service, options: Options) -> None:
             f"{app.active} requests did not finish within {options.shutdown_seconds:g} seconds"
         )
         raise TimedOutError(message, hint="increase --shutdown-seconds")
+    return deadline
 
 
 async def _drained(app: App, seconds: float) -> bool:

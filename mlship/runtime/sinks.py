@@ -5,9 +5,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
+from mlship.domain.digests import Digest
 from mlship.domain.prediction import Prediction
 from mlship.errors import ConfigError, shown
-from mlship.runtime.groups import Written
+from mlship.runtime.groups import Backlog, Written
 from mlship.runtime.record import Recorder
 
 
@@ -17,21 +20,58 @@ class Sink(Protocol):
     def append(self, predictions: Sequence[Prediction]) -> Written:
         """Log predictions; the result is done when they are durable."""
 
-    def close(self) -> None:
-        """Write the pending predictions, and stop."""
+    def backlog(self) -> Backlog:
+        """Return what is spooled, and not delivered yet."""
+
+    def close(self, deadline: float = 0.0) -> None:
+        """Write the pending predictions, and stop.
+
+        Args:
+            deadline: the time of the monotonic clock until which spooled ones are delivered.
+
+        Raises:
+            UnavailableError: some are left in the spool.
+        """
 
 
-def open_sink(log: str, slot: str, clock: Callable[[], datetime]) -> Sink:
+class Spooling(msgspec.Struct, frozen=True, kw_only=True):
+    """Where predictions wait while the database is away.
+
+    Attributes:
+        folder: of spools, created if it does not exist.
+        release: the release that is served.
+        max_bytes: the size of a spool at which requests are refused.
+        note: shows a line to the operator.
+    """
+
+    folder: Path
+    release: Digest
+    max_bytes: int
+    note: Callable[[str], None]
+
+
+def open_sink(
+    log: str, slot: str, clock: Callable[[], datetime], spooling: Spooling | None = None
+) -> Sink:
     """Open the log in a folder or at `postgresql://...`.
 
     Raises:
-        ConfigError: the address is invalid, or has another scheme.
+        ConfigError: the address is invalid, or has another scheme; or a folder has a spool.
         UnavailableError: the folder or the database cannot be written.
     """
     if log.startswith(("postgresql://", "postgres://")):
+        if spooling is not None:
+            from mlship.runtime.spool import Spools
+            from mlship.runtime.spooled import SpoolingRecorder
+
+            spools = Spools(spooling.folder, slot, clock, spooling.max_bytes)
+            return SpoolingRecorder(log, spools, slot, spooling.release, spooling.note)
         from mlship.runtime.postgres import PostgresRecorder
 
         return PostgresRecorder(log, slot)
+    if spooling is not None:
+        message = f"a spool is for predictions in PostgreSQL, and the log is {shown(log)}"
+        raise ConfigError(message, hint="remove --spool, or use postgresql://user@host/database")
     if "://" in log:
         message = f"unsupported prediction log: {shown(log)}"
         raise ConfigError(message, hint="use a folder, or postgresql://user@host/database")

@@ -6,6 +6,7 @@ from mlship.domain.checks import Check
 from mlship.domain.commit import named
 from mlship.domain.evidence import Step
 from mlship.domain.facts import Checked, Trained
+from mlship.domain.inputs import OUTSIDE, Opened
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.steps.pipeline import Pipeline
@@ -31,12 +32,14 @@ def differences(
     """
     if release.dirty:
         return ""
-    checks = check_files(pipeline.config)
-    written = _written(records, release)
+    checks, written = check_files(pipeline.config), _written(records, release)
+    opened = _opened(records, release)
+    outside = [path for path in opened.read if path.startswith(OUTSIDE)]
     changed = [
         path
-        for path in pipeline.source.differences(release.commit)
-        if checks.has(path) or not (path in written or _is_output(pipeline, release, records, path))
+        for path in pipeline.source.differences(release.commit, outside)
+        if checks.has(path)
+        or not (path in written or opened.explains((path,), pipeline.trainer.current([path])))
     ]
     overridden = [
         f"{key} (by an option or a variable)"
@@ -61,10 +64,7 @@ def _written(records: Records, release: Release) -> set[str]:
     return {path for each in facts for run in each.tests for path in run.wrote}
 
 
-def _is_output(pipeline: Pipeline, release: Release, records: Records, path: str) -> bool:
-    """Return whether the training of a release made the change of a file."""
+def _opened(records: Records, release: Release) -> Opened:
+    """Return the files that the training of a release opened."""
     record = records.latest("train", release)
-    if record is None:
-        return False
-    opened = shapes.of(record, Trained).opened
-    return opened.explains((path,), pipeline.trainer.current([path]))
+    return shapes.of(record, Trained).opened if record else Opened()

@@ -34,6 +34,19 @@ _EXTRAS = {
 }
 
 
+_TRACKING = "MLFLOW_TRACKING_URI"
+_HERE_ALONE = f"kept on this machine, because {_TRACKING} is not set here"
+_SHARE = (
+    f"export {_TRACKING}=https://HOST of the server that the workflows use, or set store.uri in "
+    "mlship.yaml; without a server: kind registry for ledger and store (`mlship guide "
+    "without-a-server`)"
+)
+_BY = (
+    "in mlship.yaml, set `ledger: {kind: mlflow}` for a tracking server, or kind registry for "
+    "ledger and store (`mlship guide without-a-server`)"
+)
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """The result of one check.
 
@@ -95,9 +108,9 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
         "packages": lambda: _packages(pipeline),
         "git": lambda: _git(pipeline),
         "data and code": lambda: _inputs(pipeline, around),
-        "ledger": lambda: f"{len(pipeline.ledger.records())} records, the chain is whole",
+        "ledger": lambda: _ledger(pipeline, around),
         "observations": lambda: _observations(pipeline),
-        "store": lambda: f"{len(pipeline.store.versions())} versions",
+        "store": lambda: _store(pipeline, around),
     }
     if runs_images or pipeline.config.image.repository is not None:
         looks["registry"] = around.registry
@@ -241,6 +254,33 @@ def _inputs(pipeline: Pipeline, around: Surroundings) -> str | Warned:
             hint="take it out of .gitignore and commit it; keep data with DVC or at an address",
         )
     return text
+
+
+def _ledger(pipeline: Pipeline, around: Surroundings) -> str | Warned:
+    config, text = pipeline.config, f"{len(pipeline.ledger.records())} records, the chain is whole"
+    if config.ledger.uri or config.ledger.kind == "registry" or not _shares(pipeline, around):
+        return text
+    if config.ledger.kind == "mlflow":
+        is_named = config.store.kind == "mlflow" and config.store.uri
+        return text if is_named else Warned(detail=f"{text}; {_HERE_ALONE}", hint=_SHARE)
+    return Warned(detail=f"{text}; evidence is kept in this folder, and jobs share none", hint=_BY)
+
+
+def _store(pipeline: Pipeline, around: Surroundings) -> str | Warned:
+    config, text = pipeline.config, f"{len(pipeline.store.versions())} versions"
+    if config.store.kind == "registry" or config.store.uri or not _shares(pipeline, around):
+        return text
+    if config.store.kind == "mlflow":
+        return Warned(detail=f"{text}; {_HERE_ALONE}", hint=_SHARE)
+    return Warned(detail=f"{text}; models are kept in this folder, and jobs share none", hint=_BY)
+
+
+def _shares(pipeline: Pipeline, around: Surroundings) -> bool:
+    """Return whether jobs of the project's workflows need a store and a ledger in common."""
+    config = pipeline.config
+    kinds = {pipeline.target_config(name).kind for name in (STAGING, PRODUCTION)}
+    wants = config.ledger.kind == "mlflow" or config.store.kind == "registry" or kinds != {"local"}
+    return wants and any(_TRACKING in text for text in around.workflows().values())
 
 
 def _observations(pipeline: Pipeline) -> str | Warned:

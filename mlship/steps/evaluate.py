@@ -5,13 +5,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import groupby
 
-from mlship.domain import gates, outcome_metrics, shapes
+from mlship.domain import gates, outcome_metrics, shapes, undelivered
 from mlship.domain.bundle import Row, Value, probability_of, quantile_of
 from mlship.domain.confidence import Comparison, compare
-from mlship.domain.evidence import Record, Saw
+from mlship.domain.evidence import Record, Saw, Verdict
 from mlship.domain.facts import Evaluated, Tested
 from mlship.domain.outcome_metrics import Metric
-from mlship.domain.prediction import Outcome, Prediction, Truth
+from mlship.domain.prediction import Outcome, Prediction, Spool, Truth
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError, ProjectError
@@ -22,7 +22,8 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     """Compare the challenger with the champion on predictions whose outcomes are known.
 
     Only predictions since the deployment of the challenger count, for both releases, so that both
-    saw the same period. Scores are in the order in which outcomes arrived.
+    saw the same period. Scores are in the order in which outcomes arrived. While predictions of
+    one of them are on their way to the database, the challenger does not pass.
 
     Returns:
         The evidence `evaluate` about the challenger: `passed`, `failed` or `undecided`.
@@ -49,6 +50,8 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
         )
     pipeline.progress.note("joining predictions with outcomes")
     players = {champion.id, challenger.id}
+    # First, so that what arrives in between counts as on its way, and is not overlooked.
+    spools = pipeline.observations.spools(players)
     predictions = _by_prediction(pipeline.observations.predictions(players), since)
     outcomes = pipeline.observations.outcomes(records.ids)
     metric = _fitting(pipeline, records, challenger)
@@ -66,11 +69,17 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
         margin=policy.margin,
         min_labels=policy.min_labels,
     )
-    facts = _facts(comparison, champion, since=since, outcomes=len(outcomes))
+    facts = _facts(comparison, champion, since=since, outcomes=len(outcomes), spools=spools)
     saw = Saw(
         champion=champion.id, challenger=challenger.id, policy=gates.digest_of_comparison(policy)
     )
-    return pipeline.learn(challenger, "evaluate", comparison.verdict, facts, saw, after=records)
+    verdict = _complete(comparison.verdict, spools)
+    return pipeline.learn(challenger, "evaluate", verdict, facts, saw, after=records)
+
+
+def _complete(verdict: Verdict, spools: Sequence[Spool]) -> Verdict:
+    """Return the verdict; what passes without some of the predictions is undecided."""
+    return "undecided" if verdict == "passed" and undelivered.sentences(spools) else verdict
 
 
 def _fitting(pipeline: Pipeline, records: Records, challenger: Release) -> Metric:
@@ -189,7 +198,12 @@ def _alone(metric: Metric, outputs: Row, target: str, targets: Sequence[str]) ->
 
 
 def _facts(
-    comparison: Comparison, champion: Release, *, since: datetime, outcomes: int
+    comparison: Comparison,
+    champion: Release,
+    *,
+    since: datetime,
+    outcomes: int,
+    spools: Sequence[Spool],
 ) -> Evaluated:
     return Evaluated(
         champion=str(champion),
@@ -203,7 +217,8 @@ def _facts(
         estimate=comparison.estimate,
         low=comparison.low,
         high=comparison.high,
-        reason=comparison.reason,
+        reason="; ".join([comparison.reason, *undelivered.sentences(spools)]),
         since=since,
         outcomes=outcomes,
+        undelivered=sum(spool.rows for spool in spools),
     )

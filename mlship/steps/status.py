@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mlship.domain import home
+from mlship.domain import home, undelivered
 from mlship.domain.deployment import Deployment, Route, Slot
 from mlship.domain.digests import Digest
 from mlship.domain.drift import of_aliases, of_route, unfinished
@@ -14,7 +14,7 @@ from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
-from mlship.errors import UnavailableError
+from mlship.errors import MlshipError, UnavailableError
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 
 
@@ -46,6 +46,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         reigns: who was champion when, oldest first.
         releases: every release of the ledger with its role, oldest first.
         waiting: releases that wait for the challenger's place, the next one first.
+        undelivered: what is still on its way to the database of predictions, for people.
         others: other projects with records in the same ledger, which are not used.
     """
 
@@ -57,6 +58,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     releases: tuple[dict[str, Any], ...]
     waiting: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    undelivered: tuple[str, ...] = ()
 
 
 def status(pipeline: Pipeline) -> Status:
@@ -102,7 +104,18 @@ def status(pipeline: Pipeline) -> Status:
         ),
         waiting=tuple(map(str, history.waiting)),
         others=_others(records),
+        undelivered=_undelivered(pipeline, records),
     )
+
+
+def _undelivered(pipeline: Pipeline, records: Records) -> tuple[str, ...]:
+    """Return what is not in the database of predictions yet; reads it only if replicas spool."""
+    if pipeline.config.observations.when_away != "spool":
+        return ()
+    try:
+        return tuple(undelivered.sentences(pipeline.observations.spools(records.ids)))
+    except MlshipError as error:
+        return (f"predictions in spools are not shown: {error}",)
 
 
 def _others(records: Records) -> tuple[str, ...]:

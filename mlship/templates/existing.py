@@ -6,20 +6,24 @@ Nothing of the repository is run. Scripts are read as Python syntax, dvc.yaml as
 import json
 import os
 import re
-import shlex
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import yaml
 
+from mlship.config import commands
 from mlship.domain.outputs import is_inside
 from mlship.errors import ConfigError
+from mlship.templates import reading, tables, tasks
 from mlship.templates.scripts import Script
 from mlship.templates.sources import DATA, has, is_utf8, listed, misnamed
 from mlship.templates.stages import FILE, Stage, locked
 from mlship.templates.stages import stages as dvc_stages
+from mlship.templates.targets import target_of
+from mlship.templates.tasks import Task
 
 _SCRIPTS: Final = ("train.py", "training.py", "train_model.py", "model.py", "main.py")
 _MODELS: Final = (
@@ -30,6 +34,7 @@ _NO_DATA: Final = re.compile(r"metric|report|result|predict|output|submission|sc
 _HELD_OUT: Final = re.compile(r"test|valid|held|eval")
 _NAME: Final = re.compile(r"[^a-z0-9-]+")
 _SHOWN: Final = 3
+_WITHOUT_TARGET: Final = ("clustering", "anomaly")
 _INSTEAD: Final = "to train by it instead, change model.command and model.saved"
 
 
@@ -40,19 +45,30 @@ class Existing(msgspec.Struct, frozen=True, kw_only=True):
         command: how it is started; empty if `function` is set.
         saved: the model file that it writes.
         function: instead of both, `module:train` with the parameters `data` and `params`.
+        package: the package of the script, which must be installed; empty if it need not.
         also_saved: further model files that it writes.
         train: the file of training data; empty if it is not known.
         test: the held-out data; empty if there is none.
         target: the column to predict; empty if it is not known.
+        read: how the script reads its data, as `data.read` has it.
+        task: what kind of problem it solves; empty if it is not known.
+        change: where the script reads the rows that are held out too, and how it does not; empty if
+            it does not read them, or it is not known.
+        reads_rows: whether the script reads the rows that mlship leaves to it.
     """
 
     command: str = ""
     saved: str = ""
     function: str = ""
+    package: str = ""
     also_saved: tuple[str, ...] = ()
     train: str = ""
     test: str = ""
     target: str = ""
+    read: Mapping[str, Any] = {}
+    task: Task = ""
+    change: str = ""
+    reads_rows: bool = False
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +143,13 @@ def name_of(folder: Path, taken: Sequence[str] = ()) -> str:
     parts = [part for part in folder.resolve().parts if part not in (os.sep, "")]
     words: list[str] = []
     for part in reversed(parts):
-        word = _NAME.sub("-", part.lower()).strip("-")
+        # Accents are left out: `Modèle` gives `modele`, and `Größe` gives `grosse`.
+        plain = "".join(
+            letter
+            for letter in unicodedata.normalize("NFKD", part)
+            if not unicodedata.combining(letter)
+        )
+        word = _NAME.sub("-", plain.casefold()).strip("-")
         if not word:
             continue
         words.insert(0, word)
@@ -145,18 +167,7 @@ def _section(text: str, key: str) -> str:
 
 
 def _of_training(training: Existing) -> dict[str, str]:
-    held_out = (
-        f"test: {_quoted(training.test)}              # held out: never used for training"
-        if training.test
-        else "split: {fraction: 0.2, seed: 7}  # rows to hold out; the script must not use them"
-    )
-    data = (
-        "data:\n"
-        f"  train: {_quoted(training.train or 'data/train.csv')}\n"
-        f"  {held_out}\n"
-        f"  target: {_quoted(training.target or 'target')}"
-        + ("" if training.target else "                   # the column to predict")
-    )
+    """Return the sections of mlship.yaml for a training, by their names."""
     model = (
         "model:\n"
         f"  command: {_quoted(training.command)}\n"
@@ -164,7 +175,38 @@ def _of_training(training: Existing) -> dict[str, str]:
     )
     if training.function:
         model = f"model:\n  train: {training.function}  # train(data, params) returns the model"
-    return {"data": data, "model": model}
+    sections = {"data": _of_data(training), "model": model}
+    if training.task == "regression":
+        sections["gates"] = (
+            "gates:\n"
+            "  test: {}                         # for example, r2: {min: 0.7}\n"
+            "  # metric: mae is of numbers; accuracy is of labels.\n"
+            "  promote: {metric: mae, min_labels: 200, confidence: 0.95, approvals: 1}"
+        )
+    if training.task in _WITHOUT_TARGET:
+        sections["model"] += f"\n  task: {training.task}"
+        sections["gates"] = (
+            "gates:\n"
+            "  test: {}                         # for example, largest_share: {max: 0.8}\n"
+            "  promote: {metric: none, approvals: 1}  # nothing is known to be right: people decide"
+        )
+    return sections
+
+
+def _of_data(training: Existing) -> str:
+    """Return the section `data`."""
+    held_out = "split: {fraction: 0.2, seed: 7}  # rows to hold out"
+    if training.command:
+        held_out += f"; the script trains on ${commands.TRAINING_ROWS}"
+    if training.test:
+        held_out = f"test: {_quoted(training.test)}  # held out: never used for training"
+    data = f"data:\n  train: {_quoted(training.train or 'data/train.csv')}\n  {held_out}"
+    if training.read:
+        data += f"\n  read: {json.dumps(dict(training.read), ensure_ascii=False)}"
+    if training.task in _WITHOUT_TARGET:
+        return data
+    note = "" if training.target else "                   # the column to predict"
+    return f"{data}\n  target: {_quoted(training.target or 'target')}{note}"
 
 
 def _quoted(text: str) -> str:
@@ -227,10 +269,7 @@ def _of_functions(folder: Path, scripts: Sequence[Script]) -> Existing | None:
     for script in scripts:
         if not script.is_script and script.functions.get("train") == 2:
             module = script.name.removesuffix(".py").replace("/", ".")
-            train, test = _data(folder, script)
-            return Existing(
-                function=f"{module}:train", train=train, test=test, target=script.target()
-            )
+            return _described(folder, script, Existing(function=f"{module}:train"))
     return None
 
 
@@ -242,14 +281,32 @@ def _made(folder: Path, script: Script | None, command: str, saved: str) -> Exis
     saved = saved or _chosen(written)
     if not saved or not is_inside(saved):
         return None
+    others = tuple(text for text in written if text != saved)
+    return _described(folder, script, Existing(command=command, saved=saved, also_saved=others))
+
+
+def _described(folder: Path, script: Script | None, training: Existing) -> Existing:
+    """Return a training with its data, its target and its task."""
     train, test = _data(folder, script)
-    return Existing(
-        command=command,
-        saved=saved,
-        also_saved=tuple(text for text in written if text != saved),
+    head = tables.head_of(folder / train) if train else tables.Head()
+    if script is None:
+        return msgspec.structs.replace(training, train=train, test=test)
+    read = reading.options_of(script, train)
+    columns = [name for name in head.columns if name != read.get("index_col")]
+    if isinstance(read.get("index_col"), int):
+        columns[read["index_col"] : read["index_col"] + 1] = []
+    task = tasks.task_of_code(script)
+    target = "" if task in _WITHOUT_TARGET else target_of(script, columns)
+    return msgspec.structs.replace(
+        training,
         train=train,
         test=test,
-        target=script.target() if script else "",
+        target=target,
+        read=read,
+        package=script.installed_package,
+        task=task or tasks.task_of_values([row.get(target, "") for row in head.rows]),
+        change="" if test or not train else reading.change_of(script, train),
+        reads_rows=reading.knows_rows(script),
     )
 
 
@@ -287,9 +344,9 @@ def _of_stages(folder: Path) -> tuple[Existing | None, list[str], bool]:
 
 
 def _of_stage(folder: Path, stage: Stage) -> Existing | None:
-    words = shlex.split(stage.command)
-    name = next((word for word in words if word.endswith(".py")), "")
-    script = Script(folder, name) if name and (folder / name).is_file() else None
+    names = commands.sources_of(stage.command)
+    name = next((name for name in names if (folder / name).is_file()), "")
+    script = Script(folder, name) if name else None
     return _made(folder, script, stage.command, stage.saved)
 
 

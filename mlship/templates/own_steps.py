@@ -36,12 +36,6 @@ def put_into(text: str, steps: StepsConfig) -> str:
     return _PLACE.sub(lambda match: _written([step.plain() for step in places[match[1]]]), text)
 
 
-def name_secrets(steps: StepsConfig) -> bool:
-    """Return whether a step names a secret."""
-    plain = [step.plain() for step in (*steps.before_train, *steps.after_test)]
-    return re.search(r"\bsecrets\b", str(plain)) is not None
-
-
 def _written(steps: Sequence[Mapping[str, Any]]) -> str:
     if not steps:
         return ""

@@ -117,7 +117,8 @@ def plan(
     changes = all_changes(site, contents, force, upgrade, is_new=is_new)
     changes += _replaced(folder, contents) if is_new else []
     _check_edited(folder, changes, site.present)
-    notes = [*(steps.of_found(found) if is_new else ()), *steps.of_installation(installed, source)]
+    notes = [*(steps.of_found(found) if is_new else ()), *steps.of_environment(folder, changes)]
+    notes += steps.of_installation(installed, source)
     notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
     branches = repository.branches if repository else ()
     absent = {change.name for change in changes if change.what == "skip" or change.is_foreign}

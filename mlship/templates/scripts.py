@@ -6,16 +6,14 @@ The script is read as syntax and never run. Paths are followed through constants
 
 import ast
 import posixpath
-import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from mlship import files
+from mlship.templates.syntax import assignments, last_name, name_of
 
-_TARGETS: Final = ("y", "target", "label", "labels", "y_train", "Y", "y_all")
-_TARGET_NAMES: Final = ("target", "target_col", "target_column", "label_col", "label_column")
 _IMPORTS_FOLLOWED: Final = 1
 _LARGEST: Final = 1_000_000
 _LONGEST: Final = 300
@@ -27,9 +25,6 @@ _WRITERS: Final = (
     *("save_weights", "SerializeToString"),
 )
 _RECORDS: Final = ("json", "yaml", "toml", "tomli_w", "msgspec")
-_SETTINGS: Final = re.compile(
-    r"(.*_)?(cfg|conf|config|params?|settings?|args|opts?|options|safe_load)", re.IGNORECASE
-)
 _COMPOSERS: Final = ("join", "joinpath", "with_name", "with_suffix", *_PATHS)
 _FITTERS: Final = ("fit", "fit_transform", "train", "fit_predict")
 _SAME: Final = ("resolve", "absolute", "expanduser", "as_posix")
@@ -49,11 +44,13 @@ class Script:
         self.problem = ""
         """Why it cannot be read as Python; empty if it can."""
         try:
-            self._tree = _parsed(root / name)
+            self.tree = _parsed(root / name)
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            self._tree = ast.Module(body=[], type_ignores=[])
+            self.tree = ast.Module(body=[], type_ignores=[])
             self.problem = _described(error)
         self.known: dict[str, str] = {"__file__": name}
+        self.imported: list[Script] = []
+        """The files of the project that it imports names from."""
         if follow:
             self._import(follow - 1)
         self._assign()
@@ -65,7 +62,7 @@ class Script:
         return any(
             not isinstance(node, (*plain, ast.AnnAssign))
             and not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-            for node in self._tree.body
+            for node in self.tree.body
         )
 
     @property
@@ -77,8 +74,8 @@ class Script:
     def paths(self) -> list[str]:
         """Return the texts that may be paths of the project, the most complete ones first."""
         found: dict[str, None] = {}
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.expr) and (text := self._value(node)):
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.expr) and (text := self.value(node)):
                 found[_normal(text)] = None
         texts = [*found, *(_normal(text) for text in self.known.values())]
         no_paths = {"", self.name, *self._parts()}
@@ -90,65 +87,59 @@ class Script:
             if not any(other != text and other.endswith(f"/{text}") for other in texts)
         ]
 
-    def target(self) -> str:
-        """Return the column that it predicts: `y = data["price"]`, or `TARGET = "price"`."""
-        for node in ast.walk(self._tree):
-            for goal, value in _assignments(node):
-                if isinstance(goal, ast.Name) and goal.id in _TARGETS:
-                    column = self._column(value)
-                    if column:
-                        return column
-        named = (self.known.get(name, "") for name in self.known if name.lower() in _TARGET_NAMES)
-        return next((name for name in named if name and "/" not in name), "")
-
     def reads(self) -> list[str]:
         """Return the paths of data that it reads, as far as they are known."""
-        return [
-            _normal(text)
-            for call in self._calls()
-            if _name_of(call).startswith(_READERS)
-            for argument in call.args[:1]
-            if (text := self._value(argument))
-        ]
+        return [path for call in self.calls() if (path := self.read_by(call))]
+
+    def read_by(self, call: ast.Call) -> str:
+        """Return the path of data that a call reads; empty if it reads none that is known."""
+        is_reader = name_of(call).startswith(_READERS) and call.args
+        return self.path_of(call.args[0]) if is_reader else ""
+
+    def path_of(self, node: ast.expr) -> str:
+        """Return the path that an expression stands for; empty if it is not known."""
+        return _normal(self.value(node))
 
     def saved_models(self) -> list[str]:
         """Return the paths that it gives to `save_model`, whatever their endings."""
         return [
             _normal(text)
-            for call in self._calls()
-            if _name_of(call) == "save_model"
+            for call in self.calls()
+            if name_of(call) == "save_model"
             for argument in (*call.args, *(keyword.value for keyword in call.keywords))
-            if (text := self._value(argument))
+            if (text := self.value(argument))
         ]
 
     @property
     def saving(self) -> str:
         """The first call that may write a file of a model: `joblib.dump in line 12`."""
-        for call in self._calls():
+        for call in self.calls():
             text = ast.unparse(call.func)
-            if _name_of(call) in _WRITERS and text.partition(".")[0] not in _RECORDS:
-                shown = text if len(text) < _SHOWN else _name_of(call)
+            if name_of(call) in _WRITERS and text.partition(".")[0] not in _RECORDS:
+                shown = text if len(text) < _SHOWN else name_of(call)
                 return f"{shown} in line {call.lineno}"
         return ""
 
     @property
     def fits(self) -> bool:
         """Whether it trains a model, as far as its calls show."""
-        return any(_name_of(call) in _FITTERS for call in self._calls())
+        return any(name_of(call) in _FITTERS for call in self.calls())
 
     @property
     def functions(self) -> dict[str, int]:
         """The number of positional parameters of each function at its top level, by name."""
-        defined = [node for node in self._tree.body if isinstance(node, ast.FunctionDef)]
+        defined = [node for node in self.tree.body if isinstance(node, ast.FunctionDef)]
         return {node.name: len(node.args.args) for node in defined}
 
-    def _calls(self) -> Iterator[ast.Call]:
-        return (node for node in ast.walk(self._tree) if isinstance(node, ast.Call))
+    def calls(self) -> Iterator[ast.Call]:
+        """Yield all calls in the file."""
+        return (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
 
     def _import(self, follow: int) -> None:
-        for node in ast.walk(self._tree):
+        for node in ast.walk(self.tree):
             if isinstance(node, ast.ImportFrom) and (file := self._file_of(node)):
-                known = Script(self._root, file, follow=follow).known
+                self.imported.append(Script(self._root, file, follow=follow))
+                known = self.imported[-1].known
                 for alias in node.names:
                     if alias.name in known:
                         self.known[alias.asname or alias.name] = known[alias.name]
@@ -166,46 +157,46 @@ class Script:
         return ""
 
     def _assign(self) -> None:
-        for node in ast.walk(self._tree):
-            for goal, value in _assignments(node):
-                if isinstance(goal, ast.Name) and (text := self._value(value)):
+        for node in ast.walk(self.tree):
+            for goal, value in assignments(node):
+                if isinstance(goal, ast.Name) and (text := self.value(value)):
                     self.known.setdefault(goal.id, text)
+
+    @property
+    def installed_package(self) -> str:
+        """The package that the file is in and imports by name, below a folder such as `src`.
+
+        Python finds it only where the project is installed. Empty if there is none.
+        """
+        parts = self.name.split("/")[1:-1]
+        imported = {name for node in ast.walk(self.tree) for name in _packages(node)}
+        return next((part for part in parts if part in imported), "")
 
     def _needs_package(self) -> bool:
         """Whether it imports its own package by name, so that its path alone does not start it."""
         package = self.name.partition("/")[0] if "/" in self.name else ""
         return bool(package) and any(
             package in _packages(node) or (isinstance(node, ast.ImportFrom) and node.level > 0)
-            for node in ast.walk(self._tree)
+            for node in ast.walk(self.tree)
         )
-
-    def _column(self, node: ast.AST) -> str:
-        """Return the column that an expression takes; empty if its name is not known."""
-        match node:
-            case ast.Subscript(value=inner, slice=key):
-                # The key of settings is no column: `cfg["target"]`, also in `df[cfg["target"]]`.
-                text = "" if _is_of_settings(inner) else self._value(key)
-                return text or self._column(inner)
-            case ast.Call(func=ast.Attribute(attr="pop", value=inner), args=[key, *_]):
-                return "" if _is_of_settings(inner) else self._value(key)
-        columns = (self._column(child) for child in ast.iter_child_nodes(node))
-        return next((column for column in columns if column), "")
 
     def _parts(self) -> set[str]:
         """Return the texts that are parts of paths of which other parts are not known."""
         parts: set[str] = set()
-        for node in ast.walk(self._tree):
-            if isinstance(node, ast.expr) and not self._value(node):
-                parts |= {_normal(self._value(part)) for part in _operands(node)}
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.expr) and not self.value(node):
+                parts |= {_normal(self.value(part)) for part in _operands(node)}
         return parts
 
-    def _value(self, node: ast.AST) -> str:
+    def value(self, node: ast.AST) -> str:
         """Return the text of an expression; empty if it is not known."""
         match node:
             case ast.Constant(value=str() as text):
                 return text if len(text) < _LONGEST and "\n" not in text else ""
             case ast.Name(id=name):
                 return self.known.get(name, "")
+            case ast.Call(func=function, args=[_, default]) if _is_variable(function):
+                return self.value(default)
             case ast.Call(func=function, args=arguments):
                 return self._called(function, arguments)
             case ast.Attribute() | ast.Subscript():
@@ -218,9 +209,9 @@ class Script:
             case ast.BinOp(left=left, op=ast.Div(), right=right):
                 return self._joined([left, right])
             case ast.BinOp(left=left, op=ast.Add(), right=right):
-                parts = [self._value(left), self._value(right)]
+                parts = [self.value(left), self.value(right)]
             case ast.JoinedStr(values=values):
-                parts = [self._value(_inner(value)) for value in values]
+                parts = [self.value(_inner(value)) for value in values]
             case _:
                 parts = []
         return "".join(parts) if all(parts) else ""
@@ -236,30 +227,30 @@ class Script:
                 levels = up + 1
             case _:
                 return ""
-        text = self._value(inner)
+        text = self.value(inner)
         for _ in range(levels):
             text = posixpath.dirname(text)
         return text or "."
 
     def _called(self, function: ast.expr, arguments: list[ast.expr]) -> str:
-        name = _name(function)
+        name = last_name(function)
         if name == "cwd" or (name == "getcwd" and not arguments):
             return "."
         if name == "dirname" and arguments:
-            return posixpath.dirname(self._value(arguments[0])) or "."
+            return posixpath.dirname(self.value(arguments[0])) or "."
         if name in ("join", "joinpath") and isinstance(function, ast.Attribute):
-            is_module = self._value(function.value) == ""
+            is_module = self.value(function.value) == ""
             return self._joined(arguments if is_module else [function.value, *arguments])
         if name in ("with_name", "with_suffix") and isinstance(function, ast.Attribute):
             return self._renamed(name, function.value, arguments)
         if name in _SAME and isinstance(function, ast.Attribute) and not arguments:
-            return self._value(function.value)
+            return self.value(function.value)
         return self._joined(arguments) if name in _PATHS and arguments else ""
 
     def _renamed(self, name: str, path: ast.expr, arguments: list[ast.expr]) -> str:
         """Return the text of `path.with_name("b.pkl")` or `path.with_suffix(".pkl")`."""
-        text = self._value(path)
-        part = self._value(arguments[0]) if len(arguments) == 1 else ""
+        text = self.value(path)
+        part = self.value(arguments[0]) if len(arguments) == 1 else ""
         if not (text and part):
             return ""
         if name == "with_name":
@@ -267,25 +258,13 @@ class Script:
         return posixpath.splitext(text)[0] + part
 
     def _joined(self, nodes: list[Any]) -> str:
-        parts = [self._value(node) for node in nodes]
+        parts = [self.value(node) for node in nodes]
         return posixpath.join(*parts) if parts and all(parts) else ""
 
 
-def _is_of_settings(node: ast.expr) -> bool:
-    """Return whether an expression is a part of settings: `cfg`, `self.params["data"]`."""
-    while True:
-        match node:
-            case ast.Attribute(value=inner, attr=name):
-                pass
-            case ast.Subscript(value=inner):
-                name = ""
-            case ast.Call(func=inner):
-                name = ""
-            case _:
-                return _SETTINGS.fullmatch(getattr(node, "id", "")) is not None
-        if _SETTINGS.fullmatch(name):
-            return True
-        node = inner
+def _is_variable(function: ast.expr) -> bool:
+    """Return whether a call reads an environment variable: `os.getenv`, `os.environ.get`."""
+    return ast.unparse(function).endswith(("getenv", "environ.get"))
 
 
 def _operands(node: ast.expr) -> list[ast.expr]:
@@ -295,7 +274,7 @@ def _operands(node: ast.expr) -> list[ast.expr]:
             return [_inner(value) for value in values]
         case ast.BinOp(left=left, right=right):
             return [left, right]
-        case ast.Call(func=function, args=arguments) if _name(function) in _COMPOSERS:
+        case ast.Call(func=function, args=arguments) if last_name(function) in _COMPOSERS:
             return arguments
     return []
 
@@ -307,14 +286,6 @@ def _packages(node: ast.AST) -> set[str]:
     return {(node.module or "").partition(".")[0]} if isinstance(node, ast.ImportFrom) else set()
 
 
-def _name_of(call: ast.Call) -> str:
-    return _name(call.func)
-
-
-def _name(function: ast.expr) -> str:
-    return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-
-
 def _inner(node: ast.expr) -> ast.expr:
     return node.value if isinstance(node, ast.FormattedValue) else node
 
@@ -324,19 +295,6 @@ def _normal(text: str) -> str:
     if not text or "://" in text or any(sign in text for sign in "{}%<>|*?\t"):
         return ""
     return posixpath.normpath(text) if "/" in text else text
-
-
-def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:
-    """Yield the goals and values of an assignment, also of `X, y = a, b` and `x: int = 1`."""
-    if isinstance(node, ast.AnnAssign) and node.value is not None:
-        yield node.target, node.value
-    if not isinstance(node, ast.Assign):
-        return
-    for goal in node.targets:
-        if isinstance(goal, ast.Tuple) and isinstance(node.value, ast.Tuple):
-            yield from zip(goal.elts, node.value.elts, strict=False)
-        else:
-            yield goal, node.value
 
 
 def _parsed(path: Path) -> ast.Module:

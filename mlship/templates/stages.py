@@ -110,11 +110,19 @@ def _refusal(command: str, saved: str, wdir: str, several: str) -> str:
         return f"it runs in {wdir} (wdir), and mlship in the project's folder: {yourself}"
     if unknown:
         return f"the value of {unknown[0]} was not found in {_PARAMS}: {yourself}"
-    if sign := commands.shell_syntax(command):
-        return f"its command needs a shell ({sign}), and mlship uses none: put it into {script}"
+    if reason := _foreign(command):
+        return f"{reason}: put it into {script}"
     is_whole = bool(commands.words(command))
     wrong = f"{saved} is outside of the project" if is_whole else "its quotation marks do not match"
     return "" if is_whole and is_inside(saved) else f"{wrong}: correct it in {FILE}"
+
+
+def _foreign(command: str) -> str:
+    """Return why a command is none for `model.command`; else an empty text."""
+    if sign := commands.shell_syntax(command):
+        return f"its command needs a shell ({sign}), and mlship uses none"
+    call = commands.python_call(commands.words(command))
+    return "its command runs no file by Python" if call is not None and call.refused else ""
 
 
 def _outputs(stage: Mapping[str, Any]) -> Iterator[str]:

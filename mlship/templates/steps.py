@@ -6,14 +6,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from mlship import files
+from mlship.config.commands import TRAINING_ROWS
 from mlship.config.installation import FORM, MODULE, Installation
 from mlship.config.project import Config
+from mlship.config.requirements import REQUIREMENTS
 from mlship.domain.storage import Kept
 from mlship.templates import existing, workflows
 from mlship.templates.changes import Change
 from mlship.templates.names import Workflow
 
 _CONFIG = "mlship.yaml"
+_ENVIRONMENTS = {
+    "uv.lock": "uv export --no-hashes --no-emit-project --output-file requirements.txt",
+    "poetry.lock": "poetry export --without-hashes --output requirements.txt",
+    "Pipfile.lock": "pipenv requirements > requirements.txt",
+    "environment.yml": "",
+    "environment.yaml": "",
+    "pyproject.toml": "",
+    "setup.py": "",
+}
+"""What lists the packages of a project, with the command that writes a requirements.txt of it."""
+_LARGEST = 1_000_000
 _CML = re.compile(r"^[^#\n]*\bcml(?:-| )(?:send-)?comment\b", re.MULTILINE)
 
 
@@ -34,9 +48,16 @@ def _of_training(training: existing.Existing) -> list[str]:
     how = f"with `{training.command}`, which saves {training.saved}"
     if training.function:
         how = f"by {training.function}"
-    data, target = training.train or "data that you must name", training.target
-    predicts = target or "a column that you must name"
-    steps = [f"check {_CONFIG}: it trains {how}, on {data}, and predicts {predicts}"]
+    data = training.train or "data that you must name"
+    predicts = f"predicts {training.target or 'a column that you must name'}"
+    if training.task in ("clustering", "anomaly"):
+        predicts = f"is of the task {training.task}"
+    steps = [f"check {_CONFIG}: it trains {how}, on {data}, and {predicts}", *_of_rows(training)]
+    if training.package:
+        steps.append(
+            f"the script imports {training.package}, the package that it is in: `pip install -e .` "
+            "here, and add a line `-e .` to requirements.txt for the jobs"
+        )
     if training.also_saved:
         steps.append(
             f"the script also saves {', '.join(training.also_saved)}: the model is served from "
@@ -44,6 +65,37 @@ def _of_training(training: existing.Existing) -> list[str]:
             "scikit-learn does"
         )
     return steps
+
+
+def _of_rows(training: existing.Existing) -> list[str]:
+    """Say how the script leaves the held-out rows alone, if it is a command and reads them."""
+    if training.function or training.test or training.reads_rows:
+        return []
+    change = training.change or (
+        f"read the file that ${TRAINING_ROWS} names, if it is set (`mlship guide your-own-model`)"
+    )
+    why = "mlship holds out a fifth of the rows, and metrics are too good if the script trains on "
+    return [f"{why}them: {change}; or name a file of test data as data.test"]
+
+
+def of_environment(folder: Path, changes: Sequence[Change]) -> list[str]:
+    """Say what to write into a new requirements.txt, where another file has the packages."""
+    is_new = any(change.name == REQUIREMENTS and change.what == "write" for change in changes)
+    name = next((name for name in _ENVIRONMENTS if _lists_packages(folder / name)), "")
+    if not (is_new and name):
+        return []
+    action = f"`{_ENVIRONMENTS[name]}`" if _ENVIRONMENTS[name] else "list the packages there"
+    return [f"jobs install {REQUIREMENTS}, and not {name}: {action}"]
+
+
+def _lists_packages(path: Path) -> bool:
+    """Return whether a file is there; pyproject.toml and setup.py may have no packages."""
+    try:
+        text = files.read_regular(path, _LARGEST).decode("utf-8", "replace")
+    except OSError:
+        return False
+    is_optional = path.suffix in (".toml", ".py")
+    return not is_optional or "dependencies" in text or "install_requires" in text
 
 
 def of_installation(installed: Installation, source: str) -> list[str]:
@@ -144,6 +196,12 @@ def last(
             "jobs share no folder: in mlship.yaml, set `ledger: {kind: mlflow}` for a tracking "
             "server, or kind registry for ledger and store (`mlship guide without-a-server`)"
         )
+    return [*steps, *_of_github(config, written)]
+
+
+def _of_github(config: Config, written: Mapping[str, str]) -> list[str]:
+    """Return what to set on GitHub, and what it means that own steps name secrets."""
+    steps: list[str] = []
     kinds: tuple[tuple[Literal["vars", "secrets"], str], ...] = (
         ("vars", "variables"),
         ("secrets", "secrets"),
@@ -153,6 +211,11 @@ def last(
         for kind, word in kinds
         if (found := workflows.asked_for(written.values(), kind))
     ]
+    if own := config.workflows.steps.secrets:
+        steps.append(
+            f"your own steps name {', '.join(own)}: the code of a feature branch can read it; give "
+            "the environments review and build a secret that is worth no more than that"
+        )
     if asked:
         steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (`mlship guide github`)")
     return steps

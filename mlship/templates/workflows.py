@@ -157,7 +157,7 @@ def settings_of(
         # Who may write records to a registry may push images there.
         claims=shares and config.workflows.claims and config.ledger.kind != "registry",
         public=config.workflows.public_data,
-        own_secrets=own_steps.name_secrets(config.workflows.steps),
+        own_secrets=bool(config.workflows.steps.secrets),
         ledger_needs=mlship["ledger"],
         review_needs=project["review"],
         project_needs=project["release"],

@@ -6,6 +6,7 @@ when its stdin ends, because then the process that asked is gone.
 `serve FD` imports what the jobs need, then forks for each request that comes in by the socket.
 """
 
+import gc
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from mlship import files
-from mlship.adapters.checkout import datafiles
+from mlship.adapters.checkout import datafiles, repository
 from mlship.adapters.checkout.children import (
     Answer,
     Fault,
@@ -89,7 +90,7 @@ def _trained(request: TrainRequest, train: Callable[[TrainRequest, Predictor], T
     root, config = request.root, request.config
     whole = [] if config.data.test else datafiles.places(root, config.data)
     rows = heldout.place_of(root, config, request.into)
-    audit = Audit(root, request.into, watched=[*whole, rows])
+    audit = Audit(root, request.into, watched=[*whole, rows], top=repository.top_of(root))
     try:
         made = train(request, ChildPredictor(request.root))
     except ProjectError:
@@ -106,9 +107,13 @@ def _trained(request: TrainRequest, train: Callable[[TrainRequest, Predictor], T
 
 def _forked(descriptor: int) -> list[str]:
     """Import what the jobs need and serve; in each fork, return the arguments of its job."""
+    gc.disable()
     import mlship.training.train  # noqa: F401 (the forks find it imported)
     from mlship.training.server import serve
 
+    # None of it is garbage: neither an import nor a fork searches it.
+    gc.freeze()
+    gc.enable()
     _compile_no_more()
     return serve(socket.socket(fileno=descriptor))
 

@@ -31,7 +31,7 @@ from mlship.adapters.checkout import datafiles
 from mlship.domain import digests
 from mlship.domain.commit import named
 from mlship.domain.digests import Digest
-from mlship.domain.inputs import Opened
+from mlship.domain.inputs import OUTSIDE, Opened
 from mlship.errors import ConflictError
 
 Signature = tuple[int, int, int, int] | None
@@ -72,14 +72,19 @@ class Audit:
 
     Args:
         root: the project's folder.
+        top: the top folder of its repository. What is read there counts as what is read in the
+            project, and has a path that begins with `..`.
         ignored: a folder in it that does not belong to it: where the bundle is made.
         watched: files, in the project or not, of which `has_read` tells.
     """
 
-    def __init__(self, root: Path, ignored: Path, watched: Iterable[Path] = ()) -> None:
+    def __init__(
+        self, root: Path, ignored: Path, watched: Iterable[Path] = (), *, top: Path | None = None
+    ) -> None:
         self._root = root.absolute()
         self._watched = {os.path.realpath(path) for path in watched}
         self._roots = {str(self._root), os.path.realpath(root)}
+        self._tops = _tops(self._root, top or root)
         self._ignored = (str(ignored.absolute()), *_environment_of(self._root))
         self._libraries = tuple(
             folder
@@ -222,6 +227,10 @@ class Audit:
                 self._known.setdefault(place, _WRITTEN)
             return
         known = self._known.get(path, 0)
+        if path.startswith(OUTSIDE) and not (known or is_read):
+            # What it writes for others is nothing that it depends on.
+            self._known[path] = _WRITTEN
+            return
         if is_read and not known:
             known |= _READ
             signature = _signature(self._root / path)
@@ -254,7 +263,21 @@ class Audit:
                 if _NOT_THE_PROJECTS.isdisjoint(Path(path).parts):
                     path.encode()  # git and JSON name it
                     return path.replace(os.sep, "/")
-        return None
+        return self._shared(place)
+
+    def _shared(self, place: str) -> str | None:
+        """Return the path of a file of the repository outside of the project: ../shared/x.py."""
+        top = next((top for top in self._tops if _is_below(place, top)), None)
+        is_own = any(_is_below(place, root) for root in self._roots)
+        if top is None or is_own or self._is_library(place) or _is_hidden(place):
+            return None
+        if place.endswith(".pyc") and "__pycache__" in place:
+            place = importlib.util.source_from_cache(place)
+        if not _NOT_THE_PROJECTS.isdisjoint(Path(place[len(top) :]).parts):
+            return None
+        path = os.path.relpath(place, self._tops[top])
+        path.encode()
+        return path.replace(os.sep, "/")
 
     def _add_outside(self, place: str) -> None:
         if place in self._known or any(_is_below(place, root) for root in self._roots):
@@ -280,7 +303,7 @@ class Audit:
         while frame:
             file = frame.f_code.co_filename
             if not is_passed(file) and not file.startswith("<") and file != __file__:
-                return any(_is_below(file, root) for root in self._roots)
+                return any(_is_below(file, root) for root in (*self._roots, *self._tops))
             frame = frame.f_back
         return False
 
@@ -345,6 +368,15 @@ def _is_hidden(place: str) -> bool:
 def _is_standard(file: str) -> bool:
     """Tell whether a file is of Python's standard library."""
     return _is_below(file, _STANDARD) and "site-packages" not in file
+
+
+def _tops(root: Path, top: Path) -> dict[str, str]:
+    """Return the project's folder by the names of the repository's top; none if they are one."""
+    real, inside = top.resolve(), root.resolve().relative_to(top.resolve())
+    tops = {str(place): str(place / inside) for place in (real, *root.parents)}
+    return {
+        place: own for place, own in tops.items() if inside.parts and Path(place).samefile(real)
+    }
 
 
 def _environment_of(root: Path) -> Iterator[str]:

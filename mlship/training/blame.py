@@ -118,4 +118,20 @@ def called(root: Path, name: str, call: Callable[[], Result]) -> Result:
     except BaseException as error:  # the user's code may raise anything
         message = f"{name} failed at {blame(error, root)}"
         hint = "correct the code there, or what mlship.yaml gives it, then run the command again"
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            hint = hint_of_missing(root, error.name)
         raise ProjectError(message, hint=hint) from error
+
+
+def hint_of_missing(root: Path, module: str) -> str:
+    """Return what to do about a module that is not found: it may be a file of the project."""
+    name = module.partition(".")[0]
+    own = [*root.glob(f"*/{name}.py"), *root.glob(f"*/{name}/__init__.py")]
+    if not own:
+        return f"install what provides the module {module}, and list it in requirements.txt"
+    hint = f"the project has {own[0].relative_to(root)}: "
+    if any((root / setup).is_file() for setup in ("pyproject.toml", "setup.py", "setup.cfg")):
+        return (
+            f"{hint}install it here (`pip install -e .`), and by a line `-e .` in requirements.txt"
+        )
+    return f"{hint}import it by its path from the project's folder"

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from mlship.adapters.checkout import shadows
+from mlship.config.commands import TRAINING_ROWS
 from mlship.config.project import Config
 from mlship.domain.bundle import Field
 from mlship.errors import ProjectError
 from mlship.training import heldout, script
-from mlship.training.blame import blame, called, one_process
+from mlship.training.blame import blame, called, hint_of_missing, one_process
 from mlship.training.columns import fields_of
 from mlship.training.data import Data, nearest
 
@@ -53,7 +54,7 @@ def find(root: Path, name: str) -> Function:
             known = sorted(path.stem for path in root.glob("*.py"))
             raise ProjectError(message, hint=nearest(module, known)) from error
         message = f"{module} cannot be imported: {blame(error, root)}"
-        raise ProjectError(message, hint=_hint_for(root, error.name or "")) from error
+        raise ProjectError(message, hint=hint_of_missing(root, error.name or "")) from error
     except BaseException as error:  # importing runs the user's code
         message = f"{module} cannot be imported: {blame(error, root)}"
         raise ProjectError(message, hint="correct the code there") from error
@@ -62,16 +63,6 @@ def find(root: Path, name: str) -> Function:
         known = sorted(key for key, value in vars(found).items() if callable(value))
         raise ProjectError(message, hint=nearest(function, known))
     return getattr(found, function)  # type: ignore[no-any-return]
-
-
-def _hint_for(root: Path, module: str) -> str:
-    """Return what to do about a module that is not found: it may be a file of the project."""
-    name = module.partition(".")[0]
-    own = [*root.glob(f"*/{name}.py"), *root.glob(f"*/{name}/__init__.py")]
-    if own:
-        place = own[0].relative_to(root)
-        return f"the project has {place}: import it by its path from the project's folder"
-    return f"install what provides the module {module}, and list it in requirements.txt"
 
 
 def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
@@ -146,7 +137,7 @@ def fit(
     if config.model.command is not None:
         if rows is not None:
             heldout.write(_with_targets(data.train, data, as_file=True), rows, config.data.read)
-            os.environ[heldout.VARIABLE] = str(rows)
+            os.environ[TRAINING_ROWS] = str(rows)
         return script.run(root, config.model, config.model.command, str(config.model.saved))
     function = find(root, name)
     if torch := sys.modules.get("torch"):

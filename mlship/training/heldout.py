@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mlship.adapters.checkout import datafiles, tables
+from mlship.config.commands import TRAINING_ROWS
 from mlship.config.project import Config, ReadConfig
 
 if TYPE_CHECKING:
     import pandas as pd
-
-VARIABLE: Final = "MLSHIP_TRAIN_DATA"
-"""Names the file of the training rows to a command."""
 
 _TEXTS: Final = (".csv", ".jsonl", ".ndjson", ".json")
 
@@ -75,7 +73,9 @@ def exposed(config: Config, *, has_read_all: bool, has_read_rows: bool) -> str:
     if data.test or not (has_read_all or (model.command and not has_read_rows)):
         return ""
     verb = "read" if has_read_all else "may have read"
-    hint = f"read the file that ${VARIABLE} names" if model.command else "use its argument `data`"
+    hint = (
+        f"read the file that ${TRAINING_ROWS} names" if model.command else "use its argument `data`"
+    )
     return (
         f"{model.source} {verb} {data.train} itself, with the rows that data.split holds out: if "
         f"it trained on them, the metrics are too good; {hint}, or set data.test to another file"

@@ -35,13 +35,18 @@ _MLFLOW = "sqlite:///.mlship/mlflow.db"
 def local_target(name: str, config: Config, state: Path, progress: Progress) -> "LocalTarget":
     """Return a local target; its state is in `.mlship/targets/<name>`."""
     from mlship.adapters.targets.local import LocalTarget
+    from mlship.adapters.targets.local.state import Spooling
 
+    spool = Spooling(
+        folder=str((state / "spool" / name).absolute()), max_mb=config.observations.spool_mb
+    )
     return LocalTarget(
         name,
         state / "targets" / name,
         target_config(config, name),
         _database(name, config) or state / "predictions" / name,
         progress,
+        spool=spool if _spools(name, config) else None,
     )
 
 
@@ -58,7 +63,8 @@ def cluster_target(
         settings = msgspec.structs.replace(settings, kubernetes=pods)
     access = cluster_access(settings, environment)
     scope = Scope(project=config.name, target=name, home=home)
-    return KubernetesTarget(scope, settings, access, progress)
+    spool_mb = config.observations.spool_mb if _spools(name, config) else None
+    return KubernetesTarget(scope, settings, access, progress, spool_mb=spool_mb)
 
 
 def cluster_locks(
@@ -298,6 +304,11 @@ def _database(name: str, config: Config) -> str | None:
         message = "observations.url has a password, which lists of processes and pods would show"
         raise ConfigError(message, hint="remove it from the URL and set PGPASSWORD")
     return url
+
+
+def _spools(name: str, config: Config) -> bool:
+    """Return whether a target's replicas spool predictions while their database is away."""
+    return name == PRODUCTION and config.observations.when_away == "spool"
 
 
 def _patience(purpose: Purpose) -> "Patience":

@@ -293,7 +293,7 @@ def test_a_password_comes_from_the_environment_too(
 def test_a_wrong_password_and_a_server_that_is_away_are_told_in_seconds(
     postgres_server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlship.runtime.postgres._START", 0.5)
+    monkeypatch.setattr("mlship.runtime.postgres.START", 0.5)
     away = postgres_server.url(password="wrong").replace(f":{postgres_server.port}/", ":1/")
     for url, reason in ((postgres_server.url(password="wrong"), "password"), (away, "refused")):
         started = time.monotonic()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.harness import shim
+
 ROOT = Path(__file__).parents[2]
 PAGES = [
     ROOT / "README.md",
@@ -56,8 +58,13 @@ def without_blocks(page: Path) -> str:
     return _FENCE.sub("", page.read_text(encoding="utf-8"))
 
 
-def environment(home: Path) -> dict[str, str]:
-    """Return a reader's environment: a home of their own, this version of mlship, a fake pip."""
+def environment(home: Path, *, is_cold: bool = True) -> dict[str, str]:
+    """Return a reader's environment: a home of their own, this version of mlship, a fake pip.
+
+    Args:
+        home: an empty folder.
+        is_cold: commands of mlship are processes of their own, from the start of Python on.
+    """
     programs = home / "bin"
     programs.mkdir(parents=True)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
@@ -71,6 +78,8 @@ def environment(home: Path) -> dict[str, str]:
     for name, text in commands.items():
         (programs / name).write_text(f"#!{sys.executable}\n{text}\n")
         (programs / name).chmod(0o755)
+    if not is_cold:
+        shim.write(programs / "mlship")
     (programs / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (programs / "python").chmod(0o755)
     (home / ".gitconfig").write_text("[user]\nname = Ada\nemail = ada@example.org\n")
@@ -88,8 +97,8 @@ def environment(home: Path) -> dict[str, str]:
 class Reader:
     """Types blocks into a shell, one after the other; the folder that one leaves is the next's."""
 
-    def __init__(self, home: Path) -> None:
-        self.environment = environment(home)
+    def __init__(self, home: Path, *, is_cold: bool = True) -> None:
+        self.environment = environment(home, is_cold=is_cold)
         self.folder = home / "checkout"
         self.folder.mkdir()
         self._last = home / "last-folder"

@@ -36,9 +36,10 @@ def applied(tmp_path: Path) -> list[dict[str, Any]]:
     kubectl.write_text(f"#!{sys.executable}\n{KUBECTL}")
     kubectl.chmod(0o755)
     [project] = [block for block in blocks(PAGE, "bash") if "cat > google.env" in block.text]
-    [block] = [block for block in blocks(PAGE, "bash") if "kind: Role\n" in block.text]
+    plain, gateway = (block for block in blocks(PAGE, "bash") if "kind: Role\n" in block.text)
     reader.run(project.text.partition("\n. ./google.env")[0])
-    reader.run(block.text)
+    for block in (plain, gateway):
+        reader.run(block.text)
     return [one for one in yaml.safe_load_all((reader.folder / "applied.yaml").read_text()) if one]
 
 
@@ -54,12 +55,21 @@ def test_the_roles_are_those_of_any_kubernetes(applied: list[dict[str, Any]]) ->
             for one in applied
             if one["kind"] == "Role"
         }
-        assert rules[f"iris-{name}", "mlship"] == wanted["mlship"] + wanted["mlship-routes"]
+        assert rules[f"iris-{name}", "mlship"] == wanted["mlship"]
+        assert rules[f"iris-{name}", "mlship-routes"] == wanted["mlship-routes"]
         assert rules["gateway", f"iris-{name}"] == wanted["mlship-iris"]
     assert [one["metadata"]["name"] for one in applied if one["kind"] == "Namespace"] == [
         "iris-staging",
         "iris-production",
     ]
+
+
+def test_the_shortest_path_needs_no_gateway() -> None:
+    path = PAGE.read_text().partition("## With a Gateway")[0]
+    assert "gateway/gateway" not in path
+    assert "projectcontour" not in path
+    assert "httproutes" not in path
+    assert "The first release" in path
 
 
 def test_the_settings_are_accepted_and_give_all_workflows(tmp_path: Path) -> None:

@@ -54,8 +54,9 @@ PROMISED = {
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Reader]:
-    reader = Reader(tmp_path)
+def reader(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Reader]:
+    # What a reader of the README types first runs as theirs will.
+    reader = Reader(tmp_path, is_cold="README" in request.node.name)
     # Of a reader who has installed mlship from git; without it, there are no workflows.
     reader.environment["MLSHIP_WORKFLOWS__MLSHIP"] = SOURCE
     yield reader

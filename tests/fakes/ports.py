@@ -13,7 +13,7 @@ from mlship.domain.commit import Commit
 from mlship.domain.digests import Digest
 from mlship.domain.inputs import Inputs, Opened
 from mlship.domain.ports import Target
-from mlship.domain.prediction import Answer, Outcome, Prediction, Taken
+from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.profiles import Profile
 from mlship.domain.scores import Scores, Slices, Suite, TestRun, Trained
 from mlship.errors import ConflictError
@@ -49,6 +49,7 @@ class FakeSource:
     def __init__(self) -> None:
         self.sha, self.dirty = "a" * 40, False
         self.different: tuple[str, ...] = ()
+        self.shared: tuple[str, ...] = ()
 
     def commit(self) -> Commit:
         return Commit(
@@ -60,8 +61,8 @@ class FakeSource:
             subject="Train on all columns",
         )
 
-    def differences(self, commit: str) -> tuple[str, ...]:
-        return self.different
+    def differences(self, commit: str, beside: Iterable[str] = ()) -> tuple[str, ...]:
+        return (*self.different, *(path for path in beside if path in self.shared))
 
 
 class FakeTrainer:
@@ -166,6 +167,7 @@ class FakeObservations:
     def __init__(self) -> None:
         self.made: list[Prediction] = []
         self.taken: list[Outcome] = []
+        self.spooled: list[Spool] = []
 
     def predictions(self, releases: Collection[Digest]) -> Iterator[Prediction]:
         return (one for one in self.made if one.release in releases)
@@ -184,6 +186,9 @@ class FakeObservations:
             raise ConflictError(f"predictions of others: {foreign}", hint="take them elsewhere")
         self.taken += new
         return Taken(new=len(new), known=0)
+
+    def spools(self, releases: Collection[Digest]) -> Sequence[Spool]:
+        return [one for one in self.spooled if one.release in releases]
 
 
 @dataclasses.dataclass(kw_only=True)

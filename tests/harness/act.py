@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.harness import shim
+
 ROOT = Path(__file__).parents[2]
 ACT = Path(sys.executable).with_name("act")
 STAND_INS = ROOT / "tests" / "stand_ins" / "actions"
@@ -56,6 +58,7 @@ class Runner:
         environment: added to that of the jobs.
         installs: whether jobs install what they need, each with a cache of its own; else they
             find it here.
+        is_cold: commands of mlship are processes of their own, from the start of Python on.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Runner:
         environment: Mapping[str, str],
         *,
         installs: bool = False,
+        is_cold: bool = False,
     ) -> None:
         self.repository, self.home = repository, home
         self.artifacts, self.installed = home / "artifacts", home / "installed"
@@ -77,6 +81,8 @@ class Runner:
         for name, text in texts.items():
             (programs / name).write_text(text)
             (programs / name).chmod(0o755)
+        if not installs and not is_cold:
+            shim.write(programs / "mlship")
         trusted = {name: os.environ[name] for name in _TRUSTED if name in os.environ}
         here = trusted if installs else {"PYTHONPATH": str(ROOT)}
         self._environment = {

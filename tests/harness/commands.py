@@ -13,8 +13,11 @@ from pathlib import Path
 
 from tests.harness import warm
 
-_AT_IMPORT = ("PYTHON", "LC_", "LANG", "OMP_", "OPENBLAS_", "MKL_")
+AT_IMPORT = ("PYTHON", "LC_", "LANG", "OMP_", "OPENBLAS_", "MKL_")
 """What begins so is read when Python starts or a library is imported."""
+PASSED = ("PYTHONPATH", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+"""The first two of them a fork obeys, the others change nothing that a test sees."""
+UTF_8 = ("UTF-8", "utf8")
 
 
 def run(
@@ -51,7 +54,7 @@ def output(
     Raises:
         subprocess.TimeoutExpired: it was killed.
     """
-    if is_cold or _at_import(environment) != _at_import(os.environ):
+    if is_cold or at_import(environment) != at_import(os.environ):
         return subprocess.run(
             [sys.executable, "-m", "mlship", *arguments],
             cwd=folder,
@@ -76,11 +79,16 @@ def output(
     return subprocess.CompletedProcess(arguments, code, *texts)
 
 
-def _at_import(environment: Mapping[str, str]) -> dict[str, str]:
-    found = {name: value for name, value in environment.items() if name.startswith(_AT_IMPORT)}
-    for name in ("PYTHONPATH", "PYTHONIOENCODING"):
-        found.pop(name, None)
-    return found
+def at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that must be those of the warm process, for a command to be a fork.
+
+    Any locale in UTF-8 is as good as none, for which Python takes UTF-8 as well.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(AT_IMPORT) and name not in PASSED and not value.endswith(UTF_8)
+    }
 
 
 @functools.cache

@@ -149,7 +149,11 @@ class Team:
             "STAND_IN_REPOSITORY": str(self.origin),
         }
         runner = Runner(
-            place / "iris", place / "home", environment, installs=self.wheel is not None
+            place / "iris",
+            place / "home",
+            environment,
+            installs=self.wheel is not None,
+            is_cold=True,
         )
         secrets = {"GITHUB_TOKEN": "job", "PREDICTIONS_PASSWORD": self._password}
         for kind in ("USER", "PASSWORD", "READER", "READER_PASSWORD"):

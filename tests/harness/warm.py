@@ -6,26 +6,39 @@ trainings, with arguments, variables, folder and streams of its own. Tests of ho
 and end, of locales, and the whole path run real ones: `tests.harness.commands` chooses.
 """
 
+import atexit
 import fcntl
+import functools
 import gc
 import importlib
 import os
 import select
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NoReturn
 
 import msgspec
 
+from mlship.adapters.mlflow import library
+
 ROOT = Path(__file__).parents[2]
 Program = Literal["mlship", "mlship.training"]
-_IMPORTED = ("mlship.cli.main", "mlship.training.train", "mlship.training.scoring.score")
+_IMPORTED = (
+    "mlship.cli.main",
+    "mlship.training.train",
+    "mlship.training.scoring.score",
+    "mlflow.store.model_registry.sqlalchemy_store",
+)
 _LONGEST = 1 << 20
 _MOST_DESCRIPTORS = 8
 _FREE = 200
@@ -85,7 +98,7 @@ class Warm:
     """The process at an address, from any other one."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self.address = address
 
     def start(
         self,
@@ -104,7 +117,7 @@ class Warm:
             descriptors=list(descriptors),
         )
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.connect(self._address)
+        connection.connect(self.address)
         socket.send_fds(connection, [msgspec.json.encode(call)], list(descriptors.values()))
         return Started(connection, [program, *arguments])
 
@@ -139,19 +152,65 @@ class Warm:
 
 def main(address: str, descriptor: int) -> None:
     """Fork for each call until stdin ends; in a fork, run the program."""
+    gc.disable()
+    migrated = _database()
     for name in _IMPORTED:
         importlib.import_module(name)
     gc.freeze()
+    gc.enable()
     call = _serve(socket.socket(fileno=descriptor))
     if call.program == "mlship":
+        library.__dict__["create_database"] = functools.partial(_copy, migrated)
         _patch_jobs(Warm(address))
         from mlship.cli.main import main as command
 
-        command()
+        _end(command)
     else:
         from mlship.training.__main__ import main as job
 
         sys.exit(job(call.arguments))
+
+
+def _end(command: Callable[[], None]) -> NoReturn:
+    """Run a command and end as Python does, but let nothing of what was imported go in peace.
+
+    To free it would copy every page of it, which takes longer than many commands.
+    """
+    code: int | str | None = 0
+    try:
+        command()
+    except SystemExit as error:
+        code = error.code
+    except BaseException:  # noqa: BLE001 (what Python does at the end of a program)
+        traceback.print_exc()
+        code = 1
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
+def _database() -> bytes:
+    """Return a new database of MLflow, which is imported with the settings that commands give."""
+    with tempfile.TemporaryDirectory(prefix="mlship-tests-") as folder:
+        path = Path(folder) / "mlflow.db"
+        library.create_database(path, Path(folder), {})
+        return path.read_bytes()
+
+
+def _copy(migrated: bytes, path: Path, artifacts: Path, _: Mapping[str, str]) -> None:
+    """Do what `create_database` does, without half a second of migrations."""
+    with tempfile.NamedTemporaryFile(prefix="mlship-tests-") as draft:
+        draft.write(migrated)
+        draft.flush()
+        with closing(sqlite3.connect(draft.name)) as database, database:
+            place = f"{artifacts.as_uri()}/0"
+            database.execute("UPDATE experiments SET artifact_location = ?", (place,))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        library.publish(Path(draft.name), path)
 
 
 def _serve(listener: socket.socket) -> Call:
@@ -219,12 +278,11 @@ def _become(call: Call, descriptors: Sequence[int]) -> None:
 
 
 def _write_in(encoding: str) -> None:
-    """Let the streams write in an encoding, as Python does at its start: `ascii:strict`."""
+    """Make new streams, since the warm ones know another file: `ascii:strict`, or as they were."""
     name, _, errors = encoding.partition(":")
-    if name:
-        # New ones: those that are there were made for other files.
-        sys.stdout = os.fdopen(1, "w", encoding=name, errors=errors or "strict", closefd=False)
-        sys.stderr = os.fdopen(2, "w", 1, name, "backslashreplace", closefd=False)
+    out = (name, errors or "strict") if name else (sys.stdout.encoding, sys.stdout.errors)
+    sys.stdout = os.fdopen(1, "w", encoding=out[0], errors=out[1], closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, out[0], "backslashreplace", closefd=False)
 
 
 def _patch_jobs(warm: Warm) -> None:

@@ -219,6 +219,8 @@ def test_tests_and_workload_outside_of_the_project_count(root: Path, tmp_path: P
     (root.parent / "shared" / "work.jsonl").write_text("{}")
     (root.parent / "linked" / "test_b.py").write_text("assert 1")
     (root.parent / "other.txt").write_text("")
+    commit = git(root, "rev-parse", "HEAD")
+    assert GitSource(root).differences(commit, ["../other.txt"]) == ("../other.txt",)
     assert different(root) == ("../all/test_a.py", "../linked/test_b.py", "../shared/work.jsonl")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -54,14 +54,16 @@ sys.exit(main(sys.argv[1:], os.environ))
 class Replica:
     """A serving process that is started again, at the same port, after each kill."""
 
-    def __init__(self, program: Sequence[str], folder: Path, database: Server) -> None:
+    def __init__(
+        self, program: Sequence[str], folder: Path, database: Server, options: Sequence[str] = ()
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.errors = folder / "stderr"
         bare = database.url().replace(f":{database.password}@", "@")
         self._argv = [*program, "serve", "--bundle", str(folder / "iris"), "--release", RELEASE]
-        self._argv += ["--slot", "rabab", "--port", str(self.port), "--log", bare]
+        self._argv += ["--slot", "rabab", "--port", str(self.port), "--log", bare, *options]
         self._environ = {**os.environ, "PGPASSWORD": database.password}
         self.process = self._started()
 
@@ -128,9 +130,12 @@ def database() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def replica(program: Sequence[str], folder: Path, database: Server) -> Iterator[Replica]:
-    iris_bundle(folder / "iris")
-    made = Replica(program, folder, database)
+def replica(
+    program: Sequence[str], folder: Path, database: Server, options: Sequence[str] = ()
+) -> Iterator[Replica]:
+    if not (folder / "iris").exists():
+        iris_bundle(folder / "iris")
+    made = Replica(program, folder, database, options)
     try:
         made.wait()
         yield made

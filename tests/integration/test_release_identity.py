@@ -3,6 +3,7 @@
 import json
 import os
 import py_compile
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import pytest
 
 from mlship.adapters.checkout import code
 from mlship.adapters.checkout.trainer import ChildTrainer
+from mlship.domain.inputs import Opened
 from mlship.domain.scores import Trained
 from mlship.errors import ConflictError, ProjectError
 from tests.harness import commands
@@ -299,6 +301,82 @@ def postprocess(outputs):
     assert {"scale.json", "names.json"} <= opened.read.keys()
     about = [line for line in notes.lines if "not part of the release" in line]
     assert about == [f"training read {outside}, which is not part of the release"]
+
+
+def test_uncommitted_code_elsewhere_in_the_repository_counts_as_in_the_project(
+    tmp_path: Path,
+) -> None:
+    shared = tmp_path / "shared"
+    for name in ("scale.py", "used.py", "other.py"):
+        shared.mkdir(exist_ok=True)
+        (shared / name).write_text("VALUE = 1\n")
+    (shared / "scale.py").write_text("import used\nVALUE = used.VALUE\n")
+    (shared / "table.json").write_text("{}")
+    root = tmp_path / "models" / "churn"
+    body = """
+import sys
+sys.path.insert(0, str(Path(__file__).parents[2] / "shared"))
+import scale
+open("../../shared/table.json").close()
+open("../../shared/written.txt", "w").close()
+if scale.VALUE == 3: Path("../../shared/table.json").write_text("[]")
+"""
+    write(root, body, "from pathlib import Path")
+    (root / ".git").rename(tmp_path / ".git")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "--quiet", "--message", "Two folders")
+    read = {f"../../shared/{name}" for name in ("scale.py", "used.py", "table.json")}
+
+    def opened() -> Opened:
+        shutil.rmtree(root / ".mlship", ignore_errors=True)
+        return trained(root).opened
+
+    clean = opened()
+    assert read <= clean.read.keys()
+    assert not any("other.py" in path or "written" in path for path in clean.read)
+    assert clean.uncommitted(()) == ()
+    (shared / "other.py").write_text("VALUE = 9\n")
+    assert opened().uncommitted(()) == ()
+    (shared / "used.py").write_text("VALUE = 2\n")
+    dirty = opened()
+    assert dirty.uncommitted(("a.py",)) == ("a.py", "../../shared/used.py")
+    assert dirty.read["../../shared/used.py"] != clean.read["../../shared/used.py"]
+    git(tmp_path, "update-index", "--assume-unchanged", "shared/used.py")
+    assert opened().shared == ("../../shared/used.py",)
+    (shared / "used.py").write_text("VALUE = 3\n")
+    changed = opened()
+    assert changed.shared == ("../../shared/table.json", "../../shared/used.py")
+    assert "../../shared/table.json" in changed.left
+    assert [path for path in changed.written if "written" in path] == []
+
+
+def test_a_change_in_a_submodule_beside_the_project_counts(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "scale.py").write_text("VALUE = 1\n")
+    git(library, "init", "--quiet", "--initial-branch=main")
+    git(library, "add", "-A")
+    git(library, "commit", "--quiet", "--message", "Begin")
+    top = tmp_path / "top"
+    body = "import sys\nsys.path.insert(0, '../shared')\nimport scale"
+    root = write(top / "churn", body)
+    (root / ".git").rename(top / ".git")
+    git(
+        top,
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        str(library),
+        "shared",
+    )
+    git(top, "add", "-A")
+    git(top, "commit", "--quiet", "--message", "Two folders")
+    assert trained(root).opened.shared == ()
+    (top / "shared" / "scale.py").write_text("VALUE = 2\n")
+    shutil.rmtree(root / ".mlship")
+    assert trained(root).opened.shared == ("../shared",)
 
 
 def test_a_file_that_somebody_changes_after_it_was_read_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """Training by a command: the script that people have, and the file that it writes."""
 
+import os
 import sys
+import warnings
 from pathlib import Path
 
 import msgspec
@@ -132,3 +134,68 @@ def test_settings_that_do_not_fit_are_refused(model: dict[str, object], said: st
     }
     with pytest.raises(ConfigError, match=said):
         layers.resolve([layers.Layer(name="mlship.yaml", values=values)])
+
+
+@pytest.mark.parametrize(
+    ("command", "is_here"),
+    [
+        ("python -u -W error::FutureWarning train.py", True),
+        (f"python3.{sys.version_info.minor} -W error::FutureWarning -m train", True),
+        (f"{sys.executable} -u -Werror::FutureWarning train.py", True),
+        ("python -O -X utf8 -W error::FutureWarning train.py", False),
+    ],
+)
+def test_options_of_python_are_those_of_the_training(
+    tmp_path: Path, command: str, *, is_here: bool
+) -> None:
+    code = SCRIPT.format(
+        write="joblib.dump(model, 'model.joblib')\n"
+        "    import os, warnings\n"
+        "    try: warnings.warn('old', FutureWarning)\n"
+        "    except FutureWarning: warnings.warn('other', UserWarning)\n"
+        "    else: raise SystemExit('the option was lost')\n"
+        f"    assert os.getpid() == {os.getpid()} or not {is_here}\n"
+        f"    if not {is_here}: assert False, 'the option -O was lost'"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        train(request(tmp_path, by_command(tmp_path, code, command)), InProcess())
+
+
+def test_python_of_another_version_is_refused(tmp_path: Path) -> None:
+    settings = by_command(tmp_path, "", "python3.4 train.py")
+    with pytest.raises(ProjectError, match=r"model.command starts python3\.4, and mlship runs on"):
+        train(request(tmp_path, settings), InProcess())
+
+
+def test_a_program_finds_the_python_that_runs_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    code = SCRIPT.format(
+        write=f"joblib.dump(model, 'model.joblib'); assert sys.prefix == {sys.prefix!r}"
+    )
+    train(request(tmp_path, by_command(tmp_path, code, "sh -c 'python train.py'")), InProcess())
+
+
+@pytest.mark.parametrize(
+    ("files", "hint"),
+    [
+        ((), "install what provides the module churn, and list it in requirements.txt"),
+        (("src/churn/__init__.py",), "src/churn/__init__.py: import it by its path"),
+        (
+            ("src/churn/__init__.py", "pyproject.toml"),
+            "install it here (`pip install -e .`), and by a line `-e .` in requirements.txt",
+        ),
+    ],
+)
+def test_a_module_that_a_script_does_not_find_is_asked_for(
+    tmp_path: Path, files: tuple[str, ...], hint: str
+) -> None:
+    settings = by_command(tmp_path, "from churn.features import COLUMNS\n")
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    with pytest.raises(ProjectError, match="No module named 'churn'") as caught:
+        train(request(tmp_path, settings), InProcess())
+    assert hint in str(caught.value.hint)

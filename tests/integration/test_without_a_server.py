@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +10,10 @@ import httpx
 import pytest
 import yaml
 
-from tests.harness import hostile
+from tests.harness import commands, hostile
 from tests.harness.act import ACT, Ran, Runner
 from tests.harness.services import require
-from tests.harness.team import called, git
+from tests.harness.team import git
 from tests.harness.workflows import SOURCE
 from tests.stand_ins.github import serving
 from tests.stand_ins.github_state import State
@@ -47,9 +45,9 @@ class Homework:
         self._runner = Runner(self.laptop, folder / "jobs", {"GITHUB_API_URL": github})
 
     def init(self, *arguments: str) -> None:
-        argv = [sys.executable, "-m", "mlship", "--set", f"workflows.mlship={SOURCE}", "init"]
-        argv += [str(self.laptop), *arguments, "--yes"]
-        subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, timeout=120)
+        argv = ["--set", f"workflows.mlship={SOURCE}", "init", str(self.laptop), *arguments]
+        done = commands.run(*argv, "--yes", folder=ROOT, environment=os.environ)
+        assert done.returncode == 0, done.stderr
 
     def commit(self, message: str) -> str:
         git("add", "-A", at=self.laptop)
@@ -76,8 +74,9 @@ class Homework:
         user, password = LOGIN
         login = {"MLSHIP_REGISTRY_USER": user, "MLSHIP_REGISTRY_PASSWORD": password}
         environment = {**os.environ, **login, "PYTHONPATH": str(ROOT)}
-        argv = [sys.executable, "-m", "mlship", "--json", *arguments]
-        return json.loads(called(argv, self.laptop, environment))
+        done = commands.run("--json", *arguments, folder=self.laptop, environment=environment)
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        return json.loads(done.stdout)
 
     def tags(self) -> set[str]:
         """Return the tags of the repository in the registry."""

@@ -73,7 +73,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
         assert opened["number"] == 1
         with github.serving(state) as url:
             places = {"GITHUB_API_URL": url, "GITHUB_SERVER_URL": url}
-            runner = Runner(top / "iris", top / "home", places)
+            runner = Runner(top / "iris", top / "home", places, is_cold=True)
             yield Here(runner, state, server)
     hostile.end(runner)
 

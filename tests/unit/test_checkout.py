@@ -111,6 +111,15 @@ def test_what_the_training_wrote_and_read_must_be_as_it_left_it(here: World) -> 
     assert differs(check(here.pipeline, release)) == "history.json"
 
 
+def test_what_the_training_read_elsewhere_in_the_repository_is_that_of_the_commit(
+    here: World,
+) -> None:
+    here.trainer.opened = Opened(read={"../shared.py": digests.of_bytes(b"read"), "own.json": None})
+    release = trained(here)
+    here.source.shared = ("../other.py", "../shared.py", "own.json")
+    assert differs(check(here.pipeline, release)) == "../shared.py"
+
+
 def test_what_the_tests_wrote_may_be_there_afterwards(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,6 +168,39 @@ def test_where_mlship_came_from_and_where_jobs_get_it_is_told(here: World) -> No
     )
 
 
+JOBS = {".github/workflows/main.yml": "env: {MLFLOW_TRACKING_URI: '${{ vars.X }}'}\n"}
+BY_MLFLOW = LedgerConfig(kind="mlflow")
+
+
+@pytest.mark.parametrize(
+    ("changes", "ledger", "store"),
+    [
+        ({"ledger": BY_MLFLOW}, "MLFLOW_TRACKING_URI is not set here", "MLFLOW_TRACKING_URI is"),
+        ({"targets": CLUSTERS}, "in this folder, and jobs share none", "MLFLOW_TRACKING_URI is"),
+        (
+            {"targets": CLUSTERS, "store": StoreConfig(kind="directory")},
+            "evidence is kept in this folder",
+            "models are kept in this folder",
+        ),
+        ({"targets": CLUSTERS, "store": SERVER}, "evidence is kept in this folder", ""),
+        ({"ledger": BY_MLFLOW, "store": SERVER, "targets": CLUSTERS}, "", ""),
+        ({"ledger": LedgerConfig(kind="mlflow", uri="http://a"), "store": SERVER}, "", ""),
+        ({"ledger": LedgerConfig(kind="registry"), "store": StoreConfig(kind="registry")}, "", ""),
+        ({"targets": LOCAL}, "", ""),
+    ],
+)
+def test_a_ledger_and_a_store_that_jobs_do_not_have_are_warned_of(
+    here: World, changes: dict[str, Any], ledger: str, store: str
+) -> None:
+    around = dataclasses.replace(WELL, workflows=lambda: JOBS)
+    found = checks(here, around, **changes)
+    for name, says in (("ledger", ledger), ("store", store)):
+        assert says in found[name].detail
+        assert found[name].state == ("warning" if says else "right")
+        assert ("without-a-server" in found[name].hint) is bool(says)
+    assert {checks(here, **changes)[name].state for name in ("ledger", "store")} == {"right"}
+
+
 def test_workflows_that_nobody_can_renew_are_warned_of(here: World) -> None:
     lost = Installation(origin=Origin(kind="index", version="0.1.0"), reason="no hash is known")
     around = dataclasses.replace(WELL, installed=lambda: lost)

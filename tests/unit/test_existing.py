@@ -15,6 +15,7 @@ from mlship.errors import ConfigError
 from mlship.templates import existing, project, shipped, site
 from mlship.templates.existing import Existing, Found
 from mlship.templates.scripts import Script
+from mlship.templates.targets import target_of
 
 SCRIPT = """
 import joblib
@@ -49,6 +50,7 @@ def test_a_script_its_model_its_data_and_its_target_are_found(tmp_path: Path) ->
         train="data/train.csv",
         test="data/test.csv",
         target="churned",
+        task="classification",
     )
 
 
@@ -225,11 +227,192 @@ def test_data_are_what_the_script_reads_and_not_what_it_writes(tmp_path: Path) -
         ("target = yaml.safe_load(file)['target']", ""),
         ("target = args['target']", ""),
         ("cfg = {}\ny = df['target']", "target"),
+        ("model.fit(df.drop('a', axis=1), df['a'])", "a"),
+        ("model.fit(X=df[cols], y=df.pop('a'))", "a"),
+        ("Pipeline([('m', Ridge())]).fit(df[cols], df['a'].values.ravel())", "a"),
+        ("scaler.fit_transform(df[['b']])\nmodel.fit(df[cols], df[['a']])", "a"),
+        ("goal = df['a']\nmodel.fit(df.drop(columns='a'), goal)", "a"),
+        ("a, b, c, d = train_test_split(df[cols], df['a'])\nm.fit(a, c)", "a"),
+        ("lgb.train({}, lgb.Dataset(df[cols], label=df['a']))", "a"),
+        ("xgb.DMatrix(df[cols], df['a'])", "a"),
+        ("def load():\n  return df[cols], df['a']\nX, z = load()\nm.fit(X, z)", "a"),
+        ("def go(X, z):\n  m.fit(X, z)\ngo(df[cols], df['a'])", "a"),
+        ("y = df.a", "a"),
+        ("y = df.a.values", "a"),
+        ("y = df.iloc[:, -1]", "last"),
+        ("y = df.iloc[:, 1].values", "a"),
+        ("y = df.iloc[:, -1:]", "last"),
+        ("y = df.iloc[:, 7]", ""),
+        ("y = df.values[:, -1]", "last"),
+        ("data = df.to_numpy()\nX, y = data[:, :-1], data[:, -1]", "last"),
+        ("y = df.loc[:, 'a']", "a"),
+        ("y = df[df.columns[-1]]", "last"),
+        ("y = np.log1p(df['a'])", "a"),
+        ("raw = df['a']\ny = LabelEncoder().fit_transform(raw)", "a"),
+        ("raw = df['a']\ny = prepare(raw)", ""),
+        ("y = df[['a', 'b']]", ""),
+        ("y = y.astype(int)\ny = df['a']", "a"),
+        ("y = df['made']\nm.fit(df[cols], df['a'])", "a"),
+        ("y = df['made']", "made"),
+        ("y = load_iris().target", ""),
+        ("y = df.T", ""),
+        ("df = df.dropna()\n" * 300 + "y = df.dropna().a", "a"),
     ],
 )
 def test_the_target_is_read_from_the_code(code: str, target: str, tmp_path: Path) -> None:
     repository(tmp_path, **{"train.py": code})
-    assert Script(tmp_path, "train.py").target() == target
+    assert target_of(Script(tmp_path, "train.py"), ("b", "a", "last")) == target
+
+
+@pytest.mark.parametrize(
+    ("code", "rows", "task"),
+    [
+        ("RandomForestRegressor()", "a,x", "regression"),
+        ("sklearn.linear_model.Ridge()", "1,x", "regression"),
+        ("make_pipeline(StandardScaler(), LinearRegression())", "1,0", "regression"),
+        ("MODELS = {'a': XGBRegressor, 'b': CatBoostRegressor}", "1,0", "regression"),
+        ("xgb.train({'objective': 'reg:squarederror'}, d)", "1,0", "regression"),
+        ("lgb.train(dict(objective='binary'), d)", "1,0.5", "classification"),
+        ("CatBoost({'loss_function': 'RMSE'})", "1,0", "regression"),
+        ("LogisticRegression()", "1,0.5", "classification"),
+        ("lgb.LGBMClassifier()", "1,0.5", "classification"),
+        ("KMeans(3)", "1,0.5", "clustering"),
+        ("IsolationForest()", "1,0.5", "anomaly"),
+        ("x = KMeans(3)\nRidge()", "1,x", "regression"),
+        ("Ridge()\nLogisticRegression()", "1,0.5\n2,1.25", "regression"),
+        ("Ridge()\nLogisticRegression()", "1,no\n2,yes", "classification"),
+        ("build()", "\n".join(f"1,{n * 10}" for n in range(30)), "regression"),
+        ("build()", "1,0\n1,1\n2,0\n3,", "classification"),
+        ("build()", "1,\n2,", ""),
+        ("from zoo import build\nbuild()", "1,0", "regression"),
+    ],
+)
+def test_the_metric_of_promotions_is_of_the_task(
+    code: str, rows: str, task: str, tmp_path: Path
+) -> None:
+    script = (
+        f"df = pd.read_csv('d.csv')\nm = {code.rpartition(chr(10))[2]}\n{code}\n"
+        "m.fit(df[['x']], df['t'])\njoblib.dump(m, 'm.joblib')\n"
+    )
+    zoo = "def build():\n    return SVR()\n"
+    folder = repository(tmp_path, **{"train.py": script, "zoo.py": zoo, "d.csv": f"x,t\n{rows}\n"})
+    found = existing.find(folder).training
+    assert found is not None
+    assert found.task == task
+    config = configured(project.plan(folder, None, installed=INSTALLED))
+    metrics = {"regression": "mae", "clustering": "none", "anomaly": "none"}
+    assert config.gates.promote.metric == metrics.get(task, "accuracy")
+    assert config.data.target == ("t" if metrics.get(task) != "none" else None)
+    assert config.model.task == (task if metrics.get(task) == "none" else "auto")
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (
+            "import pandas as pd\ndf = pd.read_csv('d.csv', sep=',')",
+            "(os.environ.get(\"MLSHIP_TRAIN_DATA\", 'd.csv'), sep=','), with `import os` above; ",
+        ),
+        (
+            "import os\nD = 'd.csv'\ndf = pd.read_csv(D)",
+            'replace pd.read_csv(D) by pd.read_csv(os.environ.get("MLSHIP_TRAIN_DATA", D)); or',
+        ),
+        ("from reader import df", "in line 1 of reader.py, replace pd.read_csv('d.csv') by pd."),
+        ("df = load('d.csv')", "in line 1 of train.py, replace 'd.csv' by os.environ.get("),
+        ("df = load('d.csv') or load('d.csv')", "read the file that $MLSHIP_TRAIN_DATA names, if"),
+        ("df = pd.read_csv(os.environ.get('MLSHIP_TRAIN_DATA', 'd.csv'))", ""),
+        ("df = pd.read_csv(os.getenv('MLSHIP_TRAIN_DATA', 'd.csv'))", ""),
+    ],
+)
+def test_init_says_which_line_keeps_the_held_out_rows_out(
+    code: str, says: str, tmp_path: Path
+) -> None:
+    script = f"{code}\njoblib.dump(Ridge().fit(df[['x']], df['t']), 'm.joblib')\n"
+    reader = "df = pd.read_csv('d.csv')\n"
+    files = {"train.py": script, "reader.py": reader, "d.csv": "x,t\n1,2\n"}
+    folder = repository(tmp_path / "one", **files)
+    told = [step for step in told_of(folder) if "metrics are too good" in step]
+    assert len(told) == bool(says)
+    assert says in "".join(told)
+    training = existing.find(folder).training
+    assert training is not None
+    assert (training.train, training.target) == ("d.csv", "t")
+    folder = repository(tmp_path / "two", **files, **{"d_test.csv": "x,t\n1,2\n"})
+    assert not [step for step in told_of(folder) if "metrics are too good" in step]
+
+
+def test_init_names_the_default_of_an_option_that_has_the_path(tmp_path: Path) -> None:
+    code = (
+        "import os\np.add_argument('--data', default='data/d.csv')\ndf = pd.read_csv(a.data)\n"
+        "joblib.dump(Ridge().fit(df[['x']], df['t']), 'm.joblib')\n"
+    )
+    folder = repository(tmp_path, **{"fit.py": code, "data/d.csv": "x,t\n1,2\n"})
+    (told,) = [step for step in told_of(folder) if "metrics are too good" in step]
+    new = "os.environ.get(\"MLSHIP_TRAIN_DATA\", 'data/d.csv')"
+    assert f"in line 2 of fit.py, replace 'data/d.csv' by {new}; or" in told
+
+
+@pytest.mark.parametrize(
+    ("call", "read"),
+    [
+        ("pd.read_csv('d.csv')", {}),
+        ("pd.read_csv('d.csv', sep=',', decimal='.', header=0)", {}),
+        ("pd.read_csv('d.csv', sep=';', decimal=',')", {"sep": ";", "decimal": ","}),
+        ("pd.read_csv('d.csv', delimiter='|')", {"sep": "|"}),
+        ("pd.read_csv(args.data, sep=';')", {"sep": ";"}),
+        ("pd.read_table('d.csv')", {"sep": "\t"}),
+        ("pd.read_csv('d.csv', sep=r'\\s+', encoding='latin-1')", {"encoding": "latin-1"}),
+        ("pd.read_csv('d.csv', na_values='?', index_col=0)", {"na_values": ["?"], "index_col": 0}),
+        ("pd.read_csv('d.csv', index_col=False, dtype={'zip': str})", {}),
+        ("pd.read_csv('d.csv', dtype={'zip': 'str'})", {"dtype": {"zip": "str"}}),
+        ("pd.read_csv('d.csv', parse_dates=['day'])", {"parse_dates": ["day"]}),
+        ("pd.read_csv('d.csv', sep=SEP)", {}),
+    ],
+)
+def test_data_are_read_as_the_script_reads_them(
+    call: str, read: dict[str, object], tmp_path: Path
+) -> None:
+    code = f"df = {call}\njoblib.dump(Ridge().fit(df[['x']], df.iloc[:, 1]), 'm.joblib')\n"
+    head = str(read.get("sep", ",")).join("ixt")
+    folder = repository(tmp_path, **{"train.py": code, "d.csv": f"\ufeff{head}\r\n"})
+    found = existing.find(folder).training
+    assert found is not None
+    assert found.read == read
+    assert found.target == ("t" if "index_col" in read else "x")
+    settings = configured(project.plan(folder, None, installed=INSTALLED)).data.read
+    for name, value in read.items():
+        assert getattr(settings, name) == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_a_script_in_an_installed_package_needs_its_installation(tmp_path: Path) -> None:
+    code = f"from churn.features import COLUMNS\n{SCRIPT}"
+    folder = repository(tmp_path, **{"src/churn/train.py": code, "src/churn/features.py": ""})
+    (told,) = [step for step in told_of(folder) if "pip install -e ." in step]
+    assert told.startswith("the script imports churn, the package that it is in")
+    repository(tmp_path / "other", **{"src/churn/train.py": SCRIPT})
+    assert not [step for step in told_of(tmp_path / "other") if "pip install -e ." in step]
+
+
+@pytest.mark.parametrize(
+    ("name", "action"),
+    [
+        ("uv.lock", "`uv export --no-hashes --no-emit-project --output-file requirements.txt`"),
+        ("poetry.lock", "`poetry export --without-hashes --output requirements.txt`"),
+        ("environment.yml", "list the packages there"),
+        ("pyproject.toml", "list the packages there"),
+    ],
+)
+def test_packages_that_another_file_lists_are_asked_for(
+    name: str, action: str, tmp_path: Path
+) -> None:
+    files = {"train.py": SCRIPT, name: "dependencies = []\n"}
+    told = f"jobs install requirements.txt, and not {name}: {action}"
+    assert told in told_of(repository(tmp_path / "a", **files))
+    own = repository(tmp_path / "b", **files, **{"requirements.txt": "pandas\n"})
+    assert told not in told_of(own)
+    if name == "pyproject.toml":
+        bare = repository(tmp_path / "c", **files | {name: "[tool.ruff]\n"})
+        assert told not in told_of(bare)
 
 
 def test_a_training_function_is_used_as_it_is(tmp_path: Path) -> None:
@@ -294,6 +477,7 @@ def told_of(folder: Path) -> tuple[str, ...]:
         ("churn", "churn"),
         ("My Model", "my-model"),
         ("2024", "model-2024"),
+        ("Modèle de Größe", "modele-de-grosse"),
         ("x" * 60, "x" * 40),
         ("models/churn", "models-churn"),
     ],

@@ -305,6 +305,25 @@ def test_code_that_the_training_writes_itself_is_an_output(
     assert trained(here, monkeypatch, after).evidence.release == release
 
 
+def test_uncommitted_files_elsewhere_in_the_repository_make_a_release_of_their_own(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = "../shared/scale.py"
+    here.trainer.files = {place: ONE}
+    here.trainer.opened = Opened(read={place: ONE})
+    clean = trained(here, monkeypatch, inputs(a__py=ONE), inputs(a__py=ONE)).evidence.release
+    here.trainer.files = {place: TWO}
+    here.trainer.opened = Opened(read={place: TWO}, shared=(place,))
+    record = trained(here, monkeypatch, inputs(a__py=ONE), inputs(a__py=ONE))
+    release = record.evidence.release
+    assert (clean.dirty, release.dirty) == (False, True)
+    assert shapes.of(record, Trained).uncommitted == place
+    assert any(f"uncommitted changes: {place}" in note for note in here.progress.notes)
+    assert trained(here, monkeypatch, inputs(a__py=ONE)).evidence.release == release
+    here.trainer.files = {place: ONE}
+    assert trained(here, monkeypatch, inputs(a__py=ONE)).evidence.release == clean
+
+
 def test_five_names_are_shown_and_the_rest_counted() -> None:
     assert named(["a"]) == "a"
     assert named(list("abcde")) == "a, b, c, d, e"

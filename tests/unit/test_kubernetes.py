@@ -90,6 +90,28 @@ def test_a_secret_may_say_where_predictions_go() -> None:
 
 
 @pytest.mark.parametrize(
+    ("claim", "volume"),
+    [
+        (None, {"emptyDir": {"sizeLimit": "132M"}}),
+        ("spools", {"persistentVolumeClaim": {"claimName": "spools"}}),
+    ],
+)
+def test_a_pod_that_spools_has_a_volume_that_is_larger_than_a_full_spool(
+    claim: str | None, volume: dict[str, Any]
+) -> None:
+    config = TargetConfig(kind="kubernetes", kubernetes=behind(spool_claim=claim))
+    made = manifests.render(SCOPE, config, release("one"), IMAGE, ONE, 2, spool_mb=100)
+    pod = made[-1]["spec"]["template"]["spec"]
+    assert pod["volumes"][-1] == {"name": "spool", **volume}
+    (server,) = pod["containers"]
+    mount = server["volumeMounts"][-1]
+    assert mount["name"] == "spool"
+    variables = {one["name"]: one["value"] for one in server["env"]}
+    assert variables["MLSHIP_SPOOL"] == mount["mountPath"]
+    assert variables["MLSHIP_SPOOL_MB"] == "100"
+
+
+@pytest.mark.parametrize(
     ("settings", "expected"),
     [
         (

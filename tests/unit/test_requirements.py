@@ -1,6 +1,7 @@
 """Requirements files are read as installers read them: nothing gets into jobs unseen."""
 
 import codecs
+import os
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,35 @@ def folder(tmp_path: Path) -> Path:
 def test_no_way_of_a_requirements_file_leads_to_the_other_program(folder: Path, text: str) -> None:
     with pytest.raises(ConfigError, match=r"\.txt:\d: on package indexes, mlship is an unrelated"):
         source_of(folder, f"numpy\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("pipe", "cannot read pipe: not a regular file"),
+        ("zero", "cannot read zero: not a regular file"),
+        ("loop", "cannot read loop: Too many levels of symbolic links"),
+        ("vast", "vast is larger than 10,000,000 bytes"),
+    ],
+)
+@pytest.mark.parametrize("option", ["-r", "-c"])
+def test_what_is_no_text_file_is_refused_and_never_waited_for(
+    folder: Path, option: str, name: str, reason: str
+) -> None:
+    os.mkfifo(folder / "pipe")
+    (folder / "zero").symlink_to("/dev/zero")
+    (folder / "loop").symlink_to("loop")
+    with (folder / "vast").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigError, match=f"^requirements.txt:1: {reason}$"):
+        source_of(folder, f"{option} {name}\n")
+
+
+def test_a_folder_with_a_pipe_as_its_metadata_is_read_without_waiting(folder: Path) -> None:
+    (folder / "odd").mkdir()
+    for name in ("pyproject.toml", "setup.cfg", "setup.py"):
+        os.mkfifo(folder / "odd" / name)
+    assert source_of(folder, "-e ./odd\n") == SOURCE
 
 
 def test_a_file_that_is_included_is_named_with_its_line(folder: Path) -> None:

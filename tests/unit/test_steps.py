@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from mlship import files
+from mlship.config.backends import ObservationsConfig
 from mlship.config.project import GatesConfig, TargetConfig
 from mlship.domain import checks, digests, shapes
 from mlship.domain.deployment import Slot, slot_of
@@ -17,7 +18,7 @@ from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated, Tested, Verified
 from mlship.domain.history import latest
 from mlship.domain.policy import Bound, Occupied, PromotePolicy
-from mlship.domain.prediction import Outcome, Prediction
+from mlship.domain.prediction import Outcome, Prediction, Spool
 from mlship.domain.profiles import Column, Profile
 from mlship.domain.release import Release
 from mlship.domain.scores import Slices
@@ -46,6 +47,7 @@ from mlship.steps.traffic import traffic
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
 from tests.harness.samples import NOON, better
+from tests.harness.samples import release as another_release
 
 POLICY = PromotePolicy(min_labels=50, approvals=1)
 
@@ -588,6 +590,56 @@ def test_what_the_champion_predicted_before_the_duel_does_not_count(here: World)
     predictions(here, first, right=0, wrong=300)
     deploy_production(here.pipeline, made(here, "C=2"))
     assert evaluate(here.pipeline).evidence.facts["champion_n"] == 0
+
+
+def spool(release: Release, *, rows: int = 0, silent_seconds: float = 1) -> Spool:
+    return Spool(
+        name="r1-ab",
+        slot="r1",
+        release=release.id,
+        rows=rows,
+        since=NOON if rows else None,
+        silent_seconds=silent_seconds,
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "silent", "reason"),
+    [
+        (412, 1.0, "412 predictions are still on their way to the database (r1, since 20"),
+        (0, 300.0, "a replica of r1 has not reported for 300 s and may have more predictions"),
+    ],
+)
+def test_what_is_still_on_its_way_keeps_a_challenger_from_passing(
+    here: World, rows: int, silent: float, reason: str
+) -> None:
+    first, second = proven_duel(here)
+    stranger = another_release("stranger")
+    here.observations.spooled = [spool(first), spool(stranger, rows=7)]
+    assert evaluate(here.pipeline).evidence.verdict == "passed"
+    for late in (first, second):
+        here.observations.spooled = [spool(late, rows=rows, silent_seconds=silent)]
+        record = evaluate(here.pipeline)
+        assert record.evidence.verdict == "undecided"
+        facts = shapes.of(record, Evaluated)
+        assert reason in facts.reason
+        assert facts.undelivered == rows
+    with pytest.raises(RefusedError):
+        promote(here.pipeline, second)
+    here.observations.spooled = []
+    assert evaluate(here.pipeline).evidence.verdict == "passed"
+
+
+def test_status_tells_what_is_still_on_its_way_where_replicas_spool(here: World) -> None:
+    first, _ = proven_duel(here)
+    stranger = another_release("stranger")
+    here.observations.spooled = [spool(first, rows=3), spool(stranger, rows=7)]
+    assert status(here.pipeline).undelivered == ()
+    settings = ObservationsConfig(kind="postgres", url="postgresql://db/iris", when_away="spool")
+    config = msgspec.structs.replace(here.pipeline.config, observations=settings)
+    pipeline = dataclasses.replace(here.pipeline, config=config)
+    (told,) = status(pipeline).undelivered
+    assert told.startswith("3 predictions are still on their way")
 
 
 def test_status_agrees_when_all_is_well(here: World) -> None:

@@ -297,6 +297,25 @@ def test_a_repository_may_have_main_alone() -> None:
     assert found["main"]["push"]["branches"] == ["master"]
 
 
+@pytest.mark.parametrize(
+    ("branches", "pushed"),
+    [
+        ({"feature": "**"}, ["**", "!develop", "!main"]),
+        ({"feature": "*"}, ["*", "!develop", "!main"]),
+        ({"feature": "d*"}, ["d*", "!develop"]),
+        ({"feature": "**", "develop": None, "main": "trunk"}, ["**", "!trunk"]),
+        ({"feature": "**", "release": "rc/*"}, ["**", "!rc/*", "!main", "develop"]),
+        ({"feature": "rc/**", "release": "rc/v*"}, ["rc/**", "!rc/v*", "develop"]),
+        ({"feature": "work/**", "release": "rc/*"}, ["work/**", "develop"]),
+    ],
+)
+def test_no_branch_runs_two_workflows_for_one_push(
+    branches: dict[str, str | None], pushed: list[str]
+) -> None:
+    found = triggers("Google", **branches)
+    assert found["feature"]["push"]["branches"] == pushed
+
+
 def test_a_repository_may_offer_release_branches() -> None:
     found = triggers("one machine", release="release/**")
     assert found["feature"]["push"]["branches"] == ["feature/**", "develop"]

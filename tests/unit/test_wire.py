@@ -12,6 +12,7 @@ from mlship.adapters.ledgers.registry import RegistryLedger
 from mlship.adapters.observations.directory import DirectoryObservations
 from mlship.adapters.observations.postgres import PostgresObservations
 from mlship.adapters.stores.registry import RegistryStore
+from mlship.adapters.targets.local.state import Spooling
 from mlship.cli.progress import Lines
 from mlship.config.layers import from_environment, from_yaml, resolve
 from mlship.errors import ConfigError
@@ -123,6 +124,35 @@ def test_a_password_is_kept_from_the_lists_of_processes_and_pods(tmp_path: Path,
 def test_the_kind_of_observations_and_their_address_go_together(tmp_path: Path, wrong: str) -> None:
     with pytest.raises(ConfigError, match="must be set together"):
         pipeline(tmp_path, f"observations: {wrong}")
+
+
+SPOOLING = POSTGRES.replace("}", ", when_away: spool, spool_mb: 5}")
+
+
+def test_only_productions_replicas_spool_and_only_if_they_are_told_to(tmp_path: Path) -> None:
+    made = pipeline(tmp_path, SPOOLING)
+    local = {
+        name: wire.local_target(name, made.config, made.state, made.progress)._spool
+        for name in ("production", "staging")
+    }
+    folder = str(tmp_path / ".mlship" / "spool" / "production")
+    assert local == {"production": Spooling(folder=folder, max_mb=5), "staging": None}
+    in_clusters = pipeline(tmp_path, SPOOLING + CLUSTERS).config
+    refusing = pipeline(tmp_path, POSTGRES + CLUSTERS).config
+    sizes = [
+        wire.cluster_target(name, config, "", made.progress, {})._spool_mb
+        for name, config in [
+            ("production", in_clusters),
+            ("staging", in_clusters),
+            ("production", refusing),
+        ]
+    ]
+    assert sizes == [5, None, None]
+
+
+def test_only_predictions_in_a_database_can_be_spooled(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="when_away: spool is for kind postgres"):
+        pipeline(tmp_path, "observations: {when_away: spool}")
 
 
 IMAGES = "image: {repository: ghcr.io/ada/iris}\n"

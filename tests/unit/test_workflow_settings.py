@@ -221,6 +221,78 @@ def test_a_script_may_have_other_expressions(text: str) -> None:
     assert read(steps({"run": f"echo ${{{{ {text} }}}} github.head_ref inputs.x"}))
 
 
+@pytest.mark.parametrize(
+    ("expression", "hint"),
+    [
+        ("env.WHO", 'the script has the variable WHO anyway: write "$WHO"'),
+        ("env.who", "the script has the variable who anyway"),
+        ("env['WHO']", "pass it as a variable"),
+        ("env[vars.NAME]", "pass it as a variable"),
+        ("toJSON(env)", "pass it as a variable"),
+        ("format('{0}', env . WHO)", "pass it as a variable"),
+    ],
+)
+def test_a_variable_with_a_text_of_an_event_is_no_part_of_a_script(
+    expression: str, hint: str
+) -> None:
+    text = f"${{{{ {expression} }}}}"
+    who = {"WHO": "${{ github.head_ref }}", "FIXED": "a"}
+    message, told = complaint(steps({"run": f"echo {text}", "env": who}))
+    assert f"{text} would become a part of the script" in message
+    assert hint in told
+    for env in ({}, {"WHO": "${{ github.sha }}"}):
+        assert read(steps({"run": f"echo {text}", "env": env}))
+    assert read(steps({"run": "echo ${{ env.FIXED }} ${{ env.OTHER }}", "env": who}))
+
+
+@pytest.mark.parametrize("name", ["script", "run", "command", "inline-script", "args", "Code"])
+def test_inputs_that_an_action_runs_are_scripts(name: str) -> None:
+    text = "${{ github.event.pull_request.title }}"
+    action = {"uses": f"ada/retry@{'a' * 40}"}
+    message, _ = complaint(steps(action | {"with": {name: f"echo {text}"}}))
+    assert f"{text} would become a part of the script" in message
+    assert read(steps(action | {"with": {"title": text}}))
+
+
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        ({"run": "echo ${{ envs.A }}"}, "names envs, which GitHub does not know there"),
+        ({"run": "true", "if": "branch == 'main'"}, "names branch, which GitHub does not"),
+        ({"run": "true", "env": {"A": "${{ A }}"}}, "names A, which GitHub does not know there"),
+        ({"run": "x", "env": {"A": "${{ toJSON(secrets) }}"}}, "takes secrets without their names"),
+        ({"run": "x", "env": {"A": "${{ secrets[vars.A] }}"}}, "takes secrets without their names"),
+        ({"run": "true", "if": "secrets.A != ''"}, "`if` cannot name `secrets` on GitHub"),
+        ({"run": "true", "if": "${{ secrets.A }}"}, "`if` cannot name `secrets` on GitHub"),
+    ],
+)
+def test_an_expression_that_github_refuses_or_that_takes_too_much_is_refused(
+    step: Mapping[str, object], says: str
+) -> None:
+    message, _ = complaint(steps(step))
+    assert says in message
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "always() && steps.train.outcome == 'success'",
+        "${{ !cancelled() }} ",
+        "github.event_name == 'pull_request' && vars.A != 'secrets it''s branch'",
+        "hashFiles('**/uv.lock') != '' || 0x1f > 1e5 && true",
+        "fromJSON(env.A).b[0] == null",
+    ],
+)
+def test_a_condition_is_an_expression(condition: str) -> None:
+    assert read(steps({"run": "detect-secrets scan # secrets", "if": condition}))
+
+
+def test_the_secrets_of_own_steps_are_known_by_name() -> None:
+    env = {"A": "${{ secrets.TOKEN }}", "B": "${{ secrets.OTHER || secrets.GITHUB_TOKEN }}"}
+    assert read(steps({"run": "cat secrets.txt", "env": env})).steps.secrets == ["OTHER", "TOKEN"]
+    assert read(steps({"run": "cat secrets.txt"})).steps.secrets == []
+
+
 @pytest.mark.parametrize("minutes", [-1, 0, "-1", "five", "", "5", "x ${{ vars.A }}"])
 def test_a_step_has_time(minutes: object) -> None:
     message, _ = complaint(steps({"run": "true", "timeout-minutes": minutes}))

@@ -4,7 +4,6 @@ import ast
 import functools
 import importlib.metadata
 import inspect
-import shlex
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.metadata import Distribution
@@ -15,6 +14,7 @@ import msgspec
 
 from mlship.adapters.checkout import dvc, git
 from mlship.adapters.checkout.differences import ignored_checks
+from mlship.config import commands
 from mlship.config.check_files import check_files
 from mlship.config.installation import DISTRIBUTION, MODULE
 from mlship.config.project import Config
@@ -76,8 +76,7 @@ def left_out(root: Path, config: Config) -> list[str]:
         ProjectError: there is no git or no repository, or a file is not Python.
     """
     model = config.model
-    words = shlex.split(model.command) if model.command else []
-    scripts = [word for word in words if word.endswith(".py") and (root / word).is_file()]
+    scripts = [path for path in commands.sources_of(model.command or "") if (root / path).is_file()]
     hooks = (model.train, model.preprocess, model.postprocess)
     modules = [name.partition(":")[0] for name in hooks if name]
     files = [path.relative_to(root).as_posix() for path in closure(root, modules)]

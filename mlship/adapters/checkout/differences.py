@@ -5,7 +5,7 @@ Files that git ignores are in no commit: those that decide on tests count as wel
 
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final
@@ -20,10 +20,18 @@ _ENVIRONMENT: Final = ("pyvenv.cfg", "conda-meta/history")
 """What marks a folder as a Python environment."""
 
 
-def differences(root: Path, commit: str, checks: CheckFiles) -> tuple[str, ...]:
+def differences(
+    root: Path, commit: str, checks: CheckFiles, beside: Iterable[str] = ()
+) -> tuple[str, ...]:
     """Return the files under `root` that are not as in a commit, by their path from there.
 
     Check files outside of `root` count, too, such as tests in a folder that projects share.
+
+    Args:
+        root: the project's folder.
+        commit: its full name.
+        checks: of the project.
+        beside: other files of the repository outside of `root`, by their path from there.
 
     Raises:
         ProjectError: there is no git or no repository.
@@ -31,14 +39,14 @@ def differences(root: Path, commit: str, checks: CheckFiles) -> tuple[str, ...]:
     if not git.run(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}", check=False):
         return (f"commit {commit[:12]} itself, which this clone does not have",)
     above = git.run(root, "rev-parse", "--show-prefix").rstrip("\n")
-    inside, strange = _outside(root, checks)
+    inside, strange = _outside(root, (*checks.settings, *checks.suites, *beside))
     places = (".", f":(exclude){git.STATE}", *(f":(literal){place}" for place in inside))
     told = ("--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none")
     changed = _names(git.run(root, "diff", *told, commit, "--", *places))
     wanted = ("ls-files", "-z", "--full-name", "--others", "--exclude-standard")
     changed |= _names(git.run(root, *wanted, "--", *places))
     own = {posixpath.relpath(f"/{name}", f"/{above}") for name in changed}
-    hidden = git.hidden_changes(root) | git.filtered_changes(root)
+    hidden = git.hidden_changes(root, *places) | git.filtered_changes(root, *places)
     return tuple(sorted({*own, *hidden, *strange, *ignored_checks(root, checks)}))
 
 
@@ -75,14 +83,14 @@ def _is_left_out(folder: Path) -> bool:
     return is_environment or any(fnmatch(folder.name, glob) for glob in _NO_CODE)
 
 
-def _outside(root: Path, checks: CheckFiles) -> tuple[list[str], list[str]]:
-    """Return the check files outside of `root` that are in its repository, and all others.
+def _outside(root: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the files outside of `root` that are in its repository, and those in none.
 
     A link in the project counts as what it points to. What is in a submodule stands for it.
     """
     top = Path(git.run(root, "rev-parse", "--show-toplevel").rstrip("\n")).resolve()
     base, inside, strange = root.resolve(), [], []
-    for name in (*checks.settings, *checks.suites):
+    for name in names:
         place = (root / name).resolve()
         if place.is_relative_to(base) or not place.exists():
             continue

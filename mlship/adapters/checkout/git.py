@@ -1,11 +1,12 @@
 """Git, by its own program: the files of a folder, and what changed in them."""
 
 import os
+import posixpath
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePosixPath
 
 from mlship.domain.commit import Merged
 from mlship.errors import ProjectError
@@ -30,6 +31,9 @@ _NOTEBOOK = ".ipynb"
 _LABELS = ("yours", "generated before", "generated now")
 """The names of the texts of a merge, in the marks of a conflict."""
 
+_MOST_PATHS = 500
+"""The number of paths in a command."""
+
 _MOST_CONFLICTS = 127
 """The greatest exit code of `git merge-file` that is a number of conflicts."""
 
@@ -42,25 +46,61 @@ def changes(root: Path) -> tuple[str, ...]:
     Raises:
         ProjectError: there is no git or no repository.
     """
-    told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
-    listed = run(root, *told, "--", ".", f":(exclude){STATE}")
-    changed = hidden_changes(root) | filtered_changes(root)
-    if listed:
-        above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
-        # Each is two letters of state, a space, and the path from the top of the repository.
-        changed |= {entry[3:].removeprefix(above) for entry in listed.split("\0") if entry}
+    return tuple(sorted(_changes(root, ".", f":(exclude){STATE}")))
+
+
+def changes_outside(root: Path, paths: Iterable[str]) -> tuple[str, ...]:
+    """Return those of some files outside of `root` that are not as in its commit.
+
+    A file of a submodule counts as the submodule.
+
+    Args:
+        root: the project's folder.
+        paths: of files in its repository, from there, such as `../shared/x.py`.
+
+    Raises:
+        ProjectError: there is no git or no repository.
+    """
+    above = run(root, "rev-parse", "--show-cdup").strip()
+    places = sorted({_in_repository(root, path, above) for path in paths})
+    changed: set[str] = set()
+    for start in range(0, len(places), _MOST_PATHS):
+        some = places[start : start + _MOST_PATHS]
+        changed |= _changes(root, *(f":(literal){place}" for place in some))
     return tuple(sorted(changed))
 
 
-def hidden_changes(root: Path) -> set[str]:
-    """Return the changed files under `root` that git was told not to look at.
+def _in_repository(root: Path, path: str, above: str) -> str:
+    """Return a path, or that of the submodule that it is in."""
+    parts = PurePosixPath(path).parts
+    names = ["/".join(parts[:count]) for count in range(len(parts) - 1, 0, -1)]
+    ups = above.rstrip("/")
+    inner = (name for name in names if not ups.startswith(name))
+    return next((name for name in inner if (root / name / ".git").exists()), path)
+
+
+def _changes(root: Path, *places: str) -> set[str]:
+    """Return the changed files at some places, by their path from `root`."""
+    told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
+    listed = run(root, *told, "--", *places)
+    changed = hidden_changes(root, *places) | filtered_changes(root, *places)
+    if listed:
+        above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
+        # Each is two letters of state, a space, and the path from the top of the repository.
+        names = (entry[3:] for entry in listed.split("\0") if entry)
+        changed |= {posixpath.relpath(name, above or ".") for name in names}
+    return changed
+
+
+def hidden_changes(root: Path, *places: str) -> set[str]:
+    """Return the changed files at some places that git was told not to look at.
 
     `git update-index --assume-unchanged` and `--skip-worktree` do so; the second is also how a
     sparse checkout leaves files out, which is no change.
     """
     flagged = [
         entry[2:]
-        for entry in run(root, "ls-files", "-v", "-z", "--", ".").split("\0")
+        for entry in run(root, "ls-files", "-v", "-z", "--", *places).split("\0")
         if entry[:1].islower() or entry[:1] == "S"
     ]
     present = [name for name in flagged if (root / name).is_file()]
@@ -76,8 +116,8 @@ def hidden_changes(root: Path) -> set[str]:
     return {name for name in present if run(root, "hash-object", "--", name).strip() != known[name]}
 
 
-def filtered_changes(root: Path) -> set[str]:
-    """Return the files under `root` of which a filter of git's configuration hides a change.
+def filtered_changes(root: Path, *places: str) -> set[str]:
+    """Return the files at some places of which a filter of git's configuration hides a change.
 
     git compares what a clean filter makes of a file. What counts is the file itself: it must be as
     a checkout would write it. Filters of Git LFS are left out, whose contents are compared by
@@ -88,7 +128,7 @@ def filtered_changes(root: Path) -> set[str]:
     filters = {key.partition(".")[2].rpartition(".")[0] for key in keys if key} - {_LFS}
     if not filters:
         return set()
-    tracked = run(root, "ls-files", "-z", "--", ".")
+    tracked = run(root, "ls-files", "-z", "--", *places)
     fields = run(root, "check-attr", "-z", "--stdin", "filter", given=tracked).split("\0")
     names = [
         name

@@ -1,6 +1,5 @@
 """Modules of a project that have the name of another: one would silently stand for the other."""
 
-import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -12,6 +11,7 @@ from packaging.utils import canonicalize_name
 
 import mlship
 from mlship.adapters.checkout import code, lock
+from mlship.config import commands
 from mlship.config.installation import DISTRIBUTION
 from mlship.config.project import ModelConfig
 from mlship.errors import ProjectError
@@ -28,9 +28,9 @@ def check_names(root: Path, model: ModelConfig) -> None:
     Raises:
         ProjectError: there is one, in the project's folder or in that of its training script.
     """
-    words = shlex.split(model.command or "")
-    scripts = [root / word for word in words if word.endswith(".py")]
-    for path in _modules({root, *(script.parent for script in scripts)}):
+    call = commands.python_call(commands.words(model.command or ""))
+    script = call.script if call else ""
+    for path in _modules({root, (root / script).parent if script else root}):
         name = path.name.partition(".")[0]
         owners = {canonicalize_name(owner) for owner in code.distributions_of([name])}
         if owners and not _is_mlship(path):

@@ -1,5 +1,6 @@
 """The commit that a project has checked out, and how the checkout differs from another."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlship.adapters.checkout import git
@@ -42,10 +43,10 @@ class GitSource:
             changes=changed,
         )
 
-    def differences(self, commit: str) -> tuple[str, ...]:
+    def differences(self, commit: str, beside: Iterable[str] = ()) -> tuple[str, ...]:
         """Return what is not as in a commit, and the check files that git ignores.
 
         Raises:
             ProjectError: there is no git or no repository.
         """
-        return differences(self._root, commit, self._checks)
+        return differences(self._root, commit, self._checks, beside)

@@ -18,7 +18,7 @@ from mlship.domain import digests, environment
 from mlship.domain.bundle import Value
 from mlship.domain.commit import named
 from mlship.domain.digests import Digest
-from mlship.domain.inputs import SCRIPT, Inputs, Opened
+from mlship.domain.inputs import OUTSIDE, SCRIPT, Inputs, Opened
 from mlship.domain.ports import Progress
 from mlship.domain.prediction import Prediction
 from mlship.domain.scores import Scores, Trained
@@ -112,21 +112,25 @@ class ChildTrainer:
         """
         opened, after = made.opened, git.changes(self._root)
         data = datafiles.names(self._root, self._config.data)
+        read = {path: digest for path, digest in opened.read.items() if path not in data}
+        shared = [path for path in read if path.startswith(OUTSIDE)]
         checks = check_files(self._config)
         new = {
             path
             for path in after
             if path not in before and not path.endswith(SCRIPT) and not checks.has(path)
         }
-        there = [path for path in opened.written if path in after or (self._root / path).exists()]
+        wrote = [path for path in opened.written if not path.startswith(OUTSIDE)]
+        there = [path for path in wrote if path in after or (self._root / path).exists()]
         kept = git.not_ignored(self._root, there)
         saved = [self._config.model.saved] if self._config.model.saved else []
         outputs = tuple(sorted({*there, *saved, *new} - set(data)))
         opened = Opened(
-            read={path: digest for path, digest in opened.read.items() if path not in data},
+            read=read,
             left=opened.left,
             written=tuple(sorted({*kept, *opened.left, *(new - opened.read.keys())})),
             ignored=code.ignored(self._root, opened.read.keys() - set(opened.written)),
+            shared=git.changes_outside(self._root, shared),
         )
         notes = [*made.notes, *_notes(opened, after, before)]
         variables = [name for name in self._config.model.environment if name in os.environ]

@@ -193,7 +193,7 @@ def create_database(path: Path, artifacts: Path, environ: Mapping[str, str]) -> 
         with _hasty():
             SqlAlchemyStore(f"sqlite:///{draft}", artifacts.as_uri()).engine.dispose()
         path.parent.mkdir(parents=True, exist_ok=True)
-        _publish(draft, path)
+        publish(draft, path)
 
 
 @contextmanager
@@ -212,7 +212,12 @@ def _hasty() -> Iterator[None]:
         event.remove(Engine, "connect", connected)
 
 
-def _publish(source: Path, path: Path) -> None:
+def publish(source: Path, path: Path) -> None:
+    """Put a copy of a database in place by one link; an existing one is kept.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}.new")
     draft.unlink(missing_ok=True)
     try:

@@ -12,7 +12,7 @@ import msgspec
 from mlship import files
 from mlship.adapters.observations.outcomes import fresh, own, taken
 from mlship.domain.digests import Digest
-from mlship.domain.prediction import Outcome, Prediction, Taken
+from mlship.domain.prediction import Outcome, Prediction, Spool, Taken
 from mlship.errors import IntegrityError, UnavailableError
 
 _T = TypeVar("_T")
@@ -100,6 +100,10 @@ class DirectoryObservations:
             hint = "free disk space or make the file writable, then run the command again"
             raise UnavailableError(message, hint=hint) from error
         return taken(received, added, logged)
+
+    def spools(self, releases: Collection[Digest]) -> Sequence[Spool]:  # noqa: ARG002 (none)
+        """Return none: what is answered is in the log."""
+        return ()
 
     def _kept(self) -> Iterator[Outcome]:
         for number, line in enumerate(_complete_lines(self._outcomes), start=1):

@@ -19,7 +19,7 @@ from mlship.config import installation
 from mlship.domain import home as homes
 from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
-from mlship.domain.prediction import Outcome, Prediction, Taken, Truth
+from mlship.domain.prediction import Outcome, Prediction, Spool, Taken, Truth
 from mlship.errors import ConfigError, IntegrityError, UnavailableError, shown
 
 if TYPE_CHECKING:
@@ -35,6 +35,12 @@ SELECT id, release, slot, time, inputs::text, outputs::text, latency_ms, shadow
 FROM mlship_predictions
 WHERE id = %s
 ORDER BY shadow, time"""
+_SPOOLS: Final = """
+SELECT spool, slot, release, undelivered, since,
+    extract(epoch FROM now() - reported)::double precision
+FROM mlship_spools
+WHERE release = ANY(%s)
+ORDER BY slot, spool"""
 _LOGGED: Final = "SELECT id, release FROM mlship_predictions WHERE id = ANY(%s)"
 _OUTCOMES: Final = """
 CREATE TABLE mlship_outcomes (
@@ -197,6 +203,29 @@ class PostgresObservations:
                 ]
                 connection.execute(_INSERT, rows)
         return taken(received, added, logged)
+
+    def spools(self, releases: Collection[Digest]) -> Sequence[Spool]:
+        """Return the spools of releases' replicas: predictions that `predictions` may lack.
+
+        Raises:
+            UnavailableError: the database cannot be reached or read.
+        """
+        with self._connected(reads=True) as connection:
+            if not _exists(connection, "mlship_spools"):
+                return []
+            return [
+                Spool(
+                    name=name,
+                    slot=slot,
+                    release=Digest(release),
+                    rows=rows,
+                    since=since,
+                    silent_seconds=seconds,
+                )
+                for name, slot, release, rows, since, seconds in connection.execute(
+                    _SPOOLS, [list(releases)]
+                )
+            ]
 
     def _claim(self, connection: "Connection") -> None:
         """Keep the home of this project under its name.

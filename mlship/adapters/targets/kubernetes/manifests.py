@@ -39,6 +39,9 @@ KINDS: tuple[Kind, ...] = (
 _POD_PORT = 8080
 _NOBODY = 65532
 _LOG = "/var/log/mlship"
+_SPOOL = "/var/spool/mlship"
+_SPARE_MB = 32
+"""A pod whose emptyDir grows beyond its limit is evicted; a full spool must stay below it."""
 _CPU_PERCENT = 70
 _SPARE_SECONDS = 5
 _LONGEST_SCOPE = 49
@@ -101,8 +104,12 @@ def render(
     artifact: Artifact,
     slot: Slot,
     replicas: int,
+    *,
+    spool_mb: int | None = None,
 ) -> list[Manifest]:
     """Return the objects of a slot, in the order in which they are applied.
+
+    With `spool_mb`, a pod has a volume for predictions while the database is away.
 
     Raises:
         ConfigError: the artifact is no image by digest, or there is no replica.
@@ -123,7 +130,7 @@ def render(
     selector = {INSTANCE: scope.name, SLOT: slot}
     template = {
         "metadata": {"labels": metadata["labels"], "annotations": metadata["annotations"]},
-        "spec": _pod(config, artifact, slot, selector),
+        "spec": _pod(config, artifact, slot, selector, spool_mb),
     }
     specs = {
         "HealthCheckPolicy": health.policy(scope.object(slot)),
@@ -248,12 +255,28 @@ def secured_container() -> Manifest:
 
 
 def _pod(
-    config: TargetConfig, artifact: Artifact, slot: Slot, selector: dict[str, str]
+    config: TargetConfig,
+    artifact: Artifact,
+    slot: Slot,
+    selector: dict[str, str],
+    spool_mb: int | None,
 ) -> Manifest:
     pod = secured_pod(config, selector)
-    pod["containers"] = [_container(config, artifact, slot)]
+    container = _container(config, artifact, slot)
+    pod["containers"] = [container]
     pod["volumes"] = [{"name": "tmp", "emptyDir": {}}, {"name": "log", "emptyDir": {}}]
+    if spool_mb is not None:
+        pod["volumes"].append({"name": "spool", **_spool(config.kubernetes.spool_claim, spool_mb)})
+        container["volumeMounts"].append({"name": "spool", "mountPath": _SPOOL})
+        variables = {"MLSHIP_SPOOL": _SPOOL, "MLSHIP_SPOOL_MB": str(spool_mb)}
+        container["env"] += [{"name": name, "value": value} for name, value in variables.items()]
     return pod
+
+
+def _spool(claim: str | None, spool_mb: int) -> Manifest:
+    if claim is not None:
+        return {"persistentVolumeClaim": {"claimName": claim}}
+    return {"emptyDir": {"sizeLimit": f"{spool_mb + _SPARE_MB}M"}}
 
 
 def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest:

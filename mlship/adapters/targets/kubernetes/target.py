@@ -49,6 +49,8 @@ class KubernetesTarget:
         config: TargetConfig,
         access: Callable[[], Access],
         progress: Progress,
+        *,
+        spool_mb: int | None = None,
     ) -> None:
         """Store the settings; no request is sent.
 
@@ -57,7 +59,9 @@ class KubernetesTarget:
             config: the target's section of mlship.yaml.
             access: how to reach the cluster, called once, when it is needed.
             progress: hears how many replicas are ready.
+            spool_mb: the size of a pod's spool for predictions; `None` if pods have none.
         """
+        self._spool_mb = spool_mb
         self._scope = scope
         self._config = config
         self._access = functools.cache(access)
@@ -193,7 +197,13 @@ class KubernetesTarget:
 
     def _objects(self, plan: Plan) -> list[Manifest]:
         return manifests.render(
-            self._scope, self._config, plan.release, plan.artifact, plan.slot, plan.replicas
+            self._scope,
+            self._config,
+            plan.release,
+            plan.artifact,
+            plan.slot,
+            plan.replicas,
+            spool_mb=self._spool_mb,
         )
 
     def _fit(self, rendered: list[Manifest], plan: Plan, current: Manifest | None) -> None:

@@ -241,5 +241,8 @@ def _command(slot: Slot, port: int, placement: Placement, wanted: Wanted) -> lis
         "--log": wanted.log,
         "--shutdown-seconds": f"{wanted.drain_seconds:g}",
     }
+    if wanted.spool:
+        options["--spool"] = wanted.spool.folder
+        options["--spool-mb"] = str(wanted.spool.max_mb)
     flat = [text for option in options.items() for text in option]
     return [*wanted.program, "serve", *flat]

@@ -58,6 +58,13 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int
 
 
+class Spooling(msgspec.Struct, frozen=True, kw_only=True):
+    """The folder of spools, and the size in MB of a replica's spool at which it refuses."""
+
+    folder: str
+    max_mb: int
+
+
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The desired state of the target.
 
@@ -65,7 +72,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         port: of the router.
         generation: increases with each deploy; a new generation restarts failed processes.
         stopped: whether `down` was called, and no `deploy` since.
-        log: the folder of the prediction log.
+        log: the folder of the prediction log, or `postgresql://...`.
+        spool: for predictions while the database is away; `None` if they are refused.
         program: the command that starts a replica, before its options.
         drain_seconds: the time limit for open requests when a replica stops.
     """
@@ -74,6 +82,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     generation: int = 0
     stopped: bool
     log: str
+    spool: Spooling | None = None
     program: tuple[str, ...]
     drain_seconds: float
     safeguards: Safeguards = Safeguards()

@@ -18,7 +18,7 @@ from mlship.adapters.targets.local import (
 )
 from mlship.adapters.targets.local.processes import is_alive
 from mlship.adapters.targets.local.readiness import Readiness
-from mlship.adapters.targets.local.state import Placement, Safeguards, State, Wanted
+from mlship.adapters.targets.local.state import Placement, Safeguards, Spooling, State, Wanted
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Artifact, Deployment, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
@@ -50,6 +50,7 @@ class LocalTarget:
         progress: Progress,
         safeguards: Safeguards = _ALL,
         *,
+        spool: Spooling | None = None,
         runtime: Sequence[str] = RUNTIME,
     ) -> None:
         """Store the settings; nothing is read, written or started.
@@ -61,6 +62,7 @@ class LocalTarget:
             logs: the folder of the prediction log, or `postgresql://...`.
             progress: receives the number of ready replicas.
             safeguards: all enabled, except in control runs.
+            spool: for predictions while the database is away; `None` refuses requests.
             runtime: the command that serves a bundle, before its options.
         """
         self._name = name
@@ -69,6 +71,7 @@ class LocalTarget:
         self._logs = str(logs.absolute()) if isinstance(logs, Path) else logs
         self._progress = progress
         self._safeguards = safeguards
+        self._spool = spool
         self._runtime = tuple(runtime)
 
     def deploy(
@@ -201,6 +204,7 @@ class LocalTarget:
             generation=(former.generation if former else 0) + 1,
             stopped=False,
             log=self._logs,
+            spool=self._spool,
             program=self._runtime,
             drain_seconds=self._config.drain_seconds,
             safeguards=self._safeguards,

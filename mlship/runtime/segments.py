@@ -1,0 +1,100 @@
+"""Files to which one process appends durable lines."""
+
+import contextlib
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mlship import files
+
+
+class Segments:
+    """The segment files of one process: complete, synced lines up to `_size`, nothing after.
+
+    Args:
+        folder: created if it does not exist.
+        prefix: of the names, before the time.
+        clock: returns the current time with a time zone, for the names.
+        limit: a segment of this size in bytes is closed, and a new one is started.
+        suffix: of the names.
+
+    Attributes:
+        path: the segment of the latest line; empty before the first.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        prefix: str,
+        clock: Callable[[], datetime],
+        limit: int,
+        suffix: str = ".jsonl",
+    ) -> None:
+        self.folder = folder
+        self.path = Path()
+        self._prefix = prefix
+        self._suffix = suffix
+        self._clock = clock
+        self._limit = limit
+        self._count = 0
+        self._size = 0
+        self._handle: int | None = None
+
+    def open(self) -> None:
+        """Start a segment with a new name.
+
+        Raises:
+            OSError: the folder cannot be created or written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        time = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%S%f")
+        path = self.folder / f"{self._prefix}{time}-{os.getpid()}-{self._count}{self._suffix}"
+        flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY
+        self._handle = os.open(path, flags, 0o644)
+        self.path = path
+        self._count += 1
+        self._size = 0
+        files.sync_folder(self.folder)
+
+    def write(self, lines: bytes) -> None:
+        """Append lines and sync them, or leave the segment unchanged.
+
+        Raises:
+            OSError: the disk is full or failed.
+        """
+        if self._handle is None or self._size >= self._limit:
+            self.close()
+            self.open()
+        handle = self._handle
+        if handle is None:
+            raise OSError("no segment is open")
+        try:
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+        except OSError:
+            self._cut(handle)
+            raise
+        try:
+            os.fdatasync(handle)
+        except OSError:
+            # After a failed sync the contents of the disk are unknown: do not use this segment.
+            self._cut(handle)
+            self.close()
+            raise
+        self._size += len(lines)
+
+    def close(self) -> None:
+        """Close the segment; the next `write` starts a new one."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _cut(self, handle: int) -> None:
+        """Remove an incomplete tail. If that fails, do not use this segment again."""
+        try:
+            os.ftruncate(handle, self._size)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self.close()

@@ -1,0 +1,58 @@
+"""The program `mlship` that pages and workflows find on their PATH: its commands are forks, too.
+
+It starts in hundredths of a second: it imports only modules of the standard library, and hands its
+arguments, variables, folder and streams to the warm process. A command whose variables are read
+when Python starts or a library is imported becomes a process of its own, as in `commands`.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from tests.harness import commands
+
+_TEXT = """#!{python} -ISE
+import json, os, signal, socket, sys
+
+fixed = {fixed!r}
+at_import = {{
+    name: value
+    for name, value in os.environ.items()
+    if name.startswith({prefixes!r}) and name not in {passed!r} and not value.endswith({utf_8!r})
+}}
+if at_import != fixed:
+    os.execv(sys.executable, [sys.executable, "-m", "mlship", *sys.argv[1:]])
+call = {{
+    "program": "mlship",
+    "arguments": sys.argv[1:],
+    "folder": os.getcwd(),
+    "environment": dict(os.environ),
+    "descriptors": [0, 1, 2],
+}}
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as warm:
+    warm.connect({address!r})
+    socket.send_fds(warm, [json.dumps(call).encode()], [0, 1, 2])
+    pid = int(warm.recv(100))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: os.kill(pid, number))
+    code = int(warm.recv(100) or -signal.SIGKILL)
+if code < 0:
+    signal.signal(-code, signal.SIG_DFL)
+    os.kill(os.getpid(), -code)
+sys.exit(code)
+"""
+
+
+def write(file: Path) -> None:
+    """Write the program to a file that can be executed."""
+    process = commands.process()
+    text = _TEXT.format(
+        python=sys.executable,
+        prefixes=commands.AT_IMPORT,
+        passed=commands.PASSED,
+        utf_8=commands.UTF_8,
+        fixed=commands.at_import(os.environ),
+        address=process.address,
+    )
+    file.write_text(text, "utf-8")
+    file.chmod(0o755)
