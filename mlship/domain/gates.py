@@ -266,13 +266,14 @@ def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
         text = f"commit {release.commit[:12]} with uncommitted changes" + f": {names}" * bool(names)
     return [
         Check(name="commit", holds=not release.dirty, text=text),
-        _passed("train", latest(records, "train", release)),
-        _passed("test", latest(records, "test", release)),
-        _passed("verify-staging-workload", latest(records, "verify-staging-workload", release)),
+        on_step("train", latest(records, "train", release)),
+        on_step("test", latest(records, "test", release)),
+        on_step("verify-staging-workload", latest(records, "verify-staging-workload", release)),
     ]
 
 
-def _passed(step: Step, record: Record | None, detail: str = "") -> Check:
+def on_step(step: Step, record: Record | None, detail: str = "") -> Check:
+    """Check that a step passed, with the files and the settings of its release's commit."""
     verdict = record.evidence.verdict if record else "never run"
     facts = shapes.read(record) if record else None
     if verdict == "passed" and isinstance(facts, Checked) and facts.differs:
@@ -297,7 +298,7 @@ def _contained(
         return [Check(name="push-to-registry", holds=False, text=text)]
     of_image = (record for record in records if record.evidence.saw.image == digest)
     test = latest(of_image, "test-container", release)
-    return [_passed("test-container", test, f" of image {digests.short(digest)}")]
+    return [on_step("test-container", test, f" of image {digests.short(digest)}")]
 
 
 def _evaluated(
@@ -309,13 +310,13 @@ def _evaluated(
 ) -> list[Check]:
     record = latest(records, "evaluate", release)
     if record is None:
-        return [_passed("evaluate", record)]
+        return [on_step("evaluate", record)]
     facts = shapes.of(record, Evaluated)
     age = now - record.evidence.time
     counts = as_float(facts.champion_n), as_float(facts.challenger_n)
     interval = as_float(facts.estimate), as_float(facts.low), as_float(facts.high)
     return [
-        _passed("evaluate", record),
+        on_step("evaluate", record),
         Check(
             name="evaluated champion",
             holds=record.evidence.saw.champion == champion.id,

@@ -309,3 +309,21 @@ def test_a_change_that_a_clean_filter_hides_counts(root: Path) -> None:
     assert different(root) == ("mlship.yaml",)
     (root / "secret.txt").write_text("abd\n")
     assert changes(root) == ("mlship.yaml", "secret.txt")
+
+
+def test_code_of_a_script_in_an_ignored_repository_is_named(root: Path) -> None:
+    (root / ".gitignore").write_text("lib/\nbeside.py\n")
+    (root / "src").mkdir()
+    (root / "src" / "train.py").write_text("import beside\nimport lib.model\n")
+    (root / "src" / "beside.py").write_text("")
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Train")
+    (root / "lib").mkdir()
+    (root / "lib" / "model.py").write_text("")
+    git(root / "lib", "init", "--quiet")
+    git(root / "lib", "add", "-A")
+    git(root / "lib", "commit", "--quiet", "--message", "Begin")
+    by_script = config(train=None, command="python src/train.py", saved="model.joblib")
+    assert left_out(root, by_script) == ["lib/model.py", "src/beside.py"]
+    git(root, "add", "--force", "src")
+    assert left_out(root, by_script) == ["lib/model.py"]

@@ -18,6 +18,7 @@ from mlship.domain.scores import Suite, TestRun
 from mlship.errors import RefusedError
 from mlship.steps import run as runs
 from mlship.steps.deploy import deploy_production
+from mlship.steps.open_release_pr import open_release_pr
 from mlship.steps.test import test as check
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
@@ -60,6 +61,15 @@ def test_a_pass_with_other_files_than_the_commit_has_does_not_count(here: World,
     assert differs(check(here.pipeline, release)) == ""
     deploy_production(here.pipeline, release)
     assert slot_of(release) in here.targets["production"].inspect()
+
+
+def test_a_pull_request_to_main_asks_for_a_pass_with_the_files_of_the_commit(here: World) -> None:
+    release = trained(here)
+    here.source.different = ("mlship.yaml",)
+    check(here.pipeline, release)
+    with pytest.raises(RefusedError, match="not ready for main: test: passed, but not as in"):
+        open_release_pr(here.pipeline, release, "develop", "main")
+    assert not here.forge.pulls
 
 
 def test_a_run_tests_again_what_passed_with_other_files(here: World) -> None:

@@ -76,17 +76,22 @@ def left_out(root: Path, config: Config) -> list[str]:
         ProjectError: there is no git or no repository, or a file is not Python.
     """
     model = config.model
-    scripts = [path for path in commands.sources_of(model.command or "") if (root / path).is_file()]
+    scripts = [root / path for path in commands.sources_of(model.command or "")]
     hooks = (model.train, model.preprocess, model.postprocess)
     modules = [name.partition(":")[0] for name in hooks if name]
-    files = [path.relative_to(root).as_posix() for path in closure(root, modules)]
+    files = closure(root, modules)
+    for script in scripts:
+        # A script finds the modules beside it first, and those of the project's folder.
+        beside = {*closure(script.parent, [script.stem])}
+        names = [path.relative_to(root).with_suffix("").as_posix() for path in beside]
+        files += sorted(beside.union(closure(root, (name.replace("/", ".") for name in names))))
     texts = [text for text in (config.data.train, config.data.test) if text and "://" not in text]
     data = [text for text in texts if dvc.pointer_to(root, root / text) is None]
     data = [text for text in data if not dvc.output_of(root, root / text)]
     inside = [path for path in data if (root / path).resolve().is_relative_to(root.resolve())]
     kept = git.not_ignored(root, inside)
     absent = [path for path in inside if path not in kept]
-    code = ignored(root, [*scripts, *files])
+    code = ignored(root, [path.relative_to(root).as_posix() for path in files])
     return list(dict.fromkeys([*code, *ignored_checks(root, check_files(config)), *absent]))
 
 

@@ -19,6 +19,9 @@ from mlship.errors import ProjectError
 _ROOTS: Final = (*lock.TRAINING, f"{DISTRIBUTION}[train]")
 """What training, scoring and tests import, whatever the project is."""
 
+_COMMON: Final = frozenset(("tests", "test", "docs", "examples", "scripts", "benchmarks"))
+"""Folders that distributions install by mistake, and that nothing imports from them."""
+
 
 def check_names(root: Path, model: ModelConfig) -> None:
     """Refuse a module of the project with the name of one that mlship needs.
@@ -32,7 +35,8 @@ def check_names(root: Path, model: ModelConfig) -> None:
     script = call.script if call else ""
     for path in _modules({root, (root / script).parent if script else root}):
         name = path.name.partition(".")[0]
-        owners = {canonicalize_name(owner) for owner in code.distributions_of([name])}
+        known = code.distributions_of([name]) if name not in _COMMON else ()
+        owners = {canonicalize_name(owner) for owner in known}
         if owners and not _is_mlship(path):
             needed = {pin.partition("==")[0] for pin in lock.closure(_ROOTS)}
             if own := sorted(owners & needed):
