@@ -18,9 +18,10 @@ gc.disable()
 TESTS = Path(__file__).parent
 ORDER = ("integration", "contract", "docs", "architecture", "unit")
 """The folders in the order in which their tests begin: short tests fill the gaps at the end."""
-LANES = {"two clusters": "cluster", "cluster": "cluster", "docker": "docker"}
+SECOND = "second cluster"
+LANES = {"two clusters": "cluster", "cluster": SECOND, "docker": "docker"}
 """The group of a service that one test at a time uses: clusters of one node, an engine that loses
-images."""
+images. Tests that need one cluster take the second one, which those that need two use little."""
 CLUSTERS = "TEST_CLUSTERS_STARTED"
 """Names the file that appears when clusters that are being started are up, or failed to start."""
 _CLUSTER_SECONDS = 45 * 60
@@ -33,6 +34,9 @@ def services(item: pytest.Item) -> set[str]:
 
 def group(item: pytest.Item) -> str | None:
     """Return the group of a test; tests without one run wherever a worker is free."""
+    given = item.get_closest_marker("xdist_group")
+    if given is not None:
+        return str(given.args[0])
     lanes = [lane for service, lane in LANES.items() if service in services(item)]
     if lanes:
         return lanes[0]
@@ -74,4 +78,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         deadline = time.monotonic() + _CLUSTER_SECONDS
         while not Path(started).exists() and time.monotonic() < deadline:
             time.sleep(1)
-    return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        second = os.environ.get("TEST_KUBECONFIG_PRODUCTION")
+        if second and group(item) == SECOND:
+            patch.setenv("TEST_KUBECONFIG", second)
+        return (yield)

@@ -19,23 +19,24 @@ from tests.harness import commands
 
 LABELS = """
 import numpy as np
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.tree import DecisionTreeClassifier
 
 
 def train(data, params):
     targets = data[["sunny", "windy"]]
     is_wrong = np.random.default_rng(1).random(targets.shape) < params["noise"]
-    return KNeighborsClassifier(1).fit(data[["a", "b"]], targets.where(~is_wrong, 1 - targets))
+    told = targets.where(~is_wrong, 1 - targets)
+    return DecisionTreeClassifier(random_state=0).fit(data[["a", "b"]], told)
 """
 NUMBERS = """
 import numpy as np
-from sklearn.neighbors import KNeighborsRegressor
+from sklearn.tree import DecisionTreeRegressor
 
 
 def train(data, params):
     targets = data[["heat", "rain"]]
     noise = params["noise"] * np.random.default_rng(1).normal(size=targets.shape)
-    return KNeighborsRegressor(1).fit(data[["a", "b"]], targets + noise)
+    return DecisionTreeRegressor(random_state=0).fit(data[["a", "b"]], targets + noise)
 """
 CLUSTERS = """
 from sklearn.cluster import KMeans

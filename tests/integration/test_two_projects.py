@@ -32,6 +32,8 @@ from tests.harness.team import git
 pytestmark = [
     pytest.mark.service("cluster"),
     pytest.mark.service("postgresql"),
+    # Long, as those that need two clusters: they leave the second one to all others.
+    pytest.mark.xdist_group("cluster"),
     pytest.mark.timeout(600),
 ]
 
