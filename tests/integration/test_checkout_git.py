@@ -188,6 +188,10 @@ def test_what_differs_from_a_commit_whatever_is_checked_out(root: Path) -> None:
     git(root, "add", "-A")
     git(root, "commit", "--quiet", "--message", "Configure")
     assert different(root) == ()
+    git(root, "config", "diff.relative", "true")
+    git(root, "config", "diff.autoRefreshIndex", "false")
+    (root / "pipeline.py").touch()
+    assert different(root) == ()
     assert different(root, "HEAD~1") == ("mlship.yaml",)
     # A merge to main makes another commit, with the same files.
     git(root, "commit", "--quiet", "--allow-empty", "--message", "Merge")
@@ -222,6 +226,10 @@ def test_tests_and_workload_outside_of_the_project_count(root: Path, tmp_path: P
     commit = git(root, "rev-parse", "HEAD")
     assert GitSource(root).differences(commit, ["../other.txt"]) == ("../other.txt",)
     assert different(root) == ("../all/test_a.py", "../linked/test_b.py", "../shared/work.jsonl")
+    (root.parent / ".gitignore").write_text("test_c.py\n*.jsonl\n")
+    git(root.parent, "rm", "--quiet", "--cached", "--force", "shared/work.jsonl")
+    (root.parent / "all" / "test_c.py").write_text("")
+    assert ignored_checks(root, CHECKS) == ["../all/test_c.py", "../shared/work.jsonl"]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     source = GitSource(root, CheckFiles(suites=(str(elsewhere),)))
@@ -245,6 +253,10 @@ def test_tests_in_a_submodule_outside_of_the_project_count(root: Path, tmp_path:
     assert source.differences(commit) == ()
     (root.parent / "sub" / "all" / "test_a.py").write_text("assert 1")
     assert source.differences(commit) == ("../sub",)
+    (root.parent / ".gitignore").write_text("ignored.py\n")
+    (root / "ignored.py").write_text("")
+    paths = ["../sub/all/test_a.py", "ignored.py", "pipeline.py"]
+    assert not_ignored(root, paths) == ["../sub/all/test_a.py", "pipeline.py"]
 
 
 def test_checks_that_git_ignores_are_in_no_commit(root: Path) -> None:

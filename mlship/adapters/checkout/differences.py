@@ -41,8 +41,9 @@ def differences(
     above = git.run(root, "rev-parse", "--show-prefix").rstrip("\n")
     inside, strange = _outside(root, (*checks.settings, *checks.suites, *beside))
     places = (".", f":(exclude){git.STATE}", *(f":(literal){place}" for place in inside))
-    told = ("--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none")
-    changed = _names(git.run(root, "diff", *told, commit, "--", *places))
+    asked = ("-c", "diff.autoRefreshIndex=true", "diff", "--name-only", "-z", "--no-relative")
+    fully = ("--no-renames", "--no-ext-diff", "--ignore-submodules=none")
+    changed = _names(git.run(root, *asked, *fully, commit, "--", *places))
     wanted = ("ls-files", "-z", "--full-name", "--others", "--exclude-standard")
     changed |= _names(git.run(root, *wanted, "--", *places))
     own = {posixpath.relpath(f"/{name}", f"/{above}") for name in changed}
@@ -58,14 +59,13 @@ def ignored_checks(root: Path, checks: CheckFiles) -> list[str]:
     Raises:
         ProjectError: there is no git or no repository.
     """
-    base = root.resolve()
+    base, top = root.resolve(), _top(root)
     suites = [(root / suite).resolve() for suite in checks.suites]
-    inside = [suite for suite in suites if suite.is_relative_to(base)]
     single = [(root / path).resolve() for path in checks.settings]
-    above = [folder / CONFTEST for suite in inside for folder in suite.parents]
-    files = [path for path in (*single, *above) if path.is_file()]
-    files += [path for suite in inside for path in _tests(suite)]
-    names = {path.relative_to(base).as_posix() for path in files if path.is_relative_to(base)}
+    above = [folder / CONFTEST for suite in suites for folder in suite.parents]
+    files = [*single, *above, *(path for suite in suites for path in _tests(suite))]
+    present = {path for path in files if path.is_relative_to(top) and path.is_file()}
+    names = {Path(os.path.relpath(path, base)).as_posix() for path in present}
     return sorted(names - set(git.not_ignored(root, names)))
 
 
@@ -88,8 +88,7 @@ def _outside(root: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
 
     A link in the project counts as what it points to. What is in a submodule stands for it.
     """
-    top = Path(git.run(root, "rev-parse", "--show-toplevel").rstrip("\n")).resolve()
-    base, inside, strange = root.resolve(), [], []
+    base, top, inside, strange = root.resolve(), _top(root), [], []
     for name in names:
         place = (root / name).resolve()
         if place.is_relative_to(base) or not place.exists():
@@ -102,6 +101,10 @@ def _outside(root: Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
         place = inner[-1] if inner else place
         inside.append(os.path.relpath(place, base))
     return inside, strange
+
+
+def _top(root: Path) -> Path:
+    return Path(git.run(root, "rev-parse", "--show-toplevel").rstrip("\n")).resolve()
 
 
 def _names(listed: str) -> set[str]:

@@ -37,6 +37,9 @@ _MOST_PATHS = 500
 _MOST_CONFLICTS = 127
 """The greatest exit code of `git merge-file` that is a number of conflicts."""
 
+_NONE = 1
+"""The exit code of `git check-ignore` for paths of which none is ignored."""
+
 _BEGIN = "git init && git add -A && git commit"
 
 
@@ -148,17 +151,28 @@ def _checked_out(root: Path, name: str) -> list[str]:
 
 
 def not_ignored(root: Path, paths: Collection[str]) -> list[str]:
-    """Return those of some paths under `root` that git tracks or would add.
+    """Return those of some paths that git tracks or would add; they begin at `root`.
+
+    A path in a submodule or behind a link is one: git does not tell what it is.
 
     Raises:
-        ProjectError: there is no git or no repository.
+        ProjectError: there is no git.
     """
-    if not paths:
-        return []
-    asked = "".join(f"./{path}\0" for path in paths)
-    told = run(root, "check-ignore", "-z", "--stdin", check=False, given=asked)
-    ignored = {name.removeprefix("./") for name in told.split("\0")}
+    ignored = _ignored(root, list(paths)) if paths else set()
     return [path for path in paths if path not in ignored]
+
+
+def _ignored(root: Path, paths: list[str]) -> set[str]:
+    asked = "".join(f"./{path}\0" for path in paths)
+    done = _called(root, "check-ignore", "-z", "--stdin", given=asked)
+    if done.returncode <= _NONE:
+        told = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+        return {name.removeprefix("./") for name in told if name}
+    if len(paths) == 1:
+        return set()
+    # One path that git refuses ends the answer for all.
+    middle = len(paths) // 2
+    return _ignored(root, paths[:middle]) | _ignored(root, paths[middle:])
 
 
 def absent_submodules(root: Path) -> list[str]:
