@@ -28,6 +28,7 @@ import httpx
 from mlship import wire
 from mlship.adapters.targets.local import LocalTarget, Safeguards
 from mlship.cli.progress import Lines
+from mlship.domain.fence import KERNEL, Fence
 from mlship.steps.deploy import deploy_production
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
@@ -145,7 +146,8 @@ def unprotected(folder: Path, release: str) -> dict[str, Callable[[], None]]:
     options = wire.read(folder / "mlship.yaml", os.environ, ()).config
     pipeline = wire.assemble(options, folder, Lines(), os.environ)
 
-    def target(name: str) -> LocalTarget:
+    def target(name: str, fence: Fence = KERNEL) -> LocalTarget:
+        del fence
         return LocalTarget(
             name,
             pipeline.state / "targets" / name,

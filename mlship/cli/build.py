@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mlship.cli import output
-from mlship.cli.options import ReleaseName
+from mlship.cli.options import Older, ReleaseName
 from mlship.cli.session import session
 
 
@@ -15,6 +15,7 @@ def run(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the running challenger.")
     ] = False,
+    older: Older = False,
 ) -> None:
     """Run all steps from training to production.
 
@@ -32,7 +33,7 @@ def run(
     options = session(context)
     lines = Lines(folded=wire.environment().get("GITHUB_ACTIONS") == "true")
     with View(names(options.pipeline())) if sys.stderr.isatty() else lines as view:
-        record = run_steps(options.pipeline(view), view, replace=replace)
+        record = run_steps(options.pipeline(view), view, replace=replace, older=older)
     output.record(record, json=options.json)
 
 

@@ -37,6 +37,10 @@ Render = Annotated[
         help="Write the manifests to a folder instead, without contacting the cluster.",
     ),
 ]
+Older = Annotated[
+    bool,
+    typer.Option("--older", help="Deploy it although a later release was deployed since."),
+]
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 
@@ -48,6 +52,7 @@ def preview(
     dry_run: bool,
     render: Path | None,
     replace: bool = False,
+    older: bool = False,
 ) -> bool:
     """Show a deployment without doing it, for --dry-run or --render; return whether one is set.
 
@@ -68,7 +73,7 @@ def preview(
     chosen = pipeline.release(release, records)
     facts = {"release": str(chosen), "target": name}
     if render is None:
-        changes = steps.changes(pipeline, name, chosen, records, replace=replace)
+        changes = steps.changes(pipeline, name, chosen, records, replace=replace, older=older)
         if session.json:
             output.as_json({**facts, "changes": changes})
         else:

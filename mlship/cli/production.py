@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli import output
-from mlship.cli.options import DryRun, ReleaseName, Render, preview
+from mlship.cli.options import DryRun, Older, ReleaseName, Render, preview
 from mlship.cli.session import session
 from mlship.domain import shapes
 from mlship.domain.facts import Evaluated, Number, Withdrawn
@@ -25,24 +25,23 @@ def deploy_production(
         typer.Option("--replace", help="Replace the running challenger; discards its outcomes."),
     ] = False,
     wait: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--wait", help="While a challenger runs, wait for its place; others give way."
+            "--wait/--queue", help="While a challenger runs, wait alone or behind others."
         ),
-    ] = False,
-    queue: Annotated[
-        bool, typer.Option("--queue", help="While a challenger runs, queue up behind others.")
-    ] = False,
+    ] = None,
     following: Annotated[
         bool, typer.Option("--next", help="Deploy the release that waits, if the place is free.")
     ] = False,
+    older: Older = False,
     dry_run: DryRun = False,
     render: Render = None,
 ) -> None:
     """Deploy a release to production as challenger.
 
     The first release becomes champion. Only one challenger runs at a time: a release that waits is
-    deployed with --next, after the challenger was promoted, rolled back or retired.
+    deployed with --next, after the challenger was promoted, rolled back or retired. A release of an
+    earlier commit than one that was deployed since is refused.
 
     Example: mlship deploy-production
     """
@@ -50,9 +49,9 @@ def deploy_production(
     from mlship.steps.deploy import deploy_production as deploy
 
     options = session(context)
-    occupied = _occupied(replace=replace, wait=wait, queue=queue)
+    occupied = _occupied(replace=replace, wait=wait)
     if following:
-        if release or occupied != "refuse" or dry_run or render:
+        if release or occupied != "refuse" or older or dry_run or render:
             raise ConfigError("--next is used alone", hint="omit the release and other options")
         deployed = deploy_next(options.pipeline())
         if deployed is not None:
@@ -60,27 +59,36 @@ def deploy_production(
         elif options.json:
             output.as_json({"release": None})
         return
-    if preview(options, "production", release, dry_run=dry_run, render=render, replace=replace):
+    if preview(
+        options,
+        "production",
+        release,
+        dry_run=dry_run,
+        render=render,
+        replace=replace,
+        older=older,
+    ):
         return
     pipeline = options.pipeline()
     records = pipeline.read()
-    record = deploy(pipeline, pipeline.release(release, records), records, occupied=occupied)
+    chosen = pipeline.release(release, records)
+    record = deploy(pipeline, chosen, records, occupied=occupied, older=older)
     output.record(record, json=options.json)
 
 
-def _occupied(*, replace: bool, wait: bool, queue: bool) -> "Occupied":
+def _occupied(*, replace: bool, wait: bool | None) -> "Occupied":
     """Return what to do while another challenger runs.
 
     Raises:
-        ConfigError: several options say so.
+        ConfigError: two options say so.
     """
-    options: dict[Occupied, bool] = {"replace": replace, "wait": wait, "queue": queue}
-    given = [name for name, is_given in options.items() if is_given]
-    if len(given) > 1:
-        raise ConfigError(
-            f"--{given[0]} and --{given[1]} cannot be used together", hint="give one of them"
-        )
-    return given[0] if given else "refuse"
+    if wait is None:
+        return "replace" if replace else "refuse"
+    if replace:
+        name = "--wait" if wait else "--queue"
+        message = f"--replace and {name} cannot be used together"
+        raise ConfigError(message, hint="give one of them")
+    return "wait" if wait else "queue"
 
 
 def traffic(

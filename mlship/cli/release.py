@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 import typer
 
 from mlship.cli import output
-from mlship.cli.options import DryRun, ReleaseName, Render, preview
+from mlship.cli.options import DryRun, Older, ReleaseName, Render, preview
 from mlship.cli.session import Session, session
 from mlship.domain.job import Way
 from mlship.errors import ConfigError
@@ -25,22 +25,24 @@ if TYPE_CHECKING:
 def deploy_staging(
     context: typer.Context,
     release: ReleaseName = None,
+    older: Older = False,
     dry_run: DryRun = False,
     render: Render = None,
 ) -> None:
     """Deploy a release to staging.
 
-    It replaces the release that runs there.
+    It replaces the release that runs there. A release of an earlier commit than one that was
+    deployed since is refused.
 
     Example: mlship deploy-staging
     """
     from mlship.steps.deploy import deploy_staging as deploy
 
     options = session(context)
-    if preview(options, "staging", release, dry_run=dry_run, render=render):
+    if preview(options, "staging", release, dry_run=dry_run, render=render, older=older):
         return
     pipeline = options.pipeline()
-    output.record(deploy(pipeline, pipeline.release(release)), json=options.json)
+    output.record(deploy(pipeline, pipeline.release(release), older=older), json=options.json)
 
 
 def verify_staging_workload(

@@ -107,6 +107,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
         time: with a time zone.
         tool: the version of mlship that wrote it.
         home: of the project, see `mlship.domain.home`; empty where a former version wrote it.
+        fence: the number of the lock's holder, see `mlship.domain.fence`; 0 without such a lock.
         parents: the heads of the chain when this record was added.
     """
 
@@ -119,6 +120,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     time: datetime
     tool: str = __version__
     home: str = ""
+    fence: int = 0
     parents: tuple[Digest, ...] = ()
 
 
@@ -143,8 +145,9 @@ class _Predicate(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     time: Annotated[datetime, msgspec.Meta(tz=True)]
     tool: str
-    # Left out where it is not known, as in records of former versions.
+    # Left out where they are not known, as in records of former versions.
     home: str | msgspec.UnsetType = msgspec.UNSET
+    fence: int | msgspec.UnsetType = msgspec.UNSET
     parents: tuple[Digest, ...]
 
 
@@ -184,6 +187,7 @@ def encode(evidence: Evidence) -> bytes:
         time=evidence.time,
         tool=evidence.tool,
         home=evidence.home or msgspec.UNSET,
+        fence=evidence.fence or msgspec.UNSET,
         parents=evidence.parents,
     )
     return digests.canonical_json(_Statement(subject=subjects, predicate=predicate))
@@ -215,6 +219,7 @@ def decode(data: bytes) -> Record:
         time=predicate.time,
         tool=predicate.tool,
         home=predicate.home or "",
+        fence=predicate.fence or 0,
         parents=predicate.parents,
     )
     return Record(digest=digests.of_bytes(data), evidence=evidence)

@@ -28,6 +28,9 @@ COMPATIBLE: Final = "compatible"
 DIFFERS: Final = "passed, but not as in the release's commit"
 """What the check of a step says that ran with other files or settings than its release has."""
 
+CLOCKS: Final = timedelta(hours=1)
+"""How far the clocks of two machines may be apart without changing a decision."""
+
 ContainerTest = Literal["asked for", "not asked for", "no image"]
 """Whether the image must have passed the container test before production runs it."""
 
@@ -330,8 +333,8 @@ def _evaluated(
         ),
         Check(
             name="age of the evaluation",
-            holds=timedelta(0) <= age <= timedelta(hours=policy.max_age_hours),
-            text=f"evaluated {_hours(age)} ago, allowed up to {policy.max_age_hours:g} h",
+            holds=-CLOCKS <= age <= timedelta(hours=policy.max_age_hours) + CLOCKS,
+            text=_aged(age, policy.max_age_hours),
         ),
         Check(
             name="outcomes",
@@ -346,8 +349,11 @@ def _evaluated(
     ]
 
 
-def _hours(age: timedelta) -> str:
-    return f"{age.total_seconds() / 3600:.1f} h"
+def _aged(age: timedelta, most: float) -> str:
+    hours = age.total_seconds() / 3600
+    if age < -CLOCKS:
+        return f"evaluated {-hours:.1f} h from now: the clock of that machine or of this one is off"
+    return f"evaluated {max(hours, 0.0):.1f} h ago, allowed up to {most:g} h"
 
 
 def _approved(release: Release, records: Sequence[Record], needed: int) -> Check:

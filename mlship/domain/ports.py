@@ -1,7 +1,8 @@
 """Ports: what steps need from the outside. Protocols of at most five methods.
 
-Those of publishing a report are in `mlship.domain.publishing`. Adapters implement them. A method
-raises only errors of `mlship.errors`, and a method that changes something is idempotent.
+Those of publishing a report are in `mlship.domain.publishing`, those of locks in
+`mlship.domain.fence`. Adapters implement them. A method raises only errors of `mlship.errors`,
+and a method that changes something is idempotent.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -27,6 +28,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.image import Image, Pushed
 from mlship.domain.inputs import Inputs
+from mlship.domain.lineage import Lineage
 from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.publishing import Comments
 from mlship.domain.pullrequest import Posted, PullRequest, Reviews
@@ -71,17 +73,6 @@ class Ledger(Protocol):
 
         Raises:
             IntegrityError: a record was changed or removed.
-        """
-
-
-class Locks(Protocol):
-    """Lets one process at a time change a target. A killed process loses its lock."""
-
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
-        """Hold the lock of that name.
-
-        Raises:
-            ConflictError: another process holds it; the message names the holder.
         """
 
 
@@ -195,7 +186,7 @@ class Observations(Protocol):
         """Return the spools of releases' replicas: predictions that `predictions` may lack."""
 
 
-class Source(Protocol):
+class Source(Lineage, Protocol):
     """The git repository of the project."""
 
     def commit(self) -> Commit:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import overload
 
-from mlship.domain import evidence, history, home
+from mlship.domain import evidence, fence, history, home
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.history import History
@@ -24,10 +24,12 @@ class Records(Sequence[Record]):
         listed: the records of the project.
         others: those of other projects in the same ledger. They are parents of new records, and
             nothing else of them counts.
+        void: those of a process that had lost its lock, see `mlship.domain.fence`; likewise.
     """
 
     listed: tuple[Record, ...] = ()
     others: tuple[Record, ...] = ()
+    void: tuple[Record, ...] = ()
 
     @classmethod
     def of(cls, kept: Iterable[Record], name: str, own: str) -> "Records":
@@ -38,20 +40,34 @@ class Records(Sequence[Record]):
             name: of the project.
             own: its home.
         """
-        listed: list[Record] = []
-        others: list[Record] = []
-        for record in kept:
-            is_own = record.evidence.release.name == name and home.is_same(
-                record.evidence.home, own
-            )
-            (listed if is_own else others).append(record)
-        return cls(tuple(listed), tuple(others))
+        kept = tuple(kept)
+        is_own = {
+            record.digest: record.evidence.release.name == name
+            and home.is_same(record.evidence.home, own)
+            for record in kept
+        }
+        others = tuple(record for record in kept if not is_own[record.digest])
+        return cls._valid(kept, frozenset(each for each in is_own if is_own[each]), others)
+
+    @classmethod
+    def alone(cls, kept: Iterable[Record]) -> "Records":
+        """Return the records of a ledger that only one project uses."""
+        kept = tuple(kept)
+        return cls._valid(kept, frozenset(record.digest for record in kept), ())
+
+    @classmethod
+    def _valid(
+        cls, kept: tuple[Record, ...], own: frozenset[Digest], others: tuple[Record, ...]
+    ) -> "Records":
+        void = fence.void(kept, own)
+        listed = tuple(each for each in kept if each.digest in own and each.digest not in void)
+        return cls(listed, others, tuple(record for record in kept if record.digest in void))
 
     def plus(self, *added: Record) -> "Records":
         """Return these records and those that were appended after them, each once."""
         known = {record.digest for record in self.listed}
         fresh = (record for record in added if record.digest not in known)
-        return Records((*self.listed, *fresh), self.others)
+        return Records((*self.listed, *fresh), self.others, self.void)
 
     @cached_property
     def history(self) -> History:
@@ -61,7 +77,7 @@ class Records(Sequence[Record]):
     @cached_property
     def heads(self) -> tuple[Digest, ...]:
         """The records without children: the parents of the next record."""
-        return evidence.heads((*self.listed, *self.others))
+        return evidence.heads((*self.listed, *self.others, *self.void))
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:

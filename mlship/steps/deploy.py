@@ -18,6 +18,7 @@ from mlship.domain.release import Release
 from mlship.domain.versions import Alias
 from mlship.errors import ConflictError, RefusedError
 from mlship.steps import compatibility
+from mlship.steps.generation import check_generation, later
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
 
@@ -29,17 +30,26 @@ INCOMPATIBLE: Final = (
 KEEP: Final = "set observations.url to a PostgreSQL database; see `mlship guide predictions`"
 
 
-def deploy_staging(pipeline: Pipeline, release: Release) -> Record:
+def deploy_staging(pipeline: Pipeline, release: Release, *, older: bool = False) -> Record:
     """Run a release in staging with all traffic; the release that ran there before is removed.
 
+    Args:
+        pipeline: the project.
+        release: the release to run.
+        older: deploy it although a later release was deployed since.
+
     Raises:
+        RefusedError: a later release was deployed since.
         TimedOutError: it did not become ready; traffic still goes to the earlier release.
         ConflictError: another process is changing staging.
     """
-    target, config = pipeline.target(STAGING), pipeline.target_config(STAGING)
+    config = pipeline.target_config(STAGING)
     started = pipeline.clock()
-    with pipeline.locks.exclusive(STAGING):
+    with pipeline.locks.exclusive(STAGING) as fence:
+        pipeline = pipeline.under(STAGING, fence)
+        target = pipeline.target(STAGING)
         records, slot = pipeline.read(), slot_of(release)
+        check_generation(pipeline, release, STAGING, records, older=older)
         artifact = pipeline.artifact(release, STAGING, records)
         deployment = target.deploy(release, artifact, slot, replicas=config.replicas)
         set_route(target, {release: 100})
@@ -71,6 +81,7 @@ def deploy_production(
     expected: Records | None = None,
     *,
     occupied: Occupied = "refuse",
+    older: bool = False,
 ) -> Record:
     """Run a release in production as challenger; the first release becomes champion.
 
@@ -83,38 +94,43 @@ def deploy_production(
         expected: the records read when the release was chosen; by default the ledger is read now.
         occupied: what to do while another challenger runs: refuse; replace it, which discards its
             outcomes; or let the release wait for the place, see `deploy_next`.
+        older: deploy it although a later release was deployed since.
 
     Returns:
         The evidence `deploy-production`, or `await-production` if the release waits.
 
     Raises:
-        RefusedError: the release is not fit for production, or another challenger runs.
+        RefusedError: the release is not fit for production, another challenger runs, or a later
+            release was deployed since.
         TimedOutError: it did not become ready; the champion is unchanged.
         ConflictError: another process is changing production, or has changed it since the start.
     """
     if pipeline.loses_predictions():
         pipeline.progress.note(f"{LOST}: {KEEP}")
-    with changing(pipeline, expected) as records:
+    with changing(pipeline, expected) as (fenced, records):
         history = records.history
         # A release that has passed the gate is restored without asking the gate again.
         if history.role(release) in ("champion", "challenger"):
-            return _restored(pipeline, release, records)
-        passed = check_fitness(pipeline, release, records)
-        # A deployment that was interrupted beside a challenger was started with --replace.
+            return _restored(fenced, release, records)
+        passed = check_fitness(fenced, release, records)
+        # An interrupted deployment was allowed: beside a challenger, it was started with --replace.
         begun = bool(recorded("deploy-production", release, records))
-        challenger = blocking(pipeline, history)
+        challenger = blocking(fenced, history)
         if challenger and not begun and occupied in ("wait", "queue"):
             check_former(release, history)
-            return _wait(pipeline, release, challenger, records, passed, occupied)
+            check_generation(fenced, release, PRODUCTION, records, older=older)
+            return _wait(fenced, release, challenger, records, passed, occupied)
         check_role(release, history, challenger, replace=occupied == "replace" or begun)
-        return _deploy(pipeline, release, records, passed)
+        check_generation(fenced, release, PRODUCTION, records, older=older or begun)
+        return _deploy(fenced, release, records, passed)
 
 
 def deploy_next(pipeline: Pipeline) -> Record | None:
     """Deploy the release that waits for the challenger's place, if it is free.
 
     Returns:
-        The evidence of its deployment; `None` if no release waits, or a challenger runs.
+        The evidence of its deployment; `None` if no release waits, or a challenger runs. A release
+        that was superseded gives way to the next one.
 
     Raises:
         RefusedError, TimedOutError, ConflictError: as `deploy_production`.
@@ -124,12 +140,16 @@ def deploy_next(pipeline: Pipeline) -> Record | None:
     if not history.waiting:
         pipeline.progress.note("no release waits for production")
         return None
-    release = history.waiting[0]
     challenger = blocking(pipeline, history)
-    if challenger:
-        pipeline.progress.note(f"{release} still waits: {challenger} is challenger")
-        return None
-    return deploy_production(pipeline, release, records)
+    for release in history.waiting:
+        if challenger:
+            pipeline.progress.note(f"{release} still waits: {challenger} is challenger")
+            return None
+        other = later(pipeline, release, PRODUCTION, records)
+        if other is None:
+            return deploy_production(pipeline, release, records)
+        pipeline.progress.note(f"{release} waits no longer: it was superseded by {other}")
+    return None
 
 
 def blocking(pipeline: Pipeline, history: History) -> Release | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 
 from mlship.domain import gates, outcome_metrics, shapes, undelivered
@@ -16,6 +16,9 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError, ProjectError
 from mlship.steps.pipeline import Pipeline
+
+_FIRST = timedelta(minutes=5)
+"""How long a challenger may be without a prediction while the champion's count already."""
 
 
 def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
@@ -42,8 +45,8 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
         )
     records = pipeline.read(records)
     history = records.history
-    champion, challenger, since = history.champion, history.challenger, history.challenger_since
-    if champion is None or challenger is None or since is None:
+    champion, challenger = history.champion, history.challenger
+    if champion is None or challenger is None or history.challenger_since is None:
         raise NotFoundError(
             "production has no challenger to evaluate",
             hint="run `mlship deploy-production` to start one",
@@ -52,6 +55,7 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     players = {champion.id, challenger.id}
     # First, so that what arrives in between counts as on its way, and is not overlooked.
     spools = pipeline.observations.spools(players)
+    since = _since(pipeline, challenger, records, history.challenger_since)
     predictions = _by_prediction(pipeline.observations.predictions(players), since)
     outcomes = pipeline.observations.outcomes(records.ids)
     metric = _fitting(pipeline, records, challenger)
@@ -99,6 +103,29 @@ def _fitting(pipeline: Pipeline, records: Records, challenger: Release) -> Metri
             hint=f"set `gates: {{promote: {{metric: {known}}}}}` in mlship.yaml",
         )
     return metric
+
+
+def _since(
+    pipeline: Pipeline, challenger: Release, records: Records, deployed: datetime
+) -> datetime:
+    """Return since when predictions count: since the challenger's deployment.
+
+    The recorded time is by the clock of the machine that deployed it, and predictions are by those
+    of the replicas. So it counts as far as the challenger's first prediction bears it out, unless
+    the release had been deployed before.
+    """
+    deployments = [
+        record
+        for record in records
+        if record.evidence.step == "deploy-production" and record.evidence.release == challenger
+    ]
+    is_again = len(deployments) > 1 or records.history.challenger_by == "rollback"
+    first = next(iter(pipeline.observations.predictions({challenger.id})), None)
+    if is_again or first is None:
+        return deployed
+    # The prediction that it shadows is part of the same period.
+    began = min(each.time for each in pipeline.observations.find(first.id))
+    return min(max(deployed, began - _FIRST), began)
 
 
 def _by_prediction(

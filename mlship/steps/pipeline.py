@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
@@ -15,6 +15,7 @@ from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
 from mlship.domain.facts import Facts, PushedImage
+from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.gates import ContainerTest
 from mlship.domain.inputs import Inputs
 from mlship.domain.policy import Occupied
@@ -24,7 +25,6 @@ from mlship.domain.ports import (
     Forge,
     Images,
     Ledger,
-    Locks,
     Observations,
     Predictor,
     Progress,
@@ -37,9 +37,17 @@ from mlship.domain.ports import (
 from mlship.domain.records import Records
 from mlship.domain.release import Release, find
 from mlship.errors import IntegrityError, NotFoundError
+from mlship.steps.fenced import FencedLedger, FencedStore
 
 STAGING: Final = "staging"
 PRODUCTION: Final = "production"
+
+
+class Targets(Protocol):
+    """Gives the target with a name."""
+
+    def __call__(self, name: str, fence: Fence = KERNEL) -> Target:
+        """Return the target; its changes are checked with the fence of its lock."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,6 +62,7 @@ class Pipeline:
         shares_ledger: whether the ledger may have records of other projects.
         overridden: the settings that an option or a variable sets, not mlship.yaml.
         target: returns the target with a name.
+        fence: of the lock that is held, see `under`.
         images: returns the image builder, loaded by the steps that need it.
         engine: connects to the container engine, for the step that needs it.
         load_ahead: starts loading, in the background, the modules that the end of a step needs.
@@ -74,13 +83,32 @@ class Pipeline:
     store: Store
     observations: Observations
     forge: Forge
-    target: Callable[[str], Target]
+    target: Targets
     images: Callable[[], Images]
     engine: Callable[[], AbstractContextManager[Engine]]
     load_ahead: Callable[[], None] = lambda: None
     home: str = home.UNKNOWN
     shares_ledger: bool = False
     overridden: tuple[str, ...] = ()
+    fence: Fence = KERNEL
+
+    def under(self, held: str, lock: Fence) -> "Pipeline":
+        """Return the pipeline for the holder of a target's lock: its changes are fenced.
+
+        A target refuses writes of a former holder itself. A ledger and a store cannot: the lock is
+        looked at before each write, and records show who wrote out of turn.
+        """
+
+        def target(name: str, fence: Fence = KERNEL) -> Target:
+            return self.target(name, lock if name == held else fence)
+
+        return dataclasses.replace(
+            self,
+            ledger=FencedLedger(self.ledger, lock),
+            store=FencedStore(self.store, lock),
+            target=target,
+            fence=lock,
+        )
 
     def target_config(self, name: str) -> TargetConfig:
         """Return the settings of a target; the defaults if mlship.yaml does not name it."""
@@ -104,7 +132,9 @@ class Pipeline:
             return known
         kept = tuple(self.ledger.records())
         return (
-            Records.of(kept, self.config.name, self.home) if self.shares_ledger else Records(kept)
+            Records.of(kept, self.config.name, self.home)
+            if self.shares_ledger
+            else Records.alone(kept)
         )
 
     def learn(
@@ -136,6 +166,7 @@ class Pipeline:
             actor=self.actor,
             time=self.clock(),
             home=self.home,
+            fence=self.fence.number,
         )
         return self.ledger.append(evidence, after=None if after is None else after.heads)
 

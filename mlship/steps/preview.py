@@ -13,6 +13,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError
 from mlship.steps.deploy import blocking, check_fitness, check_role, share, shares
+from mlship.steps.generation import check_generation
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.traffic import recorded_split
 from mlship.steps.transition import split_of
@@ -30,6 +31,7 @@ def changes(
     records: Records | None = None,
     *,
     replace: bool = False,
+    older: bool = False,
 ) -> Sequence[Change]:
     """Return how deploying a release would change each object of a target.
 
@@ -39,6 +41,7 @@ def changes(
         release: the release to deploy.
         records: the records that the command has read; by default the ledger is read.
         replace: whether to replace the running challenger.
+        older: whether to replace a later release.
 
     Raises:
         ConfigError: the target is local.
@@ -50,6 +53,7 @@ def changes(
     records = pipeline.read(records)
     history = records.history
     if name == STAGING:
+        check_generation(pipeline, release, name, records, older=older)
         plan = _in_staging(pipeline, release, records)
         removed = tuple(slot for slot in target.inspect() if slot != plan.slot)
         return declarative.changes(msgspec.structs.replace(plan, removed=removed))
@@ -60,6 +64,7 @@ def changes(
         return declarative.changes(msgspec.structs.replace(plan, split=split))
     check_fitness(pipeline, release, records)
     check_role(release, history, blocking(pipeline, history), replace=replace)
+    check_generation(pipeline, release, name, records, older=older)
     displaced: tuple[Slot, ...] = (slot_of(history.challenger),) if history.challenger else ()
     return declarative.changes(msgspec.structs.replace(plan, removed=displaced))
 

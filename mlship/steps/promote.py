@@ -44,11 +44,11 @@ def promote(pipeline: Pipeline, release: Release, expected: Records | None = Non
             or the release is not a challenger.
         TimedOutError: the missing replicas did not become ready; the route is unchanged.
     """
-    with changing(pipeline, expected) as records:
+    with changing(pipeline, expected) as (fenced, records):
         history = records.history
         role = history.role(release)
         if role == "champion":
-            pipeline.progress.note(f"{release} is already champion")
+            fenced.progress.note(f"{release} is already champion")
             return _crowning(release, records)
         if role not in ("challenger", "standby"):
             challenger = f"; {history.challenger} is" if history.challenger else ""
@@ -56,7 +56,7 @@ def promote(pipeline: Pipeline, release: Release, expected: Records | None = Non
                 f"{release} is not a challenger{challenger}",
                 hint="deploy it with `mlship deploy-production`, or name the challenger",
             )
-        return _promote(pipeline, release, records)
+        return _promote(fenced, release, records)
 
 
 def _crowning(release: Release, records: Records) -> Record:

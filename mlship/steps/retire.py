@@ -38,12 +38,12 @@ def retire(
         RefusedError: it is the champion, or `warm_minutes` have not passed.
         ConflictError: another process is changing production, or has changed it since the start.
     """
-    with changing(pipeline, expected) as records:
+    with changing(pipeline, expected) as (fenced, records):
         history = records.history
         if release is None:
             last = history.last
             if last and _was_former_champion(last):
-                pipeline.progress.note(f"{last.evidence.release} is already retired")
+                fenced.progress.note(f"{last.evidence.release} is already retired")
                 return last
             if not history.former:
                 raise NotFoundError(
@@ -55,10 +55,10 @@ def retire(
         if role == "retired":
             record = records.latest("retire", release)
             if record is not None:
-                pipeline.progress.note(f"{release} is already retired")
+                fenced.progress.note(f"{release} is already retired")
                 return record
-        _check(pipeline, release, history, early=early)
-        return _retire(pipeline, release, records)
+        _check(fenced, release, history, early=early)
+        return _retire(fenced, release, records)
 
 
 def _was_former_champion(last: Record) -> bool:

@@ -69,12 +69,12 @@ def rollback(
         NotFoundError: no former champion is running, or it is not `to`.
         ConflictError: another process is changing production, or has changed it since the start.
     """
-    with changing(pipeline, expected) as records:
+    with changing(pipeline, expected) as (fenced, records):
         history = records.history
         if history.last and _is_done(history, to):
-            pipeline.progress.note(f"{history.champion} is already champion again")
+            fenced.progress.note(f"{history.champion} is already champion again")
             return history.last
-        return _rollback(pipeline, _former(history, to), records)
+        return _rollback(fenced, _former(history, to), records)
 
 
 def _is_done(history: History, to: Release | None) -> bool:

@@ -1,11 +1,13 @@
 """run: the whole pipeline, up to promotion. Steps that passed for the release are skipped."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from mlship.domain import shapes
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Checked, Containerized
+from mlship.domain.policy import Occupied
 from mlship.domain.ports import Listener
 from mlship.domain.records import Records
 from mlship.domain.release import Release
@@ -29,7 +31,9 @@ class _Stage(NamedTuple):
     left_out: str = ""
 
 
-def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Record:
+def run(
+    pipeline: Pipeline, listener: Listener, *, replace: bool = False, older: bool = False
+) -> Record:
     """Train, test, deploy to staging, verify there, deploy to production.
 
     If a target runs images, an image is built, tested in a container and pushed before staging.
@@ -38,6 +42,7 @@ def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Rec
         pipeline: the project.
         listener: notified of each step.
         replace: retire the running challenger, if there is one.
+        older: deploy the release although a later one was deployed since.
 
     Returns:
         The last record: of `deploy-production`, or of the first step that did not pass.
@@ -47,7 +52,7 @@ def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Rec
     record = train(pipeline)
     listener.finished(record, reused=record in before)
     release = record.evidence.release
-    for stage in _stages(pipeline, replace=replace):
+    for stage in _stages(pipeline, replace=replace, older=older):
         if stage.left_out:
             listener.skipped(stage.step, stage.left_out)
             continue
@@ -62,12 +67,13 @@ def run(pipeline: Pipeline, listener: Listener, *, replace: bool = False) -> Rec
 
 def names(pipeline: Pipeline) -> tuple[str, ...]:
     """Return the steps of a run, in order."""
-    return ("train", *(stage.step for stage in _stages(pipeline, replace=False)))
+    return ("train", *(stage.step for stage in _stages(pipeline, replace=False, older=False)))
 
 
-def _stages(pipeline: Pipeline, *, replace: bool) -> list[_Stage]:
-    def production(pipeline: Pipeline, release: Release) -> Record:
-        return deploy_production(pipeline, release, occupied="replace" if replace else "refuse")
+def _stages(pipeline: Pipeline, *, replace: bool, older: bool) -> list[_Stage]:
+    occupied: Occupied = "replace" if replace else "refuse"
+    production = partial(deploy_production, occupied=occupied, older=older)
+    staging = partial(deploy_staging, older=older)
 
     container_test = pipeline.container_test(STAGING, PRODUCTION)
     reason = "" if container_test == "asked for" else "gates.container is false"
@@ -79,7 +85,7 @@ def _stages(pipeline: Pipeline, *, replace: bool) -> list[_Stage]:
     return [
         _Stage("test", _tested, test),
         *(image if container_test != "no image" else []),
-        _Stage("deploy-staging", _never, deploy_staging),
+        _Stage("deploy-staging", _never, staging),
         _Stage("verify-staging-workload", _verified, verify),
         _Stage("deploy-production", _never, production),
     ]

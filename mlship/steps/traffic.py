@@ -29,7 +29,9 @@ def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | Non
     target = pipeline.target(PRODUCTION)
     if not shares and shadow is None:
         return target.routes()
-    with pipeline.locks.exclusive(PRODUCTION):
+    with pipeline.locks.exclusive(PRODUCTION) as fence:
+        pipeline = pipeline.under(PRODUCTION, fence)
+        target = pipeline.target(PRODUCTION)
         records = pipeline.read()
         champion, challenger = _roles(records.history)
         slot = slot_of(challenger)

@@ -35,8 +35,10 @@ class SubStep(NamedTuple):
 
 
 @contextmanager
-def changing(pipeline: Pipeline, expected: Records | None = None) -> Iterator[Records]:
-    """Hold production's lock; yield the records read under it.
+def changing(
+    pipeline: Pipeline, expected: Records | None = None
+) -> Iterator[tuple[Pipeline, Records]]:
+    """Hold production's lock; yield the pipeline of its holder, and the records read under it.
 
     The lock alone is not enough: of two commands that start together, the second would run on the
     result of the first. So the state at the start is compared again under the lock.
@@ -49,7 +51,7 @@ def changing(pipeline: Pipeline, expected: Records | None = None) -> Iterator[Re
         ConflictError: another command is changing production, or has changed it since `expected`.
     """
     expected = pipeline.read(expected)
-    with pipeline.locks.exclusive(PRODUCTION):
+    with pipeline.locks.exclusive(PRODUCTION) as fence:
         records = pipeline.read()
         last = records.history.last
         if last is not None and last != expected.history.last:
@@ -58,7 +60,7 @@ def changing(pipeline: Pipeline, expected: Records | None = None) -> Iterator[Re
                 f"{step} of {release} by {actor} was completed in the meantime",
                 hint="check `mlship status`, then run the command again if it is still needed",
             )
-        yield records
+        yield pipeline.under(PRODUCTION, fence), records
 
 
 def operation(step: Transition, release: Release, records: Records) -> Digest:

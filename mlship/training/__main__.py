@@ -30,11 +30,13 @@ from mlship.adapters.checkout.children import (
     request_of,
 )
 from mlship.adapters.checkout.predictor import ChildPredictor
+from mlship.domain.bundle import ModelFormat
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
 from mlship.errors import MlshipError, ProjectError
 from mlship.training import heldout
 from mlship.training.audit import Audit
+from mlship.training.standby import StandbyPredictor
 
 _ORPHANED = 1
 
@@ -62,8 +64,9 @@ def _done(job: str, question: Path) -> Any:
         from mlship.training.train import train
 
         to_train = request_of(data, TrainRequest)
+        predictor = StandbyPredictor(to_train.root)
         _only_from_source(to_train.root)
-        return _trained(to_train, train)
+        return _trained(to_train, predictor, train)
     if job == "rate":
         from mlship.training.scoring.rate import rate
 
@@ -85,14 +88,18 @@ def _only_from_source(root: Path) -> None:
     compile_anew(root, is_project=True)
 
 
-def _trained(request: TrainRequest, train: Callable[[TrainRequest, Predictor], Trained]) -> Trained:
+def _trained(
+    request: TrainRequest,
+    predictor: StandbyPredictor,
+    train: Callable[[TrainRequest, Predictor, Callable[[ModelFormat], None]], Trained],
+) -> Trained:
     """Train, and tell which files of the project were opened."""
     root, config = request.root, request.config
     whole = [] if config.data.test else datafiles.places(root, config.data)
     rows = heldout.place_of(root, config, request.into)
     audit = Audit(root, request.into, watched=[*whole, rows], top=repository.top_of(root))
     try:
-        made = train(request, ChildPredictor(request.root))
+        made = train(request, predictor, predictor.expect)
     except ProjectError:
         audit.check_pointers()
         raise

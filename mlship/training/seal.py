@@ -29,7 +29,7 @@ from mlship.training.forms.convert import Converted
 from mlship.training.original import Original
 from mlship.training.proof import replies
 from mlship.training.proof import trial as trials
-from mlship.training.proof.answers import Answers, Outputs, ask, differing
+from mlship.training.proof.answers import Answers, Outputs, differing
 from mlship.training.proof.probes import spread
 from mlship.training.scoring import groups, several
 
@@ -81,7 +81,7 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
         if len(asked) < len(held_out):
             # Two processes whose threads wait for each other on the same cores are slower than one.
             with threadpool_limits(1):
-                _check_form(making, folder, held_out)
+                _check_form(making, folder)
         answers = answers_of_bundle()
     _check_unwritten(folder)
     expected = replies.held_out(
@@ -130,7 +130,7 @@ def _check_unwritten(folder: Path) -> None:
         raise ProjectError(message, hint="write no file in predict, transform or a hook") from error
 
 
-def _check_form(making: Making, folder: Path, rows: list[Row]) -> None:
+def _check_form(making: Making, folder: Path) -> None:
     """Ask the model file for the held-out rows, on the path of serving after the contract.
 
     Another implementation is asked for all of them, a library's own for very many.
@@ -138,19 +138,24 @@ def _check_form(making: Making, folder: Path, rows: list[Row]) -> None:
     Raises:
         ProjectError: it answers otherwise than the model that was trained.
     """
-    original, trial, model = making.original, making.converted.trial, making.converted.model
-
+    original, converted = making.original, making.converted
+    trial, model, rows = converted.trial, converted.model, making.data.test
+    # An export of a framework is ONNX as well, and is answered in a fork here.
     is_onnx = model.format == "onnx"
     numbers = np.arange(len(rows)) if is_onnx else spread(len(rows), _OWN_ROWS)
 
     def found() -> Answers:
-        computation = formats.load(folder / model.path, model, original.task)
-        form = trials.form_of(model, computation, trial.prepare)
-        return ask(form, rows if trial.prepare is None else making.data.test, numbers)
+        computation = converted.computation
+        if computation is None:
+            computation = formats.load(folder / model.path, model, original.task)
+        return trials.held_out(trial, model, computation, rows, numbers)
 
     try:
         # onnxruntime may end its process; other forms were tried in this one already.
-        answers = conversion.in_child(found, "the held-out rows") if is_onnx else found()
+        if converted.held_out is not None:
+            answers = converted.held_out.result()
+        else:
+            answers = conversion.in_child(found, "the held-out rows") if is_onnx else found()
     except onnxfile.NotConvertedError as error:
         message = f"the model as ONNX cannot answer the held-out rows: {error}"
         raise ProjectError(message, hint="check the values of the held-out rows") from error

@@ -1,10 +1,13 @@
 """A training from the project's files to a sealed bundle."""
 
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from mlship.adapters.checkout.children import TrainRequest
 from mlship.config.project import ModelConfig
+from mlship.domain.bundle import ModelFormat
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
 from mlship.errors import ProjectError
@@ -13,7 +16,7 @@ from mlship.training.blame import proven
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
 from mlship.training.forms import saved
-from mlship.training.forms.convert import Converted, begun, convert, limits_of
+from mlship.training.forms.convert import Converted, begun, convert, expected, limits_of
 from mlship.training.frameworks import (
     catboostfile,
     kerasnet,
@@ -27,9 +30,16 @@ from mlship.training.owncode import Trust
 from mlship.training.profile import profile_of
 from mlship.training.proof import trial as trials
 
+Expect = Callable[[ModelFormat], None]
 
-def train(request: TrainRequest, predictor: Predictor) -> Trained:
+
+def train(request: TrainRequest, predictor: Predictor, expect: Expect | None = None) -> Trained:
     """Read, preprocess, train, convert and seal into the folder that the request names.
+
+    Args:
+        request: the project, and the folder.
+        predictor: asks the sealed bundle.
+        expect: is told the format that a bundle without hooks will probably have.
 
     Raises:
         ProjectError: the user's code or data is wrong; the message says where.
@@ -46,9 +56,10 @@ def train(request: TrainRequest, predictor: Predictor) -> Trained:
             shutil.rmtree(rows.parent, ignore_errors=True)
     request.into.mkdir(parents=True)
     with mlflowmodel.local(returned, config.store) as model, proven(root, config.model.source):
-        converted = _converted(request, data, prepared, model)
+        converted = _converted(request, data, prepared, model, expect)
     making = seal.Making(root=root, config=config, data=data, converted=converted)
-    digest = seal.seal(making, request.into, predictor)
+    with converted.held_out or nullcontext():
+        digest = seal.seal(making, request.into, predictor)
     return Trained(
         bundle=digest,
         format=converted.model.format,
@@ -60,7 +71,11 @@ def train(request: TrainRequest, predictor: Predictor) -> Trained:
 
 
 def _converted(
-    request: TrainRequest, data: Data, prepared: Prepared, returned: object
+    request: TrainRequest,
+    data: Data,
+    prepared: Prepared,
+    returned: object,
+    expect: Expect | None,
 ) -> Converted:
     root, config = request.root, request.config.model
     prepare = fit.hook(root, config.preprocess)
@@ -77,9 +92,12 @@ def _converted(
     if source is not None:
         returned = saved.estimator_of(source, trust)
     original = _examined(returned, config, data, prepared)
+    has_hooks = config.preprocess is not None or config.postprocess is not None
+    if expect is not None and not has_hooks:
+        expect(expected(original))
     with begun(original) as first:
         trial = trials.prepared(original, data, prepare)
-        return convert(trial, request.into, trust, first)
+        return convert(trial, request.into, trust, first, data.test)
 
 
 def _examined(model: object, config: ModelConfig, data: Data, prepared: Prepared) -> Original:

@@ -18,7 +18,8 @@ from mlship.adapters.targets.local.locks import FileLocks
 from mlship.config.check_files import check_files
 from mlship.config.layers import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.config.project import Config
-from mlship.domain.ports import Locks, Progress, Target
+from mlship.domain.fence import KERNEL, Fence, Locks
+from mlship.domain.ports import Progress, Target
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import Pipeline
 from mlship.wire import backends
@@ -79,10 +80,10 @@ def assemble(
     user = actor(root, environment)
     home = config.home or repository.home(root)
 
-    def target(name: str) -> Target:
+    def target(name: str, fence: Fence = KERNEL) -> Target:
         if backends.target_config(config, name).kind == "local":
             return backends.local_target(name, config, state, progress)
-        return backends.cluster_target(name, config, home, progress, environment)
+        return backends.cluster_target(name, config, home, progress, environment, fence)
 
     def locks(name: str) -> Locks:
         if backends.target_config(config, name).kind == "local":
@@ -123,7 +124,7 @@ class _EachTargets:
     def __init__(self, find: Callable[[str], Locks]) -> None:
         self._find = find
 
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
+    def exclusive(self, name: str) -> AbstractContextManager[Fence]:
         return self._find(name).exclusive(name)
 
 

@@ -14,6 +14,7 @@ import msgspec
 from mlship.config.project import Config, TargetConfig
 from mlship.config.repositories import Backend, repository_of
 from mlship.domain import digests
+from mlship.domain.fence import KERNEL, Fence
 from mlship.domain.home import UNKNOWN
 from mlship.domain.ports import Engine, Images, Ledger, Observations, Progress, Store
 from mlship.errors import ConfigError
@@ -51,9 +52,23 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
 
 
 def cluster_target(
-    name: str, config: Config, home: str, progress: Progress, environment: Mapping[str, str]
+    name: str,
+    config: Config,
+    home: str,
+    progress: Progress,
+    environment: Mapping[str, str],
+    fence: Fence = KERNEL,
 ) -> "KubernetesTarget":
-    """Return a target in a cluster, without connecting to it; `home` is the project's."""
+    """Return a target in a cluster, without connecting to it.
+
+    Args:
+        name: of the target.
+        config: of the project.
+        home: of the project.
+        progress: receives progress notes.
+        environment: the environment variables.
+        fence: of the lock of the target, if it is held.
+    """
     from mlship.adapters.targets.kubernetes import KubernetesTarget, Scope
 
     settings = target_config(config, name)
@@ -64,7 +79,7 @@ def cluster_target(
     access = cluster_access(settings, environment)
     scope = Scope(project=config.name, target=name, home=home)
     spool_mb = config.observations.spool_mb if _spools(name, config) else None
-    return KubernetesTarget(scope, settings, access, progress, spool_mb=spool_mb)
+    return KubernetesTarget(scope, settings, access, progress, spool_mb=spool_mb, fence=fence)
 
 
 def cluster_locks(
@@ -75,8 +90,14 @@ def cluster_locks(
 
     settings = target_config(config, name)
     holder = f"{user} at {socket.gethostname()}, process {os.getpid()}"
-    namespace = settings.kubernetes.namespace
-    return LeaseLocks(config.name, namespace, cluster_access(settings, environment), holder)
+    own = settings.kubernetes
+    return LeaseLocks(
+        config.name,
+        own.namespace,
+        cluster_access(settings, environment),
+        holder,
+        route="ConfigMap" if own.gateway is None else "HTTPRoute",
+    )
 
 
 def cluster_access(

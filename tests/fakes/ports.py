@@ -11,6 +11,7 @@ from mlship.domain import digests
 from mlship.domain.bundle import Row, Task, Value
 from mlship.domain.commit import Commit
 from mlship.domain.digests import Digest
+from mlship.domain.fence import KERNEL
 from mlship.domain.inputs import Inputs, Opened
 from mlship.domain.ports import Target
 from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
@@ -50,19 +51,29 @@ class FakeSource:
         self.sha, self.dirty = "a" * 40, False
         self.different: tuple[str, ...] = ()
         self.shared: tuple[str, ...] = ()
+        self.branch = "develop"
+        self.parents: dict[str, str] | None = None
 
     def commit(self) -> Commit:
         return Commit(
             sha=self.sha,
             dirty=self.dirty,
             changes=("pipeline.py",) if self.dirty else (),
-            branch="develop",
+            branch=self.branch,
             author="ada@example.org",
             subject="Train on all columns",
         )
 
     def differences(self, commit: str, beside: Iterable[str] = ()) -> tuple[str, ...]:
         return (*self.different, *(path for path in beside if path in self.shared))
+
+    def descends(self, commit: str, earlier: str) -> bool | None:
+        """Follow `parents`; without them, the history is not known, as in a shallow clone."""
+        if self.parents is None:
+            return None
+        while commit != earlier and commit in self.parents:
+            commit = self.parents[commit]
+        return commit == earlier
 
 
 class FakeTrainer:
@@ -148,17 +159,37 @@ class FakePredictor:
         yield lambda: [Answer(outputs=outputs) for outputs in self.predict(bundle, rows)]
 
 
+class FakeFence:
+    """The fence of a lock that a test may let another process take over, by raising `last`."""
+
+    def __init__(self, locks: "FakeLocks", name: str) -> None:
+        self._locks, self._name = locks, name
+        self.number = locks.last.get(name, 0)
+
+    def check(self) -> None:
+        self.confirm()
+
+    def confirm(self) -> None:
+        if self._locks.last.get(self._name, 0) != self.number:
+            raise ConflictError(f"the lock of {self._name} was lost", hint="run it again")
+
+
 class FakeLocks:
+    """Locks in memory. They have no number, as those of files, unless a test gives them one."""
+
     def __init__(self) -> None:
         self.held: set[str] = set()
+        self.last: dict[str, int] = {}
 
     @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
+    def exclusive(self, name: str) -> Iterator[FakeFence]:
         if name in self.held:
             raise ConflictError(f"{name} is being changed by another command", hint="wait for it")
+        if name in self.last:
+            self.last[name] += 1
         self.held.add(name)
         try:
-            yield
+            yield FakeFence(self, name)
         finally:
             self.held.remove(name)
 
@@ -245,7 +276,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
         store=store,
         observations=observations,
         forge=forge,
-        target=targets.__getitem__,
+        target=lambda name, fence=KERNEL: targets[name],
         images=lambda: images,
         engine=lambda: nullcontext(engine),
     )

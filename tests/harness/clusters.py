@@ -25,7 +25,7 @@ import msgspec
 
 from mlship.adapters.images.registry.registries import Registries
 from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks, find
-from mlship.adapters.targets.kubernetes.api import Api, Manifest, connected
+from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest, connected
 from mlship.adapters.targets.kubernetes.manifests import SLOT, Scope
 from mlship.config.project import ImageConfig, TargetConfig
 from mlship.config.targets import KubernetesConfig
@@ -178,7 +178,8 @@ class Cluster:
         self.kubectl("POST", f"/api/v1/namespaces/{self.namespace}/secrets", json=secret)
 
     def locks(self, holder: str) -> LeaseLocks:
-        return LeaseLocks("iris", self.namespace, self.access, holder)
+        route: Kind = "ConfigMap" if self.kubernetes.gateway is None else "HTTPRoute"
+        return LeaseLocks("iris", self.namespace, self.access, holder, route=route)
 
     def deploy(self, release: Release, *, replicas: int = 1, **behaviour: Any) -> Slot:
         """Deploy a release in its slot."""

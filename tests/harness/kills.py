@@ -27,7 +27,8 @@ from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.cli import main as cli
 from mlship.cli.progress import Lines
 from mlship.config.project import Config
-from mlship.domain.ports import Ledger, Locks, Progress, Store, Target
+from mlship.domain.fence import KERNEL, Fence, Locks
+from mlship.domain.ports import Ledger, Progress, Store, Target
 from mlship.steps.pipeline import Pipeline
 
 _T = TypeVar("_T")
@@ -112,7 +113,9 @@ def watched(pipeline: Pipeline, watch: Watch) -> Pipeline:
         pipeline,
         ledger=cast("Ledger", _Watched("ledger", pipeline.ledger, watch)),
         store=cast("Store", _Watched("store", pipeline.store, watch)),
-        target=lambda name: cast("Target", _Watched("target", pipeline.target(name), watch)),
+        target=lambda name, fence=KERNEL: cast(
+            "Target", _Watched("target", pipeline.target(name, fence), watch)
+        ),
     )
 
 
@@ -204,12 +207,18 @@ class Project:
         ]
 
 
-def race(project: Project, *arguments: str) -> list[tuple[int, str]]:
-    """Run a command twice, released at one moment; return exit code and stderr of both."""
-    with _held(project, "wait", *arguments) as one, _held(project, "wait", *arguments) as other:
+def race(project: Project, *arguments: str, other: Project | None = None) -> list[tuple[int, str]]:
+    """Run a command twice, released at one moment; return exit code and stderr of both.
+
+    With `other`, the second runs there, as on another machine.
+    """
+    with (
+        _held(project, "wait", *arguments) as one,
+        _held(other or project, "wait", *arguments) as two,
+    ):
         _release(one)
-        _release(other)
-        return [_ended(one), _ended(other)]
+        _release(two)
+        return [_ended(one), _ended(two)]
 
 
 def overtaken(project: Project, *arguments: str) -> tuple[int, str]:
@@ -257,7 +266,7 @@ class _LateLocks:
     def __init__(self, locks: Locks) -> None:
         self._locks = locks
 
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
+    def exclusive(self, name: str) -> AbstractContextManager[Fence]:
         _wait()
         return self._locks.exclusive(name)
 

@@ -6,14 +6,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from mlship import wire
 from mlship.adapters.targets.kubernetes.api import Kind, Manifest
 from mlship.adapters.targets.kubernetes.manifests import KINDS
 from mlship.cli.progress import Lines
 from mlship.domain import digests
+from mlship.domain.deployment import slot_of
+from mlship.domain.evidence import Saw, Step
+from mlship.domain.facts import PushedImage
+from mlship.domain.release import Release
+from mlship.domain.versions import Run
+from mlship.steps.approve import approve
 from mlship.steps.pipeline import Pipeline
+from tests.fakes.store import tiny_bundle
 from tests.harness import clusters, commands
 from tests.harness.clusters import Cluster
+from tests.harness.samples import better, nothing
+from tests.harness.samples import release as sample
 
 ROOT = Path(__file__).parents[2]
 _KINDS: tuple[Kind, ...] = (*KINDS, "HTTPRoute")
@@ -155,6 +166,28 @@ def _written(one: Manifest) -> str:
     owned = [each for each in metadata.pop("managedFields", ()) if "subresource" not in each]
     rest = {key: value for key, value in one.items() if key not in ("metadata", "status")}
     return digests.of_value([metadata, owned, rest])
+
+
+def proven(shop: Shop, name: str) -> Release:
+    """Record a release whose image is the stand-in's, as training, tests and a push would."""
+    pipeline, folder = shop.pipeline(), shop.folder / f"bundle-{name}"
+    release = msgspec.structs.replace(sample(name), bundle=tiny_bundle(folder, name))
+    pipeline.store.record(Run(release=release, bundle=folder))
+    image = clusters.artifact(slot_of(release))
+    pushed = PushedImage(digest=image.digest, reference=image.location)
+    steps: tuple[Step, ...] = ("train", "test", "test-container", "verify-staging-workload")
+    saw = Saw(image=image.digest)
+    for step in steps:
+        pipeline.learn(release, step, "passed", nothing(step), saw)
+    pipeline.learn(release, "push-to-registry", "passed", pushed, saw)
+    return release
+
+
+def won(shop: Shop, champion: Release, challenger: Release) -> None:
+    """Record that the challenger is better, and that somebody approves of it."""
+    pipeline = shop.pipeline()
+    pipeline.learn(challenger, "evaluate", "passed", better(), Saw(champion=champion.id))
+    approve(pipeline, challenger, "grace@example.org")
 
 
 _NONE = object()

@@ -36,6 +36,8 @@ Program = Literal["mlship", "mlship.training"]
 _IMPORTED = (
     "mlship.cli.main",
     "mlship.training.train",
+    # Only trainings that convert import it; the tests have many.
+    "mlship.training.forms.trees",
     "mlship.training.scoring.score",
     "mlflow.store.model_registry.sqlalchemy_store",
 )

@@ -339,3 +339,35 @@ def test_code_of_a_script_in_an_ignored_repository_is_named(root: Path) -> None:
     assert left_out(root, by_script) == ["lib/model.py", "src/beside.py"]
     git(root, "add", "--force", "src")
     assert left_out(root, by_script) == ["lib/model.py"]
+
+
+def committed(root: Path, subject: str) -> str:
+    git(root, "commit", "--quiet", "--allow-empty", "--message", subject)
+    return git(root, "rev-parse", "HEAD").strip()
+
+
+def test_which_commit_was_made_from_which(root: Path) -> None:
+    first = git(root, "rev-parse", "HEAD").strip()
+    second, third = committed(root, "second"), committed(root, "third")
+    git(root, "checkout", "--quiet", "-b", "feature", first)
+    feature = committed(root, "feature")
+    source = GitSource(root)
+    assert source.descends(third, first) is True
+    assert source.descends(first, third) is False
+    assert source.descends(second, feature) is source.descends(feature, second) is False
+    assert source.descends(third, "0" * 40) is None
+    assert source.descends("0" * 40, third) is None
+    assert source.descends(third, "--help") is None
+
+
+def test_a_shallow_clone_says_only_what_it_knows(root: Path) -> None:
+    first = git(root, "rev-parse", "HEAD").strip()
+    committed(root, "second")
+    third, fourth = committed(root, "third"), committed(root, "fourth")
+    clone = root.parent.parent / "clone"
+    git(root, "clone", "--quiet", "--depth", "2", f"file://{root.parent}", str(clone))
+    source = GitSource(clone)
+    assert source.descends(fourth, third) is True
+    assert source.descends(third, fourth) is False
+    assert source.descends(fourth, first) is None
+    assert GitSource(root.parent / "nowhere").descends(fourth, third) is None

@@ -5,22 +5,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import msgspec
 import pytest
 import yaml
 
 from mlship.adapters.targets.kubernetes.api import path
-from mlship.domain.deployment import slot_of
-from mlship.domain.evidence import Saw, Step
-from mlship.domain.facts import PushedImage
-from mlship.domain.release import Release
-from mlship.domain.versions import Run
-from mlship.steps.approve import approve
-from tests.fakes.store import tiny_bundle
 from tests.harness import clusters
-from tests.harness.samples import better, nothing
-from tests.harness.samples import release as sample
-from tests.harness.twice import Shop, target
+from tests.harness.twice import Shop, proven, target, won
 
 pytestmark = pytest.mark.service("cluster")
 
@@ -44,28 +34,6 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         text = yaml.safe_dump({**CONFIG, "targets": targets})
         (tmp_path / "mlship.yaml").write_text(text)
         yield Shop(tmp_path, places)
-
-
-def proven(shop: Shop, name: str) -> Release:
-    """Record a release whose image is the stand-in's, as training, tests and a push would."""
-    pipeline, folder = shop.pipeline(), shop.folder / f"bundle-{name}"
-    release = msgspec.structs.replace(sample(name), bundle=tiny_bundle(folder, name))
-    pipeline.store.record(Run(release=release, bundle=folder))
-    image = clusters.artifact(slot_of(release))
-    pushed = PushedImage(digest=image.digest, reference=image.location)
-    steps: tuple[Step, ...] = ("train", "test", "test-container", "verify-staging-workload")
-    saw = Saw(image=image.digest)
-    for step in steps:
-        pipeline.learn(release, step, "passed", nothing(step), saw)
-    pipeline.learn(release, "push-to-registry", "passed", pushed, saw)
-    return release
-
-
-def won(shop: Shop, champion: Release, challenger: Release) -> None:
-    """Record that the challenger is better, and that somebody approves of it."""
-    pipeline = shop.pipeline()
-    pipeline.learn(challenger, "evaluate", "passed", better(), Saw(champion=champion.id))
-    approve(pipeline, challenger, "grace@example.org")
 
 
 def test_a_command_run_twice_writes_nothing_the_second_time(shop: Shop) -> None:

@@ -206,8 +206,8 @@ def test_a_fresh_pass_and_two_other_people_make_a_promotion() -> None:
         {"estimate": "nan"},
         {"low": "-inf"},
         {"champion": release("older").id},
-        {"after": timedelta(hours=-21)},
-        {"after": timedelta(hours=5)},
+        {"after": timedelta(hours=-21, minutes=-1)},
+        {"after": timedelta(hours=5, minutes=1)},
     ],
     ids=str,
 )
@@ -215,6 +215,28 @@ def test_an_evaluation_must_be_passed_fresh_big_enough_and_about_this_champion(
     changes: dict[str, object],
 ) -> None:
     assert promotion(evaluation(**changes), GRACE, LIN).verdict == "failed"
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+@pytest.mark.parametrize("age", [0, 24])
+def test_an_evaluation_counts_though_its_machines_clock_is_an_hour_off(
+    age: int, hours: int
+) -> None:
+    """The promotion is four hours after noon, by a clock that is right."""
+    evaluated = evaluation(after=timedelta(hours=4 - age + hours))
+    assert promotion(evaluated, GRACE, LIN).verdict == "passed"
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_approvals_and_withdrawals_are_in_the_order_of_the_ledger_not_of_clocks(hours: int) -> None:
+    withdrawn = record(
+        NEW,
+        "withdraw-approval",
+        facts={"by": "grace@example.org"},
+        after=timedelta(hours=3 + hours),
+    )
+    assert promotion(evaluation(), GRACE, LIN, withdrawn).verdict == "failed"
+    assert promotion(evaluation(), withdrawn, GRACE, LIN).verdict == "passed"
 
 
 def test_without_an_evaluation_nothing_is_promoted() -> None:

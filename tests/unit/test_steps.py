@@ -87,7 +87,9 @@ def test_metrics_of_rows_that_training_may_have_had_carry_a_warning(here: World)
 def predictions(here: World, release: Release, right: int, wrong: int) -> None:
     """Log predictions of a release, and give their outcomes."""
     start, digits = here.clock(), release.id[-6:]
-    for number in range(right + wrong):
+    before = sum(one.release == release.id for one in here.observations.made)
+    numbers = range(before, before + right + wrong)
+    for number in numbers:
         here.observations.made.append(
             Prediction(
                 id=f"{digits}-{number}.0",
@@ -101,7 +103,8 @@ def predictions(here: World, release: Release, right: int, wrong: int) -> None:
         )
     outcome = ["setosa"] * right + ["virginica"] * wrong
     random.Random(3).shuffle(outcome)
-    feedback(here.pipeline, [(f"{digits}-{n}.0", value) for n, value in enumerate(outcome)])
+    given = zip(numbers, outcome, strict=True)
+    feedback(here.pipeline, [(f"{digits}-{number}.0", value) for number, value in given])
 
 
 def proven_duel(here: World) -> tuple[Release, Release]:
@@ -112,6 +115,25 @@ def proven_duel(here: World) -> tuple[Release, Release]:
     evaluate(here.pipeline)
     approve(here.pipeline, second, "grace@example.org")
     return first, second
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_an_evaluation_is_the_same_though_the_deployers_clock_is_an_hour_off(
+    hours: int, here: World
+) -> None:
+    first = made(here, "C=1")
+    deploy_production(here.pipeline, first)
+    predictions(here, first, right=0, wrong=100)
+    here.clock.now += timedelta(minutes=50)
+    second = made(here, "C=2")
+    here.clock.now += timedelta(hours=hours)
+    deploy_production(here.pipeline, second)
+    here.clock.now -= timedelta(hours=hours)
+    predictions(here, second, right=150, wrong=150)
+    predictions(here, first, right=150, wrong=150)
+    facts = evaluate(here.pipeline).evidence.facts
+    assert (facts["champion_n"], facts["challenger_n"]) == (300, 300)
+    assert (facts["champion_mean"], facts["challenger_mean"]) == (0.5, 0.5)
 
 
 def preferred(here: World, challenger: Release, champion: Release) -> None:

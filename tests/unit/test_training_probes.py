@@ -17,6 +17,7 @@ from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Field, Head, Model, Row
 from mlship.domain.prediction import Answer
 from mlship.errors import ProjectError
+from mlship.runtime.formats import Computation
 from mlship.training import train
 from mlship.training.data import read
 from mlship.training.fit import Prepared
@@ -241,10 +242,10 @@ def test_form_that_ends_its_process_is_not_used(
 ) -> None:
     own = convert.prove
 
-    def prove(trial: Trial, model: Model, folder: Path) -> dict[int, str]:
+    def prove(trial: Trial, model: Model, computation: Computation) -> dict[int, str]:
         if model.format == "onnx":
             os.abort()  # as onnxruntime does when it looks for the neighbours of a huge number
-        return own(trial, model, folder)
+        return own(trial, model, computation)
 
     monkeypatch.setattr(convert, "prove", prove)
     code = _TRAIN.format(model="LinearRegression()", target="price")

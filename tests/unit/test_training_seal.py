@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Field, Model, Row, Task
@@ -14,7 +15,13 @@ from mlship.domain.prediction import Answer
 from mlship.errors import ProjectError
 from mlship.runtime import formats
 from mlship.runtime.formats import Computation, Raw
+from mlship.training.data import read
+from mlship.training.fit import Prepared
+from mlship.training.forms import convert
+from mlship.training.forms.conversion import Child
+from mlship.training.original import examine
 from mlship.training.proof import replies
+from mlship.training.proof.answers import MARGIN
 from mlship.training.train import train
 from tests.harness.projects import InProcess, config, flowers, project, request
 
@@ -91,3 +98,40 @@ def test_rows_at_the_edges_of_the_contract_are_asked() -> None:
     assert {0, 1_001, 2_002, 3_003, 5_005, count - 1} <= set(asked)
     assert 2_000 <= len(asked) <= 2_010
     assert replies.asked(frame.head(1_500), fields) == list(range(1_500))
+
+
+@pytest.mark.parametrize("model", [RandomForestClassifier(2), ExtraTreesClassifier(2)], ids=str)
+def test_many_held_out_rows_have_the_labels_that_the_model_gives_them(
+    model: Any, tmp_path: Path
+) -> None:
+    """Two trees often disagree: their shares are equal then, and only the model knows the label."""
+    made = config(module=many(tmp_path))
+    data = read(tmp_path, made.data)
+    fitted = model.set_params(random_state=0).fit(data.train, data.only.train)
+    prepared = Prepared(train=data.train, test=data.test, columns=data.fields)
+    outputs = examine(fitted, made.model, data, prepared).answers.outputs
+    assert (outputs.labels == fitted.predict(data.test)).all()
+    assert (outputs.probabilities == fitted.predict_proba(data.test)).all()
+    assert (outputs.margins < MARGIN).sum() > 10
+
+
+def test_what_answers_held_out_rows_ends_with_a_form_that_does_not_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Child[Any]] = []
+
+    class Noted(Child[Any]):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            started.append(self)
+
+    monkeypatch.setattr(convert, "Child", Noted)
+    monkeypatch.setattr(convert, "prove", lambda _, model, *__: failed(model))
+    module = many(tmp_path)
+    assert train(request(tmp_path, config(module=module)), InProcess()).format == "skops"
+    assert len(started) > 1
+    assert [child._process for child in started] == [None] * len(started)
+
+
+def failed(model: Model) -> dict[int, str]:
+    return {0: "it differs"} if model.format == "onnx" else {}

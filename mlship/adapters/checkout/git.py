@@ -239,6 +239,15 @@ def run(root: Path, *arguments: str, check: bool = True, given: str = "") -> str
     raise _fault(root, done.stderr.decode("utf-8", "replace").strip())
 
 
+def succeeds(root: Path, *arguments: str) -> bool:
+    """Return whether a git command in a folder succeeds.
+
+    Raises:
+        ProjectError: there is no git or no such folder.
+    """
+    return _called(root, *arguments).returncode == 0
+
+
 def _called(root: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[bytes]:
     """Run a git command in a folder to its end, however it ends.
 

@@ -1,6 +1,7 @@
 """The commit that a project has checked out, and how the checkout differs from another."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from mlship.adapters.checkout import git
@@ -50,3 +51,25 @@ class GitSource:
             ProjectError: there is no git or no repository.
         """
         return differences(self._root, commit, self._checks, beside)
+
+    def descends(self, commit: str, earlier: str) -> bool | None:
+        """Return whether a commit was made from another one; `None` if it is not known here."""
+        with suppress(ProjectError):
+            if self._leads(earlier, commit):
+                return True
+            # Both ways: what a shallow clone has may be enough.
+            if self._leads(commit, earlier):
+                return False
+            is_whole = git.run(self._root, "rev-parse", "--is-shallow-repository") == "false\n"
+            known = (
+                self._says("cat-file", "-e", f"{each}^{{commit}}") for each in (commit, earlier)
+            )
+            if is_whole and all(known):
+                return False
+        return None
+
+    def _leads(self, earlier: str, commit: str) -> bool:
+        return self._says("merge-base", "--is-ancestor", earlier, commit)
+
+    def _says(self, *arguments: str) -> bool:
+        return git.succeeds(self._root, *arguments)

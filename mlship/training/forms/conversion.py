@@ -96,6 +96,7 @@ class Child(Generic[Result]):
         if self._process is not None and self._pipe is not None:
             os.kill(self._process, signal.SIGKILL)
             os.waitpid(self._process, 0)
+            self._process = None
             self._pipe.close()
 
 

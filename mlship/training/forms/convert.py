@@ -4,17 +4,19 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 from msgspec.structs import replace
 from sklearn.base import is_outlier_detector
 
 from mlship.domain.bundle import Dtype, Field, Layout, Model, ModelFormat
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import formats
+from mlship.runtime.formats import Computation
 from mlship.training import parts
 from mlship.training.forms import conversion, onnxfile, skopsfile
 from mlship.training.forms.conversion import Child
@@ -22,6 +24,9 @@ from mlship.training.frameworks import catboostfile
 from mlship.training.frameworks.exports import Export, NotExportedError
 from mlship.training.original import Original
 from mlship.training.owncode import Trust
+from mlship.training.proof import trial as trials
+from mlship.training.proof.answers import Answers
+from mlship.training.proof.replies import HELD_OUT
 from mlship.training.proof.trial import Trial
 
 _TOLD_BELOW: Final = 1e30
@@ -35,12 +40,23 @@ class Converted:
     Attributes:
         trial: the trial that it passed, with the limits of the form.
         modules: top-level modules that loading it needs.
+        computation: the model file, where it was loaded in this process; ONNX never is.
+        held_out: gives what an ONNX form answers to very many held-out rows.
     """
 
     model: Model
     trial: Trial
     modules: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    computation: Computation | None = None
+    held_out: Child[Answers] | None = None
+
+
+def expected(original: Original) -> ModelFormat:
+    """Return the form in which a model is tried first."""
+    if isinstance(original.estimator, Export):
+        return original.estimator.format
+    return _library(original.estimator) or ("skops" if _beyond_onnx(original) else "onnx")
 
 
 @contextmanager
@@ -49,15 +65,20 @@ def begun(original: Original) -> Iterator[Child[bytes] | None]:
 
     It is `None` for a model that is tried in another form first.
     """
-    is_other = isinstance(original.estimator, Export) or _library(original.estimator) is not None
-    if is_other or _beyond_onnx(original):
+    if isinstance(original.estimator, Export) or expected(original) != "onnx":
         yield None
         return
     with conversion.started(original, *_onnx_inputs(original)[0]) as child:
         yield child
 
 
-def convert(trial: Trial, folder: Path, trust: Trust, first: Child[bytes] | None) -> Converted:
+def convert(
+    trial: Trial,
+    folder: Path,
+    trust: Trust,
+    first: Child[bytes] | None,
+    held_out: pd.DataFrame,
+) -> Converted:
     """Write a model below `folder` in the first form that passes the trial.
 
     XGBoost and LightGBM models are tried in their libraries' formats, others as ONNX, and CatBoost
@@ -69,6 +90,8 @@ def convert(trial: Trial, folder: Path, trust: Trust, first: Child[bytes] | None
         folder: the bundle's.
         trust: what the model may be made of beyond the exact list.
         first: the conversion that `begun` gave.
+        held_out: the held-out rows, before `preprocess`. An ONNX form answers very many of them
+            while it is tried, and the bundle sealed.
 
     Raises:
         ProjectError: no form passes; the message says what stands in the way.
@@ -79,9 +102,9 @@ def convert(trial: Trial, folder: Path, trust: Trust, first: Child[bytes] | None
     if native:
         tried = _as_native(trial, folder, *native)
     elif catboostfile.is_catboost(trial.original.estimator):
-        tried = _as_catboost(trial, folder, first)
+        tried = _as_catboost(trial, folder, first, held_out)
     else:
-        tried = _as_onnx(trial, folder, first)
+        tried = _as_onnx(trial, folder, first, held_out)
     return tried if isinstance(tried, Converted) else _as_skops(trial, folder, tried, trust)
 
 
@@ -104,7 +127,8 @@ def _as_exported(trial: Trial, folder: Path, export: Export) -> Converted:
         path.write_bytes(data)
     try:
         different = conversion.in_child(
-            lambda: prove(trial, model, folder), f"the trial of {export.name} as ONNX"
+            lambda: prove(trial, model, loaded(trial, model, folder)),
+            f"the trial of {export.name} as ONNX",
         )
         limited = trial.narrowed(different)
         reason = "" if limited else shown(trial, different)
@@ -119,13 +143,17 @@ def _as_exported(trial: Trial, folder: Path, export: Export) -> Converted:
     return Converted(model=model, trial=limited, modules=export.modules, notes=(note,))
 
 
-def prove(trial: Trial, model: Model, folder: Path) -> dict[int, str]:
-    """Load a model file as serving does; return the probes on which it differs, and how.
+def loaded(trial: Trial, model: Model, folder: Path) -> Computation:
+    """Return a model file as serving loads it.
 
     Raises:
         MlshipError: the runtime cannot load it.
     """
-    computation = formats.load(folder / model.path, model, trial.original.task)
+    return formats.load(folder / model.path, model, trial.original.task)
+
+
+def prove(trial: Trial, model: Model, computation: Computation) -> dict[int, str]:
+    """Return the probes on which a loaded model file differs, and how."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they were shown when the original predicted
         return trial.differing(model, computation)
@@ -169,14 +197,15 @@ def _as_native(
         model = replace(model, missing=float(missing))
     _write(folder, model, data)
     try:
-        different = prove(trial, model, folder)
+        computation = loaded(trial, model, folder)
+        different = prove(trial, model, computation)
     except Exception as error:  # noqa: BLE001 (whatever the model's library raises)
         return _dropped(folder, model, f"{form} cannot load it: {onnxfile.first_line(error)}")
     limited = trial.narrowed(different)
     if limited is None:
         return _dropped(folder, model, f"as {form}, {shown(trial, different)}")
     modules = (form, "pandas") if layout == "frame" else (form,)
-    return Converted(model=model, trial=limited, modules=modules)
+    return Converted(model=model, trial=limited, modules=modules, computation=computation)
 
 
 def _needs_frame(original: Original) -> bool:
@@ -186,9 +215,11 @@ def _needs_frame(original: Original) -> bool:
     return catboostfile.has_categories(original.estimator)
 
 
-def _as_catboost(trial: Trial, folder: Path, first: Child[bytes] | None) -> Converted | str:
+def _as_catboost(
+    trial: Trial, folder: Path, first: Child[bytes] | None, held_out: pd.DataFrame
+) -> Converted | str:
     """Return the ONNX file that passes, or else CatBoost's own; or why there is none."""
-    tried = _as_onnx(trial, folder, first)
+    tried = _as_onnx(trial, folder, first, held_out)
     if isinstance(tried, Converted):
         return tried
     data = catboostfile.to_file(trial.original.estimator)
@@ -199,7 +230,9 @@ def _as_catboost(trial: Trial, folder: Path, first: Child[bytes] | None) -> Conv
     return f"{tried}; {kept}"
 
 
-def _as_onnx(trial: Trial, folder: Path, first: Child[bytes] | None) -> Converted | str:
+def _as_onnx(
+    trial: Trial, folder: Path, first: Child[bytes] | None, held_out: pd.DataFrame
+) -> Converted | str:
     """Return the ONNX file that passes, or why there is none."""
     original = trial.original
     reason = _beyond_onnx(original)
@@ -208,7 +241,9 @@ def _as_onnx(trial: Trial, folder: Path, first: Child[bytes] | None) -> Converte
     for layout, dtype in _onnx_inputs(original):
         child, first = first or conversion.started(original, layout, dtype), None
         try:
-            return _onnx_of(trial, folder, child, layout, dtype)
+            model = _model(original, "onnx", layout, dtype, "onnx")
+            _write(folder, model, child.result())
+            return _onnx_of(trial, folder, model, held_out)
         except onnxfile.NoConverterError as error:
             return str(error)
         except onnxfile.NotConvertedError as error:
@@ -246,24 +281,36 @@ def _beyond_onnx(original: Original) -> str:
     return ""
 
 
-def _onnx_of(
-    trial: Trial, folder: Path, child: Child[bytes], layout: Layout, dtype: Dtype
-) -> Converted:
-    data = child.result()
-    model = _model(trial.original, "onnx", layout, dtype, "onnx")
-    _write(folder, model, data)
-    try:
-        different = conversion.in_child(
-            lambda: prove(trial, model, folder), "the trial of its ONNX form"
+def _onnx_of(trial: Trial, folder: Path, model: Model, held_out: pd.DataFrame) -> Converted:
+    """Try an ONNX file that was written.
+
+    Raises:
+        NotConvertedError: it does not pass.
+    """
+    asked = None
+    if len(held_out) > HELD_OUT:
+        asked = Child(
+            lambda: trials.held_out(trial, model, loaded(trial, model, folder), held_out),
+            "the held-out rows",
         )
-    except onnxfile.NotConvertedError as error:
-        reason = _dropped(folder, model, f"onnxruntime refuses it: {onnxfile.first_line(error)}")
-        raise onnxfile.NotConvertedError(f"in {dtype}, {reason}") from error
-    limited = trial.narrowed(different)
-    if limited is None:
-        reason = _dropped(folder, model, shown(trial, different))
-        raise onnxfile.NotConvertedError(f"in {dtype}, {reason}")
-    return Converted(model=model, trial=limited, modules=("onnxruntime",))
+    with ExitStack() as unless_passed:
+        if asked is not None:
+            unless_passed.enter_context(asked)
+        try:
+            different = conversion.in_child(
+                lambda: prove(trial, model, loaded(trial, model, folder)),
+                "the trial of its ONNX form",
+            )
+        except onnxfile.NotConvertedError as error:
+            reason = f"onnxruntime refuses it: {onnxfile.first_line(error)}"
+            message = f"in {model.dtype}, {_dropped(folder, model, reason)}"
+            raise onnxfile.NotConvertedError(message) from error
+        limited = trial.narrowed(different)
+        if limited is None:
+            reason = _dropped(folder, model, shown(trial, different))
+            raise onnxfile.NotConvertedError(f"in {model.dtype}, {reason}")
+        unless_passed.pop_all()
+    return Converted(model=model, trial=limited, modules=("onnxruntime",), held_out=asked)
 
 
 def _as_skops(trial: Trial, folder: Path, reason: str, trust: Trust) -> Converted:
@@ -274,7 +321,8 @@ def _as_skops(trial: Trial, folder: Path, reason: str, trust: Trust) -> Converte
     model = replace(model, types=kept.admitted.types, trusted=kept.admitted.trusted)
     _write(folder, model, kept.data)
     try:
-        different = prove(trial, model, folder)
+        computation = loaded(trial, model, folder)
+        different = prove(trial, model, computation)
         difference = shown(trial, different) if different else ""
     except MlshipError as error:
         difference = error.message
@@ -288,7 +336,9 @@ def _as_skops(trial: Trial, folder: Path, reason: str, trust: Trust) -> Converte
         notes.append(f"it is made of the project's own {', '.join(model.types)}")
     if model.trusted:
         notes.append(f"the project vouches for {', '.join(model.trusted)} (model.trust)")
-    return Converted(model=model, trial=trial, modules=needs, notes=tuple(notes))
+    return Converted(
+        model=model, trial=trial, modules=needs, notes=tuple(notes), computation=computation
+    )
 
 
 def _model(

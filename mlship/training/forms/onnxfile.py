@@ -1,17 +1,17 @@
-"""scikit-learn estimators as ONNX, by skl2onnx; the same estimator gives the same bytes."""
+"""scikit-learn estimators as ONNX, by skl2onnx; the same estimator gives the same bytes.
 
+skl2onnx is imported by the process that converts: a booster needs none of it.
+"""
+
+import copy
 import warnings
 from typing import Any
 
-from onnx.helper import make_attribute
-from skl2onnx import convert_sklearn
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
-from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
-from skl2onnx.sklapi import CastTransformer
 from sklearn.pipeline import Pipeline
 
 from mlship.domain.bundle import Dtype, Layout
 from mlship.training import parts
+from mlship.training.libraries import compiled
 from mlship.training.original import Original
 
 _INPUT = "features"
@@ -40,6 +40,13 @@ def from_estimator(
     Raises:
         NotConvertedError: skl2onnx cannot.
     """
+    with compiled():
+        from skl2onnx import convert_sklearn
+        from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, StringTensorType
+        from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
+
+        from mlship.training.forms import trees
+
     number = DoubleTensorType if dtype == "float64" else FloatTensorType
     inputs: list[tuple[str, Any]] = [(_INPUT, number([None, len(original.columns)]))]
     if layout == "columns":
@@ -47,7 +54,8 @@ def from_estimator(
             (field.name, (StringTensorType if field.kind == "text" else number)([None, 1]))
             for field in original.columns
         ]
-    estimator = original.estimator
+    trees.register()
+    estimator = _without_samples(original.estimator)
     if dtype == "float64":
         estimator = _with_casts(estimator)
     options = {}
@@ -71,10 +79,24 @@ def from_estimator(
     return data
 
 
+def _without_samples(estimator: Any) -> Any:
+    """Return a model whose forest draws no samples when skl2onnx looks at all its attributes."""
+    if isinstance(estimator, Pipeline):
+        *first, (name, last) = estimator.steps
+        return Pipeline([*first, (name, _without_samples(last))])
+    if not hasattr(type(estimator), "estimators_samples_"):
+        return estimator
+    forest = copy.copy(estimator)
+    forest.bootstrap = False
+    return forest
+
+
 def _with_casts(estimator: Any) -> Any:
     """Return a pipeline that casts what it gives to trees to float32, as trees themselves do."""
     if not isinstance(estimator, Pipeline) or len(estimator.steps) < 2:
         return estimator
+    from skl2onnx.sklapi import CastTransformer
+
     last = estimator.steps[-1][1]
     if not any(hasattr(part, "tree_") for part in parts.of(last)):
         return estimator
@@ -83,6 +105,8 @@ def _with_casts(estimator: Any) -> Any:
 
 def _free_of_locales(model: Any) -> None:
     """Let operators on text use the one UTF-8 locale that an image has without packages."""
+    from onnx.helper import make_attribute
+
     for node in model.graph.node:
         if node.op_type == "StringNormalizer":
             others = [attribute for attribute in node.attribute if attribute.name != "locale"]

@@ -15,6 +15,7 @@ from typing import Any
 from mlship.errors import ProjectError
 from mlship.runtime import archive
 from mlship.runtime.trust import load
+from mlship.training.libraries import compiled
 from mlship.training.owncode import Admitted, Trust
 
 _SCHEMA = "schema.json"
@@ -43,7 +44,8 @@ def from_estimator(estimator: Any, trust: Trust) -> Kept:
         ProjectError: it cannot be saved, or holds types or functions that serving would not load.
     """
     # Its list of trusted types takes half a second to make, and most models need no skops.
-    import skops.io
+    with compiled():
+        import skops.io
 
     try:
         data = skops.io.dumps(estimator)

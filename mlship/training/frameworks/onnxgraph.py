@@ -1,20 +1,18 @@
-"""ONNX graphs as frameworks export them, made into what is served."""
+"""ONNX graphs as frameworks export them, made into what is served.
+
+onnx is imported where a graph is changed: most trainings need none of it.
+"""
 
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
 
 Output = Literal["logits", "probabilities", "values"]
 """What a network returns: scores before or after softmax or sigmoid, or numbers themselves."""
 
-_TYPES: Final = {
-    "i": TensorProto.INT64,
-    "f": TensorProto.DOUBLE,
-    "b": TensorProto.BOOL,
-    "O": TensorProto.STRING,
-}
+_TYPES: Final = {"i": "INT64", "f": "DOUBLE", "b": "BOOL", "O": "STRING"}
+"""Element types of ONNX by the kinds of numpy's."""
 
 
 def plain(model: Any) -> bytes:
@@ -38,6 +36,8 @@ def answering(model: Any, output: Output, classes: Sequence[object], width: int)
         classes: the labels, in the order of the columns; for two of them, one column is enough.
         width: the number of columns, 1 for none.
     """
+    from onnx import TensorProto, helper
+
     graph = model.graph
     source, kind = graph.output[0].name, graph.output[0].type.tensor_type.elem_type
     del graph.output[:]
@@ -50,9 +50,10 @@ def answering(model: Any, output: Output, classes: Sequence[object], width: int)
     labels = labels.astype(object) if labels.dtype.kind in "UO" else labels
     place = _add(graph, "ArgMax", [shares], "place", axis=1, keepdims=0)
     _add(graph, "Gather", [_constant(graph, "classes", labels), place], "label", axis=0)
+    label = TensorProto.DataType.Value(_TYPES[labels.dtype.kind])
     graph.output.extend(
         [
-            helper.make_tensor_value_info(_named("label"), _TYPES[labels.dtype.kind], None),
+            helper.make_tensor_value_info(_named("label"), label, None),
             helper.make_tensor_value_info(shares, kind, None),
         ]
     )
@@ -61,6 +62,8 @@ def answering(model: Any, output: Output, classes: Sequence[object], width: int)
 
 def _shares(graph: Any, scores: tuple[str, int], output: Output, width: int) -> str:
     """Add what makes probabilities of shape (rows, classes) of scores; return their name."""
+    from onnx import helper
+
     source, kind = scores
     if width > 1:
         operator, options = ("Softmax", {"axis": 1}) if output == "logits" else ("Identity", {})
@@ -79,10 +82,14 @@ def _named(name: str) -> str:
 
 
 def _add(graph: Any, operator: str, inputs: list[str], name: str, **options: Any) -> str:
+    from onnx import helper
+
     graph.node.append(helper.make_node(operator, inputs, [_named(name)], _named(name), **options))
     return _named(name)
 
 
 def _constant(graph: Any, name: str, values: Any) -> str:
+    from onnx import numpy_helper
+
     graph.initializer.append(numpy_helper.from_array(values, _named(name)))
     return _named(name)

@@ -1,7 +1,5 @@
 """ONNX files of networks, whose one output mlship.yaml explains with `model.output`."""
 
-import onnx
-
 from mlship.config.project import ModelConfig
 from mlship.domain.bundle import Label
 from mlship.errors import ProjectError
@@ -25,6 +23,8 @@ def answering(
     Raises:
         ProjectError: it is no such file, or its classes are not known.
     """
+    import onnx
+
     told = f"mlship.yaml says model.output: {config.output}, and {name}"
     if not onnx_contents.is_model(content):
         raise ProjectError(f"{told} says itself what it returns", hint="remove model.output")

@@ -19,7 +19,9 @@ from mlship.training.proof.answers import ATOL, RTOL, Answers, Outputs, slack_of
 from mlship.training.proof.probes import ProbeKind, spread
 from mlship.training.proof.trial import Trial
 
-_HELD_OUT: Final = 2_000
+HELD_OUT: Final = 2_000
+"""The sealed bundle is asked about so many held-out rows; its form alone is asked all of more."""
+
 _PROBES: Final = 2_000
 _REFUSALS: Final = 100
 _GOLDEN_ROWS: Final = 10
@@ -88,7 +90,7 @@ def asked(frame: pd.DataFrame, fields: Sequence[Field]) -> list[int]:
     With those that the contract would refuse first if it were wrong: the largest and the smallest
     number of each column, a null, and each value of a column that takes known values alone.
     """
-    chosen = set(spread(len(frame), _HELD_OUT).tolist())
+    chosen = set(spread(len(frame), HELD_OUT).tolist())
     if len(chosen) == len(frame):
         return sorted(chosen)
     for field in fields:

@@ -138,6 +138,22 @@ def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
     )
 
 
+def held_out(
+    trial: Trial, model: Model, compute: Computation, rows: pd.DataFrame, numbers: Any = None
+) -> Answers:
+    """Return what a form answers to held-out rows, on the path of serving after the contract.
+
+    Args:
+        trial: has the hook `preprocess`.
+        model: the form's manifest.
+        compute: the form.
+        rows: all held-out rows.
+        numbers: those to ask, default all.
+    """
+    form = form_of(model, compute, trial.prepare)
+    return ask(form, rows_of(rows) if trial.prepare is None else rows, numbers)
+
+
 def form_of(
     model: Model, compute: Computation, prepare: Prepare | None
 ) -> Callable[[Any], Outputs]:

@@ -13,7 +13,8 @@ router_*.py       its objects, its ConfigMap, and the hook that drains it
 revisions.py      compare-and-set of a route, at a Gateway or not
 applied.py        waits until answers name a route
 access_review.py  whether a cluster has what a target needs, and which rights are missing
-locks.py          exclusive locks as Leases
+locks.py          exclusive locks as Leases; lease.py one that is held, which is the lock's fence
+fencing.py        writes that a former holder of the lock cannot make
 api.py            the one door to the API server, and the paths of each kind of object
 access.py         how a cluster is reached and as whom: a kubeconfig, or the pod's own account
 kubeconfig.py     reads and merges kubeconfigs; credentials.py, credential_plugin.py who we are

@@ -144,29 +144,41 @@ class Api:
         response = self._send("PUT", where, params=_written(dry_run), body=manifest)
         return self._decoded(response, f"{manifest['kind']} {name}", manifest["kind"])
 
-    def annotate(self, kind: Kind, name: str, annotations: Mapping[str, str]) -> None:
-        """Set annotations of an object; one that does not exist is not an error."""
+    def annotate(
+        self, kind: Kind, name: str, annotations: Mapping[str, str], *, version: str = ""
+    ) -> None:
+        """Set annotations of an object; one that does not exist is not an error.
+
+        Raises:
+            ConflictError: `version` is not its resourceVersion.
+        """
+        metadata: Manifest = {"annotations": dict(annotations)}
         response = self._send(
             "PATCH",
             path(kind, self.namespace, name),
             params=_written(dry_run=False),
-            body={"metadata": {"annotations": dict(annotations)}},
+            body={"metadata": {**metadata, "resourceVersion": version} if version else metadata},
             kind="application/merge-patch+json",
             repeat="always",
         )
         if response.status_code != 404 or faults.status(response) is None:
             self._decoded(response, f"{kind} {name}", kind)
 
-    def delete(self, kind: Kind, name: str, *, grace: int | None = None) -> None:
+    def delete(self, kind: Kind, name: str, *, grace: int | None = None, version: str = "") -> None:
         """Delete an object; a Deployment stays, marked as deleted, until its pods are gone.
 
         An object that does not exist is not an error.
+
+        Raises:
+            ConflictError: `version` is not its resourceVersion.
         """
         body: Manifest = {"kind": "DeleteOptions", "apiVersion": "v1"}
         # Others are deleted at once: a lingering one could be applied again and then vanish.
         body["propagationPolicy"] = "Foreground" if kind == "Deployment" else "Background"
         if grace is not None:
             body["gracePeriodSeconds"] = grace
+        if version:
+            body["preconditions"] = {"resourceVersion": version}
         response = self._send("DELETE", path(kind, self.namespace, name), body=body)
         if response.status_code != 404 or faults.status(response) is None:
             self._decoded(response, f"{kind} {name}", kind, answers.Answer)
@@ -245,13 +257,18 @@ def connected(access: Callable[[], Access], namespace: str) -> Iterator[Api]:
         ConfigError: the settings give no access.
     """
     cluster = access()
-    with open_client(
+    with reached(cluster) as client:
+        yield Api(door(client, cluster.name), cluster, namespace)
+
+
+def reached(cluster: Access) -> httpx.Client:
+    """Open a client for a cluster; nothing is requested yet."""
+    return open_client(
         Reach(trust=lambda: cluster.trust, proxy=cluster.proxy),
         base_url=cluster.server,
         auth=cluster.auth,
         timeout=_SILENCE,
-    ) as client:
-        yield Api(door(client, cluster.name), cluster, namespace)
+    )
 
 
 def door(client: httpx.Client, name: str, timing: Timing | None = None) -> Door:

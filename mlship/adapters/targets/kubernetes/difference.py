@@ -6,6 +6,7 @@ from typing import Literal
 import yaml
 
 from mlship.adapters.targets.kubernetes.api import Manifest
+from mlship.adapters.targets.kubernetes.fencing import FENCE
 from mlship.domain.deployment import Change
 
 _BOOKKEEPING = {
@@ -45,6 +46,8 @@ def _lines(manifest: Manifest | None) -> list[str]:
     metadata = {
         key: value for key, value in manifest["metadata"].items() if key not in _BOOKKEEPING
     }
-    shown = {**manifest, "metadata": metadata}
+    # Kept by every write, and not part of what is wanted.
+    annotations = {k: v for k, v in (metadata.pop("annotations", None) or {}).items() if k != FENCE}
+    shown = {**manifest, "metadata": {**metadata, "annotations": annotations}}
     shown.pop("status", None)
     return yaml.safe_dump(shown, sort_keys=True).splitlines(keepends=True)

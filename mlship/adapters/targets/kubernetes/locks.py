@@ -2,24 +2,27 @@
 
 Clocks of different machines are never compared. A process that finds a Lease held watches it. If
 the Lease is renewed, its holder is alive. If it does not change for its whole duration, its holder
-was killed: the Lease is taken over by compare-and-set on its resourceVersion. The algorithm is that
-of client-go's leader election: https://pkg.go.dev/k8s.io/client-go/tools/leaderelection
+was killed or is stopped: the Lease is taken over by compare-and-set on its resourceVersion. The
+algorithm is that of client-go's leader election:
+https://pkg.go.dev/k8s.io/client-go/tools/leaderelection
+
+Unlike there, a holder that was stopped and goes on is fenced off: each holder has a number, the
+Lease's `leaseTransitions`, and who takes over raises that of every object, see `fencing`.
 """
 
 import functools
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import contextmanager
 
+from mlship.adapters.targets.kubernetes import fencing, lease
 from mlship.adapters.targets.kubernetes.access import Access
-from mlship.adapters.targets.kubernetes.api import Api, Manifest, connected, new
+from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest, connected, new
+from mlship.adapters.targets.kubernetes.lease import HeldLease, clock, holder_of, number_of
 from mlship.adapters.targets.kubernetes.manifests import Scope
-from mlship.errors import ConflictError, MlshipError
+from mlship.domain.fence import Fence
+from mlship.errors import ConflictError
 
-_SECONDS = 12
-_RENEW_SECONDS = 2.0
 _PAUSE = 0.5
 
 
@@ -27,7 +30,13 @@ class LeaseLocks:
     """The port `Locks`, with a Lease per name in the target's namespace."""
 
     def __init__(
-        self, project: str, namespace: str, access: Callable[[], Access], holder: str
+        self,
+        project: str,
+        namespace: str,
+        access: Callable[[], Access],
+        holder: str,
+        *,
+        route: Kind = "HTTPRoute",
     ) -> None:
         """Store the settings; no request is sent.
 
@@ -36,18 +45,21 @@ class LeaseLocks:
             namespace: where the Leases are kept.
             access: how to reach the cluster.
             holder: names this process for people and for others, `ada at laptop, process 4711`.
+            route: the kind of the object that has the targets' routes.
         """
         self._project = project
         self._namespace = namespace
         self._access = functools.cache(access)
         self._holder = holder
+        self._route = route
 
     @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
+    def exclusive(self, name: str) -> Iterator[Fence]:
         """Hold the lock of that name.
 
         A lock that another process holds is refused after that process renews it, within 3
-        seconds. A lock that a killed process left is taken over after 12 seconds.
+        seconds. A lock that a killed or stopped process left is taken over after 12 seconds; if it
+        goes on, it writes no more.
 
         Raises:
             ConflictError: another process holds it, whose name is in the message; or the lock was
@@ -55,95 +67,51 @@ class LeaseLocks:
             NotFoundError: there is no such namespace.
             UnavailableError: the cluster does not answer, or denies access.
         """
-        lease = Scope(project=self._project, target=name).name
+        scope = Scope(project=self._project, target=name)
         with connected(self._access, self._namespace) as api:
-            held = self._acquire(api, lease, name)
-            ended, lost = threading.Event(), threading.Event()
-            renewal = threading.Thread(
-                target=self._renew, args=(api, held, ended, lost), daemon=True
-            )
-            renewal.start()
+            before = api.get("Lease", scope.name)
+            held, is_fenced = self._acquire(api, scope, before), lease.is_settled(before)
             try:
-                yield
+                with held.renewed():
+                    if not is_fenced:
+                        fencing.raise_to(api, scope, self._route, held.number)
+                        is_fenced = True
+                    held.check()
+                    yield held
+                    held.check()
             finally:
-                ended.set()
-                renewal.join()
-                with suppress(MlshipError):
-                    self._release(api, lease)
-            if lost.is_set():
-                message = f"the lock of {name} was lost: the cluster did not answer in time"
-                hint = "look at `mlship status`, then run the command again"
-                raise ConflictError(message, hint=hint)
+                held.give_back(is_fenced=is_fenced)
 
-    def _acquire(self, api: Api, lease: str, name: str) -> Manifest:
-        current = api.get("Lease", lease)
-        if current is None:
-            with self._racing(name):
-                return api.create(new("Lease", {"name": lease}, self._spec(taken=True)))
-        holder = _holder(current)
-        if holder and self._is_renewed(api, current):
-            raise _held(name, holder)
-        with self._racing(name):
-            return api.replace({**current, "spec": self._spec(taken=True)})
+    def _acquire(self, api: Api, scope: Scope, before: Manifest | None) -> HeldLease:
+        name = scope.target
+        if before is not None and holder_of(before) and self._is_renewed(api, before):
+            raise _held(name, holder_of(before))
+        least = 0 if lease.is_settled(before) else fencing.highest(api, scope, self._route)
+        number = max(number_of(before) if before else 0, least) + 1
+        taken, since = lease.spec(self._holder, number), clock()
+        try:
+            if before is None:
+                written = api.create(new("Lease", {"name": scope.name}, taken))
+            else:
+                written = api.replace({**before, "spec": taken})
+        except ConflictError as error:
+            raise _held(name, "another process, just now") from error
+        return HeldLease(api, written, since, name)
 
-    def _is_renewed(self, api: Api, lease: Manifest) -> bool:
+    def _is_renewed(self, api: Api, found: Manifest) -> bool:
         """Watch a Lease for its duration; return whether it was written in that time."""
-        deadline = time.monotonic() + float(lease["spec"].get("leaseDurationSeconds", _SECONDS))
+        seconds = float(found["spec"].get("leaseDurationSeconds", lease.SECONDS))
+        deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             time.sleep(_PAUSE)
-            now = api.get("Lease", lease["metadata"]["name"])
-            if now is None or _version(now) != _version(lease):
+            now = api.get("Lease", found["metadata"]["name"])
+            if now is None or _version(now) != _version(found):
                 return True
         return False
 
-    @contextmanager
-    def _racing(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except ConflictError as error:
-            raise _held(name, "another process, just now") from error
 
-    def _renew(
-        self, api: Api, held: Manifest, ended: threading.Event, lost: threading.Event
-    ) -> None:
-        """Write the Lease every 2 s until the end, or until it is lost."""
-        last = time.monotonic()
-        while not ended.wait(_RENEW_SECONDS):
-            try:
-                held = api.replace({**held, "spec": self._spec(held)})
-                last = time.monotonic()
-            except MlshipError:
-                # The write may have succeeded and its response got lost, or the API server may come
-                # back before another process takes the Lease over.
-                with suppress(MlshipError):
-                    held = api.get("Lease", held["metadata"]["name"]) or held
-                if _holder(held) != self._holder or time.monotonic() - last > _SECONDS:
-                    lost.set()
-                    return
-
-    def _release(self, api: Api, lease: str) -> None:
-        now = api.get("Lease", lease)
-        if now is not None and _holder(now) == self._holder:
-            api.replace({**now, "spec": {**now["spec"], "holderIdentity": ""}})
-
-    def _spec(self, held: Manifest | None = None, *, taken: bool = False) -> Manifest:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        before = held["spec"] if held else {}
-        return {
-            **before,
-            **({"acquireTime": now} if taken else {}),
-            "holderIdentity": self._holder,
-            "leaseDurationSeconds": _SECONDS,
-            "renewTime": now,
-        }
-
-
-def _holder(lease: Manifest) -> str:
-    return str(lease.get("spec", {}).get("holderIdentity") or "")
-
-
-def _version(lease: Manifest) -> str:
-    return str(lease["metadata"]["resourceVersion"])
+def _version(found: Manifest) -> str:
+    return str(found["metadata"]["resourceVersion"])
 
 
 def _held(name: str, holder: str) -> ConflictError:

@@ -22,7 +22,8 @@ def compare_and_set(
     """Write a route if it is at the expected revision.
 
     Others write into the same object, as a Gateway's controller does with its status: a conflict
-    with them is not a conflict of revisions, and is retried.
+    with them is not a conflict of revisions, and is retried. So is one with a later holder of the
+    lock, which stays.
 
     Args:
         scope: of the target.
@@ -31,17 +32,20 @@ def compare_and_set(
         write: replaces that route in the cluster, unless its resourceVersion has changed.
 
     Raises:
-        ConflictError: the route is at another revision.
+        ConflictError: the route is at another revision; or the lock was lost.
     """
-    for _ in range(_TURNS):
+    turns = 0
+    while True:
         current = read()
         if current.revision != expected:
-            break
+            raise conflict(scope, current.revision, expected)
         try:
             return write(current)
         except ConflictError:
+            turns += 1
+            if turns == _TURNS:
+                raise
             time.sleep(POLL_SECONDS)
-    raise conflict(scope, read().revision, expected)
 
 
 def conflict(scope: Scope, current: Revision, expected: Revision) -> ConflictError:

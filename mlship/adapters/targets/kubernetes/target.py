@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from mlship.adapters.targets.kubernetes import (
     difference,
+    fencing,
     gateway,
     manifests,
     observation,
@@ -16,7 +17,7 @@ from mlship.adapters.targets.kubernetes import (
     routing,
 )
 from mlship.adapters.targets.kubernetes.access import Access
-from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest, connected
+from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, SLOT, Scope
 from mlship.adapters.targets.kubernetes.pod_status import is_leaving
 from mlship.adapters.targets.kubernetes.waiting import Rollout
@@ -31,6 +32,7 @@ from mlship.domain.deployment import (
     Slot,
     Split,
 )
+from mlship.domain.fence import KERNEL, Fence
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, MlshipError, NotFoundError, TimedOutError
@@ -51,6 +53,7 @@ class KubernetesTarget:
         progress: Progress,
         *,
         spool_mb: int | None = None,
+        fence: Fence = KERNEL,
     ) -> None:
         """Store the settings; no request is sent.
 
@@ -60,13 +63,15 @@ class KubernetesTarget:
             access: how to reach the cluster, called once, when it is needed.
             progress: hears how many replicas are ready.
             spool_mb: the size of a pod's spool for predictions; `None` if pods have none.
+            fence: of the lock that is held; its number is carried by every write.
         """
         self._spool_mb = spool_mb
         self._scope = scope
         self._config = config
         self._access = functools.cache(access)
         self._progress = progress
-        self._open = functools.partial(connected, self._access, config.kubernetes.namespace)
+        namespace = config.kubernetes.namespace
+        self._open = functools.partial(fencing.connected, self._access, namespace, fence)
 
     def deploy(
         self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int

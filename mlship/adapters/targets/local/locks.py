@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mlship.domain.fence import KERNEL, Fence
 from mlship.errors import ConflictError, UnavailableError
 
 _PAUSE = 0.02
@@ -21,15 +22,17 @@ class FileLocks:
         self._folder = folder
 
     @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
+    def exclusive(self, name: str) -> Iterator[Fence]:
         """Hold the lock of that name, or fail immediately.
+
+        A process that is stopped keeps its lock, so nobody can take over from it.
 
         Raises:
             ConflictError: another process holds it; the message names its pid and its command.
             UnavailableError: the folder cannot be written.
         """
         with hold(self._folder / f"{name}.lock", what=name):
-            yield
+            yield KERNEL
 
 
 @contextmanager
