@@ -36,6 +36,7 @@ from durability import Tally, Users
 
 from mlship import wire
 from mlship.adapters.observations.postgres import PostgresObservations
+from mlship.adapters.targets.kubernetes import KubernetesTarget
 from mlship.adapters.targets.kubernetes.api import Manifest
 from mlship.adapters.targets.kubernetes.pod_status import is_ready
 from mlship.cli.progress import Lines
@@ -135,7 +136,9 @@ def measure(
         url = database.create("predictions")
         config = configured(folder, place, url.replace(f":{database.password}@", "@"))
         place.secret(CREDENTIALS, PGPASSWORD=database.password)
-        place.target = wire.cluster_target("production", config, "", Lines(), os.environ)
+        target = wire.cluster_target("production", config, "", Lines(), os.environ)
+        assert isinstance(target, KubernetesTarget)
+        place.target = target
         slot = slot_of(release)
         place.target.deploy(release, image, slot, replicas=2)
         place.target.route(Split(weights={slot: 100}), expected=place.target.routes().revision)

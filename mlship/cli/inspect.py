@@ -67,6 +67,10 @@ def status(
     everything: Annotated[
         bool, typer.Option("--all", help="List all releases and all former champions.")
     ] = False,
+    ask: Annotated[
+        int,
+        typer.Option(min=0, help="Send so many requests, and show who answers; no predictions."),
+    ] = 0,
 ) -> None:
     """Show what runs, who gets traffic, and any drift.
 
@@ -77,23 +81,12 @@ def status(
     from mlship.steps.status import status as status_step
 
     options = session(context)
-    result = status_step(options.pipeline(purpose="read"))
+    result = status_step(options.pipeline(purpose="read"), ask)
     if options.json:
         output.as_json(result)
         return
-    rows = [
-        (
-            row.target,
-            row.release,
-            row.role,
-            "shadow" if row.shadow else f"{row.weight} %",
-            f"{row.ready} of {row.wanted}",
-            ", ".join(row.aliases),
-        )
-        for row in result.seen
-    ]
-    if rows:
-        output.table("", ("target", "release", "role", "traffic", "ready", "aliases"), rows)
+    if result.seen:
+        output.table("", *_running(result))
     else:
         output.line("nothing is running; to deploy the current commit, run `mlship run`")
     for target, endpoint in result.endpoints.items():
@@ -101,7 +94,47 @@ def status(
             output.line(f"{target}: {endpoint}/docs")
     if everything:
         _history(result.reigns, result.releases)
+    _clusters(result)
     _remarks(result)
+
+
+def _running(result: "Status") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and rows of what runs, without columns in which nothing is."""
+    columns = ("target", "cluster", "release", "role", "traffic", "answers", "ready", "aliases")
+    rows = [
+        (
+            row.target,
+            row.cluster,
+            row.release,
+            row.role,
+            "shadow" if row.shadow else f"{row.weight} %",
+            "" if row.answers is None else str(row.answers),
+            f"{row.ready} of {row.wanted}",
+            ", ".join(row.aliases),
+        )
+        for row in result.seen
+    ]
+    optional = ("cluster", "answers")
+    kept = [
+        place
+        for place, name in enumerate(columns)
+        if name not in optional or any(row[place] for row in rows)
+    ]
+    return (
+        tuple(columns[place] for place in kept),
+        [tuple(row[place] for place in kept) for row in rows],
+    )
+
+
+def _clusters(result: "Status") -> None:
+    for target, count in result.unanswered.items():
+        if count:
+            output.line(f"{target}: no release answered {count} requests")
+    for target, clusters in result.clusters.items():
+        for cluster in clusters:
+            what = ", with the load balancer" if cluster.is_parent else ""
+            what += "" if cluster.slots or cluster.fault else ", runs no release"
+            output.line(f"{target}: cluster {cluster.name} is {cluster.place}{what}")
 
 
 def _remarks(result: "Status") -> None:

@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from msgspec.structs import replace
 
-from mlship.config import bounds, commands, workflows, yaml_text
+from mlship.config import bounds, commands, placement, workflows, yaml_text
 from mlship.config.backends import ObservationsConfig
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
@@ -360,7 +360,9 @@ def _check_model(model: ModelConfig) -> None:
 
 
 def _check_target(key: str, target: TargetConfig) -> None:
-    if (target.kind == "gke") != (target.gke is not None):
+    placement.check(key, target)
+    is_google = target.kind == "gke" and not target.clusters
+    if is_google != (target.gke is not None):
         message = f"mlship.yaml: {key}: `kind: gke` and the section `gke` must be set together"
         hint = f"set {key}: {{kind: gke, gke: {{project: ..., location: ..., cluster: ...}}}}"
         raise ConfigError(message, hint=hint)

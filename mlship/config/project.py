@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
-from mlship.config.targets import GkeConfig, KubernetesConfig
+from mlship.config.placement import Placement
 from mlship.config.texts import Dotted, Function, Home, Inside, Name, Variable
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.image import Builder, Platform
@@ -289,15 +289,9 @@ class ImageConfig(_Section, frozen=True):
     ] = ()
 
 
-class TargetConfig(_Section, frozen=True):
+class TargetConfig(Placement, frozen=True):
     """A place where releases run."""
 
-    kind: Annotated[
-        Literal["local", "kubernetes", "gke"],
-        Meta(description="processes on this machine, a Kubernetes cluster, or a GKE cluster"),
-    ] = "local"
-    kubernetes: KubernetesConfig = KubernetesConfig()
-    gke: Annotated[GkeConfig | None, Meta(description="for kind gke")] = None
     port: Annotated[
         Annotated[int, Meta(ge=0, le=65535)],
         Meta(description="port of the load balancer; 0 picks a free one and keeps it; local only"),

@@ -51,6 +51,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         ready: replicas that pass their readiness probe.
         wanted: desired replicas.
         detail: why fewer replicas are ready than desired, for people.
+        cluster: where it runs, if the target has several clusters.
+        observed: false if that cluster does not answer; then `ready` and `wanted` say nothing.
     """
 
     slot: Slot
@@ -59,6 +61,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     ready: int
     wanted: int
     detail: str = ""
+    cluster: str = ""
+    observed: bool = True
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ Pure functions.
 from collections.abc import Mapping, Sequence
 
 from mlship.domain import digests
+from mlship.domain.clusters import Cluster
 from mlship.domain.deployment import Deployment, Route, Slot, slot_of
 from mlship.domain.evidence import TRANSITIONS, Record
 from mlship.domain.history import History
@@ -56,6 +57,28 @@ def of_route(history: History, deployments: Mapping[Slot, Deployment], route: Ro
     ]
 
 
+def of_clusters(
+    target: str,
+    clusters: Sequence[Cluster],
+    deployments: Mapping[Slot, Deployment],
+    reached: Mapping[Slot, bool],
+) -> list[str]:
+    """Return the clusters of a target that do not answer, and what its parent does not reach."""
+    again = "run the command again that deployed it, which looks up its address"
+    return [
+        *(
+            f"cluster {cluster.name} of {target} does not answer: {cluster.fault}"
+            for cluster in clusters
+            if cluster.fault
+        ),
+        *(
+            f"the load balancer of {target} does not reach {slot} in {deployment.cluster}: {again}"
+            for slot, deployment in deployments.items()
+            if deployment.ready and not reached.get(slot, True)
+        ),
+    ]
+
+
 def _roles(history: History) -> dict[str, Release | None]:
     return {"champion": history.champion, "challenger": history.challenger}
 
@@ -66,7 +89,9 @@ def _not_running(history: History, deployments: Mapping[Slot, Deployment]) -> li
         if release is None:
             continue
         deployment = deployments.get(slot_of(release))
-        if deployment is None or deployment.ready == 0:
+        if deployment is not None and not deployment.observed:
+            drift.append(f"{role} {release} in cluster {deployment.cluster}: {deployment.detail}")
+        elif deployment is None or deployment.ready == 0:
             fix = f"run `mlship deploy-production {release}` to start it"
             drift.append(f"{role} {release} is not running: {fix}")
         elif deployment.ready < deployment.wanted:

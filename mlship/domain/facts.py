@@ -360,8 +360,7 @@ class Deployed(Completed, frozen=True):
     """The facts of `deploy-production`.
 
     Attributes:
-        weight: the release's percentage of the traffic.
-        champion: the champion beside it; `None` for the first release.
+        weight: its percentage of the traffic; `champion` has the rest. `cluster`: one of several.
         predictions_last: whether predictions are kept when the replicas stop.
     """
 
@@ -371,6 +370,7 @@ class Deployed(Completed, frozen=True):
     endpoint: str = ""
     champion: str | None = None
     predictions_last: bool = True
+    cluster: str = ""
     checks: tuple[Check, ...] = ()
 
 

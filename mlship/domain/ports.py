@@ -1,8 +1,8 @@
 """Ports: what steps need from the outside. Protocols of at most five methods.
 
-Those of publishing a report are in `mlship.domain.publishing`, those of locks in
-`mlship.domain.fence`. Adapters implement them. A method raises only errors of `mlship.errors`,
-and a method that changes something is idempotent.
+Others are in `mlship.domain.publishing`, `mlship.domain.fence` and `mlship.domain.clusters`.
+Adapters implement them. A method raises only errors of `mlship.errors`, and a method that changes
+something is idempotent.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -73,7 +73,8 @@ def _(facts: Verified) -> str:
 def _(facts: Deployed) -> str:
     share = "shadow" if facts.shadow else f"{facts.weight} %"
     lost = "" if facts.predictions_last else "; its predictions are lost when its pods stop"
-    return f"{facts.role}, {share}, {facts.endpoint}/docs{lost}"
+    where = f", cluster {facts.cluster}" if facts.cluster else ""
+    return f"{facts.role}, {share}{where}, {facts.endpoint}/docs{lost}"
 
 
 @_line.register

@@ -276,6 +276,7 @@ def _deploy(
             endpoint=target.routes().endpoint,
             champion=str(champion) if champion else None,
             predictions_last=not pipeline.loses_predictions(),
+            cluster=target.inspect()[slot_of(release)].cluster if config.clusters else "",
             checks=passed,
         )
 

@@ -14,8 +14,9 @@ from mlship.config.installation import Installation
 from mlship.config.project import Config
 from mlship.config.repositories import BACKENDS, repository_of
 from mlship.domain import image
+from mlship.domain.clusters import Clustered
 from mlship.domain.commit import named
-from mlship.errors import ConfigError, MlshipError
+from mlship.errors import ConfigError, MlshipError, UnavailableError
 from mlship.steps.deploy import KEEP, LOST
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.train import STAYS_OUT
@@ -293,8 +294,27 @@ def _observations(pipeline: Pipeline) -> str | Warned:
 def _target(pipeline: Pipeline, name: str, around: Surroundings) -> str:
     is_local = pipeline.target_config(name).kind == "local"
     cluster = "" if is_local else f"{around.cluster(name)}; "
-    deployments = pipeline.target(name).inspect()
+    target = pipeline.target(name)
+    if isinstance(target, Clustered):
+        cluster += _reached(name, target)
+    deployments = target.inspect()
     ready = sum(deployment.ready for deployment in deployments.values())
     wanted = sum(deployment.wanted for deployment in deployments.values())
     replicas = f"{ready} of {wanted} replicas ready" if deployments else "nothing is deployed yet"
     return cluster + replicas
+
+
+def _reached(name: str, target: Clustered) -> str:
+    """Check that the parent reaches each slot in its route.
+
+    Raises:
+        UnavailableError: it does not.
+    """
+    reached = target.reached()
+    missing = [slot for slot, is_reached in reached.items() if not is_reached]
+    if missing:
+        raise UnavailableError(
+            f"the load balancer of {name} does not reach {', '.join(missing)}",
+            hint="`mlship status` shows in which cluster; connect the networks of the clusters",
+        )
+    return f"the load balancer reaches {len(reached)} slots; " if reached else ""

@@ -1,6 +1,7 @@
 """Requests to a served model: replay of a recorded workload, and probes of its behaviour."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import httpx
 
 READY = "/v2/health/ready"
+LIVE = "/v2/health/live"
+RELEASE = "mlship-release"
+"""A header of each response of a release, with its name."""
 _CONNECTIONS = 64
 _SETTLED = 0.3
 """Seconds after which a server has received the head of a request, or a signal."""
@@ -69,6 +73,27 @@ def replay(
             message, hint="run `mlship status` to see what runs, then deploy the release again"
         )
     return replies
+
+
+def answering(
+    endpoint: str, count: int, transport: "httpx.BaseTransport | None" = None
+) -> dict[str, int]:
+    """Return how many of so many requests each release answers; none of them is a prediction.
+
+    Requests without an answer of a release count for the empty name.
+    """
+    import httpx
+
+    names: Counter[str] = Counter()
+    with httpx.Client(timeout=5.0, transport=transport, trust_env=False) as client:
+        for _ in range(count):
+            try:
+                response = client.get(f"{endpoint}{LIVE}")
+            except httpx.HTTPError:
+                names[""] += 1
+            else:
+                names[response.headers.get(RELEASE, "") if response.is_success else ""] += 1
+    return dict(sorted(names.items()))
 
 
 def is_ready(endpoint: str, transport: "httpx.BaseTransport | None" = None) -> bool:

@@ -1,16 +1,19 @@
 """retire: take a release that is not champion out of production and archive it."""
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
 from mlship.domain import shapes
+from mlship.domain.clusters import Clustered
 from mlship.domain.deployment import Role, slot_of
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Aliased, Archived, Removed, Retired, Routed
 from mlship.domain.history import History
+from mlship.domain.ports import Target
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.errors import NotFoundError, RefusedError
+from mlship.errors import MlshipError, NotFoundError, RefusedError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, set_route
 
@@ -124,4 +127,22 @@ def _retire(pipeline: Pipeline, release: Release, records: Records) -> Record:
         SubStep("retire/archive", archive),
     ]
     facts = Retired(role=history.role(release))
-    return carry_out(pipeline, release, "retire", substeps, lambda: facts, records)
+    record = carry_out(pipeline, release, "retire", substeps, lambda: facts, records)
+    _note_empty_clusters(pipeline, target)
+    return record
+
+
+def _note_empty_clusters(pipeline: Pipeline, target: Target) -> None:
+    """Report clusters in which nothing runs any more; mlship itself deletes none."""
+    if not isinstance(target, Clustered):
+        return
+    with suppress(MlshipError):  # the release is retired, whatever can be seen now
+        for cluster in target.clusters():
+            if cluster.slots or cluster.fault:
+                continue
+            text = f"cluster {cluster.name} ({cluster.place}) runs no release"
+            if cluster.is_parent:
+                pipeline.progress.note(f"{text}, but the load balancer: keep it")
+            else:
+                text += ": it may be scaled down, or kept for the next challenger"
+                pipeline.progress.note(f"{text}; see `{cluster.command}`")

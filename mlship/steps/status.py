@@ -7,15 +7,17 @@ from typing import Any
 import msgspec
 
 from mlship.domain import home, undelivered
+from mlship.domain.clusters import Cluster, Clustered
 from mlship.domain.deployment import Deployment, Route, Slot
 from mlship.domain.digests import Digest
-from mlship.domain.drift import of_aliases, of_route, unfinished
+from mlship.domain.drift import of_aliases, of_clusters, of_route, unfinished
 from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
 from mlship.errors import MlshipError, UnavailableError
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.replay import answering
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +26,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         weight: percent of the traffic, from the route.
         aliases: in the store.
+        cluster: where it runs, if the target has several clusters.
+        answers: how many requests it answered, if some were sent.
     """
 
     target: str
@@ -36,6 +40,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     wanted: int
     aliases: tuple[str, ...]
     detail: str
+    cluster: str = ""
+    answers: int | None = None
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +54,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         waiting: releases that wait for the challenger's place, the next one first.
         undelivered: what is still on its way to the database of predictions, for people.
         others: other projects with records in the same ledger, which are not used.
+        clusters: of each target that has several.
+        unanswered: how many requests no release answered, by target, if some were sent.
     """
 
     name: str
@@ -58,11 +66,19 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     releases: tuple[dict[str, Any], ...]
     waiting: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    clusters: dict[str, tuple[Cluster, ...]] = {}
+    unanswered: dict[str, int] = {}
     undelivered: tuple[str, ...] = ()
 
 
-def status(pipeline: Pipeline) -> Status:
-    """Return the status of all targets. It is read-only."""
+def status(pipeline: Pipeline, ask: int = 0) -> Status:
+    """Return the status of all targets. It is read-only.
+
+    Args:
+        pipeline: the project.
+        ask: how many requests to send to each target, to see which releases answer. They are no
+            predictions.
+    """
     records = pipeline.look()
     history = records.history
     names = {release.id: release for release in records.releases}
@@ -75,13 +91,20 @@ def status(pipeline: Pipeline) -> Status:
         drift.append(f"the store is unavailable ({error}); its aliases are not shown")
     aliases = {version.release: version.aliases for version in versions}
     seen: list[Seen] = []
-    endpoints = {}
+    endpoints, unanswered = {}, {}
+    clusters: dict[str, tuple[Cluster, ...]] = {}
     for name in dict.fromkeys((STAGING, PRODUCTION, *pipeline.config.targets)):
         target = pipeline.target(name)
         deployments, route = target.inspect(), target.routes()
         endpoints[name] = route.endpoint if deployments else ""
         roles = history if name == PRODUCTION else History()
-        seen += _seen(name, deployments, route, names, roles, aliases)
+        answers = answering(route.endpoint, ask) if ask and endpoints[name] else None
+        if answers is not None:
+            unanswered[name] = answers.get("", 0)
+        seen += _seen(name, deployments, route, names, roles, aliases, answers)
+        if isinstance(target, Clustered):
+            clusters[name] = tuple(target.clusters())
+            drift += of_clusters(name, clusters[name], deployments, target.reached())
         if name == PRODUCTION:
             drift += of_route(history, deployments, route)
     return Status(
@@ -89,22 +112,28 @@ def status(pipeline: Pipeline) -> Status:
         endpoints=endpoints,
         seen=tuple(seen),
         drift=tuple(drift),
-        reigns=tuple(
-            {
-                "release": str(reign.release),
-                "since": reign.since,
-                "until": reign.until,
-                "by": reign.by,
-            }
-            for reign in history.reigns
-        ),
+        reigns=_reigns(history),
         releases=tuple(
             {"release": str(release), "commit": release.commit, "role": history.role(release)}
             for release in names.values()
         ),
         waiting=tuple(map(str, history.waiting)),
         others=_others(records),
+        clusters=clusters,
+        unanswered=unanswered,
         undelivered=_undelivered(pipeline, records),
+    )
+
+
+def _reigns(history: History) -> tuple[dict[str, Any], ...]:
+    return tuple(
+        {
+            "release": str(reign.release),
+            "since": reign.since,
+            "until": reign.until,
+            "by": reign.by,
+        }
+        for reign in history.reigns
     )
 
 
@@ -136,13 +165,16 @@ def _seen(
     names: Mapping[Digest, Release],
     history: History,
     aliases: Mapping[Digest, tuple[str, ...]],
+    answers: Mapping[str, int] | None,
 ) -> list[Seen]:
+    known = {
+        slot: str(names[deployment.release]) if deployment.release in names else f"unknown {slot}"
+        for slot, deployment in deployments.items()
+    }
     return [
         Seen(
             target=name,
-            release=(
-                str(names[deployment.release]) if deployment.release in names else f"unknown {slot}"
-            ),
+            release=known[slot],
             slot=slot,
             role=history.role(deployment.release),
             weight=route.split.share(slot),
@@ -151,6 +183,8 @@ def _seen(
             wanted=deployment.wanted,
             aliases=aliases.get(deployment.release, ()) if name == PRODUCTION else (),
             detail=deployment.detail,
+            cluster=deployment.cluster,
+            answers=None if answers is None else answers.get(known[slot], 0),
         )
         for slot, deployment in deployments.items()
     ]

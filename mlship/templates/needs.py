@@ -21,6 +21,8 @@ class Place(NamedTuple):
 def place_of(config: Config, name: str) -> Place:
     """Return the place of a target, by its name."""
     target = config.targets.get(name, TargetConfig())
+    if target.clusters:
+        target = target.in_cluster(target.parent_cluster)
     return Place(kind=target.kind, project=target.gke.project if target.gke else "")
 
 

@@ -13,6 +13,7 @@ from mlship.wire.backends import (
     cluster_target,
     docker_engine,
     local_target,
+    members,
 )
 from mlship.wire.installed import installed
 
@@ -30,6 +31,7 @@ __all__ = [
     "installed",
     "kept_by_dvc",
     "local_target",
+    "members",
     "merge",
     "publishing",
     "read",

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from mlship.adapters.artifacts.artifacts import Artifacts
     from mlship.adapters.http.retries import Patience
     from mlship.adapters.images.build.builder import ImageBuilder
-    from mlship.adapters.targets.kubernetes import Access, KubernetesTarget, LeaseLocks
+    from mlship.adapters.targets.kubernetes import (
+        Access,
+        ClustersTarget,
+        KubernetesTarget,
+        LeaseLocks,
+        Member,
+    )
     from mlship.adapters.targets.local import LocalTarget
 
 Purpose = Literal["change", "read", "check"]
@@ -58,8 +64,8 @@ def cluster_target(
     progress: Progress,
     environment: Mapping[str, str],
     fence: Fence = KERNEL,
-) -> "KubernetesTarget":
-    """Return a target in a cluster, without connecting to it.
+) -> "KubernetesTarget | ClustersTarget":
+    """Return a target in one cluster or several, without connecting to any.
 
     Args:
         name: of the target.
@@ -69,26 +75,43 @@ def cluster_target(
         environment: the environment variables.
         fence: of the lock of the target, if it is held.
     """
-    from mlship.adapters.targets.kubernetes import KubernetesTarget, Scope
+    from mlship.adapters.targets.kubernetes import ClustersTarget, KubernetesTarget, Scope
 
     settings = target_config(config, name)
     if url := _database(name, config):
         pods = settings.kubernetes
         pods = msgspec.structs.replace(pods, env={"MLSHIP_LOG": url, **pods.env})
         settings = msgspec.structs.replace(settings, kubernetes=pods)
-    access = cluster_access(settings, environment)
     scope = Scope(project=config.name, target=name, home=home)
     spool_mb = config.observations.spool_mb if _spools(name, config) else None
+    if settings.clusters:
+        clusters = members(settings, environment, fence)
+        return ClustersTarget(scope, settings, clusters, progress, spool_mb=spool_mb)
+    access = cluster_access(settings, environment)
     return KubernetesTarget(scope, settings, access, progress, spool_mb=spool_mb, fence=fence)
+
+
+def members(
+    settings: TargetConfig, environment: Mapping[str, str], fence: Fence = KERNEL
+) -> "list[Member]":
+    """Return the clusters of a target that has several, without connecting."""
+    from mlship.adapters.targets.kubernetes import Member
+
+    return [
+        Member(name, settings, cluster_access(settings.in_cluster(name), environment), fence)
+        for name in settings.clusters
+    ]
 
 
 def cluster_locks(
     name: str, config: Config, user: str, environment: Mapping[str, str]
 ) -> "LeaseLocks":
-    """Return the locks of a target in a cluster. They are in the cluster, for all machines."""
+    """Return the locks of a target: in its cluster, or the parent's, for all machines."""
     from mlship.adapters.targets.kubernetes import LeaseLocks
 
     settings = target_config(config, name)
+    if settings.clusters:
+        settings = settings.in_cluster(settings.parent_cluster)
     holder = f"{user} at {socket.gethostname()}, process {os.getpid()}"
     own = settings.kubernetes
     return LeaseLocks(

@@ -36,11 +36,15 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
         return look(environment)
 
     def cluster(name: str) -> str:
-        from mlship.adapters.targets.kubernetes import Scope, review
+        from mlship.adapters.targets.kubernetes import Scope, review, review_all
 
         settings = pipeline.target_config(name)
+        scope = Scope(project=config.name, target=name)
+        if settings.clusters:
+            clusters = wire.members(settings, environment)
+            return review_all(scope, clusters, settings.parent_cluster)
         access = wire.cluster_access(settings, environment)
-        return review(Scope(project=config.name, target=name), settings, access)
+        return review(scope, settings, access)
 
     def forge() -> str:
         from mlship.adapters.forges.github.detect import look

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mlship.config.project import TargetConfig
@@ -13,6 +14,7 @@ from mlship.domain.deployment import Artifact, Revision, Slot, Split, slot_of
 from mlship.domain.ports import Target
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError, NotFoundError, ProjectError, TimedOutError
+from tests.fakes.cluster import IMAGE, World, at_once
 from tests.fakes.target import FakeTarget
 from tests.harness import clusters
 from tests.harness.clusters import Cluster
@@ -66,6 +68,22 @@ class LocalStage(Stage):
         return self.place.artifact(name, **behaviour)
 
 
+class ClustersStage(Stage):
+    """Two clusters in memory: the composition is under test, not the clusters."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        super().__init__(self.world.target)
+
+    def artifact(self, name: str, *, is_broken: bool = False) -> Artifact:
+        digest = digests.of_bytes(name.encode())
+        location = f"registry.example/iris@{digest}"
+        if is_broken:
+            for server in self.world.servers.values():
+                server.broken.add(location)
+        return msgspec.structs.replace(IMAGE, digest=digest, location=location)
+
+
 class ClusterStage(Stage):
     def __init__(self, place: Cluster) -> None:
         self.place = place
@@ -81,7 +99,12 @@ PLAIN = [pytest.param("plain kubernetes", marks=pytest.mark.service("cluster"))]
 
 It differs in the route alone: other tests run there only if TEST_PLAIN_CLUSTER is set.
 """
-STAGES = ["fake", "local", pytest.param("kubernetes", marks=pytest.mark.service("cluster"))]
+STAGES = [
+    "fake",
+    "local",
+    "clusters",
+    pytest.param("kubernetes", marks=pytest.mark.service("cluster")),
+]
 
 
 @pytest.fixture(params=[*STAGES, *(PLAIN if os.environ.get("TEST_PLAIN_CLUSTER") else ())])
@@ -100,6 +123,10 @@ def routed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stage]:
 def staged(name: str, folder: Path) -> Iterator[Stage]:
     if name == "fake":
         yield FakeStage()
+        return
+    if name == "clusters":
+        with at_once():
+            yield ClustersStage()
         return
     if "kubernetes" in name:
         with clusters.cluster(is_plain=name.startswith("plain")) as place:

@@ -1,10 +1,12 @@
 """The configuration of a router and its preStop hook, on a real Envoy on this machine."""
 
+import functools
+import http.server
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,7 @@ from mlship.adapters.targets.kubernetes import (
 )
 from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.routing import Placed
 from mlship.adapters.targets.local import envoy
 from mlship.adapters.targets.local.loopback import free_port
 from mlship.config.project import TargetConfig
@@ -38,19 +41,23 @@ class Running(NamedTuple):
     admin: str
     folder: Path
 
-    def write(self, split: Split) -> str:
+    def write(self, split: Split, sides: "dict[Slot, Side] | None" = None) -> str:
         """Write a route as a kubelet does, by renaming; return its name."""
-        made = router_routing.written(SCOPE, CONFIG, None, split, frozenset())
+        places = None if sides is None else {slot: side.place for slot, side in sides.items()}
+        parked = frozenset(sides or ())
+        made = router_routing.written(SCOPE, CONFIG, None, split, parked, places)
+        port = next((side.port for side in (sides or {}).values()), 80)
         for name, text in made["data"].items():
-            (self.folder / f".{name}").write_text(text)
+            own = text.replace('"port_value": 80\n', f'"port_value": {port}\n')
+            (self.folder / f".{name}").write_text(own)
             (self.folder / f".{name}").rename(self.folder / name)
         made["metadata"]["uid"] = "0123456789"
         return router_routing.read(SCOPE, made).name
 
     def named(self) -> str:
         """Return the name of the route in an answer."""
-        with httpx.Client() as client:
-            return str(client.get(f"{self.url}/iris/v2").headers.get("mlship-route", ""))
+        answer = client().get(f"{self.url}/iris/v2", headers={"Connection": "close"})
+        return str(answer.headers.get("mlship-route", ""))
 
 
 @contextmanager
@@ -159,3 +166,157 @@ def test_the_hook_does_not_wait_for_ever(running: Running) -> None:
         router_drain.drain(running.admin, 0.1, 0.4)
         assert time.monotonic() - started >= 0.5
     router_drain.drain(str(running.folder / "nowhere"), 0, 30)
+
+
+class Side:
+    """A release in a cluster of its own: a server on a loopback address, which may fall silent."""
+
+    def __init__(self, slot: Slot, host: str, port: int) -> None:
+        self.slot = slot
+        self.host = host
+        self.port = port
+        self.place = Placed(cluster=slot, address=host, release="r", artifact="a")
+        self.asked: list[str] = []
+        self.fails_checks = False
+        self.resumed = threading.Event()
+        self.resumed.set()
+        self.start()
+
+    def start(self) -> None:
+        side = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                side.resumed.wait(30)
+                side.asked += [self.path] if side.resumed.is_set() else []
+                body = side.slot.encode()
+                is_late = side.fails_checks and self.path.endswith("/ready")
+                self.send_response(500 if is_late else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                with suppress(OSError):
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer((self.host, self.port), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Refuse connections, as the address of a Service without ready pods does."""
+        self.server.shutdown()
+        self.server.server_close()
+
+    @property
+    def predictions(self) -> int:
+        return self.asked.count("/predict")
+
+
+@pytest.fixture
+def sides(running: Running) -> Iterator[dict[Slot, Side]]:
+    """Give a champion with 80 % and a challenger with 20 %, behind a running router."""
+    port = free_port(23_000, set())
+    made = {
+        slot: Side(slot, host, port)
+        for slot, host in ((Slot("r1"), "127.0.0.2"), (Slot("r2"), "127.0.0.3"))
+    }
+    running.write(Split(), made)
+    until(lambda: all(reached(running, slot) for slot in made))
+    name = running.write(SHARES, made)
+    until(lambda: running.named() == name)
+    yield made
+    for side in made.values():
+        side.resumed.set()
+        side.stop()
+
+
+SHARES = Split(weights={Slot("r1"): 80, Slot("r2"): 20})
+
+
+@functools.cache
+def client() -> httpx.Client:
+    """Return a client for many requests; to make one takes longer than a request."""
+    return httpx.Client(timeout=10)
+
+
+def reached(running: Running, slot: str) -> bool:
+    answer = client().get(f"{running.url}/iris/v2/health/ready", headers={"mlship-slot": slot})
+    return answer.is_success and answer.text == slot
+
+
+def answering(running: Running, count: int = 60) -> set[str]:
+    """Return who answers; no request may fail."""
+    names = set()
+    for _ in range(count):
+        answer = client().get(f"{running.url}/iris/predict")
+        assert answer.status_code == 200, answer.text
+        names.add(answer.text)
+    return names
+
+
+@pytest.mark.parametrize("gone", ["r1", "r2"])
+def test_a_share_falls_back_where_connections_are_refused(
+    running: Running, sides: dict[Slot, Side], gone: str
+) -> None:
+    assert answering(running) == {"r1", "r2"}
+    sides[Slot(gone)].stop()
+    assert answering(running) == {"r1", "r2"} - {gone}
+    assert not reached(running, gone)
+    sides[Slot(gone)].start()
+    until(lambda: answering(running) == {"r1", "r2"})
+
+
+def test_a_share_falls_back_where_nothing_is_answered(
+    running: Running, sides: dict[Slot, Side]
+) -> None:
+    assert answering(running) == {"r1", "r2"}
+    sides[Slot("r2")].resumed.clear()
+    until(lambda: are_answered_at_once(running, "r1"))
+
+
+def are_answered_at_once(running: Running, slot: str) -> bool:
+    """Return whether a slot answers 40 requests, none of which waits for another one."""
+    for _ in range(40):
+        try:
+            answer = client().get(f"{running.url}/iris/predict", timeout=0.5)
+        except httpx.ReadTimeout:
+            return False
+        if answer.text != slot:
+            return False
+    return True
+
+
+def test_a_former_champion_gets_nothing_back(running: Running, sides: dict[Slot, Side]) -> None:
+    name = running.write(Split(weights={Slot("r2"): 100}), sides)
+    until(lambda: running.named() == name)
+    before = sides[Slot("r1")].predictions
+    assert answering(running, 20) == {"r2"}
+    sides[Slot("r2")].stop()
+    answer = client().get(f"{running.url}/iris/predict")
+    assert answer.status_code == 503
+    assert sides[Slot("r1")].predictions == before
+
+
+def test_checks_that_fail_are_no_outage_where_nothing_is_better(
+    running: Running, sides: dict[Slot, Side]
+) -> None:
+    sides[Slot("r2")].fails_checks = True
+    until(lambda: answering(running) == {"r1"})
+    name = running.write(Split(weights={Slot("r2"): 100}), sides)
+    until(lambda: running.named() == name)
+    until(lambda: answering(running) == {"r2"})
+    assert answering(running) == {"r2"}
+
+
+def test_a_copy_goes_to_the_shadow_alone(running: Running, sides: dict[Slot, Side]) -> None:
+    one, two = sides[Slot("r1")], sides[Slot("r2")]
+    name = running.write(Split(weights={Slot("r1"): 100}, shadow=Slot("r2")), sides)
+    until(lambda: running.named() == name)
+    before, copies = one.predictions, two.predictions
+    assert answering(running, 20) == {"r1"}
+    until(lambda: two.predictions == copies + 20)
+    two.stop()
+    assert answering(running, 20) == {"r1"}
+    assert one.predictions == before + 40

@@ -1,6 +1,7 @@
 """Mistakes in mlship.yaml, in the environment, in options, and in the repository."""
 
 import shutil
+from collections.abc import Callable
 
 from tests.mistakes.mistake import Mistake
 from tests.mistakes.project import Project
@@ -19,6 +20,12 @@ def _with_commit(project: Project) -> None:
 def _without_commit(project: Project) -> None:
     _without_git(project)
     project.git("init", "-q")
+
+
+def clusters(places: str, *more: str) -> Callable[[Project], None]:
+    """Give production clusters of its own."""
+    new = ", ".join(["kind: kubernetes", f"clusters: {{{places}}}", *more])
+    return replaced(SETTINGS, "{kind: local, challenger_weight: 50}", f"{{{new}}}")
 
 
 CONFIG = (
@@ -149,6 +156,29 @@ CONFIG = (
         code=2,
         says="no example irises",
         hints="the examples are iris, sentiment",
+    ),
+    Mistake(
+        name="a cluster of a target named twice",
+        do=clusters("blue: {context: a}, green: {context: a}"),
+        code=2,
+        says="targets.production.clusters.green: it is the same cluster as blue",
+        hints="name another cluster",
+    ),
+    Mistake(
+        name="a challenger that no cluster fits",
+        do=clusters("blue: {context: a}, green: {context: b}", "challenger: teal"),
+        code=2,
+        says="targets.production.challenger: there is no cluster teal",
+        hints="set it to other, or to one of: blue, green",
+    ),
+    Mistake(
+        name="a Gateway above clusters of a target",
+        do=clusters(
+            "blue: {context: a}, green: {context: b}", "kubernetes: {gateway: gateway/gateway}"
+        ),
+        code=2,
+        says="targets.production.kubernetes.gateway",
+        hints="remove it, or remove clusters",
     ),
 )
 

@@ -12,6 +12,7 @@ from mlship.adapters.ledgers.registry import RegistryLedger
 from mlship.adapters.observations.directory import DirectoryObservations
 from mlship.adapters.observations.postgres import PostgresObservations
 from mlship.adapters.stores.registry import RegistryStore
+from mlship.adapters.targets.kubernetes import ClustersTarget
 from mlship.adapters.targets.local.state import Spooling
 from mlship.cli.progress import Lines
 from mlship.config.layers import from_environment, from_yaml, resolve
@@ -195,3 +196,23 @@ def test_a_ledger_in_a_registry_needs_a_repository_without_a_tag(tmp_path: Path)
 def places(made: Pipeline) -> list[str]:
     """Return where a ledger and a store in a registry are."""
     return [each._artifacts.where for each in (made.ledger, made.store)]  # type: ignore[union-attr]
+
+
+def test_a_target_with_clusters_is_locked_in_the_parents_and_logs_from_each(tmp_path: Path) -> None:
+    more = """
+observations: {kind: postgres, url: "postgresql://iris@db/iris"}
+targets:
+  production:
+    kind: kubernetes
+    kubernetes: {namespace: iris, env: {A: b}}
+    clusters: {blue: {context: a}, green: {context: b, namespace: iris-green}}
+    parent: green
+"""
+    made = pipeline(tmp_path, more)
+    target = wire.cluster_target("production", made.config, "", made.progress, {})
+    assert isinstance(target, ClustersTarget)
+    locks = wire.cluster_locks("production", made.config, "ada", {})
+    assert locks._namespace == "iris-green"
+    for member in target._members.values():
+        assert member.config.kubernetes.env["MLSHIP_LOG"] == "postgresql://iris@db/iris"
+        assert member.config.kubernetes.env["A"] == "b"

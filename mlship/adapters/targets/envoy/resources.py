@@ -9,11 +9,30 @@ from typing import Any, Final
 
 import msgspec
 
-from mlship.domain.deployment import Slot
-
 TYPES: Final = "type.googleapis.com/envoy"
 ROUTE: Final = "mlship"
 HEALTH_SECONDS: Final = 0.25
+_EJECTION: Final[dict[str, Any]] = {
+    "split_external_local_origin_errors": True,
+    "consecutive_local_origin_failure": 3,
+    "consecutive_gateway_failure": 3,
+    "enforcing_consecutive_gateway_failure": 100,
+    "enforcing_consecutive_5xx": 0,
+    "enforcing_success_rate": 0,
+    "enforcing_local_origin_success_rate": 0,
+    "interval": "0.5s",
+    "base_ejection_time": "2s",
+    "max_ejection_time": "10s",
+    "max_ejection_percent": 100,
+}
+_USER_TIMEOUT: Final = {
+    "description": "TCP_USER_TIMEOUT in ms",
+    "level": "6",
+    "name": "18",
+    "int_value": "1500",
+    "state": "STATE_PREBIND",
+}
+"""Source: tcp(7), and the numbers of Linux."""
 _MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
@@ -77,16 +96,16 @@ def router_filter() -> dict[str, Any]:
     }
 
 
-def cluster(slot: Slot, discovery: dict[str, Any], *, checked: bool) -> dict[str, Any]:
+def cluster(name: str, discovery: dict[str, Any], *, checked: bool) -> dict[str, Any]:
     """Return the cluster of a slot.
 
     Args:
-        slot: its name.
+        name: its name.
         discovery: the fields that say where its replicas are.
         checked: whether only replicas that pass their health check get traffic.
     """
     cluster: dict[str, Any] = {
-        "name": slot,
+        "name": name,
         **discovery,
         "connect_timeout": "1s",
         "ignore_health_on_host_removal": True,
@@ -126,3 +145,49 @@ def cluster(slot: Slot, discovery: dict[str, Any], *, checked: bool) -> dict[str
             }
         ]
     return cluster
+
+
+def guarded(cluster: dict[str, Any]) -> dict[str, Any]:
+    """Return a cluster of addresses elsewhere, of which each may be out of reach.
+
+    An address is checked: with a new connection each time, because behind it is a load balancer,
+    and twice, because one of its replicas may just end. It is ejected if requests show that it is
+    out of reach, until a check succeeds. Statuses of the model itself, such as 500, do not count.
+    """
+    every = f"{HEALTH_SECONDS}s"
+    ready = {"path": "/v2/health/ready", "retriable_statuses": [{"start": "400", "end": "600"}]}
+    check = {
+        "timeout": "0.5s",
+        "interval": every,
+        "no_traffic_interval": every,
+        "no_traffic_healthy_interval": every,
+        "unhealthy_interval": every,
+        "unhealthy_threshold": 2,
+        "healthy_threshold": 2,
+        "reuse_connection": False,
+        "http_health_check": ready,
+    }
+    return {
+        **cluster,
+        "connect_timeout": "0.5s",
+        # An address that fails its checks gets requests nevertheless if no other one is better: a
+        # slow network or a busy node must not become an outage.
+        "common_lb_config": {
+            **cluster["common_lb_config"],
+            "healthy_panic_threshold": {"value": 50},
+        },
+        "health_checks": [check],
+        "outlier_detection": _EJECTION,
+        # Where packets are dropped, an open request would wait for an answer that does not come.
+        # Envoy closes no connection of HTTP when a check fails, so the kernel does: 1.5 s after
+        # bytes that nobody acknowledged, or 2 s after an answer became silence. A model that takes
+        # long is not affected: its machine acknowledges.
+        "upstream_bind_config": {"socket_options": [_USER_TIMEOUT]},
+        "upstream_connection_options": {
+            "tcp_keepalive": {
+                "keepalive_probes": 1,
+                "keepalive_time": 1,
+                "keepalive_interval": 1,
+            }
+        },
+    }

@@ -27,6 +27,11 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
 
 
 EVERYWHERE: Final = Address()
+OWN: Final = ".own"
+"""The end of the name of a slot's second cluster, whose requests never fall back."""
+SLOT: Final = "mlship-slot"
+"""A header of requests for the readiness of one slot, whatever its share is."""
+_READY: Final = "v2/health/ready"
 
 
 def table(
@@ -35,7 +40,7 @@ def table(
     *,
     parked: frozenset[Slot] = frozenset(),
     address: Address = EVERYWHERE,
-    headers: dict[str, str] | None = None,
+    falls_back: bool = False,
 ) -> dict[str, Any]:
     """Return the route table for a split.
 
@@ -44,7 +49,8 @@ def table(
         sticky_header: a header whose value selects the slot.
         parked: slots that are kept beside the split, with weight 0.
         address: which requests it takes.
-        headers: what responses get.
+        falls_back: whether a request that fails may go to another slot. Then each slot has a second
+            cluster, `OWN`, for copies, and for requests that ask for its readiness.
 
     Raises:
         ConfigError: there is a shadow, but no traffic to copy.
@@ -55,20 +61,27 @@ def table(
     everything: dict[str, Any] = {"match": _match(address.path)}
     if split.weights:
         everything["route"] = _weighted(split, parked, sticky_header, address.path)
+        if falls_back:
+            _fall_back(everything["route"])
     else:
         everything["direct_response"] = _answer(503, _NOBODY)
     domains = [address.host, f"{address.host}:*"] if address.host else ["*"]
-    host = {"name": ROUTE, "domains": domains, "routes": [_copies(), everything]}
+    looks = [_look(slot, address.path) for slot in sorted(parked | split.slots) if falls_back]
+    host = {"name": ROUTE, "domains": domains, "routes": [_copies(), *looks, everything]}
     found: dict[str, Any] = {"@type": f"{TYPES}.config.route.v3.RouteConfiguration", "name": ROUTE}
-    if headers:
-        found["response_headers_to_add"] = [
-            {
-                "header": {"key": name, "value": value},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-            for name, value in headers.items()
-        ]
     return {**found, "virtual_hosts": [host]}
+
+
+def named(table: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+    """Return a route table whose responses get headers."""
+    added = [
+        {
+            "header": {"key": name, "value": value},
+            "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }
+        for name, value in headers.items()
+    ]
+    return {**table, "response_headers_to_add": added}
 
 
 def split_of(table: dict[str, Any], parked: frozenset[Slot] = frozenset()) -> Split:
@@ -90,7 +103,7 @@ def split_of(table: dict[str, Any], parked: frozenset[Slot] = frozenset()) -> Sp
     copies = action.get("request_mirror_policies", [])
     return Split(
         weights={slot: weight for slot, weight in weights.items() if slot not in parked},
-        shadow=Slot(copies[0]["cluster"]) if copies else None,
+        shadow=Slot(copies[0]["cluster"].removesuffix(OWN)) if copies else None,
     )
 
 
@@ -139,13 +152,39 @@ def _weighted(
             "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"},
         },
     }
-    if path != "/":
-        # Not prefix_rewrite: it would leave `//` at the start.
-        pattern = {"regex": f"^{re.escape(path.rstrip('/'))}/?"}
-        action["regex_rewrite"] = {"pattern": pattern, "substitution": "/"}
+    action |= _rewritten(path)
     if sticky_header:
         weighted["use_hash_policy"] = True
         action["hash_policy"] = [{"header": {"header_name": sticky_header}}]
     if split.shadow is not None:
         action["request_mirror_policies"] = [{"cluster": split.shadow}]
     return action
+
+
+def _rewritten(path: str) -> dict[str, Any]:
+    if path == "/":
+        return {}
+    # Not prefix_rewrite: it would leave `//` at the start.
+    pattern = {"regex": f"^{re.escape(path.rstrip('/'))}/?"}
+    return {"regex_rewrite": {"pattern": pattern, "substitution": "/"}}
+
+
+def _fall_back(action: dict[str, Any]) -> None:
+    """Send a retry to the slot that is next by priority, and copies to no other slot."""
+    kind = f"{TYPES}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+    action["retry_policy"]["retry_priority"] = {
+        "name": "envoy.retry_priorities.previous_priorities",
+        "typed_config": {"@type": kind, "update_frequency": 1},
+    }
+    for copies in action.get("request_mirror_policies", []):
+        copies["cluster"] += OWN
+
+
+def _look(slot: Slot, path: str) -> dict[str, Any]:
+    """Return the route that shows whether a slot is reached, and nothing else of it."""
+    headers = [{"name": SLOT, "string_match": {"exact": slot}}]
+    match = {"path": f"{path.rstrip('/')}/{_READY}", "headers": headers}
+    return {
+        "match": match,
+        "route": {"cluster": f"{slot}{OWN}", "timeout": "2s", **_rewritten(path)},
+    }

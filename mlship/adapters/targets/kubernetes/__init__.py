@@ -1,6 +1,9 @@
 """The target `kubernetes`: replicas of an image as pods of a cluster, behind a load balancer.
 
 target.py         KubernetesTarget, what commands call: applies what is wanted, waits, observes
+slots.py          the slots of a target in one cluster: deployed, observed, removed
+clusters.py       ClustersTarget: slots in several clusters, behind the router of one of them
+members.py        how each of these clusters is reached
 manifests.py      the objects of a slot; difference.py what would change of them
 health.py         the probes that the kubelet and Google's load balancers use
 waiting.py        waits until a slot is rolled out
@@ -22,9 +25,21 @@ faults.py         the server's answers as errors
 """
 
 from mlship.adapters.targets.kubernetes.access import Access, find
-from mlship.adapters.targets.kubernetes.access_review import review
+from mlship.adapters.targets.kubernetes.access_review import review, review_all
+from mlship.adapters.targets.kubernetes.clusters import ClustersTarget
 from mlship.adapters.targets.kubernetes.locks import LeaseLocks
 from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.members import Member
 from mlship.adapters.targets.kubernetes.target import KubernetesTarget
 
-__all__ = ["Access", "KubernetesTarget", "LeaseLocks", "Scope", "find", "review"]
+__all__ = [
+    "Access",
+    "ClustersTarget",
+    "KubernetesTarget",
+    "LeaseLocks",
+    "Member",
+    "Scope",
+    "find",
+    "review",
+    "review_all",
+]

@@ -1,12 +1,13 @@
 """The requirements of a target on its cluster: rights, namespace, Gateway."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from mlship.adapters.targets.kubernetes import gateway, router
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import PLACES, Api, Kind, connected, new
 from mlship.adapters.targets.kubernetes.manifests import Scope, kinds
+from mlship.adapters.targets.kubernetes.members import Member, check_different
 from mlship.config.project import TargetConfig
 from mlship.errors import UnavailableError
 
@@ -51,16 +52,37 @@ def review(scope: Scope, config: TargetConfig, access: Callable[[], Access]) -> 
         return of(api, scope, config)
 
 
-def of(api: Api, scope: Scope, config: TargetConfig) -> str:
-    """Check a connected cluster; see `review`."""
+def review_all(scope: Scope, members: Sequence[Member], parent: str) -> str:
+    """Check each cluster of a target that has several; see `review`.
+
+    Only the parent's needs the rights and the state of the load balancer.
+
+    Raises:
+        ConfigError: two names are of the same cluster.
+        and as `review`.
+    """
+    check_different(members)
+    found = []
+    for member in members:
+        with member.connected() as api:
+            is_parent = member.name == parent
+            found.append(of(api, scope, member.config, balances=is_parent))
+    return "; ".join(found)
+
+
+def of(api: Api, scope: Scope, config: TargetConfig, *, balances: bool = True) -> str:
+    """Check a connected cluster, and the load balancer if it has one; see `review`."""
     settings = config.kubernetes
     checked = "HealthCheckPolicy" in kinds(config)
     own = _ROUTER if settings.gateway is None else _GATEWAY
+    own = own if balances else {}
     gateways = (settings.gateway or "").partition("/")[0]
     _check_rights(api, gateways, _RIGHTS | own | (_CHECKS if checked else {}))
     # A dry run shows whether the namespace exists, without the right to read namespaces.
     api.apply(new("Service", {"name": scope.name}, {"ports": [{"port": 80}]}), dry_run=True)
     allowed = f"{api.cluster} allows deployments to namespace {api.namespace}"
+    if not balances:
+        return allowed
     if settings.gateway is not None:
         return f"{allowed}; Gateway {gateway.Traffic(api, scope, settings).endpoint()}"
     return f"{allowed}; load balancer {router.Traffic(api, scope, config).state()}"

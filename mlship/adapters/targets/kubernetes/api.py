@@ -250,28 +250,49 @@ def _is_of_a_pod(response: httpx.Response) -> bool:
 
 
 @contextmanager
-def connected(access: Callable[[], Access], namespace: str) -> Iterator[Api]:
+def connected(
+    access: Callable[[], Access],
+    namespace: str,
+    patience: Patience | None = None,
+    seconds: float | None = None,
+) -> Iterator[Api]:
     """Open a client; nothing is requested yet.
+
+    Args:
+        access: how the cluster is reached.
+        namespace: of the objects.
+        patience: how long a server is waited for.
+        seconds: how long it may be silent.
 
     Raises:
         ConfigError: the settings give no access.
     """
     cluster = access()
-    with reached(cluster) as client:
-        yield Api(door(client, cluster.name), cluster, namespace)
+    with reached(cluster, seconds) as client:
+        yield Api(door(client, cluster.name, patience=patience), cluster, namespace)
 
 
-def reached(cluster: Access) -> httpx.Client:
+def reached(cluster: Access, seconds: float | None = None) -> httpx.Client:
     """Open a client for a cluster; nothing is requested yet."""
     return open_client(
         Reach(trust=lambda: cluster.trust, proxy=cluster.proxy),
         base_url=cluster.server,
         auth=cluster.auth,
-        timeout=_SILENCE,
+        timeout=_SILENCE if seconds is None else httpx.Timeout(seconds),
     )
 
 
-def door(client: httpx.Client, name: str, timing: Timing | None = None) -> Door:
+def door(
+    client: httpx.Client,
+    name: str,
+    timing: Timing | None = None,
+    patience: Patience | None = None,
+) -> Door:
     """Return the door to an API server."""
-    terms = Terms(name=name, patience=_PATIENCE, timing=timing or Timing(), is_final=_is_of_a_pod)
+    terms = Terms(
+        name=name,
+        patience=patience or _PATIENCE,
+        timing=timing or Timing(),
+        is_final=_is_of_a_pod,
+    )
     return Door(client, terms)

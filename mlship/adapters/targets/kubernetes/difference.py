@@ -1,11 +1,13 @@
 """The changes that writing objects would make, as computed by the cluster."""
 
 import difflib
+from collections.abc import Sequence
 from typing import Literal
 
 import yaml
+from msgspec.structs import replace
 
-from mlship.adapters.targets.kubernetes.api import Manifest
+from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.fencing import FENCE
 from mlship.domain.deployment import Change
 
@@ -37,6 +39,17 @@ def of(cluster: str, before: Manifest | None, after: Manifest | None) -> list[Ch
     action: Literal["create", "change", "delete"] = "change" if before and after else "delete"
     action = action if before else "create"
     return [Change(object=name, action=action, diff=diff)] if diff else []
+
+
+def within(cluster: str, changes: Sequence[Change]) -> list[Change]:
+    """Return changes whose objects are named with one of several clusters."""
+    return [replace(change, object=f"{change.object} in {cluster}") for change in changes]
+
+
+def applied(api: Api, manifest: Manifest) -> list[Change]:
+    """Return the change that applying an object would make; the cluster keeps nothing of it."""
+    before = api.get(manifest["kind"], manifest["metadata"]["name"])
+    return of(api.cluster, before, api.apply(manifest, dry_run=True))
 
 
 def _lines(manifest: Manifest | None) -> list[str]:

@@ -8,6 +8,7 @@ nothing.
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -105,11 +106,20 @@ def render(
     slot: Slot,
     replicas: int,
     *,
+    entry: Mapping[str, str] | None = None,
     spool_mb: int | None = None,
 ) -> list[Manifest]:
     """Return the objects of a slot, in the order in which they are applied.
 
-    With `spool_mb`, a pod has a volume for predictions while the database is away.
+    Args:
+        scope: of the target.
+        config: of the target.
+        release: that runs there.
+        artifact: its image.
+        slot: its slot.
+        replicas: how many pods.
+        entry: annotations of the Service, if it is reached from other clusters.
+        spool_mb: the size of a volume for predictions while the database is away; `None` for none.
 
     Raises:
         ConfigError: the artifact is no image by digest, or there is no replica.
@@ -134,12 +144,13 @@ def render(
     }
     specs = {
         "HealthCheckPolicy": health.policy(scope.object(slot)),
-        "Service": _service(selector),
+        "Service": _service(selector, is_entry=entry is not None),
         "PodDisruptionBudget": budget(selector),
         "HorizontalPodAutoscaler": _autoscaler(scope.object(slot), config, replicas),
         "Deployment": deployment(config, selector, template, replicas),
     }
-    return [new(kind, metadata, specs[kind]) for kind in kinds(config)]
+    objects = [new(kind, metadata, specs[kind]) for kind in kinds(config)]
+    return [_annotated(each, entry) if each["kind"] == "Service" else each for each in objects]
 
 
 def files(manifests: list[Manifest]) -> dict[str, str]:
@@ -173,9 +184,16 @@ def _annotations(release: Release) -> dict[str, str]:
     }
 
 
-def _service(selector: dict[str, str]) -> Manifest:
+def _annotated(service: Manifest, entry: Mapping[str, str] | None) -> Manifest:
+    metadata = service["metadata"]
+    annotations = {**metadata["annotations"], **(entry or {})}
+    return {**service, "metadata": {**metadata, "annotations": annotations}}
+
+
+def _service(selector: dict[str, str], *, is_entry: bool) -> Manifest:
     port = {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}
-    return {"type": "ClusterIP", "selector": selector, "ports": [port]}
+    kind = "LoadBalancer" if is_entry else "ClusterIP"
+    return {"type": kind, "selector": selector, "ports": [port]}
 
 
 def budget(selector: dict[str, str]) -> Manifest:

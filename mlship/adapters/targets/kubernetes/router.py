@@ -6,9 +6,13 @@ watches these.
 """
 
 import time
+from collections.abc import Mapping
 
+import httpx
 import msgspec
 
+from mlship.adapters.http.clients import Reach, open_client
+from mlship.adapters.targets.envoy import routes
 from mlship.adapters.targets.kubernetes import (
     applied,
     revisions,
@@ -27,8 +31,8 @@ from mlship.adapters.targets.kubernetes.router_manifests import (
     instance_of,
     name_of,
 )
-from mlship.adapters.targets.kubernetes.routing import Written
-from mlship.adapters.targets.kubernetes.waiting import Rollout
+from mlship.adapters.targets.kubernetes.routing import Placed, Written
+from mlship.adapters.targets.kubernetes.waiting import Rollout, address_of, wait_for_address
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Artifact, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
@@ -42,16 +46,33 @@ _NUDGE_SECONDS = 0.5
 _LEAST_NUDGES = 2
 _PAUSE = 0.2
 _END_SECONDS = 30.0
+_REACH_SECONDS = 5.0
+_ARRIVE_SECONDS = 10.0
 _NUDGE = "mlship.dev/route"
 
 
 class Traffic:
     """The ConfigMap with the route of one target, and the router that reads it."""
 
-    def __init__(self, api: Api, scope: Scope, config: TargetConfig) -> None:
+    def __init__(
+        self,
+        api: Api,
+        scope: Scope,
+        config: TargetConfig,
+        places: Mapping[Slot, Placed] | None = None,
+    ) -> None:
+        """Store what is needed; nothing is requested.
+
+        Args:
+            api: of the router's cluster.
+            scope: of the target.
+            config: of the target, in that cluster.
+            places: where slots were observed, if the target has several clusters.
+        """
         self._api = api
         self._scope = scope
         self._config = config
+        self._places = places
         self._name = name_of(scope)
 
     def objects(self, artifact: Artifact, *, is_new: bool) -> list[Manifest]:
@@ -102,15 +123,9 @@ class Traffic:
         instance = instance_of(self._scope)
         rollout = Rollout(self._api, self._scope, self._config, ROUTER, progress, instance=instance)
         rollout.wait()
-        deadline = time.monotonic() + self._config.ready_seconds
-        while not self._address():
-            if time.monotonic() >= deadline:
-                message = f"Service {self._name} of {self._api.cluster} has no address after "
-                message += f"{self._config.ready_seconds:g} s"
-                hint = "see `kubectl describe service`: the cluster may have no load balancers; "
-                hint += "then set kubernetes.service: ClusterIP, or kubernetes.gateway"
-                raise TimedOutError(message, hint=hint)
-            time.sleep(_PAUSE)
+        hint = "see `kubectl describe service`: the cluster may have no load balancers; "
+        hint += "then set kubernetes.service: ClusterIP, or kubernetes.gateway"
+        wait_for_address(self._api, self._name, self._config.ready_seconds, hint)
 
     def running(self) -> Manifest | None:
         """Return the Deployment of the router, to restore it after a failure."""
@@ -206,10 +221,24 @@ class Traffic:
             self._apply(written)
             # The router looks up the addresses of the new Services.
             time.sleep(_WARM_SECONDS)
-            expected = written.revision
+            expected = self._reached(written, unknown, before)
         written = self._write(expected, split, (before.slots | unknown) & running)
         self._apply(written)
         return written.revision
+
+    def reaches(self, slot: Slot) -> bool | None:
+        """Return whether the router reaches a slot; `None` if the router cannot be asked."""
+        address, own = self._address(), self._config.kubernetes
+        if not address:
+            return None
+        headers = {routes.SLOT: slot, **({"Host": own.host} if own.host else {})}
+        url = f"http://{address}{own.path.rstrip('/')}/v2/health/ready"
+        try:
+            with open_client(Reach(), timeout=httpx.Timeout(_REACH_SECONDS)) as client:
+                answer = client.get(url, headers=headers)
+        except httpx.HTTPError:
+            return None
+        return answer.is_success
 
     def planned(
         self, split: Split, *, running: frozenset[Slot]
@@ -232,8 +261,31 @@ class Traffic:
         if rest is not None:
             self._apply(self._write(current.revision, *rest))
 
+    def _reached(self, written: Written, slots: frozenset[Slot], before: Written) -> Revision:
+        """Check that the router reaches new slots in other clusters, before they get traffic.
+
+        Raises:
+            UnavailableError: it does not; the route is as before.
+        """
+        deadline = time.monotonic() + _ARRIVE_SECONDS
+        for slot in sorted(slots & set(self._places or ())):
+            while self.reaches(slot) is False:
+                if time.monotonic() >= deadline:
+                    place = written.places[slot]
+                    self._apply(self._write(written.revision, before.split, before.parked))
+                    message = f"the load balancer in {self._api.cluster} does not reach {slot} in "
+                    message += f"cluster {place.cluster} at {place.address}"
+                    hint = "connect the networks of the clusters, or open the firewall for port 80;"
+                    hint += f" `kubectl describe service {self._scope.object(slot)}` there, and "
+                    hint += "service_annotations of the cluster, say what kind of address it is"
+                    raise UnavailableError(message, hint=hint)
+                time.sleep(_PAUSE)
+        return written.revision
+
     def _written(self, before: Manifest | None, split: Split, parked: frozenset[Slot]) -> Manifest:
-        return router_routing.written(self._scope, self._config, before, split, parked)
+        return router_routing.written(
+            self._scope, self._config, before, split, parked, self._places
+        )
 
     def _write(self, expected: Revision, split: Split, parked: frozenset[Slot]) -> Written:
         """Write the route by compare-and-set, unless it stays as it is."""
@@ -270,12 +322,7 @@ class Traffic:
     def _address(self) -> str:
         """Return the address of the Service; empty if it has none, or does not exist."""
         service = self._api.get("Service", self._name)
-        if service is None:
-            return ""
-        if service["spec"]["type"] == "ClusterIP":
-            return f"{self._name}.{self._api.namespace}.svc"
-        entries = service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
-        return next((str(entry.get("ip") or entry["hostname"]) for entry in entries), "")
+        return address_of(service) if service else ""
 
     def _check_no_gateway(self) -> None:
         """Refuse a target whose traffic a Gateway has: it would be moved silently.

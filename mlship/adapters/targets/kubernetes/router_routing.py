@@ -4,6 +4,7 @@ It has the two files that Envoy watches, the route and the clusters that it lead
 weight are parked as in an HTTPRoute, see `routing`.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -21,6 +22,7 @@ from mlship.adapters.targets.kubernetes.router_manifests import (
 from mlship.adapters.targets.kubernetes.routing import (
     FIRST,
     PARKED,
+    Placed,
     Written,
     annotations_of,
     own_annotations,
@@ -30,6 +32,8 @@ from mlship.domain import digests, home
 from mlship.domain.deployment import Revision, Slot, Split
 from mlship.errors import ConfigError, IntegrityError
 
+CLUSTERS_OF: Final = "mlship.dev/clusters"
+"""An annotation: where each slot is, for a target with several clusters."""
 _NAMES: Final = "response_headers_to_add"
 _OPTIONS: Final = "extensions.upstreams.http.v3.HttpProtocolOptions"
 _ROUTE = "route.v3.RouteConfiguration"
@@ -53,6 +57,7 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
         version, table = _document(manifest)
         split = routes.split_of(table, parked)
         number = _number(version)
+        places = places_of(manifest)
     except (msgspec.DecodeError, LookupError, TypeError, ValueError, ConfigError) as error:
         message = f"ConfigMap {name} was edited and mlship cannot read it: {error!r}"
         hint = f"run `kubectl delete configmap {name}`, then deploy again"
@@ -61,7 +66,20 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
     uid = manifest["metadata"]["uid"][:8]
     # The first one is that of a router without a route, which a deployment starts.
     revision = Revision(f"{number}-{uid}-{digest}") if number else FIRST
-    return Written(split=split, parked=parked, revision=revision, name=version, manifest=manifest)
+    return Written(
+        split=split,
+        parked=parked,
+        revision=revision,
+        name=version,
+        manifest=manifest,
+        places=places,
+    )
+
+
+def places_of(manifest: Manifest) -> dict[Slot, Placed]:
+    """Return where a ConfigMap says that slots are."""
+    text = annotations_of(manifest).get(CLUSTERS_OF, "{}")
+    return msgspec.json.decode(text, type=dict[Slot, Placed])
 
 
 def written(
@@ -70,8 +88,18 @@ def written(
     before: Manifest | None,
     split: Split,
     parked: frozenset[Slot],
+    observed: Mapping[Slot, Placed] | None = None,
 ) -> Manifest:
     """Return the ConfigMap for a split; it is `before` if nothing changes.
+
+    Args:
+        scope: of the target.
+        config: of the router's own cluster.
+        before: the current ConfigMap.
+        split: the new split.
+        parked: slots that are kept beside it.
+        observed: where slots are, if the target has several clusters. Of others, `before` says it;
+            what neither says is in the router's own cluster.
 
     Raises:
         ConfigError: there is a shadow and no traffic that it could get a copy of.
@@ -79,24 +107,29 @@ def written(
     parked -= set(split.weights)
     own = config.kubernetes
     address = routes.Address(host=own.host, path=own.path)
-    table = routes.table(split, config.sticky_header, parked=parked, address=address)
-    clusters = _clusters(scope, parked | split.slots)
-    current, known = _document(before) if before else ("", {})
-    is_same = {name: value for name, value in known.items() if name != _NAMES} == table
-    if before and is_same and _is_kept(before, scope, parked, clusters) and _number(current):
+    several = observed is not None
+    table = routes.table(
+        split, config.sticky_header, parked=parked, address=address, falls_back=several
+    )
+    slots = parked | split.slots
+    known = {**(places_of(before) if before else {}), **(observed or {})}
+    places = {slot: known[slot] for slot in sorted(slots) if slot in known}
+    clusters = _guarded(scope, slots, split, places) if several else _clusters(scope, slots)
+    own_marks = own_annotations(scope, parked) | (_marked(places) if several else {})
+    current, before_table = _document(before) if before else ("", {})
+    is_same = {name: value for name, value in before_table.items() if name != _NAMES} == table
+    if before and is_same and _is_kept(before, own_marks, clusters) and _number(current):
         return before
     number = _number(current) + 1 if before else int(bool(split.slots or parked))
     version = f"{number}-{digests.short(digests.of_value([table, sorted(parked)]))}"
-    named = routes.table(
-        split, config.sticky_header, parked=parked, address=address, headers={HEADER: version}
-    )
+    named = routes.named(table, {HEADER: version})
     metadata: Manifest = before["metadata"] if before else {}
     metadata = {
         **{key: value for key, value in metadata.items() if key != "managedFields"},
         "name": name_of(scope),
         "namespace": own.namespace,
         "labels": {**metadata.get("labels", {}), **labels_of(scope)},
-        "annotations": {**metadata.get("annotations", {}), **own_annotations(scope, parked)},
+        "annotations": {**metadata.get("annotations", {}), **own_marks},
     }
     return {
         "apiVersion": PLACES["ConfigMap"].version,
@@ -116,9 +149,13 @@ def _number(version: str) -> int:
     return int(version.partition("-")[0])
 
 
-def _is_kept(before: Manifest, scope: Scope, parked: frozenset[Slot], clusters: str) -> bool:
-    own = own_annotations(scope, parked).items()
-    return own <= annotations_of(before).items() and before["data"].get(CLUSTERS) == clusters
+def _is_kept(before: Manifest, own: dict[str, str], clusters: str) -> bool:
+    marks = own.items() <= annotations_of(before).items()
+    return marks and before["data"].get(CLUSTERS) == clusters
+
+
+def _marked(places: Mapping[Slot, Placed]) -> dict[str, str]:
+    return {CLUSTERS_OF: msgspec.json.encode(places, order="deterministic").decode()}
 
 
 def _clusters(scope: Scope, slots: frozenset[Slot]) -> str:
@@ -129,15 +166,49 @@ def _clusters(scope: Scope, slots: frozenset[Slot]) -> str:
     in many clusters keep them for half a minute, longer than a pod that ends goes on serving.
     """
     items = [
-        resources.cluster(slot, _discovery(scope.object(slot), slot), checked=False)
+        resources.cluster(slot, _discovery(slot, scope.object(slot)), checked=False)
         for slot in sorted(slots)
     ]
-    return resources.file("cluster.v3.Cluster", digests.of_value(items), items).decode()
+    return _file(items)
 
 
-def _discovery(service: str, slot: Slot) -> dict[str, Any]:
+def _guarded(
+    scope: Scope, slots: frozenset[Slot], split: Split, places: Mapping[Slot, Placed]
+) -> str:
+    """Return the clusters of slots that may be in other clusters of Kubernetes.
+
+    Each slot has two. Requests for it go to the first, and if its address is out of reach to those
+    of the other slots with traffic, the largest share first. The second has its own address only.
+    """
+    addresses = {
+        slot: places[slot].address if slot in places else scope.object(slot) for slot in slots
+    }
+    asked = [slot for slot, weight in split.weights.items() if weight]
+    asked.sort(key=lambda slot: (-split.share(slot), slot))
+    items = []
+    for slot in sorted(slots):
+        others = [addresses[other] for other in asked if other != slot and slot in asked]
+        first = resources.cluster(slot, _discovery(slot, addresses[slot], *others), checked=False)
+        name = f"{slot}{routes.OWN}"
+        own = resources.cluster(name, _discovery(name, addresses[slot]), checked=False)
+        items += [resources.guarded(first), own]
+    return _file(items)
+
+
+def _file(clusters: list[dict[str, Any]]) -> str:
+    return resources.file("cluster.v3.Cluster", digests.of_value(clusters), clusters).decode()
+
+
+def _discovery(name: str, *hosts: str) -> dict[str, Any]:
+    """Return how the addresses of a cluster are found, those of the first host first."""
     # The bare name: the pod's own search path completes it, whatever the cluster's domain is.
-    endpoint = {"endpoint": {"address": resources.address(service, PORT)}}
+    endpoints = [
+        {
+            "lb_endpoints": [{"endpoint": {"address": resources.address(host, PORT)}}],
+            **({"priority": priority} if priority else {}),
+        }
+        for priority, host in enumerate(hosts)
+    ]
     options = {
         "@type": f"{resources.TYPES}.{_OPTIONS}",
         "explicit_http_config": {"http_protocol_options": {}},
@@ -156,5 +227,5 @@ def _discovery(service: str, slot: Slot) -> dict[str, Any]:
                 "dns_lookup_family": "V4_PREFERRED",
             },
         },
-        "load_assignment": {"cluster_name": slot, "endpoints": [{"lb_endpoints": [endpoint]}]},
+        "load_assignment": {"cluster_name": name, "endpoints": endpoints},
     }

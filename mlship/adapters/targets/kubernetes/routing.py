@@ -22,12 +22,29 @@ PARKED: Final = "mlship.dev/parked"
 _GROUP: Final = "gateway.networking.k8s.io"
 
 
+class Placed(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a slot of a target with several clusters is, and what runs there.
+
+    Attributes:
+        cluster: its name in mlship.yaml.
+        address: where the parent sends its requests to, port 80.
+        release: the id of its release.
+        artifact: the digest of its image.
+    """
+
+    cluster: str
+    address: str
+    release: str
+    artifact: str
+
+
 class Written(msgspec.Struct, frozen=True, kw_only=True):
     """The current route. Without a `manifest`, there is none yet.
 
     Attributes:
         parked: slots that are in the route without belonging to the split.
         name: what answers name it by.
+        places: of the slots in this route, where a target has several clusters.
     """
 
     split: Split = Split()
@@ -35,6 +52,7 @@ class Written(msgspec.Struct, frozen=True, kw_only=True):
     revision: Revision = FIRST
     name: str = ""
     manifest: Manifest | None = None
+    places: dict[Slot, Placed] = {}
 
     @property
     def slots(self) -> frozenset[Slot]:

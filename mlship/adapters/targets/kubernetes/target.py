@@ -1,26 +1,22 @@
 """KubernetesTarget: applies the desired state, waits, and observes."""
 
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
 from mlship.adapters.targets.kubernetes import (
     difference,
     fencing,
     gateway,
     manifests,
-    observation,
     router,
     router_manifests,
     router_routing,
     routing,
 )
 from mlship.adapters.targets.kubernetes.access import Access
-from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest
-from mlship.adapters.targets.kubernetes.manifests import INSTANCE, SLOT, Scope
-from mlship.adapters.targets.kubernetes.pod_status import is_leaving
-from mlship.adapters.targets.kubernetes.waiting import Rollout
+from mlship.adapters.targets.kubernetes.api import Api
+from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.slots import Slots, Traffic, check_ready
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import (
     Artifact,
@@ -35,11 +31,6 @@ from mlship.domain.deployment import (
 from mlship.domain.fence import KERNEL, Fence
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
-from mlship.errors import ConflictError, MlshipError, NotFoundError, TimedOutError
-
-_SCALED: tuple[Kind, ...] = ("HorizontalPodAutoscaler", "Deployment")
-_PAUSE = 0.2
-_END_SECONDS = 30.0
 
 
 class KubernetesTarget:
@@ -88,32 +79,14 @@ class KubernetesTarget:
             UnavailableError: the cluster does not answer, or denies access.
         """
         plan = Plan(release=release, artifact=artifact, slot=slot, replicas=replicas)
-        rendered = self._objects(plan)
         with self._open() as api:
-            traffic = self._traffic(api)
-            traffic.check()
-            before = self._before(api, slot)
-            self._fit(rendered, plan, before.get("Deployment"))
-            former = traffic.running()
-            try:
-                traffic.prepare(artifact, is_new="Deployment" not in before)
-                for manifest in rendered:
-                    api.apply(manifest)
-                Rollout(api, self._scope, self._config, slot, self._progress).wait()
-                traffic.wait(self._progress)
-            except MlshipError:
-                # The first error is the cause; an error while undoing must not hide it.
-                with suppress(MlshipError):
-                    traffic.restore(former)
-                with suppress(MlshipError):
-                    self._restore(api, slot, before)
-                raise
-            return observation.deployments(api, self._scope)[slot]
+            slots, traffic = self._slots(api), self._traffic(api)
+            return slots.deploy(plan, traffic, lambda: self._close(slots, traffic))
 
     def inspect(self) -> Mapping[Slot, Deployment]:
         """Return the observed state of each slot, from its pods. Starts nothing."""
         with self._open() as api:
-            return observation.deployments(api, self._scope)
+            return self._slots(api).deployments()
 
     def route(self, split: Split, *, expected: Revision) -> Revision:
         """Set the split by compare-and-set; return when the gateway applies it.
@@ -126,9 +99,9 @@ class KubernetesTarget:
         """
         with self._open() as api:
             traffic = self._traffic(api)
-            deployments = observation.deployments(api, self._scope)
+            deployments = self._slots(api).deployments()
             if traffic.read().revision == expected:
-                self._check_ready(deployments, split.asked)
+                check_ready(self._scope, deployments, split.asked)
             return traffic.change(split, expected, running=frozenset(deployments))
 
     def routes(self) -> Route:
@@ -145,9 +118,10 @@ class KubernetesTarget:
         """
         with self._open() as api:
             traffic = self._traffic(api)
+            slots = self._slots(api)
             traffic.forget(slot)
-            self._delete(api, slot)
-            self._close(api, traffic)
+            slots.delete(slot)
+            self._close(slots, traffic)
 
     def render(self, plan: Plan) -> Mapping[str, str]:
         """Return the objects of a slot, then the route without other parked slots, as YAML.
@@ -157,7 +131,15 @@ class KubernetesTarget:
         Raises:
             ConfigError: the artifact is no image by digest, or there is no replica.
         """
-        objects = self._objects(plan)
+        objects = manifests.render(
+            self._scope,
+            self._config,
+            plan.release,
+            plan.artifact,
+            plan.slot,
+            plan.replicas,
+            spool_mb=self._spool_mb,
+        )
         scope, config, split = self._scope, self._config, plan.split
         is_plain = config.kubernetes.gateway is None
         if is_plain:
@@ -177,117 +159,29 @@ class KubernetesTarget:
             ConflictError: the slot holds another artifact.
             NotFoundError: the split names a slot with no ready replica; or there is no Gateway.
         """
-        rendered = self._objects(plan)
         with self._open() as api:
-            traffic = self._traffic(api)
+            slots, traffic = self._slots(api), self._traffic(api)
             traffic.check()
-            current = api.get("Deployment", self._scope.object(plan.slot))
-            self._fit(rendered, plan, current)
-            rendered = [*traffic.objects(plan.artifact, is_new=current is None), *rendered]
-            pairs = [
-                (api.get(each["kind"], each["metadata"]["name"]), api.apply(each, dry_run=True))
-                for each in rendered
-            ]
-            changes = [change for pair in pairs for change in difference.of(api.cluster, *pair)]
+            of_slot, is_new = slots.planned(plan)
+            objects = traffic.objects(plan.artifact, is_new=is_new)
+            changes = [change for each in objects for change in difference.applied(api, each)]
+            changes += of_slot
             if plan.split is not None:
-                observed = observation.deployments(api, self._scope)
-                self._check_ready(observed, plan.split.asked - {plan.slot})
+                observed = slots.deployments()
+                check_ready(self._scope, observed, plan.split.asked - {plan.slot})
                 running = (frozenset(observed) | {plan.slot}) - set(plan.removed)
                 changes += difference.of(api.cluster, *traffic.planned(plan.split, running=running))
-            for slot in plan.removed:
-                for kind in reversed(manifests.kinds(self._config)):
-                    before = api.get(kind, self._scope.object(slot))
-                    changes += difference.of(api.cluster, before, None)
-            return changes
+            return changes + [each for slot in plan.removed for each in slots.removal(slot)]
 
-    def _objects(self, plan: Plan) -> list[Manifest]:
-        return manifests.render(
-            self._scope,
-            self._config,
-            plan.release,
-            plan.artifact,
-            plan.slot,
-            plan.replicas,
-            spool_mb=self._spool_mb,
-        )
+    def _slots(self, api: Api) -> Slots:
+        return Slots(api, self._scope, self._config, self._progress, spool_mb=self._spool_mb)
 
-    def _fit(self, rendered: list[Manifest], plan: Plan, current: Manifest | None) -> None:
-        """Check that a slot may become this; keep the replicas of an autoscaler."""
-        self._check_artifact(plan.slot, current, plan.artifact)
-        deployment = next(each for each in rendered if each["kind"] == "Deployment")
-        deployment["spec"]["replicas"] = self._count(current, plan.replicas)
-
-    def _traffic(self, api: Api) -> gateway.Traffic | router.Traffic:
+    def _traffic(self, api: Api) -> Traffic:
         if self._config.kubernetes.gateway is None:
             return router.Traffic(api, self._scope, self._config)
         return gateway.Traffic(api, self._scope, self._config.kubernetes)
 
-    def _close(self, api: Api, traffic: gateway.Traffic | router.Traffic) -> None:
+    def _close(self, slots: Slots, traffic: Traffic) -> None:
         """Remove the router with the last slot."""
-        if not observation.deployments(api, self._scope):
+        if not slots.deployments():
             traffic.close()
-
-    def _before(self, api: Api, slot: Slot) -> dict[Kind, Manifest]:
-        """Return the slot's current objects; finish a removal that was started."""
-        name = self._scope.object(slot)
-        deployment = api.get("Deployment", name)
-        if deployment is not None and is_leaving(deployment):
-            self._delete(api, slot)
-        before = {kind: api.get(kind, name) for kind in _SCALED}
-        return {kind: manifest for kind, manifest in before.items() if manifest is not None}
-
-    def _check_artifact(self, slot: Slot, current: Manifest | None, artifact: Artifact) -> None:
-        wanted = manifests.digest_of(artifact.location)
-        if current is not None and observation.image_of(current) != wanted:
-            held = observation.image_of(current)
-            message = f"slot {slot} of {self._scope.target} holds {held}, not {wanted}"
-            raise ConflictError(message, hint="a slot runs one artifact: remove it first")
-
-    def _count(self, current: Manifest | None, replicas: int) -> int:
-        most = self._config.kubernetes.max_replicas
-        if current is None or most is None:
-            return replicas
-        return min(max(replicas, int(current["spec"]["replicas"])), max(most, replicas))
-
-    def _check_ready(self, deployments: Mapping[Slot, Deployment], needed: frozenset[Slot]) -> None:
-        for slot in sorted(needed):
-            if slot not in deployments or not deployments[slot].ready:
-                message = f"slot {slot} of {self._scope.target} has no ready replica"
-                raise NotFoundError(message, hint="deploy its release there, then route to it")
-
-    def _restore(self, api: Api, slot: Slot, before: dict[Kind, Manifest]) -> None:
-        """Undo a failed deploy: remove a new slot, restore an existing one."""
-        if "Deployment" not in before:
-            self._delete(api, slot, grace=0)
-            self._close(api, self._traffic(api))
-            return
-        for kind, old in before.items():
-            current = api.get(kind, old["metadata"]["name"])
-            if current is not None:
-                api.replace({**current, "spec": old["spec"]})
-
-    def _delete(self, api: Api, slot: Slot, *, grace: int | None = None) -> None:
-        """Delete a slot's objects; wait until its pods and its Deployment are gone."""
-        name = self._scope.object(slot)
-        for kind in reversed(manifests.kinds(self._config)):
-            api.delete(kind, name)
-        labels = {INSTANCE: self._scope.name, SLOT: slot}
-        patience = 0.0
-        deadline = time.monotonic() + _END_SECONDS
-        while (pods := api.list("Pod", labels)) or api.get("Deployment", name):
-            for pod in pods:
-                patience = max(patience, pod["spec"]["terminationGracePeriodSeconds"])
-                if grace is not None and pod["metadata"].get("deletionGracePeriodSeconds") != grace:
-                    api.delete("Pod", pod["metadata"]["name"], grace=grace)
-            if time.monotonic() >= deadline + patience:
-                raise self._not_deleted(slot, pods)
-            time.sleep(_PAUSE)
-
-    def _not_deleted(self, slot: Slot, pods: list[Manifest]) -> TimedOutError:
-        where = f"slot {slot} of {self._scope.target}"
-        if not pods:
-            message = f"{where} still has its Deployment, without pods"
-            return TimedOutError(message, hint="see `kubectl describe deployment`")
-        names = ", ".join(pod["metadata"]["name"] for pod in pods)
-        message = f"{where} still has pods: {names}"
-        return TimedOutError(message, hint="see `kubectl describe pod`; its node may be gone")

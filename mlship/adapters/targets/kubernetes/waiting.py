@@ -185,5 +185,28 @@ class Rollout:
         return TimedOutError(f"{self._text(trouble)}; {text}", hint=_HINTS[trouble.fault])
 
 
+def wait_for_address(api: Api, name: str, seconds: float, hint: str) -> None:
+    """Wait until a Service has an address.
+
+    Raises:
+        TimedOutError: not within so many seconds; with the hint.
+    """
+    deadline = time.monotonic() + seconds
+    while not ((service := api.get("Service", name)) and address_of(service)):
+        if time.monotonic() >= deadline:
+            message = f"Service {name} of {api.cluster} has no address after {seconds:g} s"
+            raise TimedOutError(message, hint=hint)
+        time.sleep(_PAUSE)
+
+
+def address_of(service: Manifest) -> str:
+    """Return the address of a Service; empty as long as it has none."""
+    if service["spec"]["type"] == "ClusterIP":
+        metadata = service["metadata"]
+        return f"{metadata['name']}.{metadata['namespace']}.svc"
+    entries = service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
+    return next((str(entry.get("ip") or entry["hostname"]) for entry in entries), "")
+
+
 def _line(text: str) -> str:
     return " ".join(text.split())[:160]

@@ -1,0 +1,400 @@
+"""ClustersTarget: a target with several clusters, and one load balancer above them.
+
+A slot is in exactly one cluster. The route of the parent remembers in which, so that a command asks
+the clusters only that it concerns: one that is gone does not keep the others from working.
+"""
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+import msgspec
+
+from mlship.adapters.targets.kubernetes import (
+    difference,
+    manifests,
+    router,
+    router_manifests,
+    router_routing,
+)
+from mlship.adapters.targets.kubernetes.api import Api
+from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.members import Member, check_different
+from mlship.adapters.targets.kubernetes.routing import Placed, Written
+from mlship.adapters.targets.kubernetes.slots import Slots, check_ready
+from mlship.config.placement import OTHER
+from mlship.config.project import TargetConfig
+from mlship.domain.clusters import Cluster
+from mlship.domain.deployment import (
+    Artifact,
+    Change,
+    Deployment,
+    Plan,
+    Revision,
+    Route,
+    Slot,
+    Split,
+)
+from mlship.domain.digests import Digest
+from mlship.domain.ports import Progress
+from mlship.domain.release import Release
+from mlship.errors import MlshipError, NotFoundError
+
+_UNNAMED: Final = NotFoundError("the cluster is not in mlship.yaml", hint="name it there again")
+
+
+class ClustersTarget:
+    """Runs slots in several clusters: the ports Target, Declarative and Clustered."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        config: TargetConfig,
+        members: Sequence[Member],
+        progress: Progress,
+        *,
+        spool_mb: int | None = None,
+    ) -> None:
+        """Store the settings; no request is sent.
+
+        Args:
+            scope: the names and labels of its objects, the same in each cluster.
+            config: the target's section of mlship.yaml.
+            members: its clusters, in the order of the settings.
+            progress: hears how many replicas are ready.
+            spool_mb: the size of a pod's spool for predictions; `None` if pods have none.
+        """
+        self._spool_mb = spool_mb
+        self._scope = scope
+        self._config = config
+        self._members = {member.name: member for member in members}
+        self._parent = self._members[config.parent_cluster]
+        self._progress = progress
+
+    def deploy(
+        self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
+    ) -> Deployment:
+        """Run replicas in a slot, in the cluster where it is, else where the settings place it.
+
+        Raises:
+            UnavailableError: that cluster does not answer; or any, if the slot is new: it might be
+                there. Nothing was written.
+            ConfigError: two names are of the same cluster.
+            and as `KubernetesTarget.deploy`.
+        """
+        plan = Plan(release=release, artifact=artifact, slot=slot, replicas=replicas)
+        with self._open() as (api, written):
+            member = self._place(slot, written)
+            with self._slots(member, api) as slots:
+                traffic = self._traffic(api, {})
+                deployment = slots.deploy(plan, traffic, functools.partial(self._close, api))
+                place = self._placed(
+                    member, slot, deployment.release, deployment.artifact, slots.address(slot)
+                )
+            if written.places.get(slot, place) != place:
+                # Its Service was made anew, and has another address.
+                traffic = self._traffic(api, {slot: place})
+                traffic.change(written.split, written.revision, running=written.slots)
+            return msgspec.structs.replace(deployment, cluster=member.name)
+
+    def inspect(self) -> Mapping[Slot, Deployment]:
+        """Return the observed state of each slot in all clusters. Starts nothing.
+
+        Of a cluster that does not answer, these are the slots that the route remembers there, with
+        no ready replica and the reason.
+        """
+        with self._open() as (_, written):
+            return self._deployments(written)
+
+    def route(self, split: Split, *, expected: Revision) -> Revision:
+        """Set the split by compare-and-set at the parent; return when it is applied.
+
+        Only clusters of slots that get requests are asked.
+
+        Raises:
+            as `KubernetesTarget.route`; UnavailableError: a cluster of these slots does not answer,
+                or the parent does not reach one of them: the route is as before.
+        """
+        with self._open() as (api, written):
+            # Of a slot that is new to the route, the address is needed.
+            needed = split.asked | (split.slots - frozenset(written.places))
+            observed, places = self._observed(api, split.slots, written, needed=needed)
+            if written.revision == expected:
+                check_ready(self._scope, observed, split.asked)
+            running = frozenset(written.slots) | frozenset(observed)
+            traffic = self._traffic(api, places)
+            return traffic.change(split, expected, running=running)
+
+    def routes(self) -> Route:
+        """Return the split at the parent, and its address."""
+        with self._parent.connected() as api:
+            return self._traffic(api, {}).route()
+
+    def remove(self, slot: Slot) -> None:
+        """Drain and stop a slot: remove it from the route, then its pods finish and end.
+
+        A slot in a cluster that the settings do not name any more is removed from the route only.
+
+        Raises:
+            as `KubernetesTarget.remove`; UnavailableError: its cluster does not answer; nothing was
+                changed.
+        """
+        with self._open() as (api, written):
+            found = self._find(slot, written)
+            # What is left of a slot after a removal that was killed may be anywhere.
+            homes = () if slot in written.places else self._config.homes
+            holders = [found] if found else [self._members[name] for name in homes]
+            for member in holders:
+                self._check_answers(member, api)
+            self._traffic(api, {}).forget(slot)
+            for member in holders:
+                with self._slots(member, api) as slots:
+                    slots.delete(slot)
+            self._close(api)
+
+    def clusters(self) -> Sequence[Cluster]:
+        """Return the state of each cluster, also of one that does not answer."""
+        with self._open() as (_, written):
+            states = self._looks()
+        found = []
+        for name, member in self._members.items():
+            state = states.get(name, {})
+            fault = state.message if isinstance(state, MlshipError) else ""
+            known = (slot for slot, place in written.places.items() if place.cluster == name)
+            found.append(
+                Cluster(
+                    name=name,
+                    place=member.place,
+                    is_parent=member is self._parent,
+                    fault=fault,
+                    slots=tuple(sorted(known if isinstance(state, MlshipError) else state)),
+                    command=member.command,
+                )
+            )
+        return found
+
+    def reached(self) -> Mapping[Slot, bool]:
+        """Return which slots of the route the parent reaches; empty if it cannot be asked."""
+        with self._open() as (api, written):
+            traffic = self._traffic(api, {})
+            found = {slot: traffic.reaches(slot) for slot in sorted(written.slots)}
+        return {slot: answer for slot, answer in found.items() if answer is not None}
+
+    def render(self, plan: Plan) -> Mapping[str, str]:
+        """Return the objects for an empty target: the router's, the slot's, and the route.
+
+        The slot of a first release is in the first cluster.
+        """
+        parent = self._parent.config
+        first = self._members[self._config.homes[0]]
+        objects = router_manifests.render(self._scope, parent, plan.artifact)
+        objects += manifests.render(
+            self._scope,
+            first.config,
+            plan.release,
+            plan.artifact,
+            plan.slot,
+            plan.replicas,
+            entry=None if first is self._parent else first.entry,
+            spool_mb=self._spool_mb,
+        )
+        # Elsewhere, the address of the slot comes with its Service.
+        if plan.split is not None and first is self._parent:
+            route = router_routing.written(self._scope, parent, None, plan.split, frozenset(), {})
+            objects.append(route)
+        return manifests.files(objects)
+
+    def changes(self, plan: Plan) -> Sequence[Change]:
+        """Return what would be written in each cluster, as `KubernetesTarget.changes`.
+
+        Raises:
+            UnavailableError: as `deploy`.
+        """
+        with self._open() as (api, written):
+            member, traffic = self._place(plan.slot, written), self._traffic(api, {})
+            with self._slots(member, api) as slots:
+                of_slot, is_new = slots.planned(plan)
+            objects = traffic.objects(plan.artifact, is_new=is_new)
+            of_parent = [change for each in objects for change in difference.applied(api, each)]
+            changes = [
+                *difference.within(self._parent.name, of_parent),
+                *difference.within(member.name, of_slot),
+            ]
+            if plan.split is not None:
+                others = plan.split.asked - {plan.slot}
+                observed, places = self._observed(api, plan.split.slots, written, needed=others)
+                check_ready(self._scope, observed, others)
+                running = (written.slots | set(observed) | {plan.slot}) - set(plan.removed)
+                # The address of a new slot comes with its Service.
+                unknown = self._placed(member, plan.slot, plan.release.id, plan.artifact.digest, "")
+                known = {plan.slot: written.places.get(plan.slot, unknown), **places}
+                traffic = self._traffic(api, known)
+                of_route = difference.of(api.cluster, *traffic.planned(plan.split, running=running))
+                changes += difference.within(self._parent.name, of_route)
+            for slot in plan.removed:
+                holder = self._find(slot, written)
+                if holder is not None:
+                    with self._slots(holder, api) as slots:
+                        changes += difference.within(holder.name, slots.removal(slot))
+            return changes
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[Api, Written]]:
+        """Connect to the parent's cluster, and read the route."""
+        with self._parent.connected() as api:
+            yield api, self._traffic(api, {}).read()
+
+    @contextmanager
+    def _slots(self, member: Member, parent: Api) -> Iterator[Slots]:
+        with ExitStack() as held:
+            is_parent = member is self._parent
+            api = parent if is_parent else held.enter_context(member.connected())
+            entry = None if is_parent else member.entry
+            yield Slots(
+                api, self._scope, member.config, self._progress, entry, spool_mb=self._spool_mb
+            )
+
+    def _check_answers(self, member: Member, parent: Api) -> None:
+        """Check that a cluster answers, before anything is changed."""
+        with self._slots(member, parent) as slots:
+            try:
+                slots.deployments()
+            except MlshipError as error:
+                raise self._silent(member, error) from error
+
+    def _silent(self, member: Member, error: MlshipError) -> MlshipError:
+        """Return the error for a cluster that does not answer as it should."""
+        message = f"cluster {member.name} of {self._scope.target}: {error.message}"
+        hint = f"{error.hint}. If it is gone for good, remove it from mlship.yaml; see "
+        return type(error)(message, hint=f"{hint}`mlship guide clusters`")
+
+    def _traffic(self, api: Api, places: Mapping[Slot, Placed]) -> router.Traffic:
+        return router.Traffic(api, self._scope, self._parent.config, places)
+
+    def _place(self, slot: Slot, written: Written) -> Member:
+        """Return the cluster of a slot, or the one in which the settings place a new one."""
+        found = self._find(slot, written)
+        if found is not None:
+            return found
+        if slot in written.places:
+            cluster = written.places[slot].cluster
+            message = f"{slot} of {self._scope.target} ran in cluster {cluster}, which is not in "
+            hint = f"name the cluster again; or, if it is gone for good, retire {slot}"
+            raise NotFoundError(f"{message}mlship.yaml", hint=hint)
+        check_different(tuple(self._members.values()))
+        homes = self._config.homes
+        weights = written.split.weights
+        if not any(weights.values()):
+            return self._members[homes[0]]
+        if self._config.challenger != OTHER:
+            return self._members[self._config.challenger]
+        leading = max(weights, key=lambda each: (weights[each], each))
+        champion = self._find(leading, written)
+        others = [name for name in homes if champion is None or name != champion.name]
+        counts = {
+            name: sum(place.cluster == name for place in written.places.values()) for name in others
+        }
+        return self._members[min(others, key=lambda name: (counts[name], others.index(name)))]
+
+    def _find(self, slot: Slot, written: Written) -> Member | None:
+        """Return the cluster that has a slot; `None` if none of those in the settings has it.
+
+        Raises:
+            UnavailableError: the route does not remember the slot, and a cluster does not answer.
+        """
+        if slot in written.places:
+            return self._members.get(written.places[slot].cluster)
+        states = self._looks(quickly=False)
+        for name, state in states.items():
+            if not isinstance(state, MlshipError) and slot in state:
+                return self._members[name]
+        for name, state in states.items():
+            if isinstance(state, MlshipError):
+                raise self._silent(self._members[name], state)
+        return None
+
+    def _looks(self, *, quickly: bool = True) -> dict[str, Mapping[Slot, Deployment] | MlshipError]:
+        """Return the slots of each cluster in which releases run, or why it does not answer."""
+        names = self._config.homes
+
+        def look(name: str) -> Mapping[Slot, Deployment] | MlshipError:
+            member = self._members[name]
+            try:
+                with member.connected(quickly=quickly) as api:
+                    slots = Slots(api, self._scope, member.config, self._progress)
+                    return slots.deployments()
+            except MlshipError as error:
+                return error
+
+        with ThreadPoolExecutor(len(names)) as pool:
+            return dict(zip(names, pool.map(look, names), strict=True))
+
+    def _deployments(self, written: Written) -> Mapping[Slot, Deployment]:
+        found: dict[Slot, Deployment] = {}
+        looks = self._looks()
+        for name, state in looks.items():
+            if not isinstance(state, MlshipError):
+                for slot, deployment in state.items():
+                    found[slot] = msgspec.structs.replace(deployment, cluster=name)
+        for slot, place in written.places.items():
+            fault = looks.get(place.cluster, _UNNAMED)
+            if isinstance(fault, MlshipError):
+                found[slot] = _remembered(slot, place, fault.message)
+        return found
+
+    def _observed(
+        self, parent: Api, slots: frozenset[Slot], written: Written, *, needed: frozenset[Slot]
+    ) -> tuple[dict[Slot, Deployment], dict[Slot, Placed]]:
+        """Return slots as they run, and where, from the clusters that have a needed one.
+
+        Raises:
+            UnavailableError: one of these does not answer.
+        """
+        holders = {slot: self._find(slot, written) for slot in sorted(slots)}
+        wanted = {holder.name for slot, holder in holders.items() if holder and slot in needed}
+        observed: dict[Slot, Deployment] = {}
+        places: dict[Slot, Placed] = {}
+        for name in sorted(wanted):
+            member = self._members[name]
+            with self._slots(member, parent) as each:
+                for slot, deployment in each.deployments().items():
+                    observed[slot] = msgspec.structs.replace(deployment, cluster=name)
+                    if slot in slots:
+                        address = each.address(slot)
+                        release, artifact = deployment.release, deployment.artifact
+                        places[slot] = self._placed(member, slot, release, artifact, address)
+        return observed, places
+
+    def _placed(
+        self, member: Member, slot: Slot, release: str, artifact: str, address: str
+    ) -> Placed:
+        """Return what the route remembers of a slot; in the parent's cluster its Service's name."""
+        own = self._scope.object(slot)
+        return Placed(
+            cluster=member.name,
+            address=own if member is self._parent else address,
+            release=release,
+            artifact=artifact,
+        )
+
+    def _close(self, api: Api) -> None:
+        """Remove the router with the last slot; while a cluster does not answer, keep it."""
+        traffic = self._traffic(api, {})
+        states = self._looks()
+        if not any(isinstance(state, MlshipError) or state for state in states.values()):
+            traffic.close()
+
+
+def _remembered(slot: Slot, place: Placed, why: str) -> Deployment:
+    return Deployment(
+        slot=slot,
+        release=Digest(place.release),
+        artifact=Digest(place.artifact),
+        ready=0,
+        wanted=1,
+        detail=f"unknown: {why}",
+        cluster=place.cluster,
+        observed=False,
+    )

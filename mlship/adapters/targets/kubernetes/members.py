@@ -1,0 +1,105 @@
+"""The clusters of a target that has several: how each is reached, and what people call it."""
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from mlship.adapters.http.retries import Patience
+from mlship.adapters.targets.kubernetes import fencing
+from mlship.adapters.targets.kubernetes.access import Access
+from mlship.adapters.targets.kubernetes.api import Api, connected
+from mlship.config.project import TargetConfig
+from mlship.domain.fence import KERNEL, Fence
+from mlship.errors import ConfigError
+
+_QUICKLY: Final = Patience(deadline=3, attempts=1)
+_QUICK_SECONDS: Final = 2.0
+INTERNAL: Final = {
+    "networking.gke.io/load-balancer-type": "Internal",
+    "networking.gke.io/internal-load-balancer-allow-global-access": "true",
+}
+"""On GKE: an address inside the network, which its other regions reach too.
+
+Source: https://cloud.google.com/kubernetes-engine/docs/how-to/internal-load-balancing
+"""
+
+
+class Member:
+    """One cluster of a target."""
+
+    def __init__(
+        self,
+        name: str,
+        target: TargetConfig,
+        access: Callable[[], Access],
+        fence: Fence = KERNEL,
+    ) -> None:
+        """Store the settings; no request is sent.
+
+        Args:
+            name: of the cluster in mlship.yaml.
+            target: the target with all its clusters.
+            access: how to reach this one, called once, when it is needed.
+            fence: of the lock that is held; its number is carried by every write.
+        """
+        self._fence = fence
+        cluster = target.clusters[name]
+        self.name = name
+        self.config = target.in_cluster(name)
+        self.entry: Mapping[str, str] = (
+            cluster.service_annotations
+            if cluster.service_annotations is not None
+            else (INTERNAL if cluster.gke is not None else {})
+        )
+        self.access = functools.cache(access)
+
+    @contextmanager
+    def connected(self, *, quickly: bool = False) -> Iterator[Api]:
+        """Open a client of its API server; nothing is requested yet.
+
+        Args:
+            quickly: give up after the first failure, for what is only shown.
+
+        Raises:
+            ConfigError: the settings give no access.
+        """
+        namespace = self.config.kubernetes.namespace
+        if quickly:
+            with connected(self.access, namespace, _QUICKLY, _QUICK_SECONDS) as api:
+                yield api
+        else:
+            with fencing.connected(self.access, namespace, self._fence) as api:
+                yield api
+
+    @property
+    def place(self) -> str:
+        """Which cluster it is, for people."""
+        if self.config.gke is not None:
+            return f"cluster {self.config.gke.cluster} of {self.config.gke.project}"
+        return f"context {self.config.kubernetes.context}"
+
+    @property
+    def command(self) -> str:
+        """How a person scales down a cluster of Google; else what shows the rest of it."""
+        gke, own = self.config.gke, self.config.kubernetes
+        if gke is None:
+            return f"kubectl --context {own.context} --namespace {own.namespace} get all"
+        where = f"{gke.cluster} --location {gke.location} --project {gke.project}"
+        return f"gcloud container clusters resize {where} --num-nodes 0"
+
+
+def check_different(members: Sequence[Member]) -> None:
+    """Check that no two names are of the same cluster.
+
+    Raises:
+        ConfigError: two have one API server.
+    """
+    known: dict[str, str] = {}
+    for member in members:
+        server = member.access().server.rstrip("/")
+        if server in known:
+            message = f"clusters {known[server]} and {member.name} are the same one: {server}"
+            hint = "correct the contexts in mlship.yaml; or, for one cluster, remove `clusters`"
+            raise ConfigError(message, hint=hint)
+        known[server] = member.name

@@ -1,0 +1,112 @@
+"""Two real clusters for tests as blue and green: a namespace in each, and one target over both."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from mlship.adapters.targets.kubernetes import Access, ClustersTarget, Member, find
+from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.config.placement import ClusterConfig
+from mlship.config.project import TargetConfig
+from mlship.config.targets import KubernetesConfig
+from mlship.domain.deployment import Deployment, Slot, Split, slot_of
+from mlship.domain.release import Release
+from tests.harness import clusters
+from tests.harness.clusters import Cluster
+from tests.harness.places import Notes
+
+
+class Pair:
+    """A target with the clusters blue and green, of which blue has the parent."""
+
+    def __init__(self, blue: Cluster, green: Cluster) -> None:
+        self.blue, self.green = blue, green
+        self.scope = Scope(project="iris", target="production")
+        for cluster in (blue, green):
+            cluster.scope = self.scope
+        self.notes = Notes()
+        self.target = self.again()
+
+    def again(self, **settings: Any) -> ClustersTarget:
+        """Return the target as another command sees it, with other settings.
+
+        Settings of the section `kubernetes` have the prefix `kubernetes_`.
+        """
+        prefix = "kubernetes_"
+        own = {
+            name.removeprefix(prefix): settings.pop(name)
+            for name in list(settings)
+            if name.startswith(prefix)
+        }
+        kubernetes = KubernetesConfig(
+            **{
+                "namespace": self.blue.namespace,
+                "cpu": None,
+                "memory": None,
+                "prestop_seconds": 2,
+                **own,
+            }
+        )
+        config = TargetConfig(
+            **{
+                "kind": "kubernetes",
+                "kubernetes": kubernetes,
+                "clusters": {"blue": named(self.blue), "green": named(self.green)},
+                "ready_seconds": 60,
+                "drain_seconds": 5,
+                "sticky_header": "x-user",
+                **settings,
+            }
+        )
+        self.config = config
+        return ClustersTarget(self.scope, config, self.members(), self.notes)
+
+    def members(self) -> list[Member]:
+        """Return both clusters as the target reaches them."""
+
+        def access(name: str) -> Callable[[], Access]:
+            return lambda: find(self.config.in_cluster(name).kubernetes, {})
+
+        return [Member(name, self.config, access(name)) for name in self.config.clusters]
+
+    def deploy(self, made: Release, *, replicas: int = 1, **behaviour: Any) -> Deployment:
+        """Deploy a release in its slot."""
+        slot = slot_of(made)
+        artifact = clusters.artifact(slot, **behaviour)
+        artifact = msgspec.structs.replace(artifact, router=clusters.router_image())
+        return self.target.deploy(made, artifact, slot, replicas=replicas)
+
+    def route(self, *shares: tuple[Release, int], shadow: Slot | None = None) -> None:
+        """Set the split from wherever it is."""
+        split = Split(weights={slot_of(made): share for made, share in shares}, shadow=shadow)
+        self.target.route(split, expected=self.target.routes().revision)
+
+    @property
+    def url(self) -> str:
+        return f"{self.target.routes().endpoint}/predict"
+
+
+def named(cluster: Cluster) -> ClusterConfig:
+    """Return the settings of a cluster; other namespaces of it are others' tests."""
+    context = json.loads(cluster.path.read_text())["contexts"][0]["name"]
+    return ClusterConfig(context=context, kubeconfig=str(cluster.path), namespace=cluster.namespace)
+
+
+@contextmanager
+def pair(blue: Path, green: Path) -> Iterator[Pair]:
+    """Give a new namespace in both clusters, and take them away with all that is in them."""
+    namespace = f"test-{uuid.uuid4().hex[:8]}"
+    places = [Cluster(path, namespace, is_plain=True) for path in (blue, green)]
+    for place in places:
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+        place.kubectl("POST", "/api/v1/namespaces", json=body)
+    try:
+        yield Pair(*places)
+    finally:
+        for place in places:
+            place.kubectl("DELETE", f"/api/v1/namespaces/{namespace}")
