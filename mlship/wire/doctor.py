@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mlship import wire
-from mlship.adapters.checkout import code, functions, git, shadows
+from mlship.adapters.checkout import code, functions, git
 from mlship.steps.doctor import Surroundings
 from mlship.steps.pipeline import Pipeline
 
@@ -51,13 +51,9 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
 
         return look(environment, git.run(pipeline.root, "remote", "get-url", "origin", check=False))
 
-    def named() -> int:
-        shadows.check_names(pipeline.root, config.model)
-        return functions.check(pipeline.root, config)
-
     return Surroundings(
         installed=lambda: wire.installed(top()),
-        functions=named,
+        functions=lambda: functions.check(pipeline.root, config),
         ignored=lambda: code.left_out(pipeline.root, config),
         workflows=workflows,
         registry=registry,
