@@ -45,9 +45,11 @@ class Session:
         from mlship import wire
         from mlship.cli.progress import Lines
 
-        config = self.resolved().config
+        resolved = self.resolved()
+        config, origins = resolved.config, resolved.origins
+        overridden = [key for key, layer in origins.items() if layer in ("environment", "flags")]
         progress = progress or Lines()
-        return wire.assemble(config, self.root, progress, wire.environment(), purpose)
+        return wire.assemble(config, self.root, progress, wire.environment(), purpose, overridden)
 
 
 def session(context: typer.Context) -> Session:

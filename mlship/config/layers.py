@@ -6,7 +6,7 @@ where a value was set. Pure functions.
 
 import difflib
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from msgspec.structs import replace
 
-from mlship.config import commands, placement, workflows
+from mlship.config import bounds, commands, placement, workflows, yaml_text
 from mlship.config.backends import ObservationsConfig
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
@@ -31,6 +31,7 @@ RESERVED = {
     "MLSHIP_REQUIRE_SERVICES",
     "MLSHIP_SANITY_BUNDLE",
     "MLSHIP_SANITY_DATA",
+    "MLSHIP_SANITY_DESELECTED",
     "MLSHIP_SANITY_ENDPOINT",
     "MLSHIP_SLOT",
     "MLSHIP_TRAIN_DATA",
@@ -79,10 +80,11 @@ def from_yaml(text: str, name: str) -> Layer:
     """Return the layer of a YAML text.
 
     Raises:
-        ConfigError: it is not YAML, not a mapping, or has a duplicate key; with line and column.
+        ConfigError: it is not YAML, not a mapping, or has a duplicate key or a number that YAML
+            reads as another; with line and column.
     """
     try:
-        values = yaml.load(text, Loader=_UniqueKeys)  # noqa: S506 (it is a SafeLoader)
+        values = yaml_text.load(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         position = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -144,24 +146,12 @@ def value_at(config: Config, key: str) -> Any:
     return value
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a duplicate key; plain YAML silently takes the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 (PyYAML's signature)
-        keys = set()
-        for key, _ in node.value:
-            if key.value in keys:
-                problem = f"duplicate key {key.value!r}"
-                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-            keys.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def _scalar(text: str, name: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return yaml_text.load(text)
     except yaml.YAMLError as error:
-        message = f"{name}: {text[:80]!r} is not a YAML value"
+        reason = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
+        message = f"{name}: {text[:80]!r} is not a YAML value: {reason}"
         raise ConfigError(message, hint="quote the value") from error
 
 
@@ -224,6 +214,7 @@ def _check_together(config: Config) -> None:
     if (config.data.test is None) == (config.data.split is None):
         message = "mlship.yaml: data: held-out data needs exactly one of `test` and `split`"
         raise ConfigError(message, hint="add `split: {fraction: 0.2, seed: 7}` under data")
+    bounds.check(config)
     _check_name(config)
     _check_targets(config)
     _check_unsupervised(config)
@@ -246,8 +237,18 @@ def _check_together(config: Config) -> None:
         hint = f"did you mean {near[0]}?" if near else f"valid metrics: {', '.join(_STAGING)}"
         raise ConfigError(message, hint=hint)
     _check_promotion(config.gates.promote, config.data.targets)
+    _check_ports(config)
     for name, target in config.targets.items():
         _check_target(f"targets.{name}", target)
+
+
+def _check_ports(config: Config) -> None:
+    ports: dict[int, str] = {}
+    for name, target in config.targets.items():
+        if target.port and ports.setdefault(target.port, name) != name:
+            message = f"mlship.yaml: targets.{ports[target.port]} and targets.{name} have the same "
+            message += f"port, {target.port}"
+            raise ConfigError(message, hint="give each its own port, or leave it out: 0 is any")
 
 
 def _check_name(config: Config) -> None:

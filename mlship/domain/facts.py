@@ -17,8 +17,9 @@ from mlship.domain.digests import Digest
 from mlship.domain.image import Builder, Image, PlatformImage, reference
 from mlship.domain.inputs import Opened
 from mlship.domain.profiles import Profile
-from mlship.domain.scores import Interval, Slices, TestRun
+from mlship.domain.scores import Interval, Slices
 from mlship.domain.shifts import Shifts
+from mlship.domain.suites import SuiteRun
 from mlship.domain.versions import Alias
 
 Number = float | str | None
@@ -97,30 +98,19 @@ class Between(msgspec.Struct, frozen=True, kw_only=True):
         return cls(estimate=interval.estimate, low=interval.low, high=interval.high)
 
 
-class SuiteRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run of a suite of the project's tests; `failures` has a line for each failed test."""
+class Checked(Judged, frozen=True):
+    """The facts of a step that ran tests of the project.
 
-    suite: str
-    passed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    seconds: Number = None
-    failures: tuple[str, ...] = ()
+    Attributes:
+        differs: what was not as in the release's commit, for people: such a pass does not count
+            for production.
+    """
 
-    @classmethod
-    def of(cls, run: TestRun) -> "SuiteRun":
-        """Return a run for evidence."""
-        return cls(
-            suite=run.suite,
-            passed=run.passed,
-            failed=run.failed,
-            skipped=run.skipped,
-            seconds=run.seconds,
-            failures=run.failures,
-        )
+    tests: tuple[SuiteRun, ...] = ()
+    differs: str = ""
 
 
-class Tested(Judged, frozen=True):
+class Tested(Checked, frozen=True):
     """The facts of `test`."""
 
     task: str = ""
@@ -137,7 +127,6 @@ class Tested(Judged, frozen=True):
     plots: tuple[str, ...] = ()
     slices: Slices | None = None
     shifts: Shifts | None = None
-    tests: tuple[SuiteRun, ...] = ()
 
 
 class Containerized(Timed, frozen=True):
@@ -201,7 +190,7 @@ class PushedImage(Timed, frozen=True):
     router: str = ""
 
 
-class Contained(Judged, frozen=True):
+class Contained(Checked, frozen=True):
     """The facts of `test --container`; sizes in bytes, except `max_mb`."""
 
     reference: str = ""
@@ -214,7 +203,6 @@ class Contained(Judged, frozen=True):
     mismatches: int = 0
     p99_ms: Number = None
     differences: tuple[str, ...] = ()
-    tests: tuple[SuiteRun, ...] = ()
 
 
 class Staged(Timed, frozen=True):
@@ -225,7 +213,7 @@ class Staged(Timed, frozen=True):
     replicas: int = 0
 
 
-class Verified(Judged, frozen=True):
+class Verified(Checked, frozen=True):
     """The facts of `verify-staging-workload`."""
 
     endpoint: str = ""
@@ -235,7 +223,6 @@ class Verified(Judged, frozen=True):
     p50_ms: Number = None
     p99_ms: Number = None
     differences: tuple[str, ...] = ()
-    tests: tuple[SuiteRun, ...] = ()
 
 
 class Proposed(Facts, frozen=True):

@@ -15,7 +15,7 @@ from mlship.domain.checks import Check, Decision, decide
 from mlship.domain.compatibility import Compatibility
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
-from mlship.domain.facts import Evaluated, Number, Trained
+from mlship.domain.facts import Checked, Evaluated, Number, Trained
 from mlship.domain.history import History, latest
 from mlship.domain.policy import Bound, PromotePolicy
 from mlship.domain.release import Release
@@ -24,6 +24,9 @@ from mlship.domain.workload import WorkloadResult
 
 COMPATIBLE: Final = "compatible"
 """The name of the check that a release can take a part of the champion's traffic."""
+
+DIFFERS: Final = "passed, but not as in the release's commit"
+"""What the check of a step says that ran with other files or settings than its release has."""
 
 CLOCKS: Final = timedelta(hours=1)
 """How far the clocks of two machines may be apart without changing a decision."""
@@ -154,6 +157,7 @@ def on_tests(run: TestRun) -> Check:
     """Check a suite of the project's tests: at least one passed, and none failed."""
     text = f"{run.suite} tests: {run.passed} passed, {run.failed} failed"
     text += f", {run.skipped} skipped" if run.skipped else ""
+    text += f", {run.deselected} deselected" if run.deselected else ""
     holds = run.failed == 0 and run.passed > 0
     return Check(name=f"{run.suite} tests", holds=holds, text=text)
 
@@ -265,14 +269,19 @@ def _proven(release: Release, records: Sequence[Record]) -> list[Check]:
         text = f"commit {release.commit[:12]} with uncommitted changes" + f": {names}" * bool(names)
     return [
         Check(name="commit", holds=not release.dirty, text=text),
-        _passed("train", latest(records, "train", release)),
-        _passed("test", latest(records, "test", release)),
-        _passed("verify-staging-workload", latest(records, "verify-staging-workload", release)),
+        on_step("train", latest(records, "train", release)),
+        on_step("test", latest(records, "test", release)),
+        on_step("verify-staging-workload", latest(records, "verify-staging-workload", release)),
     ]
 
 
-def _passed(step: Step, record: Record | None, detail: str = "") -> Check:
+def on_step(step: Step, record: Record | None, detail: str = "") -> Check:
+    """Check that a step passed, with the files and the settings of its release's commit."""
     verdict = record.evidence.verdict if record else "never run"
+    facts = shapes.read(record) if record else None
+    if verdict == "passed" and isinstance(facts, Checked) and facts.differs:
+        text = f"{step}{detail}: {DIFFERS}: {facts.differs}"
+        return Check(name=step, holds=False, text=text)
     return Check(name=step, holds=verdict == "passed", text=f"{step}{detail}: {verdict}")
 
 
@@ -292,7 +301,7 @@ def _contained(
         return [Check(name="push-to-registry", holds=False, text=text)]
     of_image = (record for record in records if record.evidence.saw.image == digest)
     test = latest(of_image, "test-container", release)
-    return [_passed("test-container", test, f" of image {digests.short(digest)}")]
+    return [on_step("test-container", test, f" of image {digests.short(digest)}")]
 
 
 def _evaluated(
@@ -304,13 +313,13 @@ def _evaluated(
 ) -> list[Check]:
     record = latest(records, "evaluate", release)
     if record is None:
-        return [_passed("evaluate", record)]
+        return [on_step("evaluate", record)]
     facts = shapes.of(record, Evaluated)
     age = now - record.evidence.time
     counts = as_float(facts.champion_n), as_float(facts.challenger_n)
     interval = as_float(facts.estimate), as_float(facts.low), as_float(facts.high)
     return [
-        _passed("evaluate", record),
+        on_step("evaluate", record),
         Check(
             name="evaluated champion",
             holds=record.evidence.saw.champion == champion.id,

@@ -196,6 +196,9 @@ class Source(Lineage, Protocol):
             ProjectError: there is no repository or no commit, or git is not installed.
         """
 
+    def differences(self, commit: str, beside: Iterable[str] = ()) -> Sequence[str]:
+        """Return the files that are not as in a commit, and the ignored tests and settings."""
+
 
 class Trainer(Protocol):
     """Runs the user's training code, and scores models and predictions, in other processes."""
@@ -231,7 +234,7 @@ class Trainer(Protocol):
         """Return the score of each prediction against its outcome by the project's `function`.
 
         Raises:
-            ProjectError: it fails or returns no number; the message names the prediction.
+            ProjectError: it fails or returns no number.
         """
 
 
@@ -239,10 +242,7 @@ class Tester(Protocol):
     """Runs the user's tests."""
 
     def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
-        """Run a suite; return `None` if the project has no such tests.
-
-        The `client` of sanity tests serves the bundle in process, or connects to the endpoint.
-        """
+        """Run a suite with a `client` of the bundle or the endpoint; `None` if there is none."""
 
 
 class Predictor(Protocol):

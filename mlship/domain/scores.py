@@ -124,7 +124,13 @@ class Scores(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TestRun(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of pytest for a suite. `failures` has one line per failed test."""
+    """The result of pytest for a suite.
+
+    Attributes:
+        failures: one line per failed test.
+        deselected: the tests that were collected and then left out, by options or by a hook.
+        wrote: the files that the tests changed or left behind, and that git does not ignore.
+    """
 
     __test__ = False
 
@@ -134,6 +140,8 @@ class TestRun(msgspec.Struct, frozen=True, kw_only=True):
     skipped: int
     seconds: float
     failures: tuple[str, ...] = ()
+    deselected: int = 0
+    wrote: tuple[str, ...] = ()
 
 
 class Golden(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlsplit
 
 from mlship.domain import checks, digests
 from mlship.domain.attachments import FILES_MOST
-from mlship.domain.facts import Evaluated, SuiteRun, Tested, Trained, Verified
+from mlship.domain.facts import Evaluated, Tested, Trained, Verified
+from mlship.domain.suites import SuiteRun
 from mlship.reports import attachments, comparison, container, formatting, matrix, training
 from mlship.reports.formatting import escaped, folded, interval, number, signed, table
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report

@@ -23,7 +23,6 @@ from mlship.domain.facts import (
     Number,
     PushedImage,
     Staged,
-    SuiteRun,
     Tested,
     Trained,
     Verified,
@@ -32,6 +31,7 @@ from mlship.domain.history import History, fold, latest
 from mlship.domain.policy import Occupied
 from mlship.domain.release import Release, is_name
 from mlship.domain.shapes import Shape
+from mlship.domain.suites import SuiteRun
 from mlship.errors import IntegrityError
 
 GATES: Final[tuple[Step, ...]] = (

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 from mlship.domain import checks, digests
 from mlship.domain.evidence import Verdict
-from mlship.domain.facts import Evaluated, SuiteRun, Tested, Trained, Verified
+from mlship.domain.facts import Evaluated, Tested, Trained, Verified
+from mlship.domain.suites import SuiteRun
 from mlship.reports import comparison, container, formatting, training
 from mlship.reports.formatting import interval, number, short, signed
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report

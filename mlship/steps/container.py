@@ -17,14 +17,15 @@ from mlship.domain.checks import Check
 from mlship.domain.container import Container, Local, Observed
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Saw, Step
-from mlship.domain.facts import Contained, Containerized, PushedImage, SuiteRun
+from mlship.domain.facts import Contained, Containerized, PushedImage
 from mlship.domain.ports import Engine
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.scores import TestRun
+from mlship.domain.suites import SuiteRun
 from mlship.domain.workload import Request, WorkloadResult
 from mlship.errors import ConfigError, IntegrityError, UnavailableError
-from mlship.steps import replay
+from mlship.steps import checkout, replay
 from mlship.steps.containerize import STEP as CONTAINERIZE
 from mlship.steps.pipeline import STAGING, Pipeline
 from mlship.steps.push import STEP as PUSH
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
     import httpx
 
 STEP: Final[Step] = "test-container"
+SETTINGS: Final = (
+    *("image.memory", "image.max_mb", "tests"),
+    *("targets.staging.ready_seconds", "targets.staging.drain_seconds"),
+)
+"""The settings that decide here, which are those of the release's commit."""
+
 _LOOK_SECONDS = 0.02
 
 
@@ -76,7 +83,8 @@ def check_container(
     records = pipeline.read(records)
     folder = pipeline.bundle(release)
     requests = golden_requests(folder)
-    findings = _Findings()
+    differs = checkout.differences(pipeline, release, records, SETTINGS)
+    findings = _Findings(checks=checkout.warnings(release, differs))
     with ExitStack() as until_done:
         engine = _connected(pipeline, until_done)
         reference, digest, image = _bring(pipeline, release, engine, records)
@@ -103,6 +111,7 @@ def check_container(
         p99_ms=round(result.p99_ms, 3) if result else None,
         differences=tuple(map(str, result.differences)) if result else (),
         tests=(SuiteRun.of(findings.run),) if findings.run else (),
+        differs=differs,
         checks=decision.checks,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
     )

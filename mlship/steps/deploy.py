@@ -195,10 +195,17 @@ def check_fitness(pipeline: Pipeline, release: Release, records: Records) -> tup
     hint = f"`mlship test --container {release}`" if lacks_container_test else "`mlship run`"
     if any(check.name == gates.COMPATIBLE for check in decision.failed):
         hint = INCOMPATIBLE
+    if differing := [check for check in decision.failed if gates.DIFFERS in check.text]:
+        names = " and ".join(f"`mlship {_command(check)} {release}`" for check in differing)
+        hint = f"`git checkout {release.commit[:12]}`, with nothing changed, then {names}"
     if release.dirty:
         hint = "commit all changes, then `mlship run`"
     message = f"{release} is not fit for production: {checks.joined(decision.failed)}"
     raise RefusedError(message, hint=hint)
+
+
+def _command(check: Check) -> str:
+    return "test --container" if check.name == "test-container" else check.name
 
 
 def check_role(

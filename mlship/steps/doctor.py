@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from mlship.config import installation, requirements
+from mlship.config import bounds, installation, requirements
 from mlship.config.backends import is_server
 from mlship.config.installation import Installation
 from mlship.config.project import Config
@@ -82,7 +82,7 @@ class Surroundings:
     Attributes:
         installed: how mlship was installed, and where jobs can install it from.
         functions: how many functions mlship.yaml names; all of them are in the project's source.
-        ignored: the settings, training code and data that git ignores.
+        ignored: the settings, training code, tests and data that git ignores.
         workflows: the texts of the repository's workflows, by their path in it.
         registry: whether images can be pushed, as far as it is known without a push.
         engine: which container engine responds.
@@ -246,6 +246,7 @@ def _git(pipeline: Pipeline) -> str:
 
 def _inputs(pipeline: Pipeline, around: Surroundings) -> str | Warned:
     pipeline.trainer.inputs()
+    bounds.check_metrics(pipeline.config)
     count = around.functions()
     text = f"all configured files{' and functions' if count else ''} exist"
     if ignored := around.ignored():

@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from mlship.domain import shapes
+from mlship.domain import gates, shapes
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Proposed
 from mlship.domain.pullrequest import Posted, PullRequest
@@ -93,11 +93,10 @@ def _propose(pipeline: Pipeline, report: Report, head: str, base: str, *, run: s
 
 def _refuse_unproven(release: Release, records: Records) -> None:
     for step in _NEEDED:
-        record = records.latest(step, release)
-        verdict = record.evidence.verdict if record else "never run"
-        if verdict != "passed":
+        check = gates.on_step(step, records.latest(step, release))
+        if not check.holds:
             raise RefusedError(
-                f"{release} is not ready for main: {step}: {verdict}",
+                f"{release} is not ready for main: {check.text}",
                 hint=f"run `mlship {step} {release}`; `mlship report {release}` has the reasons",
             )
 

@@ -60,6 +60,7 @@ class Pipeline:
         actor: who runs the step, for the evidence.
         home: of the project, for the evidence; see `mlship.domain.home`.
         shares_ledger: whether the ledger may have records of other projects.
+        overridden: the settings that an option or a variable sets, not mlship.yaml.
         target: returns the target with a name.
         fence: of the lock that is held, see `under`.
         images: returns the image builder, loaded by the steps that need it.
@@ -88,6 +89,7 @@ class Pipeline:
     load_ahead: Callable[[], None] = lambda: None
     home: str = home.UNKNOWN
     shares_ledger: bool = False
+    overridden: tuple[str, ...] = ()
     fence: Fence = KERNEL
 
     def under(self, held: str, lock: Fence) -> "Pipeline":
@@ -308,7 +310,12 @@ def _not_made(records: Records, commit: Commit, inputs: Inputs) -> NotFoundError
     trained = {record.evidence.release for record in records if record.evidence.step == "train"}
     own = [release for release in records.releases if release.commit == commit.sha]
     own = [release for release in own if release in trained]
-    if not own or commit.dirty:
+    if commit.dirty:
+        hint = "restore or commit them and run `mlship train`, or name a release"
+        return NotFoundError(
+            message, hint=f"{hint}: with these changes, its tests do not count for production"
+        )
+    if not own:
         return NotFoundError(message, hint="run `mlship train`, or name a release")
     last = own[-1]
     parts = {

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mlship.domain import shapes
 from mlship.domain.evidence import Record, Step
-from mlship.domain.facts import Containerized
+from mlship.domain.facts import Checked, Containerized
 from mlship.domain.policy import Occupied
 from mlship.domain.ports import Listener
 from mlship.domain.records import Records
@@ -104,7 +104,7 @@ def _tested(pipeline: Pipeline, release: Release, records: Records) -> Record | 
     expected = None if champion in (None, release) else champion.id
     saw = record.evidence.saw
     is_current = saw.champion == expected and saw.policy == pipeline.policy("test")
-    return record if is_current else None
+    return record if is_current and not shapes.of(record, Checked).differs else None
 
 
 def _contained(pipeline: Pipeline, release: Release, records: Records) -> Record | None:
@@ -115,6 +115,7 @@ def _contained(pipeline: Pipeline, release: Release, records: Records) -> Record
         return None
     saw = tested.evidence.saw
     same = saw.image == shapes.of(built, Containerized).digest
+    same = same and not shapes.of(tested, Checked).differs
     return tested if same and saw.policy == pipeline.policy("container") else None
 
 
@@ -127,4 +128,5 @@ def _verified(pipeline: Pipeline, release: Release, records: Records) -> Record 
     after = records.index(verified) > records.index(deployed)
     passed = verified.evidence.verdict == "passed"
     same = verified.evidence.saw.policy == pipeline.policy(STAGING)
+    same = same and not shapes.of(verified, Checked).differs
     return verified if after and passed and same else None

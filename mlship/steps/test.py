@@ -10,18 +10,25 @@ from mlship.domain import checks, gates, shapes, shifts
 from mlship.domain.bundle import UNSUPERVISED
 from mlship.domain.checks import Check
 from mlship.domain.evidence import Record, Saw
-from mlship.domain.facts import Between, SuiteRun, Tested, Trained
+from mlship.domain.facts import Between, Tested, Trained
 from mlship.domain.history import latest
 from mlship.domain.profiles import Profile
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.scores import Scores, Suite, TestRun
 from mlship.domain.shifts import Shifts
+from mlship.domain.suites import SuiteRun
 from mlship.domain.versions import VERDICT, Run
 from mlship.errors import ConfigError, IntegrityError
-from mlship.steps import compatibility, outputs
+from mlship.steps import checkout, compatibility, outputs
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.train import data_sets, finite
+
+SETTINGS: Final = (
+    *("gates.test", "gates.baseline", "gates.min_rows", "gates.compatible", "tests", "metrics"),
+    "data.slices",
+)
+"""The settings that decide here, which are those of the release's commit."""
 
 SLICES_WORSE: Final = "slices_worse"
 """A value that `gates.test` can bound besides the metrics: the number of slices that got worse."""
@@ -45,20 +52,21 @@ def test(
     folder = pipeline.bundle(release)
     records = pipeline.read(records)
     outputs.bring_back(pipeline, release, records)
+    differs = checkout.differences(pipeline, release, records, SETTINGS)
     champion = None if records.history.champion == release else records.history.champion
     plots = pipeline.state / "plots" / folder.name
     runs, scores = _tests_and_scores(pipeline, folder, champion, plots)
     _check_names(pipeline, scores)
-    decision = checks.decide(_checks(pipeline, records, release, champion, runs, scores))
-    pipeline.store.record(
-        Run(
-            release=release,
-            metrics=finite(scores.metrics),
-            tags={VERDICT: decision.verdict},
-            data=data_sets(pipeline, release),
-            files={f"plots/{name}": plots / name for name in scores.plots},
-        )
+    own = _checks(pipeline, records, release, champion, runs, scores)
+    decision = checks.decide([*checkout.warnings(release, differs), *own])
+    run = Run(
+        release=release,
+        metrics=finite(scores.metrics),
+        tags={VERDICT: decision.verdict},
+        data=data_sets(pipeline, release),
+        files={f"plots/{name}": plots / name for name in scores.plots},
     )
+    pipeline.store.record(run)
     facts = Tested(
         task=scores.task,
         samples=scores.samples,
@@ -75,15 +83,13 @@ def test(
         slices=scores.slices,
         shifts=_shifts(records, release, champion) if champion else None,
         tests=tuple(map(SuiteRun.of, runs)),
+        differs=differs,
         checks=decision.checks,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
     )
-    saw = Saw(
-        bundle=release.bundle,
-        data=scores.data,
-        policy=pipeline.policy("test"),
-        champion=champion.id if champion else None,
-    )
+    known = champion.id if champion else None
+    policy = pipeline.policy("test")
+    saw = Saw(bundle=release.bundle, data=scores.data, policy=policy, champion=known)
     return pipeline.learn(release, "test", decision.verdict, facts, saw, after=records)
 
 

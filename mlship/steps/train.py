@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from mlship import files
+from mlship.config.check_files import check_files
 from mlship.domain import bundle as bundles
 from mlship.domain import scores
 from mlship.domain.attachments import Attachments
@@ -147,13 +148,14 @@ def _checked(pipeline: Pipeline, commit: Commit, inputs: Inputs, opened: Opened)
     Raises:
         ConflictError: something of it is different now.
     """
-    head = pipeline.source.commit().sha
-    if head != commit.sha:
+    after = pipeline.source.commit()
+    if after.sha != commit.sha:
         raise ConflictError(
-            f"HEAD moved from {commit.sha[:12]} to {head[:12]} while training ran; nothing was "
-            "recorded",
+            f"HEAD moved from {commit.sha[:12]} to {after.sha[:12]} while training ran; nothing "
+            "was recorded",
             hint="do not commit in the training code, nor while it runs; then train again",
         )
+    _refuse_changed_checks(pipeline, {*after.changes} - {*commit.changes}, opened)
     now = pipeline.trainer.inputs()
     changed = inputs.changed(now, opened)
     own = [name for name in changed if Path(name).as_posix() in {*opened.written, *opened.left}]
@@ -168,6 +170,22 @@ def _checked(pipeline: Pipeline, commit: Commit, inputs: Inputs, opened: Opened)
             hint="train again while nothing else writes into the project or its data",
         )
     return inputs.beside(now, opened)
+
+
+def _refuse_changed_checks(pipeline: Pipeline, changed: set[str], opened: Opened) -> None:
+    """Refuse a training that rewrote what it will be tested by.
+
+    Raises:
+        ConflictError: it changed a setting or the code of a test.
+    """
+    checks = check_files(pipeline.config)
+    own = [path for path in opened.written if path in changed and checks.decides(path)]
+    if own:
+        raise ConflictError(
+            f"training itself changed {named(own)}, which decides whether its release passes; "
+            "nothing was recorded",
+            hint="write to another file, and restore this one: git restore",
+        )
 
 
 def _keep(folder: Path, place: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -12,15 +13,19 @@ from mlship.domain.bundle import Row
 from mlship.domain.checks import Check
 from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import Record, Saw
-from mlship.domain.facts import SuiteRun, Verified
+from mlship.domain.facts import Verified
 from mlship.domain.policy import Bound
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.scores import Golden, TestRun
+from mlship.domain.suites import SuiteRun
 from mlship.domain.workload import Request, WorkloadResult
 from mlship.errors import ConflictError, ProjectError, RowError
-from mlship.steps import replay
+from mlship.steps import checkout, replay
 from mlship.steps.pipeline import STAGING, Pipeline
+
+SETTINGS: Final = ("gates.staging", "tests", "workload")
+"""The settings that decide here, which are those of the release's commit."""
 
 _ALWAYS = {"errors": Bound(max=0), "mismatches": Bound(max=0)}
 
@@ -51,9 +56,11 @@ def verify(
         UnavailableError: staging does not respond.
     """
     started = pipeline.clock()
+    known = pipeline.read(records)
+    differs = checkout.differences(pipeline, release, known, SETTINGS)
     endpoint = endpoint or _endpoint(pipeline, release)
     folder = pipeline.bundle(release)
-    requests = [*_workload(pipeline, folder), *_recorded(pipeline, recorded, records)]
+    requests = [*_workload(pipeline, folder), *_recorded(pipeline, recorded, known)]
     if not requests:
         raise ProjectError(
             "there are no requests to replay",
@@ -65,7 +72,9 @@ def verify(
     result = workload.judge(requests, replay.replay(requests, endpoint), offline)
     pipeline.progress.note("sanity tests on staging")
     run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
-    decision = checks.decide(_checks(pipeline, release, result, run))
+    decision = checks.decide(
+        [*checkout.warnings(release, differs), *_checks(pipeline, release, result, run)]
+    )
     facts = Verified(
         endpoint=endpoint,
         requests=result.requests,
@@ -75,6 +84,7 @@ def verify(
         p99_ms=round(result.p99_ms, 3),
         differences=tuple(str(difference) for difference in result.differences),
         tests=(SuiteRun.of(run),) if run else (),
+        differs=differs,
         checks=decision.checks,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
     )
@@ -84,7 +94,7 @@ def verify(
         policy=pipeline.policy(STAGING),
     )
     return pipeline.learn(
-        release, "verify-staging-workload", decision.verdict, facts, saw, after=records
+        release, "verify-staging-workload", decision.verdict, facts, saw, after=known
     )
 
 
@@ -126,13 +136,13 @@ def golden_requests(folder: Path) -> list[Request]:
     ]
 
 
-def _recorded(pipeline: Pipeline, count: int, records: Records | None) -> list[Request]:
+def _recorded(pipeline: Pipeline, count: int, records: Records) -> list[Request]:
     """Return the latest logged requests of production: only inputs, without expected outputs."""
     if count <= 0:
         return []
     logged = {
         prediction.id: prediction.inputs
-        for prediction in pipeline.observations.predictions(pipeline.read(records).ids)
+        for prediction in pipeline.observations.predictions(records.ids)
         if not prediction.shadow
     }
     latest = islice(reversed(logged.items()), count)

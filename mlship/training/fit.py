@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlship.adapters.checkout import shadows
 from mlship.config.commands import TRAINING_ROWS
 from mlship.config.project import Config
 from mlship.domain.bundle import Field
@@ -37,11 +38,13 @@ def find(root: Path, name: str) -> Function:
     """Return the function that `module:function` names, imported from the project.
 
     Raises:
-        ProjectError: there is no such module or function, or importing it fails.
+        ProjectError: there is no such module or function, importing it fails, or Python has loaded
+            another module in its place.
     """
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     module, _, function = name.partition(":")
+    shadows.check_loaded(root, [module])
     try:
         with one_process(module):
             found = importlib.import_module(module)

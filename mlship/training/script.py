@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from mlship.adapters.checkout import shadows
 from mlship.config import commands
 from mlship.config.commands import PythonCall
 from mlship.config.project import ModelConfig
@@ -146,7 +147,11 @@ def _filter_warnings(value: str) -> None:
 
 
 def _run_python(root: Path, name: str, call: PythonCall) -> None:
-    """Run a script or a module as `__main__`, which stays so for the classes in its model."""
+    """Run a script or a module as `__main__`, which stays so for the classes in its model.
+
+    Raises:
+        ProjectError: it fails, or Python has loaded another module in place of one of its own.
+    """
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
     place = root
@@ -154,6 +159,7 @@ def _run_python(root: Path, name: str, call: PythonCall) -> None:
         place = (root / call.script).parent
         main.__file__ = str(root / call.script)
     sys.argv = [call.script or call.module, *call.arguments]
+    shadows.check_loaded(place, [Path(call.script).stem if call.script else call.module])
     sys.path.insert(0, str(place))
 
     def execute() -> None:

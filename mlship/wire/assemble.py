@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlship.adapters.checkout import repository
-from mlship.adapters.checkout.git import GitSource
 from mlship.adapters.checkout.predictor import ChildPredictor
+from mlship.adapters.checkout.source import GitSource
 from mlship.adapters.checkout.tester import PytestTester
 from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.adapters.forges.github.forge import GitHubForge
 from mlship.adapters.targets.local.locks import FileLocks
+from mlship.config.check_files import check_files
 from mlship.config.layers import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.config.project import Config
 from mlship.domain.fence import KERNEL, Fence, Locks
@@ -62,6 +63,7 @@ def assemble(
     progress: Progress,
     environment: Mapping[str, str],
     purpose: Purpose = "change",
+    overridden: Sequence[str] = (),
 ) -> Pipeline:
     """Compose a project's pipeline. Nothing is opened, started or imported that is not used.
 
@@ -71,6 +73,7 @@ def assemble(
         progress: receives progress notes.
         environment: the environment variables.
         purpose: what the command does with the pipeline.
+        overridden: the settings that do not come from mlship.yaml.
     """
     state = root / ".mlship"
 
@@ -96,7 +99,7 @@ def assemble(
         actor=user,
         clock=lambda: datetime.now(UTC),
         progress=progress,
-        source=GitSource(root),
+        source=GitSource(root, check_files(config)),
         trainer=ChildTrainer(root, config, progress, ahead.prepare),
         tester=PytestTester(root, config, progress.note),
         predictor=ChildPredictor(),
@@ -111,6 +114,7 @@ def assemble(
         load_ahead=ahead.load,
         home=home,
         shares_ledger=backends.shares_ledger(config, root),
+        overridden=tuple(overridden),
     )
 
 

@@ -49,6 +49,8 @@ class FakeProgress:
 class FakeSource:
     def __init__(self) -> None:
         self.sha, self.dirty = "a" * 40, False
+        self.different: tuple[str, ...] = ()
+        self.shared: tuple[str, ...] = ()
         self.branch = "develop"
         self.parents: dict[str, str] | None = None
 
@@ -61,6 +63,9 @@ class FakeSource:
             author="ada@example.org",
             subject="Train on all columns",
         )
+
+    def differences(self, commit: str, beside: Iterable[str] = ()) -> tuple[str, ...]:
+        return (*self.different, *(path for path in beside if path in self.shared))
 
     def descends(self, commit: str, earlier: str) -> bool | None:
         """Follow `parents`; without them, the history is not known, as in a shallow clone."""

@@ -290,8 +290,9 @@ def main() -> None:
         progress: Progress,
         environment: Mapping[str, str],
         purpose: wire.Purpose = "change",
+        overridden: Sequence[str] = (),
     ) -> Pipeline:
-        pipeline = compose(config, root, progress, environment, purpose)
+        pipeline = compose(config, root, progress, environment, purpose, overridden)
         if plan == "late":
             return dataclasses.replace(pipeline, locks=_LateLocks(pipeline.locks))
         if plan == "wait":

@@ -6,15 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.adapters.checkout.code import files_of, settings_of
+from mlship.adapters.checkout.code import files_of, left_out, settings_of
 from mlship.adapters.checkout.datafiles import sources
-from mlship.adapters.checkout.git import (
-    GitSource,
-    absent_submodules,
-    changes,
-    changes_outside,
-    not_ignored,
-)
+from mlship.adapters.checkout.differences import ignored_checks
+from mlship.adapters.checkout.git import absent_submodules, changes, changes_outside, not_ignored
+from mlship.adapters.checkout.source import GitSource
+from mlship.config.check_files import CheckFiles
 from mlship.config.project import DataConfig, ReportConfig
 from mlship.errors import ProjectError
 from tests.harness.projects import config
@@ -223,6 +220,171 @@ def test_a_change_in_a_submodule_that_git_was_told_to_ignore_counts(
     git(nested, "commit", "--quiet", "--allow-empty", "--message", "Move")
     assert changes(root) == ("outer",)
     assert changes_outside(outer, ["inner/x.py"]) == ("inner",)
+
+
+CHECKS = CheckFiles(settings=("mlship.yaml", "../shared/work.jsonl"), suites=("tests", "../all"))
+
+
+def different(root: Path, commit: str = "HEAD") -> tuple[str, ...]:
+    return GitSource(root, CHECKS).differences(git(root, "rev-parse", commit))
+
+
+def test_what_differs_from_a_commit_whatever_is_checked_out(root: Path) -> None:
+    (root / "mlship.yaml").write_text("name: iris\n")
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Configure")
+    assert different(root) == ()
+    git(root, "config", "diff.relative", "true")
+    git(root, "config", "diff.autoRefreshIndex", "false")
+    (root / "pipeline.py").touch()
+    assert different(root) == ()
+    assert different(root, "HEAD~1") == ("mlship.yaml",)
+    # A merge to main makes another commit, with the same files.
+    git(root, "commit", "--quiet", "--allow-empty", "--message", "Merge")
+    assert different(root, "HEAD~1") == ()
+    (root / "pipeline.py").write_text("x = 2\n")
+    (root / "new.py").write_text("")
+    assert different(root) == ("new.py", "pipeline.py")
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Change")
+    assert different(root) == ()
+    git(root, "checkout", "--quiet", "HEAD~1", "--", ".")
+    assert different(root) == ("pipeline.py",)
+    (absent,) = GitSource(root, CHECKS).differences("f" * 40)
+    assert absent == "commit ffffffffffff itself, which this clone does not have"
+
+
+def test_tests_and_workload_outside_of_the_project_count(root: Path, tmp_path: Path) -> None:
+    (root.parent / "all").mkdir()
+    (root.parent / "shared").mkdir()
+    (root.parent / "all" / "test_a.py").write_text("")
+    (root.parent / "shared" / "work.jsonl").write_text("")
+    (root / "tests").symlink_to("../linked")
+    (root.parent / "linked").mkdir()
+    (root.parent / "linked" / "test_b.py").write_text("")
+    git(root.parent, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Share")
+    assert different(root) == ()
+    (root.parent / "all" / "test_a.py").write_text("assert 1")
+    (root.parent / "shared" / "work.jsonl").write_text("{}")
+    (root.parent / "linked" / "test_b.py").write_text("assert 1")
+    (root.parent / "other.txt").write_text("")
+    commit = git(root, "rev-parse", "HEAD")
+    assert GitSource(root).differences(commit, ["../other.txt"]) == ("../other.txt",)
+    assert different(root) == ("../all/test_a.py", "../linked/test_b.py", "../shared/work.jsonl")
+    (root.parent / ".gitignore").write_text("test_c.py\n*.jsonl\n")
+    git(root.parent, "rm", "--quiet", "--cached", "--force", "shared/work.jsonl")
+    (root.parent / "all" / "test_c.py").write_text("")
+    assert ignored_checks(root, CHECKS) == ["../all/test_c.py", "../shared/work.jsonl"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    source = GitSource(root, CheckFiles(suites=(str(elsewhere),)))
+    assert source.differences(git(root, "rev-parse", "HEAD")) == (str(elsewhere),)
+
+
+def test_tests_in_a_submodule_outside_of_the_project_count(root: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    (other / "all").mkdir(parents=True)
+    git(tmp_path, "init", "--quiet", str(other))
+    (other / "all" / "test_a.py").write_text("")
+    git(other, "add", "-A")
+    git(other, "commit", "--quiet", "--message", "Begin")
+    add = ("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other))
+    git(root.parent, *add, "sub")
+    git(root.parent, "config", "--file", ".gitmodules", "submodule.sub.ignore", "all")
+    git(root.parent, "add", "-A")
+    git(root.parent, "commit", "--quiet", "--message", "Share")
+    source = GitSource(root, CheckFiles(suites=("../sub/all",)))
+    commit = git(root, "rev-parse", "HEAD")
+    assert source.differences(commit) == ()
+    (root.parent / "sub" / "all" / "test_a.py").write_text("assert 1")
+    assert source.differences(commit) == ("../sub",)
+    (root.parent / ".gitignore").write_text("ignored.py\n")
+    (root / "ignored.py").write_text("")
+    paths = ["../sub/all/test_a.py", "ignored.py", "pipeline.py"]
+    assert not_ignored(root, paths) == ["../sub/all/test_a.py", "pipeline.py"]
+
+
+def test_checks_that_git_ignores_are_in_no_commit(root: Path) -> None:
+    ignored = "test_a.py\nconftest.py\nmlship.yaml\n__pycache__/\nenv/\n.tox/\n*.csv\n"
+    (root / ".gitignore").write_text(ignored)
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Ignore")
+    for name in ("env/pyvenv.cfg", "env/lib/conftest.py", "tests/unit/env/test_a.py"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+    for name in ("tests/__pycache__", ".tox", "tests/unit"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name / "test_a.py").write_text("")
+    (root / "tests" / "rows.csv").write_text("")
+    (root / "tests" / "test_kept.py").write_text("")
+    (root / "conftest.py").write_text("")
+    (root / "mlship.yaml").write_text("")
+    git(root, "add", "tests")
+    git(root, "commit", "--quiet", "--message", "Test")
+    own = ["conftest.py", "mlship.yaml", "tests/unit/env/test_a.py", "tests/unit/test_a.py"]
+    assert ignored_checks(root, CHECKS) == own
+    assert ignored_checks(root, CheckFiles(suites=(".",))) == [own[0], *own[2:]]
+    assert different(root) == tuple(own)
+    assert left_out(root, config()) == [
+        *("mlship.yaml", "conftest.py", "tests/unit/env/test_a.py", "tests/unit/test_a.py"),
+        "data.csv",
+    ]
+    git(root, "add", "--force", "conftest.py", "tests", "mlship.yaml")
+    git(root, "commit", "--quiet", "--message", "Track")
+    assert different(root) == ()
+
+
+def test_tests_in_a_repository_of_their_own_that_git_ignores_are_named(root: Path) -> None:
+    (root / ".gitignore").write_text("tests/\n")
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Ignore")
+    (root / "tests").mkdir()
+    (root / "tests" / "test_a.py").write_text("")
+    git(root / "tests", "init", "--quiet")
+    git(root / "tests", "add", "-A")
+    git(root / "tests", "commit", "--quiet", "--message", "Begin")
+    assert different(root) == ("tests/test_a.py",)
+
+
+def test_a_change_that_a_clean_filter_hides_counts(root: Path) -> None:
+    (root / "mlship.yaml").write_text("min: 2.0\n")
+    (root / "secret.txt").write_text("abc\n")
+    (root / "note.ipynb").write_text("{}\n")
+    attributes = "mlship.yaml filter=high\nsecret.txt filter=upper\n*.ipynb filter=high\n"
+    (root / ".gitattributes").write_text(attributes)
+    git(root, "config", "filter.upper.clean", "tr a-z A-Z")
+    git(root, "config", "filter.upper.smudge", "tr A-Z a-z")
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Configure")
+    git(root, "config", "filter.high.clean", "sed s/0.0/2.0/")
+    assert changes(root) == ()
+    (root / "mlship.yaml").write_text("min: 0.0\n")
+    (root / "note.ipynb").write_text("{}\n\n")
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--allow-empty", "--message", "Nothing")
+    assert changes(root) == ("mlship.yaml",)
+    assert different(root) == ("mlship.yaml",)
+    (root / "secret.txt").write_text("abd\n")
+    assert changes(root) == ("mlship.yaml", "secret.txt")
+
+
+def test_code_of_a_script_in_an_ignored_repository_is_named(root: Path) -> None:
+    (root / ".gitignore").write_text("lib/\nbeside.py\n")
+    (root / "src").mkdir()
+    (root / "src" / "train.py").write_text("import beside\nimport lib.model\n")
+    (root / "src" / "beside.py").write_text("")
+    git(root, "add", "-A")
+    git(root, "commit", "--quiet", "--message", "Train")
+    (root / "lib").mkdir()
+    (root / "lib" / "model.py").write_text("")
+    git(root / "lib", "init", "--quiet")
+    git(root / "lib", "add", "-A")
+    git(root / "lib", "commit", "--quiet", "--message", "Begin")
+    by_script = config(train=None, command="python src/train.py", saved="model.joblib")
+    assert left_out(root, by_script) == ["lib/model.py", "src/beside.py"]
+    git(root, "add", "--force", "src")
+    assert left_out(root, by_script) == ["lib/model.py"]
 
 
 def committed(root: Path, subject: str) -> str:

@@ -144,6 +144,23 @@ def test_the_error_of_pytest_is_shown_and_not_its_last_line(tmp_path: Path) -> N
     assert found.failures[0].endswith("error: unrecognized arguments: --no-such-option")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("pytest.ini", "[pytest]\naddopts = -k one\n"),
+        ("conftest.py", "def pytest_collection_modifyitems(items): del items[1:]\n"),
+    ],
+)
+def test_tests_that_options_or_hooks_take_away_are_counted(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    found = run(tmp_path, "def test_one(): pass\ndef test_two(): assert 0\ndef test_3(): pass\n")
+    check = gates.on_tests(found)
+    assert (check.holds, check.text) == (True, "unit tests: 1 passed, 0 failed, 2 deselected")
+    assert run(tmp_path, "def test_one(): pass\n").deselected == 0
+
+
 def test_skipped_tests_are_counted_and_prove_nothing(tmp_path: Path) -> None:
     text = "import pytest\n@pytest.mark.{}\ndef test_{}(): assert 0\n"
     found = run(tmp_path, text.format("skip", "a") + text.format("xfail", "b"))

@@ -17,6 +17,7 @@ from mlship.config.installation import Installation, Origin
 from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
 from mlship.config.targets import GkeConfig
 from mlship.config.workflows import WorkflowsConfig
+from mlship.domain.policy import Bound
 from mlship.errors import NotFoundError, UnavailableError
 from mlship.steps.doctor import Check, Surroundings, doctor, extras_of
 from tests.fakes.ports import CONFIG, World, world
@@ -376,6 +377,12 @@ def test_a_registry_that_is_down_is_told_at_once(
     with pytest.raises(UnavailableError, match="connection refused"):
         project.registries.reach()
     assert not project.waits
+
+
+def test_a_gate_on_a_metric_that_no_task_has_is_wrong(here: World) -> None:
+    found = checks(here, gates=GatesConfig(test={"acuracy": Bound(min=0.9)}))["data and code"]
+    assert (found.state, found.exit_code) == ("wrong", 2)
+    assert found.hint == "did you mean accuracy?"
 
 
 def test_what_a_clone_does_not_have_is_a_warning(here: World) -> None:

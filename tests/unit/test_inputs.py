@@ -63,6 +63,46 @@ def test_a_training_that_moves_head_is_of_no_commit(
     assert not found(here)
 
 
+CHECKS = ["mlship.yaml", "tests/unit/test_a.py", "conftest.py", "pytest.ini", "requirements.txt"]
+
+
+@pytest.mark.parametrize("path", CHECKS)
+@pytest.mark.parametrize("by_training", [True, False])
+def test_a_training_that_rewrites_what_it_is_tested_by_is_refused(
+    here: World, monkeypatch: pytest.MonkeyPatch, path: str, by_training: bool
+) -> None:
+    trains = here.trainer.train
+    here.trainer.opened = Opened(written=(path,) if by_training else ())
+
+    def rewrites(into: Path) -> scores.Trained:
+        changed(here, monkeypatch, path)
+        return trains(into)
+
+    monkeypatch.setattr(here.trainer, "train", rewrites)
+    if by_training:
+        with pytest.raises(ConflictError, match=f"training itself changed {path}, which decides"):
+            train(here.pipeline)
+        assert not here.pipeline.read()
+    else:
+        # Somebody edited it meanwhile: the training had read it before, the tests will differ.
+        assert not train(here.pipeline).evidence.release.dirty
+        assert not found(here)
+
+
+def test_a_training_may_write_data_beside_its_tests_and_rewrite_a_file_as_it_was(
+    here: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trains = here.trainer.train
+    here.trainer.opened = Opened(written=("mlship.yaml", "tests/unit/rows.csv"))
+
+    def writes(into: Path) -> scores.Trained:
+        changed(here, monkeypatch, "tests/unit/rows.csv")
+        return trains(into)
+
+    monkeypatch.setattr(here.trainer, "train", writes)
+    assert not train(here.pipeline).evidence.release.dirty
+
+
 @pytest.mark.parametrize("by_training", [True, False])
 def test_who_changed_the_data_decides_what_to_do_about_it(
     here: World, monkeypatch: pytest.MonkeyPatch, by_training: bool

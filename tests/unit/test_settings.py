@@ -2,6 +2,7 @@ import jsonschema
 import pytest
 import yaml
 
+from mlship.config.bounds import check_metrics
 from mlship.config.layers import from_environment, from_flags, from_yaml, resolve
 from mlship.config.project import Config, json_schema
 from mlship.errors import ConfigError
@@ -170,6 +171,60 @@ def test_the_name_of_a_ledger_in_mlflow_is_no_name_of_a_project() -> None:
 def test_a_wrong_value_names_the_variable_or_the_option_that_set_it() -> None:
     assert "MLSHIP_STORE__KIND" in complaint(LEAST, {"MLSHIP_STORE__KIND": "none"})[0]
     assert "--set store.kind" in complaint(LEAST, {}, "store.kind=none")[0]
+
+
+@pytest.mark.parametrize(
+    ("addition", "says"),
+    [
+        ("gates: {test: {accuracy: {min: .nan}}}", "gates.test.accuracy.min is nan"),
+        ("gates: {test: {accuracy: {min: -.inf}}}", "gates.test.accuracy.min is -inf"),
+        ("gates: {promote: {max_age_hours: .inf}}", "gates.promote.max_age_hours is inf"),
+        ("targets: {staging: {ready_seconds: .nan}}", "targets.staging.ready_seconds"),
+        ("gates: {test: {recall_macro: {}}}", "gates.test.recall_macro has no bound"),
+        ("gates: {staging: {p99_ms: {max: null}}}", "gates.staging.p99_ms has no bound"),
+    ],
+)
+def test_a_number_that_is_none_and_a_gate_without_a_bound_are_refused(
+    addition: str, says: str
+) -> None:
+    assert says in complaint(LEAST + addition)[0]
+
+
+@pytest.mark.parametrize("text", ["1:30", "0100", "-1_0:20", "1:30.5"])
+def test_a_number_that_yaml_reads_as_another_is_refused(text: str) -> None:
+    place = LEAST.count("\n") + 1
+    message, _ = complaint(f"{LEAST}gates: {{promote: {{min_labels: {text}}}}}")
+    assert message.startswith(f"mlship.yaml:{place}:31: {text} is ")
+    assert f"{text} is " in complaint(LEAST, {}, f"gates.promote.min_labels={text}")[0]
+
+
+def test_numbers_of_other_bases_that_say_so_and_texts_are_taken() -> None:
+    text = "{a: 0x1F, b: 0b11, c: '0100', d: '1:30', e: 08:30x, f: 0, g: 0.5, h: 1e3, i: -7}"
+    params = read(LEAST, {}, f"model.params={text}").model.params
+    assert list(params.values()) == [31, 3, "0100", "1:30", "08:30x", 0, 0.5, "1e3", -7]
+
+
+@pytest.mark.parametrize(
+    "name", ["f1_macro", "'mae[width]'", "cost", "'recall[a]'", "slices_worse"]
+)
+def test_metrics_that_may_exist_can_be_bound(name: str) -> None:
+    own = "metrics: {cost: 'pipeline:cost', 'recall[a]': 'recall[a]'}"
+    check_metrics(read(f"{LEAST}{own}\ngates: {{test: {{{name}: {{min: 0}}}}}}"))
+
+
+def test_a_bound_on_a_metric_that_no_task_has_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"gates.test.acuracy: there is no such") as caught:
+        check_metrics(read(LEAST + "gates: {test: {acuracy: {min: 0.9}}}"))
+    assert caught.value.hint == "did you mean accuracy?"
+
+
+def test_two_targets_of_this_machine_need_two_ports() -> None:
+    targets = "targets: {{staging: {{port: {0}}}, production: {{port: {1}}}}}"
+    message, hint = complaint(LEAST + targets.format(9321, 9321))
+    assert message.endswith("targets.staging and targets.production have the same port, 9321")
+    assert "its own port" in hint
+    assert read(LEAST + targets.format(9321, 9322)).targets["production"].port == 9322
+    assert read(LEAST + targets.format(0, 0)).targets["production"].port == 0
 
 
 def test_what_is_missing_is_named() -> None:

@@ -731,7 +731,7 @@ def test_predictions_of_other_projects_count_for_nothing(here: World) -> None:
     ]
     with pytest.raises(NotFoundError, match=f"{foreign} of prediction b.0 is not in the ledger"):
         trace(here.pipeline, "b.0")
-    requests = verify._recorded(here.pipeline, 5, None)
+    requests = verify._recorded(here.pipeline, 5, here.pipeline.read())
     assert {request.name for request in requests} == {
         f"recorded {one.id}" for one in here.observations.made if one.release == first.id
     }

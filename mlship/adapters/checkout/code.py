@@ -13,7 +13,9 @@ from typing import Any
 import msgspec
 
 from mlship.adapters.checkout import dvc, git
+from mlship.adapters.checkout.differences import ignored_checks
 from mlship.config import commands
+from mlship.config.check_files import check_files
 from mlship.config.installation import DISTRIBUTION, MODULE
 from mlship.config.project import Config
 from mlship.config.requirements import REQUIREMENTS
@@ -66,7 +68,7 @@ def ignored(root: Path, read: Iterable[str]) -> tuple[str, ...]:
 
 
 def left_out(root: Path, config: Config) -> list[str]:
-    """Return the settings, training code and data of a project that git ignores.
+    """Return the settings, training code, tests and data of a project that git ignores.
 
     Data that DVC keeps, or that is at an address, is elsewhere for a clone too.
 
@@ -74,16 +76,23 @@ def left_out(root: Path, config: Config) -> list[str]:
         ProjectError: there is no git or no repository, or a file is not Python.
     """
     model = config.model
-    scripts = [path for path in commands.sources_of(model.command or "") if (root / path).is_file()]
+    scripts = [root / path for path in commands.sources_of(model.command or "")]
     hooks = (model.train, model.preprocess, model.postprocess)
     modules = [name.partition(":")[0] for name in hooks if name]
-    files = [path.relative_to(root).as_posix() for path in closure(root, modules)]
+    files = closure(root, modules)
+    for script in scripts:
+        # A script finds the modules beside it first, and those of the project's folder.
+        beside = {*closure(script.parent, [script.stem])}
+        names = [path.relative_to(root).with_suffix("").as_posix() for path in beside]
+        files += sorted(beside.union(closure(root, (name.replace("/", ".") for name in names))))
     texts = [text for text in (config.data.train, config.data.test) if text and "://" not in text]
     data = [text for text in texts if dvc.pointer_to(root, root / text) is None]
     data = [text for text in data if not dvc.output_of(root, root / text)]
     inside = [path for path in data if (root / path).resolve().is_relative_to(root.resolve())]
     kept = git.not_ignored(root, inside)
-    return [*ignored(root, [*scripts, *files]), *(path for path in inside if path not in kept)]
+    absent = [path for path in inside if path not in kept]
+    code = ignored(root, [path.relative_to(root).as_posix() for path in files])
+    return list(dict.fromkeys([*code, *ignored_checks(root, check_files(config)), *absent]))
 
 
 def settings_of(config: Config) -> Digest:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from mlship.adapters.checkout import code
+from mlship.adapters.checkout import code, shadows
 from mlship.config.project import Config
 from mlship.errors import ProjectError
 
@@ -26,8 +26,9 @@ def check(root: Path, config: Config) -> int:
 
     Raises:
         ProjectError: a module or a function is not there, is no function, or takes other
-            parameters.
+            parameters; or a module has the name of one that mlship needs.
     """
+    shadows.check_names(root, config.model)
     named = list(_named(config))
     for one in named:
         _check(root, one)

@@ -1,4 +1,4 @@
-"""Git, by its own program: the commit that is checked out and the files that count."""
+"""Git, by its own program: the files of a folder, and what changed in them."""
 
 import os
 import posixpath
@@ -6,10 +6,9 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterable
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-from mlship.domain.commit import Commit, Merged
+from mlship.domain.commit import Merged
 from mlship.errors import ProjectError
 
 STATE = ".mlship"
@@ -26,6 +25,9 @@ _OF_ANOTHER_REPOSITORY = (
 _SUBMODULE = "160000"
 """The mode of an entry in git's index that stands for a commit of another repository."""
 
+_LFS = "lfs"
+_NOTEBOOK = ".ipynb"
+
 _LABELS = ("yours", "generated before", "generated now")
 """The names of the texts of a merge, in the marks of a conflict."""
 
@@ -35,63 +37,10 @@ _MOST_PATHS = 500
 _MOST_CONFLICTS = 127
 """The greatest exit code of `git merge-file` that is a number of conflicts."""
 
+_NONE = 1
+"""The exit code of `git check-ignore` for paths of which none is ignored."""
+
 _BEGIN = "git init && git add -A && git commit"
-
-
-class GitSource:
-    """The commit that a project's folder has checked out: `ports.Source`."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def commit(self) -> Commit:
-        """Return the commit; only files under the project's folder can make it dirty.
-
-        Raises:
-            ProjectError: there is no git, no repository, no commit, or no file of the project
-                is in it.
-        """
-        if run(self._root, "rev-parse", "--verify", "--quiet", "HEAD", check=False) == "":
-            run(self._root, "rev-parse", "--git-dir")
-            message = f"the git repository of {self._root} has no commit yet"
-            raise ProjectError(message, hint=f"{_cd(self._root)} && git add -A && git commit")
-        if not run(self._root, "ls-files", "-z", "--", "."):
-            message = f"no file of {self._root} is tracked by its git repository"
-            raise ProjectError(message, hint=f"{_cd(self._root)} && git add -A && git commit")
-        shown = run(self._root, "log", "-1", "--no-show-signature", "--format=%H%x00%ae%x00%s")
-        sha, author, subject = shown.rstrip("\n").split("\0", 2)
-        branch = run(self._root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False)
-        changed = changes(self._root)
-        return Commit(
-            sha=sha,
-            dirty=bool(changed),
-            branch=branch.strip(),
-            author=author,
-            subject=subject,
-            changes=changed,
-        )
-
-    def descends(self, commit: str, earlier: str) -> bool | None:
-        """Return whether a commit was made from another one; `None` if it is not known here."""
-        with suppress(ProjectError):
-            if self._leads(earlier, commit):
-                return True
-            # Both ways: what a shallow clone has may be enough.
-            if self._leads(commit, earlier):
-                return False
-            is_whole = run(self._root, "rev-parse", "--is-shallow-repository") == "false\n"
-            known = (
-                self._says("cat-file", "-e", f"{each}^{{commit}}") for each in (commit, earlier)
-            )
-            if is_whole and all(known):
-                return False
-        return None
-
-    def _leads(self, earlier: str, commit: str) -> bool:
-        return self._says("merge-base", "--is-ancestor", earlier, commit)
-
-    def _says(self, *arguments: str) -> bool:
-        return _called(self._root, *arguments).returncode == 0
 
 
 def changes(root: Path) -> tuple[str, ...]:
@@ -137,7 +86,7 @@ def _changes(root: Path, *places: str) -> set[str]:
     """Return the changed files at some places, by their path from `root`."""
     told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
     listed = run(root, *told, "--ignore-submodules=none", "--", *places)
-    changed = _hidden_changes(root, *places)
+    changed = hidden_changes(root, *places) | filtered_changes(root, *places)
     if listed:
         above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
         # Each is two letters of state, a space, and the path from the top of the repository.
@@ -146,8 +95,8 @@ def _changes(root: Path, *places: str) -> set[str]:
     return changed
 
 
-def _hidden_changes(root: Path, *places: str) -> set[str]:
-    """Return the changed files that git was told not to look at.
+def hidden_changes(root: Path, *places: str) -> set[str]:
+    """Return the changed files at some places that git was told not to look at.
 
     `git update-index --assume-unchanged` and `--skip-worktree` do so; the second is also how a
     sparse checkout leaves files out, which is no change. Submodules are looked at by themselves:
@@ -178,18 +127,60 @@ def _hash(root: Path, name: str) -> str:
     return run(root, "hash-object", "--", name).strip()
 
 
+def filtered_changes(root: Path, *places: str) -> set[str]:
+    """Return the files at some places of which a filter of git's configuration hides a change.
+
+    git compares what a clean filter makes of a file. What counts is the file itself: it must be as
+    a checkout would write it. Filters of Git LFS are left out, whose contents are compared by
+    digests; so are notebooks, whose outputs filters take away.
+    """
+    asked = ("config", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$")
+    keys = run(root, *asked, check=False).split("\n")
+    filters = {key.partition(".")[2].rpartition(".")[0] for key in keys if key} - {_LFS}
+    if not filters:
+        return set()
+    tracked = run(root, "ls-files", "-z", "--", *places)
+    fields = run(root, "check-attr", "-z", "--stdin", "filter", given=tracked).split("\0")
+    names = [
+        name
+        for name, value in zip(fields[::3], fields[2::3], strict=False)
+        if value in filters and not name.endswith(_NOTEBOOK) and (root / name).is_file()
+    ]
+    return {name for name in names if _lines(root, name) != _checked_out(root, name)}
+
+
+def _lines(root: Path, name: str) -> list[str]:
+    return (root / name).read_bytes().decode("utf-8", "surrogateescape").splitlines()
+
+
+def _checked_out(root: Path, name: str) -> list[str]:
+    """Return the lines of a tracked file as a checkout would write it now."""
+    return run(root, "cat-file", "--filters", f":./{name}", check=False).splitlines()
+
+
 def not_ignored(root: Path, paths: Collection[str]) -> list[str]:
     """Return those of some paths, from `root` or absolute, that git tracks or would add.
 
+    A path in a submodule or behind a link is one: git does not tell what it is.
+
     Raises:
-        ProjectError: there is no git or no repository.
+        ProjectError: there is no git.
     """
-    if not paths:
-        return []
-    asked = "".join(f"{path}\0" if path.startswith("/") else f"./{path}\0" for path in paths)
-    told = run(root, "check-ignore", "-z", "--stdin", check=False, given=asked)
-    ignored = {name.removeprefix("./") for name in told.split("\0")}
+    ignored = _ignored(root, list(paths)) if paths else set()
     return [path for path in paths if path not in ignored]
+
+
+def _ignored(root: Path, paths: list[str]) -> set[str]:
+    asked = "".join(f"{path}\0" if path.startswith("/") else f"./{path}\0" for path in paths)
+    done = _called(root, "check-ignore", "-z", "--stdin", given=asked)
+    if done.returncode <= _NONE:
+        told = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+        return {name.removeprefix("./") for name in told if name}
+    if len(paths) == 1:
+        return set()
+    # One path that git refuses ends the answer for all.
+    middle = len(paths) // 2
+    return _ignored(root, paths[:middle]) | _ignored(root, paths[middle:])
 
 
 def absent_submodules(root: Path) -> list[str]:
@@ -256,6 +247,15 @@ def run(root: Path, *arguments: str, check: bool = True, given: str = "") -> str
     raise _fault(root, done.stderr.decode("utf-8", "replace").strip())
 
 
+def succeeds(root: Path, *arguments: str) -> bool:
+    """Return whether a git command in a folder succeeds.
+
+    Raises:
+        ProjectError: there is no git or no such folder.
+    """
+    return _called(root, *arguments).returncode == 0
+
+
 def _called(root: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[bytes]:
     """Run a git command in a folder to its end, however it ends.
 
@@ -284,7 +284,8 @@ def _called(root: Path, *arguments: str, given: str = "") -> subprocess.Complete
         raise ProjectError(message, hint="install git, then: " + _BEGIN) from error
 
 
-def _cd(folder: Path) -> str:
+def cd(folder: Path) -> str:
+    """Return the command of a shell that goes to a folder."""
     return f"cd {shlex.quote(str(folder))}"
 
 
@@ -296,6 +297,6 @@ def _fault(root: Path, said: str) -> ProjectError:
         )
     if "not a git repository" in said:
         message = f"{root} is not in a git repository"
-        return ProjectError(message, hint=f"{_cd(root)} && {_BEGIN}")
+        return ProjectError(message, hint=f"{cd(root)} && {_BEGIN}")
     message = f"git failed in {root}: {said.splitlines()[-1] if said else 'no error message'}"
     return ProjectError(message, hint="run `git status` there and fix what it reports")

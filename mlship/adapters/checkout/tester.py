@@ -12,7 +12,8 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 
-from mlship.adapters.checkout import children, git
+from mlship.adapters.checkout import children, git, shadows
+from mlship.config.check_files import PYTEST_SETTINGS
 from mlship.config.project import Config
 from mlship.domain import environment
 from mlship.domain.commit import named
@@ -23,8 +24,9 @@ BUNDLE = "MLSHIP_SANITY_BUNDLE"
 ENDPOINT = "MLSHIP_SANITY_ENDPOINT"
 DATA = "MLSHIP_SANITY_DATA"
 """What the fixtures of `mlship.testing` read."""
+DESELECTED = "MLSHIP_SANITY_DESELECTED"
+"""Names the file into which `mlship.testing.selection` writes a number."""
 
-_SETTINGS = ("pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 _NO_TESTS = 5
 
 
@@ -47,7 +49,8 @@ class PytestTester:
 
         Raises:
             ConfigError: a path that the project names is not there.
-            ProjectError: pytest is not installed, or it died.
+            ProjectError: pytest is not installed, or it died; or a module of the project has the
+                name of one that the tests need.
         """
         paths = self._paths(suite)
         if not paths:
@@ -56,6 +59,7 @@ class PytestTester:
         if importlib.util.find_spec("pytest") is None:
             message = f"the tests in {folder} need pytest, which is not installed"
             raise ProjectError(message, hint="pip install pytest")
+        shadows.check_names(self._root, self._config.model)
         variables = environment.of_user_code(os.environ, self._config.model.environment)
         variables["PYTHONPATH"] = _path_with(self._root)
         variables[DATA] = msgspec.json.encode(self._config.data).decode()
@@ -64,7 +68,8 @@ class PytestTester:
         begun, before = time.monotonic(), self._changes()
         with children.full_disk_named("the temporary folder"), _temporary() as place:
             variables |= _elsewhere(variables, Path(place))
-            report = Path(place, "junit.xml")
+            report, deselected = Path(place, "junit.xml"), Path(place, "deselected")
+            variables[DESELECTED] = str(deselected)
             argv = self._argv(paths, report)
             ended = children.run(argv, cwd=self._root, environment=variables)
             seconds = time.monotonic() - begun
@@ -72,10 +77,12 @@ class PytestTester:
                 message = f"pytest in {folder} {children.describe_end(ended)}"
                 raise ProjectError(message, hint=f"python -m pytest {folder}")
             cases = _cases(report)
+            missed = int(deselected.read_text()) if deselected.is_file() else 0
         left = sorted(self._changes() - before)
         if left:
             self._note(f"the tests wrote {named(left)}: commit it, or add it to .gitignore")
-        return _counted(suite, paths, seconds, cases, ended)
+        counted = _counted(suite, paths, seconds, cases, ended)
+        return msgspec.structs.replace(counted, deselected=missed, wrote=tuple(left))
 
     def _paths(self, suite: Suite) -> tuple[str, ...]:
         paths = self._config.tests.paths(suite)
@@ -94,13 +101,15 @@ class PytestTester:
         return set()
 
     def _argv(self, paths: Sequence[str], report: Path) -> list[str]:
-        found = [self._root / name for name in _SETTINGS if (self._root / name).is_file()]
+        found = [self._root / name for name in PYTEST_SETTINGS if (self._root / name).is_file()]
         # A configuration of a folder above is another project's.
         settings = str(found[0]) if found else os.devnull
         # What is tested is what was trained: the project's modules as their sources are.
         own = [
             "-p",
             "mlship.testing.sources",
+            "-p",
+            "mlship.testing.selection",
             "-c",
             settings,
             "--rootdir",

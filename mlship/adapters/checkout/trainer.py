@@ -9,10 +9,11 @@ from pathlib import Path
 import msgspec
 
 from mlship import files
-from mlship.adapters.checkout import children, code, datafiles, git, lock, repository
+from mlship.adapters.checkout import children, code, datafiles, git, lock, repository, shadows
 from mlship.adapters.checkout.children import RateRequest, ScoreRequest, TrainRequest
 from mlship.adapters.checkout.copies import Copies
 from mlship.adapters.checkout.jobs import Jobs
+from mlship.config.check_files import check_files
 from mlship.config.project import Config, ModelConfig
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests, environment
@@ -89,6 +90,7 @@ class ChildTrainer:
             UnavailableError: the disk is full.
         """
         digest_of_params(self._config.model)
+        shadows.check_names(self._root, self._config.model)
         into = into.absolute()
         with children.full_disk_named(str(into.parent)):
             into.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +119,7 @@ class ChildTrainer:
         """Return a training with its notes on the project's files, without those that are data.
 
         What a compiled library or another program wrote is not seen; a file that is new since, by
-        git, counts as written.
+        git, counts as written, unless it is code or decides on tests.
         """
         opened, after = made.opened, git.changes(self._root)
         data = datafiles.names(self._root, self._config.data)
@@ -126,7 +128,12 @@ class ChildTrainer:
         foreign = copies.code(read)
         own = set(copies.own(opened.read)) - set(foreign)
         shared = [path for path in own & read.keys() if path.startswith(OUTSIDE)]
-        new = {path for path in after if path not in before and not path.endswith(SCRIPT)}
+        checks = check_files(self._config)
+        new = {
+            path
+            for path in after
+            if path not in before and not path.endswith(SCRIPT) and not checks.has(path)
+        }
         wrote = [path for path in opened.written if not path.startswith(OUTSIDE)]
         there = [path for path in wrote if path in after or (self._root / path).exists()]
         kept = git.not_ignored(self._root, there)

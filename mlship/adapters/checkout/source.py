@@ -1,0 +1,75 @@
+"""The commit that a project has checked out, and how the checkout differs from another."""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from mlship.adapters.checkout import git
+from mlship.adapters.checkout.differences import differences
+from mlship.config.check_files import CheckFiles
+from mlship.domain.commit import Commit
+from mlship.errors import ProjectError
+
+
+class GitSource:
+    """The commit that a project's folder has checked out: `ports.Source`."""
+
+    def __init__(self, root: Path, checks: CheckFiles | None = None) -> None:
+        self._root, self._checks = root, checks or CheckFiles()
+
+    def commit(self) -> Commit:
+        """Return the commit; only files under the project's folder can make it dirty.
+
+        Raises:
+            ProjectError: there is no git, no repository, no commit, or no file of the project
+                is in it.
+        """
+        if git.run(self._root, "rev-parse", "--verify", "--quiet", "HEAD", check=False) == "":
+            git.run(self._root, "rev-parse", "--git-dir")
+            message = f"the git repository of {self._root} has no commit yet"
+            raise ProjectError(message, hint=f"{git.cd(self._root)} && git add -A && git commit")
+        if not git.run(self._root, "ls-files", "-z", "--", "."):
+            message = f"no file of {self._root} is tracked by its git repository"
+            raise ProjectError(message, hint=f"{git.cd(self._root)} && git add -A && git commit")
+        shown = git.run(self._root, "log", "-1", "--no-show-signature", "--format=%H%x00%ae%x00%s")
+        sha, author, subject = shown.rstrip("\n").split("\0", 2)
+        branch = git.run(self._root, "symbolic-ref", "--quiet", "--short", "HEAD", check=False)
+        changed = git.changes(self._root)
+        return Commit(
+            sha=sha,
+            dirty=bool(changed),
+            branch=branch.strip(),
+            author=author,
+            subject=subject,
+            changes=changed,
+        )
+
+    def differences(self, commit: str, beside: Iterable[str] = ()) -> tuple[str, ...]:
+        """Return what is not as in a commit, and the check files that git ignores.
+
+        Raises:
+            ProjectError: there is no git or no repository.
+        """
+        return differences(self._root, commit, self._checks, beside)
+
+    def descends(self, commit: str, earlier: str) -> bool | None:
+        """Return whether a commit was made from another one; `None` if it is not known here."""
+        with suppress(ProjectError):
+            if self._leads(earlier, commit):
+                return True
+            # Both ways: what a shallow clone has may be enough.
+            if self._leads(commit, earlier):
+                return False
+            is_whole = git.run(self._root, "rev-parse", "--is-shallow-repository") == "false\n"
+            known = (
+                self._says("cat-file", "-e", f"{each}^{{commit}}") for each in (commit, earlier)
+            )
+            if is_whole and all(known):
+                return False
+        return None
+
+    def _leads(self, earlier: str, commit: str) -> bool:
+        return self._says("merge-base", "--is-ancestor", earlier, commit)
+
+    def _says(self, *arguments: str) -> bool:
+        return git.succeeds(self._root, *arguments)
