@@ -46,7 +46,7 @@ class Clock:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> FakeApiServer:
     made = FakeApiServer()
-    monkeypatch.setattr(api, "reached", lambda _: made.client())
+    monkeypatch.setattr(api, "reached", lambda *_: made.client())
     # Renewals of the thread would be in the way: a test takes over at once.
     monkeypatch.setattr(lease, "_RENEW_SECONDS", 3600.0)
     monkeypatch.setattr(LeaseLocks, "_is_renewed", lambda *_: False)
@@ -309,7 +309,7 @@ def test_the_times_in_a_lease_are_not_compared(
 ) -> None:
     """A holder whose wall clock is an hour off renews: it is not taken over from."""
     monkeypatch.undo()
-    monkeypatch.setattr(api, "reached", lambda _: server.client())
+    monkeypatch.setattr(api, "reached", lambda *_: server.client())
     monkeypatch.setattr(lease, "_RENEW_SECONDS", 0.02)
     monkeypatch.setattr("mlship.adapters.targets.kubernetes.locks._PAUSE", 0.05)
     with locks("ada").exclusive("production"):
