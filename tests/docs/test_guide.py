@@ -44,7 +44,6 @@ PROMISED = {
         "churn-main.yml\nchurn-release.yml\nfraud-develop.yml\n",
         '      - "models/churn/**"\n      - "shared/**"\n',
         "deploy-production churn@",
-        "training read",
         "challenger, 10 %, http",
         "the supervisor",
     ],

@@ -17,6 +17,23 @@ from cryptography.x509.oid import NameOID
 _PIECE = 1 << 18
 
 
+def unused_port(*hosts: str) -> int:
+    """Return a port that nobody listens on at these loopback addresses, and nobody is given soon.
+
+    Envoy shares a port with another Envoy without a word: those of other tests begin at fixed
+    ports, so the system chooses one of its own range.
+    """
+    for _ in range(100):
+        with socket.create_server((hosts[0] if hosts else "127.0.0.1", 0)) as first:
+            port = int(first.getsockname()[1])
+            with suppress(OSError):
+                for host in hosts[1:]:
+                    socket.create_server((host, port)).close()
+                return port
+    message = f"no port is free at all of {hosts}"
+    raise OSError(message)
+
+
 @contextmanager
 def silent() -> Iterator[int]:
     """Give the port of a listener that takes connections and says nothing."""

@@ -186,9 +186,8 @@ def _end(command: Callable[[], None]) -> NoReturn:
     except BaseException:  # noqa: BLE001 (what Python does at the end of a program)
         traceback.print_exc()
         code = 1
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
-            thread.join()
+    # Tells pools of threads that no work comes, and waits for all threads that are not daemons.
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

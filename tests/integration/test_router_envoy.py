@@ -24,11 +24,11 @@ from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.routing import Placed
 from mlship.adapters.targets.local import envoy
-from mlship.adapters.targets.local.loopback import free_port
 from mlship.config.project import TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain.deployment import Slot, Split
 from tests.harness.clusters import until
+from tests.harness.sockets import unused_port
 
 SCOPE = Scope(project="iris", target="staging")
 CONFIG = TargetConfig(kind="kubernetes", kubernetes=KubernetesConfig(path="/iris"))
@@ -62,8 +62,7 @@ class Running(NamedTuple):
 
 @contextmanager
 def router(folder: Path) -> Iterator[Running]:
-    port = free_port(20_000, set())
-    probe = free_port(21_000, {port})
+    port, probe = unused_port(), unused_port()
     found = Running(
         url=f"http://127.0.0.1:{port}",
         probe=f"http://127.0.0.1:{probe}",
@@ -129,7 +128,7 @@ def test_a_command_waits_until_answers_name_the_route(running: Running) -> None:
 
 def test_a_command_waits_for_a_while_where_nobody_answers() -> None:
     nudges: list[int] = []
-    port = free_port(22_000, set())
+    port = unused_port()
     asked = Asked(
         url=f"http://127.0.0.1:{port}",
         agreeing=1,
@@ -217,11 +216,9 @@ class Side:
 @pytest.fixture
 def sides(running: Running) -> Iterator[dict[Slot, Side]]:
     """Give a champion with 80 % and a challenger with 20 %, behind a running router."""
-    port = free_port(23_000, set())
-    made = {
-        slot: Side(slot, host, port)
-        for slot, host in ((Slot("r1"), "127.0.0.2"), (Slot("r2"), "127.0.0.3"))
-    }
+    hosts = {Slot("r1"): "127.0.0.2", Slot("r2"): "127.0.0.3"}
+    port = unused_port(*hosts.values())
+    made = {slot: Side(slot, host, port) for slot, host in hosts.items()}
     running.write(Split(), made)
     until(lambda: all(reached(running, slot) for slot in made))
     name = running.write(SHARES, made)
