@@ -55,8 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Search for garbage from now on, but not in what is here."""
+    """Search for garbage from now on, rarely, and not in what is here."""
     gc.freeze()
+    gc.set_threshold(20_000)
     gc.enable()
 
 

@@ -106,6 +106,7 @@ def with_schema(data: bytes, schema: Any) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("name", ["categories", "search"])
 def test_no_node_can_be_made_another(name: str) -> None:

@@ -329,6 +329,7 @@ def kill_at_every_write(world: World, act: Callable[[], object]) -> int:
     raise AssertionError
 
 
+@pytest.mark.slow
 def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next_run() -> None:
     whole, killed = World(), World()
     for act in story(whole):

@@ -139,6 +139,7 @@ def test_a_model_that_is_no_detector_is_refused(tmp_path: Path) -> None:
         sealed(tmp_path, code_of(line, call), "anomaly")
 
 
+@pytest.mark.slow
 def test_release_and_champion_are_measured_in_the_same_space(tmp_path: Path) -> None:
     line, call = CLUSTERINGS["means"]
     _, _, good = sealed(tmp_path / "good", code_of(line, call))

@@ -79,6 +79,7 @@ def sealed(root: Path, source: str) -> tuple[Config, Bundle, Path]:
     return config, bundles.read(asked.into, expected=made.bundle), asked.into
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("source", "form"), [(BOOSTER, "xgboost"), (OWN, "skops")])
 def test_quantiles_are_outputs_and_the_middle_one_is_the_target(
     source: str, form: str, tmp_path: Path

@@ -37,6 +37,7 @@ def code(name: str, codes: str = "CODES") -> str:
     return CODE.format(imported=imported, options=options, codes=codes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_classes_name_the_labels_of_an_estimator_that_counts_them(
     name: str, tmp_path: Path

@@ -91,6 +91,7 @@ MIXED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MIXED)
 def test_a_forest_among_other_members(name: str, tmp_path: Path) -> None:
     code = f"{MEMBERS}def train(data, params):\n"
@@ -371,6 +372,7 @@ BOOSTERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("library", BOOSTERS)
 def test_bare_booster_needs_to_know_which_code_is_which_label(library: str, tmp_path: Path) -> None:
     code = (

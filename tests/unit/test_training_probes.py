@@ -237,6 +237,7 @@ def test_number_may_be_as_far_off_as_in_the_trial_of_its_form(answer: float, is_
             replies.check([reply], found)
 
 
+@pytest.mark.slow
 def test_form_that_ends_its_process_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +284,7 @@ def _made(count: int) -> Probes:
     return probes.make(frame.head(40), frame.tail(20), fields, {}, ())
 
 
+@pytest.mark.slow
 def test_very_many_columns_are_tried_evenly_and_not_each_in_full() -> None:
     few, many = _made(4), _made(400)
     in_full = len(few.rows("number", "c1")) + len(few.rows("extreme", "c1"))

@@ -46,6 +46,7 @@ def many(root: Path) -> str:
     return project(root, CODE, flowers(30_000)[["length", "width", "species"]])
 
 
+@pytest.mark.slow
 def test_the_bundle_is_asked_some_rows_and_its_metrics_are_of_all(tmp_path: Path) -> None:
     module = many(tmp_path)
     predictor = Counting()
@@ -59,6 +60,7 @@ def test_the_bundle_is_asked_some_rows_and_its_metrics_are_of_all(tmp_path: Path
     assert accuracy > 0.8
 
 
+@pytest.mark.slow
 def test_a_model_file_that_differs_on_one_row_that_the_bundle_is_not_asked_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +117,7 @@ def test_many_held_out_rows_have_the_labels_that_the_model_gives_them(
     assert (outputs.margins < MARGIN).sum() > 10
 
 
+@pytest.mark.slow
 def test_what_answers_held_out_rows_ends_with_a_form_that_does_not_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
