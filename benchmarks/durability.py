@@ -80,7 +80,11 @@ class Users:
         if answer.is_success:
             self.tally.acknowledged.append(answer.json()["predictions"][0]["id"])
         else:
-            self.tally.failed[f"HTTP {answer.status_code}"] += 1
+            self.tally.failed[self.named(answer)] += 1
+
+    def named(self, answer: httpx.Response) -> str:
+        """Return the name under which a refusal is counted."""
+        return f"HTTP {answer.status_code}"
 
 
 def kill(folder: Path, what: str, number: int) -> None:

@@ -54,18 +54,11 @@ FORGETFUL = (
 class Callers(Users):
     """Users who remember who refused a request: a replica, or the router without one."""
 
-    def _send(self, client: httpx.Client) -> None:
-        try:
-            answer = client.post("/predict", json=self._row)
-        except httpx.HTTPError as error:
-            self.tally.failed[type(error).__name__] += 1
-            return
-        if answer.is_success:
-            self.tally.acknowledged.append(answer.json()["predictions"][0]["id"])
-        elif answer.headers["content-type"] == "application/json":
-            self.tally.failed[f"{answer.status_code} by a replica"] += 1
-        else:
-            self.tally.failed[f"{answer.status_code} by the router: {answer.text[:60]}"] += 1
+    def named(self, answer: httpx.Response) -> str:
+        """Return the name under which a refusal is counted."""
+        if answer.headers["content-type"] == "application/json":
+            return f"{answer.status_code} by a replica"
+        return f"{answer.status_code} by the router: {answer.text[:60]}"
 
 
 class Side(NamedTuple):

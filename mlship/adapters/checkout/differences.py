@@ -47,8 +47,8 @@ def differences(
     wanted = ("ls-files", "-z", "--full-name", "--others", "--exclude-standard")
     changed |= _names(git.run(root, *wanted, "--", *places))
     own = {posixpath.relpath(f"/{name}", f"/{above}") for name in changed}
-    hidden = git.hidden_changes(root, *places) | git.filtered_changes(root, *places)
-    return tuple(sorted({*own, *hidden, *strange, *ignored_checks(root, checks)}))
+    unseen = git.unseen_changes(root, *places)
+    return tuple(sorted({*own, *unseen, *strange, *ignored_checks(root, checks)}))
 
 
 def ignored_checks(root: Path, checks: CheckFiles) -> list[str]:

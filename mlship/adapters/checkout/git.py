@@ -86,7 +86,7 @@ def _changes(root: Path, *places: str) -> set[str]:
     """Return the changed files at some places, by their path from `root`."""
     told = ("status", "--porcelain", "-z", "--no-renames", "--untracked-files=all")
     listed = run(root, *told, "--ignore-submodules=none", "--", *places)
-    changed = hidden_changes(root, *places) | filtered_changes(root, *places)
+    changed = unseen_changes(root, *places)
     if listed:
         above = run(root, "rev-parse", "--show-prefix").rstrip("\n")
         # Each is two letters of state, a space, and the path from the top of the repository.
@@ -95,7 +95,12 @@ def _changes(root: Path, *places: str) -> set[str]:
     return changed
 
 
-def hidden_changes(root: Path, *places: str) -> set[str]:
+def unseen_changes(root: Path, *places: str) -> set[str]:
+    """Return the changed files at some places that neither `git status` nor `git diff` tells."""
+    return _hidden_changes(root, *places) | _filtered_changes(root, *places)
+
+
+def _hidden_changes(root: Path, *places: str) -> set[str]:
     """Return the changed files at some places that git was told not to look at.
 
     `git update-index --assume-unchanged` and `--skip-worktree` do so; the second is also how a
@@ -127,7 +132,7 @@ def _hash(root: Path, name: str) -> str:
     return run(root, "hash-object", "--", name).strip()
 
 
-def filtered_changes(root: Path, *places: str) -> set[str]:
+def _filtered_changes(root: Path, *places: str) -> set[str]:
     """Return the files at some places of which a filter of git's configuration hides a change.
 
     git compares what a clean filter makes of a file. What counts is the file itself: it must be as
