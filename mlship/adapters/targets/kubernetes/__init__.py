@@ -3,6 +3,7 @@
 target.py         KubernetesTarget, what commands call: applies what is wanted, waits, observes
 slots.py          the slots of a target in one cluster: deployed, observed, removed
 clusters.py       ClustersTarget: slots in several clusters, behind the router of one of them
+directory.py      which of these clusters has which slot, or gets a new one
 members.py        how each of these clusters is reached
 manifests.py      the objects of a slot; difference.py what would change of them
 health.py         the probes that the kubelet and Google's load balancers use
