@@ -12,17 +12,20 @@ import msgspec
 
 from mlship.adapters.targets.kubernetes import (
     difference,
+    gateway,
     manifests,
     router,
     router_manifests,
     router_routing,
+    routing,
 )
 from mlship.adapters.targets.kubernetes.api import Api
 from mlship.adapters.targets.kubernetes.directory import Directory
+from mlship.adapters.targets.kubernetes.gateway import LIMITS
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.members import Member
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
-from mlship.adapters.targets.kubernetes.slots import Slots, check_ready
+from mlship.adapters.targets.kubernetes.slots import Slots, Traffic, check_ready
 from mlship.config.project import TargetConfig
 from mlship.domain.clusters import Cluster
 from mlship.domain.deployment import (
@@ -66,6 +69,7 @@ class ClustersTarget:
         self._config = config
         self._members = {member.name: member for member in members}
         self._parent = self._members[config.parent_cluster]
+        self._is_plain = self._parent.config.kubernetes.gateway is None
         self._progress = progress
         self._directory = Directory(scope, config, self._members, progress)
 
@@ -89,6 +93,8 @@ class ClustersTarget:
                 place = self._placed(
                     member, slot, deployment.release, deployment.artifact, slots.address(slot)
                 )
+            if slot not in written.places and not self._is_plain and member is not self._parent:
+                self._progress.note(f"{slot} is behind a Gateway in another cluster: {LIMITS}")
             if written.places.get(slot, place) != place:
                 # Its Service was made anew, and has another address.
                 traffic = self._traffic(api, {slot: place})
@@ -181,11 +187,13 @@ class ClustersTarget:
     def render(self, plan: Plan) -> Mapping[str, str]:
         """Return the objects for an empty target: the router's, the slot's, and the route.
 
-        The slot of a first release is in the first cluster.
+        The slot of a first release is in the first cluster. At a Gateway there is no router.
         """
         parent = self._parent.config
         first = self._members[self._config.homes[0]]
-        objects = router_manifests.render(self._scope, parent, plan.artifact)
+        objects = (
+            router_manifests.render(self._scope, parent, plan.artifact) if self._is_plain else []
+        )
         objects += manifests.render(
             self._scope,
             first.config,
@@ -198,7 +206,13 @@ class ClustersTarget:
         )
         # Elsewhere, the address of the slot comes with its Service.
         if plan.split is not None and first is self._parent:
-            route = router_routing.written(self._scope, parent, None, plan.split, frozenset(), {})
+            route = (
+                router_routing.written(self._scope, parent, None, plan.split, frozenset(), {})
+                if self._is_plain
+                else routing.written(
+                    self._scope, parent.kubernetes, None, plan.split, frozenset(), {}
+                )
+            )
             objects.append(route)
         return manifests.files(objects)
 
@@ -207,9 +221,11 @@ class ClustersTarget:
 
         Raises:
             UnavailableError: as `deploy`.
+            NotFoundError, ConfigError: there is no such Gateway, or it serves its own cluster only.
         """
         with self._open() as (api, written):
             member, traffic = self._directory.place(plan.slot, written), self._traffic(api, {})
+            traffic.check()
             with self._slots(member, api) as slots:
                 of_slot, is_new = slots.planned(plan)
             objects = traffic.objects(plan.artifact, is_new=is_new)
@@ -227,7 +243,7 @@ class ClustersTarget:
                 unknown = self._placed(member, plan.slot, plan.release.id, plan.artifact.digest, "")
                 known = {plan.slot: written.places.get(plan.slot, unknown), **places}
                 traffic = self._traffic(api, known)
-                of_route = difference.of(api.cluster, *traffic.planned(plan.split, running=running))
+                of_route = traffic.planned(plan.split, running=running)
                 changes += difference.within(self._parent.name, of_route)
             for slot in plan.removed:
                 holder = self._directory.find(slot, written)
@@ -260,8 +276,11 @@ class ClustersTarget:
             except MlshipError as error:
                 raise self._directory.unanswered(member, error) from error
 
-    def _traffic(self, api: Api, places: Mapping[Slot, Placed]) -> router.Traffic:
-        return router.Traffic(api, self._scope, self._parent.config, places)
+    def _traffic(self, api: Api, places: Mapping[Slot, Placed]) -> Traffic:
+        parent = self._parent.config
+        if self._is_plain:
+            return router.Traffic(api, self._scope, parent, places)
+        return gateway.Traffic(api, self._scope, parent.kubernetes, places)
 
     def _observed(
         self, parent: Api, slots: frozenset[Slot], written: Written, *, needed: frozenset[Slot]
