@@ -114,7 +114,7 @@ def story(place: Pair, requests: int) -> None:
     """Print the failures, and how long each change took."""
     names = iter(map(release, NAMES))
     champion = next(names)
-    place.deploy(champion, replicas=2)
+    place.deploy(champion, replicas=2, **behaviour(place))
     place.route((champion, 100))
     took: dict[str, float] = {}
     sent = Requests(place.url)
@@ -132,7 +132,7 @@ def story(place: Pair, requests: int) -> None:
 def turn(place: Pair, champion: Release, challenger: Release, took: dict[str, float]) -> None:
     """Take a challenger from its deployment to champion, and retire the old one."""
     home = cluster_of(place, champion)
-    place.deploy(challenger, replicas=2)
+    place.deploy(challenger, replicas=2, **behaviour(place))
     steps: list[tuple[str, tuple[tuple[Release, int], ...]]] = [
         ("challenge", ((champion, 90), (challenger, 10))),
         ("promote", ((challenger, 100),)),
@@ -148,6 +148,11 @@ def turn(place: Pair, champion: Release, challenger: Release, took: dict[str, fl
                 replace_router(place.blue)
             restart(place.blue if home == "blue" else place.green, slot_of(champion))
     place.target.remove(slot_of(champion))
+
+
+def behaviour(place: Pair) -> dict[str, bool]:
+    """Return how pods end: at a Gateway as those of the runtime, for nobody repeats a request."""
+    return {"drains": True} if place.config.kubernetes.gateway is not None else {}
 
 
 def shares_and_users(place: Pair) -> None:
