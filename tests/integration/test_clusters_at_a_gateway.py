@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mlship.adapters.targets.kubernetes import review_all
 from mlship.domain.deployment import slot_of
 from tests.harness import clusters
 from tests.harness.load import load
@@ -44,5 +45,8 @@ def test_a_challenger_comes_and_goes_in_a_cluster_of_its_own(place: Pair) -> Non
         assert entries(place) == {place.scope.object(two)}
         place.target.remove(two)
     assert not sent.failed
+    checked = review_all(place.scope, place.members(), "blue")
+    assert checked.count("allows deployments") == 2
+    assert "no share falls back" in checked
     assert entries(place) == set()
     assert set(place.target.inspect()) == {one}
