@@ -1,13 +1,14 @@
 """A target with several clusters behind a Gateway: what leads to slots in other clusters."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 from unittest import mock
 
 import httpx
 import pytest
 
-from mlship.adapters.targets.kubernetes import fencing, gateway, reach, review_all
+from mlship.adapters.targets.kubernetes import fencing, gateway, reach, review_all, routing
 from mlship.domain.deployment import Plan, Split, slot_of
 from mlship.errors import ConfigError, UnavailableError
 from tests.fakes.cluster import IMAGE, SCOPE, World, at_once
@@ -171,6 +172,19 @@ def test_only_an_answer_that_names_the_slot_shows_that_it_is_reached(
     if is_reached:
         expected.pop(slot_of(ONE))
     assert world.target.reached() == expected
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+def test_a_controller_may_hear_of_a_service_after_the_route(
+    monkeypatch: pytest.MonkeyPatch, world: World, *, is_early: bool
+) -> None:
+    verdicts = iter(["BackendNotFound: no such Service"])
+    monkeypatch.setattr(routing, "verdict", lambda *_: next(verdicts, True))
+    monkeypatch.setattr(gateway, "_RESOLVE_SECONDS", 5.0 if is_early else 0.0)
+    refused = nullcontext() if is_early else pytest.raises(ConfigError, match="no such Service")
+    with refused:
+        world.route((ONE, 80), (TWO, 20))
+    assert world.target.routes().split.share(slot_of(TWO)) == (20 if is_early else 10)
 
 
 def test_a_host_name_is_refused_before_anything_is_written(world: World) -> None:

@@ -30,6 +30,12 @@ def test_the_parent_is_in_the_first_cluster_and_the_challenger_in_another() -> N
     assert target.challenger == "other"
 
 
+def test_a_gateway_is_that_of_the_parents_cluster() -> None:
+    target = production(settings(TWO, "kubernetes: {gateway: gateway/gateway}, parent: green"))
+    gateways = {name: target.in_cluster(name).kubernetes.gateway for name in target.clusters}
+    assert gateways == {"blue": None, "green": "gateway/gateway"}
+
+
 def test_a_third_cluster_may_have_the_parent_only() -> None:
     target = production(settings(f"{TWO}, edge: {{context: c, releases: false}}", "parent: edge"))
     assert (target.parent_cluster, target.homes) == ("edge", ("blue", "green"))
