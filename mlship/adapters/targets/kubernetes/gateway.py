@@ -2,14 +2,20 @@
 
 import time
 
-from mlship.adapters.targets.kubernetes import applied, revisions, router_manifests, routing
+from mlship.adapters.targets.kubernetes import (
+    applied,
+    difference,
+    revisions,
+    router_manifests,
+    routing,
+)
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.revisions import POLL_SECONDS
 from mlship.adapters.targets.kubernetes.routing import Written
 from mlship.config.targets import KubernetesConfig
-from mlship.domain.deployment import Artifact, Revision, Route, Slot, Split
+from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
 from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 
@@ -27,8 +33,8 @@ class Traffic:
         self._scope = scope
         self._config = config
 
-    def objects(self, artifact: Artifact, *, is_new: bool) -> list[Manifest]:
-        """Return what a deployment applies besides its slot: nothing, the Gateway is there."""
+    def changes(self, artifact: Artifact, *, is_new: bool) -> list[Change]:
+        """Return what a deployment changes besides its slot: nothing, the Gateway is there."""
         del artifact, is_new
         return []
 
@@ -126,18 +132,16 @@ class Traffic:
         written = self._write(expected, split, (before.slots | unknown) & running)
         return self._accepted(written, before)
 
-    def planned(
-        self, split: Split, *, running: frozenset[Slot]
-    ) -> tuple[Manifest | None, Manifest]:
-        """Return the current route, and what `change` would write, completed by the cluster.
+    def planned(self, split: Split, *, running: frozenset[Slot]) -> list[Change]:
+        """Return what `change` would write, as completed by the cluster. Nothing is written.
 
-        Nothing is written. The Gateway's controller only sees routes that are written.
+        The Gateway's controller only sees routes that are written.
         """
         before = self.read()
         parked = (before.slots | split.slots) & running
         manifest = routing.written(self._scope, self._config, before.manifest, split, parked)
         write = self._api.replace if before.manifest else self._api.create
-        return before.manifest, write(manifest, dry_run=True)
+        return difference.of(self._api.cluster, before.manifest, write(manifest, dry_run=True))
 
     def forget(self, slot: Slot) -> None:
         """Remove a slot without traffic from the route.

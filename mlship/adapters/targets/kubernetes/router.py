@@ -15,6 +15,7 @@ from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.targets.envoy import routes
 from mlship.adapters.targets.kubernetes import (
     applied,
+    difference,
     revisions,
     router_manifests,
     router_routing,
@@ -34,7 +35,7 @@ from mlship.adapters.targets.kubernetes.router_manifests import (
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.adapters.targets.kubernetes.waiting import Rollout, address_of, wait_for_address
 from mlship.config.project import TargetConfig
-from mlship.domain.deployment import Artifact, Revision, Route, Slot, Split
+from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
 from mlship.errors import ConflictError, TimedOutError, UnavailableError
 
@@ -88,6 +89,11 @@ class Traffic:
             (container,) = running["spec"]["template"]["spec"]["containers"]
             artifact = msgspec.structs.replace(artifact, router=container["image"])
         return router_manifests.render(self._scope, self._config, artifact)
+
+    def changes(self, artifact: Artifact, *, is_new: bool) -> list[Change]:
+        """Return what `prepare` would change. Nothing is written."""
+        objects = self.objects(artifact, is_new=is_new)
+        return [change for each in objects for change in difference.applied(self._api, each)]
 
     def check(self) -> None:
         """Check that the route may be changed, before a deployment.
@@ -240,15 +246,13 @@ class Traffic:
             return None
         return answer.is_success
 
-    def planned(
-        self, split: Split, *, running: frozenset[Slot]
-    ) -> tuple[Manifest | None, Manifest]:
-        """Return the current ConfigMap, and what `change` would write. Nothing is written."""
+    def planned(self, split: Split, *, running: frozenset[Slot]) -> list[Change]:
+        """Return what `change` would write. Nothing is written."""
         before = self.read()
         parked = (before.slots | split.slots) & running
         manifest = self._written(before.manifest, split, parked)
         write = self._api.replace if before.manifest else self._api.create
-        return before.manifest, write(manifest, dry_run=True)
+        return difference.of(self._api.cluster, before.manifest, write(manifest, dry_run=True))
 
     def forget(self, slot: Slot) -> None:
         """Remove a slot without traffic from the route.
