@@ -14,6 +14,9 @@ WORKERS ?=
 PYTEST := $(BIN)/python -m pytest
 GROUPED := --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 PARALLEL = --numprocesses $(or $(WORKERS),auto) $(GROUPED)
+# What the unit tests cover: make test COVERAGE=1 measures them where it runs them.
+COVERAGE ?=
+MEASURED := --cov --cov-report=
 
 .PHONY: help demo down unit check test coverage lint docs workflows constraints clean
 
@@ -41,13 +44,10 @@ check: $(READY) ## lint, types, unit tests, architecture and docs: what to run b
 
 # Four workers on two cores: tests wait for pods and servers half of the time.
 test: $(READY) ## everything, lint too, with whatever services this machine has
-	$(PYTEST) --numprocesses $(or $(WORKERS),4) $(GROUPED)
+	$(PYTEST) --numprocesses $(or $(WORKERS),4) $(GROUPED) $(if $(COVERAGE),$(MEASURED))
 
 coverage: $(READY) ## the tests of make unit, measured: fails where they cover less than pyproject.toml says
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not slow" tests/unit
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --skip-covered --sort=cover
+	$(PYTEST) $(PARALLEL) -m "not slow" $(MEASURED)term:skip-covered tests/unit
 
 lint: $(READY) ## ruff and mypy, as tests/architecture runs them too
 	$(BIN)/ruff check .

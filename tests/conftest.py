@@ -45,17 +45,27 @@ def group(item: pytest.Item) -> str | None:
     return file if folder in ("integration", "contract") else None
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its group and put the folders with long tests first."""
+    """Give each test its group, measure unit tests only, and put long tests first."""
     for item in items:
         name = group(item)
         if name is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(name))
+        if ORDER[rank(item)] != "unit":
+            item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: (rank(item), not needs_cluster(item)))
 
 
-def pytest_collection_finish() -> None:
-    """Search for garbage from now on, rarely, and not in what is here."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Search for garbage from now on, rarely, and not in what is here.
+
+    Raises `pytest.UsageError` if a worker's tests have lost their groups: nothing else would show
+    that tests of one cluster run at the same time, or that each worker starts the same server.
+    """
+    grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+    if session.config.getoption("loadgroup", False) and not all("@" in i.nodeid for i in grouped):
+        raise pytest.UsageError("pytest-xdist did not read the groups of the tests")
     gc.freeze()
     gc.set_threshold(20_000)
     gc.enable()

@@ -92,6 +92,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             context=cluster.context,
             kubeconfig=cluster.kubeconfig or self.kubernetes.kubeconfig,
             namespace=cluster.namespace or self.kubernetes.namespace,
+            # Above all clusters is one Gateway, in the parent's.
+            gateway=self.kubernetes.gateway if name == self.parent_cluster else None,
         )
         alone: dict[str, Any] = {"clusters": {}, "parent": None, "load_balancer": None}
         return replace(self, kubernetes=own, gke=cluster.gke, **alone)
@@ -131,9 +133,6 @@ def _check_target(key: str, target: Placement) -> None:
     if target.kind == "local":
         hint = f"set {key}.kind to kubernetes or gke, or remove clusters"
         raise _wrong(f"{key}.clusters", "a local target has no clusters", hint)
-    if own.gateway is not None:
-        text = "clusters have mlship's own load balancer above them, not a Gateway"
-        raise _wrong(f"{key}.kubernetes.gateway", text, "remove it, or remove clusters")
     if own.context is not None or target.gke is not None:
         field = "gke" if target.gke is not None else "kubernetes.context"
         hint = f"move it into a cluster: {key}.clusters.NAME"
@@ -164,9 +163,10 @@ def _check_load_balancer(key: str, target: Placement) -> None:
     if len(projects) > 1:
         text = f"its backends are of one project, not of {', '.join(sorted(projects))}"
         raise _wrong(key, text, "name clusters of one project, or remove it")
-    if target.kubernetes.host is not None:
-        hint = "remove kubernetes.host"
-        raise _wrong(key, "its address has the host, and so has kubernetes.host", hint)
+    for field in ("host", "gateway"):
+        if getattr(target.kubernetes, field) is not None:
+            text = f"it takes the requests of a target, and so does kubernetes.{field}"
+            raise _wrong(key, text, f"remove it, or kubernetes.{field}")
 
 
 def _check_places(key: str, target: Placement) -> None:

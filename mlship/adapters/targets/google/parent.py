@@ -31,6 +31,7 @@ class GoogleParent:
 
     name: Final = "Google"
     """It is in no cluster."""
+    limits: Final = ""
 
     def __init__(self, config: TargetConfig, door: Callable[[Fence], Door], fence: Fence) -> None:
         """Store the settings; no request is sent.

@@ -85,6 +85,8 @@ class ClustersTarget:
                 place = self._placed(
                     member, slot, deployment.release, deployment.artifact, slots.address(slot)
                 )
+            if slot not in written.places and self._parent.limits and member is not self._parent:
+                self._progress.note(f"{slot} is in another cluster: {self._parent.limits}")
             if written.places.get(slot, place) != place:
                 # Its Service was made anew, and has another address.
                 traffic = self._traffic(opened, {slot: place})
@@ -177,7 +179,7 @@ class ClustersTarget:
     def render(self, plan: Plan) -> Mapping[str, str]:
         """Return the objects for an empty target: the router's, the slot's, and the route.
 
-        The slot of a first release is in the first cluster.
+        The slot of a first release is in the first cluster. At a Gateway there is no router.
         """
         first = self._members[self._config.homes[0]]
         objects = manifests.render(
@@ -200,9 +202,11 @@ class ClustersTarget:
 
         Raises:
             UnavailableError: as `deploy`.
+            NotFoundError, ConfigError: there is no such Gateway, or it serves its own cluster only.
         """
         with self._open() as (opened, written):
             member, traffic = self._directory.place(plan.slot, written), self._traffic(opened, {})
+            traffic.check()
             with self._slots(member, opened) as slots:
                 of_slot, is_new = slots.planned(plan)
             of_parent = traffic.changes(plan.artifact, is_new=is_new)

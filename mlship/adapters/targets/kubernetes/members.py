@@ -6,13 +6,21 @@ from contextlib import contextmanager
 from typing import Final
 
 from mlship.adapters.http.retries import Patience
-from mlship.adapters.targets.kubernetes import fencing, router, router_manifests, router_routing
+from mlship.adapters.targets.kubernetes import (
+    fencing,
+    gateway,
+    router,
+    router_manifests,
+    router_routing,
+    routing,
+)
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import Api, Manifest, connected
 from mlship.adapters.targets.kubernetes.manifests import NEG, Scope
-from mlship.adapters.targets.kubernetes.parents import Opened
+from mlship.adapters.targets.kubernetes.parents import Opened, Traffic
+from mlship.adapters.targets.kubernetes.routing import Placed
 from mlship.config.project import TargetConfig
-from mlship.domain.deployment import Plan
+from mlship.domain.deployment import Plan, Slot
 from mlship.domain.fence import KERNEL, Fence
 from mlship.errors import ConfigError
 
@@ -81,23 +89,32 @@ class Member:
             with fencing.connected(self.access, namespace, self._fence) as api:
                 yield api
 
+    @property
+    def limits(self) -> str:
+        """What a Gateway here does not do for slots in other clusters; empty without a Gateway."""
+        return "" if self.config.kubernetes.gateway is None else gateway.LIMITS
+
     @contextmanager
     def opened(self, scope: Scope) -> Iterator[Opened]:
-        """Open a client, for the route of mlship's own router."""
+        """Open a client, for the route of mlship's own router, or at a Gateway."""
         with self.connected() as api:
-            yield Opened(
-                api=api,
-                cluster=api.cluster,
-                traffic=lambda places: router.Traffic(api, scope, self.config, places),
-            )
+
+            def traffic(places: Mapping[Slot, Placed]) -> Traffic:
+                if self.config.kubernetes.gateway is None:
+                    return router.Traffic(api, scope, self.config, places)
+                return gateway.Traffic(api, scope, self.config.kubernetes, places)
+
+            yield Opened(api=api, cluster=api.cluster, traffic=traffic)
 
     def rendered(self, scope: Scope, plan: Plan) -> tuple[list[Manifest], list[Manifest]]:
-        """Return the router's objects in an empty target, and its route."""
-        before, split = router_manifests.render(scope, self.config, plan.artifact), plan.split
-        if split is None:
-            return before, []
-        route = router_routing.written(scope, self.config, None, split, frozenset(), {})
-        return before, [route]
+        """Return the router's objects in an empty target, if there is no Gateway, and the route."""
+        own, split = self.config.kubernetes, plan.split
+        if own.gateway is not None:
+            route = split and routing.written(scope, own, None, split, frozenset(), {})
+            return [], [route] if route else []
+        route = split and router_routing.written(scope, self.config, None, split, frozenset(), {})
+        before = router_manifests.render(scope, self.config, plan.artifact)
+        return before, [route] if route else []
 
     @property
     def place(self) -> str:

@@ -83,6 +83,10 @@ class Parent(Protocol):
     def name(self) -> str:
         """The name of its cluster in mlship.yaml, or of whom it belongs to, for people."""
 
+    @property
+    def limits(self) -> str:
+        """What it does not do for slots in other clusters, for people; empty if nothing."""
+
     def opened(self, scope: Scope) -> AbstractContextManager[Opened]:
         """Open a connection; nothing is requested yet."""
 
