@@ -1,12 +1,12 @@
 """Where a target runs releases: in one cluster, or in clusters for champion and challenger."""
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from mlship.config.targets import GkeConfig, KubernetesConfig
+from mlship.config.targets import GkeConfig, KubernetesConfig, LoadBalancerConfig
 from mlship.config.texts import Name
 from mlship.errors import ConfigError
 
@@ -62,7 +62,15 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     parent: Annotated[
         str | None,
         Meta(
-            description="which of `clusters` has the load balancer above them; default: the first"
+            description="which of `clusters` has the load balancer above them, and the lock of the "
+            "target; default: the first"
+        ),
+    ] = None
+    load_balancer: Annotated[
+        LoadBalancerConfig | None,
+        Meta(
+            description="Google's load balancer above `clusters`, for kind gke; default: mlship's "
+            "own in `parent`"
         ),
     ] = None
 
@@ -87,7 +95,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             # Above all clusters is one Gateway, in the parent's.
             gateway=self.kubernetes.gateway if name == self.parent_cluster else None,
         )
-        return replace(self, kubernetes=own, gke=cluster.gke, clusters={}, parent=None)
+        alone: dict[str, Any] = {"clusters": {}, "parent": None, "load_balancer": None}
+        return replace(self, kubernetes=own, gke=cluster.gke, **alone)
 
 
 def check(key: str, target: Placement) -> None:
@@ -101,12 +110,13 @@ def check(key: str, target: Placement) -> None:
         ConfigError: clusters, challenger and parent do not fit together.
     """
     if not target.clusters:
-        for name, is_set in (
-            ("challenger", target.challenger != OTHER),
-            ("parent", target.parent is not None),
+        for name, is_set, what in (
+            ("challenger", target.challenger != OTHER, "is one of"),
+            ("parent", target.parent is not None, "is one of"),
+            ("load_balancer", target.load_balancer is not None, "stands above"),
         ):
             if is_set:
-                text = f"{name} is one of `clusters`, and there are none"
+                text = f"{name} {what} `clusters`, and there are none"
                 raise _wrong(f"{key}.{name}", text, f"remove it, or set {key}.clusters")
         return
     _check_target(key, target)
@@ -114,6 +124,8 @@ def check(key: str, target: Placement) -> None:
         _check_cluster(f"{key}.clusters.{name}", target, name, cluster)
     _check_places(key, target)
     _check_different(key, target)
+    if target.load_balancer is not None:
+        _check_load_balancer(f"{key}.load_balancer", target)
 
 
 def _check_target(key: str, target: Placement) -> None:
@@ -141,6 +153,20 @@ def _check_cluster(key: str, target: Placement, name: str, cluster: ClusterConfi
     if not cluster.releases and target.parent_cluster != name:
         text = "no release runs there, and it is not the parent's"
         raise _wrong(f"{key}.releases", text, "remove the cluster, or set `parent` to it")
+
+
+def _check_load_balancer(key: str, target: Placement) -> None:
+    projects = {cluster.gke.project for cluster in target.clusters.values() if cluster.gke}
+    if target.kind != "gke":
+        text = "Google's load balancer reaches pods of GKE only"
+        raise _wrong(key, text, "set kind: gke, or remove it")
+    if len(projects) > 1:
+        text = f"its backends are of one project, not of {', '.join(sorted(projects))}"
+        raise _wrong(key, text, "name clusters of one project, or remove it")
+    for field in ("host", "gateway"):
+        if getattr(target.kubernetes, field) is not None:
+            text = f"it takes the requests of a target, and so does kubernetes.{field}"
+            raise _wrong(key, text, f"remove it, or kubernetes.{field}")
 
 
 def _check_places(key: str, target: Placement) -> None:

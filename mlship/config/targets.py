@@ -112,6 +112,26 @@ class KubernetesConfig(_Section, frozen=True):
     ] = 5
 
 
+class LoadBalancerConfig(_Section, frozen=True):
+    """Google's global external Application Load Balancer, above the clusters of a target."""
+
+    url_map: Annotated[
+        str,
+        Meta(
+            pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?(?!\n)$",
+            description="name of its URL map, which has the route",
+        ),
+    ]
+    address: Annotated[
+        str,
+        Meta(
+            pattern=r"^https?://[A-Za-z0-9.-]+(?!\n)$",
+            description="address of requests, such as https://iris.example.com",
+            extra={"form": "http:// or https:// and a host name"},
+        ),
+    ]
+
+
 class GkeConfig(_Section, frozen=True):
     """A GKE cluster, reached with Application Default Credentials."""
 

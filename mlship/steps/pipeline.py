@@ -236,8 +236,8 @@ class Pipeline:
 
     @property
     def needs_router(self) -> bool:
-        """Whether a target is in a cluster and names no Gateway: mlship brings its own parent."""
-        targets = self.config.targets.values()
+        """Whether mlship brings its own parent to a target: it is in a cluster, and names none."""
+        targets = [each for each in self.config.targets.values() if each.load_balancer is None]
         return any(each.kind != "local" and each.kubernetes.gateway is None for each in targets)
 
     def loses_predictions(self) -> bool:

@@ -14,6 +14,7 @@ from mlship.wire.backends import (
     docker_engine,
     local_target,
     members,
+    parent,
 )
 from mlship.wire.installed import installed
 
@@ -34,6 +35,7 @@ __all__ = [
     "members",
     "merge",
     "not_ignored",
+    "parent",
     "publishing",
     "read",
     "repository",

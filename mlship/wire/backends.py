@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlship.adapters.artifacts.artifacts import Artifacts
     from mlship.adapters.http.retries import Patience
     from mlship.adapters.images.build.builder import ImageBuilder
+    from mlship.adapters.targets.google import GoogleParent
     from mlship.adapters.targets.kubernetes import (
         Access,
         ClustersTarget,
@@ -86,9 +87,19 @@ def cluster_target(
     spool_mb = config.observations.spool_mb if _spools(name, config) else None
     if settings.clusters:
         clusters = members(settings, environment, fence)
-        return ClustersTarget(scope, settings, clusters, progress, spool_mb=spool_mb)
+        above = parent(settings, fence)
+        return ClustersTarget(scope, settings, clusters, progress, spool_mb=spool_mb, parent=above)
     access = cluster_access(settings, environment)
     return KubernetesTarget(scope, settings, access, progress, spool_mb=spool_mb, fence=fence)
+
+
+def parent(settings: TargetConfig, fence: Fence = KERNEL) -> "GoogleParent | None":
+    """Return what is above a target's clusters, if it is in none of them; nothing is connected."""
+    if settings.load_balancer is None:
+        return None
+    from mlship.adapters.targets import google
+
+    return google.parent(settings, fence)
 
 
 def members(

@@ -37,15 +37,7 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
         return look(environment)
 
     def cluster(name: str) -> str:
-        from mlship.adapters.targets.kubernetes import Scope, review, review_all
-
-        settings = pipeline.target_config(name)
-        scope = Scope(project=config.name, target=name)
-        if settings.clusters:
-            clusters = wire.members(settings, environment)
-            return review_all(scope, clusters, settings.parent_cluster)
-        access = wire.cluster_access(settings, environment)
-        return review(scope, settings, access)
+        return _clusters(pipeline, name, environment)
 
     def forge() -> str:
         from mlship.adapters.forges.github.detect import look
@@ -62,3 +54,17 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
         cluster=cluster,
         forge=forge,
     )
+
+
+def _clusters(pipeline: Pipeline, name: str, environment: Mapping[str, str]) -> str:
+    """Check the clusters of a target, and what is above them."""
+    from mlship.adapters.targets.kubernetes import Scope, review, review_all
+
+    settings = pipeline.target_config(name)
+    scope = Scope(project=pipeline.config.name, target=name)
+    if not settings.clusters:
+        return review(scope, settings, wire.cluster_access(settings, environment))
+    clusters, above = wire.members(settings, environment), wire.parent(settings)
+    if above is None:
+        return review_all(scope, clusters, settings.parent_cluster)
+    return f"{review_all(scope, clusters, '')}; {above.look(scope)}"

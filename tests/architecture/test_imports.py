@@ -24,6 +24,10 @@ EXCEPTIONS = {
     "mlship.adapters.ledgers": ARTIFACTS,
     "mlship.adapters.stores": ARTIFACTS,
     "mlship.adapters.targets.gke": {"mlship.adapters.targets.kubernetes"},
+    "mlship.adapters.targets.google": {
+        "mlship.adapters.targets.gke",
+        "mlship.adapters.targets.kubernetes",
+    },
     "mlship.adapters.targets.kubernetes": {ENVOY},
     "mlship.adapters.targets.local": {ENVOY},
 }
@@ -53,6 +57,13 @@ ARROWS: dict[str, set[str]] = {
     "mlship.adapters.targets.gke": SHARED
     | DOORS
     | {"mlship.adapters.targets.gke", "mlship.adapters.targets.kubernetes"},
+    "mlship.adapters.targets.google": SHARED
+    | DOORS
+    | {
+        "mlship.adapters.targets.gke",
+        "mlship.adapters.targets.google",
+        "mlship.adapters.targets.kubernetes",
+    },
     "mlship.runtime": RUNTIME,
     # Tests of a project get its data, as a training reads them.
     "mlship.testing": RUNTIME | {"mlship.config", "mlship.testing", "mlship.training"},

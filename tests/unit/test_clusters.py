@@ -272,7 +272,7 @@ def test_a_router_of_one_cluster_becomes_the_parent_of_several() -> None:
     world = World()
     single = KubernetesTarget(
         SCOPE,
-        world.target._parent.config,
+        world.target._members["blue"].config,
         lambda: world.servers["blue"].access,
         Notes(),
     )

@@ -288,7 +288,9 @@ def test_a_gateway_of_one_cluster_becomes_the_parent_of_several() -> None:
 
     world = new_world()
     blue = world.servers["blue"]
-    single = KubernetesTarget(SCOPE, world.target._parent.config, lambda: blue.access, Notes())
+    single = KubernetesTarget(
+        SCOPE, world.target._members["blue"].config, lambda: blue.access, Notes()
+    )
     single._open = blue.connected  # type: ignore[assignment]
     single.deploy(ONE, IMAGE, slot_of(ONE), replicas=1)
     split = Split(weights={slot_of(ONE): 100})

@@ -8,6 +8,7 @@ from tests.unit.test_settings import LEAST, complaint, read
 
 TWO = "blue: {context: a}, green: {context: b}"
 GKE = "gke: {project: p, location: europe-west1, cluster: "
+LOAD_BALANCER = 'load_balancer: {url_map: iris, address: "https://iris.example.com"}'
 
 
 def settings(clusters: str, *more: str, kind: str = "kubernetes") -> str:
@@ -116,6 +117,35 @@ def test_clusters_of_google_are_named_by_project_location_and_name() -> None:
         (
             f"{LEAST}targets: {{production: {{kind: kubernetes, parent: blue}}}}",
             "parent is one of `clusters`, and there are none",
+            "set targets.production.clusters",
+        ),
+        (
+            settings(TWO, LOAD_BALANCER),
+            "load_balancer: Google's load balancer reaches pods of GKE only",
+            "set kind: gke",
+        ),
+        (
+            settings(
+                f"blue: {{{GKE}x}}}}, green: {{{GKE.replace('p,', 'q,')}x}}}}",
+                LOAD_BALANCER,
+                kind="gke",
+            ),
+            "load_balancer: its backends are of one project, not of p, q",
+            "name clusters of one project",
+        ),
+        (
+            settings(
+                f"blue: {{{GKE}x}}}}, green: {{{GKE}y}}}}",
+                LOAD_BALANCER,
+                "kubernetes: {gateway: gateway/gateway}",
+                kind="gke",
+            ),
+            "load_balancer: it takes the requests of a target, and so does kubernetes.gateway",
+            "remove it, or kubernetes.gateway",
+        ),
+        (
+            f"{LEAST}targets: {{production: {{kind: gke, {LOAD_BALANCER}}}}}",
+            "load_balancer stands above `clusters`, and there are none",
             "set targets.production.clusters",
         ),
         (

@@ -1,5 +1,6 @@
 """Limits of a response: a deadline, and how large its body may be once decoded."""
 
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ _STREAMED: Final = {httpx.codes.OK, httpx.codes.PARTIAL_CONTENT}
 
 
 _T = TypeVar("_T")
+_SETTLED: Final[set[Any]] = set()
+_SETTLING: Final = threading.Lock()
 
 
 class TooLargeError(httpx.DecodingError):
@@ -77,10 +80,23 @@ def decoded(content: bytes, shape: type[_T]) -> _T:
     Raises:
         msgspec.DecodeError: it is not JSON in UTF-8, is nested too deeply or has another shape.
     """
+    settle(shape)
     try:
         return msgspec.json.decode(content, type=shape)
     except (RecursionError, UnicodeDecodeError) as error:
         raise msgspec.DecodeError(str(error)) from error
+
+
+def settle(shape: Any) -> None:
+    """Let msgspec build what it knows of a type, in one thread.
+
+    It does so on first use, and two threads that use a type for the first time at once crash the
+    process, with msgspec 0.22 too.
+    """
+    if shape not in _SETTLED:
+        with _SETTLING:
+            msgspec.json.Decoder(shape)
+            _SETTLED.add(shape)
 
 
 def _ending() -> Deadline:

@@ -95,6 +95,27 @@ def find(
     return _access(cluster, config, own_credentials)
 
 
+def token(credentials: "Callable[[], Credentials] | None" = None) -> GoogleToken:
+    """Return the token for requests to Google's APIs.
+
+    Args:
+        credentials: returns credentials; by default Application Default Credentials.
+
+    Raises:
+        ConfigError: google-auth is not installed, or there are no credentials.
+    """
+    try:
+        from google.auth.exceptions import GoogleAuthError
+    except ImportError as error:
+        message = f"Google's APIs need the package {error.name}, which is not installed"
+        raise ConfigError(message, hint=installation.hint("gcp")) from error
+    try:
+        return GoogleToken((credentials or _default)())
+    except GoogleAuthError as error:
+        message = f"no credentials for Google Cloud: {error}"
+        raise ConfigError(message, hint=_LOGIN) from error
+
+
 def _default() -> "Credentials":
     import google.auth
 

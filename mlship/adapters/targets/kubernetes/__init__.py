@@ -4,7 +4,7 @@ target.py         KubernetesTarget, what commands call: applies what is wanted, 
 slots.py          the slots of a target in one cluster: deployed, observed, removed
 clusters.py       ClustersTarget: slots in several clusters, behind the parent in one of them
 directory.py      which of these clusters has which slot, or gets a new one
-members.py        how each of these clusters is reached
+members.py        how each of these clusters is reached; parents.py what stands above them
 manifests.py      the objects of a slot; difference.py what would change of them
 health.py         the probes that the kubelet and Google's load balancers use
 waiting.py        waits until a slot is rolled out

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import httpx
 import msgspec
 
-from mlship.adapters.http.bodies import decoded
+from mlship.adapters.http.bodies import decoded, settle
 
 _Word = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -64,5 +64,6 @@ def read(response: httpx.Response, shape: type[Answer]) -> dict[str, Any]:
         msgspec.DecodeError: it is not JSON, or not of that shape.
     """
     document = decoded(response.content, dict[str, Any])
+    settle(shape)
     msgspec.convert(document, shape)
     return document

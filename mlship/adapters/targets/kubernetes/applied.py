@@ -12,7 +12,6 @@ from mlship.errors import UnavailableError
 
 HEADER: Final = "mlship-route"
 """A header of each response that names the route which sent the request here."""
-_APPLIED_SECONDS = 90.0
 _UNNAMED_SECONDS = 5.0
 _ASK_SECONDS = 2.0
 _ASK_AGAIN_SECONDS = 0.02
@@ -26,6 +25,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         host: the host name of requests, if it is not that of the URL.
         agreeing: answers in a row that must name the route.
         settle_seconds: how long to wait instead, where nobody answers or answers have no name.
+        seconds: how long answers may name another route.
         hint: for the error that answers name another route.
         nudge: called until answers name the route.
     """
@@ -34,6 +34,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     host: str | None = None
     agreeing: int
     settle_seconds: float
+    seconds: float = 90.0
     hint: str
     nudge: Callable[[], None] = lambda: None
 
@@ -45,14 +46,14 @@ def wait(asked: Asked, name: str) -> bool:
     fixed time passes instead.
 
     Raises:
-        UnavailableError: after 90 s, answers still name another route.
+        UnavailableError: answers name another route for longer than `seconds`.
     """
     started = time.monotonic()
     heard, agreeing = started, 0
     # A connection each: another one may be another proxy's.
     headers = {"Connection": "close", **({"Host": asked.host} if asked.host else {})}
     with open_client(Reach(), timeout=httpx.Timeout(_ASK_SECONDS)) as client:
-        while time.monotonic() - started < _APPLIED_SECONDS:
+        while time.monotonic() - started < asked.seconds:
             asked.nudge()
             try:
                 answer = client.get(f"{asked.url}/v2/health/live", headers=headers)

@@ -10,22 +10,13 @@ from contextlib import ExitStack, contextmanager
 
 import msgspec
 
-from mlship.adapters.targets.kubernetes import (
-    difference,
-    gateway,
-    manifests,
-    router,
-    router_manifests,
-    router_routing,
-    routing,
-)
-from mlship.adapters.targets.kubernetes.api import Api
+from mlship.adapters.targets.kubernetes import difference, manifests
 from mlship.adapters.targets.kubernetes.directory import Directory
-from mlship.adapters.targets.kubernetes.gateway import LIMITS
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.members import Member
+from mlship.adapters.targets.kubernetes.parents import Opened, Parent, Traffic
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
-from mlship.adapters.targets.kubernetes.slots import Slots, Traffic, check_ready
+from mlship.adapters.targets.kubernetes.slots import Slots, check_ready
 from mlship.config.project import TargetConfig
 from mlship.domain.clusters import Cluster
 from mlship.domain.deployment import (
@@ -54,6 +45,7 @@ class ClustersTarget:
         progress: Progress,
         *,
         spool_mb: int | None = None,
+        parent: Parent | None = None,
     ) -> None:
         """Store the settings; no request is sent.
 
@@ -63,13 +55,13 @@ class ClustersTarget:
             members: its clusters, in the order of the settings.
             progress: hears how many replicas are ready.
             spool_mb: the size of a pod's spool for predictions; `None` if pods have none.
+            parent: what stands above the clusters; by default mlship's router in one of them.
         """
         self._spool_mb = spool_mb
         self._scope = scope
         self._config = config
         self._members = {member.name: member for member in members}
-        self._parent = self._members[config.parent_cluster]
-        self._is_plain = self._parent.config.kubernetes.gateway is None
+        self._parent: Parent = parent or self._members[config.parent_cluster]
         self._progress = progress
         self._directory = Directory(scope, config, self._members, progress)
 
@@ -85,19 +77,19 @@ class ClustersTarget:
             and as `KubernetesTarget.deploy`.
         """
         plan = Plan(release=release, artifact=artifact, slot=slot, replicas=replicas)
-        with self._open() as (api, written):
+        with self._open() as (opened, written):
             member = self._directory.place(slot, written)
-            with self._slots(member, api) as slots:
-                traffic = self._traffic(api, {})
-                deployment = slots.deploy(plan, traffic, functools.partial(self._close, api))
+            with self._slots(member, opened) as slots:
+                traffic = self._traffic(opened, {})
+                deployment = slots.deploy(plan, traffic, functools.partial(self._close, opened))
                 place = self._placed(
                     member, slot, deployment.release, deployment.artifact, slots.address(slot)
                 )
-            if slot not in written.places and not self._is_plain and member is not self._parent:
-                self._progress.note(f"{slot} is behind a Gateway in another cluster: {LIMITS}")
+            if slot not in written.places and self._parent.limits and member is not self._parent:
+                self._progress.note(f"{slot} is in another cluster: {self._parent.limits}")
             if written.places.get(slot, place) != place:
                 # Its Service was made anew, and has another address.
-                traffic = self._traffic(api, {slot: place})
+                traffic = self._traffic(opened, {slot: place})
                 traffic.change(written.split, written.revision, running=written.slots)
             return msgspec.structs.replace(deployment, cluster=member.name)
 
@@ -119,20 +111,20 @@ class ClustersTarget:
             as `KubernetesTarget.route`; UnavailableError: a cluster of these slots does not answer,
                 or the parent does not reach one of them: the route is as before.
         """
-        with self._open() as (api, written):
+        with self._open() as (opened, written):
             # Of a slot that is new to the route, the address is needed.
             needed = split.asked | (split.slots - frozenset(written.places))
-            observed, places = self._observed(api, split.slots, written, needed=needed)
+            observed, places = self._observed(opened, split.slots, written, needed=needed)
             if written.revision == expected:
                 check_ready(self._scope, observed, split.asked)
             running = frozenset(written.slots) | frozenset(observed)
-            traffic = self._traffic(api, places)
+            traffic = self._traffic(opened, places)
             return traffic.change(split, expected, running=running)
 
     def routes(self) -> Route:
         """Return the split at the parent, and its address."""
-        with self._parent.connected() as api:
-            return self._traffic(api, {}).route()
+        with self._parent.opened(self._scope) as opened:
+            return self._traffic(opened, {}).route()
 
     def remove(self, slot: Slot) -> None:
         """Drain and stop a slot: remove it from the route, then its pods finish and end.
@@ -143,18 +135,18 @@ class ClustersTarget:
             as `KubernetesTarget.remove`; UnavailableError: its cluster does not answer; nothing was
                 changed.
         """
-        with self._open() as (api, written):
+        with self._open() as (opened, written):
             found = self._directory.find(slot, written)
             # What is left of a slot after a removal that was killed may be anywhere.
             homes = () if slot in written.places else self._config.homes
             holders = [found] if found else [self._members[name] for name in homes]
             for member in holders:
-                self._check_answers(member, api)
-            self._traffic(api, {}).forget(slot)
+                self._check_answers(member, opened)
+            self._traffic(opened, {}).forget(slot)
             for member in holders:
-                with self._slots(member, api) as slots:
+                with self._slots(member, opened) as slots:
                     slots.delete(slot)
-            self._close(api)
+            self._close(opened)
 
     def clusters(self) -> Sequence[Cluster]:
         """Return the state of each cluster, also of one that does not answer."""
@@ -179,8 +171,8 @@ class ClustersTarget:
 
     def reached(self) -> Mapping[Slot, bool]:
         """Return which slots of the route the parent reaches; empty if it cannot be asked."""
-        with self._open() as (api, written):
-            traffic = self._traffic(api, {})
+        with self._open() as (opened, written):
+            traffic = self._traffic(opened, {})
             found = {slot: traffic.reaches(slot) for slot in sorted(written.slots)}
         return {slot: answer for slot, answer in found.items() if answer is not None}
 
@@ -189,12 +181,8 @@ class ClustersTarget:
 
         The slot of a first release is in the first cluster. At a Gateway there is no router.
         """
-        parent = self._parent.config
         first = self._members[self._config.homes[0]]
-        objects = (
-            router_manifests.render(self._scope, parent, plan.artifact) if self._is_plain else []
-        )
-        objects += manifests.render(
+        objects = manifests.render(
             self._scope,
             first.config,
             plan.release,
@@ -205,16 +193,9 @@ class ClustersTarget:
             spool_mb=self._spool_mb,
         )
         # Elsewhere, the address of the slot comes with its Service.
-        if plan.split is not None and first is self._parent:
-            route = (
-                router_routing.written(self._scope, parent, None, plan.split, frozenset(), {})
-                if self._is_plain
-                else routing.written(
-                    self._scope, parent.kubernetes, None, plan.split, frozenset(), {}
-                )
-            )
-            objects.append(route)
-        return manifests.files(objects)
+        routed = plan if first is self._parent else msgspec.structs.replace(plan, split=None)
+        before, after = self._parent.rendered(self._scope, routed)
+        return manifests.files([*before, *objects, *after])
 
     def changes(self, plan: Plan) -> Sequence[Change]:
         """Return what would be written in each cluster, as `KubernetesTarget.changes`.
@@ -223,52 +204,52 @@ class ClustersTarget:
             UnavailableError: as `deploy`.
             NotFoundError, ConfigError: there is no such Gateway, or it serves its own cluster only.
         """
-        with self._open() as (api, written):
-            member, traffic = self._directory.place(plan.slot, written), self._traffic(api, {})
+        with self._open() as (opened, written):
+            member, traffic = self._directory.place(plan.slot, written), self._traffic(opened, {})
             traffic.check()
-            with self._slots(member, api) as slots:
+            with self._slots(member, opened) as slots:
                 of_slot, is_new = slots.planned(plan)
-            objects = traffic.objects(plan.artifact, is_new=is_new)
-            of_parent = [change for each in objects for change in difference.applied(api, each)]
+            of_parent = traffic.changes(plan.artifact, is_new=is_new)
             changes = [
                 *difference.within(self._parent.name, of_parent),
                 *difference.within(member.name, of_slot),
             ]
             if plan.split is not None:
                 others = plan.split.asked - {plan.slot}
-                observed, places = self._observed(api, plan.split.slots, written, needed=others)
+                observed, places = self._observed(opened, plan.split.slots, written, needed=others)
                 check_ready(self._scope, observed, others)
                 running = (written.slots | set(observed) | {plan.slot}) - set(plan.removed)
                 # The address of a new slot comes with its Service.
                 unknown = self._placed(member, plan.slot, plan.release.id, plan.artifact.digest, "")
                 known = {plan.slot: written.places.get(plan.slot, unknown), **places}
-                traffic = self._traffic(api, known)
+                traffic = self._traffic(opened, known)
                 of_route = traffic.planned(plan.split, running=running)
                 changes += difference.within(self._parent.name, of_route)
             for slot in plan.removed:
                 holder = self._directory.find(slot, written)
                 if holder is not None:
-                    with self._slots(holder, api) as slots:
+                    with self._slots(holder, opened) as slots:
                         changes += difference.within(holder.name, slots.removal(slot))
             return changes
 
     @contextmanager
-    def _open(self) -> Iterator[tuple[Api, Written]]:
-        """Connect to the parent's cluster, and read the route."""
-        with self._parent.connected() as api:
-            yield api, self._traffic(api, {}).read()
+    def _open(self) -> Iterator[tuple[Opened, Written]]:
+        """Connect to the parent, and read the route."""
+        with self._parent.opened(self._scope) as opened:
+            yield opened, self._traffic(opened, {}).read()
 
     @contextmanager
-    def _slots(self, member: Member, parent: Api) -> Iterator[Slots]:
+    def _slots(self, member: Member, opened: Opened) -> Iterator[Slots]:
         with ExitStack() as held:
             is_parent = member is self._parent
-            api = parent if is_parent else held.enter_context(member.connected())
+            own = opened.api if is_parent else None
+            api = own or held.enter_context(member.connected())
             entry = None if is_parent else member.entry
             yield Slots(
                 api, self._scope, member.config, self._progress, entry, spool_mb=self._spool_mb
             )
 
-    def _check_answers(self, member: Member, parent: Api) -> None:
+    def _check_answers(self, member: Member, parent: Opened) -> None:
         """Check that a cluster answers, before anything is changed."""
         with self._slots(member, parent) as slots:
             try:
@@ -276,14 +257,11 @@ class ClustersTarget:
             except MlshipError as error:
                 raise self._directory.unanswered(member, error) from error
 
-    def _traffic(self, api: Api, places: Mapping[Slot, Placed]) -> Traffic:
-        parent = self._parent.config
-        if self._is_plain:
-            return router.Traffic(api, self._scope, parent, places)
-        return gateway.Traffic(api, self._scope, parent.kubernetes, places)
+    def _traffic(self, opened: Opened, places: Mapping[Slot, Placed]) -> Traffic:
+        return opened.traffic(places)
 
     def _observed(
-        self, parent: Api, slots: frozenset[Slot], written: Written, *, needed: frozenset[Slot]
+        self, parent: Opened, slots: frozenset[Slot], written: Written, *, needed: frozenset[Slot]
     ) -> tuple[dict[Slot, Deployment], dict[Slot, Placed]]:
         """Return slots as they run, and where, from the clusters that have a needed one.
 
@@ -317,9 +295,9 @@ class ClustersTarget:
             artifact=artifact,
         )
 
-    def _close(self, api: Api) -> None:
+    def _close(self, opened: Opened) -> None:
         """Remove the router with the last slot; while a cluster does not answer, keep it."""
-        traffic = self._traffic(api, {})
+        traffic = self._traffic(opened, {})
         states = self._directory.looks()
         if not any(isinstance(state, MlshipError) or state for state in states.values()):
             traffic.close()

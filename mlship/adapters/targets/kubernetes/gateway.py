@@ -61,8 +61,8 @@ class Traffic:
         self._places = places
         self._entries = Entries(api, scope)
 
-    def objects(self, artifact: Artifact, *, is_new: bool) -> list[Manifest]:
-        """Return what a deployment applies besides its slot: nothing, the Gateway is there."""
+    def changes(self, artifact: Artifact, *, is_new: bool) -> list[Change]:
+        """Return what a deployment changes besides its slot: nothing, the Gateway is there."""
         del artifact, is_new
         return []
 

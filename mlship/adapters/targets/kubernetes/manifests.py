@@ -26,6 +26,11 @@ RELEASE: Final = "mlship.dev/release"
 """The label has the short id of the release, the annotation the full id."""
 SLOT: Final = "mlship.dev/slot"
 TARGET: Final = "mlship.dev/target"
+NEG: Final = "cloud.google.com/neg"
+"""An annotation: GKE makes network endpoint groups for the Service, one in each zone.
+
+Source: https://docs.cloud.google.com/kubernetes-engine/docs/how-to/standalone-neg
+"""
 HOME: Final = "mlship.dev/home"
 """An annotation with the home of the project."""
 INSTANCE: Final = "app.kubernetes.io/instance"
@@ -144,7 +149,7 @@ def render(
     }
     specs = {
         "HealthCheckPolicy": health.policy(scope.object(slot)),
-        "Service": _service(selector, is_entry=entry is not None),
+        "Service": _service(selector, entry),
         "PodDisruptionBudget": budget(selector),
         "HorizontalPodAutoscaler": _autoscaler(scope.object(slot), config, replicas),
         "Deployment": deployment(config, selector, template, replicas),
@@ -190,9 +195,9 @@ def _annotated(service: Manifest, entry: Mapping[str, str] | None) -> Manifest:
     return {**service, "metadata": {**metadata, "annotations": annotations}}
 
 
-def _service(selector: dict[str, str], *, is_entry: bool) -> Manifest:
+def _service(selector: dict[str, str], entry: Mapping[str, str] | None) -> Manifest:
     port = {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}
-    kind = "LoadBalancer" if is_entry else "ClusterIP"
+    kind = "ClusterIP" if entry is None or NEG in entry else "LoadBalancer"
     return {"type": kind, "selector": selector, "ports": [port]}
 
 

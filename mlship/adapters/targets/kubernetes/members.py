@@ -6,10 +6,21 @@ from contextlib import contextmanager
 from typing import Final
 
 from mlship.adapters.http.retries import Patience
-from mlship.adapters.targets.kubernetes import fencing
+from mlship.adapters.targets.kubernetes import (
+    fencing,
+    gateway,
+    router,
+    router_manifests,
+    router_routing,
+    routing,
+)
 from mlship.adapters.targets.kubernetes.access import Access
-from mlship.adapters.targets.kubernetes.api import Api, connected
+from mlship.adapters.targets.kubernetes.api import Api, Manifest, connected
+from mlship.adapters.targets.kubernetes.manifests import NEG, Scope
+from mlship.adapters.targets.kubernetes.parents import Opened, Traffic
+from mlship.adapters.targets.kubernetes.routing import Placed
 from mlship.config.project import TargetConfig
+from mlship.domain.deployment import Plan, Slot
 from mlship.domain.fence import KERNEL, Fence
 from mlship.errors import ConfigError
 
@@ -25,8 +36,12 @@ Source: https://cloud.google.com/kubernetes-engine/docs/how-to/internal-load-bal
 """
 
 
+GROUPS: Final = {NEG: '{"exposed_ports":{"80":{}}}'}
+"""On GKE: network endpoint groups, which Google's load balancer sends requests to."""
+
+
 class Member:
-    """One cluster of a target."""
+    """One cluster of a target, which may have the load balancer above all: the port `Parent`."""
 
     def __init__(
         self,
@@ -47,11 +62,13 @@ class Member:
         cluster = target.clusters[name]
         self.name = name
         self.config = target.in_cluster(name)
-        self.entry: Mapping[str, str] = (
-            cluster.service_annotations
-            if cluster.service_annotations is not None
-            else (INTERNAL if cluster.gke is not None else {})
-        )
+        annotations = cluster.service_annotations
+        if target.load_balancer is not None:
+            self.entry: Mapping[str, str] = {**(annotations or {}), **GROUPS}
+        elif annotations is not None:
+            self.entry = annotations
+        else:
+            self.entry = INTERNAL if cluster.gke is not None else {}
         self.access = functools.cache(access)
 
     @contextmanager
@@ -71,6 +88,33 @@ class Member:
         else:
             with fencing.connected(self.access, namespace, self._fence) as api:
                 yield api
+
+    @property
+    def limits(self) -> str:
+        """What a Gateway here does not do for slots in other clusters; empty without a Gateway."""
+        return "" if self.config.kubernetes.gateway is None else gateway.LIMITS
+
+    @contextmanager
+    def opened(self, scope: Scope) -> Iterator[Opened]:
+        """Open a client, for the route of mlship's own router, or at a Gateway."""
+        with self.connected() as api:
+
+            def traffic(places: Mapping[Slot, Placed]) -> Traffic:
+                if self.config.kubernetes.gateway is None:
+                    return router.Traffic(api, scope, self.config, places)
+                return gateway.Traffic(api, scope, self.config.kubernetes, places)
+
+            yield Opened(api=api, cluster=api.cluster, traffic=traffic)
+
+    def rendered(self, scope: Scope, plan: Plan) -> tuple[list[Manifest], list[Manifest]]:
+        """Return the router's objects in an empty target, if there is no Gateway, and the route."""
+        own, split = self.config.kubernetes, plan.split
+        if own.gateway is not None:
+            route = split and routing.written(scope, own, None, split, frozenset(), {})
+            return [], [route] if route else []
+        route = split and router_routing.written(scope, self.config, None, split, frozenset(), {})
+        before = router_manifests.render(scope, self.config, plan.artifact)
+        return before, [route] if route else []
 
     @property
     def place(self) -> str:

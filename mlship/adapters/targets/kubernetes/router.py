@@ -86,6 +86,11 @@ class Traffic:
             artifact = msgspec.structs.replace(artifact, router=container["image"])
         return router_manifests.render(self._scope, self._config, artifact)
 
+    def changes(self, artifact: Artifact, *, is_new: bool) -> list[Change]:
+        """Return what `prepare` would change. Nothing is written."""
+        objects = self.objects(artifact, is_new=is_new)
+        return [change for each in objects for change in difference.applied(self._api, each)]
+
     def check(self) -> None:
         """Check that the route may be changed, before a deployment.
 

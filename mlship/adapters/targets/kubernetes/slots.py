@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from mlship.adapters.targets.kubernetes import difference, gateway, manifests, observation, router
+from mlship.adapters.targets.kubernetes import difference, manifests, observation
 from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest
-from mlship.adapters.targets.kubernetes.manifests import INSTANCE, SLOT, Scope
+from mlship.adapters.targets.kubernetes.manifests import INSTANCE, NEG, SLOT, Scope
+from mlship.adapters.targets.kubernetes.parents import Prepared
 from mlship.adapters.targets.kubernetes.pod_status import is_leaving
 from mlship.adapters.targets.kubernetes.waiting import Rollout, address_of, wait_for_address
 from mlship.config.project import TargetConfig
@@ -14,7 +15,6 @@ from mlship.domain.deployment import Artifact, Change, Deployment, Plan, Slot
 from mlship.domain.ports import Progress
 from mlship.errors import ConflictError, MlshipError, NotFoundError, TimedOutError
 
-Traffic = gateway.Traffic | router.Traffic
 _SCALED: tuple[Kind, ...] = ("HorizontalPodAutoscaler", "Deployment")
 _PAUSE = 0.2
 _END_SECONDS = 30.0
@@ -73,7 +73,7 @@ class Slots:
             spool_mb=self._spool_mb,
         )
 
-    def deploy(self, plan: Plan, traffic: Traffic, close: Callable[[], None]) -> Deployment:
+    def deploy(self, plan: Plan, traffic: Prepared, close: Callable[[], None]) -> Deployment:
         """Run a plan's replicas in its slot, and return when all are ready; see the target.
 
         Args:
@@ -181,6 +181,9 @@ class Slots:
     def _wait_for_entry(self, slot: Slot) -> None:
         hint = "see `kubectl describe service`: the cluster may have no load balancers, and the "
         hint += "parent in another cluster needs an address"
+        if self._entry is not None and NEG in self._entry:
+            hint = "see `kubectl describe service`: GKE makes network endpoint groups (NEGs) in "
+            hint += "VPC-native clusters with the add-on HttpLoadBalancing"
         seconds = max(self._config.ready_seconds, _ADDRESS_SECONDS)
         wait_for_address(self._api, self._scope.object(slot), seconds, hint)
 

@@ -4,7 +4,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from mlship.adapters.targets.kubernetes import (
-    difference,
     fencing,
     gateway,
     manifests,
@@ -16,7 +15,8 @@ from mlship.adapters.targets.kubernetes import (
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import Api
 from mlship.adapters.targets.kubernetes.manifests import Scope
-from mlship.adapters.targets.kubernetes.slots import Slots, Traffic, check_ready
+from mlship.adapters.targets.kubernetes.parents import Prepared
+from mlship.adapters.targets.kubernetes.slots import Slots, check_ready
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import (
     Artifact,
@@ -163,9 +163,7 @@ class KubernetesTarget:
             slots, traffic = self._slots(api), self._traffic(api)
             traffic.check()
             of_slot, is_new = slots.planned(plan)
-            objects = traffic.objects(plan.artifact, is_new=is_new)
-            changes = [change for each in objects for change in difference.applied(api, each)]
-            changes += of_slot
+            changes = [*traffic.changes(plan.artifact, is_new=is_new), *of_slot]
             if plan.split is not None:
                 observed = slots.deployments()
                 check_ready(self._scope, observed, plan.split.asked - {plan.slot})
@@ -176,12 +174,12 @@ class KubernetesTarget:
     def _slots(self, api: Api) -> Slots:
         return Slots(api, self._scope, self._config, self._progress, spool_mb=self._spool_mb)
 
-    def _traffic(self, api: Api) -> Traffic:
+    def _traffic(self, api: Api) -> gateway.Traffic | router.Traffic:
         if self._config.kubernetes.gateway is None:
             return router.Traffic(api, self._scope, self._config)
         return gateway.Traffic(api, self._scope, self._config.kubernetes)
 
-    def _close(self, slots: Slots, traffic: Traffic) -> None:
+    def _close(self, slots: Slots, traffic: Prepared) -> None:
         """Remove the router with the last slot."""
         if not slots.deployments():
             traffic.close()

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
-from mlship.adapters.targets.kubernetes.manifests import INSTANCE, SLOT, Scope
+from mlship.adapters.targets.kubernetes.manifests import INSTANCE, NEG, SLOT, Scope
 from mlship.adapters.targets.kubernetes.pod_status import (
     Fault,
     Trouble,
@@ -28,6 +28,7 @@ from mlship.errors import (
     UnavailableError,
 )
 
+_NEG_STATUS: Final = "cloud.google.com/neg-status"
 _PAUSE = 0.3
 _FINAL: Final[dict[Fault, type[MlshipError]]] = {
     "image": NotFoundError,
@@ -59,6 +60,13 @@ class _Answer(msgspec.Struct, frozen=True):
 
     state: str = ""
     error: _Fault = _Fault()
+
+
+class _NegStatus(msgspec.Struct, frozen=True):
+    """The network endpoint groups of a Service: their names by port, and their zones."""
+
+    network_endpoint_groups: dict[str, str] = {}
+    zones: list[str] = []
 
 
 class Rollout:
@@ -200,12 +208,28 @@ def wait_for_address(api: Api, name: str, seconds: float, hint: str) -> None:
 
 
 def address_of(service: Manifest) -> str:
-    """Return the address of a Service; empty as long as it has none."""
+    """Return the address of a Service; empty as long as it has none.
+
+    Of one with network endpoint groups, it is their name and zones: `NAME@europe-west1-b`.
+    """
     if service["spec"]["type"] == "ClusterIP":
         metadata = service["metadata"]
+        annotations = metadata.get("annotations") or {}
+        if NEG in annotations:
+            return _groups_of(annotations.get(_NEG_STATUS, "{}"))
         return f"{metadata['name']}.{metadata['namespace']}.svc"
     entries = service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
     return next((str(entry.get("ip") or entry["hostname"]) for entry in entries), "")
+
+
+def _groups_of(text: str) -> str:
+    """Return the name and the zones in what GKE writes to a Service with NEGs."""
+    try:
+        status = msgspec.json.decode(text, type=_NegStatus)
+    except msgspec.DecodeError:
+        return ""
+    names = list(status.network_endpoint_groups.values())
+    return f"{names[0]}@{','.join(sorted(status.zones))}" if names and status.zones else ""
 
 
 def _line(text: str) -> str:

@@ -1,0 +1,94 @@
+"""What stands above the clusters of a target that has several, and gives each slot its share.
+
+Two adapters: a cluster of the target, with mlship's own router in it (`members.Member`), and
+Google's load balancer, which is in no cluster (`targets.google.GoogleParent`).
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from mlship.adapters.targets.kubernetes.api import Api, Manifest
+from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.routing import Placed, Written
+from mlship.domain.deployment import Artifact, Change, Plan, Revision, Route, Slot, Split
+from mlship.domain.ports import Progress
+
+
+class Prepared(Protocol):
+    """What a deployment of a slot does with the route. `router.Traffic` says when each fails."""
+
+    def check(self) -> None:
+        """Check that the route may be changed, before a deployment."""
+
+    def prepare(self, artifact: Artifact, *, is_new: bool) -> None:
+        """Get the load balancer ready; `is_new` tells whether the slot is new."""
+
+    def wait(self, progress: Progress) -> None:
+        """Wait until it can be reached."""
+
+    def running(self) -> Manifest | None:
+        """Return what `restore` needs after a failure."""
+
+    def restore(self, former: Manifest | None) -> None:
+        """Undo what `prepare` did."""
+
+    def close(self) -> None:
+        """Remove what was made for a target in which nothing runs."""
+
+
+class Traffic(Prepared, Protocol):
+    """The route of a target: `router.Traffic`, and what says the same elsewhere."""
+
+    def changes(self, artifact: Artifact, *, is_new: bool) -> list[Change]:
+        """Return what `prepare` would change. Nothing is written."""
+
+    def read(self) -> Written:
+        """Return the route as it is written; before the first, one without weights."""
+
+    def route(self) -> Route:
+        """Return the split, its revision, and the endpoint for requests."""
+
+    def change(self, split: Split, expected: Revision, *, running: frozenset[Slot]) -> Revision:
+        """Write a split by compare-and-set; return when it is applied."""
+
+    def reaches(self, slot: Slot) -> bool | None:
+        """Return whether a slot is reached; `None` if that is unknown."""
+
+    def planned(self, split: Split, *, running: frozenset[Slot]) -> list[Change]:
+        """Return what `change` would write. Nothing is written."""
+
+    def forget(self, slot: Slot) -> None:
+        """Remove a slot without traffic from the route."""
+
+
+class Opened(NamedTuple):
+    """A connection to a parent.
+
+    Attributes:
+        api: of the parent's cluster; `None` if it is in none.
+        cluster: where it is, for people.
+        traffic: returns the route, given where slots were observed.
+    """
+
+    api: Api | None
+    cluster: str
+    traffic: Callable[[Mapping[Slot, Placed]], Traffic]
+
+
+class Parent(Protocol):
+    """A load balancer above several clusters."""
+
+    @property
+    def name(self) -> str:
+        """The name of its cluster in mlship.yaml, or of whom it belongs to, for people."""
+
+    @property
+    def limits(self) -> str:
+        """What it does not do for slots in other clusters, for people; empty if nothing."""
+
+    def opened(self, scope: Scope) -> AbstractContextManager[Opened]:
+        """Open a connection; nothing is requested yet."""
+
+    def rendered(self, scope: Scope, plan: Plan) -> tuple[list[Manifest], list[Manifest]]:
+        """Return its objects in an empty target: what comes before those of a slot, and after."""
