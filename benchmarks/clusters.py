@@ -74,7 +74,7 @@ class Requests:
             if response.is_success:
                 slot = response.json()["slot"]
             else:
-                fault = str(response.status_code)
+                fault = f"{response.status_code} {response.text[:120]}"
         except httpx.HTTPError as error:
             fault = type(error).__name__
         self.answers.append(Answer(sent, time.monotonic(), slot, fault))
@@ -178,25 +178,26 @@ def fault(place: Pair, kind: str, seconds: float) -> None:
     place.deploy(two, replicas=2)
     place.route((one, 80), (two, 20))
     sent = Requests(place.url)
-    back = math.nan
+    back = ""
     with sent.running():
         time.sleep(5)
         with FAULTS[kind](place, two):
             broken = time.monotonic()
             time.sleep(seconds)
             if kind != "parent":
-                back = timed(functools.partial(roll_back, place, one))
+                back = rolled_back(place, one)
                 time.sleep(2)
     report(kind, sent, broken, slot_of(two), back)
 
 
-def roll_back(place: Pair, former: Release) -> None:
-    """Do what `mlship rollback` does in the clusters."""
-    place.deploy(former, replicas=2)
-    place.route((former, 100))
+def rolled_back(place: Pair, former: Release) -> str:
+    """Do what `mlship rollback` does in the clusters; return how long it took."""
+    ready = timed(functools.partial(place.deploy, former, replicas=2))
+    moved = timed(functools.partial(place.route, (former, 100)))
+    return f"; rollback {ready + moved:.2f} s, of which the route {moved:.2f} s"
 
 
-def report(kind: str, sent: Requests, broken: float, slot: str, back: float) -> None:
+def report(kind: str, sent: Requests, broken: float, slot: str, back: str) -> None:
     """Print who answered since something broke."""
     after = [answer for answer in sent.answers if answer.ended >= broken]
     late = max((a.ended - a.sent for a in after), default=math.nan)
@@ -206,7 +207,8 @@ def report(kind: str, sent: Requests, broken: float, slot: str, back: float) -> 
     by_slot = dict(Counter(answer.slot or answer.fault for answer in after))
     text = f"fault {kind:8} {sent.said()}; since then {by_slot}; the slowest answer {late:.2f} s"
     text += f", the last failure after {last_fault:.2f} s, the last by the challenger {last:.2f} s"
-    print(f"{text}; rollback {back:.2f} s", flush=True)
+    text += f"; {load_of_machine()}"
+    print(f"{text}{back}", flush=True)
 
 
 @contextmanager
@@ -293,6 +295,11 @@ FAULTS = {
 def cluster_of(place: Pair, made: Release) -> str:
     """Return where a release runs."""
     return place.target.inspect()[slot_of(made)].cluster
+
+
+def load_of_machine() -> str:
+    """Return how many processes wanted a core in the last minute, for comparisons."""
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
 
 
 def timed(act: Callable[[], object]) -> float:
