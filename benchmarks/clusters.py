@@ -12,8 +12,9 @@ Blue has the parent. At 100 requests a second through it:
 - `split`: the split of 10,000 requests, and 1,000 users who ask twice.
 - `fault`: at 20 % in green, for a minute: the Service by which the parent reaches the challenger is
   deleted (`entry`); green's API server is stopped (`server`); all processes of green's pods are
-  killed, again and again (`pods`); all packets to green are dropped (`network`); one of two pods of
-  the parent is killed (`parent`). Then a rollback to the champion while green is still gone.
+  killed, and none is started (`pods`); all packets to green are dropped (`network`); one of two
+  pods of the parent is killed (`parent`). Then a rollback to the champion while green is still
+  gone.
 
 The faults need clusters on this machine, in a network namespace each, as `kube-green`, whose state
 is in the kubeconfig's folder. Only green, and the parent's pods, are harmed.
@@ -30,7 +31,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -233,29 +234,25 @@ def no_server(place: Pair, challenger: Release) -> Iterator[None]:
 
 @contextmanager
 def no_pods(place: Pair, challenger: Release) -> Iterator[None]:
-    """Kill all processes of green's pods, every two seconds."""
+    """Kill all processes of green's pods, while its kubelet stands still and starts no others.
+
+    Pods that start again and again would take the processors from blue, which is on this machine.
+    """
     del challenger
-    socket = f"/run/kubenode/{place.green.path.parent.name}/containerd.sock"
-    ended = threading.Event()
-
-    def kill() -> None:
-        while not ended.is_set():
-            argv = ["ctr", "--address", socket, "-n", "k8s.io", "tasks", "ls"]
-            lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-            for line in lines.splitlines()[1:]:
-                try:
-                    os.kill(int(line.split()[1]), signal.SIGKILL)
-                except (ProcessLookupError, IndexError, ValueError):
-                    continue
-            ended.wait(2)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
+    home = place.green.path.parent
+    kubelet = int((home / "run" / "kubelet.pid").read_text())
+    socket = f"/run/kubenode/{home.name}/containerd.sock"
+    argv = ["ctr", "--address", socket, "-n", "k8s.io", "tasks", "ls"]
+    os.kill(kubelet, signal.SIGSTOP)
     try:
+        lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        for line in lines.splitlines()[1:]:
+            # A task that has ended has no process.
+            with suppress(ProcessLookupError, IndexError, ValueError):
+                os.kill(int(line.split()[1]), signal.SIGKILL)
         yield
     finally:
-        ended.set()
-        thread.join()
+        os.kill(kubelet, signal.SIGCONT)
 
 
 @contextmanager

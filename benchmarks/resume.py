@@ -7,11 +7,11 @@ and no lock may be left. With a store in a directory, there is a kill at every w
 around each call.
 
     python benchmarks/resume.py --folder /tmp/resume
-    BLUE=KUBECONFIG GREEN=KUBECONFIG python benchmarks/resume.py --clusters
+    BLUE=KUBECONFIG GREEN=KUBECONFIG python benchmarks/resume.py --clusters LANE
 
-With `--clusters`, production has a cluster for champion and for challenger, and `retire` is killed,
-too. Before a call, everything is as after the one before, so there is one kill between any two
-calls. Each waits until the lock of the killed process has run out.
+With `--clusters`, production has a cluster for champion and for challenger; LANE says which
+commands are killed. Before a call, everything is as after the one before, so there is one kill
+between any two calls. Each waits until the lock of the killed process has run out.
 """
 
 import argparse
@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,8 +44,9 @@ STORES = {
     "directory": "store: {kind: directory}",
     "mlflow": 'store: {kind: mlflow, uri: "sqlite:///.mlship/mlflow.db"}',
 }
-LANES = ("first", "deploy and retire", "promote and rollback")
-"""What is killed at the same time, each in namespaces of its own."""
+LANES = ("first", "deploy-retire", "promote-rollback")
+HALVES = 2
+"""So many namespaces share the kills of a lane, at once: most of the time is waiting."""
 PROOFS = ("train", "test", "deploy-staging", "verify-staging-workload")
 
 
@@ -67,13 +69,14 @@ def main() -> None:
         "--folder", type=Path, default=Path(tempfile.gettempdir()) / "mlship-resume"
     )
     parser.add_argument("--store", choices=[*STORES], help="one of the two only")
-    parser.add_argument("--clusters", action="store_true", help="production in two clusters")
+    parser.add_argument("--clusters", choices=LANES, help="production in two clusters")
     options = parser.parse_args()
     started = time.monotonic()
     rounds: list[Round] = []
     if options.clusters:
-        with ThreadPoolExecutor(len(LANES)) as pool:
-            rounds = [made for lane in pool.map(in_clusters, LANES) for made in lane]
+        with ThreadPoolExecutor(HALVES) as pool:
+            halves = pool.map(partial(in_clusters, options.clusters), range(HALVES))
+            rounds = [made for half in halves for made in half]
     for store in () if options.clusters else [options.store] if options.store else STORES:
         project = prepared(options.folder / store, store)
         try:
@@ -137,28 +140,30 @@ def play(project: Project, store: str, rounds: list[Round]) -> None:
     shutil.rmtree(snapshot)
 
 
-def in_clusters(lane: str) -> list[Round]:
-    """Kill the commands of a lane in namespaces of their own, at each point of them."""
+def in_clusters(lane: str, half: int) -> list[Round]:
+    """Kill the commands of a lane in namespaces of their own, at every second point of them."""
     paths = [Path(os.environ[name]) for name in ("BLUE", "GREEN")]
     with pair(*paths) as place, tempfile.TemporaryDirectory() as folder:
         both = (place.blue, place.green)
         project, champion, challenger = project_of(both, Path(folder))
         rounds: list[Round] = []
         if lane == "first":
-            first_deployment(project, place, champion, rounds)
+            first_deployment(project, place, champion, rounds, half)
             return rounds
         project.plain("deploy-production", str(champion))
         deploy = ["deploy-production", str(challenger)]
-        if lane == "deploy and retire":
-            back_and_forth(project, rounds, deploy, ["retire", str(challenger)])
+        if lane == "deploy-retire":
+            back_and_forth(project, rounds, half, deploy, ["retire", str(challenger)])
         else:
             project.plain(*deploy)
             won(Shop(project.folder, {}), champion, challenger)
-            back_and_forth(project, rounds, ["promote", "challenger"], ["rollback"])
+            back_and_forth(project, rounds, half, ["promote", "challenger"], ["rollback"])
         return rounds
 
 
-def first_deployment(project: Project, place: Pair, release: Release, rounds: list[Round]) -> None:
+def first_deployment(
+    project: Project, place: Pair, release: Release, rounds: list[Round], half: int
+) -> None:
     """Kill the deployment of the first release, which brings the parent."""
     ledger = project.folder / ".mlship" / "ledger"
     snapshot = project.folder / "before"
@@ -173,17 +178,17 @@ def first_deployment(project: Project, place: Pair, release: Release, rounds: li
 
     command = ["deploy-production", str(release)]
     calls, expected, gained = undisturbed(project, command)
-    for number in range(len(calls) + 1):
+    for number in range(half, len(calls) + 1, HALVES):
         never_deployed()
         once(project, rounds, command, calls, number, expected, gained)
 
 
 def back_and_forth(
-    project: Project, rounds: list[Round], there: list[str], back: list[str]
+    project: Project, rounds: list[Round], half: int, there: list[str], back: list[str]
 ) -> None:
     """Kill a command and the one that undoes it, in turn, at each point of both."""
     plans = [(command, *undisturbed(project, command)) for command in (there, back)]
-    for number in range(max(len(calls) for _, calls, _, _ in plans) + 1):
+    for number in range(half, max(len(calls) for _, calls, _, _ in plans) + 1, HALVES):
         for command, calls, expected, gained in plans:
             once(project, rounds, command, calls, min(number, len(calls)), expected, gained)
 
