@@ -3,6 +3,7 @@
     BLUE=KUBECONFIG GREEN=KUBECONFIG python benchmarks/clusters.py story [REQUESTS]
     BLUE=... GREEN=... python benchmarks/clusters.py control|split
     BLUE=... GREEN=... python benchmarks/clusters.py fault KIND [SECONDS]
+    BLUE=... GREEN=... python benchmarks/clusters.py command
 
 Blue has the parent. At 100 requests a second through it:
 
@@ -15,6 +16,8 @@ Blue has the parent. At 100 requests a second through it:
   killed, and none is started (`pods`); all packets to green are dropped (`network`); one of two
   pods of the parent is killed (`parent`). Then a rollback to the champion while green is still
   gone.
+- `command`: how long `mlship rollback` and `mlship status` take while all packets to green, where
+  the champion is, are dropped.
 
 The faults need clusters on this machine, in a network namespace each, as `kube-green`, whose state
 is in the kubeconfig's folder. Only green, and the parent's pods, are harmed.
@@ -26,6 +29,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -40,10 +44,13 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mlship.adapters.targets.kubernetes import router_manifests
+from mlship.domain import shapes
 from mlship.domain.deployment import slot_of
+from mlship.domain.facts import Crowned
 from mlship.domain.release import Release
-from tests.harness.pair import Pair, pair
+from tests.harness.pair import Pair, pair, project_of
 from tests.harness.samples import release
+from tests.harness.twice import Shop, won
 from tests.integration.test_kubernetes_load import replace_router, restart
 
 RATE = 100
@@ -212,6 +219,24 @@ def report(kind: str, sent: Requests, broken: float, slot: str, back: str) -> No
     print(f"{text}{back}", flush=True)
 
 
+def by_command(place: Pair) -> None:
+    """Print how long a rollback by the command line takes while green is gone."""
+    with tempfile.TemporaryDirectory() as folder:
+        project, former, champion = project_of((place.blue, place.green), Path(folder))
+        for made in (former, champion):
+            project.plain("deploy-production", str(made))
+        won(Shop(project.folder, {}), former, champion)
+        project.plain("promote", "challenger")
+        with no_network(place, champion):
+            whole = timed(lambda: project.plain("rollback"))
+            shown = timed(lambda: project.plain("status"))
+        last = project.pipeline().read().history.last
+        assert last is not None
+        moved = shapes.of(last, Crowned).seconds
+    text = f"rollback by the command {whole:.2f} s, of which its sub-steps {moved:.2f} s"
+    print(f"{text}; status {shown:.2f} s; {load_of_machine()}", flush=True)
+
+
 @contextmanager
 def no_entry(place: Pair, challenger: Release) -> Iterator[None]:
     """Delete the challenger's Service."""
@@ -317,6 +342,8 @@ def main(what: str, *rest: str) -> None:
     with pair(blue, green) as place:
         if what == "fault":
             fault(place, rest[0], float(rest[1]) if rest[1:] else 60)
+        elif what == "command":
+            by_command(place)
         elif what == "control":
             place.target = place.again(drain_seconds=0, kubernetes_prestop_seconds=0)
             story(place, 0)
