@@ -5,7 +5,8 @@
     BLUE=... GREEN=... python benchmarks/clusters.py fault KIND [SECONDS]
     BLUE=... GREEN=... python benchmarks/clusters.py command
 
-Blue has the parent. At 100 requests a second through it:
+Blue has the parent: mlship's own, or with the option `--gateway` the Gateway `gateway/gateway`. At
+100 requests a second through it:
 
 - `story`: champion in blue, challenger in green at 10 %, all pods of the parent and of the champion
   replaced, promote, rollback, promote, retire blue, the next challenger in blue; repeated until so
@@ -18,6 +19,8 @@ Blue has the parent. At 100 requests a second through it:
   gone.
 - `command`: how long `mlship rollback` and `mlship status` take while all packets to green, where
   the champion is, are dropped.
+
+At a Gateway no pod of the parent is replaced or killed, and no user stays with a release.
 
 The faults need clusters on this machine, in a network namespace each, as `kube-green`, whose state
 is in the kubeconfig's folder. Only green, and the parent's pods, are harmed.
@@ -48,6 +51,7 @@ from mlship.domain import shapes
 from mlship.domain.deployment import slot_of
 from mlship.domain.facts import Crowned
 from mlship.domain.release import Release
+from tests.harness.clusters import GATEWAY
 from tests.harness.pair import Pair, pair, project_of
 from tests.harness.samples import release
 from tests.harness.twice import Shop, won
@@ -118,7 +122,7 @@ def story(place: Pair, requests: int) -> None:
     """Print the failures, and how long each change took."""
     names = iter(map(release, NAMES))
     champion = next(names)
-    place.deploy(champion, replicas=2)
+    place.deploy(champion, replicas=2, **behaviour(place))
     place.route((champion, 100))
     took: dict[str, float] = {}
     sent = Requests(place.url)
@@ -136,7 +140,7 @@ def story(place: Pair, requests: int) -> None:
 def turn(place: Pair, champion: Release, challenger: Release, took: dict[str, float]) -> None:
     """Take a challenger from its deployment to champion, and retire the old one."""
     home = cluster_of(place, champion)
-    place.deploy(challenger, replicas=2)
+    place.deploy(challenger, replicas=2, **behaviour(place))
     steps: list[tuple[str, tuple[tuple[Release, int], ...]]] = [
         ("challenge", ((champion, 90), (challenger, 10))),
         ("promote", ((challenger, 100),)),
@@ -148,9 +152,15 @@ def turn(place: Pair, champion: Release, challenger: Release, took: dict[str, fl
         took[name] = max(took.get(name, 0.0), seconds)
         time.sleep(8)
         if name == "challenge":
-            replace_router(place.blue)
+            if place.config.kubernetes.gateway is None:
+                replace_router(place.blue)
             restart(place.blue if home == "blue" else place.green, slot_of(champion))
     place.target.remove(slot_of(champion))
+
+
+def behaviour(place: Pair) -> dict[str, bool]:
+    """Return how pods end: at a Gateway as those of the runtime, for nobody repeats a request."""
+    return {"drains": True} if place.config.kubernetes.gateway is not None else {}
 
 
 def shares_and_users(place: Pair) -> None:
@@ -163,12 +173,15 @@ def shares_and_users(place: Pair) -> None:
     count = 10_000
     with httpx.Client(timeout=10) as client:
         by_slot = Counter(asked(client, place.url) for _ in range(count))
+    sigmas = (by_slot[slot_of(two)] - 0.1 * count) / math.sqrt(count * 0.1 * 0.9)
+    print(f"split        {dict(by_slot)}: {sigmas:+.2f} sigma from 10 %", flush=True)
+    if place.config.kubernetes.gateway is not None:
+        return
+    with httpx.Client(timeout=10) as client:
         first = [asked(client, place.url, str(user)) for user in range(1000)]
     with httpx.Client(timeout=10) as client:
         second = [asked(client, place.url, str(user)) for user in range(1000)]
-    sigmas = (by_slot[slot_of(two)] - 0.1 * count) / math.sqrt(count * 0.1 * 0.9)
     stayed = sum(before == after for before, after in zip(first, second, strict=True))
-    print(f"split        {dict(by_slot)}: {sigmas:+.2f} sigma from 10 %", flush=True)
     print(f"sticky       {stayed} of 1000 users stayed, {len(set(first))} slots", flush=True)
 
 
@@ -339,7 +352,9 @@ def shown(took: dict[str, float]) -> str:
 def main(what: str, *rest: str) -> None:
     """Run one part of the benchmark."""
     blue, green = Path(os.environ["BLUE"]), Path(os.environ["GREEN"])
-    with pair(blue, green) as place:
+    gateway = GATEWAY if "--gateway" in rest else None
+    rest = tuple(each for each in rest if each != "--gateway")
+    with pair(blue, green, gateway) as place:
         if what == "fault":
             fault(place, rest[0], float(rest[1]) if rest[1:] else 60)
         elif what == "command":

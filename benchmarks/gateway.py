@@ -83,7 +83,9 @@ def at_once(self: Traffic, split: Split, expected: Revision, *, running: frozens
     """Write a route without parking any slot that runs."""
     assert running
     before = self.read()
-    return self._accepted(self._write(expected, split, frozenset()), before)
+    written = self._write(expected, split, frozenset())
+    self._accept(written, before)
+    return written.revision
 
 
 def said(sent: Load) -> str:

@@ -84,6 +84,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             context=cluster.context,
             kubeconfig=cluster.kubeconfig or self.kubernetes.kubeconfig,
             namespace=cluster.namespace or self.kubernetes.namespace,
+            # Above all clusters is one Gateway, in the parent's.
+            gateway=self.kubernetes.gateway if name == self.parent_cluster else None,
         )
         return replace(self, kubernetes=own, gke=cluster.gke, clusters={}, parent=None)
 
@@ -119,9 +121,6 @@ def _check_target(key: str, target: Placement) -> None:
     if target.kind == "local":
         hint = f"set {key}.kind to kubernetes or gke, or remove clusters"
         raise _wrong(f"{key}.clusters", "a local target has no clusters", hint)
-    if own.gateway is not None:
-        text = "clusters have mlship's own load balancer above them, not a Gateway"
-        raise _wrong(f"{key}.kubernetes.gateway", text, "remove it, or remove clusters")
     if own.context is not None or target.gke is not None:
         field = "gke" if target.gke is not None else "kubernetes.context"
         hint = f"move it into a cluster: {key}.clusters.NAME"

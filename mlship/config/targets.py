@@ -38,8 +38,9 @@ class KubernetesConfig(_Section, frozen=True):
         ]
         | None,
         Meta(
-            description="the Gateway that receives requests; default: mlship runs its own load "
-            "balancer in the namespace, two replicas of Envoy"
+            description="the Gateway that receives requests, in the cluster of the parent where "
+            "there are `clusters`; default: mlship runs its own load balancer in the namespace, "
+            "two replicas of Envoy"
         ),
     ] = None
     service: Annotated[

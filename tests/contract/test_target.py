@@ -71,8 +71,8 @@ class LocalStage(Stage):
 class ClustersStage(Stage):
     """Two clusters in memory: the composition is under test, not the clusters."""
 
-    def __init__(self) -> None:
-        self.world = World()
+    def __init__(self, gateway: str | None = None) -> None:
+        self.world = World(gateway=gateway)
         super().__init__(self.world.target)
 
     def artifact(self, name: str, *, is_broken: bool = False) -> Artifact:
@@ -103,6 +103,7 @@ STAGES = [
     "fake",
     "local",
     "clusters",
+    "clusters at a gateway",
     pytest.param("kubernetes", marks=pytest.mark.service("cluster")),
 ]
 
@@ -124,9 +125,9 @@ def staged(name: str, folder: Path) -> Iterator[Stage]:
     if name == "fake":
         yield FakeStage()
         return
-    if name == "clusters":
+    if name.startswith("clusters"):
         with at_once():
-            yield ClustersStage()
+            yield ClustersStage("iris/gateway" if name.endswith("gateway") else None)
         return
     if "kubernetes" in name:
         with clusters.cluster(is_plain=name.startswith("plain")) as place:

@@ -15,7 +15,10 @@ def shown(name: str) -> list[dict[str, Any]]:
     return [one for block in blocks(page, "yml") for one in yaml.safe_load_all(block.text)]
 
 
-@pytest.mark.parametrize("name", ["kubernetes.md", "gke.md"])
+SHOWING = ["clusters.md", "gke.md", "kubernetes.md"]
+
+
+@pytest.mark.parametrize("name", SHOWING)
 def test_each_object_says_what_it_is(name: str) -> None:
     objects = shown(name)
     assert objects
@@ -26,13 +29,13 @@ def test_each_object_says_what_it_is(name: str) -> None:
 
 def test_only_the_pages_that_are_read_here_show_objects() -> None:
     pages = {page.name for page in PAGES if blocks(page, "yml")}
-    assert pages == {"kubernetes.md", "gke.md"}
+    assert pages == set(SHOWING)
 
 
 def test_the_roles_cover_each_kind_that_the_target_uses_and_no_other() -> None:
     given = {
         (group, resource.partition("/")[0])
-        for one in [*shown("kubernetes.md"), *shown("gke.md")]
+        for one in [one for name in SHOWING for one in shown(name)]
         if one["kind"] == "Role"
         for rule in one["rules"]
         for group in rule["apiGroups"]
@@ -43,7 +46,8 @@ def test_the_roles_cover_each_kind_that_the_target_uses_and_no_other() -> None:
     assert given == used
 
 
-def test_a_binding_names_a_role_that_is_shown() -> None:
-    roles = {one["metadata"]["name"] for one in shown("kubernetes.md") if one["kind"] == "Role"}
-    bindings = [one for one in shown("kubernetes.md") if one["kind"] == "RoleBinding"]
+@pytest.mark.parametrize("name", ["clusters.md", "kubernetes.md"])
+def test_a_binding_names_a_role_that_is_shown(name: str) -> None:
+    roles = {one["metadata"]["name"] for one in shown(name) if one["kind"] == "Role"}
+    bindings = [one for one in shown(name) if one["kind"] == "RoleBinding"]
     assert {one["roleRef"]["name"] for one in bindings} == roles

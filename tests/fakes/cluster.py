@@ -15,7 +15,7 @@ import httpx
 
 from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.retries import Patience
-from mlship.adapters.targets.kubernetes import ClustersTarget, applied, router
+from mlship.adapters.targets.kubernetes import ClustersTarget, applied, gateway, reach, router
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import PLACES, Api, door
 from mlship.adapters.targets.kubernetes.manifests import Scope
@@ -65,6 +65,19 @@ class FakeApiServer:
         with open_client(Reach(transport=transport), base_url=self.access.server) as client:
             yield Api(door(client, self.name, patience=_QUICKLY), self.access, "iris")
 
+    def install_gateway(self, gateway_class: str = "contour") -> None:
+        """Add the Gateway `iris/gateway`."""
+        self.objects["gateways", "gateway"] = {
+            "kind": "Gateway",
+            "apiVersion": PLACES["Gateway"].version,
+            "metadata": {"name": "gateway"},
+            "spec": {
+                "gatewayClassName": gateway_class,
+                "listeners": [{"protocol": "HTTP", "port": 80}],
+            },
+            "status": {"addresses": [{"value": "10.0.1.1"}]},
+        }
+
     def names(self, plural: str) -> set[str]:
         """Return the names of all objects of a kind."""
         return {name for kind, name in self.objects if kind == plural}
@@ -79,13 +92,14 @@ class FakeApiServer:
         body = json.loads(request.content) if request.content else {}
         if request.method == "GET":
             return self._read(plural, name, request.url.params.get("labelSelector", ""))
+        is_merge = request.headers["content-type"] == "application/merge-patch+json"
         name = name or body["metadata"]["name"]
         if "dryRun" in request.url.params:
             return self._of(self._filled(plural, body))
         # A command makes kubelets read the route again by changing an annotation of pods.
         self.writes += [f"{request.method} {plural}/{name}"] if plural != "pods" else []
         self.limit()
-        response = self._write(request.method, plural, name, body)
+        response = self._write(request.method, plural, name, body, is_merge=is_merge)
         self.limit()
         return response
 
@@ -103,7 +117,9 @@ class FakeApiServer:
             {"kind": f"{_KINDS[plural]}List", "apiVersion": "v1", "metadata": {}, "items": items}
         )
 
-    def _write(self, method: str, plural: str, name: str, body: Any) -> httpx.Response:
+    def _write(
+        self, method: str, plural: str, name: str, body: Any, *, is_merge: bool
+    ) -> httpx.Response:
         found = self.objects.get((plural, name))
         if method == "DELETE":
             self.objects.pop((plural, name), None)
@@ -114,7 +130,7 @@ class FakeApiServer:
         versions = (found or {}).get("metadata", {}), body.get("metadata", {})
         if method == "PUT" and len({each.get("resourceVersion") for each in versions}) > 1:
             return self._refused(409, "Conflict")
-        if method == "PATCH" and found and "spec" not in body:
+        if is_merge and found:
             body = {**found, "metadata": {**found["metadata"], **body["metadata"]}}
         self.objects[plural, name] = self._filled(plural, body)
         if plural == "deployments":
@@ -131,10 +147,17 @@ class FakeApiServer:
             counts = ("replicas", "updatedReplicas", "availableReplicas")
             status = dict.fromkeys(counts, body["spec"]["replicas"])
             status["observedGeneration"] = self._version
-        if plural == "services" and body["spec"]["type"] == "LoadBalancer":
+        if plural == "services" and body["spec"].get("type") == "LoadBalancer":
             known = self.objects.get((plural, metadata["name"]), {}).get("status", {})
             given = {"loadBalancer": {"ingress": [{"ip": f"10.0.0.{self._version}"}]}}
             status = known if "loadBalancer" in known else given
+        if plural == "httproutes":
+            accepted = [
+                {"type": kind, "status": "True", "observedGeneration": self._version}
+                for kind in ("Accepted", "ResolvedRefs")
+            ]
+            (parent,) = body["spec"]["parentRefs"]
+            status["parents"] = [{"parentRef": parent, "conditions": accepted}]
         return {**body, "metadata": metadata, "status": status}
 
     def _pods(self, name: str, deployment: dict[str, Any]) -> None:
@@ -187,10 +210,13 @@ IMAGE = Artifact(
 
 
 class World:
-    """Clusters in memory, and the target over them."""
+    """Clusters in memory, and the target over them; `gateway` is that of the parent's cluster."""
 
-    def __init__(self, *names: str, **settings: Any) -> None:
+    def __init__(self, *names: str, gateway: str | None = None, **settings: Any) -> None:
         self.servers = {name: FakeApiServer(name) for name in names or ("blue", "green")}
+        self._gateway = gateway
+        for server in self.servers.values():
+            server.install_gateway()
         self.target = self.again(**settings)
 
     def again(self, **settings: Any) -> ClustersTarget:
@@ -201,7 +227,9 @@ class World:
         }
         config = TargetConfig(
             kind="kubernetes",
-            kubernetes=KubernetesConfig(namespace="iris", service="ClusterIP"),
+            kubernetes=KubernetesConfig(
+                namespace="iris", service="ClusterIP", gateway=self._gateway
+            ),
             clusters=clusters,
             **settings,
         )
@@ -236,11 +264,12 @@ class World:
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Let a router apply each route at once, and reach every slot."""
+    """Let a load balancer apply each route at once, and reach every slot."""
     with ExitStack() as held:
         held.enter_context(mock.patch.object(applied, "wait", return_value=True))
         held.enter_context(mock.patch.object(router.Traffic, "reaches", return_value=True))
-        held.enter_context(mock.patch.object(router, "_ARRIVE_SECONDS", 0.3))
+        held.enter_context(mock.patch.object(gateway.Traffic, "reaches", return_value=True))
+        held.enter_context(mock.patch.object(reach, "ARRIVE_SECONDS", 0.3))
         for pause in ("_WARM_SECONDS", "_NUDGE_SECONDS", "_PAUSE"):
             held.enter_context(mock.patch.object(router, pause, 0.0))
         yield

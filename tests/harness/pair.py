@@ -33,10 +33,14 @@ CONFIG = {
 
 
 class Pair:
-    """A target with the clusters blue and green, of which blue has the parent."""
+    """A target with the clusters blue and green, of which blue has the parent.
 
-    def __init__(self, blue: Cluster, green: Cluster) -> None:
+    The parent is mlship's own load balancer, or a Gateway.
+    """
+
+    def __init__(self, blue: Cluster, green: Cluster, gateway: str | None = None) -> None:
         self.blue, self.green = blue, green
+        self._gateway = gateway
         self.scope = Scope(project="iris", target="production")
         for cluster in (blue, green):
             cluster.scope = self.scope
@@ -54,9 +58,13 @@ class Pair:
             for name in list(settings)
             if name.startswith(prefix)
         }
+        # Gateways are shared, also with others' tests.
+        path = f"/{self.blue.namespace}" if self._gateway else "/"
         kubernetes = KubernetesConfig(
             **{
                 "namespace": self.blue.namespace,
+                "gateway": self._gateway,
+                "path": path,
                 "cpu": None,
                 "memory": None,
                 "prestop_seconds": 2,
@@ -70,7 +78,7 @@ class Pair:
                 "clusters": {"blue": named(self.blue), "green": named(self.green)},
                 "ready_seconds": 60,
                 "drain_seconds": 5,
-                "sticky_header": "x-user",
+                "sticky_header": None if self._gateway else "x-user",
                 **settings,
             }
         )
@@ -89,7 +97,8 @@ class Pair:
         """Deploy a release in its slot."""
         slot = slot_of(made)
         artifact = clusters.artifact(slot, **behaviour)
-        artifact = msgspec.structs.replace(artifact, router=clusters.router_image())
+        if self._gateway is None:
+            artifact = msgspec.structs.replace(artifact, router=clusters.router_image())
         return self.target.deploy(made, artifact, slot, replicas=replicas)
 
     def route(self, *shares: tuple[Release, int], shadow: Slot | None = None) -> None:
@@ -147,9 +156,9 @@ def project_of(places: Sequence[Cluster], folder: Path) -> tuple[Project, Releas
 
 
 @contextmanager
-def pair(blue: Path, green: Path) -> Iterator[Pair]:
+def pair(blue: Path, green: Path, gateway: str | None = None) -> Iterator[Pair]:
     """Give a new namespace in both clusters, and take them away with all that is in them."""
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     places = [Cluster(path, namespace, is_plain=True) for path in (blue, green)]
     with clusters.new_namespace(places[0]), clusters.new_namespace(places[1]):
-        yield Pair(*places)
+        yield Pair(places[0], places[1], gateway)

@@ -172,13 +172,14 @@ CONFIG = (
         hints="set it to other, or to one of: blue, green",
     ),
     Mistake(
-        name="a Gateway above clusters of a target",
+        name="users that stay with a release, at a Gateway above clusters",
         do=clusters(
-            "blue: {context: a}, green: {context: b}", "kubernetes: {gateway: gateway/gateway}"
+            "blue: {context: a}, green: {context: b}",
+            "kubernetes: {gateway: gateway/gateway}, sticky_header: x-user",
         ),
         code=2,
-        says="targets.production.kubernetes.gateway",
-        hints="remove it, or remove clusters",
+        says="targets.production.sticky_header: a Gateway does not support it",
+        hints="remove it, or targets.production.kubernetes.gateway",
     ),
 )
 

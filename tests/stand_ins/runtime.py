@@ -1,8 +1,10 @@
 """A stand-in for `mlship.runtime serve`: the same command line and answers, without a model.
 
 The bundle's folder may hold `stand-in.json`: {"fail": "words", "exit_code": 7, "refuses": "words",
-"never_ready": true, "abrupt": true, "start_seconds": 0.5, "answer_seconds": 0.05}. Every POST is
-answered with what arrived, which is also written to a file of the process in the folder of the log.
+"never_ready": true, "abrupt": true, "drains": true, "start_seconds": 0.5, "answer_seconds": 0.05}.
+Every POST is answered with what arrived, which is also written to a file of the process in the
+folder of the log. Told to end, one that drains closes connections with its answers, as the runtime
+does, and ends when no request has come for a while.
 """
 
 import json
@@ -15,6 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+_QUIET_SECONDS = 0.3
+
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
@@ -25,6 +29,8 @@ class Server(ThreadingHTTPServer):
         self.behaviour = behaviour
         self.active = 0
         self.asked = 0
+        self.last = 0.0
+        self.is_draining = False
         self.lock = threading.Lock()
         self.ready_at = time.monotonic() + behaviour.get("start_seconds", 0)
         super().__init__((options["host"], int(options["port"])), Handler)
@@ -44,6 +50,15 @@ class Server(ThreadingHTTPServer):
             error = {"message": self.behaviour["refuses"]}
             body |= {"ready": False, "state": "failed", "error": error}
         return body
+
+    def drain(self, seconds: float) -> None:
+        """Answer until no request comes any more, and have connections closed."""
+        self.is_draining = True
+        started = time.monotonic()
+        while time.monotonic() - started < seconds:
+            if time.monotonic() - max(self.last, started) >= _QUIET_SECONDS:
+                return
+            time.sleep(0.02)
 
     def write(self, line: dict[str, Any]) -> None:
         path = Path(self.options["log"]) / f"{self.options['slot']}-{os.getpid()}.jsonl"
@@ -65,6 +80,7 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.active += 1
             self.server.asked += 1
+            self.server.last = time.monotonic()
         try:
             self.rfile.read(int(self.headers.get("content-length", 0)))
             time.sleep(self.server.behaviour.get("answer_seconds", 0))
@@ -87,6 +103,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(body)))
         self.send_header("mlship-release", self.server.options["name-of-release"])
+        if self.server.is_draining:
+            self.send_header("connection", "close")
         self.end_headers()
         self.wfile.write(body)
 
@@ -110,6 +128,8 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1) if is_abrupt else ended.set())
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     ended.wait()
+    if behaviour.get("drains"):
+        server.drain(float(options["shutdown-seconds"]))
     server.shutdown()
     deadline = time.monotonic() + float(options["shutdown-seconds"])
     while server.active and time.monotonic() < deadline:

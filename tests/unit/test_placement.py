@@ -98,9 +98,9 @@ def test_clusters_of_google_are_named_by_project_location_and_name() -> None:
         (settings(TWO, kind="gke"), "needs `gke`", "gke: {project: ...,"),
         (settings(TWO, kind="local"), "a local target has no clusters", "kind to kubernetes"),
         (
-            settings(TWO, "kubernetes: {gateway: gateway/gateway}"),
-            "kubernetes.gateway: clusters have mlship's own load balancer",
-            "remove it, or remove clusters",
+            settings(TWO, "kubernetes: {gateway: gateway/gateway}, sticky_header: x-user"),
+            "sticky_header: a Gateway does not support it",
+            "remove it, or targets.production.kubernetes.gateway",
         ),
         (
             settings(TWO, "kubernetes: {context: c}"),

@@ -2,7 +2,8 @@
 
 target.py         KubernetesTarget, what commands call: applies what is wanted, waits, observes
 slots.py          the slots of a target in one cluster: deployed, observed, removed
-clusters.py       ClustersTarget: slots in several clusters, behind the router of one of them
+clusters.py       ClustersTarget: slots in several clusters, behind the parent in one of them
+directory.py      which of these clusters has which slot, or gets a new one
 members.py        how each of these clusters is reached
 manifests.py      the objects of a slot; difference.py what would change of them
 health.py         the probes that the kubelet and Google's load balancers use
@@ -13,6 +14,8 @@ gateway.py        the route at a Gateway: compare-and-set, and waiting until pro
 routing.py        the HTTPRoute object: the source of truth for traffic
 router.py         the same without a Gateway: mlship's own Envoy, and the route that it reads
 router_*.py       its objects, its ConfigMap, and the hook that drains it
+entries.py        what leads from a Gateway to slots in other clusters
+reach.py          whether the load balancer of several clusters reaches a slot
 revisions.py      compare-and-set of a route, at a Gateway or not
 applied.py        waits until answers name a route
 access_review.py  whether a cluster has what a target needs, and which rights are missing

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mlship.adapters.targets.kubernetes import gateway, router
+from mlship.adapters.targets.kubernetes import entries, gateway, router
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import PLACES, Api, Kind, connected, new
 from mlship.adapters.targets.kubernetes.manifests import Scope, kinds
@@ -66,15 +66,31 @@ def review_all(scope: Scope, members: Sequence[Member], parent: str) -> str:
     for member in members:
         with member.connected() as api:
             is_parent = member.name == parent
-            found.append(of(api, scope, member.config, balances=is_parent))
+            found.append(of(api, scope, member.config, balances=is_parent, several=True))
     return "; ".join(found)
 
 
-def of(api: Api, scope: Scope, config: TargetConfig, *, balances: bool = True) -> str:
-    """Check a connected cluster, and the load balancer if it has one; see `review`."""
+def of(
+    api: Api,
+    scope: Scope,
+    config: TargetConfig,
+    *,
+    balances: bool = True,
+    several: bool = False,
+) -> str:
+    """Check a connected cluster, and the load balancer if it has one; see `review`.
+
+    Args:
+        api: of the target's namespace there.
+        scope: of the target.
+        config: of the target, in this cluster.
+        balances: whether the load balancer is there.
+        several: whether the load balancer is that of several clusters.
+    """
     settings = config.kubernetes
     checked = "HealthCheckPolicy" in kinds(config)
     own = _ROUTER if settings.gateway is None else _GATEWAY
+    own = own | entries.RIGHTS if several and settings.gateway is not None else own
     own = own if balances else {}
     gateways = (settings.gateway or "").partition("/")[0]
     _check_rights(api, gateways, _RIGHTS | own | (_CHECKS if checked else {}))
@@ -84,7 +100,11 @@ def of(api: Api, scope: Scope, config: TargetConfig, *, balances: bool = True) -
     if not balances:
         return allowed
     if settings.gateway is not None:
-        return f"{allowed}; Gateway {gateway.Traffic(api, scope, settings).endpoint()}"
+        traffic = gateway.Traffic(api, scope, settings, {} if several else None)
+        if not several:
+            return f"{allowed}; Gateway {traffic.endpoint()}"
+        traffic.check()
+        return f"{allowed}; Gateway {traffic.endpoint()}, {gateway.LIMITS}"
     return f"{allowed}; load balancer {router.Traffic(api, scope, config).state()}"
 
 

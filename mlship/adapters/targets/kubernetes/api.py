@@ -17,6 +17,7 @@ from mlship.errors import UnavailableError, shown
 Kind = Literal[
     "ConfigMap",
     "Deployment",
+    "EndpointSlice",
     "Event",
     "Gateway",
     "HealthCheckPolicy",
@@ -41,6 +42,7 @@ class Place(NamedTuple):
 PLACES: dict[Kind, Place] = {
     "ConfigMap": Place("v1", "configmaps"),
     "Deployment": Place("apps/v1", "deployments"),
+    "EndpointSlice": Place("discovery.k8s.io/v1", "endpointslices"),
     "Event": Place("v1", "events"),
     "Gateway": Place("gateway.networking.k8s.io/v1", "gateways"),
     "HealthCheckPolicy": Place("networking.gke.io/v1", "healthcheckpolicies"),

@@ -6,25 +6,26 @@ the clusters only that it concerns: one that is gone does not keep the others fr
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Final
 
 import msgspec
 
 from mlship.adapters.targets.kubernetes import (
     difference,
+    gateway,
     manifests,
     router,
     router_manifests,
     router_routing,
+    routing,
 )
 from mlship.adapters.targets.kubernetes.api import Api
+from mlship.adapters.targets.kubernetes.directory import Directory
+from mlship.adapters.targets.kubernetes.gateway import LIMITS
 from mlship.adapters.targets.kubernetes.manifests import Scope
-from mlship.adapters.targets.kubernetes.members import Member, check_different
+from mlship.adapters.targets.kubernetes.members import Member
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
-from mlship.adapters.targets.kubernetes.slots import Slots, check_ready
-from mlship.config.placement import OTHER
+from mlship.adapters.targets.kubernetes.slots import Slots, Traffic, check_ready
 from mlship.config.project import TargetConfig
 from mlship.domain.clusters import Cluster
 from mlship.domain.deployment import (
@@ -37,12 +38,9 @@ from mlship.domain.deployment import (
     Slot,
     Split,
 )
-from mlship.domain.digests import Digest
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
-from mlship.errors import MlshipError, NotFoundError
-
-_UNNAMED: Final = NotFoundError("the cluster is not in mlship.yaml", hint="name it there again")
+from mlship.errors import MlshipError
 
 
 class ClustersTarget:
@@ -71,7 +69,9 @@ class ClustersTarget:
         self._config = config
         self._members = {member.name: member for member in members}
         self._parent = self._members[config.parent_cluster]
+        self._is_plain = self._parent.config.kubernetes.gateway is None
         self._progress = progress
+        self._directory = Directory(scope, config, self._members, progress)
 
     def deploy(
         self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
@@ -86,13 +86,15 @@ class ClustersTarget:
         """
         plan = Plan(release=release, artifact=artifact, slot=slot, replicas=replicas)
         with self._open() as (api, written):
-            member = self._place(slot, written)
+            member = self._directory.place(slot, written)
             with self._slots(member, api) as slots:
                 traffic = self._traffic(api, {})
                 deployment = slots.deploy(plan, traffic, functools.partial(self._close, api))
                 place = self._placed(
                     member, slot, deployment.release, deployment.artifact, slots.address(slot)
                 )
+            if slot not in written.places and not self._is_plain and member is not self._parent:
+                self._progress.note(f"{slot} is behind a Gateway in another cluster: {LIMITS}")
             if written.places.get(slot, place) != place:
                 # Its Service was made anew, and has another address.
                 traffic = self._traffic(api, {slot: place})
@@ -106,7 +108,7 @@ class ClustersTarget:
         no ready replica and the reason.
         """
         with self._open() as (_, written):
-            return self._deployments(written)
+            return self._directory.deployments(written)
 
     def route(self, split: Split, *, expected: Revision) -> Revision:
         """Set the split by compare-and-set at the parent; return when it is applied.
@@ -142,7 +144,7 @@ class ClustersTarget:
                 changed.
         """
         with self._open() as (api, written):
-            found = self._find(slot, written)
+            found = self._directory.find(slot, written)
             # What is left of a slot after a removal that was killed may be anywhere.
             homes = () if slot in written.places else self._config.homes
             holders = [found] if found else [self._members[name] for name in homes]
@@ -157,7 +159,7 @@ class ClustersTarget:
     def clusters(self) -> Sequence[Cluster]:
         """Return the state of each cluster, also of one that does not answer."""
         with self._open() as (_, written):
-            states = self._looks()
+            states = self._directory.looks()
         found = []
         for name, member in self._members.items():
             state = states.get(name, {})
@@ -185,11 +187,13 @@ class ClustersTarget:
     def render(self, plan: Plan) -> Mapping[str, str]:
         """Return the objects for an empty target: the router's, the slot's, and the route.
 
-        The slot of a first release is in the first cluster.
+        The slot of a first release is in the first cluster. At a Gateway there is no router.
         """
         parent = self._parent.config
         first = self._members[self._config.homes[0]]
-        objects = router_manifests.render(self._scope, parent, plan.artifact)
+        objects = (
+            router_manifests.render(self._scope, parent, plan.artifact) if self._is_plain else []
+        )
         objects += manifests.render(
             self._scope,
             first.config,
@@ -202,7 +206,13 @@ class ClustersTarget:
         )
         # Elsewhere, the address of the slot comes with its Service.
         if plan.split is not None and first is self._parent:
-            route = router_routing.written(self._scope, parent, None, plan.split, frozenset(), {})
+            route = (
+                router_routing.written(self._scope, parent, None, plan.split, frozenset(), {})
+                if self._is_plain
+                else routing.written(
+                    self._scope, parent.kubernetes, None, plan.split, frozenset(), {}
+                )
+            )
             objects.append(route)
         return manifests.files(objects)
 
@@ -211,9 +221,11 @@ class ClustersTarget:
 
         Raises:
             UnavailableError: as `deploy`.
+            NotFoundError, ConfigError: there is no such Gateway, or it serves its own cluster only.
         """
         with self._open() as (api, written):
-            member, traffic = self._place(plan.slot, written), self._traffic(api, {})
+            member, traffic = self._directory.place(plan.slot, written), self._traffic(api, {})
+            traffic.check()
             with self._slots(member, api) as slots:
                 of_slot, is_new = slots.planned(plan)
             objects = traffic.objects(plan.artifact, is_new=is_new)
@@ -231,10 +243,10 @@ class ClustersTarget:
                 unknown = self._placed(member, plan.slot, plan.release.id, plan.artifact.digest, "")
                 known = {plan.slot: written.places.get(plan.slot, unknown), **places}
                 traffic = self._traffic(api, known)
-                of_route = difference.of(api.cluster, *traffic.planned(plan.split, running=running))
+                of_route = traffic.planned(plan.split, running=running)
                 changes += difference.within(self._parent.name, of_route)
             for slot in plan.removed:
-                holder = self._find(slot, written)
+                holder = self._directory.find(slot, written)
                 if holder is not None:
                     with self._slots(holder, api) as slots:
                         changes += difference.within(holder.name, slots.removal(slot))
@@ -262,87 +274,13 @@ class ClustersTarget:
             try:
                 slots.deployments()
             except MlshipError as error:
-                raise self._silent(member, error) from error
+                raise self._directory.unanswered(member, error) from error
 
-    def _silent(self, member: Member, error: MlshipError) -> MlshipError:
-        """Return the error for a cluster that does not answer as it should."""
-        message = f"cluster {member.name} of {self._scope.target}: {error.message}"
-        hint = f"{error.hint}. If it is gone for good, remove it from mlship.yaml; see "
-        return type(error)(message, hint=f"{hint}`mlship guide clusters`")
-
-    def _traffic(self, api: Api, places: Mapping[Slot, Placed]) -> router.Traffic:
-        return router.Traffic(api, self._scope, self._parent.config, places)
-
-    def _place(self, slot: Slot, written: Written) -> Member:
-        """Return the cluster of a slot, or the one in which the settings place a new one."""
-        found = self._find(slot, written)
-        if found is not None:
-            return found
-        if slot in written.places:
-            cluster = written.places[slot].cluster
-            message = f"{slot} of {self._scope.target} ran in cluster {cluster}, which is not in "
-            hint = f"name the cluster again; or, if it is gone for good, retire {slot}"
-            raise NotFoundError(f"{message}mlship.yaml", hint=hint)
-        check_different(tuple(self._members.values()))
-        homes = self._config.homes
-        weights = written.split.weights
-        if not any(weights.values()):
-            return self._members[homes[0]]
-        if self._config.challenger != OTHER:
-            return self._members[self._config.challenger]
-        leading = max(weights, key=lambda each: (weights[each], each))
-        champion = self._find(leading, written)
-        others = [name for name in homes if champion is None or name != champion.name]
-        counts = {
-            name: sum(place.cluster == name for place in written.places.values()) for name in others
-        }
-        return self._members[min(others, key=lambda name: (counts[name], others.index(name)))]
-
-    def _find(self, slot: Slot, written: Written) -> Member | None:
-        """Return the cluster that has a slot; `None` if none of those in the settings has it.
-
-        Raises:
-            UnavailableError: the route does not remember the slot, and a cluster does not answer.
-        """
-        if slot in written.places:
-            return self._members.get(written.places[slot].cluster)
-        states = self._looks(quickly=False)
-        for name, state in states.items():
-            if not isinstance(state, MlshipError) and slot in state:
-                return self._members[name]
-        for name, state in states.items():
-            if isinstance(state, MlshipError):
-                raise self._silent(self._members[name], state)
-        return None
-
-    def _looks(self, *, quickly: bool = True) -> dict[str, Mapping[Slot, Deployment] | MlshipError]:
-        """Return the slots of each cluster in which releases run, or why it does not answer."""
-        names = self._config.homes
-
-        def look(name: str) -> Mapping[Slot, Deployment] | MlshipError:
-            member = self._members[name]
-            try:
-                with member.connected(quickly=quickly) as api:
-                    slots = Slots(api, self._scope, member.config, self._progress)
-                    return slots.deployments()
-            except MlshipError as error:
-                return error
-
-        with ThreadPoolExecutor(len(names)) as pool:
-            return dict(zip(names, pool.map(look, names), strict=True))
-
-    def _deployments(self, written: Written) -> Mapping[Slot, Deployment]:
-        found: dict[Slot, Deployment] = {}
-        looks = self._looks()
-        for name, state in looks.items():
-            if not isinstance(state, MlshipError):
-                for slot, deployment in state.items():
-                    found[slot] = msgspec.structs.replace(deployment, cluster=name)
-        for slot, place in written.places.items():
-            fault = looks.get(place.cluster, _UNNAMED)
-            if isinstance(fault, MlshipError):
-                found[slot] = _remembered(slot, place, fault.message)
-        return found
+    def _traffic(self, api: Api, places: Mapping[Slot, Placed]) -> Traffic:
+        parent = self._parent.config
+        if self._is_plain:
+            return router.Traffic(api, self._scope, parent, places)
+        return gateway.Traffic(api, self._scope, parent.kubernetes, places)
 
     def _observed(
         self, parent: Api, slots: frozenset[Slot], written: Written, *, needed: frozenset[Slot]
@@ -352,7 +290,7 @@ class ClustersTarget:
         Raises:
             UnavailableError: one of these does not answer.
         """
-        holders = {slot: self._find(slot, written) for slot in sorted(slots)}
+        holders = {slot: self._directory.find(slot, written) for slot in sorted(slots)}
         wanted = {holder.name for slot, holder in holders.items() if holder and slot in needed}
         observed: dict[Slot, Deployment] = {}
         places: dict[Slot, Placed] = {}
@@ -382,19 +320,6 @@ class ClustersTarget:
     def _close(self, api: Api) -> None:
         """Remove the router with the last slot; while a cluster does not answer, keep it."""
         traffic = self._traffic(api, {})
-        states = self._looks()
+        states = self._directory.looks()
         if not any(isinstance(state, MlshipError) or state for state in states.values()):
             traffic.close()
-
-
-def _remembered(slot: Slot, place: Placed, why: str) -> Deployment:
-    return Deployment(
-        slot=slot,
-        release=Digest(place.release),
-        artifact=Digest(place.artifact),
-        ready=0,
-        wanted=1,
-        detail=f"unknown: {why}",
-        cluster=place.cluster,
-        observed=False,
-    )

@@ -17,6 +17,7 @@ import httpx
 
 from mlship.adapters.http.door import Door
 from mlship.adapters.targets.kubernetes import api as plain
+from mlship.adapters.targets.kubernetes import routing
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, KINDS, Scope
@@ -196,6 +197,8 @@ def _objects(api: Api, scope: Scope, route: Kind) -> Iterator[Manifest]:
         manifest = api.get(kind, name)
         if manifest is not None:
             yield manifest
+            if kind == "HTTPRoute":
+                wanted += routing.entries(scope, manifest)
 
 
 def _marked(manifest: Manifest, number: int) -> Manifest:

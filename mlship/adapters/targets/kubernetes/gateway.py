@@ -1,31 +1,65 @@
 """The target's route in the cluster: read, changed by compare-and-set, and awaited."""
 
 import time
+from collections.abc import Mapping
+from typing import Final
 
-from mlship.adapters.targets.kubernetes import applied, revisions, router_manifests, routing
+from mlship.adapters.targets.envoy.routes import SLOT
+from mlship.adapters.targets.kubernetes import (
+    applied,
+    difference,
+    reach,
+    revisions,
+    router_manifests,
+    routing,
+)
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.applied import Asked
+from mlship.adapters.targets.kubernetes.entries import Entries
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.revisions import POLL_SECONDS
-from mlship.adapters.targets.kubernetes.routing import Written
+from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.config.targets import KubernetesConfig
-from mlship.domain.deployment import Artifact, Revision, Route, Slot, Split
+from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
 from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 
 _ACCEPT_SECONDS = 20.0
 _AGREEING = 5
 _SETTLE_SECONDS = 0.5
+_RESOLVE_SECONDS = 5.0
+"""A controller may hear of a route before it hears of the Services that the route names."""
 _PORTS = {"HTTP": 80, "HTTPS": 443}
+_OF_GOOGLE = "gke-l7-"
+LIMITS: Final = (
+    "no share falls back: if a cluster is out of reach, its share fails until a rollback"
+)
+"""What the parent of several clusters does not do at a Gateway, for people."""
 
 
 class Traffic:
     """The HTTPRoute of one target, and the Gateway that it belongs to."""
 
-    def __init__(self, api: Api, scope: Scope, config: KubernetesConfig) -> None:
+    def __init__(
+        self,
+        api: Api,
+        scope: Scope,
+        config: KubernetesConfig,
+        places: Mapping[Slot, Placed] | None = None,
+    ) -> None:
+        """Store what is needed; nothing is requested.
+
+        Args:
+            api: of the Gateway's cluster.
+            scope: of the target.
+            config: of that cluster.
+            places: where slots were observed, if the target has several clusters.
+        """
         self._api = api
         self._scope = scope
         self._config = config
+        self._places = places
+        self._entries = Entries(api, scope)
 
     def objects(self, artifact: Artifact, *, is_new: bool) -> list[Manifest]:
         """Return what a deployment applies besides its slot: nothing, the Gateway is there."""
@@ -39,9 +73,11 @@ class Traffic:
             NotFoundError: the Gateway does not exist.
             UnavailableError: it has no address yet; or the cluster has no Gateway API.
             ConflictError: the route is another project's, or a router has the traffic.
+            ConfigError: the target has several clusters, and the Gateway reaches only its own.
         """
         self.endpoint()
         self.read()
+        self._check_class()
 
     def prepare(self, artifact: Artifact, *, is_new: bool) -> None:
         """Do nothing: the cluster's administrator makes the Gateway."""
@@ -114,30 +150,50 @@ class Traffic:
             ConflictError: the route is at another revision and unchanged; or it is the first one,
                 and another route has its address.
             ConfigError: the gateway rejects the split; the route is unchanged.
-            UnavailableError: the route is written, but the gateway does not accept it.
+            UnavailableError: the route is written, but the gateway does not accept it; or the
+                gateway does not reach a new slot in another cluster: the route is as before.
         """
         before = self.read()
         if before.manifest is None:
             self._check_address()
+        if self._places is not None and before.revision == expected:
+            self._entries.write(self._places)
         unknown = split.slots - before.slots
         if before.manifest is not None and unknown:
             written = self._write(expected, before.split, before.parked | unknown)
-            expected = self._accepted(written, before)
+            self._check_reached(written, unknown, before, is_heard=self._accept(written, before))
+            expected = written.revision
         written = self._write(expected, split, (before.slots | unknown) & running)
-        return self._accepted(written, before)
+        is_heard = self._accept(written, before)
+        if before.manifest is None:
+            self._check_reached(written, unknown, before, is_heard=is_heard)
+        return written.revision
 
-    def planned(
-        self, split: Split, *, running: frozenset[Slot]
-    ) -> tuple[Manifest | None, Manifest]:
-        """Return the current route, and what `change` would write, completed by the cluster.
+    def reaches(self, slot: Slot) -> bool | None:
+        """Return whether the gateway reaches a slot; `None` if it cannot be asked."""
+        answer = reach.answer_of(self.endpoint(), slot)
+        if answer is None:
+            return None
+        if answer.is_server_error:
+            return False
+        # Without the name of the slot, another rule has answered, or another server.
+        return True if answer.is_success and answer.headers.get(SLOT) == slot else None
 
-        Nothing is written. The Gateway's controller only sees routes that are written.
+    def planned(self, split: Split, *, running: frozenset[Slot]) -> list[Change]:
+        """Return what `change` would write, as completed by the cluster. Nothing is written.
+
+        The Gateway's controller only sees routes that are written.
+
+        Args:
+            split: the new split.
+            running: the slots that exist then; what leads to others is removed.
         """
         before = self.read()
         parked = (before.slots | split.slots) & running
-        manifest = routing.written(self._scope, self._config, before.manifest, split, parked)
+        manifest = self._written(before.manifest, split, parked)
         write = self._api.replace if before.manifest else self._api.create
-        return before.manifest, write(manifest, dry_run=True)
+        route = difference.of(self._api.cluster, before.manifest, write(manifest, dry_run=True))
+        return [*self._entries.planned(self._places or {}, before.slots - running), *route]
 
     def forget(self, slot: Slot) -> None:
         """Remove a slot without traffic from the route.
@@ -148,21 +204,75 @@ class Traffic:
         current = self.read()
         rest = routing.forgotten(self._scope, current, slot)
         if rest is not None:
-            self._accepted(self._write(current.revision, *rest), current)
+            self._accept(self._write(current.revision, *rest), current)
+        if self._places is not None:
+            self._entries.remove(slot)
+
+    def _check_reached(
+        self, written: Written, slots: frozenset[Slot], before: Written, *, is_heard: bool
+    ) -> None:
+        """Check that the gateway reaches new slots in other clusters.
+
+        Args:
+            written: the current route.
+            slots: that are new to it.
+            before: the former route.
+            is_heard: whether answers named the route, so that they must name a slot too.
+
+        Raises:
+            UnavailableError: it does not; the route is as before.
+        """
+        for slot in sorted(slots & set(self._places or ())):
+            if not reach.arrives(self._answers if is_heard else self.reaches, slot):
+                self._put_back(written, before)
+                place = written.places[slot]
+                raise reach.unreached(self._api.cluster, self._scope, slot, place)
+
+    def _answers(self, slot: Slot) -> bool:
+        return self.reaches(slot) is True
+
+    def _check_class(self) -> None:
+        """Refuse a Gateway that sends requests to pods of its own cluster only.
+
+        Google's controller leaves out addresses of a Service that are no pod's:
+        https://github.com/kubernetes/ingress-gce/blob/master/pkg/neg/syncers/utils.go
+
+        Raises:
+            ConfigError: it is one of Google's, and the target has several clusters.
+        """
+        if self._places is None:
+            return
+        name = str(self._gateway()["spec"].get("gatewayClassName", ""))
+        if name.startswith(_OF_GOOGLE):
+            message = f"Gateway {self._config.gateway} of {self._api.cluster} has class {name}, "
+            message += "which sends requests to pods of its own cluster only"
+            hint = "remove kubernetes.gateway: mlship's own load balancer reaches all clusters; or "
+            hint += "name a Gateway of another class, as Envoy Gateway and Contour have"
+            raise ConfigError(message, hint=hint)
+
+    def _written(self, before: Manifest | None, split: Split, parked: frozenset[Slot]) -> Manifest:
+        return routing.written(self._scope, self._config, before, split, parked, self._places)
 
     def _write(self, expected: Revision, split: Split, parked: frozenset[Slot]) -> Written:
         """Write the route by compare-and-set."""
 
         def put(current: Written) -> Written:
-            manifest = routing.written(self._scope, self._config, current.manifest, split, parked)
+            manifest = self._written(current.manifest, split, parked)
+            if manifest is current.manifest:
+                return current
             write = self._api.replace if current.manifest else self._api.create
             return routing.read(self._scope, write(manifest))
 
         return revisions.compare_and_set(self._scope, expected, self.read, put)
 
-    def _accepted(self, written: Written, before: Written) -> Revision:
-        """Wait until the gateway accepts the route; restore the former one if it rejects it."""
-        deadline = time.monotonic() + _ACCEPT_SECONDS
+    def _accept(self, written: Written, before: Written) -> bool:
+        """Wait until the gateway accepts the route; restore the former one if it rejects it.
+
+        Returns:
+            Whether answers name the route.
+        """
+        started = time.monotonic()
+        deadline = started + _ACCEPT_SECONDS
         while True:
             manifest = self._api.get("HTTPRoute", self._scope.name)
             current = routing.read(self._scope, manifest)
@@ -170,9 +280,9 @@ class Traffic:
                 raise revisions.conflict(self._scope, current.revision, written.revision)
             verdict = routing.verdict(manifest, self._config)
             if verdict is True:
-                applied.wait(_asked(self.endpoint()), written.name)
-                return written.revision
-            if isinstance(verdict, str):
+                return applied.wait(_asked(self.endpoint()), written.name)
+            is_early = time.monotonic() < started + _RESOLVE_SECONDS
+            if isinstance(verdict, str) and not (is_early and routing.MISSING in verdict):
                 self._put_back(written, before)
                 message = f"Gateway {self._config.gateway} rejects the route of"
                 message = f"{message} {self._scope.target}: {verdict}"

@@ -8,13 +8,12 @@ watches these.
 import time
 from collections.abc import Mapping
 
-import httpx
 import msgspec
 
-from mlship.adapters.http.clients import Reach, open_client
-from mlship.adapters.targets.envoy import routes
 from mlship.adapters.targets.kubernetes import (
     applied,
+    difference,
+    reach,
     revisions,
     router_manifests,
     router_routing,
@@ -34,7 +33,7 @@ from mlship.adapters.targets.kubernetes.router_manifests import (
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.adapters.targets.kubernetes.waiting import Rollout, address_of, wait_for_address
 from mlship.config.project import TargetConfig
-from mlship.domain.deployment import Artifact, Revision, Route, Slot, Split
+from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
 from mlship.errors import ConflictError, TimedOutError, UnavailableError
 
@@ -46,8 +45,6 @@ _NUDGE_SECONDS = 0.5
 _LEAST_NUDGES = 2
 _PAUSE = 0.2
 _END_SECONDS = 30.0
-_REACH_SECONDS = 5.0
-_ARRIVE_SECONDS = 10.0
 _NUDGE = "mlship.dev/route"
 
 
@@ -231,24 +228,20 @@ class Traffic:
         address, own = self._address(), self._config.kubernetes
         if not address:
             return None
-        headers = {routes.SLOT: slot, **({"Host": own.host} if own.host else {})}
-        url = f"http://{address}{own.path.rstrip('/')}/v2/health/ready"
-        try:
-            with open_client(Reach(), timeout=httpx.Timeout(_REACH_SECONDS)) as client:
-                answer = client.get(url, headers=headers)
-        except httpx.HTTPError:
-            return None
-        return answer.is_success
+        url = f"http://{address}{own.path.rstrip('/')}"
+        answer = reach.answer_of(url, slot, own.host)
+        return None if answer is None else answer.is_success
 
-    def planned(
-        self, split: Split, *, running: frozenset[Slot]
-    ) -> tuple[Manifest | None, Manifest]:
-        """Return the current ConfigMap, and what `change` would write. Nothing is written."""
+    def planned(self, split: Split, *, running: frozenset[Slot]) -> list[Change]:
+        """Return what `change` would write to the ConfigMap. Nothing is written.
+
+        The arguments are those of `change`.
+        """
         before = self.read()
         parked = (before.slots | split.slots) & running
         manifest = self._written(before.manifest, split, parked)
         write = self._api.replace if before.manifest else self._api.create
-        return before.manifest, write(manifest, dry_run=True)
+        return difference.of(self._api.cluster, before.manifest, write(manifest, dry_run=True))
 
     def forget(self, slot: Slot) -> None:
         """Remove a slot without traffic from the route.
@@ -267,19 +260,11 @@ class Traffic:
         Raises:
             UnavailableError: it does not; the route is as before.
         """
-        deadline = time.monotonic() + _ARRIVE_SECONDS
         for slot in sorted(slots & set(self._places or ())):
-            while self.reaches(slot) is False:
-                if time.monotonic() >= deadline:
-                    place = written.places[slot]
-                    self._apply(self._write(written.revision, before.split, before.parked))
-                    message = f"the load balancer in {self._api.cluster} does not reach {slot} in "
-                    message += f"cluster {place.cluster} at {place.address}"
-                    hint = "connect the networks of the clusters, or open the firewall for port 80;"
-                    hint += f" `kubectl describe service {self._scope.object(slot)}` there, and "
-                    hint += "service_annotations of the cluster, say what kind of address it is"
-                    raise UnavailableError(message, hint=hint)
-                time.sleep(_PAUSE)
+            if not reach.arrives(self.reaches, slot):
+                self._apply(self._write(written.revision, before.split, before.parked))
+                place = written.places[slot]
+                raise reach.unreached(self._api.cluster, self._scope, slot, place)
         return written.revision
 
     def _written(self, before: Manifest | None, split: Split, parked: frozenset[Slot]) -> Manifest:

@@ -25,15 +25,16 @@ from mlship.adapters.targets.kubernetes.routing import (
     Placed,
     Written,
     annotations_of,
+    known_places,
+    marked,
     own_annotations,
+    places_of,
 )
 from mlship.config.project import TargetConfig
 from mlship.domain import digests, home
 from mlship.domain.deployment import Revision, Slot, Split
 from mlship.errors import ConfigError, IntegrityError
 
-CLUSTERS_OF: Final = "mlship.dev/clusters"
-"""An annotation: where each slot is, for a target with several clusters."""
 _NAMES: Final = "response_headers_to_add"
 _OPTIONS: Final = "extensions.upstreams.http.v3.HttpProtocolOptions"
 _ROUTE = "route.v3.RouteConfiguration"
@@ -76,12 +77,6 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
     )
 
 
-def places_of(manifest: Manifest) -> dict[Slot, Placed]:
-    """Return where a ConfigMap says that slots are."""
-    text = annotations_of(manifest).get(CLUSTERS_OF, "{}")
-    return msgspec.json.decode(text, type=dict[Slot, Placed])
-
-
 def written(
     scope: Scope,
     config: TargetConfig,
@@ -112,10 +107,9 @@ def written(
         split, config.sticky_header, parked=parked, address=address, falls_back=several
     )
     slots = parked | split.slots
-    known = {**(places_of(before) if before else {}), **(observed or {})}
-    places = {slot: known[slot] for slot in sorted(slots) if slot in known}
+    places = known_places(slots, before, observed)
     clusters = _guarded(scope, slots, split, places) if several else _clusters(scope, slots)
-    own_marks = own_annotations(scope, parked) | (_marked(places) if several else {})
+    own_marks = own_annotations(scope, parked) | (marked(places) if several else {})
     current, before_table = _document(before) if before else ("", {})
     is_same = {name: value for name, value in before_table.items() if name != _NAMES} == table
     if before and is_same and _is_kept(before, own_marks, clusters) and _number(current):
@@ -152,10 +146,6 @@ def _number(version: str) -> int:
 def _is_kept(before: Manifest, own: dict[str, str], clusters: str) -> bool:
     marks = own.items() <= annotations_of(before).items()
     return marks and before["data"].get(CLUSTERS) == clusters
-
-
-def _marked(places: Mapping[Slot, Placed]) -> dict[str, str]:
-    return {CLUSTERS_OF: msgspec.json.encode(places, order="deterministic").decode()}
 
 
 def _clusters(scope: Scope, slots: frozenset[Slot]) -> str:

@@ -3,13 +3,18 @@
 A slot that lost its weight stays in the route with weight 0, *parked*, until it is removed, and a
 new one is parked before it gets weight. A proxy learns of routes and of where they lead to apart
 from each other: so neither is ever new or gone while traffic goes there.
+
+The route of a target with several clusters remembers where each slot is. Besides, it has a rule for
+each slot, by which requests with the header `mlship-slot` ask for the slot's readiness.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from mlship.adapters.targets.kubernetes.api import Manifest, new
+from mlship.adapters.targets.envoy.routes import SLOT
+from mlship.adapters.targets.kubernetes.api import Kind, Manifest, new
 from mlship.adapters.targets.kubernetes.applied import HEADER
 from mlship.adapters.targets.kubernetes.manifests import HOME, PORT, Scope
 from mlship.config.targets import KubernetesConfig
@@ -19,6 +24,13 @@ from mlship.errors import ConfigError, ConflictError, IntegrityError
 
 FIRST: Final = Revision("0")
 PARKED: Final = "mlship.dev/parked"
+CLUSTERS_OF: Final = "mlship.dev/clusters"
+"""An annotation: where each slot is, for a target with several clusters."""
+READY: Final = "/v2/health/ready"
+ENTRY: tuple[Kind, ...] = ("Service", "EndpointSlice")
+"""The kinds of what leads from a Gateway's cluster to a slot in another one."""
+MISSING: Final = "BackendNotFound"
+"""A gateway's reason to reject a route that names a Service of which it does not know."""
 _GROUP: Final = "gateway.networking.k8s.io"
 
 
@@ -36,6 +48,10 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     release: str
     artifact: str
+
+    def is_elsewhere(self, service: str) -> bool:
+        """Return whether it is in another cluster than the parent, where it had that Service."""
+        return self.address != service
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,15 +92,52 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
             Slot(name) for name in annotations_of(manifest).get(PARKED, "").split() if name
         )
         split = _split(scope, manifest["spec"]["rules"], parked)
-    except (LookupError, TypeError, ValueError, ConfigError) as error:
+        places = places_of(manifest)
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError, ConfigError) as error:
         message = f"HTTPRoute {scope.name} was edited and mlship cannot read it: {error}"
         hint = f"run `kubectl delete httproute {scope.name}`, then `mlship traffic` or deploy again"
         raise IntegrityError(message, hint=hint) from error
     metadata = manifest["metadata"]
     # Not the resourceVersion itself: the gateway's controller writes into the status.
-    name = _name(split, parked)
+    name = _name(split, parked, places)
     revision = Revision(f"{metadata['generation']}-{metadata['uid'][:8]}-{name[:6]}")
-    return Written(split=split, parked=parked, revision=revision, name=name, manifest=manifest)
+    return Written(
+        split=split,
+        parked=parked,
+        revision=revision,
+        name=name,
+        manifest=manifest,
+        places=places,
+    )
+
+
+def places_of(manifest: Manifest) -> dict[Slot, Placed]:
+    """Return where the object with a route says that slots are."""
+    text = annotations_of(manifest).get(CLUSTERS_OF, "{}")
+    return msgspec.json.decode(text, type=dict[Slot, Placed])
+
+
+def entries(scope: Scope, manifest: Manifest) -> list[tuple[Kind, str]]:
+    """Return the objects by which a Gateway's cluster reaches slots in others; see `Entries`."""
+    names = [
+        scope.object(slot)
+        for slot, place in places_of(manifest).items()
+        if place.is_elsewhere(scope.object(slot))
+    ]
+    return [(kind, name) for name in names for kind in ENTRY]
+
+
+def known_places(
+    slots: frozenset[Slot], before: Manifest | None, observed: Mapping[Slot, Placed] | None
+) -> dict[Slot, Placed]:
+    """Return where slots are: as observed, else as the object with the route says."""
+    known = {**(places_of(before) if before else {}), **(observed or {})}
+    return {slot: known[slot] for slot in sorted(slots) if slot in known}
+
+
+def marked(places: Mapping[Slot, Placed]) -> dict[str, str]:
+    """Return the annotation that remembers where slots are."""
+    return {CLUSTERS_OF: msgspec.json.encode(places, order="deterministic").decode()}
 
 
 def written(
@@ -93,8 +146,18 @@ def written(
     before: Manifest | None,
     split: Split,
     parked: frozenset[Slot],
+    observed: Mapping[Slot, Placed] | None = None,
 ) -> Manifest:
     """Return the route for a split; other fields of `before` are kept.
+
+    Args:
+        scope: of the target.
+        config: of the Gateway's cluster.
+        before: the current route; it is returned if nothing changes.
+        split: the new split.
+        parked: slots that are kept beside it.
+        observed: where slots are, if the target has several clusters. Of others, `before` says it;
+            what neither says is in the Gateway's own cluster.
 
     Raises:
         ConfigError: there is a shadow and no traffic that it could get a copy of.
@@ -103,18 +166,28 @@ def written(
         message = f"slot {split.shadow} cannot shadow: no slot has traffic to copy"
         raise ConfigError(message, hint="give a slot weight in the same split")
     parked -= set(split.weights)
-    name = _name(split, parked)
+    several = observed is not None
+    places = known_places(parked | split.slots, before, observed) if several else {}
+    marks = own_annotations(scope, parked) | (marked(places) if several else {})
     first = {"name": scope.name, "namespace": config.namespace}
     metadata: Manifest = before["metadata"] if before else first
     metadata = {
         **{key: value for key, value in metadata.items() if key != "managedFields"},
         "labels": {**metadata.get("labels", {}), **scope.labels},
-        "annotations": {**metadata.get("annotations", {}), **own_annotations(scope, parked)},
+        "annotations": {**metadata.get("annotations", {}), **marks},
     }
+    if not several:
+        metadata["annotations"].pop(CLUSTERS_OF, None)
     # Sorted, so that writing the same split again changes nothing.
     weights = {**dict(sorted(split.weights.items())), **dict.fromkeys(sorted(parked), 0)}
-    route = new("HTTPRoute", metadata, _spec(scope, config, weights, split.shadow, name))
-    return {**before, **route} if before else route
+    everything = _rule(scope, config, weights, split.shadow, _name(split, parked, places))
+    looks = [_look(scope, config, slot) for slot in sorted(weights) if several]
+    route = new("HTTPRoute", metadata, _spec(config, [*looks, everything]))
+    if before is None:
+        return route
+    kept = {key: value for key, value in before["metadata"].items() if key != "managedFields"}
+    whole = {**before, **route}
+    return before if whole == {**before, "metadata": kept} else whole
 
 
 def forgotten(scope: Scope, current: Written, slot: Slot) -> tuple[Split, frozenset[Slot]] | None:
@@ -192,7 +265,10 @@ def annotations_of(manifest: Manifest) -> dict[str, str]:
 
 
 def _split(scope: Scope, rules: list[Any], parked: frozenset[Slot]) -> Split:
-    (rule,) = rules
+    *looks, rule = rules
+    if not all("headers" in match for look in looks for match in look["matches"]):
+        message = "it has a rule that is not mlship's"
+        raise ValueError(message)
     weights = {
         _slot(scope, entry): int(entry.get("weight", 1)) for entry in rule.get("backendRefs", ())
     }
@@ -218,41 +294,62 @@ def _slot(scope: Scope, reference: Manifest) -> Slot:
     return Slot(name.removeprefix(prefix))
 
 
-def _name(split: Split, parked: frozenset[Slot]) -> str:
+def _name(split: Split, parked: frozenset[Slot], places: Mapping[Slot, Placed]) -> str:
     """Return the name of a route in responses: the same split has the same name."""
-    return digests.short(digests.of_value([split, sorted(parked)]))
+    whole = [split, sorted(parked), places] if places else [split, sorted(parked)]
+    return digests.short(digests.of_value(whole))
 
 
-def _spec(
+def _spec(config: KubernetesConfig, rules: list[Manifest]) -> Manifest:
+    """Return a spec with all defaults, so that writing it again changes nothing."""
+    namespace, _, gateway = gateway_of(config).partition("/")
+    parent = {"group": _GROUP, "kind": "Gateway", "namespace": namespace, "name": gateway}
+    spec: Manifest = {"parentRefs": [parent], "rules": rules}
+    return {**spec, "hostnames": [config.host]} if config.host else spec
+
+
+def _look(scope: Scope, config: KubernetesConfig, slot: Slot) -> Manifest:
+    """Return the rule for the question whether a slot is ready; the answer names the slot."""
+    header = {"type": "Exact", "name": SLOT, "value": slot}
+    path = f"{config.path.rstrip('/')}{READY}"
+    named = {"set": [{"name": SLOT, "value": slot}]}
+    filters: list[Manifest] = [{"type": "ResponseHeaderModifier", "responseHeaderModifier": named}]
+    if config.path != "/":
+        filters.append(_rewritten(READY))
+    return {
+        "matches": [{"path": {"type": "PathPrefix", "value": path}, "headers": [header]}],
+        "filters": filters,
+        "backendRefs": [{**_backend(scope, slot), "weight": 1}],
+    }
+
+
+def _rewritten(prefix: str) -> Manifest:
+    path = {"type": "ReplacePrefixMatch", "replacePrefixMatch": prefix}
+    return {"type": "URLRewrite", "urlRewrite": {"path": path}}
+
+
+def _rule(
     scope: Scope,
     config: KubernetesConfig,
     weights: dict[Slot, int],
     shadow: Slot | None,
     name: str,
 ) -> Manifest:
-    """Return a spec with all defaults, so that writing it again changes nothing."""
-    namespace, _, gateway = gateway_of(config).partition("/")
-    rewrite = {
-        "type": "URLRewrite",
-        "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}},
-    }
+    """Return the rule for the target's requests."""
     header = {"set": [{"name": HEADER, "value": name}]}
     filters: list[Manifest] = [{"type": "ResponseHeaderModifier", "responseHeaderModifier": header}]
     if config.path != "/":
-        filters.append(rewrite)
+        filters.append(_rewritten("/"))
     if shadow is not None:
         mirror = {"backendRef": _backend(scope, shadow)}
         filters.append({"type": "RequestMirror", "requestMirror": mirror})
-    rule: Manifest = {
+    return {
         "matches": [{"path": {"type": "PathPrefix", "value": config.path}}],
         "filters": filters,
         "backendRefs": [
             {**_backend(scope, slot), "weight": weight} for slot, weight in weights.items()
         ],
     }
-    parent = {"group": _GROUP, "kind": "Gateway", "namespace": namespace, "name": gateway}
-    spec: Manifest = {"parentRefs": [parent], "rules": [rule]}
-    return {**spec, "hostnames": [config.host]} if config.host else spec
 
 
 def _backend(scope: Scope, slot: Slot) -> Manifest:

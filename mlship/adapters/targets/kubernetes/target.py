@@ -170,7 +170,7 @@ class KubernetesTarget:
                 observed = slots.deployments()
                 check_ready(self._scope, observed, plan.split.asked - {plan.slot})
                 running = (frozenset(observed) | {plan.slot}) - set(plan.removed)
-                changes += difference.of(api.cluster, *traffic.planned(plan.split, running=running))
+                changes += traffic.planned(plan.split, running=running)
             return changes + [each for slot in plan.removed for each in slots.removal(slot)]
 
     def _slots(self, api: Api) -> Slots:

@@ -1,0 +1,128 @@
+"""Which cluster of a target has which slot, and which one gets a new slot."""
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+
+from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.members import Member, check_different
+from mlship.adapters.targets.kubernetes.routing import Placed, Written
+from mlship.adapters.targets.kubernetes.slots import Slots
+from mlship.config.placement import OTHER
+from mlship.config.project import TargetConfig
+from mlship.domain.deployment import Deployment, Slot
+from mlship.domain.digests import Digest
+from mlship.domain.ports import Progress
+from mlship.errors import MlshipError, NotFoundError
+
+_UNNAMED: Final = NotFoundError("the cluster is not in mlship.yaml", hint="name it there again")
+
+
+class Directory:
+    """The clusters of a target, and their slots: as the route remembers them, else as observed."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        config: TargetConfig,
+        members: Mapping[str, Member],
+        progress: Progress,
+    ) -> None:
+        """Store the settings; no request is sent."""
+        self._scope = scope
+        self._config = config
+        self._members = members
+        self._progress = progress
+
+    def place(self, slot: Slot, written: Written) -> Member:
+        """Return the cluster of a slot, or the one in which the settings place a new one."""
+        found = self.find(slot, written)
+        if found is not None:
+            return found
+        if slot in written.places:
+            cluster = written.places[slot].cluster
+            message = f"{slot} of {self._scope.target} ran in cluster {cluster}, which is not in "
+            hint = f"name the cluster again; or, if it is gone for good, retire {slot}"
+            raise NotFoundError(f"{message}mlship.yaml", hint=hint)
+        check_different(tuple(self._members.values()))
+        homes = self._config.homes
+        weights = written.split.weights
+        if not any(weights.values()):
+            return self._members[homes[0]]
+        if self._config.challenger != OTHER:
+            return self._members[self._config.challenger]
+        leading = max(weights, key=lambda each: (weights[each], each))
+        champion = self.find(leading, written)
+        others = [name for name in homes if champion is None or name != champion.name]
+        counts = {
+            name: sum(place.cluster == name for place in written.places.values()) for name in others
+        }
+        return self._members[min(others, key=lambda name: (counts[name], others.index(name)))]
+
+    def find(self, slot: Slot, written: Written) -> Member | None:
+        """Return the cluster that has a slot; `None` if none of those in the settings has it.
+
+        Raises:
+            UnavailableError: the route does not remember the slot, and a cluster does not answer.
+        """
+        if slot in written.places:
+            return self._members.get(written.places[slot].cluster)
+        states = self.looks(quickly=False)
+        for name, state in states.items():
+            if not isinstance(state, MlshipError) and slot in state:
+                return self._members[name]
+        for name, state in states.items():
+            if isinstance(state, MlshipError):
+                raise self.unanswered(self._members[name], state)
+        return None
+
+    def looks(self, *, quickly: bool = True) -> dict[str, Mapping[Slot, Deployment] | MlshipError]:
+        """Return the slots of each cluster in which releases run, or why it does not answer."""
+        names = self._config.homes
+
+        def look(name: str) -> Mapping[Slot, Deployment] | MlshipError:
+            member = self._members[name]
+            try:
+                with member.connected(quickly=quickly) as api:
+                    slots = Slots(api, self._scope, member.config, self._progress)
+                    return slots.deployments()
+            except MlshipError as error:
+                return error
+
+        with ThreadPoolExecutor(len(names)) as pool:
+            return dict(zip(names, pool.map(look, names), strict=True))
+
+    def deployments(self, written: Written) -> Mapping[Slot, Deployment]:
+        """Return the observed state of each slot; see `ClustersTarget.inspect`."""
+        found: dict[Slot, Deployment] = {}
+        looks = self.looks()
+        for name, state in looks.items():
+            if not isinstance(state, MlshipError):
+                for slot, deployment in state.items():
+                    found[slot] = msgspec.structs.replace(deployment, cluster=name)
+        for slot, place in written.places.items():
+            fault = looks.get(place.cluster, _UNNAMED)
+            if isinstance(fault, MlshipError):
+                found[slot] = _remembered(slot, place, fault.message)
+        return found
+
+    def unanswered(self, member: Member, error: MlshipError) -> MlshipError:
+        """Return the error for a cluster that does not answer as it should."""
+        message = f"cluster {member.name} of {self._scope.target}: {error.message}"
+        hint = f"{error.hint}. If it is gone for good, remove it from mlship.yaml; see "
+        return type(error)(message, hint=f"{hint}`mlship guide clusters`")
+
+
+def _remembered(slot: Slot, place: Placed, why: str) -> Deployment:
+    return Deployment(
+        slot=slot,
+        release=Digest(place.release),
+        artifact=Digest(place.artifact),
+        ready=0,
+        wanted=1,
+        detail=f"unknown: {why}",
+        cluster=place.cluster,
+        observed=False,
+    )
