@@ -3,6 +3,7 @@
     BLUE=KUBECONFIG GREEN=KUBECONFIG python benchmarks/clusters.py story [REQUESTS]
     BLUE=... GREEN=... python benchmarks/clusters.py control|split
     BLUE=... GREEN=... python benchmarks/clusters.py fault KIND [SECONDS]
+    BLUE=... GREEN=... python benchmarks/clusters.py command
 
 Blue has the parent: mlship's own, or with the option `--gateway` the Gateway `gateway/gateway`. At
 100 requests a second through it:
@@ -13,8 +14,11 @@ Blue has the parent: mlship's own, or with the option `--gateway` the Gateway `g
 - `split`: the split of 10,000 requests, and 1,000 users who ask twice.
 - `fault`: at 20 % in green, for a minute: the Service by which the parent reaches the challenger is
   deleted (`entry`); green's API server is stopped (`server`); all processes of green's pods are
-  killed, again and again (`pods`); all packets to green are dropped (`network`); one of two pods of
-  the parent is killed (`parent`). Then a rollback to the champion while green is still gone.
+  killed, and none is started (`pods`); all packets to green are dropped (`network`); one of two
+  pods of the parent is killed (`parent`). Then a rollback to the champion while green is still
+  gone.
+- `command`: how long `mlship rollback` and `mlship status` take while all packets to green, where
+  the champion is, are dropped.
 
 At a Gateway no pod of the parent is replaced or killed, and no user stays with a release.
 
@@ -28,12 +32,13 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,11 +47,14 @@ import httpx
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mlship.adapters.targets.kubernetes import router_manifests
+from mlship.domain import shapes
 from mlship.domain.deployment import slot_of
+from mlship.domain.facts import Crowned
 from mlship.domain.release import Release
 from tests.harness.clusters import GATEWAY
-from tests.harness.pair import Pair, pair
+from tests.harness.pair import Pair, pair, project_of
 from tests.harness.samples import release
+from tests.harness.twice import Shop, won
 from tests.integration.test_kubernetes_load import replace_router, restart
 
 RATE = 100
@@ -78,7 +86,7 @@ class Requests:
             if response.is_success:
                 slot = response.json()["slot"]
             else:
-                fault = str(response.status_code)
+                fault = f"{response.status_code} {response.text[:120]}"
         except httpx.HTTPError as error:
             fault = type(error).__name__
         self.answers.append(Answer(sent, time.monotonic(), slot, fault))
@@ -191,25 +199,26 @@ def fault(place: Pair, kind: str, seconds: float) -> None:
     place.deploy(two, replicas=2)
     place.route((one, 80), (two, 20))
     sent = Requests(place.url)
-    back = math.nan
+    back = ""
     with sent.running():
         time.sleep(5)
         with FAULTS[kind](place, two):
             broken = time.monotonic()
             time.sleep(seconds)
             if kind != "parent":
-                back = timed(functools.partial(roll_back, place, one))
+                back = rolled_back(place, one)
                 time.sleep(2)
     report(kind, sent, broken, slot_of(two), back)
 
 
-def roll_back(place: Pair, former: Release) -> None:
-    """Do what `mlship rollback` does in the clusters."""
-    place.deploy(former, replicas=2)
-    place.route((former, 100))
+def rolled_back(place: Pair, former: Release) -> str:
+    """Do what `mlship rollback` does in the clusters; return how long it took."""
+    ready = timed(functools.partial(place.deploy, former, replicas=2))
+    moved = timed(functools.partial(place.route, (former, 100)))
+    return f"; rollback {ready + moved:.2f} s, of which the route {moved:.2f} s"
 
 
-def report(kind: str, sent: Requests, broken: float, slot: str, back: float) -> None:
+def report(kind: str, sent: Requests, broken: float, slot: str, back: str) -> None:
     """Print who answered since something broke."""
     after = [answer for answer in sent.answers if answer.ended >= broken]
     late = max((a.ended - a.sent for a in after), default=math.nan)
@@ -219,7 +228,26 @@ def report(kind: str, sent: Requests, broken: float, slot: str, back: float) -> 
     by_slot = dict(Counter(answer.slot or answer.fault for answer in after))
     text = f"fault {kind:8} {sent.said()}; since then {by_slot}; the slowest answer {late:.2f} s"
     text += f", the last failure after {last_fault:.2f} s, the last by the challenger {last:.2f} s"
-    print(f"{text}; rollback {back:.2f} s", flush=True)
+    text += f"; {load_of_machine()}"
+    print(f"{text}{back}", flush=True)
+
+
+def by_command(place: Pair) -> None:
+    """Print how long a rollback by the command line takes while green is gone."""
+    with tempfile.TemporaryDirectory() as folder:
+        project, former, champion = project_of((place.blue, place.green), Path(folder))
+        for made in (former, champion):
+            project.plain("deploy-production", str(made))
+        won(Shop(project.folder, {}), former, champion)
+        project.plain("promote", "challenger")
+        with no_network(place, champion):
+            whole = timed(lambda: project.plain("rollback"))
+            shown = timed(lambda: project.plain("status"))
+        last = project.pipeline().read().history.last
+        assert last is not None
+        moved = shapes.of(last, Crowned).seconds
+    text = f"rollback by the command {whole:.2f} s, of which its sub-steps {moved:.2f} s"
+    print(f"{text}; status {shown:.2f} s; {load_of_machine()}", flush=True)
 
 
 @contextmanager
@@ -244,29 +272,25 @@ def no_server(place: Pair, challenger: Release) -> Iterator[None]:
 
 @contextmanager
 def no_pods(place: Pair, challenger: Release) -> Iterator[None]:
-    """Kill all processes of green's pods, every two seconds."""
+    """Kill all processes of green's pods, while its kubelet stands still and starts no others.
+
+    Pods that start again and again would take the processors from blue, which is on this machine.
+    """
     del challenger
-    socket = f"/run/kubenode/{place.green.path.parent.name}/containerd.sock"
-    ended = threading.Event()
-
-    def kill() -> None:
-        while not ended.is_set():
-            argv = ["ctr", "--address", socket, "-n", "k8s.io", "tasks", "ls"]
-            lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
-            for line in lines.splitlines()[1:]:
-                try:
-                    os.kill(int(line.split()[1]), signal.SIGKILL)
-                except (ProcessLookupError, IndexError, ValueError):
-                    continue
-            ended.wait(2)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
+    home = place.green.path.parent
+    kubelet = int((home / "run" / "kubelet.pid").read_text())
+    socket = f"/run/kubenode/{home.name}/containerd.sock"
+    argv = ["ctr", "--address", socket, "-n", "k8s.io", "tasks", "ls"]
+    os.kill(kubelet, signal.SIGSTOP)
     try:
+        lines = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+        for line in lines.splitlines()[1:]:
+            # A task that has ended has no process.
+            with suppress(ProcessLookupError, IndexError, ValueError):
+                os.kill(int(line.split()[1]), signal.SIGKILL)
         yield
     finally:
-        ended.set()
-        thread.join()
+        os.kill(kubelet, signal.SIGCONT)
 
 
 @contextmanager
@@ -308,6 +332,11 @@ def cluster_of(place: Pair, made: Release) -> str:
     return place.target.inspect()[slot_of(made)].cluster
 
 
+def load_of_machine() -> str:
+    """Return how many processes wanted a core in the last minute, for comparisons."""
+    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+
+
 def timed(act: Callable[[], object]) -> float:
     """Return the duration of something."""
     started = time.monotonic()
@@ -328,6 +357,8 @@ def main(what: str, *rest: str) -> None:
     with pair(blue, green, gateway) as place:
         if what == "fault":
             fault(place, rest[0], float(rest[1]) if rest[1:] else 60)
+        elif what == "command":
+            by_command(place)
         elif what == "control":
             place.target = place.again(drain_seconds=0, kubernetes_prestop_seconds=0)
             story(place, 0)

@@ -7,15 +7,24 @@ and no lock may be left. With a store in a directory, there is a kill at every w
 around each call.
 
     python benchmarks/resume.py --folder /tmp/resume
+    BLUE=KUBECONFIG GREEN=KUBECONFIG python benchmarks/resume.py --clusters LANE
+
+With `--clusters`, production has a cluster for champion and for challenger; LANE says which
+commands are killed. Before a call, everything is as after the one before, so there is one kill
+between any two calls. Each waits until the lock of the killed process has run out.
 """
 
 import argparse
 import csv
+import os
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +34,19 @@ sys.path.insert(0, str(ROOT))
 import demo  # noqa: E402 (the root must be on the path first)
 
 from mlship.adapters.targets.local import locks  # noqa: E402
+from mlship.domain.deployment import slot_of  # noqa: E402
+from mlship.domain.release import Release  # noqa: E402
 from tests.harness.kills import SIDES, Point, Project, substeps  # noqa: E402
+from tests.harness.pair import Pair, pair, project_of  # noqa: E402
+from tests.harness.twice import Shop, won  # noqa: E402
 
 STORES = {
     "directory": "store: {kind: directory}",
     "mlflow": 'store: {kind: mlflow, uri: "sqlite:///.mlship/mlflow.db"}',
 }
+LANES = ("first", "deploy-retire", "promote-rollback")
+HALVES = 2
+"""So many namespaces share the kills of a lane, at once: most of the time is waiting."""
 PROOFS = ("train", "test", "deploy-staging", "verify-staging-workload")
 
 
@@ -53,10 +69,15 @@ def main() -> None:
         "--folder", type=Path, default=Path(tempfile.gettempdir()) / "mlship-resume"
     )
     parser.add_argument("--store", choices=[*STORES], help="one of the two only")
+    parser.add_argument("--clusters", choices=LANES, help="production in two clusters")
     options = parser.parse_args()
     started = time.monotonic()
     rounds: list[Round] = []
-    for store in [options.store] if options.store else STORES:
+    if options.clusters:
+        with ThreadPoolExecutor(HALVES) as pool:
+            halves = pool.map(partial(in_clusters, options.clusters), range(HALVES))
+            rounds = [made for half in halves for made in half]
+    for store in () if options.clusters else [options.store] if options.store else STORES:
         project = prepared(options.folder / store, store)
         try:
             play(project, store, rounds)
@@ -117,6 +138,89 @@ def play(project: Project, store: str, rounds: list[Round]) -> None:
     promote = lambda: project.plain("promote", "challenger")  # noqa: E731
     kill(project, store, rounds, ["rollback"], promote, everywhere)
     shutil.rmtree(snapshot)
+
+
+def in_clusters(lane: str, half: int) -> list[Round]:
+    """Kill the commands of a lane in namespaces of their own, at every second point of them."""
+    blue, green = (Path(os.environ[name]) for name in ("BLUE", "GREEN"))
+    with pair(blue, green) as place, tempfile.TemporaryDirectory() as folder:
+        both = (place.blue, place.green)
+        project, champion, challenger = project_of(both, Path(folder))
+        rounds: list[Round] = []
+        if lane == "first":
+            first_deployment(project, place, champion, rounds, half)
+            return rounds
+        project.plain("deploy-production", str(champion))
+        deploy = ["deploy-production", str(challenger)]
+        if lane == "deploy-retire":
+            back_and_forth(project, rounds, half, deploy, ["retire", str(challenger)])
+        else:
+            project.plain(*deploy)
+            won(Shop(project.folder, {}), champion, challenger)
+            back_and_forth(project, rounds, half, ["promote", "challenger"], ["rollback"])
+        return rounds
+
+
+def first_deployment(
+    project: Project, place: Pair, release: Release, rounds: list[Round], half: int
+) -> None:
+    """Kill the deployment of the first release, which brings the parent."""
+    ledger = project.folder / ".mlship" / "ledger"
+    snapshot = project.folder / "before"
+    shutil.copytree(ledger, snapshot)
+
+    def never_deployed() -> None:
+        place.route()
+        place.target.remove(slot_of(release))
+        project.pipeline().store.point("champion", None)
+        shutil.rmtree(ledger)
+        shutil.copytree(snapshot, ledger)
+
+    command = ["deploy-production", str(release)]
+    calls, expected, gained = undisturbed(project, command)
+    for number in range(half, len(calls) + 1, HALVES):
+        never_deployed()
+        once(project, rounds, command, calls, number, expected, gained)
+
+
+def back_and_forth(
+    project: Project, rounds: list[Round], half: int, there: list[str], back: list[str]
+) -> None:
+    """Kill a command and the one that undoes it, in turn, at each point of both."""
+    plans = [(command, *undisturbed(project, command)) for command in (there, back)]
+    for number in range(half, max(len(calls) for _, calls, _, _ in plans) + 1, HALVES):
+        for command, calls, expected, gained in plans:
+            once(project, rounds, command, calls, min(number, len(calls)), expected, gained)
+
+
+def undisturbed(
+    project: Project, command: list[str]
+) -> tuple[list[str], dict[str, Any], Counter[str]]:
+    """Run a command; return its calls, the state after it, and its records."""
+    before = project.steps()
+    calls = project.run(*command)
+    expected = project.observed()
+    assert not expected["drift"], expected["drift"]
+    return calls, expected, project.steps() - before
+
+
+def once(
+    project: Project,
+    rounds: list[Round],
+    command: list[str],
+    calls: list[str],
+    number: int,
+    expected: dict[str, Any],
+    gained: Counter[str],
+) -> None:
+    """Kill a command after a call, or before the first one, and run it again."""
+    point: Point = ("after", number) if number else ("before", 1)
+    call = max(0, number - 1)
+    problem, records = one(project, command, point, expected, gained)
+    step = substeps(calls)[call]
+    made = Round("clusters", command[0], step, calls[call], point[0], records, problem)
+    rounds.append(made)
+    show(made)
 
 
 def kill(

@@ -224,12 +224,19 @@ def cluster(variable: str = "TEST_KUBECONFIG", *, is_plain: bool = False) -> Ite
     """
     path = kubeconfig(variable, is_plain=is_plain)
     found = Cluster(path, f"test-{uuid.uuid4().hex[:8]}", is_plain=is_plain)
-    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": found.namespace}}
-    found.kubectl("POST", "/api/v1/namespaces", json=namespace)
-    try:
+    with new_namespace(found):
         yield found
+
+
+@contextmanager
+def new_namespace(place: Cluster) -> Iterator[None]:
+    """Make the namespace of a cluster, and take it away with all that is in it."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place.namespace}}
+    place.kubectl("POST", "/api/v1/namespaces", json=namespace)
+    try:
+        yield
     finally:
-        found.kubectl("DELETE", f"/api/v1/namespaces/{found.namespace}")
+        place.kubectl("DELETE", f"/api/v1/namespaces/{place.namespace}")
 
 
 def until(condition: Callable[[], bool], *, seconds: float = 20) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import yaml
 
 from mlship.adapters.targets.kubernetes import Access, ClustersTarget, Member, find
 from mlship.adapters.targets.kubernetes.manifests import Scope
@@ -18,7 +19,17 @@ from mlship.domain.deployment import Deployment, Slot, Split, slot_of
 from mlship.domain.release import Release
 from tests.harness import clusters
 from tests.harness.clusters import Cluster
+from tests.harness.kills import Project
 from tests.harness.places import Notes
+from tests.harness.twice import Shop, proven
+
+CONFIG = {
+    "name": "iris",
+    "data": {"train": "train.csv", "test": "test.csv", "target": "species"},
+    "model": {"train": "pipeline:train"},
+    "gates": {"promote": {"min_labels": 50}},
+    "store": {"kind": "directory"},
+}
 
 
 class Pair:
@@ -106,16 +117,48 @@ def named(cluster: Cluster) -> ClusterConfig:
     return ClusterConfig(context=context, kubeconfig=str(cluster.path), namespace=cluster.namespace)
 
 
+def production(places: Sequence[Cluster], **settings: Any) -> dict[str, Any]:
+    """Return the section of production in mlship.yaml, for one plain cluster or blue and green.
+
+    Settings of the section `kubernetes` are in `kubernetes`.
+    """
+    own = {
+        "namespace": places[0].namespace,
+        "cpu": None,
+        "memory": None,
+        "prestop_seconds": 2,
+        **settings.pop("kubernetes", {}),
+    }
+    section = {"kind": "kubernetes", "kubernetes": own, "ready_seconds": 120, "drain_seconds": 5}
+    if len(places) == 1:
+        own["kubeconfig"] = str(places[0].path)
+        return {**section, **settings}
+    clusters = zip(("blue", "green"), map(named, places), strict=True)
+    return {**section, "clusters": {name: set_values(one) for name, one in clusters}, **settings}
+
+
+def set_values(cluster: ClusterConfig) -> dict[str, Any]:
+    """Return the settings of a cluster as mlship.yaml has them."""
+    values: dict[str, Any] = msgspec.to_builtins(cluster)
+    return {name: value for name, value in values.items() if value not in (None, True)}
+
+
+def project_of(places: Sequence[Cluster], folder: Path) -> tuple[Project, Release, Release]:
+    """Write a project whose production is in these clusters; return it, with two proven releases.
+
+    Their images are the stand-in's.
+    """
+    section = {"targets": {"production": production(places)}}
+    (folder / "mlship.yaml").write_text(yaml.safe_dump({**CONFIG, **section}))
+    shop = Shop(folder, {})
+    one, two = (proven(shop, name, clusters.router_image()) for name in ("one", "two"))
+    return Project(folder), one, two
+
+
 @contextmanager
 def pair(blue: Path, green: Path, gateway: str | None = None) -> Iterator[Pair]:
     """Give a new namespace in both clusters, and take them away with all that is in them."""
     namespace = f"test-{uuid.uuid4().hex[:8]}"
     places = [Cluster(path, namespace, is_plain=True) for path in (blue, green)]
-    for place in places:
-        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-        place.kubectl("POST", "/api/v1/namespaces", json=body)
-    try:
+    with clusters.new_namespace(places[0]), clusters.new_namespace(places[1]):
         yield Pair(places[0], places[1], gateway)
-    finally:
-        for place in places:
-            place.kubectl("DELETE", f"/api/v1/namespaces/{namespace}")

@@ -168,13 +168,16 @@ def _written(one: Manifest) -> str:
     return digests.of_value([metadata, owned, rest])
 
 
-def proven(shop: Shop, name: str) -> Release:
-    """Record a release whose image is the stand-in's, as training, tests and a push would."""
+def proven(shop: Shop, name: str, router: str = "") -> Release:
+    """Record a release whose image is the stand-in's, as training, tests and a push would.
+
+    `router` is the image of the load balancer, for targets without a Gateway.
+    """
     pipeline, folder = shop.pipeline(), shop.folder / f"bundle-{name}"
     release = msgspec.structs.replace(sample(name), bundle=tiny_bundle(folder, name))
     pipeline.store.record(Run(release=release, bundle=folder))
     image = clusters.artifact(slot_of(release))
-    pushed = PushedImage(digest=image.digest, reference=image.location)
+    pushed = PushedImage(digest=image.digest, reference=image.location, router=router)
     steps: tuple[Step, ...] = ("train", "test", "test-container", "verify-staging-workload")
     saw = Saw(image=image.digest)
     for step in steps:

@@ -11,8 +11,9 @@ from mlship.domain.deployment import slot_of
 from tests.harness import clusters
 from tests.harness.clusters import until
 from tests.harness.load import load
-from tests.harness.pair import Pair, pair
+from tests.harness.pair import Pair, pair, project_of
 from tests.harness.samples import release
+from tests.harness.twice import Shop, won
 
 pytestmark = pytest.mark.service("two clusters")
 
@@ -74,6 +75,26 @@ def test_a_challenger_comes_goes_to_champion_and_back_in_a_cluster_of_its_own(pl
     place.target.remove(one)
     place.target.remove(two)
     assert rest(place) == set()
+
+
+def test_a_killed_promotion_and_a_killed_rollback_are_completed_by_the_next_run(
+    place: Pair, tmp_path: Path
+) -> None:
+    project, champion, challenger = project_of((place.blue, place.green), tmp_path)
+    project.plain("deploy-production", str(champion))
+    project.plain("deploy-production", str(challenger))
+    won(Shop(tmp_path, {}), champion, challenger)
+    for command, after in ((("promote", "challenger"), "route"), (("rollback",), "deploy")):
+        before = project.steps()
+        calls = project.run(*command)
+        expected, gained = project.observed(), project.steps() - before
+        project.plain(*(("rollback",) if command[0] == "promote" else ("promote", "challenger")))
+        before = project.steps()
+        project.run(*command, point=("after", calls.index(f"target.{after}") + 1))
+        project.plain(*command)
+        assert project.differences(expected) == []
+        assert project.steps() - before == gained
+        assert set(gained.values()) == {1}
 
 
 def test_the_champion_answers_for_a_challenger_whose_cluster_loses_its_entry(place: Pair) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import re
 import subprocess
 import threading
 import time
@@ -41,18 +42,27 @@ class Running(NamedTuple):
     admin: str
     folder: Path
 
-    def write(self, split: Split, sides: "dict[Slot, Side] | None" = None) -> str:
-        """Write a route as a kubelet does, by renaming; return its name."""
+    def write(
+        self, split: Split, sides: "dict[Slot, Side] | None" = None, *, only: str = ""
+    ) -> str:
+        """Write a route as a kubelet does, by renaming, or one file of it; return its name."""
         places = None if sides is None else {slot: side.place for slot, side in sides.items()}
         parked = frozenset(sides or ())
         made = router_routing.written(SCOPE, CONFIG, None, split, parked, places)
         port = next((side.port for side in (sides or {}).values()), 80)
         for name, text in made["data"].items():
+            if only not in ("", name):
+                continue
             own = text.replace('"port_value": 80\n', f'"port_value": {port}\n')
             (self.folder / f".{name}").write_text(own)
             (self.folder / f".{name}").rename(self.folder / name)
         made["metadata"]["uid"] = "0123456789"
         return router_routing.read(SCOPE, made).name
+
+    def number(self, stat: str) -> int:
+        """Return a number of Envoy's statistics."""
+        text = router_drain._ask(self.admin, "GET", f"/stats?filter=^{re.escape(stat)}$")
+        return int(text.rpartition(":")[2])
 
     def named(self) -> str:
         """Return the name of the route in an answer."""
@@ -294,6 +304,19 @@ def test_a_former_champion_gets_nothing_back(running: Running, sides: dict[Slot,
     answer = client().get(f"{running.url}/iris/predict")
     assert answer.status_code == 503
     assert sides[Slot("r1")].predictions == before
+
+
+def test_no_request_fails_while_only_the_clusters_of_a_rollback_are_applied(
+    running: Running, sides: dict[Slot, Side]
+) -> None:
+    """Envoy reads routes and clusters one after the other, on a busy node half a second later."""
+    sides[Slot("r2")].stop()
+    until(lambda: not reached(running, "r2"))
+    before = running.number("cluster_manager.cds.update_success")
+    running.write(Split(weights={Slot("r1"): 100}), sides, only=router_manifests.CLUSTERS)
+    until(lambda: running.number("cluster_manager.cds.update_success") > before)
+    until(lambda: running.number("cluster_manager.warming_clusters") == 0)
+    assert answering(running, 200) == {"r1"}
 
 
 def test_checks_that_fail_are_no_outage_where_nothing_is_better(

@@ -100,6 +100,14 @@ def test_a_share_falls_back_to_the_other_slots_with_traffic(world: World) -> Non
     assert len(world.addresses(TWO)) == 1, "a former champion gets nothing back silently"
 
 
+def test_a_slot_that_loses_its_traffic_still_falls_back(world: World) -> None:
+    """The parent may read the clusters of the new route while it has the old one."""
+    both = world.addresses(TWO)
+    world.route((ONE, 100))
+    assert world.addresses(TWO) == both
+    assert len(world.addresses(ONE)) == 1
+
+
 def test_a_copy_of_a_request_does_not_fall_back(world: World) -> None:
     world.route((ONE, 90), (TWO, 10), shadow=slot_of(TWO))
     assert world.target.routes().split.shadow == slot_of(TWO)

@@ -169,6 +169,8 @@ def _guarded(
 
     Each slot has two. Requests for it go to the first, and if its address is out of reach to those
     of the other slots with traffic, the largest share first. The second has its own address only.
+    A slot that loses its traffic falls back too: Envoy may read the clusters before the route, and
+    goes on sending it requests in between.
     """
     addresses = {
         slot: places[slot].address if slot in places else scope.object(slot) for slot in slots
@@ -177,7 +179,7 @@ def _guarded(
     asked.sort(key=lambda slot: (-split.share(slot), slot))
     items = []
     for slot in sorted(slots):
-        others = [addresses[other] for other in asked if other != slot and slot in asked]
+        others = [addresses[other] for other in asked if other != slot]
         first = resources.cluster(slot, _discovery(slot, addresses[slot], *others), checked=False)
         name = f"{slot}{routes.OWN}"
         own = resources.cluster(name, _discovery(name, addresses[slot]), checked=False)
