@@ -5,7 +5,11 @@ file, whose digest stands in the manifest. All else is refused, with what to do.
 """
 
 import importlib
+import importlib.metadata
+import os
+import shlex
 import sys
+import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +60,11 @@ class Trust:
         names = {part.full for part in own}
         foreign = trust.untrusted(unlisted, names | set(self.names))
         if foreign:
-            raise _refusal(foreign)
+            raise self._refusal(foreign)
+        for part in unlisted:
+            # A name in `model.trust` says that the code is harmless, and brings it nowhere.
+            if part.full not in names and self._left_behind(part.module):
+                raise self._refusal([part])
         if not live:
             self._check_in_use(own)
         # The project's modules are imported only when all else is trusted.
@@ -87,11 +95,11 @@ class Trust:
         module = _imported(part.module)
         origin, file = getattr(module, "__file__", None), self._file_of(part.module)
         if origin is None or file is None or Path(origin).resolve() != file.resolve():
-            raise _refusal([part])
+            raise self._refusal([part])
         found = getattr(module, part.name, None)
         if found is not None and getattr(found, "__module__", None) != part.module:
             # What a module has imported from elsewhere is not the project's own.
-            raise _refusal([part])
+            raise self._refusal([part])
         is_found = getattr(found, "__qualname__", None) == part.name
         if is_found and live and part.use == "FunctionNode" and isinstance(found, FunctionType):
             is_found = id(found) == part.identity
@@ -103,6 +111,43 @@ class Trust:
         message += "which no file can name"
         raise ProjectError(message, hint=f"define it with a name at the top of {part.module}")
 
+    def _refusal(self, foreign: Sequence[Part]) -> ProjectError:
+        said = trust.described(foreign)
+        message = f"the model holds types or functions that are not trusted: {said}"
+        for part in foreign:
+            if part.module == "__main__":
+                hint = f"{part.name} was defined in the script that ran: move it into a module of "
+                hint += "the project, and import it there"
+                return ProjectError(message, hint=hint)
+            if part.module.startswith("scipy.stats."):
+                hint = "return `search.best_estimator_` instead of the search: a distribution of "
+                hint += "scipy runs a text of its file when it is loaded"
+                return ProjectError(message, hint=hint)
+            if place := self._left_behind(part.module):
+                message = f"the model needs {part.full} when it answers, and {place} is outside of "
+                message += "the project: a bundle takes no code from there"
+                link = f"ln -s {shlex.quote(os.path.relpath(place, self.root))}"
+                hint = f"move it into the project, or link it there: `{link} {place.name}`"
+                return ProjectError(message, hint=hint)
+        return ProjectError(message, hint=_OWN_HINT)
+
+    def _left_behind(self, module: str) -> Path | None:
+        """Return where a module came from, if neither the project nor an installed package has it.
+
+        It is the folder of the module's outermost package, or the file of a module without one.
+        """
+        origin = getattr(sys.modules.get(module), "__file__", None)
+        if origin is None:
+            return None
+        installed = (*sysconfig.get_paths().values(), sys.base_prefix)
+        file, known = Path(origin).resolve(), [Path(path).resolve() for path in installed]
+        if any(file.is_relative_to(place) for place in (*known, self.root.resolve())):
+            return None
+        if module.partition(".")[0] in importlib.metadata.packages_distributions():
+            return None
+        levels = module.count(".") + (file.name == "__init__.py")
+        return file.parents[levels - 1] if levels else file
+
 
 def _imported(module: str) -> Any:
     if module in sys.modules:
@@ -113,17 +158,3 @@ def _imported(module: str) -> Any:
         message = f"the model needs the project's module {module}, which cannot be imported: "
         message += f"{type(error).__name__}: {error}"
         raise ProjectError(message, hint="correct the code there") from error
-
-
-def _refusal(foreign: Sequence[Part]) -> ProjectError:
-    message = f"the model holds types or functions that are not trusted: {trust.described(foreign)}"
-    for part in foreign:
-        if part.module == "__main__":
-            hint = f"{part.name} was defined in the script that ran: move it into a module of "
-            hint += "the project, and import it there"
-            return ProjectError(message, hint=hint)
-        if part.module.startswith("scipy.stats."):
-            hint = "return `search.best_estimator_` instead of the search: a distribution of scipy "
-            hint += "runs a text of its file when it is loaded"
-            return ProjectError(message, hint=hint)
-    return ProjectError(message, hint=_OWN_HINT)

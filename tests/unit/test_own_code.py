@@ -1,6 +1,7 @@
 """What a model may be made of: an exact list, the project's own code, and what it vouches for."""
 
 import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -202,3 +203,29 @@ def test_a_model_file_imports_no_module_that_the_training_did_not(
     parts = archive.read(crafted(regression(func=part)), "m.skops")
     Trust(root=tmp_path, names=(f"{module}.own",)).admit(parts, live=False)
     assert marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "module", "place"),
+    [
+        ("shared/steps.py", "shared.steps", "shared"),
+        ("lone_steps.py", "lone_steps", "lone_steps.py"),
+    ],
+)
+def test_code_from_above_the_project_is_linked_into_it(
+    file: str, module: str, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "models" / "churn"
+    root.mkdir(parents=True)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("def own(x): return x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, module, importlib.import_module(module))
+    part = node("FunctionNode", f"{module}.own", content=f"{module}.own")
+    parts = archive.read(crafted(regression(func=part)), "m.skops")
+    for vouched in ((), (f"{module}.own",)):
+        with pytest.raises(ProjectError, match=rf"{place} is outside of the project") as caught:
+            Trust(root, vouched).admit(parts, live=False)
+        assert f"`ln -s ../../{place} {place}`" in caught.value.hint
+    (root / place).symlink_to(f"../../{place}")
+    assert Trust(root).admit(parts, live=False).types == (f"{module}.own",)
