@@ -10,7 +10,7 @@ from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.door import Door, Terms
 from mlship.adapters.http.retries import Timing
 from mlship.adapters.targets import gke
-from mlship.adapters.targets.google import compute
+from mlship.adapters.targets.google import compute, faults
 from mlship.adapters.targets.google.compute import Compute
 from mlship.adapters.targets.google.traffic import Traffic
 from mlship.adapters.targets.google.url_map import balancer_of
@@ -107,5 +107,10 @@ def guarded(client: httpx.Client, fence: Fence, timing: Timing | None = None) ->
             fence.check()
 
     client.event_hooks["request"].append(check)
-    terms = Terms(name="Compute Engine API", patience=compute.PATIENCE, timing=timing or Timing())
+    terms = Terms(
+        name="Compute Engine API",
+        patience=compute.PATIENCE,
+        timing=timing or Timing(),
+        put_off=faults.is_put_off,
+    )
     return Door(client, terms)
