@@ -237,6 +237,8 @@ def test_a_former_holder_of_the_lock_writes_no_more(world: GoogleWorld) -> None:
     with pytest.raises(ConflictError, match="later holder"):
         world.route((ONE, 50), (TWO, 50))
     assert world.split().share(slot_of(TWO)) == 20
+    # A lock that is moved to another cluster goes on from there.
+    assert world.parent(world.config(parent="green")).highest(SCOPE) == 5
 
 
 def test_a_lock_that_has_run_out_stops_every_write(world: GoogleWorld) -> None:
