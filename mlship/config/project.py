@@ -308,7 +308,8 @@ class TargetConfig(Placement, frozen=True):
     sticky_header: Annotated[
         str | None,
         Meta(
-            description="header whose value selects the release that responds; not with a Gateway"
+            description="header whose value selects the release that responds; not with a Gateway; "
+            "with `load_balancer`, a number from 0 to 99"
         ),
     ] = None
     ready_seconds: Annotated[

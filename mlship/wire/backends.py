@@ -118,9 +118,13 @@ def cluster_locks(
     name: str, config: Config, user: str, environment: Mapping[str, str]
 ) -> "LeaseLocks":
     """Return the locks of a target: in its cluster, or the parent's, for all machines."""
-    from mlship.adapters.targets.kubernetes import LeaseLocks
+    from mlship.adapters.targets.kubernetes import LeaseLocks, Scope
+
+    def elsewhere(target: str) -> int:
+        return above.highest(Scope(project=config.name, target=target)) if above else 0
 
     settings = target_config(config, name)
+    above = parent(settings)
     if settings.clusters:
         settings = settings.in_cluster(settings.parent_cluster)
     holder = f"{user} at {socket.gethostname()}, process {os.getpid()}"
@@ -131,6 +135,7 @@ def cluster_locks(
         cluster_access(settings, environment),
         holder,
         route="ConfigMap" if own.gateway is None else "HTTPRoute",
+        elsewhere=elsewhere,
     )
 
 

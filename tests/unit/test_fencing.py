@@ -262,6 +262,18 @@ def test_numbers_go_on_where_those_of_the_objects_are(
     assert numbers(server) == [6, 6]
 
 
+def test_numbers_go_on_where_a_lock_of_another_cluster_left_them(
+    server: FakeApiServer, clock: Clock
+) -> None:
+    with locks("ada").exclusive("production") as fence:
+        assert fence.number == 1
+    moved = LeaseLocks(
+        "iris", "shop", lambda: ACCESS, "bob", elsewhere={"production": 7}.__getitem__
+    )
+    with moved.exclusive("production") as fence:
+        assert fence.number == 8
+
+
 def test_who_could_not_fence_off_the_holder_before_leaves_that_to_the_next(
     server: FakeApiServer, clock: Clock
 ) -> None:

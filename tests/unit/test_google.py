@@ -4,18 +4,24 @@ import copy
 import itertools
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import httpx
 import pytest
+from google.auth.exceptions import DefaultCredentialsError
 
-from mlship.adapters.targets.google import url_map
-from mlship.adapters.targets.kubernetes import slots
+from mlship import wire
+from mlship.adapters.targets import gke
+from mlship.adapters.targets.google import GoogleParent, url_map
+from mlship.adapters.targets.kubernetes import ClustersTarget, slots
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.config.targets import KubernetesConfig, LoadBalancerConfig
 from mlship.domain.clusters import Clustered
 from mlship.domain.deployment import Plan, Split, slot_of
 from mlship.domain.ports import Declarative
 from mlship.errors import (
+    ConfigError,
     ConflictError,
     IntegrityError,
     MlshipError,
@@ -23,11 +29,16 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
-from tests.fakes.cluster import IMAGE, SCOPE, KilledError
+from mlship.wire import doctor
+from mlship.wire.backends import cluster_target
+from tests.fakes.cluster import IMAGE, SCOPE, FakeMember, KilledError
 from tests.fakes.google import ADDRESS, HOST, GoogleWorld, without_pauses
+from tests.harness.places import Notes
 from tests.harness.samples import release
 from tests.stand_ins.google_compute import link
 from tests.unit.test_clusters import story
+from tests.unit.test_placement import GKE, LOAD_BALANCER
+from tests.unit.test_settings import LEAST, read
 
 ONE, TWO, THREE = release("one"), release("two"), release("three")
 NAME = SCOPE.name
@@ -226,6 +237,8 @@ def test_a_former_holder_of_the_lock_writes_no_more(world: GoogleWorld) -> None:
     with pytest.raises(ConflictError, match="later holder"):
         world.route((ONE, 50), (TWO, 50))
     assert world.split().share(slot_of(TWO)) == 20
+    # A lock that is moved to another cluster goes on from there.
+    assert world.parent(world.config(parent="green")).highest(SCOPE) == 5
 
 
 def test_a_lock_that_has_run_out_stops_every_write(world: GoogleWorld) -> None:
@@ -396,6 +409,68 @@ def test_a_refusal_names_the_object_and_the_next_step(
     with pytest.raises(kind, match=says) as caught:
         empty.target.routes()
     assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(429, "rateLimitExceeded"), (403, "rateLimitExceeded"), (503, "backendError")],
+)
+def test_what_google_puts_off_is_asked_again(world: GoogleWorld, status: int, reason: str) -> None:
+    refuse, refusals = answer(status, reason, "later"), iter(range(2))
+    world.compute.before = lambda request: None if next(refusals, None) is None else refuse(request)
+    world.route((ONE, 80), (TWO, 20))
+    assert world.split().share(slot_of(TWO)) == 20
+
+
+def test_a_write_whose_answer_was_lost_is_not_made_twice(world: GoogleWorld) -> None:
+    writes = len(world.compute.writes)
+    lost: list[httpx.Request] = []
+
+    def lose(request: httpx.Request) -> httpx.Response | None:
+        if request.method != "PUT" or "urlMaps" not in request.url.path or lost:
+            return None
+        lost.append(request)
+        world.compute(request)
+        raise httpx.ReadError("reset", request=request)
+
+    world.compute.before = lose
+    world.route((ONE, 80), (TWO, 20))
+    urls = [each for each in world.compute.writes[writes:] if "urlMaps" in each]
+    assert urls == ["Update urlMaps/iris"]
+
+
+def test_no_credentials_are_an_error_with_the_next_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> NoReturn:
+        raise DefaultCredentialsError("none were found")  # type: ignore[no-untyped-call]
+
+    with pytest.raises(ConfigError, match="no credentials for Google Cloud") as caught:
+        gke.token(none)
+    assert "gcloud auth application-default login" in caught.value.hint
+
+
+def test_settings_choose_the_load_balancer_and_nothing_is_connected() -> None:
+    config = read(
+        f"{LEAST}targets: {{production: {{kind: gke, {LOAD_BALANCER}, clusters: "
+        f"{{blue: {{{GKE}x}}}}, green: {{{GKE}y}}}}}}}}}}"
+    )
+    target = cluster_target("production", config, "", Notes(), {})
+    assert isinstance(target, ClustersTarget)
+    assert isinstance(target._parent, GoogleParent)
+
+
+def test_doctor_checks_each_cluster_and_the_load_balancer(
+    world: GoogleWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = world.config()
+    members = [FakeMember(server, config) for server in world.servers.values()]
+    monkeypatch.setattr(wire, "members", lambda *_: members)
+    monkeypatch.setattr(wire, "parent", lambda _: world.parent(config))
+    pipeline: Any = SimpleNamespace(
+        target_config=lambda _: config, config=SimpleNamespace(name="iris")
+    )
+    said = doctor._clusters(pipeline, "production", {})
+    assert said.count("allows deployments to namespace iris") == 2
+    assert said.endswith(f"URL map iris answers at {ADDRESS}")
 
 
 def test_a_url_map_that_does_not_exist_is_named(empty: GoogleWorld) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from mlship.adapters.http.bodies import decoded
 from mlship.adapters.http.door import NoAnswerError, tried
+from mlship.adapters.http.retries import PUT_OFF
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -24,6 +25,7 @@ GUIDE: Final = "`mlship guide clusters`"
 _PERMISSION = re.compile(r"'(compute\.[A-Za-z]+\.[A-Za-z]+)'")
 _DISABLED: Final = ("accessNotConfigured", "SERVICE_DISABLED")
 _QUOTA: Final = ("quotaExceeded", "QUOTA_EXCEEDED")
+_RATE: Final = ("rateLimitExceeded", "userRateLimitExceeded")
 _BUSY: Final = (
     "resourceNotReady",
     "RESOURCE_NOT_READY",
@@ -85,6 +87,13 @@ def failure(response: httpx.Response) -> Failure:
     return Failure(code=code, message=text, errors=said.errors, attempts=tried(response))
 
 
+def is_put_off(response: httpx.Response) -> bool:
+    """Return whether Google defers a request without acting on it; 403 may say that too."""
+    if response.status_code in PUT_OFF:
+        return True
+    return response.status_code == 403 and not failure(response).kinds.isdisjoint(_RATE)
+
+
 def error_of(found: Failure, what: str, project: str) -> MlshipError:
     """Return the error for a failure.
 
@@ -100,7 +109,7 @@ def error_of(found: Failure, what: str, project: str) -> MlshipError:
     if not found.kinds.isdisjoint(_QUOTA):
         hint = "retire a release that is not needed, or ask for more in IAM & Admin > Quotas"
         return UnavailableError(message, hint=hint)
-    if found.is_busy:
+    if found.is_busy or not found.kinds.isdisjoint(_RATE):
         return UnavailableError(message, hint="wait a minute, then run the command again")
     return _by_code(found, message, project)
 

@@ -10,10 +10,10 @@ from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.door import Door, Terms
 from mlship.adapters.http.retries import Timing
 from mlship.adapters.targets import gke
-from mlship.adapters.targets.google import compute
+from mlship.adapters.targets.google import compute, faults
 from mlship.adapters.targets.google.compute import Compute
 from mlship.adapters.targets.google.traffic import Traffic
-from mlship.adapters.targets.google.url_map import balancer_of
+from mlship.adapters.targets.google.url_map import balancer_of, fence_of
 from mlship.adapters.targets.kubernetes.api import Manifest
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.parents import Opened
@@ -64,6 +64,16 @@ class GoogleParent:
         del scope, plan
         return [], []
 
+    def highest(self, scope: Scope) -> int:
+        """Return the number of the lock's holder who wrote the route last; 0 without one.
+
+        Raises:
+            NotFoundError: there is no URL map of that name.
+            UnavailableError: the API does not answer, or denies access.
+        """
+        with self.opened(scope) as opened:
+            return fence_of(scope, opened.traffic({}).read().manifest or {})
+
     def look(self, scope: Scope) -> str:
         """Check that the URL map is there and may be changed. Nothing is changed.
 
@@ -107,5 +117,10 @@ def guarded(client: httpx.Client, fence: Fence, timing: Timing | None = None) ->
             fence.check()
 
     client.event_hooks["request"].append(check)
-    terms = Terms(name="Compute Engine API", patience=compute.PATIENCE, timing=timing or Timing())
+    terms = Terms(
+        name="Compute Engine API",
+        patience=compute.PATIENCE,
+        timing=timing or Timing(),
+        put_off=faults.is_put_off,
+    )
     return Door(client, terms)

@@ -261,6 +261,8 @@ class Traffic:
             agreeing=_AGREEING,
             settle_seconds=_SETTLE_SECONDS,
             seconds=_APPLIED_SECONDS,
+            # A new load balancer answers without a name for minutes.
+            unnamed_seconds=_APPLIED_SECONDS,
             hint=hint,
         )
         applied.wait(asked, written.name)

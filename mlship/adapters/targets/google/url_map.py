@@ -154,6 +154,15 @@ def written(
     }
 
 
+def fence_of(scope: Scope, url_map: Resource) -> int:
+    """Return the number of the lock's holder who wrote a target's route last; 0 without one."""
+    matcher = _matcher(scope, url_map)
+    try:
+        return _notes(matcher).fence if matcher else 0
+    except msgspec.DecodeError:
+        return 0
+
+
 def removed(scope: Scope, url_map: Resource) -> Resource:
     """Return a URL map without the target; it is `url_map` if that has nothing of it."""
     if _matcher(scope, url_map) is None:

@@ -12,7 +12,6 @@ from mlship.errors import UnavailableError
 
 HEADER: Final = "mlship-route"
 """A header of each response that names the route which sent the request here."""
-_UNNAMED_SECONDS = 5.0
 _ASK_SECONDS = 2.0
 _ASK_AGAIN_SECONDS = 0.02
 
@@ -26,6 +25,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         agreeing: answers in a row that must name the route.
         settle_seconds: how long to wait instead, where nobody answers or answers have no name.
         seconds: how long answers may name another route.
+        unnamed_seconds: how long answers may have no name, before that counts as settled.
         hint: for the error that answers name another route.
         nudge: called until answers name the route.
     """
@@ -35,6 +35,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     agreeing: int
     settle_seconds: float
     seconds: float = 90.0
+    unnamed_seconds: float = 5.0
     hint: str
     nudge: Callable[[], None] = lambda: None
 
@@ -68,7 +69,7 @@ def wait(asked: Asked, name: str) -> bool:
             agreeing = agreeing + 1 if named == name else 0
             if agreeing == asked.agreeing:
                 return True
-            if named is None and heard - started > _UNNAMED_SECONDS + asked.settle_seconds:
+            if named is None and heard - started > asked.unnamed_seconds + asked.settle_seconds:
                 return False
             if not agreeing:
                 time.sleep(_ASK_AGAIN_SECONDS)

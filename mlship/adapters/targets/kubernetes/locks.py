@@ -37,6 +37,7 @@ class LeaseLocks:
         holder: str,
         *,
         route: Kind = "HTTPRoute",
+        elsewhere: Callable[[str], int] = lambda _: 0,
     ) -> None:
         """Store the settings; no request is sent.
 
@@ -46,12 +47,15 @@ class LeaseLocks:
             access: how to reach the cluster.
             holder: names this process for people and for others, `ada at laptop, process 4711`.
             route: the kind of the object that has the targets' routes.
+            elsewhere: returns the highest number of what a target has outside of its clusters. Its
+                Lease may have been moved here from another cluster.
         """
         self._project = project
         self._namespace = namespace
         self._access = functools.cache(access)
         self._holder = holder
         self._route = route
+        self._elsewhere = elsewhere
 
     @contextmanager
     def exclusive(self, name: str) -> Iterator[Fence]:
@@ -87,6 +91,7 @@ class LeaseLocks:
         if before is not None and holder_of(before) and self._is_renewed(api, before):
             raise _held(name, holder_of(before))
         least = 0 if lease.is_settled(before) else fencing.highest(api, scope, self._route)
+        least = max(least, self._elsewhere(name))
         number = max(number_of(before) if before else 0, least) + 1
         taken, since = lease.spec(self._holder, number), clock()
         try:
