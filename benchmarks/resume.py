@@ -142,8 +142,8 @@ def play(project: Project, store: str, rounds: list[Round]) -> None:
 
 def in_clusters(lane: str, half: int) -> list[Round]:
     """Kill the commands of a lane in namespaces of their own, at every second point of them."""
-    paths = [Path(os.environ[name]) for name in ("BLUE", "GREEN")]
-    with pair(*paths) as place, tempfile.TemporaryDirectory() as folder:
+    blue, green = Path(os.environ["BLUE"]), Path(os.environ["GREEN"])
+    with pair(blue, green) as place, tempfile.TemporaryDirectory() as folder:
         both = (place.blue, place.green)
         project, champion, challenger = project_of(both, Path(folder))
         rounds: list[Round] = []
