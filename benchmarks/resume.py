@@ -20,6 +20,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -47,6 +48,7 @@ STORES = {
 LANES = ("first", "deploy-retire", "promote-rollback")
 HALVES = 2
 """So many namespaces share the kills of a lane, at once: most of the time is waiting."""
+_PREPARING = threading.Lock()
 PROOFS = ("train", "test", "deploy-staging", "verify-staging-workload")
 
 
@@ -142,10 +144,11 @@ def play(project: Project, store: str, rounds: list[Round]) -> None:
 
 def in_clusters(lane: str, half: int) -> list[Round]:
     """Kill the commands of a lane in namespaces of their own, at every second point of them."""
-    blue, green = (Path(os.environ[name]) for name in ("BLUE", "GREEN"))
+    blue, green = Path(os.environ["BLUE"]), Path(os.environ["GREEN"])
     with pair(blue, green) as place, tempfile.TemporaryDirectory() as folder:
         both = (place.blue, place.green)
-        project, champion, challenger = project_of(both, Path(folder))
+        with _PREPARING:  # both halves push the same images
+            project, champion, challenger = project_of(both, Path(folder))
         rounds: list[Round] = []
         if lane == "first":
             first_deployment(project, place, champion, rounds, half)
