@@ -15,7 +15,6 @@ from mlship.domain import digests
 from mlship.domain.bundle import CODE
 from mlship.errors import MlshipError, RowError, TimedOutError
 from mlship.runtime.predict import predict
-from mlship.runtime.service import Identity
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -49,6 +48,7 @@ def _enter(options: argparse.Namespace) -> None:
 
 def _serve(options: argparse.Namespace) -> int:
     from mlship.runtime.serve import Options, serve
+    from mlship.runtime.service import Identity
 
     try:
         release = digests.parse(options.release)

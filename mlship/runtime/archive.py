@@ -5,8 +5,10 @@ or function each, and arrays and bytes in members beside it. All of it is untrus
 returns every name that loading would look up; `mlship.runtime.trust` decides about them.
 """
 
+import functools
 import io
 import json
+import math
 import re
 import stat
 import zipfile
@@ -33,6 +35,10 @@ _SAVED_ANEW = frozenset({"__id__", "file"})
 
 _PROTOCOL = 2
 """In older ones some names stand elsewhere; newer ones are not known."""
+
+_FIXED = 8
+_LENGTHS = {b"\x01\x00": 2, b"\x02\x00": 4}
+"""How many bytes say the length of an array's header, by the version of its format."""
 
 _LARGEST = 1 << 30
 _LARGEST_RATIO = 200
@@ -138,20 +144,31 @@ def _check_sparse(nested: zipfile.ZipFile, outer: zipfile.ZipInfo) -> None:
 
 def _check_array(file: Any, member: zipfile.ZipInfo) -> None:
     """Refuse an array of objects, which is a pickle, and one whose size is not what it says."""
+    start = file.read(_FIXED)
+    size = _LENGTHS.get(start[6:8])
+    if size is None:
+        _refuse(f"its array {member.filename} is of an unknown version")
+    start += file.read(size)
+    header = start + file.read(int.from_bytes(start[_FIXED:], "little"))
+    if (length := _length(header)) is None:
+        _refuse(f"its array {member.filename} is a pickle")
+    if length != member.file_size:
+        _refuse(f"its array {member.filename} does not have the size that it says")
+
+
+@functools.lru_cache(maxsize=1_000)
+def _length(header: bytes) -> int | None:
+    """Return the length of the file of an array with a header; `None` if it holds objects.
+
+    The thousands of trees of a model have the same few headers, which take long to parse.
+    """
     from numpy.lib import format as arrays
 
-    version = arrays.read_magic(file)
-    readers = {(1, 0): arrays.read_array_header_1_0, (2, 0): arrays.read_array_header_2_0}
-    if version not in readers:
-        _refuse(f"its array {member.filename} is of an unknown version")
-    shape, _, dtype = readers[version](file)
-    if dtype.hasobject:
-        _refuse(f"its array {member.filename} is a pickle")
-    count = 1
-    for length in shape:
-        count *= length
-    if file.tell() + count * dtype.itemsize != member.file_size:
-        _refuse(f"its array {member.filename} does not have the size that it says")
+    file = io.BytesIO(header)
+    is_first = arrays.read_magic(file) == (1, 0)
+    read = arrays.read_array_header_1_0 if is_first else arrays.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return None if dtype.hasobject else file.tell() + math.prod(shape) * dtype.itemsize
 
 
 class _Nodes:

@@ -7,7 +7,7 @@ scikit-learn. Every file is verified against the manifest before it is loaded.
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,9 @@ from mlship.runtime.frames import nulls, to_column, to_frame, to_matrix
 
 Data: TypeAlias = Any
 """Rows as JSON has them, `Sequence[Row]`, or a DataFrame that the hook `preprocess` returned."""
+
+
+_LIKELIEST: Final = ("ExtraTreesClassifier", "RandomForestClassifier")
 
 
 class Raw(msgspec.Struct, frozen=True):
@@ -161,12 +164,13 @@ def _onnx_feed(session: Any, model: Model) -> Callable[[Sequence[Row]], Mapping[
 def _load_skops(path: Path, model: Model, task: Task) -> Computation:
     # Read once: what is loaded is what was checked.
     data = path.read_bytes()
-    foreign = trust.untrusted(archive.read(data, path.name), {*model.types, *model.trusted})
+    parts = archive.read(data, path.name)
+    foreign = trust.untrusted(parts, {*model.types, *model.trusted})
     if foreign:
         message = f"{path.name} contains parts that are not trusted: {trust.described(foreign)}"
         hint = "train again; the manifest names the project's own types, and those of model.trust"
         raise IntegrityError(message, hint=hint)
-    return _estimator(trust.load(data), model, task)
+    return _estimator(trust.load(data, parts), model, task)
 
 
 def _load_pickle(path: Path, model: Model, task: Task) -> Computation:
@@ -184,6 +188,8 @@ def _estimator(estimator: Any, model: Model, task: Task) -> Computation:
     if model.heads:
         return _estimator_of_heads(estimator, model, task)
     order = _order(estimator, model) if task in ("classification", "clustering") else None
+    if order is not None and answers_likeliest(estimator):
+        return _likeliest(estimator, model, order)
 
     def compute(data: Data) -> Raw:
         features = _as_fitted(data, model)
@@ -194,6 +200,26 @@ def _estimator(estimator: Any, model: Model, task: Task) -> Computation:
         if order is None:
             return Raw(labels.reshape(len(data)), None)
         return Raw(labels.reshape(len(data)), estimator.predict_proba(features)[:, order])
+
+    return compute
+
+
+def answers_likeliest(estimator: Any) -> bool:
+    """Tell whether an estimator is a classifier of scikit-learn that takes labels from its shares.
+
+    Asking it for labels and for probabilities computes the same twice. Others, such as boosted
+    trees, take labels from numbers of which different ones give the same probability.
+    """
+    kind = type(estimator)
+    return kind.__module__.startswith("sklearn.ensemble.") and kind.__name__ in _LIKELIEST
+
+
+def _likeliest(estimator: Any, model: Model, order: list[int]) -> Computation:
+    """Return a computation that takes the labels from the probabilities, as the estimator does."""
+
+    def compute(data: Data) -> Raw:
+        shares = estimator.predict_proba(_as_fitted(data, model))
+        return Raw(estimator.classes_[shares.argmax(axis=1)], shares[:, order])
 
     return compute
 

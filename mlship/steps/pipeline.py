@@ -65,6 +65,7 @@ class Pipeline:
         fence: of the lock that is held, see `under`.
         images: returns the image builder, loaded by the steps that need it.
         engine: connects to the container engine, for the step that needs it.
+        before_training: starts loading, in the background, the libraries of training.
         load_ahead: starts loading, in the background, the modules that the end of a step needs.
     """
 
@@ -86,6 +87,7 @@ class Pipeline:
     target: Targets
     images: Callable[[], Images]
     engine: Callable[[], AbstractContextManager[Engine]]
+    before_training: Callable[[], None] = lambda: None
     load_ahead: Callable[[], None] = lambda: None
     home: str = home.UNKNOWN
     shares_ledger: bool = False

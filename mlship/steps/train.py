@@ -43,7 +43,11 @@ def train(pipeline: Pipeline, *, anew: bool = False) -> Record:
         UnavailableError: the store or the disk is not available.
     """
     records = pipeline.read()
-    commit, inputs = pipeline.source.commit(), pipeline.trainer.inputs()
+    commit = pipeline.source.commit()
+    if anew or all(release.commit != commit.sha for release in records.releases):
+        # It will be trained: the libraries are imported while its inputs are looked at.
+        pipeline.before_training()
+    inputs = pipeline.trainer.inputs()
     release = None if anew else pipeline.made_from(records, commit, inputs)
     if release is not None:
         pipeline.progress.note(f"reusing {release}, which was trained from the same inputs")

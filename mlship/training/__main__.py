@@ -12,9 +12,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -38,6 +39,11 @@ from mlship.training import heldout
 from mlship.training.audit import Audit
 from mlship.training.standby import StandbyPredictor
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+Loaded = Callable[[], "Mapping[str, pd.DataFrame]"]
+
 _ORPHANED = 1
 
 
@@ -45,20 +51,22 @@ def main(arguments: list[str]) -> int:
     """Do the job that a request describes and write the answer; return the exit code."""
     # Ctrl-C reaches the one that asked as well, which says so; here it only ends the process.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    loaded: Loaded = dict
     if arguments[0] == "serve":
-        arguments = _forked(int(arguments[1]))
+        arguments, loaded = _forked(int(arguments[1]))
     job, question, reply = arguments
     _stop_with_stdin()
     try:
         with full_disk_named("the bundle's folder"):
-            answer = Answer(value=msgspec.Raw(msgspec.json.encode(_done(job, Path(question)))))
+            value = _done(job, Path(question), loaded)
+            answer = Answer(value=msgspec.Raw(msgspec.json.encode(value)))
     except MlshipError as error:
         answer = Answer(fault=Fault.of(error))
     files.write_atomically(Path(reply), msgspec.json.encode(answer))
     return 0
 
 
-def _done(job: str, question: Path) -> Any:
+def _done(job: str, question: Path, loaded: Loaded) -> Any:
     data = question.read_bytes()
     if job == "train":
         from mlship.training.train import train
@@ -66,7 +74,7 @@ def _done(job: str, question: Path) -> Any:
         to_train = request_of(data, TrainRequest)
         predictor = StandbyPredictor(to_train.root)
         _only_from_source(to_train.root)
-        return _trained(to_train, predictor, train)
+        return _trained(to_train, predictor, partial(train, loaded=loaded))
     if job == "rate":
         from mlship.training.scoring.rate import rate
 
@@ -112,17 +120,27 @@ def _trained(
     return msgspec.structs.replace(made, notes=notes, opened=opened, exposed=exposed)
 
 
-def _forked(descriptor: int) -> list[str]:
-    """Import what the jobs need and serve; in each fork, return the arguments of its job."""
+def _forked(descriptor: int) -> tuple[list[str], Loaded]:
+    """Import what the jobs need and serve.
+
+    In each fork, return the arguments of its job and what gives the data that were read before.
+    """
     gc.disable()
-    import mlship.training.train  # noqa: F401 (the forks find it imported)
-    from mlship.training.server import serve
+    from mlship.training import server
+    from mlship.training.readahead import ReadAhead
+
+    asked = socket.socket(fileno=descriptor)
+    first = server.waiting(asked)
+    ahead = ReadAhead(first)
+    import sklearn.model_selection  # noqa: F401 (the forks find it imported)
+
+    import mlship.training.train  # noqa: F401 (the same)
 
     # None of it is garbage: neither an import nor a fork searches it.
     gc.freeze()
     gc.enable()
     _compile_no_more()
-    return serve(socket.socket(fileno=descriptor))
+    return server.serve(asked, first, ahead.close), ahead.take
 
 
 def _compile_no_more() -> None:

@@ -1,15 +1,15 @@
 """The project's data as pandas reads them, and their schema."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 import msgspec
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from mlship.adapters.checkout import datafiles, tables
 from mlship.config.project import DataConfig, ReadConfig
@@ -72,20 +72,31 @@ class Data:
         return tuple(target.name for target in self.targets)
 
 
-def read(root: Path, config: DataConfig) -> Data:
+def read(
+    root: Path, config: DataConfig, loaded: Mapping[str, pd.DataFrame] = MappingProxyType({})
+) -> Data:
     """Return the training and the held-out rows, checked.
 
     A column has the type that pandas gives to the values of both parts.
+
+    Args:
+        root: the project's folder.
+        config: names the data.
+        loaded: what `load` returned for files, by name, if it has read them already.
 
     Raises:
         ProjectError: a file is missing, empty or malformed; the target is missing or has missing
             values; columns are doubled, differ between the parts or have no kind.
         IntegrityError, ConfigError, UnavailableError: as `mlship.adapters.checkout.datafiles`.
     """
-    train, name = load(root, config.train, config.read), config.train
+
+    def rows_of(text: str) -> pd.DataFrame:
+        return loaded[text] if text in loaded else load(root, text, config.read)
+
+    train, name = rows_of(config.train), config.train
     _check_targets(train, config.targets, name)
     if config.test:
-        test = load(root, config.test, config.read)
+        test = rows_of(config.test)
         _check_targets(test, config.targets, config.test)
         _check_same_columns(train, test, config)
     else:
@@ -236,6 +247,9 @@ def _split(frame: pd.DataFrame, config: DataConfig) -> tuple[pd.DataFrame, pd.Da
     if split.stratify is not None and split.stratify not in frame.columns:
         message = f"data.split.stratify: {split.stratify} is not a column of {config.train}"
         raise ProjectError(message, hint=nearest(split.stratify, list(frame.columns)))
+    # Importing it takes longer than to read most files, which needs pandas alone.
+    from sklearn.model_selection import train_test_split
+
     labels = frame[split.stratify] if split.stratify else None
     try:
         train, test = train_test_split(

@@ -12,6 +12,7 @@ from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from mlship.config.project import ModelConfig
 from mlship.domain.bundle import Field, Head, Label, Layout, Task
 from mlship.errors import ProjectError
+from mlship.runtime.formats import answers_likeliest
 from mlship.runtime.heads import labels_of, probabilities_of
 from mlship.training import heads as heads_of
 from mlship.training import labels, order, parts
@@ -45,7 +46,7 @@ class Original:
         predict: answers rows after `preprocess`.
         labels_of: only the labels or values for such rows, which costs less, shape (n,), or
             (n, heads) if there are several.
-        answers: for the held-out rows.
+        ask_held_out: returns the answers to the held-out rows; raises if one is refused.
         is_coded: whether the estimator itself answers with the places of labels.
     """
 
@@ -56,7 +57,7 @@ class Original:
     heads: tuple[Head, ...]
     predict: Predict
     labels_of: Callable[[pd.DataFrame], Any]
-    answers: Answers
+    ask_held_out: Callable[[], Answers]
     is_coded: bool = False
 
     @property
@@ -66,10 +67,10 @@ class Original:
 
 
 def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared) -> Original:
-    """Ask an estimator what it is and what it predicts for the held-out rows.
+    """Ask an estimator what it is.
 
     Raises:
-        ProjectError: it cannot predict, refuses a held-out row, predicts another number of values
+        ProjectError: it cannot predict, predicts another number of values
             than there are targets, was fitted with columns that serving cannot give it, or in an
             order that is not known.
     """
@@ -100,7 +101,7 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
         trained = f"{config.source} fitted its model on {form}"
         order.check(as_given, heads, prepared.train[names], truth, trained)
     many = predict
-    if parts.answers_likeliest(estimator) and not coded and len(heads) == 1:
+    if answers_likeliest(estimator) and not coded and len(heads) == 1:
         many = _predict_likeliest(estimator, layout, names, predict)
     shape = -1 if len(heads) == 1 else (-1, len(heads))
     return Original(
@@ -111,7 +112,7 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
         heads=heads,
         predict=predict,
         labels_of=lambda frame: np.reshape(estimator.predict(given(frame[names], layout)), shape),
-        answers=held_out(many, prepared.test, config.source, hint),
+        ask_held_out=lambda: held_out(many, prepared.test, config.source, hint),
         is_coded=bool(coded),
     )
 

@@ -19,11 +19,6 @@ _CHILDREN = (
     "estimator",
 )
 _LIBRARIES = frozenset(("sklearn", "xgboost", "lightgbm", "catboost"))
-_LIKELIEST = (
-    "ExtraTreesClassifier",
-    "HistGradientBoostingClassifier",
-    "RandomForestClassifier",
-)
 _NUMBERS = ("missing", "missing_values", "fill_value", "unknown_value", "encoded_missing_value")
 
 
@@ -98,12 +93,6 @@ def is_of_single_trees(model: Any) -> bool:
     if isinstance(members, np.ndarray):
         members = members.ravel().tolist()
     return all(hasattr(member, "tree_") for member in members or [model])
-
-
-def answers_likeliest(model: Any) -> bool:
-    """Tell whether a model is a classifier of scikit-learn whose label is its likeliest class."""
-    kind = type(model)
-    return kind.__module__.startswith("sklearn.ensemble.") and kind.__name__ in _LIKELIEST
 
 
 def has_double_thresholds(model: Any) -> bool:

@@ -62,8 +62,9 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     Raises:
         ProjectError: the bundle answers otherwise than the model that was trained.
     """
-    held_out = rows_of(making.data.test)
-    wanted = _outputs(making, making.original.answers.outputs)
+    trial = making.converted.trial
+    of_held_out = trial.of_held_out
+    wanted = _outputs(making, of_held_out.outputs)
     truth = {target.name: values_of(target.test) for target in making.data.targets}
     for target in making.data.targets:
         _check_comparable(making, target, truth[target.name], wanted)
@@ -74,19 +75,17 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
     _write_lines(folder / bundles.ENVIRONMENT, pins)
     draft = _draft(making, wanted, serving)
     bundles.seal(folder, draft)
-    trial = making.converted.trial
     asked, tried = replies.asked(making.data.test, trial.fields), replies.tried(trial)
-    rows = [*(held_out[n] for n in asked), *(trial.rows[n] for n in tried)]
+    held_out = rows_of(making.data.test.iloc[asked])
+    rows = [*held_out, *(trial.rows[n] for n in tried)]
     with predictor.answers(folder, rows) as answers_of_bundle:
-        if len(asked) < len(held_out):
+        if len(asked) < len(making.data.test):
             # Two processes whose threads wait for each other on the same cores are slower than one.
             with threadpool_limits(1):
                 _check_form(making, folder)
         answers = answers_of_bundle()
     _check_unwritten(folder)
-    expected = replies.held_out(
-        held_out, wanted, making.original.answers, asked, _slacks(making, making.original.answers)
-    )
+    expected = replies.held_out(held_out, wanted, of_held_out, asked, _slacks(making, of_held_out))
     expected += replies.of_probes(
         trial, tried, lambda outputs: _outputs(making, outputs), _slacks(making, trial.answers)
     )
@@ -159,7 +158,7 @@ def _check_form(making: Making, folder: Path) -> None:
     except onnxfile.NotConvertedError as error:
         message = f"the model as ONNX cannot answer the held-out rows: {error}"
         raise ProjectError(message, hint="check the values of the held-out rows") from error
-    different = differing(original.task, original.heads, original.answers, answers, numbers)
+    different = differing(original.task, original.heads, trial.of_held_out, answers, numbers)
     for row, what in different.items():
         message = f"the model as {model.format} differs on {len(different)} of {len(numbers)} "
         message += f"held-out rows, first on row {row + 1}: {what}"

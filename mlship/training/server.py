@@ -11,9 +11,10 @@ import select
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -25,8 +26,34 @@ _KILL_SECONDS: Final = 5.0
 _PAUSE: Final = 0.01
 
 
-def serve(asked: socket.socket) -> list[str]:
-    """Serve until the socket or stdin ends. In each fork, return the arguments of its job."""
+class Request(NamedTuple):
+    """A job that is asked for.
+
+    Attributes:
+        arguments: of its process.
+        output: the pipe that takes what it writes to stdout and stderr.
+    """
+
+    arguments: list[str]
+    output: int
+
+
+def waiting(asked: socket.socket) -> Request | None:
+    """Return the request that has come already; `None` if there is none yet."""
+    ready, _, _ = select.select([asked], [], [], 0)
+    return _received(asked) if ready else None
+
+
+def serve(
+    asked: socket.socket, first: Request | None, begun: Callable[[], None] = lambda: None
+) -> list[str]:
+    """Serve until the socket or stdin ends. In each fork, return the arguments of its job.
+
+    Args:
+        asked: gives the requests, and takes the answers.
+        first: the request that was received already.
+        begun: called here when the first job has been forked.
+    """
     # Where the system refuses it, an orphan of a job goes to init, and is not found.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # Ctrl-C reaches the job itself, and the process that asked, whose end closes stdin.
@@ -35,14 +62,13 @@ def serve(asked: socket.socket) -> list[str]:
     ended = _wake_on_child()
     with asked:
         while True:
-            data, descriptors, _, _ = socket.recv_fds(asked, _LONGEST, 1)
-            if not data:
-                os._exit(0)
+            request, first = first or _received(asked), None
             pid = os.fork()
             if pid == 0:
-                _become_job(ended, descriptors[0])
-                return msgspec.json.decode(data, type=list[str])
-            os.close(descriptors[0])
+                _become_job(ended, request.output)
+                return request.arguments
+            os.close(request.output)
+            begun()
             # A caller that is gone is told by the end of stdin.
             with suppress(OSError):
                 asked.sendall(b"%d\n" % pid)
@@ -52,6 +78,14 @@ def serve(asked: socket.socket) -> list[str]:
                 os._exit(0)
             with suppress(OSError):
                 asked.sendall(b"%d\n" % code)
+
+
+def _received(asked: socket.socket) -> Request:
+    """Wait for a request; end this process when nobody can ask any more."""
+    data, descriptors, _, _ = socket.recv_fds(asked, _LONGEST, 1)
+    if not data:
+        os._exit(0)
+    return Request(msgspec.json.decode(data, type=list[str]), descriptors[0])
 
 
 def end_descendants() -> None:

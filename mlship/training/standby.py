@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 import msgspec
+from threadpoolctl import threadpool_limits
 
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.domain import bundle as bundles
@@ -24,6 +25,7 @@ from mlship.domain import environment
 from mlship.domain.bundle import ModelFormat, Row
 from mlship.domain.prediction import Answer
 from mlship.runtime import __main__ as runtime
+from mlship.runtime import trust
 from mlship.training.libraries import compiled
 
 _PROVEN = b"0"
@@ -31,12 +33,10 @@ _PROVEN = b"0"
 
 _LIBRARIES: Final[Mapping[ModelFormat, str]] = {
     "onnx": "onnxruntime",
-    "skops": "skops.io",
     "xgboost": "xgboost",
     "lightgbm": "lightgbm",
     "catboost": "catboost",
 }
-"""What loads a model of a format, and takes a while to import."""
 
 
 class _Request(msgspec.Struct, frozen=True):
@@ -170,14 +170,21 @@ def _wait(root: Path, asked: int, ended: int) -> NoReturn:
                     code = _proven(root, request)
                     sys.stdout.flush()
                     break
-                library = _LIBRARIES.get(request.form) if request.form else None
-                if library is not None:
+                if request.form is not None:
                     with suppress(ImportError), compiled():
-                        importlib.import_module(library)
+                        _import(request.form)
     finally:
         with suppress(OSError):
             os.write(ended, b"%d" % (code != 0))
         os._exit(0)
+
+
+def _import(form: ModelFormat) -> None:
+    """Import what loads a model of a format, and takes a while to import."""
+    if form == "skops":
+        trust.skops_io()
+    elif form in _LIBRARIES:
+        importlib.import_module(_LIBRARIES[form])
 
 
 def _proven(root: Path, request: _Request) -> int:
@@ -197,4 +204,6 @@ def _proven(root: Path, request: _Request) -> int:
         os.fdopen(place, mode, closefd=False) for place, mode in enumerate("rww")
     )
     arguments = ["predict", request.bundle, "--apart", str(root), "--each"]
-    return runtime.main(arguments, os.environ)
+    # The training process computes beside it: threads that wait for each other take both longer.
+    with threadpool_limits(1):
+        return runtime.main(arguments, os.environ)

@@ -1,9 +1,11 @@
 """A training from the project's files to a sealed bundle."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+
+import pandas as pd
 
 from mlship.adapters.checkout.children import TrainRequest
 from mlship.config.project import ModelConfig
@@ -16,7 +18,7 @@ from mlship.training.blame import proven
 from mlship.training.data import Data, read
 from mlship.training.fit import Prepared
 from mlship.training.forms import saved
-from mlship.training.forms.convert import Converted, begun, convert, expected, limits_of
+from mlship.training.forms.convert import Converted, begun, convert, expected
 from mlship.training.frameworks import (
     catboostfile,
     kerasnet,
@@ -28,25 +30,33 @@ from mlship.training.frameworks import (
 from mlship.training.original import Original, examine
 from mlship.training.owncode import Trust
 from mlship.training.profile import profile_of
+from mlship.training.proof import contract
 from mlship.training.proof import trial as trials
 
 Expect = Callable[[ModelFormat], None]
+Loaded = Callable[[], Mapping[str, pd.DataFrame]]
 
 
-def train(request: TrainRequest, predictor: Predictor, expect: Expect | None = None) -> Trained:
+def train(
+    request: TrainRequest,
+    predictor: Predictor,
+    expect: Expect | None = None,
+    loaded: Loaded = dict,
+) -> Trained:
     """Read, preprocess, train, convert and seal into the folder that the request names.
 
     Args:
         request: the project, and the folder.
         predictor: asks the sealed bundle.
         expect: is told the format that a bundle without hooks will probably have.
+        loaded: returns the data files that were read already, by their names.
 
     Raises:
         ProjectError: the user's code or data is wrong; the message says where.
         RefusedError, IntegrityError: a pickle is not allowed, or is another one.
     """
     root, config = request.root, request.config
-    data = read(root, config.data)
+    data = read(root, config.data, loaded())
     prepared = fit.prepare(root, data, config.model.preprocess)
     rows = None if config.data.test else heldout.place_of(root, config, request.into)
     try:
@@ -65,7 +75,7 @@ def train(request: TrainRequest, predictor: Predictor, expect: Expect | None = N
         format=converted.model.format,
         rows=len(data.train),
         features=len(data.fields),
-        notes=(*converted.notes, *limits_of(data.fields, converted.trial.fields)),
+        notes=(*converted.notes, *contract.limits_of(data.fields, converted.trial.fields)),
         profile=profile_of(data, converted.trial.original.task),
     )
 
@@ -95,7 +105,7 @@ def _converted(
     has_hooks = config.preprocess is not None or config.postprocess is not None
     if expect is not None and not has_hooks:
         expect(expected(original))
-    with begun(original) as first:
+    with begun(original, trust) as first:
         trial = trials.prepared(original, data, prepare)
         return convert(trial, request.into, trust, first, data.test)
 

@@ -92,6 +92,7 @@ def assemble(
 
     store = backends.store(config, home, state, environment, progress, purpose)
     ahead = backends.ahead(config, store)
+    trainer = ChildTrainer(root, config, progress, ahead.prepare)
     return Pipeline(
         root=root,
         state=state,
@@ -100,7 +101,7 @@ def assemble(
         clock=lambda: datetime.now(UTC),
         progress=progress,
         source=GitSource(root, check_files(config)),
-        trainer=ChildTrainer(root, config, progress, ahead.prepare),
+        trainer=trainer,
         tester=PytestTester(root, config, progress.note),
         predictor=ChildPredictor(),
         ledger=backends.ledger(config, state, environment, progress, purpose),
@@ -111,6 +112,7 @@ def assemble(
         target=target,
         images=lambda: backends.images(config, state, progress, environment),
         engine=lambda: backends.docker_engine(environment),
+        before_training=trainer.start,
         load_ahead=ahead.load,
         home=home,
         shares_ledger=backends.shares_ledger(config, root),

@@ -39,6 +39,18 @@ def loaded(folder: Path, *arguments: str) -> set[str]:
     return {name.split(".")[0] for name in done.stderr.split()}
 
 
+def test_skops_is_imported_without_all_of_scikit_learn() -> None:
+    program = (
+        "import sys; from mlship.runtime import trust; io = trust.skops_io()\n"
+        "import sklearn.utils; from sklearn.utils.discovery import all_estimators\n"
+        "assert sklearn.utils.all_estimators is all_estimators\n"
+        "assert 'sklearn.gaussian_process' not in sys.modules\n"
+        "from sklearn.gaussian_process import GaussianProcessClassifier\n"
+        "assert io.get_untrusted_types(data=io.dumps(GaussianProcessClassifier())) == []\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_help_loads_neither_a_vendor_nor_a_backend(tmp_path: Path) -> None:
     modules = loaded(tmp_path, "--help")
     assert not modules & (HEAVY | {"rich", "yaml"})

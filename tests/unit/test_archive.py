@@ -25,6 +25,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
+from sklearn.utils import all_estimators
 
 from mlship.errors import IntegrityError
 from mlship.runtime import archive, trust
@@ -81,9 +82,14 @@ def test_whatever_is_looked_up_was_audited(name: str, monkeypatch: pytest.Monkey
 
     for module in (looked_up, skops.io._general):
         monkeypatch.setattr(module, "_import_obj", recorded)
-    trust.load(data)
+    trust.load(data, parts)
     assert names
     assert names <= {part.full for part in parts} | {BY_NUMPY}
+
+
+def test_the_list_stands_for_the_one_that_skops_makes_itself() -> None:
+    own = {f"{kind.__module__}.{kind.__name__}" for _, kind in all_estimators()}
+    assert own <= trust.listed()["ObjectNode"]
 
 
 def nodes(value: Any) -> Iterator[dict[str, Any]]:

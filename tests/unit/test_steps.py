@@ -162,9 +162,13 @@ def weights(here: World) -> dict[Slot, int]:
 
 
 def test_training_again_finds_the_release_that_is_there(here: World) -> None:
-    first, again = train(here.pipeline), train(here.pipeline)
+    begun: list[int] = []
+    pipeline = dataclasses.replace(here.pipeline, before_training=lambda: begun.append(1))
+    first, again = train(pipeline), train(pipeline)
     assert first == again
     assert here.trainer.trainings == 1
+    # Nothing is loaded for a training that will not run.
+    assert len(begun) == 1
 
 
 def test_what_a_killed_training_left_is_removed(here: World) -> None:

@@ -193,7 +193,12 @@ def test_margin_of_a_score_is_in_units_of_the_usual_score(tmp_path: Path) -> Non
     prepared = Prepared(train=data.train, test=data.test, columns=data.fields)
     model = ModelConfig(train="pipeline:train")
     original = examine(Scorer(), model, data, prepared)
-    assert (margins_of(original.answers.outputs) < MARGIN).tolist() == [False, False, False, True]
+    assert (margins_of(original.ask_held_out().outputs) < MARGIN).tolist() == [
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 def test_reply_beside_a_jump_is_not_compared_again() -> None:
@@ -206,6 +211,7 @@ def test_reply_beside_a_jump_is_not_compared_again() -> None:
         probes=rows,
         rows=[{"x": 1.0}, {"x": 2.0}],
         answers=Answers(Outputs(labels=np.array([5, 6]))),
+        of_held_out=Answers(Outputs(labels=np.array([5]))),
     )
     made = replies.of_probes(
         tried,

@@ -111,7 +111,7 @@ def test_many_held_out_rows_have_the_labels_that_the_model_gives_them(
     data = read(tmp_path, made.data)
     fitted = model.set_params(random_state=0).fit(data.train, data.only.train)
     prepared = Prepared(train=data.train, test=data.test, columns=data.fields)
-    outputs = examine(fitted, made.model, data, prepared).answers.outputs
+    outputs = examine(fitted, made.model, data, prepared).ask_held_out().outputs
     assert (outputs.labels == fitted.predict(data.test)).all()
     assert (outputs.probabilities == fitted.predict_proba(data.test)).all()
     assert (outputs.margins < MARGIN).sum() > 10

@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import msgspec
-import yaml
 
 from mlship.errors import IntegrityError, ProjectError
 
@@ -110,6 +109,8 @@ def read(file: Path, name: str) -> Pointer:
     Raises:
         ProjectError: it is none.
     """
+    import yaml
+
     try:
         return _pointer(file, name, yaml.safe_load(file.read_text("utf-8"))["outs"][0])
     except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
@@ -152,6 +153,8 @@ def output_of(root: Path, path: Path) -> Pointer | None:
 
 
 def _outputs(file: Path, name: str) -> list[Pointer]:
+    import yaml
+
     try:
         stages = yaml.safe_load(file.read_text("utf-8")).get("stages", {})
         outputs = [out for stage in stages.values() for out in stage.get("outs", ())]

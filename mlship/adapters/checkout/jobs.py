@@ -39,6 +39,11 @@ class Jobs:
         self._environment = {**environment, **_PROCESS_SEED}
         self._server: _Server | None = None
 
+    def start(self) -> None:
+        """Start the server, if there is one, which imports while this process goes on."""
+        if _FORKS:
+            self._started()
+
     def ask(
         self,
         job: Job,
@@ -76,9 +81,12 @@ class Jobs:
                 environment=self._environment,
                 meanwhile=meanwhile,
             )
+        return self._started().run(arguments, meanwhile)
+
+    def _started(self) -> "_Server":
         if self._server is None or not self._server.is_alive():
             self._server = _Server(self._root, self._environment)
-        return self._server.run(arguments, meanwhile)
+        return self._server
 
 
 class _Server:

@@ -45,6 +45,15 @@ class ChildTrainer:
         variables = environment.of_user_code(os.environ, config.model.environment)
         self._jobs = Jobs(self._root, variables)
 
+    def start(self) -> None:
+        """Begin to load, in the background, the libraries of training and scoring.
+
+        Raises:
+            ProjectError: a module of the project has the name of one of them.
+        """
+        shadows.check_names(self._root, self._config.model)
+        self._jobs.start()
+
     def inputs(self) -> Inputs:
         """Return what a training depends on, as far as it is known before. Runs no user code.
 

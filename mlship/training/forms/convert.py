@@ -7,19 +7,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 from msgspec.structs import replace
 from sklearn.base import is_outlier_detector
 
-from mlship.domain.bundle import Dtype, Field, Layout, Model, ModelFormat
+from mlship.domain.bundle import Dtype, Layout, Model, ModelFormat
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import formats
 from mlship.runtime.formats import Computation
 from mlship.training import parts
 from mlship.training.forms import conversion, onnxfile, skopsfile
 from mlship.training.forms.conversion import Child
+from mlship.training.forms.skopsfile import Kept
 from mlship.training.frameworks import catboostfile
 from mlship.training.frameworks.exports import Export, NotExportedError
 from mlship.training.original import Original
@@ -28,9 +29,6 @@ from mlship.training.proof import trial as trials
 from mlship.training.proof.answers import Answers
 from mlship.training.proof.replies import HELD_OUT
 from mlship.training.proof.trial import Trial
-
-_TOLD_BELOW: Final = 1e30
-"""A limit beyond this is of no interest: it is where single or double precision ends."""
 
 
 @dataclass(frozen=True)
@@ -59,24 +57,39 @@ def expected(original: Original) -> ModelFormat:
     return _library(original.estimator) or ("skops" if _beyond_onnx(original) else "onnx")
 
 
-@contextmanager
-def begun(original: Original) -> Iterator[Child[bytes] | None]:
-    """Give the conversion to ONNX that is tried first, which runs while probes are answered.
+@dataclass(frozen=True)
+class Begun:
+    """The form that is tried first, as it is made in a fork while the original answers.
 
-    It is `None` for a model that is tried in another form first.
+    Attributes:
+        onnx: the first of its conversions to ONNX.
+        skops: the skops file.
     """
-    if isinstance(original.estimator, Export) or expected(original) != "onnx":
-        yield None
-        return
-    with conversion.started(original, *_onnx_inputs(original)[0]) as child:
-        yield child
+
+    onnx: Child[bytes] | None = None
+    skops: Child[Kept] | None = None
+
+
+@contextmanager
+def begun(original: Original, trust: Trust) -> Iterator[Begun]:
+    """Begin to make the form that is tried first, if it takes a while; give it."""
+    form = None if isinstance(original.estimator, Export) else expected(original)
+    if form == "onnx":
+        with conversion.started(original, *_onnx_inputs(original)[0]) as onnx:
+            yield Begun(onnx=onnx)
+    elif form == "skops":
+        skopsfile.imported()  # here, so that it is not imported twice
+        with Child(lambda: _kept(original, trust), "saving it with skops") as skops:
+            yield Begun(skops=skops)
+    else:
+        yield Begun()
 
 
 def convert(
     trial: Trial,
     folder: Path,
     trust: Trust,
-    first: Child[bytes] | None,
+    first: Begun,
     held_out: pd.DataFrame,
 ) -> Converted:
     """Write a model below `folder` in the first form that passes the trial.
@@ -89,7 +102,7 @@ def convert(
         trial: the original and the rows that a form must answer as it does.
         folder: the bundle's.
         trust: what the model may be made of beyond the exact list.
-        first: the conversion that `begun` gave.
+        first: what `begun` gave.
         held_out: the held-out rows, before `preprocess`. An ONNX form answers very many of them
             while it is tried, and the bundle sealed.
 
@@ -102,10 +115,12 @@ def convert(
     if native:
         tried = _as_native(trial, folder, *native)
     elif catboostfile.is_catboost(trial.original.estimator):
-        tried = _as_catboost(trial, folder, first, held_out)
+        tried = _as_catboost(trial, folder, first.onnx, held_out)
     else:
-        tried = _as_onnx(trial, folder, first, held_out)
-    return tried if isinstance(tried, Converted) else _as_skops(trial, folder, tried, trust)
+        tried = _as_onnx(trial, folder, first.onnx, held_out)
+    if isinstance(tried, Converted):
+        return tried
+    return _as_skops(trial, folder, tried, trust, first.skops)
 
 
 def _as_exported(trial: Trial, folder: Path, export: Export) -> Converted:
@@ -313,10 +328,20 @@ def _onnx_of(trial: Trial, folder: Path, model: Model, held_out: pd.DataFrame) -
     return Converted(model=model, trial=limited, modules=("onnxruntime",), held_out=asked)
 
 
-def _as_skops(trial: Trial, folder: Path, reason: str, trust: Trust) -> Converted:
-    original = trial.original
+def _kept(original: Original, trust: Trust) -> Kept:
     catboostfile.forget_times(original.estimator)
-    kept = skopsfile.from_estimator(original.estimator, trust)
+    return skopsfile.from_estimator(original.estimator, trust)
+
+
+def _as_skops(
+    trial: Trial, folder: Path, reason: str, trust: Trust, first: Child[Kept] | None
+) -> Converted:
+    original = trial.original
+    try:
+        kept = first.result() if first else _kept(original, trust)
+    except onnxfile.NotConvertedError:
+        # In this process it may be done, or says what is wrong.
+        kept = _kept(original, trust)
     model = _model(original, "skops", original.layout, "float64", "skops")
     model = replace(model, types=kept.admitted.types, trusted=kept.admitted.trusted)
     _write(folder, model, kept.data)
@@ -366,23 +391,3 @@ def _write(folder: Path, model: Model, data: bytes) -> None:
 def _dropped(folder: Path, model: Model, reason: str) -> str:
     (folder / model.path).unlink()
     return reason
-
-
-def limits_of(before: tuple[Field, ...], after: tuple[Field, ...]) -> list[str]:
-    """Say which values requests may not hold although the data have the column's kind."""
-    pairs = list(zip(before, after, strict=True))
-    limits: dict[float, list[str]] = {}
-    for field in after:
-        if field.limit is not None and field.limit < _TOLD_BELOW:
-            limits.setdefault(field.limit, []).append(field.name)
-    told = [
-        (", ".join(names), f"numbers beyond {limit:g}") for limit, names in sorted(limits.items())
-    ]
-    unknown = [field.name for field in after if field.is_closed]
-    nulls = [own.name for own, learnt in pairs if own.nullable and not learnt.nullable]
-    told += [
-        (", ".join(names), what)
-        for names, what in ((unknown, "unknown values"), (nulls, "nulls"))
-        if names
-    ]
-    return [f"{what} are refused in {names}" for names, what in told]

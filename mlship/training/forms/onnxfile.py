@@ -58,8 +58,9 @@ def from_estimator(
     estimator = _without_samples(original.estimator)
     if dtype == "float64":
         estimator = _with_casts(estimator)
+    has_shares = original.task != "regression" and hasattr(original.estimator, "predict_proba")
     options = {}
-    if original.answers.outputs.probabilities is not None:
+    if has_shares:
         options = {id(estimator): {"zipmap": False}}
     try:
         with warnings.catch_warnings():
@@ -71,7 +72,7 @@ def from_estimator(
         # skl2onnx wraps what went wrong in the whole node.
         cause = error.__cause__ or error
         raise NotConvertedError(f"{type(cause).__name__}: {first_line(cause)}") from error
-    if original.answers.outputs.probabilities is None:
+    if not has_shares:
         # A classifier without probabilities gives scores, which must not be taken for them.
         del model.graph.output[1:]
     _free_of_locales(model)

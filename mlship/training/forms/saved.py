@@ -197,7 +197,7 @@ def adopt(
         heads=heads,
         predict=predict,
         labels_of=lambda frame: predict(frame).labels,
-        answers=held_out(predict, prepared.test, config.source),
+        ask_held_out=lambda: held_out(predict, prepared.test, config.source),
     )
     more = ("pandas",) if model.layout == "frame" else ()
     return original, model, ("onnxruntime" if form == "onnx" else form, *more)

@@ -14,11 +14,13 @@ from typing import Any
 
 from mlship.errors import ProjectError
 from mlship.runtime import archive
-from mlship.runtime.trust import load
+from mlship.runtime.trust import load, skops_io
 from mlship.training.libraries import compiled
 from mlship.training.owncode import Admitted, Trust
 
 _SCHEMA = "schema.json"
+_SMALL = 1_000
+"""Bytes of a member that is not compressed: each tree has two, which cost more than they gain."""
 _ADDRESSES = ("_stop_words_id",)
 """Attributes in which an estimator keeps a memory address itself."""
 
@@ -37,18 +39,21 @@ class Kept:
     modules: tuple[str, ...]
 
 
+def imported() -> Any:
+    """Return `skops.io`; most models need none, and importing it takes a while."""
+    with compiled():
+        return skops_io()
+
+
 def from_estimator(estimator: Any, trust: Trust) -> Kept:
     """Return an estimator as a skops file.
 
     Raises:
         ProjectError: it cannot be saved, or holds types or functions that serving would not load.
     """
-    # Its list of trusted types takes half a second to make, and most models need no skops.
-    with compiled():
-        import skops.io
-
+    skops = imported()
     try:
-        data = skops.io.dumps(estimator)
+        data = skops.dumps(estimator)
     except Exception as error:  # whatever an object's own state raises
         message = f"the model {type(estimator).__name__} cannot be saved: {error}"
         raise ProjectError(message, hint="use scikit-learn's own estimators") from error
@@ -66,8 +71,9 @@ def to_estimator(data: bytes, name: str, trust: Trust) -> Any:
         IntegrityError: it is no such file, or is made to mislead.
         ProjectError: it holds types or functions that are not trusted.
     """
-    trust.admit(archive.read(data, name), live=False)
-    return load(data)
+    parts = archive.read(data, name)
+    trust.admit(parts, live=False)
+    return load(data, parts)
 
 
 def normalised(data: bytes) -> bytes:
@@ -78,10 +84,10 @@ def normalised(data: bytes) -> bytes:
     schema = _renumbered(json.loads(members.pop(_SCHEMA)), numbers, files)
     result = io.BytesIO()
     with zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as archive:
-        text = json.dumps(schema, indent=1, ensure_ascii=False).encode()
-        archive.writestr(_member(_SCHEMA), text)
+        text = json.dumps(schema, separators=(",", ":"), ensure_ascii=False).encode()
+        archive.writestr(_member(_SCHEMA, text), text)
         for old, new in files.items():
-            archive.writestr(_member(new), members[old])
+            archive.writestr(_member(new, members[old]), members[old])
     return result.getvalue()
 
 
@@ -123,7 +129,7 @@ def _renumbered(node: Any, numbers: _Numbers, files: dict[str, str]) -> Any:
     return changed
 
 
-def _member(name: str) -> zipfile.ZipInfo:
+def _member(name: str, data: bytes) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-    member.compress_type = zipfile.ZIP_DEFLATED
+    member.compress_type = zipfile.ZIP_DEFLATED if len(data) > _SMALL else zipfile.ZIP_STORED
     return member

@@ -84,7 +84,7 @@ def examine(network: Network, config: ModelConfig, data: Data, prepared: Prepare
         heads=heads,
         predict=predict,
         labels_of=lambda frame: predict(frame).labels,
-        answers=held_out(predict, prepared.test, config.source),
+        ask_held_out=lambda: held_out(predict, prepared.test, config.source),
     )
 
 

@@ -160,7 +160,7 @@ def examine(pipeline: Any, config: ModelConfig, data: Data, prepared: Prepared) 
         heads=(Head(name=data.only.name, classes=classes),),
         predict=predict,
         labels_of=lambda frame: predict(frame).labels,
-        answers=held_out(predict, prepared.test, config.source),
+        ask_held_out=lambda: held_out(predict, prepared.test, config.source),
     )
 
 

@@ -5,7 +5,7 @@ refused before the model runs, with the column's name, in every form of the mode
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from msgspec.structs import replace
@@ -18,6 +18,9 @@ from mlship.training.proof.probes import LARGEST_PROVEN, Probes
 
 _LISTED = 2_000
 """A column with more known texts is not closed; the model itself refuses the others."""
+
+_TOLD_BELOW: Final = 1e30
+"""A limit beyond this is of no interest: it is where single or double precision ends."""
 
 
 def learnt(
@@ -101,3 +104,23 @@ def _is_accepted(row: Row, schema: Schema) -> bool:
     except RefusedRequest:
         return False
     return True
+
+
+def limits_of(before: tuple[Field, ...], after: tuple[Field, ...]) -> list[str]:
+    """Say which values requests may not hold although the data have the column's kind."""
+    pairs = list(zip(before, after, strict=True))
+    limits: dict[float, list[str]] = {}
+    for field in after:
+        if field.limit is not None and field.limit < _TOLD_BELOW:
+            limits.setdefault(field.limit, []).append(field.name)
+    told = [
+        (", ".join(names), f"numbers beyond {limit:g}") for limit, names in sorted(limits.items())
+    ]
+    unknown = [field.name for field in after if field.is_closed]
+    nulls = [own.name for own, learnt in pairs if own.nullable and not learnt.nullable]
+    told += [
+        (", ".join(names), what)
+        for names, what in ((unknown, "unknown values"), (nulls, "nulls"))
+        if names
+    ]
+    return [f"{what} are refused in {names}" for names, what in told]

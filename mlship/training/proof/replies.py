@@ -70,17 +70,25 @@ def held_out(
     numbers: Sequence[int],
     slack: Sequence[Mapping[str, float]],
 ) -> list[Reply]:
-    """Return the replies to some of the held-out rows, which are outputs of the original's."""
+    """Return the replies to some of the held-out rows, which are outputs of the original's.
+
+    Args:
+        rows: those that are asked.
+        wanted: the outputs for all held-out rows.
+        answers: the original's, for all of them.
+        numbers: of those that are asked.
+        slack: how far numbers may be from those of each held-out row.
+    """
     are_sure = sure(answers.outputs).tolist()
     return [
         Reply(
             name=f"held-out row {number + 1}",
-            row=rows[number],
+            row=row,
             outputs=wanted[number],
             is_sure=are_sure[number],
             slack=slack[number],
         )
-        for number in numbers
+        for row, number in zip(rows, numbers, strict=True)
     ]
 
 

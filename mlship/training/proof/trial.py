@@ -40,6 +40,7 @@ class Trial:
         probes: the rows.
         rows: the same as requests carry them.
         answers: the original's.
+        of_held_out: its answers to the held-out rows.
     """
 
     original: Original
@@ -48,6 +49,7 @@ class Trial:
     probes: Probes
     rows: Sequence[Row]
     answers: Answers
+    of_held_out: Answers
 
     @functools.cached_property
     def inside(self) -> Any:
@@ -110,7 +112,12 @@ class Trial:
 
 
 def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
-    """Make the probes, ask the original, and learn what it refuses."""
+    """Make the probes, ask the original, and learn what it refuses.
+
+    Raises:
+        ProjectError: it refuses a held-out row.
+    """
+    of_held_out = original.ask_held_out()
 
     def predict(frame: pd.DataFrame) -> Outputs:
         return original.predict(frame if prepare is None else prepare(frame))
@@ -135,6 +142,7 @@ def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
         probes=rows,
         rows=rows_of(rows.frame),
         answers=answers,
+        of_held_out=of_held_out,
     )
 
 
@@ -151,7 +159,8 @@ def held_out(
         numbers: those to ask, default all.
     """
     form = form_of(model, compute, trial.prepare)
-    return ask(form, rows_of(rows) if trial.prepare is None else rows, numbers)
+    takes_rows = trial.prepare is None
+    return ask(lambda frame: form(rows_of(frame) if takes_rows else frame), rows, numbers)
 
 
 def form_of(
