@@ -75,9 +75,7 @@ def assemble(
         purpose: what the command does with the pipeline.
         overridden: the settings that do not come from mlship.yaml.
     """
-    state = root / ".mlship"
-
-    user = actor(root, environment)
+    state, user = root / ".mlship", actor(root, environment)
     home = config.home or repository.home(root)
 
     def target(name: str, fence: Fence = KERNEL) -> Target:
