@@ -15,7 +15,8 @@ from mlship import wire
 from mlship.adapters.targets import gke
 from mlship.adapters.targets.google import GoogleParent, url_map
 from mlship.adapters.targets.kubernetes import ClustersTarget, slots
-from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.manifests import NEG, Scope
+from mlship.adapters.targets.kubernetes.waiting import address_of
 from mlship.config.targets import KubernetesConfig, LoadBalancerConfig
 from mlship.domain.clusters import Clustered
 from mlship.domain.deployment import Plan, Split, slot_of
@@ -336,6 +337,46 @@ def test_a_service_that_is_in_use_for_a_moment_is_deleted_later(world: GoogleWor
     world.route((TWO, 100))
     world.target.remove(slot_of(ONE))
     assert ("backendServices", SCOPE.object(slot_of(ONE))) not in world.compute.objects
+
+
+def test_what_google_returns_in_another_form_is_not_written_again(world: GoogleWorld) -> None:
+    name = SCOPE.object(slot_of(TWO))
+    service = world.compute.objects["backendServices", name]
+    service["backends"].reverse()
+    service["healthChecks"] = [
+        each.replace("www.googleapis.com", "compute.googleapis.com")
+        for each in service["healthChecks"]
+    ]
+    del service["outlierDetection"]["enforcingSuccessRate"]
+    writes = len(world.compute.writes)
+    world.route((ONE, 90), (TWO, 10))
+    assert len(world.compute.writes) == writes
+    service["timeoutSec"] = 5
+    world.route((ONE, 90), (TWO, 10))
+    assert world.compute.objects["backendServices", name]["timeoutSec"] == 60
+
+
+@pytest.mark.parametrize(
+    ("annotations", "address"),
+    [
+        ({}, "iris.shop.svc"),
+        ({NEG: '{"ingress":true}'}, "iris.shop.svc"),
+        ({NEG: '{"exposed_ports":{"80":{}}}'}, ""),
+        (
+            {
+                NEG: '{"exposed_ports":{"80":{}}}',
+                f"{NEG}-status": '{"network_endpoint_groups":{"80":"k8s1"},"zones":["z-c","z-b"]}',
+            },
+            "k8s1@z-b,z-c",
+        ),
+        ({NEG: '{"exposed_ports":{"80":{}}}', f"{NEG}-status": "soon"}, ""),
+    ],
+)
+def test_the_address_of_a_service_with_groups_is_their_name_and_zones(
+    annotations: dict[str, str], address: str
+) -> None:
+    metadata = {"name": "iris", "namespace": "shop", "annotations": annotations}
+    assert address_of({"metadata": metadata, "spec": {"type": "ClusterIP"}}) == address
 
 
 def test_a_group_in_each_zone_of_a_cluster_is_a_backend(empty: GoogleWorld) -> None:

@@ -97,7 +97,7 @@ class Services:
         home.check(
             f"backend service {name}", _home_of(found), self._scope.home, self._scope.project
         )
-        if not url_map.covers(found, wanted):
+        if not url_map.covers(_sorted(found), _sorted(wanted)):
             self._compute.update("backendServices", {**found, **wanted})
 
     def settle_all(
@@ -170,6 +170,13 @@ def _backend(group: str, preference: str) -> Resource:
         "maxRatePerEndpoint": _NO_LIMIT,
         "preference": preference,
     }
+
+
+def _sorted(service: Resource) -> Resource:
+    """Return a service with its backends in one order: theirs has no meaning."""
+    backends = service.get("backends") or []
+    ordered = sorted(backends, key=lambda backend: url_map.partial(str(backend["group"])))
+    return {**service, "backends": ordered}
 
 
 def _home_of(service: Resource) -> str:

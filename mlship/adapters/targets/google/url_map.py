@@ -184,11 +184,12 @@ def covers(found: Any, wanted: Any) -> bool:
     """Return whether all fields of a wanted value are in a found one, which may have more.
 
     Google completes objects by defaults, writes large numbers as text, and links in several ways.
+    What is not there is zero.
     """
     match wanted:
         case dict():
             return isinstance(found, dict) and all(
-                name in found and covers(found[name], value) for name, value in wanted.items()
+                covers(found.get(name, 0), value) for name, value in wanted.items()
             )
         case list():
             return (

@@ -29,6 +29,7 @@ from mlship.errors import (
 )
 
 _NEG_STATUS: Final = "cloud.google.com/neg-status"
+_EXPOSED: Final = "exposed_ports"
 _PAUSE = 0.3
 _FINAL: Final[dict[Fault, type[MlshipError]]] = {
     "image": NotFoundError,
@@ -215,7 +216,8 @@ def address_of(service: Manifest) -> str:
     if service["spec"]["type"] == "ClusterIP":
         metadata = service["metadata"]
         annotations = metadata.get("annotations") or {}
-        if NEG in annotations:
+        # GKE itself marks every Service, for its Ingress; that is no address.
+        if _EXPOSED in annotations.get(NEG, ""):
             return _groups_of(annotations.get(_NEG_STATUS, "{}"))
         return f"{metadata['name']}.{metadata['namespace']}.svc"
     entries = service.get("status", {}).get("loadBalancer", {}).get("ingress") or ()
