@@ -148,11 +148,12 @@ def _confirm(planned: "Plan") -> None:
     if not made or not planned.folder.is_dir() or not any(planned.folder.iterdir()):
         return
     for change in made:
-        output.line(f"{change.what} {change.name}")
+        output.line(f"{change.what} {planned.shown(change.name)}")
     typer.confirm("Continue?", default=True, abort=True)
 
 
 def _show(planned: "Plan", *, is_json: bool) -> None:
+    import shlex
     from typing import get_args
 
     from mlship.templates.changes import Way
@@ -168,11 +169,13 @@ def _show(planned: "Plan", *, is_json: bool) -> None:
         "conflict": "merged {}, with conflicts",
         "overwrite": "overwrote {}",
         "remove": "removed {}, which is not needed any more",
-        "skip": "left out {}: {reason}; `mlship init --force {}` writes it",
+        "skip": "left out {}: {reason}; `mlship init {folder}--force {}` writes it",
         "unmerged": "left {} as it is: it has marks of a conflict",
         "keep": "{} is up to date",
     }
     ways: tuple[Way, ...] = get_args(Way)
+    is_here = planned.folder.resolve() == Path.cwd()
+    folder = "" if is_here else f"{shlex.quote(str(planned.folder))} "
     for way in ways:
         for change in planned.changes:
             if change.what == way:
@@ -181,7 +184,8 @@ def _show(planned: "Plan", *, is_json: bool) -> None:
                 sentence = kept if change.is_edited else sentences[way]
                 if change.is_sparse:
                     sentence = "left out {}: {reason}"
-                output.line(sentence.format(*[change.name] * 2, reason=change.reason))
+                name = planned.shown(change.name)
+                output.line(sentence.format(name, name, folder=folder, reason=change.reason))
     output.line("next:")
     for step in planned.next:
         output.line(f"  {step}")
@@ -209,8 +213,9 @@ def _refuse_conflicts(planned: "Plan") -> None:
     from mlship.domain.commit import named
 
     if planned.conflicts:
+        names = [planned.shown(name) for name in planned.conflicts]
         raise ConflictError(
-            f"conflicts in {named(planned.conflicts)}; everything else was written",
+            f"conflicts in {named(names)}; everything else was written",
             hint="choose between the lines from <<<<<<< to >>>>>>> in each file, remove these "
             "marks, and commit",
             facts=_facts(planned),

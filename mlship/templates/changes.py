@@ -1,7 +1,7 @@
 """The changes of `mlship init` to each file of a project."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -189,6 +189,31 @@ def _short(place: Path | str) -> str:
 
 def _covers(forced: str, name: str) -> bool:
     return Path(name).is_relative_to(os.path.normpath(forced))
+
+
+def shown(folder: Path, name: str) -> str:
+    """Return the path of a file from the current folder, by its path from the project's folder."""
+    place = str(place_of(folder, name))
+    return min(os.path.relpath(place), place, key=len)
+
+
+def forced_names(folder: Path, force: Sequence[str], known: Collection[str]) -> list[str]:
+    """Return the names, from the project's folder, of files and folders to overwrite.
+
+    Args:
+        folder: of the project.
+        force: paths from there, or from the current folder.
+        known: the names of the files that are written.
+    """
+    here = [os.path.relpath(Path.cwd() / forced, folder.resolve()) for forced in force]
+    return [
+        other if not _covers_any(forced, known) and _covers_any(other, known) else forced
+        for forced, other in zip(force, here, strict=True)
+    ]
+
+
+def _covers_any(forced: str, names: Collection[str]) -> bool:
+    return any(_covers(forced, name) for name in names)
 
 
 def check_forced(force: Sequence[str], written: Sequence[str]) -> None:

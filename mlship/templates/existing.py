@@ -14,13 +14,13 @@ from typing import Any, Final
 import msgspec
 import yaml
 
-from mlship.config import commands
+from mlship.config import commands, packages
 from mlship.domain.outputs import is_inside
 from mlship.errors import ConfigError
-from mlship.templates import reading, tables, tasks
+from mlship.templates import datasets, reading, tables, tasks
 from mlship.templates.scripts import Script
-from mlship.templates.sources import DATA, has, is_utf8, listed, misnamed
-from mlship.templates.stages import FILE, Stage, locked
+from mlship.templates.sources import has, listed, misnamed
+from mlship.templates.stages import FILE, Stage
 from mlship.templates.stages import stages as dvc_stages
 from mlship.templates.targets import target_of
 from mlship.templates.tasks import Task
@@ -30,8 +30,6 @@ _MODELS: Final = (
     *(".joblib", ".pkl", ".pickle", ".skops", ".onnx", ".ubj", ".cbm", ".keras", ".pt", ".pth"),
     ".pt2",
 )
-_NO_DATA: Final = re.compile(r"metric|report|result|predict|output|submission|score|params|history")
-_HELD_OUT: Final = re.compile(r"test|valid|held|eval")
 _NAME: Final = re.compile(r"[^a-z0-9-]+")
 _SHOWN: Final = 3
 _WITHOUT_TARGET: Final = ("clustering", "anomaly")
@@ -55,6 +53,8 @@ class Existing(msgspec.Struct, frozen=True, kw_only=True):
         change: where the script reads the rows that are held out too, and how it does not; empty if
             it does not read them, or it is not known.
         reads_rows: whether the script reads the rows that mlship leaves to it.
+        imports: the modules that the script imports, and neither Python nor the project has; `None`
+            if it is not known.
     """
 
     command: str = ""
@@ -69,6 +69,7 @@ class Existing(msgspec.Struct, frozen=True, kw_only=True):
     task: Task = ""
     change: str = ""
     reads_rows: bool = False
+    imports: tuple[str, ...] | None = None
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -287,7 +288,7 @@ def _made(folder: Path, script: Script | None, command: str, saved: str) -> Exis
 
 def _described(folder: Path, script: Script | None, training: Existing) -> Existing:
     """Return a training with its data, its target and its task."""
-    train, test = _data(folder, script)
+    train, test = datasets.named(folder, script)
     head = tables.head_of(folder / train) if train else tables.Head()
     if script is None:
         return msgspec.structs.replace(training, train=train, test=test)
@@ -307,6 +308,7 @@ def _described(folder: Path, script: Script | None, training: Existing) -> Exist
         task=task or tasks.task_of_values([row.get(target, "") for row in head.rows]),
         change="" if test or not train else reading.change_of(script, train),
         reads_rows=reading.knows_rows(script),
+        imports=script.foreign_modules,
     )
 
 
@@ -344,10 +346,30 @@ def _of_stages(folder: Path) -> tuple[Existing | None, list[str], bool]:
 
 
 def _of_stage(folder: Path, stage: Stage) -> Existing | None:
-    names = commands.sources_of(stage.command)
+    names = [packages.source_of(folder, name) for name in commands.sources_of(stage.command)]
     name = next((name for name in names if (folder / name).is_file()), "")
     script = Script(folder, name) if name else None
-    return _made(folder, script, stage.command, stage.saved)
+    training = _made(folder, script, stage.command, stage.saved)
+    if training is None or training.package:
+        return training
+    return msgspec.structs.replace(training, package=_package_of(folder, stage.command, name))
+
+
+def _package_of(folder: Path, command: str, name: str) -> str:
+    """Return the package of a module that a command starts and that is not in the project's folder.
+
+    Python finds it only where the project is installed. Empty for a script.
+
+    Args:
+        folder: of the project.
+        command: that trains.
+        name: the path of the file that it starts.
+    """
+    call = commands.python_call(commands.words(command))
+    if call is None or not call.module or (folder / call.source()).is_file():
+        return ""
+    parent = call.module.partition(".")[0]
+    return parent if name.partition("/")[0] != parent else ""
 
 
 def _tests(names: Sequence[str]) -> tuple[str, ...]:
@@ -365,33 +387,3 @@ def _tests(names: Sequence[str]) -> tuple[str, ...]:
             is_all = not any(name.startswith(f"{folder}/sanity/") for name in inner)
             return (folder,) if is_all else tuple(f"{folder}/{part}" for part in sorted(own))
     return tuple(name for name in names if "/" not in name)
-
-
-def _data(folder: Path, script: Script | None) -> tuple[str, str]:
-    """Return the files of training and of held-out data that a script names or a folder has.
-
-    Outputs in dvc.lock count before they are pulled, too.
-    """
-    read = script.reads() if script else []
-    named = [text for text in script.paths() if not _NO_DATA.search(text)] if script else []
-    places = [folder / name for name in ("data", "datasets", "dataset", "data/raw", "input", ".")]
-    present = [
-        path.relative_to(folder).as_posix().removesuffix(".dvc")
-        for place in places
-        for path in (sorted(place.glob("*")) if place.is_dir() else ())
-        if path.name.removesuffix(".dvc").endswith(DATA) and not _NO_DATA.search(path.name)
-        if is_utf8(str(path.relative_to(folder))) and path.is_file()
-    ]
-    outputs = [name for name in locked(folder) if name.endswith(DATA)]
-    known = [text for text in (*read, *named) if text.endswith(DATA)]
-    known = [text for text in known if _is_there(folder, text) or text in outputs]
-    later = [name for name in outputs if not _NO_DATA.search(Path(name).name)]
-    known = list(dict.fromkeys([*known, *present, *later]))
-    test = next((name for name in known if _HELD_OUT.search(Path(name).name)), "")
-    rest = [name for name in known if name != test]
-    train = next((name for name in rest if "train" in Path(name).name), rest[0] if rest else "")
-    return train, test if train else ""
-
-
-def _is_there(folder: Path, name: str) -> bool:
-    return is_inside(name) and ((folder / name).is_file() or (folder / f"{name}.dvc").is_file())

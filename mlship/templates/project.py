@@ -19,16 +19,29 @@ from mlship.domain import digests
 from mlship.domain.commit import Merger, Repository
 from mlship.domain.storage import NOTHING, Kept
 from mlship.errors import ConfigError
-from mlship.templates import existing, names, outside, shipped, sources, steps, workflows
+from mlship.templates import (
+    existing,
+    imports,
+    names,
+    neighbours,
+    outside,
+    shipped,
+    sources,
+    steps,
+    workflows,
+)
 from mlship.templates.changes import (
     WRITTEN,
     Change,
     Way,
     check_folder,
+    forced_names,
     place_of,
+    shown,
     write,
 )
 from mlship.templates.generated import NEEDED, is_untouched, text_of
+from mlship.templates.imports import Required
 from mlship.templates.names import Workflow
 from mlship.templates.site import CONFIG, Site, all_changes, copies, site_of, upgrade_of
 from mlship.templates.upgrades import Upgrade
@@ -62,6 +75,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def names(self, what: Way) -> list[str]:
         """Return the names of the files with a kind of change."""
         return [change.name for change in self.changes if change.what == what]
+
+    def shown(self, name: str) -> str:
+        """Return the path of a file from where the user is, by its path from the project."""
+        return shown(self.folder, name)
 
     def noting_ignored(self, not_ignored: Callable[[list[str]], Sequence[str]]) -> "Plan":
         """Return the plan with a next step for the files that git will ignore.
@@ -115,8 +132,9 @@ def plan(
     upgrade = None if merge is None else upgrade_of(site, example, merge)
     is_new = example is None and _is_new(folder)
     found = existing.find(folder, _skeleton()) if is_new else existing.Found()
-    others = _names_of_others(site)
-    contents = _project(folder, example, found, tuple(others.values()))
+    others = neighbours.names_of_others(site)
+    needs = imports.of_training(folder, found.training)
+    contents = _project(folder, example, found, tuple(others.values()), needs)
     config = _config(folder, contents, above, is_new=is_new)
     lines = _requirements(folder, contents, upgrade)
     source = installation.source_for_jobs(config.workflows.mlship, lines, installed)
@@ -126,26 +144,41 @@ def plan(
     _write_install_line(contents, installed.origin, source, site.inside)
     for name, text in rendered.items():
         contents[site.name_of(name)] = text.encode()
-    changes = all_changes(site, contents, force, upgrade, is_new=is_new)
+    forced = forced_names(folder, force, contents)
+    changes = all_changes(site, contents, forced, upgrade, _ours(folder) if is_new else ())
     changes += _replaced(folder, contents) if is_new else []
     _check_edited(folder, changes, site.present)
-    notes = [*(steps.of_found(found) if is_new else ()), *steps.of_environment(folder, changes)]
+    written = _written(site, rendered, changes)
+    notes = steps.of_found(found) if is_new else []
+    notes += steps.of_environment(folder, changes, needs)
     notes += steps.of_installation(installed, source)
     notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
-    notes += steps.of_gone(site.present, site.inside, repository)
-    branches = repository.branches if repository else ()
-    absent = {change.name for change in changes if change.what == "skip" or change.is_foreign}
-    written = {name: text for name, text in rendered.items() if site.name_of(name) not in absent}
-    notes += [*steps.of_cml(site.present), *steps.of_branches(branches, config, written)]
+    notes += _of_repository(site, config, written)
     go = [] if folder.resolve() == Path.cwd() else [f"cd {shlex.quote(str(folder))}"]
-    top = repository.top if repository else None
+    last = steps.last(site, config, written, changes, kept)
     return Plan(
         folder=folder,
         changes=(*changes, *copies(site, contents, changes, upgrade)),
-        next=(*go, *notes, *steps.last(folder, config, top, written, changes, kept)),
-        warning=_of_outer_project(folder, top),
+        next=(*go, *notes, *last),
+        warning=neighbours.warning(folder, repository.top if repository else None),
         proposed=contents[CONFIG].decode() if found != existing.Found() else "",
     )
+
+
+def _written(site: Site, rendered: Mapping[str, str], changes: Sequence[Change]) -> dict[str, str]:
+    """Return those of the rendered workflows that the repository has when all is done."""
+    absent = {change.name for change in changes if change.what == "skip" or change.is_foreign}
+    return {name: text for name, text in rendered.items() if site.name_of(name) not in absent}
+
+
+def _of_repository(site: Site, config: Config, written: Mapping[str, str]) -> list[str]:
+    """Return next steps about other workflows and the branches of the repository."""
+    branches = site.repository.branches if site.repository else ()
+    return [
+        *steps.of_gone(site.present, site.inside, site.repository),
+        *steps.of_cml(site.present, config),
+        *steps.of_branches(branches, config, written),
+    ]
 
 
 def _rendered(config: Config, source: str, site: Site, kept: Kept) -> dict[str, str]:
@@ -183,23 +216,36 @@ def carry_out(planned: Plan) -> None:
 
 
 def _project(
-    folder: Path, example: str | None, found: existing.Found, taken: Sequence[str]
+    folder: Path,
+    example: str | None,
+    found: existing.Found,
+    taken: Sequence[str],
+    needs: Required | None,
 ) -> dict[str, bytes]:
     """Return the files of the project: all for a new one, a few beside what is there already."""
     if example:
         return shipped.files(f"{example}_example")
     contents = _skeleton()
     if not _is_new(folder):
-        return {name: contents[name] for name in NEEDED}
+        return {name: contents[name] for name in NEEDED} | _kept_requirements(folder)
     name = _name_in_skeleton(folder) or existing.name_of(folder, taken)
     contents[CONFIG] = existing.settings(found, name, contents[CONFIG].decode()).encode()
     if found.training is not None:
         contents = {name: contents[name] for name in (*NEEDED, _SANITY, CONFIG)}
+    if needs is not None:
+        contents[REQUIREMENTS] = imports.text_of(needs.lines).encode()
     return {
         name: data
         for name, data in contents.items()
         if not (found.has_tests and name.startswith("tests/"))
     }
+
+
+def _kept_requirements(folder: Path) -> dict[str, bytes]:
+    """Return the requirements.txt that an earlier `init` made for the training that was there."""
+    path = folder / REQUIREMENTS
+    data = path.read_bytes() if path.is_file() else b""
+    return {REQUIREMENTS: data} if text_of(data).startswith(imports.HEADER) else {}
 
 
 def _skeleton() -> dict[str, bytes]:
@@ -220,6 +266,12 @@ def _name_in_skeleton(folder: Path) -> str:
     pattern = re.escape(_skeleton()[CONFIG].decode()).replace("my\\-model", "([a-z][a-z0-9-]*)")
     match = re.fullmatch(pattern, text)
     return match[1] if match else ""
+
+
+def _ours(folder: Path) -> list[str]:
+    """Return the files of an earlier `init` that nobody edited and that a new one makes anew."""
+    is_skeleton = sources.has(folder / REQUIREMENTS, _skeleton()[REQUIREMENTS])
+    return [CONFIG, *([REQUIREMENTS] if is_skeleton else [])]
 
 
 def _replaced(folder: Path, contents: Mapping[str, bytes]) -> list[Change]:
@@ -334,37 +386,3 @@ def _check_edited(folder: Path, changes: Sequence[Change], present: Mapping[str,
                 hint += f"; or, without your edits, `mlship init --force {name}`"
             message = f"{name} installs another program that is called {installation.MODULE} on "
             raise ConfigError(f"{message}package indexes: {lines[0][:120]}", hint=hint)
-
-
-def _of_outer_project(folder: Path, top: Path | None) -> str:
-    """Return a warning for a new project inside another one; else an empty text."""
-    here = folder.resolve()
-    if (here / CONFIG).exists() or here == top:
-        return ""
-    for parent in here.parents:
-        if (parent / CONFIG).is_file():
-            return (
-                f"this is a new project inside the project in {parent}; "
-                "to update that one instead, run `mlship init` there"
-            )
-        if parent == top:
-            break
-    return ""
-
-
-def _names_of_others(site: Site) -> dict[str, str]:
-    """Return the names of the repository's other projects, by their folders."""
-    others = names.projects(site.present, site.inside)
-    found = {other: _name_of(site.top / other / CONFIG) for other in others}
-    return {other: name for other, name in found.items() if name}
-
-
-def _name_of(settings: Path) -> str | None:
-    """Return the name of another project; `None` if its settings cannot be read."""
-    try:
-        text = files.read_regular(settings, _LARGEST).decode("utf-8")
-        values = layers.from_yaml(text, CONFIG).values
-    except (OSError, UnicodeDecodeError, ConfigError):
-        return None
-    name = values.get("name")
-    return name if isinstance(name, str) else None

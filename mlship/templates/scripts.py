@@ -7,11 +7,13 @@ The script is read as syntax and never run. Paths are followed through constants
 import ast
 import posixpath
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from mlship import files
+from mlship.config import packages
 from mlship.templates.syntax import assignments, last_name, name_of
 
 _IMPORTS_FOLLOWED: Final = 1
@@ -41,6 +43,9 @@ class Script:
     def __init__(self, root: Path, name: str, *, follow: int = _IMPORTS_FOLLOWED) -> None:
         self.name = name
         self._root = root
+        self._folders = [
+            place.relative_to(root).as_posix().removeprefix(".") for place in packages.folders(root)
+        ]
         self.problem = ""
         """Why it cannot be read as Python; empty if it can."""
         try:
@@ -131,6 +136,23 @@ class Script:
         defined = [node for node in self.tree.body if isinstance(node, ast.FunctionDef)]
         return {node.name: len(node.args.args) for node in defined}
 
+    @property
+    def foreign_modules(self) -> tuple[str, ...]:
+        """The top-level modules that it and the project's files that it imports take from others.
+
+        Those of Python and of the project are left out.
+        """
+        nodes = [node for each in (self, *self.imported) for node in ast.walk(each.tree)]
+        named = {
+            name
+            for node in nodes
+            if not (isinstance(node, ast.ImportFrom) and node.level)
+            for name in _packages(node)
+        }
+        places = [self._root / place for place in (posixpath.dirname(self.name), *self._folders)]
+        own = {name for name in named for place in places if _has_module(place, name)}
+        return tuple(sorted(named - own - sys.stdlib_module_names))
+
     def calls(self) -> Iterator[ast.Call]:
         """Yield all calls in the file."""
         return (node for node in ast.walk(self.tree) if isinstance(node, ast.Call))
@@ -149,7 +171,7 @@ class Script:
         here = posixpath.dirname(self.name)
         for _ in range(node.level - 1):
             here = posixpath.dirname(here)
-        places = [here] if node.level else [here, ""]
+        places = [here] if node.level else [here, *self._folders]
         for place in places:
             file = posixpath.join(place, *parts) + ".py"
             if parts and (self._root / file).is_file():
@@ -284,6 +306,10 @@ def _packages(node: ast.AST) -> set[str]:
     if isinstance(node, ast.Import):
         return {alias.name.partition(".")[0] for alias in node.names}
     return {(node.module or "").partition(".")[0]} if isinstance(node, ast.ImportFrom) else set()
+
+
+def _has_module(folder: Path, name: str) -> bool:
+    return (folder / name).is_dir() or (folder / f"{name}.py").is_file()
 
 
 def _inner(node: ast.expr) -> ast.expr:

@@ -102,12 +102,16 @@ def all_changes(
     contents: Mapping[str, bytes],
     force: Sequence[str],
     upgrade: Upgrade | None,
-    *,
-    is_new: bool,
+    ours: Collection[str],
 ) -> list[Change]:
     """Return the changes of all files, in the order in which they are made.
 
-    A new project may have the mlship.yaml of an earlier `init`, which gives way.
+    Args:
+        site: of the project.
+        contents: of the files, by their names.
+        force: files or folders to overwrite.
+        upgrade: of edited files; `None` to leave them alone.
+        ours: the files of an earlier `init` that give way, whatever is in them.
 
     Raises:
         ConfigError: a forced name is not a file of ours, or a link leads out of the repository.
@@ -137,7 +141,7 @@ def all_changes(
             former=former.get(name),
             upgrade=upgrade,
             absence=absence,
-            is_ours=is_new and name == CONFIG,
+            is_ours=name in ours,
         )
     ]
     check_forced(force, [*sparse, *(change.name for change in changes)])

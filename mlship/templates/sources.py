@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from mlship import files
+from mlship.config import packages
+from mlship.config.installation import DISTRIBUTION
+from mlship.config.projects import LEFT_OUT, SETTINGS
 
 DATA: Final = (".csv", ".csv.gz", ".tsv", ".parquet", ".jsonl")
-_SKIPPED: Final = frozenset(
-    {"venv", "env", "node_modules", "site-packages", "build", "dist", "__pycache__"}
-)
 _MOST: Final = 500
 _SHOWN: Final = 3
 
@@ -32,22 +32,28 @@ def listed(folder: Path, suffix: str, *, tests: bool = False) -> list[str]:
 def _walked(folder: Path, *, tests: bool) -> Iterator[str]:
     """Yield the paths of files, and of folders with names that are not UTF-8.
 
-    Folders of virtual environments and of other projects are left out.
+    Folders of virtual environments, of other projects and of mlship itself are left out.
     """
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(
             name
             for name in folders
-            if name not in _SKIPPED
+            if name not in LEFT_OUT
             and (tests or name not in ("tests", "test"))
             and not name.startswith(".")
             and not (Path(place, name, "pyvenv.cfg").exists())
-            and not (Path(place, name, "mlship.yaml").exists())
+            and not (Path(place, name, SETTINGS).exists())
+            and not _is_mlship(Path(place, name))
         )
         misnamed = [name for name in folders if not is_utf8(name)]
         folders[:] = [name for name in folders if is_utf8(name)]
         for name in (*misnamed, *sorted(names)):
             yield Path(place, name).relative_to(folder).as_posix()
+
+
+def _is_mlship(folder: Path) -> bool:
+    """Return whether a folder is a copy of mlship, from which jobs install it."""
+    return packages.name_of(folder) == DISTRIBUTION
 
 
 def misnamed(folder: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """The next steps that `mlship init` names: what to check, what is missing, how to go on."""
 
+import posixpath
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -14,8 +15,10 @@ from mlship.config.requirements import REQUIREMENTS
 from mlship.domain.commit import Repository, named
 from mlship.domain.storage import Kept
 from mlship.templates import existing, workflows
-from mlship.templates.changes import Change
+from mlship.templates.changes import WRITTEN, Change
+from mlship.templates.imports import Required
 from mlship.templates.names import Workflow
+from mlship.templates.site import Site
 
 _CONFIG = "mlship.yaml"
 _ENVIRONMENTS = {
@@ -79,14 +82,30 @@ def _of_rows(training: existing.Existing) -> list[str]:
     return [f"{why}them: {change}; or name a file of test data as data.test"]
 
 
-def of_environment(folder: Path, changes: Sequence[Change]) -> list[str]:
-    """Say what to write into a new requirements.txt, where another file has the packages."""
-    is_new = any(change.name == REQUIREMENTS and change.what == "write" for change in changes)
-    name = next((name for name in _ENVIRONMENTS if _lists_packages(folder / name)), "")
-    if not (is_new and name):
+def of_environment(
+    folder: Path, changes: Sequence[Change], needs: Required | None = None
+) -> list[str]:
+    """Say what a new requirements.txt lacks, and which other file has the packages.
+
+    Args:
+        folder: of the project.
+        changes: of all files.
+        needs: of its training, if they are known.
+    """
+    if not any(change.name == REQUIREMENTS and change.what == "write" for change in changes):
         return []
-    action = f"`{_ENVIRONMENTS[name]}`" if _ENVIRONMENTS[name] else "list the packages there"
-    return [f"jobs install {REQUIREMENTS}, and not {name}: {action}"]
+    steps = []
+    if needs is not None and needs.unknown:
+        modules = ", ".join(needs.unknown)
+        steps.append(f"add to {REQUIREMENTS} the packages that the training imports as {modules}")
+    name = next((name for name in _ENVIRONMENTS if _lists_packages(folder / name)), "")
+    if name:
+        known = "compare" if needs is not None and needs.lines else "list"
+        action = (
+            f"`{_ENVIRONMENTS[name]}`" if _ENVIRONMENTS[name] else f"{known} the packages there"
+        )
+        steps.append(f"jobs install {REQUIREMENTS}, and not {name}: {action}")
+    return steps
 
 
 def _lists_packages(path: Path) -> bool:
@@ -130,11 +149,16 @@ def of_data(kept: Kept, config: Config) -> list[str]:
     return [f"DVC keeps {kept.files[0]}, and jobs cannot fetch it: {kept.reason}"]
 
 
-def of_cml(present: Mapping[str, Workflow]) -> list[str]:
+def of_cml(present: Mapping[str, Workflow], config: Config) -> list[str]:
     """Say how to have one comment where a workflow of the repository's own posts one by CML."""
+    action = (
+        "name its tables and plots in `report.include`, which the comment of mlship then shows, "
+        "and remove that step"
+    )
+    if config.report.include:
+        action = "remove that step, if the comment of mlship shows all by `report.include`"
     return [
-        f"{name} comments by CML too: name its tables and plots in `report.include`, which the "
-        "comment of mlship then shows, and remove that step"
+        f"{name} comments by CML too: {action}"
         for name, workflow in present.items()
         if not workflow.is_ours and _CML.search(workflow.text)
     ]
@@ -192,9 +216,8 @@ def of_branches(branches: Sequence[str], config: Config, rendered: Mapping[str, 
 
 
 def last(
-    folder: Path,
+    site: Site,
     config: Config,
-    top: Path | None,
     written: Mapping[str, str],
     changes: Sequence[Change],
     kept: Kept,
@@ -202,9 +225,8 @@ def last(
     """Return the next steps, in order.
 
     Args:
-        folder: of the project.
+        site: of the project.
         config: its settings.
-        top: the top folder of its repository.
         written: the texts of the workflows that the repository has now.
         changes: of all files.
         kept: what DVC keeps of its data.
@@ -216,26 +238,35 @@ def last(
     ]
     if merged := [change.name for change in changes if change.what in ("merge", "conflict")]:
         steps.append(f"read what was merged: git diff -- {shlex.join(merged)}")
-    ignore = folder / ".gitignore"
+    ignore = site.folder / ".gitignore"
     if ignore.is_file() and ".mlship" not in ignore.read_text("utf-8", "replace"):
         steps.append("add a line `.mlship/` to .gitignore")
     data = config.data.train
     comes = {change.name for change in changes}
-    is_there = "://" in data or data in comes or (folder / data).exists()
+    is_there = "://" in data or data in comes or (site.folder / data).exists()
     if not is_there and data in kept.files:
         steps.append("dvc pull")
     elif not is_there:
         steps.append(f"put your data at {data}, or name another place in mlship.yaml")
-    branches = config.workflows.branches
-    begin = "" if top else f"git init -b {branches.reviewed} && "
-    steps.append(f'{begin}git add -A && git commit -m "Start with mlship"')
-    steps.append("mlship doctor && mlship run")
+    steps += [*_of_commit(site, config, changes), "mlship doctor && mlship run"]
     if written and "promote" in workflows.kinds(config) and config.ledger.kind == "directory":
         steps.append(
             "jobs share no folder: in mlship.yaml, set `ledger: {kind: mlflow}` for a tracking "
             "server, or kind registry for ledger and store (`mlship guide without-a-server`)"
         )
     return [*steps, *_of_github(config, written)]
+
+
+def _of_commit(site: Site, config: Config, changes: Sequence[Change]) -> list[str]:
+    """Return what commits the files that change, or a new project."""
+    versions = site.repository.versions if site.repository else ()
+    settings = posixpath.join(site.inside, _CONFIG)
+    is_begun = any(version.path == settings for version in versions)
+    if is_begun and not any(change.what in (*WRITTEN, "remove") for change in changes):
+        return []
+    message = "Update the files of mlship" if is_begun else "Start with mlship"
+    begin = "" if site.repository else f"git init -b {config.workflows.branches.reviewed} && "
+    return [f'{begin}git add -A && git commit -m "{message}"']
 
 
 def _of_github(config: Config, written: Mapping[str, str]) -> list[str]:

@@ -31,6 +31,7 @@ from mlship.adapters.checkout.children import (
     request_of,
 )
 from mlship.adapters.checkout.predictor import ChildPredictor
+from mlship.config import packages
 from mlship.domain.bundle import ModelFormat
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
@@ -105,6 +106,7 @@ def _trained(
     root, config = request.root, request.config
     whole = [] if config.data.test else datafiles.places(root, config.data)
     rows = heldout.place_of(root, config, request.into)
+    packages.folders(root)  # reads pyproject.toml, which is none of what the training reads
     audit = Audit(root, request.into, watched=[*whole, rows], top=repository.top_of(root))
     try:
         made = train(request, predictor, predictor.expect)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlship.adapters.checkout import shadows
+from mlship.adapters.checkout import code, shadows
 from mlship.config.commands import TRAINING_ROWS
 from mlship.config.project import Config
 from mlship.domain.bundle import Field
@@ -35,7 +35,7 @@ class Prepared:
 
 
 def find(root: Path, name: str) -> Function:
-    """Return the function that `module:function` names, imported from the project.
+    """Return the function that `module:function` names, imported from the project or its `src/`.
 
     Raises:
         ProjectError: there is no such module or function, importing it fails, or Python has loaded
@@ -44,6 +44,9 @@ def find(root: Path, name: str) -> Function:
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     module, _, function = name.partition(":")
+    folder = code.folder_of(root, module)
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
     shadows.check_loaded(root, [module])
     try:
         with one_process(module):

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from mlship.adapters.checkout import code
 from mlship.errors import ProjectError
 from mlship.runtime import trust
 from mlship.runtime.archive import Part
@@ -75,11 +76,7 @@ class Trust:
 
     def _file_of(self, module: str) -> Path | None:
         """Return the file of a module of the project's own."""
-        place = self.root.joinpath(*module.split("."))
-        for path in (place / "__init__.py", place.with_suffix(".py")):
-            if path.is_file():
-                return path
-        return None
+        return code.source_of(self.root, module)
 
     def _check_in_use(self, own: Sequence[Part]) -> None:
         """Refuse a file that names a module which the training has not imported: it would run."""

@@ -12,6 +12,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from mlship.adapters.checkout import code, lock
+from mlship.config import distributions
 from mlship.config.installation import DISTRIBUTION
 from mlship.config.project import Config
 from mlship.domain import bundle as bundles
@@ -301,13 +302,13 @@ def _own_modules(making: Making) -> list[str]:
 def _write_code(making: Making, folder: Path) -> None:
     """Copy the modules that the hooks and the model need, and the files that they read."""
     root, modules = making.root, _own_modules(making)
-    files = code.closure(root, modules)
     for module in modules:
         if not code.closure(root, [module]):
             message = f"mlship.yaml: the hooks' module {module} is not a file in {root}"
-            raise ProjectError(message, hint="put the hooks into the project")
-    named = [(path.relative_to(root).as_posix(), path) for path in files]
-    for name, path in [*named, *code.included(root, making.config.model.include)]:
+            hint = code.hint_of_copy(root, module) or "put the hooks into the project"
+            raise ProjectError(message, hint=hint)
+    own = code.sources(root, modules).items()
+    for name, path in [*own, *code.included(root, making.config.model.include)]:
         place = folder / bundles.CODE / name
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
@@ -317,7 +318,7 @@ def _serving(making: Making) -> tuple[str, ...]:
     """Return the pins of all that predicting needs; an image has mlship itself as files."""
     modules = set(making.converted.modules) | {"numpy", "msgspec"}
     has_hooks = making.config.model.preprocess or making.config.model.postprocess
-    roots = code.distributions_of(modules | ({"pandas"} if has_hooks else set()))
+    roots = distributions.of_modules(modules | ({"pandas"} if has_hooks else set()))
     imported = code.third_party(making.root, code.closure(making.root, _own_modules(making)))
     pins = lock.closure(sorted(roots | imported))
     return tuple(pin for pin in pins if not pin.startswith(f"{DISTRIBUTION}=="))

@@ -1,6 +1,7 @@
 """The composition root: from a Config to the ports. The only module that picks a backend."""
 
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,9 +16,11 @@ from mlship.adapters.checkout.tester import PytestTester
 from mlship.adapters.checkout.trainer import ChildTrainer
 from mlship.adapters.forges.github.forge import GitHubForge
 from mlship.adapters.targets.local.locks import FileLocks
+from mlship.config import projects
 from mlship.config.check_files import check_files
 from mlship.config.layers import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.config.project import Config
+from mlship.domain.commit import named
 from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.ports import Progress, Target
 from mlship.errors import ConfigError
@@ -49,11 +52,16 @@ def read(path: Path, environment: Mapping[str, str], flags: Sequence[str]) -> Re
 
 
 def _next_action(path: Path) -> str:
-    """Return the hint for a missing file: use the one in a parent folder, or write one."""
+    """Return the hint for a missing file: use one in a folder above or below, or write one."""
     for folder in path.resolve().parents:
         if (folder / path.name).is_file():
             file = folder / path.name
             return f"there is one in {folder}: run the command there, or use --config {file}"
+    inner = projects.below(path.resolve().parent) if path.name == CONFIG else []
+    if inner:
+        first = shlex.quote(str(path.parent / inner[0] / CONFIG))
+        here = "there is a project in" if len(inner) == 1 else "there are projects in"
+        return f"{here} {named(inner)}: run the command there, or use --config {first}"
     return "run `mlship init` to write one, go to the project's folder, or use --config"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlship.adapters.checkout import code, lock
+from mlship.config import packages
 from mlship.config.project import ModelConfig
 from mlship.errors import ConfigError, ProjectError
 
@@ -179,3 +180,87 @@ def test_versions_that_fit_are_no_matter(tmp_path: Path, text: str) -> None:
     requires(tmp_path, requirements=text, limits="not-installed-anywhere==1.0\n")
     pins = lock.training_environment(tmp_path, ModelConfig(train="pipeline:train"))
     assert f"numpy=={version('numpy')}" in pins
+
+
+def test_modules_in_src_are_the_projects_by_the_names_that_they_are_imported_by(
+    tmp_path: Path,
+) -> None:
+    write(
+        tmp_path,
+        src__bikes__features="from bikes import rows\nfrom .scales import x\nimport yaml, types",
+        src__bikes__rows="",
+        src__bikes__scales="",
+        src__types="",
+        src__yaml="",
+    )
+    (tmp_path / "src" / "bikes" / "__init__.py").write_text("")
+    found = code.sources(tmp_path, ["bikes.features"])
+    assert list(found) == [
+        "bikes/__init__.py",
+        "bikes/features.py",
+        "bikes/rows.py",
+        "bikes/scales.py",
+    ]
+    assert found["bikes/rows.py"] == tmp_path / "src" / "bikes" / "rows.py"
+    # What Python or a distribution provides comes before src/.
+    assert code.third_party(tmp_path, found.values()) == {"PyYAML"}
+    assert code.folder_of(tmp_path, "bikes.rows") == tmp_path / "src"
+    assert code.folder_of(tmp_path, "yaml") == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("settings", "folder"),
+    [
+        ('[tool.poetry]\npackages = [{include = "bikes", from = "lib"}]', "lib"),
+        ('[tool.setuptools]\npackage-dir = {"" = "lib"}', "lib"),
+        ('[tool.setuptools.packages.find]\nwhere = ["lib"]', "lib"),
+        ('[tool.hatch.build.targets.wheel]\npackages = ["python/own/bikes"]', "python/own"),
+        ('[tool.pdm.build]\npackage-dir = "lib"', "lib"),
+        ('[tool.uv.build-backend]\nmodule-root = "lib"', "lib"),
+        ('[project]\nname = "bikes"', "src"),
+        ("this is not toml", "src"),
+    ],
+)
+def test_packages_are_where_the_build_tool_says(settings: str, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(settings)
+    write(tmp_path / folder, bikes__train="")
+    assert packages.source_of(tmp_path, "bikes/train.py") == f"{folder}/bikes/train.py"
+    assert packages.source_of(tmp_path, "bikes.py") == "bikes.py"
+    (tmp_path / folder / "bikes" / "__main__.py").write_text("")
+    assert packages.source_of(tmp_path, "bikes.py") == f"{folder}/bikes/__main__.py"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        '[tool.poetry]\npackages = "lib"',
+        '[tool.poetry]\npackages = [{include = "bikes", from = "../lib"}]',
+        '[tool.setuptools]\npackage-dir = ["lib"]',
+    ],
+)
+def test_folders_of_packages_are_in_the_project(settings: str, tmp_path: Path) -> None:
+    root = tmp_path / "project"
+    write(tmp_path / "lib", bikes="")
+    (root / "src").mkdir(parents=True)
+    (root / "src" / "__init__.py").write_text("")
+    (root / "pyproject.toml").write_text(settings)
+    # A folder src/ with an __init__.py is a package itself.
+    assert packages.folders(root) == (root,)
+
+
+def test_an_editable_installation_is_the_project_and_a_copy_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, installed = tmp_path / "project", tmp_path / "lib"
+    write(root, src__bikes__features="")
+    facts = installed / "bikes-1.0.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: bikes\nVersion: 1.0\n")
+    (facts / "top_level.txt").write_text("bikes\n")
+    monkeypatch.syspath_prepend(str(installed))
+    (facts / "direct_url.json").write_text('{"url": "file:///x", "dir_info": {"editable": true}}')
+    assert code.source_of(root, "bikes.features") == root / "src" / "bikes" / "features.py"
+    assert code.hint_of_copy(root, "bikes.features") == ""
+    (facts / "direct_url.json").write_text('{"url": "file:///x", "dir_info": {}}')
+    assert code.source_of(root, "bikes.features") is None
+    assert "pip install -e ." in code.hint_of_copy(root, "bikes.features")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlship.config import commands
+from mlship.config import commands, distributions
 from mlship.config.installation import Installation, Origin
 from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import Config
@@ -51,6 +51,7 @@ def test_a_script_its_model_its_data_and_its_target_are_found(tmp_path: Path) ->
         test="data/test.csv",
         target="churned",
         task="classification",
+        imports=("joblib", "pandas", "sklearn"),
     )
 
 
@@ -398,8 +399,8 @@ def test_a_script_in_an_installed_package_needs_its_installation(tmp_path: Path)
     [
         ("uv.lock", "`uv export --no-hashes --no-emit-project --output-file requirements.txt`"),
         ("poetry.lock", "`poetry export --without-hashes --output requirements.txt`"),
-        ("environment.yml", "list the packages there"),
-        ("pyproject.toml", "list the packages there"),
+        ("environment.yml", "compare the packages there"),
+        ("pyproject.toml", "compare the packages there"),
     ],
 )
 def test_packages_that_another_file_lists_are_asked_for(
@@ -413,6 +414,57 @@ def test_packages_that_another_file_lists_are_asked_for(
     if name == "pyproject.toml":
         bare = repository(tmp_path / "c", **files | {name: "[tool.ruff]\n"})
         assert told not in told_of(bare)
+
+
+def test_requirements_are_the_packages_that_the_training_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = '[project]\nname = "churn"\ndependencies = ["LightGBM >=4", "polars", "rich"]\n'
+    code = "import os, yaml, lightgbm, own, unheard_of\nfrom . import near\nimport churn.rows\n"
+    folder = repository(
+        tmp_path,
+        **{"pyproject.toml": settings, "src/churn/train.py": f"{code}{SCRIPT}"},
+        **{"src/churn/rows.py": "import polars, google.cloud", "src/churn/own.py": ""},
+    )
+    providers = {"pandas": ["pandas"], "joblib": ["joblib"], "google": ["a", "b"]}
+    monkeypatch.setattr(distributions, "of_modules", lambda names: set(providers.get(names[0], ())))
+    planned = project.plan(folder, None, installed=INSTALLED)
+    (written,) = [change for change in planned.changes if change.name == "requirements.txt"]
+    lines = written.data.decode().splitlines()
+    assert "pipeline.py" not in lines[0]
+    assert "README" not in lines[0]
+    assert lines[1:] == ["joblib", "LightGBM >=4", "pandas", "PyYAML", "scikit-learn"]
+    told = [step for step in planned.next if "imports as" in step]
+    assert told == ["add to requirements.txt the packages that the training imports as unheard_of"]
+    project.carry_out(planned)
+    again = project.plan(folder, None, installed=INSTALLED)
+    assert not [change for change in again.changes if change.is_edited]
+
+
+@pytest.mark.parametrize("settings", ["", '[tool.poetry]\npackages = [{from = "lib"}]\n'])
+def test_a_module_that_a_stage_starts_is_read_where_it_is(settings: str, tmp_path: Path) -> None:
+    source = "lib" if settings else "src"
+    stages = "stages:\n  train: {cmd: python -m bikes.train, outs: [models/model.joblib]}\n"
+    code = SCRIPT.replace('"data/train.csv"', 'PATH, sep=";"')
+    files = {
+        "dvc.yaml": stages,
+        "pyproject.toml": f"{settings}[build-system]\n",
+        f"{source}/bikes/train.py": f"from bikes.places import PATH\n{code}",
+        f"{source}/bikes/places.py": 'PATH = "data/train.csv"\n',
+        "data/train.csv": "a;churned\n1;2\n",
+    }
+    found = trained(tmp_path, **files)
+    assert found
+    assert (found.command, found.target, found.package) == (
+        "python -m bikes.train",
+        "churned",
+        "bikes",
+    )
+    assert found.read == {"sep": ";"}
+    plain = {"dvc.yaml": stages, "bikes/train.py": SCRIPT, "data/train.csv": "a,churned\n"}
+    in_place = trained(tmp_path / "plain", **plain)
+    assert in_place
+    assert (in_place.target, in_place.package) == ("churned", "")
 
 
 def test_a_training_function_is_used_as_it_is(tmp_path: Path) -> None:
@@ -544,7 +596,7 @@ def test_a_skeleton_that_nobody_edited_gives_way_to_what_came_later(tmp_path: Pa
     settings.write_text(re.sub(r"(?m)^name: .*$", "name: churn", settings.read_text()))
     repository(tmp_path, **{"train.py": SCRIPT, "data/train.csv": "a,churned\n"})
     again = project.plan(folder, None, installed=INSTALLED)
-    assert again.names("update") == ["mlship.yaml"]
+    assert again.names("update") == ["requirements.txt", "mlship.yaml"]
     assert again.names("remove") == ["pipeline.py", "tests/unit/test_pipeline.py"]
     project.carry_out(again)
     assert configured(again).model.command == "python train.py"

@@ -76,3 +76,13 @@ def test_a_package_is_a_module(tmp_path: Path) -> None:
     (tmp_path / "churn").mkdir()
     (tmp_path / "churn" / "__init__.py").write_text("def train(data, params): ...")
     assert check(tmp_path, "", 'train: "churn:train"') == 1
+
+
+def test_a_function_in_src_is_looked_for_there(tmp_path: Path) -> None:
+    (tmp_path / "src" / "bikes").mkdir(parents=True)
+    (tmp_path / "src" / "bikes" / "features.py").write_text("def add(rows): ...")
+    code = "def train(data, params): ..."
+    own = 'train: "train:train", preprocess: "bikes.features:{}"'
+    assert check(tmp_path, code, own.format("add")) == 2
+    with pytest.raises(ProjectError, match=r"src/bikes/features\.py has no subtract"):
+        check(tmp_path, code, own.format("subtract"))

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 import yaml
 
-from mlship import files
+from mlship import files, wire
 from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import Config
 from mlship.domain.commit import Repository
@@ -395,3 +395,54 @@ def test_files_that_git_ignores_are_named(top: Path) -> None:
     assert noted.next[1:] == planned.next
     assert noted.next[0].startswith("git ignores ../../.github/workflows/churn-develop.yml, ")
     assert "GitHub runs no workflow that is in no commit" in noted.next[0]
+
+
+def test_a_command_above_projects_names_them(top: Path) -> None:
+    init(top, "models/churn", "churn")
+    with pytest.raises(ConfigError) as caught:
+        wire.read(top / "mlship.yaml", {}, ())
+    assert caught.value.hint.startswith("there is a project in models/churn: run the command there")
+    init(top, "models/fraud", "fraud")
+    (top / "node_modules" / "other").mkdir(parents=True)
+    (top / "node_modules" / "other" / "mlship.yaml").write_text("name: other\n")
+    with pytest.raises(ConfigError) as caught:
+        wire.read(top / "mlship.yaml", {}, ())
+    assert "projects in models/churn, models/fraud: " in caught.value.hint
+    assert f"--config {top}/models/churn/mlship.yaml" in caught.value.hint
+    with pytest.raises(ConfigError) as caught:
+        wire.read(top / "models" / "churn" / "other.yaml", {}, ())
+    assert "`mlship init`" in caught.value.hint
+
+
+def test_a_new_project_above_others_is_warned_of_and_takes_nothing_of_theirs(top: Path) -> None:
+    script = "import joblib\njoblib.dump(model.fit(rows), 'model.joblib')\n"
+    init(top, "models/churn", "churn")
+    for place in ("models/churn", "tools/mlship/benchmarks"):
+        (top / place).mkdir(parents=True, exist_ok=True)
+        (top / place / "train.py").write_text(script)
+    (top / "tools/mlship/pyproject.toml").write_text('[project]\nname = "mlship-cd"\n')
+    planned = plan(top)
+    assert "above the project in models/churn; " in planned.warning
+    assert f"`mlship init {top}/models/churn`" in planned.warning
+    assert planned.proposed == ""
+    (top / "train.py").write_text(script)
+    assert "python train.py" in plan(top).proposed
+    carry_out(planned)
+    assert plan(top).warning == ""
+
+
+def test_paths_are_shown_and_taken_from_where_the_user_stands(
+    top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(top)
+    init(top, "models/churn", "churn")
+    planned = plan(Path("models/churn"), None)
+    shown = [planned.shown(change.name) for change in planned.changes]
+    assert {"models/churn/mlship.yaml", ".github/workflows/churn-main.yml"} <= set(shown)
+    name = ".github/workflows/churn-main.yml"
+    (top / name).write_text("# mine\n")
+    for forced in (name, f"../../{name}"):
+        overwritten = plan(Path("models/churn"), None, [forced]).names("overwrite")
+        assert overwritten == [f"../../{name}"]
+    with pytest.raises(ConfigError, match="is not a file that mlship init writes"):
+        plan(Path("models/churn"), None, [".github/workflows/churn-other.yml"])

@@ -503,3 +503,22 @@ def test_what_a_killed_init_left_is_removed_and_nothing_else(tmp_path: Path) -> 
     assert workflow.exists()
     assert not ours.exists()
     assert all(path.exists() for path in others)
+
+
+def test_a_second_init_asks_for_what_is_left_to_do(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".github" / "workflows").mkdir(parents=True)
+    (tmp_path / ".github" / "workflows" / "ci.yml").write_text("- run: cml comment create a.md\n")
+    first = init(tmp_path)
+    assert 'git add -A && git commit -m "Start with mlship"' in first.next
+    assert any("name its tables and plots in `report.include`" in step for step in first.next)
+    settings = tmp_path / "mlship.yaml"
+    settings.write_text(settings.read_text() + "\nreport: {include: [metrics.csv]}\n")
+    committed = [FileVersion("mlship.yaml", settings.read_bytes())]
+    second = plan(tmp_path, versions=committed)
+    assert not any("git commit" in step for step in second.next)
+    (told,) = [step for step in second.next if "ci.yml comments by CML too" in step]
+    assert told.endswith("remove that step, if the comment of mlship shows all by `report.include`")
+    (tmp_path / MAIN).unlink()
+    later = plan(tmp_path, None, [MAIN], versions=committed).next
+    assert 'git add -A && git commit -m "Update the files of mlship"' in later

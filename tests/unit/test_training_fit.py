@@ -2,14 +2,17 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
 
 from mlship.adapters.checkout.children import Ended, Fault, answer_of
 from mlship.errors import ProjectError
-from mlship.training import fit
+from mlship.training import fit, seal
 from mlship.training.data import read
 from tests.harness.projects import config, flowers, project
 
@@ -62,6 +65,24 @@ def test_functions_are_found_or_the_nearest_is_named(tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match=f"has no module {module}x") as caught:
         fit.find(tmp_path, f"{module}x:train")
     assert caught.value.hint == f"did you mean {module}?"
+
+
+def test_a_module_in_src_is_found_and_travels_by_its_own_name(tmp_path: Path) -> None:
+    package = f"own_{tmp_path.name}"
+    files = {"near.py": "", "hooks.py": "from .near import __name__ as near\ndef pre(rows): ..."}
+    module = project(tmp_path, "", files={f"src/{package}/{name}": files[name] for name in files})
+    hook = fit.find(tmp_path, f"{package}.hooks:pre")
+    assert hook.__globals__["near"] == f"{package}.near"
+    assert sys.path[-1] == str(tmp_path / "src")
+    making: Any = SimpleNamespace(
+        root=tmp_path,
+        config=config(module=module, preprocess=f"{package}.hooks:pre"),
+        converted=SimpleNamespace(model=SimpleNamespace(types=())),
+    )
+    seal._write_code(making, tmp_path / "bundle")
+    code = tmp_path / "bundle" / "code"
+    names = {path.relative_to(code).as_posix() for path in code.rglob("*.py")}
+    assert names == {f"{package}/near.py", f"{package}/hooks.py"}
 
 
 IMPORTS = {

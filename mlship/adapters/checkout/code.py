@@ -1,22 +1,20 @@
 """The project's code: which files count, what imports what, and which distributions it needs."""
 
 import ast
-import functools
-import importlib.metadata
-import inspect
+import json
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import Distribution
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 
 from mlship.adapters.checkout import dvc, git
 from mlship.adapters.checkout.differences import ignored_checks
-from mlship.config import commands
+from mlship.config import commands, distributions, packages
 from mlship.config.check_files import check_files
-from mlship.config.installation import DISTRIBUTION, MODULE
+from mlship.config.installation import MODULE
 from mlship.config.project import Config
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests
@@ -28,6 +26,7 @@ _MODELS = ("*.onnx", "*.skops", "*.ubj", "*.cbm", "*.keras", "*.safetensors", *_
 _BUILT = "_version.py"
 """What setuptools-scm and its like write when the project is built, as they call it."""
 
+_STANDARD = sys.stdlib_module_names
 _COUNTS = ("*.py", REQUIREMENTS, *_MODELS)
 
 
@@ -76,7 +75,8 @@ def left_out(root: Path, config: Config) -> list[str]:
         ProjectError: there is no git or no repository, or a file is not Python.
     """
     model = config.model
-    scripts = [root / path for path in commands.sources_of(model.command or "")]
+    named = commands.sources_of(model.command or "")
+    scripts = [root / packages.source_of(root, path) for path in named]
     hooks = (model.train, model.preprocess, model.postprocess)
     modules = [name.partition(":")[0] for name in hooks if name]
     files = closure(root, modules)
@@ -140,85 +140,119 @@ def included(root: Path, patterns: Sequence[str]) -> list[tuple[str, Path]]:
 
 
 def closure(root: Path, modules: Iterable[str]) -> list[Path]:
-    """Return the files below `root` that modules such as `pkg.hooks` are made of, sorted.
-
-    Each import statement is followed, wherever it stands; what is imported by a computed name
-    is not seen and belongs under `model.include`.
+    """Return the files of the project that modules such as `pkg.hooks` are made of, sorted.
 
     Raises:
         ProjectError: a file is not Python.
     """
-    found: set[Path] = set()
-    waiting = [path for module in modules for path in _files_of(root, module)]
+    return sorted(set(sources(root, modules).values()))
+
+
+def sources(root: Path, modules: Iterable[str]) -> dict[str, Path]:
+    """Return the files of the project that modules are made of, by the path that their names give.
+
+    That is `pkg/hooks.py` for `pkg.hooks`, also where the file is in `src/`. Each import statement
+    is followed, wherever it stands; what is imported by a computed name is not seen and belongs
+    under `model.include`.
+
+    Raises:
+        ProjectError: a file is not Python.
+    """
+    folders = packages.folders(root)
+    found: dict[str, Path] = {}
+    waiting = list(modules)
     while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            names = _imports(path, root)
-            waiting.extend(file for name in names for file in _files_of(root, name))
-    return sorted(found)
+        for place, path in _files_of(folders, waiting.pop()).items():
+            if place not in found:
+                found[place] = path
+                waiting.extend(_imports(path, root, PurePosixPath(place).parent.parts))
+    return dict(sorted(found.items()))
+
+
+def source_of(root: Path, module: str) -> Path | None:
+    """Return the file of a module of the project; `None` if it has none.
+
+    What a distribution provides is not the project's, except in the project's folder itself.
+    """
+    found = _files_of(packages.folders(root), module)
+    name = module.replace(".", "/")
+    return found.get(f"{name}/__init__.py") or found.get(f"{name}.py")
+
+
+def folder_of(root: Path, module: str) -> Path:
+    """Return the folder from which a module of the project is imported: its own, or `src/`."""
+    file = source_of(root, module)
+    folders = packages.folders(root)
+    return next((each for each in folders if file in packages.files_of(each, module)), root)
+
+
+def hint_of_copy(root: Path, module: str) -> str:
+    """Return what to do where Python reads an installed copy of a module that the project has.
+
+    Empty if the project has no such module.
+    """
+    if source_of(root, module) or not any(
+        packages.files_of(folder, module) for folder in packages.folders(root)
+    ):
+        return ""
+    return (
+        f"the project has the module {module} itself, and Python reads an installed one: "
+        "`pip install -e .` here, and a line `-e .` in requirements.txt"
+    )
 
 
 def third_party(root: Path, files: Iterable[Path]) -> set[str]:
     """Return the installed distributions that files of a project import directly."""
-    modules = {name.partition(".")[0] for path in files for name in _imports(path, root)}
-    foreign = {
-        name
-        for name in modules
-        if name not in sys.stdlib_module_names and not _files_of(root, name)
-    }
-    return distributions_of(foreign)
+    folders = packages.folders(root)
+    names = {name for path in files for name in _imports(path, root)}
+    own = {name.partition(".")[0] for name in names if _files_of(folders, name)}
+    return distributions.of_modules({name.partition(".")[0] for name in names} - own - _STANDARD)
 
 
-def distributions_of(modules: Iterable[str]) -> set[str]:
-    """Return the installed distributions that top-level modules come from: xgboost-cpu.
+def _files_of(folders: Sequence[Path], module: str) -> dict[str, Path]:
+    """Return the files of a module and its packages, by the path from the folder of both.
 
-    `mlship` comes from this one, whatever else is installed that provides a module of that name.
+    The project's folder is the first place in which Python looks, and `src/` the last one: what is
+    installed has precedence over it.
     """
-    asked = set(modules)
-    wanted = asked - {MODULE}
-    known = _installed(tuple(sys.path)) if wanted else {}
-    ours = {DISTRIBUTION} if MODULE in asked else set()
-    return ours | {installed.name for name in wanted for installed in known.get(name, ())}
+    for folder in folders:
+        files = {
+            path.relative_to(folder).as_posix(): path for path in packages.files_of(folder, module)
+        }
+        if files and (folder == folders[0] or not _is_elsewhere(module.partition(".")[0], folders)):
+            return files
+    return {}
 
 
-@functools.lru_cache(maxsize=4)
-def _installed(_path: tuple[str, ...]) -> Mapping[str, Sequence[Distribution]]:
-    """Return the distributions of each top-level module, read once for a search path.
+def _is_elsewhere(name: str, folders: Sequence[Path]) -> bool:
+    """Return whether Python has a top-level module of its own, or of an installed distribution.
 
-    As `importlib.metadata.packages_distributions` does, which parses each line of each list of
-    files and the metadata of all distributions, and takes ten times as long.
+    A project that is installed as editable is read where it is.
     """
-    found: dict[str, list[Distribution]] = {}
-    for distribution in importlib.metadata.distributions():
-        for name in _top_level(distribution):
-            found.setdefault(name, []).append(distribution)
-    return found
+    if name in _STANDARD or name == MODULE:
+        return True
+    installed = distributions.installed().get(name, ())
+    return any(not _is_in_place(distribution, folders) for distribution in installed)
 
 
-def _top_level(distribution: Distribution) -> set[str]:
-    """Return the modules that a distribution says it has, or has files of."""
-    declared = distribution.read_text("top_level.txt")
-    if declared:
-        return set(declared.split())
-    record = distribution.read_text("RECORD")
-    files = map(str, distribution.files or ()) if record is None else record.splitlines()
-    first = {file.partition(",")[0].partition("/")[0] for file in files}
-    # A module of one file: six.py, or an extension such as _cffi.cpython-311-x86_64-linux-gnu.so.
-    names = {name if name.isidentifier() else inspect.getmodulename(name) for name in first}
-    return {name for name in names if name}
+def _is_in_place(distribution: Distribution, folders: Sequence[Path]) -> bool:
+    """Return whether the modules of a distribution are read from the folder of its project.
+
+    Source: https://packaging.python.org/en/latest/specifications/direct-url/
+    """
+    url = json.loads(distribution.read_text("direct_url.json") or "{}")
+    is_editable = bool(url.get("dir_info", {}).get("editable"))
+    return is_editable or Path(str(distribution.locate_file(""))).resolve() in folders
 
 
-def _files_of(root: Path, module: str) -> list[Path]:
-    """Return the file of a module and the `__init__.py` of each package around it."""
-    parts = module.split(".")
-    packages = [root.joinpath(*parts[: n + 1], "__init__.py") for n in range(len(parts))]
-    files = [*packages, root.joinpath(*parts).with_suffix(".py")]
-    return [path for path in files if path.is_file()]
+def _imports(path: Path, root: Path, package: tuple[str, ...] | None = None) -> set[str]:
+    """Return the modules that a file may import; `from a import b` gives `a` and `a.b`.
 
-
-def _imports(path: Path, root: Path) -> set[str]:
-    """Return the modules that a file may import; `from a import b` gives `a` and `a.b`."""
+    Args:
+        path: of the file.
+        root: the project's folder, for messages.
+        package: of the file; without it, relative imports are left out.
+    """
     try:
         tree = ast.parse(path.read_bytes(), filename=str(path))
     except (SyntaxError, ValueError) as error:
@@ -226,13 +260,13 @@ def _imports(path: Path, root: Path) -> set[str]:
         reason = getattr(error, "msg", None) or error
         message = f"{path.relative_to(root)}:{line}: not Python: {reason}"
         raise ProjectError(message, hint="correct the file there") from error
-    package = path.relative_to(root).parent.parts
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = package[: len(package) - node.level + 1] if node.level else ()
+        elif isinstance(node, ast.ImportFrom) and not (node.level and package is None):
+            around = package or ()
+            above = around[: len(around) - node.level + 1] if node.level else ()
             origin = ".".join((*above, *([node.module] if node.module else [])))
             names |= {origin} - {""}
             names |= {f"{origin}.{alias.name}".lstrip(".") for alias in node.names}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from mlship.adapters.checkout import code, shadows
+from mlship.config import distributions
 from mlship.config.project import Config
 from mlship.errors import ProjectError
 
@@ -53,16 +54,20 @@ def _named(config: Config) -> Iterator[_Named]:
 
 def _check(root: Path, named: _Named) -> None:
     module, _, function = named.name.partition(":")
-    files = [path for path in code.closure(root, [module]) if _is_module(root, path, module)]
-    if not files:
+    code.closure(root, [module])  # what is not Python is named, also in what it imports
+    file = code.source_of(root, module)
+    if file is None:
         if (root / module.partition(".")[0]).is_dir() or not _is_installed(module):
             message = (
                 f"mlship.yaml: {named.key} names {named.name}, and there is no {_file(module)}"
             )
             raise ProjectError(message, hint="correct the name, or write the file")
+        if copied := code.hint_of_copy(root, module):
+            message = f"mlship.yaml: {named.key} names {named.name}, of a copy that is installed"
+            raise ProjectError(message, hint=copied)
         return
-    tree = ast.parse(files[0].read_bytes())
-    place = files[0].relative_to(root).as_posix()
+    tree = ast.parse(file.read_bytes())
+    place = file.relative_to(root).as_posix()
     bound = _bound(tree, function)
     if bound is None:
         if any(_is_star(node) for node in ast.walk(tree)):
@@ -121,13 +126,8 @@ def _is_star(node: ast.AST) -> bool:
     return isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names)
 
 
-def _is_module(root: Path, path: Path, module: str) -> bool:
-    parts = path.relative_to(root).with_suffix("").parts
-    return ".".join(parts) in (module, f"{module}.__init__")
-
-
 def _is_installed(module: str) -> bool:
-    return bool(code.distributions_of([module.partition(".")[0]]))
+    return bool(distributions.of_modules([module.partition(".")[0]]))
 
 
 def _file(module: str) -> str:

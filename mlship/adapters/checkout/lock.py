@@ -13,7 +13,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from mlship.adapters.checkout import code
-from mlship.config import commands, installation, requirements
+from mlship.config import commands, installation, packages, requirements
 from mlship.config.installation import DISTRIBUTION
 from mlship.config.project import ModelConfig
 from mlship.config.requirements import REQUIREMENTS
@@ -90,7 +90,8 @@ def training_environment(root: Path, model: ModelConfig) -> tuple[str, ...]:
     hooks = (model.train, model.preprocess, model.postprocess)
     modules = [hook.partition(":")[0] for hook in hooks if hook]
     sources = commands.sources_of(model.command or "")
-    modules += [source.removesuffix(".py").replace("/", ".") for source in sources]
+    found = [packages.source_of(root, source) for source in sources]
+    modules += [source.removesuffix(".py").replace("/", ".") for source in found]
     imported = code.third_party(root, code.closure(root, modules))
     required = _required(root)
     pins = closure([*TRAINING, *_names(required), *sorted(imported)])

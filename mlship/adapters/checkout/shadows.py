@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 import mlship
 from mlship.adapters.checkout import code, lock
-from mlship.config import commands
+from mlship.config import commands, distributions
 from mlship.config.installation import DISTRIBUTION
 from mlship.config.project import ModelConfig
 from mlship.errors import ProjectError
@@ -35,7 +35,7 @@ def check_names(root: Path, model: ModelConfig) -> None:
     script = call.script if call else ""
     for path in _modules({root, (root / script).parent if script else root}):
         name = path.name.partition(".")[0]
-        known = code.distributions_of([name]) if name not in _COMMON else ()
+        known = distributions.of_modules([name]) if name not in _COMMON else ()
         owners = {canonicalize_name(owner) for owner in known}
         if owners and not _is_mlship(path):
             needed = {pin.partition("==")[0] for pin in lock.closure(_ROOTS)}
