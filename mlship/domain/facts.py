@@ -362,6 +362,7 @@ class Deployed(Completed, frozen=True):
     Attributes:
         weight: its percentage of the traffic; `champion` has the rest. `cluster`: one of several.
         predictions_last: whether predictions are kept when the replicas stop.
+        same_model: whether its bundle is the champion's, byte for byte.
     """
 
     role: Role = ""
@@ -370,6 +371,7 @@ class Deployed(Completed, frozen=True):
     endpoint: str = ""
     champion: str | None = None
     predictions_last: bool = True
+    same_model: bool = False
     cluster: str = ""
     checks: tuple[Check, ...] = ()
 

@@ -238,7 +238,9 @@ def _approvals(approvals: Sequence[Approval]) -> str:
 
 
 def _training(report: Report) -> str:
-    return escaped(training.sentence(report.release, report.trained, report.tested), 1_500)
+    return escaped(
+        training.sentence(report.release, report.trained, report.tested, report.differing), 1_500
+    )
 
 
 def _confusion(tested: Tested | None, pictures: Mapping[str, str], run: str) -> str:

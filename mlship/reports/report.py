@@ -106,6 +106,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         endpoint: the URL of production; empty if the release was not deployed there.
         staging: the URL of staging; empty if the release was not deployed there.
         production: what a merge of the release meets there: another challenger; empty for none.
+        differing: the files that its training read and that the champion's read otherwise.
     """
 
     title: str
@@ -121,6 +122,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     gates: tuple[GateLine, ...] = ()
     suites: tuple[SuiteRun, ...] = ()
     trained: Trained | None = None
+    differing: tuple[str, ...] = ()
     tested: Tested | None = None
     image: Image | None = None
     verified: Verified | None = None
@@ -194,6 +196,7 @@ def collect(
         gates=_gates(last),
         suites=_suites(tested, contained, verified),
         trained=trained,
+        differing=_differing(trained, history.champion, records),
         tested=tested,
         image=Image(digest=image.digest, tested=contained) if image else None,
         verified=verified,
@@ -201,6 +204,18 @@ def collect(
         approvals=_approvals(release, own),
         timeline=_timeline(own),
     )
+
+
+def _differing(
+    trained: Trained | None, champion: Release | None, records: Sequence[Record]
+) -> tuple[str, ...]:
+    """Return the files that a training read and that were others for the champion's training."""
+    record = latest(records, "train", champion) if champion else None
+    if trained is None or record is None:
+        return ()
+    before = shapes.of(record, Trained).opened.read
+    read = trained.opened.read
+    return tuple(sorted(path for path in read if read[path] != before.get(path)))
 
 
 def _meets(history: History, occupied: Occupied | None) -> str:

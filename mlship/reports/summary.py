@@ -74,7 +74,8 @@ def _(facts: Deployed) -> str:
     share = "shadow" if facts.shadow else f"{facts.weight} %"
     lost = "" if facts.predictions_last else "; its predictions are lost when its pods stop"
     where = f", cluster {facts.cluster}" if facts.cluster else ""
-    return f"{facts.role}, {share}{where}, {facts.endpoint}/docs{lost}"
+    same = "; the same model as the champion" if facts.same_model else ""
+    return f"{facts.role}, {share}{where}, {facts.endpoint}/docs{lost}{same}"
 
 
 @_line.register

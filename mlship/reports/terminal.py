@@ -25,7 +25,7 @@ def show(report: Report, console: "Console") -> None:
 
     console.print(Text.assemble(marked(report.verdict), " ", (short(report.title), "bold")))
     console.print(Text(short(report.summary)))
-    told = training.sentence(report.release, report.trained, report.tested)
+    told = training.sentence(report.release, report.trained, report.tested, report.differing)
     if told:
         console.print(Text(short(told, 1_500)))
     _metrics(report.metrics, report.tested, console)

@@ -27,6 +27,10 @@ INCOMPATIBLE: Final = (
     "keep the champion's inputs and outputs, or accept the errors with `gates.compatible: false`; "
     "if it is another problem, give the project another `name` in mlship.yaml"
 )
+SAME: Final = (
+    "its commit changed nothing that the model is made of, and an evaluation will find no "
+    "difference; to take it back, run `mlship retire challenger`"
+)
 KEEP: Final = "set observations.url to a PostgreSQL database; see `mlship guide predictions`"
 
 
@@ -252,6 +256,9 @@ def _deploy(
     role: Alias = "champion" if champion is None else "challenger"
     if champion is not None:
         _check_runs(pipeline, champion, records)
+    is_same = champion is not None and champion.bundle == release.bundle
+    if is_same:
+        pipeline.progress.note(f"{release} is the same model as the champion, {champion}: {SAME}")
     weight, replicas = share(role, config)
 
     def route() -> Routed:
@@ -279,6 +286,7 @@ def _deploy(
             endpoint=target.routes().endpoint,
             champion=str(champion) if champion else None,
             predictions_last=not pipeline.loses_predictions(),
+            same_model=is_same,
             cluster=target.inspect()[slot_of(release)].cluster if config.clusters else "",
             checks=passed,
         )

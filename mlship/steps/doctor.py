@@ -82,6 +82,7 @@ class Surroundings:
     Attributes:
         installed: how mlship was installed, and where jobs can install it from.
         functions: how many functions mlship.yaml names; all of them are in the project's source.
+        heads: checks that the data parse and have the target, as far as their first lines show.
         ignored: the settings, training code, tests and data that git ignores.
         workflows: the texts of the repository's workflows, by their path in it.
         registry: whether images can be pushed, as far as it is known without a push.
@@ -92,6 +93,7 @@ class Surroundings:
 
     installed: Callable[[], Installation]
     functions: Callable[[], int]
+    heads: Callable[[], None]
     ignored: Callable[[], Sequence[str]]
     workflows: Callable[[], Mapping[str, str]]
     registry: Callable[[], str]
@@ -246,6 +248,7 @@ def _git(pipeline: Pipeline) -> str:
 
 def _inputs(pipeline: Pipeline, around: Surroundings) -> str | Warned:
     pipeline.trainer.inputs()
+    around.heads()
     bounds.check_metrics(pipeline.config)
     count = around.functions()
     text = f"all configured files{' and functions' if count else ''} exist"

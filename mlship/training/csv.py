@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mlship.adapters.checkout import datafiles
+from mlship.adapters.checkout import datafiles, heads
 from mlship.config.project import ReadConfig
 from mlship.errors import ProjectError
 
@@ -26,7 +26,11 @@ def read(root: Path, text: str, config: ReadConfig) -> pd.DataFrame:
     with datafiles.opened(root, text) as file, warnings.catch_warnings():
         # pandas drops the surplus fields of a line that is too long, with a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        frame: pd.DataFrame = pd.read_csv(file, **options, **_parsing(config))
+        try:
+            frame: pd.DataFrame = pd.read_csv(file, **options, **_parsing(config))
+        except (ValueError, pd.errors.ParserWarning):
+            heads.check_separator(root, text, config)
+            raise
     with datafiles.opened(root, text) as file:
         header = pd.read_csv(file, header=None, nrows=1, dtype=str, index_col=False, **options)
     names = header.iloc[0]

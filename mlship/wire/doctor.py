@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from mlship import wire
-from mlship.adapters.checkout import code, functions, git
+from mlship.adapters.checkout import code, functions, git, heads
 from mlship.adapters.checkout.repository import ignored_workflows
 from mlship.steps.doctor import Surroundings
 from mlship.steps.pipeline import Pipeline
@@ -47,6 +47,7 @@ def surroundings(pipeline: Pipeline, environment: Mapping[str, str]) -> Surround
     return Surroundings(
         installed=lambda: wire.installed(top()),
         functions=lambda: functions.check(pipeline.root, config),
+        heads=lambda: heads.check(pipeline.root, config.data),
         ignored=lambda: [*code.left_out(pipeline.root, config), *ignored_workflows(top())],
         workflows=workflows,
         registry=registry,

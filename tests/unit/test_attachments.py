@@ -21,6 +21,7 @@ from mlship.domain.attachments import (
     fault_of_picture,
     size_of_picture,
 )
+from mlship.domain.evidence import Record
 from mlship.domain.facts import Tested, Trained
 from mlship.errors import ConfigError, IntegrityError, NotFoundError
 from mlship.reports import attachments as attached
@@ -274,7 +275,7 @@ def test_a_training_keeps_the_files_with_the_release(tmp_path: Path) -> None:
 def test_parameters_and_data_are_told_in_words(tmp_path: Path) -> None:
     here = world(tmp_path, CONFIG)
     text = render(collect(train(here.pipeline).evidence.release, here.pipeline.read()))
-    sentence = r"Trained without parameters on train.csv \(30 rows, 1 columns; digest \w{12}\)\."
+    sentence = r"Trained without model\.params on train.csv \(30 rows, 1 columns; digest \w{12}\)\."
     assert re.search(f"^{sentence}$", text, re.MULTILINE)
     told = reported(
         data="data/train.csv",
@@ -444,3 +445,20 @@ def test_a_ragged_table_is_as_wide_as_its_widest_row() -> None:
         is_cut=True,
     )
     assert "(1 of 1 rows, 3 of 9 columns)" in attached.shown(file, {})
+
+
+def test_files_that_the_training_read_are_told_and_compared_with_the_champions() -> None:
+    def trained(name: str, **read: str | None) -> Record:
+        files = {path.replace("_", "."): digest for path, digest in read.items()}
+        facts = {"data": "train.csv", "opened": {"read": files}}
+        return record(release(name), "train", "passed", facts)
+
+    one, two = digests.of_bytes(b"1"), digests.of_bytes(b"2")
+    champion = trained("old", params_yaml=one, train_csv=one, same_json=one)
+    crowned = record(release("old"), "deploy-production", "passed", {"role": "champion"})
+    own = trained("new", params_yaml=two, train_csv=one, same_json=one, absent_yaml=None)
+    text = render(collect(release("new"), [champion, own]))
+    assert "The training read params.yaml, same.json." in text
+    text = render(collect(release("new"), [champion, crowned, own]))
+    assert "read params.yaml, not as the champion's did; and same.json." in text
+    assert "not as" not in render(collect(release("old"), [champion, crowned, own]))

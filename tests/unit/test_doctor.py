@@ -38,6 +38,7 @@ HERE = Installation(
 )
 WELL = Surroundings(
     functions=lambda: 1,
+    heads=lambda: None,
     ignored=tuple,
     installed=lambda: HERE,
     workflows=dict,

@@ -316,6 +316,20 @@ def test_the_first_release_becomes_champion_the_second_challenger(here: World) -
     assert weights(here) == {slot_of(first): 90, slot_of(second): 10}
 
 
+def test_a_challenger_that_is_the_champions_model_is_said_to_be(here: World) -> None:
+    first = made(here)
+    assert "the same model" not in summary(deploy_production(here.pipeline, first))
+    here.source.sha = "b" * 40
+    second = made(here)
+    assert second != first
+    record = deploy_production(here.pipeline, second)
+    assert record.evidence.verdict == "passed"
+    (told,) = [note for note in here.progress.notes if "is the same model as the champion" in note]
+    assert told.startswith(f"{second} is the same model as the champion, {first}: its commit")
+    assert summary(record).endswith("; the same model as the champion")
+    assert here.pipeline.read().history.challenger == second
+
+
 def test_a_champion_that_runs_elsewhere_is_named_before_anything_is_deployed(here: World) -> None:
     first, second = made(here), made(here, "C=2")
     deploy_production(here.pipeline, first)

@@ -9,6 +9,7 @@ import msgspec
 import pandas as pd
 import pytest
 
+from mlship.adapters.checkout import heads
 from mlship.config.project import DataConfig
 from mlship.errors import ConfigError, IntegrityError, ProjectError
 from mlship.training.columns import rows_of
@@ -171,3 +172,63 @@ def test_an_address_needs_fsspec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ConfigError, match="needs the library fsspec") as caught:
         read(tmp_path, DataConfig(train="s3://bucket/d.csv", target="y", test="t.csv"))
     assert "pip install fsspec" in caught.value.hint
+
+
+SEPARATORS = {
+    "another, with decimal commas": ("x;wind;y\n1,5;2,5;3,5\n2,5;3,5;4,5\n", ",", '";"'),
+    "another in all lines": ("x;y\n1;2\n2;3\n", ",", '";"'),
+    "a tab": ("x\ty\n1,5\t2\n2,5\t3\n", ",", '"\\t"'),
+    "a comma": ("x,y\n1,2\n2,3\n", ";", '","'),
+}
+
+
+@pytest.mark.parametrize("name", SEPARATORS)
+def test_another_separator_is_named_with_the_line_to_add(name: str, tmp_path: Path) -> None:
+    text, separator, shown = SEPARATORS[name]
+    (tmp_path / "train.csv").write_text(text)
+    config = msgspec.convert(
+        {"train": "train.csv", "target": "y", "split": {}, "read": {"sep": separator}}, DataConfig
+    )
+    with pytest.raises(ProjectError, match=r"data file train\.csv has") as caught:
+        heads.check(tmp_path, config)
+    assert f"read: {{sep: {shown}}}" in caught.value.hint
+    if name != "a comma":
+        with pytest.raises(ProjectError) as trained:
+            read(tmp_path, config)
+        assert f"{{sep: {shown}}}" in trained.value.hint
+
+
+def head(root: Path, text: str | bytes, name: str = "train.csv", **settings: Any) -> None:
+    (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    values = {"train": name, "target": "y", "split": {}, **settings}
+    heads.check(root, msgspec.convert(values, DataConfig))
+
+
+def test_the_head_of_a_file_is_checked_without_its_end(tmp_path: Path) -> None:
+    rows = "x,y\n" + '"a, b",1\n' * 60_000
+    head(tmp_path, rows + "1,2,3\n")
+    head(tmp_path, rows.encode("utf-16"))
+    head(tmp_path, gzip.compress(rows.encode()), "train.csv.gz")
+    head(tmp_path, 'x,y\n"a\nb",1\n', "lines.csv")
+    head(tmp_path, "y\n1\n", "one.csv")
+    head(tmp_path, '\n{"x": 1, "y": 2}\n', "train.jsonl")
+    head(tmp_path, "no text is read of it", "train.parquet")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("x,Y\n1,2\n", "train.csv", "has no column y, the target"),
+        ("x,y\n1,2\n1,2,3\n", "train.csv", "row 2 has 3 fields, and the header 2"),
+        (b"x,y\n\xe9,1\n", "train.csv", "is not in utf-8: byte 4 is 0xe9"),
+        (b"x,y\n", "train.csv.gz", "cannot be read"),
+        ('{"x": 1}\n', "train.jsonl", "has no column y, the target"),
+        ("{x: 1}\n", "train.jsonl", "cannot be read: line 1"),
+    ],
+)
+def test_a_head_that_is_wrong_is_named(
+    text: str | bytes, name: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ProjectError, match=message) as caught:
+        head(tmp_path, text, name)
+    assert caught.value.hint
