@@ -1,13 +1,17 @@
 """Locks in a cluster that fence: holders that are stopped and go on, and two promotions at once.
 
     TEST_KUBECONFIG=... python benchmarks/fencing.py stops --rounds 20
-    TEST_KUBECONFIG=... python benchmarks/fencing.py stops --rounds 5 --bare
+    TEST_KUBECONFIG=... python benchmarks/fencing.py stops --rounds 5 --kind bare
     TEST_KUBECONFIG=... python benchmarks/fencing.py promotes --rounds 50
 
 `stops`: a process holds production's lock, and changes the route and the ledger without a pause. It
 gets SIGSTOP somewhere in that, and SIGCONT after twice the time of its lease, when another process
-has taken over and written. Counted is what it changes then. With `--bare` it writes without the
-fence: then stale writes must happen, or the benchmark proves nothing.
+has taken over and written. Counted is what it changes then. With `--kind bare` it writes without
+the fence: then stale writes must happen, or the benchmark proves nothing. With `--kind deaf`,
+neither its clock nor the Lease tell it, as in a paused virtual machine: the objects refuse it.
+
+With `--clusters`, production has two clusters (TEST_KUBECONFIG_PRODUCTION is the other one), and
+the holder also writes in the one without the lock and the route.
 
 `promotes`: two machines, which share a ledger and a store, promote a challenger at the same moment.
 Exactly one succeeds, the other gets a conflict, and the ledger has one promotion more.
@@ -33,7 +37,8 @@ sys.path.insert(0, str(ROOT))
 from tests.harness import clusters  # noqa: E402 (the root must be on the path first)
 from tests.harness.holders import CONFLICT, Kind, Outcome, deployed, stopped  # noqa: E402
 from tests.harness.kills import Project, race  # noqa: E402
-from tests.harness.twice import Shop, proven, target, won  # noqa: E402
+from tests.harness.pair import pair  # noqa: E402
+from tests.harness.twice import Shop, proven, target, target_of_two, won  # noqa: E402
 from tests.integration.test_twice import CONFIG  # noqa: E402
 
 
@@ -43,46 +48,54 @@ def main() -> None:
     parser.add_argument("what", choices=["stops", "promotes"])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--beside", type=int, default=2, help="namespaces at once, for stops")
-    parser.add_argument("--bare", action="store_true", help="stops without the fence, as a control")
+    parser.add_argument("--kind", choices=["fenced", "deaf", "bare"], default="fenced")
+    parser.add_argument("--clusters", action="store_true", help="two clusters of one target")
     options = parser.parse_args()
     started = time.monotonic()
     if options.what == "promotes":
-        is_right = promotes(options.rounds)
+        is_right = promotes(options.rounds, wide=options.clusters)
     else:
-        is_right = stops(options.rounds, options.beside, bare=options.bare)
+        is_right = stops(options.rounds, options.beside, options.kind, wide=options.clusters)
     print(f"{options.rounds} rounds in {time.monotonic() - started:.0f} s")
     sys.exit(not is_right)
 
 
-def stops(rounds: int, beside: int, *, bare: bool) -> bool:
+def stops(rounds: int, beside: int, kind: Kind, *, wide: bool) -> bool:
     """Stop holders, and return whether nothing (or in the control, something) was written."""
     shares = [rounds // beside + (number < rounds % beside) for number in range(beside)]
     with ThreadPoolExecutor(beside) as pool:
-        results = pool.map(lambda pair: stops_in_one(*pair, bare=bare), enumerate(shares))
+        results = pool.map(
+            lambda seed: stops_in_one(seed, shares[seed], kind, wide=wide), range(beside)
+        )
         outcomes = [outcome for result in results for outcome in result]
     for outcome in outcomes:
         print(outcome)
-    stale = sum(outcome.route or outcome.records > 0 for outcome in outcomes)
+    stale = sum(each.route or each.elsewhere or each.records > 0 for each in outcomes)
+    parts = {
+        "route": sum(each.route for each in outcomes),
+        "in the other cluster": sum(each.elsewhere for each in outcomes),
+        "ledger": sum(each.records > 0 for each in outcomes),
+    }
     codes = dict(Counter(outcome.code for outcome in outcomes))
     void = sum(outcome.void for outcome in outcomes)
-    print(f"rounds with stale writes: {stale}, void records: {void}, exit codes: {codes}")
-    return stale > 0 if bare else stale == 0
+    print(f"rounds with stale writes: {stale} {parts}, void records: {void}, exit codes: {codes}")
+    return stale > 0 if kind == "bare" else stale == 0
 
 
-def stops_in_one(seed: int, rounds: int, *, bare: bool) -> list[Outcome]:
+def stops_in_one(seed: int, rounds: int, kind: Kind, *, wide: bool) -> list[Outcome]:
     """Stop holders in a namespace of its own."""
     chance = random.Random(seed)
-    with shop({}) as (one, _):
-        deployed(one)
-        kind: Kind = "bare" if bare else "fenced"
+    with shop({}, wide=wide) as (one, _):
+        deployed(one, router=clusters.router_image() if wide else "")
         return [stopped(one, kind, chance.random() * 2) for _ in range(rounds)]
 
 
-def promotes(rounds: int) -> bool:
+def promotes(rounds: int, *, wide: bool) -> bool:
     """Promote from two machines at once, and return whether each round had one winner."""
     ended: Counter[str] = Counter()
-    with shop({"gates": {"promote": {"min_labels": 50}}}) as (one, other):
-        champion, challenger = proven(one, "one"), proven(one, "two")
+    router = clusters.router_image() if wide else ""
+    with shop({"gates": {"promote": {"min_labels": 50}}}, wide=wide) as (one, other):
+        champion, challenger = (proven(one, name, router=router) for name in ("one", "two"))
         for release in (champion, challenger):
             one.done("deploy-production", str(release))
         won(one, champion, challenger)
@@ -106,15 +119,15 @@ def promotions(one: Shop) -> int:
 
 
 @contextmanager
-def shop(settings: dict[str, Any]) -> Iterator[tuple[Shop, Shop]]:
-    """Give two machines with one production in a cluster, one ledger and one store."""
+def shop(settings: dict[str, Any], *, wide: bool) -> Iterator[tuple[Shop, Shop]]:
+    """Give two machines with one production in a cluster or two, one ledger and one store."""
     with ExitStack() as stack:
         top = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        place = stack.enter_context(clusters.cluster())
+        places, production = placed(stack, wide=wide)
         shared: dict[str, Any] = {
             "ledger": {"kind": "directory", "uri": str(top / "ledger")},
             "store": {"kind": "directory", "uri": str(top / "store")},
-            "targets": {"production": target(place)},
+            "targets": {"production": production},
         }
         shops = []
         for name in ("one", "other"):
@@ -122,8 +135,19 @@ def shop(settings: dict[str, Any]) -> Iterator[tuple[Shop, Shop]]:
             folder.mkdir()
             text = yaml.safe_dump({**CONFIG, **settings, **shared})
             (folder / "mlship.yaml").write_text(text)
-            shops.append(Shop(folder, {"production": place}))
+            shops.append(Shop(folder, places))
         yield shops[0], shops[1]
+
+
+def placed(stack: ExitStack, *, wide: bool) -> tuple[dict[str, clusters.Cluster], dict[str, Any]]:
+    """Return new namespaces, and the section of mlship.yaml for production there."""
+    if not wide:
+        place = stack.enter_context(clusters.cluster())
+        return {"production": place}, target(place)
+    blue = clusters.kubeconfig(is_plain=True)
+    green = clusters.kubeconfig("TEST_KUBECONFIG_PRODUCTION", is_plain=True)
+    both = stack.enter_context(pair(blue, green))
+    return {"blue": both.blue, "green": both.green}, target_of_two(both.blue, both.green)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from mlship.cli import output
 from mlship.cli.options import ReleaseName
 from mlship.cli.session import Session, session
+from mlship.domain import digests
+
+_FEW: Final = 5
 
 if TYPE_CHECKING:
     from mlship.reports.report import Report
@@ -95,7 +98,7 @@ def status(
     if everything:
         _history(result.reigns, result.releases)
     _clusters(result)
-    _remarks(result)
+    _remarks(result, everything=everything)
 
 
 def _running(result: "Status") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -137,13 +140,33 @@ def _clusters(result: "Status") -> None:
             output.line(f"{target}: cluster {cluster.name} is {cluster.place}{what}")
 
 
-def _remarks(result: "Status") -> None:
+def _void(result: "Status", *, everything: bool) -> None:
+    """Show records that do not count; the last few, if not all are asked for."""
+    if not result.void:
+        return
+    shown = result.void if everything else result.void[-_FEW:]
+    output.line(
+        f"{len(result.void)} records do not count: they were written by a command that had been "
+        "stopped, after another one had taken over its lock. Nothing needs to be done"
+    )
+    for void in shown:
+        time = f"{void.time:%Y-%m-%d %H:%M:%S} UTC"
+        output.line(
+            f"  {void.step} of {void.release}, by {void.by} at {time}, holder {void.holder} of the "
+            f"lock (record {digests.short(void.record)})"
+        )
+    if len(shown) < len(result.void):
+        output.line(f"  and {len(result.void) - len(shown)} before; see `mlship status --all`")
+
+
+def _remarks(result: "Status", *, everything: bool) -> None:
     if result.waiting:
         output.line(f"waiting for the challenger's place: {', '.join(result.waiting)}")
     for other in result.others:
         output.line(f"the ledger also has records of another project, not used here: {other}")
     for text in result.undelivered:
         output.line(text)
+    _void(result, everything=everything)
     for drift in result.drift:
         output.line(f"drift: {drift}")
 

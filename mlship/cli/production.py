@@ -136,11 +136,23 @@ def _shares(texts: list[str]) -> dict[str, int]:
     return shares
 
 
-def promote(context: typer.Context, release: ReleaseName = None) -> None:
+def promote(
+    context: typer.Context,
+    release: ReleaseName = None,
+    reconcile: Annotated[
+        bool,
+        typer.Option("--reconcile", help="First make production as recorded, if it is not."),
+    ] = False,
+    adopt: Annotated[
+        bool,
+        typer.Option("--adopt", help="First record production as it is, if that was changed."),
+    ] = False,
+) -> None:
     """Make the challenger the champion.
 
     Moves traffic and the alias in the model registry. The old champion keeps running, so that a
-    rollback is fast.
+    rollback is fast. If production is not as recorded, because somebody changed it by hand, nothing
+    is promoted without --reconcile or --adopt. What runs another image cannot be adopted.
 
     Example: mlship promote challenger
     """
@@ -150,7 +162,15 @@ def promote(context: typer.Context, release: ReleaseName = None) -> None:
     options = session(context)
     pipeline = options.pipeline()
     records = pipeline.read()
-    record = promote_step(pipeline, chosen(pipeline, release, records), records)
+    if reconcile and adopt:
+        message = "--reconcile and --adopt cannot be used together"
+        raise ConfigError(message, hint="give one of them")
+    record = promote_step(
+        pipeline,
+        chosen(pipeline, release, records),
+        records,
+        on_drift="reconcile" if reconcile else "adopt" if adopt else "refuse",
+    )
     output.record(record, json=options.json)
 
 
@@ -201,10 +221,17 @@ def retire(
         ),
     ] = None,
     early: Annotated[bool, typer.Option("--early", help="Do not wait for warm_minutes.")] = False,
+    lose_spooled: Annotated[
+        bool,
+        typer.Option(
+            "--lose-spooled", help="Also if predictions in its pods are not in the database yet."
+        ),
+    ] = False,
 ) -> None:
     """Drain, stop and archive a release.
 
-    The release can be a challenger or a former champion, but not the champion.
+    The release can be a challenger or a former champion, but not the champion. While predictions
+    are in spools of its pods only, it is refused: they would be lost.
 
     Example: mlship retire
     """
@@ -214,7 +241,7 @@ def retire(
     pipeline = options.pipeline()
     records = pipeline.read()
     chosen = pipeline.release(release, records) if release else None
-    record = retire_step(pipeline, chosen, records, early=early)
+    record = retire_step(pipeline, chosen, records, early=early, lose_spooled=lose_spooled)
     output.record(record, json=options.json)
 
 

@@ -1,18 +1,66 @@
 """Drift: differences between the recorded and the observed state of production.
 
 Each is one line for people with the difference and, if there is one, the command that fixes it.
-Pure functions.
+Pure functions, and the port that finds what was changed by hand.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Final, Protocol, runtime_checkable
+
+import msgspec
 
 from mlship.domain import digests
 from mlship.domain.clusters import Cluster
-from mlship.domain.deployment import Deployment, Route, Slot, slot_of
+from mlship.domain.deployment import Deployment, Role, Route, Slot, Split, slot_of
 from mlship.domain.evidence import TRANSITIONS, Record
 from mlship.domain.history import History
 from mlship.domain.release import Release
-from mlship.domain.versions import Version
+from mlship.domain.versions import Alias, Version
+
+ABSENT: Final[frozenset[Role]] = frozenset({"", "retired"})
+"""The roles of releases that should not run."""
+
+
+class Altered(msgspec.Struct, frozen=True, kw_only=True):
+    """An object of a target that somebody changed since mlship wrote it.
+
+    Attributes:
+        object: its kind and name, such as `Deployment iris-production-r3f9a0c12be77`.
+        text: the difference, such as `spec.replicas is 5, not 2`.
+        cluster: where it is, if the target has several.
+        slot: that it belongs to; `None` if it is of the route.
+        is_adoptable: whether a person may accept it as it is. What runs another image, or sends
+            requests to others, was never tested.
+    """
+
+    object: str
+    text: str
+    cluster: str = ""
+    slot: Slot | None = None
+    is_adoptable: bool = False
+
+    def __str__(self) -> str:
+        """The difference in one line."""
+        where = f" in {self.cluster}" if self.cluster else ""
+        return f"{self.object}{where}: {self.text}"
+
+
+@runtime_checkable
+class Guarded(Protocol):
+    """A target that knows what it wrote. Errors as in `Target`."""
+
+    def altered(self) -> Sequence[Altered]:
+        """Return what somebody changed, in all clusters that answer. Changes nothing."""
+
+    def adopt(self) -> None:
+        """Take objects as they are for what was written; the route is not among them."""
+
+    def rewrite(self, split: Split) -> None:
+        """Write the route anew, also if what is there cannot be read; return when it is applied.
+
+        Raises:
+            NotFoundError: the split names a slot without a ready replica.
+        """
 
 
 def unfinished(records: Sequence[Record]) -> list[str]:
@@ -33,7 +81,7 @@ def of_aliases(history: History, versions: Sequence[Version]) -> list[str]:
     """Compare the store's aliases with the roles."""
     aliases = {alias: version.release for version in versions for alias in version.aliases}
     drift = []
-    for alias, release in _roles(history).items():
+    for alias, release in roles(history).items():
         aliased = aliases.get(alias)
         if release is not None and aliased != release.id:
             observed = f"points to {digests.short(aliased)}" if aliased else "is missing"
@@ -49,12 +97,67 @@ def of_route(history: History, deployments: Mapping[Slot, Deployment], route: Ro
     return [
         *_not_running(history, deployments),
         *_misrouted(history, deployments, route),
-        *(
-            f"slot {slot} runs a release that is not in production according to the ledger"
-            for slot, deployment in deployments.items()
-            if not history.role(deployment.release)
-        ),
+        *_strays(history, deployments),
     ]
+
+
+def of_split(history: History, recorded: Split | None, observed: Split) -> list[str]:
+    """Compare the traffic split with the last one in the ledger.
+
+    Args:
+        history: of production.
+        recorded: `None` if there is none.
+        observed: from the route.
+    """
+    if recorded is None:
+        return []
+    names = {slot_of(release): f"{role} {release}" for release, role in _named(history)}
+    found = []
+    for slot in sorted(recorded.slots | observed.slots):
+        now, before = observed.share(slot), recorded.share(slot)
+        if now != before:
+            who = names.get(slot, slot)
+            found.append(f"the route sends {now} % to {who}, and {before} % are recorded")
+    if observed.shadow != recorded.shadow:
+        found.append(
+            f"the route copies requests to {_shadowed(observed, names)}, and "
+            f"{_shadowed(recorded, names)} is recorded"
+        )
+    return found
+
+
+def of_slots(history: History, deployments: Mapping[Slot, Deployment], route: Route) -> list[str]:
+    """Return what somebody must have done to slots: removed, created, or given traffic.
+
+    A slot whose cluster does not answer, or whose pods are not ready, is another matter.
+    """
+    return [
+        *(
+            f"{role} {release} does not run any more: slot {slot_of(release)} is gone"
+            for role, release in roles(history).items()
+            if release is not None and slot_of(release) not in deployments
+        ),
+        *_misrouted(history, deployments, route),
+        *_strays(history, deployments),
+    ]
+
+
+def _strays(history: History, deployments: Mapping[Slot, Deployment]) -> list[str]:
+    return [
+        f"slot {slot} runs a release that is not in production according to the ledger"
+        for slot, deployment in deployments.items()
+        if history.role(deployment.release) in ABSENT
+    ]
+
+
+def _named(history: History) -> list[tuple[Release, str]]:
+    former = [(release, "former champion") for release in history.former]
+    known = [(release, role) for role, release in roles(history).items() if release]
+    return [*former, *((release, "standby") for release in history.standby), *known]
+
+
+def _shadowed(split: Split, names: Mapping[Slot, str]) -> str:
+    return "none" if split.shadow is None else names.get(split.shadow, split.shadow)
 
 
 def of_clusters(
@@ -79,13 +182,14 @@ def of_clusters(
     ]
 
 
-def _roles(history: History) -> dict[str, Release | None]:
+def roles(history: History) -> dict[Alias, Release | None]:
+    """Return the release that each alias should point to."""
     return {"champion": history.champion, "challenger": history.challenger}
 
 
 def _not_running(history: History, deployments: Mapping[Slot, Deployment]) -> list[str]:
     drift = []
-    for role, release in _roles(history).items():
+    for role, release in roles(history).items():
         if release is None:
             continue
         deployment = deployments.get(slot_of(release))
@@ -103,9 +207,10 @@ def _not_running(history: History, deployments: Mapping[Slot, Deployment]) -> li
 
 def _misrouted(history: History, deployments: Mapping[Slot, Deployment], route: Route) -> list[str]:
     drift = []
+    known = {slot_of(release): role for release, role in _named(history)}
     for slot, weight in route.split.weights.items():
         deployment = deployments.get(slot)
-        role = history.role(deployment.release) if deployment else ""
+        role = history.role(deployment.release) if deployment else known.get(slot, "")
         if weight and role not in ("champion", "challenger"):
             described = f"is {role}" if role else "has no role in the ledger"
             drift.append(f"the route sends {weight} % to {slot}, which {described}")

@@ -40,6 +40,8 @@ Step = (
         "verify-staging-workload",
         "open-release-pr",
         "traffic",
+        "reconcile",
+        "adopt",
         "evaluate",
         "approve",
         "withdraw-approval",

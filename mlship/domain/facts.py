@@ -233,6 +233,12 @@ class Proposed(Facts, frozen=True):
     base: str = ""
 
 
+class Drifted(Facts, frozen=True):
+    """The facts of `reconcile` and `adopt`: each difference that was undone, or accepted."""
+
+    differences: tuple[str, ...] = ()
+
+
 class Evaluated(Facts, frozen=True):
     """The facts of `evaluate`.
 

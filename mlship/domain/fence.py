@@ -35,6 +35,16 @@ class Fence(Protocol):
             UnavailableError: the place does not answer.
         """
 
+    def enter(self, cluster: str) -> None:
+        """Fence off former holders in one of several clusters, before something is written there.
+
+        It is done when the lock is taken over, where the cluster answers then.
+
+        Raises:
+            ConflictError: it may be another process's by now.
+            UnavailableError: the cluster does not answer.
+        """
+
 
 class Locks(Protocol):
     """Lets one process at a time change a target. A killed process loses its lock."""
@@ -56,6 +66,9 @@ class Kernel:
         """Return at once: nobody takes over from a process that exists."""
 
     def confirm(self) -> None:
+        """Return at once, for the same reason."""
+
+    def enter(self, cluster: str) -> None:
         """Return at once, for the same reason."""
 
 

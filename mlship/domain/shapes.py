@@ -24,6 +24,8 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
         "verify-staging-workload": facts.Verified,
         "open-release-pr": facts.Proposed,
         "traffic": facts.Routed,
+        "reconcile": facts.Drifted,
+        "adopt": facts.Drifted,
         "evaluate": facts.Evaluated,
         "approve": facts.Approved,
         "withdraw-approval": facts.Withdrawn,

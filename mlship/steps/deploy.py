@@ -20,6 +20,7 @@ from mlship.errors import ConflictError, NotFoundError, RefusedError
 from mlship.steps import compatibility
 from mlship.steps.generation import check_generation, later
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.spooled import check_delivered
 from mlship.steps.transition import SubStep, carry_out, changing, ready, recorded, set_route
 
 LOST: Final = "predictions in production are lost when its pods stop, and nothing can be evaluated"
@@ -259,6 +260,8 @@ def _deploy(
     is_same = champion is not None and champion.bundle == release.bundle
     if is_same:
         pipeline.progress.note(f"{release} is the same model as the champion, {champion}: {SAME}")
+    if displaced is not None:
+        check_delivered(pipeline, displaced)
     weight, replicas = share(role, config)
 
     def route() -> Routed:

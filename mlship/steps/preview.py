@@ -13,9 +13,9 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError
 from mlship.steps.deploy import blocking, check_fitness, check_role, share, shares
+from mlship.steps.drift import recorded_split
 from mlship.steps.generation import check_generation
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
-from mlship.steps.traffic import recorded_split
 from mlship.steps.transition import split_of
 
 _WRITERS: Final[dict[TargetName, str]] = {

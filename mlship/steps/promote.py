@@ -7,6 +7,8 @@ from mlship.domain.facts import Aliased, Archived, Crowned, GatePassed
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, RefusedError
+from mlship.steps import drift
+from mlship.steps.drift import OnDrift
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, set_route
 
@@ -27,7 +29,13 @@ def chosen(pipeline: Pipeline, reference: str | None, records: Records) -> Relea
     return pipeline.release(reference, records)
 
 
-def promote(pipeline: Pipeline, release: Release, expected: Records | None = None) -> Record:
+def promote(
+    pipeline: Pipeline,
+    release: Release,
+    expected: Records | None = None,
+    *,
+    on_drift: OnDrift = "refuse",
+) -> Record:
     """Make a release champion. The old champion keeps running, for a rollback.
 
     Sub-steps: gate, capacity, route, alias, archive. After a kill at any point, the next run
@@ -37,14 +45,18 @@ def promote(pipeline: Pipeline, release: Release, expected: Records | None = Non
         pipeline: the project.
         release: the challenger, or a release on standby.
         expected: the records read when the release was chosen; by default the ledger is read now.
+        on_drift: what to do if production is not as recorded. It is also done if the release is
+            champion already.
 
     Raises:
-        RefusedError: the gate did not pass; the message has each reason.
+        RefusedError: the gate did not pass, or production is not as recorded; the message has each
+            reason.
         ConflictError: another process is changing production, or has changed it since the start;
             or the release is not a challenger.
         TimedOutError: the missing replicas did not become ready; the route is unchanged.
     """
-    with changing(pipeline, expected) as (fenced, records):
+    with changing(pipeline, expected) as (fenced, found):
+        records = drift.settle(fenced, found, on_drift)
         history = records.history
         role = history.role(release)
         if role == "champion":
@@ -56,7 +68,7 @@ def promote(pipeline: Pipeline, release: Release, expected: Records | None = Non
                 f"{release} is not a challenger{challenger}",
                 hint="deploy it with `mlship deploy-production`, or name the challenger",
             )
-        return _promote(fenced, release, records)
+        return _promote(fenced, release, records, on_drift)
 
 
 def _crowning(release: Release, records: Records) -> Record:
@@ -70,7 +82,7 @@ def _crowning(release: Release, records: Records) -> Record:
     )
 
 
-def _promote(pipeline: Pipeline, release: Release, records: Records) -> Record:
+def _promote(pipeline: Pipeline, release: Release, records: Records, on_drift: OnDrift) -> Record:
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     history = records.history
     old = history.champion
@@ -89,6 +101,7 @@ def _promote(pipeline: Pipeline, release: Release, records: Records) -> Record:
                 f"{release} is not promoted: {checks.joined(decision.failed)}",
                 hint="run `mlship evaluate` and `mlship approve`, then `mlship promote` again",
             )
+        drift.check(pipeline, records, on_drift)
         return GatePassed(checks=decision.checks)
 
     def alias() -> Aliased:

@@ -15,6 +15,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import MlshipError, NotFoundError, RefusedError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.steps.spooled import WAIT_SECONDS, check_delivered
 from mlship.steps.transition import SubStep, carry_out, changing, set_route
 
 _FORMER: Final[Role] = "former champion"
@@ -26,6 +27,7 @@ def retire(
     expected: Records | None = None,
     *,
     early: bool = False,
+    lose_spooled: bool = False,
 ) -> Record:
     """Drain and stop a release; its traffic goes to the champion.
 
@@ -35,10 +37,13 @@ def retire(
             former champion; right after a retirement, the default changes nothing.
         expected: the records read when the release was chosen; by default the ledger is read now.
         early: do not keep a former champion for `warm_minutes`.
+        lose_spooled: also if predictions in its pods are not in the database yet.
 
     Raises:
         NotFoundError: it does not run in production.
-        RefusedError: it is the champion, or `warm_minutes` have not passed.
+        RefusedError: it is the champion, or `warm_minutes` have not passed, or predictions would be
+            lost with its pods.
+        UnavailableError: the database does not say whether they would.
         ConflictError: another process is changing production, or has changed it since the start.
     """
     with changing(pipeline, expected) as (fenced, records):
@@ -61,7 +66,9 @@ def retire(
                 fenced.progress.note(f"{release} is already retired")
                 return record
         _check(fenced, release, history, early=early)
-        return _retire(fenced, release, records)
+        if not lose_spooled:
+            check_delivered(fenced, release)
+        return _retire(fenced, release, records, lose_spooled=lose_spooled)
 
 
 def _was_former_champion(last: Record) -> bool:
@@ -90,7 +97,9 @@ def _check(pipeline: Pipeline, release: Release, history: History, *, early: boo
             )
 
 
-def _retire(pipeline: Pipeline, release: Release, records: Records) -> Record:
+def _retire(
+    pipeline: Pipeline, release: Release, records: Records, *, lose_spooled: bool
+) -> Record:
     target = pipeline.target(PRODUCTION)
     history = records.history
     champion = history.champion
@@ -113,6 +122,9 @@ def _retire(pipeline: Pipeline, release: Release, records: Records) -> Record:
         return Aliased()
 
     def remove() -> Removed:
+        if not lose_spooled:
+            # Its last requests may have been spooled since.
+            check_delivered(pipeline, release, WAIT_SECONDS)
         target.remove(slot_of(release))
         return Removed(slot=slot_of(release))
 

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -10,12 +11,21 @@ from mlship.domain import home, undelivered
 from mlship.domain.clusters import Cluster, Clustered
 from mlship.domain.deployment import Deployment, Route, Slot
 from mlship.domain.digests import Digest
-from mlship.domain.drift import of_aliases, of_clusters, of_route, unfinished
+from mlship.domain.drift import (
+    Guarded,
+    of_aliases,
+    of_clusters,
+    of_route,
+    of_split,
+    unfinished,
+)
+from mlship.domain.evidence import Record
 from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
-from mlship.errors import MlshipError, UnavailableError
+from mlship.errors import IntegrityError, MlshipError, UnavailableError
+from mlship.steps.drift import recorded_split
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.replay import answering
 
@@ -44,6 +54,34 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     answers: int | None = None
 
 
+class Void(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that does not count: its writer had lost the lock when it wrote it.
+
+    Attributes:
+        holder: the number of its writer, lower than that of the one who took over.
+    """
+
+    record: Digest
+    step: str
+    release: str
+    by: str
+    time: datetime
+    holder: int
+
+    @classmethod
+    def of(cls, record: Record) -> "Void":
+        """Return what people want to know of a record."""
+        evidence = record.evidence
+        return cls(
+            record=record.digest,
+            step=evidence.step,
+            release=str(evidence.release),
+            by=evidence.actor,
+            time=evidence.time,
+            holder=evidence.fence,
+        )
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The state of all targets. `drift` has a line for each difference, with how to fix it.
 
@@ -56,6 +94,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         others: other projects with records in the same ledger, which are not used.
         clusters: of each target that has several.
         unanswered: how many requests no release answered, by target, if some were sent.
+        void: records that do not count, oldest first.
     """
 
     name: str
@@ -69,6 +108,17 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     clusters: dict[str, tuple[Cluster, ...]] = {}
     unanswered: dict[str, int] = {}
     undelivered: tuple[str, ...] = ()
+    void: tuple[Void, ...] = ()
+
+
+class _Looked(NamedTuple):
+    """What was seen of one target."""
+
+    seen: Sequence[Seen] = ()
+    drift: Sequence[str] = ()
+    endpoint: str = ""
+    clusters: tuple[Cluster, ...] = ()
+    unanswered: int | None = None
 
 
 def status(pipeline: Pipeline, ask: int = 0) -> Status:
@@ -81,7 +131,6 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
     """
     records = pipeline.look()
     history = records.history
-    names = {release.id: release for release in records.releases}
     drift = unfinished(records)
     try:
         versions: Sequence[Version] = pipeline.store.versions()
@@ -90,38 +139,60 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         versions = ()
         drift.append(f"the store is unavailable ({error}); its aliases are not shown")
     aliases = {version.release: version.aliases for version in versions}
-    seen: list[Seen] = []
-    endpoints, unanswered = {}, {}
-    clusters: dict[str, tuple[Cluster, ...]] = {}
-    for name in dict.fromkeys((STAGING, PRODUCTION, *pipeline.config.targets)):
-        target = pipeline.target(name)
-        deployments, route = target.inspect(), target.routes()
-        endpoints[name] = route.endpoint if deployments else ""
-        roles = history if name == PRODUCTION else History()
-        answers = answering(route.endpoint, ask) if ask and endpoints[name] else None
-        if answers is not None:
-            unanswered[name] = answers.get("", 0)
-        seen += _seen(name, deployments, route, names, roles, aliases, answers)
-        if isinstance(target, Clustered):
-            clusters[name] = tuple(target.clusters())
-            drift += of_clusters(name, clusters[name], deployments, target.reached())
-        if name == PRODUCTION:
-            drift += of_route(history, deployments, route)
+    names = tuple(dict.fromkeys((STAGING, PRODUCTION, *pipeline.config.targets)))
+    looked = {name: _look(pipeline, name, records, aliases, ask) for name in names}
     return Status(
         name=pipeline.config.name,
-        endpoints=endpoints,
-        seen=tuple(seen),
-        drift=tuple(drift),
+        endpoints={name: look.endpoint for name, look in looked.items()},
+        seen=tuple(seen for look in looked.values() for seen in look.seen),
+        drift=(*drift, *(line for look in looked.values() for line in look.drift)),
         reigns=_reigns(history),
         releases=tuple(
             {"release": str(release), "commit": release.commit, "role": history.role(release)}
-            for release in names.values()
+            for release in records.releases
         ),
         waiting=tuple(map(str, history.waiting)),
         others=_others(records),
-        clusters=clusters,
-        unanswered=unanswered,
+        clusters={name: look.clusters for name, look in looked.items() if look.clusters},
+        unanswered={
+            name: look.unanswered for name, look in looked.items() if look.unanswered is not None
+        },
         undelivered=_undelivered(pipeline, records),
+        void=tuple(Void.of(record) for record in records.void),
+    )
+
+
+def _look(
+    pipeline: Pipeline,
+    name: str,
+    records: Records,
+    aliases: Mapping[Digest, tuple[str, ...]],
+    ask: int,
+) -> _Looked:
+    target = pipeline.target(name)
+    drift = [str(each) for each in target.altered()] if isinstance(target, Guarded) else []
+    try:
+        deployments, route = target.inspect(), target.routes()
+    except IntegrityError as error:
+        said = f"what runs in {name} is not shown: {error.message}. Next: {error.hint}"
+        return _Looked(drift=(*drift, said))
+    endpoint = route.endpoint if deployments else ""
+    answers = answering(route.endpoint, ask) if ask and endpoint else None
+    clusters: tuple[Cluster, ...] = ()
+    if isinstance(target, Clustered):
+        clusters = tuple(target.clusters())
+        drift += of_clusters(name, clusters, deployments, target.reached())
+    roles = records.history if name == PRODUCTION else History()
+    if name == PRODUCTION:
+        drift += of_split(roles, recorded_split(records), route.split)
+        drift += of_route(roles, deployments, route)
+    names = {release.id: release for release in records.releases}
+    return _Looked(
+        seen=_seen(name, deployments, route, names, roles, aliases, answers),
+        drift=drift,
+        endpoint=endpoint,
+        clusters=clusters,
+        unanswered=None if answers is None else answers.get("", 0),
     )
 
 

@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 
-from mlship.domain import shapes
-from mlship.domain.deployment import Route, Split, slot_of
-from mlship.domain.facts import Routed
+from mlship.domain.deployment import Route, slot_of
 from mlship.domain.history import History
-from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError
+from mlship.steps.drift import recorded_split
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import set_route
 
@@ -47,15 +45,6 @@ def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | Non
         if before != after.split or recorded_split(records) != after.split:
             pipeline.learn(challenger, "traffic", "passed", facts, after=records)
         return after
-
-
-def recorded_split(records: Records) -> Split | None:
-    """Return the last recorded split; after a kill, the route may have a later one."""
-    for record in reversed(records):
-        facts = shapes.read(record)
-        if isinstance(facts, Routed) and facts.split is not None:
-            return facts.split
-    return None
 
 
 def _roles(history: History) -> tuple[Release, Release]:

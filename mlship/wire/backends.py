@@ -118,14 +118,20 @@ def cluster_locks(
     name: str, config: Config, user: str, environment: Mapping[str, str]
 ) -> "LeaseLocks":
     """Return the locks of a target: in its cluster, or the parent's, for all machines."""
-    from mlship.adapters.targets.kubernetes import LeaseLocks, Scope
+    from mlship.adapters.targets.kubernetes import Elsewhere, LeaseLocks, Scope
 
     def elsewhere(target: str) -> int:
         return above.highest(Scope(project=config.name, target=target)) if above else 0
 
     settings = target_config(config, name)
     above = parent(settings)
+    others = {}
     if settings.clusters:
+        for other in settings.clusters:
+            place = settings.in_cluster(other)
+            access = cluster_access(place, environment)
+            others[other] = Elsewhere(place.kubernetes.namespace, access)
+        del others[settings.parent_cluster]
         settings = settings.in_cluster(settings.parent_cluster)
     holder = f"{user} at {socket.gethostname()}, process {os.getpid()}"
     own = settings.kubernetes
@@ -135,6 +141,7 @@ def cluster_locks(
         cluster_access(settings, environment),
         holder,
         route="ConfigMap" if own.gateway is None else "HTTPRoute",
+        others=others,
         elsewhere=elsewhere,
     )
 

@@ -95,7 +95,9 @@ class FakeApiServer:
         is_merge = request.headers["content-type"] == "application/merge-patch+json"
         name = name or body["metadata"]["name"]
         if "dryRun" in request.url.params:
-            return self._of(self._filled(plural, body))
+            kept, made = self._version, self._filled(plural, body)
+            self._version = kept
+            return self._of(made)
         # A command makes kubelets read the route again by changing an annotation of pods.
         self.writes += [f"{request.method} {plural}/{name}"] if plural != "pods" else []
         self.limit()
@@ -131,7 +133,8 @@ class FakeApiServer:
         if method == "PUT" and len({each.get("resourceVersion") for each in versions}) > 1:
             return self._refused(409, "Conflict")
         if is_merge and found:
-            body = {**found, "metadata": {**found["metadata"], **body["metadata"]}}
+            marks = {**found["metadata"].get("annotations", {}), **body["metadata"]["annotations"]}
+            body = {**found, "metadata": {**found["metadata"], "annotations": marks}}
         self.objects[plural, name] = self._filled(plural, body)
         if plural == "deployments":
             self._pods(name, self.objects[plural, name])

@@ -173,6 +173,9 @@ class FakeFence:
         if self._locks.last.get(self._name, 0) != self.number:
             raise ConflictError(f"the lock of {self._name} was lost", hint="run it again")
 
+    def enter(self, cluster: str) -> None:
+        del cluster
+
 
 class FakeLocks:
     """Locks in memory. They have no number, as those of files, unless a test gives them one."""

@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import yaml
 
 from mlship import wire
 from mlship.adapters.targets.kubernetes.api import Kind, Manifest
@@ -22,12 +24,13 @@ from mlship.steps.approve import approve
 from mlship.steps.pipeline import Pipeline
 from tests.fakes.store import tiny_bundle
 from tests.harness import clusters, commands
+from tests.harness import pair as pairs
 from tests.harness.clusters import Cluster
 from tests.harness.samples import better, nothing
 from tests.harness.samples import release as sample
 
 ROOT = Path(__file__).parents[2]
-_KINDS: tuple[Kind, ...] = (*KINDS, "HTTPRoute")
+_KINDS: tuple[Kind, ...] = (*KINDS, "HTTPRoute", "ConfigMap")
 _SECONDS = 600
 
 
@@ -51,8 +54,9 @@ class Twice:
     Attributes:
         codes: the exit codes of both.
         generations: objects that came, went, or have another metadata.generation.
-        writes: objects that are otherwise written anew: all but the status, resourceVersion where
-            an object has none.
+        writes: objects that are otherwise written anew, pods too: all but the status,
+            resourceVersion where an object has none.
+        touched: objects with another resourceVersion, whoever wrote it: controllers do so too.
         pods: how many came or went.
         records: the steps of the records that it added to the ledger.
         versions: whether the registry of models is another.
@@ -63,6 +67,7 @@ class Twice:
     codes: tuple[int, int]
     generations: list[str]
     writes: list[str]
+    touched: list[str]
     pods: int
     records: list[str]
     versions: bool
@@ -72,6 +77,7 @@ class Twice:
 class _Seen(NamedTuple):
     generations: dict[str, Any]
     writes: dict[str, Any]
+    touched: dict[str, Any]
     pods: frozenset[str]
     records: list[str]
     versions: Any
@@ -82,7 +88,7 @@ class Shop:
 
     Args:
         folder: with mlship.yaml.
-        places: the cluster of each target.
+        places: the cluster of each target, and any others of it; by any name.
         environment: added to that of the commands.
     """
 
@@ -127,6 +133,7 @@ class Shop:
             codes=(first.code, second.code),
             generations=_other(before.generations, after.generations),
             writes=_other(before.writes, after.writes),
+            touched=_other(before.touched, after.touched),
             pods=len(before.pods ^ after.pods),
             records=after.records[len(before.records) :],
             versions=before.versions != after.versions,
@@ -135,7 +142,8 @@ class Shop:
 
     def _are_ready(self) -> bool:
         pipeline = self.pipeline()
-        found = [one for name in self.places for one in pipeline.target(name).inspect().values()]
+        targets = pipeline.config.targets
+        found = [one for name in targets for one in pipeline.target(name).inspect().values()]
         return all(one.ready == one.wanted for one in found)
 
     def seen(self) -> _Seen:
@@ -143,19 +151,26 @@ class Shop:
 
         The status of an object is its controllers'; they may write it at any time.
         """
-        generations, writes, pods = {}, {}, set()
-        for place in self.places.values():
+        generations, writes, touched, pods = {}, {}, {}, set()
+        for where, place in self.places.items():
             with place.api() as api:
                 for kind in _KINDS:
                     for one in api.list(kind, {}):
                         # The API leaves the kind out of lists.
-                        name = f"{kind} {one['metadata']['name']}"
+                        name = f"{kind} {one['metadata']['name']} of {where}"
                         generations[name] = one["metadata"].get("generation")
                         writes[name] = _written(one)
-                pods |= {one["metadata"]["uid"] for one in api.list("Pod", {})}
+                        touched[name] = one["metadata"]["resourceVersion"]
+                for pod in api.list("Pod", {}):
+                    pods.add(pod["metadata"]["uid"])
+                    name = f"Pod {pod['metadata']['name']} of {where}"
+                    writes[name] = _written(pod)
+                    touched[name] = pod["metadata"]["resourceVersion"]
         pipeline = self.pipeline()
         records: list[str] = [record.evidence.step for record in pipeline.ledger.records()]
-        return _Seen(generations, writes, frozenset(pods), records, pipeline.store.versions())
+        return _Seen(
+            generations, writes, touched, frozenset(pods), records, pipeline.store.versions()
+        )
 
 
 def _written(one: Manifest) -> str:
@@ -206,19 +221,33 @@ def target(place: Cluster, **settings: Any) -> dict[str, Any]:
 
     `settings` are added to those of the cluster.
     """
-    kubernetes = {
-        "kubeconfig": str(place.path),
-        "namespace": place.namespace,
-        "gateway": "gateway/gateway",
-        "path": f"/{place.namespace}",
-        "cpu": None,
-        "memory": None,
-        "prestop_seconds": 2,
-        **settings,
-    }
+    own = {"kubeconfig": str(place.path), "namespace": place.namespace}
+    gateway = {"gateway": "gateway/gateway", "path": f"/{place.namespace}"}
+    return _target({**own, **gateway, **settings})
+
+
+def target_of_two(blue: Cluster, green: Cluster) -> dict[str, Any]:
+    """Return the section of mlship.yaml of a target over two clusters."""
+    named = {"blue": pairs.named(blue), "green": pairs.named(green)}
+    return {**_target({"namespace": blue.namespace}), "clusters": msgspec.to_builtins(named)}
+
+
+@contextmanager
+def shop_of_two(folder: Path, config: dict[str, Any]) -> Iterator[Shop]:
+    """Give a project whose production has two clusters: new namespaces, blue with the parent."""
+    blue = clusters.kubeconfig(is_plain=True)
+    green = clusters.kubeconfig("TEST_KUBECONFIG_PRODUCTION", is_plain=True)
+    with pairs.pair(blue, green) as both:
+        targets = {"production": target_of_two(both.blue, both.green)}
+        (folder / "mlship.yaml").write_text(yaml.safe_dump({**config, "targets": targets}))
+        yield Shop(folder, {"blue": both.blue, "green": both.green})
+
+
+def _target(kubernetes: dict[str, Any]) -> dict[str, Any]:
+    small = {"cpu": None, "memory": None, "prestop_seconds": 2}
     return {
         "kind": "kubernetes",
-        "kubernetes": kubernetes,
+        "kubernetes": {**small, **kubernetes},
         "ready_seconds": 300,
         "drain_seconds": 5,
     }

@@ -15,7 +15,7 @@ from mlship.adapters.targets.local.locks import FileLocks
 from mlship.errors import ConflictError
 from tests.harness import clusters
 from tests.harness.holders import CONFLICT, deployed, stopped
-from tests.harness.twice import Shop, target
+from tests.harness.twice import Shop, shop_of_two, target
 from tests.integration.test_twice import CONFIG
 
 HOLD = """
@@ -36,6 +36,21 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         text = yaml.safe_dump({**CONFIG, "targets": {"production": target(place)}})
         (tmp_path / "mlship.yaml").write_text(text)
         yield Shop(tmp_path, {"production": place})
+
+
+@pytest.fixture
+def wide(tmp_path: Path) -> Iterator[Shop]:
+    """Give a project whose production has two clusters."""
+    with shop_of_two(tmp_path, CONFIG) as found:
+        yield found
+
+
+@pytest.mark.service("two clusters")
+def test_a_holder_whose_clock_does_not_tell_changes_nothing_in_two_clusters(wide: Shop) -> None:
+    deployed(wide, router=clusters.router_image())
+    outcome = stopped(wide, "deaf", pause=0.1)
+    assert outcome.code == CONFLICT, outcome
+    assert (outcome.route, outcome.elsewhere, outcome.records) == (False, False, 0), outcome
 
 
 @pytest.mark.service("cluster")

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from mlship.adapters.targets.kubernetes.api import path
+from mlship.domain.release import Release
 from tests.harness import clusters
-from tests.harness.twice import Shop, proven, target, won
+from tests.harness.twice import Shop, proven, shop_of_two, target, won
 
-pytestmark = pytest.mark.service("cluster")
+IN_ONE = pytest.mark.service("cluster")
 
 CONFIG = {
     "name": "iris",
@@ -36,6 +37,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
         yield Shop(tmp_path, places)
 
 
+@IN_ONE
 def test_a_command_run_twice_writes_nothing_the_second_time(shop: Shop) -> None:
     one, two = proven(shop, "one"), proven(shop, "two")
     won(shop, one, two)
@@ -56,6 +58,33 @@ def test_a_command_run_twice_writes_nothing_the_second_time(shop: Shop) -> None:
     assert shop.pipeline().read().history.role(two) == "retired"
 
 
+@pytest.mark.service("two clusters")
+def test_a_command_run_twice_writes_nothing_in_either_cluster(tmp_path: Path) -> None:
+    with shop_of_two(tmp_path, CONFIG) as shop:
+        router = clusters.router_image()
+        one, two = (proven(shop, name, router=router) for name in ("one", "two"))
+        won(shop, one, two)
+        for command in story(one, two):
+            found = shop.twice(*command)
+            assert found.codes == (0, 0), found
+            assert found.generations == found.writes == found.records == [], found
+            assert (found.pods, found.versions) == (0, False), found
+        assert shop.pipeline().read().history.role(one) == "retired"
+
+
+def story(one: Release, two: Release) -> list[tuple[str, ...]]:
+    """Return the commands from the first release to the retirement of its cluster."""
+    return [
+        ("deploy-production", str(one)),
+        ("deploy-production", str(two)),
+        ("traffic", "challenger=30"),
+        ("promote", "challenger", "--reconcile"),
+        ("rollback",),
+        ("promote", str(two), "--adopt"),
+        ("retire", "--early"),
+    ]
+
+
 def leases(shop: Shop) -> list[str]:
     found = []
     for place in shop.places.values():
@@ -64,6 +93,7 @@ def leases(shop: Shop) -> list[str]:
     return found
 
 
+@IN_ONE
 def test_a_dry_run_says_what_the_deployment_does_and_leaves_nothing(shop: Shop) -> None:
     one = proven(shop, "one")
     before = shop.seen()
@@ -83,6 +113,7 @@ def test_a_dry_run_says_what_the_deployment_does_and_leaves_nothing(shop: Shop) 
     assert shop.mlship("deploy-staging", "--dry-run", "--render", "out", str(one)).code == 2
 
 
+@IN_ONE
 def test_manifests_are_written_without_a_cluster_and_taken_by_one(shop: Shop) -> None:
     one = proven(shop, "one")
     nowhere = ("--set", "targets.production.kubernetes.kubeconfig=/nowhere")

@@ -1,5 +1,6 @@
 """Who lost a lock changes nothing: ledger and store look at it, and late records are void."""
 
+import dataclasses
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -8,6 +9,7 @@ import pytest
 
 from mlship.domain import digests, evidence
 from mlship.domain.evidence import Record, Step
+from mlship.domain.facts import Routed
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError
@@ -16,8 +18,9 @@ from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
 from mlship.steps.retire import retire
 from mlship.steps.rollback import rollback
+from mlship.steps.status import status
 from mlship.steps.traffic import traffic
-from tests.fakes.ports import World
+from tests.fakes.ports import FakeFence, World
 from tests.harness.kills import Watch, watched
 from tests.harness.samples import record, release
 from tests.unit.test_steps import here, made, proven_duel
@@ -111,6 +114,22 @@ def added(
         made_record.evidence, fence=fence, parents=tuple(sorted(one.digest for one in parents))
     )
     return Record(digest=digests.of_bytes(evidence.encode(late)), evidence=late)
+
+
+def test_status_lists_what_does_not_count(here: World) -> None:
+    _, challenger = proven_duel(here)
+    before = here.pipeline.read()
+    here.locks.last["production"] = 6
+    traffic(here.pipeline, {"challenger": 30})
+    assert status(here.pipeline).void == ()
+    # A former holder had read the ledger before that.
+    fence = FakeFence(here.locks, "production")
+    fence.number = 5
+    stale = dataclasses.replace(here.pipeline, fence=fence, actor="bob at laptop")
+    lost = stale.learn(challenger, "traffic", "passed", Routed(weights={}), after=before)
+    (found,) = status(here.pipeline).void
+    assert (found.record, found.step, found.release) == (lost.digest, "traffic", str(challenger))
+    assert (found.by, found.holder) == ("bob at laptop", 5)
 
 
 def read(*records: Record) -> Records:

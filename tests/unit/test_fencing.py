@@ -4,14 +4,17 @@ Its clock refuses before a request is sent. Where the clock does not tell, as in
 that was paused as a whole, the objects refuse.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx
 import pytest
 
 from mlship.adapters.targets.kubernetes import (
+    Access,
+    Elsewhere,
     LeaseLocks,
     Scope,
     api,
@@ -332,6 +335,118 @@ def test_the_times_in_a_lease_are_not_compared(
             locks("bob").exclusive("production"),
         ):
             pass
+
+
+class Both:
+    """A target in two clusters: the Lease and the route are in blue, a slot is in green."""
+
+    def __init__(self, blue: FakeApiServer) -> None:
+        self.blue, self.green = blue, FakeApiServer()
+
+    def reached(self, access: Access, seconds: float | None = None) -> httpx.Client:
+        del seconds
+        return (self.green if access == GREEN else self.blue).client()
+
+    def locks(self, holder: str) -> LeaseLocks:
+        others = {"green": Elsewhere("shop", lambda: GREEN)}
+        return LeaseLocks("iris", "shop", lambda: ACCESS, holder, others=others)
+
+    def deployed(self, fence: Fence) -> None:
+        with self.writing(fence) as cluster:
+            cluster.apply(deployment())
+
+    @contextmanager
+    def writing(self, fence: Fence) -> Iterator[Api]:
+        with fencing.connected(lambda: GREEN, "shop", fence, "green") as cluster:
+            yield cluster
+
+    def vanishes(self) -> None:
+        def fail(request: httpx.Request) -> None:
+            raise httpx.ConnectTimeout("timed out", request=request)
+
+        self.green.before = fail
+
+    def returns(self) -> None:
+        self.green.before = lambda _: None
+
+    def pending(self) -> str:
+        metadata = self.blue.find("leases", SCOPE.name)["metadata"]
+        return str((metadata.get("annotations") or {}).get("mlship.dev/pending", ""))
+
+    def number(self) -> int:
+        return fencing.number_of(self.green.find("deployments", SLOT))
+
+
+GREEN = dataclasses.replace(ACCESS, name="context green", server="https://green")
+
+
+@pytest.fixture
+def both(server: FakeApiServer, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Both:
+    del clock
+    made = Both(server)
+    monkeypatch.setattr(api, "reached", made.reached)
+    monkeypatch.setattr("mlship.adapters.targets.kubernetes.locks._QUICK_SECONDS", 0.1)
+    return made
+
+
+@pytest.mark.parametrize("name", [name for name in WRITES if name != "create"])
+def test_a_former_holder_writes_to_no_object_of_another_cluster(name: str, both: Both) -> None:
+    with suppress(ConflictError), both.locks("old").exclusive("production") as old:
+        both.deployed(old)
+        with both.writing(old) as cluster:
+            cluster.create(route())
+        with both.locks("next").exclusive("production") as following:
+            assert both.number() == following.number
+        before = dict(both.green.objects)
+        with pytest.raises(ConflictError), both.writing(old) as cluster:
+            WRITES[name](cluster)
+        assert both.green.objects == before
+
+
+def test_a_cluster_that_does_not_answer_is_fenced_before_the_first_write_there(both: Both) -> None:
+    with suppress(ConflictError), both.locks("old").exclusive("production") as old:
+        both.deployed(old)
+        both.vanishes()
+        with both.locks("next").exclusive("production") as following:
+            deployed(following)
+            with pytest.raises(UnavailableError), both.writing(following) as cluster:
+                cluster.apply(deployment(replicas=9))
+            both.returns()
+            with both.writing(following) as cluster:
+                cluster.apply(deployment(replicas=2))
+            assert both.number() == following.number
+        with pytest.raises(ConflictError), both.writing(old) as cluster:
+            cluster.apply(deployment(replicas=9))
+        assert both.green.find("deployments", SLOT)["spec"] == {"replicas": 2}
+    assert both.pending() == ""
+
+
+def test_who_could_not_fence_a_cluster_leaves_that_to_the_next(both: Both) -> None:
+    with suppress(ConflictError), both.locks("old").exclusive("production") as old:
+        both.deployed(old)
+        both.vanishes()
+        for _ in range(2):
+            with both.locks("next").exclusive("production"):
+                pass
+            assert both.pending() == "green"
+        both.returns()
+        with both.locks("third").exclusive("production") as third:
+            assert both.number() == third.number
+        assert both.pending() == ""
+        with both.locks("fourth").exclusive("production"):
+            assert both.number() == third.number
+
+
+def test_a_lost_lease_goes_on_above_the_numbers_of_all_clusters(both: Both) -> None:
+    for _ in range(3):
+        with both.locks("ada").exclusive("production") as fence:
+            pass
+    with both.locks("ada").exclusive("production") as fence:
+        both.deployed(fence)
+    del both.blue.objects[f"/apis/coordination.k8s.io/v1/namespaces/shop/leases/{SCOPE.name}"]
+    with both.locks("bob").exclusive("production") as fence, both.writing(fence) as cluster:
+        cluster.apply(deployment(replicas=2))
+        assert fence.number == 5
 
 
 def test_the_mark_is_no_difference_for_people() -> None:

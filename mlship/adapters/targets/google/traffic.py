@@ -18,8 +18,9 @@ from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
+from mlship.domain.drift import Altered
 from mlship.domain.ports import Progress
-from mlship.errors import ConflictError, NotFoundError, UnavailableError
+from mlship.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 
 _AGREEING: Final = 20
 """Answers in a row: a load balancer has many proxies, and a machine reaches the near ones."""
@@ -163,6 +164,27 @@ class Traffic:
             self._write(current.revision, *rest)
         # After a removal that was killed, the service may be left.
         self._services.remove(slot)
+
+    def altered(self, cluster: str) -> list[Altered]:
+        """Return whether the route can be read; its split is compared elsewhere."""
+        del cluster
+        try:
+            self.read()
+        except IntegrityError:
+            name = f"URL map {self._settings.url_map}"
+            return [Altered(object=name, text="was edited, and mlship cannot read it")]
+        return []
+
+    def adopt(self) -> None:
+        """Do nothing: the commands of the guide make the load balancer."""
+
+    def rewrite(self, split: Split) -> None:
+        """Write a split, if what is there can be read.
+
+        Raises:
+            IntegrityError: it cannot; the URL map is of others too.
+        """
+        self.change(split, self.read().revision, running=split.slots)
 
     def _url_map(self) -> Resource:
         name = self._settings.url_map

@@ -20,6 +20,7 @@ revisions.py      compare-and-set of a route, at a Gateway or not
 applied.py        waits until answers name a route
 access_review.py  whether a cluster has what a target needs, and which rights are missing
 locks.py          exclusive locks as Leases; lease.py one that is held, which is the lock's fence
+reference.py      what mlship wrote last into an object; by_hand.py what others changed since
 fencing.py        writes that a former holder of the lock cannot make
 api.py            the one door to the API server, and the paths of each kind of object
 access.py         how a cluster is reached and as whom: a kubeconfig, or the pod's own account
@@ -30,7 +31,7 @@ faults.py         the server's answers as errors
 from mlship.adapters.targets.kubernetes.access import Access, find
 from mlship.adapters.targets.kubernetes.access_review import review, review_all
 from mlship.adapters.targets.kubernetes.clusters import ClustersTarget
-from mlship.adapters.targets.kubernetes.locks import LeaseLocks
+from mlship.adapters.targets.kubernetes.locks import Elsewhere, LeaseLocks
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.members import Member
 from mlship.adapters.targets.kubernetes.target import KubernetesTarget
@@ -38,6 +39,7 @@ from mlship.adapters.targets.kubernetes.target import KubernetesTarget
 __all__ = [
     "Access",
     "ClustersTarget",
+    "Elsewhere",
     "KubernetesTarget",
     "LeaseLocks",
     "Member",

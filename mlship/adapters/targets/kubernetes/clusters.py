@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 
 import msgspec
 
-from mlship.adapters.targets.kubernetes import difference, manifests
+from mlship.adapters.targets.kubernetes import by_hand, difference, manifests
 from mlship.adapters.targets.kubernetes.directory import Directory
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.members import Member
@@ -29,6 +29,7 @@ from mlship.domain.deployment import (
     Slot,
     Split,
 )
+from mlship.domain.drift import Altered
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
 from mlship.errors import MlshipError
@@ -232,6 +233,49 @@ class ClustersTarget:
                         changes += difference.within(holder.name, slots.removal(slot))
             return changes
 
+    def altered(self) -> Sequence[Altered]:
+        """Return what somebody changed, in each cluster that answers."""
+        with self._parent.opened(self._scope) as opened:
+            traffic = self._traffic(opened, {})
+            written, found = by_hand.route_of(traffic.read), traffic.altered(self._parent.name)
+        for name, state in self._directory.looks().items():
+            if isinstance(state, MlshipError):
+                continue
+            member = self._members[name]
+            known = {slot for slot, place in written.places.items() if place.cluster == name}
+            with member.connected(quickly=True) as api:
+                slots = known | set(state)
+                found += by_hand.of_slots(api, self._scope, member.config, slots, name)
+                if member is not self._parent:
+                    places = {slot: written.places[slot] for slot in known}
+                    found += by_hand.of_places(api, self._scope, places, self._parent.name)
+        return found
+
+    def adopt(self) -> None:
+        """Take objects as they are for what was written; the route is not among them.
+
+        Raises:
+            UnavailableError: a cluster does not answer; nothing was changed there.
+        """
+        with self._open() as (opened, written):
+            self._traffic(opened, {}).adopt()
+        for slot in self._directory.deployments(written):
+            member = self._directory.find(slot, written)
+            if member is not None:
+                with member.connected() as api:
+                    by_hand.adopt(api, manifests.kinds(member.config), self._scope.object(slot))
+
+    def rewrite(self, split: Split) -> None:
+        """Write the route anew, also if what is there cannot be read; see `Guarded`.
+
+        Raises:
+            UnavailableError: a cluster of a slot that gets requests does not answer.
+        """
+        with self._parent.opened(self._scope) as opened:
+            observed, places = self._observed(opened, split.slots, Written(), needed=split.slots)
+            check_ready(self._scope, observed, split.asked)
+            self._traffic(opened, places).rewrite(split)
+
     @contextmanager
     def _open(self) -> Iterator[tuple[Opened, Written]]:
         """Connect to the parent, and read the route."""
@@ -278,7 +322,9 @@ class ClustersTarget:
                 for slot, deployment in each.deployments().items():
                     observed[slot] = msgspec.structs.replace(deployment, cluster=name)
                     if slot in slots:
-                        address = each.address(slot)
+                        known = written.places.get(slot)
+                        # Without its Service: as it was, the others answer for it.
+                        address = each.address(slot) or (known.address if known else "")
                         release, artifact = deployment.release, deployment.artifact
                         places[slot] = self._placed(member, slot, release, artifact, address)
         return observed, places

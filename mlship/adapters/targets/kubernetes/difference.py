@@ -9,8 +9,10 @@ from msgspec.structs import replace
 
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.fencing import FENCE
+from mlship.adapters.targets.kubernetes.reference import REFERENCE
 from mlship.domain.deployment import Change
 
+_KEPT = (FENCE, REFERENCE)
 _BOOKKEEPING = {
     "creationTimestamp",
     "generation",
@@ -60,7 +62,8 @@ def _lines(manifest: Manifest | None) -> list[str]:
         key: value for key, value in manifest["metadata"].items() if key not in _BOOKKEEPING
     }
     # Kept by every write, and not part of what is wanted.
-    annotations = {k: v for k, v in (metadata.pop("annotations", None) or {}).items() if k != FENCE}
+    annotations = metadata.pop("annotations", None) or {}
+    annotations = {key: value for key, value in annotations.items() if key not in _KEPT}
     shown = {**manifest, "metadata": {**metadata, "annotations": annotations}}
     shown.pop("status", None)
     return yaml.safe_dump(shown, sort_keys=True).splitlines(keepends=True)

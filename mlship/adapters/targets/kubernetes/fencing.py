@@ -9,7 +9,7 @@ looked at immediately before each request.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -45,8 +45,16 @@ def number_of(manifest: Manifest) -> int:
 
 
 @contextmanager
-def connected(access: Callable[[], Access], namespace: str, fence: Fence) -> Iterator[Api]:
+def connected(
+    access: Callable[[], Access], namespace: str, fence: Fence, name: str = ""
+) -> Iterator[Api]:
     """Open a client whose writes carry a fence; without a number, a plain one.
+
+    Args:
+        access: how the cluster is reached.
+        namespace: of the objects.
+        fence: of the lock that is held.
+        name: of the cluster in mlship.yaml, if the target has several.
 
     Raises:
         ConfigError: the settings give no access.
@@ -60,6 +68,7 @@ def connected(access: Callable[[], Access], namespace: str, fence: Fence) -> Ite
 
         def check(request: httpx.Request) -> None:
             if request.method != "GET":
+                fence.enter(name)
                 fence.check()
 
         # Before each attempt: between two of them, much time may pass.
@@ -100,6 +109,15 @@ class FencedApi(Api):
         """Write an object that was read and changed, unless it was changed since."""
         self._check(manifest)
         return super().replace(manifest, dry_run=dry_run)
+
+    def annotate(
+        self, kind: Kind, name: str, annotations: Mapping[str, str], *, version: str = ""
+    ) -> None:
+        """Set annotations as `Api.annotate`; without a version, those of a pod."""
+        current = self.get(kind, name) if version else None
+        if current is not None:
+            self._check(current)
+        super().annotate(kind, name, annotations, version=version)
 
     def delete(self, kind: Kind, name: str, *, grace: int | None = None, version: str = "") -> None:
         """Delete an object as `Api.delete`, unless it is changed meanwhile."""

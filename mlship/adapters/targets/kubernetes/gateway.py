@@ -7,6 +7,7 @@ from typing import Final
 from mlship.adapters.targets.envoy.routes import SLOT
 from mlship.adapters.targets.kubernetes import (
     applied,
+    by_hand,
     difference,
     reach,
     revisions,
@@ -21,6 +22,7 @@ from mlship.adapters.targets.kubernetes.revisions import POLL_SECONDS
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.config.targets import KubernetesConfig
 from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
+from mlship.domain.drift import Altered
 from mlship.domain.ports import Progress
 from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 
@@ -168,6 +170,27 @@ class Traffic:
         if before.manifest is None:
             self._check_reached(written, unknown, before, is_heard=is_heard)
         return written.revision
+
+    def altered(self, cluster: str) -> list[Altered]:
+        """Return whether the route can be read; its split is compared elsewhere."""
+        return by_hand.of_gateway(self._api, self._scope, cluster)
+
+    def adopt(self) -> None:
+        """Do nothing: the cluster's administrator makes the Gateway."""
+
+    def rewrite(self, split: Split) -> None:
+        """Write a split over whatever is there; return when the gateway applies it.
+
+        Raises:
+            ConflictError: it is another project's, or is written to at this moment.
+            ConfigError, UnavailableError: as `change`.
+        """
+        if self._places is not None:
+            self._entries.write(self._places)
+        before = self._api.get("HTTPRoute", self._scope.name)
+        fresh = self._written(None, split, frozenset())
+        written = revisions.overwrite(self._api, self._scope, before, fresh)
+        self._accept(routing.read(self._scope, written), Written())
 
     def reaches(self, slot: Slot) -> bool | None:
         """Return whether the gateway reaches a slot; `None` if it cannot be asked."""

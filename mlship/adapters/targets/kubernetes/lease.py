@@ -2,10 +2,10 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.errors import ConflictError, MlshipError
@@ -19,7 +19,9 @@ take over."""
 
 _RENEW_SECONDS = 2.0
 _PENDING: Final = "mlship.dev/pending"
-"""An annotation: who took this Lease over did not get to fence off the holder before."""
+"""An annotation: who took this Lease over did not get to fence off the holder before, anywhere or
+in the clusters that it names."""
+_ANYWHERE: Final = "true"
 
 
 def clock() -> float:
@@ -58,7 +60,30 @@ def is_settled(lease: Manifest | None) -> bool:
     """Return whether the last holder has given a Lease back, and nobody before can be alive."""
     if lease is None or holder_of(lease) or not number_of(lease):
         return False
-    return _PENDING not in (lease["metadata"].get("annotations") or {})
+    return _pending(lease) != _ANYWHERE
+
+
+def behind(lease: Manifest | None, clusters: frozenset[str]) -> frozenset[str]:
+    """Return where a holder before may still write, of clusters without the Lease.
+
+    Args:
+        lease: as it was found.
+        clusters: those of the settings. One that is not among them may be returned: it was, when
+            somebody took over while it did not answer.
+    """
+    named = frozenset(_pending(lease).split()) - {_ANYWHERE} if lease is not None else frozenset()
+    return named if is_settled(lease) else named | clusters
+
+
+def _pending(lease: Manifest) -> str:
+    return str((lease["metadata"].get("annotations") or {}).get(_PENDING, ""))
+
+
+class Raise(Protocol):
+    """Raises the number of a target's objects in one of its clusters."""
+
+    def __call__(self, cluster: str, number: int, *, quickly: bool) -> None:
+        """Raise it; errors as in `HeldLease.enter`."""
 
 
 class HeldLease:
@@ -69,14 +94,26 @@ class HeldLease:
         lease: as it was written.
         since: the `clock` before that write was sent.
         name: of the lock, for people.
+        behind: the other clusters where a holder before may still write.
+        raise_in: raises the number of the objects in one of them.
     """
 
-    def __init__(self, api: Api, lease: Manifest, since: float, name: str) -> None:
+    def __init__(
+        self,
+        api: Api,
+        lease: Manifest,
+        since: float,
+        name: str,
+        behind: Collection[str] = (),
+        raise_in: "Raise | None" = None,
+    ) -> None:
         self.number: Final = number_of(lease)
         self._api = api
         self._lease = lease
         self._since = since
         self._name = name
+        self._behind = set(behind)
+        self._raise_in = raise_in
         self._holder = holder_of(lease)
         self._ended = threading.Event()
         self._is_lost = False
@@ -116,19 +153,37 @@ class HeldLease:
         self._look()
         self.check()
 
+    def enter(self, cluster: str, *, quickly: bool = False) -> None:
+        """Fence off the holders before in another cluster; once is enough.
+
+        Args:
+            cluster: its name.
+            quickly: give up soon if it does not answer.
+
+        Raises:
+            ConflictError: the lock was lost.
+            UnavailableError: that cluster does not answer.
+        """
+        if cluster in self._behind and self._raise_in is not None:
+            self.check()
+            self._raise_in(cluster, self.number, quickly=quickly)
+            self._behind.discard(cluster)
+
     def give_back(self, *, is_fenced: bool) -> None:
         """Free the Lease, if it is still held.
 
         Args:
-            is_fenced: whether holders before are fenced off; if not, the next one does it.
+            is_fenced: whether holders before are fenced off in the cluster of the Lease; if not,
+                the next one does it. The others are known from `enter`.
         """
         with suppress(MlshipError):
             lease = self._look()
             if lease is None:
                 return
             metadata = lease["metadata"]
-            annotations = {**(metadata.get("annotations") or {}), _PENDING: "true"}
-            if is_fenced:
+            mark = " ".join(sorted(self._behind)) if is_fenced else _ANYWHERE
+            annotations = {**(metadata.get("annotations") or {}), _PENDING: mark}
+            if not mark:
                 del annotations[_PENDING]
             freed = {**lease["spec"], "holderIdentity": ""}
             kept = {**metadata, "annotations": annotations}

@@ -12,18 +12,32 @@ Lease's `leaseTransitions`, and who takes over raises that of every object, see 
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Final, NamedTuple, TypeVar
 
+from mlship.adapters.http.retries import Patience
 from mlship.adapters.targets.kubernetes import fencing, lease
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest, connected, new
 from mlship.adapters.targets.kubernetes.lease import HeldLease, clock, holder_of, number_of
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.domain.fence import Fence
-from mlship.errors import ConflictError
+from mlship.errors import ConflictError, MlshipError
 
+_T = TypeVar("_T")
 _PAUSE = 0.5
+_QUICKLY: Final = Patience(deadline=2, attempts=1)
+_QUICK_SECONDS: Final = 1.0
+"""A cluster that does not answer must not delay what is done in the others, as a rollback is."""
+
+
+class Elsewhere(NamedTuple):
+    """Another cluster in which the target of a lock has objects."""
+
+    namespace: str
+    access: Callable[[], Access]
 
 
 class LeaseLocks:
@@ -37,6 +51,7 @@ class LeaseLocks:
         holder: str,
         *,
         route: Kind = "HTTPRoute",
+        others: Mapping[str, Elsewhere] | None = None,
         elsewhere: Callable[[str], int] = lambda _: 0,
     ) -> None:
         """Store the settings; no request is sent.
@@ -47,6 +62,7 @@ class LeaseLocks:
             access: how to reach the cluster.
             holder: names this process for people and for others, `ada at laptop, process 4711`.
             route: the kind of the object that has the targets' routes.
+            others: by name, the clusters of the target without the Leases.
             elsewhere: returns the highest number of what a target has outside of its clusters. Its
                 Lease may have been moved here from another cluster.
         """
@@ -54,7 +70,8 @@ class LeaseLocks:
         self._namespace = namespace
         self._access = functools.cache(access)
         self._holder = holder
-        self._route = route
+        self._route: Final[Kind] = route
+        self._others = others or {}
         self._elsewhere = elsewhere
 
     @contextmanager
@@ -63,7 +80,8 @@ class LeaseLocks:
 
         A lock that another process holds is refused after that process renews it, within 3
         seconds. A lock that a killed or stopped process left is taken over after 12 seconds; if it
-        goes on, it writes no more.
+        goes on, it writes no more, in no cluster of the target. One that does not answer now is
+        fenced before the first write there.
 
         Raises:
             ConflictError: another process holds it, whose name is in the message; or the lock was
@@ -74,25 +92,31 @@ class LeaseLocks:
         scope = Scope(project=self._project, target=name)
         with connected(self._access, self._namespace) as api:
             before = api.get("Lease", scope.name)
-            held, is_fenced = self._acquire(api, scope, before), lease.is_settled(before)
+            behind = lease.behind(before, frozenset(self._others))
+            held = self._acquire(api, scope, before, behind)
+            is_fenced = lease.is_settled(before)
             try:
                 with held.renewed():
                     if not is_fenced:
                         fencing.raise_to(api, scope, self._route, held.number)
                         is_fenced = True
+                    self._each(behind, lambda name: held.enter(name, quickly=True))
                     held.check()
                     yield held
                     held.check()
             finally:
                 held.give_back(is_fenced=is_fenced)
 
-    def _acquire(self, api: Api, scope: Scope, before: Manifest | None) -> HeldLease:
+    def _acquire(
+        self, api: Api, scope: Scope, before: Manifest | None, behind: frozenset[str]
+    ) -> HeldLease:
         name = scope.target
         if before is not None and holder_of(before) and self._is_renewed(api, before):
             raise _held(name, holder_of(before))
         least = 0 if lease.is_settled(before) else fencing.highest(api, scope, self._route)
         least = max(least, self._elsewhere(name))
-        number = max(number_of(before) if before else 0, least) + 1
+        others = self._each(behind, functools.partial(self._highest, scope))
+        number = max(number_of(before) if before else 0, least, *others) + 1
         taken, since = lease.spec(self._holder, number), clock()
         try:
             if before is None:
@@ -101,7 +125,40 @@ class LeaseLocks:
                 written = api.replace({**before, "spec": taken})
         except ConflictError as error:
             raise _held(name, "another process, just now") from error
-        return HeldLease(api, written, since, name)
+        return HeldLease(
+            api, written, since, name, behind, functools.partial(self._raise_in, scope)
+        )
+
+    def _highest(self, scope: Scope, cluster: str) -> int:
+        with self._connected(cluster, quickly=True) as api:
+            return fencing.highest(api, scope, self._route)
+
+    def _raise_in(self, scope: Scope, cluster: str, number: int, *, quickly: bool) -> None:
+        with self._connected(cluster, quickly=quickly) as api:
+            fencing.raise_to(api, scope, self._route, number)
+
+    @contextmanager
+    def _connected(self, cluster: str, *, quickly: bool) -> Iterator[Api]:
+        other = self._others[cluster]
+        patience, seconds = (_QUICKLY, _QUICK_SECONDS) if quickly else (None, None)
+        with connected(other.access, other.namespace, patience, seconds) as api:
+            yield api
+
+    def _each(self, clusters: frozenset[str], act: Callable[[str], _T]) -> list[_T]:
+        """Do something in other clusters at once; return the results of those that answer."""
+        known = sorted(clusters & set(self._others))
+        if not known:
+            return []
+
+        def attempt(cluster: str) -> list[_T]:
+            try:
+                return [act(cluster)]
+            except MlshipError:
+                # Whatever it is: it must not keep from working elsewhere. `enter` tells it.
+                return []
+
+        with ThreadPoolExecutor(len(known)) as pool:
+            return [result for results in pool.map(attempt, known) for result in results]
 
     def _is_renewed(self, api: Api, found: Manifest) -> bool:
         """Watch a Lease for its duration; return whether it was written in that time."""

@@ -86,7 +86,7 @@ class Member:
             with connected(self.access, namespace, _QUICKLY, _QUICK_SECONDS) as api:
                 yield api
         else:
-            with fencing.connected(self.access, namespace, self._fence) as api:
+            with fencing.connected(self.access, namespace, self._fence, self.name) as api:
                 yield api
 
     @property

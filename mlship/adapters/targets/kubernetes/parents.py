@@ -12,6 +12,7 @@ from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.domain.deployment import Artifact, Change, Plan, Revision, Route, Slot, Split
+from mlship.domain.drift import Altered
 from mlship.domain.ports import Progress
 
 
@@ -60,6 +61,15 @@ class Traffic(Prepared, Protocol):
 
     def forget(self, slot: Slot) -> None:
         """Remove a slot without traffic from the route."""
+
+    def altered(self, cluster: str) -> list[Altered]:
+        """Return what somebody changed of the load balancer and of the route, in this cluster."""
+
+    def adopt(self) -> None:
+        """Take the load balancer as it is for what was written."""
+
+    def rewrite(self, split: Split) -> None:
+        """Write a split over whatever is there; return when it is applied."""
 
 
 class Opened(NamedTuple):

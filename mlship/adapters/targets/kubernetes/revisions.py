@@ -4,8 +4,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.manifests import Scope
-from mlship.adapters.targets.kubernetes.routing import Written
+from mlship.adapters.targets.kubernetes.routing import Written, annotations_of, check_home
 from mlship.domain.deployment import Revision
 from mlship.errors import ConflictError
 
@@ -46,6 +47,28 @@ def compare_and_set(
             if turns == _TURNS:
                 raise
             time.sleep(POLL_SECONDS)
+
+
+def overwrite(api: Api, scope: Scope, before: Manifest | None, fresh: Manifest) -> Manifest:
+    """Write the object with a route over whatever is there; return it.
+
+    Args:
+        api: of the route's cluster.
+        scope: of the target.
+        before: what is there; `None` if nothing is.
+        fresh: a first route.
+
+    Raises:
+        ConflictError: it is another project's, or is written to at this moment.
+    """
+    if before is None:
+        return api.create(fresh)
+    check_home(scope, before)
+    own = fresh["metadata"]
+    marks = {**annotations_of(before), **own["annotations"]}
+    version = before["metadata"]["resourceVersion"]
+    metadata = {**own, "annotations": marks, "resourceVersion": version}
+    return api.replace({**fresh, "metadata": metadata})
 
 
 def conflict(scope: Scope, current: Revision, expected: Revision) -> ConflictError:

@@ -12,8 +12,10 @@ import msgspec
 
 from mlship.adapters.targets.kubernetes import (
     applied,
+    by_hand,
     difference,
     reach,
+    reference,
     revisions,
     router_manifests,
     router_routing,
@@ -34,6 +36,7 @@ from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.adapters.targets.kubernetes.waiting import Rollout, address_of, wait_for_address
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
+from mlship.domain.drift import Altered
 from mlship.domain.ports import Progress
 from mlship.errors import ConflictError, TimedOutError, UnavailableError
 
@@ -43,6 +46,8 @@ _SETTLE_SECONDS = 3.0
 _WARM_SECONDS = 1.0
 _NUDGE_SECONDS = 0.5
 _LEAST_NUDGES = 2
+_QUIET_SECONDS = 1.0
+"""How long answers have to name a route that was there before."""
 _PAUSE = 0.2
 _END_SECONDS = 30.0
 _NUDGE = "mlship.dev/route"
@@ -82,7 +87,8 @@ class Traffic:
         """
         running = self.running()
         if running is not None and not (is_new and artifact.router):
-            (container,) = running["spec"]["template"]["spec"]["containers"]
+            written = reference.of(running) or running
+            (container,) = written["spec"]["template"]["spec"]["containers"]
             artifact = msgspec.structs.replace(artifact, router=container["image"])
         return router_manifests.render(self._scope, self._config, artifact)
 
@@ -114,7 +120,7 @@ class Traffic:
             except ConflictError:
                 self.read()
         for manifest in rendered:
-            self._api.apply(manifest)
+            self._api.apply(reference.kept(self._api, manifest))
 
     def wait(self, progress: Progress) -> None:
         """Wait until the router is rolled out and has an address.
@@ -137,7 +143,7 @@ class Traffic:
         """Give the router the spec of a former one again, if there was one."""
         current = self.running()
         if former is not None and current is not None and former["spec"] != current["spec"]:
-            self._api.replace({**current, "spec": former["spec"]})
+            self._api.replace(reference.restored(current, former))
 
     def close(self) -> None:
         """Remove the router of a target in which nothing runs.
@@ -225,7 +231,7 @@ class Traffic:
             time.sleep(_WARM_SECONDS)
             expected = self._reached(written, unknown, before)
         written = self._write(expected, split, (before.slots | unknown) & running)
-        self._apply(written)
+        self._apply(written, is_new=written.revision != before.revision)
         return written.revision
 
     def reaches(self, slot: Slot) -> bool | None:
@@ -247,6 +253,25 @@ class Traffic:
         manifest = self._written(before.manifest, split, parked)
         write = self._api.replace if before.manifest else self._api.create
         return difference.of(self._api.cluster, before.manifest, write(manifest, dry_run=True))
+
+    def altered(self, cluster: str) -> list[Altered]:
+        """Return what somebody changed of the router, and of its ConfigMap."""
+        return by_hand.of_router(self._api, self._scope, cluster)
+
+    def adopt(self) -> None:
+        """Take the router as it is for what was written."""
+        by_hand.adopt(self._api, KINDS, self._name)
+
+    def rewrite(self, split: Split) -> None:
+        """Write a split over whatever is there; return when it is applied.
+
+        Raises:
+            ConflictError: it is another project's, or is written to at this moment.
+        """
+        before = self._api.get("ConfigMap", self._name)
+        fresh = self._written(None, split, frozenset())
+        written = revisions.overwrite(self._api, self._scope, before, fresh)
+        self._apply(router_routing.read(self._scope, written))
 
     def forget(self, slot: Slot) -> None:
         """Remove a slot without traffic from the route.
@@ -289,15 +314,18 @@ class Traffic:
 
         return revisions.compare_and_set(self._scope, expected, self.read, put)
 
-    def _apply(self, written: Written) -> None:
-        """Wait until the answers of the router name the route; without a router, do not."""
+    def _apply(self, written: Written, *, is_new: bool = True) -> None:
+        """Wait until the answers of the router name the route; without a router, do not.
+
+        Pods are not written to where the route was there before and all answers name it.
+        """
         address = self._address()
         if not address:
             return
         hint = "see `kubectl describe pod --selector app.kubernetes.io/instance="
         hint += f"{instance_of(self._scope)}`, then run it again"
         own = self._config.kubernetes
-        nudges = _Nudges(self._api, self._scope, written.name)
+        nudges = _Nudges(self._api, self._scope, written.name, is_new=is_new)
         asked = Asked(
             url=f"http://{address}{own.path.rstrip('/')}",
             host=own.host,
@@ -342,18 +370,20 @@ class _Nudges:
     after half a second, because a kubelet may hear of the pod before it hears of the route.
     """
 
-    def __init__(self, api: Api, scope: Scope, name: str) -> None:
+    def __init__(self, api: Api, scope: Scope, name: str, *, is_new: bool) -> None:
         self._api = api
+        self._least = _LEAST_NUDGES if is_new else 0
         self._labels = router_manifests.selector_of(scope)
         self._name = name
         self._count = 0
-        self._next = time.monotonic()
+        self._next = time.monotonic() + (0 if is_new else _QUIET_SECONDS)
 
     def step(self) -> None:
         """Change the annotation, unless it was changed less than half a second ago."""
         if time.monotonic() < self._next:
             return
         self._count += 1
+        self._least = _LEAST_NUDGES
         self._next = time.monotonic() + _NUDGE_SECONDS
         for pod in staying(self._api.list("Pod", self._labels)):
             name = pod["metadata"]["name"]
@@ -361,6 +391,6 @@ class _Nudges:
 
     def finish(self) -> None:
         """Change it at least twice: a pod that is new to the Service may not have answered."""
-        while self._count < _LEAST_NUDGES:
+        while self._count < self._least:
             time.sleep(_PAUSE)
             self.step()

@@ -4,7 +4,7 @@ It has the two files that Envoy watches, the route and the clusters that it lead
 weight are parked as in an HTTPRoute, see `routing`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from mlship.adapters.targets.envoy import resources, routes
 from mlship.adapters.targets.kubernetes.api import PLACES, Manifest
 from mlship.adapters.targets.kubernetes.applied import HEADER
-from mlship.adapters.targets.kubernetes.manifests import HOME, PORT, Scope
+from mlship.adapters.targets.kubernetes.manifests import PORT, Scope
 from mlship.adapters.targets.kubernetes.router_manifests import (
     CLUSTERS,
     ROUTES,
@@ -25,13 +25,14 @@ from mlship.adapters.targets.kubernetes.routing import (
     Placed,
     Written,
     annotations_of,
+    check_home,
     known_places,
     marked,
     own_annotations,
     places_of,
 )
 from mlship.config.project import TargetConfig
-from mlship.domain import digests, home
+from mlship.domain import digests
 from mlship.domain.deployment import Revision, Slot, Split
 from mlship.errors import ConfigError, IntegrityError
 
@@ -50,9 +51,8 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
     if manifest is None:
         return Written()
     name = name_of(scope)
-    what = f"ConfigMap {name} in namespace {manifest['metadata'].get('namespace')}"
+    check_home(scope, manifest)
     found = annotations_of(manifest)
-    home.check(what, found.get(HOME, home.UNKNOWN), scope.home, scope.project)
     try:
         parked = frozenset(Slot(slot) for slot in found.get(PARKED, "").split())
         version, table = _document(manifest)
@@ -61,7 +61,7 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
         places = places_of(manifest)
     except (msgspec.DecodeError, LookupError, TypeError, ValueError, ConfigError) as error:
         message = f"ConfigMap {name} was edited and mlship cannot read it: {error!r}"
-        hint = f"run `kubectl delete configmap {name}`, then deploy again"
+        hint = "run `mlship promote champion --reconcile`, which writes it as recorded"
         raise IntegrityError(message, hint=hint) from error
     digest = digests.short(digests.of_value([table, sorted(parked)]))[:6]
     uid = manifest["metadata"]["uid"][:8]
@@ -75,6 +75,30 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
         manifest=manifest,
         places=places,
     )
+
+
+def edited(manifest: Manifest) -> list[str]:
+    """Return what of a ConfigMap that can be read is not as mlship wrote it.
+
+    Both of its files have the digest of their contents in their names.
+    """
+    version, table = _document(manifest)
+    parked = annotations_of(manifest).get(PARKED, "").split()
+    own = {name: value for name, value in table.items() if name != _NAMES}
+    is_own = version.partition("-")[2] == _digest(own, parked)
+    found = [] if is_own and routes.named(own, {HEADER: version}) == table else [ROUTES]
+    try:
+        file = msgspec.json.decode(manifest["data"][CLUSTERS])
+        untyped = [{k: v for k, v in each.items() if k != "@type"} for each in file["resources"]]
+        is_own = file["version_info"] == digests.of_value(untyped)
+    except (msgspec.DecodeError, LookupError, TypeError, AttributeError, ValueError):
+        is_own = False
+    found += [] if is_own else [CLUSTERS]
+    return [f"{name} was edited" for name in found]
+
+
+def _digest(table: dict[str, Any], parked: Iterable[str]) -> str:
+    return digests.short(digests.of_value([table, sorted(parked)]))
 
 
 def written(
@@ -112,10 +136,11 @@ def written(
     own_marks = own_annotations(scope, parked) | (marked(places) if several else {})
     current, before_table = _document(before) if before else ("", {})
     is_same = {name: value for name, value in before_table.items() if name != _NAMES} == table
-    if before and is_same and _is_kept(before, own_marks, clusters) and _number(current):
+    is_kept = before and is_same and _is_kept(before, own_marks, clusters) and _number(current)
+    if before and is_kept and not edited(before):
         return before
     number = _number(current) + 1 if before else int(bool(split.slots or parked))
-    version = f"{number}-{digests.short(digests.of_value([table, sorted(parked)]))}"
+    version = f"{number}-{_digest(table, parked)}"
     named = routes.named(table, {HEADER: version})
     metadata: Manifest = before["metadata"] if before else {}
     metadata = {

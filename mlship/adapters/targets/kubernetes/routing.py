@@ -85,8 +85,7 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
     """
     if manifest is None:
         return Written()
-    what = f"HTTPRoute {scope.name} in namespace {manifest['metadata'].get('namespace')}"
-    home.check(what, annotations_of(manifest).get(HOME, home.UNKNOWN), scope.home, scope.project)
+    check_home(scope, manifest)
     try:
         parked = frozenset(
             Slot(name) for name in annotations_of(manifest).get(PARKED, "").split() if name
@@ -109,6 +108,18 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
         manifest=manifest,
         places=places,
     )
+
+
+def check_home(scope: Scope, manifest: Manifest) -> None:
+    """Check that the object with a route is not another project's.
+
+    Raises:
+        ConflictError: it is.
+    """
+    metadata = manifest["metadata"]
+    what = f"{manifest['kind']} {metadata['name']} in namespace {metadata.get('namespace')}"
+    found = annotations_of(manifest).get(HOME, home.UNKNOWN)
+    home.check(what, found, scope.home, scope.project)
 
 
 def places_of(manifest: Manifest) -> dict[Slot, Placed]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from mlship.adapters.targets.kubernetes import difference, manifests, observation
+from mlship.adapters.targets.kubernetes import difference, manifests, observation, reference
 from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, NEG, SLOT, Scope
 from mlship.adapters.targets.kubernetes.parents import Prepared
@@ -90,7 +90,7 @@ class Slots:
         try:
             traffic.prepare(plan.artifact, is_new="Deployment" not in before)
             for manifest in rendered:
-                self._api.apply(manifest)
+                self._api.apply(reference.kept(self._api, manifest))
             Rollout(self._api, self._scope, self._config, plan.slot, self._progress).wait()
             if self._entry is not None:
                 self._wait_for_entry(plan.slot)
@@ -167,8 +167,9 @@ class Slots:
 
     def _check_artifact(self, slot: Slot, current: Manifest | None, artifact: Artifact) -> None:
         wanted = manifests.digest_of(artifact.location)
-        if current is not None and observation.image_of(current) != wanted:
-            held = observation.image_of(current)
+        # As mlship wrote it: an image that somebody else set is written over.
+        held = observation.image_of(reference.of(current) or current) if current else wanted
+        if held != wanted:
             message = f"slot {slot} of {self._scope.target} holds {held}, not {wanted}"
             raise ConflictError(message, hint="a slot runs one artifact: remove it first")
 
@@ -196,7 +197,7 @@ class Slots:
         for kind, old in before.items():
             current = self._api.get(kind, old["metadata"]["name"])
             if current is not None:
-                self._api.replace({**current, "spec": old["spec"]})
+                self._api.replace(reference.restored(current, old))
 
     def _not_deleted(self, slot: Slot, pods: list[Manifest]) -> TimedOutError:
         where = f"slot {slot} of {self._scope.target}"

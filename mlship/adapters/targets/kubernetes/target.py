@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 
 from mlship.adapters.targets.kubernetes import (
+    by_hand,
     fencing,
     gateway,
     manifests,
@@ -28,6 +29,7 @@ from mlship.domain.deployment import (
     Slot,
     Split,
 )
+from mlship.domain.drift import Altered
 from mlship.domain.fence import KERNEL, Fence
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
@@ -141,10 +143,9 @@ class KubernetesTarget:
             spool_mb=self._spool_mb,
         )
         scope, config, split = self._scope, self._config, plan.split
-        is_plain = config.kubernetes.gateway is None
-        if is_plain:
+        if self._is_plain:
             objects = [*router_manifests.render(scope, config, plan.artifact), *objects]
-        if split is not None and is_plain:
+        if split is not None and self._is_plain:
             objects.append(router_routing.written(scope, config, None, split, frozenset()))
         elif split is not None:
             objects.append(routing.written(scope, config.kubernetes, None, split, frozenset()))
@@ -171,11 +172,39 @@ class KubernetesTarget:
                 changes += traffic.planned(plan.split, running=running)
             return changes + [each for slot in plan.removed for each in slots.removal(slot)]
 
+    def altered(self) -> Sequence[Altered]:
+        """Return what somebody changed of the slots' objects and, without a Gateway, the router's.
+
+        A route at a Gateway is compared with the ledger only, by its split.
+        """
+        with self._open() as api:
+            route = by_hand.route_of(self._traffic(api).read)
+            slots = set(self._slots(api).deployments()) | route.slots
+            found = by_hand.of_slots(api, self._scope, self._config, slots)
+            return found + self._traffic(api).altered("")
+
+    def adopt(self) -> None:
+        """Take objects as they are for what was written; the route is not among them."""
+        with self._open() as api:
+            for slot in self._slots(api).deployments():
+                by_hand.adopt(api, manifests.kinds(self._config), self._scope.object(slot))
+            self._traffic(api).adopt()
+
+    def rewrite(self, split: Split) -> None:
+        """Write the route anew, also if what is there cannot be read; see `Guarded`."""
+        with self._open() as api:
+            check_ready(self._scope, self._slots(api).deployments(), split.asked)
+            self._traffic(api).rewrite(split)
+
+    @property
+    def _is_plain(self) -> bool:
+        return self._config.kubernetes.gateway is None
+
     def _slots(self, api: Api) -> Slots:
         return Slots(api, self._scope, self._config, self._progress, spool_mb=self._spool_mb)
 
     def _traffic(self, api: Api) -> gateway.Traffic | router.Traffic:
-        if self._config.kubernetes.gateway is None:
+        if self._is_plain:
             return router.Traffic(api, self._scope, self._config)
         return gateway.Traffic(api, self._scope, self._config.kubernetes)
 

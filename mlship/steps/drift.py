@@ -1,0 +1,206 @@
+"""Drift of production: what is refused because of it, undone, or accepted."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from mlship.domain import drift, shapes
+from mlship.domain.deployment import Slot, Split, slot_of
+from mlship.domain.drift import Altered, Guarded
+from mlship.domain.facts import Drifted, Routed
+from mlship.domain.records import Records
+from mlship.domain.release import Release
+from mlship.errors import ConflictError, IntegrityError, RefusedError
+from mlship.steps.pipeline import PRODUCTION, Pipeline
+from mlship.steps.transition import ready
+
+OnDrift = Literal["refuse", "reconcile", "adopt"]
+"""What a promotion does about drift."""
+
+_HINT = "`--reconcile` makes production as recorded, `--adopt` records it as it is; see "
+_GUIDE = "`mlship guide when-it-fails`"
+
+
+class Found(NamedTuple):
+    """The drift of production that somebody made; see `mlship.domain.drift` for the lines.
+
+    Attributes:
+        altered: objects.
+        split: differences of the traffic split.
+        slots: releases that do not run, or run and should not, or get traffic and should not.
+        aliases: in the store.
+        missing: slots that do not exist, and should.
+        is_readable: whether the route can be read.
+    """
+
+    altered: Sequence[Altered] = ()
+    split: Sequence[str] = ()
+    slots: Sequence[str] = ()
+    aliases: Sequence[str] = ()
+    missing: frozenset[Slot] = frozenset()
+    is_readable: bool = True
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Every difference in one line."""
+        return (*map(str, self.altered), *self.split, *self.slots, *self.aliases)
+
+    @property
+    def lasting(self) -> tuple[str, ...]:
+        """The differences that nobody may accept."""
+        return (*(str(each) for each in self.altered if not each.is_adoptable), *self.slots)
+
+
+def recorded_split(records: Records) -> Split | None:
+    """Return the last recorded split; after a kill, the route may have a later one."""
+    for record in reversed(records):
+        facts = shapes.read(record)
+        if isinstance(facts, Routed) and facts.split is not None:
+            return facts.split
+    return None
+
+
+def find(pipeline: Pipeline, records: Records) -> Found:
+    """Return the drift of production. Clusters that do not answer are left out; nothing is changed.
+
+    Raises:
+        UnavailableError: the target, or the store, does not answer.
+    """
+    target, history = pipeline.target(PRODUCTION), records.history
+    altered = tuple(target.altered()) if isinstance(target, Guarded) else ()
+    aliases = tuple(drift.of_aliases(history, pipeline.store.versions()))
+    try:
+        deployments, route = target.inspect(), target.routes()
+    except IntegrityError:
+        return Found(altered=altered, aliases=aliases, is_readable=False)
+    expected = {slot_of(each) for each in (history.champion, history.challenger) if each}
+    return Found(
+        altered=altered,
+        split=tuple(drift.of_split(history, recorded_split(records), route.split)),
+        slots=tuple(drift.of_slots(history, deployments, route)),
+        aliases=aliases,
+        missing=frozenset(expected - set(deployments)),
+    )
+
+
+def check(pipeline: Pipeline, records: Records, on_drift: OnDrift) -> None:
+    """Refuse to go on from a state that nobody recorded.
+
+    Raises:
+        RefusedError: there is drift; the message has each difference. Aliases that were adopted
+            are none: the promotion sets them.
+    """
+    found = find(pipeline, records)
+    lines = found._replace(aliases=()).lines if on_drift == "adopt" else found.lines
+    if lines:
+        message = f"production is not as recorded: {'; '.join(lines)}"
+        raise RefusedError(message, hint=f"{_HINT}{_GUIDE}")
+
+
+def settle(pipeline: Pipeline, records: Records, on_drift: OnDrift) -> Records:
+    """Undo or accept the drift of production, and record it; the caller holds its lock.
+
+    Raises:
+        as `reconcile` and `adopt`.
+    """
+    if on_drift == "refuse":
+        return records
+    found = find(pipeline, records)
+    if not found.lines:
+        return records
+    act = reconcile if on_drift == "reconcile" else adopt
+    return act(pipeline, records, found)
+
+
+def reconcile(pipeline: Pipeline, records: Records, found: Found) -> Records:
+    """Make production as recorded: slots, route and aliases.
+
+    Raises:
+        ConflictError: some drift is left.
+        TimedOutError: a release did not become ready.
+    """
+    target, history = pipeline.target(PRODUCTION), records.history
+    split = recorded_split(records)
+    if not found.is_readable and split is not None and isinstance(target, Guarded):
+        target.rewrite(split)
+    _redeploy(pipeline, records, found)
+    if split is not None:
+        # Also if it is the recorded one: somebody may have edited what it is written in.
+        target.route(split, expected=target.routes().revision)
+    for slot, deployment in target.inspect().items():
+        if history.role(deployment.release) in drift.ABSENT:
+            target.remove(slot)
+    if found.aliases:
+        for alias, release in drift.roles(history).items():
+            pipeline.store.point(alias, release)
+    records = _recorded(pipeline, records, "reconcile", found)
+    left = find(pipeline, records).lines
+    if left:
+        message = f"production is still not as recorded: {'; '.join(left)}"
+        raise ConflictError(message, hint="something else writes there: find it, then run it again")
+    return records
+
+
+def adopt(pipeline: Pipeline, records: Records, found: Found) -> Records:
+    """Record production as it is: objects and split. Aliases are left to the promotion.
+
+    Raises:
+        RefusedError: something cannot be accepted, because it was never tested; nothing is changed.
+    """
+    if not found.is_readable or found.lasting:
+        message = f"this cannot be accepted: {'; '.join(found.lasting)}"
+        hint = "use --reconcile; or change the project, and release it from a commit"
+        raise RefusedError(message, hint=hint)
+    target = pipeline.target(PRODUCTION)
+    if isinstance(target, Guarded):
+        target.adopt()
+    route = target.routes()
+    # Written anew as mlship writes it, with the weights that it has.
+    target.route(route.split, expected=route.revision)
+    if found.split:
+        facts = Routed(weights=route.split.weights, shadow=route.split.shadow)
+        subject = _subject(records)
+        records = records.plus(pipeline.learn(subject, "traffic", "passed", facts, after=records))
+    return _recorded(pipeline, records, "adopt", found)
+
+
+def _redeploy(pipeline: Pipeline, records: Records, found: Found) -> None:
+    """Write the slots anew that were changed, with the replicas of their roles."""
+    config, challenger = pipeline.target_config(PRODUCTION), records.history.challenger
+    for release in _concerned(records, found):
+        count = config.challenger_replicas if release == challenger else config.replicas
+        ready(pipeline, release, count, records)
+
+
+def _concerned(records: Records, found: Found) -> list[Release]:
+    """Return the releases whose slots are to be written anew, the champion first."""
+    history = records.history
+    slots = {each.slot for each in found.altered} | found.missing
+    running = (history.champion, history.challenger, *history.former, *history.standby)
+    known = [release for release in running if release is not None]
+    own = {slot_of(release) for release in known}
+    concerned = [release for release in known if slot_of(release) in slots]
+    if history.champion and history.champion not in concerned and slots - own - {None}:
+        # The load balancer, which each deployment writes.
+        concerned.insert(0, history.champion)
+    return concerned
+
+
+def _recorded(
+    pipeline: Pipeline, records: Records, step: Literal["reconcile", "adopt"], found: Found
+) -> Records:
+    facts = Drifted(differences=found.lines)
+    subject = _subject(records)
+    return records.plus(pipeline.learn(subject, step, "passed", facts, after=records))
+
+
+def _subject(records: Records) -> Release:
+    """Return the release that a record about all of production is attached to.
+
+    Raises:
+        ConflictError: no release is in production.
+    """
+    history = records.history
+    subject = history.champion or history.challenger
+    if subject is None:
+        raise ConflictError("no release is in production", hint="run `mlship deploy-production`")
+    return subject
