@@ -1,14 +1,25 @@
-"""The command guide: the pages of the guide, as they are shipped with this version."""
+"""The command guide: the pages of the guide and the reference, as shipped with this version."""
 
 import difflib
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 import typer
 
 from mlship.cli import output
 from mlship.cli.session import session
 from mlship.errors import NotFoundError
+
+_PAGES: Final[Mapping[str, tuple[str, ...]]] = {
+    "docs/guide": (
+        *("first-promotion", "from-a-script", "your-own-model", "what-belongs-to-a-release"),
+        *("when-it-fails", "github", "pull-requests", "monorepo", "without-a-server"),
+        *("tracking-server", "docker", "kubernetes", "gke", "clusters", "predictions"),
+    ),
+    "docs/reference": ("commands", "settings", "errors"),
+}
+"""The pages by their folders, in the order in which a newcomer reads them, as in the README."""
 
 
 def guide(
@@ -17,7 +28,7 @@ def guide(
         str | None, typer.Argument(help="The name of a page. Default: list all pages.")
     ] = None,
 ) -> None:
-    """Show a page of the guide.
+    """Show a page of the guide or the reference.
 
     Example: mlship guide github
     """
@@ -25,9 +36,9 @@ def guide(
 
     options = session(context)
     texts = {
-        name.removesuffix(".md"): data.decode()
-        for name, data in shipped.files("docs/guide").items()
-        if name.endswith(".md")
+        name: (shipped.folder(folder) / f"{name}.md").read_text("utf-8")
+        for folder, names in _PAGES.items()
+        for name in names
     }
     if page is None:
         titles = {name: _title(text) for name, text in texts.items()}

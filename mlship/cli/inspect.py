@@ -4,12 +4,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import msgspec
 import typer
 
 from mlship.cli import output
 from mlship.cli.options import ReleaseName
 from mlship.cli.session import Session, session
 from mlship.domain import digests
+from mlship.domain.notation import bare, literal
+from mlship.errors import UnavailableError
 
 _FEW: Final = 5
 
@@ -31,7 +34,7 @@ def doctor(
     Example: mlship doctor
     """
     from mlship import wire
-    from mlship.config.layers import value_at
+    from mlship.config.defaults import differing
     from mlship.config.project import json_schema
     from mlship.errors import shown
     from mlship.steps.doctor import doctor as doctor_step
@@ -48,8 +51,8 @@ def doctor(
         output.as_json({"origins": resolved.origins, "checks": checks})
     else:
         values = [
-            (key, shown(str(value_at(resolved.config, key))), layer)
-            for key, layer in sorted(resolved.origins.items())
+            (setting.key, shown(bare(setting.value)), setting.layer)
+            for setting in differing(resolved)
         ]
         output.table("settings that are not defaults", ("key", "value", "set by"), values)
         rows = [
@@ -85,12 +88,19 @@ def status(
 
     options = session(context)
     result = status_step(options.pipeline(purpose="read"), ask)
-    if options.json:
+    if options.json and not result.silent:
         output.as_json(result)
         return
+    if not options.json:
+        show_status(result, everything=everything)
+    raise_silence(result)
+
+
+def show_status(result: "Status", *, everything: bool) -> None:
+    """Print what is known of the targets, and with `everything` all releases and champions."""
     if result.seen:
         output.table("", *_running(result))
-    else:
+    elif not result.silent:
         output.line("nothing is running; to deploy the current commit, run `mlship run`")
     for target, endpoint in result.endpoints.items():
         if endpoint:
@@ -99,6 +109,21 @@ def status(
         _history(result.reigns, result.releases)
     _clusters(result)
     _remarks(result, everything=everything)
+
+
+def raise_silence(result: "Status") -> None:
+    """End with an error if targets cannot be asked; what is known of the others was shown.
+
+    Raises:
+        UnavailableError: there are such targets. Its facts are the whole status.
+    """
+    if not result.silent:
+        return
+    parts = [f"target {name}: {each.message}" for name, each in result.silent.items()]
+    hints = dict.fromkeys(each.hint for each in result.silent.values() if each.hint)
+    raise UnavailableError(
+        "; ".join(parts), hint="; ".join(hints), facts=msgspec.structs.asdict(result)
+    )
 
 
 def _running(result: "Status") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
@@ -219,9 +244,9 @@ def trace(
     time = f"{logged.time:%Y-%m-%d %H:%M:%S} UTC"
     rows = [
         ("prediction", f"{logged.id} at {time}, {logged.latency_ms:.2f} ms"),
-        ("inputs", str(logged.inputs)),
-        ("outputs", str(logged.outputs)),
-        ("outcome", str(result.outcome.value) if result.outcome else "not known yet"),
+        ("inputs", literal(logged.inputs)),
+        ("outputs", literal(logged.outputs)),
+        ("outcome", bare(result.outcome.value) if result.outcome else "not known yet"),
         ("release", f"{result.name}, then {result.role}, version {result.version or 'none'}"),
         ("commit", release.commit + (f" by {result.commit.author}" if result.commit else "")),
         ("data", release.data),

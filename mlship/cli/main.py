@@ -60,7 +60,7 @@ def callback(
 ) -> None:
     """Train, test, deploy, compare and promote machine-learning models.
 
-    Start with: mlship init && mlship run
+    Start with `mlship init`, commit what it wrote with git, then `mlship run`.
     """
     context.obj = Session(config=config, json=json, flags=tuple(flags or ()))
 

@@ -10,7 +10,7 @@ from mlship.cli import output
 from mlship.cli.options import DryRun, Older, ReleaseName, Render, preview
 from mlship.cli.session import session
 from mlship.domain import shapes
-from mlship.domain.facts import Evaluated, Number, Withdrawn
+from mlship.domain.facts import Evaluated, Withdrawn
 from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -290,25 +290,19 @@ def evaluate(context: typer.Context) -> None:
 
     Example: mlship evaluate
     """
+    from mlship.reports import outcomes
     from mlship.steps.evaluate import evaluate as evaluate_step
 
     options = session(context)
     record = evaluate_step(options.pipeline())
     facts = shapes.of(record, Evaluated)
     if not options.json:
-        rows = [
-            ("champion", _number(facts.champion_mean), str(facts.champion_n)),
-            ("challenger", _number(facts.challenger_mean), str(facts.challenger_n)),
-        ]
-        output.table("", ("", facts.metric, "outcomes"), rows)
-        interval = f"{_number(facts.low)} to {_number(facts.high)}"
-        output.line(f"difference {_number(facts.estimate)} ({interval}), {facts.method}")
+        if rows := outcomes.rows(facts, "champion", "challenger"):
+            output.table("", outcomes.header(facts), rows)
+        if sentence := outcomes.sentence(facts):
+            output.line(f"{sentence} ({facts.method})")
         output.line(facts.reason)
     output.record(record, json=options.json, refuse=record.evidence.verdict == "failed")
-
-
-def _number(value: Number) -> str:
-    return f"{value:.4f}" if isinstance(value, float | int) else str(value)
 
 
 def _number_of_pull(text: str) -> int:

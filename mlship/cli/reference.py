@@ -33,9 +33,9 @@ _SETTINGS = """\
 The keys of `mlship.yaml`. A setting can also come from an environment variable, which overrides
 the file, or from `--set KEY=VALUE`, which overrides both. `mlship doctor` lists all settings that
 differ from their defaults, and where each was set. Values in the environment and in `--set` are
-parsed as YAML. NAME and METRIC stand for your own names. Names of variables are converted to
-lowercase. So a key with capitals or a hyphen, such as the name of a parameter, can be set only in
-the file or by `--set`.
+parsed as YAML. NAME, METRIC and CLUSTER stand for your own names. Names of variables are converted
+to lowercase. So a key with capitals or a hyphen, such as the name of a parameter, can be set only
+in the file or by `--set`.
 
 `MLFLOW_TRACKING_URI` sets `store.uri` if `MLSHIP_STORE__URI` is not set.
 """
@@ -45,6 +45,8 @@ both on stderr. The exit code is the kind of the error. With `--json`, it also p
 `error`, `message`, `hint` and `exit_code` on stdout. Exit code 0 means success. Invalid arguments
 exit with 2, like invalid settings. With `--debug`, the command prints the traceback instead.
 """
+_NAMES = {"targets": "NAME", "clusters": "CLUSTER", "test": "METRIC", "staging": "METRIC"}
+"""What stands for the names of a mapping's sections, by the key of the mapping."""
 _WORDS = {"StrType": "text", "BoolType": "boolean", "AnyType": "anything", "StructType": "mapping"}
 
 
@@ -221,7 +223,7 @@ def _inner(field: kinds.Field) -> str:
     """Return the prefix of a section's keys, `store` or `targets.NAME`; empty for a value."""
     kind = _bare(field.type)
     if isinstance(kind, kinds.DictType) and isinstance(_bare(kind.value_type), kinds.StructType):
-        return f"{field.name}.{'NAME' if field.name == 'targets' else 'METRIC'}"
+        return f"{field.name}.{_NAMES[field.name]}"
     return field.name if isinstance(kind, kinds.StructType) else ""
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from mlship.config.project import Config
+from mlship.config.project import Config, ReadConfig
+from mlship.domain.notation import literal
 from mlship.errors import ConfigError
 
 PREFIX = "MLSHIP_"
@@ -52,6 +53,22 @@ def _bare(kind: Any) -> Any:
     return kind
 
 
+def hint_of_reading(config: ReadConfig, **options: Any) -> str:
+    """Return how to read the data with more options: the whole line that mlship.yaml needs then.
+
+    Args:
+        config: how they are read now; its options stay.
+        options: of `data.read`, with the values to set.
+    """
+    values = {
+        field.name: getattr(config, field.name)
+        for field in msgspec.structs.fields(config)
+        if getattr(config, field.name) != getattr(ReadConfig(), field.name)
+    } | options
+    line = ", ".join(f"{name}: {literal(value)}" for name, value in values.items())
+    return f"set `read: {{{line}}}` under data in mlship.yaml"
+
+
 def place_of(layer: str, path: str) -> str:
     """Return where a key was set: the file, the variable's name, or the option."""
     if layer == "environment":
@@ -75,8 +92,9 @@ def explained(
         text = text.replace(technical, plain)
     text = re.sub(r" matching regex .*", " in another format", text, flags=re.DOTALL)
     value = _value_at(key, merged)
-    if isinstance(value, str | int | float) and repr(value) not in text:
-        text = f"{text}: {repr(value)[:60]}"
+    written = repr(value) if isinstance(value, str) else literal(value)
+    if isinstance(value, str | int | float) and written not in text:
+        text = f"{text}: {written[:60]}"
     source = place_of(origins.get(_listed(key), "mlship.yaml"), key)
     place = source if key in source else f"{source}: {key}"
     return ConfigError(f"{place}: {text[:1].lower()}{text[1:]}", hint=_meaning(key))

@@ -138,14 +138,6 @@ def from_flags(assignments: Sequence[str]) -> Layer:
     return Layer(name="flags", values=values)
 
 
-def value_at(config: Config, key: str) -> Any:
-    """Return the value of a key as `Resolved.origins` names it: `targets.staging.port`."""
-    value: Any = config
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
-    return value
-
-
 def _scalar(text: str, name: str) -> Any:
     try:
         return yaml_text.load(text)
@@ -203,7 +195,7 @@ def _unknown(path: str, key: str, known: list[str], layer: str, prefix: str) -> 
 def _check_observations(observations: ObservationsConfig) -> None:
     if (observations.kind == "postgres") != (observations.url is not None):
         message = "mlship.yaml: observations: `kind: postgres` and `url` must be set together"
-        hint = "set observations: {kind: postgres, url: postgresql://user@host/database}"
+        hint = "set both under observations, as `url: postgresql://user@host/database`"
         raise ConfigError(message, hint=hint)
     if observations.when_away == "spool" and observations.url is None:
         message = "mlship.yaml: observations.when_away: spool is for kind postgres"
@@ -280,7 +272,7 @@ def _check_unsupervised(config: Config) -> None:
     if metric != "none":
         message = f"mlship.yaml: gates.promote.metric is {metric}, and without data.target there "
         message += "are no outcomes to compare"
-        hint = "set `gates: {promote: {metric: none}}`: then approvals alone decide on a promotion"
+        hint = "set `metric: none` under gates.promote: then approvals alone decide on a promotion"
         raise ConfigError(message, hint=hint)
     if config.metrics:
         message = f"mlship.yaml: metrics.{next(iter(config.metrics))} needs true values, and there "
@@ -306,7 +298,7 @@ def _check_quantiles(config: Config) -> None:
     if len(quantiles) == 1:
         message = "mlship.yaml: model.quantiles has one quantile"
         hint = (
-            f"leave it out, and measure the model by `metrics: {{m: 'pinball[{quantiles[0]:g}]'}}`"
+            f'leave it out, and measure the model by `p: "pinball[{quantiles[0]:g}]"` under metrics'
         )
         raise ConfigError(message, hint=hint)
     if list(quantiles) != sorted(set(quantiles)):

@@ -18,6 +18,7 @@ from typing import Annotated
 import msgspec
 
 from mlship.domain.bundle import Row, Value
+from mlship.domain.notation import literal
 from mlship.errors import ProjectError
 
 TOLERANCE = 1e-4
@@ -66,8 +67,8 @@ class Difference(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         """Return one line for people."""
-        expected = f"{self.expected!r} ({self.source})"
-        return f"{self.request}: {self.field} is {self.got!r}, expected {expected}"
+        expected = f"{literal(self.expected)} ({self.source})"
+        return f"{self.request}: {self.field} is {literal(self.got)}, expected {expected}"
 
 
 class WorkloadResult(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,10 +26,9 @@ def slices_line(slices: Slices) -> str:
     small = f"; {slices.small} more are too small to judge" if slices.small else ""
     if not slices.judged:
         return f"None of {slices.small} slices is large enough to judge."
-    count = slices.worse or "None"
-    return (
-        f"{count} of {slices.judged} slices are worse than the champion, by {slices.metric}{small}."
-    )
+    count = f"{slices.worse or 'None'} of {slices.judged} slices"
+    verb = "are" if slices.worse > 1 else "is"
+    return f"{count} {verb} worse than the champion, by {slices.metric}{small}."
 
 
 def worst(slices: Slices) -> list[Slice]:

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from mlship.domain.evidence import Verdict
 from mlship.domain.facts import Number
@@ -16,6 +17,9 @@ EMOJI: dict[Verdict, str] = {"passed": "✅", "failed": "❌", "undecided": "❔
 
 MISSING = "-"
 
+SENTENCES: Final = 600
+"""The limit for sentences that name a file and say what to do."""
+
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]#!|~$])")
 _BLOCK = re.compile(r"^(\d+)([.)])(?=\s)|^()([-+=>])")
 _MENTION = re.compile(r"(?<![A-Za-z0-9_])@(?=\w)")
@@ -26,6 +30,11 @@ _WORD_JOINER = "\u2060"
 def number(value: Number) -> str:
     """Return a number with 4 significant digits, `nan` or `inf`; `-` for any other text."""
     return MISSING if value is None else _formatted(value, "")
+
+
+def whole(count: Number) -> str:
+    """Return a count with all its digits; `-` for anything else."""
+    return f"{count:.0f}" if isinstance(count, float | int) else MISSING
 
 
 def signed(value: Number) -> str:
@@ -73,12 +82,18 @@ def moment(time: datetime) -> str:
 
 
 def short(text: object, limit: int = 200) -> str:
-    """Return text from a user on one line, without control characters, cut at the limit."""
+    """Return text from a user on one line, without control characters, at most `limit` long.
+
+    It is cut between words, unless a single word would take half of it away.
+    """
     visible = "".join(
         " " if unicodedata.category(letter)[0] in "CZ" else letter for letter in str(text)
     )
     line = " ".join(visible.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
+    if len(line) <= limit:
+        return line
+    words = line[:limit].rpartition(" ")[0]
+    return (words if len(words) >= limit // 2 else line[: limit - 1]) + "…"
 
 
 def escaped(text: object, limit: int = 200) -> str:

@@ -14,8 +14,16 @@ from mlship.domain import checks, digests
 from mlship.domain.attachments import FILES_MOST
 from mlship.domain.facts import Evaluated, Tested, Trained, Verified
 from mlship.domain.suites import SuiteRun
-from mlship.reports import attachments, comparison, container, formatting, matrix, training
-from mlship.reports.formatting import escaped, folded, interval, number, signed, table
+from mlship.reports import (
+    attachments,
+    comparison,
+    container,
+    formatting,
+    matrix,
+    outcomes,
+    training,
+)
+from mlship.reports.formatting import SENTENCES, escaped, folded, interval, number, signed, table
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
 
 NO_PICTURES: Final[Mapping[str, str]] = MappingProxyType({})
@@ -107,7 +115,7 @@ def _metrics(metrics: Sequence[MetricLine], tested: Tested | None) -> str:
         about += f" ({escaped(tested.method)})"
     whole = [line for line in metrics if not _is_part(line)]
     warnings = "".join(
-        f"⚠️ {escaped(check.text, 400)}\n\n" for check in checks.warnings(tested.checks)
+        f"⚠️ {escaped(check.text, SENTENCES)}\n\n" for check in checks.warnings(tested.checks)
     )
     return f"{warnings}{about}:\n\n{_metrics_table(whole or metrics, tested)}"
 
@@ -145,28 +153,21 @@ def _gates(gates: Sequence[GateLine]) -> str:
     lines = []
     for gate in gates:
         lines.append(f"- {formatting.EMOJI[gate.verdict]} **{escaped(gate.name)}** {gate.verdict}")
-        lines += [f"  - {escaped(reason, 300)}" for reason in gate.reasons]
+        lines += [f"  - {escaped(reason, SENTENCES)}" for reason in gate.reasons]
     return "### Gates\n\n" + "\n".join(lines) if lines else ""
 
 
 def _evaluated(evaluated: Evaluated | None) -> str:
     if evaluated is None:
         return ""
-    header = [evaluated.metric, "mean", "outcomes"]
-    rows = [
-        [
-            f"champion {escaped(evaluated.champion)}",
-            number(evaluated.champion_mean),
-            number(evaluated.champion_n),
-        ],
-        ["this release", number(evaluated.challenger_mean), number(evaluated.challenger_n)],
-    ]
-    return (
-        f"### On outcomes\n\n{table([escaped(cell) for cell in header], rows)}\n\n"
-        f"Difference {signed(evaluated.estimate)}, {formatting.percent(evaluated.confidence)} "
-        f"interval {interval(evaluated.low, evaluated.high)}, valid at any time "
-        f"({escaped(evaluated.method)})."
-    )
+    champion = f"champion {escaped(evaluated.champion)}"
+    rows = outcomes.rows(evaluated, champion, "this release")
+    if not rows:
+        return ""
+    text = table([escaped(cell) for cell in outcomes.header(evaluated)], rows)
+    sentence = outcomes.sentence(evaluated)
+    more = f"\n\n{sentence} ({escaped(evaluated.method)})." if sentence else ""
+    return f"### On outcomes\n\n{text}{more}"
 
 
 def _contained(image: Image | None) -> str:
@@ -289,7 +290,7 @@ def _identity(report: Report) -> str:
         rows.append(["uncommitted changes", escaped(trained.uncommitted or "yes", 300)])
     if trained.format:
         rows.append(["model", escaped(trained.format, 40)])
-    rows += [["notes", escaped(note, 300)] for note in trained.notes]
+    rows += [["notes", escaped(note, SENTENCES)] for note in trained.notes]
     rows += [[name, _code(digests.short(digest))] for name, digest in release.parts.items()]
     return folded("Provenance", table(["", ""], rows))
 

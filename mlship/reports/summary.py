@@ -2,7 +2,7 @@
 
 from functools import singledispatch
 
-from mlship.domain import checks, shapes
+from mlship.domain import checks, gates, shapes
 from mlship.domain.evidence import Record
 from mlship.domain.facts import (
     Contained,
@@ -28,7 +28,8 @@ def summary(record: Record) -> str:
     if evidence.verdict != "passed" and isinstance(facts, Judged):
         return checks.joined(checks.failed(facts.checks))
     if isinstance(facts, Trained):
-        return f"{evidence.release} ({facts.format})"
+        warnings = map(checks.line, gates.on_exposure(facts.exposed))
+        return "; ".join([f"{evidence.release} ({facts.format})", *warnings])
     return _line(facts)
 
 

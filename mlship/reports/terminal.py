@@ -7,8 +7,8 @@ from mlship.domain import checks, digests
 from mlship.domain.evidence import Verdict
 from mlship.domain.facts import Evaluated, Tested, Trained, Verified
 from mlship.domain.suites import SuiteRun
-from mlship.reports import comparison, container, formatting, training
-from mlship.reports.formatting import interval, number, short, signed
+from mlship.reports import comparison, container, formatting, outcomes, training
+from mlship.reports.formatting import SENTENCES, interval, number, short, signed
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
 
 if TYPE_CHECKING:
@@ -65,7 +65,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence["str | Tex
     for column in columns:
         result.add_column(Text(short(column, 40)), overflow="fold")
     for row in rows:
-        result.add_row(*(Text(short(cell)) if isinstance(cell, str) else cell for cell in row))
+        result.add_row(
+            *(Text(short(cell, SENTENCES)) if isinstance(cell, str) else cell for cell in row)
+        )
     return result
 
 
@@ -120,22 +122,11 @@ def _gates(gates: Sequence[GateLine], console: "Console") -> None:
 def _evaluated(evaluated: Evaluated | None, console: "Console") -> None:
     if evaluated is None:
         return
-    rows = [
-        [
-            f"champion {evaluated.champion}",
-            number(evaluated.champion_mean),
-            number(evaluated.champion_n),
-        ],
-        ["this release", number(evaluated.challenger_mean), number(evaluated.challenger_n)],
-        ["difference", signed(evaluated.estimate), ""],
-        [
-            f"{formatting.percent(evaluated.confidence)} interval",
-            interval(evaluated.low, evaluated.high),
-            "",
-        ],
-    ]
-    _print(console, "On outcomes", ["", evaluated.metric, "outcomes"], rows)
-    _line(console, f"method: {evaluated.method}; valid at any time")
+    rows = outcomes.rows(evaluated, f"champion {evaluated.champion}", "this release")
+    if rows:
+        _print(console, "On outcomes", outcomes.header(evaluated), rows)
+    if sentence := outcomes.sentence(evaluated):
+        _line(console, f"{sentence} ({evaluated.method})")
 
 
 def _contained(image: Image | None, console: "Console") -> None:
@@ -232,4 +223,4 @@ def _print(
 def _line(console: "Console", text: str) -> None:
     from rich.text import Text
 
-    console.print(Text("  " + short(text, 300)))
+    console.print(Text("  " + short(text, SENTENCES)))

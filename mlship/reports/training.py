@@ -6,6 +6,7 @@ from typing import Any, Final
 from mlship.domain import digests
 from mlship.domain.commit import named
 from mlship.domain.facts import Tested, Trained
+from mlship.domain.notation import bare
 from mlship.domain.release import Release
 from mlship.reports.formatting import short
 
@@ -53,7 +54,7 @@ def _files(trained: Trained, differing: Collection[str]) -> str:
 
 
 def _params(params: Mapping[str, Any]) -> str:
-    flat = [f"{short(name, 40)}={short(value, 40)}" for name, value in _flat(params)]
+    flat = [f"{short(name, 40)}={short(bare(value), 40)}" for name, value in _flat(params)]
     if not flat:
         return "without model.params"
     more = f" and {len(flat) - _PARAMS_MOST} more" if len(flat) > _PARAMS_MOST else ""

@@ -38,13 +38,13 @@ _EXTRAS = {
 _TRACKING = "MLFLOW_TRACKING_URI"
 _HERE_ALONE = f"kept on this machine, because {_TRACKING} is not set here"
 _SHARE = (
-    f"export {_TRACKING}=https://HOST of the server that the workflows use, or set store.uri in "
+    f"export {_TRACKING}=https://HOST of the server that all share, or set store.uri in "
     "mlship.yaml; without a server: kind registry for ledger and store (`mlship guide "
     "without-a-server`)"
 )
 _BY = (
-    "in mlship.yaml, set `ledger: {kind: mlflow}` for a tracking server, or kind registry for "
-    "ledger and store (`mlship guide without-a-server`)"
+    "in mlship.yaml, set `kind: mlflow` under ledger for a tracking server, or `kind: registry` "
+    "under ledger and store (`mlship guide without-a-server`)"
 )
 
 
@@ -280,10 +280,13 @@ def _store(pipeline: Pipeline, around: Surroundings) -> str | Warned:
 
 
 def _shares(pipeline: Pipeline, around: Surroundings) -> bool:
-    """Return whether jobs of the project's workflows need a store and a ledger in common."""
+    """Return whether the project's jobs, and other people, need a store and a ledger in common."""
     config = pipeline.config
     kinds = {pipeline.target_config(name).kind for name in (STAGING, PRODUCTION)}
-    wants = config.ledger.kind == "mlflow" or config.store.kind == "registry" or kinds != {"local"}
+    by_server, in_cluster = config.ledger.kind == "mlflow", kinds != {"local"}
+    if by_server and in_cluster:
+        return True  # whoever else deploys to the cluster has to know what runs there
+    wants = by_server or in_cluster or config.store.kind == "registry"
     return wants and any(_TRACKING in text for text in around.workflows().values())
 
 

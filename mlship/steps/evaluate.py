@@ -100,7 +100,7 @@ def _fitting(pipeline: Pipeline, records: Records, challenger: Release) -> Metri
         what, known = ("labels", "accuracy") if is_labels else ("numbers", "mae")
         raise ConfigError(
             f"gates.promote.metric is {metric.name}, and {challenger} predicts {what}",
-            hint=f"set `gates: {{promote: {{metric: {known}}}}}` in mlship.yaml",
+            hint=f"set `metric: {known}` under gates.promote in mlship.yaml",
         )
     return metric
 

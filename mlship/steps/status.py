@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,9 @@ from mlship.errors import IntegrityError, MlshipError, UnavailableError
 from mlship.steps.drift import recorded_split
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.replay import answering
+
+_ROLES: Final = ("champion", "challenger")
+"""The roles that are listed first, in this order."""
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,10 +85,18 @@ class Void(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Silence(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a target cannot be asked, and the next action."""
+
+    message: str
+    hint: str
+
+
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """The state of all targets. `drift` has a line for each difference, with how to fix it.
 
     Attributes:
+        silent: the targets that cannot be asked; nothing else is known of them.
         endpoints: the URL of each target, empty if nothing was deployed there.
         reigns: who was champion when, oldest first.
         releases: every release of the ledger with its role, oldest first.
@@ -109,6 +120,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: dict[str, int] = {}
     undelivered: tuple[str, ...] = ()
     void: tuple[Void, ...] = ()
+    silent: dict[str, Silence] = {}
 
 
 class _Looked(NamedTuple):
@@ -122,7 +134,7 @@ class _Looked(NamedTuple):
 
 
 def status(pipeline: Pipeline, ask: int = 0) -> Status:
-    """Return the status of all targets. It is read-only.
+    """Return the status of all targets, also if some cannot be asked. It is read-only.
 
     Args:
         pipeline: the project.
@@ -140,7 +152,13 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         drift.append(f"the store is unavailable ({error}); its aliases are not shown")
     aliases = {version.release: version.aliases for version in versions}
     names = tuple(dict.fromkeys((STAGING, PRODUCTION, *pipeline.config.targets)))
-    looked = {name: _look(pipeline, name, records, aliases, ask) for name in names}
+    looked: dict[str, _Looked] = {}
+    silent: dict[str, Silence] = {}
+    for name in names:
+        try:
+            looked[name] = _look(pipeline, name, records, aliases, ask)
+        except UnavailableError as error:
+            silent[name] = Silence(message=error.message, hint=error.hint)
     return Status(
         name=pipeline.config.name,
         endpoints={name: look.endpoint for name, look in looked.items()},
@@ -159,6 +177,7 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         },
         undelivered=_undelivered(pipeline, records),
         void=tuple(Void.of(record) for record in records.void),
+        silent=silent,
     )
 
 
@@ -257,5 +276,13 @@ def _seen(
             cluster=deployment.cluster,
             answers=None if answers is None else answers.get(known[slot], 0),
         )
-        for slot, deployment in deployments.items()
+        for slot, deployment in sorted(
+            deployments.items(), key=lambda item: (_rank(history, item[1]), known[item[0]])
+        )
     ]
+
+
+def _rank(history: History, deployment: Deployment) -> int:
+    """Return the place of a deployment's role in the list: the champion's is the first."""
+    role = history.role(deployment.release)
+    return _ROLES.index(role) if role in _ROLES else len(_ROLES)

@@ -12,6 +12,7 @@ from mlship.domain.commit import Commit
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Trained
 from mlship.domain.history import fold
+from mlship.domain.notation import literal
 from mlship.domain.prediction import Outcome, Prediction
 from mlship.domain.records import Records
 from mlship.domain.release import Release
@@ -76,7 +77,7 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
         return result
     outputs = pipeline.predictor.predict(pipeline.bundle(release), [original.inputs])[0]
     differences = tuple(
-        f"{field} is {outputs.get(field)!r}, was {original.outputs[field]!r}"
+        f"{field} is {literal(outputs.get(field))}, was {literal(original.outputs[field])}"
         for field in compare(original.outputs, outputs)
     )
     if differences:

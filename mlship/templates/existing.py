@@ -181,7 +181,7 @@ def _of_training(training: Existing) -> dict[str, str]:
         sections["gates"] = (
             "gates:\n"
             "  test: {}                         # for example, r2: {min: 0.7}\n"
-            "  # metric: mae is of numbers; accuracy is of labels.\n"
+            "  # metric: mae is for numbers, accuracy for labels.\n"
             "  promote: {metric: mae, min_labels: 200, confidence: 0.95, approvals: 1}"
         )
     if training.task in _WITHOUT_TARGET:

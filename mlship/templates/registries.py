@@ -25,7 +25,7 @@ def registry_of_images(config: Config, clusters: Sequence[str]) -> Registry | No
         if clusters:
             raise ConfigError(
                 f"mlship.yaml: targets.{clusters[0]} runs images, and image.repository is missing",
-                hint="add it, as `image: {repository: ghcr.io/owner/iris}`",
+                hint="set it under image, as `repository: ghcr.io/owner/iris`",
             )
         return None
     return _kind_of(reference(config.image.repository).registry)

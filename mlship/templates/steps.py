@@ -5,7 +5,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Final, Literal
 
 from mlship import files
 from mlship.config.commands import TRAINING_ROWS
@@ -32,6 +32,11 @@ _ENVIRONMENTS = {
 }
 """What lists the packages of a project, with the command that writes a requirements.txt of it."""
 _LARGEST = 1_000_000
+_SERVER: Final = (
+    *("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
+    "MLFLOW_TRACKING_TOKEN",
+)
+"""What jobs need for a tracking server: a user and a password, or a token."""
 _CML = re.compile(r"^[^#\n]*\bcml(?:-| )(?:send-)?comment\b", re.MULTILINE)
 
 
@@ -251,8 +256,8 @@ def last(
     steps += [*_of_commit(site, config, changes), "mlship doctor && mlship run"]
     if written and "promote" in workflows.kinds(config) and config.ledger.kind == "directory":
         steps.append(
-            "jobs share no folder: in mlship.yaml, set `ledger: {kind: mlflow}` for a tracking "
-            "server, or kind registry for ledger and store (`mlship guide without-a-server`)"
+            "jobs share no folder: in mlship.yaml, set `kind: mlflow` under ledger for a tracking "
+            "server, or `kind: registry` under ledger and store (`mlship guide without-a-server`)"
         )
     return [*steps, *_of_github(config, written)]
 
@@ -276,11 +281,13 @@ def _of_github(config: Config, written: Mapping[str, str]) -> list[str]:
         ("vars", "variables"),
         ("secrets", "secrets"),
     )
-    asked = [
-        f"{word} {', '.join(found)}"
-        for kind, word in kinds
-        if (found := workflows.asked_for(written.values(), kind))
-    ]
+    names = {word: workflows.asked_for(written.values(), kind) for kind, word in kinds}
+    wants_server = _SERVER[0] in names["variables"]
+    others = {
+        word: [name for name in listed if not (wants_server and name in _SERVER)]
+        for word, listed in names.items()
+    }
+    asked = [f"{word} {', '.join(listed)}" for word, listed in others.items() if listed]
     if own := config.workflows.steps.secrets:
         steps.append(
             f"your own steps name {', '.join(own)}: the code of a feature branch can read it; give "
@@ -288,6 +295,15 @@ def _of_github(config: Config, written: Mapping[str, str]) -> list[str]:
         )
     if asked:
         steps.append(f"on GitHub, for the workflows: {'; '.join(asked)} (`mlship guide github`)")
+    if wants_server:
+        address, user, password, token = _SERVER
+        is_optional = config.ledger.kind != "mlflow"
+        steps.append(
+            f"on GitHub, {'if you have' if is_optional else 'for'} a tracking server: variable "
+            f"{address}; secrets {user} and {password}, or {token}"
+            f"{'; without one, none of them' if is_optional else ''} "
+            "(`mlship guide tracking-server`)"
+        )
     return steps
 
 

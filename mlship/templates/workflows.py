@@ -265,7 +265,7 @@ def _data(config: Config, source: str, folder: str, kept: Kept, *, google: bool)
     if storage is None or not kept.files:
         if config.workflows.dvc:
             message = f"mlship.yaml: workflows.dvc: {kept.reason}"
-            raise ConfigError(message, hint="correct it, or set `workflows: {dvc: false}`")
+            raise ConfigError(message, hint="correct it, or set `dvc: false` under workflows")
         return None
     identity = storage.kind == "gs" and bool(storage.secrets) and google
     return Data(

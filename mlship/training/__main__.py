@@ -32,6 +32,7 @@ from mlship.adapters.checkout.children import (
 )
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.config import packages
+from mlship.domain import checks, gates
 from mlship.domain.bundle import ModelFormat
 from mlship.domain.ports import Predictor
 from mlship.domain.scores import Trained
@@ -117,7 +118,8 @@ def _trained(
     exposed = heldout.exposed(
         config, has_read_all=audit.has_read(whole), has_read_rows=audit.has_read([rows])
     )
-    notes = (*([exposed] if exposed else []), *made.notes, *audit.notes())
+    warnings = map(checks.line, gates.on_exposure(exposed))
+    notes = (*warnings, *made.notes, *audit.notes())
     opened = audit.opened()
     return msgspec.structs.replace(made, notes=notes, opened=opened, exposed=exposed)
 

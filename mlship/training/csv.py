@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mlship.adapters.checkout import datafiles, heads
+from mlship.config.explain import hint_of_reading
 from mlship.config.project import ReadConfig
 from mlship.errors import ProjectError
 
@@ -36,7 +37,7 @@ def read(root: Path, text: str, config: ReadConfig) -> pd.DataFrame:
     names = header.iloc[0]
     if config.index_col is None and names.notna().all() and len(names) == len(frame.columns):
         frame.columns = pd.Index(names)  # pandas renames the second of two `a`
-    _check_separator(text, frame)
+    _check_separator(text, frame, config)
     _check_index(text, frame, config)
     _check_decimal(text, frame, config)
     return frame
@@ -69,7 +70,7 @@ def _parsing(config: ReadConfig) -> dict[str, Any]:
     }
 
 
-def _check_separator(text: str, frame: pd.DataFrame) -> None:
+def _check_separator(text: str, frame: pd.DataFrame, config: ReadConfig) -> None:
     if len(frame.columns) != 1:
         return
     name = str(frame.columns[0])
@@ -79,9 +80,7 @@ def _check_separator(text: str, frame: pd.DataFrame) -> None:
             and frame.iloc[:, 0].astype(str).str.contains(separator, regex=False).all()
         ):
             message = f"data file {text} has one column, {name[:80]!r}"
-            shown = {"\t": '"\\t"'}.get(separator, f'"{separator}"')
-            hint = f"add its separator to mlship.yaml: `data: {{read: {{sep: {shown}}}}}`"
-            raise ProjectError(message, hint=hint)
+            raise ProjectError(message, hint=hint_of_reading(config, sep=separator))
 
 
 def _check_index(text: str, frame: pd.DataFrame, config: ReadConfig) -> None:
@@ -91,8 +90,8 @@ def _check_index(text: str, frame: pd.DataFrame, config: ReadConfig) -> None:
         values = frame.iloc[:, 0]
         if values.dtype.kind == "i" and (np.diff(values.to_numpy()) == 1).all():
             message = f"the first column of data file {text} has no name and counts the rows"
-            hint = "add to mlship.yaml: `data: {read: {index_col: 0}}`, or give it a name"
-            raise ProjectError(message, hint=hint)
+            hint = hint_of_reading(config, index_col=0)
+            raise ProjectError(message, hint=f"{hint}, or give it a name")
 
 
 def _check_decimal(text: str, frame: pd.DataFrame, config: ReadConfig) -> None:
@@ -104,5 +103,4 @@ def _check_decimal(text: str, frame: pd.DataFrame, config: ReadConfig) -> None:
             is_number = values.astype(str).str.fullmatch(r"-?\d+,\d+")
             if is_number.all():
                 message = f"column {name} of data file {text} has numbers such as {values.iloc[0]}"
-                hint = 'add to mlship.yaml: `data: {read: {decimal: ","}}`'
-                raise ProjectError(message, hint=hint)
+                raise ProjectError(message, hint=hint_of_reading(config, decimal=","))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mlship.adapters.checkout import datafiles, tables
+from mlship.config.explain import hint_of_reading
 from mlship.config.project import DataConfig, ReadConfig
 from mlship.domain.bundle import Field, Kind
 from mlship.errors import ProjectError
@@ -159,8 +160,8 @@ def load(root: Path, text: str, options: ReadConfig = _PLAIN) -> pd.DataFrame:
     except UnicodeDecodeError as error:
         message = f"data file {text} is not in {error.encoding}: byte {error.start} is "
         message += f"0x{error.object[error.start]:02x}"
-        hint = "add the encoding to mlship.yaml, such as `data: {read: {encoding: latin-1}}`"
-        raise ProjectError(message, hint=hint) from error
+        hint = hint_of_reading(options, encoding="latin-1")
+        raise ProjectError(message, hint=f"{hint}, or its own encoding") from error
     except (ValueError, TypeError, LookupError, pd.errors.ParserWarning) as error:
         message = f"data file {text} cannot be read: {str(error).strip()}"
         raise ProjectError(message, hint=f"it must be {_FORMATS}") from error

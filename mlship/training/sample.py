@@ -35,7 +35,7 @@ def dtypes_of(columns: tuple[Field, ...]) -> str:
     """Return how to read the columns of text as categories, where a model was fitted on such."""
     texts = [field.name for field in columns if field.kind == "text" and field.dtype != "category"]
     dtypes = ", ".join(f"{name}: category" for name in texts[:5] or ["COLUMN"])
-    return f"read its columns so, with `data: {{read: {{dtype: {{{dtypes}}}}}}}` in mlship.yaml"
+    return f"read its columns so, with `dtype: {{{dtypes}}}` under data.read in mlship.yaml"
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.domain.bundle import Bundle, Head, Hooks, Label, Row, Schema, probability_of
 from mlship.domain.digests import Digest
+from mlship.domain.notation import literal
 from mlship.domain.ports import Predictor
 from mlship.errors import IntegrityError, ProjectError
 from mlship.runtime import formats
@@ -288,7 +289,7 @@ def _possible(making: Making, column: str) -> tuple[Label, ...]:
 
 
 def _some(values: list[Any]) -> str:
-    return ", ".join(repr(value) for value in list(dict.fromkeys(values))[:3])
+    return ", ".join(literal(value) for value in list(dict.fromkeys(values))[:3])
 
 
 def _own_modules(making: Making) -> list[str]:

@@ -12,8 +12,16 @@ from mlship.domain.job import inert
 from mlship.errors import NotFoundError
 from mlship.templates import shipped
 
-PAGES = sorted(Path(__file__).parents[2].joinpath("docs", "guide").glob("*.md"))
-PACKAGE = Path(__file__).parents[2] / "mlship"
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    ROOT / name
+    for name in re.findall(
+        r"\((docs/(?:guide|reference)/[a-z-]+\.md)\)",
+        ROOT.joinpath("README.md").read_text("utf-8").partition("## Read on")[2],
+    )
+]
+"""As the README lists them, which has all: `test_pages` says so."""
+PACKAGE = ROOT / "mlship"
 
 
 def told(*arguments: str) -> str:
@@ -22,7 +30,7 @@ def told(*arguments: str) -> str:
     return result.stdout
 
 
-def test_all_pages_are_listed_with_their_titles() -> None:
+def test_all_pages_are_listed_with_their_titles_in_the_order_of_the_readme() -> None:
     listed = json.loads(told("--json", "guide"))
     assert list(listed) == [page.stem for page in PAGES]
     assert all(title and not title.startswith("#") for title in listed.values())
@@ -48,4 +56,7 @@ def test_messages_name_pages_that_are_shipped() -> None:
         for name in re.findall(r"`mlship guide ([a-z-]+)`", path.read_text("utf-8"))
     }
     assert "predictions" in named
-    assert {f"{name}.md" for name in named} <= set(shipped.files("docs/guide"))
+    assert "settings" in re.findall(
+        r"`mlship guide ([a-z-]+)`", shipped.files("templates/project")["mlship.yaml"].decode()
+    )
+    assert named <= {page.stem for page in PAGES}

@@ -102,6 +102,21 @@ def test_calls_that_do_not_exist_are_found() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_zsh_reads_a_page_as_bash_does(page: Path) -> None:
+    assert not [found for block in blocks(page, "bash", "text") if (found := modifiers(block.text))]
+
+
+def test_a_colon_after_a_variable_without_braces_is_found() -> None:
+    assert modifiers('"repo:$OWNER/$NAME:environment"') == ["$NAME:e"]
+    assert modifiers('"$PROJECT:$REGION" "${NAME}:environment" "$NAME: x"') == []
+
+
+def modifiers(text: str) -> list[str]:
+    """Return where zsh changes a variable's value: `$NAME:e` is the ending of a file's name."""
+    return re.findall(r"\$[A-Za-z_]\w*:[A-Za-z]", text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_settings_that_a_page_shows_are_accepted(page: Path) -> None:
     for block in blocks(page, "yaml"):
         shown = from_yaml(block.text, f"{page.name}:{block.line}")

@@ -194,7 +194,7 @@ def test_a_folder_with_blanks_and_a_hostile_branch_are_only_names(
             json.dumps({"name": "one", "request": FLOWER, "expect": {"species": "virginica"}}),
             3,
             "mismatches 1",
-            "one: species is 'setosa', expected 'virginica' (the workload)",
+            'one: species is "setosa", expected "virginica" (the workload)',
         ),
         (
             json.dumps({"name": "two", "request": {"petals": 3}}),

@@ -185,6 +185,7 @@ def test_a_command_that_may_train_on_held_out_rows_is_named(
     found = trained(tmp_path, train=None, command="python train.py", saved="model.joblib")
     assert found.exposed.startswith(said)
     assert bool(found.exposed) == bool(said)
+    assert (found.notes[0] == f"WARNING: {found.exposed}") == bool(said)
 
 
 def test_ignored_settings_and_code_are_known_and_ignored_data_only_to_doctor(

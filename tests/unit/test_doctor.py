@@ -202,6 +202,15 @@ def test_a_ledger_and_a_store_that_jobs_do_not_have_are_warned_of(
     assert {checks(here, **changes)[name].state for name in ("ledger", "store")} == {"right"}
 
 
+def test_a_ledger_of_a_cluster_that_is_on_this_machine_alone_is_warned_of_without_workflows(
+    here: World,
+) -> None:
+    found = checks(here, targets=CLUSTERS, ledger=BY_MLFLOW)
+    assert [found[name].state for name in ("ledger", "store")] == ["warning"] * 2
+    found = checks(here, targets=CLUSTERS, ledger=BY_MLFLOW, store=SERVER)
+    assert [found[name].state for name in ("ledger", "store")] == ["right"] * 2
+
+
 def test_workflows_that_nobody_can_renew_are_warned_of(here: World) -> None:
     lost = Installation(origin=Origin(kind="index", version="0.1.0"), reason="no hash is known")
     around = dataclasses.replace(WELL, installed=lambda: lost)

@@ -6,6 +6,8 @@ import httpx
 import pytest
 
 from mlship.adapters.http.clients import Reach
+from mlship.adapters.http.door import NoAnswerError
+from mlship.adapters.images.registry import faults
 from mlship.adapters.images.registry.client import Ask, Exchange
 from mlship.adapters.images.registry.uploads import Content, upload
 from mlship.domain import digests
@@ -96,3 +98,24 @@ def test_an_upload_that_breaks_off_again_and_again_tells_the_registrys_words() -
     content = Content(digest=digests.of_bytes(data), size=len(data), read=read)
     with pytest.raises(UnavailableError, match="no space left on device"):
         upload(exchange(answer, []), "iris", content, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "starts", "names_base"),
+    [
+        ("localhost:5000", True, False),
+        ("registry.example.org", True, False),
+        ("europe-west1-docker.pkg.dev", False, False),
+        ("ghcr.io", False, False),
+        ("docker.io", False, True),
+    ],
+)
+def test_nobody_is_asked_to_start_a_public_registry(
+    host: str, starts: bool, names_base: bool
+) -> None:
+    error = faults.unreachable(
+        NoAnswerError(httpx.ReadTimeout("slow"), ""), host, f"https://{host}"
+    )
+    assert ("start it" in error.hint) == starts
+    assert ("`image.base` may name a copy" in error.hint) == names_base
+    assert "the network and the proxy" in error.hint

@@ -11,6 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from mlship.config.layers import from_yaml, resolve
 from mlship.domain import digests
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict, decode, encode
@@ -18,6 +19,7 @@ from mlship.domain.release import Release
 from mlship.errors import IntegrityError
 from mlship.reports import formatting, markdown, terminal
 from mlship.reports.report import Report, as_json, collect
+from mlship.training import heldout
 
 Steps = list[tuple[Step, Verdict, dict[str, Any]]]
 
@@ -122,7 +124,7 @@ VERIFY = {
     "mismatches": 1,
     "p50_ms": 2.113,
     "p99_ms": 9.8,
-    "differences": ["virginica 10: species is 'setosa', expected 'virginica' (the workload)"],
+    "differences": ['virginica 10: species is "setosa", expected "virginica" (the workload)'],
     "tests": [{"suite": "sanity", "passed": 6, "failed": 0, "skipped": 0, "seconds": 0.3}],
     "reasons": ["NOT OK: mismatches is 1"],
 }
@@ -147,6 +149,7 @@ EVALUATE = {
     "high": 0.29,
     "reason": "too few outcomes",
 }
+NONE = {"challenger_n": 0, "challenger_mean": "nan"}
 
 
 def records(steps: Steps, release: Release = RELEASE) -> list[Record]:
@@ -270,7 +273,7 @@ def test_a_slice_that_got_worse_is_seen_at_once_and_the_others_are_folded() -> N
     found = report(("test", "passed", COMPARED))
     text = markdown.render(found)
     seen, folded = text.split("<details><summary>Slices (12)")
-    told = "1 of 12 slices are worse than the champion, by accuracy; 3 more are too small to judge."
+    told = "1 of 12 slices is worse than the champion, by accuracy; 3 more are too small to judge."
     assert told in seen
     row = "| region | north | 120 | 0.71 | 0.9 | -0.19 | -0.31 to -0.06 |"
     assert row in seen
@@ -305,7 +308,7 @@ def test_what_changed_in_the_data_is_listed_and_the_columns_are_folded() -> None
     [
         (
             {"slices": SLICES | {"worse": 0, "listed": []}},
-            "None of 12 slices are worse than the champion, by",
+            "None of 12 slices is worse than the champion, by",
         ),
         ({"slices": {"metric": "mae", "small": 4}}, "None of 4 slices is large enough to judge."),
         ({"shifts": SHIFTS | {"same": True}}, "Identical to the champion's training data."),
@@ -322,6 +325,11 @@ def test_where_nothing_is_worse_one_line_says_so(compared: dict[str, Any], told:
     assert told in in_terminal(found)
     assert "<summary>Slices" not in markdown.render(found)
     assert "<summary>Columns" not in markdown.render(found)
+
+
+def test_several_worse_slices_are_a_plural() -> None:
+    found = report(("test", "passed", TEST | {"slices": SLICES | {"worse": 2}}))
+    assert "2 of 12 slices are worse than the champion" in markdown.render(found)
 
 
 def test_a_first_release_has_no_slices_and_no_changes() -> None:
@@ -351,7 +359,7 @@ def test_people_read_reasons_workload_outcomes_and_approvals_everywhere() -> Non
             "NOT OK: mismatches is 1",
             "too few outcomes",
             "ok: 1 of 1 approvals",
-            "virginica 10: species is 'setosa'",
+            "virginica 10: species is ",
             "sanity on staging",
             "-0.01 to +0.29",
             "grace@example.org",
@@ -360,6 +368,41 @@ def test_people_read_reasons_workload_outcomes_and_approvals_everywhere() -> Non
             "kept as skops",
         ):
             assert part in text
+
+
+def test_counts_of_outcomes_have_all_digits_and_nothing_is_shown_of_none() -> None:
+    found = report(("evaluate", "passed", EVALUATE | {"champion_n": 123456}))
+    for text in (markdown.render(found), in_terminal(found)):
+        assert "123456" in text
+    sides: dict[str, Any] = {"champion_n": 0, "champion_mean": "nan"}
+    unknown = {"estimate": "nan", "low": "nan", "high": "nan"}
+    one_side = report(("evaluate", "undecided", EVALUATE | sides | unknown))
+    none = report(("evaluate", "undecided", EVALUATE | sides | unknown | NONE))
+    for text in (markdown.render(one_side), in_terminal(one_side)):
+        assert "On outcomes" in text
+        assert not re.search(r"\bnan\b", text)
+    for text in (markdown.render(none), in_terminal(none)):
+        assert "On outcomes" not in text
+        assert "too few outcomes" in text
+
+
+def test_a_warning_is_read_to_its_end_in_each_format() -> None:
+    settings = "name: a\ndata: {train: data/of_the_second_quarter/all.csv, split: {}, target: y}\n"
+    settings += "model: {command: python src/of_the_second_quarter/train.py, saved: m.joblib}"
+    config = resolve([from_yaml(settings, "mlship.yaml")]).config
+    text = heldout.exposed(config, has_read_all=True, has_read_rows=False)
+    assert len(text) > 200
+    checks = [{"name": "held out", "holds": True, "text": text, "warns": True}]
+    found = report(("test", "passed", TEST | {"reasons": [], "checks": checks}))
+    told = " ".join(in_terminal(found, 1_000).split())
+    assert told.count(f"WARNING: {text}") == 2
+    assert html(markdown.render(found)).count(text) == 2
+
+
+def test_long_text_is_cut_between_words() -> None:
+    assert formatting.short("one two three", 10) == "one two…"
+    assert formatting.short("one twothreefour", 10) == "one twoth…"
+    assert formatting.short("a" * 30, 10) == "a" * 9 + "…"
 
 
 def test_a_narrow_window_wraps_and_cuts_nothing_off() -> None:
@@ -527,7 +570,7 @@ CONTAIN = {
     "errors": 0,
     "mismatches": 1,
     "p99_ms": 4.25,
-    "differences": ["row 3: species is 'setosa', expected 'virginica' (offline)"],
+    "differences": ['row 3: species is "setosa", expected "virginica" (offline)'],
     "tests": [{"suite": "sanity", "passed": 6, "failed": 0, "skipped": 0, "seconds": 0.3}],
     "reasons": ["ok: ready after 1.23 s, allowed up to 60", "NOT OK: 1 answered otherwise"],
     "seconds": 9.9,

@@ -1,8 +1,13 @@
+import re
+from pathlib import Path
+
 import jsonschema
 import pytest
 import yaml
 
+import mlship
 from mlship.config.bounds import check_metrics
+from mlship.config.explain import hint_of_reading
 from mlship.config.layers import from_environment, from_flags, from_yaml, resolve
 from mlship.config.project import Config, json_schema
 from mlship.errors import ConfigError
@@ -244,6 +249,26 @@ def test_a_key_that_stands_twice_is_named_with_its_line() -> None:
 def test_pickle_needs_its_digest() -> None:
     text = LEAST.replace('"pipeline:train"', '"pipeline:train", allow_pickle: true')
     assert "pickle_sha256" in complaint(text)[0]
+
+
+_SECTION = re.compile(
+    rf"`(?:{'|'.join(set(Config.__struct_fields__) - {'name', 'home', 'workload'})}): ?\{{"
+)
+
+
+def test_no_hint_has_a_section_to_paste_which_would_stand_twice() -> None:
+    assert _SECTION.search('add to mlship.yaml: `data: {read: {decimal: ","}}`')
+    paths = sorted(Path(mlship.__file__).parent.rglob("*.py"))
+    assert len(paths) > 100
+    assert [path.name for path in paths if _SECTION.search(path.read_text("utf-8"))] == []
+
+
+def test_the_line_that_reads_data_keeps_what_is_set() -> None:
+    config = read(LEAST.replace("species}", 'species, read: {sep: ";", na_values: [x]}}'))
+    hint = hint_of_reading(config.data.read, decimal=",", sep="\t")
+    line = 'read: {sep: "\\t", na_values: ["x"], decimal: ","}'
+    assert hint == f"set `{line}` under data in mlship.yaml"
+    assert yaml.safe_load(line)["read"] == {"sep": "\t", "na_values": ["x"], "decimal": ","}
 
 
 def test_params_are_the_users_own() -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from mlship import files
+from mlship.cli import inspect
 from mlship.config.backends import ObservationsConfig
 from mlship.config.project import GatesConfig, TargetConfig
 from mlship.domain import checks, digests, shapes
@@ -29,6 +30,7 @@ from mlship.errors import (
     NotFoundError,
     ProjectError,
     RefusedError,
+    UnavailableError,
 )
 from mlship.reports.summary import summary
 from mlship.steps import test as testing
@@ -79,9 +81,12 @@ def duel(here: World) -> tuple[Release, Release]:
 def test_metrics_of_rows_that_training_may_have_had_carry_a_warning(here: World) -> None:
     assert "WARNING" not in summary(testing.test(here.pipeline, made(here)))
     here.trainer.exposed, here.trainer.params = "python train.py read all.csv itself", "C=2"
-    record = testing.test(here.pipeline, train(here.pipeline).evidence.release)
+    trained = train(here.pipeline)
+    said = "; WARNING: python train.py read all.csv itself"
+    assert [summary(each).endswith(said) for each in (trained, train(here.pipeline))] == [True] * 2
+    record = testing.test(here.pipeline, trained.evidence.release)
     assert record.evidence.verdict == "passed"
-    assert summary(record).endswith("; WARNING: python train.py read all.csv itself")
+    assert summary(record).endswith(said)
 
 
 def predictions(here: World, release: Release, right: int, wrong: int) -> None:
@@ -706,6 +711,39 @@ def test_status_agrees_when_all_is_well(here: World) -> None:
         ("champion", 90),
         ("challenger", 10),
     ]
+
+
+def test_status_lists_the_champion_first_whatever_its_id_is(here: World) -> None:
+    first, second = proven_duel(here)
+    for champion, other in ((first, second), (second, first)):
+        in_production = [
+            each.release for each in status(here.pipeline).seen if each.target == "production"
+        ]
+        assert in_production == [str(champion), str(other)]
+        if champion == first:
+            promote(here.pipeline, second)
+
+
+def test_status_shows_the_rest_where_one_target_cannot_be_asked(
+    here: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = duel(here)
+
+    def refuse() -> None:
+        raise UnavailableError("context a does not accept the credentials", hint="log in again")
+
+    assert status(here.pipeline).silent == {}
+    monkeypatch.setattr(here.targets["staging"], "inspect", refuse)
+    found = status(here.pipeline)
+    assert {seen.target for seen in found.seen} == {"production"}
+    assert list(found.endpoints) == ["production"]
+    assert found.silent["staging"].hint == "log in again"
+    inspect.show_status(found, everything=False)
+    assert str(first) in capsys.readouterr().out
+    with pytest.raises(UnavailableError, match="target staging: context a does not") as caught:
+        inspect.raise_silence(found)
+    assert caught.value.hint == "log in again"
+    assert caught.value.facts["seen"] == found.seen
 
 
 def test_status_tells_an_alias_and_a_route_that_somebody_moved(here: World) -> None:

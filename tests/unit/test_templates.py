@@ -154,10 +154,30 @@ def test_workflows_follow_mlship_yaml_unless_somebody_edited_them(tmp_path: Path
     assert ".github/workflows/develop.yml" in made.names("keep")
     assert "timeout-minutes: 90" in edited.read_text()
     assert any("--force .github/workflows/develop.yml" in step for step in made.next)
-    assert any("ledger: {kind: mlflow}" in step for step in made.next)
+    assert any("`kind: mlflow` under ledger" in step for step in made.next)
     assert init(tmp_path, None, ".github/workflows").names("overwrite") == [
         ".github/workflows/develop.yml"
     ]
+
+
+def test_only_a_ledger_on_a_tracking_server_needs_one(tmp_path: Path) -> None:
+    settings = tmp_path / "mlship.yaml"
+    users = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+
+    def asked() -> str:
+        [step] = [step for step in init(tmp_path).next if "MLFLOW_TRACKING_" in step]
+        assert users in step
+        return step
+
+    assert "if you have a tracking server" in asked()
+    assert "without one, none of them" in asked()
+    settings.write_text(settings.read_text() + "\nledger: {kind: mlflow}\n")
+    assert "for a tracking server" in asked()
+    assert "without one" not in asked()
+    settings.write_text(settings.read_text().replace("kind: mlflow", "kind: registry"))
+    with settings.open("a") as file:
+        file.write("store: {kind: registry}\nimage: {repository: ghcr.io/ada/iris}\n")
+    assert not [step for step in init(tmp_path).next if "MLFLOW_TRACKING_" in step]
 
 
 def test_workflows_that_the_branches_do_not_need_are_removed_unless_edited(tmp_path: Path) -> None:

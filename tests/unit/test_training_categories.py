@@ -83,7 +83,7 @@ def test_a_saved_model_of_categories_answers_as_it_does_or_says_how_to_read_them
     settings = config("y", project(tmp_path, code, cities()), **allowed)
     with pytest.raises(ProjectError, match=r"categor") as raised:
         train(request(tmp_path, settings, "as text"), InProcess())
-    assert "`data: {read: {dtype: {city: category}}}`" in raised.value.hint
+    assert "`dtype: {city: category}` under data.read" in raised.value.hint
     asked = request(tmp_path, as_categories(settings))
     train(asked, InProcess())
     assert bundles.read(asked.into).model.format == form

@@ -175,7 +175,7 @@ def test_both_the_workload_and_the_bundle_are_asked_and_the_difference_says_who(
     offline: list[Row] = [{"y": "b", "p": 0.5}, {"y": "a", "p": 0.5}, {"y": "a", "p": 0.9}]
     result = workload.judge(requests, replies, offline)
     assert [str(difference) for difference in result.differences] == [
-        "first: y is 'b', expected 'a' (the workload)",
+        'first: y is "b", expected "a" (the workload)',
         "second, row 1: p is 0.1, expected 0.9 (the bundle offline)",
     ]
     assert (result.requests, result.errors, result.mismatches) == (2, 0, 2)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mlship.adapters.checkout import datafiles, tables
+from mlship.config.explain import hint_of_reading
 from mlship.config.project import DataConfig, ReadConfig
 from mlship.errors import ProjectError
 
@@ -82,11 +83,9 @@ def _checked(text: str, lines: Sequence[str], config: ReadConfig) -> list[list[s
         other = _parsed(lines, separator)
         widths = {len(row) for row in other}
         if separator != config.sep and len(other) > 1 and len(widths) == 1 and widths != {1}:
-            shown = '"\\t"' if separator == "\t" else f'"{separator}"'
             message = f"data file {text} has another separator than {config.sep!r}: its first line "
             message += f"is {lines[0].strip()[:80]!r}"
-            hint = f"in the section `data` of mlship.yaml, add `read: {{sep: {shown}}}`"
-            raise ProjectError(message, hint=hint)
+            raise ProjectError(message, hint=hint_of_reading(config, sep=separator))
     if longer is not None and config.index_col is None:
         message = f"data file {text} cannot be read: row {longer} has {len(rows[longer])} fields, "
         message += f"and the header {width}"
@@ -122,8 +121,8 @@ def _lines(root: Path, text: str, config: ReadConfig) -> list[str]:
     except UnicodeDecodeError as error:
         message = f"data file {text} is not in {error.encoding}: byte {error.start} is "
         message += f"0x{data[error.start]:02x}"
-        hint = "in the section `data` of mlship.yaml, add the encoding: `read: {encoding: latin-1}`"
-        raise ProjectError(message, hint=hint) from error
+        hint = hint_of_reading(config, encoding="latin-1")
+        raise ProjectError(message, hint=f"{hint}, or its own encoding") from error
     except LookupError:  # training names an unknown encoding
         return []
     lines = decoded.splitlines(keepends=True)

@@ -76,7 +76,7 @@ def _fetched(address: str, store: StoreConfig, into: Path) -> Path:
         raise RefusedError(message, hint="name a version: models:/NAME/3, or runs:/RUN/PATH")
     if store.kind != "mlflow":
         message = f"the model {address} is in MLflow, and the project's store is {store.kind}"
-        raise ProjectError(message, hint="set `store: {kind: mlflow, uri: ...}` in mlship.yaml")
+        raise ProjectError(message, hint="set `kind: mlflow` and `uri` under store in mlship.yaml")
     try:
         import mlflow
     except ImportError as error:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from mlship.domain.bundle import Head, Model, Row, Task
+from mlship.domain.notation import literal
 from mlship.runtime.formats import Raw
 from mlship.runtime.heads import slices_of
 
@@ -267,7 +268,7 @@ def _labels(
     pairs = zip(wanted.labels.tolist(), found.labels.tolist(), strict=True)
     for row, (label, other_label) in enumerate(pairs):
         if both[row] and label != other_label and (sure[row] or other_label not in classes):
-            differences[row] = f"it answers {other_label!r} instead of {label!r}"
+            differences[row] = f"it answers {literal(other_label)} instead of {literal(label)}"
     return differences
 
 

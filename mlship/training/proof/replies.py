@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from mlship.domain.bundle import Field, Row
+from mlship.domain.notation import literal
 from mlship.domain.prediction import Answer
 from mlship.domain.scores import Golden
 from mlship.errors import ProjectError
@@ -197,7 +198,8 @@ def check(expected: Sequence[Reply], answers: Sequence[Answer]) -> None:
 
 def _difference(outputs: Row | None, answer: Answer, slack: Mapping[str, float]) -> str:
     if outputs is None:
-        return "" if answer.refusal else f"returns {answer.outputs}, which the model refuses,"
+        returned = literal(answer.outputs)
+        return "" if answer.refusal else f"returns {returned}, which the model refuses,"
     if answer.refusal:
         return f"refuses what the trained model answers ({answer.refusal})"
     if list(outputs) != list(answer.outputs):
@@ -205,7 +207,7 @@ def _difference(outputs: Row | None, answer: Answer, slack: Mapping[str, float])
     for name, value in outputs.items():
         if not _is_same(value, answer.outputs[name], slack.get(name, 0.0)):
             found = answer.outputs[name]
-            return f"returns {name} = {found!r}, and the trained model {value!r},"
+            return f"returns {name} = {literal(found)}, and the trained model {literal(value)},"
     return ""
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import httpx
 
 from mlship.adapters.http.door import NoAnswerError
-from mlship.domain.image import GITHUB
+from mlship.domain.image import DOCKER_HUB, GITHUB, is_google
 from mlship.errors import ConflictError, MlshipError, NotFoundError, UnavailableError
 
 
@@ -17,7 +17,15 @@ def unreachable(error: NoAnswerError, host: str, url: str) -> UnavailableError:
         hint += f"if it has no TLS, set image.insecure: [{host}]"
         return UnavailableError(message, hint=hint)
     message = f"registry {host} does not answer at {url}: {error}"
-    return UnavailableError(message, hint="start it, or check its address and the network")
+    hint = "check its address, the network and the proxy"
+    if host == DOCKER_HUB:
+        hint += "; `image.base` may name a copy in a registry of your own"
+    return UnavailableError(message, hint=f"start it, or {hint}" if _may_be_own(host) else hint)
+
+
+def _may_be_own(host: str) -> bool:
+    """Return whether a reader may run a registry: others' are public services by their names."""
+    return host not in (DOCKER_HUB, GITHUB) and not is_google(host)
 
 
 def log_in(host: str, action: Literal["push", "pull"]) -> str:

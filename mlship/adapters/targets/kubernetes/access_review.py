@@ -130,6 +130,7 @@ def _check_rights(api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]
     if denied:
         listed = "; ".join(f"{', '.join(verbs)} {what}" for what, verbs in denied.items())
         message = f"{api.cluster} forbids: {listed}"
-        hint = "have its administrator apply the Roles of `mlship guide kubernetes` and "
-        hint += "`mlship guide gke`; `kubectl auth can-i --list` shows what is allowed"
+        hint = "have its administrator apply the Roles of `mlship guide kubernetes`"
+        hint += " and `mlship guide gke`" if "HealthCheckPolicy" in rights else ""
+        hint += "; `kubectl auth can-i --list` shows what is allowed"
         raise UnavailableError(message, hint=hint)

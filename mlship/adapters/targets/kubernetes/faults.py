@@ -62,7 +62,8 @@ def refused(response: httpx.Response, cluster: str, what: str, kind: str = "") -
     code = response.status_code
     if code == 401 or (code == 403 and "system:anonymous" in details):
         message = f"{cluster} does not accept the credentials"
-        hint = "log in again; `kubectl auth whoami` with the same context shows more"
+        hint = "log in again; `kubectl auth whoami` with the same context shows more; of users "
+        hint += "with one name in several files of KUBECONFIG, the first counts"
         return UnavailableError(message, hint=hint)
     if code == 403:
         return _forbidden(details, cluster, what)

@@ -1,0 +1,30 @@
+"""Values in messages and tables, as JSON and mlship.yaml have them: `null`, `true`, `["a"]`."""
+
+import json
+from typing import Any
+
+import msgspec
+
+from mlship.domain.digests import plain
+
+
+def literal(value: Any) -> str:
+    """Return a value on one line as JSON, a text in quotes, without control characters."""
+    text = json.dumps(_json_types(value), ensure_ascii=False)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+def bare(value: Any) -> str:
+    """Return a value as in `literal`; a text and a number that is not finite without quotes."""
+    written = _json_types(value)
+    return written if isinstance(written, str) else literal(written)
+
+
+def _json_types(value: Any) -> Any:
+    return plain(msgspec.to_builtins(value, str_keys=True, enc_hook=_of_library))
+
+
+def _of_library(value: Any) -> Any:
+    """Return a number or a text of numpy as Python's own; anything else as text."""
+    item = getattr(value, "item", None)
+    return item() if callable(item) else str(value)
