@@ -34,6 +34,8 @@ def folders(root: Path) -> tuple[Path, ...]:
 
 def files_of(folder: Path, module: str) -> list[Path]:
     """Return the file of a module in a folder, and the `__init__.py` of each package around it."""
+    if "/" in module:  # a model file may name anything
+        return []
     parts = module.split(".")
     around = [folder.joinpath(*parts[: n + 1], "__init__.py") for n in range(len(parts))]
     return [

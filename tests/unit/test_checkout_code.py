@@ -206,6 +206,8 @@ def test_modules_in_src_are_the_projects_by_the_names_that_they_are_imported_by(
     assert code.third_party(tmp_path, found.values()) == {"PyYAML"}
     assert code.folder_of(tmp_path, "bikes.rows") == tmp_path / "src"
     assert code.folder_of(tmp_path, "yaml") == tmp_path
+    (tmp_path / "outside.py").write_text("")
+    assert code.source_of(tmp_path / "src", f"x.{tmp_path}/outside") is None
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ MISTAKES = {
     "missing target": ("a,y\n1,0\n2,\n", "1 rows have no y, first row 2", "fill"),
     "doubled": ("a,a,y\n1,2,3\n", "the column a twice", "rename"),
     "no features": ("y\n1\n2\n", "no column besides the target", "add"),
-    "ragged": ("a,y\n1,2,3\n4,5,6\n", "cannot be read", "CSV"),
+    "ragged": ("a,y\n1,2,3\n4,5,6\n", "row 1 has 3 fields, and the header 2", "correct the row"),
     "infinite": ("a,y\ninf,2\n1,3\n", "column a holds an infinite number", "cap"),
     "one row": ("a,y\n1,2\n", "cannot be split", "add rows"),
     "no text": ("a,y\n\ufffd,1\n", "is not in utf-8: byte 4 is 0xff", "encoding"),

@@ -20,6 +20,7 @@ _LINES: Final = 200
 _SEPARATORS: Final = (",", ";", "\t", "|")
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _SHOWN: Final = 20
+_CORRECT: Final = "correct the row, or say in data.read of mlship.yaml how the CSV file is written"
 
 
 def check(root: Path, config: DataConfig) -> None:
@@ -89,7 +90,7 @@ def _checked(text: str, lines: Sequence[str], config: ReadConfig) -> list[list[s
     if longer is not None and config.index_col is None:
         message = f"data file {text} cannot be read: row {longer} has {len(rows[longer])} fields, "
         message += f"and the header {width}"
-        raise ProjectError(message, hint="correct the row, or set data.read in mlship.yaml")
+        raise ProjectError(message, hint=_CORRECT)
     return rows
 
 
