@@ -298,8 +298,9 @@ def compare(story: Story, sent: Requests, between: tuple[float, float], challeng
     stayed = sum(len(counts) == 1 for counts in asked)
     theirs = sum(challenger in counts for counts in asked)
     print(f"sticky       {stayed} of {len(asked)} users stayed, {theirs} with the challenger")
-    where = [story.cluster_of(one).path.parent.name for one in story.releases()[:2]]
-    print(f"clusters     champion in {where[0]}, challenger in {where[1]}", flush=True)
+    if len(story.places) > 1:
+        where = [story.cluster_of(one).path.parent.name for one in story.releases()[:2]]
+        print(f"clusters     champion in {where[0]}, challenger in {where[1]}", flush=True)
 
 
 def wait(sent: Requests, count: int) -> None:
