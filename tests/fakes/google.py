@@ -42,14 +42,19 @@ class GkeServer(FakeApiServer):
         self.makes_groups = True
         self._made = 0
 
-    def _filled(self, plural: str, body: Any) -> dict[str, Any]:
-        filled = super()._filled(plural, body)
-        annotations = filled["metadata"].get("annotations") or {}
+    def _write(
+        self, method: str, plural: str, name: str, body: Any, *, is_merge: bool
+    ) -> httpx.Response:
+        former = self._annotations(plural, name).get(f"{NEG}-status")
+        response = super()._write(method, plural, name, body, is_merge=is_merge)
+        annotations = self._annotations(plural, name)
         if plural == "services" and NEG in annotations and self.makes_groups:
-            known = self.objects.get((plural, filled["metadata"]["name"]), {})
-            status = known.get("metadata", {}).get("annotations", {}).get(f"{NEG}-status")
-            annotations[f"{NEG}-status"] = status or self._status(filled["metadata"]["name"])
-        return filled
+            annotations[f"{NEG}-status"] = former or self._status(name)
+        return response
+
+    def _annotations(self, plural: str, name: str) -> dict[str, str]:
+        found: dict[str, Any] = self.objects.get((plural, name), {"metadata": {}})
+        return found["metadata"].get("annotations") or {}
 
     def _status(self, service: str) -> str:
         self._made += 1
