@@ -389,12 +389,10 @@ def both(server: FakeApiServer, clock: Clock, monkeypatch: pytest.MonkeyPatch) -
     return made
 
 
-@pytest.mark.parametrize("name", [name for name in WRITES if name != "create"])
+@pytest.mark.parametrize("name", ["apply", "delete"])
 def test_a_former_holder_writes_to_no_object_of_another_cluster(name: str, both: Both) -> None:
     with suppress(ConflictError), both.locks("old").exclusive("production") as old:
         both.deployed(old)
-        with both.writing(old) as cluster:
-            cluster.create(route())
         with both.locks("next").exclusive("production") as following:
             assert both.number() == following.number
         before = dict(both.green.objects)
@@ -435,6 +433,17 @@ def test_who_could_not_fence_a_cluster_leaves_that_to_the_next(both: Both) -> No
         assert both.pending() == ""
         with both.locks("fourth").exclusive("production"):
             assert both.number() == third.number
+
+
+def test_another_cluster_needs_no_route_and_no_right_to_read_one(both: Both) -> None:
+    def forbid(request: httpx.Request) -> None:
+        assert "httproutes" not in request.url.path
+
+    both.green.before = forbid
+    with suppress(ConflictError), both.locks("old").exclusive("production") as old:
+        both.deployed(old)
+        with both.locks("next").exclusive("production") as following:
+            assert both.number() == following.number
 
 
 def test_a_lost_lease_goes_on_above_the_numbers_of_all_clusters(both: Both) -> None:

@@ -156,18 +156,19 @@ class FencedApi(Api):
             raise ConflictError(message, hint=hint)
 
 
-def highest(api: Api, scope: Scope, route: Kind) -> int:
+def highest(api: Api, scope: Scope, route: Kind | None) -> int:
     """Return the highest number of a target's objects; 0 if none has one."""
     return max((number_of(each) for each in _objects(api, scope, route)), default=0)
 
 
-def raise_to(api: Api, scope: Scope, route: Kind, number: int) -> None:
+def raise_to(api: Api, scope: Scope, route: Kind | None, number: int) -> None:
     """Give all objects of a target a number at least, so that nobody with a lower one writes them.
 
     Args:
         api: of the target's namespace.
         scope: of the target.
-        route: the kind of the object that has its route.
+        route: the kind of the object that has its route; `None` in a cluster that has none, nor
+            the right to read one.
         number: of the holder who takes over.
 
     Raises:
@@ -200,17 +201,16 @@ def _mark(api: Api, manifest: Manifest, number: int) -> None:
     api.annotate(kind, metadata["name"], {FENCE: str(number)}, version=version)
 
 
-def _objects(api: Api, scope: Scope, route: Kind) -> Iterator[Manifest]:
+def _objects(api: Api, scope: Scope, route: Kind | None) -> Iterator[Manifest]:
     """Yield the objects of a target: of each slot, of the router, and of the route."""
     names = [
         deployment["metadata"]["name"]
         for instance in (scope.name, instance_of(scope))
         for deployment in api.list("Deployment", {INSTANCE: instance})
     ]
-    wanted: list[tuple[Kind, str]] = [
-        (route, name_of(scope) if route == "ConfigMap" else scope.name),
-        *((kind, name) for name in names for kind in KINDS),
-    ]
+    wanted: list[tuple[Kind, str]] = [(kind, name) for name in names for kind in KINDS]
+    if route is not None:
+        wanted.insert(0, (route, name_of(scope) if route == "ConfigMap" else scope.name))
     for kind, name in wanted:
         manifest = api.get(kind, name)
         if manifest is not None:

@@ -131,11 +131,11 @@ class LeaseLocks:
 
     def _highest(self, scope: Scope, cluster: str) -> int:
         with self._connected(cluster, quickly=True) as api:
-            return fencing.highest(api, scope, self._route)
+            return fencing.highest(api, scope, None)
 
     def _raise_in(self, scope: Scope, cluster: str, number: int, *, quickly: bool) -> None:
         with self._connected(cluster, quickly=quickly) as api:
-            fencing.raise_to(api, scope, self._route, number)
+            fencing.raise_to(api, scope, None, number)
 
     @contextmanager
     def _connected(self, cluster: str, *, quickly: bool) -> Iterator[Api]:
