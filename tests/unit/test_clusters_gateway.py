@@ -230,6 +230,21 @@ def test_a_dry_run_needs_a_gateway_that_reaches_other_clusters() -> None:
         world.target.changes(plan)
 
 
+def test_an_entry_that_was_edited_by_hand_is_told_and_written_anew(world: World) -> None:
+    assert not world.target.altered()
+    objects = world.servers["blue"].objects
+    objects["endpointslices", NAME[TWO]]["endpoints"] = [{"addresses": ["10.9.9.9"]}]
+    del objects["services", NAME[TWO]]
+    told = {each.object: each.text for each in world.target.altered()}
+    assert told == {
+        f"EndpointSlice {NAME[TWO]}": f"leads to 10.9.9.9, not to {entry_of(world, TWO)}",
+        f"Service {NAME[TWO]}": "is missing",
+    }
+    world.target.rewrite(world.target.routes().split)
+    assert not world.target.altered()
+    assert addresses(world) == {NAME[TWO]: [entry_of(world, TWO)]}
+
+
 def test_only_the_parents_cluster_needs_a_gateway() -> None:
     world = new_world()
     world.servers["green"].install_gateway("gke-l7-rilb")

@@ -81,12 +81,19 @@ def of_places(api: Api, scope: Scope, places: Mapping[Slot, Placed], parent: str
 
 
 def of_gateway(api: Api, scope: Scope, cluster: str = "") -> list[Altered]:
-    """Return whether a route at a Gateway can be read; its split is compared elsewhere."""
+    """Return whether a route at a Gateway can be read, and what was changed of its entries.
+
+    Its split is compared elsewhere.
+    """
     try:
-        routing.read(scope, api.get("HTTPRoute", scope.name))
+        written = routing.read(scope, api.get("HTTPRoute", scope.name))
     except IntegrityError:
         return [_altered("HTTPRoute", scope.name, None, cluster, _UNREADABLE)]
-    return []
+    found = []
+    for slot, place in sorted(written.places.items()):
+        if place.is_elsewhere(scope.object(slot)):
+            found += _of_entry(api, scope, slot, place, cluster)
+    return found
 
 
 def route_of(read: Callable[[], Written]) -> Written:
@@ -109,6 +116,27 @@ def adopt(api: Api, kinds: Iterable[Kind], name: str) -> None:
             version = manifest["metadata"]["resourceVersion"]
             text = reference.adopted(manifest)
             api.annotate(kind, name, {REFERENCE: text}, version=version)
+
+
+def _of_entry(api: Api, scope: Scope, slot: Slot, place: Placed, cluster: str) -> list[Altered]:
+    """Return what was changed of what leads from a Gateway to a slot in another cluster."""
+    name = scope.object(slot)
+    objects = {kind: api.get(kind, name) for kind in routing.ENTRY}
+    found = [
+        _altered(kind, name, slot, cluster, "is missing")
+        for kind, manifest in objects.items()
+        if manifest is None
+    ]
+    entry = objects["EndpointSlice"]
+    addresses = [
+        address
+        for endpoint in (entry or {}).get("endpoints") or ()
+        for address in endpoint["addresses"]
+    ]
+    if entry is not None and addresses != [place.address]:
+        text = f"leads to {', '.join(addresses) or 'nothing'}, not to {place.address}"
+        found.append(_altered("EndpointSlice", name, slot, cluster, text))
+    return found
 
 
 def _of_objects(
