@@ -26,7 +26,8 @@ from mlship.adapters.targets.kubernetes.manifests import Scope  # noqa: E402
 from mlship.domain.deployment import slot_of  # noqa: E402
 from mlship.domain.release import Release  # noqa: E402
 from tests.harness import clusters  # noqa: E402
-from tests.harness.twice import Shop, proven, shop_of_two, won  # noqa: E402
+from tests.harness.pair import shop_of_two  # noqa: E402
+from tests.harness.twice import Shop, proven, won  # noqa: E402
 from tests.integration.test_twice import CONFIG  # noqa: E402
 
 REFUSED, DAMAGED = 3, 7

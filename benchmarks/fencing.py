@@ -37,8 +37,8 @@ sys.path.insert(0, str(ROOT))
 from tests.harness import clusters  # noqa: E402 (the root must be on the path first)
 from tests.harness.holders import CONFLICT, Kind, Outcome, deployed, stopped  # noqa: E402
 from tests.harness.kills import Project, race  # noqa: E402
-from tests.harness.pair import pair  # noqa: E402
-from tests.harness.twice import Shop, proven, target, target_of_two, won  # noqa: E402
+from tests.harness.pair import pair, target_of_two  # noqa: E402
+from tests.harness.twice import Shop, proven, target, won  # noqa: E402
 from tests.integration.test_twice import CONFIG  # noqa: E402
 
 

@@ -21,7 +21,7 @@ from tests.harness import clusters
 from tests.harness.clusters import Cluster
 from tests.harness.kills import Project
 from tests.harness.places import Notes
-from tests.harness.twice import Shop, proven
+from tests.harness.twice import Shop, proven, section
 
 CONFIG = {
     "name": "iris",
@@ -162,3 +162,20 @@ def pair(blue: Path, green: Path, gateway: str | None = None) -> Iterator[Pair]:
     places = [Cluster(path, namespace, is_plain=True) for path in (blue, green)]
     with clusters.new_namespace(places[0]), clusters.new_namespace(places[1]):
         yield Pair(places[0], places[1], gateway)
+
+
+def target_of_two(blue: Cluster, green: Cluster) -> dict[str, Any]:
+    """Return the section of mlship.yaml of a target over two clusters."""
+    both = {"blue": named(blue), "green": named(green)}
+    return {**section({"namespace": blue.namespace}), "clusters": msgspec.to_builtins(both)}
+
+
+@contextmanager
+def shop_of_two(folder: Path, config: dict[str, Any]) -> Iterator[Shop]:
+    """Give a project whose production has two clusters: new namespaces, blue with the parent."""
+    blue = clusters.kubeconfig(is_plain=True)
+    green = clusters.kubeconfig("TEST_KUBECONFIG_PRODUCTION", is_plain=True)
+    with pair(blue, green) as both:
+        targets = {"production": target_of_two(both.blue, both.green)}
+        (folder / "mlship.yaml").write_text(yaml.safe_dump({**config, "targets": targets}))
+        yield Shop(folder, {"blue": both.blue, "green": both.green})

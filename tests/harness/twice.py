@@ -2,13 +2,11 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import yaml
 
 from mlship import wire
 from mlship.adapters.targets.kubernetes.api import Kind, Manifest
@@ -24,7 +22,6 @@ from mlship.steps.approve import approve
 from mlship.steps.pipeline import Pipeline
 from tests.fakes.store import tiny_bundle
 from tests.harness import clusters, commands
-from tests.harness import pair as pairs
 from tests.harness.clusters import Cluster
 from tests.harness.samples import better, nothing
 from tests.harness.samples import release as sample
@@ -223,27 +220,11 @@ def target(place: Cluster, **settings: Any) -> dict[str, Any]:
     """
     own = {"kubeconfig": str(place.path), "namespace": place.namespace}
     gateway = {"gateway": "gateway/gateway", "path": f"/{place.namespace}"}
-    return _target({**own, **gateway, **settings})
+    return section({**own, **gateway, **settings})
 
 
-def target_of_two(blue: Cluster, green: Cluster) -> dict[str, Any]:
-    """Return the section of mlship.yaml of a target over two clusters."""
-    named = {"blue": pairs.named(blue), "green": pairs.named(green)}
-    return {**_target({"namespace": blue.namespace}), "clusters": msgspec.to_builtins(named)}
-
-
-@contextmanager
-def shop_of_two(folder: Path, config: dict[str, Any]) -> Iterator[Shop]:
-    """Give a project whose production has two clusters: new namespaces, blue with the parent."""
-    blue = clusters.kubeconfig(is_plain=True)
-    green = clusters.kubeconfig("TEST_KUBECONFIG_PRODUCTION", is_plain=True)
-    with pairs.pair(blue, green) as both:
-        targets = {"production": target_of_two(both.blue, both.green)}
-        (folder / "mlship.yaml").write_text(yaml.safe_dump({**config, "targets": targets}))
-        yield Shop(folder, {"blue": both.blue, "green": both.green})
-
-
-def _target(kubernetes: dict[str, Any]) -> dict[str, Any]:
+def section(kubernetes: dict[str, Any]) -> dict[str, Any]:
+    """Return the section of a target with these settings of its cluster."""
     small = {"cpu": None, "memory": None, "prestop_seconds": 2}
     return {
         "kind": "kubernetes",

@@ -15,7 +15,8 @@ from mlship.adapters.targets.local.locks import FileLocks
 from mlship.errors import ConflictError
 from tests.harness import clusters
 from tests.harness.holders import CONFLICT, deployed, stopped
-from tests.harness.twice import Shop, shop_of_two, target
+from tests.harness.pair import shop_of_two
+from tests.harness.twice import Shop, target
 from tests.integration.test_twice import CONFIG
 
 HOLD = """

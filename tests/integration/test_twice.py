@@ -11,7 +11,8 @@ import yaml
 from mlship.adapters.targets.kubernetes.api import path
 from mlship.domain.release import Release
 from tests.harness import clusters
-from tests.harness.twice import Shop, proven, shop_of_two, target, won
+from tests.harness.pair import shop_of_two
+from tests.harness.twice import Shop, proven, target, won
 
 IN_ONE = pytest.mark.service("cluster")
 
