@@ -75,7 +75,9 @@ def status(
     ] = False,
     ask: Annotated[
         int,
-        typer.Option(min=0, help="Send so many requests, and show who answers; no predictions."),
+        typer.Option(
+            min=0, max=10_000, help="Send so many requests, and show who answers; no predictions."
+        ),
     ] = 0,
 ) -> None:
     """Show what runs, who gets traffic, and any drift.

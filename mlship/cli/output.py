@@ -27,6 +27,7 @@ from mlship.domain.facts import (
     Verified,
 )
 from mlship.domain.job import inert
+from mlship.domain.notation import visible
 from mlship.errors import MlshipError, RefusedError
 from mlship.reports.summary import summary
 
@@ -62,7 +63,7 @@ def json_text(text: str) -> None:
 
 def line(text: str) -> None:
     """Print a line of a result."""
-    print(inert(text))
+    print(inert(visible(text)))
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -121,7 +122,7 @@ def record(result: Record, *, json: bool, refuse: bool = True) -> None:
 
 def warning(text: str) -> None:
     """Print a warning on stderr."""
-    print(inert(f"warning: {text}"), file=sys.stderr)
+    print(inert(visible(f"warning: {text}")), file=sys.stderr)
 
 
 def notice(text: str) -> None:
@@ -175,8 +176,8 @@ def error(problem: MlshipError, *, json: bool, annotate: bool) -> None:
                 "exit_code": problem.exit_code,
             }
         )
-    print(inert(f"error: {problem.message}"), file=sys.stderr)
+    print(inert(visible(f"error: {problem.message}")), file=sys.stderr)
     if problem.hint:
-        print(inert(f" next: {problem.hint}"), file=sys.stderr)
+        print(inert(visible(f" next: {problem.hint}")), file=sys.stderr)
     if annotate:
         print(actions.annotation("error", problem.message), file=sys.stderr)

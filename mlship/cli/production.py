@@ -124,14 +124,17 @@ def traffic(
 
 
 def _shares(texts: list[str]) -> dict[str, int]:
-    shares = {}
+    shares: dict[str, int] = {}
     for text in texts:
         role, _, percent = text.partition("=")
-        if not percent.isdigit():
+        if not re.fullmatch("[0-9]{1,9}", percent):
             raise ConfigError(
                 f"invalid share of the traffic: {text!r}",
                 hint="write ROLE=PERCENT in whole percent, such as challenger=20",
             )
+        if role in shares:
+            message = f"{role} has two shares of the traffic: {shares[role]} and {percent}"
+            raise ConfigError(message, hint="name each role once")
         shares[role] = int(percent)
     return shares
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 from mlship.cli import actions
 from mlship.domain.evidence import Record
 from mlship.domain.job import inert
+from mlship.domain.notation import visible
 from mlship.reports.summary import summary
 
 _SYMBOLS = {"passed": "✔", "failed": "✘", "undecided": "?"}
@@ -35,7 +36,7 @@ class Lines:
 
     def note(self, text: str) -> None:
         """Print a note of the step."""
-        print(inert(f"  {text}"), file=sys.stderr, flush=True)
+        print(inert(visible(f"  {text}")), file=sys.stderr, flush=True)
 
     def started(self, step: str) -> None:
         """Print that a step started."""
@@ -51,7 +52,7 @@ class Lines:
         line = f"{evidence.step}: {evidence.verdict} ({duration}){': ' if detail else ''}{detail}"
         if self._folded:
             print(actions.GROUP_END, file=sys.stderr, flush=True)
-        print(inert(line), file=sys.stderr, flush=True)
+        print(inert(visible(line)), file=sys.stderr, flush=True)
 
     def skipped(self, step: str, reason: str) -> None:
         """Print that a step is skipped."""

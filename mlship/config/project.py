@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.placement import Placement
-from mlship.config.texts import Dotted, Function, Home, Inside, Name, Variable
+from mlship.config.texts import Dotted, Function, Header, Home, Inside, Name, Variable
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.image import Builder, Platform
 from mlship.domain.policy import Bound, PromotePolicy
@@ -306,7 +306,7 @@ class TargetConfig(Placement, frozen=True):
         Meta(description="mirror all traffic to a new challenger and drop its responses"),
     ] = False
     sticky_header: Annotated[
-        str | None,
+        Header | None,
         Meta(
             description="header whose value selects the release that responds; not with a Gateway; "
             "with `load_balancer`, a number from 0 to 99"

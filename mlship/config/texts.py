@@ -27,6 +27,14 @@ Dotted = Annotated[
         extra={"form": "module.Name, such as category_encoders.ordinal.OrdinalEncoder"},
     ),
 ]
+Header = Annotated[
+    str,
+    Meta(
+        # Not those that say where a request goes, and not mlship's own.
+        pattern=r"^(?!([hH][oO][sS][tT](?!\n)$|[mM][lL][sS][hH][iI][pP]-))[A-Za-z0-9_-]+(?!\n)$",
+        extra={"form": "the name of a header in letters, digits, - and _, such as x-user"},
+    ),
+]
 Variable = Annotated[
     str,
     Meta(

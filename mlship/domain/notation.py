@@ -1,11 +1,20 @@
 """Values in messages and tables, as JSON and mlship.yaml have them: `null`, `true`, `["a"]`."""
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 import msgspec
 
 from mlship.domain.digests import plain
+
+_HIDDEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters of terminals, but for line breaks and tabs, and those that reorder text."""
+
+
+def visible(text: str) -> str:
+    """Return text whose control characters are escaped, so that it can only be read."""
+    return _HIDDEN.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def literal(value: Any) -> str:

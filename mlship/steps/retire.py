@@ -13,7 +13,7 @@ from mlship.domain.history import History
 from mlship.domain.ports import Target
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.errors import MlshipError, NotFoundError, RefusedError
+from mlship.errors import MlshipError, NotFoundError, RefusedError, UnavailableError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.spooled import WAIT_SECONDS, check_delivered
 from mlship.steps.transition import SubStep, carry_out, changing, set_route
@@ -43,7 +43,8 @@ def retire(
         NotFoundError: it does not run in production.
         RefusedError: it is the champion, or `warm_minutes` have not passed, or predictions would be
             lost with its pods.
-        UnavailableError: the database does not say whether they would.
+        UnavailableError: the database does not say whether they would, or the cluster of the
+            release does not answer. Nothing was changed.
         ConflictError: another process is changing production, or has changed it since the start.
     """
     with changing(pipeline, expected) as (fenced, records):
@@ -66,6 +67,7 @@ def retire(
                 fenced.progress.note(f"{release} is already retired")
                 return record
         _check(fenced, release, history, early=early)
+        _check_answers(fenced, release)
         if not lose_spooled:
             check_delivered(fenced, release)
         return _retire(fenced, release, records, lose_spooled=lose_spooled)
@@ -95,6 +97,16 @@ def _check(pipeline: Pipeline, release: Release, history: History, *, early: boo
                 f"{release} is kept for a rollback until {until:%Y-%m-%d %H:%M} UTC",
                 hint="wait until then, or use --early",
             )
+
+
+def _check_answers(pipeline: Pipeline, release: Release) -> None:
+    """Check that the cluster of a release answers, before its alias and its traffic are gone."""
+    target, slot = pipeline.target(PRODUCTION), slot_of(release)
+    for cluster in target.clusters() if isinstance(target, Clustered) else ():
+        if cluster.fault and slot in cluster.slots:
+            message = f"cluster {cluster.name}, where {release} runs: {cluster.fault}"
+            hint = "repeat it when the cluster answers; or, if it is gone for good, remove it from "
+            raise UnavailableError(message, hint=f"{hint}mlship.yaml, then retire the release")
 
 
 def _retire(

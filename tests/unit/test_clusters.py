@@ -181,7 +181,7 @@ def test_a_slot_of_a_cluster_that_was_deleted_can_be_removed() -> None:
     world.route((ONE, 100))
     found = world.target.inspect()[slot_of(TWO)]
     assert "not in mlship.yaml" in found.detail
-    with pytest.raises(NotFoundError, match="ran in cluster green"):
+    with pytest.raises(NotFoundError, match="runs in cluster green"):
         world.deploy(TWO)
     world.target.remove(slot_of(TWO))
     assert set(world.target.inspect()) == {slot_of(ONE)}

@@ -193,6 +193,7 @@ class ClustersTarget:
             entry=None if first is self._parent else first.entry,
             spool_mb=self._spool_mb,
         )
+        objects = manifests.in_cluster(objects, first.name)
         # Elsewhere, the address of the slot comes with its Service.
         routed = plan if first is self._parent else msgspec.structs.replace(plan, split=None)
         before, after = self._parent.rendered(self._scope, routed)
@@ -278,9 +279,16 @@ class ClustersTarget:
 
     @contextmanager
     def _open(self) -> Iterator[tuple[Opened, Written]]:
-        """Connect to the parent, and read the route."""
+        """Connect to the parent, and read the route.
+
+        Raises:
+            ConfigError: another cluster has the route: see `Directory.check_first`.
+        """
         with self._parent.opened(self._scope) as opened:
-            yield opened, self._traffic(opened, {}).read()
+            written = self._traffic(opened, {}).read()
+            if not written.slots:
+                self._directory.check_first(self._parent)
+            yield opened, written
 
     @contextmanager
     def _slots(self, member: Member, opened: Opened) -> Iterator[Slots]:
@@ -290,7 +298,13 @@ class ClustersTarget:
             api = own or held.enter_context(member.connected())
             entry = None if is_parent else member.entry
             yield Slots(
-                api, self._scope, member.config, self._progress, entry, spool_mb=self._spool_mb
+                api,
+                self._scope,
+                member.config,
+                self._progress,
+                entry,
+                spool_mb=self._spool_mb,
+                cluster=member.name,
             )
 
     def _check_answers(self, member: Member, parent: Opened) -> None:
@@ -312,7 +326,10 @@ class ClustersTarget:
         Raises:
             UnavailableError: one of these does not answer.
         """
-        holders = {slot: self._directory.find(slot, written) for slot in sorted(slots)}
+        holders = {
+            slot: (self._directory.known if slot in needed else self._directory.find)(slot, written)
+            for slot in sorted(slots)
+        }
         wanted = {holder.name for slot, holder in holders.items() if holder and slot in needed}
         observed: dict[Slot, Deployment] = {}
         places: dict[Slot, Placed] = {}
@@ -339,6 +356,7 @@ class ClustersTarget:
             address=own if member is self._parent else address,
             release=release,
             artifact=artifact,
+            server=member.api_server,
         )
 
     def _close(self, opened: Opened) -> None:

@@ -6,8 +6,10 @@ from typing import Final
 
 import msgspec
 
+from mlship.adapters.targets.kubernetes.api import Api
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.members import Member, check_different
+from mlship.adapters.targets.kubernetes.parents import Parent
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.adapters.targets.kubernetes.slots import Slots
 from mlship.config.placement import OTHER
@@ -15,7 +17,7 @@ from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Deployment, Slot
 from mlship.domain.digests import Digest
 from mlship.domain.ports import Progress
-from mlship.errors import MlshipError, NotFoundError
+from mlship.errors import ConfigError, MlshipError, NotFoundError
 
 _UNNAMED: Final = NotFoundError("the cluster is not in mlship.yaml", hint="name it there again")
 
@@ -40,12 +42,10 @@ class Directory:
         """Return the cluster of a slot, or the one in which the settings place a new one."""
         found = self.find(slot, written)
         if found is not None:
+            self._check_there(slot, written, found)
             return found
         if slot in written.places:
-            cluster = written.places[slot].cluster
-            message = f"{slot} of {self._scope.target} ran in cluster {cluster}, which is not in "
-            hint = f"name the cluster again; or, if it is gone for good, retire {slot}"
-            raise NotFoundError(f"{message}mlship.yaml", hint=hint)
+            raise self._unnamed(slot, written.places[slot])
         check_different(tuple(self._members.values()))
         homes = self._config.homes
         weights = written.split.weights
@@ -86,8 +86,7 @@ class Directory:
             member = self._members[name]
             try:
                 with member.connected(quickly=quickly) as api:
-                    slots = Slots(api, self._scope, member.config, self._progress)
-                    return slots.deployments()
+                    return self._slots(api, member).deployments()
             except MlshipError as error:
                 return error
 
@@ -103,10 +102,63 @@ class Directory:
                 for slot, deployment in state.items():
                     found[slot] = msgspec.structs.replace(deployment, cluster=name)
         for slot, place in written.places.items():
-            fault = looks.get(place.cluster, _UNNAMED)
-            if isinstance(fault, MlshipError):
-                found[slot] = _remembered(slot, place, fault.message)
+            state = looks.get(place.cluster, _UNNAMED)
+            if isinstance(state, MlshipError):
+                found[slot] = _remembered(slot, place, state.message)
+            elif slot not in state and self._has_moved(place):
+                found[slot] = _remembered(slot, place, self._moved(place))
         return found
+
+    def check_first(self, parent: Parent) -> None:
+        """Check, where a parent sends requests to no slot, that no cluster's own route does.
+
+        Raises:
+            ConfigError: one does. It gets the requests, and what is written elsewhere does nothing.
+        """
+        for name, member in self._members.items():
+            if member is not parent and member.has_route(self._scope):
+                message = f"the requests of {self._scope.target} come to cluster {name}, and its "
+                message += f"parent in mlship.yaml is {parent.name}"
+                hint = f"set `parent: {name}`; to move it, retire all releases before"
+                raise ConfigError(message, hint=hint)
+
+    def known(self, slot: Slot, written: Written) -> Member | None:
+        """Return the cluster that has a slot, as `find`, if it is in the settings.
+
+        Raises:
+            NotFoundError: the route remembers another one.
+        """
+        found = self.find(slot, written)
+        if found is None and slot in written.places:
+            raise self._unnamed(slot, written.places[slot])
+        return found
+
+    def _slots(self, api: Api, member: Member) -> Slots:
+        return Slots(api, self._scope, member.config, self._progress, cluster=member.name)
+
+    def _check_there(self, slot: Slot, written: Written, member: Member) -> None:
+        """Check that a slot is still there, if its cluster has another address than before."""
+        place = written.places.get(slot)
+        if place is None or not self._has_moved(place):
+            return
+        with member.connected() as api:
+            if slot in self._slots(api, member).deployments():
+                return
+        message = f"{slot} of {self._scope.target} is not in {self._moved(place)}"
+        hint = f"correct `clusters` in mlship.yaml; or, if it is gone for good, retire {slot}"
+        raise NotFoundError(message, hint=hint)
+
+    def _has_moved(self, place: Placed) -> bool:
+        return bool(place.server) and place.server != self._members[place.cluster].api_server
+
+    def _moved(self, place: Placed) -> str:
+        now = self._members[place.cluster].api_server
+        return f"cluster {place.cluster}: it was {place.server}, and is {now} now"
+
+    def _unnamed(self, slot: Slot, place: Placed) -> NotFoundError:
+        message = f"{slot} of {self._scope.target} runs in cluster {place.cluster}, which is not "
+        hint = f"name the cluster again; or, if it is gone for good, retire {slot}"
+        return NotFoundError(f"{message}in mlship.yaml", hint=hint)
 
     def unanswered(self, member: Member, error: MlshipError) -> MlshipError:
         """Return the error for a cluster that does not answer as it should."""

@@ -32,6 +32,8 @@ NEG: Final = "cloud.google.com/neg"
 Source: https://docs.cloud.google.com/kubernetes-engine/docs/how-to/standalone-neg
 """
 HOME: Final = "mlship.dev/home"
+CLUSTER: Final = "mlship.dev/cluster"
+"""An annotation: the name of the cluster that a slot was put into, if a target has several."""
 """An annotation with the home of the project."""
 INSTANCE: Final = "app.kubernetes.io/instance"
 CONTAINER: Final = "server"
@@ -155,7 +157,12 @@ def render(
         "Deployment": deployment(config, selector, template, replicas),
     }
     objects = [new(kind, metadata, specs[kind]) for kind in kinds(config)]
-    return [_annotated(each, entry) if each["kind"] == "Service" else each for each in objects]
+    return _annotated(objects, "Service", entry or {})
+
+
+def in_cluster(objects: list[Manifest], cluster: str) -> list[Manifest]:
+    """Return the objects of a slot, with the name of its cluster if the target has several."""
+    return _annotated(objects, "Deployment", {CLUSTER: cluster} if cluster else {})
 
 
 def files(manifests: list[Manifest]) -> dict[str, str]:
@@ -189,10 +196,13 @@ def _annotations(release: Release) -> dict[str, str]:
     }
 
 
-def _annotated(service: Manifest, entry: Mapping[str, str] | None) -> Manifest:
-    metadata = service["metadata"]
-    annotations = {**metadata["annotations"], **(entry or {})}
-    return {**service, "metadata": {**metadata, "annotations": annotations}}
+def _annotated(objects: list[Manifest], kind: Kind, more: Mapping[str, str]) -> list[Manifest]:
+    def annotated(manifest: Manifest) -> Manifest:
+        metadata = manifest["metadata"]
+        annotations = {**metadata["annotations"], **more}
+        return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+
+    return [annotated(each) if each["kind"] == kind else each for each in objects]
 
 
 def _service(selector: dict[str, str], entry: Mapping[str, str] | None) -> Manifest:

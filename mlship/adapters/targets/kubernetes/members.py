@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from mlship.adapters.http.retries import Patience
@@ -22,7 +22,7 @@ from mlship.adapters.targets.kubernetes.routing import Placed
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Plan, Slot
 from mlship.domain.fence import KERNEL, Fence
-from mlship.errors import ConfigError
+from mlship.errors import ConfigError, MlshipError
 
 _QUICKLY: Final = Patience(deadline=3, attempts=1)
 _QUICK_SECONDS: Final = 2.0
@@ -98,13 +98,14 @@ class Member:
     def opened(self, scope: Scope) -> Iterator[Opened]:
         """Open a client, for the route of mlship's own router, or at a Gateway."""
         with self.connected() as api:
-
-            def traffic(places: Mapping[Slot, Placed]) -> Traffic:
-                if self.config.kubernetes.gateway is None:
-                    return router.Traffic(api, scope, self.config, places)
-                return gateway.Traffic(api, scope, self.config.kubernetes, places)
-
+            traffic = functools.partial(self._traffic, api, scope)
             yield Opened(api=api, cluster=api.cluster, traffic=traffic)
+
+    def has_route(self, scope: Scope) -> bool:
+        """Return whether a route here sends requests to slots; not if it cannot be read."""
+        with suppress(MlshipError), self.connected(quickly=True) as api:
+            return bool(self._traffic(api, scope, {}).read().slots)
+        return False
 
     def rendered(self, scope: Scope, plan: Plan) -> tuple[list[Manifest], list[Manifest]]:
         """Return the router's objects in an empty target, if there is no Gateway, and the route."""
@@ -115,6 +116,11 @@ class Member:
         route = split and router_routing.written(scope, self.config, None, split, frozenset(), {})
         before = router_manifests.render(scope, self.config, plan.artifact)
         return before, [route] if route else []
+
+    @property
+    def api_server(self) -> str:
+        """The address of its API server."""
+        return self.access().server.rstrip("/")
 
     @property
     def place(self) -> str:
@@ -132,6 +138,11 @@ class Member:
         where = f"{gke.cluster} --location {gke.location} --project {gke.project}"
         return f"gcloud container clusters resize {where} --num-nodes 0"
 
+    def _traffic(self, api: Api, scope: Scope, places: Mapping[Slot, Placed]) -> Traffic:
+        if self.config.kubernetes.gateway is None:
+            return router.Traffic(api, scope, self.config, places)
+        return gateway.Traffic(api, scope, self.config.kubernetes, places)
+
 
 def check_different(members: Sequence[Member]) -> None:
     """Check that no two names are of the same cluster.
@@ -141,7 +152,7 @@ def check_different(members: Sequence[Member]) -> None:
     """
     known: dict[str, str] = {}
     for member in members:
-        server = member.access().server.rstrip("/")
+        server = member.api_server
         if server in known:
             message = f"clusters {known[server]} and {member.name} are the same one: {server}"
             hint = "correct the contexts in mlship.yaml; or, for one cluster, remove `clusters`"

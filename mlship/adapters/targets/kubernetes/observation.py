@@ -3,7 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
-from mlship.adapters.targets.kubernetes.manifests import INSTANCE, RELEASE, SLOT, Scope, digest_of
+from mlship.adapters.targets.kubernetes.manifests import (
+    CLUSTER,
+    INSTANCE,
+    RELEASE,
+    SLOT,
+    Scope,
+    digest_of,
+)
 from mlship.adapters.targets.kubernetes.pod_status import (
     is_leaving,
     is_ready,
@@ -13,16 +20,39 @@ from mlship.adapters.targets.kubernetes.pod_status import (
 )
 from mlship.domain.deployment import Deployment, Slot
 from mlship.domain.digests import Digest
+from mlship.domain.notation import visible
+from mlship.errors import ConfigError
 
 
-def deployments(api: Api, scope: Scope) -> Mapping[Slot, Deployment]:
-    """Return the observed state of each slot of a target."""
+def deployments(api: Api, scope: Scope, cluster: str = "") -> Mapping[Slot, Deployment]:
+    """Return the observed state of each slot of a target.
+
+    Args:
+        api: of the cluster.
+        scope: of the target.
+        cluster: its name in mlship.yaml, if the target has several.
+
+    Raises:
+        ConfigError: a slot was put into a cluster of another name: the names are mixed up.
+    """
     labels = {INSTANCE: scope.name}
-    pods = api.list("Pod", labels)
+    pods, found = api.list("Pod", labels), api.list("Deployment", labels)
+    for deployment in found:
+        _check_cluster(deployment, scope, cluster)
     return {
         Slot(deployment["metadata"]["labels"][SLOT]): _deployment(deployment, _of(deployment, pods))
-        for deployment in api.list("Deployment", labels)
+        for deployment in found
     }
+
+
+def _check_cluster(deployment: Manifest, scope: Scope, cluster: str) -> None:
+    metadata = deployment["metadata"]
+    known = (metadata.get("annotations") or {}).get(CLUSTER)
+    if cluster and known and known != cluster:
+        message = f"cluster {cluster} of {scope.target} has slot {metadata['labels'][SLOT]}, which "
+        message += f"was put into cluster {visible(known)}"
+        hint = "correct `clusters` in mlship.yaml: two names are of one cluster, or were exchanged"
+        raise ConfigError(message, hint=hint)
 
 
 def image_of(deployment: Manifest) -> Digest:

@@ -9,7 +9,7 @@ each slot, by which requests with the header `mlship-slot` ask for the slot's re
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -34,6 +34,10 @@ MISSING: Final = "BackendNotFound"
 _GROUP: Final = "gateway.networking.k8s.io"
 
 
+_Plain = Annotated[str, msgspec.Meta(pattern=r"^[!-~]*\Z")]
+"""Whoever may edit the route must not write to the terminals of those who look at it."""
+
+
 class Placed(msgspec.Struct, frozen=True, kw_only=True):
     """Where a slot of a target with several clusters is, and what runs there.
 
@@ -42,12 +46,14 @@ class Placed(msgspec.Struct, frozen=True, kw_only=True):
         address: where the parent sends its requests to, port 80.
         release: the id of its release.
         artifact: the digest of its image.
+        server: the address of the cluster's API server; empty if a former version wrote it.
     """
 
-    cluster: str
-    address: str
-    release: str
-    artifact: str
+    cluster: _Plain
+    address: _Plain
+    release: _Plain
+    artifact: _Plain
+    server: _Plain = ""
 
     def is_elsewhere(self, service: str) -> bool:
         """Return whether it is in another cluster than the parent, where it had that Service."""

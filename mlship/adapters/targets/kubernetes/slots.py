@@ -34,6 +34,7 @@ class Slots:
         entry: Mapping[str, str] | None = None,
         *,
         spool_mb: int | None = None,
+        cluster: str = "",
     ) -> None:
         """Store what is needed; nothing is requested.
 
@@ -44,7 +45,9 @@ class Slots:
             progress: hears how many replicas are ready.
             entry: annotations of the Services, if slots are reached from other clusters.
             spool_mb: the size of a pod's spool for predictions; `None` if pods have none.
+            cluster: its name in mlship.yaml, if the target has several.
         """
+        self._cluster = cluster
         self._api = api
         self._scope = scope
         self._config = config
@@ -53,8 +56,12 @@ class Slots:
         self._spool_mb = spool_mb
 
     def deployments(self) -> Mapping[Slot, Deployment]:
-        """Return the observed state of each slot."""
-        return observation.deployments(self._api, self._scope)
+        """Return the observed state of each slot.
+
+        Raises:
+            ConfigError: a slot was put into a cluster of another name.
+        """
+        return observation.deployments(self._api, self._scope, self._cluster)
 
     def objects(self, plan: Plan) -> list[Manifest]:
         """Return the objects of a slot as they are written.
@@ -62,7 +69,7 @@ class Slots:
         Raises:
             ConfigError: the artifact is no image by digest, or there is no replica.
         """
-        return manifests.render(
+        objects = manifests.render(
             self._scope,
             self._config,
             plan.release,
@@ -72,6 +79,7 @@ class Slots:
             entry=self._entry,
             spool_mb=self._spool_mb,
         )
+        return manifests.in_cluster(objects, self._cluster)
 
     def deploy(self, plan: Plan, traffic: Prepared, close: Callable[[], None]) -> Deployment:
         """Run a plan's replicas in its slot, and return when all are ready; see the target.
