@@ -88,5 +88,11 @@ def named(paths: Sequence[str]) -> str:
     return f"{shown} and {more} more" if more > 0 else shown
 
 
+def unwanted(paths: Sequence[str]) -> str:
+    """Return files that a step wrote into the project, and what to do about them."""
+    it = "it" if len(paths) == 1 else "them"
+    return f"{named(paths)}: commit {it}, or add {it} to .gitignore"
+
+
 def _printable(path: str) -> str:
     return path if path.isprintable() else path.encode("unicode_escape").decode()

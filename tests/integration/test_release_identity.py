@@ -277,7 +277,7 @@ def test_what_the_training_writes_is_told_from_what_it_reads(tmp_path: Path) -> 
     assert set(opened.left) == {"scores.json"}
     assert opened.left["scores.json"] != opened.read["scores.json"]
     wrote = "log.txt, native.ubj, out/final.json, out/new.json, removed.json and 2 more"
-    assert f"training wrote {wrote}: commit it, or add it to .gitignore" in notes.lines
+    assert f"training wrote {wrote}: commit them, or add them to .gitignore" in notes.lines
 
 
 def test_hooks_read_for_the_training_and_files_outside_are_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from mlship.adapters.checkout import children, git, shadows
 from mlship.config.check_files import PYTEST_SETTINGS
 from mlship.config.project import Config
 from mlship.domain import environment
-from mlship.domain.commit import named
+from mlship.domain.commit import unwanted
 from mlship.domain.scores import Suite, TestRun
 from mlship.errors import ConfigError, ProjectError
 
@@ -80,7 +80,7 @@ class PytestTester:
             missed = int(deselected.read_text()) if deselected.is_file() else 0
         left = sorted(self._changes() - before)
         if left:
-            self._note(f"the tests wrote {named(left)}: commit it, or add it to .gitignore")
+            self._note(f"the tests wrote {unwanted(left)}")
         counted = _counted(suite, paths, seconds, cases, ended)
         return msgspec.structs.replace(counted, deselected=missed, wrote=tuple(left))
 

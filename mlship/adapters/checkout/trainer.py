@@ -18,7 +18,7 @@ from mlship.config.project import Config, ModelConfig
 from mlship.config.requirements import REQUIREMENTS
 from mlship.domain import digests, environment
 from mlship.domain.bundle import Value
-from mlship.domain.commit import named
+from mlship.domain.commit import named, unwanted
 from mlship.domain.digests import Digest
 from mlship.domain.inputs import OUTSIDE, SCRIPT, Inputs, Opened
 from mlship.domain.ports import Progress
@@ -225,7 +225,7 @@ def _notes(opened: Opened, after: Collection[str], before: Collection[str]) -> I
         yield f"training read {named(read)}: part of the release"
     written = [path for path in opened.written if path in after and path not in before]
     if written:
-        yield f"training wrote {named(written)}: commit it, or add it to .gitignore"
+        yield f"training wrote {unwanted(written)}"
 
 
 def _refuse_existing(into: Path) -> None:
