@@ -47,12 +47,12 @@ def group(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test its group, measure unit tests only, and put long tests first."""
+    """Give each test its group, measure quick unit tests only, and put long tests first."""
     for item in items:
         name = group(item)
         if name is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(name))
-        if ORDER[rank(item)] != "unit":
+        if ORDER[rank(item)] != "unit" or item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: (rank(item), not needs_cluster(item)))
 

@@ -153,7 +153,6 @@ class Team:
             place / "home",
             environment,
             installs=self.wheel is not None,
-            is_cold=True,
         )
         secrets = {"GITHUB_TOKEN": "job", "PREDICTIONS_PASSWORD": self._password}
         for kind in ("USER", "PASSWORD", "READER", "READER_PASSWORD"):
