@@ -4,6 +4,7 @@ A Deployment gets ready pods, a Service of type LoadBalancer an address. Without
 is answered, as by a cluster that is gone.
 """
 
+import itertools
 import json
 import ssl
 from collections.abc import Callable, Iterator
@@ -258,11 +259,34 @@ class World:
             for each in sorted(found, key=lambda each: int(each.get("priority", 0)))
         ]
 
+    def limit(self, before_write: Callable[[], None]) -> None:
+        """Call something before and after each write, which may end the command there."""
+        for server in self.servers.values():
+            server.limit = before_write
+
     def parents_clusters(self) -> list[dict[str, Any]]:
         server = self.servers[self.target._parent.name]
         files = server.objects["configmaps", "iris-production-router"]["data"]
         found: list[dict[str, Any]] = json.loads(files["clusters.json"])["resources"]
         return found
+
+
+def kill_at_every_write(world: World, act: Callable[[], object]) -> int:
+    """Run something, killed one write later each time, until it completes; return the kills."""
+    for kills in itertools.count():
+        left = iter(range(kills))
+
+        def limit(left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KilledError
+
+        world.limit(limit)
+        try:
+            act()
+        except KilledError:
+            continue
+        return kills
+    raise AssertionError
 
 
 @contextmanager

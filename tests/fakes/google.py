@@ -1,6 +1,6 @@
 """Two clusters of GKE in memory behind Google's load balancer, and the target over them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
@@ -76,6 +76,11 @@ class GoogleWorld(World):
         self.proxies = Proxies(self.compute)
         self.paused = 0.0
         self.target = self.again(**settings)
+
+    def limit(self, before_write: Callable[[], None]) -> None:
+        """Call something at each write to clusters and to Google."""
+        super().limit(before_write)
+        self.compute.limit = before_write
 
     def again(self, **settings: Any) -> ClustersTarget:
         """Return the target with other settings."""

@@ -1,6 +1,5 @@
 """A target with a cluster for each side: where slots are, and what works while one is gone."""
 
-import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,7 +9,7 @@ from mlship.domain.clusters import Clustered
 from mlship.domain.deployment import Plan, Split, slot_of
 from mlship.domain.ports import Declarative
 from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
-from tests.fakes.cluster import IMAGE, SCOPE, FakeApiServer, KilledError, World, at_once
+from tests.fakes.cluster import IMAGE, SCOPE, FakeApiServer, World, at_once, kill_at_every_write
 from tests.harness.places import Notes
 from tests.harness.samples import release
 
@@ -316,25 +315,6 @@ def state(world: World) -> object:
     objects = {name: sorted(server.objects) for name, server in world.servers.items()}
     places = {slot: each.cluster for slot, each in world.target.inspect().items()}
     return objects, places, world.target.routes().split, world.parents_clusters()
-
-
-def kill_at_every_write(world: World, act: Callable[[], object]) -> int:
-    """Run something, killed one write later each time, until it completes; return the kills."""
-    for kills in itertools.count():
-        left = iter(range(kills))
-
-        def limit(left: Iterator[int] = left) -> None:
-            if next(left, None) is None:
-                raise KilledError
-
-        for server in world.servers.values():
-            server.limit = limit
-        try:
-            act()
-        except KilledError:
-            continue
-        return kills
-    raise AssertionError
 
 
 @pytest.mark.slow

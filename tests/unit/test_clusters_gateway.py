@@ -11,9 +11,8 @@ import pytest
 from mlship.adapters.targets.kubernetes import fencing, gateway, reach, review_all, routing
 from mlship.domain.deployment import Plan, Split, slot_of
 from mlship.errors import ConfigError, UnavailableError
-from tests.fakes.cluster import IMAGE, SCOPE, World, at_once
+from tests.fakes.cluster import IMAGE, SCOPE, World, at_once, kill_at_every_write
 from tests.harness.samples import release
-from tests.unit.test_clusters import kill_at_every_write
 
 ONE, TWO, THREE = release("one"), release("two"), release("three")
 REACHES = gateway.Traffic.reaches

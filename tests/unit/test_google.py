@@ -1,7 +1,6 @@
 """A target of clusters behind Google's load balancer: its route, its services, and their faults."""
 
 import copy
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -32,7 +31,7 @@ from mlship.errors import (
 )
 from mlship.wire import doctor
 from mlship.wire.backends import cluster_target
-from tests.fakes.cluster import IMAGE, SCOPE, FakeMember, KilledError
+from tests.fakes.cluster import IMAGE, SCOPE, FakeMember, kill_at_every_write
 from tests.fakes.google import ADDRESS, HOST, GoogleWorld, without_pauses
 from tests.harness.places import Notes
 from tests.harness.samples import release
@@ -600,26 +599,6 @@ def state(world: GoogleWorld) -> object:
         matcher.pop("headerAction")
     clusters = {name: sorted(server.objects) for name, server in world.servers.items()}
     return objects, clusters, world.split()
-
-
-def kill_at_every_write(world: GoogleWorld, act: Callable[[], object]) -> int:
-    """Run something, killed one write later each time, until it completes; return the kills."""
-    for kills in itertools.count():
-        left = iter(range(kills))
-
-        def limit(left: Iterator[int] = left) -> None:
-            if next(left, None) is None:
-                raise KilledError
-
-        world.compute.limit = limit
-        for server in world.servers.values():
-            server.limit = limit
-        try:
-            act()
-        except KilledError:
-            continue
-        return kills
-    raise AssertionError
 
 
 @pytest.mark.slow

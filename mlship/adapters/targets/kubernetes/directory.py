@@ -40,12 +40,10 @@ class Directory:
 
     def place(self, slot: Slot, written: Written) -> Member:
         """Return the cluster of a slot, or the one in which the settings place a new one."""
-        found = self.find(slot, written)
+        found = self.known(slot, written)
         if found is not None:
             self._check_there(slot, written, found)
             return found
-        if slot in written.places:
-            raise self._unnamed(slot, written.places[slot])
         check_different(tuple(self._members.values()))
         homes = self._config.homes
         weights = written.split.weights
@@ -130,7 +128,10 @@ class Directory:
         """
         found = self.find(slot, written)
         if found is None and slot in written.places:
-            raise self._unnamed(slot, written.places[slot])
+            cluster = written.places[slot].cluster
+            message = f"{slot} of {self._scope.target} runs in cluster {cluster}, which is not in "
+            hint = f"name the cluster again; or, if it is gone for good, retire {slot}"
+            raise NotFoundError(f"{message}mlship.yaml", hint=hint)
         return found
 
     def _slots(self, api: Api, member: Member) -> Slots:
@@ -154,11 +155,6 @@ class Directory:
     def _moved(self, place: Placed) -> str:
         now = self._members[place.cluster].api_server
         return f"cluster {place.cluster}: it was {place.server}, and is {now} now"
-
-    def _unnamed(self, slot: Slot, place: Placed) -> NotFoundError:
-        message = f"{slot} of {self._scope.target} runs in cluster {place.cluster}, which is not "
-        hint = f"name the cluster again; or, if it is gone for good, retire {slot}"
-        return NotFoundError(f"{message}in mlship.yaml", hint=hint)
 
     def unanswered(self, member: Member, error: MlshipError) -> MlshipError:
         """Return the error for a cluster that does not answer as it should."""
