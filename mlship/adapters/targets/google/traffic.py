@@ -12,14 +12,13 @@ from mlship.adapters.targets.google import url_map
 from mlship.adapters.targets.google.compute import Compute, Resource
 from mlship.adapters.targets.google.services import Services
 from mlship.adapters.targets.kubernetes import applied, difference, revisions, routing
-from mlship.adapters.targets.kubernetes.api import Manifest
 from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.parents import MadeByOthers
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.config.project import TargetConfig
-from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
+from mlship.domain.deployment import Change, Revision, Route, Slot, Split
 from mlship.domain.drift import Altered
-from mlship.domain.ports import Progress
 from mlship.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 
 _AGREEING: Final = 20
@@ -31,7 +30,7 @@ _PAUSE: Final = 2.0
 _TURNS: Final = 3
 
 
-class Traffic:
+class Traffic(MadeByOthers):
     """The path matcher of one target, and the backend services that it leads to."""
 
     def __init__(
@@ -56,11 +55,6 @@ class Traffic:
         self._places = places or {}
         self._services = Services(compute, scope, config)
 
-    def changes(self, artifact: Artifact, *, is_new: bool) -> list[Change]:
-        """Return what a deployment changes besides its slot: nothing."""
-        del artifact, is_new
-        return []
-
     def check(self) -> None:
         """Check that the route may be changed, before a deployment.
 
@@ -70,19 +64,6 @@ class Traffic:
             IntegrityError: it is not a route that mlship wrote.
         """
         self.read()
-
-    def prepare(self, artifact: Artifact, *, is_new: bool) -> None:
-        """Do nothing: the commands of the guide make the load balancer."""
-
-    def wait(self, progress: Progress) -> None:
-        """Return at once, for the same reason."""
-
-    def running(self) -> Manifest | None:
-        """Return nothing: a deployment does not change the load balancer."""
-        return None
-
-    def restore(self, former: Manifest | None) -> None:
-        """Do nothing, for the same reason."""
 
     def close(self) -> None:
         """Remove what mlship made for a target in which nothing runs."""

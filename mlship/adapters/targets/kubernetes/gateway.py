@@ -18,12 +18,12 @@ from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.entries import Entries
 from mlship.adapters.targets.kubernetes.manifests import Scope
+from mlship.adapters.targets.kubernetes.parents import MadeByOthers
 from mlship.adapters.targets.kubernetes.revisions import POLL_SECONDS
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.config.targets import KubernetesConfig
-from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
+from mlship.domain.deployment import Change, Revision, Route, Slot, Split
 from mlship.domain.drift import Altered
-from mlship.domain.ports import Progress
 from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 
 _ACCEPT_SECONDS = 20.0
@@ -39,7 +39,7 @@ LIMITS: Final = (
 """What the parent of several clusters does not do at a Gateway, for people."""
 
 
-class Traffic:
+class Traffic(MadeByOthers):
     """The HTTPRoute of one target, and the Gateway that it belongs to."""
 
     def __init__(
@@ -63,11 +63,6 @@ class Traffic:
         self._places = places
         self._entries = Entries(api, scope)
 
-    def changes(self, artifact: Artifact, *, is_new: bool) -> list[Change]:
-        """Return what a deployment changes besides its slot: nothing, the Gateway is there."""
-        del artifact, is_new
-        return []
-
     def check(self) -> None:
         """Check that the Gateway has an address and the route may be changed.
 
@@ -80,19 +75,6 @@ class Traffic:
         self.endpoint()
         self.read()
         self._check_class()
-
-    def prepare(self, artifact: Artifact, *, is_new: bool) -> None:
-        """Do nothing: the cluster's administrator makes the Gateway."""
-
-    def wait(self, progress: Progress) -> None:
-        """Return at once: `check` has found the Gateway."""
-
-    def running(self) -> Manifest | None:
-        """Return nothing: a deployment does not change the Gateway."""
-        return None
-
-    def restore(self, former: Manifest | None) -> None:
-        """Do nothing, for the same reason."""
 
     def close(self) -> None:
         """Do nothing: the route of a target without slots stays."""

@@ -72,6 +72,28 @@ class Traffic(Prepared, Protocol):
         """Write a split over whatever is there; return when it is applied."""
 
 
+class MadeByOthers:
+    """The part of `Prepared` for a load balancer that no deployment makes or changes."""
+
+    def changes(self, artifact: Artifact, *, is_new: bool) -> list[Change]:
+        """Return what a deployment changes besides its slot: nothing."""
+        del artifact, is_new
+        return []
+
+    def prepare(self, artifact: Artifact, *, is_new: bool) -> None:
+        """Do nothing: people make the load balancer, before the first deployment."""
+
+    def wait(self, progress: Progress) -> None:
+        """Return at once, for the same reason."""
+
+    def running(self) -> Manifest | None:
+        """Return nothing: a deployment does not change it."""
+        return None
+
+    def restore(self, former: Manifest | None) -> None:
+        """Do nothing, for the same reason."""
+
+
 class Opened(NamedTuple):
     """A connection to a parent.
 
