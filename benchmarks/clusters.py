@@ -51,6 +51,7 @@ from mlship.domain import shapes
 from mlship.domain.deployment import slot_of
 from mlship.domain.facts import Crowned
 from mlship.domain.release import Release
+from mlship.steps.replay import kept
 from tests.harness.clusters import GATEWAY
 from tests.harness.pair import Pair, pair, project_of
 from tests.harness.samples import release
@@ -93,7 +94,7 @@ class Requests:
 
     def run(self) -> None:
         """Send requests at the rate until the end."""
-        with httpx.Client(timeout=10) as client, ThreadPoolExecutor(48) as pool:
+        with httpx.Client(timeout=10, limits=kept()) as client, ThreadPoolExecutor(48) as pool:
             due = time.monotonic()
             while not self._ended.is_set():
                 pool.submit(self.send, client)

@@ -31,6 +31,7 @@ from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Split, slot_of
 from mlship.domain.release import Release
 from mlship.steps.pipeline import Pipeline
+from mlship.steps.replay import kept
 
 VICTIMS = ("replica", "router", "both")
 
@@ -62,7 +63,9 @@ class Users:
 
     def _run(self) -> None:
         with (
-            httpx.Client(base_url=self._endpoint, timeout=10, trust_env=False) as client,
+            httpx.Client(
+                base_url=self._endpoint, timeout=10, limits=kept(), trust_env=False
+            ) as client,
             ThreadPoolExecutor(32) as pool,
         ):
             due = time.monotonic()

@@ -32,6 +32,7 @@ from mlship.domain.fence import KERNEL, Fence
 from mlship.steps.deploy import deploy_production
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
+from mlship.steps.replay import kept
 from mlship.steps.retire import retire
 from mlship.steps.rollback import rollback
 
@@ -50,10 +51,9 @@ class Load:
 
     def run(self, seconds: float) -> None:
         """Send requests for this time and wait for the last response."""
-        limits = httpx.Limits(max_connections=64)
         with (
             httpx.Client(
-                base_url=self._endpoint, timeout=10, limits=limits, trust_env=False
+                base_url=self._endpoint, timeout=10, limits=kept(), trust_env=False
             ) as client,
             ThreadPoolExecutor(64) as pool,
         ):

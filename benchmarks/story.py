@@ -46,6 +46,7 @@ import demo
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.domain.deployment import Slot
+from mlship.steps.replay import kept
 from tests.harness import postgres
 from tests.harness.clusters import Cluster, new_namespace
 from tests.harness.pair import production
@@ -105,7 +106,7 @@ class Requests:
 
     def run(self) -> None:
         """Send requests at the rate until the end."""
-        with httpx.Client(timeout=10) as client, ThreadPoolExecutor(48) as pool:
+        with httpx.Client(timeout=10, limits=kept()) as client, ThreadPoolExecutor(48) as pool:
             due = time.monotonic()
             for number in itertools.count():
                 if self._ended.is_set():

@@ -50,9 +50,8 @@ def replay(
     """
     import httpx
 
-    limits = httpx.Limits(max_connections=_CONNECTIONS)
     with httpx.Client(
-        base_url=endpoint, timeout=timeout, transport=transport, limits=limits, trust_env=False
+        base_url=endpoint, timeout=timeout, transport=transport, limits=kept(), trust_env=False
     ) as client:
 
         def send(request: Request, due: float) -> Reply:
@@ -73,6 +72,17 @@ def replay(
             message, hint="run `mlship status` to see what runs, then deploy the release again"
         )
     return replies
+
+
+def kept() -> "httpx.Limits":
+    """Return the limits of a client that threads share: no connection is closed before the end.
+
+    By default, httpx closes one that is surplus or has expired, also below a request that just got
+    it, which then fails or waits until its time limit (httpcore, issue 1110).
+    """
+    import httpx
+
+    return httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=None)
 
 
 def answering(

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import httpx
 
+from mlship.steps.replay import kept
+
 
 class Load:
     """Sends requests; `answers` counts them by status, or by the name of the error."""
@@ -35,7 +37,7 @@ class Load:
             self.answers[type(error).__name__] += 1
 
     def run(self) -> None:
-        with httpx.Client(timeout=10) as client, ThreadPoolExecutor(32) as pool:
+        with httpx.Client(timeout=10, limits=kept()) as client, ThreadPoolExecutor(32) as pool:
             due = time.monotonic()
             while not self._ended.is_set():
                 pool.submit(self.send, client)

@@ -3,8 +3,10 @@
 import itertools
 import socket
 import ssl
+import threading
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -411,6 +413,21 @@ def test_trusted_certificates_that_cannot_be_read_are_named(
     with pytest.raises(ConfigError, match=f"SSL_CERT_FILE: cannot use {path}: ") as caught:
         Door(client, Terms(name="a")).send(client.build_request("GET", "https://a.example"))
     assert "SSL_CERT_FILE" in caught.value.hint
+
+
+def test_threads_share_no_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = threading.Barrier(2, timeout=10)
+    users: dict[httpx.HTTPTransport, set[int]] = {}
+
+    def handle(transport: httpx.HTTPTransport, request: httpx.Request) -> httpx.Response:
+        users.setdefault(transport, set()).add(threading.get_ident())
+        both.wait()
+        return httpx.Response(200, request=request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", handle)
+    with open_client(Reach(environment={})) as client, ThreadPoolExecutor(2) as pool:
+        list(pool.map(client.get, ["http://a/1", "http://a/2"]))
+    assert [len(threads) for threads in users.values()] == [1, 1]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Server:

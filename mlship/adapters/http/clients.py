@@ -94,11 +94,16 @@ def named_trust(name: str, path: str, read: Callable[[], _T]) -> _T:
 
 
 class _Routes(httpx.BaseTransport):
-    """Sends each request directly or through its proxy; connections are opened on demand."""
+    """Sends each request directly or through its proxy; connections are opened on demand.
+
+    Each thread has connections of its own. Where threads share them, one may close an idle
+    connection that another has just chosen, whose request then waits until its time limit
+    (httpcore, issue 1110).
+    """
 
     def __init__(self, reach: Reach) -> None:
         self._reach = reach
-        self._transports: dict[tuple[str | None, bool], httpx.HTTPTransport] = {}
+        self._transports: dict[tuple[str | None, bool, int], httpx.HTTPTransport] = {}
         self._lock = threading.Lock()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -129,7 +134,7 @@ class _Routes(httpx.BaseTransport):
         )
 
     def _transport(self, url: httpx.URL, proxy: str | None) -> httpx.HTTPTransport:
-        key = (proxy, url.scheme == "https")
+        key = (proxy, url.scheme == "https", threading.get_ident())
         with self._lock:
             if key not in self._transports:
                 self._transports[key] = self._opened(proxy, is_secure=key[1])
