@@ -15,6 +15,10 @@ import pytest
 # To search thousands of tests and their modules for garbage takes half of the time of a collection.
 gc.disable()
 
+# As in processes that mlship starts: threads of OpenMP that spin while they wait for each other
+# would take the cores from the other workers. The library reads it when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 TESTS = Path(__file__).parent
 ORDER = ("integration", "contract", "docs", "architecture", "unit")
 """The folders in the order in which their tests begin: short tests fill the gaps at the end."""

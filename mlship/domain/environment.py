@@ -57,6 +57,11 @@ _POSTGRES: Final = _names(
 _OUTPUT: Final = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
 """What such a process writes is read as UTF-8, and print() in a hook must not fail a request."""
 
+WAITING: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Unless somebody sets it: threads of OpenMP sleep while they wait for each other. By default they
+spin, which takes the processor from the thread that they wait for where several processes share
+few cores, or a container has a limit."""
+
 _SERVING: Final = _SYSTEM | _PYTHON | _COMPUTING
 _WORKING: Final = _SERVING | _NETWORK | _CACHES
 
@@ -94,4 +99,4 @@ def _kept(environment: Mapping[str, str], names: frozenset[str]) -> dict[str, st
         # Proxies are written in small letters, too; on Windows case means nothing.
         if name in names or name.upper() in names
     }
-    return kept | _OUTPUT
+    return WAITING | kept | _OUTPUT

@@ -25,12 +25,21 @@ USUAL = {
     "HOME": "/home/ann",
     "LC_ALL": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
     "COVERAGE_PROCESS_CONFIG": "x",
     "PYTHONIOENCODING": "utf-8:backslashreplace",
 }
 PROXIES = {"HTTPS_PROXY": "http://proxy:1", "no_proxy": "localhost", "HF_HOME": "/models"}
 DATABASE = {"PGPASSWORD": "secret", "PGSSLMODE": "require"}
 ALL = {**CREDENTIALS, **USUAL, **PROXIES, **DATABASE, "PYTHONIOENCODING": "ascii"}
+
+
+def test_threads_sleep_while_they_wait_unless_somebody_says_otherwise() -> None:
+    for variables in (of_user_code({}), of_serving({}), of_supervisor({})):
+        assert variables["OMP_WAIT_POLICY"] == "PASSIVE"
+    chosen = {"OMP_WAIT_POLICY": "ACTIVE"}
+    for variables in (of_user_code(chosen), of_serving(chosen), of_supervisor(chosen)):
+        assert variables["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_user_code_may_reach_the_network_and_gets_no_credentials() -> None:

@@ -4,6 +4,7 @@ from typing import Final
 
 from mlship.adapters.images.build.contents import BUNDLE, DEPENDENCIES, RUNTIME
 from mlship.domain.deployment import slot_of
+from mlship.domain.environment import WAITING
 from mlship.domain.release import Release
 
 PORT: Final = "8080"
@@ -23,6 +24,7 @@ def environment(release: Release) -> dict[str, str]:
         "MLSHIP_SLOT": slot_of(release),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": f"/{RUNTIME}:/{DEPENDENCIES}",
+        **WAITING,
     }
 
 
