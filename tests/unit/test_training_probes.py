@@ -114,6 +114,26 @@ def test_form_that_refuses_every_row_costs_few_predictions() -> None:
     assert asked < 20
 
 
+def test_many_rows_that_lack_a_value_are_refused_in_few_predictions() -> None:
+    asked = 0
+
+    def predict(frame: pd.DataFrame) -> Outputs:
+        nonlocal asked
+        asked += 1
+        if frame.x.isna().any() or (frame.y == 500).any():
+            message = "cannot predict it"
+            raise ValueError(message)
+        return Outputs(labels=frame.y.to_numpy())
+
+    numbers = np.arange(2_000.0)
+    frame = pd.DataFrame({"x": np.where(numbers % 3 == 1, np.nan, 0.0), "y": numbers})
+    answers = ask(predict, frame)
+    wanted = [row for row in range(2_000) if row % 3 == 1 or row == 500]
+    assert list(answers.refusals) == wanted
+    assert answers.outputs.labels[answers.accepted].tolist() == numbers[answers.accepted].tolist()
+    assert asked < 1.5 * len(wanted), "a prediction for each refusal, and few to divide the rows"
+
+
 def test_rows_to_blame_are_found_among_those_that_are_asked() -> None:
     def predict(frame: pd.DataFrame) -> Outputs:
         if (frame.x > 7).any():

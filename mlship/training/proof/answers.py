@@ -20,6 +20,10 @@ MARGIN = 1e-6
 """Labels may differ where the original's two best probabilities, or the scores that decide in
 units of the usual score, differ by less."""
 
+_PARTS = 8
+"""Into how many parts rows are divided that a model refuses together. With more, many refusals
+take fewer predictions, and a single one takes more."""
+
 NOT_FINITE = "its answer is NaN or infinite"
 
 
@@ -95,7 +99,10 @@ def ask(
     *,
     must_answer: bool = False,
 ) -> Answers:
-    """Predict rows; where that raises, find the rows to blame by halving.
+    """Predict rows; where that raises, find the rows to blame by dividing them.
+
+    Rows that lack the same values come beside each other then, since a model that refuses one of
+    them refuses most of them: spread over all rows, each refusal would take many predictions.
 
     Args:
         predict: answers some of the rows.
@@ -116,9 +123,10 @@ def ask(
             parts.append((some, predict(_taken(rows, some))))
         except Exception as error:
             if len(some) > 1:
-                half = len(some) // 2
-                visit(some[:half])
-                visit(some[half:])
+                is_whole = len(some) == len(asked) and not must_answer
+                ordered = _by_missing(rows, some) if is_whole else some
+                for part in np.array_split(ordered, min(len(some), _PARTS)):
+                    visit(part)
                 return
             reason = f"{type(error).__name__}: {str(error).strip()[:300]}"
             if must_answer:
@@ -134,9 +142,16 @@ def ask(
     if not parts:
         raise errors[0]
     outputs = _joined(parts, len(rows))
+    refusals = dict(sorted(refusals.items()))
     for row in asked[~_finite(outputs)[asked]].tolist():
         refusals.setdefault(row, NOT_FINITE)
     return Answers(outputs=outputs, refusals=refusals)
+
+
+def _by_missing(rows: pd.DataFrame | Sequence[Row], numbers: Any) -> Any:
+    """Return the numbers of rows, those that lack the same values beside each other."""
+    frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows))
+    return numbers[np.lexsort(frame.isna().to_numpy()[numbers].T)]
 
 
 def _taken(rows: pd.DataFrame | Sequence[Row], numbers: Any) -> Any:
