@@ -33,9 +33,10 @@ _PYTHON: Final = _names(
 _COMPUTING: Final = _names(
     "OMP_NUM_THREADS OMP_THREAD_LIMIT OMP_DYNAMIC OMP_PROC_BIND OMP_PLACES OMP_SCHEDULE "
     "OMP_WAIT_POLICY KMP_AFFINITY KMP_BLOCKTIME KMP_DUPLICATE_LIB_OK GOMP_CPU_AFFINITY "
-    "OPENBLAS_NUM_THREADS OPENBLAS_CORETYPE MKL_NUM_THREADS MKL_DYNAMIC BLIS_NUM_THREADS "
-    "VECLIB_MAXIMUM_THREADS NUMEXPR_NUM_THREADS NUMEXPR_MAX_THREADS NUMBA_NUM_THREADS "
-    "LOKY_MAX_CPU_COUNT JOBLIB_TEMP_FOLDER MALLOC_ARENA_MAX MALLOC_TRIM_THRESHOLD_ "
+    "OPENBLAS_NUM_THREADS OPENBLAS_THREAD_TIMEOUT OPENBLAS_CORETYPE MKL_NUM_THREADS MKL_DYNAMIC "
+    "BLIS_NUM_THREADS VECLIB_MAXIMUM_THREADS NUMEXPR_NUM_THREADS NUMEXPR_MAX_THREADS "
+    "NUMBA_NUM_THREADS LOKY_MAX_CPU_COUNT JOBLIB_TEMP_FOLDER MALLOC_ARENA_MAX "
+    "MALLOC_TRIM_THRESHOLD_ "
     "CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER CUDA_HOME CUDA_PATH NVIDIA_VISIBLE_DEVICES "
     "NVIDIA_DRIVER_CAPABILITIES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES "
     "TF_CPP_MIN_LOG_LEVEL TOKENIZERS_PARALLELISM KERAS_BACKEND"
@@ -57,10 +58,10 @@ _POSTGRES: Final = _names(
 _OUTPUT: Final = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
 """What such a process writes is read as UTF-8, and print() in a hook must not fail a request."""
 
-WAITING: Final = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Unless somebody sets it: threads of OpenMP sleep while they wait for each other. By default they
-spin, which takes the processor from the thread that they wait for where several processes share
-few cores, or a container has a limit."""
+WAITING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "16"}
+"""Unless somebody sets them: threads of OpenMP and OpenBLAS sleep while they wait for work, these
+after 2**16 cycles. By default they spin (OpenBLAS for 2**26 cycles after each call), which takes
+the processor from other threads where processes share few cores, or a container has a limit."""
 
 _SERVING: Final = _SYSTEM | _PYTHON | _COMPUTING
 _WORKING: Final = _SERVING | _NETWORK | _CACHES

@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from mlship.domain.environment import WAITING
 from tests.harness import warm
 
 AT_IMPORT = ("PYTHON", "LC_", "LANG", "OMP_", "OPENBLAS_", "MKL_")
 """What begins so is read when Python starts or a library is imported."""
 PASSED = (
     *("PYTHONPATH", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),
-    "OMP_WAIT_POLICY",
+    *WAITING,
 )
 """The first two of them a fork obeys, the others change nothing that a test sees."""
 UTF_8 = ("UTF-8", "utf8")
