@@ -12,7 +12,7 @@ import math
 import re
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NoReturn, TypeAlias
 
 import msgspec
@@ -83,8 +83,26 @@ def read(data: bytes, name: str) -> tuple[Part, ...]:
     Raises:
         IntegrityError: it is no such file, or is made to mislead or to exhaust who reads it.
     """
+    return _refused_by_name(lambda: _read(data), name)
+
+
+def names(schema: Any, members: Iterable[str], name: str) -> tuple[Part, ...]:
+    """Return each name of a skops file that is yet to be written once for each use.
+
+    Args:
+        schema: its schema, as JSON gives it.
+        members: the names of its other members.
+        name: of the file, for the message.
+
+    Raises:
+        IntegrityError: as `read`, for what the schema says.
+    """
+    return _refused_by_name(lambda: _Nodes(frozenset(members)).of(schema), name)
+
+
+def _refused_by_name(call: Callable[[], tuple[Part, ...]], name: str) -> tuple[Part, ...]:
     try:
-        return _read(data)
+        return call()
     except _RefusedError as error:
         reason = str(error)
     except RecursionError:

@@ -4,6 +4,7 @@ A loader imports heavy libraries itself, so that an ONNX model starts without pa
 scikit-learn. Every file is verified against the manifest before it is loaded.
 """
 
+import copy
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ Data: TypeAlias = Any
 
 
 _LIKELIEST: Final = ("ExtraTreesClassifier", "RandomForestClassifier")
+_BOOSTED: Final = "HistGradientBoostingClassifier"
 
 
 class Raw(msgspec.Struct, frozen=True):
@@ -190,6 +192,7 @@ def _estimator(estimator: Any, model: Model, task: Task) -> Computation:
     order = _order(estimator, model) if task in ("classification", "clustering") else None
     if order is not None and answers_likeliest(estimator):
         return _likeliest(estimator, model, order)
+    estimator = summed_once(estimator)
 
     def compute(data: Data) -> Raw:
         features = _as_fitted(data, model)
@@ -212,6 +215,33 @@ def answers_likeliest(estimator: Any) -> bool:
     """
     kind = type(estimator)
     return kind.__module__.startswith("sklearn.ensemble.") and kind.__name__ in _LIKELIEST
+
+
+def summed_once(estimator: Any) -> Any:
+    """Return a boosted classifier of scikit-learn that asks its trees once for one table.
+
+    It makes both labels and probabilities from the sums of its trees, and computes these for each.
+    The first call keeps them for the second one, if that is given the same object. Any other
+    estimator is returned as it is.
+    """
+    kind = type(estimator)
+    if not (kind.__module__.startswith("sklearn.ensemble.") and kind.__name__ == _BOOSTED):
+        return estimator
+    kept: list[tuple[Any, Any]] = []
+
+    def sums(table: Any, *args: Any) -> Any:
+        # One operation each: other threads may call as well.
+        for known, values in kept[:]:
+            if known is table:
+                kept.clear()
+                return values
+        values = estimator._raw_predict(table, *args)  # noqa: SLF001
+        kept[:] = [(table, values)]
+        return values
+
+    once = copy.copy(estimator)
+    once._raw_predict = sums  # noqa: SLF001
+    return once
 
 
 def _likeliest(estimator: Any, model: Model, order: list[int]) -> Computation:

@@ -12,7 +12,7 @@ from sklearn.base import is_classifier, is_outlier_detector, is_regressor
 from mlship.config.project import ModelConfig
 from mlship.domain.bundle import Field, Head, Label, Layout, Task
 from mlship.errors import ProjectError
-from mlship.runtime.formats import answers_likeliest
+from mlship.runtime.formats import answers_likeliest, summed_once
 from mlship.runtime.heads import labels_of, probabilities_of
 from mlship.training import heads as heads_of
 from mlship.training import labels, order, parts
@@ -103,6 +103,8 @@ def examine(estimator: Any, config: ModelConfig, data: Data, prepared: Prepared)
     many = predict
     if answers_likeliest(estimator) and not coded and len(heads) == 1:
         many = _predict_likeliest(estimator, layout, names, predict)
+    elif len(prepared.test) > _FEW:
+        many = make(summed_once(estimator), task, layout, names, decide)
     shape = -1 if len(heads) == 1 else (-1, len(heads))
     return Original(
         estimator=estimator,

@@ -9,6 +9,7 @@ import io
 import json
 import sys
 import zipfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,17 +52,16 @@ def from_estimator(estimator: Any, trust: Trust) -> Kept:
     Raises:
         ProjectError: it cannot be saved, or holds types or functions that serving would not load.
     """
-    skops = imported()
     try:
-        data = skops.dumps(estimator)
+        schema, members = _saved(estimator)
     except Exception as error:  # whatever an object's own state raises
         message = f"the model {type(estimator).__name__} cannot be saved: {error}"
         raise ProjectError(message, hint="use scikit-learn's own estimators") from error
-    parts = archive.read(data, f"the model {type(estimator).__name__}")
+    parts = archive.names(schema, members, f"the model {type(estimator).__name__}")
     admitted = trust.admit(parts, live=True)
     foreign = {part.module.partition(".")[0] for part in parts if part.full not in admitted.types}
     modules = tuple(sorted(foreign - set(sys.stdlib_module_names)))
-    return Kept(data=normalised(data), admitted=admitted, modules=modules)
+    return Kept(data=_packed(schema, members), admitted=admitted, modules=modules)
 
 
 def to_estimator(data: bytes, name: str, trust: Trust) -> Any:
@@ -76,12 +76,44 @@ def to_estimator(data: bytes, name: str, trust: Trust) -> Any:
     return load(data, parts)
 
 
-def normalised(data: bytes) -> bytes:
+class _Members:
+    """Takes the members that skops writes into an archive, without the archive.
+
+    skops asks for the list of all names before it writes an array. An archive makes that list
+    anew each time, which takes longer than the writing when a model has thousands of trees.
+    """
+
+    def __init__(self) -> None:
+        self.contents: dict[str, bytes] = {}
+
+    def namelist(self) -> Collection[str]:
+        """Return the names of the members so far."""
+        return self.contents.keys()
+
+    def writestr(self, name: str, data: bytes | memoryview) -> None:
+        """Take a member."""
+        self.contents[name] = bytes(data)
+
+
+def _saved(estimator: Any) -> tuple[Any, dict[str, bytes]]:
+    """Return the schema and the other members of the file that `skops.io.dumps` would write."""
+    imported()
+    import skops
+    from skops.io._utils import SaveContext, get_state
+
+    members = _Members()
+    context = SaveContext(zip_file=members)
+    state = get_state(estimator, context)
+    state |= {"protocol": context.protocol, "_skops_version": skops.__version__}
+    # As text first: it has lists for tuples, and texts for all keys. The context keeps what was
+    # saved until then, so that no two objects have one address.
+    return json.loads(json.dumps(state)), members.contents
+
+
+def _packed(saved: Any, members: Mapping[str, bytes]) -> bytes:
     """Return a skops file with addresses numbered as they appear, and without times."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    numbers, files = _Numbers(), dict[str, str]()
-    schema = _renumbered(json.loads(members.pop(_SCHEMA)), numbers, files)
+    files = dict[str, str]()
+    schema = _renumbered(saved, _Numbers(), files)
     result = io.BytesIO()
     with zipfile.ZipFile(result, "w", zipfile.ZIP_DEFLATED) as archive:
         text = json.dumps(schema, separators=(",", ":"), ensure_ascii=False).encode()
