@@ -120,8 +120,8 @@ def test_a_label_is_of_the_sums_and_not_of_the_probabilities() -> None:
     model = fitted()["several classes"]
     table = np.zeros((1, 3))
     sums = np.array([[50.0, 90.0, 91.0]])
-    model._raw_predict = lambda *_: sums  # type: ignore[attr-defined]
-    model._loss.predict_proba = lambda _: np.array([[1.0, 0.0, 0.0]])  # type: ignore[attr-defined]
+    model._raw_predict = lambda *_: sums
+    model._loss.predict_proba = lambda _: np.array([[1.0, 0.0, 0.0]])
     once = formats.summed_once(model)
     assert once.predict(table).tolist() == [2]
     assert once.predict_proba(table).tolist() == [[1.0, 0.0, 0.0]]
