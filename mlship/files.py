@@ -142,6 +142,23 @@ def _locked(folder: Path, *, waits: bool = False) -> Iterator[bool]:
         os.close(handle)
 
 
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter, whatever the umask; an existing one stays.
+
+    Raises:
+        OSError: the folder cannot be created.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def is_private(path: Path) -> bool:
+    """Return whether no other user may read a file or enter a folder; also if it does not exist."""
+    try:
+        return not stat.S_IMODE(path.stat().st_mode) & 0o077
+    except OSError:
+        return True
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file atomically and durably.
 

@@ -10,8 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-import msgspec
-
+from mlship.domain.lines import line_of
 from mlship.domain.prediction import Prediction
 from mlship.errors import UnavailableError
 from mlship.runtime.groups import Backlog, GroupCommit, Written
@@ -49,7 +48,6 @@ class Recorder:
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self._segments = Segments(folder, f"{slot}-", clock, segment_bytes)
-        self._encode = msgspec.json.Encoder().encode
         try:
             self._segments.open()
         except OSError as error:
@@ -63,7 +61,7 @@ class Recorder:
         Raises:
             UnavailableError: the recorder is closed.
         """
-        lines = b"".join(self._encode(prediction) + b"\n" for prediction in predictions)
+        lines = b"".join(map(line_of, predictions))
         return self._commit.append(lines)
 
     def backlog(self) -> Backlog:

@@ -1,6 +1,7 @@
 """Files to which one process appends durable lines."""
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,6 +12,9 @@ from mlship import files
 
 class Segments:
     """The segment files of one process: complete, synced lines up to `_size`, nothing after.
+
+    Only their owner may read them. Each write holds a shared lock on the segment. Who holds it
+    alone may put another file in its place: the next write starts a new segment.
 
     Args:
         folder: created if it does not exist.
@@ -47,11 +51,11 @@ class Segments:
         Raises:
             OSError: the folder cannot be created or written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_private(self.folder)
         time = self._clock().astimezone(UTC).strftime("%Y%m%dT%H%M%S%f")
         path = self.folder / f"{self._prefix}{time}-{os.getpid()}-{self._count}{self._suffix}"
         flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY
-        self._handle = os.open(path, flags, 0o644)
+        self._handle = os.open(path, flags, 0o600)
         self.path = path
         self._count += 1
         self._size = 0
@@ -63,12 +67,41 @@ class Segments:
         Raises:
             OSError: the disk is full or failed.
         """
-        if self._handle is None or self._size >= self._limit:
+        handle = self._locked()
+        try:
+            self._append(handle, lines)
+        finally:
+            if self._handle is not None:
+                _unlock(handle)
+
+    def close(self) -> None:
+        """Close the segment; the next `write` starts a new one."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
+
+    def _locked(self) -> int:
+        """Return the segment to write to, locked until it is unlocked or closed.
+
+        Raises:
+            OSError: a new one cannot be created.
+        """
+        while True:
+            if self._handle is None or self._size >= self._limit:
+                self.close()
+                self.open()
+            handle = self._handle
+            if handle is None:
+                raise OSError("no segment is open")
+            # Where the file system has no locks, nobody can lock it to replace it either.
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_SH)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(self.path.stat(), os.fstat(handle)):
+                    return handle
             self.close()
-            self.open()
-        handle = self._handle
-        if handle is None:
-            raise OSError("no segment is open")
+
+    def _append(self, handle: int, lines: bytes) -> None:
         try:
             rest = memoryview(lines)
             while rest:
@@ -85,12 +118,6 @@ class Segments:
             raise
         self._size += len(lines)
 
-    def close(self) -> None:
-        """Close the segment; the next `write` starts a new one."""
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
-
     def _cut(self, handle: int) -> None:
         """Remove an incomplete tail. If that fails, do not use this segment again."""
         try:
@@ -98,3 +125,8 @@ class Segments:
         except OSError:
             with contextlib.suppress(OSError):
                 self.close()
+
+
+def _unlock(handle: int) -> None:
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_UN)

@@ -12,7 +12,6 @@ import os
 import shutil
 import threading
 import uuid
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -21,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from mlship import files
+from mlship.domain.lines import checksum
 from mlship.errors import UnavailableError
 from mlship.runtime.groups import Backlog
 from mlship.runtime.postgres import Row
@@ -102,7 +102,7 @@ class Spool:
             UnavailableError: the folder cannot be written.
         """
         try:
-            (self.folder / _REGISTERED).touch()
+            (self.folder / _REGISTERED).touch(mode=0o600)
             files.sync_folder(self.folder)
         except OSError as error:
             message = f"cannot use the spool {self.folder}: {error.strerror}"
@@ -244,14 +244,14 @@ class Spools:
             UnavailableError: the folder cannot be written.
         """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            files.make_private(self._folder)
             for left in sorted(self._folder.glob(f"{self._slot}-*")):
                 if spool := self._held(left):
                     return spool
             while True:
                 folder = self._folder / f"{self._slot}-{uuid.uuid4().hex}"
-                folder.mkdir()
-                (folder / _LOCK).touch()
+                files.make_private(folder)
+                (folder / _LOCK).touch(mode=0o600)
                 files.sync_folder(folder)
                 files.sync_folder(self._folder)
                 # Another process may have taken it for an abandoned one.
@@ -291,7 +291,7 @@ class Spools:
 def line_of(row: Row) -> bytes:
     """Return the line of a row."""
     data = _encode(row)
-    return b"%08x %s\n" % (zlib.crc32(data), data)
+    return b"%b %b\n" % (checksum(data), data)
 
 
 def rows_of(data: bytes) -> tuple[list[Row], int]:
@@ -313,8 +313,8 @@ def rows_of(data: bytes) -> tuple[list[Row], int]:
 
 
 def _row_of(line: bytes) -> Row | None:
-    checksum, _, data = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(data):
+    written, _, data = line.partition(b" ")
+    if written != checksum(data):
         return None
     try:
         row: Row = _decoder.decode(data)

@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import importlib.util
+import shlex
+import stat
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
 
+from mlship import files
 from mlship.config import bounds, installation, requirements
 from mlship.config.backends import is_server
 from mlship.config.installation import Installation
@@ -294,6 +297,10 @@ def _observations(pipeline: Pipeline) -> str | Warned:
     outcomes = f"{len(pipeline.observations.outcomes(pipeline.look().ids))} outcomes"
     if pipeline.loses_predictions():
         return Warned(detail=f"{outcomes}; {LOST}", hint=KEEP)
+    if not files.is_private(pipeline.state):
+        mode = f"{stat.S_IMODE(pipeline.state.stat().st_mode):04o}"
+        detail = f"{outcomes}; other users of this machine may enter {pipeline.state} ({mode})"
+        return Warned(detail=detail, hint=f"chmod 700 {shlex.quote(str(pipeline.state))}")
     return outcomes
 
 

@@ -4,11 +4,12 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlship import files
 from mlship.adapters.checkout import repository
 from mlship.adapters.checkout.predictor import ChildPredictor
 from mlship.adapters.checkout.source import GitSource
@@ -75,6 +76,9 @@ def assemble(
 ) -> Pipeline:
     """Compose a project's pipeline. Nothing is opened, started or imported that is not used.
 
+    For a command that changes something, its state becomes private: predictions and outcomes may
+    be of persons.
+
     Args:
         config: of the project.
         root: the project's folder.
@@ -83,7 +87,7 @@ def assemble(
         purpose: what the command does with the pipeline.
         overridden: the settings that do not come from mlship.yaml.
     """
-    state, user = root / ".mlship", actor(root, environment)
+    state, user = _state(root, purpose), actor(root, environment)
     home = config.home or repository.home(root)
 
     def target(name: str, fence: Fence = KERNEL) -> Target:
@@ -124,6 +128,20 @@ def assemble(
         shares_ledger=backends.shares_ledger(config, root),
         overridden=tuple(overridden),
     )
+
+
+def _state(root: Path, purpose: Purpose) -> Path:
+    """Return the folder of the project's state; a change makes it one that no other user may enter.
+
+    One of another owner stays; `mlship doctor` tells of it.
+    """
+    state = root / ".mlship"
+    if purpose == "change":
+        with suppress(PermissionError):
+            files.make_private(state)
+            if not files.is_private(state):
+                state.chmod(0o700)
+    return state
 
 
 class _EachTargets:

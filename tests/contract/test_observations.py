@@ -15,6 +15,7 @@ import pytest
 from mlship.adapters.observations.directory import DirectoryObservations
 from mlship.adapters.observations.postgres import PostgresObservations
 from mlship.domain.digests import Digest
+from mlship.domain.lines import line_of
 from mlship.domain.ports import Observations
 from mlship.domain.prediction import Outcome, Prediction, Taken
 from mlship.errors import ConflictError, IntegrityError, UnavailableError
@@ -142,6 +143,55 @@ def test_a_torn_last_line_is_skipped_and_a_changed_one_is_not(
     path.write_bytes(b"{}\n" + whole)
     with pytest.raises(IntegrityError, match=r"1\.jsonl:1 is invalid"):
         names(folders)
+
+
+def test_a_line_that_was_changed_is_named_and_others_are_still_traced(
+    folders: DirectoryObservations, tmp_path: Path
+) -> None:
+    path = tmp_path / "champion" / "1.jsonl"
+    path.parent.mkdir()
+    lines = [line_of(prediction(name)) for name in "abc"]
+    path.write_bytes(b"".join(lines))
+    assert names(folders) == ["a", "b", "c"]
+    path.write_bytes(lines[0] + lines[1].replace(b"1.5", b"1.6") + lines[2])
+    with pytest.raises(IntegrityError, match=r"1\.jsonl:2 was changed: .* checksum"):
+        names(folders)
+    with pytest.raises(IntegrityError, match=r"1\.jsonl:2 was changed"):
+        folders.find("b")
+    with pytest.raises(IntegrityError, match=r"1\.jsonl:2 was changed"):
+        folders.take([outcome("a")], OURS)
+    assert [found.id for found in folders.find("c")] == ["c"]
+    path.write_bytes(lines[0] + lines[1].replace(b'"id":"b"', b'"id":"x"') + lines[2])
+    with pytest.raises(IntegrityError, match=r"1\.jsonl:2 was changed"):
+        folders.find("b")
+
+
+def test_a_segment_that_a_former_version_began_is_read_and_its_checksums_count_from_then_on(
+    folders: DirectoryObservations, tmp_path: Path
+) -> None:
+    path = log(tmp_path / "champion", "1", prediction("a"))
+    former = path.read_bytes()
+    path.write_bytes(former + line_of(prediction("b")))
+    assert names(folders) == ["a", "b"]
+    path.write_bytes(line_of(prediction("b")) + former)
+    with pytest.raises(IntegrityError, match=r"1\.jsonl:2 was changed"):
+        names(folders)
+
+
+def test_outcomes_are_for_their_owner_alone(folders: DirectoryObservations, tmp_path: Path) -> None:
+    log(tmp_path / "champion", "1", prediction("a"))
+    own = DirectoryObservations([tmp_path / "champion"], tmp_path / "outcomes" / "o.jsonl")
+    before = os.umask(0)
+    try:
+        own.take([outcome("a")], OURS)
+    finally:
+        os.umask(before)
+    assert modes(tmp_path / "outcomes") == {".": 0o700, "o.jsonl": 0o600}
+
+
+def modes(folder: Path) -> dict[str, int]:
+    found = [folder, *folder.rglob("*")]
+    return {str(path.relative_to(folder)): path.stat().st_mode & 0o777 for path in found}
 
 
 def test_outcomes_arrive_once_and_in_order(observations: Observations, write: Write) -> None:

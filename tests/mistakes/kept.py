@@ -34,11 +34,6 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
-def prefix(path: Path) -> None:
-    """Make the first line of a log unreadable; a changed digit in it would go unseen."""
-    path.write_bytes(b"#" + path.read_bytes())
-
-
 OUTCOMES = (
     Mistake(
         name="feedback from a file that does not exist",
@@ -137,10 +132,10 @@ KEPT = (
     Mistake(
         name="the prediction log was changed",
         on="shipped",
-        do=lambda project: prefix(files(project, "predictions/production/**/*.jsonl")[0]),
+        do=lambda project: damage(files(project, "predictions/production/**/*.jsonl")[0]),
         command=("evaluate",),
         code=7,
-        says="is invalid",
+        says="was changed",
         hints="backup",
     ),
 )

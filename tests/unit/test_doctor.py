@@ -402,3 +402,14 @@ def test_what_a_clone_does_not_have_is_a_warning(here: World) -> None:
     assert found.state == "warning"
     assert "git ignores mlship.yaml, data/train.csv, which a clone does not have" in found.detail
     assert ".gitignore" in found.hint
+
+
+def test_a_state_that_other_users_may_enter_is_told(here: World) -> None:
+    state = here.pipeline.state
+    state.mkdir()
+    state.chmod(0o755)
+    found = checks(here, targets=LOCAL)["observations"]
+    assert (found.state, found.hint) == ("warning", f"chmod 700 {state}")
+    assert found.detail == f"0 outcomes; other users of this machine may enter {state} (0755)"
+    state.chmod(0o700)
+    assert checks(here, targets=LOCAL)["observations"].state == "right"

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -133,6 +134,51 @@ def test_after_a_failed_sync_the_segment_is_not_trusted_again(
     recorder.close()
     assert len(list(tmp_path.iterdir())) == 2
     assert logged(tmp_path) == ["after"]
+
+
+def test_only_the_owner_may_read_the_log_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        recorder = Recorder(tmp_path / "log", "r0", lambda: NOON)
+        recorder.close()
+    finally:
+        os.umask(before)
+    (segment,) = (tmp_path / "log").iterdir()
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o700
+    assert segment.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+def test_a_segment_that_another_process_takes_away_is_followed_by_another(
+    tmp_path: Path, how: str
+) -> None:
+    recorder = Recorder(tmp_path, "r0", lambda: NOON)
+    recorder.append([prediction("a"), prediction("b")]).result(5)
+    (segment,) = tmp_path.iterdir()
+    other = tmp_path / "other"
+    other.write_bytes(segment.read_bytes().splitlines(keepends=True)[1])
+    if how == "replaced":
+        other.replace(segment)
+    else:
+        other.unlink()
+        segment.unlink()
+    recorder.append([prediction("c")]).result(5)
+    recorder.close()
+    assert logged(tmp_path) == (["b", "c"] if how == "replaced" else ["c"])
+
+
+def test_a_write_waits_for_whoever_replaces_the_segment(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, "r0", lambda: NOON)
+    (segment,) = tmp_path.iterdir()
+    with segment.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        written = recorder.append([prediction("a")])
+        with pytest.raises(TimeoutError):
+            written.result(0.2)
+        segment.unlink()
+    written.result(5)
+    recorder.close()
+    assert logged(tmp_path) == ["a"]
 
 
 def test_a_request_that_is_given_up_takes_no_other_with_it(tmp_path: Path) -> None:

@@ -58,6 +58,17 @@ def test_by_default_everything_is_in_folders(tmp_path: Path) -> None:
     assert list((tmp_path / ".mlship" / "ledger").glob("??/*.json"))
 
 
+def test_a_command_that_changes_something_keeps_the_state_to_its_owner(tmp_path: Path) -> None:
+    state = tmp_path / ".mlship"
+    config = pipeline(tmp_path).config
+    assert state.stat().st_mode & 0o777 == 0o700
+    state.chmod(0o755)
+    wire.assemble(config, tmp_path, Lines(), {"GITHUB_ACTOR": "ada"}, "read")
+    assert state.stat().st_mode & 0o777 == 0o755
+    wire.assemble(config, tmp_path, Lines(), {"GITHUB_ACTOR": "ada"})
+    assert state.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_ledgers_folder_is_read_from_the_projects_folder(tmp_path: Path) -> None:
     pipeline(tmp_path, "ledger: {uri: shared/ledger}").ledger.append(tiny_evidence())
     assert list((tmp_path / "shared" / "ledger").glob("??/*.json"))

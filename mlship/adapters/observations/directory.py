@@ -5,17 +5,16 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from mlship import files
 from mlship.adapters.observations.outcomes import fresh, own, taken
+from mlship.adapters.observations.segments import Line, complete_lines, decoded, lines_of
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Outcome, Prediction, Spool, Taken
-from mlship.errors import IntegrityError, UnavailableError
+from mlship.errors import UnavailableError
 
-_T = TypeVar("_T")
 _prediction = msgspec.json.Decoder(Prediction)
 _outcome = msgspec.json.Decoder(Outcome)
 
@@ -44,11 +43,11 @@ class DirectoryObservations:
         """Return the logged predictions of releases, each (id, release) once, oldest first.
 
         Raises:
-            IntegrityError: a complete line is not a prediction.
+            IntegrityError: a complete line was changed, or is not a prediction.
         """
         logged: dict[tuple[str, str], Prediction] = {}
-        for segment, number, line in self._lines():
-            prediction = _decoded(_prediction, line, segment, number)
+        for line in self._lines():
+            prediction = decoded(_prediction, line)
             if prediction.release in releases:
                 logged.setdefault((prediction.id, prediction.release), prediction)
         yield from sorted(logged.values(), key=lambda each: (each.time, each.id, each.shadow))
@@ -57,15 +56,20 @@ class DirectoryObservations:
         """Return the predictions of that id by any release, shadows last.
 
         Raises:
-            IntegrityError: a line with the id is not a prediction.
+            IntegrityError: a line with the id was changed, or no line has it and one was changed.
         """
         encoded = msgspec.json.encode(prediction)
         matches: dict[str, Prediction] = {}
-        for segment, number, line in self._lines():
-            if encoded in line:
-                candidate = _decoded(_prediction, line, segment, number)
+        changed: Line | None = None
+        for line in self._lines():
+            if encoded in line.text:
+                candidate = decoded(_prediction, line)
                 if candidate.id == prediction:
                     matches.setdefault(candidate.release, candidate)
+            elif line.is_changed:
+                changed = changed or line
+        if changed is not None and not matches:
+            raise changed.error
         return sorted(matches.values(), key=lambda each: (each.shadow, each.time))
 
     def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
@@ -106,51 +110,31 @@ class DirectoryObservations:
         return ()
 
     def _kept(self) -> Iterator[Outcome]:
-        for number, line in enumerate(_complete_lines(self._outcomes), start=1):
-            yield _decoded(_outcome, line, self._outcomes, number)
+        for number, line in enumerate(complete_lines(self._outcomes), start=1):
+            yield decoded(_outcome, Line(self._outcomes, number, line))
 
     def _logged(self) -> Iterator[tuple[str, Digest]]:
         """Return id and release of each prediction."""
-        for segment, number, line in self._lines():
-            key = _decoded(_key, line, segment, number)
+        for line in self._lines():
+            key = decoded(_key, line)
             yield key.id, key.release
 
-    def _lines(self) -> Iterator[tuple[Path, int, bytes]]:
-        """Return each complete line with its segment and its number."""
+    def _lines(self) -> Iterator[Line]:
+        """Return each complete line of the logs."""
         segments = {path for folder in self._logs for path in folder.rglob("*.jsonl")}
         for segment in sorted(segments - {self._outcomes}):
-            for number, line in enumerate(_complete_lines(segment), start=1):
-                yield segment, number, line
-
-
-def _complete_lines(path: Path) -> Iterator[bytes]:
-    """Return the complete lines; an incomplete last line was never acknowledged."""
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    yield line
-    except FileNotFoundError:
-        return
-
-
-def _decoded(decoder: "msgspec.json.Decoder[_T]", line: bytes, path: Path, number: int) -> _T:
-    try:
-        return decoder.decode(line)
-    except msgspec.MsgspecError as error:
-        message = f"{path}:{number} is invalid: {error}"
-        raise IntegrityError(message, hint="restore the file from a backup") from error
+            yield from lines_of(segment)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[int]:
     """Open a file for appending under a lock; remove an incomplete tail of a killed writer."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    files.make_private(path.parent)
     is_new = not path.exists()
-    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o644)
+    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        complete = sum(len(line) for line in _complete_lines(path))
+        complete = sum(len(line) for line in complete_lines(path))
         if os.fstat(handle).st_size != complete:
             os.ftruncate(handle, complete)
         if is_new:

@@ -1,0 +1,44 @@
+"""Lines of the prediction log with a checksum: a line that was changed is told from a whole one.
+
+A line is a JSON object whose last field is the CRC-32 of the object without that field, in eight
+hexadecimal digits:
+
+    {"id":"6f1c...e2.0",...,"shadow":false,"crc":"0f3a9c12"}
+
+It is found by its place, before anything is decoded. Former versions wrote lines without it.
+"""
+
+import zlib
+from typing import Final
+
+import msgspec
+
+from mlship.domain.prediction import Prediction
+
+_FIELD: Final = b',"crc":"'
+_END: Final = b'"}\n'
+_LENGTH: Final = len(_FIELD) + 8 + len(_END)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def line_of(prediction: Prediction) -> bytes:
+    """Return the line of a prediction, with its checksum and a newline."""
+    document = _encode(prediction)
+    return b"%b%b%b%b" % (document[:-1], _FIELD, checksum(document), _END)
+
+
+def checksum(data: bytes) -> bytes:
+    """Return the CRC-32 of data in eight hexadecimal digits."""
+    return b"%08x" % zlib.crc32(data)
+
+
+def has_checksum(line: bytes) -> bool:
+    """Return whether a line ends with a checksum, right or wrong."""
+    return line[-_LENGTH:].startswith(_FIELD) and line.endswith(_END)
+
+
+def is_whole(line: bytes) -> bool:
+    """Return whether a line is as it was written, as far as its checksum tells."""
+    written = line[-_LENGTH + len(_FIELD) : -len(_END)]
+    return written == checksum(line[:-_LENGTH] + b"}")
