@@ -159,17 +159,23 @@ def is_private(path: Path) -> bool:
         return True
 
 
-def write_atomically(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     """Write a file atomically and durably.
 
     A reader sees the old contents or the new ones, also after a crash at any point.
+
+    Args:
+        path: of the file.
+        data: its new contents.
+        mode: of the file, from which the umask takes away.
 
     Raises:
         OSError: the disk is full or the folder is not writable; the old file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+        with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -190,11 +196,11 @@ def remove_leftovers(path: Path) -> None:
     pattern = re.compile(rf"\.{re.escape(path.name)}\.([1-9]\d*)\.tmp")
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         match = pattern.fullmatch(leftover.name)
-        if match and not _is_alive(int(match[1])):
+        if match and not is_alive(int(match[1])):
             leftover.unlink(missing_ok=True)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     """Return whether a process runs, or may run for all that is known."""
     if os.name != "posix":
         return True

@@ -9,12 +9,22 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from mlship import __version__
-from mlship.cli import build, evidence, guide, inspect, output, production, project, release
+from mlship.cli import (
+    build,
+    evidence,
+    guide,
+    inspect,
+    output,
+    predictions,
+    production,
+    project,
+    release,
+)
 from mlship.cli.session import Session
 from mlship.errors import MlshipError, UnavailableError
 
@@ -22,8 +32,22 @@ _FLAGS = ("--json", "--debug")
 _OPTIONS = ("--config", "--set")
 _DISK = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG)
 
+_LAST = ("export-evidence", "import-evidence", "serve", "down", "guide")
+
+
+class _Ordered(typer.core.TyperGroup):
+    """The commands in the order of the pipeline; typer puts those with subcommands first."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands in the order of the help."""
+        names = super().list_commands(ctx)
+        groups = [group.name for group in app.registered_groups]
+        return sorted(names, key=lambda name: 2 * (name in _LAST) + (name in groups))
+
+
 app = typer.Typer(
     name="mlship",
+    cls=_Ordered,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -95,6 +119,9 @@ for _name, _command in (
     ("guide", guide.guide),
 ):
     app.command(_name)(_command)
+
+
+app.add_typer(predictions.app, name="predictions")
 
 
 def main() -> None:

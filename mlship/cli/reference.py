@@ -86,10 +86,20 @@ def commands() -> str:
         "They can be given before or after the command.\n",
         _table(("option", "default", "meaning"), globals_),
     ]
+    for name, callback in declared():
+        parts += _command(name, callback)
+    return "\n".join(parts)
+
+
+def declared() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield every command and subcommand by its whole name, such as `predictions erase`."""
     for command in app.registered_commands:
         if command.callback and command.name:
-            parts += _command(command.name, command.callback)
-    return "\n".join(parts)
+            yield command.name, command.callback
+    for group in app.registered_groups:
+        for command in group.typer_instance.registered_commands if group.typer_instance else ():
+            if command.callback and command.name:
+                yield f"{group.name} {command.name}", command.callback
 
 
 def settings() -> str:

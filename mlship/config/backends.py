@@ -80,3 +80,10 @@ class ObservationsConfig(_Section, frozen=True):
         Annotated[int, Meta(ge=1)],
         Meta(description="size of a replica's spool at which requests are refused with 503"),
     ] = 256
+    keep_days: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(
+            description="`mlship predictions prune` removes predictions that are older, and their "
+            "outcomes, except those that an evaluation of the challenger counts; default: never"
+        ),
+    ] = None

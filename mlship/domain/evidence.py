@@ -43,6 +43,8 @@ Step = (
         "reconcile",
         "adopt",
         "evaluate",
+        "erase",
+        "prune",
         "approve",
         "withdraw-approval",
         "await-production",

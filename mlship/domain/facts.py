@@ -245,6 +245,7 @@ class Evaluated(Facts, frozen=True):
     Attributes:
         since: outcomes of earlier predictions do not count; `outcomes` are all known ones.
         reason: of the verdict, for people; `undelivered` predictions are known to be on their way.
+        erased: predictions of both that were erased since; they do not count any more.
     """
 
     champion: str = ""
@@ -262,6 +263,7 @@ class Evaluated(Facts, frozen=True):
     since: datetime | None = None
     outcomes: int = 0
     undelivered: int = 0
+    erased: int = 0
 
 
 class Approved(Facts, frozen=True):

@@ -6,10 +6,13 @@ hexadecimal digits:
     {"id":"6f1c...e2.0",...,"shadow":false,"crc":"0f3a9c12"}
 
 It is found by its place, before anything is decoded. Former versions wrote lines without it.
+
+A line of a spool has the checksum first, then the row as it will be inserted into the database.
 """
 
 import zlib
-from typing import Final
+from datetime import datetime
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -19,7 +22,11 @@ _FIELD: Final = b',"crc":"'
 _END: Final = b'"}\n'
 _LENGTH: Final = len(_FIELD) + 8 + len(_END)
 
+Inserted: TypeAlias = tuple[str, str, str, datetime, str, str, float, bool]
+"""A prediction as it is inserted into a database; inputs and outputs are JSON."""
+
 _encode = msgspec.json.Encoder().encode
+_inserted = msgspec.json.Decoder(Inserted)
 
 
 def line_of(prediction: Prediction) -> bytes:
@@ -42,3 +49,21 @@ def is_whole(line: bytes) -> bool:
     """Return whether a line is as it was written, as far as its checksum tells."""
     written = line[-_LENGTH + len(_FIELD) : -len(_END)]
     return written == checksum(line[:-_LENGTH] + b"}")
+
+
+def spooled(row: Inserted) -> bytes:
+    """Return the line of a row in a spool."""
+    data = _encode(row)
+    return b"%b %b\n" % (checksum(data), data)
+
+
+def inserted(line: bytes) -> Inserted | None:
+    """Return the row of a line of a spool without its newline; `None` if it is not whole."""
+    written, _, data = line.partition(b" ")
+    if written != checksum(data):
+        return None
+    try:
+        row: Inserted = _inserted.decode(data)
+    except msgspec.MsgspecError:
+        return None
+    return row

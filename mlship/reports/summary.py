@@ -19,6 +19,7 @@ from mlship.domain.facts import (
     Verified,
     Waiting,
 )
+from mlship.domain.removal import Erased, Pruned
 from mlship.reports import formatting
 
 
@@ -83,6 +84,17 @@ def _(facts: Deployed) -> str:
 def _(facts: Waiting) -> str:
     turn = "its turn" if facts.policy == "queue" else "its place"
     return f"waits for {turn}: {facts.behind} is challenger"
+
+
+@_line.register
+def _(facts: Erased) -> str:
+    return f"{sum(facts.predictions.values())} predictions, {facts.outcomes} outcomes"
+
+
+@_line.register
+def _(facts: Pruned) -> str:
+    text = f"{sum(facts.predictions.values())} predictions, {facts.outcomes} outcomes"
+    return f"{text}, before {facts.before:%Y-%m-%d}" if facts.before else text
 
 
 @_line.register

@@ -12,11 +12,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
+from mlship.domain.lines import Inserted
 from mlship.domain.prediction import Prediction
 from mlship.errors import ConfigError, MlshipError, UnavailableError, shown
 from mlship.runtime.groups import Backlog, GroupCommit, Written
@@ -24,8 +24,7 @@ from mlship.runtime.groups import Backlog, GroupCommit, Written
 if TYPE_CHECKING:
     from psycopg import Connection, Error
 
-Row: TypeAlias = tuple[str, str, str, datetime, str, str, float, bool]
-"""A prediction as it is inserted; inputs and outputs are JSON."""
+Row: TypeAlias = Inserted
 
 _TABLE: Final = """
 CREATE TABLE IF NOT EXISTS mlship_predictions (

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from mlship import files
-from mlship.domain.lines import checksum
+from mlship.domain import lines
 from mlship.errors import UnavailableError
 from mlship.runtime.groups import Backlog
 from mlship.runtime.postgres import Row
@@ -34,9 +34,6 @@ _LOCK = "lock"
 _REGISTERED = "registered"
 _SEGMENT = ".spool"
 _DAMAGED = ".damaged"
-
-_encode = msgspec.json.Encoder().encode
-_decoder = msgspec.json.Decoder(Row)
 
 
 class _Segment(msgspec.Struct, kw_only=True):
@@ -121,15 +118,15 @@ class Spool:
         Raises:
             UnavailableError: the spool or the disk is full, or the disk failed; nothing was added.
         """
-        lines = b"".join(map(line_of, rows))
+        data = b"".join(map(lines.spooled, rows))
         with self._mutex:
             size = sum(segment.size for segment in self._segments) + self._damaged_bytes
-            if size + len(lines) > self._max_bytes:
+            if size + len(data) > self._max_bytes:
                 message = f"the database is away and the spool {self.folder} is full"
                 hint = "make the database available, or increase observations.spool_mb"
                 raise UnavailableError(message, hint=hint)
             try:
-                self._open.write(lines)
+                self._open.write(data)
             except OSError as error:
                 message = f"the database is away, and the spool {self.folder} cannot be written: "
                 hint = "make the database available, or free disk space"
@@ -137,12 +134,10 @@ class Spool:
             last = self._segments[-1] if self._segments else None
             if last is not None and last.path == self._open.path:
                 last.rows += len(rows)
-                last.size += len(lines)
+                last.size += len(data)
             else:
                 self._segments.append(
-                    _Segment(
-                        path=self._open.path, rows=len(rows), size=len(lines), first=rows[0][3]
-                    )
+                    _Segment(path=self._open.path, rows=len(rows), size=len(data), first=rows[0][3])
                 )
 
     def batch(self) -> list[Row]:
@@ -288,12 +283,6 @@ class Spools:
         return spool
 
 
-def line_of(row: Row) -> bytes:
-    """Return the line of a row."""
-    data = _encode(row)
-    return b"%b %b\n" % (checksum(data), data)
-
-
 def rows_of(data: bytes) -> tuple[list[Row], int]:
     """Return the rows of a segment, and how many damaged lines come before a whole one.
 
@@ -302,7 +291,7 @@ def rows_of(data: bytes) -> tuple[list[Row], int]:
     rows: list[Row] = []
     damaged = invalid = 0
     for line in data.split(b"\n")[:-1]:
-        row = _row_of(line)
+        row = lines.inserted(line)
         if row is None:
             invalid += 1
         else:
@@ -310,14 +299,3 @@ def rows_of(data: bytes) -> tuple[list[Row], int]:
             invalid = 0
             rows.append(row)
     return rows, damaged
-
-
-def _row_of(line: bytes) -> Row | None:
-    written, _, data = line.partition(b" ")
-    if written != checksum(data):
-        return None
-    try:
-        row: Row = _decoder.decode(data)
-    except msgspec.MsgspecError:
-        return None
-    return row

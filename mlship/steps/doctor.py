@@ -22,6 +22,7 @@ from mlship.domain.commit import named
 from mlship.errors import ConfigError, MlshipError, UnavailableError
 from mlship.steps.deploy import KEEP, LOST
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
+from mlship.steps.removal import unfinished
 from mlship.steps.train import STAYS_OUT
 
 _EXTRAS = {
@@ -294,7 +295,13 @@ def _shares(pipeline: Pipeline, around: Surroundings) -> bool:
 
 
 def _observations(pipeline: Pipeline) -> str | Warned:
-    outcomes = f"{len(pipeline.observations.outcomes(pipeline.look().ids))} outcomes"
+    records = pipeline.look()
+    outcomes = f"{len(pipeline.observations.outcomes(records.ids))} outcomes"
+    if broken := unfinished(records):
+        begun = broken[0].evidence
+        detail = f"an erasure by {begun.actor} at {begun.time:%Y-%m-%d %H:%M} UTC did not end"
+        hint = "run the same `mlship predictions erase` again"
+        return Warned(detail=f"{outcomes}; {detail}", hint=hint)
     if pipeline.loses_predictions():
         return Warned(detail=f"{outcomes}; {LOST}", hint=KEEP)
     if not files.is_private(pipeline.state):

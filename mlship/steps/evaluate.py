@@ -16,6 +16,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError, ProjectError
 from mlship.steps.pipeline import Pipeline
+from mlship.steps.removal import erased_since
 
 _FIRST = timedelta(minutes=5)
 """How long a challenger may be without a prediction while the champion's count already."""
@@ -73,7 +74,10 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
         margin=policy.margin,
         min_labels=policy.min_labels,
     )
-    facts = _facts(comparison, champion, since=since, outcomes=len(outcomes), spools=spools)
+    erased = erased_since(records, players, since)
+    facts = _facts(
+        comparison, champion, since=since, outcomes=len(outcomes), spools=spools, erased=erased
+    )
     saw = Saw(
         champion=champion.id, challenger=challenger.id, policy=gates.digest_of_comparison(policy)
     )
@@ -231,7 +235,9 @@ def _facts(
     since: datetime,
     outcomes: int,
     spools: Sequence[Spool],
+    erased: int,
 ) -> Evaluated:
+    notes = [f"{erased} predictions were erased and do not count"] if erased else []
     return Evaluated(
         champion=str(champion),
         metric=comparison.metric,
@@ -244,8 +250,9 @@ def _facts(
         estimate=comparison.estimate,
         low=comparison.low,
         high=comparison.high,
-        reason="; ".join([comparison.reason, *undelivered.sentences(spools)]),
+        reason="; ".join([comparison.reason, *undelivered.sentences(spools), *notes]),
         since=since,
         outcomes=outcomes,
         undelivered=sum(spool.rows for spool in spools),
+        erased=erased,
     )

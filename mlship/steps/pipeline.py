@@ -36,6 +36,7 @@ from mlship.domain.ports import (
 )
 from mlship.domain.records import Records
 from mlship.domain.release import Release, find
+from mlship.domain.removal import Removals
 from mlship.errors import IntegrityError, NotFoundError
 from mlship.steps.fenced import FencedLedger, FencedStore
 
@@ -83,6 +84,7 @@ class Pipeline:
     locks: Locks
     store: Store
     observations: Observations
+    removals: Removals
     forge: Forge
     target: Targets
     images: Callable[[], Images]

@@ -26,7 +26,7 @@ from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.ports import Progress, Target
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import Pipeline
-from mlship.wire import backends
+from mlship.wire import backends, observations
 from mlship.wire.backends import Purpose
 
 if TYPE_CHECKING:
@@ -95,11 +95,6 @@ def assemble(
             return backends.local_target(name, config, state, progress)
         return backends.cluster_target(name, config, home, progress, environment, fence)
 
-    def locks(name: str) -> Locks:
-        if backends.target_config(config, name).kind == "local":
-            return FileLocks(state / "locks")
-        return backends.cluster_locks(name, config, user, environment)
-
     store = backends.store(config, home, state, environment, progress, purpose)
     ahead = backends.ahead(config, store)
     trainer = ChildTrainer(root, config, progress, ahead.prepare)
@@ -115,9 +110,10 @@ def assemble(
         tester=PytestTester(root, config, progress.note),
         predictor=ChildPredictor(),
         ledger=backends.ledger(config, state, environment, progress, purpose),
-        locks=_EachTargets(locks),
+        locks=_EachTargets(config, state, user, environment),
         store=store,
-        observations=backends.observations(config, home, state, environment),
+        observations=observations.observations(config, home, state, environment),
+        removals=observations.removals(config, home, state, environment),
         forge=GitHubForge(environment, config.name),
         target=target,
         images=lambda: backends.images(config, state, progress, environment),
@@ -147,11 +143,19 @@ def _state(root: Path, purpose: Purpose) -> Path:
 class _EachTargets:
     """The port Locks, with a lock in each target."""
 
-    def __init__(self, find: Callable[[str], Locks]) -> None:
-        self._find = find
+    def __init__(
+        self, config: Config, state: Path, user: str, environment: Mapping[str, str]
+    ) -> None:
+        self._config, self._state = config, state
+        self._user, self._environment = user, environment
 
     def exclusive(self, name: str) -> AbstractContextManager[Fence]:
-        return self._find(name).exclusive(name)
+        return self._locks(name).exclusive(name)
+
+    def _locks(self, name: str) -> Locks:
+        if backends.target_config(self._config, name).kind == "local":
+            return FileLocks(self._state / "locks")
+        return backends.cluster_locks(name, self._config, self._user, self._environment)
 
 
 def publishing(

@@ -16,7 +16,7 @@ from mlship.config.repositories import Backend, repository_of
 from mlship.domain import digests
 from mlship.domain.fence import KERNEL, Fence
 from mlship.domain.home import UNKNOWN
-from mlship.domain.ports import Engine, Images, Ledger, Observations, Progress, Store
+from mlship.domain.ports import Engine, Images, Ledger, Progress, Store
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import PRODUCTION
 
@@ -342,20 +342,6 @@ def is_shared(uri: str | None, root: Path) -> bool:
         return False
     path = uri.removeprefix("sqlite:///")
     return "://" in path or not (root / path).resolve().is_relative_to(root.resolve())
-
-
-def observations(
-    config: Config, home: str, state: Path, environment: Mapping[str, str]
-) -> Observations:
-    """Return the source of predictions and outcomes: folders, or PostgreSQL."""
-    if config.observations.url is not None:
-        from mlship.adapters.observations.postgres import PostgresObservations
-
-        return PostgresObservations(config.observations.url, environment, config.name, home)
-    from mlship.adapters.observations.directory import DirectoryObservations
-
-    outcomes = state / "outcomes" / f"{PRODUCTION}.jsonl"
-    return DirectoryObservations([state / "predictions" / PRODUCTION], outcomes)
 
 
 def _database(name: str, config: Config) -> str | None:

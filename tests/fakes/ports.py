@@ -1,6 +1,7 @@
 """Small honest stand-ins for the ports, and a pipeline made of them."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from mlship.domain.inputs import Inputs, Opened
 from mlship.domain.ports import Target
 from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.profiles import Profile
+from mlship.domain.removal import Removed, Selection
 from mlship.domain.scores import Scores, Slices, Suite, TestRun, Trained
 from mlship.errors import ConflictError
 from mlship.steps.pipeline import Pipeline
@@ -225,6 +227,35 @@ class FakeObservations:
         return [one for one in self.spooled if one.release in releases]
 
 
+class FakeRemovals:
+    """Removes from fake observations; `broken` is raised half-way, when outcomes are gone."""
+
+    def __init__(self, observations: FakeObservations) -> None:
+        self._kept = observations
+        self.broken: BaseException | None = None
+
+    def count(self, selection: Selection, releases: Collection[Digest]) -> Removed:
+        gone = [one for one in self._kept.predictions(releases) if selection.has(one)]
+        names = {one.id for one in gone} | selection.ids
+        return Removed(
+            predictions=Counter(one.release for one in gone),
+            outcomes=len({one.prediction for one in self._kept.taken} & names),
+        )
+
+    def remove(self, selection: Selection, releases: Collection[Digest]) -> Removed:
+        removed = self.count(selection, releases)
+        gone = [one for one in self._kept.predictions(releases) if selection.has(one)]
+        names = {one.id for one in gone} | selection.ids
+        self._kept.taken = [one for one in self._kept.taken if one.prediction not in names]
+        if self.broken is not None:
+            raise self.broken
+        self._kept.made = [one for one in self._kept.made if one not in gone]
+        return removed
+
+    def unreached(self, releases: Collection[Digest]) -> Sequence[Spool]:
+        return self._kept.spools(releases)
+
+
 @dataclasses.dataclass(kw_only=True)
 class World:
     """A pipeline of fakes, and the fakes themselves for a test to turn."""
@@ -237,6 +268,7 @@ class World:
     ledger: FakeLedger
     store: FakeStore
     observations: FakeObservations
+    removals: "FakeRemovals"
     locks: FakeLocks
     clock: FakeClock
     progress: FakeProgress
@@ -261,6 +293,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
     ledger, store, locks, observations = FakeLedger(), FakeStore(), FakeLocks(), FakeObservations()
     targets: dict[str, Target] = {"staging": FakeTarget(), "production": FakeTarget()}
     images = FakeImages()
+    removals = FakeRemovals(observations)
     engine = FakeEngine(images)
     forge = FakeForge()
     pipeline = Pipeline(
@@ -278,6 +311,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
         locks=locks,
         store=store,
         observations=observations,
+        removals=removals,
         forge=forge,
         target=lambda name, fence=KERNEL: targets[name],
         images=lambda: images,
@@ -292,6 +326,7 @@ def world(root: Path, config: Config = CONFIG) -> World:
         ledger=ledger,
         store=store,
         observations=observations,
+        removals=removals,
         locks=locks,
         clock=clock,
         progress=progress,

@@ -29,6 +29,7 @@ from mlship.cli.progress import Lines
 from mlship.config.project import Config
 from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.ports import Ledger, Progress, Store, Target
+from mlship.domain.removal import Removals
 from mlship.steps.pipeline import Pipeline
 
 _T = TypeVar("_T")
@@ -108,11 +109,12 @@ class _Watched:
 
 
 def watched(pipeline: Pipeline, watch: Watch) -> Pipeline:
-    """Return the pipeline with every changing call of ledger, store and targets watched."""
+    """Return the pipeline with every changing call of ledger, store, targets, removals watched."""
     return dataclasses.replace(
         pipeline,
         ledger=cast("Ledger", _Watched("ledger", pipeline.ledger, watch)),
         store=cast("Store", _Watched("store", pipeline.store, watch)),
+        removals=cast("Removals", _Watched("removals", pipeline.removals, watch)),
         target=lambda name, fence=KERNEL: cast(
             "Target", _Watched("target", pipeline.target(name, fence), watch)
         ),

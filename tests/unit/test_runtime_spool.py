@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from mlship.domain.lines import spooled
 from mlship.errors import UnavailableError
 from mlship.runtime.groups import Backlog
 from mlship.runtime.postgres import Row
-from mlship.runtime.spool import BATCH_ROWS, Spool, Spools, line_of, rows_of
+from mlship.runtime.spool import BATCH_ROWS, Spool, Spools, rows_of
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MB = 1_000_000
@@ -67,7 +68,7 @@ def test_a_batch_that_was_not_delivered_is_given_again(tmp_path: Path) -> None:
 
 
 def test_a_torn_line_was_never_acknowledged_and_is_left_out(tmp_path: Path) -> None:
-    for cut in range(1, len(line_of(row(2))) + 1):
+    for cut in range(1, len(spooled(row(2))) + 1):
         spool = own(tmp_path)
         spool.append([row(1), row(2)])
         (segment,) = segments(spool)
@@ -85,7 +86,7 @@ def test_a_damaged_line_is_kept_for_a_person_and_counted_until_then(tmp_path: Pa
     spool.append([row(1), row(2), row(3)])
     (segment,) = segments(spool)
     data = bytearray(segment.read_bytes())
-    data[len(line_of(row(1))) + 30] ^= 1
+    data[len(spooled(row(1))) + 30] ^= 1
     segment.write_bytes(data)
     spool.release()
     for _ in range(2):

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -131,9 +131,8 @@ def _locked(path: Path) -> Iterator[int]:
     """Open a file for appending under a lock; remove an incomplete tail of a killed writer."""
     files.make_private(path.parent)
     is_new = not path.exists()
-    handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+    handle = _current(path)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         complete = sum(len(line) for line in complete_lines(path))
         if os.fstat(handle).st_size != complete:
             os.ftruncate(handle, complete)
@@ -141,6 +140,17 @@ def _locked(path: Path) -> Iterator[int]:
             files.sync_folder(path.parent)
         yield handle
     finally:
+        os.close(handle)
+
+
+def _current(path: Path) -> int:
+    """Return the open, locked file; another process may have replaced it until it was locked."""
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(handle)):
+                return handle
         os.close(handle)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mlship.domain.digests import Digest, short
 from mlship.domain.prediction import Outcome, Taken, Truth
+from mlship.domain.removal import Selection
 from mlship.errors import ConflictError
 
 
@@ -67,3 +68,14 @@ def taken(received: Sequence[Outcome], added: Sequence[Outcome], logged: Collect
     unknown = dict.fromkeys(id_ for id_ in ids if id_ not in logged)
     of_logged = sum(id_ in logged for id_ in ids)
     return Taken(new=len(added), known=of_logged - len(added), unknown=tuple(unknown))
+
+
+def removable(selection: Selection, gone: Collection[str], kept: Collection[str]) -> set[str]:
+    """Return the predictions whose outcomes are removed with them.
+
+    Args:
+        selection: of predictions to remove; an outcome of its ids goes also without a prediction.
+        gone: the ids of predictions to remove.
+        kept: the ids of predictions that stay.
+    """
+    return {*gone, *selection.ids} - set(kept)

@@ -9,7 +9,7 @@ release, an outcome has the name of its project, and `mlship_projects` has the h
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,6 +19,7 @@ from mlship.config import installation
 from mlship.domain import home as homes
 from mlship.domain.bundle import Row
 from mlship.domain.digests import Digest
+from mlship.domain.lines import Inserted
 from mlship.domain.prediction import Outcome, Prediction, Spool, Taken, Truth
 from mlship.errors import ConfigError, IntegrityError, UnavailableError, shown
 
@@ -60,8 +61,8 @@ _PROJECTS: Final = "CREATE TABLE mlship_projects (name text PRIMARY KEY, home te
 _HOME: Final = "SELECT home FROM mlship_projects WHERE name = %s"
 _CLAIM: Final = "INSERT INTO mlship_projects (name, home) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 _SETTLE: Final = "UPDATE mlship_projects SET home = %s WHERE name = %s"
-_LOCK: Final = "SELECT pg_advisory_xact_lock(119182827122033)"
-_DURABLY: Final = """
+LOCK: Final = "SELECT pg_advisory_xact_lock(119182827122033)"
+DURABLY: Final = """
 SELECT set_config('synchronous_commit', 'on', true)
 WHERE current_setting('synchronous_commit') = 'off'"""
 _KNOWN: Final = """
@@ -119,6 +120,11 @@ class PostgresObservations:
         self._project = project
         self._home = home
 
+    @property
+    def project(self) -> str:
+        """The name of the project."""
+        return self._project
+
     def predictions(self, releases: Collection[Digest]) -> Iterator[Prediction]:
         """Return the logged predictions of releases, each (id, release) once, oldest first.
 
@@ -128,13 +134,13 @@ class PostgresObservations:
             UnavailableError: the database cannot be reached or read.
             IntegrityError: a row is not a prediction.
         """
-        with self._connected(reads=True) as connection:
-            if not _exists(connection, "mlship_predictions"):
+        with self.connected(reads=True) as connection:
+            if not exists(connection, "mlship_predictions"):
                 return
             with connection.cursor(name="mlship_predictions") as cursor:
                 cursor.itersize = _PAGE
                 for row in cursor.execute(_PREDICTIONS, [list(releases)]):
-                    yield _prediction(row)
+                    yield prediction_of(row)
 
     def find(self, prediction: str) -> Sequence[Prediction]:
         """Return the predictions of that id by any release, shadows last.
@@ -145,10 +151,10 @@ class PostgresObservations:
         """
         if not _is_text(prediction):
             return []
-        with self._connected(reads=True) as connection:
-            if not _exists(connection, "mlship_predictions"):
+        with self.connected(reads=True) as connection:
+            if not exists(connection, "mlship_predictions"):
                 return []
-            return [_prediction(row) for row in connection.execute(_FIND, [prediction])]
+            return [prediction_of(row) for row in connection.execute(_FIND, [prediction])]
 
     def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
         """Return the outcomes of releases' predictions, in the order in which they arrived.
@@ -157,10 +163,10 @@ class PostgresObservations:
             UnavailableError: the database cannot be reached or read.
             IntegrityError: a row is not an outcome.
         """
-        with self._connected(reads=True) as connection:
-            if not _exists(connection, "mlship_outcomes"):
+        with self.connected(reads=True) as connection:
+            if not exists(connection, "mlship_outcomes"):
                 return []
-            query = _OWN if _tells_projects(connection) else _FORMER_OWN
+            query = _OWN if tells_projects(connection) else _FORMER_OWN
             known = {"project": self._project, "releases": list(releases)}
             return [
                 Outcome(
@@ -181,11 +187,11 @@ class PostgresObservations:
         """
         received = list(outcomes)
         ids = [outcome.prediction for outcome in received if _is_text(outcome.prediction)]
-        with self._connected() as connection:
+        with self.connected() as connection:
             logged = own(_logged(connection, ids), releases)
-            connection.execute(_DURABLY)
+            connection.execute(DURABLY)
             # Without the lock, two concurrent calls would each miss what the other adds.
-            connection.execute(_LOCK)
+            connection.execute(LOCK)
             _complete(connection)
             if logged and self._home != homes.UNKNOWN:
                 self._claim(connection)
@@ -210,8 +216,8 @@ class PostgresObservations:
         Raises:
             UnavailableError: the database cannot be reached or read.
         """
-        with self._connected(reads=True) as connection:
-            if not _exists(connection, "mlship_spools"):
+        with self.connected(reads=True) as connection:
+            if not exists(connection, "mlship_spools"):
                 return []
             return [
                 Spool(
@@ -244,7 +250,7 @@ class PostgresObservations:
         Raises:
             ConflictError: it is another project's.
         """
-        if not _exists(connection, "mlship_projects"):
+        if not exists(connection, "mlship_projects"):
             return homes.UNKNOWN
         kept, *_ = connection.execute(_HOME, [self._project]).fetchone() or (homes.UNKNOWN,)
         what = f"a part of the outcomes in {shown(self._url)}"
@@ -252,7 +258,7 @@ class PostgresObservations:
         return str(kept)
 
     @contextmanager
-    def _connected(self, *, reads: bool = False) -> Iterator["Connection"]:
+    def connected(self, *, reads: bool = False) -> Iterator["Connection"]:
         """Open a connection with a transaction, which is committed if the block succeeds.
 
         Raises:
@@ -299,18 +305,19 @@ class PostgresObservations:
             raise UnavailableError(message, hint=hint) from error
 
 
-def _exists(connection: "Connection", table: str) -> bool:
+def exists(connection: "Connection", table: str) -> bool:
+    """Return whether there is a table."""
     row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchone()
     return bool(row and row[0])
 
 
 def _complete(connection: "Connection") -> None:
     """Make the tables of outcomes and projects, and add what those of former versions lack."""
-    if not _exists(connection, "mlship_outcomes"):
+    if not exists(connection, "mlship_outcomes"):
         connection.execute(_OUTCOMES)
-    elif not _tells_projects(connection):
+    elif not tells_projects(connection):
         connection.execute(_FORMER_OUTCOMES)
-    if not _exists(connection, "mlship_projects"):
+    if not exists(connection, "mlship_projects"):
         connection.execute(_PROJECTS)
 
 
@@ -319,7 +326,7 @@ def _is_text(name: str) -> bool:
     return "\0" not in name and not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
-def _tells_projects(connection: "Connection") -> bool:
+def tells_projects(connection: "Connection") -> bool:
     """Return whether outcomes have a project: tables of former versions lack the column."""
     query = """
         SELECT FROM pg_attribute
@@ -329,12 +336,17 @@ def _tells_projects(connection: "Connection") -> bool:
 
 def _logged(connection: "Connection", ids: list[str]) -> list[tuple[str, Digest]]:
     """Return id and release of the logged predictions of some ids."""
-    if not _exists(connection, "mlship_predictions"):
+    if not exists(connection, "mlship_predictions"):
         return []
     return [(name, Digest(release)) for name, release in connection.execute(_LOGGED, [ids])]
 
 
-def _prediction(row: tuple[str, str, str, datetime, str, str, float, bool]) -> Prediction:
+def prediction_of(row: Inserted) -> Prediction:
+    """Return the prediction of a row.
+
+    Raises:
+        IntegrityError: it is not one.
+    """
     name, release, slot, time, inputs, outputs, latency_ms, shadow = row
     return Prediction(
         id=name,
