@@ -259,28 +259,38 @@ def feedback(
     outcome: Annotated[
         str | None, typer.Argument(help="The true value, for a single prediction.")
     ] = None,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Replace other outcomes of these predictions.")
+    ] = False,
+    new_labels: Annotated[
+        bool, typer.Option("--new-labels", help="Accept labels that the release does not know.")
+    ] = False,
 ) -> None:
     """Record outcomes of predictions.
 
     A file needs the columns prediction_id and outcome. With several targets it may have a column
-    for each of them, and a single outcome is a JSON object.
+    for each of them, and a single outcome is a JSON object. What cannot be the true value of its
+    prediction is refused, with file and line, and nothing of the file is recorded.
 
     Example: mlship feedback outcomes.csv
     """
+    from mlship.steps.feedback import Received, parsed, read
     from mlship.steps.feedback import feedback as feedback_step
-    from mlship.steps.feedback import parsed, read
 
     options = session(context)
     pipeline = options.pipeline()
     targets = pipeline.config.data.targets
     outcomes = (
-        read(Path(source), targets) if outcome is None else [(source, parsed(outcome, targets))]
+        read(Path(source), targets)
+        if outcome is None
+        else [Received(source, parsed(outcome, targets))]
     )
-    result = feedback_step(pipeline, outcomes)
+    result = feedback_step(pipeline, outcomes, corrects=correct, new_labels=new_labels)
     if options.json:
         output.as_json(result)
     else:
-        output.line(f"{result.new} new outcomes, {result.known} already known")
+        corrected = f", {result.corrected} of them corrections" if result.corrected else ""
+        output.line(f"{result.new} new outcomes{corrected}, {result.known} already known")
         if result.unknown:
             shown = ", ".join(result.unknown[:5])
             output.line(f"{len(result.unknown)} predictions not found in the log: {shown}")

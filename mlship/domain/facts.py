@@ -246,6 +246,7 @@ class Evaluated(Facts, frozen=True):
         since: outcomes of earlier predictions do not count; `outcomes` are all known ones.
         reason: of the verdict, for people; `undelivered` predictions are known to be on their way.
         erased: predictions of both that were erased since; they do not count any more.
+        corrected: outcomes of the compared predictions that replaced another one.
     """
 
     champion: str = ""
@@ -264,6 +265,7 @@ class Evaluated(Facts, frozen=True):
     outcomes: int = 0
     undelivered: int = 0
     erased: int = 0
+    corrected: int = 0
 
 
 class Approved(Facts, frozen=True):

@@ -145,12 +145,12 @@ def _probabilities(
     total = sum(shares.values())
     if not abs(total - 1) <= _ADD_UP or min(shares.values()) < 0:
         return None
-    label = next((name for name in shares if _is_class(name, predicted, actual)), None)
+    label = next((name for name in shares if is_class(name, predicted, actual)), None)
     others = [share / total for name, share in shares.items() if name != label]
     return (0.0 if label is None else shares[label] / total), others
 
 
-def _is_class(name: str, predicted: Value, actual: Value) -> bool:
+def is_class(name: str, predicted: Value, actual: Value) -> bool:
     """Return whether an outcome is the class of a probability, a label of the predicted type."""
     if isinstance(predicted, bool):
         return _agree(name == "True", actual)

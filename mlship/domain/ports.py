@@ -168,14 +168,26 @@ class Observations(Protocol):
         """Return the predictions of that id by any release, shadows last."""
 
     def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
-        """Return the outcomes of releases' predictions, in the order in which they arrived."""
+        """Return the outcomes of releases' predictions, in the order in which they arrived.
 
-    def take(self, outcomes: Iterable[Outcome], releases: Collection[Digest]) -> Taken:
+        Of several for one prediction the last one counts, in the place of the first.
+        """
+
+    def take(
+        self,
+        outcomes: Iterable[Outcome],
+        releases: Collection[Digest],
+        *,
+        corrects: bool = False,
+        check: Callable[[Prediction], None] = lambda _: None,
+    ) -> Taken:
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
         Args:
             outcomes: to add.
             releases: of the project.
+            corrects: whether one may replace another outcome of its prediction.
+            check: is called with each prediction of releases that has one, and may raise.
 
         Raises:
             ConflictError: a prediction already has another outcome, or only releases of other

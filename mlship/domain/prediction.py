@@ -49,19 +49,30 @@ Truth: TypeAlias = Value | dict[str, Value]
 """The true value for a prediction; with several targets, the true value of each that is known."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The true value for a prediction, and the time when mlship received it."""
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The true value for a prediction, and the time when mlship received it.
+
+    Attributes:
+        is_corrected: it replaces an earlier one. A correction is a record of its own.
+    """
 
     prediction: str
     value: Truth
     time: datetime
+    is_corrected: bool = False
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of adding outcomes: counts, and the ids that no prediction has."""
+    """The result of adding outcomes: counts, and the ids that no prediction has.
+
+    Attributes:
+        known: outcomes that were added before, with the same value.
+        corrected: of the new ones, those that replace another outcome.
+    """
 
     new: int
     known: int
+    corrected: int = 0
     unknown: tuple[str, ...] = ()
 
 

@@ -76,7 +76,13 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     )
     erased = erased_since(records, players, since)
     facts = _facts(
-        comparison, champion, since=since, outcomes=len(outcomes), spools=spools, erased=erased
+        comparison,
+        champion,
+        since=since,
+        outcomes=len(outcomes),
+        corrected=sum(each.is_corrected and each.prediction in predictions for each in outcomes),
+        spools=spools,
+        erased=erased,
     )
     saw = Saw(
         champion=champion.id, challenger=challenger.id, policy=gates.digest_of_comparison(policy)
@@ -234,10 +240,12 @@ def _facts(
     *,
     since: datetime,
     outcomes: int,
+    corrected: int,
     spools: Sequence[Spool],
     erased: int,
 ) -> Evaluated:
-    notes = [f"{erased} predictions were erased and do not count"] if erased else []
+    notes = [f"{corrected} outcomes were corrected"] if corrected else []
+    notes += [f"{erased} predictions were erased and do not count"] if erased else []
     return Evaluated(
         champion=str(champion),
         metric=comparison.metric,
@@ -255,4 +263,5 @@ def _facts(
         outcomes=outcomes,
         undelivered=sum(spool.rows for spool in spools),
         erased=erased,
+        corrected=corrected,
     )

@@ -240,6 +240,56 @@ def test_a_contradiction_is_named_and_nothing_is_kept(
     assert [found.prediction for found in observations.outcomes(OURS)] == ["a"]
 
 
+def test_a_correction_counts_in_the_place_of_what_it_replaces(
+    observations: Observations, write: Write
+) -> None:
+    write("champion", *(prediction(name) for name in "abc"))
+    observations.take([outcome("a"), outcome("b")], OURS)
+    corrections = [outcome("a", "virginica"), outcome("b"), outcome("c")]
+    assert observations.take(corrections, OURS, corrects=True) == Taken(new=2, known=1, corrected=1)
+    found = observations.outcomes(OURS)
+    assert [(each.prediction, each.value, each.is_corrected) for each in found] == [
+        ("a", "virginica", True),
+        ("b", "setosa", False),
+        ("c", "setosa", False),
+    ]
+    assert observations.take(corrections, OURS, corrects=True) == Taken(new=0, known=3)
+    with pytest.raises(ConflictError, match=r"another outcome: a$") as caught:
+        observations.take([outcome("a")], OURS)
+    assert "mlship feedback --correct" in caught.value.hint
+    assert observations.take([outcome("a")], OURS, corrects=True).corrected == 1
+    assert observations.outcomes(OURS)[0].value == "setosa"
+
+
+def test_a_correction_that_contradicts_itself_is_refused(
+    observations: Observations, write: Write
+) -> None:
+    write("champion", prediction("a"))
+    observations.take([outcome("a")], OURS)
+    twice = [outcome("a", "virginica"), outcome("a", "versicolor")]
+    with pytest.raises(ConflictError, match=r"another outcome: a$"):
+        observations.take(twice, OURS, corrects=True)
+    assert observations.outcomes(OURS)[0].value == "setosa"
+
+
+def test_a_check_sees_the_predictions_that_have_an_outcome_and_may_refuse_all(
+    observations: Observations, write: Write
+) -> None:
+    write("champion", *(prediction(name) for name in "abc"), prediction("a", release=NEW))
+    write("champion", prediction("a", release=FOREIGN))
+    seen: list[tuple[str, str]] = []
+    given = [outcome("a"), outcome("b")]
+    observations.take(given, OURS, check=lambda each: seen.append((each.id, each.release)))
+    assert sorted(seen) == [("a", OLD), ("a", NEW), ("b", OLD)]
+
+    def refuse(each: Prediction) -> None:
+        raise IntegrityError(each.id, hint="")
+
+    with pytest.raises(IntegrityError):
+        observations.take([outcome("c")], OURS, check=refuse)
+    assert [each.prediction for each in observations.outcomes(OURS)] == ["a", "b"]
+
+
 def test_two_writers_keep_each_outcome_once(observations: Observations, write: Write) -> None:
     everything = [str(number) for number in range(40)]
     write("champion", *map(prediction, everything))

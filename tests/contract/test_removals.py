@@ -107,6 +107,16 @@ def test_a_person_is_removed_with_outcomes_and_shadows_and_others_stay(place: Pl
     assert not place.removals.unreached(OURS)
 
 
+def test_corrections_are_removed_with_their_outcomes(place: Place) -> None:
+    place.write(of(ADA, "a"), of(BEN, "b"))
+    place.observations.take([outcome("a"), outcome("b")], OURS)
+    corrected = [outcome("a", "virginica"), outcome("b", "virginica")]
+    place.observations.take(corrected, OURS, corrects=True)
+    assert place.removals.remove(OF_ADA, OURS) == Removed(predictions={OLD: 1}, outcomes=1)
+    (left,) = place.observations.outcomes(OURS)
+    assert (left.prediction, left.value) == ("b", "virginica")
+
+
 def test_ids_are_removed_also_their_outcomes_without_a_prediction(place: Place) -> None:
     place.write(of(ADA, "a"), of(BEN, "b"))
     place.observations.take([outcome("a"), outcome("b")], OURS)
@@ -173,6 +183,7 @@ def test_a_dump_of_the_database_has_nothing_of_a_person(postgres_url: str) -> No
     place = in_postgres(postgres_url)
     place.write(of(ADA, "a"), of(BEN, "b"))
     place.observations.take([outcome("a"), outcome("b")], OURS)
+    place.observations.take([outcome("a", "told by Ada")], OURS, corrects=True)
     folder = programs()
     assert folder is not None
 
@@ -184,6 +195,7 @@ def test_a_dump_of_the_database_has_nothing_of_a_person(postgres_url: str) -> No
     place.removals.remove(OF_ADA, OURS)
     after = dump()
     assert ADA not in after
+    assert "told by Ada" not in after
     assert BEN in after
 
 

@@ -215,8 +215,18 @@ class FakeObservations:
         own = {one.id for one in self.predictions(releases)}
         return [one for one in self.taken if one.prediction in own]
 
-    def take(self, outcomes: Iterable[Outcome], releases: Collection[Digest]) -> Taken:
+    def take(
+        self,
+        outcomes: Iterable[Outcome],
+        releases: Collection[Digest],
+        *,
+        corrects: bool = False,
+        check: Callable[[Prediction], None] = lambda _: None,
+    ) -> Taken:
         new = list(outcomes)
+        for one in self.predictions(releases):
+            if one.id in {each.prediction for each in new}:
+                check(one)
         own = {one.id for one in self.predictions(releases)}
         if foreign := {one.id for one in self.made} & {one.prediction for one in new} - own:
             raise ConflictError(f"predictions of others: {foreign}", hint="take them elsewhere")

@@ -20,7 +20,7 @@ from mlship.domain.versions import Run
 from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_production
 from mlship.steps.evaluate import evaluate
-from mlship.steps.feedback import feedback
+from mlship.steps.feedback import Received, feedback
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
 from mlship.steps.trace import trace
@@ -123,7 +123,7 @@ def test_predictions_of_pods_are_evaluated_and_traced(
     end(place, challenger)
 
     truths = {str(champion): "setosa", str(challenger): "virginica"}
-    taken = feedback(project, [(name, truths[by]) for name, by in made.items()])
+    taken = feedback(project, [Received(name, truths[by]) for name, by in made.items()])
     assert (taken.new, taken.unknown) == (REQUESTS, ())
     found = evaluate(project).evidence
     assert found.facts["champion_n"] == counts[str(champion)]

@@ -20,7 +20,7 @@ from mlship.domain.history import fold
 from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError, ProjectError
 from mlship.steps.evaluate import evaluate
-from mlship.steps.feedback import feedback
+from mlship.steps.feedback import Received, feedback
 from mlship.training.columns import rows_of
 from mlship.training.data import read
 from mlship.training.scoring import groups, plots
@@ -216,7 +216,7 @@ def test_without_outcomes_approvals_alone_decide(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no outcomes are compared"):
         evaluate(here.pipeline)
     with pytest.raises(ProjectError, match="no outcomes"):
-        feedback(here.pipeline, [("a.0", 1)])
+        feedback(here.pipeline, [Received("a.0", 1)])
     release = train_one(here)
     records = here.pipeline.read()
     decision = gates.for_promotion(

@@ -16,7 +16,7 @@ from mlship.errors import ProjectError
 from mlship.steps import test as testing
 from mlship.steps.deploy import deploy_production, deploy_staging
 from mlship.steps.evaluate import evaluate
-from mlship.steps.feedback import feedback, parsed, read
+from mlship.steps.feedback import Received, feedback, parsed, read
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
 
@@ -75,7 +75,10 @@ def test_outcomes_as_json_are_objects(here: World) -> None:
         '{"prediction_id": "a.0", "outcome": {"sky": "blue", "wet": 1}}\n'
         '{"id": "b.0", "sky": "grey"}\n'
     )
-    assert read(path, TARGETS) == [("a.0", {"sky": "blue", "wet": 1}), ("b.0", {"sky": "grey"})]
+    assert read(path, TARGETS) == [
+        Received("a.0", {"sky": "blue", "wet": 1}, f"{path}:1"),
+        Received("b.0", {"sky": "grey"}, f"{path}:2"),
+    ]
     assert parsed('{"wet": 0}', TARGETS) == {"wet": 0}
     assert parsed('{"wet": 0}', ["species"]) == '{"wet": 0}'
     with pytest.raises(ProjectError, match="not a JSON object"):
@@ -92,14 +95,14 @@ def test_outcomes_as_json_are_objects(here: World) -> None:
 )
 def test_outcomes_of_other_targets_are_refused(here: World, outcome: Truth, said: str) -> None:
     with pytest.raises(ProjectError, match=said):
-        feedback(here.pipeline, [("a.0", outcome)])
+        feedback(here.pipeline, [Received("a.0", outcome)])
     assert here.observations.taken == []
 
 
 def test_an_object_is_no_outcome_of_one_target(tmp_path: Path) -> None:
     here = world(tmp_path)
     with pytest.raises(ProjectError, match="is an object, and the project predicts species"):
-        feedback(here.pipeline, [("a.0", {"species": "setosa"})])
+        feedback(here.pipeline, [Received("a.0", {"species": "setosa"})])
 
 
 def test_a_line_without_any_target_is_named(here: World) -> None:
@@ -135,6 +138,6 @@ def test_metrics_of_a_target_look_at_its_own_outputs(
         here.observations.made[-1] = msgspec.structs.replace(
             here.observations.made[-1], outputs=outputs
         )
-        feedback(here.pipeline, [(f"{release.id[-6:]}.0", outcome or {"sky": "a"})])
+        feedback(here.pipeline, [Received(f"{release.id[-6:]}.0", outcome or {"sky": "a"})])
     facts = shapes.of(evaluate(here.pipeline), Evaluated)
     assert facts.champion_mean == pytest.approx(mean)

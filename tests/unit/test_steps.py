@@ -38,7 +38,7 @@ from mlship.steps import verify
 from mlship.steps.approve import approve
 from mlship.steps.deploy import deploy_next, deploy_production, deploy_staging
 from mlship.steps.evaluate import evaluate
-from mlship.steps.feedback import feedback
+from mlship.steps.feedback import Received, feedback
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
 from mlship.steps.retire import retire
@@ -109,7 +109,7 @@ def predictions(here: World, release: Release, right: int, wrong: int) -> None:
     outcome = ["setosa"] * right + ["virginica"] * wrong
     random.Random(3).shuffle(outcome)
     given = zip(numbers, outcome, strict=True)
-    feedback(here.pipeline, [(f"{digits}-{number}.0", value) for number, value in given])
+    feedback(here.pipeline, [Received(f"{digits}-{number}.0", value) for number, value in given])
 
 
 def proven_duel(here: World) -> tuple[Release, Release]:
@@ -779,7 +779,7 @@ def test_predictions_of_other_projects_count_for_nothing(here: World) -> None:
     here.observations.made.append(msgspec.structs.replace(own, id="b.0", release=foreign))
     here.observations.taken.append(Outcome(prediction="b.0", value="setosa", time=NOON))
     with pytest.raises(ConflictError):
-        feedback(here.pipeline, [("b.0", "setosa")])
+        feedback(here.pipeline, [Received("b.0", "setosa")])
     assert shapes.of(evaluate(here.pipeline), Evaluated).outcomes == 2
     assert [trace(here.pipeline, own.id).release, trace(here.pipeline, own.id).shadow] == [
         first,

@@ -2,14 +2,14 @@
 
 import fcntl
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from mlship import files
-from mlship.adapters.observations.outcomes import fresh, own, taken
+from mlship.adapters.observations.outcomes import fresh, latest, own, taken
 from mlship.adapters.observations.segments import Line, complete_lines, decoded, lines_of
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Outcome, Prediction, Spool, Taken
@@ -78,11 +78,18 @@ class DirectoryObservations:
         Raises:
             IntegrityError: a complete line is not an outcome or a prediction.
         """
-        kept = list(self._kept())
+        kept = latest(self._kept())
         ids = {name for name, release in self._logged() if release in releases} if kept else ()
         return [outcome for outcome in kept if outcome.prediction in ids]
 
-    def take(self, outcomes: Iterable[Outcome], releases: Collection[Digest]) -> Taken:
+    def take(
+        self,
+        outcomes: Iterable[Outcome],
+        releases: Collection[Digest],
+        *,
+        corrects: bool = False,
+        check: Callable[[Prediction], None] = lambda _: None,
+    ) -> Taken:
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
         Raises:
@@ -92,11 +99,11 @@ class DirectoryObservations:
         """
         received = list(outcomes)
         ids = {outcome.prediction for outcome in received}
-        logged = own((pair for pair in self._logged() if pair[0] in ids), releases)
+        logged = own(self._of(ids), releases, check)
         try:
             with _locked(self._outcomes) as handle:
                 known = {outcome.prediction: outcome.value for outcome in self._kept()}
-                added = fresh(received, known, logged)
+                added = fresh(received, known, logged, corrects=corrects)
                 if added:
                     _append(handle, added)
         except OSError as error:
@@ -118,6 +125,12 @@ class DirectoryObservations:
         for line in self._lines():
             key = decoded(_key, line)
             yield key.id, key.release
+
+    def _of(self, ids: Collection[str]) -> Iterator[Prediction]:
+        """Return the predictions of some ids; of other lines only the id is decoded."""
+        for line in self._lines():
+            if decoded(_key, line).id in ids:
+                yield decoded(_prediction, line)
 
     def _lines(self) -> Iterator[Line]:
         """Return each complete line of the logs."""

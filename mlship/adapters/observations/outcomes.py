@@ -1,25 +1,37 @@
 """The rules for adding outcomes, which all observations share."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+import msgspec
 
 from mlship.domain.digests import Digest, short
-from mlship.domain.prediction import Outcome, Taken, Truth
+from mlship.domain.prediction import Outcome, Prediction, Taken, Truth
 from mlship.domain.removal import Selection
 from mlship.errors import ConflictError
 
 
-def own(logged: Iterable[tuple[str, Digest]], releases: Collection[Digest]) -> set[str]:
+def own(
+    logged: Iterable[Prediction],
+    releases: Collection[Digest],
+    check: Callable[[Prediction], None],
+) -> set[str]:
     """Return the ids of the predictions that releases of a project made.
 
     Args:
-        logged: id and release of each prediction that outcomes were received for. Two projects
-            may have an id in common, as it is the id of the request.
+        logged: the predictions that outcomes were received for. Two projects may have an id in
+            common, as it is the id of the request.
         releases: of the project.
+        check: is called with each prediction of releases.
 
     Raises:
         ConflictError: only other releases made one of them.
     """
-    pairs = sorted(logged)
+    pairs = []
+    for prediction in logged:
+        pairs.append((prediction.id, prediction.release))
+        if prediction.release in releases:
+            check(prediction)
+    pairs.sort()
     ids = {name for name, release in pairs if release in releases}
     foreign = {name: release for name, release in pairs if name not in ids}
     if foreign:
@@ -35,31 +47,52 @@ def own(logged: Iterable[tuple[str, Digest]], releases: Collection[Digest]) -> s
 
 
 def fresh(
-    received: Sequence[Outcome], known: Mapping[str, Truth], logged: Collection[str]
+    received: Sequence[Outcome],
+    known: Mapping[str, Truth],
+    logged: Collection[str],
+    *,
+    corrects: bool = False,
 ) -> list[Outcome]:
     """Return the outcomes to add: those of logged predictions, each once.
+
+    Args:
+        received: the outcomes of a call.
+        known: those that were added before, by prediction; of several the last one.
+        logged: the ids of predictions.
+        corrects: whether an outcome may replace a known one.
 
     Raises:
         ConflictError: an outcome contradicts a known one, or another one of the same call.
     """
-    new = []
-    values = dict(known)
+    new: dict[str, Outcome] = {}
     contradicted = []
     for outcome in received:
-        if outcome.prediction not in logged:
+        name = outcome.prediction
+        if name not in logged:
             continue
-        if outcome.prediction not in values:
-            values[outcome.prediction] = outcome.value
-            new.append(outcome)
-        elif values[outcome.prediction] != outcome.value:
-            contradicted.append(outcome.prediction)
+        added = new.get(name)
+        if added is not None and added.value != outcome.value:
+            contradicted.append(name)
+        if added is not None or (name in known and known[name] == outcome.value):
+            continue
+        if name in known and not corrects:
+            contradicted.append(name)
+        new[name] = msgspec.structs.replace(outcome, is_corrected=name in known)
     if contradicted:
         names = ", ".join(dict.fromkeys(contradicted[:5]))
         more = f" and {len(contradicted) - 5} more" if len(contradicted) > 5 else ""
         message = f"predictions already have another outcome: {names}{more}"
-        hint = "remove them from the file: an outcome cannot be changed"
+        hint = "remove them from the file, or correct them with `mlship feedback --correct`"
         raise ConflictError(message, hint=hint)
-    return new
+    return list(new.values())
+
+
+def latest(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Return the last outcome of each prediction, in the place of its first one.
+
+    Scores are compared in the order of arrival. So a correction moves no score.
+    """
+    return list({outcome.prediction: outcome for outcome in outcomes}.values())
 
 
 def taken(received: Sequence[Outcome], added: Sequence[Outcome], logged: Collection[str]) -> Taken:
@@ -67,7 +100,12 @@ def taken(received: Sequence[Outcome], added: Sequence[Outcome], logged: Collect
     ids = [outcome.prediction for outcome in received]
     unknown = dict.fromkeys(id_ for id_ in ids if id_ not in logged)
     of_logged = sum(id_ in logged for id_ in ids)
-    return Taken(new=len(added), known=of_logged - len(added), unknown=tuple(unknown))
+    return Taken(
+        new=len(added),
+        known=of_logged - len(added),
+        corrected=sum(outcome.is_corrected for outcome in added),
+        unknown=tuple(unknown),
+    )
 
 
 def removable(selection: Selection, gone: Collection[str], kept: Collection[str]) -> set[str]:

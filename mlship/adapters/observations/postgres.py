@@ -7,14 +7,15 @@ Several projects may use one database. A prediction belongs to the project whose
 release, an outcome has the name of its project, and `mlship_projects` has the home of each name.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from mlship.adapters.observations.outcomes import fresh, own, taken
+from mlship.adapters.observations.outcomes import fresh, latest, own, taken
+from mlship.adapters.observations.postgres_tables import complete, exists, tells_projects
 from mlship.config import installation
 from mlship.domain import home as homes
 from mlship.domain.bundle import Row
@@ -42,22 +43,9 @@ SELECT spool, slot, release, undelivered, since,
 FROM mlship_spools
 WHERE release = ANY(%s)
 ORDER BY slot, spool"""
-_LOGGED: Final = "SELECT id, release FROM mlship_predictions WHERE id = ANY(%s)"
-_OUTCOMES: Final = """
-CREATE TABLE mlship_outcomes (
-    number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    prediction text NOT NULL,
-    value json NOT NULL,
-    time timestamptz NOT NULL,
-    project text NOT NULL DEFAULT '',
-    UNIQUE (prediction, project)
-)"""
-_FORMER_OUTCOMES: Final = """
-ALTER TABLE mlship_outcomes
-    ADD COLUMN project text NOT NULL DEFAULT '',
-    ADD UNIQUE (prediction, project),
-    DROP CONSTRAINT IF EXISTS mlship_outcomes_prediction_key"""
-_PROJECTS: Final = "CREATE TABLE mlship_projects (name text PRIMARY KEY, home text NOT NULL)"
+_LOGGED: Final = """
+SELECT id, release, slot, time, inputs::text, outputs::text, latency_ms, shadow
+FROM mlship_predictions WHERE id = ANY(%s)"""
 _HOME: Final = "SELECT home FROM mlship_projects WHERE name = %s"
 _CLAIM: Final = "INSERT INTO mlship_projects (name, home) VALUES (%s, %s) ON CONFLICT DO NOTHING"
 _SETTLE: Final = "UPDATE mlship_projects SET home = %s WHERE name = %s"
@@ -78,12 +66,15 @@ _FORMER_OWN: Final = """
 SELECT prediction, value::text, time FROM mlship_outcomes
 WHERE prediction IN (SELECT id FROM mlship_predictions WHERE release = ANY(%(releases)s))
 ORDER BY number"""
+_CORRECTED: Final = """
+SELECT prediction, value::text, time FROM mlship_corrections WHERE project = %s ORDER BY number"""
 _INSERT: Final = """
 INSERT INTO mlship_outcomes (project, prediction, value, time)
 SELECT %s, prediction, value::json, time
 FROM unnest(%s::text[], %s::text[], %s::timestamptz[])
     WITH ORDINALITY AS t (prediction, value, time, place)
 ORDER BY place"""
+_CORRECT: Final = _INSERT.replace("mlship_outcomes", "mlship_corrections")
 _BOUNDED: Final = """
 SELECT set_config('lock_timeout', '10s', true), set_config('statement_timeout', '60s', true)"""
 _PAGE: Final = 2000
@@ -168,16 +159,19 @@ class PostgresObservations:
                 return []
             query = _OWN if tells_projects(connection) else _FORMER_OWN
             known = {"project": self._project, "releases": list(releases)}
-            return [
-                Outcome(
-                    prediction=prediction,
-                    value=_decoded(_value, value, prediction),
-                    time=time.astimezone(UTC),
-                )
-                for prediction, value, time in connection.execute(query, known)
-            ]
+            found = [_outcome(row) for row in connection.execute(query, known)]
+            names = {each.prediction for each in found}
+            corrections = self._corrections(connection)
+            return latest([*found, *(each for each in corrections if each.prediction in names)])
 
-    def take(self, outcomes: Iterable[Outcome], releases: Collection[Digest]) -> Taken:
+    def take(
+        self,
+        outcomes: Iterable[Outcome],
+        releases: Collection[Digest],
+        *,
+        corrects: bool = False,
+        check: Callable[[Prediction], None] = lambda _: None,
+    ) -> Taken:
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
         Raises:
@@ -188,26 +182,25 @@ class PostgresObservations:
         received = list(outcomes)
         ids = [outcome.prediction for outcome in received if _is_text(outcome.prediction)]
         with self.connected() as connection:
-            logged = own(_logged(connection, ids), releases)
+            logged = own(_logged(connection, ids), releases, check)
             connection.execute(DURABLY)
             # Without the lock, two concurrent calls would each miss what the other adds.
             connection.execute(LOCK)
-            _complete(connection)
+            complete(connection)
             if logged and self._home != homes.UNKNOWN:
                 self._claim(connection)
             known = {
                 prediction: _decoded(_value, value, prediction)
                 for prediction, value in connection.execute(_KNOWN, [list(logged), self._project])
             }
-            added = fresh(received, known, logged)
-            if added:
-                rows = [
-                    self._project,
-                    [outcome.prediction for outcome in added],
-                    [msgspec.json.encode(outcome.value).decode() for outcome in added],
-                    [outcome.time for outcome in added],
-                ]
-                connection.execute(_INSERT, rows)
+            known |= {
+                each.prediction: each.value
+                for each in self._corrections(connection)
+                if each.prediction in known
+            }
+            added = fresh(received, known, logged, corrects=corrects)
+            self._insert(connection, _INSERT, [one for one in added if not one.is_corrected])
+            self._insert(connection, _CORRECT, [one for one in added if one.is_corrected])
         return taken(received, added, logged)
 
     def spools(self, releases: Collection[Digest]) -> Sequence[Spool]:
@@ -232,6 +225,22 @@ class PostgresObservations:
                     _SPOOLS, [list(releases)]
                 )
             ]
+
+    def _corrections(self, connection: "Connection") -> list[Outcome]:
+        if not exists(connection, "mlship_corrections"):
+            return []
+        rows = connection.execute(_CORRECTED, [self._project])
+        return [_outcome(row, is_corrected=True) for row in rows]
+
+    def _insert(self, connection: "Connection", statement: str, added: Sequence[Outcome]) -> None:
+        if not added:
+            return
+        if statement == _CORRECT:
+            complete(connection, corrections=True)
+        names = [each.prediction for each in added]
+        values = [msgspec.json.encode(each.value).decode() for each in added]
+        times = [each.time for each in added]
+        connection.execute(statement.encode(), [self._project, names, values, times])
 
     def _claim(self, connection: "Connection") -> None:
         """Keep the home of this project under its name.
@@ -305,40 +314,26 @@ class PostgresObservations:
             raise UnavailableError(message, hint=hint) from error
 
 
-def exists(connection: "Connection", table: str) -> bool:
-    """Return whether there is a table."""
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", [table]).fetchone()
-    return bool(row and row[0])
-
-
-def _complete(connection: "Connection") -> None:
-    """Make the tables of outcomes and projects, and add what those of former versions lack."""
-    if not exists(connection, "mlship_outcomes"):
-        connection.execute(_OUTCOMES)
-    elif not tells_projects(connection):
-        connection.execute(_FORMER_OUTCOMES)
-    if not exists(connection, "mlship_projects"):
-        connection.execute(_PROJECTS)
-
-
 def _is_text(name: str) -> bool:
     """Return whether PostgreSQL can store such a text."""
     return "\0" not in name and not any("\ud800" <= sign <= "\udfff" for sign in name)
 
 
-def tells_projects(connection: "Connection") -> bool:
-    """Return whether outcomes have a project: tables of former versions lack the column."""
-    query = """
-        SELECT FROM pg_attribute
-        WHERE attrelid = to_regclass('mlship_outcomes') AND attname = 'project'"""
-    return connection.execute(query).fetchone() is not None
-
-
-def _logged(connection: "Connection", ids: list[str]) -> list[tuple[str, Digest]]:
-    """Return id and release of the logged predictions of some ids."""
+def _logged(connection: "Connection", ids: list[str]) -> list[Prediction]:
+    """Return the logged predictions of some ids."""
     if not exists(connection, "mlship_predictions"):
         return []
-    return [(name, Digest(release)) for name, release in connection.execute(_LOGGED, [ids])]
+    return [prediction_of(row) for row in connection.execute(_LOGGED, [ids])]
+
+
+def _outcome(row: tuple[str, str, datetime], *, is_corrected: bool = False) -> Outcome:
+    prediction, value, time = row
+    return Outcome(
+        prediction=prediction,
+        value=_decoded(_value, value, prediction),
+        time=time.astimezone(UTC),
+        is_corrected=is_corrected,
+    )
 
 
 def prediction_of(row: Inserted) -> Prediction:

@@ -13,10 +13,9 @@ from mlship.adapters.observations.postgres import (
     DURABLY,
     LOCK,
     PostgresObservations,
-    exists,
     prediction_of,
-    tells_projects,
 )
+from mlship.adapters.observations.postgres_tables import exists, tells_projects
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Prediction, Spool
 from mlship.domain.removal import Removed, Selection
@@ -43,6 +42,8 @@ SELECT count(DISTINCT prediction) FROM mlship_outcomes WHERE prediction = ANY(%(
 _OUTCOMES: Final = """
 DELETE FROM mlship_outcomes WHERE prediction = ANY(%(ids)s) AND project IN (%(project)s, '')"""
 _FORMER_OUTCOMES: Final = "DELETE FROM mlship_outcomes WHERE prediction = ANY(%(ids)s)"
+_CORRECTIONS: Final = """
+DELETE FROM mlship_corrections WHERE prediction = ANY(%(ids)s) AND project = %(project)s"""
 _PAGE: Final = 2000
 
 _Key = tuple[str, Digest]
@@ -86,6 +87,8 @@ class PostgresRemovals:
             if removed.outcomes:
                 statement = _OUTCOMES if tells_projects(connection) else _FORMER_OUTCOMES
                 connection.execute(statement, self._of(outcomes))
+                if exists(connection, "mlship_corrections"):
+                    connection.execute(_CORRECTIONS, self._of(outcomes))
             if keys:
                 names, of_releases = [name for name, _ in keys], [release for _, release in keys]
                 connection.execute(_REMOVE, [names, of_releases])
