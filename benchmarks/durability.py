@@ -26,6 +26,7 @@ import httpx
 from mlship import wire
 from mlship.adapters.observations.directory import DirectoryObservations
 from mlship.adapters.targets.local import LocalTarget
+from mlship.adapters.targets.local.state import Logging
 from mlship.cli.progress import Lines
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Split, slot_of
@@ -109,7 +110,9 @@ def measure(
     """Serve a release, kill processes under load, and count predictions missing from the log."""
     folder, log = pipeline.state / "targets" / name, pipeline.state / "predictions" / name
     config = TargetConfig(replicas=2)
-    target = LocalTarget(name, folder, config, log, pipeline.progress, runtime=runtime)
+    target = LocalTarget(
+        name, folder, config, Logging(place=str(log)), pipeline.progress, runtime=runtime
+    )
     slot = slot_of(release)
     try:
         target.deploy(

@@ -27,6 +27,7 @@ import httpx
 
 from mlship import wire
 from mlship.adapters.targets.local import LocalTarget, Safeguards
+from mlship.adapters.targets.local.state import Logging
 from mlship.cli.progress import Lines
 from mlship.domain.fence import KERNEL, Fence
 from mlship.steps.deploy import deploy_production
@@ -152,7 +153,7 @@ def unprotected(folder: Path, release: str) -> dict[str, Callable[[], None]]:
             name,
             pipeline.state / "targets" / name,
             pipeline.target_config(name),
-            pipeline.state / "predictions" / name,
+            Logging(place=str(pipeline.state / "predictions" / name)),
             pipeline.progress,
             Safeguards(readiness=False, draining=False),
         )

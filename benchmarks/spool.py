@@ -31,7 +31,7 @@ from durability import Tally, Users, kill
 from mlship import wire
 from mlship.adapters.observations.postgres import PostgresObservations
 from mlship.adapters.targets.local import LocalTarget
-from mlship.adapters.targets.local.state import Spooling
+from mlship.adapters.targets.local.state import Logging, Spooling
 from mlship.adapters.targets.local.target import RUNTIME
 from mlship.cli.progress import Lines
 from mlship.config.project import TargetConfig
@@ -129,9 +129,11 @@ def measure(
         name,
         folder,
         TargetConfig(replicas=2),
-        url.replace(f":{database.password}@", "@"),
+        Logging(
+            place=url.replace(f":{database.password}@", "@"),
+            spool=None if name == "refuse" else spool,
+        ),
         pipeline.progress,
-        spool=None if name == "refuse" else spool,
         runtime=runtime,
     )
     artifact = pipeline.artifact(release, "production", pipeline.read())

@@ -47,6 +47,8 @@ def erase(
 
     Example: mlship predictions erase --where email=ada@example.org
     """
+    from mlship import wire
+    from mlship.domain import private
     from mlship.domain.removal import Selection
     from mlship.steps.removal import erase as erase_step
 
@@ -54,7 +56,9 @@ def erase(
         message = "give either --id or --where, which say what to erase"
         raise ConfigError(message, hint="mlship predictions erase --where COLUMN=VALUE")
     options = session(context)
-    selection = Selection(ids=frozenset(ids or ()), where=tuple(map(_condition, where or ())))
+    key = wire.environment().get(private.KEY, "")
+    conditions = tuple(_condition(text, key) for text in where or ())
+    selection = Selection(ids=frozenset(ids or ()), where=conditions)
     result = erase_step(options.pipeline(), selection, dry_run=dry_run)
     _show(options, result, "erased", dry_run=dry_run)
 
@@ -75,7 +79,8 @@ def prune(context: typer.Context, dry_run: Counted = False) -> None:
     _show(options, result, "removed", dry_run=dry_run)
 
 
-def _condition(text: str) -> "Condition":
+def _condition(text: str, key: str) -> "Condition":
+    from mlship.domain import private
     from mlship.domain.removal import Condition
 
     column, separator, value = text.partition("=")
@@ -83,7 +88,9 @@ def _condition(text: str) -> "Condition":
         # The text may be a value of a person, so it is not shown.
         message = "--where has no COLUMN=VALUE"
         raise ConfigError(message, hint="write such as --where email=ada@example.org")
-    return Condition(column=column, text=value)
+    return Condition(
+        column=column, text=value, hashed=private.hashed(key, column, value) if key else ""
+    )
 
 
 def _show(options: Session, result: "Removal", word: str, *, dry_run: bool) -> None:

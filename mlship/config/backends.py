@@ -80,6 +80,14 @@ class ObservationsConfig(_Section, frozen=True):
         Annotated[int, Meta(ge=1)],
         Meta(description="size of a replica's spool at which requests are refused with 503"),
     ] = 256
+    columns: Annotated[
+        dict[str, Literal["never", "hash"]],
+        Meta(
+            description="what is logged of columns of requests and responses, such as {email: "
+            "never, customer: hash}; a hash needs a key in the variable MLSHIP_HASH_KEY of each "
+            "replica"
+        ),
+    ] = {}
     keep_days: Annotated[
         Annotated[int, Meta(ge=1)] | None,
         Meta(

@@ -25,7 +25,9 @@ from mlship.errors import ConfigError
 RESERVED = {
     "MLSHIP_CONFIG",
     "MLSHIP_DEBUG",
+    "MLSHIP_HASH_KEY",
     "MLSHIP_LOG",
+    "MLSHIP_LOG_COLUMNS",
     "MLSHIP_REGISTRY_PASSWORD",
     "MLSHIP_REGISTRY_USER",
     "MLSHIP_REQUIRE_SERVICES",
@@ -192,7 +194,7 @@ def _unknown(path: str, key: str, known: list[str], layer: str, prefix: str) -> 
     return ConfigError(message, hint=hint)
 
 
-def _check_observations(observations: ObservationsConfig) -> None:
+def _check_observations(observations: ObservationsConfig, targets: Sequence[str]) -> None:
     if (observations.kind == "postgres") != (observations.url is not None):
         message = "mlship.yaml: observations: `kind: postgres` and `url` must be set together"
         hint = "set both under observations, as `url: postgresql://user@host/database`"
@@ -200,6 +202,10 @@ def _check_observations(observations: ObservationsConfig) -> None:
     if observations.when_away == "spool" and observations.url is None:
         message = "mlship.yaml: observations.when_away: spool is for kind postgres"
         raise ConfigError(message, hint="set kind and url too, or remove when_away")
+    hidden = [target for target in targets if target in observations.columns]
+    if hidden:
+        message = f"mlship.yaml: observations.columns: {hidden[0]} is the target"
+        raise ConfigError(message, hint="remove it: `mlship evaluate` compares it with outcomes")
 
 
 def _check_together(config: Config) -> None:
@@ -216,7 +222,7 @@ def _check_together(config: Config) -> None:
     if config.model.allow_pickle and config.model.pickle_sha256 is None:
         message = "mlship.yaml: model.allow_pickle needs model.pickle_sha256"
         raise ConfigError(message, hint="set it to the output of `sha256sum model.pkl`")
-    _check_observations(config.observations)
+    _check_observations(config.observations, config.data.targets)
     if config.image.builder != "docker" and config.image.extend is not None:
         message = "mlship.yaml: image.extend works only with image.builder docker"
         raise ConfigError(message, hint="set `builder: docker`, or remove `extend`")

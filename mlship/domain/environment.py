@@ -7,6 +7,8 @@ gets none of them, only what programs need to run, and what the project names.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from mlship.domain import private
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -55,6 +57,7 @@ _POSTGRES: Final = _names(
     "PGHOSTADDR PGSYSCONFDIR PGTARGETSESSIONATTRS PGGSSENCMODE PGREQUIREAUTH "
     "PGCHANNELBINDING"
 )
+_HASHES: Final = frozenset({private.KEY})
 _OUTPUT: Final = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
 """What such a process writes is read as UTF-8, and print() in a hook must not fail a request."""
 
@@ -77,20 +80,24 @@ def of_user_code(environment: Mapping[str, str], named: Iterable[str] = ()) -> d
     return _kept(environment, _WORKING | frozenset(named))
 
 
-def of_serving(environment: Mapping[str, str], log: str = "") -> dict[str, str]:
+def of_serving(
+    environment: Mapping[str, str], log: str = "", *, hashes: bool = False
+) -> dict[str, str]:
     """Return the variables for a process that serves a bundle, and for its proxy.
 
     Args:
         environment: of the command.
         log: where predictions are logged; for PostgreSQL its own variables are added.
+        hashes: whether columns are logged as a hash, which needs the key.
     """
     is_database = log.startswith(("postgresql://", "postgres://"))
-    return _kept(environment, _SERVING | (_POSTGRES if is_database else frozenset()))
+    names = _SERVING | (_POSTGRES if is_database else frozenset())
+    return _kept(environment, names | (_HASHES if hashes else frozenset()))
 
 
 def of_supervisor(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables for what starts replicas later, wherever these will log."""
-    return _kept(environment, _SERVING | _POSTGRES)
+    return _kept(environment, _SERVING | _POSTGRES | _HASHES)
 
 
 def _kept(environment: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:

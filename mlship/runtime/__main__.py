@@ -11,9 +11,10 @@ from typing import NoReturn
 
 import msgspec
 
-from mlship.domain import digests
+from mlship.domain import digests, private
 from mlship.domain.bundle import CODE
-from mlship.errors import MlshipError, RowError, TimedOutError
+from mlship.domain.private import Rule
+from mlship.errors import ConfigError, MlshipError, RowError, TimedOutError
 from mlship.runtime.predict import predict
 
 
@@ -68,6 +69,8 @@ def _serve(options: argparse.Namespace) -> int:
                 spool=options.spool,
                 spool_mb=options.spool_mb,
                 shutdown_seconds=options.shutdown_seconds,
+                columns=_columns(options.log_columns),
+                hash_key=os.environ.get(private.KEY, ""),
             )
         )
     except MlshipError as error:
@@ -147,6 +150,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     _spool_options(serve, environment)
     serve.add_argument(
+        "--log-columns",
+        default=environment.get("MLSHIP_LOG_COLUMNS", "{}"),
+        help='columns that are not logged, or only as a hash, as JSON: {"email": "never", '
+        f'"customer": "hash"}}; a hash needs a key in ${private.KEY}; default: '
+        "$MLSHIP_LOG_COLUMNS",
+    )
+    serve.add_argument(
         "--shutdown-seconds", type=float, default=10.0, help="time limit to finish open requests"
     )
     serve.add_argument("--digest", default="", help="expected digest of the bundle")
@@ -160,6 +170,14 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     offline.add_argument("--each", action="store_true", help="write refusals beside outputs")
     return parser
+
+
+def _columns(text: str) -> dict[str, Rule]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Rule])
+    except msgspec.DecodeError as error:
+        message = f"invalid --log-columns or MLSHIP_LOG_COLUMNS: {error}"
+        raise ConfigError(message, hint='use such as {"email": "never"}') from error
 
 
 def _spool_options(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:

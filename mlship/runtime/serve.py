@@ -9,17 +9,20 @@ import socket
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from mlship.domain import private
 from mlship.domain.digests import Digest
+from mlship.domain.private import Rule
 from mlship.errors import ConfigError, TimedOutError, UnavailableError
 from mlship.runtime.app import App
 from mlship.runtime.model import Model
 from mlship.runtime.service import Identity, Service
-from mlship.runtime.sinks import Spooling, open_sink
+from mlship.runtime.sinks import PrivateSink, Sink, Spooling, open_sink
 
 QUIET_SECONDS = 0.3
 """Draining ends if no request arrives for this long: a router may notice late."""
@@ -33,6 +36,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         log: the folder of the prediction log, or `postgresql://...`.
         spool: the folder for predictions while the database is away; `None` refuses them.
         spool_mb: the size of a spool in MB at which requests are refused.
+        columns: those that are not logged, or only as a hash with `hash_key`.
         shutdown_seconds: how long open requests may take after a signal to stop.
     """
 
@@ -45,6 +49,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     spool: Path | None = None
     spool_mb: int = 256
     shutdown_seconds: float
+    columns: Mapping[str, Rule] = {}
+    hash_key: str = ""
 
 
 def serve(options: Options) -> None:
@@ -56,13 +62,14 @@ def serve(options: Options) -> None:
         ProjectError: a hook cannot be imported.
         UnavailableError: the port is in use, or the log cannot be written; or predictions are
             left in the spool at the end.
-        ConfigError: the log's address is invalid.
+        ConfigError: the log's address is invalid, or a column's hash has no key.
         TimedOutError: some requests did not finish before the time limit.
     """
+    private.check_key(options.columns, options.hash_key)
     check_port(options.host, options.port)
     gc.disable()
     model = Model.load(options.bundle, options.expected)
-    sink = open_sink(options.log, options.identity.slot, _now, _spooling(options))
+    sink = _sink(options)
     service = Service(model, options.identity, sink, clock=_now, new_id=lambda: str(uuid.uuid4()))
     service.metrics.watch(sink.backlog, _now)
     service.warm_up(options.bundle)
@@ -78,6 +85,11 @@ def serve(options: Options) -> None:
         deadline = asyncio.run(_run(service, options))
     finally:
         sink.close(deadline)
+
+
+def _sink(options: Options) -> Sink:
+    sink = open_sink(options.log, options.identity.slot, _now, _spooling(options))
+    return PrivateSink(sink, options.columns, options.hash_key) if options.columns else sink
 
 
 def _spooling(options: Options) -> Spooling | None:

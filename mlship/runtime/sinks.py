@@ -1,14 +1,16 @@
 """Opens the prediction log that `--log` names: a folder or a database."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from mlship.domain import private
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Prediction
+from mlship.domain.private import Rule
 from mlship.errors import ConfigError, shown
 from mlship.runtime.groups import Backlog, Written
 from mlship.runtime.record import Recorder
@@ -32,6 +34,48 @@ class Sink(Protocol):
         Raises:
             UnavailableError: some are left in the spool.
         """
+
+
+class PrivateSink:
+    """A prediction log that lacks the values of some columns.
+
+    Args:
+        sink: where the rest is logged.
+        rules: by column.
+        key: of the hashes.
+
+    Raises:
+        ConfigError: a column is logged as a hash, and there is no key.
+    """
+
+    def __init__(self, sink: Sink, rules: Mapping[str, Rule], key: str) -> None:
+        private.check_key(rules, key)
+        self._sink = sink
+        self._rules = rules
+        self._key = key
+
+    def append(self, predictions: Sequence[Prediction]) -> Written:
+        """Log predictions; the result is done when they are durable."""
+        return self._sink.append([self._logged(prediction) for prediction in predictions])
+
+    def backlog(self) -> Backlog:
+        """Return what is spooled, and not delivered yet."""
+        return self._sink.backlog()
+
+    def close(self, deadline: float = 0.0) -> None:
+        """Write the pending predictions, and stop.
+
+        Raises:
+            UnavailableError: some are left in the spool.
+        """
+        self._sink.close(deadline)
+
+    def _logged(self, prediction: Prediction) -> Prediction:
+        return msgspec.structs.replace(
+            prediction,
+            inputs=private.logged(prediction.inputs, self._rules, self._key),
+            outputs=private.logged(prediction.outputs, self._rules, self._key),
+        )
 
 
 class Spooling(msgspec.Struct, frozen=True, kw_only=True):

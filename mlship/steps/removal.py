@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from mlship.domain import shapes, undelivered
+from mlship.domain import private, shapes, undelivered
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record
 from mlship.domain.records import Records
@@ -53,11 +53,16 @@ def erase(
     with the first one. Where there is nothing to erase, nothing is recorded.
 
     Raises:
+        ConfigError: a column is logged as a hash, and there is no key.
         NotFoundError: the project has no release, so there are no predictions.
         RefusedError: predictions are on their way to the database; nothing was removed.
         ConflictError: a replica of a former version writes to a file; nothing was removed.
         UnavailableError: a place cannot be changed; the same command goes on with the rest.
     """
+    rules = pipeline.config.observations.columns
+    for each in selection.where:
+        if rules.get(each.column) == "hash" and not each.hashed:
+            private.check_key({each.column: "hash"}, "")
     records = pipeline.read()
     if dry_run:
         return _result(records, pipeline.removals.count(selection, records.ids))

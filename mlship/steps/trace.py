@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from mlship.domain import bundle as bundles
-from mlship.domain import shapes
+from mlship.domain import private, shapes
 from mlship.domain.bundle import Row
 from mlship.domain.commit import Commit
 from mlship.domain.evidence import Record
@@ -17,7 +17,7 @@ from mlship.domain.prediction import Outcome, Prediction
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.workload import compare
-from mlship.errors import IntegrityError, NotFoundError
+from mlship.errors import IntegrityError, NotFoundError, RefusedError
 from mlship.steps.pipeline import Pipeline
 
 
@@ -55,6 +55,7 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
     Raises:
         NotFoundError: the prediction is in no log, or its release is not in the ledger.
         IntegrityError: computed again from its bundle, the prediction differs.
+        RefusedError: columns that the model needs were not logged.
     """
     logged = pipeline.observations.find(prediction)
     if not logged:
@@ -75,6 +76,13 @@ def trace(pipeline: Pipeline, prediction: str, *, reproduce: bool = False) -> Tr
     result = _trace(pipeline, original, shadow, release, records)
     if not reproduce:
         return result
+    manifest = bundles.read(pipeline.bundle(release), expected=release.bundle)
+    columns = {field.name: field for field in manifest.schema.inputs}
+    if lacking := private.lacks(original.inputs, columns):
+        raise RefusedError(
+            f"prediction {prediction} cannot be reproduced, because its log has {lacking}",
+            hint="columns that observations.columns names are not logged as they were",
+        )
     outputs = pipeline.predictor.predict(pipeline.bundle(release), [original.inputs])[0]
     differences = tuple(
         f"{field} is {literal(outputs.get(field))}, was {literal(original.outputs[field])}"

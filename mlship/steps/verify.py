@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from mlship.domain import bundle as bundles
-from mlship.domain import checks, digests, gates, workload
+from mlship.domain import checks, digests, gates, private, workload
 from mlship.domain.bundle import Row
 from mlship.domain.checks import Check
 from mlship.domain.deployment import slot_of
@@ -140,11 +140,18 @@ def _recorded(pipeline: Pipeline, count: int, records: Records) -> list[Request]
     """Return the latest logged requests of production: only inputs, without expected outputs."""
     if count <= 0:
         return []
+    hidden = pipeline.config.observations.columns
+    never = {name: rule for name, rule in hidden.items() if rule == "never"}
     logged = {
         prediction.id: prediction.inputs
         for prediction in pipeline.observations.predictions(records.ids)
-        if not prediction.shadow
+        if not prediction.shadow and not private.lacks(prediction.inputs, never)
     }
+    if hidden and len(logged) < count:
+        pipeline.progress.note(
+            f"{len(logged)} of {count} recorded requests can be replayed: observations.columns "
+            "keeps columns of the others out of the log"
+        )
     latest = islice(reversed(logged.items()), count)
     return [Request(name=f"recorded {name}", body=inputs) for name, inputs in latest]
 

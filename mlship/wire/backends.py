@@ -43,19 +43,18 @@ _MLFLOW = "sqlite:///.mlship/mlflow.db"
 def local_target(name: str, config: Config, state: Path, progress: Progress) -> "LocalTarget":
     """Return a local target; its state is in `.mlship/targets/<name>`."""
     from mlship.adapters.targets.local import LocalTarget
-    from mlship.adapters.targets.local.state import Spooling
+    from mlship.adapters.targets.local.state import Logging, Spooling
 
     spool = Spooling(
         folder=str((state / "spool" / name).absolute()), max_mb=config.observations.spool_mb
     )
-    return LocalTarget(
-        name,
-        state / "targets" / name,
-        target_config(config, name),
-        _database(name, config) or state / "predictions" / name,
-        progress,
+    logs = Logging(
+        place=_database(name, config) or str((state / "predictions" / name).absolute()),
         spool=spool if _spools(name, config) else None,
+        columns=config.observations.columns,
     )
+    folder = state / "targets" / name
+    return LocalTarget(name, folder, target_config(config, name), logs, progress)
 
 
 def cluster_target(
@@ -79,9 +78,12 @@ def cluster_target(
     from mlship.adapters.targets.kubernetes import ClustersTarget, KubernetesTarget, Scope
 
     settings = target_config(config, name)
-    if url := _database(name, config):
+    variables = {"MLSHIP_LOG": url} if (url := _database(name, config)) else {}
+    if columns := config.observations.columns:
+        variables["MLSHIP_LOG_COLUMNS"] = msgspec.json.encode(columns, order="sorted").decode()
+    if variables:
         pods = settings.kubernetes
-        pods = msgspec.structs.replace(pods, env={"MLSHIP_LOG": url, **pods.env})
+        pods = msgspec.structs.replace(pods, env={**variables, **pods.env})
         settings = msgspec.structs.replace(settings, kubernetes=pods)
     scope = Scope(project=config.name, target=name, home=home)
     spool_mb = config.observations.spool_mb if _spools(name, config) else None

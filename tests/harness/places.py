@@ -12,7 +12,7 @@ import msgspec
 
 from mlship.adapters.targets.local import LocalTarget, Safeguards
 from mlship.adapters.targets.local.processes import Process, is_alive
-from mlship.adapters.targets.local.state import Router, Running, State
+from mlship.adapters.targets.local.state import Logging, Router, Running, State
 from mlship.config.project import TargetConfig
 from mlship.domain import digests
 from mlship.domain.deployment import Artifact, Deployment, Slot, slot_of
@@ -49,7 +49,7 @@ class Place:
             "staging",
             self.folder / "target",
             config,
-            self.folder / "log",
+            Logging(place=str(self.folder / "log")),
             self.notes,
             safeguards or Safeguards(),
             runtime=STAND_IN,

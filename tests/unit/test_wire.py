@@ -102,8 +102,8 @@ def test_observations_in_postgresql_are_where_productions_replicas_log(tmp_path:
         wire.local_target(name, made.config, made.state, made.progress)
         for name in ("production", "staging")
     )
-    assert production._logs == "postgresql://ada@db.example.org/iris"
-    assert staging._logs == str(tmp_path / ".mlship" / "predictions" / "staging")
+    assert production._logs.place == "postgresql://ada@db.example.org/iris"
+    assert staging._logs.place == str(tmp_path / ".mlship" / "predictions" / "staging")
     assert isinstance(made.observations, PostgresObservations)
 
 
@@ -144,7 +144,7 @@ SPOOLING = POSTGRES.replace("}", ", when_away: spool, spool_mb: 5}")
 def test_only_productions_replicas_spool_and_only_if_they_are_told_to(tmp_path: Path) -> None:
     made = pipeline(tmp_path, SPOOLING)
     local = {
-        name: wire.local_target(name, made.config, made.state, made.progress)._spool
+        name: wire.local_target(name, made.config, made.state, made.progress)._logs.spool
         for name in ("production", "staging")
     }
     folder = str(tmp_path / ".mlship" / "spool" / "production")

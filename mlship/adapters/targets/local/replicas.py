@@ -117,7 +117,9 @@ class Replicas:
         self._port = loopback.free_port(self._port, taken)
         slot, number = key
         command = _command(slot, self._port, placement, wanted)
-        variables = of_serving(self._environment, wanted.log)
+        variables = of_serving(
+            self._environment, wanted.log, hashes="hash" in wanted.columns.values()
+        )
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
         child = Child(command, self._state.log(f"{slot}-{number}"), variables)
         self._children[child.process.pid] = child
@@ -244,5 +246,7 @@ def _command(slot: Slot, port: int, placement: Placement, wanted: Wanted) -> lis
     if wanted.spool:
         options["--spool"] = wanted.spool.folder
         options["--spool-mb"] = str(wanted.spool.max_mb)
+    if wanted.columns:
+        options["--log-columns"] = msgspec.json.encode(wanted.columns).decode()
     flat = [text for option in options.items() for text in option]
     return [*wanted.program, "serve", *flat]

@@ -22,6 +22,7 @@ from mlship.adapters.targets.local import locks
 from mlship.adapters.targets.local.processes import Process
 from mlship.domain.deployment import Slot
 from mlship.domain.digests import Digest
+from mlship.domain.private import Rule
 from mlship.errors import IntegrityError, UnavailableError
 
 _T = TypeVar("_T")
@@ -65,6 +66,20 @@ class Spooling(msgspec.Struct, frozen=True, kw_only=True):
     max_mb: int
 
 
+class Logging(msgspec.Struct, frozen=True, kw_only=True):
+    """How replicas log predictions.
+
+    Attributes:
+        place: the absolute path of a folder, or `postgresql://...`.
+        spool: for predictions while the database is away; `None` refuses requests.
+        columns: those that are not logged, or only as a hash.
+    """
+
+    place: str
+    spool: Spooling | None = None
+    columns: dict[str, Rule] = {}
+
+
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The desired state of the target.
 
@@ -74,6 +89,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         stopped: whether `down` was called, and no `deploy` since.
         log: the folder of the prediction log, or `postgresql://...`.
         spool: for predictions while the database is away; `None` if they are refused.
+        columns: those that are not logged, or only as a hash.
         program: the command that starts a replica, before its options.
         drain_seconds: the time limit for open requests when a replica stops.
     """
@@ -83,6 +99,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     stopped: bool
     log: str
     spool: Spooling | None = None
+    columns: dict[str, Rule] = {}
     program: tuple[str, ...]
     drain_seconds: float
     safeguards: Safeguards = Safeguards()

@@ -18,7 +18,7 @@ from mlship.adapters.targets.local import (
 )
 from mlship.adapters.targets.local.processes import is_alive
 from mlship.adapters.targets.local.readiness import Readiness
-from mlship.adapters.targets.local.state import Placement, Safeguards, Spooling, State, Wanted
+from mlship.adapters.targets.local.state import Logging, Placement, Safeguards, State, Wanted
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Artifact, Deployment, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
@@ -46,11 +46,10 @@ class LocalTarget:
         name: str,
         folder: Path,
         config: TargetConfig,
-        logs: Path | str,
+        logs: Logging,
         progress: Progress,
         safeguards: Safeguards = _ALL,
         *,
-        spool: Spooling | None = None,
         runtime: Sequence[str] = RUNTIME,
     ) -> None:
         """Store the settings; nothing is read, written or started.
@@ -59,19 +58,17 @@ class LocalTarget:
             name: of the target, as in mlship.yaml.
             folder: the folder of the target's state, `.mlship/targets/<name>`.
             config: its section of mlship.yaml.
-            logs: the folder of the prediction log, or `postgresql://...`.
+            logs: how replicas log predictions.
             progress: receives the number of ready replicas.
             safeguards: all enabled, except in control runs.
-            spool: for predictions while the database is away; `None` refuses requests.
             runtime: the command that serves a bundle, before its options.
         """
         self._name = name
         self._state = State(folder.absolute())
         self._config = config
-        self._logs = str(logs.absolute()) if isinstance(logs, Path) else logs
+        self._logs = logs
         self._progress = progress
         self._safeguards = safeguards
-        self._spool = spool
         self._runtime = tuple(runtime)
 
     def deploy(
@@ -203,8 +200,9 @@ class LocalTarget:
             port=self._port(former.port if former else 0),
             generation=(former.generation if former else 0) + 1,
             stopped=False,
-            log=self._logs,
-            spool=self._spool,
+            log=self._logs.place,
+            spool=self._logs.spool,
+            columns=self._logs.columns,
             program=self._runtime,
             drain_seconds=self._config.drain_seconds,
             safeguards=self._safeguards,
