@@ -168,10 +168,7 @@ class Observations(Protocol):
         """Return the predictions of that id by any release, shadows last."""
 
     def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
-        """Return the outcomes of releases' predictions, in the order in which they arrived.
-
-        Of several for one prediction the last one counts, in the place of the first.
-        """
+        """Return the last outcome of each prediction of releases, in the order of the first ones."""
 
     def take(
         self,
@@ -184,8 +181,6 @@ class Observations(Protocol):
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
         Args:
-            outcomes: to add.
-            releases: of the project.
             corrects: whether one may replace another outcome of its prediction.
             check: is called with each prediction of releases that has one, and may raise.
 

@@ -8,9 +8,11 @@ from itertools import groupby
 from mlship.domain import gates, outcome_metrics, shapes, undelivered
 from mlship.domain.bundle import Row, Value, probability_of, quantile_of
 from mlship.domain.confidence import Comparison, compare
+from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Saw, Verdict
 from mlship.domain.facts import Evaluated, Tested
 from mlship.domain.outcome_metrics import Metric
+from mlship.domain.policy import PromotePolicy
 from mlship.domain.prediction import Outcome, Prediction, Spool, Truth
 from mlship.domain.records import Records
 from mlship.domain.release import Release
@@ -61,19 +63,7 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     outcomes = pipeline.observations.outcomes(records.ids)
     metric = _fitting(pipeline, records, challenger)
     scores = _scores(pipeline, metric, outcomes, predictions)
-    comparison = compare(
-        [by_release[champion.id] for by_release in scores if champion.id in by_release],
-        [by_release[challenger.id] for by_release in scores if challenger.id in by_release],
-        paired=[
-            (by_release[champion.id], by_release[challenger.id])
-            for by_release in scores
-            if champion.id in by_release and challenger.id in by_release
-        ],
-        metric=metric,
-        confidence=policy.confidence,
-        margin=policy.margin,
-        min_labels=policy.min_labels,
-    )
+    comparison = _compared(scores, champion.id, challenger.id, metric, policy)
     erased = erased_since(records, players, since)
     facts = _facts(
         comparison,
@@ -89,6 +79,29 @@ def evaluate(pipeline: Pipeline, records: Records | None = None) -> Record:
     )
     verdict = _complete(comparison.verdict, spools)
     return pipeline.learn(challenger, "evaluate", verdict, facts, saw, after=records)
+
+
+def _compared(
+    scores: Sequence[dict[str, float]],
+    champion: Digest,
+    challenger: Digest,
+    metric: Metric,
+    policy: PromotePolicy,
+) -> Comparison:
+    """Compare the scores of both, and those of the same requests in pairs."""
+    return compare(
+        [by_release[champion] for by_release in scores if champion in by_release],
+        [by_release[challenger] for by_release in scores if challenger in by_release],
+        paired=[
+            (by_release[champion], by_release[challenger])
+            for by_release in scores
+            if champion in by_release and challenger in by_release
+        ],
+        metric=metric,
+        confidence=policy.confidence,
+        margin=policy.margin,
+        min_labels=policy.min_labels,
+    )
 
 
 def _complete(verdict: Verdict, spools: Sequence[Spool]) -> Verdict:

@@ -108,7 +108,7 @@ def prune(pipeline: Pipeline, *, dry_run: bool = False) -> Removal:
     if days is None:
         raise ConfigError(
             "observations.keep_days is not set, so predictions are kept for ever",
-            hint="set it in mlship.yaml, such as `observations: {keep_days: 90}`",
+            hint="set keep_days under observations in mlship.yaml, such as 90",
         )
     records = pipeline.read()
     before = pipeline.clock() - timedelta(days=days)

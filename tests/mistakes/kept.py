@@ -121,7 +121,7 @@ OUTCOMES = (
         command=("predictions", "prune"),
         code=2,
         says="keep_days is not set",
-        hints="keep_days: 90",
+        hints="set keep_days",
     ),
     Mistake(
         name="a trace of a prediction that nobody made",
