@@ -3,18 +3,19 @@
 import functools
 import http.server
 import re
+import socket
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 import pytest
 
-from mlship.adapters.targets.envoy import resources
+from mlship.adapters.targets.envoy import limits, resources
 from mlship.adapters.targets.kubernetes import (
     applied,
     router_drain,
@@ -340,3 +341,47 @@ def test_a_copy_goes_to_the_shadow_alone(running: Running, sides: dict[Slot, Sid
     two.stop()
     assert answering(running, 20) == {"r1"}
     assert one.predictions == before + 40
+
+
+@contextmanager
+def connected(running: Running) -> Iterator[socket.socket]:
+    """Give a connection to the router whose other end has 30 s to say something."""
+    port = int(running.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as made:
+        yield made
+
+
+def said(connection: socket.socket) -> bytes:
+    """Return all that a router says until it closes a connection."""
+    return b"".join(iter(functools.partial(connection.recv, 65536), b""))
+
+
+HEAD = b"POST /iris/predict HTTP/1.1\r\nhost: iris\r\n"
+
+
+def test_a_client_that_is_slow_with_its_request_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {**limits.DEADLINES, "request_headers_timeout": "1s", "request_timeout": "2s"}
+    own["common_http_protocol_options"] = {"idle_timeout": "1s"}
+    monkeypatch.setattr(limits, "DEADLINES", own)
+    with router(tmp_path) as running, ExitStack() as stack:
+        running.write(Split(weights={Slot("r1"): 100}))
+        slow = [stack.enter_context(connected(running)) for _ in range(3)]
+        slow[0].sendall(HEAD[:20])
+        slow[1].sendall(HEAD + b"content-length: 100\r\n\r\n{")
+        assert b" 408 " in said(slow[0])
+        assert b" 408 " in said(slow[1])
+        assert said(slow[2]) == b"", "it never said anything"
+
+
+@pytest.mark.parametrize("is_chunked", [True, False])
+def test_a_body_that_is_too_large_is_answered_with_413_and_reaches_no_replica(
+    running: Running, sides: dict[Slot, Side], is_chunked: bool
+) -> None:
+    pieces = [b"x" * 100_000] * (3 * limits.BODY_BYTES // 100_000)
+    body = iter(pieces) if is_chunked else b"".join(pieces)
+    answer = client().post(f"{running.url}/iris/predict", content=body)
+    assert answer.status_code == 413
+    assert sum(side.predictions for side in sides.values()) == 0
+    assert answering(running) == {"r1", "r2"}

@@ -161,10 +161,48 @@ def test_a_weight_that_was_edited_by_hand_is_another_revision() -> None:
 def test_every_slot_of_the_route_is_a_cluster_by_its_services_name() -> None:
     made = written(Split(weights={ONE: 100}, shadow=TWO), frozenset({TWO, OLD}))
     clusters = json.loads(made["data"]["clusters.json"])["resources"]
-    assert {each["name"] for each in clusters} == {ONE, TWO, OLD}
+    own = {f"{slot}.own" for slot in (ONE, TWO, OLD)}
+    assert {each["name"] for each in clusters} == {ONE, TWO, OLD} | own
     (lookup,) = clusters[0]["load_assignment"]["endpoints"][0]["lb_endpoints"]
     address = lookup["endpoint"]["address"]["socket_address"]
     assert address == {"address": SCOPE.object(clusters[0]["name"]), "port_value": 80}
+
+
+def hosts(cluster: dict[str, Any]) -> dict[int, str]:
+    """Return the addresses of one of Envoy's clusters by their priorities."""
+    return {
+        group.get("priority", 0): group["lb_endpoints"][0]["endpoint"]["address"]["socket_address"][
+            "address"
+        ]
+        for group in cluster["load_assignment"]["endpoints"]
+    }
+
+
+def test_the_slots_with_traffic_answer_for_one_that_is_away_but_get_no_copies_of_it() -> None:
+    made = written(Split(weights={ONE: 80, TWO: 20}), frozenset({OLD}))
+    clusters = {
+        each["name"]: each for each in json.loads(made["data"]["clusters.json"])["resources"]
+    }
+    one, two, old = (SCOPE.object(slot) for slot in (ONE, TWO, OLD))
+    assert hosts(clusters[ONE]) == {0: one, 1: two}
+    assert hosts(clusters[TWO]) == {0: two, 1: one}
+    assert hosts(clusters[OLD]) == {0: old, 1: one, 2: two}
+    assert hosts(clusters[f"{TWO}.own"]) == {0: two}
+
+
+def test_an_address_that_falls_silent_does_not_hold_requests_in_any_cluster() -> None:
+    made = written(Split(weights={ONE: 100}, shadow=TWO))
+    for cluster in json.loads(made["data"]["clusters.json"])["resources"]:
+        assert "tcp_keepalive" in cluster["upstream_connection_options"]
+        assert cluster["upstream_bind_config"]["socket_options"]
+
+
+def test_what_a_model_answers_takes_no_share_from_its_slot() -> None:
+    made = written(Split(weights={ONE: 80, TWO: 20}))
+    for cluster in json.loads(made["data"]["clusters.json"])["resources"]:
+        ejection = cluster.get("outlier_detection", {})
+        enforcing = {name: value for name, value in ejection.items() if "enforcing" in name}
+        assert set(enforcing.values()) <= {0}
 
 
 def test_a_host_and_a_path_are_the_targets_own_and_the_path_is_removed() -> None:

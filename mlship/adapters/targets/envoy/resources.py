@@ -9,14 +9,23 @@ from typing import Any, Final
 
 import msgspec
 
-TYPES: Final = "type.googleapis.com/envoy"
+from mlship.adapters.targets.envoy import limits
+from mlship.adapters.targets.envoy.limits import TYPES
+
 ROUTE: Final = "mlship"
 HEALTH_SECONDS: Final = 0.25
+_RETRIES: Final = {"budget_percent": {"value": 100}, "min_retry_concurrency": 100}
+"""Retries in a cluster: at most as many as its requests, but always 100.
+
+All requests of a slot without a replica are retried, so a smaller share would fail some of them. A
+retry costs no replica anything: it follows a connection that failed.
+"""
 _EJECTION: Final[dict[str, Any]] = {
     "split_external_local_origin_errors": True,
     "consecutive_local_origin_failure": 3,
-    "consecutive_gateway_failure": 3,
-    "enforcing_consecutive_gateway_failure": 100,
+    # What a model answers does not count: a release that is busy must not hand its requests to the
+    # other one.
+    "enforcing_consecutive_gateway_failure": 0,
     "enforcing_consecutive_5xx": 0,
     "enforcing_success_rate": 0,
     "enforcing_local_origin_success_rate": 0,
@@ -33,6 +42,7 @@ _USER_TIMEOUT: Final = {
     "state": "STATE_PREBIND",
 }
 """Source: tcp(7), and the numbers of Linux."""
+_OPTIONS = "extensions.upstreams.http.v3.HttpProtocolOptions"
 _MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
@@ -60,11 +70,12 @@ def address(host: str, port: int) -> dict[str, Any]:
 
 def listener(name: str, host: str, port: int, manager: dict[str, Any]) -> dict[str, Any]:
     """Return a listener for HTTP; `manager` has the fields of its connection manager."""
-    config = {"@type": f"{TYPES}.{_MANAGER}", "stat_prefix": name, **manager}
+    config = {"@type": f"{TYPES}.{_MANAGER}", "stat_prefix": name, **limits.DEADLINES, **manager}
     chain = {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
     return {
         "name": name,
         "address": address(host, port),
+        "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
         "filter_chains": [{"filters": [chain]}],
     }
 
@@ -81,7 +92,7 @@ def routing(routes: PurePath) -> dict[str, Any]:
             "cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]
         },
         "server_header_transformation": "PASS_THROUGH",
-        "http_filters": [router_filter()],
+        "http_filters": [limits.body_filter(), router_filter()],
     }
 
 
@@ -96,17 +107,30 @@ def router_filter() -> dict[str, Any]:
     }
 
 
-def cluster(name: str, discovery: dict[str, Any], *, checked: bool) -> dict[str, Any]:
+def cluster(
+    name: str, discovery: dict[str, Any], *, checked: bool, connection_seconds: int | None = None
+) -> dict[str, Any]:
     """Return the cluster of a slot.
 
     Args:
         name: its name.
         discovery: the fields that say where its replicas are.
         checked: whether only replicas that pass their health check get traffic.
+        connection_seconds: how long a connection gets new requests; `None` is for ever.
     """
+    common = {"idle_timeout": f"{limits.KEPT_SECONDS}s"}
+    if connection_seconds is not None:
+        common["max_connection_duration"] = f"{connection_seconds}s"
     cluster: dict[str, Any] = {
         "name": name,
         **discovery,
+        "typed_extension_protocol_options": {
+            f"envoy.{_OPTIONS}": {
+                "@type": f"{TYPES}.{_OPTIONS}",
+                "explicit_http_config": {"http_protocol_options": {}},
+                "common_http_protocol_options": common,
+            }
+        },
         "connect_timeout": "1s",
         "ignore_health_on_host_removal": True,
         # By default, the worker threads learn the health of a host a second after the admin port,
@@ -117,18 +141,17 @@ def cluster(name: str, discovery: dict[str, Any], *, checked: bool) -> dict[str,
             "healthy_panic_threshold": {"value": 0},
             "update_merge_window": "0s",
         },
-        # The default allows three concurrent retries, too few for the open requests of a killed
-        # replica.
         "circuit_breakers": {
             "thresholds": [
                 {
                     "max_connections": 4096,
                     "max_pending_requests": 4096,
                     "max_requests": 4096,
-                    "max_retries": 4096,
+                    "retry_budget": _RETRIES,
                 }
             ]
         },
+        "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
     }
     if checked:
         every = f"{HEALTH_SECONDS}s"
@@ -148,7 +171,7 @@ def cluster(name: str, discovery: dict[str, Any], *, checked: bool) -> dict[str,
 
 
 def guarded(cluster: dict[str, Any]) -> dict[str, Any]:
-    """Return a cluster of addresses elsewhere, of which each may be out of reach.
+    """Return a cluster of addresses on other machines, of which each may be out of reach.
 
     An address is checked: with a new connection each time, because behind it is a load balancer,
     and twice, because one of its replicas may just end. It is ejected if requests show that it is
@@ -168,7 +191,7 @@ def guarded(cluster: dict[str, Any]) -> dict[str, Any]:
         "http_health_check": ready,
     }
     return {
-        **cluster,
+        **remote(cluster),
         "connect_timeout": "0.5s",
         # An address that fails its checks gets requests nevertheless if no other one is better: a
         # slow network or a busy node must not become an outage.
@@ -178,16 +201,20 @@ def guarded(cluster: dict[str, Any]) -> dict[str, Any]:
         },
         "health_checks": [check],
         "outlier_detection": _EJECTION,
-        # Where packets are dropped, an open request would wait for an answer that does not come.
-        # Envoy closes no connection of HTTP when a check fails, so the kernel does: 1.5 s after
-        # bytes that nobody acknowledged, or 2 s after an answer became silence. A model that takes
-        # long is not affected: its machine acknowledges.
+    }
+
+
+def remote(cluster: dict[str, Any]) -> dict[str, Any]:
+    """Return a cluster of addresses on other machines: a connection to a silent one is closed.
+
+    Where packets are dropped, because a node or a network is gone, an open request would wait for
+    an answer that does not come. Envoy closes no connection of HTTP when a check fails, so the
+    kernel does: 1.5 s after bytes that nobody acknowledged, or 2 s after an answer became silence.
+    A model that takes long is not affected: its machine acknowledges.
+    """
+    keepalive = {"keepalive_probes": 1, "keepalive_time": 1, "keepalive_interval": 1}
+    return {
+        **cluster,
         "upstream_bind_config": {"socket_options": [_USER_TIMEOUT]},
-        "upstream_connection_options": {
-            "tcp_keepalive": {
-                "keepalive_probes": 1,
-                "keepalive_time": 1,
-                "keepalive_interval": 1,
-            }
-        },
+        "upstream_connection_options": {"tcp_keepalive": keepalive},
     }

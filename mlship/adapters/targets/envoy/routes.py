@@ -10,6 +10,11 @@ from mlship.domain.deployment import Slot, Split
 from mlship.errors import ConfigError
 
 _TIMEOUT = "60s"
+RETRY_ON: Final = "connect-failure,refused-stream,reset-before-request"
+"""Only where no replica got anything of the request: it may have been what ended the replica.
+
+Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_filters/router_filter
+"""
 _NOBODY: Final = '{"error": "no release gets traffic here yet"}'
 _COPY: Final = '{"error": "a host name that ends in -shadow is kept for copies of requests"}'
 
@@ -70,6 +75,12 @@ def table(
     host = {"name": ROUTE, "domains": domains, "routes": [_copies(), *looks, everything]}
     found: dict[str, Any] = {"@type": f"{TYPES}.config.route.v3.RouteConfiguration", "name": ROUTE}
     return {**found, "virtual_hosts": [host]}
+
+
+def others(split: Split, slot: Slot) -> list[Slot]:
+    """Return the slots that answer for one that is out of reach, the largest share first."""
+    asked = [other for other, weight in split.weights.items() if weight and other != slot]
+    return sorted(asked, key=lambda other: (-split.share(other), other))
 
 
 def named(table: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
@@ -137,7 +148,7 @@ def _weighted(
         "weighted_clusters": weighted,
         "timeout": _TIMEOUT,
         "retry_policy": {
-            "retry_on": "connect-failure,refused-stream,reset",
+            "retry_on": RETRY_ON,
             "num_retries": 2,
             "retry_host_predicate": [
                 {

@@ -8,7 +8,7 @@ import math
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from mlship.adapters.targets.envoy import resources
+from mlship.adapters.targets.envoy import limits, resources
 from mlship.adapters.targets.kubernetes import manifests, router_drain
 from mlship.adapters.targets.kubernetes.api import Kind, Manifest, new
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, PORT, SLOT, Scope
@@ -92,7 +92,8 @@ def bootstrap() -> Manifest:
     everywhere = "0.0.0.0"  # noqa: S104 (in a pod)
     return {
         "node": {"id": "mlship", "cluster": "mlship"},
-        "admin": {"address": {"pipe": {"path": _ADMIN}}},
+        "admin": {"address": {"pipe": {"path": _ADMIN, "mode": 0o600}}},
+        "overload_manager": limits.overload(),
         "static_resources": {
             "listeners": [
                 resources.listener("router", everywhere, _PORT, resources.routing(FILES / ROUTES)),

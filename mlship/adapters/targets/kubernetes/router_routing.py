@@ -37,7 +37,9 @@ from mlship.domain.deployment import Revision, Slot, Split
 from mlship.errors import ConfigError, IntegrityError
 
 _NAMES: Final = "response_headers_to_add"
-_OPTIONS: Final = "extensions.upstreams.http.v3.HttpProtocolOptions"
+_CONNECTION_SECONDS: Final = 1
+"""A connection stays with one pod: a new one may go to a new pod, and none is left at a pod that
+ends."""
 _ROUTE = "route.v3.RouteConfiguration"
 
 
@@ -128,11 +130,11 @@ def written(
     address = routes.Address(host=own.host, path=own.path)
     several = observed is not None
     table = routes.table(
-        split, config.sticky_header, parked=parked, address=address, falls_back=several
+        split, config.sticky_header, parked=parked, address=address, falls_back=True
     )
     slots = parked | split.slots
     places = known_places(slots, before, observed)
-    clusters = _guarded(scope, slots, split, places) if several else _clusters(scope, slots)
+    clusters = _clusters(scope, slots, split, places)
     own_marks = own_annotations(scope, parked) | (marked(places) if several else {})
     current, before_table = _document(before) if before else ("", {})
     is_same = {name: value for name, value in before_table.items() if name != _NAMES} == table
@@ -173,47 +175,41 @@ def _is_kept(before: Manifest, own: dict[str, str], clusters: str) -> bool:
     return marks and before["data"].get(CLUSTERS) == clusters
 
 
-def _clusters(scope: Scope, slots: frozenset[Slot]) -> str:
-    """Return the clusters of slots: their Services, by name.
+def _clusters(
+    scope: Scope, slots: frozenset[Slot], split: Split, places: Mapping[Slot, Placed]
+) -> str:
+    """Return the clusters of slots: their Services, by name, or addresses in other clusters.
 
     A Service sends requests to pods that the kubelet finds ready, and knows a second after a change
     which these are. The addresses of pods are no alternative: they come by a DNS with caches, which
     in many clusters keep them for half a minute, longer than a pod that ends goes on serving.
-    """
-    items = [
-        resources.cluster(slot, _discovery(slot, scope.object(slot)), checked=False)
-        for slot in sorted(slots)
-    ]
-    return _file(items)
 
-
-def _guarded(
-    scope: Scope, slots: frozenset[Slot], split: Split, places: Mapping[Slot, Placed]
-) -> str:
-    """Return the clusters of slots that may be in other clusters of Kubernetes.
-
-    Each slot has two. Requests for it go to the first, and if its address is out of reach to those
-    of the other slots with traffic, the largest share first. The second has its own address only.
-    A slot that loses its traffic falls back too: Envoy may read the clusters before the route, and
-    goes on sending it requests in between.
+    Each slot has two clusters. Requests for it go to the first, and if its address is out of reach
+    to those of the other slots with traffic, the largest share first. The second has its own
+    address only. A slot that loses its traffic falls back too: Envoy may read the clusters before
+    the route, and goes on sending it requests in between.
     """
     addresses = {
         slot: places[slot].address if slot in places else scope.object(slot) for slot in slots
     }
-    asked = [slot for slot, weight in split.weights.items() if weight]
-    asked.sort(key=lambda slot: (-split.share(slot), slot))
     items = []
     for slot in sorted(slots):
-        others = [addresses[other] for other in asked if other != slot]
-        first = resources.cluster(slot, _discovery(slot, addresses[slot], *others), checked=False)
-        name = f"{slot}{routes.OWN}"
-        own = resources.cluster(name, _discovery(name, addresses[slot]), checked=False)
-        items += [resources.guarded(first), own]
-    return _file(items)
+        others = [addresses[other] for other in routes.others(split, slot)]
+        own = f"{slot}{routes.OWN}"
+        items += [
+            resources.guarded(_cluster(slot, addresses[slot], *others)),
+            resources.remote(_cluster(own, addresses[slot])),
+        ]
+    return resources.file("cluster.v3.Cluster", digests.of_value(items), items).decode()
 
 
-def _file(clusters: list[dict[str, Any]]) -> str:
-    return resources.file("cluster.v3.Cluster", digests.of_value(clusters), clusters).decode()
+def _cluster(name: str, *hosts: str) -> dict[str, Any]:
+    return resources.cluster(
+        name,
+        _discovery(name, *hosts),
+        checked=False,
+        connection_seconds=_CONNECTION_SECONDS,
+    )
 
 
 def _discovery(name: str, *hosts: str) -> dict[str, Any]:
@@ -226,15 +222,7 @@ def _discovery(name: str, *hosts: str) -> dict[str, Any]:
         }
         for priority, host in enumerate(hosts)
     ]
-    options = {
-        "@type": f"{resources.TYPES}.{_OPTIONS}",
-        "explicit_http_config": {"http_protocol_options": {}},
-        # A connection stays with one pod: a new one may go to a new pod, and none is left at a pod
-        # that ends.
-        "common_http_protocol_options": {"max_connection_duration": "1s"},
-    }
     return {
-        "typed_extension_protocol_options": {f"envoy.{_OPTIONS}": options},
         "cluster_type": {
             "name": "envoy.clusters.dns",
             "typed_config": {
