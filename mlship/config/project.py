@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from mlship.config.amounts import Memory
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.placement import Placement
 from mlship.config.texts import Dotted, Function, Header, Home, Inside, Name, Variable
@@ -318,6 +319,13 @@ class TargetConfig(Placement, frozen=True):
     drain_seconds: Annotated[
         Seconds, Meta(description="time limit for open requests when a replica stops")
     ] = 10.0
+    memory: Annotated[
+        Memory | None,
+        Meta(
+            description="memory limit of each process of a replica, of what it allocates itself "
+            "(RLIMIT_DATA); Linux only; kind local only, see kubernetes.memory; default: no limit"
+        ),
+    ] = None
     warm_minutes: Annotated[
         Seconds, Meta(description="how long a former champion keeps running before `retire`")
     ] = 60.0

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from mlship.config.amounts import Memory
+
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pass
@@ -71,14 +73,7 @@ class KubernetesConfig(_Section, frozen=True):
         Meta(description="CPU request of a pod; null sets no request"),
     ] = "250m"
     memory: Annotated[
-        Annotated[
-            str,
-            Meta(
-                pattern=r"^[0-9]+(\.[0-9]+)?([KMGT]i|[kMGT])?$",
-                extra={"form": "such as 512Mi or 2Gi"},
-            ),
-        ]
-        | None,
+        Memory | None,
         Meta(description="memory request and limit of a pod; null sets neither"),
     ] = "512Mi"
     max_replicas: Annotated[

@@ -19,7 +19,7 @@ from mlship.adapters.targets.local import LocalTarget, admin, loopback, routing,
 from mlship.adapters.targets.local.processes import Process, is_alive, own
 from mlship.adapters.targets.local.router import EnvoyProcess, Published
 from mlship.adapters.targets.local.state import Router, Running, State, Wanted, write
-from mlship.domain.deployment import Slot, slot_of
+from mlship.domain.deployment import Slot, Split, slot_of
 from mlship.errors import MlshipError, ProjectError, UnavailableError
 from tests.harness.places import CONFIG, Place, place
 from tests.harness.samples import release
@@ -106,7 +106,7 @@ class Routed:
             port=free_port(), stopped=False, log="", program=(), drain_seconds=1, generation=1
         )
         routing.ensure(self.state)
-        Published(self.state).step({}, checked=True)
+        Published(self.state).step({}, Split(), checked=True)
         self.state.logs.mkdir(parents=True, exist_ok=True)
         self._supervisors: list[EnvoyProcess] = []
         self.take_over(router)

@@ -2,9 +2,11 @@
 
 The bundle's folder may hold `stand-in.json`: {"fail": "words", "exit_code": 7, "refuses": "words",
 "never_ready": true, "abrupt": true, "drains": true, "start_seconds": 0.5, "answer_seconds": 0.05}.
-Every POST is answered with what arrived, which is also written to a file of the process in the
-folder of the log. Told to end, one that drains closes connections with its answers, as the runtime
-does, and ends when no request has come for a while.
+A POST with the header `poison` ends the process, and one with `allocate` takes so many bytes for a
+moment. Every other one is answered with what arrived,
+which is also written to a file of the process in the folder of the log. Told to end, one that
+drains closes connections with its answers, as the runtime does, and ends when no request has come
+for a while.
 """
 
 import json
@@ -83,6 +85,9 @@ class Handler(BaseHTTPRequestHandler):
             self.server.last = time.monotonic()
         try:
             self.rfile.read(int(self.headers.get("content-length", 0)))
+            if "poison" in self.headers:
+                os._exit(1)
+            bytearray(int(self.headers.get("allocate", 0)))
             time.sleep(self.server.behaviour.get("answer_seconds", 0))
             line = {
                 "slot": self.server.options["slot"],

@@ -1,14 +1,43 @@
-"""Queries to Envoy's admin port. Every function returns an empty value if Envoy does not run."""
+"""Queries to Envoy's admin interface. Every function returns an empty value if Envoy does not run.
+
+The interface is a socket in the file system, which only the owner of the target may open: whoever
+opens it can end all traffic. An Envoy that an older version started has a port instead.
+"""
 
 import http.client
+import os
+import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from mlship.adapters.targets.local.loopback import HOST
-from mlship.domain.deployment import Slot
 
 _SECONDS = 1.0
+_SOCKET = "socket"
+_LONGEST_PATH = 100
+"""In bytes. Linux takes 107, macOS 103."""
+
+
+Address = int | str
+"""The path of Envoy's admin socket, or its port."""
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection to a socket in the file system."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(self._path)
 
 
 class Host(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,38 +48,60 @@ class Host(msgspec.Struct, frozen=True, kw_only=True):
     active: int
 
 
-def is_live(port: int) -> bool:
+def socket_in(folder: Path) -> str:
+    """Return the path of a new admin socket, in a folder that only the owner may open.
+
+    A socket in a deep folder would have a path that is too long for the system: then its folder is
+    a new one of the system's for temporary files.
+    """
+    own = folder / "admin"
+    path = str(own / _SOCKET)
+    if len(os.fsencode(path)) > _LONGEST_PATH:
+        return str(Path(tempfile.mkdtemp(prefix="mlship-")) / _SOCKET)
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own.chmod(0o700)
+    Path(path).unlink(missing_ok=True)
+    return path
+
+
+def remove(admin: Address) -> None:
+    """Remove the admin socket of an Envoy that has ended, and its folder."""
+    if isinstance(admin, int) or not admin:
+        return
+    with suppress(OSError):
+        Path(admin).unlink(missing_ok=True)
+        Path(admin).parent.rmdir()
+
+
+def is_live(admin: Address) -> bool:
     """Return whether Envoy has started and accepts connections."""
-    return _ask(port, "GET", "/ready").strip() == b"LIVE"
+    return _ask(admin, "GET", "/ready").strip() == b"LIVE"
 
 
-def revision(port: int) -> str:
+def revision(admin: Address) -> str:
     """Return the revision of the route that Envoy applies; empty if there is none."""
-    dump = _json(port, "/config_dump?resource=dynamic_route_configs")
+    dump = _json(admin, "/config_dump?resource=dynamic_route_configs")
     return next((str(entry.get("version_info", "")) for entry in dump.get("configs", [])), "")
 
 
-def hosts(port: int) -> dict[tuple[Slot, int], Host]:
-    """Return the endpoints that Envoy knows, by slot and port."""
+def hosts(admin: Address) -> dict[tuple[str, int], Host]:
+    """Return the endpoints that Envoy knows, by cluster and port."""
     return {
-        (
-            Slot(cluster["name"]),
-            host["address"]["socket_address"]["port_value"],
-        ): _host(host)
-        for cluster in _json(port, "/clusters?format=json").get("cluster_statuses", [])
+        (str(cluster["name"]), host["address"]["socket_address"]["port_value"]): _host(host)
+        for cluster in _json(admin, "/clusters?format=json").get("cluster_statuses", [])
         for host in cluster.get("host_statuses", [])
     }
 
 
-def active_requests(port: int) -> int:
+def active_requests(admin: Address) -> int:
     """Return the number of active client requests in Envoy; 0 if it does not run."""
-    stats = _json(port, "/stats?format=json&filter=^http.router.downstream_rq_active$")
+    stats = _json(admin, "/stats?format=json&filter=^http.router.downstream_rq_active$")
     return sum(int(stat.get("value", 0)) for stat in stats.get("stats", []))
 
 
-def stop_listening(port: int) -> None:
+def stop_listening(admin: Address) -> None:
     """Make Envoy accept no new connections; active requests continue."""
-    _ask(port, "POST", "/drain_listeners")
+    _ask(admin, "POST", "/drain_listeners")
 
 
 def _host(host: dict[str, Any]) -> Host:
@@ -72,16 +123,20 @@ def _host(host: dict[str, Any]) -> Host:
     )
 
 
-def _json(port: int, path: str) -> dict[str, Any]:
+def _json(admin: Address, path: str) -> dict[str, Any]:
     try:
-        document = msgspec.json.decode(_ask(port, "GET", path) or b"{}")
+        document = msgspec.json.decode(_ask(admin, "GET", path) or b"{}")
     except msgspec.DecodeError:
         return {}
     return document if isinstance(document, dict) else {}
 
 
-def _ask(port: int, method: str, path: str) -> bytes:
-    connection = http.client.HTTPConnection(HOST, port, timeout=_SECONDS)
+def _ask(admin: Address, method: str, path: str) -> bytes:
+    connection = (
+        http.client.HTTPConnection(HOST, admin, timeout=_SECONDS)
+        if isinstance(admin, int)
+        else _Connection(admin)
+    )
     try:
         connection.request(method, path, headers={"Connection": "close"})
         response = connection.getresponse()

@@ -8,8 +8,9 @@ Source of the fields: the v3 API reference of Envoy.
 import importlib
 import importlib.util
 from collections.abc import Iterable
+from typing import Any
 
-from mlship.adapters.targets.envoy import resources
+from mlship.adapters.targets.envoy import limits, resources, routes
 from mlship.adapters.targets.local.loopback import HOST
 from mlship.adapters.targets.local.state import Replica, State
 from mlship.config import installation
@@ -36,15 +37,16 @@ def command(path: str, state: State) -> list[str]:
     return [path, "-c", str(state.bootstrap), *options]
 
 
-def bootstrap(state: State, port: int, admin: int) -> bytes:
-    """Return the configuration that Envoy starts with."""
+def bootstrap(state: State, port: int, admin: str) -> bytes:
+    """Return the configuration that Envoy starts with; `admin` is the path of its socket."""
     listener = resources.listener("router", HOST, port, resources.routing(state.routes))
     # Otherwise a second Envoy on the port would start and take half of the connections.
     listener["enable_reuse_port"] = False
     return resources.text(
         {
             "node": {"id": "mlship", "cluster": "mlship"},
-            "admin": {"address": resources.address(HOST, admin)},
+            "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
+            "overload_manager": limits.overload(),
             "static_resources": {"listeners": [listener]},
             "dynamic_resources": {"cds_config": resources.file_source(state.clusters)},
         }
@@ -52,23 +54,50 @@ def bootstrap(state: State, port: int, admin: int) -> bytes:
 
 
 def clusters(state: State, slots: Iterable[Slot], *, checked: bool) -> bytes:
-    """Return the clusters of slots; with `checked`, only ready replicas get traffic."""
+    """Return the clusters of slots; with `checked`, only ready replicas get traffic.
+
+    The second cluster of a slot, `routes.OWN`, has no replica of another slot.
+    """
     items = []
     for slot in sorted(slots):
-        source = resources.file_source(state.endpoints(slot))
-        discovery = {"type": "EDS", "eds_cluster_config": {"eds_config": source}}
-        items.append(resources.cluster(slot, discovery, checked=checked))
+        items.append(_cluster(state, slot, checked=checked))
+        items.append(_cluster(state, f"{slot}{routes.OWN}", checked=False))
     return resources.file("cluster.v3.Cluster", digests.of_value(items), items)
 
 
-def endpoints(slot: Slot, replicas: Iterable[Replica]) -> bytes:
-    """Return the endpoints of a slot; a draining endpoint gets no new requests."""
-    hosts = [
+def endpoints(name: str, *priorities: Iterable[Replica]) -> bytes:
+    """Return the endpoints of a cluster; a draining endpoint gets no new requests.
+
+    Args:
+        name: of the cluster.
+        priorities: the replicas of its slot, then those of the slots that answer if it has none.
+    """
+    groups: list[dict[str, Any]] = [
         {
-            "endpoint": {"address": resources.address(HOST, replica.port)},
-            "health_status": "DRAINING" if replica.phase == "draining" else "UNKNOWN",
+            "lb_endpoints": [_endpoint(replica) for replica in _sorted(replicas)],
+            **({"priority": priority} if priority else {}),
         }
-        for replica in sorted(replicas, key=lambda replica: replica.number)
+        for priority, replicas in enumerate(priorities)
     ]
-    item = {"cluster_name": slot, "endpoints": [{"lb_endpoints": hosts}]}
+    # One healthy replica keeps the share of its slot: by default, a slot of which half is not
+    # healthy hands over a part of it.
+    policy = {"overprovisioning_factor": 10_000}
+    item = {"cluster_name": name, "endpoints": groups, "policy": policy}
     return resources.file("endpoint.v3.ClusterLoadAssignment", digests.of_value(item), [item])
+
+
+def _cluster(state: State, name: str, *, checked: bool) -> dict[str, Any]:
+    source = resources.file_source(state.endpoints(name))
+    discovery = {"type": "EDS", "eds_cluster_config": {"eds_config": source}}
+    return resources.cluster(name, discovery, checked=checked)
+
+
+def _sorted(replicas: Iterable[Replica]) -> list[Replica]:
+    return sorted(replicas, key=lambda replica: (replica.slot, replica.number))
+
+
+def _endpoint(replica: Replica) -> dict[str, Any]:
+    return {
+        "endpoint": {"address": resources.address(HOST, replica.port)},
+        "health_status": "DRAINING" if replica.phase == "draining" else "UNKNOWN",
+    }

@@ -15,6 +15,15 @@ def is_free(port: int) -> bool:
     return not obstacle(port)
 
 
+def listens(port: int, *, seconds: float) -> bool:
+    """Return whether a server accepts connections on the port."""
+    try:
+        socket.create_connection((HOST, port), seconds).close()
+    except OSError:
+        return False
+    return True
+
+
 def obstacle(port: int) -> str:
     """Return why a server cannot listen on the port now, naming it; empty if it can."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -2,7 +2,7 @@
 
 from threading import Thread
 
-from mlship.adapters.targets.local import probe, processes
+from mlship.adapters.targets.local import loopback, probe, processes
 from mlship.adapters.targets.local.probe import Answer
 from mlship.adapters.targets.local.state import Placement, Replica, Running, Wanted
 from mlship.domain.deployment import Deployment, Slot
@@ -14,13 +14,16 @@ _PROBE_SECONDS = 0.2
 def deployments(wanted: Wanted, running: Running, *, supervised: bool) -> dict[Slot, Deployment]:
     """Return the observed state of each slot; replicas are queried in parallel, within 0.2 s."""
     answers = _ask([replica for replica in running.replicas if replica.phase != "crashed"])
+    note = _note(wanted, supervised=supervised)
+    router = "" if wanted.stopped else _router_problem(wanted, running)
     return {
         slot: _deployment(
             slot,
             placement,
             [replica for replica in running.replicas if replica.slot == slot],
             answers,
-            note=_note(wanted, supervised=supervised),
+            note=note,
+            router=router,
         )
         for slot, placement in sorted(wanted.slots.items())
         if placement.replicas or any(replica.slot == slot for replica in running.replicas)
@@ -65,6 +68,7 @@ def _deployment(
     answers: dict[int, Answer | None],
     *,
     note: str,
+    router: str,
 ) -> Deployment:
     staying = [item for item in replicas if item.phase not in ("draining", "stopping")]
     by_number = {item.number: answers.get(item.process.pid) for item in staying}
@@ -75,6 +79,7 @@ def _deployment(
     details = [_detail(item, by_number[item.number], release) for item in staying]
     if not placement.replicas:
         note = "is being removed"
+    reasons = [note, *details]
     is_whole = ready == placement.replicas and note != "is being removed"
     return Deployment(
         slot=slot,
@@ -82,7 +87,7 @@ def _deployment(
         artifact=Digest(artifact),
         ready=ready,
         wanted=placement.replicas,
-        detail="" if is_whole else "; ".join(text for text in (note, *details) if text),
+        detail="; ".join(text for text in (router, *([] if is_whole else reasons)) if text),
     )
 
 
@@ -96,6 +101,17 @@ def _detail(replica: Replica, answer: Answer | None, release: str) -> str:
     if replica.phase == "crashed":
         return f"{name} crashed {replica.crashes} times in a row"
     return f"{name} does not respond"
+
+
+def _router_problem(wanted: Wanted, running: Running) -> str:
+    """Return why clients get no answer although replicas may be ready; empty if they do.
+
+    It connects to the port: an Envoy that runs may have been told to listen no more.
+    """
+    if running.router is None or loopback.listens(wanted.port, seconds=_PROBE_SECONDS):
+        return ""
+    problem = running.router.problem or "see its log, envoy.log"
+    return f"the router does not accept connections on port {wanted.port}: {problem}"
 
 
 def _note(wanted: Wanted, *, supervised: bool) -> str:

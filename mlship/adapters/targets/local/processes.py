@@ -32,14 +32,29 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
 class Child:
     """A child process that waits for `let_go` before it executes its command."""
 
-    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
-        """Start it, waiting. Its stdout and stderr are appended to `log`."""
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        *,
+        memory: int | None = None,
+    ) -> None:
+        """Start it, waiting. Its stdout and stderr are appended to `log`.
+
+        Args:
+            command: the program and its arguments.
+            log: the file of what it writes.
+            environment: its variables.
+            memory: the limit for each of its processes in bytes; `None` is no limit.
+        """
         rotate(log)
+        limit = [] if memory is None else ["--memory", str(memory)]
         self._log = log
         with log.open("ab") as output:
             self._before = output.tell()
             self._popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", launch.__file__, *command],
+                [sys.executable, "-I", "-S", launch.__file__, *limit, *command],
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,

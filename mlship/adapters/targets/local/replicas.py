@@ -26,8 +26,8 @@ _GRACE_SECONDS = 2.0
 _LONGEST_PAUSE = 10.0
 
 _Key = tuple[Slot, int]
-Hosts = Mapping[tuple[Slot, int], Host] | None
-"""Envoy's hosts by slot and port; `None` if Envoy does not run, empty without a response."""
+Hosts = Mapping[tuple[str, int], Host] | None
+"""Envoy's hosts by cluster and port; `None` if Envoy does not run, empty without a response."""
 
 
 class Replicas:
@@ -121,7 +121,8 @@ class Replicas:
             self._environment, wanted.log, hashes="hash" in wanted.columns.values()
         )
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
-        child = Child(command, self._state.log(f"{slot}-{number}"), variables)
+        log = self._state.log(f"{slot}-{number}")
+        child = Child(command, log, variables, memory=wanted.memory)
         self._children[child.process.pid] = child
         before = self._known.get(key)
         self._known[key] = Replica(
@@ -168,7 +169,7 @@ class Replicas:
             self._forget(key)
             return
         now = time.monotonic()
-        if hosts is not None and not _is_idle(hosts, (replica.slot, replica.port)):
+        if hosts is not None and not _is_idle(hosts, replica.port):
             self._busy[key] = now
         idle = now - self._busy.get(key, now) >= _IDLE_SECONDS
         if idle or self._age(key) >= seconds:
@@ -208,10 +209,10 @@ class Replicas:
         return child.is_alive() if child else processes.is_alive(process)
 
 
-def _is_idle(hosts: Mapping[tuple[Slot, int], Host], key: tuple[Slot, int]) -> bool:
-    """Return whether Envoy drains a replica and has no active requests to it."""
-    host = hosts.get(key)
-    return bool(hosts) and (host is None or (host.draining and host.active == 0))
+def _is_idle(hosts: Mapping[tuple[str, int], Host], port: int) -> bool:
+    """Return whether Envoy drains a replica and has no active requests to it, in any cluster."""
+    own = [host for (_, other), host in hosts.items() if other == port]
+    return bool(hosts) and all(host.draining and host.active == 0 for host in own)
 
 
 def serving(replicas: Iterable[Replica], wanted: Wanted) -> dict[Slot, list[Replica]]:

@@ -3,13 +3,15 @@
 import signal
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 
+from mlship.adapters.targets.envoy import routes
 from mlship.adapters.targets.local import admin, envoy, loopback, processes, shutdown
 from mlship.adapters.targets.local.processes import Child
 from mlship.adapters.targets.local.state import Replica, Router, State, Wanted, write
-from mlship.domain.deployment import Slot
+from mlship.domain.deployment import Slot, Split
 from mlship.domain.environment import of_serving
 
 _LONGEST_PAUSE = 5.0
@@ -97,6 +99,7 @@ class EnvoyProcess:
         self._was_live = False
         self._drained_until = None
         self._child = None
+        admin.remove(router.admin)
         self._wait()
         self.router = msgspec.structs.replace(router, process=None, problem=problem, draining=False)
 
@@ -118,10 +121,9 @@ class EnvoyProcess:
         if obstacle := loopback.obstacle(port):
             self._failures += 1
             self._wait()
-            self.router = Router(process=None, port=port, admin=0, problem=obstacle)
+            self.router = Router(process=None, port=port, admin="", problem=obstacle)
             return
-        start = loopback.start_of(f"{self._state.folder} admin")
-        own = loopback.free_port(start, {port})
+        own = admin.socket_in(self._state.envoy)
         write(self._state.bootstrap, envoy.bootstrap(self._state, port, own))
         command = envoy.command(envoy.program(), self._state)
         self._child = Child(command, self._state.log("envoy"), self._environment)
@@ -136,23 +138,35 @@ class Published:
         self._state = state
         self._written: dict[str, bytes] = {}
 
-    def step(self, serving: Mapping[Slot, Iterable[Replica]], *, checked: bool) -> None:
+    def step(
+        self, serving: Mapping[Slot, Iterable[Replica]], split: Split, *, checked: bool
+    ) -> None:
         """Write the changed files: endpoints before the clusters that refer to them.
+
+        Args:
+            serving: the replicas of each slot.
+            split: its slots answer for a slot without a healthy replica.
+            checked: whether only ready replicas get traffic.
 
         Raises:
             UnavailableError: a file cannot be written; the next step tries again.
         """
+        names = set()
         for slot, replicas in serving.items():
-            self._put(self._state.endpoints(slot).name, envoy.endpoints(slot, replicas))
+            others = [serving.get(other, ()) for other in routes.others(split, slot)]
+            own = f"{slot}{routes.OWN}"
+            names |= {self._state.endpoints(name).name for name in (slot, own)}
+            self._put(self._state.endpoints(slot), envoy.endpoints(slot, replicas, *others))
+            self._put(self._state.endpoints(own), envoy.endpoints(own, replicas))
         clusters = envoy.clusters(self._state, serving, checked=checked)
-        if not self._put(self._state.clusters.name, clusters):
-            self._forget({self._state.endpoints(slot).name for slot in serving})
+        if not self._put(self._state.clusters, clusters):
+            self._forget(names)
 
-    def _put(self, name: str, data: bytes) -> bool:
-        if self._written.get(name) == data:
+    def _put(self, path: Path, data: bytes) -> bool:
+        if self._written.get(path.name) == data:
             return False
-        write(self._state.envoy / name, data)
-        self._written[name] = data
+        write(path, data)
+        self._written[path.name] = data
         return True
 
     def _forget(self, current: set[str]) -> None:

@@ -11,7 +11,7 @@ from mlship.adapters.targets.envoy import resources, routes
 from mlship.adapters.targets.local.state import State, unreadable, write
 from mlship.domain import digests
 from mlship.domain.deployment import Revision, Split
-from mlship.errors import ConfigError, IntegrityError
+from mlship.errors import ConfigError, IntegrityError, MlshipError
 
 FIRST = Revision("0")
 
@@ -48,6 +48,30 @@ def read(state: State) -> Written:
         raise IntegrityError(message, hint=hint) from error
 
 
+class Current:
+    """The split in the file, which is read again only after a change."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._version = 0, 0
+        self._split = Split()
+
+    def read(self) -> Split:
+        """Return the split; one without weights if there is no file or it cannot be read.
+
+        A command says what is wrong with a damaged file.
+        """
+        try:
+            status = self._state.routes.stat()
+            version = status.st_ino, status.st_mtime_ns
+            if version != self._version:
+                self._split = read(self._state).split
+                self._version = version
+        except (OSError, MlshipError):
+            return Split()
+        return self._split
+
+
 def ensure(state: State) -> None:
     """Write a first route if there is none, because Envoy needs one to start."""
     if not state.routes.exists():
@@ -63,7 +87,7 @@ def change(state: State, split: Split, sticky_header: str | None) -> Revision:
         ConfigError: there is a shadow, but no traffic to copy.
         UnavailableError: it cannot be written; the route is unchanged.
     """
-    table = routes.table(split, sticky_header)
+    table = routes.table(split, sticky_header, falls_back=True)
     before = read(state)
     if table == before.table and before.revision != FIRST:
         return before.revision

@@ -24,5 +24,6 @@ def stop(running: Running, *, seconds: float) -> None:
         while admin.active_requests(router.admin) and time.monotonic() < deadline:
             time.sleep(_PAUSE)
         processes.stop([router.process], seconds=_GRACE_SECONDS if seconds else 0.0)
+        admin.remove(router.admin)
     grace = seconds + _GRACE_SECONDS if seconds else 0.0
     processes.stop([replica.process for replica in running.replicas], seconds=grace)

@@ -37,10 +37,12 @@ class Safeguards(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         readiness: a replica gets traffic only when it is ready.
         draining: a replica finishes its requests before it is stopped.
+        fallback: the requests of a slot without a replica go to the other slots of the split.
     """
 
     readiness: bool = True
     draining: bool = True
+    fallback: bool = True
 
 
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +94,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         columns: those that are not logged, or only as a hash.
         program: the command that starts a replica, before its options.
         drain_seconds: the time limit for open requests when a replica stops.
+        memory: the limit for each process of a replica in bytes; `None` is no limit.
     """
 
     port: int
@@ -102,6 +105,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, Rule] = {}
     program: tuple[str, ...]
     drain_seconds: float
+    memory: int | None = None
     safeguards: Safeguards = Safeguards()
     slots: dict[Slot, Placement] = {}
 
@@ -126,15 +130,16 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Router(msgspec.Struct, frozen=True, kw_only=True):
-    """Envoy: its ports, and why it does not run or does not listen on the desired port.
+    """Envoy: its port, and why it does not run or does not listen on the desired port.
 
     Attributes:
+        admin: the path of its admin socket; an Envoy that an older version started has a port.
         draining: it finishes its requests and accepts no new connections, before it is stopped.
     """
 
     process: Process | None
     port: int
-    admin: int
+    admin: int | str
     problem: str = ""
     draining: bool = False
 
@@ -166,9 +171,9 @@ class State:
         self.bootstrap = self.envoy / "bootstrap.json"
         self.logs = folder / "logs"
 
-    def endpoints(self, slot: Slot) -> Path:
-        """Return the file that lists the endpoints of a slot."""
-        return self.envoy / f"endpoints-{slot}.json"
+    def endpoints(self, cluster: str) -> Path:
+        """Return the file that lists the endpoints of one of Envoy's clusters."""
+        return self.envoy / f"endpoints-{cluster}.json"
 
     def log(self, name: str) -> Path:
         """Return the log of a process."""

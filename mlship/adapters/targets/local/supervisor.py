@@ -17,11 +17,11 @@ from types import FrameType
 
 import msgspec
 
-from mlship.adapters.targets.local import admin, locks, processes, shutdown
+from mlship.adapters.targets.local import admin, locks, processes, routing, shutdown
 from mlship.adapters.targets.local.replicas import Replicas, serving
 from mlship.adapters.targets.local.router import EnvoyProcess, Published
 from mlship.adapters.targets.local.state import Running, State, Wanted, write
-from mlship.domain.deployment import Slot
+from mlship.domain.deployment import Split
 from mlship.errors import ConflictError, MlshipError
 
 _PAUSE = 0.05
@@ -42,6 +42,7 @@ class Supervisor:
         self._wanted: Wanted | None = None
         self._generation = running.generation
         self._version = 0, 0
+        self._split = routing.Current(state)
         self._folder = _identity(state.folder)
         self._asked_to_stop = False
         self._complaint = ""
@@ -75,7 +76,8 @@ class Supervisor:
             self._generation = wanted.generation
         self._replicas.step(wanted, self._hosts())
         by_slot = serving(self._replicas.known, wanted)
-        self._published.step(by_slot, checked=wanted.safeguards.readiness)
+        split = self._split.read() if wanted.safeguards.fallback else Split()
+        self._published.step(by_slot, split, checked=wanted.safeguards.readiness)
         self._envoy.step(wanted)
         self._save()
         self._replicas.let_go()
@@ -92,7 +94,7 @@ class Supervisor:
             self._version = version
         return self._wanted
 
-    def _hosts(self) -> dict[tuple[Slot, int], admin.Host] | None:
+    def _hosts(self) -> dict[tuple[str, int], admin.Host] | None:
         """Return Envoy's hosts if a replica drains; `None` if Envoy does not run."""
         router = self._envoy.router
         is_away = router is None or not processes.is_alive(router.process)

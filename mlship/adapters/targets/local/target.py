@@ -19,6 +19,7 @@ from mlship.adapters.targets.local import (
 from mlship.adapters.targets.local.processes import is_alive
 from mlship.adapters.targets.local.readiness import Readiness
 from mlship.adapters.targets.local.state import Logging, Placement, Safeguards, State, Wanted
+from mlship.config import amounts
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Artifact, Deployment, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
@@ -205,6 +206,7 @@ class LocalTarget:
             columns=self._logs.columns,
             program=self._runtime,
             drain_seconds=self._config.drain_seconds,
+            memory=amounts.bytes_of(self._config.memory) if self._config.memory else None,
             safeguards=self._safeguards,
             slots=former.slots if former else {},
         )
