@@ -34,7 +34,8 @@ import httpx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.clusters import Requests, load_of_machine
+from clusters import Requests, load_of_machine
+
 from mlship.adapters.targets.envoy import limits, routes
 from mlship.adapters.targets.kubernetes.api import path
 from mlship.adapters.targets.local import Safeguards, envoy, loopback
@@ -181,14 +182,16 @@ def slow(count: int, *, is_guarded: bool) -> str:
             time.sleep(5)
             started = time.monotonic()
             trickle(port, count, ended)
-    parts = [
-        sorted(answer.ended - answer.sent for answer in sent.answers if is_part(answer.sent))
-        for is_part in (lambda at: at < started, lambda at: at >= started)
-    ]
-    before, during = (part[len(part) * 99 // 100] for part in parts)
+    before, during = percentile(sent, 0, started), percentile(sent, started, time.monotonic())
     text = f"{sent.said()}; p99 {before * 1000:.0f} ms before, {during * 1000:.0f} ms meanwhile; "
     text += f"{len(ended)} of {count} slow clients let go"
     return text + (f", the last after {max(ended):.1f} s" if ended else "")
+
+
+def percentile(sent: Requests, first: float, last: float) -> float:
+    """Return the 99th percentile of the latencies of requests that were sent in a time."""
+    took = sorted(each.ended - each.sent for each in sent.answers if first <= each.sent < last)
+    return took[len(took) * 99 // 100]
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from mlship.adapters.targets.envoy.resources import ROUTE, TYPES
+from mlship.adapters.targets.envoy.limits import TYPES
+from mlship.adapters.targets.envoy.resources import ROUTE
 from mlship.domain.deployment import Slot, Split
 from mlship.errors import ConfigError
 

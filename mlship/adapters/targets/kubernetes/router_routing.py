@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mlship.adapters.targets.envoy import resources, routes
+from mlship.adapters.targets.envoy import limits, resources, routes
 from mlship.adapters.targets.kubernetes.api import PLACES, Manifest
 from mlship.adapters.targets.kubernetes.applied import HEADER
 from mlship.adapters.targets.kubernetes.manifests import PORT, Scope
@@ -226,7 +226,7 @@ def _discovery(name: str, *hosts: str) -> dict[str, Any]:
         "cluster_type": {
             "name": "envoy.clusters.dns",
             "typed_config": {
-                "@type": f"{resources.TYPES}.extensions.clusters.dns.v3.DnsCluster",
+                "@type": f"{limits.TYPES}.extensions.clusters.dns.v3.DnsCluster",
                 "dns_refresh_rate": "1s",
                 "dns_failure_refresh_rate": {"base_interval": "0.2s", "max_interval": "1s"},
                 "dns_lookup_family": "V4_PREFERRED",
