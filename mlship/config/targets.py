@@ -52,6 +52,13 @@ class KubernetesConfig(_Section, frozen=True):
             "outside of the cluster; not with `gateway`"
         ),
     ] = "LoadBalancer"
+    network_policy: Annotated[
+        bool,
+        Meta(
+            description="a NetworkPolicy by which only mlship's own load balancer reaches the pods "
+            "of releases, if the network of the cluster enforces it; not with `gateway`"
+        ),
+    ] = False
     host: Annotated[
         str | None,
         Meta(description="host name of the route; default: any host, also the Gateway's address"),

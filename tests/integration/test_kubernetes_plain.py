@@ -53,7 +53,7 @@ def test_the_guides_role_is_enough_for_a_life_of_two_releases(
     place: Cluster, tmp_path: Path
 ) -> None:
     least = Cluster(limited(place, tmp_path), place.namespace, is_plain=True)
-    least.target = least.again(sticky_header="x-user")
+    least.target = least.again(sticky_header="x-user", kubernetes_network_policy=True)
     assert "comes with the first deployment" in review(least.scope, least.config, least.access)
     one, two = least.deploy(ONE), slot_of(TWO)
     least.route({one: 100})
@@ -87,7 +87,13 @@ def slots_of(place: Cluster, *users: str) -> set[str]:
 
 def objects(place: Cluster) -> set[str]:
     """Return what is left of the project in its namespace."""
-    kinds: tuple[Any, ...] = ("ConfigMap", "Deployment", "PodDisruptionBudget", "Service")
+    kinds: tuple[Any, ...] = (
+        "ConfigMap",
+        "Deployment",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+        "Service",
+    )
     with place.api() as api:
         return {
             f"{kind} {each['metadata']['name']}"

@@ -168,6 +168,19 @@ def test_every_slot_of_the_route_is_a_cluster_by_its_services_name() -> None:
     assert address == {"address": SCOPE.object(clusters[0]["name"]), "port_value": 80}
 
 
+def test_a_policy_lets_the_routers_pods_reach_those_of_releases_and_nobody_else() -> None:
+    assert "NetworkPolicy" not in rendered()
+    made = rendered(network_policy=True)
+    spec = made["NetworkPolicy"]["spec"]
+    pod = made["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    closed = spec["podSelector"]["matchLabels"].items()
+    (rule,) = spec["ingress"]
+    (source,) = rule["from"]
+    assert source["podSelector"]["matchLabels"].items() <= pod
+    assert not closed <= pod, "clients of the router come from anywhere"
+    assert closed <= {"app.kubernetes.io/instance": SCOPE.name, "mlship.dev/slot": ONE}.items()
+
+
 def hosts(cluster: dict[str, Any]) -> dict[int, str]:
     """Return the addresses of one of Envoy's clusters by their priorities."""
     return {

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mlship.adapters.targets.kubernetes import entries, gateway, router
+from mlship.adapters.targets.kubernetes import entries, gateway, network_policy, router
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import PLACES, Api, Kind, connected, new
 from mlship.adapters.targets.kubernetes.manifests import Scope, kinds
@@ -91,6 +91,7 @@ def of(
     checked = "HealthCheckPolicy" in kinds(config)
     own = _ROUTER if settings.gateway is None else _GATEWAY
     own = own | entries.RIGHTS if several and settings.gateway is not None else own
+    own = own | network_policy.RIGHTS if settings.network_policy else own
     own = own if balances else {}
     gateways = (settings.gateway or "").partition("/")[0]
     _check_rights(api, gateways, _RIGHTS | own | (_CHECKS if checked else {}))

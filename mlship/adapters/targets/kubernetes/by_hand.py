@@ -47,14 +47,14 @@ def of_slots(
     return found
 
 
-def of_router(api: Api, scope: Scope, cluster: str = "") -> list[Altered]:
-    """Return what was changed of a target's own load balancer, and of its route."""
+def of_router(api: Api, scope: Scope, kinds: Iterable[Kind], cluster: str = "") -> list[Altered]:
+    """Return what was changed of a target's own load balancer, of these kinds, and of its route."""
     manifest = api.get("ConfigMap", router_manifests.name_of(scope))
     if manifest is None:
         return []
     name, slot = router_manifests.name_of(scope), router_manifests.ROUTER
     return [
-        *_of_objects(api, router_manifests.KINDS, name, slot, cluster),
+        *_of_objects(api, kinds, name, slot, cluster),
         *_of_route(scope, manifest, cluster),
     ]
 

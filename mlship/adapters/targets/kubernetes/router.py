@@ -14,6 +14,7 @@ from mlship.adapters.targets.kubernetes import (
     applied,
     by_hand,
     difference,
+    network_policy,
     reach,
     reference,
     revisions,
@@ -26,7 +27,6 @@ from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.pod_status import is_ready, staying
 from mlship.adapters.targets.kubernetes.router_manifests import (
-    KINDS,
     REPLICAS,
     ROUTER,
     instance_of,
@@ -76,6 +76,7 @@ class Traffic:
         self._config = config
         self._places = places
         self._name = name_of(scope)
+        self._kinds = router_manifests.kinds(config)
 
     def objects(self, artifact: Artifact, *, is_new: bool) -> list[Manifest]:
         """Return what a deployment of an artifact applies besides its slot.
@@ -121,6 +122,7 @@ class Traffic:
                 self.read()
         for manifest in rendered:
             self._api.apply(reference.kept(self._api, manifest))
+        network_policy.retract(self._api, self._config, self._name)
 
     def wait(self, progress: Progress) -> None:
         """Wait until the router is rolled out and has an address.
@@ -151,8 +153,9 @@ class Traffic:
         Raises:
             TimedOutError: its pods do not end.
         """
-        for kind in reversed(KINDS):
+        for kind in reversed(self._kinds):
             self._api.delete(kind, self._name)
+        network_policy.retract(self._api, self._config, self._name)
         labels = router_manifests.selector_of(self._scope)
         patience = 0.0
         deadline = time.monotonic() + _END_SECONDS
@@ -256,11 +259,11 @@ class Traffic:
 
     def altered(self, cluster: str) -> list[Altered]:
         """Return what somebody changed of the router, and of its ConfigMap."""
-        return by_hand.of_router(self._api, self._scope, cluster)
+        return by_hand.of_router(self._api, self._scope, self._kinds, cluster)
 
     def adopt(self) -> None:
         """Take the router as it is for what was written."""
-        by_hand.adopt(self._api, KINDS, self._name)
+        by_hand.adopt(self._api, self._kinds, self._name)
 
     def rewrite(self, split: Split) -> None:
         """Write a split over whatever is there; return when it is applied.

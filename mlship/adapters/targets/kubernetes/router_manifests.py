@@ -1,7 +1,7 @@
 """The objects of a router, the parent load balancer of a target that names no Gateway.
 
-Service, PodDisruptionBudget and Deployment. Its pods read the route from a ConfigMap, see
-`router_routing`. Pure functions.
+Service, PodDisruptionBudget and Deployment, on request a NetworkPolicy. Its pods read the route
+from a ConfigMap, see `router_routing`. Pure functions.
 """
 
 import math
@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from mlship.adapters.targets.envoy import limits, resources
-from mlship.adapters.targets.kubernetes import manifests, router_drain
+from mlship.adapters.targets.kubernetes import manifests, network_policy, router_drain
 from mlship.adapters.targets.kubernetes.api import Kind, Manifest, new
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, PORT, SLOT, Scope
 from mlship.config.project import TargetConfig
@@ -39,6 +39,12 @@ def name_of(scope: Scope) -> str:
 def instance_of(scope: Scope) -> str:
     """Return the label of a router's objects: it has a dot, as no slot's instance has."""
     return f"{scope.name}.{ROUTER}"
+
+
+def kinds(config: TargetConfig) -> tuple[Kind, ...]:
+    """Return the kinds of a router's objects, in the order in which they are applied."""
+    # The pods of releases are closed when the router that reaches them is there.
+    return (*KINDS, network_policy.KIND) if config.kubernetes.network_policy else KINDS
 
 
 def selector_of(scope: Scope) -> dict[str, str]:
@@ -73,8 +79,9 @@ def render(scope: Scope, config: TargetConfig, artifact: Artifact) -> list[Manif
         "Service": {"type": own.service, "selector": selector, "ports": [port]},
         "PodDisruptionBudget": manifests.budget(selector),
         "Deployment": manifests.deployment(config, selector, template, REPLICAS),
+        network_policy.KIND: network_policy.spec(scope, selector),
     }
-    return [new(kind, metadata, specs[kind]) for kind in KINDS]
+    return [new(kind, metadata, specs[kind]) for kind in kinds(config)]
 
 
 def bootstrap() -> Manifest:
