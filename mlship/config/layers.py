@@ -18,6 +18,7 @@ from mlship.config import bounds, commands, placement, workflows, yaml_text
 from mlship.config.backends import ObservationsConfig
 from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
+from mlship.config.targets import AutoscaleConfig
 from mlship.domain.bundle import UNSUPERVISED
 from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError
@@ -372,6 +373,10 @@ def _check_target(key: str, target: TargetConfig) -> None:
     if target.port:
         message = f"mlship.yaml: {key}.port: only targets of kind local have a port"
         raise ConfigError(message, hint="remove it; a cluster's load balancer has port 80")
+    _check_scale(key, target)
+
+
+def _check_scale(key: str, target: TargetConfig) -> None:
     maximum = target.kubernetes.max_replicas
     minimum = max(target.replicas, target.challenger_replicas)
     if maximum is not None and maximum < minimum:
@@ -379,3 +384,11 @@ def _check_target(key: str, target: TargetConfig) -> None:
             f"mlship.yaml: {key}.kubernetes.max_replicas is less than its replicas ({minimum})"
         )
         raise ConfigError(message, hint=f"set it to {minimum} or more, or remove it")
+    autoscale = target.kubernetes.autoscale
+    if (autoscale.metric is None) != (autoscale.in_flight is None):
+        message = f"mlship.yaml: {key}.kubernetes.autoscale: `metric` and `in_flight` go together"
+        raise ConfigError(message, hint="set both, or neither to scale by CPU")
+    if maximum is None and autoscale != AutoscaleConfig():
+        message = f"mlship.yaml: {key}.kubernetes.autoscale has no effect without max_replicas"
+        hint = f"set {key}.kubernetes.max_replicas to the most replicas of a slot"
+        raise ConfigError(message, hint=hint)

@@ -12,6 +12,33 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     pass
 
 
+class AutoscaleConfig(_Section, frozen=True):
+    """The measure of a HorizontalPodAutoscaler: CPU, or requests in flight."""
+
+    cpu_percent: Annotated[
+        Annotated[int, Meta(ge=1, le=100)],
+        Meta(description="mean CPU of the pods, in percent of their CPU request"),
+    ] = 70
+    metric: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[A-Za-z_:][A-Za-z0-9_:.-]*(?!\n)$",
+                extra={"form": "the name of a metric, such as requests_in_flight"},
+            ),
+        ]
+        | None,
+        Meta(
+            description="a metric of pods in the API custom.metrics.k8s.io that counts requests in "
+            "flight, to scale by instead of CPU"
+        ),
+    ] = None
+    in_flight: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="mean of `metric` for each pod; `mlship loadtest --find-rate` says it"),
+    ] = None
+
+
 class KubernetesConfig(_Section, frozen=True):
     """The namespace, the load balancer, and the resources of a pod."""
 
@@ -85,8 +112,12 @@ class KubernetesConfig(_Section, frozen=True):
     ] = "512Mi"
     max_replicas: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="autoscale a slot up to this, at 70 % CPU; default: no autoscaling"),
+        Meta(description="autoscale a slot up to this; default: no autoscaling"),
     ] = None
+    autoscale: Annotated[
+        AutoscaleConfig,
+        Meta(description="what a slot is scaled by, between its replicas and `max_replicas`"),
+    ] = AutoscaleConfig()
     env: Annotated[dict[str, str], Meta(description="environment variables of a pod")] = {}
     env_from_secret: Annotated[
         str | None,

@@ -19,7 +19,7 @@ from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.pod_status import is_rolled_out, of_deployment, of_pod
 from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import TargetConfig
-from mlship.config.targets import GkeConfig, KubernetesConfig
+from mlship.config.targets import AutoscaleConfig, GkeConfig, KubernetesConfig
 from mlship.domain.deployment import Artifact, Split, slot_of
 from mlship.domain.digests import Digest
 from mlship.errors import (
@@ -79,6 +79,25 @@ def test_the_autoscaler_agrees_with_the_number_of_replicas() -> None:
     assert (scaled["minReplicas"], scaled["maxReplicas"]) == (3, 3)
     scaled = rendered(2, max_replicas=8)["HorizontalPodAutoscaler"]["spec"]
     assert (scaled["minReplicas"], scaled["maxReplicas"]) == (2, 8)
+    (measure,) = scaled["metrics"]
+    assert measure["resource"]["target"] == {"type": "Utilization", "averageUtilization": 70}
+
+
+def test_the_autoscaler_scales_by_requests_in_flight_where_a_metric_is_named() -> None:
+    by_cpu = rendered(2, max_replicas=8, autoscale=AutoscaleConfig(cpu_percent=50))
+    (measure,) = by_cpu["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    assert measure["resource"]["target"]["averageUtilization"] == 50
+    in_flight = AutoscaleConfig(metric="requests_in_flight", in_flight=4)
+    by_metric = rendered(2, max_replicas=8, autoscale=in_flight)
+    assert by_metric["HorizontalPodAutoscaler"]["spec"]["metrics"] == [
+        {
+            "type": "Pods",
+            "pods": {
+                "metric": {"name": "requests_in_flight"},
+                "target": {"type": "AverageValue", "averageValue": "4"},
+            },
+        }
+    ]
 
 
 def test_a_secret_may_say_where_predictions_go() -> None:
@@ -564,6 +583,9 @@ def test_settings_that_do_not_fit_together_are_refused() -> None:
         ("kind: kubernetes, sticky_header: user, kubernetes: {gateway: a/b}", "sticky_header"),
         ("kind: kubernetes, port: 80", "port"),
         ("kind: kubernetes, replicas: 3, kubernetes: {max_replicas: 2}", "max_replicas"),
+        ("kind: kubernetes, kubernetes: {autoscale: {cpu_percent: 50}}", "max_replicas"),
+        ("kind: kubernetes, kubernetes: {max_replicas: 2, autoscale: {metric: a}}", "in_flight"),
+        ("kind: kubernetes, kubernetes: {max_replicas: 2, autoscale: {in_flight: 2}}", "metric"),
         ("kind: kubernetes, kubernetes: {gateway: gateway}", "gateway"),
         ("kind: kubernetes, kubernetes: {path: iris}", "path"),
         ("kind: kubernetes, kubernetes: {memory: lots}", "memory"),

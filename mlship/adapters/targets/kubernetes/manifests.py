@@ -17,6 +17,7 @@ import yaml
 from mlship.adapters.targets.kubernetes import health
 from mlship.adapters.targets.kubernetes.api import Kind, Manifest, new
 from mlship.config.project import TargetConfig
+from mlship.config.targets import AutoscaleConfig
 from mlship.domain import digests
 from mlship.domain.deployment import Artifact, Slot
 from mlship.domain.release import Release
@@ -50,7 +51,6 @@ _LOG = "/var/log/mlship"
 _SPOOL = "/var/spool/mlship"
 _SPARE_MB = 32
 """A pod whose emptyDir grows beyond its limit is evicted; a full spool must stay below it."""
-_CPU_PERCENT = 70
 _SPARE_SECONDS = 5
 _LONGEST_SCOPE = 49
 
@@ -222,14 +222,22 @@ def budget(selector: dict[str, str]) -> Manifest:
 
 
 def _autoscaler(name: str, config: TargetConfig, replicas: int) -> Manifest:
-    target = {"type": "Utilization", "averageUtilization": _CPU_PERCENT}
     return {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},
         # With equal numbers, it never changes the Deployment.
         "minReplicas": replicas,
         "maxReplicas": max(replicas, config.kubernetes.max_replicas or replicas),
-        "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+        "metrics": [_measure(config.kubernetes.autoscale)],
     }
+
+
+def _measure(autoscale: AutoscaleConfig) -> Manifest:
+    if autoscale.metric is None:
+        cpu = {"type": "Utilization", "averageUtilization": autoscale.cpu_percent}
+        return {"type": "Resource", "resource": {"name": "cpu", "target": cpu}}
+    # A quantity is text.
+    mean = {"type": "AverageValue", "averageValue": str(autoscale.in_flight)}
+    return {"type": "Pods", "pods": {"metric": {"name": autoscale.metric}, "target": mean}}
 
 
 def deployment(
