@@ -17,6 +17,7 @@ from mlship.wire.backends import (
     parent,
 )
 from mlship.wire.installed import installed
+from mlship.wire.load import draw_load, generator
 
 __all__ = [
     "CONFIG",
@@ -27,8 +28,10 @@ __all__ = [
     "cluster_locks",
     "cluster_target",
     "docker_engine",
+    "draw_load",
     "environment",
     "fetch_data",
+    "generator",
     "installed",
     "kept_by_dvc",
     "local_target",

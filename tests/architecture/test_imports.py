@@ -41,6 +41,7 @@ ARROWS: dict[str, set[str]] = {
     "mlship.reports": SHARED | {"mlship.reports"},
     "mlship.steps": SHARED | {"mlship.reports", "mlship.steps"},
     "mlship.adapters.http": FOUNDATION | {"mlship.adapters.http"},
+    "mlship.adapters.load": SHARED | {"mlship.adapters.load"},
     "mlship.adapters.mlflow": SHARED | DOORS,
     "mlship.adapters.artifacts": SHARED | {"mlship.adapters.artifacts", REGISTRY},
     "mlship.adapters.checkout": SHARED | {"mlship.adapters.checkout"},
@@ -78,6 +79,7 @@ ARROWS: dict[str, set[str]] = {
 """What each folder may import; the longest name that fits a module holds for it."""
 
 VENDORS = {
+    "aiohttp",
     "docker",
     "envoy",
     "google",

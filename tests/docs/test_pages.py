@@ -68,7 +68,7 @@ def problem(call: str) -> str:
     command = " ".join(plain[:2]) if command == "predictions" else command
     if command and command not in commands():
         return f"no command {command}"
-    known = set(re.findall(r"--[a-z][a-z-]*", help_of(command) + help_of("")))
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", help_of(command) + help_of("")))
     return ", ".join(f"{command} has no {option}" for option in options if option not in known)
 
 

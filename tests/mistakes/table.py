@@ -1,6 +1,6 @@
 """All mistakes, in the order in which a student might make them."""
 
-from tests.mistakes import kept, machine, settings, shipping, training
+from tests.mistakes import kept, loads, machine, settings, shipping, training
 from tests.mistakes.mistake import Mistake
 
 MISTAKES: tuple[Mistake, ...] = (
@@ -12,6 +12,7 @@ MISTAKES: tuple[Mistake, ...] = (
     *shipping.RELEASES,
     *kept.OUTCOMES,
     *kept.KEPT,
+    *loads.LOADS,
     *machine.DISKS,
     *machine.BACKENDS,
 )

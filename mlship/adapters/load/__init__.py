@@ -1,0 +1,1 @@
+"""The load generator: processes that send requests when they are due, and measure."""

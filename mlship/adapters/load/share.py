@@ -1,0 +1,19 @@
+"""What one process of the generator is told."""
+
+import msgspec
+
+from mlship.domain.load import LoadPlan
+
+
+class Share(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process sends of a plan: each `step`-th request, the first one included.
+
+    Attributes:
+        start: of the run, on the monotonic clock, which all processes of a machine share.
+    """
+
+    plan: LoadPlan
+    first: int
+    step: int
+    users: int
+    start: float = 0.0
