@@ -503,6 +503,36 @@ def test_what_would_be_made_twice_is_not_sent_twice() -> None:
     assert len(server.asked) == 1
 
 
+def route_of(share: int, holder: str = "7", version: str = "41", **metadata: str) -> dict[str, Any]:
+    marks = {"resourceVersion": version, "annotations": {"mlship.dev/fence": holder}, **metadata}
+    return thing("ConfigMap", data={"share": share}) | {"metadata": {"name": "a", **marks}}
+
+
+def conflict() -> httpx.Response:
+    return httpx.Response(409, json={"kind": "Status", "message": "modified"})
+
+
+def test_a_write_whose_answer_was_lost_conflicts_with_nobody() -> None:
+    stored = route_of(20, version="42", uid="u", generation="2")
+    server = Server(httpx.ReadError("reset"), conflict(), httpx.Response(200, json=stored))
+    assert server.api().replace(route_of(20)) == stored
+    assert [request.method for request in server.asked] == ["PUT", "PUT", "GET"]
+
+
+@pytest.mark.parametrize("stored", [route_of(10, version="42"), route_of(20, holder="8")])
+def test_a_write_of_others_after_a_lost_answer_is_a_conflict(stored: dict[str, Any]) -> None:
+    server = Server(httpx.ReadError("reset"), conflict(), httpx.Response(200, json=stored))
+    with pytest.raises(ConflictError, match="modified"):
+        server.api().replace(route_of(20))
+
+
+def test_a_write_that_was_sent_once_conflicts_without_a_look() -> None:
+    server = Server(conflict())
+    with pytest.raises(ConflictError, match="modified"):
+        server.api().replace(route_of(20))
+    assert len(server.asked) == 1
+
+
 def test_a_silent_server_is_asked_once() -> None:
     server = Server(httpx.ConnectTimeout("timed out"))
     with pytest.raises(UnavailableError, match="timed out"):

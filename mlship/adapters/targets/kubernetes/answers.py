@@ -1,12 +1,13 @@
 """The shapes of the API server's answers: what every object of the API has."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import httpx
 import msgspec
 
 from mlship.adapters.http.bodies import decoded, settle
 
+_MARKS: Final = ("labels", "annotations")
 _Word = Annotated[str, msgspec.Meta(min_length=1)]
 
 
@@ -67,3 +68,22 @@ def read(response: httpx.Response, shape: type[Answer]) -> dict[str, Any]:
     settle(shape)
     msgspec.convert(document, shape)
     return document
+
+
+def has(current: dict[str, Any], written: dict[str, Any]) -> bool:
+    """Return whether an object is as it was written; the server adds defaults to its contents.
+
+    Its status is of others.
+    """
+    now, before = current["metadata"], written["metadata"]
+    is_marked = all((now.get(part) or {}) == (before.get(part) or {}) for part in _MARKS)
+    contents = {key: value for key, value in written.items() if key not in ("metadata", "status")}
+    return is_marked and _covers(current, contents)
+
+
+def _covers(whole: Any, part: Any) -> bool:
+    if isinstance(whole, dict) and isinstance(part, dict):
+        return all(key in whole and _covers(whole[key], value) for key, value in part.items())
+    if isinstance(whole, list) and isinstance(part, list):
+        return len(whole) == len(part) and all(map(_covers, whole, part))
+    return bool(whole == part)

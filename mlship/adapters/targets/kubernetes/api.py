@@ -8,7 +8,7 @@ import httpx
 import msgspec
 
 from mlship.adapters.http.clients import Reach, open_client
-from mlship.adapters.http.door import Door, NoAnswerError, Terms
+from mlship.adapters.http.door import Door, NoAnswerError, Terms, tried
 from mlship.adapters.http.retries import Patience, Repeat, Timing
 from mlship.adapters.targets.kubernetes import answers, faults
 from mlship.adapters.targets.kubernetes.access import Access
@@ -140,12 +140,19 @@ class Api:
     def replace(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Write an object that was read and changed, unless it was changed since.
 
+        If the response to an attempt is lost, the next one conflicts with it: then the object is
+        as it was to be, and nothing is wrong.
+
         Raises:
             ConflictError: its resourceVersion is not the cluster's.
         """
         name = manifest["metadata"]["name"]
         where = path(manifest["kind"], self.namespace, name)
         response = self._send("PUT", where, params=_written(dry_run), body=manifest)
+        if response.status_code == 409 and tried(response):
+            current = self.get(manifest["kind"], name)
+            if current is not None and answers.has(current, manifest):
+                return current
         return self._decoded(response, f"{manifest['kind']} {name}", manifest["kind"])
 
     def annotate(
