@@ -3,7 +3,7 @@
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -82,6 +82,8 @@ def explained(
     """Return the error for an invalid value in plain words, with its key and allowed values."""
     text, _, path = str(error).partition(" - at ")
     key = path.replace("`key` in ", "").strip("`").removeprefix("$").strip(".")
+    if path.startswith("`key` in "):
+        return _of_name(key, merged, origins)
     missing = re.fullmatch(r"Object missing required field `(\w+)`", text)
     if missing:
         key = f"{key}.{missing[1]}".strip(".")
@@ -98,6 +100,34 @@ def explained(
     source = place_of(origins.get(_listed(key), "mlship.yaml"), key)
     place = source if key in source else f"{source}: {key}"
     return ConfigError(f"{place}: {text[:1].lower()}{text[1:]}", hint=_meaning(key))
+
+
+def _of_name(key: str, merged: Mapping[str, Any], origins: Mapping[str, str]) -> ConfigError:
+    """Return the error for a name in a mapping, such as that of a target, in another form."""
+    for where, names in _mappings(merged, key.replace("[...]", ".*").split(".")):
+        form, _ = typing.get_args(_bare(_kind_at(where)))
+        for name in names:
+            try:
+                msgspec.convert(name, form)
+            except msgspec.ValidationError:
+                path = f"{where}.{name}"
+                layers = (layer for origin, layer in origins.items() if origin.startswith(path))
+                place = place_of(next(layers, "mlship.yaml"), where)
+                message = f"{place}: {where}: invalid name {str(name)[:60]!r}"
+                return ConfigError(message, hint=f"a name has {_notes(form)}")
+    return ConfigError(f"mlship.yaml: {key}: invalid name", hint=_meaning(key))
+
+
+def _mappings(value: Any, parts: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the mappings that `targets.*.clusters` stands for, with their keys."""
+    if not isinstance(value, Mapping):
+        return
+    if not parts:
+        yield "", value
+        return
+    for name in value if parts[0] == "*" else [parts[0]]:
+        for where, found in _mappings(value.get(name), parts[1:]):
+            yield f"{name}.{where}".rstrip("."), found
 
 
 def _key_at_fault(key: str, merged: Mapping[str, Any], origins: Mapping[str, str]) -> str:
@@ -142,9 +172,15 @@ def _meaning(key: str) -> str:
         kind = _kind_at(_listed(key))
     except KeyError:
         return f"correct {key}; `mlship init` in a new folder writes an example"
+    notes = _notes(kind, is_part=_listed(key) != key)
+    return f"{key}: {notes}" if notes else f"correct {key}"
+
+
+def _notes(kind: Any, *, is_part: bool = False) -> str:
+    """Return what a type means; of a list, what its parts mean."""
     metas: list[msgspec.Meta] = []
     wrappers = [typing.Annotated, typing.Union, types.UnionType]
-    if _listed(key) != key:
+    if is_part:
         wrappers.append(tuple)
     while typing.get_origin(kind) in wrappers:
         metas += getattr(kind, "__metadata__", ())
@@ -158,4 +194,4 @@ def _meaning(key: str) -> str:
     if fields_of(kind) is not None:
         names = [field.encode_name for field in msgspec.structs.fields(kind)]
         notes.append(f"a section with {', '.join(names)}")
-    return f"{key}: {'; '.join(notes)}" if notes else f"correct {key}"
+    return "; ".join(notes)

@@ -8,7 +8,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import yaml
@@ -41,11 +41,14 @@ RESERVED = {
 }
 
 
+_FILE: Final = "mlship.yaml"
+_UNNAMED: Final = frozenset({"environment", "flags"})
+"""Layers that are no file."""
 _STAGING = ("errors", "mismatches", "p50_ms", "p99_ms")
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings and their source: `mlship.yaml`, `environment` or `flags`."""
+    """Settings and their source: a file such as `mlship.yaml`, `environment` or `flags`."""
 
     name: str
     values: dict[str, Any]
@@ -65,6 +68,18 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
         ConfigError: a key is unknown (the hint names the nearest known key) or missing, or a value
             has the wrong type; the message names the key and the layer.
     """
+    file = next((layer.name for layer in layers if layer.name not in _UNNAMED), _FILE)
+    try:
+        return _resolved(layers)
+    except ConfigError as error:
+        if file == _FILE or not error.message.startswith(f"{_FILE}: "):
+            raise
+        message = f"{file}{error.message.removeprefix(_FILE)}"
+        raise ConfigError(message, hint=error.hint.replace(_FILE, file)) from error
+
+
+def _resolved(layers: Sequence[Layer]) -> Resolved:
+    """Merge the layers, and check the result as settings of a file with the usual name."""
     merged: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for layer in layers:

@@ -9,6 +9,7 @@ from mlship.config.placement import ClusterConfig
 from mlship.config.project import TargetConfig
 from mlship.config.targets import GkeConfig, KubernetesConfig
 from mlship.domain.deployment import slot_of
+from mlship.errors import ConfigError
 from tests.fakes.cluster import IMAGE, SCOPE
 from tests.harness.samples import release
 
@@ -64,3 +65,14 @@ def test_a_cluster_is_named_as_people_know_it() -> None:
         "context green",
         "kubectl --context green --namespace iris get all",
     )
+
+
+def test_a_context_that_is_gone_names_the_setting_of_its_cluster() -> None:
+    def access() -> Access:
+        raise ConfigError("kubeconfig k has no context green", hint="correct kubernetes.context")
+
+    target = TargetConfig(kind="kubernetes", clusters={"green": ClusterConfig(context="green")})
+    with pytest.raises(ConfigError) as caught:
+        Member("green", target, access).access()
+    assert caught.value.message == "kubeconfig k has no context green"
+    assert caught.value.hint == "correct clusters.green.context"

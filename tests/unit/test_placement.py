@@ -165,3 +165,17 @@ def test_a_settings_error_has_exit_code_2() -> None:
     with pytest.raises(ConfigError) as caught:
         read(settings("blue: {context: a}"))
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["Blue", "a.b", "7", f"a{'b' * 40}"])
+def test_a_cluster_with_another_name_is_told_with_the_form_of_names(name: str) -> None:
+    more = f'"{name}": {{context: c}}'
+    message, hint = complaint(settings(f"{TWO}, {more}"))
+    assert message == f"mlship.yaml: targets.production.clusters: invalid name {name!r}"
+    assert "lower-case letters" in hint
+
+
+def test_a_target_with_another_name_is_told_with_the_form_of_names() -> None:
+    message, hint = complaint(f"{LEAST}targets: {{Production: {{kind: local}}}}")
+    assert message == "mlship.yaml: targets: invalid name 'Production'"
+    assert "lower-case letters" in hint

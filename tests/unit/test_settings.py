@@ -283,3 +283,13 @@ def test_the_schema_for_editors_agrees_with_the_reader() -> None:
     assert validator.is_valid(yaml.safe_load(LEAST))
     assert not validator.is_valid(yaml.safe_load(LEAST + "gatse: {}"))
     assert not validator.is_valid(yaml.safe_load(LEAST + "targets: {staging: {port: many}}"))
+
+
+@pytest.mark.parametrize(
+    "fault", ["targets: {production: {sticky_header: x, kind: kubernetes, port: 1}}", "ledgers: {}"]
+)
+def test_an_error_names_the_file_that_was_read(fault: str) -> None:
+    for name in ("mlship.yaml", "other.yaml"):
+        with pytest.raises(ConfigError) as caught:
+            resolve([from_yaml(f"{LEAST}{fault}", name), from_flags([])])
+        assert caught.value.message.startswith(f"{name}: ")

@@ -69,7 +69,7 @@ class Member:
             self.entry = annotations
         else:
             self.entry = INTERNAL if cluster.gke is not None else {}
-        self.access = functools.cache(access)
+        self.access = functools.cache(functools.partial(_accessed, name, access))
 
     @contextmanager
     def connected(self, *, quickly: bool = False) -> Iterator[Api]:
@@ -142,6 +142,19 @@ class Member:
         if self.config.kubernetes.gateway is None:
             return router.Traffic(api, scope, self.config, places)
         return gateway.Traffic(api, scope, self.config.kubernetes, places)
+
+
+def _accessed(name: str, access: Callable[[], Access]) -> Access:
+    """Return how a cluster is reached.
+
+    Raises:
+        ConfigError: the settings give no access; the hint names those of this cluster.
+    """
+    try:
+        return access()
+    except ConfigError as error:
+        hint = error.hint.replace("kubernetes.", f"clusters.{name}.")
+        raise ConfigError(error.message, hint=hint) from error
 
 
 def check_different(members: Sequence[Member]) -> None:
