@@ -114,6 +114,15 @@ def shown(address: str) -> str:
     return re.sub(r"(password=)[^&]*", r"\1***", f"{scheme}{separator}{rest}")
 
 
+def fault_of(error: Exception) -> str:
+    """Return what is wrong with a document that was read, from the error of its reader."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    if isinstance(error, LookupError | TypeError | AttributeError):
+        return "a part is missing, or has another form"
+    return str(error)
+
+
 def tree() -> dict[str, type[MlshipError]]:
     """Return every error of the tree by its class name, parents before children."""
     errors: dict[str, type[MlshipError]] = {}

@@ -611,3 +611,44 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next_run() ->
         kills = sum(kill_at_every_write(killed, act) for act in story(killed))
     assert kills > 60
     assert state(killed) == state(whole)
+
+
+def shares_by_hand(world: GoogleWorld) -> None:
+    rules = world.compute.objects["urlMaps", "iris"]["pathMatchers"][0]["routeRules"]
+    for service in rules[-1]["routeAction"]["weightedBackendServices"]:
+        service["weight"] = 50
+
+
+def damage(world: GoogleWorld) -> None:
+    world.compute.objects["urlMaps", "iris"]["pathMatchers"][0]["routeRules"][0].pop("description")
+
+
+def test_a_route_that_was_damaged_is_told_and_another_one_is_not(world: GoogleWorld) -> None:
+    assert world.target.altered() == []
+    damage(world)
+    (found,) = world.target.altered()
+    assert (found.object, found.is_adoptable) == ("URL map iris", False)
+    assert found.text == "was edited, and mlship cannot read it"
+
+
+def test_adopting_leaves_the_load_balancer_to_those_who_made_it(world: GoogleWorld) -> None:
+    shares_by_hand(world)
+    before = len(world.compute.writes)
+    world.target.adopt()
+    assert len(world.compute.writes) == before
+
+
+def test_a_split_is_written_over_one_that_somebody_edited(world: GoogleWorld) -> None:
+    shares_by_hand(world)
+    wanted = Split(weights={slot_of(ONE): 90, slot_of(TWO): 10})
+    world.target.rewrite(wanted)
+    assert world.split() == wanted
+
+
+def test_a_url_map_that_cannot_be_read_is_not_written_over(world: GoogleWorld) -> None:
+    damage(world)
+    before = len(world.compute.writes)
+    with pytest.raises(IntegrityError, match="description is missing") as caught:
+        world.target.rewrite(Split(weights={slot_of(ONE): 100}))
+    assert "remove-path-matcher" in caught.value.hint
+    assert len(world.compute.writes) == before

@@ -228,12 +228,23 @@ def test_a_host_and_a_path_are_the_targets_own_and_the_path_is_removed() -> None
     assert rewrite == {"pattern": {"regex": r"^/v1\.0/iris/?"}, "substitution": "/"}
 
 
-@pytest.mark.parametrize("damage", ["{", '{"resources": []}', '{"version_info": "1-a"}'])
-def test_a_route_that_cannot_be_read_is_refused(damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ("{", "Input data was truncated"),
+        ('{"resources": []}', "version_info is missing"),
+        ('{"version_info": "1-a", "resources": []}', "a part is missing"),
+        ('{"version_info": "1-a", "resources": 7}', "has another form"),
+        ('{"version_info": "a", "resources": [{}]}', "virtual_hosts is missing"),
+    ],
+)
+def test_a_route_that_cannot_be_read_is_refused(damage: str, reason: str) -> None:
     made = written(SPLITS[1])
     made["data"]["routes.json"] = damage
-    with pytest.raises(IntegrityError, match="ConfigMap iris-staging-router"):
+    with pytest.raises(IntegrityError, match="ConfigMap iris-staging-router") as caught:
         router_routing.read(SCOPE, made)
+    assert reason in caught.value.message
+    assert "Error(" not in caught.value.message
 
 
 def test_the_route_of_another_project_is_refused() -> None:

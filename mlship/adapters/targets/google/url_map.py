@@ -23,7 +23,7 @@ from mlship.config.project import TargetConfig
 from mlship.config.targets import LoadBalancerConfig
 from mlship.domain import digests, home
 from mlship.domain.deployment import Revision, Slot, Split
-from mlship.errors import ConfigError, ConflictError, IntegrityError
+from mlship.errors import ConfigError, ConflictError, IntegrityError, fault_of
 
 SLOT: Final = "mlship-slot"
 """A header of requests for the readiness of one slot, whatever its share is."""
@@ -74,7 +74,7 @@ def read(scope: Scope, url_map: Resource) -> Written:
         split = _split(scope, matcher, rules)
         name = str(matcher["headerAction"]["responseHeadersToAdd"][0]["headerValue"])
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError, ConfigError) as error:
-        message = f"{what} was edited and mlship cannot read it: {error!r}"
+        message = f"{what} was edited and mlship cannot read it: {fault_of(error)}"
         hint = f"remove it: `gcloud compute url-maps remove-path-matcher {url_map['name']} "
         hint += f"--path-matcher-name {scope.name} --global`, then deploy again"
         raise IntegrityError(message, hint=hint) from error

@@ -34,7 +34,7 @@ from mlship.adapters.targets.kubernetes.routing import (
 from mlship.config.project import TargetConfig
 from mlship.domain import digests
 from mlship.domain.deployment import Revision, Slot, Split
-from mlship.errors import ConfigError, IntegrityError
+from mlship.errors import ConfigError, IntegrityError, fault_of
 
 _NAMES: Final = "response_headers_to_add"
 _CONNECTION_SECONDS: Final = 1
@@ -62,7 +62,7 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
         number = _number(version)
         places = places_of(manifest)
     except (msgspec.DecodeError, LookupError, TypeError, ValueError, ConfigError) as error:
-        message = f"ConfigMap {name} was edited and mlship cannot read it: {error!r}"
+        message = f"ConfigMap {name} was edited and mlship cannot read it: {fault_of(error)}"
         hint = "run `mlship promote champion --reconcile`, which writes it as recorded"
         raise IntegrityError(message, hint=hint) from error
     digest = digests.short(digests.of_value([table, sorted(parked)]))[:6]

@@ -20,7 +20,7 @@ from mlship.adapters.targets.kubernetes.manifests import HOME, PORT, Scope
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import digests, home
 from mlship.domain.deployment import Revision, Slot, Split
-from mlship.errors import ConfigError, ConflictError, IntegrityError
+from mlship.errors import ConfigError, ConflictError, IntegrityError, fault_of
 
 FIRST: Final = Revision("0")
 PARKED: Final = "mlship.dev/parked"
@@ -99,7 +99,7 @@ def read(scope: Scope, manifest: Manifest | None) -> Written:
         split = _split(scope, manifest["spec"]["rules"], parked)
         places = places_of(manifest)
     except (msgspec.DecodeError, LookupError, TypeError, ValueError, ConfigError) as error:
-        message = f"HTTPRoute {scope.name} was edited and mlship cannot read it: {error}"
+        message = f"HTTPRoute {scope.name} was edited and mlship cannot read it: {fault_of(error)}"
         hint = f"run `kubectl delete httproute {scope.name}`, then `mlship traffic` or deploy again"
         raise IntegrityError(message, hint=hint) from error
     metadata = manifest["metadata"]
