@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.domain.deployment import Split, slot_of
 from mlship.errors import ConfigError, IntegrityError, MlshipError, NotFoundError
-from tests.fakes.cluster import SCOPE, FakeApiServer, World, at_once
+from tests.fakes.cluster import SCOPE, FakeApiServer, FakeMember, World, at_once
 from tests.harness.samples import release
 
 ONE, TWO, THREE = release("one"), release("two"), release("three")
@@ -151,3 +152,22 @@ def test_the_name_of_the_cluster_is_no_part_of_the_pods(world: World) -> None:
     assert marks["mlship.dev/cluster"] == "green"
     template = world.servers["green"].objects["deployments", name]["spec"]["template"]
     assert "mlship.dev/cluster" not in template["metadata"]["annotations"]
+
+
+def test_an_empty_target_asks_each_other_cluster_for_a_route_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    has_route = FakeMember.has_route
+
+    def counted(member: FakeMember, scope: Scope) -> bool:
+        asked.append(member.name)
+        return has_route(member, scope)
+
+    monkeypatch.setattr(FakeMember, "has_route", counted)
+    target = World().target
+    for _ in range(2):
+        target.inspect()
+        target.clusters()
+        target.reached()
+    assert asked == ["green"]

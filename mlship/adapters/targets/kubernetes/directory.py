@@ -37,6 +37,7 @@ class Directory:
         self._config = config
         self._members = members
         self._progress = progress
+        self._is_first = False
 
     def place(self, slot: Slot, written: Written) -> Member:
         """Return the cluster of a slot, or the one in which the settings place a new one."""
@@ -110,15 +111,20 @@ class Directory:
     def check_first(self, parent: Parent) -> None:
         """Check, where a parent sends requests to no slot, that no cluster's own route does.
 
+        The clusters are asked once in a command.
+
         Raises:
             ConfigError: one does. It gets the requests, and what is written elsewhere does nothing.
         """
+        if self._is_first:
+            return
         for name, member in self._members.items():
             if member is not parent and member.has_route(self._scope):
                 message = f"the requests of {self._scope.target} come to cluster {name}, and its "
                 message += f"parent in mlship.yaml is {parent.name}"
                 hint = f"set `parent: {name}`; to move it, retire all releases before"
                 raise ConfigError(message, hint=hint)
+        self._is_first = True
 
     def known(self, slot: Slot, written: Written) -> Member | None:
         """Return the cluster that has a slot, as `find`, if it is in the settings.
