@@ -139,7 +139,7 @@ def _running(result: "Status") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
             row.role,
             "shadow" if row.shadow else f"{row.weight} %",
             "" if row.answers is None else str(row.answers),
-            f"{row.ready} of {row.wanted}",
+            f"{row.ready} of {row.wanted}" if row.observed else "unknown",
             ", ".join(row.aliases),
         )
         for row in result.seen

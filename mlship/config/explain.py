@@ -104,30 +104,39 @@ def explained(
 
 def _of_name(key: str, merged: Mapping[str, Any], origins: Mapping[str, str]) -> ConfigError:
     """Return the error for a name in a mapping, such as that of a target, in another form."""
-    for where, names in _mappings(merged, key.replace("[...]", ".*").split(".")):
-        form, _ = typing.get_args(_bare(_kind_at(where)))
-        for name in names:
-            try:
-                msgspec.convert(name, form)
-            except msgspec.ValidationError:
-                path = f"{where}.{name}"
-                layers = (layer for origin, layer in origins.items() if origin.startswith(path))
-                place = place_of(next(layers, "mlship.yaml"), where)
-                message = f"{place}: {where}: invalid name {str(name)[:60]!r}"
-                return ConfigError(message, hint=f"a name has {_notes(form)}")
+    parts = re.findall(r"\[\.\.\.\]|\[\d+\]|[^.\[\]]+", key)
+    for where, name, form in _names(merged, Config, parts, ""):
+        try:
+            msgspec.convert(name, form)
+        except msgspec.ValidationError:
+            sources = [layer for path, layer in origins.items() if path.startswith(_listed(where))]
+            place = place_of((sources or ["mlship.yaml"])[0], where)
+            message = f"{place}: {where}: invalid name {str(name)[:60]!r}"
+            notes = _notes(form)
+            return ConfigError(message, hint=f"a name has {notes}" if notes else f"correct {where}")
     return ConfigError(f"mlship.yaml: {key}: invalid name", hint=_meaning(key))
 
 
-def _mappings(value: Any, parts: Sequence[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the mappings that `targets.*.clusters` stands for, with their keys."""
-    if not isinstance(value, Mapping):
+def _names(
+    value: Any, kind: Any, parts: Sequence[str], where: str
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the place, each name in it and their type, of mappings as `targets[...].clusters`."""
+    kind = _bare(kind)
+    if not isinstance(value, Mapping | list):
         return
     if not parts:
-        yield "", value
+        for name in value:
+            yield where, name, typing.get_args(kind)[0]
         return
-    for name in value if parts[0] == "*" else [parts[0]]:
-        for where, found in _mappings(value.get(name), parts[1:]):
-            yield f"{name}.{where}".rstrip("."), found
+    part, rest = parts[0], parts[1:]
+    if part == "[...]":
+        for name, inner in value.items():
+            yield from _names(inner, typing.get_args(kind)[1], rest, f"{where}.{name}")
+    elif part.startswith("["):
+        yield from _names(value[int(part[1:-1])], typing.get_args(kind)[0], rest, f"{where}{part}")
+    elif part in value:
+        inner_kind = (fields_of(kind) or {})[part]
+        yield from _names(value[part], inner_kind, rest, f"{where}.{part}".strip("."))
 
 
 def _key_at_fault(key: str, merged: Mapping[str, Any], origins: Mapping[str, str]) -> str:

@@ -15,8 +15,8 @@ class Cluster(msgspec.Struct, frozen=True, kw_only=True):
         name: in mlship.yaml.
         place: which cluster it is, for people, such as `context green`.
         is_parent: whether the load balancer above all clusters is there.
-        fault: why it does not answer; empty if it does.
-        slots: that run there; if it does not answer, those that the route remembers.
+        fault: why it cannot be inspected; empty if it can.
+        slots: that run there; if it cannot be inspected, those that the route remembers.
         command: how a person scales it down, or sees what else is there.
     """
 

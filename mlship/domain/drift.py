@@ -166,11 +166,11 @@ def of_clusters(
     deployments: Mapping[Slot, Deployment],
     reached: Mapping[Slot, bool],
 ) -> list[str]:
-    """Return the clusters of a target that do not answer, and what its parent does not reach."""
+    """Return the clusters that cannot be inspected, and what their parent does not reach."""
     again = "run the command again that deployed it, which looks up its address"
     return [
         *(
-            f"cluster {cluster.name} of {target} does not answer: {cluster.fault}"
+            f"cluster {cluster.name} of {target} cannot be inspected: {cluster.fault}"
             for cluster in clusters
             if cluster.fault
         ),

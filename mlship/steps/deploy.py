@@ -1,5 +1,6 @@
 """deploy-staging and deploy-production: run a release in a target and route traffic to it."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Final, Literal
 
@@ -9,7 +10,7 @@ from mlship.config.project import TargetConfig
 from mlship.domain import checks, gates, shapes
 from mlship.domain.checks import Check
 from mlship.domain.deployment import slot_of
-from mlship.domain.evidence import TRANSITIONS, Record, Saw
+from mlship.domain.evidence import TRANSITIONS, Record, Saw, Step
 from mlship.domain.facts import Aliased, Deployed, Displaced, Routed, Staged, Waiting
 from mlship.domain.history import History
 from mlship.domain.policy import Occupied
@@ -354,11 +355,12 @@ def _restored(pipeline: Pipeline, release: Release, records: Records) -> Record:
     if is_champion and not target.routes().split.weights:
         set_route(target, {release: 100})
     pipeline.store.point("champion" if is_champion else "challenger", release)
+    steps: Collection[Step] = TRANSITIONS if is_champion else ("deploy-production",)
     record = next(
         (
             known
             for known in reversed(records)
-            if known.evidence.release == release and known.evidence.step in TRANSITIONS
+            if known.evidence.release == release and known.evidence.step in steps
         ),
         None,
     )

@@ -111,6 +111,29 @@ def settle(pipeline: Pipeline, records: Records, on_drift: OnDrift) -> Records:
     return act(pipeline, records, found)
 
 
+def restore_split(pipeline: Pipeline, records: Records) -> None:
+    """Write the recorded split, if the route has another one; the caller holds the lock.
+
+    Raises:
+        IntegrityError: the route cannot be read, nor written over.
+    """
+    target, split = pipeline.target(PRODUCTION), recorded_split(records)
+    if split is None:
+        return
+    try:
+        route = target.routes()
+    except IntegrityError as error:
+        if not isinstance(target, Guarded):
+            raise
+        pipeline.progress.note(f"writing the route as recorded: {error}")
+        target.rewrite(split)
+        return
+    lines = drift.of_split(records.history, split, route.split)
+    if lines:
+        pipeline.progress.note(f"writing the route as recorded: {'; '.join(lines)}")
+        target.route(split, expected=route.revision)
+
+
 def reconcile(pipeline: Pipeline, records: Records, found: Found) -> Records:
     """Make production as recorded: slots, route and aliases.
 

@@ -45,8 +45,8 @@ def promote(
         pipeline: the project.
         release: the challenger, or a release on standby.
         expected: the records read when the release was chosen; by default the ledger is read now.
-        on_drift: what to do if production is not as recorded. It is also done if the release is
-            champion already.
+        on_drift: what to do if production is not as recorded, also if the release is champion
+            already.
 
     Raises:
         RefusedError: the gate did not pass, or production is not as recorded; the message has each
@@ -60,6 +60,7 @@ def promote(
         history = records.history
         role = history.role(release)
         if role == "champion":
+            drift.check(fenced, records, on_drift)
             fenced.progress.note(f"{release} is already champion")
             return _crowning(release, records)
         if role not in ("challenger", "standby"):

@@ -9,6 +9,7 @@ from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import NotFoundError
+from mlship.steps import drift
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import SubStep, carry_out, changing, ready, set_route
 
@@ -73,6 +74,7 @@ def rollback(
         history = records.history
         if history.last and _is_done(history, to):
             fenced.progress.note(f"{history.champion} is already champion again")
+            drift.restore_split(fenced, records)
             return history.last
         return _rollback(fenced, _former(history, to), records)
 

@@ -41,6 +41,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         aliases: in the store.
         cluster: where it runs, if the target has several clusters.
         answers: how many requests it answered, if some were sent.
+        observed: false if its cluster cannot be inspected; then `ready` and `wanted` say nothing.
     """
 
     target: str
@@ -55,6 +56,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     cluster: str = ""
     answers: int | None = None
+    observed: bool = True
 
 
 class Void(msgspec.Struct, frozen=True, kw_only=True):
@@ -274,6 +276,7 @@ def _seen(
             aliases=aliases.get(deployment.release, ()) if name == PRODUCTION else (),
             detail=deployment.detail,
             cluster=deployment.cluster,
+            observed=deployment.observed,
             answers=None if answers is None else answers.get(known[slot], 0),
         )
         for slot, deployment in sorted(

@@ -16,7 +16,14 @@ import httpx
 
 from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.retries import Patience
-from mlship.adapters.targets.kubernetes import ClustersTarget, applied, gateway, reach, router
+from mlship.adapters.targets.kubernetes import (
+    ClustersTarget,
+    applied,
+    gateway,
+    reach,
+    router,
+    router_pods,
+)
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import PLACES, Api, door
 from mlship.adapters.targets.kubernetes.manifests import Scope
@@ -297,6 +304,8 @@ def at_once() -> Iterator[None]:
         held.enter_context(mock.patch.object(router.Traffic, "reaches", return_value=True))
         held.enter_context(mock.patch.object(gateway.Traffic, "reaches", return_value=True))
         held.enter_context(mock.patch.object(reach, "ARRIVE_SECONDS", 0.3))
-        for pause in ("_WARM_SECONDS", "_NUDGE_SECONDS", "_PAUSE"):
+        for pause in ("_WARM_SECONDS", "_PAUSE"):
             held.enter_context(mock.patch.object(router, pause, 0.0))
+        for pause in ("_NUDGE_SECONDS", "_PAUSE"):
+            held.enter_context(mock.patch.object(router_pods, pause, 0.0))
         yield

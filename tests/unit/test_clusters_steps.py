@@ -6,6 +6,7 @@ import httpx
 import msgspec
 import pytest
 
+from mlship.cli import inspect
 from mlship.domain.clusters import Cluster
 from mlship.domain.deployment import Artifact, Deployment, Slot, slot_of
 from mlship.domain.release import Release
@@ -87,8 +88,11 @@ def test_status_shows_where_each_release_runs(here: World, target: TwoClusters) 
 def test_status_tells_a_cluster_that_does_not_answer(here: World, target: TwoClusters) -> None:
     _, second = duel(here)
     target.gone = "green"
-    drift = status(here.pipeline).drift
-    assert "cluster green of production does not answer: timed out" in drift
+    found = status(here.pipeline)
+    shown = {row[2]: row[-2] for row in inspect._running(found)[1]}
+    assert shown[str(second)] == "unknown"
+    drift = found.drift
+    assert "cluster green of production cannot be inspected: timed out" in drift
     assert f"challenger {second} in cluster green: unknown: timed out" in drift
     assert not any("deploy-production" in line for line in drift)
 

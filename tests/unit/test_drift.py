@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 import pytest
 
-from mlship.adapters.targets.kubernetes import reference
+from mlship.adapters.targets.kubernetes import applied, reference
 from mlship.config.project import GatesConfig
-from mlship.domain.deployment import slot_of
+from mlship.domain.deployment import Split, slot_of
 from mlship.domain.evidence import Saw, Step
 from mlship.domain.facts import PushedImage
 from mlship.domain.policy import PromotePolicy
@@ -296,6 +296,62 @@ def test_who_changed_a_field_is_told(shop: Shop) -> None:
     ]
     (line,) = shop.changed()
     assert line.endswith("spec.replicas is 5, not 1 (kubectl-scale, 2026-11-26T20:10:00Z)")
+    del metadata["managedFields"][1]["time"]
+    (line,) = shop.changed()
+    assert line.endswith("spec.replicas is 5, not 1 (kubectl-scale)")
+
+
+@pytest.mark.parametrize("change", [weights, own_route], ids=lambda each: each.__name__)
+def test_a_second_rollback_writes_over_a_route_that_was_edited(change: Change, shop: Shop) -> None:
+    promote(shop.here.pipeline, TWO)
+    rollback(shop.here.pipeline)
+    change(shop)
+    rollback(shop.here.pipeline)
+    assert shop.world.target.routes().split == Split(weights={slot_of(ONE): 100})
+    assert shop.drift() == ()
+
+
+def test_a_second_rollback_writes_nothing_and_keeps_a_later_split(shop: Shop) -> None:
+    promote(shop.here.pipeline, TWO)
+    rollback(shop.here.pipeline)
+    traffic(shop.here.pipeline, {"challenger": 20})
+    before = shop.writes()
+    rollback(shop.here.pipeline)
+    assert shop.writes() == before
+
+
+def test_a_champion_that_gets_other_traffic_than_recorded_is_not_promoted_already(
+    shop: Shop,
+) -> None:
+    weights(shop)
+    with pytest.raises(RefusedError, match="not as recorded"):
+        promote(shop.here.pipeline, ONE)
+
+
+def test_what_runs_already_is_deployed_with_the_record_of_its_deployment(shop: Shop) -> None:
+    promote(shop.here.pipeline, TWO)
+    rollback(shop.here.pipeline)
+    record = deploy_production(shop.here.pipeline, TWO)
+    assert (record.evidence.step, record.evidence.release) == ("deploy-production", TWO)
+
+
+@pytest.mark.parametrize(
+    ("plural", "told"), [("deployments", "has no ready replica"), ("services", "has no Service")]
+)
+def test_a_split_that_no_load_balancer_applies_is_not_told_as_applied(
+    plural: str, told: str, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = shop.world.servers["blue"]
+    del server.objects[plural, ROUTER]
+    for name in [name for kind, name in server.objects if kind == "pods" and ROUTER in name]:
+        del server.objects["pods", name]
+    monkeypatch.setattr(applied, "wait", lambda *_: False)
+    with pytest.raises(UnavailableError, match=told) as caught:
+        traffic(shop.here.pipeline, {"challenger": 20})
+    assert "`mlship deploy-production champion`" in caught.value.hint
+    deploy_production(shop.here.pipeline, ONE)
+    traffic(shop.here.pipeline, {"challenger": 20})
+    assert shop.drift() == ()
 
 
 def test_an_autoscaler_with_a_range_may_change_the_replicas(shop: Shop) -> None:

@@ -273,7 +273,7 @@ def test_a_text_stays_the_text_that_it_is(value: str) -> None:
         (f"{{uses: '{NODE}', shell: bash}}", "are for a step with `run`"),
         ("{run: x, id: train}", "belongs to a step of mlship"),
         ("{run: x, id: 'a b'}", "in another format"),
-        ("{run: x, env: {'A: evil': b}}", "in another format"),
+        ("{run: x, env: {'A: evil': b}}", "env: invalid name 'A: evil'"),
         ("{run: [x]}", "expected"),
         ("make", "expected"),
     ],

@@ -174,7 +174,8 @@ def _by(manifest: Manifest, path: Path) -> str:
     """Return who changed a field, and when, if the cluster knows it; else nothing."""
     for entry in manifest["metadata"].get("managedFields") or ():
         if entry.get("manager") != MANAGER and _owns(entry.get("fieldsV1"), path):
-            return f" ({shown(entry['manager'])}, {shown(entry.get('time', ''))})"
+            parts = (entry["manager"], entry.get("time", ""))
+            return f" ({', '.join(shown(part) for part in parts if part)})"
     return ""
 
 

@@ -19,13 +19,13 @@ from mlship.adapters.targets.kubernetes import (
     reference,
     revisions,
     router_manifests,
+    router_pods,
     router_routing,
     routing,
 )
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
-from mlship.adapters.targets.kubernetes.pod_status import is_ready, staying
 from mlship.adapters.targets.kubernetes.router_manifests import (
     REPLICAS,
     ROUTER,
@@ -44,13 +44,8 @@ _AGREEING = 14
 """Answers of two pods, chosen at random: one that lags is missed once in 2**14 times."""
 _SETTLE_SECONDS = 3.0
 _WARM_SECONDS = 1.0
-_NUDGE_SECONDS = 0.5
-_LEAST_NUDGES = 2
-_QUIET_SECONDS = 1.0
-"""How long answers have to name a route that was there before."""
 _PAUSE = 0.2
 _END_SECONDS = 30.0
-_NUDGE = "mlship.dev/route"
 
 
 class Traffic:
@@ -204,13 +199,7 @@ class Traffic:
         self.read()
         if self.running() is None:
             return "comes with the first deployment"
-        pods = self._api.list("Pod", router_manifests.selector_of(self._scope))
-        count = sum(is_ready(pod) for pod in pods)
-        if not count:
-            message = f"{self._api.cluster}: Deployment {self._name}, the load balancer of "
-            message += f"{self._scope.target}, has no ready replica"
-            hint = f"see `kubectl describe deployment {self._name}`; deploying again restores it"
-            raise UnavailableError(message, hint=hint)
+        count = router_pods.check_ready(self._api, self._scope)
         return f"{self.endpoint() or 'without an address'}, {count} of {REPLICAS} replicas ready"
 
     def change(self, split: Split, expected: Revision, *, running: frozenset[Slot]) -> Revision:
@@ -223,7 +212,8 @@ class Traffic:
 
         Raises:
             ConflictError: the route is at another revision and unchanged.
-            UnavailableError: the route is written, but the router does not apply it.
+            UnavailableError: the route is written, but the router does not apply it, or does not
+                run.
         """
         before = self.read()
         unknown = split.slots - before.slots
@@ -234,7 +224,8 @@ class Traffic:
             time.sleep(_WARM_SECONDS)
             expected = self._reached(written, unknown, before)
         written = self._write(expected, split, (before.slots | unknown) & running)
-        self._apply(written, is_new=written.revision != before.revision)
+        if not self._apply(written, is_new=written.revision != before.revision):
+            self._check_runs()
         return written.revision
 
     def reaches(self, slot: Slot) -> bool | None:
@@ -317,18 +308,28 @@ class Traffic:
 
         return revisions.compare_and_set(self._scope, expected, self.read, put)
 
-    def _apply(self, written: Written, *, is_new: bool = True) -> None:
-        """Wait until the answers of the router name the route; without a router, do not.
+    def _check_runs(self) -> None:
+        """Check that a router runs whose answers do not come here.
+
+        Raises:
+            UnavailableError: the route is written, and nobody applies it.
+        """
+        if self._api.get("Service", self._name) is None:
+            raise router_pods.unavailable(f"{self._api.cluster} has no Service {self._name}")
+        router_pods.check_ready(self._api, self._scope)
+
+    def _apply(self, written: Written, *, is_new: bool = True) -> bool:
+        """Wait until the answers of the router name the route; return whether they did.
 
         Pods are not written to where the route was there before and all answers name it.
         """
         address = self._address()
         if not address:
-            return
+            return False
         hint = "see `kubectl describe pod --selector app.kubernetes.io/instance="
         hint += f"{instance_of(self._scope)}`, then run it again"
         own = self._config.kubernetes
-        nudges = _Nudges(self._api, self._scope, written.name, is_new=is_new)
+        nudges = router_pods.Nudges(self._api, self._scope, written.name, is_new=is_new)
         asked = Asked(
             url=f"http://{address}{own.path.rstrip('/')}",
             host=own.host,
@@ -337,8 +338,9 @@ class Traffic:
             hint=hint,
             nudge=nudges.step,
         )
-        applied.wait(asked, written.name)
+        is_heard = applied.wait(asked, written.name)
         nudges.finish()
+        return is_heard
 
     def _address(self) -> str:
         """Return the address of the Service; empty if it has none, or does not exist."""
@@ -364,36 +366,3 @@ class Traffic:
             hint = f"set targets.{self._scope.target}.kubernetes.gateway: {gateway}; or retire all "
             hint += f"releases there, then `kubectl delete httproute {self._scope.name}`"
             raise ConflictError(message, hint=hint)
-
-
-class _Nudges:
-    """Makes kubelets update the volumes of a router's pods.
-
-    A kubelet does it once a minute, and when a pod changes: so an annotation changes, and again
-    after half a second, because a kubelet may hear of the pod before it hears of the route.
-    """
-
-    def __init__(self, api: Api, scope: Scope, name: str, *, is_new: bool) -> None:
-        self._api = api
-        self._least = _LEAST_NUDGES if is_new else 0
-        self._labels = router_manifests.selector_of(scope)
-        self._name = name
-        self._count = 0
-        self._next = time.monotonic() + (0 if is_new else _QUIET_SECONDS)
-
-    def step(self) -> None:
-        """Change the annotation, unless it was changed less than half a second ago."""
-        if time.monotonic() < self._next:
-            return
-        self._count += 1
-        self._least = _LEAST_NUDGES
-        self._next = time.monotonic() + _NUDGE_SECONDS
-        for pod in staying(self._api.list("Pod", self._labels)):
-            name = pod["metadata"]["name"]
-            self._api.annotate("Pod", name, {_NUDGE: f"{self._name}.{self._count}"})
-
-    def finish(self) -> None:
-        """Change it at least twice: a pod that is new to the Service may not have answered."""
-        while self._count < self._least:
-            time.sleep(_PAUSE)
-            self.step()
