@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mlship.domain.bundle import Bundle, Field, Kind
-from mlship.runtime import inference
+from mlship.runtime.dialects import v2
 
 _TYPES: Mapping[Kind, str] = {
     "number": "number",
@@ -30,9 +30,7 @@ def document(bundle: Bundle, release: str, version: str) -> dict[str, Any]:
     """
     model = f"/v2/models/{bundle.name}"
     infer = _post("Predict by Open Inference Protocol V2", "InferRequest", "InferAnswer")
-    infer["requestBody"]["content"]["application/json"]["example"] = inference.example(
-        bundle.schema
-    )
+    infer["requestBody"]["content"]["application/json"]["example"] = v2.example(bundle.schema)
     return {
         "openapi": "3.1.0",
         "info": {

@@ -1,21 +1,22 @@
 """The service of a model: it answers requests, for the server and for tests in process."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from mlship import __version__
 from mlship.domain import digests
-from mlship.domain.bundle import ID, Row
 from mlship.domain.digests import Digest
 from mlship.domain.prediction import Prediction
 from mlship.errors import MlshipError, UnavailableError
-from mlship.runtime import golden, http, inference, metrics, openapi, page
+from mlship.runtime import golden, http, metrics, openapi, page
+from mlship.runtime.dialects import Call, Predictions, v2
+from mlship.runtime.dialects.routes import routes
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.groups import Written
 from mlship.runtime.http import Pending, Request, Response
@@ -25,8 +26,6 @@ from mlship.runtime.record import Record
 State = Literal["starting", "ready", "failed", "draining"]
 QUICK_SECONDS = 0.005
 """A model that takes longer for a row runs in a thread beside the event loop."""
-
-_Answer = Callable[[list[Row], list[str], str], Any]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,11 +88,7 @@ class Service:
             f"{path}/versions/{self._version}": self._metadata,
             f"{path}/versions/{self._version}/ready": self._ready,
         }
-        self._posts: dict[str, Callable[[Request, str, float], Pending]] = {
-            "/predict": self._predict,
-            f"{path}/infer": self._infer,
-            f"{path}/versions/{self._version}/infer": self._infer,
-        }
+        self._dialects = routes(bundle, identity.name, self._version)
 
     def warm_up(self, folder: Path) -> None:
         """Predict the golden examples; become ready if the outputs are as expected.
@@ -133,7 +128,7 @@ class Service:
         except MlshipError as error:
             status = 503 if isinstance(error, UnavailableError) else 500
             response = http.of_error(error, status)
-        route = request.path if request.path in self._posts else "other"
+        route = request.path if request.path in self._dialects else "other"
         return Pending(response=response, route=route, started=started)
 
     def finish(self, pending: Pending, error: BaseException | None) -> Response:
@@ -153,13 +148,13 @@ class Service:
 
     def _route(self, request: Request, started: float) -> Pending:
         path = request.path.rstrip("/") or "/"
-        if path in self._posts:
+        if path in self._dialects:
             if request.method != "POST":
                 return self._not_allowed(request, path, "POST", started)
             http.check_body(request)
             if self.state in ("starting", "failed"):
                 return Pending(response=self._ready(), route=path, started=started)
-            return self._posts[path](request, path, started)
+            return self._predict(self._dialects[path](request), request, (path, started))
         if path in self._gets:
             if request.method not in ("GET", "HEAD"):
                 return self._not_allowed(request, path, "GET, HEAD", started)
@@ -176,42 +171,15 @@ class Service:
         fault = Fault(message=message, hint=f"use {allow}")
         return Pending(response=http.of_fault(fault, 405, allow=allow), route=path, started=started)
 
-    def _predict(self, request: Request, route: str, started: float) -> Pending:
-        def answer(outputs: list[Row], ids: list[str], _: str) -> Any:
-            predictions = [{ID: id_, **row} for id_, row in zip(ids, outputs, strict=True)]
-            return {"release": self._identity.name, "predictions": predictions}
-
-        return self._answer(http.decode_rows(request.body), request, (route, started), answer)
-
-    def _infer(self, request: Request, route: str, started: float) -> Pending:
-        infer = inference.decode(request.body)
-        schema = self._model.bundle.schema
-        rows = inference.to_rows(infer, schema)
-        if not rows:
-            raise RefusedRequest("the request has no rows", field="inputs", hint="send a row")
-        names = inference.wanted(infer, [field.name for field in schema.outputs])
-
-        def answer(outputs: list[Row], ids: list[str], request_id: str) -> Any:
-            return {
-                "model_name": self._model.bundle.name,
-                "model_version": self._version,
-                "id": infer.id if infer.id is not None else request_id,
-                "parameters": {"release": self._identity.name, "predictions": ids},
-                "outputs": inference.tensors(outputs, names, schema),
-            }
-
-        return self._answer(rows, request, (route, started), answer)
-
-    def _answer(
-        self, rows: Sequence[Any], request: Request, at: tuple[str, float], answer: _Answer
-    ) -> Pending:
+    def _predict(self, call: Call, request: Request, at: tuple[str, float]) -> Pending:
         route, started = at
-        checked = self._model.check(rows)
+        checked = self._model.check(call.rows)
         outputs = self._model.compute(checked)
         latency_ms = (perf_counter() - started) * 1e3
         request_id = self._request_id(request)
         ids = [f"{request_id}.{number}" for number in range(len(checked))]
-        response = http.of_json(answer(outputs, ids, request_id), x_request_id=request_id)
+        response = call.encode(Predictions(outputs, ids, request_id))
+        response.headers["x-request-id"] = request_id
         is_shadow = http.is_mirrored(request.headers)
         written: Written | None = None
         if self._record is not None:
@@ -274,8 +242,8 @@ class Service:
                 "name": bundle.name,
                 "versions": [self._version],
                 "platform": bundle.model.format,
-                "inputs": inference.metadata(bundle.schema.inputs),
-                "outputs": inference.metadata(bundle.schema.outputs),
+                "inputs": v2.metadata(bundle.schema.inputs),
+                "outputs": v2.metadata(bundle.schema.outputs),
                 "parameters": {
                     "release": self._identity.name,
                     "id": self._identity.release,

@@ -8,8 +8,11 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
-from mlship.domain.bundle import Field, Kind, Row, Schema, Value
+from mlship.domain.bundle import Bundle, Field, Kind, Row, Schema, Value
+from mlship.runtime import http
+from mlship.runtime.dialects import Call, Dialect, Predictions
 from mlship.runtime.faults import RefusedRequest
+from mlship.runtime.http import Request, Response
 
 Datatype: TypeAlias = Literal["FP64", "FP32", "INT64", "BOOL", "BYTES"]
 
@@ -54,6 +57,40 @@ class InferRequest(msgspec.Struct, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(InferRequest)
+
+
+def dialect(bundle: Bundle, release: str, version: str) -> Dialect:
+    """Return the dialect of a model's `infer`.
+
+    Args:
+        bundle: the served bundle.
+        release: the name of the release, which responses have as a parameter.
+        version: the version of the model in responses.
+    """
+    schema = bundle.schema
+    known = [field.name for field in schema.outputs]
+
+    def decode_request(request: Request) -> Call:
+        infer = decode(request.body)
+        rows = to_rows(infer, schema)
+        if not rows:
+            raise RefusedRequest("the request has no rows", field="inputs", hint="send a row")
+        names = wanted(infer, known)
+
+        def encode(predictions: Predictions) -> Response:
+            return http.of_json(
+                {
+                    "model_name": bundle.name,
+                    "model_version": version,
+                    "id": infer.id if infer.id is not None else predictions.request_id,
+                    "parameters": {"release": release, "predictions": predictions.ids},
+                    "outputs": tensors(predictions.outputs, names, schema),
+                }
+            )
+
+        return Call(rows, encode)
+
+    return decode_request
 
 
 def decode(body: bytes) -> InferRequest:
