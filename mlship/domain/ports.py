@@ -168,7 +168,7 @@ class Observations(Protocol):
         """Return the predictions of that id by any release, shadows last."""
 
     def outcomes(self, releases: Collection[Digest]) -> Sequence[Outcome]:
-        """Return the last outcome of each prediction of releases, in the order of the first ones."""
+        """Return the last outcome of each prediction of releases, in the order of the first."""
 
     def take(
         self,
@@ -181,6 +181,8 @@ class Observations(Protocol):
         """Add outcomes durably, all or none. An outcome that was added before counts as known.
 
         Args:
+            outcomes: to add.
+            releases: of the project.
             corrects: whether one may replace another outcome of its prediction.
             check: is called with each prediction of releases that has one, and may raise.
 
