@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import resource
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ import httpx
 import msgspec
 import pytest
 
+from mlship.adapters.observations.removal import DirectoryRemovals
 from mlship.domain.prediction import Prediction
+from mlship.domain.removal import Selection
 from tests.harness.bundles import SETOSA, iris_bundle
 
 RELEASE = "sha256:" + "ab" * 32
@@ -29,7 +32,9 @@ LOUD = "print('imported')\ndef preprocess(rows):\n    print('called')\n    retur
 class Served:
     """A serving process with the address and the log that it was given."""
 
-    def __init__(self, folder: Path, bundle: Path, port: int) -> None:
+    def __init__(
+        self, folder: Path, bundle: Path, port: int, environment: Mapping[str, str] = os.environ
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "log"
         arguments = ["--bundle", str(bundle), "--release", RELEASE, "--slot", "rabab"]
@@ -38,7 +43,9 @@ class Served:
         self.errors = folder / f"stderr-{port}"
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments], stderr=errors
+                [sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments],
+                stderr=errors,
+                env=dict(environment),
             )
 
     def wait(self) -> None:
@@ -304,3 +311,70 @@ def test_sanity_tests_get_a_client_from_the_plugin(tmp_path: Path, serve: Serve)
     assert served.logged() == [], "nothing is logged in process"
     assert "1 passed" in sanity(tmp_path, MLSHIP_SANITY_ENDPOINT=served.url)
     assert len(served.logged()) == 1
+
+
+def test_predictions_are_erased_while_it_answers_and_is_killed_and_no_other_is_lost(
+    serve: Serve, tmp_path: Path
+) -> None:
+    served = serve()
+    removals = DirectoryRemovals(served.log, tmp_path / "outcomes")
+    kept: list[str] = []
+    erased: set[str] = set()
+    is_done = threading.Event()
+
+    def ask(client: httpx.Client) -> None:
+        with contextlib.suppress(httpx.TransportError):
+            answer = client.post(f"{served.url}/predict", json=[SETOSA, SETOSA])
+            if answer.status_code == 200:
+                first, second = (row["id"] for row in answer.json()["predictions"])
+                kept.append(first)
+                erased.add(second)
+
+    def ask_often() -> None:
+        with httpx.Client(timeout=5) as client:
+            while not is_done.is_set():
+                ask(client)
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask_often) for _ in range(4)]
+        for turn in range(12):
+            time.sleep(0.1)
+            removals.remove(Selection(ids=frozenset(erased)), set())
+            if turn in (3, 7):
+                served.process.kill()
+                served.process.wait(10)
+                served = serve()
+        is_done.set()
+        for each in asking:
+            each.result(10)
+    removals.remove(Selection(ids=frozenset(erased)), set())
+    left = served.logged()
+    assert len(kept) > 50
+    assert set(kept) <= set(left)
+    assert not erased & set(left)
+    everything = b"".join(path.read_bytes() for path in served.log.iterdir())
+    assert not [name for name in erased if f'"{name}"'.encode() in everything]
+
+
+def test_a_column_that_is_not_to_be_logged_is_in_no_byte_of_the_log(
+    tmp_path: Path, port: int
+) -> None:
+    bundle = tmp_path / "iris"
+    iris_bundle(bundle)
+    column, *_ = SETOSA
+    rules = json.dumps({column: "never", [*SETOSA][1]: "hash"})
+    environment = {**os.environ, "MLSHIP_LOG_COLUMNS": rules, "MLSHIP_HASH_KEY": "k" * 32}
+    served = Served(tmp_path, bundle, port, environment)
+    try:
+        served.wait()
+        answer = httpx.post(f"{served.url}/predict", json=SETOSA)
+        assert answer.status_code == 200
+        (line,) = (path.read_bytes() for path in served.log.glob("*.jsonl"))
+    finally:
+        served.process.kill()
+        served.process.wait(10)
+    logged = msgspec.json.decode(line, type=Prediction).inputs
+    hashed = str(logged[[*SETOSA][1]])
+    assert column.encode() not in line
+    assert hashed.startswith("hmac-sha256:")
+    assert [*logged] == [*SETOSA][1:]
