@@ -48,7 +48,7 @@ class Served:
 LOGISTIC: Final = Served("logistic regression", LogisticRegression(max_iter=1_000), "float64")
 FOREST: Final = Served("forest of 100 trees", RandomForestClassifier(random_state=0), "float32")
 SLOW: Final = Served(
-    "forest of 5,000 trees", RandomForestClassifier(5_000, random_state=0), "float32"
+    "forest of 1,000 trees", RandomForestClassifier(1_000, random_state=0), "float32"
 )
 
 
