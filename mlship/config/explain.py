@@ -3,8 +3,9 @@
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import msgspec
 
@@ -13,6 +14,7 @@ from mlship.domain.notation import literal
 from mlship.errors import ConfigError
 
 PREFIX = "MLSHIP_"
+_FILE: Final = "mlship.yaml"
 _WORDS: Mapping[str, str] = {
     " | null`": "`",
     "`int`": "a whole number",
@@ -76,6 +78,17 @@ def place_of(layer: str, path: str) -> str:
     return f"--set {path}" if layer == "flags" else layer
 
 
+@contextmanager
+def in_file(layers: Iterable[str]) -> Iterator[None]:
+    """Name the file that was read in errors of checks, which know its usual name only."""
+    file = next((name for name in layers if name not in ("environment", "flags")), _FILE)
+    try:
+        yield
+    except ConfigError as error:
+        message = error.message.replace(f"{_FILE}: ", f"{file}: ", 1)
+        raise ConfigError(message, hint=error.hint.replace(_FILE, file)) from error
+
+
 def explained(
     error: msgspec.ValidationError, merged: Mapping[str, Any], origins: Mapping[str, str]
 ) -> ConfigError:
@@ -122,7 +135,8 @@ def _names(
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yield the place, each name in it and their type, of mappings as `targets[...].clusters`."""
     kind = _bare(kind)
-    if not isinstance(value, Mapping | list):
+    is_walked = isinstance(value, Mapping | list)
+    if not is_walked:
         return
     if not parts:
         for name in value:

@@ -8,7 +8,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import yaml
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from mlship.config import bounds, commands, placement, workflows, yaml_text
 from mlship.config.backends import ObservationsConfig
-from mlship.config.explain import PREFIX, explained, fields_of, place_of, value_kind
+from mlship.config.explain import PREFIX, explained, fields_of, in_file, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
 from mlship.config.targets import AutoscaleConfig
 from mlship.domain.bundle import UNSUPERVISED
@@ -41,9 +41,6 @@ RESERVED = {
 }
 
 
-_FILE: Final = "mlship.yaml"
-_UNNAMED: Final = frozenset({"environment", "flags"})
-"""Layers that are no file."""
 _STAGING = ("errors", "mismatches", "p50_ms", "p99_ms")
 
 
@@ -68,30 +65,19 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
         ConfigError: a key is unknown (the hint names the nearest known key) or missing, or a value
             has the wrong type; the message names the key and the layer.
     """
-    file = next((layer.name for layer in layers if layer.name not in _UNNAMED), _FILE)
-    try:
-        return _resolved(layers)
-    except ConfigError as error:
-        if file == _FILE or not error.message.startswith(f"{_FILE}: "):
-            raise
-        message = f"{file}{error.message.removeprefix(_FILE)}"
-        raise ConfigError(message, hint=error.hint.replace(_FILE, file)) from error
-
-
-def _resolved(layers: Sequence[Layer]) -> Resolved:
-    """Merge the layers, and check the result as settings of a file with the usual name."""
-    merged: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for layer in layers:
-        _check_keys(layer.values, Config, layer.name, "")
-        _merge(merged, layer.values, layer.name, "", origins)
-    try:
-        config = msgspec.convert(merged, Config)
-    except msgspec.ValidationError as error:
-        raise explained(error, merged, origins) from error
-    config = _with_target(config)
-    _check_together(config)
-    return Resolved(config=config, origins=origins)
+    with in_file(layer.name for layer in layers):
+        merged: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for layer in layers:
+            _check_keys(layer.values, Config, layer.name, "")
+            _merge(merged, layer.values, layer.name, "", origins)
+        try:
+            config = msgspec.convert(merged, Config)
+        except msgspec.ValidationError as error:
+            raise explained(error, merged, origins) from error
+        config = _with_target(config)
+        _check_together(config)
+        return Resolved(config=config, origins=origins)
 
 
 def from_yaml(text: str, name: str) -> Layer:
