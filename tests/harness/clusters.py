@@ -134,7 +134,9 @@ class Cluster:
             path=f"/{namespace}",
             cpu=None,
             memory=None,
-            prestop_seconds=2,
+            # A connection of the router lasts a second, and the nodes hear late that a pod ends:
+            # what reaches a pod after its preStop hook is lost, because nothing is sent again.
+            prestop_seconds=4 if is_plain else 2,
         )
         self.config = TargetConfig(
             kind="kubernetes", kubernetes=self.kubernetes, ready_seconds=60, drain_seconds=5
