@@ -118,19 +118,10 @@ def cluster(
         checked: whether only replicas that pass their health check get traffic.
         connection_seconds: how long a connection gets new requests; `None` is for ever.
     """
-    common = {"idle_timeout": f"{limits.KEPT_SECONDS}s"}
-    if connection_seconds is not None:
-        common["max_connection_duration"] = f"{connection_seconds}s"
     cluster: dict[str, Any] = {
         "name": name,
         **discovery,
-        "typed_extension_protocol_options": {
-            f"envoy.{_OPTIONS}": {
-                "@type": f"{TYPES}.{_OPTIONS}",
-                "explicit_http_config": {"http_protocol_options": {}},
-                "common_http_protocol_options": common,
-            }
-        },
+        "typed_extension_protocol_options": _protocol(connection_seconds),
         "connect_timeout": "1s",
         "ignore_health_on_host_removal": True,
         # By default, the worker threads learn the health of a host a second after the admin port,
@@ -168,6 +159,19 @@ def cluster(
             }
         ]
     return cluster
+
+
+def _protocol(connection_seconds: int | None) -> dict[str, Any]:
+    """Return the options of connections to replicas: HTTP/1.1, and how long they last."""
+    common = {"idle_timeout": f"{limits.KEPT_SECONDS}s"}
+    if connection_seconds is not None:
+        common["max_connection_duration"] = f"{connection_seconds}s"
+    options = {
+        "@type": f"{TYPES}.{_OPTIONS}",
+        "explicit_http_config": {"http_protocol_options": {}},
+        "common_http_protocol_options": common,
+    }
+    return {f"envoy.{_OPTIONS}": options}
 
 
 def guarded(cluster: dict[str, Any]) -> dict[str, Any]:
