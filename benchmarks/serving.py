@@ -226,7 +226,7 @@ def measure(bench: Bench, server: Server, targets: Sequence[Running], count: int
 
     def ask(seconds: float) -> list[dict[str, float]]:
         urls = [f"http://127.0.0.1:{target.port}{server.path}" for target in targets]
-        wrk = ["wrk", "-t1", f"-c{each}", f"-d{seconds:g}s", "-s", str(script)]
+        wrk = ["wrk", "-t1", "--timeout", "60s", f"-c{each}", f"-d{seconds:g}s", "-s", str(script)]
         asking = [
             subprocess.Popen(
                 [*wrk, url], env=os.environ | {"WRK_BODY": str(body)}, stdout=subprocess.PIPE
