@@ -38,7 +38,7 @@ import serving_usage as usage
 from serving_models import FOREST, LOGISTIC, SLOW, Served, write
 from serving_peers import BARE, MLSHIP, PEERS, ROOT, ROW, Place, Server, interpreter
 
-_READY_SECONDS: Final = 120.0
+_READY_SECONDS: Final = 300.0
 _WARM_SECONDS: Final = 1.0
 _LINES: Final = 500
 _SCRIPT: Final = r"""
