@@ -11,7 +11,14 @@ from mlship.domain.load import is_loopback
 from mlship.domain.load_report import Subject
 from mlship.domain.release import Release
 from mlship.domain.workload import Request
-from mlship.errors import ConfigError, NotFoundError, ProjectError, RefusedError, shown
+from mlship.errors import (
+    ConfigError,
+    NotFoundError,
+    ProjectError,
+    RefusedError,
+    UnavailableError,
+    shown,
+)
 from mlship.steps import replay
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.verify import golden_requests
@@ -84,7 +91,11 @@ def of_endpoint(pipeline: Pipeline, endpoint: str, file: Path | None, host: str 
         message = "there are no requests for --endpoint"
         raise ConfigError(message, hint="give --requests FILE, or set `workload` in mlship.yaml")
     requests, source = _requests(pipeline, file, None)
-    _check_response(endpoint, requests[0], source)
+    try:
+        _check_response(endpoint, requests[0], source)
+    except UnavailableError as error:
+        hint = "start the server, or correct --endpoint"
+        raise UnavailableError(error.message, hint=hint) from error
     return Subject(
         name="",
         endpoint=endpoint.rstrip("/"),
@@ -110,6 +121,8 @@ def _requests(
     pipeline: Pipeline, file: Path | None, release: Release | None
 ) -> tuple[list[Request], str]:
     """Return the requests of a file, of the project's workload, or else of a bundle."""
+    if file is not None and not file.is_file():
+        raise ProjectError(f"{file} is not a file", hint="give --requests a file with a workload")
     if file is not None:
         return workload.read(file), str(file)
     if pipeline.config.workload or release is None:

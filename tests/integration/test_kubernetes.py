@@ -22,7 +22,7 @@ from mlship.adapters.targets.kubernetes import KubernetesTarget, LeaseLocks, Sco
 from mlship.adapters.targets.kubernetes.api import Kind, path
 from mlship.adapters.targets.kubernetes.manifests import KINDS
 from mlship.config.project import TargetConfig
-from mlship.config.targets import KubernetesConfig
+from mlship.config.targets import AutoscaleConfig, KubernetesConfig
 from mlship.domain.deployment import Artifact, Plan, Slot, Split, slot_of
 from mlship.domain.digests import Digest
 from mlship.errors import (
@@ -271,15 +271,30 @@ def test_the_rendered_files_are_taken_by_the_server_and_are_what_a_deployment_wr
             assert one["kind"] != "HTTPRoute" or found["spec"] == one["spec"]
 
 
-def test_a_slot_that_has_grown_keeps_its_replicas(place: Cluster) -> None:
+@pytest.mark.parametrize(
+    ("autoscale", "measure"),
+    [
+        (AutoscaleConfig(), "Resource"),
+        (AutoscaleConfig(metric="requests_in_flight", in_flight=4), "Pods"),
+    ],
+)
+def test_a_slot_that_has_grown_keeps_its_replicas(
+    place: Cluster, autoscale: AutoscaleConfig, measure: str
+) -> None:
     slot = slot_of(ONE)
-    target = place.again(kubernetes_max_replicas=3)
+    target = place.again(kubernetes_max_replicas=3, kubernetes_autoscale=autoscale)
     target.deploy(ONE, artifact(slot), slot, replicas=1)
     where = path("Deployment", place.namespace, place.scope.object(slot), "scale")
     scale = place.kubectl("GET", where)
     scale["spec"]["replicas"] = 2
     place.kubectl("PUT", where, json=scale)
     assert target.deploy(ONE, artifact(slot), slot, replicas=1).wanted == 2
+    with place.api() as api:
+        scaler = api.get("HorizontalPodAutoscaler", place.scope.object(slot))
+    assert scaler is not None
+    assert [each["type"] for each in scaler["spec"]["metrics"]] == [measure]
+    target.route(Split(weights={slot: 100}), expected=target.routes().revision)
+    assert target.altered() == []
     assert target.deploy(ONE, artifact(slot), slot, replicas=3).wanted == 3
 
 

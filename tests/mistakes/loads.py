@@ -54,7 +54,17 @@ LOADS = (
         ),
         code=4,
         says="no response from http://127.0.0.1:",
-        hints="mlship status",
+        hints="correct --endpoint",
+    ),
+    Mistake(
+        name="a load test with a file that is not there",
+        command=(
+            *("loadtest", "--requests", "requests.jsonl"),
+            *("--endpoint", "http://127.0.0.1:8080"),
+        ),
+        code=2,
+        says="requests.jsonl is not a file",
+        hints="--requests",
     ),
     Mistake(
         name="a load test of another machine",

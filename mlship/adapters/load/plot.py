@@ -26,6 +26,7 @@ def draw(result: LoadResult, title: str, path: Path) -> None:
         above.plot(seconds, values, color=colour, label=_NAMES[name], marker=".", markersize=3)
     if result.total.latency_ms["p100"] > 0:
         above.set_yscale("log")
+        above.yaxis.set_major_formatter("{x:g}")
     above.set_ylabel("latency (ms), from the time due")
     above.set_title(title)
     above.legend(loc="upper right", frameon=False)
