@@ -67,7 +67,7 @@ from mlship.domain import digests
 from mlship.domain.versions import Run
 from mlship.errors import MlshipError
 from mlship.runtime import serve
-from mlship.runtime.service import Identity
+from mlship.runtime.options import Identity, Options
 from mlship.training import train as training
 from mlship.training.proof import trial
 from mlship.training.proof.probes import ProbeKind, Probes
@@ -368,7 +368,7 @@ class _Server:
         except EOFError:
             return
         serve.serve(
-            serve.Options(
+            Options(
                 bundle=root / "bundle",
                 identity=Identity(
                     release=digests.parse(f"sha256:{'0' * 64}"), name="pair", slot="champion"

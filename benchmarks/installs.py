@@ -35,7 +35,13 @@ _REQUIREMENTS: Final = ("pandas", "scikit-learn")
 """The requirements of a new project."""
 
 # The extras of version 0.1.0.
-_SERVE = ("granian>=2.5", "numpy>=2", "onnxruntime>=1.20", "prometheus-client>=0.21")
+_SERVE = (
+    "httptools>=0.8",
+    "numpy>=2",
+    "onnxruntime>=1.20",
+    "prometheus-client>=0.21",
+    "uvloop>=0.21",
+)
 _GOOGLE = ("google-cloud-artifact-registry>=1.13", "google-cloud-container>=2.50")
 _ALL = (
     *("matplotlib>=3.9", "numpy>=2", "onnx>=1.18", "onnxruntime>=1.20", "pandas>=2.2,<3"),

@@ -89,17 +89,28 @@ def _tensor(count: int) -> object:
 
 _ECHO = """
 import asyncio, sys
-from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
+import httptools, uvloop
 
-async def app(scope, receive, send):
-    body = (await receive()).get("body", b"")
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport, self.parser, self.body = transport, httptools.HttpRequestParser(self), b""
 
-asyncio.run(Server(app, port=int(sys.argv[1]), interface=Interfaces.ASGINL, http=HTTPModes.http1,
-                   websockets=False, log_enabled=False).serve())
+    def data_received(self, data):
+        self.parser.feed_data(data)
+
+    def on_body(self, body):
+        self.body += body
+
+    def on_message_complete(self):
+        head = b"HTTP/1.1 200 OK\\r\\ncontent-length: %d\\r\\n\\r\\n" % len(self.body)
+        self.transport.write(head + self.body)
+        self.body = b""
+
+async def main():
+    server = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", int(sys.argv[1]))
+    await server.serve_forever()
+
+uvloop.run(main())
 """
 
 _ANSWER = """

@@ -1,21 +1,22 @@
 """`python -m mlship.runtime serve|predict`: serve a bundle, or predict offline."""
 
 import argparse
-import atexit
+import contextlib
 import errno
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import msgspec
 
 from mlship.domain import digests, private
 from mlship.domain.bundle import CODE
 from mlship.domain.private import Rule
-from mlship.errors import ConfigError, MlshipError, RowError, TimedOutError
-from mlship.runtime.predict import predict
+from mlship.errors import ConfigError, MlshipError, RowError
+
+_MOST_WORKERS = 256
+_LONGEST = 86_400.0
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -25,9 +26,13 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """
     options = _parser(environment).parse_args(arguments)
     _enter(options)
-    if options.command == "predict":
-        return _predict(options)
-    return _serve(options)
+    match options.command:
+        case "predict":
+            return _predict(options)
+        case "work":
+            return _work(options)
+        case _:
+            return _serve(options)
 
 
 def _enter(options: argparse.Namespace) -> None:
@@ -48,8 +53,8 @@ def _enter(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from mlship.runtime.serve import Options, serve
-    from mlship.runtime.service import Identity
+    from mlship.runtime.options import Identity, Options
+    from mlship.runtime.serve import serve
 
     try:
         release = digests.parse(options.release)
@@ -71,20 +76,28 @@ def _serve(options: argparse.Namespace) -> int:
                 shutdown_seconds=options.shutdown_seconds,
                 columns=_columns(options.log_columns),
                 hash_key=os.environ.get(private.KEY, ""),
+                workers=options.workers,
+                timeout=options.timeout,
             )
         )
     except MlshipError as error:
         hint = f" next: {error.hint}\n" if error.hint else ""
         sys.stderr.write(f"error: {error.message}\n{hint}")
-        if isinstance(error, TimedOutError):
-            # The thread of a request that was cut off may still be computing; do not wait for it.
-            sys.stderr.flush()
-            os._exit(error.exit_code)
         return error.exit_code
     return 0
 
 
+def _work(options: argparse.Namespace) -> int:
+    from mlship.runtime.worker import work
+
+    expected = digests.parse(options.digest) if options.digest else None
+    work(options.bundle, expected, options.link, options.server)
+    return 0
+
+
 def _predict(options: argparse.Namespace) -> int:
+    from mlship.runtime.predict import predict
+
     try:
         expected = digests.parse(options.digest) if options.digest else None
         if options.apart:
@@ -148,18 +161,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="folder of the prediction log, or postgresql://user@host/database; default: "
         "$MLSHIP_LOG",
     )
-    _spool_options(serve, environment)
-    serve.add_argument(
-        "--log-columns",
-        default=environment.get("MLSHIP_LOG_COLUMNS", "{}"),
-        help='columns that are not logged, or only as a hash, as JSON: {"email": "never", '
-        f'"customer": "hash"}}; a hash needs a key in ${private.KEY}; default: '
-        "$MLSHIP_LOG_COLUMNS",
-    )
+    _log_options(serve, environment)
     serve.add_argument(
         "--shutdown-seconds", type=float, default=10.0, help="time limit to finish open requests"
     )
     serve.add_argument("--digest", default="", help="expected digest of the bundle")
+    _worker_options(serve, commands.add_parser("work", help="compute for a server, its parent"))
     offline = commands.add_parser(
         "predict", help="read rows from stdin and write outputs to stdout, as JSON"
     )
@@ -180,7 +187,14 @@ def _columns(text: str) -> dict[str, Rule]:
         raise ConfigError(message, hint='use such as {"email": "never"}') from error
 
 
-def _spool_options(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+def _log_options(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    serve.add_argument(
+        "--log-columns",
+        default=environment.get("MLSHIP_LOG_COLUMNS", "{}"),
+        help='columns that are not logged, or only as a hash, as JSON: {"email": "never", '
+        f'"customer": "hash"}}; a hash needs a key in ${private.KEY}; default: '
+        "$MLSHIP_LOG_COLUMNS",
+    )
     spool = environment.get("MLSHIP_SPOOL")
     serve.add_argument(
         "--spool",
@@ -198,17 +212,37 @@ def _spool_options(serve: argparse.ArgumentParser, environment: Mapping[str, str
     )
 
 
-def _leave(code: int) -> NoReturn:
-    """End this process without taking the interpreter apart below granian's threads.
+def _worker_options(serve: argparse.ArgumentParser, worker: argparse.ArgumentParser) -> None:
+    serve.add_argument(
+        "--workers", type=_number, default=1, help="number of processes that compute"
+    )
+    serve.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=30.0,
+        help="seconds until a request must be computed; the header mlship-timeout may shorten it",
+    )
+    worker.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
+    worker.add_argument("--digest", default="", help="expected digest of the bundle")
+    worker.add_argument("--link", type=int, required=True, help="file descriptor of the link")
+    worker.add_argument("--server", type=int, required=True, help="process id of the server")
 
-    They end some time after the server does. One that asks for the interpreter's lock meanwhile
-    aborts the process: every request was answered, and yet it ends with SIGABRT.
-    """
-    atexit._run_exitfuncs()  # noqa: SLF001 (what a hook asked for at exit)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+
+def _number(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if not 1 <= number <= _MOST_WORKERS:
+        message = f"{text} is not a number from 1 to {_MOST_WORKERS}"
+        raise argparse.ArgumentTypeError(message)
+    return number
+
+
+def _seconds(text: str) -> float:
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) <= _LONGEST:
+            return float(text)
+    message = f"{text} is not a number of seconds up to {_LONGEST:g}"
+    raise argparse.ArgumentTypeError(message)
 
 
 if __name__ == "__main__":
-    _leave(main(sys.argv[1:], os.environ))
+    sys.exit(main(sys.argv[1:], os.environ))

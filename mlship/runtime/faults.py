@@ -36,12 +36,14 @@ class RefusedRequest(Exception):  # noqa: N818 (the error is the client's)
         status: int = 400,
         row: int | None = None,
         column: str = "",
+        retry_after: int | None = None,
     ) -> None:
         super().__init__(message)
         if row is not None:
             field = f"rows[{row}]" + (f".{column}" if column else "")
         self.fault = Fault(message=message, field=field, hint=hint)
         self.status = HTTPStatus(status)
+        self.retry_after = retry_after
         self._row, self._column = row, column
 
     def as_project_error(self) -> ProjectError:

@@ -7,7 +7,6 @@ import msgspec
 
 from mlship.errors import MlshipError
 from mlship.runtime.faults import Fault, RefusedRequest
-from mlship.runtime.groups import Written
 
 BODY_BYTES = 10_000_000
 JSON = "application/json"
@@ -31,21 +30,16 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """A response that may be sent once its predictions are durable.
+    """A response before it is counted.
 
     Attributes:
-        written: `None` if there is nothing to wait for.
         route: the route, for metrics.
         started: the timer in seconds when the request arrived.
-        rows: the number of predictions.
     """
 
     response: Response
-    written: Written | None = None
     route: str = "other"
     started: float = 0.0
-    rows: int = 0
-    is_shadow: bool = False
 
 
 def of_json(value: Any, status: int = 200, **headers: str) -> Response:

@@ -1,5 +1,7 @@
 """A loaded bundle: the only code path from rows to predictions, for HTTP, batch and training."""
 
+import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,12 @@ from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.domain.bundle import Bundle, Head, Row, Value, probability_of
 from mlship.domain.digests import Digest
-from mlship.errors import ProjectError
+from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import blame, formats, frames, heads, hooks, rows
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.formats import Computation, Raw
 from mlship.runtime.hooks import Hook
+from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused
 
 
 class Model:
@@ -29,6 +32,7 @@ class Model:
         self.digest = digest
         self._compute = compute
         self._before, self._after = before_and_after
+        self._names = [field.name for field in bundle.schema.inputs]
         self._heads = bundle.model.heads
         self._labels = {label: label for label in bundle.model.classes}
         self._nullable = {field.name for field in bundle.schema.outputs if field.nullable}
@@ -58,6 +62,10 @@ class Model:
         """
         return rows.check(received, self.bundle.schema)
 
+    def named(self, rows: Sequence[Sequence[Any]]) -> list[Row]:
+        """Return rows that are values in the schema's order as `check` returns them."""
+        return [dict(zip(self._names, row, strict=True)) for row in rows]
+
     def predict(self, inputs: Sequence[Row]) -> list[Row]:
         """Return the outputs for rows: the targets and, for a classifier, the probabilities.
 
@@ -80,12 +88,37 @@ class Model:
         if not checked:
             return []
         try:
-            return self._computed(checked)
+            return self.together(checked)
         except ProjectError as error:
-            refusal = blame.refusal_of(self._computed, checked, self.bundle.schema, error)
+            refusal = blame.refusal_of(self.together, checked, self.bundle.schema, error)
             if refusal is None:
                 raise
             raise refusal from error
+
+    def answer(self, rows: Sequence[Sequence[Any]]) -> Answer:
+        """Return the outputs for rows that are values in the schema's order, or why there are none.
+
+        Whatever a hook or a library raises becomes an answer.
+        """
+        try:
+            return computed(self.compute(self.named(rows)))
+        except RefusedRequest as refusal:
+            return Refused(refusal.fault, refusal.status)
+        except MlshipError as error:
+            return Refused(Fault(message=error.message, hint=error.hint), 500)
+        except Exception as error:  # noqa: BLE001 (an internal error gets a response too)
+            return internal(error)
+
+    def submit(self, job: Job) -> None:
+        """Compute a job in this process, for tests of a project."""
+        job.finish(self.answer(job.rows))
+
+    def cancel(self, job: Job) -> None:
+        """Do nothing: each job is computed when it is submitted."""
+
+    def health(self) -> Health:
+        """Return that it is ready."""
+        return Health()
 
     def answers(self, received: Sequence[Any]) -> list[Row | Fault]:
         """Return for each row its outputs, or why it is refused. No row makes others fail.
@@ -110,12 +143,18 @@ class Model:
             except RefusedRequest as refusal:
                 return [refusal.fault]
         try:
-            return list(self._computed(checked)) if checked else []
+            return list(self.together(checked)) if checked else []
         except (ProjectError, RefusedRequest):
             half = len(checked) // 2
             return [*self._separately(checked[:half]), *self._separately(checked[half:])]
 
-    def _computed(self, checked: Sequence[Row]) -> list[Row]:
+    def together(self, checked: Sequence[Row]) -> list[Row]:
+        """Return the outputs for rows that `check` returned, without a search for who is to blame.
+
+        Raises:
+            RefusedRequest: a value has no form in its column's type.
+            ProjectError: the model or a hook failed.
+        """
         outputs = self._outputs(self._modelled(self._preprocessed(checked)))
         if self._after is None:
             return outputs
@@ -229,3 +268,22 @@ class Model:
                     message = f"the hook {name} returned no value in outputs[{number}].{column}"
                     raise ProjectError(message, hint="return a value for every row")
         return outputs
+
+
+def computed(outputs: Sequence[Row]) -> Computed:
+    """Return outputs by their names once, as a worker sends them.
+
+    Raises:
+        ProjectError: the rows have outputs of different names.
+    """
+    names = tuple(outputs[0])
+    if any(row.keys() != outputs[0].keys() for row in outputs[1:]):
+        message = "the rows have outputs of different names"
+        raise ProjectError(message, hint="return the same columns for each row from the hook")
+    return Computed(names, [list(row.values()) for row in outputs])
+
+
+def internal(error: Exception) -> Refused:
+    """Return the answer for an error that nobody expects, whose traceback goes to stderr."""
+    traceback.print_exception(error, file=sys.stderr)
+    return Refused(Fault(message=f"internal error: {type(error).__name__}"), 500)

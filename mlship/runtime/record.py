@@ -8,7 +8,7 @@ prediction, and leaves at most one incomplete line at the end of a segment.
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from mlship.domain.lines import line_of
 from mlship.domain.prediction import Prediction
@@ -19,10 +19,20 @@ from mlship.runtime.segments import Segments
 SEGMENT_BYTES = 64 << 20
 
 
+class Writing(Protocol):
+    """Predictions on their way to the log; a `Written` is one."""
+
+    def add_done_callback(self, fn: Callable[[Self], object], /) -> None:
+        """Call a function when they are durable, or cannot be."""
+
+    def exception(self) -> BaseException | None:
+        """Return why they could not be written."""
+
+
 class Record(Protocol):
     """Stores predictions."""
 
-    def append(self, predictions: Sequence[Prediction]) -> Written:
+    def append(self, predictions: Sequence[Prediction]) -> Writing:
         """Log predictions; the result is done when they are durable."""
 
 

@@ -30,7 +30,7 @@ _EXTRAS = {
         *("pandas", "sklearn", "skl2onnx", "onnxruntime", "skops", "matplotlib", "pytest"),
         "prometheus_client",
     ),
-    "local": ("granian", "onnxruntime", "prometheus_client", "envoy"),
+    "local": ("httptools", "uvloop", "onnxruntime", "prometheus_client", "envoy"),
     "mlflow": ("mlflow", "sqlalchemy", "alembic"),
     "postgres": ("psycopg",),
     "images": ("pip",),

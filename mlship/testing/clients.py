@@ -12,7 +12,8 @@ from mlship.domain.bundle import MANIFEST, Row
 from mlship.errors import IntegrityError
 from mlship.runtime.http import Request
 from mlship.runtime.model import Model
-from mlship.runtime.service import Identity, Service
+from mlship.runtime.options import Identity
+from mlship.runtime.service import Service
 
 
 class SanityClient(httpx.Client):

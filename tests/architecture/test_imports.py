@@ -83,7 +83,7 @@ VENDORS = {
     "docker",
     "envoy",
     "google",
-    "granian",
+    "httptools",
     "kubernetes",
     "lightgbm",
     "matplotlib",
@@ -97,6 +97,7 @@ VENDORS = {
     "skl2onnx",
     "sklearn",
     "skops",
+    "uvloop",
     "xgboost",
 }
 MAY_USE_VENDORS = {"mlship.adapters", "mlship.runtime", "mlship.testing", "mlship.training"}

@@ -13,7 +13,7 @@ from mlship.domain.prediction import Prediction
 from tests.fakes.store import tiny_bundle
 from tests.harness.samples import NOON, record, release
 
-HEAVY = {"mlflow", "numpy", "pandas", "sklearn", "onnxruntime", "granian", "matplotlib"}
+HEAVY = {"mlflow", "numpy", "pandas", "sklearn", "onnxruntime", "uvloop", "matplotlib"}
 HEAVY |= {"google", "grpc"}
 PROJECT = """
 name: iris

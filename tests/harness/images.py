@@ -111,11 +111,11 @@ class Wheels:
     def __call__(self, lock: Lock, into: Path) -> list[Path]:
         self.fetched.append(lock)
         code = {
-            "granian/__init__.py": b"x = 1\n",
-            "granian/_granian.so": random.Random(7).randbytes(3_000_000),
+            "uvloop/__init__.py": b"x = 1\n",
+            "uvloop/loop.so": random.Random(7).randbytes(3_000_000),
         }
         return [
-            wheel(into, "granian", code),
+            wheel(into, "uvloop", code),
             wheel(into, "click", {"click/__init__.py": b"", "click/old.pyc": b"?"}),
         ]
 

@@ -159,7 +159,9 @@ def test_no_acknowledged_prediction_is_lost_by_a_kill(serve: Serve) -> None:
     threads = [threading.Thread(target=load) for _ in range(8)]
     for thread in threads:
         thread.start()
-    time.sleep(1)
+    until = time.monotonic() + 30
+    while len(acknowledged) <= 100 and time.monotonic() < until:
+        time.sleep(0.02)
     served.process.send_signal(signal.SIGKILL)
     for thread in threads:
         thread.join(10)

@@ -144,8 +144,8 @@ def test_an_image_is_base_dependencies_runtime_and_bundle(project: Project) -> N
     assert names == {f"bundle/{name}" for name in (*manifest.files, bundles.MANIFEST)}
     installed = unpacked(blob(project, image, "dependencies"))[1]
     where = "opt/mlship/dependencies"
-    assert f"{where}/granian/__init__.py" in installed
-    assert f"{where}/granian-1.0.dist-info/METADATA" in installed
+    assert f"{where}/uvloop/__init__.py" in installed
+    assert f"{where}/uvloop-1.0.dist-info/METADATA" in installed
     assert not [name for name in installed if name.endswith((".pyc", "RECORD", "direct_url.json"))]
     config = config_of(project, one)
     diffs = [layer.diff_id for layer in one.layers]

@@ -91,7 +91,7 @@ def test_the_engine_gets_the_dockerfile_and_three_archives_alone(
     assert set(context) == {"Dockerfile", *archives}
     assert not [name for name, data in context.items() if b"secret" in data]
     installed = unpacked(context["dependencies.tar.gz"])[1]
-    assert f"{contents.DEPENDENCIES}/granian/__init__.py" in installed
+    assert f"{contents.DEPENDENCIES}/uvloop/__init__.py" in installed
 
 
 def test_an_image_is_what_the_engine_built_and_its_base_stays_in_its_registry(

@@ -15,7 +15,8 @@ from mlship.errors import UnavailableError
 from mlship.runtime.groups import Written
 from mlship.runtime.http import BODY_BYTES, Request, Response
 from mlship.runtime.model import Model
-from mlship.runtime.service import Identity, Service
+from mlship.runtime.options import Identity
+from mlship.runtime.service import Service
 from tests.harness.bundles import CLASSES, COLUMNS, SETOSA, VIRGINICA, iris_bundle
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)

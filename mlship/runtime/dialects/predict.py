@@ -2,20 +2,22 @@
 
 from typing import Any
 
-from mlship.domain.bundle import ID
+from mlship.domain.bundle import ID, Schema
 from mlship.runtime import http
+from mlship.runtime.decoder import RowDecoder
 from mlship.runtime.dialects import Call, Dialect, Predictions
 from mlship.runtime.http import Request, Response
 
 
-def dialect(release: str) -> Dialect:
+def dialect(schema: Schema, release: str) -> Dialect:
     """Return the dialect; its responses have the name of the release."""
+    rows = RowDecoder(schema)
 
     def encode(predictions: Predictions) -> Response:
         return http.of_json({"release": release, "predictions": records(predictions)})
 
     def decode(request: Request) -> Call:
-        return Call(http.decode_rows(request.body), encode)
+        return Call(rows.decode(request.body), encode)
 
     return decode
 

@@ -15,7 +15,7 @@ def routes(bundle: Bundle, release: str, version: str) -> dict[str, Dialect]:
     infer = v2.dialect(bundle, release, version)
     model = f"/v2/models/{bundle.name}"
     return {
-        "/predict": predict.dialect(release),
+        "/predict": predict.dialect(bundle.schema, release),
         f"{model}/infer": infer,
         f"{model}/versions/{version}/infer": infer,
     }

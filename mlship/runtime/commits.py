@@ -1,0 +1,91 @@
+"""The log as the event loop sees it: one append for each of its turns.
+
+However many requests a turn has, the log's thread is woken once, and wakes the loop once.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from mlship.domain.prediction import Prediction
+from mlship.errors import UnavailableError
+from mlship.runtime.record import Record, Writing
+
+SECONDS = 10.0
+"""How long a response waits for the log, whose disk or database may hang."""
+
+
+class Turn:
+    """What was appended in one turn of the loop; all of it is written, or nothing."""
+
+    def __init__(self, since: float) -> None:
+        self.predictions: list[Prediction] = []
+        self.since = since
+        self.is_done = False
+        self._error: BaseException | None = None
+        self._callbacks: list[Callable[[Turn], object]] = []
+
+    def add_done_callback(self, fn: Callable[["Turn"], object], /) -> None:
+        """Call a function in the loop when the turn is written, or has failed."""
+        self._callbacks.append(fn)
+
+    def exception(self) -> BaseException | None:
+        """Return why it was not written."""
+        return self._error
+
+    def end(self, error: BaseException | None) -> None:
+        """Call back once."""
+        if not self.is_done:
+            self.is_done = True
+            self._error = error
+            for callback in self._callbacks:
+                callback(self)
+
+
+class Commits:
+    """A `Record` for the thread of an event loop."""
+
+    def __init__(self, record: Record, loop: asyncio.AbstractEventLoop) -> None:
+        self._record = record
+        self._loop = loop
+        self._turn: Turn | None = None
+        self._turns: deque[Turn] = deque()
+
+    def append(self, predictions: Sequence[Prediction]) -> Turn:
+        """Log predictions at the end of this turn of the loop."""
+        turn = self._turn
+        if turn is None:
+            turn = self._turn = Turn(self._loop.time())
+            self._loop.call_soon(self._flush, turn)
+        turn.predictions += predictions
+        return turn
+
+    def check(self, now: float) -> None:
+        """Give up turns that were not written in time."""
+        while self._turns and (self._turns[0].is_done or now - self._turns[0].since > SECONDS):
+            turn = self._turns.popleft()
+            message = f"the prediction log was not written within {SECONDS:g} seconds"
+            hint = "check its disk or database, then retry the request"
+            turn.end(UnavailableError(message, hint=hint))
+
+    def _flush(self, turn: Turn) -> None:
+        self._turn = None
+        try:
+            written = self._record.append(turn.predictions)
+        except UnavailableError as error:
+            turn.end(error)
+            return
+        turn.predictions = []
+        self._turns.append(turn)
+
+        def wake(written: Writing) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+                self._loop.call_soon_threadsafe(self._written, turn, written.exception())
+
+        written.add_done_callback(wake)
+
+    def _written(self, turn: Turn, error: BaseException | None) -> None:
+        turn.end(error)
+        while self._turns and self._turns[0].is_done:
+            self._turns.popleft()

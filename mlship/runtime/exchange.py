@@ -1,0 +1,79 @@
+"""A request from its rows to its response: computed, then logged, then answered."""
+
+from collections.abc import Callable
+from time import perf_counter
+
+from mlship.domain.bundle import Row
+from mlship.runtime import http
+from mlship.runtime.dialects import Call
+from mlship.runtime.http import Request, Response
+from mlship.runtime.jobs import Computer, Job, Table
+
+Reply = Callable[[Response], None]
+
+
+class Exchange:
+    """A request whose rows are being computed, or whose predictions are being logged.
+
+    Args:
+        request: as received.
+        request_id: names its predictions.
+        call: what it asks for.
+        at: the route, for metrics, and the timer in seconds when it arrived.
+        reply: gets the response.
+
+    Attributes:
+        rows: as they are computed.
+        outputs: of each row, once they are computed.
+        seconds: the time until they were.
+    """
+
+    __slots__ = (
+        "_computer",
+        "_job",
+        "call",
+        "is_shadow",
+        "outputs",
+        "reply",
+        "request",
+        "request_id",
+        "route",
+        "rows",
+        "seconds",
+        "started",
+    )
+
+    def __init__(
+        self, request: Request, request_id: str, call: Call, at: tuple[str, float], reply: Reply
+    ) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.call = call
+        self.route, self.started = at
+        self.reply = reply
+        self.is_shadow = http.is_mirrored(request.headers)
+        self.rows = Table()
+        self._job: Job | None = None
+        self.outputs: list[Row] = []
+        self.seconds = 0.0
+        self._computer: Computer | None = None
+
+    def submit(self, computer: Computer, job: Job, rows: Table) -> None:
+        """Have the rows computed.
+
+        Raises:
+            RefusedRequest: they cannot be computed before the deadline.
+        """
+        self.rows = rows
+        self._job = job
+        self._computer = computer
+        computer.submit(job)
+
+    def cancel(self) -> None:
+        """Drop the request unless its computation has begun: its client has gone."""
+        if self._job is not None and self._computer is not None:
+            self._computer.cancel(self._job)
+
+    def elapsed(self) -> float:
+        """Return the seconds since it arrived."""
+        return perf_counter() - self.started

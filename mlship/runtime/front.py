@@ -1,0 +1,277 @@
+"""The server: the event loop with its connections, the pool of workers, and the log."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from email.utils import formatdate
+
+import uvloop
+
+from mlship.domain import bundle as bundles
+from mlship.domain import digests
+from mlship.errors import TimedOutError, UnavailableError
+from mlship.runtime import ports
+from mlship.runtime.budget import Budget
+from mlship.runtime.commits import Commits
+from mlship.runtime.connection import Connection
+from mlship.runtime.http import BODY_BYTES, Request
+from mlship.runtime.metrics import Metrics
+from mlship.runtime.options import Options
+from mlship.runtime.pool import Pool
+from mlship.runtime.processes import Events, Spawned, Worker, WorkerProcess
+from mlship.runtime.service import Service
+from mlship.runtime.sinks import Sink
+
+QUIET_SECONDS = 0.3
+"""Draining ends if no request arrives for this long: a router may notice late."""
+CHECK_SECONDS = 0.1
+_CONNECTIONS_EVERY = 5
+"""Connections are checked less often than the workers."""
+
+
+class Front:
+    """What the connections of a server share.
+
+    Attributes:
+        active: number of open requests.
+        last: the loop's time of the latest request that was not a probe.
+    """
+
+    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+        self.active = 0
+        self.last = 0.0
+        self.budget = Budget(BODY_BYTES)
+        self.date = _date()
+        self._service = service
+        self._loop = loop
+        self._connections: set[Connection] = set()
+
+    def connect(self) -> Connection:
+        """Return the protocol of a new connection."""
+        return Connection(self, self._loop)
+
+    def opened(self, connection: Connection) -> None:
+        """Count a connection."""
+        self._connections.add(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """Forget a connection."""
+        self._connections.discard(connection)
+
+    def begin(self, request: Request, connection: ports.Connection) -> ports.Exchange | None:
+        """Answer a request."""
+        self.active += 1
+        if not request.path.startswith("/v2/health/"):
+            self.last = self._loop.time()
+        return self._service.begin(request, connection.reply)
+
+    def end(self) -> None:
+        """Count a request as answered or abandoned."""
+        self.active -= 1
+
+    def check(self) -> None:
+        """Close connections whose clients have taken too long."""
+        self.date = _date()
+        now = self._loop.time()
+        for connection in tuple(self._connections):
+            connection.check(now)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connection in tuple(self._connections):
+            connection.abort()
+
+
+class Watching:
+    """Counts and tells what the pool does."""
+
+    def __init__(self, metrics: Metrics, note: Callable[[str], None]) -> None:
+        self.note = note
+        self.sent = metrics.sent
+        self.refused = metrics.refused
+        self._metrics = metrics
+
+    def restarted(self, *, hung: bool) -> None:
+        """Count a worker that is started again."""
+        self._metrics.restarted(hung=hung)
+
+
+def run(options: Options, spawned: Sequence[Spawned], sink: Sink) -> float:
+    """Serve until a signal; return the monotonic time at which the replica should have ended.
+
+    Args:
+        options: what to serve and where.
+        spawned: the first workers, which are loading the bundle already.
+        sink: the prediction log.
+
+    Raises:
+        MlshipError: the model cannot be loaded.
+        UnavailableError: the port is in use.
+        TimedOutError: some requests did not finish before the time limit.
+    """
+    return uvloop.run(_run(options, list(spawned), sink))
+
+
+async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    workers = _Workers(options, spawned)
+    commits: Commits = Commits(sink, loop)
+    bundle = bundles.manifest(options.bundle, expected=options.expected)
+    digest = digests.of_file(options.bundle / bundles.MANIFEST)
+    metrics = Metrics(
+        name=bundle.name,
+        release=options.identity.name,
+        slot=options.identity.slot,
+        format=bundle.model.format,
+    )
+    pool = Pool(
+        bundle,
+        digest,
+        workers.start,
+        workers=options.workers,
+        watcher=Watching(metrics, log),
+        soon=loop.call_soon,
+    )
+    service = Service(
+        pool,
+        options.identity,
+        commits,
+        clock=_now,
+        new_id=new_id,
+        timeout=options.timeout,
+        metrics=metrics,
+    )
+    metrics.watch(sink.backlog, _now)
+    metrics.watch_pool(pool.queued, pool.in_flight)
+    front = Front(service, loop)
+    ticking = loop.create_task(_tick(pool, commits, front, stop))
+    pool.start()
+    try:
+        await _loaded(pool, service, stop)
+        if stop.is_set():
+            return time.monotonic()
+        return await _serve(options, service, front, stop)
+    finally:
+        is_failed = sys.exc_info()[0] is not None
+        ticking.cancel()
+        pool.close()
+        await workers.end(0.0 if is_failed else options.shutdown_seconds)
+        front.close()
+
+
+class _Workers:
+    """Starts worker processes, the first of which were started before this one was ready."""
+
+    def __init__(self, options: Options, spawned: list[Spawned]) -> None:
+        self._options = options
+        self._spawned = spawned
+        self._workers: list[WorkerProcess] = []
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    def start(self, events: Events) -> Worker:
+        """Return a worker that reports to these events."""
+        spawned = self._spawned.pop() if self._spawned else self._options.spawn()
+        worker = WorkerProcess(spawned, events)
+        self._workers = [other for other in self._workers if not other.is_over]
+        self._workers.append(worker)
+        task = asyncio.get_running_loop().create_task(worker.connect())
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return worker
+
+    async def end(self, seconds: float) -> None:
+        """Wait until all have ended, at most so long."""
+        until = time.monotonic() + seconds
+        for worker in self._workers:
+            await asyncio.to_thread(worker.wait, until - time.monotonic())
+
+
+async def _tick(pool: Pool, commits: Commits, front: Front, stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    count = 0
+    while True:
+        await asyncio.sleep(CHECK_SECONDS)
+        try:
+            pool.check()
+            commits.check(loop.time())
+            count += 1
+            if count % _CONNECTIONS_EVERY == 0:
+                front.check()
+        except Exception:
+            stop.set()
+            raise
+
+
+async def _loaded(pool: Pool, service: Service, stop: asyncio.Event) -> None:
+    """Wait until a worker has loaded the model, or has told why it cannot."""
+    while not stop.is_set():
+        if pool.error is not None:
+            raise pool.error
+        if pool.failure or pool.health().is_ready:
+            service.settle(pool.failure)
+            if pool.failure:
+                log(f"the model failed its check and will not become ready: {pool.failure}")
+            return
+        await asyncio.sleep(0.002)
+
+
+async def _serve(options: Options, service: Service, front: Front, stop: asyncio.Event) -> float:
+    loop = asyncio.get_running_loop()
+    try:
+        server = await loop.create_server(
+            front.connect, options.host, options.port, backlog=1024, reuse_port=False
+        )
+    except OSError as error:
+        message = f"cannot listen on {options.host}:{options.port}: {error.strerror}"
+        raise UnavailableError(message, hint="use another port") from error
+    log(f"{options.identity.name} at http://{options.host}:{options.port}/docs")
+    await stop.wait()
+    deadline = time.monotonic() + options.shutdown_seconds
+    service.drain()
+    is_done = await _drained(front, options.shutdown_seconds)
+    server.close()
+    if not is_done:
+        message = (
+            f"{front.active} requests did not finish within {options.shutdown_seconds:g} seconds"
+        )
+        raise TimedOutError(message, hint="increase --shutdown-seconds")
+    return deadline
+
+
+async def _drained(front: Front, seconds: float) -> bool:
+    """Wait until there are no open requests and none arrive; return whether that was reached."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    while loop.time() - started < seconds:
+        if front.active == 0 and loop.time() - max(front.last, started) >= QUIET_SECONDS:
+            return True
+        await asyncio.sleep(0.02)
+    return front.active == 0
+
+
+def log(text: str) -> None:
+    """Show a line to the operator."""
+    sys.stderr.write(f"mlship: {text}\n")
+    sys.stderr.flush()
+
+
+def new_id() -> str:
+    """Return a random UUID, as `uuid.uuid4` makes it, in a quarter of the time."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
+def _date() -> bytes:
+    return formatdate(usegmt=True).encode()
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

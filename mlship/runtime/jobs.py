@@ -1,0 +1,118 @@
+"""What is computed for a request, and what comes of it."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import msgspec
+
+from mlship.domain.bundle import Bundle, Row, Value
+from mlship.domain.digests import Digest
+from mlship.runtime.faults import Fault
+
+
+class Table(list[Sequence[Value]]):
+    """Rows that fit the schema: the values of each, in its order."""
+
+
+class Computed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The outputs for the rows of a request.
+
+    Attributes:
+        names: of the outputs.
+        rows: the values of each row, in the order of the names.
+    """
+
+    names: tuple[str, ...]
+    rows: list[Sequence[Any]]
+
+    def outputs(self) -> list[Row]:
+        """Return the outputs of each row by name."""
+        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+
+
+class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Why there are no outputs, and the HTTP status that says so."""
+
+    fault: Fault
+    status: int = 400
+
+
+Answer: TypeAlias = Computed | Refused
+
+
+class Job:
+    """The rows of one request on their way to the model.
+
+    Args:
+        rows: at least one.
+        deadline: the time of the monotonic clock after which nobody waits for the answer.
+        finish: gets the answer, once.
+        name: the id of the request.
+
+    Attributes:
+        is_sent: whether its computation may have begun.
+        is_done: whether it needs no answer any more.
+    """
+
+    __slots__ = ("_finish", "deadline", "is_done", "is_sent", "name", "rows")
+
+    def __init__(
+        self, rows: Table, deadline: float, finish: Callable[[Answer], None], name: str
+    ) -> None:
+        self.rows = rows
+        self.deadline = deadline
+        self.name = name
+        self.is_sent = False
+        self.is_done = False
+        self._finish = finish
+
+    def finish(self, answer: Answer) -> None:
+        """Pass the answer on, unless the job is done."""
+        if not self.is_done:
+            self.is_done = True
+            # The exchange that it leads to leads to this job: no circle is left to be collected.
+            finish, self._finish = self._finish, _nothing
+            finish(answer)
+
+
+def _nothing(_: Answer) -> None:
+    return None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of what computes.
+
+    Attributes:
+        is_ready: whether a request can be computed now.
+        restarts: how many workers were started again after they had ended.
+        hung: how many of them were ended because they did not answer.
+    """
+
+    is_ready: bool = True
+    restarts: int = 0
+    hung: int = 0
+
+
+class Computer(Protocol):
+    """Computes jobs with the model of one bundle."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle's manifest."""
+
+    @property
+    def digest(self) -> Digest:
+        """The bundle's digest."""
+
+    def submit(self, job: Job) -> None:
+        """Compute a job, now or later, and finish it.
+
+        Raises:
+            RefusedRequest: it cannot be computed before its deadline.
+        """
+
+    def cancel(self, job: Job) -> None:
+        """Drop a job, unless its computation has begun."""
+
+    def health(self) -> Health:
+        """Return the state of what computes."""

@@ -1,0 +1,112 @@
+"""Messages between the server and a worker: a length in 4 bytes, then msgpack.
+
+The server sends a list of jobs, each a list of rows, each a list of values in the schema's order,
+and gets `Answers` before it sends the next.
+"""
+
+import socket
+import struct
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from mlship.runtime.jobs import Answer
+
+
+class Loaded(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The model is loaded and gives the outputs of its golden examples.
+
+    Attributes:
+        seconds: the time to compute one row.
+    """
+
+    seconds: float
+
+
+class Unfit(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The model does not give the outputs of its golden examples."""
+
+    failure: str
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The model cannot be loaded; the fields are those of an error of `mlship.errors`."""
+
+    error: str
+    message: str
+    hint: str
+
+
+class Answers(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The answers to the jobs of one message, in their order."""
+
+    answers: list[Answer]
+
+
+Report: TypeAlias = Loaded | Unfit | Failed | Answers
+
+_LENGTH = struct.Struct("!I")
+_encode = msgspec.msgpack.Encoder().encode
+_reports = msgspec.msgpack.Decoder(Report)
+_jobs = msgspec.msgpack.Decoder(list[list[list[Any]]])
+
+
+def of_jobs(jobs: Sequence[Sequence[Sequence[Any]]]) -> bytes:
+    """Return the message with the rows of jobs."""
+    return framed(_encode(jobs))
+
+
+def of_report(report: Report) -> bytes:
+    """Return the message with a report.
+
+    Raises:
+        OverflowError: an output is an integer of more than 64 bits.
+        UnicodeEncodeError: an output is a text that UTF-8 does not have.
+    """
+    return framed(_encode(report))
+
+
+def framed(data: bytes) -> bytes:
+    """Return data with its length before it."""
+    return _LENGTH.pack(len(data)) + data
+
+
+class Frames:
+    """Cuts what arrives into messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def reports(self, data: bytes) -> list[Report]:
+        """Return the reports that are complete with these bytes."""
+        buffer = self._buffer
+        buffer += data
+        reports: list[Report] = []
+        while len(buffer) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(buffer)[0]
+            if len(buffer) < end:
+                break
+            reports.append(_reports.decode(buffer[_LENGTH.size : end]))
+            del buffer[:end]
+        return reports
+
+
+def receive(connection: socket.socket) -> list[list[list[Any]]] | None:
+    """Wait for the next jobs; return `None` when the server has closed the link."""
+    head = _exactly(connection, _LENGTH.size)
+    if head is None:
+        return None
+    data = _exactly(connection, _LENGTH.unpack(head)[0])
+    return None if data is None else _jobs.decode(data)
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes | None:
+    data = connection.recv(size)
+    if len(data) == size:
+        return data
+    parts = bytearray(data)
+    while data and len(parts) < size:
+        data = connection.recv(size - len(parts))
+        parts += data
+    return bytes(parts) if len(parts) == size else None

@@ -1,0 +1,356 @@
+"""The pool of workers: a queue that is bounded by time, and workers that are replaced.
+
+A request that cannot be answered before its deadline is refused when it comes. One that was being
+computed when its worker ended is not computed again: it may be what ended the worker.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import Protocol, assert_never
+
+from mlship import errors
+from mlship.domain.bundle import Bundle
+from mlship.domain.digests import Digest
+from mlship.errors import MlshipError
+from mlship.runtime.faults import Fault, RefusedRequest
+from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
+from mlship.runtime.link import Answers, Failed, Loaded, Report, Unfit
+from mlship.runtime.processes import Events, Worker
+
+MESSAGE_SECONDS = 0.01
+"""Requests that take so long in total are sent together. One that ends the worker fails all."""
+GRACE_SECONDS = 1.0
+"""A worker all of whose requests are so long past their deadline is hung."""
+CALM_SECONDS = 60.0
+FIRST_PAUSE = 0.25
+LONGEST_PAUSE = 5.0
+_WEIGHT = 0.2
+"""Of the latest message in the mean time of a row."""
+
+Start = Callable[[Events], Worker]
+
+
+class Watcher(Protocol):
+    """Hears what the pool does, for metrics and for people."""
+
+    def sent(self, rows: int) -> None:
+        """Rows were sent to a worker in one message."""
+
+    def refused(self, reason: str) -> None:
+        """A request was refused: `busy`, `restarting`, `deadline` or `gone`."""
+
+    def restarted(self, *, hung: bool) -> None:
+        """A worker has ended and is started again."""
+
+    def note(self, text: str) -> None:
+        """Show a line to the operator."""
+
+
+class Slot:
+    """The place of one worker, and of those that follow it."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self.worker: Worker | None = None
+        self.is_ready = False
+        self.jobs: list[Job] = []
+        self.sent = 0.0
+        self.crashes: deque[float] = deque()
+        self.start_at: float | None = None
+        self.is_hung = False
+        self._pool = pool
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it can be sent jobs."""
+        return self.is_ready and not self.jobs
+
+    def reported(self, report: Report) -> None:
+        """Pass a message on."""
+        self._pool.reported(self, report)
+
+    def ended(self, reason: str) -> None:
+        """Pass the end on."""
+        self._pool.ended(self, reason)
+
+
+class Pool:
+    """Computes jobs in workers.
+
+    Args:
+        bundle: the manifest of what they serve.
+        digest: its digest.
+        start: starts a worker.
+        workers: their number.
+        watcher: hears what happens.
+        soon: calls a function in the next turn of the event loop.
+        clock: returns seconds.
+
+    Attributes:
+        failure: why the model does not become ready, for people; empty if it may.
+        error: why it cannot be loaded at all.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        digest: Digest,
+        start: Start,
+        *,
+        workers: int,
+        watcher: Watcher,
+        soon: Callable[[Callable[[], None]], object],
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.bundle = bundle
+        self.digest = digest
+        self.failure = ""
+        self.error: MlshipError | None = None
+        self._start = start
+        self._watcher = watcher
+        self._soon = soon
+        self._clock = clock
+        self._slots = [Slot(self) for _ in range(workers)]
+        self._queue: deque[Job] = deque()
+        self._rows = 0
+        self._is_due = False
+        self._row_seconds = 0.0
+        self._load_seconds = 0.0
+        self._restarts = self._hung = 0
+        self._was_ready = False
+        self._began = clock()
+        self._is_closing = False
+
+    def start(self) -> None:
+        """Start all workers."""
+        for slot in self._slots:
+            slot.worker = self._start(slot)
+
+    # What the service calls.
+
+    def submit(self, job: Job) -> None:
+        """Queue a job.
+
+        Raises:
+            RefusedRequest: it could not be answered before its deadline.
+        """
+        wait = self._wait()
+        is_ready = any(slot.is_ready for slot in self._slots)
+        if wait and self._clock() + wait + len(job.rows) * self._row_seconds > job.deadline:
+            self._watcher.refused("busy" if is_ready else "restarting")
+            state = "busy" if is_ready else "being started again"
+            raise RefusedRequest(
+                f"the model is {state}: the request would not be answered before its deadline",
+                status=429 if is_ready else 503,
+                hint=f"retry after {math.ceil(wait)} seconds, or send fewer requests",
+                retry_after=math.ceil(wait),
+            )
+        self._queue.append(job)
+        self._rows += len(job.rows)
+        self._dispatch_soon()
+
+    def cancel(self, job: Job) -> None:
+        """Drop a job that waits; nobody hears of it."""
+        if not job.is_done and not job.is_sent:
+            self._watcher.refused("gone")
+            job.is_done = True
+            self._release(job)
+
+    def health(self) -> Health:
+        """Return whether a worker is ready, and what happened to others."""
+        is_ready = any(slot.is_ready for slot in self._slots)
+        return Health(is_ready=is_ready, restarts=self._restarts, hung=self._hung)
+
+    def queued(self) -> int:
+        """Return the number of rows that wait."""
+        return self._rows
+
+    def in_flight(self) -> int:
+        """Return the number of requests that are being computed."""
+        return sum(len(slot.jobs) for slot in self._slots)
+
+    # What workers report.
+
+    def reported(self, slot: Slot, report: Report) -> None:
+        """Take a worker's message."""
+        match report:
+            case Answers():
+                self._answered(slot, report.answers)
+            case Loaded():
+                if not self._was_ready:
+                    self._was_ready = True
+                    self._load_seconds = self._clock() - self._began
+                    self._row_seconds = report.seconds
+                slot.is_ready = True
+                self._dispatch_soon()
+            case Unfit():
+                self.failure = report.failure
+            case Failed():
+                message = f"a worker cannot load the model again: {report.message}"
+                if self._was_ready:
+                    self._watcher.note(message)
+                else:
+                    kind = getattr(errors, report.error, MlshipError)
+                    self.error = kind(report.message, hint=report.hint)
+            case _:
+                assert_never(report)
+
+    def ended(self, slot: Slot, reason: str) -> None:
+        """Answer what an ended worker leaves, and start another."""
+        if self._is_closing:
+            return
+        jobs, slot.jobs = [job for job in slot.jobs if not job.is_done], []
+        slot.is_ready = False
+        slot.worker = None
+        if not self._was_ready:
+            if not self.failure and self.error is None:
+                message = f"the process of the model ended {reason} while it was loaded"
+                self.error = errors.ProjectError(message, hint="see its output above")
+            return
+        self._tell(jobs, reason, is_hung=slot.is_hung)
+        for job in jobs:
+            job.finish(_crashed(reason))
+        self._restarts += 1
+        self._hung += slot.is_hung
+        self._watcher.restarted(hung=slot.is_hung)
+        slot.is_hung = False
+        now = self._clock()
+        slot.crashes.append(now)
+        while slot.crashes[0] < now - CALM_SECONDS:
+            slot.crashes.popleft()
+        recent = len(slot.crashes) - 1
+        if recent:
+            slot.start_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (recent - 1))
+        else:
+            slot.worker = self._start(slot)
+
+    def check(self) -> None:
+        """Look at deadlines, at workers that hang or have ended, and start those that are due.
+
+        Call it every tenth of a second.
+        """
+        now = self._clock()
+        for slot in self._slots:
+            if slot.worker is not None:
+                slot.worker.check()
+            self._check_jobs(slot, now)
+            if slot.start_at is not None and slot.start_at <= now:
+                slot.start_at = None
+                slot.worker = self._start(slot)
+        for job in self._queue:
+            if not job.is_done and now > job.deadline:
+                self._release(job)
+                self._late(job)
+        while self._queue and self._queue[0].is_done:
+            self._queue.popleft()
+
+    def close(self) -> None:
+        """Let all workers end."""
+        self._is_closing = True
+        for slot in self._slots:
+            if slot.worker is not None:
+                slot.worker.close()
+
+    # The rest.
+
+    def _wait(self) -> float:
+        """Return the estimated seconds until a job that comes now is sent to a worker."""
+        ready = sum(slot.is_ready for slot in self._slots)
+        if not ready:
+            return self._load_seconds + self._rows * self._row_seconds
+        if not self._rows and any(slot.is_free for slot in self._slots):
+            return 0.0
+        computing = sum(len(job.rows) for slot in self._slots for job in slot.jobs)
+        return (self._rows + computing) * self._row_seconds / ready
+
+    def _check_jobs(self, slot: Slot, now: float) -> None:
+        """Answer what is late in a worker, and end the worker if nothing else is in it."""
+        for job in slot.jobs:
+            if not job.is_done and now > job.deadline:
+                self._late(job)
+        if slot.jobs and slot.worker is not None and not slot.is_hung:
+            slot.is_hung = all(now > job.deadline + GRACE_SECONDS for job in slot.jobs)
+            if slot.is_hung:
+                slot.worker.kill()
+
+    def _dispatch_soon(self) -> None:
+        # All that arrives in one turn of the event loop is sent together.
+        if not self._is_due:
+            self._is_due = True
+            self._soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._is_due = False
+        free = [slot for slot in self._slots if slot.is_free]
+        for place, slot in enumerate(free):
+            if not self._queue:
+                return
+            share = math.ceil(len(self._queue) / (len(free) - place))
+            slot.jobs = self._take(share)
+            if slot.jobs and slot.worker is not None:
+                slot.sent = self._clock()
+                slot.worker.send([job.rows for job in slot.jobs])
+                self._watcher.sent(sum(len(job.rows) for job in slot.jobs))
+
+    def _take(self, share: int) -> list[Job]:
+        """Return the next jobs: at most a share, and not more than a message may take."""
+        now = self._clock()
+        jobs: list[Job] = []
+        seconds = 0.0
+        while self._queue and len(jobs) < share:
+            job = self._queue[0]
+            seconds += len(job.rows) * self._row_seconds
+            if jobs and seconds > MESSAGE_SECONDS:
+                break
+            self._queue.popleft()
+            if job.is_done:
+                continue
+            if now > job.deadline:
+                self._release(job)
+                self._late(job)
+                continue
+            self._rows -= len(job.rows)
+            job.is_sent = True
+            jobs.append(job)
+        return jobs
+
+    def _answered(self, slot: Slot, answers: list[Answer]) -> None:
+        jobs, slot.jobs = slot.jobs, []
+        slot.is_hung = False
+        rows = sum(len(job.rows) for job in jobs)
+        seconds = (self._clock() - slot.sent) / max(1, rows)
+        self._row_seconds += _WEIGHT * (seconds - self._row_seconds)
+        for job, answer in zip(jobs, answers, strict=True):
+            job.finish(_complete(answer, job))
+        if self._queue:
+            self._dispatch_soon()
+
+    def _release(self, job: Job) -> None:
+        """Forget the rows of a job that stays in the queue until its turn."""
+        self._rows -= len(job.rows)
+        job.rows = Table()
+
+    def _late(self, job: Job) -> None:
+        self._watcher.refused("deadline")
+        message = "the model did not answer before the deadline of the request"
+        job.finish(Refused(Fault(message=message, hint="retry later, or send fewer rows"), 504))
+
+    def _tell(self, jobs: list[Job], reason: str, *, is_hung: bool) -> None:
+        names = ", ".join(job.name for job in jobs)
+        what = f"while it computed {names}" if names else "while no request waited for it"
+        why = "a worker that did not answer was ended" if is_hung else f"a worker ended {reason}"
+        self._watcher.note(f"{why} {what}; another is started")
+
+
+def _complete(answer: Answer, job: Job) -> Answer:
+    if isinstance(answer, Computed) and len(answer.rows) != len(job.rows):
+        message = f"the model returned {len(answer.rows)} outputs for {len(job.rows)} rows"
+        return Refused(Fault(message=message, hint="correct the hook, and train again"), 500)
+    return answer
+
+
+def _crashed(reason: str) -> Refused:
+    message = f"the process of the model ended {reason} while it computed this request"
+    hint = "the request may be the cause: check its rows before you send it again"
+    return Refused(Fault(message=message, hint=hint), 500)

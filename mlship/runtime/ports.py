@@ -1,0 +1,44 @@
+"""What a connection and the server know of each other."""
+
+from typing import Any, Protocol
+
+from mlship.runtime.budget import Budget
+from mlship.runtime.http import Request, Response
+
+
+class Exchange(Protocol):
+    """A request that is being answered."""
+
+    def cancel(self) -> None:
+        """Drop it if its computation has not begun: its client has gone."""
+
+
+class Connection(Protocol):
+    """A connection on which a request came."""
+
+    def reply(self, response: Response) -> None:
+        """Write the response to the request that was begun last."""
+
+
+class Server(Protocol):
+    """What connections share.
+
+    Attributes:
+        budget: for bodies.
+        date: the current value of the header `date`.
+    """
+
+    budget: Budget
+    date: bytes
+
+    def opened(self, connection: Any, /) -> None:
+        """Count a connection."""
+
+    def lost(self, connection: Any, /) -> None:
+        """Forget a connection."""
+
+    def begin(self, request: Request, connection: Connection) -> Exchange | None:
+        """Answer a request by `connection.reply`, at once or later."""
+
+    def end(self) -> None:
+        """Count a request as answered or abandoned."""

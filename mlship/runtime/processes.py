@@ -1,0 +1,139 @@
+"""Worker processes as the server sees them: started, asked, ended."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from mlship.domain import private
+from mlship.domain.digests import Digest
+from mlship.runtime import link
+from mlship.runtime.link import Frames, Report
+
+_OF_THE_LOG = (private.KEY, "MLSHIP_LOG", "PGPASSWORD", "PGPASSFILE")
+"""What a worker, and with it the code of a project, does not get to see."""
+
+
+class Events(Protocol):
+    """Hears of a worker."""
+
+    def reported(self, report: Report) -> None:
+        """It has sent a message."""
+
+    def ended(self, reason: str) -> None:
+        """Its process has ended, such as `by signal SIGSEGV` or `with code 1`."""
+
+
+class Worker(Protocol):
+    """A worker that was started."""
+
+    def send(self, jobs: Sequence[Sequence[Sequence[Any]]]) -> None:
+        """Send the rows of jobs. The next are sent after their answers."""
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+
+    def close(self) -> None:
+        """Let it end after what it computes."""
+
+    def check(self) -> None:
+        """Find out whether it has ended."""
+
+
+class Spawned:
+    """A worker process, which may still have to be connected to the event loop."""
+
+    def __init__(
+        self, bundle: Path, expected: Digest | None, environment: Mapping[str, str]
+    ) -> None:
+        self.socket, theirs = socket.socketpair()
+        arguments = ["--bundle", str(bundle), "--digest", expected or ""]
+        arguments += ["--link", str(theirs.fileno()), "--server", str(os.getpid())]
+        with theirs:
+            # -P: a file in the working directory must not shadow a module.
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "mlship.runtime", "work", *arguments],
+                pass_fds=(theirs.fileno(),),
+                env={name: value for name, value in environment.items() if name not in _OF_THE_LOG},
+            )
+
+
+class WorkerProcess(asyncio.Protocol):
+    """The link to a worker process, as a `Worker`.
+
+    Attributes:
+        is_over: whether it is closed.
+    """
+
+    def __init__(self, spawned: Spawned, events: Events) -> None:
+        self._process = spawned.process
+        self._socket = spawned.socket
+        self._events = events
+        self._frames = Frames()
+        self._transport: asyncio.Transport | None = None
+        self.is_over = False
+
+    async def connect(self) -> None:
+        """Watch the link."""
+        loop = asyncio.get_running_loop()
+        self._socket.setblocking(False)  # noqa: FBT003 (its only argument)
+        await loop.create_unix_connection(lambda: self, sock=self._socket)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be ready to send."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop has a class of its own
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what the worker reports."""
+        for report in self._frames.reports(data):
+            self._events.reported(report)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
+        """End a worker that has closed its link: it can be asked no more."""
+        self._transport = None
+        self.kill()
+
+    def send(self, jobs: Sequence[Sequence[Sequence[Any]]]) -> None:
+        """Send the rows of jobs."""
+        if self._transport is not None:
+            self._transport.write(link.of_jobs(jobs))
+
+    def kill(self) -> None:
+        """End the process."""
+        if self._process.poll() is None and not self.is_over:
+            self._process.kill()
+
+    def close(self) -> None:
+        """Close the link, upon which an idle worker ends."""
+        self.is_over = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def check(self) -> None:
+        """Tell once that the process has ended."""
+        code = self._process.poll()
+        if code is not None and not self.is_over:
+            self.close()
+            self._events.ended(_ending(code))
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a closed worker has ended; end it after these seconds."""
+        try:
+            self._process.wait(max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"with code {code}"
+    try:
+        return f"by signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"by signal {-code}"

@@ -1,0 +1,117 @@
+"""A worker: a process that loads a bundle and computes what the server sends it.
+
+The model, its libraries and the hooks run here, apart from the server with its log and its probes:
+whatever they do to this process, the server is there to tell of it and to start another.
+"""
+
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlship.domain.digests import Digest
+from mlship.errors import MlshipError
+from mlship.runtime import golden, link, warmup
+from mlship.runtime.jobs import Answer, Computed
+from mlship.runtime.link import Answers, Failed, Loaded, Report, Unfit
+from mlship.runtime.model import Model, computed, internal
+
+_END_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+
+
+def work(bundle: Path, expected: Digest | None, handle: int, parent: int) -> None:
+    """Load the bundle, report it, and compute until the server closes the link.
+
+    Args:
+        bundle: its folder.
+        expected: the digest that it must have.
+        handle: the file descriptor of the link.
+        parent: the process id of the server.
+    """
+    _end_with(parent)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # The server ends this process when its last request is answered.
+        signal.signal(number, signal.SIG_IGN)
+    os.set_inheritable(handle, False)  # noqa: FBT003 (positional only)
+    with socket.socket(fileno=handle) as connection, contextlib.suppress(ConnectionError):
+        model, report, batch = _load(bundle, expected)
+        connection.sendall(link.of_report(report))
+        if model is None:
+            return
+        while (jobs := link.receive(connection)) is not None:
+            connection.sendall(message_of(answers(model, jobs, batch)))
+
+
+def _load(bundle: Path, expected: Digest | None) -> tuple[Model | None, Report, int]:
+    gc.disable()
+    try:
+        model = Model.load(bundle, expected)
+        examples = golden.read(bundle)
+        failure = golden.difference(model, examples)
+        if failure:
+            return None, Unfit(failure), 0
+        seconds, batch = warmup.measured(model, [example.inputs for example in examples])
+    except MlshipError as error:
+        return None, Failed(type(error).__name__, error.message, error.hint), 0
+    # All that is here lives as long as the process: no request pays for a search for garbage in it.
+    gc.freeze()
+    gc.enable()
+    return model, Loaded(seconds), batch
+
+
+def answers(model: Model, jobs: Sequence[Sequence[Sequence[Any]]], batch: int) -> list[Answer]:
+    """Return the answer to each job.
+
+    Args:
+        model: computes them.
+        jobs: the rows of each request.
+        batch: the number of rows up to which jobs are computed together.
+    """
+    answered: list[Answer] = []
+    group: list[Sequence[Sequence[Any]]] = []
+    size = 0
+    for job in jobs:
+        if group and size + len(job) > batch:
+            answered += _together(model, group)
+            group, size = [], 0
+        group.append(job)
+        size += len(job)
+    return answered + _together(model, group)
+
+
+def _together(model: Model, jobs: Sequence[Sequence[Sequence[Any]]]) -> list[Answer]:
+    """Compute jobs in one batch; if that fails each alone, so that each gets its own refusal."""
+    if len(jobs) > 1:
+        with contextlib.suppress(Exception):
+            together = computed(model.together(model.named([row for job in jobs for row in job])))
+            rows = iter(together.rows)
+            return [Computed(together.names, [next(rows) for _ in job]) for job in jobs]
+    return [model.answer(job) for job in jobs]
+
+
+def message_of(answered: list[Answer]) -> bytes:
+    """Return the message with answers; one that msgpack cannot hold becomes an error."""
+    try:
+        return link.of_report(Answers(answered))
+    except (OverflowError, UnicodeEncodeError):
+        for place, answer in enumerate(answered):
+            try:
+                link.of_report(Answers([answer]))
+            except (OverflowError, UnicodeEncodeError) as error:
+                answered[place] = internal(error)
+        return link.of_report(Answers(answered))
+
+
+def _end_with(parent: int) -> None:
+    """End when the server is killed, also while something is computed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_END_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

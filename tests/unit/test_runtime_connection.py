@@ -1,0 +1,409 @@
+"""The protocol of HTTP/1.1: what arrives as bytes, and what is written."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from mlship.runtime import connection as module
+from mlship.runtime.budget import Budget
+from mlship.runtime.connection import Connection
+from mlship.runtime.http import BODY_BYTES, Request, Response
+
+
+class Transport(asyncio.BaseTransport):
+    """What a connection does with its socket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.is_reading = True
+        self.is_ended = False
+        self.is_closed = False
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def pause_reading(self) -> None:
+        self.is_reading = False
+
+    def resume_reading(self) -> None:
+        self.is_reading = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.is_ended = True
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def abort(self) -> None:
+        self.is_closed = True
+
+
+class Begun:
+    """A request that was begun."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class Side:
+    """A server with one clock, whose requests the test answers."""
+
+    def __init__(self, budget: int = BODY_BYTES) -> None:
+        self.budget = Budget(budget)
+        self.date = b"Fri, 27 Nov 2026 12:00:00 GMT"
+        self.now = 100.0
+        self.begun: list[Begun] = []
+        self.active = 0
+        self.connections: list[Connection] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def opened(self, connection: Connection) -> None:
+        self.connections.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        self.connections.remove(connection)
+
+    def begin(self, request: Request, _: Connection) -> Begun:
+        self.active += 1
+        self.begun.append(Begun(request))
+        return self.begun[-1]
+
+    def end(self) -> None:
+        self.active -= 1
+
+
+class Client:
+    def __init__(self, side: Side) -> None:
+        self.side = side
+        self.transport: Any = Transport()
+        self.connection = Connection(side, side)  # type: ignore[arg-type]  # it only has a clock
+        self.connection.connection_made(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self.connection.data_received(data)
+
+    def answer(self, text: str = "{}", **headers: str) -> None:
+        self.connection.reply(Response(status=200, headers=dict(headers), body=text.encode()))
+
+    def check(self, seconds: float) -> None:
+        self.side.now += seconds
+        self.connection.check(self.side.now)
+
+    def statuses(self) -> list[int]:
+        lines = self.transport.written.split(b"HTTP/1.1 ")[1:]
+        return [int(line[:3]) for line in lines]
+
+    def error(self) -> str:
+        body = self.transport.written.rpartition(b"\r\n\r\n")[2]
+        error: dict[str, str] = json.loads(body)["error"]
+        assert error["hint"]
+        return error["message"]
+
+
+@pytest.fixture
+def side() -> Side:
+    return Side()
+
+
+@pytest.fixture
+def client(side: Side) -> Client:
+    return Client(side)
+
+
+POST = b"POST /predict HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+
+
+def test_a_request_arrives_whole_however_it_is_cut(side: Side) -> None:
+    data = POST.replace(b"/predict", b"/pre%64ict?a=b")
+    for cut in range(1, len(data)):
+        client = Client(side)
+        client.send(data[:cut])
+        client.send(data[cut:])
+        request = side.begun.pop().request
+        assert (request.method, request.path, request.body) == ("POST", "/predict", b"{}")
+        assert request.headers == {"host": "x", "content-length": "2"}
+
+
+def test_a_response_has_its_length_and_its_date(client: Client) -> None:
+    client.send(POST)
+    client.answer("[1]", **{"content-type": "application/json"})
+    assert client.transport.written == (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 3\r\n"
+        b"connection: keep-alive\r\ndate: Fri, 27 Nov 2026 12:00:00 GMT\r\n\r\n[1]"
+    )
+    assert not client.transport.is_ended
+
+
+def test_requests_sent_at_once_are_answered_one_after_the_other(side: Side) -> None:
+    client = Client(side)
+    client.send(POST.replace(b"/predict", b"/1") + POST.replace(b"/predict", b"/2"))
+    assert [begun.request.path for begun in side.begun] == ["/1"]
+    client.answer("1")
+    assert [begun.request.path for begun in side.begun] == ["/1", "/2"]
+    client.answer("2")
+    assert client.statuses() == [200, 200]
+    assert side.active == 0
+
+
+def test_a_flood_of_requests_at_once_is_not_read_on(side: Side) -> None:
+    client = Client(side)
+    client.send(POST * (module.PIPELINED + 1))
+    assert not client.transport.is_reading
+    client.answer()
+    assert client.transport.is_reading
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def test_chunks_make_a_body_and_what_follows_them_is_no_header(side: Side) -> None:
+    client = Client(side)
+    client.send(CHUNKED + b"2\r\n[1\r\n1\r\n]\r\n0\r\nmlship-timeout: 9\r\n\r\n")
+    assert side.begun[0].request.body == b"[1]"
+    assert "mlship-timeout" not in side.begun[0].request.headers
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: +2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\nhost: x\ncontent-length: 2\n\n{}",
+        b"POST / HTTP/1.1\r\nhost: x\ncontent-length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nhost : x\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nhost: x\r\n folded: y\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\nhost: x\r\nhost: y\r\ncontent-length: 2\r\n\r\n{}",
+        b"POST / HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}",
+        CHUNKED + b"fffffffffffffffff\r\n",
+        CHUNKED + b"2\n{}\r\n0\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+def test_what_two_parsers_may_read_differently_is_refused(side: Side, data: bytes) -> None:
+    client = Client(side)
+    client.send(data + POST)
+    assert side.begun == [], "neither this request nor one that is hidden in it"
+    assert client.statuses() == [400]
+    assert client.error()
+    assert client.transport.is_ended
+    assert b"connection: close" in client.transport.written
+
+
+def test_an_error_waits_for_the_response_before_it(side: Side) -> None:
+    client = Client(side)
+    client.send(POST + b"nonsense\r\n\r\n")
+    assert client.statuses() == []
+    client.answer()
+    assert client.statuses() == [200, 400]
+    assert client.transport.is_ended
+
+
+@pytest.mark.parametrize(
+    ("data", "is_last"),
+    [
+        (POST, False),
+        (POST.replace(b"host: x", b"host: x\r\nConnection: close"), True),
+        (POST.replace(b"HTTP/1.1", b"HTTP/1.0"), True),
+        (POST.replace(b"1.1\r\nhost: x", b"1.0\r\nconnection: keep-alive"), False),
+    ],
+)
+def test_the_client_decides_whether_the_connection_is_kept(
+    client: Client, data: bytes, is_last: bool
+) -> None:
+    client.send(data)
+    client.answer()
+    assert client.transport.is_ended is is_last
+    assert (b"connection: close" in client.transport.written) is is_last
+
+
+def test_a_response_may_be_the_last_one(client: Client) -> None:
+    client.send(POST)
+    client.answer(connection="close")
+    assert client.transport.is_ended
+    assert not client.transport.is_closed, "what still arrives is read, or it would be a reset"
+    client.send(POST)
+    assert len(client.side.begun) == 1
+    client.check(module.LINGER_SECONDS + 0.1)
+    assert client.transport.is_closed
+
+
+def test_head_is_answered_without_a_body(client: Client) -> None:
+    client.send(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n")
+    client.answer("", **{"content-length": "7"})
+    assert client.transport.written.endswith(b"\r\n\r\n")
+    assert b"content-length: 7\r\n" in client.transport.written
+
+
+def test_an_offer_of_another_protocol_is_ignored(side: Side) -> None:
+    client = Client(side)
+    offer = b"host: x\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c"
+    client.send(POST.replace(b"host: x", offer) + POST.replace(b"/predict", b"/2"))
+    assert side.begun[0].request.body == b"{}"
+    client.answer()
+    assert side.begun[1].request.path == "/2"
+    get = Client(side)
+    get.send(b"GET /3 HTTP/1.1\r\n" + offer + b"\r\n\r\n" + POST)
+    assert side.begun[2].request.path == "/3"
+    get.answer()
+    assert side.begun[3].request.body == b"{}"
+    chunked = Client(side)
+    data = CHUNKED.replace(b"host: x", offer) + b"2\r\n{}\r\n0\r\n\r\n"
+    for place in range(len(data)):
+        chunked.send(data[place : place + 1])
+    assert side.begun[4].request.body == b"{}"
+
+
+def test_a_client_that_asks_before_it_sends_a_body_is_told_to(side: Side) -> None:
+    client = Client(side)
+    head = b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: %d\r\n\r\n"
+    client.send(head % 2)
+    assert client.transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(b"{}")
+    assert side.begun[0].request.body == b"{}"
+    other = Client(side)
+    other.send(head % (BODY_BYTES + 1))
+    assert other.statuses() == [413]
+
+
+def too_large_by_length(client: Client) -> None:
+    client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % (BODY_BYTES + 1))
+
+
+def too_large_in_chunks(client: Client) -> None:
+    client.send(CHUNKED)
+    for _ in range(BODY_BYTES // 1_000_000 + 1):
+        client.send(b"f4240\r\n" + b" " * 1_000_000 + b"\r\n")
+
+
+@pytest.mark.parametrize("send", [too_large_by_length, too_large_in_chunks])
+def test_a_body_that_is_too_large_is_answered_and_the_rest_dropped(
+    side: Side, send: Callable[[Client], None]
+) -> None:
+    client = Client(side)
+    send(client)
+    assert client.statuses() == [413]
+    assert "larger than 10,000,000 bytes" in client.error()
+    assert client.transport.is_ended
+    for _ in range(50):
+        client.send(b" " * 1_000_000)
+    assert not client.transport.is_closed
+    for _ in range(module.LINGER_BYTES // 1_000_000):
+        client.send(b" " * 1_000_000)
+    assert client.transport.is_closed
+    assert side.begun == []
+    assert side.budget.take(client.connection, BODY_BYTES), "its room was given back"
+
+
+def test_headers_that_are_too_large_are_refused(side: Side) -> None:
+    for data in (
+        b"GET / HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 20_000,
+        b"GET /" + b"a" * 70_000,
+        b"GET / HTTP/1.1\r\nhost: x\r\na: " + b"b" * 70_000 + b"\r\n\r\n",
+    ):
+        client = Client(side)
+        client.send(data)
+        assert client.statuses() == [431]
+    assert side.begun == []
+
+
+def test_slow_headers_and_slow_bodies_are_cut_off(side: Side) -> None:
+    client = Client(side)
+    client.send(b"POST / HTTP/1.1\r\nhost: x\r\n")
+    client.check(module.HEAD_SECONDS - 0.1)
+    client.send(b"a: b\r\n")
+    assert client.statuses() == []
+    client.check(0.2)
+    assert client.statuses() == [408]
+    assert "headers did not arrive within 10 seconds" in client.error()
+    other = Client(side)
+    other.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\n\r\n")
+    for _ in range(9):
+        other.send(b" ")
+        other.check(1)
+    assert other.statuses() == []
+    other.check(2)
+    assert other.statuses() == [408]
+    assert side.active == 0
+
+
+def test_a_large_body_may_take_longer_than_a_small_one(side: Side) -> None:
+    client = Client(side)
+    client.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000\r\n\r\n")
+    for _ in range(9):
+        client.send(b" " * 1_000_000)
+        client.check(10)
+    assert len(side.begun) == 1
+    assert client.statuses() == []
+
+
+def test_idle_connections_outlive_those_of_load_balancers(client: Client) -> None:
+    client.send(POST)
+    client.check(1_000)
+    assert not client.transport.is_closed, "a request is being answered"
+    client.answer()
+    client.check(610)
+    assert not client.transport.is_closed
+    client.check(11)
+    assert client.transport.is_closed
+
+
+def test_what_a_client_has_asked_is_dropped_when_it_goes(side: Side) -> None:
+    for leave in ("eof_received", "connection_lost"):
+        client = Client(side)
+        client.send(POST + POST)
+        begun = side.begun.pop()
+        getattr(client.connection, leave)(*([None] if leave == "connection_lost" else []))
+        assert begun.is_cancelled
+        assert side.active == 0
+        assert side.begun == [], "the second is never begun"
+        client.answer()
+        assert client.statuses() == []
+
+
+def test_a_client_that_does_not_read_is_not_read_from(client: Client) -> None:
+    client.send(POST + POST)
+    client.connection.pause_writing()
+    client.answer()
+    assert len(client.side.begun) == 1
+    assert not client.transport.is_reading
+    client.connection.resume_writing()
+    assert len(client.side.begun) == 2
+    client.connection.pause_writing()
+    client.check(module.WRITE_SECONDS + 1)
+    assert client.transport.is_closed
+
+
+def test_large_bodies_wait_for_room_and_are_not_slow_meanwhile(side: Side) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 6000000\r\n\r\n"
+    first, second = Client(side), Client(side)
+    first.send(head + b" " * 100_000)
+    second.send(head + b" " * 100_000)
+    assert (first.transport.is_reading, second.transport.is_reading) == (True, False)
+    second.check(60)
+    assert second.statuses() == []
+    small = Client(side)
+    small.send(POST)
+    assert len(side.begun) == 1, "small ones need no room"
+    first.connection.connection_lost(None)
+    assert second.transport.is_reading
+    second.send(b" " * 5_900_000)
+    assert len(side.begun) == 2
+    assert Budget.take(side.budget, second.connection, BODY_BYTES), "all room is there again"

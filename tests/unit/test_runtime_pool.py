@@ -1,0 +1,337 @@
+"""The pool: its queue, its deadlines, and workers that end or hang, on workers of the test."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlship.domain import bundle as bundles
+from mlship.domain import digests
+from mlship.errors import IntegrityError, ProjectError
+from mlship.runtime.faults import RefusedRequest
+from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
+from mlship.runtime.link import Answers, Failed, Loaded, Unfit
+from mlship.runtime.pool import GRACE_SECONDS, Pool
+from mlship.runtime.processes import Events
+from tests.harness.bundles import iris_bundle
+
+
+class Fake:
+    """A worker that answers when the test says so."""
+
+    def __init__(self, events: Events) -> None:
+        self.events = events
+        self.jobs: Sequence[Sequence[Sequence[Any]]] = []
+        self.is_killed = self.is_closed = False
+
+    def send(self, jobs: Sequence[Sequence[Sequence[Any]]]) -> None:
+        assert not self.jobs, "it has not answered yet"
+        self.jobs = jobs
+
+    def kill(self) -> None:
+        self.is_killed = True
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def check(self) -> None:
+        if self.is_killed:
+            self.is_killed = False
+            self.events.ended("by signal SIGKILL")
+
+    def answer(self) -> None:
+        jobs, self.jobs = self.jobs, []
+        self.events.reported(
+            Answers([Computed(("y",), [[row[0]] for row in rows]) for rows in jobs])
+        )
+
+
+class World:
+    """A pool with a clock, its workers, and what it told."""
+
+    def __init__(self, folder: Path, workers: int = 1) -> None:
+        self.now = 0.0
+        self.workers: list[Fake] = []
+        self.refusals: list[str] = []
+        self.notes: list[str] = []
+        self.sizes: list[int] = []
+        self.restarts: list[bool] = []
+        self.answers: dict[str, Answer] = {}
+        self._later: list[Callable[[], None]] = []
+        self.sent, self.refused, self.note = (
+            self.sizes.append,
+            self.refusals.append,
+            self.notes.append,
+        )
+        self.pool = Pool(
+            bundles.manifest(folder),
+            digests.of_file(folder / bundles.MANIFEST),
+            self._start,
+            workers=workers,
+            watcher=self,
+            soon=self._later.append,
+            clock=lambda: self.now,
+        )
+        self.pool.start()
+
+    def restarted(self, *, hung: bool) -> None:
+        self.restarts.append(hung)
+
+    def _start(self, events: Events) -> Fake:
+        self.workers.append(Fake(events))
+        return self.workers[-1]
+
+    def load(self, seconds: float = 0.001) -> None:
+        self.workers[-1].events.reported(Loaded(seconds))
+        self.turn()
+
+    def turn(self) -> None:
+        """End a turn of the event loop."""
+        later, self._later[:] = self._later[:], []
+        for function in later:
+            function()
+
+    def submit(self, name: str, rows: int = 1, seconds: float = 30.0) -> Job:
+        def finish(answer: Answer) -> None:
+            assert name not in self.answers, "a job has one answer"
+            self.answers[name] = answer
+
+        job = Job(
+            Table([(float(number),) for number in range(rows)]), self.now + seconds, finish, name
+        )
+        self.pool.submit(job)
+        return job
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.pool.check()
+        self.turn()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pool") / "iris"
+    iris_bundle(folder)
+    return folder
+
+
+@pytest.fixture
+def world(folder: Path) -> World:
+    world = World(folder)
+    world.load()
+    return world
+
+
+def status_of(world: World, name: str) -> int:
+    answer = world.answers[name]
+    return answer.status if isinstance(answer, Refused) else 200
+
+
+def test_what_comes_in_one_turn_is_sent_together_and_answered_in_order(world: World) -> None:
+    world.submit("a")
+    world.submit("b", rows=2)
+    world.turn()
+    assert world.workers[0].jobs == [[(0.0,)], [(0.0,), (1.0,)]]
+    world.submit("c")
+    world.turn()
+    assert world.pool.queued() == 1
+    assert world.pool.in_flight() == 2
+    world.workers[0].answer()
+    assert world.answers["b"] == Computed(("y",), [[0.0], [1.0]])
+    world.turn()
+    world.workers[0].answer()
+    assert list(world.answers) == ["a", "b", "c"]
+    assert world.sizes == [3, 1]
+
+
+def test_a_message_takes_no_longer_than_a_few_milliseconds(folder: Path) -> None:
+    world = World(folder)
+    world.load(seconds=0.004)
+    for number in range(5):
+        world.submit(str(number))
+    world.turn()
+    assert len(world.workers[0].jobs) == 2
+    slow = World(folder)
+    slow.load(seconds=1.0)
+    slow.submit("a")
+    slow.submit("b")
+    slow.turn()
+    assert len(slow.workers[0].jobs) == 1
+
+
+def test_workers_share_what_waits(folder: Path) -> None:
+    world = World(folder, workers=2)
+    for worker in world.workers:
+        worker.events.reported(Loaded(0.001))
+    for number in range(4):
+        world.submit(str(number))
+    world.turn()
+    assert [len(worker.jobs) for worker in world.workers] == [2, 2]
+
+
+def test_a_request_that_would_be_late_is_refused_at_once(folder: Path) -> None:
+    world = World(folder)
+    world.load(seconds=1.0)
+    world.submit("a", seconds=5)
+    world.turn()
+    for name in "bcd":
+        world.submit(name, seconds=5)
+    with pytest.raises(RefusedRequest) as refusal:
+        world.submit("e", seconds=4.5)
+    assert refusal.value.status == 429
+    assert refusal.value.retry_after == 4
+    assert "retry after 4 seconds" in refusal.value.fault.hint
+    assert world.refusals == ["busy"]
+    world.submit("f", seconds=30), "one that waits longer is taken"
+    assert world.pool.queued() == 4
+
+
+def test_a_free_worker_refuses_nothing(folder: Path) -> None:
+    world = World(folder)
+    world.load(seconds=100.0)
+    world.submit("a", seconds=1)
+    world.turn()
+    assert world.workers[0].jobs
+
+
+def test_work_whose_client_has_gone_is_not_done(world: World) -> None:
+    world.submit("a")
+    world.turn()
+    gone = world.submit("b")
+    world.submit("c")
+    world.pool.cancel(gone)
+    assert world.pool.queued() == 1
+    world.workers[0].answer()
+    world.turn()
+    assert world.workers[0].jobs == [[(0.0,)]]
+    world.workers[0].answer()
+    assert sorted(world.answers) == ["a", "c"]
+    assert world.refusals == ["gone"]
+
+
+def test_what_waits_too_long_is_answered_at_its_deadline(world: World) -> None:
+    world.submit("a", seconds=30)
+    world.turn()
+    world.submit("b", seconds=30)
+    world.submit("c", seconds=1)
+    world.pass_time(1.1)
+    assert list(world.answers) == ["c"]
+    assert status_of(world, "c") == 504
+    assert world.pool.queued() == 1
+
+
+def test_a_worker_that_ends_fails_only_what_it_computed(world: World) -> None:
+    world.submit("poison")
+    world.turn()
+    world.submit("other")
+    world.workers[0].events.ended("by signal SIGSEGV")
+    assert status_of(world, "poison") == 500
+    answer = world.answers["poison"]
+    assert isinstance(answer, Refused)
+    assert "ended by signal SIGSEGV while it computed this request" in answer.fault.message
+    assert world.notes == [
+        "a worker ended by signal SIGSEGV while it computed poison; another is started"
+    ]
+    assert len(world.workers) == 2, "the first time at once"
+    assert not world.pool.health().is_ready
+    world.load()
+    assert world.workers[1].jobs == [[(0.0,)]], "what waited; never the poison"
+    world.workers[1].answer()
+    assert status_of(world, "other") == 200
+    assert world.pool.health() == Health(is_ready=True, restarts=1, hung=0)
+
+
+def test_a_worker_that_ends_again_is_started_later_each_time(world: World) -> None:
+    world.workers[-1].events.ended("with code 1")
+    pauses = []
+    for _ in range(7):
+        world.load()
+        world.workers[-1].events.ended("with code 1")
+        started = world.now
+        count = len(world.workers)
+        while len(world.workers) == count:
+            world.pass_time(0.05)
+        pauses.append(round(world.now - started, 1))
+    assert pauses[0] == pytest.approx(0.25, abs=0.06)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == pytest.approx(5, abs=0.06)
+    world.load()
+    world.pass_time(61)
+    count = len(world.workers)
+    world.workers[-1].events.ended("with code 1")
+    assert len(world.workers) == count + 1, "after a calm minute at once"
+
+
+def test_a_hung_worker_is_replaced_when_all_it_computes_is_late(world: World) -> None:
+    world.submit("hung", seconds=2)
+    world.submit("beside", seconds=4)
+    world.turn()
+    world.pass_time(2.1)
+    assert status_of(world, "hung") == 504
+    world.pass_time(GRACE_SECONDS)
+    assert not world.workers[0].is_killed, "another request may still be answered"
+    world.pass_time(1)
+    assert status_of(world, "beside") == 504
+    world.pass_time(GRACE_SECONDS)
+    world.pass_time(0.1)
+    assert world.restarts == [True]
+    assert world.notes == [
+        "a worker that did not answer was ended while no request waited for it; another is started"
+    ] or re.search("did not answer", world.notes[0])
+    world.load()
+    assert world.pool.health() == Health(is_ready=True, restarts=1, hung=1)
+
+
+def test_a_late_answer_of_a_worker_is_dropped(world: World) -> None:
+    world.submit("late", seconds=1)
+    world.turn()
+    world.pass_time(1.5)
+    world.workers[0].answer()
+    assert status_of(world, "late") == 504
+    world.submit("next")
+    world.turn()
+    world.workers[0].answer()
+    assert status_of(world, "next") == 200
+
+
+def test_a_pool_that_is_starting_again_says_so(world: World) -> None:
+    world.now += 10
+    world.workers[0].events.ended("with code 1")
+    world.submit("patient", seconds=30)
+    world.pool._load_seconds = 3.0
+    with pytest.raises(RefusedRequest) as refusal:
+        world.submit("hasty", seconds=1)
+    assert refusal.value.status == 503
+    assert world.refusals == ["restarting"]
+
+
+def test_a_model_that_cannot_be_loaded_is_an_error_of_the_tree(folder: Path) -> None:
+    world = World(folder)
+    world.workers[0].events.reported(Failed("IntegrityError", "the file changed", "train again"))
+    assert isinstance(world.pool.error, IntegrityError)
+    assert world.pool.error.hint == "train again"
+    crashed = World(folder)
+    crashed.workers[0].events.ended("by signal SIGILL")
+    assert isinstance(crashed.pool.error, ProjectError)
+    assert "ended by signal SIGILL while it was loaded" in crashed.pool.error.message
+    unfit = World(folder)
+    unfit.workers[0].events.reported(Unfit("golden example 0: other"))
+    assert unfit.pool.failure == "golden example 0: other"
+    assert unfit.pool.error is None
+
+
+def test_a_model_that_returns_fewer_rows_is_an_error(world: World) -> None:
+    world.submit("a", rows=2)
+    world.turn()
+    world.workers[0].jobs = []
+    world.workers[0].events.reported(Answers([Computed(("y",), [[1.0]])]))
+    assert status_of(world, "a") == 500
+
+
+def test_closing_lets_workers_end_and_starts_no_other(world: World) -> None:
+    world.pool.close()
+    assert world.workers[0].is_closed
+    world.workers[0].events.ended("with code 0")
+    assert len(world.workers) == 1

@@ -1,0 +1,152 @@
+"""What a worker computes, the messages of its link, and what it is measured for at its start."""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlship.domain.bundle import Row
+from mlship.errors import ProjectError
+from mlship.runtime import link, warmup, worker
+from mlship.runtime.faults import Fault
+from mlship.runtime.jobs import Computed, Refused
+from mlship.runtime.link import Answers, Frames, Loaded
+from mlship.runtime.model import Model
+from tests.harness.bundles import SETOSA, VIRGINICA, iris_bundle
+
+A, B = list(SETOSA.values()), list(VIRGINICA.values())
+PICKY = """
+def preprocess(rows):
+    if (rows.sepal_length > 100).any():
+        raise ValueError("too long")
+    if (rows.sepal_length < -100).any():
+        raise MemoryError("no room")
+    return rows
+"""
+EMPTY = """
+def postprocess(rows):
+    rows.loc[rows.probability_virginica > 0.9, "probability_setosa"] = float("nan")
+    return rows
+"""
+
+
+@pytest.fixture(scope="module")
+def picky(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("worker") / "iris"
+    iris_bundle(folder, preprocess=PICKY)
+    return Model.load(folder, None)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2, 3, 100])
+def test_each_job_gets_its_own_answer(picky: Model, batch: int) -> None:
+    long = [101.0, *A[1:]]
+    answers = worker.answers(picky, [[A], [B, A], [A, long], [B]], batch)
+    names = [
+        [row[0] for row in answer.rows] if isinstance(answer, Computed) else answer.status
+        for answer in answers
+    ]
+    assert names == [["setosa"], ["virginica", "setosa"], 400, ["virginica"]]
+    assert isinstance(answers[2], Refused)
+    assert answers[2].fault.field == "rows[1].sepal_length"
+
+
+def test_nan_from_a_hook_or_a_model_is_an_error_of_its_row(tmp_path: Path) -> None:
+    iris_bundle(tmp_path / "iris", postprocess=EMPTY)
+    model = Model.load(tmp_path / "iris", None)
+    answer = model.answer([A, B])
+    assert isinstance(answer, Refused)
+    assert (answer.status, answer.fault.field) == (400, "rows[1].petal_length")
+    assert "probability_setosa is nan" in answer.fault.message
+    assert isinstance(model.answer([A]), Computed)
+
+
+def test_an_output_that_no_message_holds_is_an_error_of_its_job(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    good = Computed(("y",), [[1]])
+    answered = [good, Computed(("y",), [[2**70]]), Computed(("y",), [["\ud800"]])]
+    report = Frames().reports(worker.message_of(list(answered)))[0]
+    assert isinstance(report, Answers)
+    assert report.answers[0] == good
+    assert [a.status for a in report.answers[1:] if isinstance(a, Refused)] == [500, 500]
+    assert "OverflowError" in capsys.readouterr().err
+
+
+def test_values_keep_their_types_on_the_link() -> None:
+    row = [1, 1.0, True, None, "ö", -(2**63), 2**64 - 1, -0.0, ""]
+    answers = Answers([Computed(("a",), [row]), Refused(Fault(message="m", field="f"), 404)])
+    data = link.of_report(Loaded(0.5)) + link.of_report(answers)
+    frames = Frames()
+    reports = [
+        report for place in range(len(data)) for report in frames.reports(data[place : place + 1])
+    ]
+    assert reports == [Loaded(0.5), answers]
+    assert isinstance(reports[1], Answers)
+    first = reports[1].answers[0]
+    assert isinstance(first, Computed)
+    assert [(type(value), repr(value)) for value in first.rows[0]] == [
+        (type(value), repr(value)) for value in row
+    ]
+
+
+class Wire:
+    """A socket that gives what arrives in small parts."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def recv(self, size: int) -> bytes:
+        part, self._data = self._data[: min(size, 3)], self._data[min(size, 3) :]
+        return part
+
+
+def test_jobs_arrive_whole_and_the_end_is_told() -> None:
+    jobs: list[list[tuple[Any, ...]]] = [[(1.0, "a")], [(2, None), (True, "")]]
+    wire: Any = Wire(link.of_jobs(jobs) + link.of_jobs(jobs)[:-1])
+    assert link.receive(wire) == [[list(row) for row in job] for job in jobs]
+    assert link.receive(wire) is None
+    assert isinstance(wire, Wire | socket.socket)
+
+
+class Stub:
+    """A model of which the test says how long it takes and what it answers in batches."""
+
+    def __init__(self, one: float, each: float, shift: float = 0.0) -> None:
+        self.now = 0.0
+        self._one, self._each, self._shift = one, each, shift
+
+    def check(self, rows: Sequence[Any]) -> list[Row]:
+        return list(rows)
+
+    def together(self, rows: Sequence[Row]) -> list[Row]:
+        self.now += self._one + self._each * len(rows)
+        shift = self._shift if len(rows) > 2 else 0.0
+        return [{"y": row["x"] + shift} for row in rows]  # type: ignore[operator]
+
+    def measured(self) -> tuple[float, int]:
+        rows: list[Row] = [{"x": 0.1}, {"x": 0.2}, {"x": 0.3}]
+        return warmup.measured(self, rows, lambda: self.now)  # type: ignore[arg-type]
+
+
+def test_batches_are_used_where_they_pay_and_change_nothing() -> None:
+    assert Stub(0.001, 0.0001).measured()[0] == pytest.approx(0.0011)
+    assert Stub(0.0, 0.001).measured()[1] == 0, "no faster than one by one"
+    assert Stub(0.001, 0.0001, shift=1e-19).measured()[1] == 64, "the same bits"
+    assert Stub(0.001, 0.0001, shift=1e-15).measured()[1] == 0, "other bits in larger batches"
+    assert Stub(1.0, 0.1).measured()[1] == 0, "too slow to find out"
+    assert Stub(0.03, 0.001).measured()[1] == 32, "up to what was measured"
+
+
+def test_outputs_of_other_types_are_not_the_same() -> None:
+    assert warmup._is_same([{"y": 1.0}], [{"y": 1.0}])
+    assert not warmup._is_same([{"y": 1}], [{"y": 1.0}])
+    assert not warmup._is_same([{"y": True}], [{"y": 1}])
+
+
+def test_outputs_of_different_names_are_refused() -> None:
+    from mlship.runtime.model import computed
+
+    with pytest.raises(ProjectError, match="different names"):
+        computed([{"a": 1}, {"b": 1}])
