@@ -70,6 +70,7 @@ def _serve(options: argparse.Namespace) -> int:
                 expected=digests.parse(options.digest) if options.digest else None,
                 host=options.host,
                 port=options.port,
+                grpc_port=options.grpc_port,
                 log=options.log,
                 spool=options.spool,
                 spool_mb=options.spool_mb,
@@ -154,6 +155,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on")
     serve.add_argument("--port", type=int, required=True, help="port to listen on")
+    serve.add_argument(
+        "--grpc-port",
+        type=int,
+        default=environment.get("MLSHIP_GRPC_PORT"),
+        help="port for gRPC (Open Inference Protocol); default: $MLSHIP_GRPC_PORT, else none",
+    )
     serve.add_argument(
         "--log",
         default=log,

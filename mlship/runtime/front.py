@@ -14,11 +14,11 @@ import uvloop
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.errors import TimedOutError, UnavailableError
-from mlship.runtime import ports
+from mlship.runtime import grpc_server, ports
 from mlship.runtime.budget import Budget
 from mlship.runtime.commits import Commits
 from mlship.runtime.connection import Connection
-from mlship.runtime.http import BODY_BYTES, Request
+from mlship.runtime.http import BODY_BYTES, Request, Response
 from mlship.runtime.metrics import Metrics
 from mlship.runtime.options import Options
 from mlship.runtime.pool import Pool
@@ -69,6 +69,19 @@ class Front:
             self.last = self._loop.time()
         return self._service.begin(request, connection.reply)
 
+    async def answer(self, request: Request) -> Response:
+        """Answer a request of another server, such as the one for gRPC."""
+        waiting = _Waiting(self._loop)
+        exchange = self.begin(request, waiting)
+        try:
+            return await waiting.response
+        except asyncio.CancelledError:
+            if exchange is not None:
+                exchange.cancel()
+            raise
+        finally:
+            self.end()
+
     def end(self) -> None:
         """Count a request as answered or abandoned."""
         self.active -= 1
@@ -84,6 +97,18 @@ class Front:
         """Close all connections."""
         for connection in tuple(self._connections):
             connection.abort()
+
+
+class _Waiting:
+    """Gets the response to one request."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.response: asyncio.Future[Response] = loop.create_future()
+
+    def reply(self, response: Response) -> None:
+        """Take the response, unless its client has gone."""
+        if not self.response.done():
+            self.response.set_result(response)
 
 
 class Watching:
@@ -231,12 +256,19 @@ async def _serve(options: Options, service: Service, front: Front, stop: asyncio
     except OSError as error:
         message = f"cannot listen on {options.host}:{options.port}: {error.strerror}"
         raise UnavailableError(message, hint="use another port") from error
+    grpc = None
+    if options.grpc_port is not None:
+        service.enable_grpc()
+        grpc = await grpc_server.start(front.answer, options.host, options.grpc_port)
+        log(f"{options.identity.name} at {options.host}:{options.grpc_port} by gRPC")
     log(f"{options.identity.name} at http://{options.host}:{options.port}/docs")
     await stop.wait()
     deadline = time.monotonic() + options.shutdown_seconds
     service.drain()
     is_done = await _drained(front, options.shutdown_seconds)
     server.close()
+    if grpc is not None:
+        await grpc.stop(0)
     if not is_done:
         message = (
             f"{front.active} requests did not finish within {options.shutdown_seconds:g} seconds"

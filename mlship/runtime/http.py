@@ -9,7 +9,10 @@ from mlship.errors import MlshipError
 from mlship.runtime.faults import Fault, RefusedRequest
 
 BODY_BYTES = 10_000_000
+MAX_ROWS = 100_000
+"""A body of few bytes a row, such as one of binary tensors, would otherwise need gigabytes."""
 JSON = "application/json"
+BINARY = "application/octet-stream"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,40 +52,93 @@ def of_json(value: Any, status: int = 200, **headers: str) -> Response:
     return Response(status=status, headers={"content-type": JSON, **named}, body=body)
 
 
-def of_fault(fault: Fault, status: int, **headers: str) -> Response:
-    """Return `{"error": {"message": ..., "field": ..., "hint": ...}}`."""
-    return of_json({"error": fault}, status, **headers)
+def of_fault(fault: Fault, status: int, path: str = "", **headers: str) -> Response:
+    """Return `{"error": {"message": ..., "field": ..., "hint": ...}}`.
+
+    Below `/v1` and `/v2`, and for gRPC, `error` is a string, as clients of these protocols expect
+    it, and `field` and `hint` are beside it.
+    """
+    return of_json(error_body(fault, path), status, **headers)
 
 
-def of_error(error: MlshipError, status: int) -> Response:
+def error_body(fault: Fault, path: str) -> dict[str, Any]:
+    """Return the body for an error on a path."""
+    if not path.startswith(("/v1/", "/v2/", "/inference.")):
+        return {"error": fault}
+    text = f"{fault.field}: {fault.message}" if fault.field else fault.message
+    text = f"{text}; {fault.hint}" if fault.hint else text
+    return {"error": text, **{n: v for n in ("field", "hint") if (v := getattr(fault, n))}}
+
+
+def of_error(error: MlshipError, status: int, path: str = "") -> Response:
     """Return the response for an error of the tree, like `of_fault`."""
-    return of_fault(Fault(message=error.message, hint=error.hint), status)
+    return of_fault(Fault(message=error.message, hint=error.hint), status, path)
 
 
-def check_body(request: Request) -> None:
-    """Refuse a body that is too large or not JSON.
+def too_large() -> RefusedRequest:
+    """Return the refusal of a body of more than `BODY_BYTES`, as received or decompressed."""
+    message = f"the body is larger than {BODY_BYTES:,} bytes"
+    return RefusedRequest(message, hint="send fewer rows per request", status=413)
+
+
+def check_rows(number: int, field: str = "rows") -> None:
+    """Refuse a request without rows, or with more than `MAX_ROWS`.
 
     Raises:
-        RefusedRequest: with status 413 or 415.
+        RefusedRequest: with status 400 or 413.
     """
-    if len(request.body) > BODY_BYTES:
-        message = f"the body is larger than {BODY_BYTES:,} bytes"
+    if not number:
+        hint = 'send a row as {"column": value, ...}, or a list of rows'
+        raise RefusedRequest("the request has no rows", field=field, hint=hint)
+    if number > MAX_ROWS:
+        message = f"the request has {number:,} rows, more than {MAX_ROWS:,}"
         raise RefusedRequest(message, hint="send fewer rows per request", status=413)
-    kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
-    is_binary = "inference-header-content-length" in request.headers
-    if is_binary or not (kind == JSON or kind.endswith("+json")):
-        message = f"the content type is {kind}, expected {JSON}"
-        if is_binary:
-            message = "the binary tensor extension is not supported"
+
+
+def check_media(request: Request, *accepted: str) -> str:
+    """Return the media type of the body; JSON, the first one, if the request names none.
+
+    Raises:
+        RefusedRequest: with status 415 if it is not one of the accepted ones.
+    """
+    header = request.headers.get("content-type") or accepted[0]
+    kind = header.partition(";")[0].strip().lower()
+    if kind.endswith("+json"):
+        kind = JSON
+    if kind not in accepted:
+        message = f"the content type is {kind[:80]}, expected {' or '.join(accepted)}"
         hint = f"send JSON with the header `content-type: {JSON}`"
         raise RefusedRequest(message, hint=hint, status=415)
+    return kind
+
+
+def wants(request: Request, media: str) -> bool:
+    """Return whether a request names a media type in `Accept`, and prefers it to JSON."""
+    header = request.headers.get("accept", "")
+    if media not in header.lower():
+        return False
+    weights = qualities(header)
+    return weights.get(media, 0.0) > weights.get(JSON, 0.0)
+
+
+def qualities(header: str) -> dict[str, float]:
+    """Return the weight of each name in a header such as `Accept` or `Accept-Encoding`."""
+    weights = {}
+    for part in header.split(","):
+        name, *parameters = (text.strip().lower() for text in part.split(";"))
+        weight = next((text[2:] for text in parameters if text.startswith("q=")), "1")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            weights[name] = 0.0
+    return weights
 
 
 def decode_rows(body: bytes) -> list[Any]:
     """Return the rows in a body: one row, a list of rows, or `{"rows": [...]}`.
 
     Raises:
-        RefusedRequest: it is not JSON, has another form, or has no rows.
+        RefusedRequest: it is not JSON.
     """
     try:
         value = msgspec.json.decode(body)
@@ -91,11 +147,7 @@ def decode_rows(body: bytes) -> list[Any]:
         raise RefusedRequest(f"the body is not JSON: {error}", hint=hint) from None
     if isinstance(value, dict) and value.keys() == {"rows"} and isinstance(value["rows"], list):
         value = value["rows"]
-    rows = value if isinstance(value, list) else [value]
-    if not rows:
-        hint = 'send a row as {"column": value, ...}, or a list of rows'
-        raise RefusedRequest("the request has no rows", field="rows", hint=hint)
-    return rows
+    return value if isinstance(value, list) else [value]
 
 
 def is_mirrored(headers: Mapping[str, str]) -> bool:

@@ -1,18 +1,21 @@
 """The OpenAPI 3.1 document of the service, generated from the bundle's schema."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from mlship.domain.bundle import Bundle, Field, Kind
+from mlship.domain.bundle import Bundle
+from mlship.runtime import openapi_schemas
 from mlship.runtime.dialects import v2
+from mlship.runtime.dialects.tables import CSV
+from mlship.runtime.http import BINARY, JSON
+from mlship.runtime.openapi_schemas import ref
 
-_TYPES: Mapping[Kind, str] = {
-    "number": "number",
-    "integer": "integer",
-    "text": "string",
-    "boolean": "boolean",
+_REFUSALS: Final = {
+    "400": "The request is refused; the error names the field",
+    "413": "The body is too large, or has too many rows",
+    "415": "The content type or the content encoding is not one of these",
+    "500": "The model or a hook fails on any row",
+    "503": "The model is not ready, or the prediction log cannot be written",
 }
-_OPEN = {"type": "object", "additionalProperties": True}
 
 
 def example_row(bundle: Bundle) -> dict[str, Any]:
@@ -28,9 +31,6 @@ def document(bundle: Bundle, release: str, version: str) -> dict[str, Any]:
         release: the name of the release.
         version: the first digits of the release's id, which are the version in V2 paths.
     """
-    model = f"/v2/models/{bundle.name}"
-    infer = _post("Predict by Open Inference Protocol V2", "InferRequest", "InferAnswer")
-    infer["requestBody"]["content"]["application/json"]["example"] = v2.example(bundle.schema)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -38,115 +38,103 @@ def document(bundle: Bundle, release: str, version: str) -> dict[str, Any]:
             "version": release,
             "summary": "Every response has the release and the id of each prediction.",
         },
-        "paths": {
-            "/predict": {"post": _predict(bundle)},
-            f"{model}/infer": {"post": infer},
-            f"{model}/versions/{version}/infer": {"post": infer},
-            model: {"get": _get("Columns of the model")},
-            f"{model}/ready": {"get": _get("Whether the model is ready")},
-            "/v2": {"get": _get("Name, version and extensions of the server")},
-            "/v2/health/live": {"get": _get("Whether the process is alive")},
-            "/v2/health/ready": {"get": _get("Whether the service is ready for requests")},
-            "/metrics": {"get": _get("Metrics for Prometheus", "text/plain")},
-        },
-        "components": {"schemas": _schemas(bundle)},
+        "paths": _predictions(bundle, version) | _pages(bundle.name, version),
+        "components": {"schemas": openapi_schemas.of_bundle(bundle)},
     }
 
 
-def _schemas(bundle: Bundle) -> dict[str, Any]:
-    prediction = _object(bundle.schema.outputs)
-    prediction["properties"] = {"id": {"type": "string"}} | prediction["properties"]
-    prediction["required"] = ["id", *prediction["required"]]
-    rows = {"type": "array", "items": _ref("Row")}
-    return {
-        "Row": _object(bundle.schema.inputs) | {"additionalProperties": False},
-        "Rows": {
-            "oneOf": [
-                _ref("Row"),
-                rows,
-                {"type": "object", "properties": {"rows": rows}, "required": ["rows"]},
-            ]
-        },
-        "Prediction": prediction,
-        "Predictions": {
-            "type": "object",
-            "properties": {
-                "release": {"type": "string"},
-                "predictions": {"type": "array", "items": _ref("Prediction")},
-            },
-            "required": ["release", "predictions"],
-        },
-        "InferRequest": _OPEN,
-        "InferAnswer": _OPEN,
-        "Error": {
-            "type": "object",
-            "properties": {
-                "error": {
-                    "type": "object",
-                    "properties": {
-                        "message": {"type": "string"},
-                        "field": {"type": "string", "examples": ["rows[3].sepal_length"]},
-                        "hint": {"type": "string"},
-                    },
-                    "required": ["message"],
-                }
-            },
-            "required": ["error"],
-        },
-    }
-
-
-def _object(fields: tuple[Field, ...]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {field.name: _property(field) for field in fields},
-        "required": [field.name for field in fields],
-    }
-
-
-def _property(field: Field) -> dict[str, Any]:
-    kind = _TYPES[field.kind]
-    schema: dict[str, Any] = {"type": [kind, "null"] if field.nullable else kind}
-    if field.example is not None:
-        schema["examples"] = [field.example]
-    if field.choices:
-        schema["description"] = f"values in the training data: {', '.join(field.choices[:20])}"
-    return schema
-
-
-def _predict(bundle: Bundle) -> dict[str, Any]:
-    operation = _post(f"Predict {', '.join(bundle.names)}", "Rows", "Predictions")
+def _predictions(bundle: Bundle, version: str) -> dict[str, Any]:
     row = example_row(bundle)
-    operation["requestBody"]["content"]["application/json"]["examples"] = {
-        "one row": {"value": row},
-        "many rows": {"value": [row, row]},
-    }
-    return operation
-
-
-def _get(summary: str, media: str = "application/json") -> dict[str, Any]:
+    model = f"/v2/models/{bundle.name}"
+    infer = _post(
+        "Predict by Open Inference Protocol V2",
+        {JSON: _media("InferRequest", v2.example(bundle.schema)), BINARY: {}},
+        {JSON: _media("InferAnswer"), BINARY: {}},
+        "ErrorText",
+    )
+    table = {CSV: _media("Table")}
+    answers = {JSON: _media("Predictions"), **table}
+    rows = {"one row": {"value": row}, "many rows": {"value": [row, row]}}
     return {
-        "summary": summary,
-        "responses": {"200": {"description": "OK", "content": {media: {}}}},
+        "/predict": _post(
+            f"Predict {', '.join(bundle.names)}",
+            {JSON: {"schema": ref("Rows"), "examples": rows}, **table},
+            answers,
+            "Error",
+        ),
+        "/invocations": _post(
+            "Predict as MLflow's server and SageMaker do",
+            {JSON: _media("Invocation", {"dataframe_records": [row]}), **table},
+            answers,
+            "Error",
+        ),
+        f"/v1/models/{bundle.name}:predict": _post(
+            "Predict by protocol V1",
+            {JSON: _media("V1Request", {"instances": [row]}), **table},
+            answers,
+            "ErrorText",
+        ),
+        f"{model}/infer": infer,
+        f"{model}/versions/{version}/infer": infer,
     }
 
 
-def _post(summary: str, body: str, answer: str) -> dict[str, Any]:
-    error = {"description": "The error", "content": _content("Error")}
-    return {
-        "summary": summary,
-        "requestBody": {"required": True, "content": _content(body)},
-        "responses": {
-            "200": {"description": "The logged predictions", "content": _content(answer)},
-            "400": error,
-            "503": error,
+def _pages(name: str, version: str) -> dict[str, Any]:
+    paths = {
+        "/metrics": _get("Metrics for Prometheus", {"text/plain": {}}),
+        "/ping": _ready("Whether the model is ready, for SageMaker"),
+        "/health": _ready("Whether the model is ready, for MLflow"),
+        "/v1/models": _get("Names of the models"),
+        f"/v1/models/{name}": _ready("Whether the model is ready, for V1"),
+        "/v2": _get("Name, version and extensions of the server"),
+        "/v2/health/live": _get("Whether the process is alive"),
+        "/v2/health/ready": _ready("Whether the service is ready for requests"),
+        "/v2/models/stats": _get("Counts of requests and rows of this process"),
+        "/v2/repository/index": {
+            "post": _get("The served model and its state", {JSON: _media("Documents")})["get"]
         },
     }
+    for model in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{version}"):
+        paths |= {
+            model: _get("Columns of the model", {JSON: _media("Metadata")}),
+            f"{model}/ready": _ready("Whether the model is ready"),
+            f"{model}/config": _get("Columns of the model, in Triton's form"),
+            f"{model}/stats": _get("Counts of requests and rows of this process"),
+        }
+    return paths
 
 
-def _content(schema: str) -> dict[str, Any]:
-    return {"application/json": {"schema": _ref(schema)}}
+def _get(summary: str, content: dict[str, Any] | None = None) -> dict[str, Any]:
+    answer = {"description": "OK", "content": content or {JSON: _media("Document")}}
+    return {"get": {"summary": summary, "responses": {"200": answer}}}
 
 
-def _ref(schema: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{schema}"}
+def _ready(summary: str) -> dict[str, Any]:
+    page = _get(summary, {JSON: _media("Readiness")})
+    content = {JSON: {"schema": {"allOf": [ref("Readiness"), ref("ErrorText")]}}}
+    page["get"]["responses"]["503"] = {"description": "It is not ready", "content": content}
+    return page
+
+
+def _post(
+    summary: str, bodies: dict[str, Any], answers: dict[str, Any], error: str
+) -> dict[str, Any]:
+    refusals = {
+        status: {"description": text, "content": {JSON: _media(error)}}
+        for status, text in _REFUSALS.items()
+    }
+    return {
+        "post": {
+            "summary": summary,
+            "requestBody": {"required": True, "content": bodies},
+            "responses": {
+                "200": {"description": "The logged predictions", "content": answers},
+                **refusals,
+            },
+        }
+    }
+
+
+def _media(schema: str, example: Any = None) -> dict[str, Any]:
+    media: dict[str, Any] = {"schema": ref(schema)}
+    return media if example is None else {**media, "example": example}

@@ -27,6 +27,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         log: the folder of the prediction log, or `postgresql://...`.
         spool: the folder for predictions while the database is away; `None` refuses them.
         spool_mb: the size of a spool in MB at which requests are refused.
+        grpc_port: the port for gRPC; `None` for no gRPC.
         columns: those that are not logged, or only as a hash with `hash_key`.
         shutdown_seconds: how long open requests may take after a signal to stop.
         workers: the number of processes that compute.
@@ -41,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     log: str
     spool: Path | None = None
     spool_mb: int = 256
+    grpc_port: int | None = None
     columns: Mapping[str, Rule] = {}
     hash_key: str = ""
     shutdown_seconds: float

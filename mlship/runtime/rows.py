@@ -20,7 +20,8 @@ _INTEGER_LIMIT = 2**63
 def check(rows: Sequence[Any], schema: Schema) -> list[Row]:
     """Return the rows with columns in the order of the schema, and values of its types.
 
-    In an integer column, a whole float becomes an `int`. Other numbers stay unchanged.
+    In an integer column, a whole float becomes an `int`; in a number column, an integer beyond 64
+    bits a float. Other numbers stay unchanged.
 
     Raises:
         RefusedRequest: a column is missing or unknown, or a value has the wrong type, is null in a
@@ -77,7 +78,7 @@ def _of_kind(value: Any, kind: Kind) -> Value:
     """Return the value with the type of the kind, or `None` if it has another type."""
     match kind:
         case "number":
-            return value if _is_number(value) else None
+            return _number(value)
         case "integer":
             return int(value) if _is_whole(value) else None
         case "text":
@@ -86,6 +87,19 @@ def _of_kind(value: Any, kind: Kind) -> Value:
             return value if isinstance(value, bool) else None
         case _:
             assert_never(kind)
+
+
+def _number(value: Any) -> float | int | None:
+    """Return a number; one beyond 64 bits, which JSON may write without a point, as a float."""
+    if _is_number(value):
+        number: float | int = value
+        return number
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _is_number(value: Any) -> bool:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from mlship.domain import bundle as bundles
 from mlship.domain import private
 from mlship.errors import ConfigError, UnavailableError
+from mlship.runtime import grpc_server
 from mlship.runtime.options import Options
 
 
@@ -22,12 +23,15 @@ def serve(options: Options) -> None:
         NotFoundError: there is no bundle.
         IntegrityError: the bundle does not match its digest.
         ProjectError: a hook cannot be imported.
-        UnavailableError: the port is in use, or the log cannot be written; or predictions are
-            left in the spool at the end.
+        UnavailableError: a port is in use, a package for gRPC is missing, or the log cannot be
+            written; or predictions are left in the spool at the end.
         ConfigError: the log's address or the port is invalid, or a column's hash has no key.
         TimedOutError: some requests did not finish before the time limit.
     """
     check_port(options.host, options.port)
+    if options.grpc_port is not None:
+        check_port(options.host, options.grpc_port)
+        grpc_server.check_installed()
     private.check_key(options.columns, options.hash_key)
     bundles.manifest(options.bundle, expected=options.expected)
     spawned = [options.spawn() for _ in range(options.workers)]

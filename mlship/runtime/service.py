@@ -14,12 +14,11 @@ from typing import Literal
 
 import msgspec
 
-from mlship import __version__
 from mlship.domain import digests
 from mlship.domain.prediction import Prediction
 from mlship.errors import MlshipError, UnavailableError
-from mlship.runtime import decoder, http, openapi, page
-from mlship.runtime.dialects import Call, Predictions, v2
+from mlship.runtime import decoder, encodings, http, openapi, page
+from mlship.runtime.dialects import Call, Predictions, descriptions, v2_grpc
 from mlship.runtime.dialects.routes import routes
 from mlship.runtime.exchange import Exchange, Reply
 from mlship.runtime.faults import Fault, RefusedRequest
@@ -28,8 +27,11 @@ from mlship.runtime.jobs import Answer, Computer, Job, Refused
 from mlship.runtime.metrics import CONTENT_TYPE, Metrics
 from mlship.runtime.options import Identity
 from mlship.runtime.record import Record
+from mlship.runtime.statistics import Statistics
 
 State = Literal["starting", "ready", "failed", "draining"]
+_INDEX = "/v2/repository/index"
+"""A page that clients get by POST."""
 TIMEOUT = "mlship-timeout"
 """The header with the seconds that a client waits."""
 TIMEOUT_SECONDS = 30.0
@@ -79,21 +81,41 @@ class Service:
             slot=identity.slot,
             format=bundle.model.format,
         )
-        path = f"/v2/models/{bundle.name}"
-        self._gets: dict[str, Callable[[], Response]] = {
+        self._statistics = Statistics()
+        self._pages = self._all_pages()
+        self._dialects = routes(bundle, identity.name, self._version)
+
+    def _all_pages(self) -> dict[str, Callable[[], Response]]:
+        """Return what answers each path that predicts nothing."""
+        name = self._model.bundle.name
+        pages: dict[str, Callable[[], Response]] = {
             "/": lambda: Response(status=307, headers={"location": "docs"}, body=b""),
             "/docs": self._docs,
             "/openapi.json": lambda: http.of_json(self._openapi),
             "/metrics": self._metrics,
-            "/v2": self._server,
+            "/ping": self._ready,
+            "/health": self._ready,
+            "/v1/models": lambda: http.of_json({"models": [name]}),
+            f"/v1/models/{name}": self._ready,
+            "/v2": lambda: http.of_json(descriptions.server()),
             "/v2/health/live": lambda: http.of_json({"live": True}),
             "/v2/health/ready": self._ready,
-            path: self._metadata,
-            f"{path}/ready": self._ready,
-            f"{path}/versions/{self._version}": self._metadata,
-            f"{path}/versions/{self._version}/ready": self._ready,
+            "/v2/models/stats": self._stats,
+            _INDEX: self._index,
         }
-        self._dialects = routes(bundle, identity.name, self._version)
+        for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/{self._version}"):
+            pages |= {
+                path: self._metadata,
+                f"{path}/ready": self._ready,
+                f"{path}/config": lambda: http.of_json(descriptions.config(self._model.bundle)),
+                f"{path}/stats": self._stats,
+            }
+        return pages
+
+    def enable_grpc(self) -> None:
+        """Answer the requests that the gRPC server passes on."""
+        bundle, name = self._model.bundle, self._identity.name
+        self._dialects[v2_grpc.ROUTE] = v2_grpc.dialect(bundle, name, self._version)
 
     def warm_up(self, folder: Path) -> None:
         """Predict the golden examples with a model in this process; become ready if it gives them.
@@ -138,21 +160,23 @@ class Service:
         except Exception as error:  # noqa: BLE001 (an internal error gets a response too)
             path = request.path
             route = path if path in self._dialects else "other"
-            pending = Pending(response=self._response_to(error), route=route, started=started)
+            pending = Pending(response=self._response_to(error, path), route=route, started=started)
         reply(self._finished(pending))
         return None
 
-    def _response_to(self, error: BaseException) -> Response:
+    def _response_to(self, error: BaseException, path: str) -> Response:
         """Return the response for an error, whose status says whose it is."""
         if isinstance(error, RefusedRequest):
             extra = {"connection": "close"} if error.status == 413 else {}
             if error.retry_after is not None:
                 extra["retry_after"] = str(error.retry_after)
-            return http.of_fault(error.fault, error.status, **extra)
+            return http.of_fault(error.fault, error.status, path, **extra)
         if isinstance(error, MlshipError):
-            return http.of_error(error, 503 if isinstance(error, UnavailableError) else 500)
+            status = 503 if isinstance(error, UnavailableError) else 500
+            return http.of_error(error, status, path)
         traceback.print_exception(error, file=sys.stderr)
-        return http.of_fault(Fault(message=f"internal error: {type(error).__name__}"), 500)
+        fault = Fault(message=f"internal error: {type(error).__name__}")
+        return http.of_fault(fault, 500, path)
 
     def _finished(self, pending: Pending) -> Response:
         """Return the response with the headers that all have, and count it."""
@@ -160,7 +184,10 @@ class Service:
         response.headers["mlship-release"] = self._identity.name
         if self.state == "draining":
             response.headers["connection"] = "close"
-        self.metrics.answered(pending.route, response.status, perf_counter() - pending.started)
+        seconds = perf_counter() - pending.started
+        self.metrics.answered(pending.route, response.status, seconds)
+        if response.status != 200 and pending.route in self._dialects:
+            self._statistics.failed(seconds)
         return response
 
     def _route(self, request: Request, started: float, reply: Reply) -> Pending | Exchange:
@@ -170,15 +197,15 @@ class Service:
         if path in self._dialects:
             if request.method != "POST":
                 return self._not_allowed(request, path, "POST", started)
-            http.check_body(request)
             if self.state in ("starting", "failed"):
-                return Pending(response=self._ready(), route=path, started=started)
-            call = self._dialects[path](request)
+                return Pending(response=self._ready(path), route=path, started=started)
+            call = self._dialects[path](encodings.plain(request))
             return self._predict(call, request, (path, started), reply)
-        if path in self._gets:
-            if request.method not in ("GET", "HEAD"):
-                return self._not_allowed(request, path, "GET, HEAD", started)
-            response = self._gets[path]()
+        if path in self._pages:
+            allowed = ("POST",) if path == _INDEX else ("GET", "HEAD")
+            if request.method not in allowed:
+                return self._not_allowed(request, path, ", ".join(allowed), started)
+            response = encodings.compressed(self._pages[path](), request)
             if request.method == "HEAD":
                 length = {"content-length": str(len(response.body))}
                 response = msgspec.structs.replace(
@@ -192,7 +219,8 @@ class Service:
     def _not_allowed(self, request: Request, path: str, allow: str, started: float) -> Pending:
         message = f"method {request.method[:20]} is not allowed for {path}"
         fault = Fault(message=message, hint=f"use {allow}")
-        return Pending(response=http.of_fault(fault, 405, allow=allow), route=path, started=started)
+        response = http.of_fault(fault, 405, path, allow=allow)
+        return Pending(response=response, route=path, started=started)
 
     def _predict(
         self, call: Call, request: Request, at: tuple[str, float], reply: Reply
@@ -218,7 +246,7 @@ class Service:
         """Log what was computed for a request, or answer why nothing was."""
         try:
             if isinstance(answer, Refused):
-                response = http.of_fault(answer.fault, answer.status)
+                response = http.of_fault(answer.fault, answer.status, exchange.route)
                 self._answer(exchange, response)
                 return
             exchange.seconds = exchange.elapsed()
@@ -226,13 +254,14 @@ class Service:
             request_id = exchange.request_id
             ids = [f"{request_id}.{number}" for number in range(len(answer.rows))]
             response = exchange.call.encode(Predictions(exchange.outputs, ids, request_id))
+            response = encodings.compressed(response, exchange.request)
             response.headers["x-request-id"] = request_id
             if self._record is None:
                 self._written(exchange, response, None)
                 return
             written = self._record.append(self._predictions(exchange, ids))
         except Exception as error:  # noqa: BLE001 (an internal error gets a response too)
-            self._answer(exchange, self._response_to(error))
+            self._answer(exchange, self._response_to(error, exchange.route))
             return
         written.add_done_callback(
             lambda written: self._written(exchange, response, written.exception())
@@ -258,11 +287,15 @@ class Service:
     def _written(self, exchange: Exchange, response: Response, error: BaseException | None) -> None:
         """Answer a request whose predictions are durable, or status 503 if they could not be."""
         if isinstance(error, MlshipError):
-            response = http.of_error(error, 503)
+            response = http.of_error(error, 503, exchange.route)
         elif error is not None:
-            response = http.of_fault(Fault(message=f"the prediction log failed: {error}"), 503)
+            fault = Fault(message=f"the prediction log failed: {error}")
+            response = http.of_fault(fault, 503, exchange.route)
         else:
-            self.metrics.predicted(len(exchange.outputs), shadow=exchange.is_shadow)
+            rows = len(exchange.outputs)
+            self.metrics.predicted(rows, shadow=exchange.is_shadow)
+            time = self._clock().timestamp()
+            self._statistics.succeeded(rows, exchange.elapsed(), exchange.seconds, time)
         self._answer(exchange, response)
 
     def _answer(self, exchange: Exchange, response: Response) -> None:
@@ -278,7 +311,7 @@ class Service:
                 pass
         return self._new_id()
 
-    def _ready(self) -> Response:
+    def _ready(self, path: str = "/v2/") -> Response:
         health = self._model.health()
         state = self.state if health.is_ready or self.state != "ready" else "restarting"
         body = {
@@ -295,27 +328,21 @@ class Service:
             return http.of_json(body)
         message = self.failure or f"the model is {state}"
         hint = "train again in the serving environment" if self.failure else "retry later"
-        return http.of_json({**body, "error": Fault(message=message, hint=hint)}, 503)
-
-    def _server(self) -> Response:
-        return http.of_json({"name": "mlship", "version": __version__, "extensions": []})
+        return http.of_json(body | http.error_body(Fault(message=message, hint=hint), path), 503)
 
     def _metadata(self) -> Response:
-        bundle = self._model.bundle
-        return http.of_json(
-            {
-                "name": bundle.name,
-                "versions": [self._version],
-                "platform": bundle.model.format,
-                "inputs": v2.metadata(bundle.schema.inputs),
-                "outputs": v2.metadata(bundle.schema.outputs),
-                "parameters": {
-                    "release": self._identity.name,
-                    "id": self._identity.release,
-                    "bundle": self._model.digest,
-                },
-            }
-        )
+        ids = (self._identity.release, self._model.digest)
+        bundle, name = self._model.bundle, self._identity.name
+        return http.of_json(descriptions.model(bundle, name, self._version, ids))
+
+    def _stats(self) -> Response:
+        statistics = self._statistics.document(self._model.bundle.name, self._version)
+        return http.of_json({"model_stats": [statistics]})
+
+    def _index(self) -> Response:
+        name = self._model.bundle.name
+        state = self.state if self._model.health().is_ready else "restarting"
+        return http.of_json(descriptions.index(name, self._version, state, self.failure))
 
     def _docs(self) -> Response:
         headers = {"content-type": "text/html; charset=utf-8", "cache-control": "no-cache"}

@@ -101,7 +101,9 @@ VENDORS = {
     "xgboost",
 }
 MAY_USE_VENDORS = {"mlship.adapters", "mlship.runtime", "mlship.testing", "mlship.training"}
-RUNTIME_ONLY = {"docker", "google", "matplotlib", "mlflow", "skl2onnx"}
+GOOGLE = {"google.api_core", "google.auth", "google.cloud"}
+"""Not `google.protobuf`, which is of the extra for gRPC and loaded for it only."""
+RUNTIME_ONLY = GOOGLE | {"docker", "matplotlib", "mlflow", "skl2onnx"}
 """What an image for serving does not hold, so that nothing that serving loads may lead to it."""
 
 

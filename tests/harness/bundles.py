@@ -53,8 +53,12 @@ def iris_bundle(
     preprocess: str = "",
     postprocess: str = "",
     golden_error: float = 0.0,
+    limit: float | None = None,
 ) -> Digest:
-    """Write an ONNX bundle of iris. The hooks are the sources of functions of those names."""
+    """Write an ONNX bundle of iris. The hooks are the sources of functions of those names.
+
+    The limit is that of the numbers that the model accepts.
+    """
     estimator, data = iris_estimator()
     (folder / "model").mkdir(parents=True)
     (folder / "model" / "model.onnx").write_bytes(_iris_onnx())
@@ -79,7 +83,10 @@ def iris_bundle(
         (folder / bundles.CODE).mkdir()
         source = f"import pandas as pd\n\n{preprocess}\n\n{postprocess}\n"
         (folder / bundles.CODE / "shaping.py").write_text(source)
-    return bundles.seal(folder, iris_draft(hooks))
+    draft = iris_draft(hooks)
+    fields = tuple(msgspec.structs.replace(field, limit=limit) for field in FIELDS)
+    schema = msgspec.structs.replace(draft.schema, inputs=fields)
+    return bundles.seal(folder, msgspec.structs.replace(draft, schema=schema))
 
 
 def iris_draft(hooks: Hooks) -> Bundle:

@@ -28,6 +28,8 @@ def test_a_fitting_row_comes_back_in_the_schemas_order() -> None:
     [
         ({"length": 3}, 3),
         ({"length": -0.0}, 0.0),
+        ({"length": 10**30}, 1e30),
+        ({"length": 2**63}, 2.0**63),
         ({"count": 4.0}, 4),
         ({"colour": None}, None),
         ({"colour": ""}, ""),

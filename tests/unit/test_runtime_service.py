@@ -1,45 +1,18 @@
 import json
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from mlship.domain.digests import Digest
-from mlship.domain.prediction import Prediction
-from mlship.errors import UnavailableError
-from mlship.runtime.groups import Written
-from mlship.runtime.http import BODY_BYTES, Request, Response
+from mlship.runtime.http import BODY_BYTES, Request
 from mlship.runtime.model import Model
-from mlship.runtime.options import Identity
 from mlship.runtime.service import Service
 from tests.harness.bundles import CLASSES, COLUMNS, SETOSA, VIRGINICA, iris_bundle
+from tests.harness.served import FRESH, NOON, RELEASE, Call, Memory, caller, error_of, service_of
 
-NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
-RELEASE = Digest("sha256:" + "ab" * 32)
 GIVEN = "6f1c3f0e-8a1b-4c1d-9e2f-0123456789ab"
-FRESH = "00000000-0000-4000-8000-000000000000"
-
-
-class Memory:
-    """Keeps predictions in a list; fails where it is told to."""
-
-    def __init__(self) -> None:
-        self.kept: list[Prediction] = []
-        self.is_full = False
-
-    def append(self, predictions: Sequence[Prediction]) -> Written:
-        written: Written = Future()
-        if self.is_full:
-            written.set_exception(UnavailableError("the disk is full", hint="make room"))
-        else:
-            self.kept.extend(predictions)
-            written.set_result(None)
-        return written
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +27,6 @@ def memory() -> Memory:
     return Memory()
 
 
-def service_of(folder: Path, memory: Memory) -> Service:
-    identity = Identity(release=RELEASE, name="iris@abababababab", slot="rabababababab")
-    model = Model.load(folder, None)
-    return Service(model, identity, memory, clock=lambda: NOON, new_id=lambda: FRESH)
-
-
 @pytest.fixture
 def service(folder: Path, memory: Memory) -> Service:
     service = service_of(folder, memory)
@@ -67,22 +34,9 @@ def service(folder: Path, memory: Memory) -> Service:
     return service
 
 
-Call = Callable[..., Response]
-
-
 @pytest.fixture
 def call(service: Service) -> Call:
-    def call(method: str, path: str, body: Any = b"", **headers: str) -> Response:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return service.handle(Request(method=method, path=path, headers=named, body=data))
-
-    return call
-
-
-def error_of(response: Response) -> dict[str, str]:
-    error: dict[str, str] = json.loads(response.body)["error"]
-    return error
+    return caller(service)
 
 
 def test_a_row_is_predicted_logged_and_named(call: Call, memory: Memory) -> None:
@@ -157,7 +111,7 @@ def test_a_bad_request_names_the_field(
         ("DELETE", "/docs", b"", {}, 405),
         ("POST", "/predict", b" " * (BODY_BYTES + 1), {}, 413),
         ("POST", "/predict", b"a=1", {"content_type": "application/x-www-form-urlencoded"}, 415),
-        ("POST", "/predict", b"{}", {"inference_header_content_length": "2"}, 415),
+        ("POST", "/predict", b"{}", {"content_type": "application/octet-stream"}, 415),
     ],
 )
 def test_what_is_not_served_is_refused_in_json(
@@ -229,7 +183,7 @@ def test_v2_takes_columns_of_two_dimensions_and_a_version(call: Call) -> None:
         ({"shape": [1], "data": [1.0]}, "inputs"),
         ({"data": None}, "inputs[0]"),
         ({"data": [1.0, "x"]}, "rows[1].sepal_length"),
-        ({"parameters": {"binary_data_size": 16}}, "parameters"),
+        ({"parameters": {"binary_data_size": 16}}, "inputs[0].parameters.binary_data_size"),
     ],
 )
 def test_v2_refuses_a_tensor_that_does_not_fit(

@@ -1,7 +1,7 @@
 """Which route speaks which dialect."""
 
 from mlship.domain.bundle import Bundle
-from mlship.runtime.dialects import Dialect, predict, v2
+from mlship.runtime.dialects import Dialect, invocations, predict, v2
 
 
 def routes(bundle: Bundle, release: str, version: str) -> dict[str, Dialect]:
@@ -16,6 +16,8 @@ def routes(bundle: Bundle, release: str, version: str) -> dict[str, Dialect]:
     model = f"/v2/models/{bundle.name}"
     return {
         "/predict": predict.dialect(bundle.schema, release),
+        "/invocations": invocations.invocations(bundle.schema, release),
+        f"/v1/models/{bundle.name}:predict": invocations.v1(bundle.schema, release),
         f"{model}/infer": infer,
         f"{model}/versions/{version}/infer": infer,
     }

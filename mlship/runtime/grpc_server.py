@@ -1,0 +1,154 @@
+"""The gRPC server of a replica: each method is a request of the same Service.
+
+What a method says of the server and of the model is the page of the same meaning; `ModelInfer` is a
+route with a dialect of its own. So checks, ids, log and metrics are those of HTTP.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from mlship.errors import UnavailableError
+from mlship.runtime.dialects.grpc_messages import SERVICE, messages
+from mlship.runtime.dialects.v2_grpc import MEDIA, ROUTE
+from mlship.runtime.http import BODY_BYTES, Request, Response
+
+Answer = Callable[[Request], Awaitable[Response]]
+
+_PAGES: Final[Mapping[str, tuple[str, str]]] = {
+    "ServerLive": ("GET", "/v2/health/live"),
+    "ServerReady": ("GET", "/v2/health/ready"),
+    "ModelReady": ("GET", "{model}/ready"),
+    "ServerMetadata": ("GET", "/v2"),
+    "ModelMetadata": ("GET", "{model}"),
+    "ModelConfig": ("GET", "{model}/config"),
+    "ModelStatistics": ("GET", "{model}/stats"),
+    "RepositoryIndex": ("POST", "/v2/repository/index"),
+}
+"""The page that answers a method; `{model}` is the path of the model in the request."""
+_WRAPPED: Final = {"ModelConfig": "config", "RepositoryIndex": "models"}
+"""The field of a response that has the whole page."""
+_CODES: Final = {
+    400: "INVALID_ARGUMENT",
+    404: "NOT_FOUND",
+    413: "RESOURCE_EXHAUSTED",
+    415: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def check_installed() -> None:
+    """Check that gRPC's libraries are installed.
+
+    Raises:
+        UnavailableError: they are not.
+    """
+    try:
+        import google.protobuf  # noqa: F401
+        import grpc.aio  # noqa: F401
+    except ImportError as error:
+        message = f"--grpc-port needs the package {error.name}"
+        hint = "install mlship-cd[grpc]; for an image, add grpcio and protobuf to requirements.txt"
+        raise UnavailableError(message, hint=hint) from error
+
+
+async def start(answer: Answer, host: str, port: int) -> Any:
+    """Listen on a port; return the server, which has `stop(seconds)`.
+
+    Args:
+        answer: answers one request, and never raises.
+        host: the address to listen on.
+        port: 0 takes a free one.
+
+    Raises:
+        UnavailableError: the port is in use.
+    """
+    import grpc
+
+    server = grpc.aio.server(
+        options=[("grpc.max_receive_message_length", BODY_BYTES), ("grpc.so_reuseport", 1)]
+    )
+    methods = {name: _page(name, answer, *page) for name, page in _PAGES.items()}
+    methods["ModelInfer"] = _infer(answer)
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        message = f"cannot listen on {address} for gRPC"
+        raise UnavailableError(message, hint="use another --grpc-port") from error
+    await server.start()
+    return server
+
+
+def _infer(answer: Answer) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    async def infer(body: bytes, context: Any) -> bytes:
+        headers = {name.lower(): str(value) for name, value in context.invocation_metadata() or ()}
+        known = {name: headers[name] for name in ("x-request-id",) if name in headers}
+        request = Request(
+            method="POST", path=ROUTE, headers={**known, "content-type": MEDIA}, body=body
+        )
+        response = await answer(request)
+        await context.send_initial_metadata(
+            [
+                (name, value)
+                for name, value in response.headers.items()
+                if name.startswith(("mlship-", "x-request-id"))
+            ]
+        )
+        if response.status != 200:
+            await _abort(context, response)
+        return response.body
+
+    return infer
+
+
+def _page(
+    name: str, answer: Answer, method: str, path: str
+) -> Callable[[bytes, Any], Awaitable[bytes]]:
+    import grpc
+    from google.protobuf import json_format, message
+
+    received, sent = messages()[f"{name}Request"], messages()[f"{name}Response"]
+
+    async def page(body: bytes, context: Any) -> bytes:
+        try:
+            place = _path(received.FromString(body), path)
+        except message.DecodeError:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"the body is not a {name}Request"
+            )
+        response = await answer(Request(method=method, path=place, headers={}))
+        document = msgspec.json.decode(response.body)
+        if response.status != 200 and not (name.endswith("Ready") and "ready" in document):
+            await _abort(context, response)
+        if name in _WRAPPED:
+            document = {_WRAPPED[name]: document}
+        filled = json_format.ParseDict(document, sent(), ignore_unknown_fields=True)
+        serialized: bytes = filled.SerializeToString()
+        return serialized
+
+    return page
+
+
+def _path(request: Any, path: str) -> str:
+    if "{model}" not in path:
+        return path
+    if not request.name and path.endswith("/stats"):
+        return "/v2/models/stats"
+    version = f"/versions/{request.version}" if request.version else ""
+    return path.format(model=f"/v2/models/{request.name}{version}")
+
+
+async def _abort(context: Any, response: Response) -> None:
+    import grpc
+
+    code = getattr(grpc.StatusCode, _CODES.get(response.status, "INTERNAL"))
+    error = msgspec.json.decode(response.body)["error"]
+    await context.abort(code, error if isinstance(error, str) else error["message"])
