@@ -28,11 +28,11 @@ def serve(options: Options) -> None:
         ConfigError: the log's address or the port is invalid, or a column's hash has no key.
         TimedOutError: some requests did not finish before the time limit.
     """
+    private.check_key(options.columns, options.hash_key)
     check_port(options.host, options.port)
     if options.grpc_port is not None:
         check_port(options.host, options.grpc_port)
         grpc_server.check_installed()
-    private.check_key(options.columns, options.hash_key)
     bundles.manifest(options.bundle, expected=options.expected)
     spawned = [options.spawn() for _ in range(options.workers)]
     from mlship.runtime import front
