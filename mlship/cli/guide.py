@@ -14,7 +14,7 @@ from mlship.errors import NotFoundError
 _PAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "docs/guide": (
         *("first-promotion", "from-a-script", "your-own-model", "what-belongs-to-a-release"),
-        *("when-it-fails", "github", "pull-requests", "monorepo", "without-a-server"),
+        *("clients", "when-it-fails", "github", "pull-requests", "monorepo", "without-a-server"),
         *("tracking-server", "docker", "kubernetes", "gke", "clusters", "predictions"),
         *("personal-data", "load-test"),
     ),
