@@ -93,6 +93,11 @@ class Front:
         for connection in tuple(self._connections):
             connection.check(now)
 
+    def open(self) -> int:
+        """Return the number of open requests, with those that are still arriving."""
+        arriving = sum(connection.state in ("head", "body") for connection in self._connections)
+        return self.active + arriving
+
     def close(self) -> None:
         """Close all connections."""
         for connection in tuple(self._connections):
@@ -271,7 +276,7 @@ async def _serve(options: Options, service: Service, front: Front, stop: asyncio
         await grpc.stop(0)
     if not is_done:
         message = (
-            f"{front.active} requests did not finish within {options.shutdown_seconds:g} seconds"
+            f"{front.open()} requests did not finish within {options.shutdown_seconds:g} seconds"
         )
         raise TimedOutError(message, hint="increase --shutdown-seconds")
     return deadline
@@ -282,10 +287,10 @@ async def _drained(front: Front, seconds: float) -> bool:
     loop = asyncio.get_running_loop()
     started = loop.time()
     while loop.time() - started < seconds:
-        if front.active == 0 and loop.time() - max(front.last, started) >= QUIET_SECONDS:
+        if not front.open() and loop.time() - max(front.last, started) >= QUIET_SECONDS:
             return True
         await asyncio.sleep(0.02)
-    return front.active == 0
+    return not front.open()
 
 
 def log(text: str) -> None:
