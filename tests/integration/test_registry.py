@@ -82,8 +82,8 @@ def images_of(folder: Path, repository: str, base: str = BASE) -> LocalImages:
 
 
 @contextmanager
-def running(image: str) -> Iterator[tuple[str, str, float]]:
-    """Run an image as strictly as a cluster would; give container, address, seconds to ready."""
+def running(image: str) -> Iterator[tuple[str, str]]:
+    """Run an image as strictly as a cluster would; give the container and its address."""
     started = time.monotonic()
     name = docker(
         *("run", "--detach", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),  # noqa: S108
@@ -96,7 +96,7 @@ def running(image: str) -> Iterator[tuple[str, str, float]]:
         while not is_ready(url):
             assert time.monotonic() - started < 20, docker("logs", name)
             time.sleep(0.02)
-        yield name, url, time.monotonic() - started
+        yield name, url
     finally:
         docker("rm", "--force", name)
 
@@ -120,8 +120,7 @@ def test_an_image_runs_read_only_as_nobody_and_drains(
         told = json.loads(docker("inspect", pushed.reference))[0]
         assert told["Id"] == image.platforms[0].config
         assert told["Size"] <= 250_000_000
-        with running(pushed.reference) as (name, url, seconds):
-            assert seconds <= 4, "2 s on a quiet machine; benchmarks/images.py measures it"
+        with running(pushed.reference) as (name, url):
             answer = httpx.post(f"{url}/predict", json=SETOSA).json()
             assert answer["release"] == str(iris[0])
             assert answer["predictions"][0]["species"] == "setosa"

@@ -116,8 +116,11 @@ class Project:
         second = self.roles()["challenger"]
         answers = self.ask()
         assert {release for release, _ in answers.values()} == {first, second}
+        labels = sorted({answer for _, answer in answers.values()})
+        assert len(labels) > 1
+        another = dict(zip(labels, [*labels[1:], labels[0]], strict=True))
         self.outcomes = {
-            id_: answer if release == second else "unlike"
+            id_: answer if release == second else another[answer]
             for id_, (release, answer) in answers.items()
         }
         file = self.clone.parent / f"{self.name}.csv"
