@@ -59,6 +59,13 @@ class Served:
             else:
                 return
 
+    def wait_for_request(self) -> None:
+        """Wait until a worker computes one."""
+        until = time.monotonic() + 20
+        while "mlship_in_flight 1.0" not in httpx.get(f"{self.url}/metrics").text:
+            assert time.monotonic() < until, "no request arrived"
+            time.sleep(0.02)
+
     def logged(self) -> list[str]:
         decoder = msgspec.json.Decoder(Prediction)
         return [
@@ -114,7 +121,7 @@ def test_a_request_that_runs_when_it_is_told_to_stop_is_answered(serve: Serve) -
     served = serve(preprocess=SLOW)
     with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=served.url, timeout=10) as client:
         asked = pool.submit(httpx.post, f"{served.url}/predict", json=SETOSA, timeout=10)
-        time.sleep(0.3)
+        served.wait_for_request()
         served.process.terminate()
         time.sleep(0.1)
         probe = client.get("/v2/health/ready")  # a slow model does not keep probes waiting
@@ -135,9 +142,9 @@ def test_what_a_hook_asked_for_at_exit_runs(serve: Serve, tmp_path: Path) -> Non
 
 
 def test_an_endless_request_is_cut_off_and_told(serve: Serve) -> None:
-    served = serve(preprocess=SLOW.replace("0.8", "0.01 if len(rows) == 1 else 30"))
-    threading.Thread(target=_ask, args=(served.url, [SETOSA, SETOSA]), daemon=True).start()
-    time.sleep(0.5)
+    served = serve(preprocess=SLOW.replace("0.8", "30 if len(rows) == 3 else 0.01"))
+    threading.Thread(target=_ask, args=(served.url, [SETOSA] * 3), daemon=True).start()
+    served.wait_for_request()
     served.process.terminate()
     assert served.process.wait(15) == 6
     assert "1 requests did not finish within 2 seconds" in served.errors.read_text()
