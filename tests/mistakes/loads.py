@@ -4,6 +4,7 @@ import socket
 
 from tests.mistakes.mistake import Mistake
 from tests.mistakes.project import Project
+from tests.mistakes.training import SETTINGS, replaced
 
 
 def _requests(project: Project) -> None:
@@ -79,6 +80,7 @@ LOADS = (
     ),
     Mistake(
         name="a load test without requests",
+        do=replaced(SETTINGS, "workload: workload/staging.jsonl\n", ""),
         command=("loadtest", "--endpoint", "http://127.0.0.1:8080"),
         code=2,
         says="there are no requests for --endpoint",
