@@ -3,8 +3,9 @@
     python benchmarks/clients.py [--python PYTHON] [--schemathesis COMMAND]
 
 It serves two bundles over HTTP and gRPC: iris (ONNX), and one with a column of each kind (skops).
-tritonclient makes every call of its API that applies (`clients_triton.py`), and schemathesis asks
-for what the OpenAPI document says. Both are installed into a new environment, unless the options
+tritonclient makes every call of its API that applies (`clients_triton.py`), MLflow's client of
+scoring servers sends frames and arrays, and schemathesis asks for what the OpenAPI document says.
+tritonclient and schemathesis are installed into a new environment, unless the options
 name one that has them: tritonclient needs another protobuf than mlship's own environment has.
 It exits with 1 if an answer differs.
 """
@@ -23,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import pandas as pd
+from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -113,6 +117,27 @@ def cases(iris: tuple[str, str], customers: tuple[str, str]) -> list[dict[str, A
     ]
 
 
+def mlflow(iris: str, customers: str) -> int:
+    """Send frames, with a gap too, and arrays by MLflow's client; return 1 if an answer differs."""
+    estimator, data = bundles.iris_estimator()
+    order = [list(estimator.classes_).index(label) for label in bundles.CLASSES]
+    rows = list(mixed.ROWS)
+    asked = [
+        (iris, bundles.CLASSES, sent, estimator.predict_proba(data)[:, order])
+        for sent in (data, data.tolist(), pd.DataFrame(data, columns=list(bundles.COLUMNS)))
+    ]
+    asked.append((customers, mixed.CLASSES, pd.DataFrame(rows), mixed.probabilities(rows)))
+    wrong = 0
+    for url, classes, sent, expected in asked:
+        client = ScoringServerClient(*url.split(":"))
+        client.ping()
+        answers = client.invoke(sent).get_predictions()
+        answered = answers[[f"probability_{label}" for label in classes]].to_numpy()
+        wrong += not np.allclose(answered, expected, atol=1e-6)
+    print(f"MLflow's client: {len(asked) - wrong} of {len(asked)} equal the original model")
+    return int(wrong > 0)
+
+
 def schemathesis(command: str, folder: Path, url: str) -> int:
     """Ask for what the OpenAPI document says; return the exit code.
 
@@ -165,7 +190,11 @@ def main() -> int:
         )
         command = options.schemathesis or str(python.with_name("schemathesis"))
         urls = (iris[0], customers[0])
-        codes = [done.returncode, *(schemathesis(command, folder, url) for url in urls)]
+        codes = [
+            done.returncode,
+            mlflow(*urls),
+            *(schemathesis(command, folder, url) for url in urls),
+        ]
     return max(codes)
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,37 @@ def test_invocations_take_each_form_of_mlflow(call: Call, memory: Memory, body: 
         assert row["future"] == mixed.CLASSES[share.argmax()]
     assert [row["id"] for row in answer["predictions"]] == [f"{FRESH}.{n}" for n in range(3)]
     assert [kept.inputs for kept in memory.kept] == ROWS
+
+
+def test_a_missing_value_of_a_python_client_is_a_null(call: Call, memory: Memory) -> None:
+    values = [[math.nan if value is None else value for value in row] for row in VALUES]
+    body = json.dumps({"dataframe_split": {"columns": NAMES, "data": values}}).encode()
+    assert b"NaN" in body
+    response = call("POST", "/invocations", body)
+    assert response.status == 200, response.body
+    assert [kept.inputs for kept in memory.kept] == ROWS
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"instances": [["Linz", Infinity, 3, true]]}', "age must be a number, not inf"),
+        (b'{"instances": [["Linz", 41.5, NaN, true]]}', "visits must be a whole number, not null"),
+        (b'{"instances": [["Linz", NaN, 3, true]}', "the body is not JSON"),
+        (b'{"instances": NaN}', "it is not a list"),
+        (b"NaN", "the body is not JSON"),
+        (b"[NaN]", "the body is not an object"),
+        pytest.param(b"[" * 100_000 + b"NaN", "the body is not JSON", id="deep"),
+        pytest.param(b"[NaN, " + b"9" * 5_000 + b"]", "the body is not JSON", id="long"),
+    ],
+)
+def test_other_constants_of_a_python_client_are_refused(
+    call: Call, memory: Memory, body: bytes, message: str
+) -> None:
+    response = call("POST", "/invocations", body)
+    assert response.status == 400
+    assert error_of(response)["message"].startswith(message)
+    assert memory.kept == []
 
 
 @pytest.mark.parametrize("path", ["/invocations", "/predict", "/v1/models/customers:predict"])

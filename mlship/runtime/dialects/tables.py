@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import islice
@@ -19,6 +21,7 @@ CSV: Final = "text/csv"
 _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE: Final = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _BOOLEANS: Final = {"true": True, "false": False}
+_CONSTANTS: Final = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 def of_split(split: Any, place: str) -> list[dict[str, Any]]:
@@ -152,7 +155,7 @@ def _text(value: Value) -> str:
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """Return a JSON object.
+    """Return a JSON object; `NaN`, which Python's clients send for a missing value, is a null.
 
     Raises:
         RefusedRequest: it is not one.
@@ -160,8 +163,20 @@ def decode(body: bytes) -> dict[str, Any]:
     try:
         value = msgspec.json.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        hint = "send a JSON object"
-        raise RefusedRequest(f"the body is not JSON: {error}", hint=hint) from None
+        value = _beyond_json(body)
+        if value is None:
+            hint = "send a JSON object"
+            raise RefusedRequest(f"the body is not JSON: {error}", hint=hint) from None
     if not isinstance(value, dict):
         raise RefusedRequest("the body is not an object", hint="send a JSON object")
     return value
+
+
+def _beyond_json(body: bytes) -> Any:
+    """Return what Python's `json` reads where a body has the constants that only it writes."""
+    if not any(word in body for word in (b"NaN", b"Infinity")):
+        return None
+    try:
+        return json.loads(body, parse_constant=lambda word: _CONSTANTS[word])
+    except (ValueError, RecursionError):
+        return None
