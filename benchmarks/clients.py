@@ -122,7 +122,7 @@ def mlflow(iris: str, customers: str) -> int:
     estimator, data = bundles.iris_estimator()
     order = [list(estimator.classes_).index(label) for label in bundles.CLASSES]
     rows = list(mixed.ROWS)
-    asked = [
+    asked: list[tuple[str, tuple[str, ...], Any, Any]] = [
         (iris, bundles.CLASSES, sent, estimator.predict_proba(data)[:, order])
         for sent in (data, data.tolist(), pd.DataFrame(data, columns=list(bundles.COLUMNS)))
     ]
