@@ -23,9 +23,15 @@ MESSAGE_SECONDS = 0.01
 """Requests that take so long in total are sent together. One that ends the worker fails all."""
 GRACE_SECONDS = 1.0
 """A worker all of whose requests are so long past their deadline is hung."""
-CALM_SECONDS = 60.0
+SILENT_SECONDS = 3.0
+SILENT_FACTOR = 20
+"""While others wait and no worker is free, one is hung that takes so long and so many times as long
+as its rows take in the mean."""
+_TURN_SECONDS = 0.5
+"""A check counts no more of the time: workers are not to blame when the machine stands still."""
 FIRST_PAUSE = 0.25
 LONGEST_PAUSE = 5.0
+_SUSPECT = "the request may be the cause: check its rows before you send it again"
 _WEIGHT = 0.2
 """Of the latest message in the mean time of a row."""
 
@@ -56,7 +62,8 @@ class Slot:
         self.is_ready = False
         self.jobs: list[Job] = []
         self.sent = 0.0
-        self.crashes: deque[float] = deque()
+        self.silent = 0.0
+        self.ends = 0
         self.start_at: float | None = None
         self.is_hung = False
         self._pool = pool
@@ -119,7 +126,7 @@ class Pool:
         self._load_seconds = 0.0
         self._restarts = self._hung = 0
         self._was_ready = False
-        self._began = clock()
+        self._began = self._checked = clock()
         self._is_closing = False
 
     def start(self) -> None:
@@ -200,7 +207,8 @@ class Pool:
         """Answer what an ended worker leaves, and start another."""
         if self._is_closing:
             return
-        jobs, slot.jobs = [job for job in slot.jobs if not job.is_done], []
+        held, slot.jobs = slot.jobs, []
+        jobs = [job for job in held if not job.is_done]
         slot.is_ready = False
         slot.worker = None
         if not self._was_ready:
@@ -208,22 +216,21 @@ class Pool:
                 message = f"the process of the model ended {reason} while it was loaded"
                 self.error = errors.ProjectError(message, hint="see its output above")
             return
-        self._tell(jobs, reason, is_hung=slot.is_hung)
+        self._tell(held if slot.is_hung else jobs, reason, is_hung=slot.is_hung)
         for job in jobs:
             job.finish(_crashed(reason))
         self._restarts += 1
         self._hung += slot.is_hung
         self._watcher.restarted(hung=slot.is_hung)
         slot.is_hung = False
-        now = self._clock()
-        slot.crashes.append(now)
-        while slot.crashes[0] < now - CALM_SECONDS:
-            slot.crashes.popleft()
-        recent = len(slot.crashes) - 1
-        if recent:
-            slot.start_at = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (recent - 1))
-        else:
+        # One that has answered is replaced at once: a request that ends it must not cost others
+        # the time of a pause.
+        slot.ends += 1
+        if slot.ends == 1:
             slot.worker = self._start(slot)
+        else:
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(slot.ends - 2, 10))
+            slot.start_at = self._clock() + pause
 
     def check(self) -> None:
         """Look at deadlines, at workers that hang or have ended, and start those that are due.
@@ -231,10 +238,16 @@ class Pool:
         Call it every tenth of a second.
         """
         now = self._clock()
+        turn = min(_TURN_SECONDS, now - self._checked)
+        self._checked = now
+        is_short = bool(self._rows) and not any(slot.is_free for slot in self._slots)
         for slot in self._slots:
             if slot.worker is not None:
                 slot.worker.check()
             self._check_jobs(slot, now)
+            slot.silent = slot.silent + turn if slot.jobs else 0.0
+            if is_short and self._is_silent(slot):
+                self._end_silent(slot)
             if slot.start_at is not None and slot.start_at <= now:
                 slot.start_at = None
                 slot.worker = self._start(slot)
@@ -274,6 +287,25 @@ class Pool:
             if slot.is_hung:
                 slot.worker.kill()
 
+    def _is_silent(self, slot: Slot) -> bool:
+        """Return whether a worker does not answer for much longer than its rows take."""
+        usual = sum(len(job.rows) for job in slot.jobs) * self._row_seconds
+        return not slot.is_hung and slot.silent > max(SILENT_SECONDS, SILENT_FACTOR * usual)
+
+    def _end_silent(self, slot: Slot) -> None:
+        """End a worker that does not answer, before the deadlines of those that wait for it."""
+        message = (
+            f"the model did not answer within {slot.silent:.0f} s, while other requests waited"
+        )
+        hint = "the request may be the cause: check its rows before you send it again"
+        for job in slot.jobs:
+            if not job.is_done:
+                self._watcher.refused("deadline")
+                job.finish(Refused(Fault(message=message, hint=hint), 504))
+        slot.is_hung = True
+        if slot.worker is not None:
+            slot.worker.kill()
+
     def _dispatch_soon(self) -> None:
         # All that arrives in one turn of the event loop is sent together.
         if not self._is_due:
@@ -290,6 +322,7 @@ class Pool:
             slot.jobs = self._take(share)
             if slot.jobs and slot.worker is not None:
                 slot.sent = self._clock()
+                slot.silent = 0.0
                 slot.worker.send([job.rows for job in slot.jobs])
                 self._watcher.sent(sum(len(job.rows) for job in slot.jobs))
 
@@ -318,6 +351,7 @@ class Pool:
     def _answered(self, slot: Slot, answers: list[Answer]) -> None:
         jobs, slot.jobs = slot.jobs, []
         slot.is_hung = False
+        slot.ends = 0
         rows = sum(len(job.rows) for job in jobs)
         seconds = (self._clock() - slot.sent) / max(1, rows)
         self._row_seconds += _WEIGHT * (seconds - self._row_seconds)
@@ -352,5 +386,4 @@ def _complete(answer: Answer, job: Job) -> Answer:
 
 def _crashed(reason: str) -> Refused:
     message = f"the process of the model ended {reason} while it computed this request"
-    hint = "the request may be the cause: check its rows before you send it again"
-    return Refused(Fault(message=message, hint=hint), 500)
+    return Refused(Fault(message=message, hint=_SUSPECT), 500)
