@@ -104,13 +104,13 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
     of others is removed.
     """
     for leftover in parent.glob(f"{prefix}*"):
-        with _locked(leftover) as is_free:
+        with locked(leftover) as is_free:
             if is_free:
                 shutil.rmtree(leftover, ignore_errors=True)
     while True:
         with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
             folder = Path(name)
-            with _locked(folder, waits=True):
+            with locked(folder, waits=True):
                 # Before it was locked, another process may have taken it for a leftover.
                 if folder.exists():
                     yield folder
@@ -118,7 +118,7 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(folder: Path, *, waits: bool = False) -> Iterator[bool]:
+def locked(folder: Path, *, waits: bool = False) -> Iterator[bool]:
     """Lock a folder; tell whether it could be locked."""
     if sys.platform == "win32":
         yield False

@@ -15,6 +15,7 @@ import typer
 
 from mlship import __version__
 from mlship.cli import (
+    api_keys,
     build,
     evidence,
     guide,
@@ -124,6 +125,7 @@ for _name, _command in (
 
 
 app.add_typer(predictions.app, name="predictions")
+app.add_typer(api_keys.app, name="api-keys")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ _VALUES: Final = (
     "errors.py",
     "files.py",
     "domain/__init__.py",
+    "domain/api_keys.py",
     "domain/bundle.py",
     "domain/digests.py",
     "domain/lines.py",

@@ -126,6 +126,20 @@ class KubernetesConfig(_Section, frozen=True):
             "PGPASSWORD; `env` wins"
         ),
     ] = None
+    api_keys_secret: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(?!\n)$",
+                extra={"form": "the name of a Secret, such as iris-api-keys"},
+            ),
+        ]
+        | None,
+        Meta(
+            description="Secret with the file of API keys as api-keys.json: only requests with "
+            "one of them are answered; default: all are"
+        ),
+    ] = None
     spool_claim: Annotated[
         str | None,
         Meta(

@@ -46,6 +46,8 @@ def _enter(options: argparse.Namespace) -> None:
         options.log = str(Path(options.log).absolute())
     if options.command == "serve" and options.spool is not None:
         options.spool = options.spool.absolute()
+    if options.command == "serve" and options.api_keys is not None:
+        options.api_keys = options.api_keys.absolute()
     folders = (options.bundle / CODE, options.bundle)
     folder = next((folder for folder in folders if folder.is_dir()), None)
     if folder is not None:
@@ -71,6 +73,8 @@ def _serve(options: argparse.Namespace) -> int:
                 host=options.host,
                 port=options.port,
                 grpc_port=options.grpc_port,
+                api_keys=options.api_keys,
+                metrics_port=options.metrics_port,
                 log=options.log,
                 spool=options.spool,
                 spool_mb=options.spool_mb,
@@ -169,6 +173,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "$MLSHIP_LOG",
     )
     _log_options(serve, environment)
+    _access_options(serve, environment)
     serve.add_argument(
         "--shutdown-seconds", type=float, default=10.0, help="time limit to finish open requests"
     )
@@ -216,6 +221,23 @@ def _log_options(serve: argparse.ArgumentParser, environment: Mapping[str, str])
         default=environment.get("MLSHIP_SPOOL_MB", "256"),
         help="size in MB at which a spool is full and requests are refused; default: "
         "$MLSHIP_SPOOL_MB, else 256",
+    )
+
+
+def _access_options(serve: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    keys = environment.get("MLSHIP_API_KEYS")
+    serve.add_argument(
+        "--api-keys",
+        type=Path,
+        default=Path(keys) if keys else None,
+        help="file that `mlship api-keys` writes: only requests with one of its keys are answered, "
+        "except probes; default: $MLSHIP_API_KEYS, else all are",
+    )
+    serve.add_argument(
+        "--metrics-port",
+        type=int,
+        default=environment.get("MLSHIP_METRICS_PORT"),
+        help="port for /metrics; default: $MLSHIP_METRICS_PORT, else that of requests",
     )
 
 

@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._hosts = self._size = self._head_size = 0
         self._body: list[bytes] = []
         self._wants_continue = False
+        self._is_stranger = False
 
     # What asyncio calls.
 
@@ -172,6 +173,7 @@ class Connection(asyncio.Protocol):
         else:
             self.state = "body"
             self.since = self._time()
+            self._is_stranger = not self._server.admits(self._url, headers)
             if headers.get("expect", "").lower() == "100-continue" and version != "1.0":
                 self._wants_continue = True
                 self._send_continue()
@@ -185,6 +187,8 @@ class Connection(asyncio.Protocol):
         if self._size > BODY_BYTES:
             self._refuse_body()
             return
+        if self._is_stranger:
+            return  # what nobody may ask takes no memory
         self._body.append(body)
         if self._size > _SMALL_BYTES and not self._taken:
             self._taken = int(self._headers.get("content-length", BODY_BYTES))

@@ -5,21 +5,24 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import formatdate
+from pathlib import Path
 
 import uvloop
 
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.errors import TimedOutError, UnavailableError
-from mlship.runtime import grpc_server, ports
+from mlship.runtime import grpc_server, messages, metrics_page, ports
 from mlship.runtime.budget import Budget
 from mlship.runtime.commits import Commits
 from mlship.runtime.connection import Connection
 from mlship.runtime.http import BODY_BYTES, Request, Response
+from mlship.runtime.keys import KeyFile
 from mlship.runtime.metrics import Metrics
+from mlship.runtime.metrics_page import MetricsPage
 from mlship.runtime.options import Options
 from mlship.runtime.pool import Pool
 from mlship.runtime.processes import Events, Spawned, Worker, WorkerProcess
@@ -29,8 +32,8 @@ from mlship.runtime.sinks import Sink
 QUIET_SECONDS = 0.3
 """Draining ends if no request arrives for this long: a router may notice late."""
 CHECK_SECONDS = 0.1
-_CONNECTIONS_EVERY = 5
-"""Connections are checked less often than the workers."""
+_CHECKS_EVERY = 5
+"""Connections and files are checked less often than the workers."""
 
 
 class Front:
@@ -41,7 +44,7 @@ class Front:
         last: the loop's time of the latest request that was not a probe.
     """
 
-    def __init__(self, service: Service, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, service: ports.Answers, loop: asyncio.AbstractEventLoop) -> None:
         self.active = 0
         self.last = 0.0
         self.budget = Budget(BODY_BYTES)
@@ -61,6 +64,10 @@ class Front:
     def lost(self, connection: Connection) -> None:
         """Forget a connection."""
         self._connections.discard(connection)
+
+    def admits(self, url: bytes, headers: Mapping[str, str]) -> bool:
+        """Return whether a request would not be refused for its API key."""
+        return self._service.admits(messages.path_of(url), headers)
 
     def begin(self, request: Request, connection: ports.Connection) -> ports.Exchange | None:
         """Answer a request."""
@@ -180,20 +187,31 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
     )
     metrics.watch(sink.backlog, _now)
     metrics.watch_pool(pool.queued, pool.in_flight)
-    front = Front(service, loop)
-    ticking = loop.create_task(_tick(pool, commits, front, stop))
+    front, apart = Front(service, loop), Front(MetricsPage(metrics), loop)
+    checks = [front.check, apart.check, *_guarded(service, options.api_keys)]
+    ticking = loop.create_task(_tick(pool, commits, checks, stop))
     pool.start()
     try:
         await _loaded(pool, service, stop)
         if stop.is_set():
             return time.monotonic()
-        return await _serve(options, service, front, stop)
+        return await _serve(options, service, (front, apart), stop)
     finally:
         is_failed = sys.exc_info()[0] is not None
         ticking.cancel()
         pool.close()
         await workers.end(0.0 if is_failed else options.shutdown_seconds)
         front.close()
+        apart.close()
+
+
+def _guarded(service: Service, path: Path | None) -> list[Callable[[], None]]:
+    """Require the API keys of a file, if there is one; return what looks for changes of it."""
+    if path is None:
+        return []
+    keys = KeyFile(path, log)
+    service.require_keys(keys)
+    return [keys.check]
 
 
 class _Workers:
@@ -223,7 +241,12 @@ class _Workers:
             await asyncio.to_thread(worker.wait, until - time.monotonic())
 
 
-async def _tick(pool: Pool, commits: Commits, front: Front, stop: asyncio.Event) -> None:
+async def _tick(
+    pool: Pool,
+    commits: Commits,
+    checks: Sequence[Callable[[], None]],
+    stop: asyncio.Event,
+) -> None:
     loop = asyncio.get_running_loop()
     count = 0
     while True:
@@ -232,8 +255,9 @@ async def _tick(pool: Pool, commits: Commits, front: Front, stop: asyncio.Event)
             pool.check()
             commits.check(loop.time())
             count += 1
-            if count % _CONNECTIONS_EVERY == 0:
-                front.check()
+            if count % _CHECKS_EVERY == 0:
+                for check in checks:
+                    check()
         except Exception:
             stop.set()
             raise
@@ -252,15 +276,27 @@ async def _loaded(pool: Pool, service: Service, stop: asyncio.Event) -> None:
         await asyncio.sleep(0.002)
 
 
-async def _serve(options: Options, service: Service, front: Front, stop: asyncio.Event) -> float:
+async def _listening(front: Front, host: str, port: int) -> asyncio.Server:
+    """Accept connections on a port."""
     loop = asyncio.get_running_loop()
     try:
-        server = await loop.create_server(
-            front.connect, options.host, options.port, backlog=1024, reuse_port=False
-        )
+        return await loop.create_server(front.connect, host, port, backlog=1024, reuse_port=False)
     except OSError as error:
-        message = f"cannot listen on {options.host}:{options.port}: {error.strerror}"
+        message = f"cannot listen on {host}:{port}: {error.strerror}"
         raise UnavailableError(message, hint="use another port") from error
+
+
+async def _serve(
+    options: Options, service: Service, fronts: tuple[Front, Front], stop: asyncio.Event
+) -> float:
+    """Serve until told to stop; the fronts are those of requests and of metrics."""
+    front, apart = fronts
+    servers = []
+    if options.metrics_port is not None:
+        service.move_metrics()
+        servers.append(await _listening(apart, options.host, options.metrics_port))
+        log(f"metrics at http://{options.host}:{options.metrics_port}{metrics_page.PATH}")
+    servers.append(await _listening(front, options.host, options.port))
     grpc = None
     if options.grpc_port is not None:
         service.enable_grpc()
@@ -271,7 +307,8 @@ async def _serve(options: Options, service: Service, front: Front, stop: asyncio
     deadline = time.monotonic() + options.shutdown_seconds
     service.drain()
     is_done = await _drained(front, options.shutdown_seconds)
-    server.close()
+    for server in servers:
+        server.close()
     if grpc is not None:
         await grpc.stop(0)
     if not is_done:

@@ -29,8 +29,10 @@ _PAGES: Final[Mapping[str, tuple[str, str]]] = {
 """The page that answers a method; `{model}` is the path of the model in the request."""
 _WRAPPED: Final = {"ModelConfig": "config", "RepositoryIndex": "models"}
 """The field of a response that has the whole page."""
+_HEADERS: Final = ("x-request-id", "authorization", "x-api-key")
 _CODES: Final = {
     400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
     404: "NOT_FOUND",
     413: "RESOURCE_EXHAUSTED",
     415: "INVALID_ARGUMENT",
@@ -89,11 +91,8 @@ async def start(answer: Answer, host: str, port: int) -> Any:
 
 def _infer(answer: Answer) -> Callable[[bytes, Any], Awaitable[bytes]]:
     async def infer(body: bytes, context: Any) -> bytes:
-        headers = {name.lower(): str(value) for name, value in context.invocation_metadata() or ()}
-        known = {name: headers[name] for name in ("x-request-id",) if name in headers}
-        request = Request(
-            method="POST", path=ROUTE, headers={**known, "content-type": MEDIA}, body=body
-        )
+        headers = {**_known(context), "content-type": MEDIA}
+        request = Request(method="POST", path=ROUTE, headers=headers, body=body)
         response = await answer(request)
         await context.send_initial_metadata(
             [
@@ -124,7 +123,7 @@ def _page(
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT, f"the body is not a {name}Request"
             )
-        response = await answer(Request(method=method, path=place, headers={}))
+        response = await answer(Request(method=method, path=place, headers=_known(context)))
         document = msgspec.json.decode(response.body)
         if response.status != 200 and not (name.endswith("Ready") and "ready" in document):
             await _abort(context, response)
@@ -135,6 +134,12 @@ def _page(
         return serialized
 
     return page
+
+
+def _known(context: Any) -> dict[str, str]:
+    """Return the metadata of a call that are headers of a request, too."""
+    sent = {name.lower(): str(value) for name, value in context.invocation_metadata() or ()}
+    return {name: sent[name] for name in _HEADERS if name in sent}
 
 
 def _path(request: Any, path: str) -> str:

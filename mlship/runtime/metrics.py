@@ -99,6 +99,10 @@ class Metrics:
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
 
+    def add(self, collector: Collector) -> None:
+        """Show what another part of the server counts."""
+        self._registry.register(collector)
+
     def watch(self, backlog: Callable[[], Backlog], clock: Callable[[], datetime]) -> None:
         """Show predictions that wait in the spool for the database."""
 

@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document of the service, generated from the bundle's schema."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from mlship.domain.bundle import Bundle
@@ -9,6 +10,10 @@ from mlship.runtime.dialects.tables import CSV
 from mlship.runtime.http import BINARY, JSON
 from mlship.runtime.openapi_schemas import ref
 
+_SCHEMES: Final = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
 _REFUSALS: Final = {
     "400": "The request is refused; the error names the field",
     "413": "The body is too large, or has too many rows",
@@ -40,6 +45,32 @@ def document(bundle: Bundle, release: str, version: str) -> dict[str, Any]:
         },
         "paths": _predictions(bundle, version) | _pages(bundle.name, version),
         "components": {"schemas": openapi_schemas.of_bundle(bundle)},
+    }
+
+
+def with_keys(document: dict[str, Any], is_open: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the document of a service that answers with an API key only, except open paths."""
+    paths = {
+        path: {
+            method: {**operation, "security": []}
+            if is_open(path)
+            else {**operation, "responses": {**operation["responses"], "401": _unauthorized(path)}}
+            for method, operation in operations.items()
+        }
+        for path, operations in document["paths"].items()
+    }
+    components = {**document["components"], "securitySchemes": _SCHEMES}
+    security: list[dict[str, list[str]]] = [{name: []} for name in _SCHEMES]
+    return {**document, "paths": paths, "components": components, "security": security}
+
+
+def _unauthorized(path: str) -> dict[str, Any]:
+    schema = "ErrorText" if path.startswith(("/v1/", "/v2/")) else "Error"
+    header = {"schema": {"type": "string"}}
+    return {
+        "description": "The API key is missing or wrong",
+        "headers": {"www-authenticate": header},
+        "content": {JSON: _media(schema)},
     }
 
 

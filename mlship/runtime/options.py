@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         spool: the folder for predictions while the database is away; `None` refuses them.
         spool_mb: the size of a spool in MB at which requests are refused.
         grpc_port: the port for gRPC; `None` for no gRPC.
+        api_keys: the file of the keys with which requests are answered; `None` answers all.
+        metrics_port: the port for `/metrics`; `None` for that of requests.
         columns: those that are not logged, or only as a hash with `hash_key`.
         shutdown_seconds: how long open requests may take after a signal to stop.
         workers: the number of processes that compute.
@@ -43,6 +45,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     spool: Path | None = None
     spool_mb: int = 256
     grpc_port: int | None = None
+    api_keys: Path | None = None
+    metrics_port: int | None = None
     columns: Mapping[str, Rule] = {}
     hash_key: str = ""
     shutdown_seconds: float

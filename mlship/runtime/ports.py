@@ -1,5 +1,6 @@
 """What a connection and the server know of each other."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from mlship.runtime.budget import Budget
@@ -20,6 +21,16 @@ class Connection(Protocol):
         """Write the response to the request that was begun last."""
 
 
+class Answers(Protocol):
+    """What answers the requests of a server."""
+
+    def admits(self, path: str, headers: Mapping[str, str]) -> bool:
+        """Return whether a request would not be refused for its API key."""
+
+    def begin(self, request: Request, reply: Callable[[Response], None]) -> Exchange | None:
+        """Answer a request, at once or later; return what can be cancelled."""
+
+
 class Server(Protocol):
     """What connections share.
 
@@ -36,6 +47,9 @@ class Server(Protocol):
 
     def lost(self, connection: Any, /) -> None:
         """Forget a connection."""
+
+    def admits(self, url: bytes, headers: Mapping[str, str]) -> bool:
+        """Return whether a request would not be refused for its API key: its body is kept."""
 
     def begin(self, request: Request, connection: Connection) -> Exchange | None:
         """Answer a request by `connection.reply`, at once or later."""

@@ -9,8 +9,8 @@ import socket
 import sys
 from datetime import UTC, datetime
 
+from mlship.domain import api_keys, private
 from mlship.domain import bundle as bundles
-from mlship.domain import private
 from mlship.errors import ConfigError, UnavailableError
 from mlship.runtime import grpc_server
 from mlship.runtime.options import Options
@@ -25,11 +25,16 @@ def serve(options: Options) -> None:
         ProjectError: a hook cannot be imported.
         UnavailableError: a port is in use, a package for gRPC is missing, or the log cannot be
             written; or predictions are left in the spool at the end.
-        ConfigError: the log's address or the port is invalid, or a column's hash has no key.
+        ConfigError: the log's address or the port is invalid, a column's hash has no key, or the
+            file of API keys cannot be read.
         TimedOutError: some requests did not finish before the time limit.
     """
     private.check_key(options.columns, options.hash_key)
+    if options.api_keys is not None:
+        api_keys.read(options.api_keys)
     check_port(options.host, options.port)
+    if options.metrics_port is not None:
+        check_port(options.host, options.metrics_port)
     if options.grpc_port is not None:
         check_port(options.host, options.grpc_port)
         grpc_server.check_installed()

@@ -4,7 +4,7 @@ import re
 import sys
 import traceback
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,15 @@ import msgspec
 from mlship.domain import digests
 from mlship.domain.prediction import Prediction
 from mlship.errors import MlshipError, UnavailableError
-from mlship.runtime import decoder, encodings, http, openapi, page
+from mlship.runtime import decoder, encodings, http, metrics_page, openapi, page
 from mlship.runtime.dialects import Call, Predictions, descriptions, v2_grpc
 from mlship.runtime.dialects.routes import routes
 from mlship.runtime.exchange import Exchange, Reply
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.http import Pending, Request, Response
 from mlship.runtime.jobs import Answer, Computer, Job, Refused
-from mlship.runtime.metrics import CONTENT_TYPE, Metrics
+from mlship.runtime.keys import REALM, KeyFile
+from mlship.runtime.metrics import Metrics
 from mlship.runtime.options import Identity
 from mlship.runtime.record import Record
 from mlship.runtime.statistics import Statistics
@@ -81,6 +82,7 @@ class Service:
             slot=identity.slot,
             format=bundle.model.format,
         )
+        self._keys: KeyFile | None = None
         self._statistics = Statistics()
         self._pages = self._all_pages()
         self._dialects = routes(bundle, identity.name, self._version)
@@ -92,7 +94,7 @@ class Service:
             "/": lambda: Response(status=307, headers={"location": "docs"}, body=b""),
             "/docs": self._docs,
             "/openapi.json": lambda: http.of_json(self._openapi),
-            "/metrics": self._metrics,
+            metrics_page.PATH: lambda: metrics_page.page(self.metrics),
             "/ping": self._ready,
             "/health": self._ready,
             "/v1/models": lambda: http.of_json({"models": [name]}),
@@ -116,6 +118,29 @@ class Service:
         """Answer the requests that the gRPC server passes on."""
         bundle, name = self._model.bundle, self._identity.name
         self._dialects[v2_grpc.ROUTE] = v2_grpc.dialect(bundle, name, self._version)
+
+    def move_metrics(self) -> None:
+        """Have no page of metrics: a port of their own has."""
+        del self._pages[metrics_page.PATH]
+        del self._openapi["paths"][metrics_page.PATH]
+
+    def require_keys(self, keys: KeyFile) -> None:
+        """Answer only requests with one of these keys, and probes."""
+        self._keys = keys
+        self.metrics.add(keys)
+        self._openapi = openapi.with_keys(self._openapi, self._is_probe)
+
+    def admits(self, path: str, headers: Mapping[str, str]) -> bool:
+        """Return whether a request would not be refused for its key."""
+        return self._keys is None or self._is_probe(path) or self._keys.knows(headers)
+
+    def _is_probe(self, path: str) -> bool:
+        """Return whether a path says no more than whether the server is ready.
+
+        Whatever is not named here needs a key, also paths that do not exist.
+        """
+        path = path.rstrip("/")
+        return path == "/v2/health/live" or self._pages.get(path) == self._ready
 
     def warm_up(self, folder: Path) -> None:
         """Predict the golden examples with a model in this process; become ready if it gives them.
@@ -153,6 +178,8 @@ class Service:
         """
         started = perf_counter()
         try:
+            if self._keys is not None and not self._is_probe(request.path):
+                self._keys.name_of(request.headers)
             result = self._route(request, started, reply)
             if isinstance(result, Exchange):
                 return result
@@ -168,6 +195,8 @@ class Service:
         """Return the response for an error, whose status says whose it is."""
         if isinstance(error, RefusedRequest):
             extra = {"connection": "close"} if error.status == 413 else {}
+            if error.status == 401:
+                extra["www_authenticate"] = REALM
             if error.retry_after is not None:
                 extra["retry_after"] = str(error.retry_after)
             return http.of_fault(error.fault, error.status, path, **extra)
@@ -347,7 +376,3 @@ class Service:
     def _docs(self) -> Response:
         headers = {"content-type": "text/html; charset=utf-8", "cache-control": "no-cache"}
         return Response(status=200, headers=headers, body=self._page)
-
-    def _metrics(self) -> Response:
-        headers = {"content-type": CONTENT_TYPE}
-        return Response(status=200, headers=headers, body=self.metrics.text())

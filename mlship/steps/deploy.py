@@ -19,6 +19,7 @@ from mlship.domain.release import Release
 from mlship.domain.versions import Alias
 from mlship.errors import ConflictError, NotFoundError, RefusedError
 from mlship.steps import compatibility
+from mlship.steps.api_keys import openness
 from mlship.steps.generation import check_generation, later
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.spooled import check_delivered
@@ -114,6 +115,9 @@ def deploy_production(
     """
     if pipeline.loses_predictions():
         pipeline.progress.note(f"{LOST}: {KEEP}")
+    if is_open := openness(pipeline.target_config(PRODUCTION), PRODUCTION):
+        detail, hint = is_open
+        pipeline.progress.note(f"warning: target {PRODUCTION}: {detail}; {hint}")
     with changing(pipeline, expected) as (fenced, records):
         history = records.history
         # A release that has passed the gate is restored without asking the gate again.

@@ -20,6 +20,7 @@ from mlship.domain import image
 from mlship.domain.clusters import Clustered
 from mlship.domain.commit import named
 from mlship.errors import ConfigError, MlshipError, UnavailableError
+from mlship.steps.api_keys import openness
 from mlship.steps.deploy import KEEP, LOST
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.removal import unfinished
@@ -125,6 +126,8 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
         looks["engine"] = around.engine
     for name in targets:
         looks[f"target {name}"] = functools.partial(_target, pipeline, name, around)
+        if pipeline.target_config(name).kind != "local":
+            looks[f"access to {name}"] = functools.partial(_access, pipeline, name)
     forge = _check("GitHub", around.forge)
     return [_check(name, look) for name, look in looks.items()] + ([forge] if forge.detail else [])
 
@@ -309,6 +312,14 @@ def _observations(pipeline: Pipeline) -> str | Warned:
         detail = f"{outcomes}; other users of this machine may enter {pipeline.state} ({mode})"
         return Warned(detail=detail, hint=f"chmod 700 {shlex.quote(str(pipeline.state))}")
     return outcomes
+
+
+def _access(pipeline: Pipeline, name: str) -> str | Warned:
+    if is_open := openness(pipeline.target_config(name), name):
+        detail, hint = is_open
+        return Warned(detail=detail, hint=hint)
+    secret = pipeline.target_config(name).kubernetes.api_keys_secret
+    return f"requests need an API key in Secret {secret}"
 
 
 def _target(pipeline: Pipeline, name: str, around: Surroundings) -> str:

@@ -52,7 +52,7 @@ def of_target(pipeline: Pipeline, name: TargetName, file: Path | None, host: str
     _check_host(route.endpoint, host, f"target {name}")
     release = pipeline.release(deployments[slot].release)
     requests, source = _requests(pipeline, file, release)
-    _check_response(route.endpoint, requests[0], source)
+    _check_response(pipeline, route.endpoint, requests[0], source)
     return Subject(
         name=name,
         endpoint=route.endpoint,
@@ -92,7 +92,7 @@ def of_endpoint(pipeline: Pipeline, endpoint: str, file: Path | None, host: str 
         raise ConfigError(message, hint="give --requests FILE, or set `workload` in mlship.yaml")
     requests, source = _requests(pipeline, file, None)
     try:
-        _check_response(endpoint, requests[0], source)
+        _check_response(pipeline, endpoint, requests[0], source)
     except UnavailableError as error:
         hint = "start the server, or correct --endpoint"
         raise UnavailableError(error.message, hint=hint) from error
@@ -135,8 +135,8 @@ def _requests(
     return requests, f"the golden examples of {release}"
 
 
-def _check_response(endpoint: str, request: Request, source: str) -> None:
-    reply = replay.replay([request], endpoint)[0]
+def _check_response(pipeline: Pipeline, endpoint: str, request: Request, source: str) -> None:
+    reply = replay.replay([request], endpoint, api_key=pipeline.api_key)[0]
     if reply.status >= 400:
         message = f"{request.name} of {source} is answered with {reply.error}"
         raise ProjectError(message, hint="give --requests a file with requests that succeed")

@@ -64,6 +64,7 @@ class Pipeline:
         overridden: the settings that an option or a variable sets, not mlship.yaml.
         target: returns the target with a name.
         fence: of the lock that is held, see `under`.
+        api_key: for requests to a target; empty for none.
         images: returns the image builder, loaded by the steps that need it.
         engine: connects to the container engine, for the step that needs it.
         before_training: starts loading, in the background, the libraries of training.
@@ -95,6 +96,7 @@ class Pipeline:
     shares_ledger: bool = False
     overridden: tuple[str, ...] = ()
     fence: Fence = KERNEL
+    api_key: str = dataclasses.field(default="", repr=False)
 
     def under(self, held: str, lock: Fence) -> "Pipeline":
         """Return the pipeline for the holder of a target's lock: its changes are fenced.

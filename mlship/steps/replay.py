@@ -4,13 +4,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
+from mlship.domain import api_keys
 from mlship.domain.bundle import Row
 from mlship.domain.workload import Reply, Request
-from mlship.errors import UnavailableError
+from mlship.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
     import httpx
@@ -35,6 +37,7 @@ def replay(
     endpoint: str,
     *,
     rate: float | None = None,
+    api_key: str = "",
     timeout: float = 10.0,
     clock: Callable[[], float] = time.perf_counter,
     transport: "httpx.BaseTransport | None" = None,
@@ -42,16 +45,22 @@ def replay(
     """Post the requests and return a reply for each, in order.
 
     With a `rate` (requests per second) each request is sent when it is due, without waiting for
-    earlier responses; otherwise one after another. `timeout` and `clock` are in seconds;
-    `transport` is how httpx reaches the endpoint.
+    earlier responses; otherwise one after another. `api_key` is sent unless it is empty. `timeout`
+    and `clock` are in seconds; `transport` is how httpx reaches the endpoint.
 
     Raises:
         UnavailableError: no request was answered. Single failures are counted, not raised.
+        ConfigError: the endpoint needs an API key, or another one.
     """
     import httpx
 
     with httpx.Client(
-        base_url=endpoint, timeout=timeout, transport=transport, limits=kept(), trust_env=False
+        base_url=endpoint,
+        headers=api_keys.header(api_key),
+        timeout=timeout,
+        transport=transport,
+        limits=kept(),
+        trust_env=False,
     ) as client:
 
         def send(request: Request, due: float) -> Reply:
@@ -70,6 +79,12 @@ def replay(
         message = f"no response from {endpoint}: {replies[0].error}"
         raise UnavailableError(
             message, hint="run `mlship status` to see what runs, then deploy the release again"
+        )
+    if any(reply.status == HTTPStatus.UNAUTHORIZED for reply in replies):
+        why = f"that in {api_keys.KEY} is not valid" if api_key else f"{api_keys.KEY} is not set"
+        raise ConfigError(
+            f"{endpoint} needs an API key, and {why}",
+            hint=f"set {api_keys.KEY} to one of its keys; `mlship api-keys add NAME` makes one",
         )
     return replies
 

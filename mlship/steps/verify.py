@@ -19,7 +19,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.scores import Golden, TestRun
 from mlship.domain.suites import SuiteRun
-from mlship.domain.workload import Request, WorkloadResult
+from mlship.domain.workload import Reply, Request, WorkloadResult
 from mlship.errors import ConflictError, ProjectError, RowError
 from mlship.steps import checkout, replay
 from mlship.steps.pipeline import STAGING, Pipeline
@@ -53,6 +53,7 @@ def verify(
     Raises:
         ConflictError: staging runs another release.
         ProjectError: the workload cannot be read, or there is nothing to send.
+        ConfigError: staging needs an API key, and MLSHIP_API_KEY has none that is valid.
         UnavailableError: staging does not respond.
     """
     started = pipeline.clock()
@@ -68,8 +69,7 @@ def verify(
         )
     pipeline.progress.note("computing the expected outputs offline")
     offline = _offline(pipeline, folder, requests)
-    pipeline.progress.note(f"replaying {len(requests)} requests")
-    result = workload.judge(requests, replay.replay(requests, endpoint), offline)
+    result = workload.judge(requests, _replayed(pipeline, requests, endpoint), offline)
     pipeline.progress.note("sanity tests on staging")
     run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
     decision = checks.decide(
@@ -96,6 +96,11 @@ def verify(
     return pipeline.learn(
         release, "verify-staging-workload", decision.verdict, facts, saw, after=known
     )
+
+
+def _replayed(pipeline: Pipeline, requests: Sequence[Request], endpoint: str) -> Sequence[Reply]:
+    pipeline.progress.note(f"replaying {len(requests)} requests")
+    return replay.replay(requests, endpoint, api_key=pipeline.api_key)
 
 
 def _offline(pipeline: Pipeline, folder: Path, requests: Sequence[Request]) -> Sequence[Row]:

@@ -26,9 +26,14 @@ def client() -> Iterator["SanityClient"]:
     endpoint, bundle = os.environ.get(ENDPOINT), os.environ.get(BUNDLE)
     if not endpoint and not bundle:
         pytest.skip(f"no model to test; run `mlship test`, which sets {BUNDLE}")
+    from mlship.domain import api_keys
     from mlship.testing import clients
 
-    sanity = clients.of_endpoint(endpoint) if endpoint else clients.of_bundle(Path(bundle or ""))
+    sanity = (
+        clients.of_endpoint(endpoint, os.environ.get(api_keys.KEY, ""))
+        if endpoint
+        else clients.of_bundle(Path(bundle or ""))
+    )
     with sanity as opened:
         yield opened
 

@@ -21,6 +21,7 @@ from mlship.config import projects
 from mlship.config.check_files import check_files
 from mlship.config.layers import Resolved, from_environment, from_flags, from_yaml, resolve
 from mlship.config.project import Config
+from mlship.domain import api_keys
 from mlship.domain.commit import named
 from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.ports import Progress, Target
@@ -123,6 +124,7 @@ def assemble(
         home=home,
         shares_ledger=backends.shares_ledger(config, root),
         overridden=tuple(overridden),
+        api_key=environment.get(api_keys.KEY, ""),
     )
 
 

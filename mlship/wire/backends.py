@@ -53,8 +53,11 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
         spool=spool if _spools(name, config) else None,
         columns=config.observations.columns,
     )
-    folder = state / "targets" / name
-    return LocalTarget(name, folder, target_config(config, name), logs, progress)
+    folder, settings = state / "targets" / name, target_config(config, name)
+    if settings.api_keys is not None:
+        keys = str((state.parent / settings.api_keys).absolute())
+        settings = msgspec.structs.replace(settings, api_keys=keys)
+    return LocalTarget(name, folder, settings, logs, progress)
 
 
 def cluster_target(

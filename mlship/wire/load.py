@@ -7,8 +7,8 @@ from mlship.domain.load import Generator, LoadResult
 from mlship.errors import ConfigError
 
 
-def generator() -> Generator:
-    """Return the load generator.
+def generator(api_key: str) -> Generator:
+    """Return the load generator, which sends the API key unless it is empty.
 
     Raises:
         ConfigError: a library that it or the report needs is not installed.
@@ -19,7 +19,7 @@ def generator() -> Generator:
             raise ConfigError(message, hint="install mlship with the extra `loadtest`")
     from mlship.adapters.load.generator import ProcessGenerator
 
-    return ProcessGenerator()
+    return ProcessGenerator(api_key)
 
 
 def draw_load(result: LoadResult, title: str, path: Path) -> None:

@@ -63,9 +63,10 @@ def problem(call: str) -> str:
         else:
             plain.append(word)
     command = plain[0] if plain else ""
-    if command == "COMMAND" or (command == "predictions" and not plain[1:]):
+    is_group = command in ("predictions", "api-keys")
+    if command == "COMMAND" or (is_group and not plain[1:]):
         return ""
-    command = " ".join(plain[:2]) if command == "predictions" else command
+    command = " ".join(plain[:2]) if is_group else command
     if command and command not in commands():
         return f"no command {command}"
     known = set(re.findall(r"--[a-z][a-z0-9-]*", help_of(command) + help_of("")))

@@ -15,7 +15,7 @@ from mlship.adapters.forges.github.detect import look
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.installation import Installation, Origin
 from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
-from mlship.config.targets import GkeConfig
+from mlship.config.targets import GkeConfig, KubernetesConfig
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.policy import Bound
 from mlship.errors import NotFoundError, UnavailableError
@@ -83,8 +83,24 @@ def test_only_what_the_configuration_needs_is_looked_at(
     here: World, changes: dict[str, Any], also: list[str]
 ) -> None:
     found = checks(here, **changes)
-    assert list(found) == [*ALWAYS, *also, *TARGETS]
-    assert {one.state for name, one in found.items() if name != "observations"} == {"right"}
+    access = [name for name in found if name.startswith("access to ")]
+    assert [name for name in found if name not in access] == [*ALWAYS, *also, *TARGETS]
+    expected = {"observations", *access}
+    assert {one.state for name, one in found.items() if name not in expected} == {"right"}
+
+
+def test_who_may_ask_a_target_in_a_cluster_is_told(here: World) -> None:
+    keyed = TargetConfig(
+        kind="kubernetes", kubernetes=KubernetesConfig(api_keys_secret="iris-api-keys")
+    )
+    found = checks(here, targets={"staging": keyed, "production": CLUSTER})
+    assert found["access to staging"].state == "right"
+    assert "Secret iris-api-keys" in found["access to staging"].detail
+    is_open = found["access to production"]
+    assert (is_open.state, is_open.exit_code) == ("warning", 0)
+    assert is_open.detail.endswith("without an API key")
+    assert "targets.production.kubernetes.api_keys_secret" in is_open.hint
+    assert not any(name.startswith("access") for name in checks(here, targets=LOCAL))
 
 
 @pytest.mark.parametrize(

@@ -102,10 +102,31 @@ def test_the_autoscaler_scales_by_requests_in_flight_where_a_metric_is_named() -
 
 def test_a_secret_may_say_where_predictions_go() -> None:
     named = {one["name"] for one in container()["env"]}
-    assert named == {"MLSHIP_LOG", "MLSHIP_SLOT"}
+    assert named == {"MLSHIP_LOG", "MLSHIP_METRICS_PORT", "MLSHIP_SLOT"}
     own = container(env_from_secret="database", env={"A": "1"})
-    assert own["env"] == [{"name": "A", "value": "1"}, {"name": "MLSHIP_SLOT", "value": ONE}]
+    assert [one["name"] for one in own["env"]] == ["A", "MLSHIP_METRICS_PORT", "MLSHIP_SLOT"]
+    assert own["env"][-1]["value"] == ONE
     assert own["envFrom"] == [{"secretRef": {"name": "database"}}]
+
+
+def test_api_keys_are_a_file_of_a_secret_without_which_a_server_does_not_start() -> None:
+    made = rendered(api_keys_secret="iris-api-keys")
+    pod = made["Deployment"]["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if "secret" in each]
+    assert volume["secret"] == {"secretName": "iris-api-keys", "optional": True}
+    (server,) = pod["containers"]
+    (mount,) = [each for each in server["volumeMounts"] if each["name"] == volume["name"]]
+    assert mount["readOnly"], "and no subPath, which would not follow the Secret"
+    assert set(mount) == {"name", "mountPath", "readOnly"}
+    assert server["args"] == ["--api-keys", f"{mount['mountPath']}/api-keys.json"]
+    assert "args" not in container()
+
+
+def test_metrics_have_a_port_that_no_service_has() -> None:
+    ports = {one["name"]: one["containerPort"] for one in container()["ports"]}
+    variables = {one["name"]: one["value"] for one in container()["env"]}
+    assert variables["MLSHIP_METRICS_PORT"] == str(ports["metrics"])
+    assert [one["targetPort"] for one in rendered()["Service"]["spec"]["ports"]] == ["http"]
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,10 @@ def test_a_policy_lets_the_routers_pods_reach_those_of_releases_and_nobody_else(
     spec = made["NetworkPolicy"]["spec"]
     pod = made["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
     closed = spec["podSelector"]["matchLabels"].items()
-    (rule,) = spec["ingress"]
+    rule, metrics = spec["ingress"]
+    assert [port["port"] for port in rule["ports"]] == ["http"]
+    assert [port["port"] for port in metrics["ports"]] == ["metrics"]
+    assert metrics["from"] == [{"namespaceSelector": {}}], "pods of this cluster only"
     (source,) = rule["from"]
     assert source["podSelector"]["matchLabels"].items() <= pod
     assert not closed <= pod, "clients of the router come from anywhere"

@@ -78,7 +78,7 @@ def search(generator: FakeGenerator, **limits: Any) -> LoadReport:
 
 @pytest.fixture
 def _answering(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replay, "replay", lambda *_: [Reply(status=200, latency_ms=1)])
+    monkeypatch.setattr(replay, "replay", lambda *_, **__: [Reply(status=200, latency_ms=1)])
     monkeypatch.setattr(load_subject, "golden_requests", golden)
 
 
@@ -151,7 +151,7 @@ def test_requests_that_the_target_refuses_are_no_load(
         load_subject.of_target(here.pipeline, "staging", None, None)
     monkeypatch.setattr(load_subject, "golden_requests", golden)
     reply = Reply(status=422, latency_ms=1, error="HTTP 422: x is missing")
-    monkeypatch.setattr(replay, "replay", lambda *_: [reply])
+    monkeypatch.setattr(replay, "replay", lambda *_, **__: [reply])
     with pytest.raises(ProjectError, match=r"golden 1 of .* is answered with HTTP 422"):
         load_subject.of_target(here.pipeline, "staging", None, None)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -75,6 +75,9 @@ class Side:
 
     def lost(self, connection: Connection) -> None:
         self.connections.remove(connection)
+
+    def admits(self, _: bytes, headers: Mapping[str, str]) -> bool:
+        return headers.get("x-api-key", "right") == "right"
 
     def begin(self, request: Request, _: Connection) -> Begun:
         self.active += 1
@@ -352,6 +355,24 @@ def test_a_large_body_may_take_longer_than_a_small_one(side: Side) -> None:
         client.check(10)
     assert len(side.begun) == 1
     assert client.statuses() == []
+
+
+@pytest.mark.parametrize("form", ["content-length: 6000000", "transfer-encoding: chunked"])
+def test_a_body_with_a_wrong_api_key_takes_no_room(side: Side, form: str) -> None:
+    good, stranger = Client(side), Client(side)
+    head = f"POST / HTTP/1.1\r\nhost: x\r\nx-api-key: wrong\r\n{form}\r\n\r\n".encode()
+    piece = b" " * 1_000_000
+    stranger.send(head)
+    for _ in range(6):
+        stranger.send(piece if "length" in form else b"f4240\r\n" + piece + b"\r\n")
+    good.send(head.replace(b"wrong", b"right") + b" " * 10)
+    assert good.transport.is_reading
+    assert stranger.transport.is_reading
+    stranger.send(b"" if "length" in form else b"0\r\n\r\n")
+    assert [begun.request.body for begun in side.begun] == [b""]
+    stranger.answer()
+    stranger.send(POST)
+    assert [begun.request.body for begun in side.begun] == [b"", b"{}"], "the next one is whole"
 
 
 def test_idle_connections_outlive_those_of_load_balancers(client: Client) -> None:

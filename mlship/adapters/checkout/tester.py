@@ -15,7 +15,7 @@ import msgspec
 from mlship.adapters.checkout import children, git, shadows
 from mlship.config.check_files import PYTEST_SETTINGS
 from mlship.config.project import Config
-from mlship.domain import environment
+from mlship.domain import api_keys, environment
 from mlship.domain.commit import unwanted
 from mlship.domain.scores import Suite, TestRun
 from mlship.errors import ConfigError, ProjectError
@@ -64,7 +64,7 @@ class PytestTester:
         variables["PYTHONPATH"] = _path_with(self._root)
         variables[DATA] = msgspec.json.encode(self._config.data).decode()
         variables |= {BUNDLE: str(bundle.absolute())} if bundle else {}
-        variables |= {ENDPOINT: endpoint} if endpoint else {}
+        variables |= _to_ask(endpoint) if endpoint else {}
         begun, before = time.monotonic(), self._changes()
         with children.full_disk_named("the temporary folder"), _temporary() as place:
             variables |= _elsewhere(variables, Path(place))
@@ -132,6 +132,12 @@ def _elsewhere(variables: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 def _temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory()
+
+
+def _to_ask(endpoint: str) -> dict[str, str]:
+    """Return the variables by which tests ask an endpoint."""
+    key = os.environ.get(api_keys.KEY)
+    return {ENDPOINT: endpoint} | ({api_keys.KEY: key} if key else {})
 
 
 def _path_with(root: Path) -> str:

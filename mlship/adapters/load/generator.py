@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO, Final, cast
 
@@ -22,19 +22,21 @@ _END_SECONDS: Final = 5.0
 
 
 class ProcessGenerator:
-    """The port Generator, by processes on this machine."""
+    """The port Generator, by processes on this machine.
+
+    Args:
+        api_key: sent with each request unless it is empty.
+    """
+
+    def __init__(self, api_key: str = "") -> None:
+        self._api_key = api_key
 
     def run(self, plan: LoadPlan, watch: Callable[[LoadResult], None]) -> LoadResult:
         """Send the requests of a plan; see the port."""
         users = shares(plan.users, plan.processes)
         reports: queue.Queue[Progress | None] = queue.Queue()
         with ExitStack() as stack:
-            workers = [
-                stack.enter_context(
-                    _worker(Share(plan=plan, first=place, step=len(users), users=n))
-                )
-                for place, n in enumerate(users)
-            ]
+            workers = [stack.enter_context(_worker(share)) for share in self._shares(plan, users)]
             for worker in workers:
                 _stream(worker.stdout).readline()
             start = time.monotonic() + _LEAD
@@ -55,6 +57,13 @@ class ProcessGenerator:
             message = f"a process of the load generator ended with an error (exit codes {codes})"
             raise MlshipError(message, hint="see its output above")
         return tally.result()
+
+    def _shares(self, plan: LoadPlan, users: Sequence[int]) -> list[Share]:
+        step, key = len(users), self._api_key
+        return [
+            Share(plan=plan, first=place, step=step, users=number, api_key=key)
+            for place, number in enumerate(users)
+        ]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     """What one process sends of a plan: each `step`-th request, the first one included.
 
     Attributes:
+        api_key: sent with each request unless it is empty.
         start: of the run, on the monotonic clock, which all processes of a machine share.
     """
 
@@ -16,4 +17,5 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     first: int
     step: int
     users: int
+    api_key: str = ""
     start: float = 0.0

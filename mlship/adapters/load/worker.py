@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 
 from mlship.adapters.load.share import Share
+from mlship.domain import api_keys
 from mlship.domain.histogram import Histogram
 from mlship.domain.load import TIMEOUT, Moment, Progress
 
@@ -98,7 +99,7 @@ class Sender:
         # A load balancer may take numbers from 0 to 99 only.
         name = str((share.first + number * share.step) % _NAMES)
         header = share.plan.user_header
-        headers = {**_JSON, header: name} if header else _JSON
+        headers = {**_JSON, **api_keys.header(share.api_key), **({header: name} if header else {})}
         while (request := await self._due.get()) is not None:
             place, due = request
             error = await self._send(self._bodies[place % len(self._bodies)], due, headers)

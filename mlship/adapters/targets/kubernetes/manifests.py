@@ -18,7 +18,7 @@ from mlship.adapters.targets.kubernetes import health
 from mlship.adapters.targets.kubernetes.api import Kind, Manifest, new
 from mlship.config.project import TargetConfig
 from mlship.config.targets import AutoscaleConfig
-from mlship.domain import digests
+from mlship.domain import api_keys, digests
 from mlship.domain.deployment import Artifact, Slot
 from mlship.domain.release import Release
 from mlship.errors import ConfigError
@@ -38,6 +38,8 @@ CLUSTER: Final = "mlship.dev/cluster"
 """An annotation with the home of the project."""
 INSTANCE: Final = "app.kubernetes.io/instance"
 CONTAINER: Final = "server"
+METRICS: Final = "metrics"
+"""The name of the port of metrics, by which a PodMonitor finds it."""
 PORT: Final = 80
 KINDS: tuple[Kind, ...] = (
     "Service",
@@ -47,7 +49,9 @@ KINDS: tuple[Kind, ...] = (
 )
 _POD_PORT = 8080
 _NOBODY = 65532
+_METRICS_PORT = 9090
 _LOG = "/var/log/mlship"
+_KEYS = "/etc/mlship/api-keys"
 _SPOOL = "/var/spool/mlship"
 _SPARE_MB = 32
 """A pod whose emptyDir grows beyond its limit is evicted; a full spool must stay below it."""
@@ -306,6 +310,15 @@ def _pod(
     container = _container(config, artifact, slot)
     pod["containers"] = [container]
     pod["volumes"] = [{"name": "tmp", "emptyDir": {}}, {"name": "log", "emptyDir": {}}]
+    if config.kubernetes.api_keys_secret is not None:
+        # Optional: without the Secret a pod would wait for ever, and mlship could not say why. So
+        # the server does, which accepts no request without its file.
+        secret = {"secretName": config.kubernetes.api_keys_secret, "optional": True}
+        pod["volumes"].append({"name": "api-keys", "secret": secret})
+        mount = {"name": "api-keys", "mountPath": _KEYS, "readOnly": True}
+        container["volumeMounts"].append(mount)
+        # As an argument: a server of a former version, which knows no keys, does not start.
+        container["args"] = ["--api-keys", f"{_KEYS}/{api_keys.FILE}"]
     if spool_mb is not None:
         pod["volumes"].append({"name": "spool", **_spool(config.kubernetes.spool_claim, spool_mb)})
         container["volumeMounts"].append({"name": "spool", "mountPath": _SPOOL})
@@ -328,7 +341,10 @@ def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest
         "imagePullPolicy": "IfNotPresent",
         # Without permission to read logs, the status has the end of the log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "ports": [{"name": "http", "containerPort": _POD_PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": "http", "containerPort": _POD_PORT, "protocol": "TCP"},
+            {"name": METRICS, "containerPort": _METRICS_PORT, "protocol": "TCP"},
+        ],
         "env": [{"name": name, "value": value} for name, value in _env(config, slot).items()],
         "resources": _resources(own.cpu, own.memory),
         "securityContext": secured_container(),
@@ -349,7 +365,8 @@ def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest
 def _env(config: TargetConfig, slot: Slot) -> dict[str, str]:
     # A Secret may set MLSHIP_LOG; `env` would override it.
     log = {} if config.kubernetes.env_from_secret else {"MLSHIP_LOG": _LOG}
-    return {**log, **dict(sorted(config.kubernetes.env.items())), "MLSHIP_SLOT": slot}
+    own = {"MLSHIP_METRICS_PORT": str(_METRICS_PORT), "MLSHIP_SLOT": slot}
+    return {**log, **dict(sorted(config.kubernetes.env.items())), **own}
 
 
 def _resources(cpu: str | None, memory: str | None) -> Manifest:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Final
 
 from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest
-from mlship.adapters.targets.kubernetes.manifests import INSTANCE, Scope
+from mlship.adapters.targets.kubernetes.manifests import INSTANCE, METRICS, Scope
 from mlship.config.project import TargetConfig
 from mlship.errors import UnavailableError
 
@@ -17,6 +17,7 @@ RIGHTS: Final[dict[Kind, tuple[str, ...]]] = {KIND: ("get", "create", "patch", "
 def spec(scope: Scope, router: Mapping[str, str]) -> Manifest:
     """Return the spec of the policy; `router` has the labels of the load balancer's pods.
 
+    Metrics have no predictions: all pods of the cluster may read them, wherever Prometheus runs.
     Probes of the kubelet come from the pod's own node, which no policy keeps out.
     """
     return {
@@ -26,7 +27,11 @@ def spec(scope: Scope, router: Mapping[str, str]) -> Manifest:
             {
                 "from": [{"podSelector": {"matchLabels": dict(router)}}],
                 "ports": [{"port": "http", "protocol": "TCP"}],
-            }
+            },
+            {
+                "from": [{"namespaceSelector": {}}],
+                "ports": [{"port": METRICS, "protocol": "TCP"}],
+            },
         ],
     }
 

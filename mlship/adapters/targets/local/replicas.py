@@ -103,20 +103,26 @@ class Replicas:
             for key, replica in self._known.items()
             if replica.slot == slot and replica.phase not in ("draining", "stopping")
         ]
+        fresh = [key for key in staying if self._known[key].api_keys == wanted.api_keys]
         # Keep ready replicas first, and of these the lowest numbers.
-        staying.sort(key=lambda key: (self._known[key].phase != "ready", key))
-        for key in staying[count:]:
+        fresh.sort(key=lambda key: (self._known[key].phase != "ready", key))
+        ready = [key for key in fresh if self._known[key].phase == "ready"]
+        former = [key for key in staying if key not in fresh]
+        # Those with another setting of API keys stay until others have taken their place.
+        for key in [*fresh[count:], *(former if len(ready) >= count else ())]:
             self._release(key, at_once=not wanted.safeguards.draining)
-        for _ in range(count - len(staying)):
+        for _ in range(count - len(fresh)):
             number = next(n for n in range(1, len(self._known) + 2) if (slot, n) not in self._known)
             if placement:
                 self._start((slot, number), placement, wanted)
 
     def _start(self, key: _Key, placement: Placement, wanted: Wanted) -> None:
-        taken = {replica.port for replica in self._known.values()} | {wanted.port}
-        self._port = loopback.free_port(self._port, taken)
+        taken = {wanted.port}
+        taken.update(port for each in self._known.values() for port in (each.port, each.metrics))
+        port = loopback.free_port(self._port, taken)
+        self._port = loopback.free_port(port, taken)
         slot, number = key
-        command = _command(slot, self._port, placement, wanted)
+        command = _command(slot, (port, self._port), placement, wanted)
         variables = of_serving(
             self._environment, wanted.log, hashes="hash" in wanted.columns.values()
         )
@@ -129,7 +135,9 @@ class Replicas:
             slot=slot,
             number=number,
             process=child.process,
-            port=self._port,
+            port=port,
+            metrics=self._port,
+            api_keys=wanted.api_keys,
             phase="starting",
             crashes=before.crashes if before else 0,
         )
@@ -232,7 +240,22 @@ def _pause(crashes: int) -> float:
     return 0.0 if crashes <= 1 else min(0.25 * 2 ** (crashes - 2), _LONGEST_PAUSE)
 
 
-def _command(slot: Slot, port: int, placement: Placement, wanted: Wanted) -> list[str]:
+def discovery(target: str, replicas: Iterable[Replica]) -> bytes:
+    """Return where the metrics of replicas are, as `file_sd_configs` of Prometheus reads it."""
+    places = [
+        {
+            "targets": [f"{loopback.HOST}:{replica.metrics}"],
+            "labels": {"target": target, "replica": f"{replica.slot}-{replica.number}"},
+        }
+        for replica in replicas
+        if replica.metrics
+    ]
+    return msgspec.json.format(msgspec.json.encode(places))
+
+
+def _command(slot: Slot, ports: tuple[int, int], placement: Placement, wanted: Wanted) -> list[str]:
+    """Return the command of a replica; the ports are those of requests and of metrics."""
+    port, metrics = ports
     options = {
         "--bundle": placement.bundle,
         "--digest": placement.artifact,
@@ -241,12 +264,15 @@ def _command(slot: Slot, port: int, placement: Placement, wanted: Wanted) -> lis
         "--slot": slot,
         "--host": loopback.HOST,
         "--port": str(port),
+        "--metrics-port": str(metrics),
         "--log": wanted.log,
         "--shutdown-seconds": f"{wanted.drain_seconds:g}",
     }
     if wanted.spool:
         options["--spool"] = wanted.spool.folder
         options["--spool-mb"] = str(wanted.spool.max_mb)
+    if wanted.api_keys is not None:
+        options["--api-keys"] = wanted.api_keys
     if wanted.columns:
         options["--log-columns"] = msgspec.json.encode(wanted.columns).decode()
     flat = [text for option in options.items() for text in option]

@@ -2,6 +2,7 @@
 
     slots.json            the desired state          commands, under slots.lock
     processes.json        the running processes      only the supervisor, under supervisor.lock
+    metrics.json          the ports of metrics       the supervisor, for Prometheus
     envoy/routes.json     the traffic split          commands, under slots.lock (routing.py)
     envoy/*.json          other files for Envoy      the supervisor
     logs/                 a file for each process
@@ -95,6 +96,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         program: the command that starts a replica, before its options.
         drain_seconds: the time limit for open requests when a replica stops.
         memory: the limit for each process of a replica in bytes; `None` is no limit.
+        api_keys: the absolute path of the file of API keys; `None` answers all requests.
     """
 
     port: int
@@ -106,6 +108,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     program: tuple[str, ...]
     drain_seconds: float
     memory: int | None = None
+    api_keys: str | None = None
     safeguards: Safeguards = Safeguards()
     slots: dict[Slot, Placement] = {}
 
@@ -117,6 +120,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
         crashes: the number of crashes since it was last steadily ready; `code` is the last exit
             code.
         problem: why it will never be ready, if it reports that.
+        metrics: the port of its metrics; 0 if an older version started it.
+        api_keys: the file of API keys with which it was started.
     """
 
     slot: Slot
@@ -127,6 +132,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     crashes: int = 0
     code: int = 0
     problem: str = ""
+    metrics: int = 0
+    api_keys: str | None = None
 
 
 class Router(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +171,7 @@ class State:
         self.folder = folder
         self.slots = folder / "slots.json"
         self.processes = folder / "processes.json"
+        self.metrics = folder / "metrics.json"
         self.supervisor = folder / "supervisor.lock"
         self.envoy = folder / "envoy"
         self.routes = self.envoy / "routes.json"

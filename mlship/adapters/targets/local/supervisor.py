@@ -18,7 +18,7 @@ from types import FrameType
 import msgspec
 
 from mlship.adapters.targets.local import admin, locks, processes, routing, shutdown
-from mlship.adapters.targets.local.replicas import Replicas, serving
+from mlship.adapters.targets.local.replicas import Replicas, discovery, serving
 from mlship.adapters.targets.local.router import EnvoyProcess, Published
 from mlship.adapters.targets.local.state import Running, State, Wanted, write
 from mlship.domain.deployment import Split
@@ -110,6 +110,7 @@ class Supervisor:
         )
         if running != self._saved:
             write(self._state.processes, msgspec.json.format(msgspec.json.encode(running)))
+            write(self._state.metrics, discovery(self._state.folder.name, running.replicas))
             self._saved = running
 
     def _stop(self) -> None:
@@ -119,6 +120,7 @@ class Supervisor:
         shutdown.stop(running, seconds=seconds)
         if _identity(self._state.folder) == self._folder:
             write(self._state.processes, msgspec.json.encode(Running()))
+            write(self._state.metrics, discovery(self._state.folder.name, ()))
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:

@@ -21,6 +21,7 @@ from mlship.adapters.targets.local.readiness import Readiness
 from mlship.adapters.targets.local.state import Logging, Placement, Safeguards, State, Wanted
 from mlship.config import amounts
 from mlship.config.project import TargetConfig
+from mlship.domain import api_keys
 from mlship.domain.deployment import Artifact, Deployment, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
@@ -79,6 +80,7 @@ class LocalTarget:
 
         Raises:
             ConflictError: the slot holds another artifact.
+            ConfigError: the file of API keys cannot be read.
             TimedOutError: they were not ready within `ready_seconds`.
             ProjectError: they keep exiting; the message has the end of their log.
             UnavailableError: Envoy is not installed, or the port is in use.
@@ -90,6 +92,8 @@ class LocalTarget:
             message = f"target {self._name}: replicas is {replicas}"
             raise ConfigError(message, hint="set replicas to 1 or more")
         envoy.program()
+        if self._config.api_keys is not None:
+            api_keys.read(Path(self._config.api_keys))
         placement = Placement(
             bundle=str(Path(artifact.location).absolute()),
             artifact=artifact.digest,
@@ -207,6 +211,7 @@ class LocalTarget:
             program=self._runtime,
             drain_seconds=self._config.drain_seconds,
             memory=amounts.bytes_of(self._config.memory) if self._config.memory else None,
+            api_keys=self._config.api_keys,
             safeguards=self._safeguards,
             slots=former.slots if former else {},
         )
