@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -10,11 +10,8 @@ import typer
 from mlship.cli import output
 from mlship.cli.options import ReleaseName
 from mlship.cli.session import Session, session
-from mlship.domain import digests
 from mlship.domain.notation import bare, literal
 from mlship.errors import UnavailableError
-
-_FEW: Final = 5
 
 if TYPE_CHECKING:
     from mlship.reports.report import Report
@@ -86,6 +83,7 @@ def status(
 
     Example: mlship status --json
     """
+    from mlship.cli.status_view import show_status
     from mlship.steps.status import status as status_step
 
     options = session(context)
@@ -96,21 +94,6 @@ def status(
     if not options.json:
         show_status(result, everything=everything)
     raise_silence(result)
-
-
-def show_status(result: "Status", *, everything: bool) -> None:
-    """Print what is known of the targets, and with `everything` all releases and champions."""
-    if result.seen:
-        output.table("", *_running(result))
-    elif not result.silent:
-        output.line("nothing is running; to deploy the current commit, run `mlship run`")
-    for target, endpoint in result.endpoints.items():
-        if endpoint:
-            output.line(f"{target}: {endpoint}/docs")
-    if everything:
-        _history(result.reigns, result.releases)
-    _clusters(result)
-    _remarks(result, everything=everything)
 
 
 def raise_silence(result: "Status") -> None:
@@ -125,97 +108,6 @@ def raise_silence(result: "Status") -> None:
     hints = dict.fromkeys(each.hint for each in result.silent.values() if each.hint)
     raise UnavailableError(
         "; ".join(parts), hint="; ".join(hints), facts=msgspec.structs.asdict(result)
-    )
-
-
-def _running(result: "Status") -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the columns and rows of what runs, without columns in which nothing is."""
-    columns = ("target", "cluster", "release", "role", "traffic", "answers", "ready", "aliases")
-    rows = [
-        (
-            row.target,
-            row.cluster,
-            row.release,
-            row.role,
-            "shadow" if row.shadow else f"{row.weight} %",
-            "" if row.answers is None else str(row.answers),
-            f"{row.ready} of {row.wanted}" if row.observed else "unknown",
-            ", ".join(row.aliases),
-        )
-        for row in result.seen
-    ]
-    optional = ("cluster", "answers")
-    kept = [
-        place
-        for place, name in enumerate(columns)
-        if name not in optional or any(row[place] for row in rows)
-    ]
-    return (
-        tuple(columns[place] for place in kept),
-        [tuple(row[place] for place in kept) for row in rows],
-    )
-
-
-def _clusters(result: "Status") -> None:
-    for target, count in result.unanswered.items():
-        if count:
-            output.line(f"{target}: no release answered {count} requests")
-    for target, clusters in result.clusters.items():
-        for cluster in clusters:
-            what = ", with the load balancer" if cluster.is_parent else ""
-            what += "" if cluster.slots or cluster.fault else ", runs no release"
-            output.line(f"{target}: cluster {cluster.name} is {cluster.place}{what}")
-
-
-def _void(result: "Status", *, everything: bool) -> None:
-    """Show records that do not count; the last few, if not all are asked for."""
-    if not result.void:
-        return
-    shown = result.void if everything else result.void[-_FEW:]
-    output.line(
-        f"{len(result.void)} records do not count: they were written by a command that had been "
-        "stopped, after another one had taken over its lock. Nothing needs to be done"
-    )
-    for void in shown:
-        time = f"{void.time:%Y-%m-%d %H:%M:%S} UTC"
-        output.line(
-            f"  {void.step} of {void.release}, by {void.by} at {time}, holder {void.holder} of the "
-            f"lock (record {digests.short(void.record)})"
-        )
-    if len(shown) < len(result.void):
-        output.line(f"  and {len(result.void) - len(shown)} before; see `mlship status --all`")
-
-
-def _remarks(result: "Status", *, everything: bool) -> None:
-    if result.waiting:
-        output.line(f"waiting for the challenger's place: {', '.join(result.waiting)}")
-    for other in result.others:
-        output.line(f"the ledger also has records of another project, not used here: {other}")
-    for text in result.undelivered:
-        output.line(text)
-    _void(result, everything=everything)
-    for drift in result.drift:
-        output.line(f"drift: {drift}")
-
-
-def _history(reigns: Any, releases: Any) -> None:
-    output.table(
-        "champions",
-        ("release", "since", "until", "by"),
-        [
-            (
-                reign["release"],
-                f"{reign['since']:%Y-%m-%d %H:%M:%S}",
-                f"{reign['until']:%Y-%m-%d %H:%M:%S}" if reign["until"] else "now",
-                reign["by"],
-            )
-            for reign in reigns
-        ],
-    )
-    output.table(
-        "releases",
-        ("release", "commit", "role"),
-        [(release["release"], release["commit"][:12], release["role"]) for release in releases],
     )
 
 

@@ -42,6 +42,24 @@ class Artifact(msgspec.Struct, frozen=True, kw_only=True):
     router: str = ""
 
 
+class Restarts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was started again in the replicas of a slot, since each of them started.
+
+    Attributes:
+        workers: worker processes that had ended; `None` if that is not known.
+        hung: how many of them were ended because they did not answer; `None` likewise.
+        replicas: containers that had ended; `None` if that is not known.
+        reasons: of the last restart in each replica, for people.
+        unknown: what is not known, and where it is to be seen, for people.
+    """
+
+    workers: int | None = None
+    hung: int | None = None
+    replicas: int | None = None
+    reasons: tuple[str, ...] = ()
+    unknown: str = ""
+
+
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """The observed state of a slot.
 
@@ -53,6 +71,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         detail: why fewer replicas are ready than desired, for people.
         cluster: where it runs, if the target has several clusters.
         observed: false if that cluster does not answer; then `ready` and `wanted` say nothing.
+        restarts: what was started again in its replicas; `None` if nothing of it is known.
     """
 
     slot: Slot
@@ -63,6 +82,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     detail: str = ""
     cluster: str = ""
     observed: bool = True
+    restarts: Restarts | None = None
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):

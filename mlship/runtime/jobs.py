@@ -86,11 +86,13 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
         is_ready: whether a request can be computed now.
         restarts: how many workers were started again after they had ended.
         hung: how many of them were ended because they did not answer.
+        last_restart: why the last of them was started again; empty if none was.
     """
 
     is_ready: bool = True
     restarts: int = 0
     hung: int = 0
+    last_restart: str = ""
 
 
 class Computer(Protocol):

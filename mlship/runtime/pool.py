@@ -125,6 +125,7 @@ class Pool:
         self._row_seconds = 0.0
         self._load_seconds = 0.0
         self._restarts = self._hung = 0
+        self._last_restart = ""
         self._was_ready = False
         self._began = self._checked = clock()
         self._is_closing = False
@@ -167,7 +168,12 @@ class Pool:
     def health(self) -> Health:
         """Return whether a worker is ready, and what happened to others."""
         is_ready = any(slot.is_ready for slot in self._slots)
-        return Health(is_ready=is_ready, restarts=self._restarts, hung=self._hung)
+        return Health(
+            is_ready=is_ready,
+            restarts=self._restarts,
+            hung=self._hung,
+            last_restart=self._last_restart,
+        )
 
     def queued(self) -> int:
         """Return the number of rows that wait."""
@@ -221,6 +227,7 @@ class Pool:
             job.finish(_crashed(reason))
         self._restarts += 1
         self._hung += slot.is_hung
+        self._last_restart = "did not answer" if slot.is_hung else f"ended {reason}"
         self._watcher.restarted(hung=slot.is_hung)
         slot.is_hung = False
         # One that has answered is replaced at once: a request that ends it must not cost others

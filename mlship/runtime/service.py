@@ -352,6 +352,7 @@ class Service:
             "bundle": self._model.digest,
             "restarts": health.restarts,
             "hung": health.hung,
+            "last_restart": health.last_restart,
         }
         if state == "ready":
             return http.of_json(body)

@@ -9,7 +9,7 @@ import msgspec
 
 from mlship.domain import home, undelivered
 from mlship.domain.clusters import Cluster, Clustered
-from mlship.domain.deployment import Deployment, Route, Slot
+from mlship.domain.deployment import Deployment, Restarts, Route, Slot
 from mlship.domain.digests import Digest
 from mlship.domain.drift import (
     Guarded,
@@ -42,6 +42,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         cluster: where it runs, if the target has several clusters.
         answers: how many requests it answered, if some were sent.
         observed: false if its cluster cannot be inspected; then `ready` and `wanted` say nothing.
+        restarts: what was started again in its replicas; `None` if nothing of it is known.
     """
 
     target: str
@@ -57,6 +58,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str = ""
     answers: int | None = None
     observed: bool = True
+    restarts: Restarts | None = None
 
 
 class Void(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,6 +279,7 @@ def _seen(
             detail=deployment.detail,
             cluster=deployment.cluster,
             observed=deployment.observed,
+            restarts=deployment.restarts,
             answers=None if answers is None else answers.get(known[slot], 0),
         )
         for slot, deployment in sorted(

@@ -11,6 +11,7 @@ from mlship.domain.deployment import (
     Change,
     Deployment,
     Plan,
+    Restarts,
     Revision,
     Route,
     Slot,
@@ -49,6 +50,10 @@ class FakeTarget:
     def kill(self, slot: Slot) -> None:
         """Make no replica of a slot ready."""
         self._slots[slot] = msgspec.structs.replace(self._slots[slot], ready=0, detail="killed")
+
+    def restart(self, slot: Slot, restarts: Restarts) -> None:
+        """Say what was started again in a slot."""
+        self._slots[slot] = msgspec.structs.replace(self._slots[slot], restarts=restarts)
 
     def inspect(self) -> Mapping[Slot, Deployment]:
         return dict(self._slots)

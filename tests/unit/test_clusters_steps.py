@@ -6,7 +6,7 @@ import httpx
 import msgspec
 import pytest
 
-from mlship.cli import inspect
+from mlship.cli import status_view
 from mlship.domain.clusters import Cluster
 from mlship.domain.deployment import Artifact, Deployment, Slot, slot_of
 from mlship.domain.release import Release
@@ -89,7 +89,7 @@ def test_status_tells_a_cluster_that_does_not_answer(here: World, target: TwoClu
     _, second = duel(here)
     target.gone = "green"
     found = status(here.pipeline)
-    shown = {row[2]: row[-2] for row in inspect._running(found)[1]}
+    shown = {row[2]: row[-2] for row in status_view.running(found)[1]}
     assert shown[str(second)] == "unknown"
     drift = found.drift
     assert "cluster green of production cannot be inspected: timed out" in drift

@@ -12,7 +12,13 @@ import yaml
 from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.door import Door
 from mlship.adapters.http.retries import Timing
-from mlship.adapters.targets.kubernetes import access_review, faults, manifests, routing
+from mlship.adapters.targets.kubernetes import (
+    access_review,
+    faults,
+    manifests,
+    pod_status,
+    routing,
+)
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import Api, door
 from mlship.adapters.targets.kubernetes.manifests import Scope
@@ -338,6 +344,14 @@ def pod(state: dict[str, Any], restarts: int = 0, **more: Any) -> dict[str, Any]
 
 def waiting(reason: str, message: str = "") -> dict[str, Any]:
     return {"waiting": {"reason": reason, "message": message}}
+
+
+def test_restarts_of_pods_are_counted_with_the_reason_of_the_last() -> None:
+    running: dict[str, Any] = {"running": {}}
+    pods = [pod(running), pod(running, 2, lastState=KILLED), pod(running, 1, lastState={})]
+    assert sum(map(pod_status.restarts, pods)) == 3
+    assert list(pod_status.last_ends(pods)) == ["pod iris-1 ended with code 137 (OOMKilled)"]
+    assert list(pod_status.last_ends([{"metadata": {"name": "new"}}])) == []
 
 
 ENDED = {"terminated": {"exitCode": 3, "reason": "Error", "message": "no such column\n"}}

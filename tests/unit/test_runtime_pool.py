@@ -246,7 +246,9 @@ def test_a_worker_that_ends_fails_only_what_it_computed(world: World) -> None:
     assert world.workers[1].jobs == [[(0.0,)]], "what waited; never the poison"
     world.workers[1].answer()
     assert status_of(world, "other") == 200
-    assert world.pool.health() == Health(is_ready=True, restarts=1, hung=0)
+    assert world.pool.health() == Health(
+        is_ready=True, restarts=1, hung=0, last_restart="ended by signal SIGSEGV"
+    )
 
 
 def test_a_worker_that_ends_again_is_started_later_each_time(world: World) -> None:
@@ -287,7 +289,9 @@ def test_a_hung_worker_is_replaced_when_all_it_computes_is_late(world: World) ->
         "a worker that did not answer was ended while it computed hung, beside; another is started"
     ]
     world.load()
-    assert world.pool.health() == Health(is_ready=True, restarts=1, hung=1)
+    assert world.pool.health() == Health(
+        is_ready=True, restarts=1, hung=1, last_restart="did not answer"
+    )
 
 
 def test_a_silent_worker_is_replaced_before_the_deadline_of_those_that_wait(world: World) -> None:

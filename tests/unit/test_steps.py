@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from mlship import files
-from mlship.cli import inspect
+from mlship.cli import inspect, status_view
 from mlship.config.backends import ObservationsConfig
 from mlship.config.project import GatesConfig, TargetConfig
 from mlship.domain import checks, digests, shapes
-from mlship.domain.deployment import Slot, Split, slot_of
+from mlship.domain.deployment import Restarts, Slot, Split, slot_of
 from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Evaluated, Tested, Verified
 from mlship.domain.history import latest
@@ -48,6 +48,7 @@ from mlship.steps.trace import trace
 from mlship.steps.traffic import traffic
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
+from tests.fakes.target import FakeTarget
 from tests.harness.samples import NOON, better
 from tests.harness.samples import release as another_release
 
@@ -738,12 +739,47 @@ def test_status_shows_the_rest_where_one_target_cannot_be_asked(
     assert {seen.target for seen in found.seen} == {"production"}
     assert list(found.endpoints) == ["production"]
     assert found.silent["staging"].hint == "log in again"
-    inspect.show_status(found, everything=False)
+    status_view.show_status(found, everything=False)
     assert str(first) in capsys.readouterr().out
     with pytest.raises(UnavailableError, match="target staging: context a does not") as caught:
         inspect.raise_silence(found)
     assert caught.value.hint == "log in again"
     assert caught.value.facts["seen"] == found.seen
+
+
+def test_status_shows_what_was_started_again_and_why(
+    here: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = duel(here)
+    target = here.targets["production"]
+    assert isinstance(target, FakeTarget)
+    target.restart(
+        slot_of(first),
+        Restarts(workers=3, hung=1, reasons=("a worker of replica 1 did not answer",)),
+    )
+    target.restart(slot_of(second), Restarts(replicas=2, unknown="restarts of workers in pods"))
+    found = status(here.pipeline)
+    production = {seen.release: seen for seen in found.seen if seen.target == "production"}
+    restarts = production[str(first)].restarts
+    assert restarts is not None
+    assert (restarts.workers, restarts.hung) == (3, 1)
+    status_view.show_status(found, everything=False)
+    text = capsys.readouterr().out
+    assert "workers: 3 (1 hung)" in text
+    assert "pods: 2" in text
+    assert f"production: {first}: a worker of replica 1 did not answer, and was" in text
+    assert "production: not known: restarts of workers in pods" in text
+
+
+def test_status_has_no_column_of_restarts_where_there_were_none(
+    here: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, _ = duel(here)
+    target = here.targets["production"]
+    assert isinstance(target, FakeTarget)
+    target.restart(slot_of(first), Restarts(workers=0, hung=0))
+    status_view.show_status(status(here.pipeline), everything=False)
+    assert "restarts" not in capsys.readouterr().out
 
 
 def test_status_tells_an_alias_and_a_route_that_somebody_moved(here: World) -> None:

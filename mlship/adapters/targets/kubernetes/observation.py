@@ -15,13 +15,17 @@ from mlship.adapters.targets.kubernetes.pod_status import (
     is_leaving,
     is_ready,
     is_rolled_out,
+    last_ends,
     of_deployment,
+    restarts,
     staying,
 )
-from mlship.domain.deployment import Deployment, Slot
+from mlship.domain.deployment import Deployment, Restarts, Slot
 from mlship.domain.digests import Digest
 from mlship.domain.notation import visible
 from mlship.errors import ConfigError
+
+_WORKERS = "restarts of workers within pods; see mlship_worker_restarts_total at /metrics of a pod"
 
 
 def deployments(api: Api, scope: Scope, cluster: str = "") -> Mapping[Slot, Deployment]:
@@ -82,6 +86,9 @@ def _deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Deployment:
         ready=count,
         wanted=wanted,
         detail=_detail(deployment, pods, count),
+        restarts=Restarts(
+            replicas=sum(map(restarts, pods)), reasons=tuple(last_ends(pods)), unknown=_WORKERS
+        ),
     )
 
 

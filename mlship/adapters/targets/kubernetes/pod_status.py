@@ -1,6 +1,6 @@
 """When a pod and a Deployment count as ready, and why they are not. Pure functions."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -43,6 +43,23 @@ def is_rolled_out(deployment: Manifest) -> bool:
     counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
     is_current = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
     return is_current and counts == [wanted, wanted, wanted]
+
+
+def restarts(pod: Manifest) -> int:
+    """Return how often containers of a pod were started again."""
+    statuses = pod.get("status", {}).get("containerStatuses") or ()
+    return sum(status.get("restartCount", 0) for status in statuses)
+
+
+def last_ends(pods: Iterable[Manifest]) -> Iterator[str]:
+    """Return why the last container of each pod that was started again had ended, for people."""
+    for pod in pods:
+        for status in pod.get("status", {}).get("containerStatuses") or ():
+            ended = (status.get("lastState") or {}).get("terminated")
+            if ended:
+                reason = ended.get("reason") or "Error"
+                name = pod["metadata"]["name"]
+                yield f"pod {name} ended with code {ended.get('exitCode')} ({reason})"
 
 
 _CRASHES = 3

@@ -1,11 +1,12 @@
 """The observed state of a local target, by querying each replica."""
 
+from collections.abc import Mapping
 from threading import Thread
 
 from mlship.adapters.targets.local import loopback, probe, processes
 from mlship.adapters.targets.local.probe import Answer
 from mlship.adapters.targets.local.state import Placement, Replica, Running, Wanted
-from mlship.domain.deployment import Deployment, Slot
+from mlship.domain.deployment import Deployment, Restarts, Slot
 from mlship.domain.digests import Digest
 
 _PROBE_SECONDS = 0.2
@@ -88,6 +89,26 @@ def _deployment(
         ready=ready,
         wanted=placement.replicas,
         detail="; ".join(text for text in (router, *([] if is_whole else reasons)) if text),
+        restarts=restarts_of(by_number),
+    )
+
+
+def restarts_of(answers: Mapping[int, Answer | None]) -> Restarts | None:
+    """Return what the replicas of a slot say of their workers; `None` if there is no replica."""
+    if not answers:
+        return None
+    known = {number: answer for number, answer in sorted(answers.items()) if answer is not None}
+    told = [answer for answer in known.values() if answer.restarts is not None]
+    silent = len(answers) - len(told)
+    return Restarts(
+        workers=sum(answer.restarts or 0 for answer in told) if told else None,
+        hung=sum(answer.hung or 0 for answer in told) if told else None,
+        reasons=tuple(
+            f"a worker of replica {number} {answer.last_restart}"
+            for number, answer in known.items()
+            if answer.last_restart
+        ),
+        unknown=f"restarts of workers in {silent} of {len(answers)} replicas" if silent else "",
     )
 
 
@@ -96,7 +117,7 @@ def _detail(replica: Replica, answer: Answer | None, release: str) -> str:
     if answer is not None and answer.release != release:
         return f"{name} reports another release: {answer.release or 'none'}"
     if answer is not None:
-        reason = answer.error.message or answer.state
+        reason = answer.problem or answer.state
         return "" if answer.ready else f"{name} is not ready: {reason}"
     if replica.phase == "crashed":
         return f"{name} crashed {replica.crashes} times in a row"

@@ -150,7 +150,7 @@ class Replicas:
         if answer.ready:
             self._enter(key, "ready")
         elif answer.state == "failed":
-            self._enter(key, "failed", problem=answer.error.message)
+            self._enter(key, "failed", problem=answer.problem)
 
     def _crash(self, key: _Key) -> None:
         replica = self._known[key]
