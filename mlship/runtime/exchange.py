@@ -1,7 +1,7 @@
 """A request from its rows to its response: computed, then logged, then answered."""
 
 from collections.abc import Callable
-from time import perf_counter
+from time import monotonic
 
 from mlship.domain.bundle import Row
 from mlship.runtime import http
@@ -19,7 +19,7 @@ class Exchange:
         request: as received.
         request_id: names its predictions.
         call: what it asks for.
-        at: the route, for metrics, and the timer in seconds when it arrived.
+        at: the route, for metrics, and the monotonic time when it arrived.
         reply: gets the response.
 
     Attributes:
@@ -74,6 +74,12 @@ class Exchange:
         if self._job is not None and self._computer is not None:
             self._computer.cancel(self._job)
 
+    @property
+    def waited(self) -> float:
+        """The seconds until it was sent to a worker."""
+        job = self._job
+        return job.sent - job.queued if job is not None and job.sent else 0.0
+
     def elapsed(self) -> float:
         """Return the seconds since it arrived."""
-        return perf_counter() - self.started
+        return monotonic() - self.started

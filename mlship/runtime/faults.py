@@ -25,6 +25,9 @@ class RefusedRequest(Exception):  # noqa: N818 (the error is the client's)
     """Carries a fault to the edge, where it becomes an HTTP response or a `ProjectError`.
 
     It is not part of the tree in `mlship.errors`, because it never leaves the runtime.
+
+    Attributes:
+        reason: a word of `refusals` for metrics; empty for that of the status.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class RefusedRequest(Exception):  # noqa: N818 (the error is the client's)
         row: int | None = None,
         column: str = "",
         retry_after: int | None = None,
+        reason: str = "",
     ) -> None:
         super().__init__(message)
         if row is not None:
@@ -44,6 +48,7 @@ class RefusedRequest(Exception):  # noqa: N818 (the error is the client's)
         self.fault = Fault(message=message, field=field, hint=hint)
         self.status = HTTPStatus(status)
         self.retry_after = retry_after
+        self.reason = reason
         self._row, self._column = row, column
 
     def as_project_error(self) -> ProjectError:

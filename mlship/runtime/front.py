@@ -162,12 +162,7 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
     commits: Commits = Commits(sink, loop)
     bundle = bundles.manifest(options.bundle, expected=options.expected)
     digest = digests.of_file(options.bundle / bundles.MANIFEST)
-    metrics = Metrics(
-        name=bundle.name,
-        release=options.identity.name,
-        slot=options.identity.slot,
-        format=bundle.model.format,
-    )
+    metrics = Metrics(bundle, release=options.identity.name, slot=options.identity.slot)
     pool = Pool(
         bundle,
         digest,
@@ -188,6 +183,7 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
     metrics.watch(sink.backlog, _now)
     metrics.watch_pool(pool.queued, pool.in_flight)
     front, apart = Front(service, loop), Front(MetricsPage(metrics), loop)
+    metrics.watch_requests(lambda: front.active)
     checks = [front.check, apart.check, *_guarded(service, options.api_keys)]
     ticking = loop.create_task(_tick(pool, commits, checks, stop))
     pool.start()

@@ -25,11 +25,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Response(msgspec.Struct, frozen=True, kw_only=True):
-    """A response."""
+    """A response.
+
+    Attributes:
+        reason: why it has no result, a word of `refusals`; empty for that of the status.
+    """
 
     status: int
     headers: dict[str, str]
     body: bytes
+    reason: str = ""
 
 
 class Pending(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +42,7 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         route: the route, for metrics.
-        started: the timer in seconds when the request arrived.
+        started: the monotonic time when the request arrived.
     """
 
     response: Response
@@ -45,20 +50,24 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     started: float = 0.0
 
 
-def of_json(value: Any, status: int = 200, **headers: str) -> Response:
+def of_json(value: Any, status: int = 200, *, reason: str = "", **headers: str) -> Response:
     """Return a value as a JSON response; underscores in header names become hyphens."""
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     body = msgspec.json.encode(value)
-    return Response(status=status, headers={"content-type": JSON, **named}, body=body)
+    return Response(
+        status=status, headers={"content-type": JSON, **named}, body=body, reason=reason
+    )
 
 
-def of_fault(fault: Fault, status: int, path: str = "", **headers: str) -> Response:
+def of_fault(
+    fault: Fault, status: int, path: str = "", *, reason: str = "", **headers: str
+) -> Response:
     """Return `{"error": {"message": ..., "field": ..., "hint": ...}}`.
 
     Below `/v1` and `/v2`, and for gRPC, `error` is a string, as clients of these protocols expect
     it, and `field` and `hint` are beside it.
     """
-    return of_json(error_body(fault, path), status, **headers)
+    return of_json(error_body(fault, path), status, reason=reason, **headers)
 
 
 def error_body(fault: Fault, path: str) -> dict[str, Any]:
@@ -70,9 +79,9 @@ def error_body(fault: Fault, path: str) -> dict[str, Any]:
     return {"error": text, **{n: v for n in ("field", "hint") if (v := getattr(fault, n))}}
 
 
-def of_error(error: MlshipError, status: int, path: str = "") -> Response:
+def of_error(error: MlshipError, status: int, path: str = "", *, reason: str = "") -> Response:
     """Return the response for an error of the tree, like `of_fault`."""
-    return of_fault(Fault(message=error.message, hint=error.hint), status, path)
+    return of_fault(Fault(message=error.message, hint=error.hint), status, path, reason=reason)
 
 
 def too_large() -> RefusedRequest:

@@ -31,10 +31,15 @@ class Computed(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Why there are no outputs, and the HTTP status that says so."""
+    """Why there are no outputs, and the HTTP status that says so.
+
+    Attributes:
+        reason: a word of `refusals` for metrics; empty for that of the status.
+    """
 
     fault: Fault
     status: int = 400
+    reason: str = ""
 
 
 Answer: TypeAlias = Computed | Refused
@@ -52,9 +57,11 @@ class Job:
     Attributes:
         is_sent: whether its computation may have begun.
         is_done: whether it needs no answer any more.
+        queued: the monotonic time when it came; 0 for a model in this process.
+        sent: the monotonic time when it was sent to a worker; 0 if it was not.
     """
 
-    __slots__ = ("_finish", "deadline", "is_done", "is_sent", "name", "rows")
+    __slots__ = ("_finish", "deadline", "is_done", "is_sent", "name", "queued", "rows", "sent")
 
     def __init__(
         self, rows: Table, deadline: float, finish: Callable[[Answer], None], name: str
@@ -64,6 +71,7 @@ class Job:
         self.name = name
         self.is_sent = False
         self.is_done = False
+        self.queued = self.sent = 0.0
         self._finish = finish
 
     def finish(self, answer: Answer) -> None:

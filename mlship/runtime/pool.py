@@ -14,6 +14,7 @@ from mlship import errors
 from mlship.domain.bundle import Bundle
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError
+from mlship.runtime import refusals
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
 from mlship.runtime.link import Answers, Failed, Loaded, Report, Unfit
@@ -45,7 +46,7 @@ class Watcher(Protocol):
         """Rows were sent to a worker in one message."""
 
     def refused(self, reason: str) -> None:
-        """A request was refused: `busy`, `restarting`, `deadline` or `gone`."""
+        """A request was dropped without an answer: `gone`."""
 
     def restarted(self, *, hung: bool) -> None:
         """A worker has ended and is started again."""
@@ -145,14 +146,15 @@ class Pool:
         """
         wait = self._wait()
         is_ready = any(slot.is_ready for slot in self._slots)
-        if wait and self._clock() + wait + len(job.rows) * self._row_seconds > job.deadline:
-            self._watcher.refused("busy" if is_ready else "restarting")
+        job.queued = self._clock()
+        if wait and job.queued + wait + len(job.rows) * self._row_seconds > job.deadline:
             state = "busy" if is_ready else "being started again"
             raise RefusedRequest(
                 f"the model is {state}: the request would not be answered before its deadline",
                 status=429 if is_ready else 503,
                 hint=f"retry after {math.ceil(wait)} seconds, or send fewer requests",
                 retry_after=math.ceil(wait),
+                reason="" if is_ready else refusals.RESTARTING,
             )
         self._queue.append(job)
         self._rows += len(job.rows)
@@ -161,7 +163,7 @@ class Pool:
     def cancel(self, job: Job) -> None:
         """Drop a job that waits; nobody hears of it."""
         if not job.is_done and not job.is_sent:
-            self._watcher.refused("gone")
+            self._watcher.refused(refusals.GONE)
             job.is_done = True
             self._release(job)
 
@@ -301,14 +303,10 @@ class Pool:
 
     def _end_silent(self, slot: Slot) -> None:
         """End a worker that does not answer, before the deadlines of those that wait for it."""
-        message = (
-            f"the model did not answer within {slot.silent:.0f} s, while other requests waited"
-        )
-        hint = "the request may be the cause: check its rows before you send it again"
+        seconds = f"{slot.silent:.0f} s"
+        message = f"the model did not answer within {seconds}, while other requests waited"
         for job in slot.jobs:
-            if not job.is_done:
-                self._watcher.refused("deadline")
-                job.finish(Refused(Fault(message=message, hint=hint), 504))
+            job.finish(Refused(Fault(message=message, hint=_SUSPECT), 504))
         slot.is_hung = True
         if slot.worker is not None:
             slot.worker.kill()
@@ -352,6 +350,7 @@ class Pool:
                 continue
             self._rows -= len(job.rows)
             job.is_sent = True
+            job.sent = now
             jobs.append(job)
         return jobs
 
@@ -373,7 +372,6 @@ class Pool:
         job.rows = Table()
 
     def _late(self, job: Job) -> None:
-        self._watcher.refused("deadline")
         message = "the model did not answer before the deadline of the request"
         job.finish(Refused(Fault(message=message, hint="retry later, or send fewer rows"), 504))
 
@@ -393,4 +391,4 @@ def _complete(answer: Answer, job: Job) -> Answer:
 
 def _crashed(reason: str) -> Refused:
     message = f"the process of the model ended {reason} while it computed this request"
-    return Refused(Fault(message=message, hint=_SUSPECT), 500)
+    return Refused(Fault(message=message, hint=_SUSPECT), 500, refusals.CRASHED)

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from time import monotonic, perf_counter
+from time import monotonic
 from typing import Literal
 
 import msgspec
@@ -17,7 +17,7 @@ import msgspec
 from mlship.domain import digests
 from mlship.domain.prediction import Prediction
 from mlship.errors import MlshipError, UnavailableError
-from mlship.runtime import decoder, encodings, http, metrics_page, openapi, page
+from mlship.runtime import decoder, encodings, http, metrics_page, openapi, page, refusals
 from mlship.runtime.dialects import Call, Predictions, descriptions, v2_grpc
 from mlship.runtime.dialects.routes import routes
 from mlship.runtime.exchange import Exchange, Reply
@@ -76,12 +76,7 @@ class Service:
         self._version = digests.short(identity.release)
         self._page = page.render(bundle, identity.name)
         self._openapi = openapi.document(bundle, identity.name, self._version)
-        self.metrics = metrics or Metrics(
-            name=bundle.name,
-            release=identity.name,
-            slot=identity.slot,
-            format=bundle.model.format,
-        )
+        self.metrics = metrics or Metrics(bundle, release=identity.name, slot=identity.slot)
         self._keys: KeyFile | None = None
         self._statistics = Statistics()
         self._pages = self._all_pages()
@@ -176,7 +171,7 @@ class Service:
         Returns:
             What can be cancelled; `None` if it was answered at once.
         """
-        started = perf_counter()
+        started = monotonic()
         try:
             if self._keys is not None and not self._is_probe(request.path):
                 self._keys.name_of(request.headers)
@@ -199,7 +194,7 @@ class Service:
                 extra["www_authenticate"] = REALM
             if error.retry_after is not None:
                 extra["retry_after"] = str(error.retry_after)
-            return http.of_fault(error.fault, error.status, path, **extra)
+            return http.of_fault(error.fault, error.status, path, reason=error.reason, **extra)
         if isinstance(error, MlshipError):
             status = 503 if isinstance(error, UnavailableError) else 500
             return http.of_error(error, status, path)
@@ -213,10 +208,11 @@ class Service:
         response.headers["mlship-release"] = self._identity.name
         if self.state == "draining":
             response.headers["connection"] = "close"
-        seconds = perf_counter() - pending.started
+        seconds = monotonic() - pending.started
         self.metrics.answered(pending.route, response.status, seconds)
         if response.status != 200 and pending.route in self._dialects:
             self._statistics.failed(seconds)
+            self.metrics.refused(refusals.reason_of(response))
         return response
 
     def _route(self, request: Request, started: float, reply: Reply) -> Pending | Exchange:
@@ -275,7 +271,9 @@ class Service:
         """Log what was computed for a request, or answer why nothing was."""
         try:
             if isinstance(answer, Refused):
-                response = http.of_fault(answer.fault, answer.status, exchange.route)
+                response = http.of_fault(
+                    answer.fault, answer.status, exchange.route, reason=answer.reason
+                )
                 self._answer(exchange, response)
                 return
             exchange.seconds = exchange.elapsed()
@@ -316,13 +314,15 @@ class Service:
     def _written(self, exchange: Exchange, response: Response, error: BaseException | None) -> None:
         """Answer a request whose predictions are durable, or status 503 if they could not be."""
         if isinstance(error, MlshipError):
-            response = http.of_error(error, 503, exchange.route)
+            response = http.of_error(error, 503, exchange.route, reason=refusals.LOG)
         elif error is not None:
             fault = Fault(message=f"the prediction log failed: {error}")
-            response = http.of_fault(fault, 503, exchange.route)
+            response = http.of_fault(fault, 503, exchange.route, reason=refusals.LOG)
         else:
             rows = len(exchange.outputs)
-            self.metrics.predicted(rows, shadow=exchange.is_shadow)
+            self.metrics.predicted(
+                exchange.outputs, shadow=exchange.is_shadow, waited=exchange.waited
+            )
             time = self._clock().timestamp()
             self._statistics.succeeded(rows, exchange.elapsed(), exchange.seconds, time)
         self._answer(exchange, response)

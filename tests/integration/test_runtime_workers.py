@@ -74,7 +74,16 @@ def test_a_request_that_ends_the_worker_costs_itself_alone(serve: Serve) -> None
             assert after.status_code == 200, "it waits for the new worker"
         ready = client.get("/v2/health/ready").json()
         assert (ready["restarts"], ready["hung"], ready["state"]) == (2, 0, "ready")
-        assert "mlship_worker_restarts_total 2.0" in client.get("/metrics").text
+        assert ready["last_restart"] == "ended by signal SIGABRT"
+        metrics = client.get("/metrics").text
+    assert "mlship_worker_restarts_total 2.0" in metrics
+    # The server counts, so that no count is lost with a worker.
+    assert 'mlship_requests_total{route="/predict",status="200"} 2.0' in metrics
+    assert 'mlship_requests_total{route="/predict",status="500"} 2.0' in metrics
+    assert 'mlship_refused_total{reason="crashed"} 2.0' in metrics
+    assert 'class="setosa",output="species"' in metrics
+    assert "mlship_queue_seconds_count 2.0" in metrics
+    assert "mlship_open_requests 1.0" in metrics, "the one that reads the metrics"
     assert "while it computed 6f1c3f0e-8a1b-4c1d-9e2f-012345678901; " in served.errors.read_text()
     assert len(served.logged()) == 2, "what was not answered is not logged"
 

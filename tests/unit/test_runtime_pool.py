@@ -182,7 +182,8 @@ def test_a_request_that_would_be_late_is_refused_at_once(folder: Path) -> None:
     assert refusal.value.status == 429
     assert refusal.value.retry_after == 4
     assert "retry after 4 seconds" in refusal.value.fault.hint
-    assert world.refusals == ["busy"]
+    assert refusal.value.reason == "", "that of its status"
+    assert world.refusals == [], "whoever answers it counts it"
     world.submit("f", seconds=30), "one that waits longer is taken"
     assert world.pool.queued() == 4
 
@@ -237,6 +238,7 @@ def test_a_worker_that_ends_fails_only_what_it_computed(world: World) -> None:
     answer = world.answers["poison"]
     assert isinstance(answer, Refused)
     assert "ended by signal SIGSEGV while it computed this request" in answer.fault.message
+    assert answer.reason == "crashed"
     assert world.notes == [
         "a worker ended by signal SIGSEGV while it computed poison; another is started"
     ]
@@ -376,7 +378,7 @@ def test_a_pool_that_is_starting_again_says_so(world: World) -> None:
     with pytest.raises(RefusedRequest) as refusal:
         world.submit("hasty", seconds=1)
     assert refusal.value.status == 503
-    assert world.refusals == ["restarting"]
+    assert refusal.value.reason == "restarting"
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error_of_the_tree(folder: Path) -> None:

@@ -1,0 +1,135 @@
+"""Counts that one thread, the event loop's, adds to for each request.
+
+Counters of prometheus_client lock, and look up by label, for each: that takes as long as decoding
+and checking a row.
+"""
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from mlship.domain.bundle import ANOMALY, CLUSTER, Bundle, Row, Value
+
+SECONDS: Final = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+"""The buckets of times: from a quick answer to the deadline of requests."""
+CLASSES: Final = 50
+"""At most so many classes of an output have a count of their own."""
+OTHER: Final = "other"
+
+
+class Buckets:
+    """A histogram of times."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(SECONDS) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one time."""
+        self._counts[bisect_left(SECONDS, seconds)] += 1
+        self._sum += seconds
+
+    def show(self, family: HistogramMetricFamily, *labels: str) -> None:
+        """Add the histogram to a metric."""
+        names = [*map(str, SECONDS), "+Inf"]
+        buckets = list(zip(names, accumulate(self._counts), strict=True))
+        family.add_metric(labels, buckets, self._sum)
+
+
+class Requests(Collector):
+    """Requests by route and status, their latencies, and how long they waited for a worker."""
+
+    def __init__(self) -> None:
+        self._counts: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._latencies: defaultdict[str, Buckets] = defaultdict(Buckets)
+        self._waits = Buckets()
+
+    def add(self, route: str, status: int, seconds: float) -> None:
+        """Count one request."""
+        self._counts[route, status] += 1
+        self._latencies[route].add(seconds)
+
+    def waited(self, seconds: float) -> None:
+        """Count the wait of one request that was computed."""
+        self._waits.add(seconds)
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metrics for the registry."""
+        counts = CounterMetricFamily(
+            "mlship_requests", "Requests by route and HTTP status.", labels=("route", "status")
+        )
+        for (route, status), count in self._counts.items():
+            counts.add_metric((route, str(int(status))), count)
+        yield counts
+        latencies = HistogramMetricFamily(
+            "mlship_request_seconds",
+            "Time from a request's arrival to its response, including the write to the log.",
+            labels=("route",),
+        )
+        for route, buckets in self._latencies.items():
+            buckets.show(latencies, route)
+        yield latencies
+        waits = HistogramMetricFamily(
+            "mlship_queue_seconds", "Time that computed requests waited for a worker."
+        )
+        self._waits.show(waits)
+        yield waits
+
+
+class Classes(Collector):
+    """Predictions by class, of outputs that have classes: never of numbers and texts.
+
+    Args:
+        bundle: the manifest of what is served.
+        labels: names and values that all counts have.
+    """
+
+    def __init__(self, bundle: Bundle, labels: dict[str, str]) -> None:
+        self._labels = labels
+        self._names = {name: _names_of(known) for name, known in _classes(bundle).items()}
+        self._counts: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
+
+    def add(self, outputs: Sequence[Row], *, shadow: bool) -> None:
+        """Count the rows of one request."""
+        counts = self._counts
+        for name, names in self._names.items():
+            for row in outputs:
+                counts[name, names.get(row.get(name), OTHER), shadow] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the metric for the registry."""
+        family = CounterMetricFamily(
+            "mlship_predicted_classes",
+            f"Predicted rows by class; at most {CLASSES} classes of an output, all else is other.",
+            labels=(*self._labels, "output", "class", "shadow"),
+        )
+        for (name, label, shadow), count in self._counts.items():
+            values = (*self._labels.values(), name, label, str(shadow).lower())
+            family.add_metric(values, count)
+        yield family
+
+
+def _classes(bundle: Bundle) -> Mapping[str, Sequence[Value]]:
+    """Return the classes of each output that has some."""
+    if bundle.task == "clustering":
+        return {CLUSTER: range(-1, CLASSES - 1)}
+    if bundle.task == "anomaly":
+        return {ANOMALY: (-1, 1)}
+    heads = {head.name: head.classes for head in bundle.model.heads if head.classes}
+    return heads or ({bundle.target: bundle.model.classes} if bundle.model.classes else {})
+
+
+def _names_of(classes: Sequence[Value]) -> dict[Value, str]:
+    """Return the label of each class that has a count; booleans as JSON has them."""
+    return {
+        label: str(label).lower() if isinstance(label, bool) else str(label)
+        for label in classes[:CLASSES]
+    }
