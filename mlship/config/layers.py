@@ -24,6 +24,7 @@ from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError
 
 RESERVED = {
+    "MLSHIP_ACCESS_LOG",
     "MLSHIP_API_KEY",
     "MLSHIP_API_KEYS",
     "MLSHIP_CONFIG",

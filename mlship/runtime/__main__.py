@@ -81,6 +81,7 @@ def _serve(options: argparse.Namespace) -> int:
                 shutdown_seconds=options.shutdown_seconds,
                 columns=_columns(options.log_columns),
                 hash_key=os.environ.get(private.KEY, ""),
+                access_log=options.access_log == "json",
                 workers=options.workers,
                 timeout=options.timeout,
             )
@@ -207,6 +208,13 @@ def _log_options(serve: argparse.ArgumentParser, environment: Mapping[str, str])
         f'"customer": "hash"}}; a hash needs a key in ${private.KEY}; default: '
         "$MLSHIP_LOG_COLUMNS",
     )
+    serve.add_argument(
+        "--access-log",
+        type=_access_log,
+        default=environment.get("MLSHIP_ACCESS_LOG") or "off",
+        help="json for a line of JSON a request on stdout, or off; default: $MLSHIP_ACCESS_LOG, "
+        "else off",
+    )
     spool = environment.get("MLSHIP_SPOOL")
     serve.add_argument(
         "--spool",
@@ -255,6 +263,13 @@ def _worker_options(serve: argparse.ArgumentParser, worker: argparse.ArgumentPar
     worker.add_argument("--digest", default="", help="expected digest of the bundle")
     worker.add_argument("--link", type=int, required=True, help="file descriptor of the link")
     worker.add_argument("--server", type=int, required=True, help="process id of the server")
+
+
+def _access_log(text: str) -> str:
+    if text not in ("json", "off"):
+        message = f"{text[:40]!r} is neither json nor off (--access-log or MLSHIP_ACCESS_LOG)"
+        raise argparse.ArgumentTypeError(message)
+    return text
 
 
 def _number(text: str) -> int:

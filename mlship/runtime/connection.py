@@ -299,6 +299,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, status: int, message: str, hint: str) -> None:
         """Answer what was asked before, then this error, and read no further request."""
+        if self._refusal is None:
+            self._server.refused(self._url, status)
         self._refusal = http.of_fault(Fault(message=message, hint=hint), status)
         self._body = []
         self._wants_continue = False

@@ -23,6 +23,7 @@ from mlship.runtime.http import BODY_BYTES, Request, Response
 from mlship.runtime.keys import KeyFile
 from mlship.runtime.metrics import Metrics
 from mlship.runtime.metrics_page import MetricsPage
+from mlship.runtime.observers import Observers, open_access_log
 from mlship.runtime.options import Options
 from mlship.runtime.pool import Pool
 from mlship.runtime.processes import Events, Spawned, Worker, WorkerProcess
@@ -39,16 +40,27 @@ _CHECKS_EVERY = 5
 class Front:
     """What the connections of a server share.
 
+    Args:
+        service: answers.
+        loop: the event loop.
+        refused: hears of what is refused before it is a request: its target and the status.
+
     Attributes:
         active: number of open requests.
         last: the loop's time of the latest request that was not a probe.
     """
 
-    def __init__(self, service: ports.Answers, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        service: ports.Answers,
+        loop: asyncio.AbstractEventLoop,
+        refused: Callable[[bytes, int], None] = lambda _url, _status: None,
+    ) -> None:
         self.active = 0
         self.last = 0.0
         self.budget = Budget(BODY_BYTES)
         self.date = _date()
+        self.refused = refused
         self._service = service
         self._loop = loop
         self._connections: set[Connection] = set()
@@ -182,7 +194,12 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
     )
     metrics.watch(sink.backlog, _now)
     metrics.watch_pool(pool.queued, pool.in_flight)
-    front, apart = Front(service, loop), Front(MetricsPage(metrics), loop)
+    access_log = open_access_log(loop.call_later) if options.access_log else None
+    observers = Observers(options.identity, metrics, access_log)
+    if observers.are_any:
+        service.observe(observers.answered)
+    front = Front(service, loop, observers.refused)
+    apart = Front(MetricsPage(metrics), loop)
     metrics.watch_requests(lambda: front.active)
     checks = [front.check, apart.check, *_guarded(service, options.api_keys)]
     ticking = loop.create_task(_tick(pool, commits, checks, stop))
@@ -199,6 +216,7 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
         await workers.end(0.0 if is_failed else options.shutdown_seconds)
         front.close()
         apart.close()
+        observers.close()
 
 
 def _guarded(service: Service, path: Path | None) -> list[Callable[[], None]]:

@@ -31,6 +31,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         api_keys: the file of the keys with which requests are answered; `None` answers all.
         metrics_port: the port for `/metrics`; `None` for that of requests.
         columns: those that are not logged, or only as a hash with `hash_key`.
+        access_log: whether each request is a line of JSON on stdout.
         shutdown_seconds: how long open requests may take after a signal to stop.
         workers: the number of processes that compute.
         timeout: the seconds until a request must be computed; a client may send a shorter time.
@@ -49,6 +50,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     metrics_port: int | None = None
     columns: Mapping[str, Rule] = {}
     hash_key: str = ""
+    access_log: bool = False
     shutdown_seconds: float
     workers: int = 1
     timeout: float = 30.0

@@ -51,6 +51,9 @@ class Server(Protocol):
     def admits(self, url: bytes, headers: Mapping[str, str]) -> bool:
         """Return whether a request would not be refused for its API key: its body is kept."""
 
+    def refused(self, url: bytes, status: int, /) -> None:
+        """Count what is refused before it is a request."""
+
     def begin(self, request: Request, connection: Connection) -> Exchange | None:
         """Answer a request by `connection.reply`, at once or later."""
 

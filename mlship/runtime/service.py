@@ -26,6 +26,7 @@ from mlship.runtime.http import Pending, Request, Response
 from mlship.runtime.jobs import Answer, Computer, Job, Refused
 from mlship.runtime.keys import REALM, KeyFile
 from mlship.runtime.metrics import Metrics
+from mlship.runtime.observers import Answered
 from mlship.runtime.options import Identity
 from mlship.runtime.record import Record
 from mlship.runtime.statistics import Statistics
@@ -79,6 +80,7 @@ class Service:
         self.metrics = metrics or Metrics(bundle, release=identity.name, slot=identity.slot)
         self._keys: KeyFile | None = None
         self._statistics = Statistics()
+        self._observe: Callable[[Answered], None] | None = None
         self._pages = self._all_pages()
         self._dialects = routes(bundle, identity.name, self._version)
 
@@ -108,6 +110,10 @@ class Service:
                 f"{path}/stats": self._stats,
             }
         return pages
+
+    def observe(self, hear: Callable[[Answered], None]) -> None:
+        """Have a function hear of each response before it is sent."""
+        self._observe = hear
 
     def enable_grpc(self) -> None:
         """Answer the requests that the gRPC server passes on."""
@@ -183,7 +189,7 @@ class Service:
             path = request.path
             route = path if path in self._dialects else "other"
             pending = Pending(response=self._response_to(error, path), route=route, started=started)
-        reply(self._finished(pending))
+        reply(self._finished(pending, request))
         return None
 
     def _response_to(self, error: BaseException, path: str) -> Response:
@@ -202,7 +208,9 @@ class Service:
         fault = Fault(message=f"internal error: {type(error).__name__}")
         return http.of_fault(fault, 500, path)
 
-    def _finished(self, pending: Pending) -> Response:
+    def _finished(
+        self, pending: Pending, request: Request, exchange: Exchange | None = None
+    ) -> Response:
         """Return the response with the headers that all have, and count it."""
         response = pending.response
         response.headers["mlship-release"] = self._identity.name
@@ -213,6 +221,9 @@ class Service:
         if response.status != 200 and pending.route in self._dialects:
             self._statistics.failed(seconds)
             self.metrics.refused(refusals.reason_of(response))
+        if self._observe is not None:
+            at = (pending.route, pending.started)
+            self._observe(Answered(request, response, *at, seconds, exchange))
         return response
 
     def _route(self, request: Request, started: float, reply: Reply) -> Pending | Exchange:
@@ -329,7 +340,7 @@ class Service:
 
     def _answer(self, exchange: Exchange, response: Response) -> None:
         pending = Pending(response=response, route=exchange.route, started=exchange.started)
-        exchange.reply(self._finished(pending))
+        exchange.reply(self._finished(pending, exchange.request, exchange))
 
     def _request_id(self, request: Request) -> str:
         header = request.headers.get("x-request-id", "")

@@ -33,7 +33,12 @@ class Served:
     """A serving process with the address and the log that it was given."""
 
     def __init__(
-        self, folder: Path, bundle: Path, port: int, environment: Mapping[str, str] = os.environ
+        self,
+        folder: Path,
+        bundle: Path,
+        port: int,
+        environment: Mapping[str, str] = os.environ,
+        stdout: int | None = None,
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.log = folder / "log"
@@ -44,6 +49,7 @@ class Served:
         with self.errors.open("wb") as errors:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mlship.runtime", "serve", *arguments],
+                stdout=stdout,
                 stderr=errors,
                 env=dict(environment),
             )

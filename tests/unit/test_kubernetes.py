@@ -135,6 +135,14 @@ def test_metrics_have_a_port_that_no_service_has() -> None:
     assert [one["targetPort"] for one in rendered()["Service"]["spec"]["ports"]] == ["http"]
 
 
+def test_an_access_log_is_a_variable_of_the_pod() -> None:
+    config = TargetConfig(kind="kubernetes", access_log="json")
+    (server,) = manifests.render(SCOPE, config, release("one"), IMAGE, ONE, 2)[-1]["spec"][
+        "template"
+    ]["spec"]["containers"]
+    assert {"name": "MLSHIP_ACCESS_LOG", "value": "json"} in server["env"]
+
+
 @pytest.mark.parametrize(
     ("claim", "volume"),
     [

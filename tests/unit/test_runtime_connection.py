@@ -64,6 +64,7 @@ class Side:
         self.date = b"Fri, 27 Nov 2026 12:00:00 GMT"
         self.now = 100.0
         self.begun: list[Begun] = []
+        self.refusals: list[tuple[bytes, int]] = []
         self.active = 0
         self.connections: list[Connection] = []
 
@@ -78,6 +79,9 @@ class Side:
 
     def admits(self, _: bytes, headers: Mapping[str, str]) -> bool:
         return headers.get("x-api-key", "right") == "right"
+
+    def refused(self, url: bytes, status: int) -> None:
+        self.refusals.append((url, status))
 
     def begin(self, request: Request, _: Connection) -> Begun:
         self.active += 1
@@ -303,6 +307,7 @@ def test_a_body_that_is_too_large_is_answered_and_the_rest_dropped(
     client = Client(side)
     send(client)
     assert client.statuses() == [413]
+    assert client.side.refusals == [(b"/", 413)]
     assert "larger than 10,000,000 bytes" in client.error()
     assert client.transport.is_ended
     for _ in range(50):
@@ -335,6 +340,7 @@ def test_slow_headers_and_slow_bodies_are_cut_off(side: Side) -> None:
     assert client.statuses() == []
     client.check(0.2)
     assert client.statuses() == [408]
+    assert [status for _, status in client.side.refusals] == [408]
     assert "headers did not arrive within 10 seconds" in client.error()
     other = Client(side)
     other.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 900000\r\n\r\n")

@@ -365,6 +365,8 @@ def _container(config: TargetConfig, artifact: Artifact, slot: Slot) -> Manifest
 def _env(config: TargetConfig, slot: Slot) -> dict[str, str]:
     # A Secret may set MLSHIP_LOG; `env` would override it.
     log = {} if config.kubernetes.env_from_secret else {"MLSHIP_LOG": _LOG}
+    if config.access_log == "json":
+        log["MLSHIP_ACCESS_LOG"] = "json"
     own = {"MLSHIP_METRICS_PORT": str(_METRICS_PORT), "MLSHIP_SLOT": slot}
     return {**log, **dict(sorted(config.kubernetes.env.items())), **own}
 

@@ -275,5 +275,7 @@ def _command(slot: Slot, ports: tuple[int, int], placement: Placement, wanted: W
         options["--api-keys"] = wanted.api_keys
     if wanted.columns:
         options["--log-columns"] = msgspec.json.encode(wanted.columns).decode()
+    if wanted.access_log:
+        options["--access-log"] = "json"
     flat = [text for option in options.items() for text in option]
     return [*wanted.program, "serve", *flat]

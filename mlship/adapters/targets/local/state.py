@@ -97,6 +97,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         drain_seconds: the time limit for open requests when a replica stops.
         memory: the limit for each process of a replica in bytes; `None` is no limit.
         api_keys: the absolute path of the file of API keys; `None` answers all requests.
+        access_log: whether replicas write a line of JSON for each request to their logs.
     """
 
     port: int
@@ -109,6 +110,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float
     memory: int | None = None
     api_keys: str | None = None
+    access_log: bool = False
     safeguards: Safeguards = Safeguards()
     slots: dict[Slot, Placement] = {}
 

@@ -212,6 +212,7 @@ class LocalTarget:
             drain_seconds=self._config.drain_seconds,
             memory=amounts.bytes_of(self._config.memory) if self._config.memory else None,
             api_keys=self._config.api_keys,
+            access_log=self._config.access_log == "json",
             safeguards=self._safeguards,
             slots=former.slots if former else {},
         )
