@@ -1,6 +1,6 @@
 """Who may ask the releases of a target."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -19,6 +19,13 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "default: all are"
         ),
     ] = None
+    access_log: Annotated[
+        Literal["off", "json"],
+        Meta(
+            description="a line of JSON for each request on the output of a replica, without "
+            "values of features; see `mlship guide watching`"
+        ),
+    ] = "off"
 
 
 def check(key: str, target: Access, *, secret: str | None) -> None:

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from mlship.config.access import Access
 from mlship.config.targets import GkeConfig, KubernetesConfig, LoadBalancerConfig
 from mlship.config.texts import Name
-from mlship.config.watching import Watching
 from mlship.errors import ConfigError
 
 OTHER: Final = "other"
@@ -38,9 +37,7 @@ class ClusterConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = None
 
 
-class Placement(
-    Access, Watching, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
-):
+class Placement(Access, msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The place of a target: this machine, one cluster, or several."""
 
     kind: Annotated[

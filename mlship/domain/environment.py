@@ -57,6 +57,17 @@ _POSTGRES: Final = _names(
     "PGHOSTADDR PGSYSCONFDIR PGTARGETSESSIONATTRS PGGSSENCMODE PGREQUIREAUTH "
     "PGCHANNELBINDING"
 )
+_TRACES: Final = _names(
+    "OTEL_SDK_DISABLED OTEL_SERVICE_NAME OTEL_RESOURCE_ATTRIBUTES OTEL_TRACES_EXPORTER "
+    "OTEL_TRACES_SAMPLER OTEL_TRACES_SAMPLER_ARG "
+    "OTEL_BSP_SCHEDULE_DELAY OTEL_BSP_MAX_QUEUE_SIZE OTEL_BSP_MAX_EXPORT_BATCH_SIZE "
+    "OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_TRACES_ENDPOINT "
+    "OTEL_EXPORTER_OTLP_PROTOCOL OTEL_EXPORTER_OTLP_TRACES_PROTOCOL "
+    "OTEL_EXPORTER_OTLP_HEADERS OTEL_EXPORTER_OTLP_TRACES_HEADERS "
+    "OTEL_EXPORTER_OTLP_TIMEOUT OTEL_EXPORTER_OTLP_TRACES_TIMEOUT "
+    "OTEL_EXPORTER_OTLP_COMPRESSION OTEL_EXPORTER_OTLP_TRACES_COMPRESSION "
+    "OTEL_EXPORTER_OTLP_CERTIFICATE OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"
+)
 _HASHES: Final = frozenset({private.KEY})
 _OUTPUT: Final = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
 """What such a process writes is read as UTF-8, and print() in a hook must not fail a request."""
@@ -97,7 +108,12 @@ def of_serving(
 
 def of_supervisor(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the variables for what starts replicas later, wherever these will log."""
-    return _kept(environment, _SERVING | _POSTGRES | _HASHES)
+    return _kept(environment, _SERVING | _POSTGRES | _HASHES | _TRACES)
+
+
+def of_traces(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return OpenTelemetry's variables, for a replica and no other process that serves."""
+    return {name: value for name, value in environment.items() if name in _TRACES}
 
 
 def _kept(environment: Mapping[str, str], names: frozenset[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from time import monotonic
+from typing import NamedTuple
 
 from mlship.domain.bundle import Row
 from mlship.runtime import http
@@ -80,6 +81,33 @@ class Exchange:
         job = self._job
         return job.sent - job.queued if job is not None and job.sent else 0.0
 
+    def moments(self, ended: float) -> tuple[float, float, float]:
+        """Return the monotonic times when it was queued, sent to a worker, and computed.
+
+        What has not happened, or not in a worker, has the time of the end.
+        """
+        job = self._job
+        queued = (job.queued if job is not None else 0.0) or ended
+        sent = (job.sent if job is not None else 0.0) or ended
+        return queued, sent, self.started + self.seconds if self.seconds else ended
+
     def elapsed(self) -> float:
         """Return the seconds since it arrived."""
         return monotonic() - self.started
+
+
+class Answered(NamedTuple):
+    """A request with its response.
+
+    Attributes:
+        route: the route, for metrics.
+        started: the monotonic time when it arrived; `seconds` later it was answered.
+        exchange: what was computed for it; `None` if it was answered at once.
+    """
+
+    request: Request
+    response: Response
+    route: str
+    started: float
+    seconds: float
+    exchange: Exchange | None

@@ -29,6 +29,7 @@ from mlship.runtime.pool import Pool
 from mlship.runtime.processes import Events, Spawned, Worker, WorkerProcess
 from mlship.runtime.service import Service
 from mlship.runtime.sinks import Sink
+from mlship.runtime.tracing import open_tracing
 
 QUIET_SECONDS = 0.3
 """Draining ends if no request arrives for this long: a router may notice late."""
@@ -195,7 +196,8 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
     metrics.watch(sink.backlog, _now)
     metrics.watch_pool(pool.queued, pool.in_flight)
     access_log = open_access_log(loop.call_later) if options.access_log else None
-    observers = Observers(options.identity, metrics, access_log)
+    tracing = open_tracing(os.environ, bundle.name, options.identity, log)
+    observers = Observers(options.identity, metrics, access_log, tracing)
     if observers.are_any:
         service.observe(observers.answered)
     front = Front(service, loop, observers.refused)

@@ -29,7 +29,8 @@ _PAGES: Final[Mapping[str, tuple[str, str]]] = {
 """The page that answers a method; `{model}` is the path of the model in the request."""
 _WRAPPED: Final = {"ModelConfig": "config", "RepositoryIndex": "models"}
 """The field of a response that has the whole page."""
-_HEADERS: Final = ("x-request-id", "authorization", "x-api-key")
+_HEADERS: Final = ("x-request-id", "traceparent", "tracestate", "authorization", "x-api-key")
+"""The metadata of a call that are headers of its request."""
 _CODES: Final = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",

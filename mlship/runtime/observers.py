@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -11,29 +10,14 @@ from prometheus_client.registry import Collector
 
 from mlship.runtime import messages, refusals
 from mlship.runtime.access_log import AccessLog, Line, LineWriter, to_descriptor, trace_of
-from mlship.runtime.exchange import Exchange
-from mlship.runtime.http import Request, Response
+from mlship.runtime.exchange import Answered
 from mlship.runtime.metrics import Metrics
 from mlship.runtime.options import Identity
+from mlship.runtime.tracing import Tracing
 
 CLOSE_SECONDS = 1.0
-
-
-class Answered(NamedTuple):
-    """A request with its response.
-
-    Attributes:
-        route: the route, for metrics.
-        started: the monotonic time when it arrived; `seconds` later it was answered.
-        exchange: what was computed for it; `None` if it was answered at once.
-    """
-
-    request: Request
-    response: Response
-    route: str
-    started: float
-    seconds: float
-    exchange: Exchange | None
+OTHER = "other"
+"""The route of requests that no route answers."""
 
 
 class Observers(Collector):
@@ -43,22 +27,33 @@ class Observers(Collector):
         identity: of what is served.
         metrics: counts what no route has answered.
         access_log: gets a line for each request; `None` for none.
+        tracing: makes spans of requests for predictions; `None` for none.
     """
 
-    def __init__(self, identity: Identity, metrics: Metrics, access_log: AccessLog | None) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        metrics: Metrics,
+        access_log: AccessLog | None,
+        tracing: Tracing | None = None,
+    ) -> None:
         self._identity = identity
         self._metrics = metrics
         self._access_log = access_log
+        self._tracing = tracing
         metrics.add(self)
 
     @property
     def are_any(self) -> bool:
         """Whether anything is to be passed on."""
-        return self._access_log is not None
+        return self._access_log is not None or self._tracing is not None
 
     def answered(self, answered: Answered) -> None:
         """Hear of a response."""
         request, exchange = answered.request, answered.exchange
+        trace = ""
+        if self._tracing is not None and request.method == "POST" and answered.route != OTHER:
+            trace = self._tracing.answered(answered)
         if self._access_log is None:
             return
         computed = exchange is not None and exchange.rows
@@ -74,7 +69,7 @@ class Observers(Collector):
                 id=exchange.request_id if exchange else "",
                 release=self._identity.name,
                 slot=self._identity.slot,
-                trace=trace_of(request.headers.get("traceparent", "")),
+                trace=trace or trace_of(request.headers.get("traceparent", "")),
                 reason=refusals.reason_of(answered.response),
             )
         )
@@ -96,9 +91,11 @@ class Observers(Collector):
             )
 
     def close(self) -> None:
-        """Write what is left, for a short time."""
+        """Write and send what is left, for a short time."""
         if self._access_log is not None:
             self._access_log.close(CLOSE_SECONDS)
+        if self._tracing is not None:
+            self._tracing.close(CLOSE_SECONDS)
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics for the registry."""

@@ -15,7 +15,10 @@ from mlship.domain.digests import Digest
 from mlship.runtime import link
 from mlship.runtime.link import Frames, Report
 
-_OF_THE_LOG = (private.KEY, "MLSHIP_LOG", "PGPASSWORD", "PGPASSFILE")
+_OF_THE_SERVER = (
+    *(private.KEY, "MLSHIP_LOG", "PGPASSWORD", "PGPASSFILE"),
+    *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
+)
 """What a worker, and with it the code of a project, does not get to see."""
 
 
@@ -59,7 +62,9 @@ class Spawned:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mlship.runtime", "work", *arguments],
                 pass_fds=(theirs.fileno(),),
-                env={name: value for name, value in environment.items() if name not in _OF_THE_LOG},
+                env={
+                    name: value for name, value in environment.items() if name not in _OF_THE_SERVER
+                },
             )
 
 

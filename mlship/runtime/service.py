@@ -20,7 +20,7 @@ from mlship.errors import MlshipError, UnavailableError
 from mlship.runtime import decoder, encodings, http, metrics_page, openapi, page, refusals
 from mlship.runtime.dialects import Call, Predictions, descriptions, v2_grpc
 from mlship.runtime.dialects.routes import routes
-from mlship.runtime.exchange import Exchange, Reply
+from mlship.runtime.exchange import Answered, Exchange, Reply
 from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.http import Pending, Request, Response
 from mlship.runtime.jobs import Answer, Computer, Job, Refused

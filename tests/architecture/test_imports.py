@@ -91,6 +91,7 @@ VENDORS = {
     "numpy",
     "onnx",
     "onnxruntime",
+    "opentelemetry",
     "pandas",
     "prometheus_client",
     "psycopg",

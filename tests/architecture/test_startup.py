@@ -14,7 +14,7 @@ from tests.fakes.store import tiny_bundle
 from tests.harness.samples import NOON, record, release
 
 HEAVY = {"mlflow", "numpy", "pandas", "sklearn", "onnxruntime", "uvloop", "matplotlib"}
-HEAVY |= {"google", "grpc"}
+HEAVY |= {"google", "grpc", "opentelemetry"}
 PROJECT = """
 name: iris
 data: {train: data/train.csv, test: data/test.csv}
@@ -47,6 +47,15 @@ def test_skops_is_imported_without_all_of_scikit_learn() -> None:
         "assert 'sklearn.gaussian_process' not in sys.modules\n"
         "from sklearn.gaussian_process import GaussianProcessClassifier\n"
         "assert io.get_untrusted_types(data=io.dumps(GaussianProcessClassifier())) == []\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_server_loads_neither_traces_nor_grpc_nor_a_model() -> None:
+    program = (
+        "import sys; import mlship.runtime.front\n"
+        "loaded = {'opentelemetry', 'grpc', 'numpy', 'requests'} & set(sys.modules)\n"
+        "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
 

@@ -17,7 +17,7 @@ from mlship.adapters.targets.local.admin import Host
 from mlship.adapters.targets.local.processes import Child, Process
 from mlship.adapters.targets.local.state import Phase, Placement, Replica, State, Wanted
 from mlship.domain.deployment import Slot
-from mlship.domain.environment import of_serving
+from mlship.domain.environment import of_serving, of_traces
 
 _PROBE_SECONDS = 0.3
 _STEADY_SECONDS = 2.0
@@ -126,6 +126,7 @@ class Replicas:
         variables = of_serving(
             self._environment, wanted.log, hashes="hash" in wanted.columns.values()
         )
+        variables |= of_traces(self._environment)
         variables["PYTHONDONTWRITEBYTECODE"] = "1"
         log = self._state.log(f"{slot}-{number}")
         child = Child(command, log, variables, memory=wanted.memory)
