@@ -26,7 +26,6 @@ from mlship.runtime.http import Pending, Request, Response
 from mlship.runtime.jobs import Answer, Computer, Job, Refused
 from mlship.runtime.keys import REALM, KeyFile
 from mlship.runtime.metrics import Metrics
-from mlship.runtime.observers import Answered
 from mlship.runtime.options import Identity
 from mlship.runtime.record import Record
 from mlship.runtime.statistics import Statistics
