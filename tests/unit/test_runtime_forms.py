@@ -87,6 +87,7 @@ def test_a_missing_value_of_a_python_client_is_a_null(call: Call, memory: Memory
         (b'{"instances": NaN}', "it is not a list"),
         (b"NaN", "the body is not JSON"),
         (b"[NaN]", "the body is not an object"),
+        (b'{"instances": [["\\ud800", NaN, 3, true]]}', "the body is not JSON"),
         pytest.param(b"[" * 100_000 + b"NaN", "the body is not JSON", id="deep"),
         pytest.param(b"[NaN, " + b"9" * 5_000 + b"]", "the body is not JSON", id="long"),
     ],

@@ -177,6 +177,9 @@ def _beyond_json(body: bytes) -> Any:
     if not any(word in body for word in (b"NaN", b"Infinity")):
         return None
     try:
-        return json.loads(body, parse_constant=lambda word: _CONSTANTS[word])
+        value = json.loads(body, parse_constant=lambda word: _CONSTANTS[word])
+        # It reads halves of surrogate pairs, too, which are no text that can be written.
+        json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
+    return value
