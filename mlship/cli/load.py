@@ -159,7 +159,7 @@ def _run(
     from mlship.cli.load_view import LoadLines, LoadView
     from mlship.steps import loadtest as steps
 
-    generator = wire.generator(pipeline.api_key)
+    generator = wire.generator(pipeline.api_key, pipeline.certificate(subject.name))
     with LoadView() if sys.stderr.isatty() else LoadLines() as view:
         if population is None:
             return steps.run(subject, limits, generator, view, pipeline.clock)

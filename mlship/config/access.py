@@ -1,11 +1,22 @@
-"""Who may ask the releases of a target."""
+"""Who may ask the releases of a target, and by which protocol."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from mlship.errors import ConfigError
+
+
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The certificate of a local target's load balancer. Both files are read again on a change."""
+
+    certificate: Annotated[
+        str, Meta(description="file with the certificate in PEM, then those that issued it")
+    ]
+    key: Annotated[str, Meta(description="file with its key in PEM, without a password")]
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,20 +37,40 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "values of features; see `mlship guide watching`"
         ),
     ] = "off"
+    tls: Annotated[
+        TlsConfig | None,
+        Meta(description="requests by https only (TLS 1.2 or later); kind local only"),
+    ] = None
 
 
-def check(key: str, target: Access, *, secret: str | None) -> None:
+_Target = TypeVar("_Target", bound=Access)
+
+
+def absolute(target: _Target, root: Path) -> _Target:
+    """Return a target with the paths of its files, which are relative to the project's folder."""
+    keys, tls = target.api_keys, target.tls
+    if tls is not None:
+        tls = TlsConfig(certificate=str(root / tls.certificate), key=str(root / tls.key))
+    return replace(target, api_keys=str(root / keys) if keys is not None else None, tls=tls)
+
+
+def check(key: str, target: Access, *, secret: str | None, tls_is_at: str) -> None:
     """Check the settings of a target in a cluster, whose pods see no file of this machine.
 
     Args:
         key: of the target, `targets.production`.
         target: its settings.
         secret: its `kubernetes.api_keys_secret`.
+        tls_is_at: what has the certificate instead of `tls`.
 
     Raises:
-        ConfigError: it has a file of API keys, and no Secret.
+        ConfigError: it has a file of API keys and no Secret, or a certificate.
     """
     if target.api_keys is not None and secret is None:
         message = f"mlship.yaml: {key}.api_keys: its pods get the file from a Secret, and none is "
         hint = f"set {key}.kubernetes.api_keys_secret to its name; see `mlship guide api-keys`"
         raise ConfigError(f"{message}named", hint=hint)
+    if target.tls is not None:
+        message = f"mlship.yaml: {key}.tls: only targets of kind local have it; in a cluster, "
+        hint = "remove it; see `mlship guide api-keys`"
+        raise ConfigError(f"{message}{tls_is_at} has the certificate", hint=hint)

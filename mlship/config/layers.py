@@ -14,7 +14,7 @@ import msgspec
 import yaml
 from msgspec.structs import replace
 
-from mlship.config import access, bounds, commands, placement, workflows, yaml_text
+from mlship.config import bounds, commands, placement, workflows, yaml_text
 from mlship.config.backends import ObservationsConfig
 from mlship.config.explain import PREFIX, explained, fields_of, in_file, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
@@ -26,17 +26,16 @@ from mlship.errors import ConfigError
 RESERVED = {
     "MLSHIP_ACCESS_LOG",
     "MLSHIP_API_KEY",
-    "MLSHIP_API_KEYS",
     "MLSHIP_CONFIG",
     "MLSHIP_DEBUG",
     "MLSHIP_HASH_KEY",
     "MLSHIP_LOG",
     "MLSHIP_LOG_COLUMNS",
-    "MLSHIP_METRICS_PORT",
     "MLSHIP_REGISTRY_PASSWORD",
     "MLSHIP_REGISTRY_USER",
     "MLSHIP_REQUIRE_SERVICES",
     "MLSHIP_SANITY_BUNDLE",
+    "MLSHIP_SANITY_CERTIFICATE",
     "MLSHIP_SANITY_DATA",
     "MLSHIP_SANITY_DESELECTED",
     "MLSHIP_SANITY_ENDPOINT",
@@ -372,7 +371,7 @@ def _check_target(key: str, target: TargetConfig) -> None:
         raise ConfigError(message, hint=hint)
     if target.kind == "local":
         return
-    access.check(key, target, secret=target.kubernetes.api_keys_secret)
+    placement.check_access(key, target)
     if target.sticky_header is not None and target.kubernetes.gateway is not None:
         message = f"mlship.yaml: {key}.sticky_header: a Gateway does not support it"
         raise ConfigError(message, hint=f"remove it, or {key}.kubernetes.gateway")

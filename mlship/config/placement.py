@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
+from mlship.config import access
 from mlship.config.access import Access
 from mlship.config.targets import GkeConfig, KubernetesConfig, LoadBalancerConfig
 from mlship.config.texts import Name
@@ -127,6 +128,20 @@ def check(key: str, target: Placement) -> None:
     _check_different(key, target)
     if target.load_balancer is not None:
         _check_load_balancer(f"{key}.load_balancer", target)
+
+
+def check_access(key: str, target: Placement) -> None:
+    """Check who may ask a target in a cluster.
+
+    Raises:
+        ConfigError: see `access.check`.
+    """
+    above = "an Ingress in front of mlship's own load balancer"
+    if target.load_balancer is not None:
+        above = "the target HTTPS proxy of the load balancer"
+    elif target.kubernetes.gateway is not None:
+        above = f"the listener of Gateway {target.kubernetes.gateway}"
+    access.check(key, target, secret=target.kubernetes.api_keys_secret, tls_is_at=above)
 
 
 def _check_target(key: str, target: Placement) -> None:

@@ -52,7 +52,8 @@ def of_target(pipeline: Pipeline, name: TargetName, file: Path | None, host: str
     _check_host(route.endpoint, host, f"target {name}")
     release = pipeline.release(deployments[slot].release)
     requests, source = _requests(pipeline, file, release)
-    _check_response(pipeline, route.endpoint, requests[0], source)
+    certificate = pipeline.certificate(name)
+    _check_response(pipeline, route.endpoint, requests[0], source, certificate)
     return Subject(
         name=name,
         endpoint=route.endpoint,
@@ -135,8 +136,15 @@ def _requests(
     return requests, f"the golden examples of {release}"
 
 
-def _check_response(pipeline: Pipeline, endpoint: str, request: Request, source: str) -> None:
-    reply = replay.replay([request], endpoint, api_key=pipeline.api_key)[0]
+def _check_response(
+    pipeline: Pipeline,
+    endpoint: str,
+    request: Request,
+    source: str,
+    certificate: Path | None = None,
+) -> None:
+    key = pipeline.api_key
+    (reply,) = replay.replay([request], endpoint, api_key=key, certificate=certificate)
     if reply.status >= 400:
         message = f"{request.name} of {source} is answered with {reply.error}"
         raise ProjectError(message, hint="give --requests a file with requests that succeed")

@@ -246,6 +246,13 @@ class Pipeline:
         targets = [each for each in self.config.targets.values() if each.load_balancer is None]
         return any(each.kind != "local" and each.kubernetes.gateway is None for each in targets)
 
+    def certificate(self, target: str) -> Path | None:
+        """Return the file with the certificate of a target on this machine; `None` for others."""
+        settings = self.config.targets.get(target)
+        if settings is None or settings.tls is None:
+            return None
+        return self.root / settings.tls.certificate
+
     def loses_predictions(self) -> bool:
         """Return whether predictions of production are stored only in its pods."""
         is_local = self.target_config(PRODUCTION).kind == "local"

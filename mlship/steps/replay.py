@@ -5,16 +5,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
 
-from mlship.domain import api_keys
+from mlship.domain import api_keys, tls
 from mlship.domain.bundle import Row
 from mlship.domain.workload import Reply, Request
 from mlship.errors import ConfigError, UnavailableError
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 READY = "/v2/health/ready"
@@ -38,6 +41,7 @@ def replay(
     *,
     rate: float | None = None,
     api_key: str = "",
+    certificate: Path | None = None,
     timeout: float = 10.0,
     clock: Callable[[], float] = time.perf_counter,
     transport: "httpx.BaseTransport | None" = None,
@@ -45,8 +49,9 @@ def replay(
     """Post the requests and return a reply for each, in order.
 
     With a `rate` (requests per second) each request is sent when it is due, without waiting for
-    earlier responses; otherwise one after another. `api_key` is sent unless it is empty. `timeout`
-    and `clock` are in seconds; `transport` is how httpx reaches the endpoint.
+    earlier responses; otherwise one after another. `api_key` is sent unless it is empty. By
+    https, only a `certificate` is trusted if there is one. `timeout` and `clock` are in seconds;
+    `transport` is how httpx reaches the endpoint.
 
     Raises:
         UnavailableError: no request was answered. Single failures are counted, not raised.
@@ -59,6 +64,7 @@ def replay(
         headers=api_keys.header(api_key),
         timeout=timeout,
         transport=transport,
+        verify=_trust(certificate),
         limits=kept(),
         trust_env=False,
     ) as client:
@@ -89,6 +95,10 @@ def replay(
     return replies
 
 
+def _trust(certificate: Path | None) -> "ssl.SSLContext | bool":
+    return True if certificate is None else tls.client_context(certificate)
+
+
 def kept() -> "httpx.Limits":
     """Return the limits of a client that threads share: no connection is closed before the end.
 
@@ -101,16 +111,21 @@ def kept() -> "httpx.Limits":
 
 
 def answering(
-    endpoint: str, count: int, transport: "httpx.BaseTransport | None" = None
+    endpoint: str,
+    count: int,
+    transport: "httpx.BaseTransport | None" = None,
+    certificate: Path | None = None,
 ) -> dict[str, int]:
     """Return how many of so many requests each release answers; none of them is a prediction.
 
-    Requests without an answer of a release count for the empty name.
+    By https, only a `certificate` is trusted if there is one. Requests without an answer of a
+    release count for the empty name.
     """
     import httpx
 
     names: Counter[str] = Counter()
-    with httpx.Client(timeout=5.0, transport=transport, trust_env=False) as client:
+    trust = _trust(certificate)
+    with httpx.Client(timeout=5.0, transport=transport, verify=trust, trust_env=False) as client:
         for _ in range(count):
             try:
                 response = client.get(f"{endpoint}{LIVE}")

@@ -185,6 +185,10 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
     )
 
 
+def _answers(pipeline: Pipeline, name: str, endpoint: str, count: int) -> dict[str, int]:
+    return answering(endpoint, count, certificate=pipeline.certificate(name))
+
+
 def _look(
     pipeline: Pipeline,
     name: str,
@@ -200,7 +204,7 @@ def _look(
         said = f"what runs in {name} is not shown: {error.message}. Next: {error.hint}"
         return _Looked(drift=(*drift, said))
     endpoint = route.endpoint if deployments else ""
-    answers = answering(route.endpoint, ask) if ask and endpoint else None
+    answers = _answers(pipeline, name, endpoint, ask) if ask and endpoint else None
     clusters: tuple[Cluster, ...] = ()
     if isinstance(target, Clustered):
         clusters = tuple(target.clusters())

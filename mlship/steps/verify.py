@@ -59,6 +59,7 @@ def verify(
     started = pipeline.clock()
     known = pipeline.read(records)
     differs = checkout.differences(pipeline, release, known, SETTINGS)
+    certificate = None if endpoint else pipeline.certificate(STAGING)
     endpoint = endpoint or _endpoint(pipeline, release)
     folder = pipeline.bundle(release)
     requests = [*_workload(pipeline, folder), *_recorded(pipeline, recorded, known)]
@@ -69,7 +70,7 @@ def verify(
         )
     pipeline.progress.note("computing the expected outputs offline")
     offline = _offline(pipeline, folder, requests)
-    result = workload.judge(requests, _replayed(pipeline, requests, endpoint), offline)
+    result = workload.judge(requests, _replayed(pipeline, requests, endpoint, certificate), offline)
     pipeline.progress.note("sanity tests on staging")
     run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
     decision = checks.decide(
@@ -98,9 +99,12 @@ def verify(
     )
 
 
-def _replayed(pipeline: Pipeline, requests: Sequence[Request], endpoint: str) -> Sequence[Reply]:
+def _replayed(
+    pipeline: Pipeline, requests: Sequence[Request], endpoint: str, certificate: Path | None
+) -> Sequence[Reply]:
     pipeline.progress.note(f"replaying {len(requests)} requests")
-    return replay.replay(requests, endpoint, api_key=pipeline.api_key)
+    key = pipeline.api_key
+    return replay.replay(requests, endpoint, api_key=key, certificate=certificate)
 
 
 def _offline(pipeline: Pipeline, folder: Path, requests: Sequence[Request]) -> Sequence[Row]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 ENDPOINT = "MLSHIP_SANITY_ENDPOINT"
 BUNDLE = "MLSHIP_SANITY_BUNDLE"
 DATA = "MLSHIP_SANITY_DATA"
+CERTIFICATE = "MLSHIP_SANITY_CERTIFICATE"
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +31,9 @@ def client() -> Iterator["SanityClient"]:
     from mlship.testing import clients
 
     sanity = (
-        clients.of_endpoint(endpoint, os.environ.get(api_keys.KEY, ""))
+        clients.of_endpoint(
+            endpoint, os.environ.get(api_keys.KEY, ""), os.environ.get(CERTIFICATE, "")
+        )
         if endpoint
         else clients.of_bundle(Path(bundle or ""))
     )

@@ -7,7 +7,7 @@ from typing import Any, overload
 
 import httpx
 
-from mlship.domain import api_keys, digests
+from mlship.domain import api_keys, digests, tls
 from mlship.domain.bundle import MANIFEST, Row
 from mlship.errors import IntegrityError
 from mlship.runtime.http import Request
@@ -59,9 +59,17 @@ class InProcess(httpx.BaseTransport):
         return httpx.Response(response.status, headers=response.headers, content=response.body)
 
 
-def of_endpoint(endpoint: str, api_key: str = "") -> SanityClient:
-    """Return a client of an HTTP endpoint; it sends the API key unless it is empty."""
-    return SanityClient(base_url=endpoint, headers=api_keys.header(api_key), timeout=30.0)
+def of_endpoint(endpoint: str, api_key: str = "", certificate: str = "") -> SanityClient:
+    """Return a client of an HTTP endpoint.
+
+    Args:
+        endpoint: its URL.
+        api_key: sent unless it is empty.
+        certificate: the path of the only one that is trusted; empty for those of the system.
+    """
+    trust = tls.client_context(Path(certificate)) if certificate else True
+    headers = api_keys.header(api_key)
+    return SanityClient(base_url=endpoint, headers=headers, timeout=30.0, verify=trust)
 
 
 def of_bundle(folder: Path) -> SanityClient:

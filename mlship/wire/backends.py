@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
+from mlship.config import access
 from mlship.config.project import Config, TargetConfig
 from mlship.config.repositories import Backend, repository_of
 from mlship.domain import digests
@@ -53,11 +54,8 @@ def local_target(name: str, config: Config, state: Path, progress: Progress) -> 
         spool=spool if _spools(name, config) else None,
         columns=config.observations.columns,
     )
-    folder, settings = state / "targets" / name, target_config(config, name)
-    if settings.api_keys is not None:
-        keys = str((state.parent / settings.api_keys).absolute())
-        settings = msgspec.structs.replace(settings, api_keys=keys)
-    return LocalTarget(name, folder, settings, logs, progress)
+    settings = access.absolute(target_config(config, name), state.parent.absolute())
+    return LocalTarget(name, state / "targets" / name, settings, logs, progress)
 
 
 def cluster_target(

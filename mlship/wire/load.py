@@ -7,8 +7,12 @@ from mlship.domain.load import Generator, LoadResult
 from mlship.errors import ConfigError
 
 
-def generator(api_key: str) -> Generator:
-    """Return the load generator, which sends the API key unless it is empty.
+def generator(api_key: str, certificate: Path | None) -> Generator:
+    """Return the load generator.
+
+    Args:
+        api_key: sent with each request unless it is empty.
+        certificate: the only one that is trusted, if there is one.
 
     Raises:
         ConfigError: a library that it or the report needs is not installed.
@@ -19,7 +23,7 @@ def generator(api_key: str) -> Generator:
             raise ConfigError(message, hint="install mlship with the extra `loadtest`")
     from mlship.adapters.load.generator import ProcessGenerator
 
-    return ProcessGenerator(api_key)
+    return ProcessGenerator(api_key, certificate)
 
 
 def draw_load(result: LoadResult, title: str, path: Path) -> None:

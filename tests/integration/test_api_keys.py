@@ -1,12 +1,14 @@
-"""API keys of real servers: through the router under load, over gRPC, and metrics apart."""
+"""API keys and certificates of real servers: under load, over gRPC, and metrics apart."""
 
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,16 +21,22 @@ import httpx
 import msgspec
 import pytest
 
+from mlship.adapters.load.generator import ProcessGenerator
 from mlship.adapters.targets.local import LocalTarget, supervision
 from mlship.adapters.targets.local.state import Logging, State
+from mlship.config.access import TlsConfig
 from mlship.config.project import TargetConfig
-from mlship.domain import digests
+from mlship.domain import digests, tls
 from mlship.domain.bundle import MANIFEST
 from mlship.domain.deployment import Artifact, Slot, Split, slot_of
-from mlship.errors import ConfigError
+from mlship.domain.load import LoadPlan, LoadResult
+from mlship.domain.workload import Request
+from mlship.errors import ConfigError, UnavailableError
 from mlship.runtime.dialects.grpc_messages import SERVICE, messages
 from mlship.steps import api_keys
 from mlship.steps.api_keys import KeyPlace
+from mlship.steps.replay import replay
+from tests.harness import certificates
 from tests.harness.bundles import SETOSA, iris_bundle
 from tests.harness.places import Notes
 from tests.harness.samples import release
@@ -336,3 +344,116 @@ def test_a_server_without_a_valid_file_does_not_start(
 def test_the_file_of_hashes_is_all_that_a_server_needs(server: Server) -> None:
     document = msgspec.json.decode(server.keys.path.read_bytes())
     assert set(document["keys"][0]) == {"name", "sha256", "added"}
+
+
+class Encrypted(Local):
+    """The same with a certificate."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.certificate, self.private = folder / "certificate.pem", folder / "key.pem"
+        certificates.write(folder)
+
+    def target(self, *, keyed: bool) -> LocalTarget:
+        own = TlsConfig(certificate=str(self.certificate), key=str(self.private))
+        config = TargetConfig(
+            ready_seconds=60, drain_seconds=3, api_keys=str(self.keys.path), tls=own
+        )
+        config = config if keyed else msgspec.structs.replace(config, tls=None)
+        logs = Logging(place=str(self.folder / "log"))
+        return LocalTarget("staging", self.folder / "target", config, logs, Notes())
+
+    def shown(self) -> bytes:
+        """Return the certificate that a client gets."""
+        url = httpx.URL(self.target(keyed=True).routes().endpoint)
+        return ssl.get_server_certificate((url.host, url.port or 0), timeout=10).encode()
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[Encrypted]:
+    encrypted = Encrypted(tmp_path)
+    yield encrypted
+    encrypted.target(keyed=True).down()
+
+
+def test_a_certificate_is_renewed_under_load_without_a_failure(encrypted: Encrypted) -> None:
+    key = add(encrypted.keys, "web")
+    encrypted.deploy(keyed=True)
+    url = encrypted.route()
+    assert url.startswith("https://127.0.0.1:")
+    request = Request(name="setosa", body=SETOSA)
+
+    def ask(number: int = 1) -> set[int]:
+        own = encrypted.certificate
+        replies = replay([request] * number, url, api_key=key, certificate=own)
+        return {reply.status for reply in replies}
+
+    assert ask(20) == {200}
+    with pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"):
+        replay([request], url, api_key=key)
+    with pytest.raises(httpx.TransportError):
+        httpx.get(url.replace("https", "http") + "/v2/health/live")
+    plan = LoadPlan(
+        url=f"{url}/predict",
+        bodies=(msgspec.json.encode(SETOSA).decode(),),
+        rate=50,
+        seconds=6,
+        users=4,
+    )
+    answers: list[LoadResult] = []
+    generator = ProcessGenerator(key, encrypted.certificate)
+    loading = threading.Thread(target=lambda: answers.append(generator.run(plan, lambda _: None)))
+    loading.start()
+    time.sleep(2)
+    before = {replica.process.pid for replica in encrypted.state.running().replicas}
+    router = encrypted.state.running().router
+    fresh = certificates.write(encrypted.folder)
+    supervision.until(lambda: encrypted.shown() == fresh, seconds=20, what="the new certificate")
+    loading.join()
+    assert (answers[0].answered, answers[0].errors) == (300, {})
+    assert ask(20) == {200}
+    assert {replica.process.pid for replica in encrypted.state.running().replicas} == before
+    assert encrypted.state.running().router == router
+
+
+def test_only_tls_1_2_or_later_is_spoken(encrypted: Encrypted) -> None:
+    add(encrypted.keys, "web")
+    encrypted.deploy(keyed=True)
+    url = httpx.URL(encrypted.route())
+    old = tls.client_context(encrypted.certificate)
+    old.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with (
+        socket.create_connection((url.host, url.port or 0), 10) as raw,
+        pytest.raises(ssl.SSLError),
+    ):
+        old.wrap_socket(raw)
+    new = tls.client_context(encrypted.certificate)
+    with (
+        socket.create_connection((url.host, url.port or 0), 10) as raw,
+        new.wrap_socket(raw) as secured,
+    ):
+        assert secured.version() in ("TLSv1.2", "TLSv1.3")
+
+
+def test_a_target_gets_and_loses_its_certificate(encrypted: Encrypted) -> None:
+    key = add(encrypted.keys, "web")
+    encrypted.deploy(keyed=False)
+    url = encrypted.route()
+    assert url.startswith("http://")
+    certificates.write(encrypted.folder, until=-certificates.DAY / 2)
+    with pytest.raises(ConfigError, match="certificate has expired"):
+        encrypted.deploy(keyed=True)
+    assert statuses(url, key) == {200}
+    certificates.write(encrypted.folder)
+    encrypted.deploy(keyed=True)
+    trust = tls.client_context(encrypted.certificate)
+    secured = encrypted.target(keyed=True).routes().endpoint
+    assert secured == url.replace("http://", "https://")
+    with httpx.Client(verify=trust, headers={"x-api-key": key}) as client:
+        assert client.post(f"{secured}/predict", json=SETOSA).status_code == 200
+    encrypted.deploy(keyed=False)
+    assert statuses(url, key) == {200}
+    assert not encrypted.state.certificate.exists()

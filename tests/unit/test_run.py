@@ -237,3 +237,15 @@ def test_whose_predictions_go_with_the_pods_is_told(
     told = [note for note in here.progress.notes if "lost when its pods stop" in note]
     assert len(told) == lost
     assert ("lost when its pods stop" in summary(here.ledger.records()[-1])) == lost
+
+
+def test_whoever_may_ask_production_without_a_key_is_told(here: World) -> None:
+    ran(here)
+    (told,) = [note for note in here.progress.notes if "without an API key" in note]
+    assert told.startswith("warning: target production: ")
+    assert "targets.production.kubernetes.api_keys_secret" in told
+
+
+def test_a_target_on_this_machine_is_not_open_to_others(here: World) -> None:
+    ran(here, targets={})
+    assert not [note for note in here.progress.notes if "without an API key" in note]

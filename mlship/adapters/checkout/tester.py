@@ -22,6 +22,7 @@ from mlship.errors import ConfigError, ProjectError
 
 BUNDLE = "MLSHIP_SANITY_BUNDLE"
 ENDPOINT = "MLSHIP_SANITY_ENDPOINT"
+CERTIFICATE = "MLSHIP_SANITY_CERTIFICATE"
 DATA = "MLSHIP_SANITY_DATA"
 """What the fixtures of `mlship.testing` read."""
 DESELECTED = "MLSHIP_SANITY_DESELECTED"
@@ -64,7 +65,7 @@ class PytestTester:
         variables["PYTHONPATH"] = _path_with(self._root)
         variables[DATA] = msgspec.json.encode(self._config.data).decode()
         variables |= {BUNDLE: str(bundle.absolute())} if bundle else {}
-        variables |= _to_ask(endpoint) if endpoint else {}
+        variables |= self._to_ask(endpoint) if endpoint else {}
         begun, before = time.monotonic(), self._changes()
         with children.full_disk_named("the temporary folder"), _temporary() as place:
             variables |= _elsewhere(variables, Path(place))
@@ -83,6 +84,16 @@ class PytestTester:
             self._note(f"the tests wrote {unwanted(left)}")
         counted = _counted(suite, paths, seconds, cases, ended)
         return msgspec.structs.replace(counted, deselected=missed, wrote=tuple(left))
+
+    def _to_ask(self, endpoint: str) -> dict[str, str]:
+        """Return the variables by which tests ask staging, or another server in its place."""
+        variables = {ENDPOINT: endpoint}
+        if key := os.environ.get(api_keys.KEY):
+            variables[api_keys.KEY] = key
+        staging = self._config.targets.get("staging")
+        if staging is not None and staging.tls is not None and _is_here(endpoint):
+            variables[CERTIFICATE] = str(self._root / staging.tls.certificate)
+        return variables
 
     def _paths(self, suite: Suite) -> tuple[str, ...]:
         paths = self._config.tests.paths(suite)
@@ -134,10 +145,9 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory()
 
 
-def _to_ask(endpoint: str) -> dict[str, str]:
-    """Return the variables by which tests ask an endpoint."""
-    key = os.environ.get(api_keys.KEY)
-    return {ENDPOINT: endpoint} | ({api_keys.KEY: key} if key else {})
+def _is_here(endpoint: str) -> bool:
+    """Return whether an endpoint is that of a local target."""
+    return endpoint.startswith("https://127.0.0.1:")
 
 
 def _path_with(root: Path) -> str:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import IO, Final, cast
 
 import msgspec
@@ -26,10 +27,12 @@ class ProcessGenerator:
 
     Args:
         api_key: sent with each request unless it is empty.
+        certificate: the only one that is trusted, if there is one.
     """
 
-    def __init__(self, api_key: str = "") -> None:
+    def __init__(self, api_key: str = "", certificate: Path | None = None) -> None:
         self._api_key = api_key
+        self._certificate = str(certificate) if certificate else ""
 
     def run(self, plan: LoadPlan, watch: Callable[[LoadResult], None]) -> LoadResult:
         """Send the requests of a plan; see the port."""
@@ -59,9 +62,15 @@ class ProcessGenerator:
         return tally.result()
 
     def _shares(self, plan: LoadPlan, users: Sequence[int]) -> list[Share]:
-        step, key = len(users), self._api_key
         return [
-            Share(plan=plan, first=place, step=step, users=number, api_key=key)
+            Share(
+                plan=plan,
+                first=place,
+                step=len(users),
+                users=number,
+                api_key=self._api_key,
+                certificate=self._certificate,
+            )
             for place, number in enumerate(users)
         ]
 

@@ -10,6 +10,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         api_key: sent with each request unless it is empty.
+        certificate: the path of the only one that is trusted; empty for those of the system.
         start: of the run, on the monotonic clock, which all processes of a machine share.
     """
 
@@ -18,4 +19,5 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     users: int
     api_key: str = ""
+    certificate: str = ""
     start: float = 0.0

@@ -12,13 +12,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 import aiohttp
 import msgspec
 
 from mlship.adapters.load.share import Share
-from mlship.domain import api_keys
+from mlship.domain import api_keys, tls
 from mlship.domain.histogram import Histogram
 from mlship.domain.load import TIMEOUT, Moment, Progress
 
@@ -144,7 +145,8 @@ class Precise(selectors.DefaultSelector):
 
 
 async def _send(share: Share, report: Callable[[Progress], None]) -> None:
-    connector = aiohttp.TCPConnector(limit=0, force_close=False)
+    trust = tls.client_context(Path(share.certificate)) if share.certificate else True
+    connector = aiohttp.TCPConnector(limit=0, force_close=False, ssl=trust)
     cookies = aiohttp.DummyCookieJar()
     async with aiohttp.ClientSession(connector=connector, cookie_jar=cookies) as session:
         sender = Sender(share, session, time.monotonic)

@@ -43,6 +43,7 @@ _USER_TIMEOUT: Final = {
 }
 """Source: tcp(7), and the numbers of Linux."""
 _OPTIONS = "extensions.upstreams.http.v3.HttpProtocolOptions"
+_TLS = "extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 _MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
@@ -78,6 +79,29 @@ def listener(name: str, host: str, port: int, manager: dict[str, Any]) -> dict[s
         "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
         "filter_chains": [{"filters": [chain]}],
     }
+
+
+def encrypted(listener: dict[str, Any], name: str, secret: PurePath) -> dict[str, Any]:
+    """Return a listener for HTTPS, with a certificate from a file that may be replaced.
+
+    Args:
+        listener: for HTTP.
+        name: of the certificate in the file.
+        secret: the file, a DiscoveryResponse.
+    """
+    context = {
+        "@type": f"{TYPES}.{_TLS}",
+        "common_tls_context": {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "alpn_protocols": ["http/1.1"],
+            "tls_certificate_sds_secret_configs": [
+                {"name": name, "sds_config": file_source(secret)}
+            ],
+        },
+    }
+    socket = {"name": "envoy.transport_sockets.tls", "typed_config": context}
+    chains = [{**chain, "transport_socket": socket} for chain in listener["filter_chains"]]
+    return {**listener, "filter_chains": chains}
 
 
 def routing(routes: PurePath) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlship.adapters.targets.envoy import limits, resources, routes
+from mlship.adapters.targets.local import certificates
 from mlship.adapters.targets.local.loopback import HOST
 from mlship.adapters.targets.local.state import Replica, State
 from mlship.config import installation
@@ -37,9 +38,11 @@ def command(path: str, state: State) -> list[str]:
     return [path, "-c", str(state.bootstrap), *options]
 
 
-def bootstrap(state: State, port: int, admin: str) -> bytes:
+def bootstrap(state: State, port: int, admin: str, *, is_encrypted: bool = False) -> bytes:
     """Return the configuration that Envoy starts with; `admin` is the path of its socket."""
     listener = resources.listener("router", HOST, port, resources.routing(state.routes))
+    if is_encrypted:
+        listener = resources.encrypted(listener, certificates.NAME, state.certificate)
     # Otherwise a second Envoy on the port would start and take half of the connections.
     listener["enable_reuse_port"] = False
     return resources.text(

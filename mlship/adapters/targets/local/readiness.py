@@ -80,7 +80,10 @@ class Readiness:
     def _listens(self, running: Running) -> bool:
         router = running.router
         return (
-            router is not None and router.port == self._wanted.port and admin.is_live(router.admin)
+            router is not None
+            and router.port == self._wanted.port
+            and router.is_encrypted == (self._wanted.tls is not None)
+            and admin.is_live(router.admin)
         )
 
     def _healthy(self, running: Running, ready: list[Replica]) -> int:

@@ -44,7 +44,7 @@ class EnvoyProcess:
         if router and router.process:
             self._note_death(router, wanted)
         if time.monotonic() >= self._next_start:
-            self._start(wanted.port)
+            self._start(wanted.port, is_encrypted=wanted.tls is not None)
 
     def retry(self) -> None:
         """Start a failed Envoy without back-off, because the cause may be fixed."""
@@ -64,7 +64,7 @@ class EnvoyProcess:
     def _attend(self, router: Router, wanted: Wanted) -> None:
         if router.draining:
             self._drain(router, wanted)
-        elif router.port != wanted.port:
+        elif not _is_as(router, wanted):
             self._move(router, wanted.port)
         elif self._was_live or admin.is_live(router.admin):
             self._was_live = True
@@ -76,7 +76,7 @@ class EnvoyProcess:
 
         This is recorded before Envoy stops listening, for a supervisor that takes over.
         """
-        if obstacle := loopback.obstacle(port):
+        if port != router.port and (obstacle := loopback.obstacle(port)):
             self._set_problem(obstacle)
         else:
             self.router = msgspec.structs.replace(router, problem="", draining=True)
@@ -106,7 +106,7 @@ class EnvoyProcess:
     def _was_asked(self, router: Router, wanted: Wanted) -> bool:
         """Return whether Envoy was stopped on request, perhaps of an earlier supervisor."""
         code = self._child.code if self._child else 0
-        return router.draining or router.port != wanted.port or code in (0, -signal.SIGTERM)
+        return router.draining or not _is_as(router, wanted) or code in (0, -signal.SIGTERM)
 
     def _set_problem(self, problem: str) -> None:
         if self.router and self.router.problem != problem:
@@ -116,7 +116,7 @@ class EnvoyProcess:
         pause = 0.0 if not self._failures else min(0.1 * 2**self._failures, _LONGEST_PAUSE)
         self._next_start = time.monotonic() + pause
 
-    def _start(self, port: int) -> None:
+    def _start(self, port: int, *, is_encrypted: bool) -> None:
         before = self.router
         if obstacle := loopback.obstacle(port):
             self._failures += 1
@@ -124,11 +124,23 @@ class EnvoyProcess:
             self.router = Router(process=None, port=port, admin="", problem=obstacle)
             return
         own = admin.socket_in(self._state.envoy)
-        write(self._state.bootstrap, envoy.bootstrap(self._state, port, own))
+        bootstrap = envoy.bootstrap(self._state, port, own, is_encrypted=is_encrypted)
+        write(self._state.bootstrap, bootstrap)
         command = envoy.command(envoy.program(), self._state)
         self._child = Child(command, self._state.log("envoy"), self._environment)
         problem = before.problem if before else ""
-        self.router = Router(process=self._child.process, port=port, admin=own, problem=problem)
+        self.router = Router(
+            process=self._child.process,
+            port=port,
+            admin=own,
+            problem=problem,
+            is_encrypted=is_encrypted,
+        )
+
+
+def _is_as(router: Router, wanted: Wanted) -> bool:
+    """Return whether Envoy listens as it should: on the port, with or without encryption."""
+    return router.port == wanted.port and router.is_encrypted == (wanted.tls is not None)
 
 
 class Published:

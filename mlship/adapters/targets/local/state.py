@@ -83,6 +83,13 @@ class Logging(msgspec.Struct, frozen=True, kw_only=True):
     columns: dict[str, Rule] = {}
 
 
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """The absolute paths of the router's certificate and of its key, in PEM."""
+
+    certificate: str
+    key: str
+
+
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The desired state of the target.
 
@@ -98,6 +105,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
         memory: the limit for each process of a replica in bytes; `None` is no limit.
         api_keys: the absolute path of the file of API keys; `None` answers all requests.
         access_log: whether replicas write a line of JSON for each request to their logs.
+        tls: the certificate of the router; `None` is for HTTP.
     """
 
     port: int
@@ -111,6 +119,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None
     api_keys: str | None = None
     access_log: bool = False
+    tls: Tls | None = None
     safeguards: Safeguards = Safeguards()
     slots: dict[Slot, Placement] = {}
 
@@ -144,6 +153,7 @@ class Router(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         admin: the path of its admin socket; an Envoy that an older version started has a port.
         draining: it finishes its requests and accepts no new connections, before it is stopped.
+        is_encrypted: whether it takes HTTPS, and no HTTP.
     """
 
     process: Process | None
@@ -151,6 +161,7 @@ class Router(msgspec.Struct, frozen=True, kw_only=True):
     admin: int | str
     problem: str = ""
     draining: bool = False
+    is_encrypted: bool = False
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,6 +190,7 @@ class State:
         self.routes = self.envoy / "routes.json"
         self.clusters = self.envoy / "clusters.json"
         self.bootstrap = self.envoy / "bootstrap.json"
+        self.certificate = self.envoy / "certificate.json"
         self.logs = folder / "logs"
 
     def endpoints(self, cluster: str) -> Path:

@@ -18,6 +18,7 @@ from types import FrameType
 import msgspec
 
 from mlship.adapters.targets.local import admin, locks, processes, routing, shutdown
+from mlship.adapters.targets.local.certificates import Certificates
 from mlship.adapters.targets.local.replicas import Replicas, discovery, serving
 from mlship.adapters.targets.local.router import EnvoyProcess, Published
 from mlship.adapters.targets.local.state import Running, State, Wanted, write
@@ -39,6 +40,7 @@ class Supervisor:
         self._replicas = Replicas(state, environment, running.replicas)
         self._envoy = EnvoyProcess(state, environment, running.router)
         self._published = Published(state)
+        self._certificates = Certificates(state)
         self._wanted: Wanted | None = None
         self._generation = running.generation
         self._version = 0, 0
@@ -78,10 +80,18 @@ class Supervisor:
         by_slot = serving(self._replicas.known, wanted)
         split = self._split.read() if wanted.safeguards.fallback else Split()
         self._published.step(by_slot, split, checked=wanted.safeguards.readiness)
+        self._copy_certificate(wanted)
         self._envoy.step(wanted)
         self._save()
         self._replicas.let_go()
         self._envoy.let_go()
+
+    def _copy_certificate(self, wanted: Wanted) -> None:
+        """Copy the certificate for Envoy; one that clients would refuse is told, and not copied."""
+        try:
+            self._certificates.step(wanted.tls)
+        except (OSError, MlshipError) as error:
+            self._complain(f"the former certificate stays: {error}")
 
     def _read(self) -> Wanted | None:
         try:

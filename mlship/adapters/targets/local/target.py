@@ -18,10 +18,10 @@ from mlship.adapters.targets.local import (
 )
 from mlship.adapters.targets.local.processes import is_alive
 from mlship.adapters.targets.local.readiness import Readiness
-from mlship.adapters.targets.local.state import Logging, Placement, Safeguards, State, Wanted
+from mlship.adapters.targets.local.state import Logging, Placement, Safeguards, State, Tls, Wanted
 from mlship.config import amounts
 from mlship.config.project import TargetConfig
-from mlship.domain import api_keys
+from mlship.domain import api_keys, tls
 from mlship.domain.deployment import Artifact, Deployment, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
@@ -80,7 +80,8 @@ class LocalTarget:
 
         Raises:
             ConflictError: the slot holds another artifact.
-            ConfigError: the file of API keys cannot be read.
+            ConfigError: the file of API keys cannot be read, or clients would refuse the
+                certificate.
             TimedOutError: they were not ready within `ready_seconds`.
             ProjectError: they keep exiting; the message has the end of their log.
             UnavailableError: Envoy is not installed, or the port is in use.
@@ -94,6 +95,8 @@ class LocalTarget:
         envoy.program()
         if self._config.api_keys is not None:
             api_keys.read(Path(self._config.api_keys))
+        if self._config.tls is not None:
+            tls.check(Path(self._config.tls.certificate), Path(self._config.tls.key))
         placement = Placement(
             bundle=str(Path(artifact.location).absolute()),
             artifact=artifact.digest,
@@ -152,7 +155,8 @@ class LocalTarget:
         """Return the split in the route's file; the endpoint is empty before the first deploy."""
         written = routing.read(self._state)
         wanted = self._state.wanted()
-        endpoint = f"http://{loopback.HOST}:{wanted.port}" if wanted else ""
+        scheme = "https" if wanted and wanted.tls else "http"
+        endpoint = f"{scheme}://{loopback.HOST}:{wanted.port}" if wanted else ""
         return Route(split=written.split, revision=written.revision, endpoint=endpoint)
 
     def remove(self, slot: Slot) -> None:
@@ -213,6 +217,7 @@ class LocalTarget:
             memory=amounts.bytes_of(self._config.memory) if self._config.memory else None,
             api_keys=self._config.api_keys,
             access_log=self._config.access_log == "json",
+            tls=msgspec.convert(self._config.tls, Tls | None, from_attributes=True),
             safeguards=self._safeguards,
             slots=former.slots if former else {},
         )

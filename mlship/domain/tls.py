@@ -1,0 +1,90 @@
+"""Certificates for requests to a target: checked before they are used, and trusted by clients."""
+
+import re
+import ssl
+from pathlib import Path
+from typing import Final
+
+from mlship.errors import ConfigError
+
+_BLOCK: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_STEPS: Final = 10
+_NEXT: Final = "put a valid certificate and its key there, in PEM and without a password"
+
+
+def client_context(certificate: Path) -> ssl.SSLContext:
+    """Return what a client needs to trust exactly one certificate, whatever name it is for.
+
+    It is the first one in the file: the one of a server, before those that issued it.
+
+    Raises:
+        ConfigError: the file has no certificate.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = False
+    # The certificate need not be one that issues others.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        block = _BLOCK.search(_text(certificate))
+        if block is None:
+            message = f"{certificate} has no certificate in PEM"
+            raise ConfigError(message, hint=_NEXT)
+        context.load_verify_locations(cadata=block[0])
+    except ssl.SSLError as error:
+        message = f"{certificate} is not a certificate: {_reason(error)}"
+        raise ConfigError(message, hint=_NEXT) from error
+    return context
+
+
+def check(certificate: Path, key: Path) -> None:
+    """Check that clients will accept a certificate with its key: by a handshake in memory.
+
+    Raises:
+        ConfigError: a file cannot be read, the key is of another certificate, or the certificate
+            has expired or is not valid yet.
+    """
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    client = client_context(certificate)
+    _text(key)
+    try:
+        server.load_cert_chain(certificate, key, password="")
+    except (ssl.SSLError, ValueError) as error:
+        message = f"{key} is not the key of {certificate}: {_reason(error)}"
+        raise ConfigError(message, hint=_NEXT) from error
+    try:
+        _shake_hands(server, client)
+    except ssl.SSLError as error:
+        message = f"clients would refuse {certificate}: {_reason(error)}"
+        raise ConfigError(message, hint=f"renew it: {_NEXT}") from error
+
+
+def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, True)]  # noqa: FBT003 (ssl takes it by position)
+    for _ in range(_STEPS):
+        waiting = []
+        for side in sides:
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                waiting.append(side)
+        if not waiting:
+            return
+    message = "the handshake does not end"
+    raise ssl.SSLError(message)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror}"
+        raise ConfigError(message, hint=_NEXT) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+    return str(reason).replace("_", " ").lower()
