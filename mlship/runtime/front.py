@@ -195,11 +195,7 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
     )
     metrics.watch(sink.backlog, _now)
     metrics.watch_pool(pool.queued, pool.in_flight)
-    access_log = open_access_log(loop.call_later) if options.access_log else None
-    tracing = open_tracing(os.environ, bundle.name, options.identity, log)
-    observers = Observers(options.identity, metrics, access_log, tracing)
-    if observers.are_any:
-        service.observe(observers.answered)
+    observers = _observers(options, bundle.name, metrics, service)
     front = Front(service, loop, observers.refused)
     apart = Front(MetricsPage(metrics), loop)
     metrics.watch_requests(lambda: front.active)
@@ -219,6 +215,17 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
         front.close()
         apart.close()
         observers.close()
+
+
+def _observers(options: Options, name: str, metrics: Metrics, service: Service) -> Observers:
+    """Return what hears of each response, if anything is to hear of it."""
+    later = asyncio.get_running_loop().call_later
+    access_log = open_access_log(later) if options.access_log else None
+    tracing = open_tracing(os.environ, name, options.identity, log)
+    observers = Observers(options.identity, metrics, access_log, tracing)
+    if observers.are_any:
+        service.observe(observers.answered)
+    return observers
 
 
 def _guarded(service: Service, path: Path | None) -> list[Callable[[], None]]:

@@ -317,7 +317,9 @@ def test_a_silent_worker_is_replaced_before_the_deadline_of_those_that_wait(worl
     world.load()
     world.workers[1].answer()
     assert status_of(world, "other") == 200
-    assert world.pool.health() == Health(is_ready=True, restarts=1, hung=1)
+    assert world.pool.health() == Health(
+        is_ready=True, restarts=1, hung=1, last_restart="did not answer"
+    )
 
 
 def test_a_free_worker_saves_a_silent_one(folder: Path) -> None:
