@@ -26,6 +26,7 @@ from mlship.cli import (
     production,
     project,
     release,
+    watch,
 )
 from mlship.cli.session import Session
 from mlship.errors import MlshipError, UnavailableError
@@ -105,6 +106,7 @@ for _name, _command in (
     ("open-release-pr", release.open_release_pr),
     ("deploy-production", production.deploy_production),
     ("traffic", production.traffic),
+    ("watch", watch.watch),
     ("feedback", production.feedback),
     ("evaluate", production.evaluate),
     ("approve", production.approve),

@@ -9,19 +9,17 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mlship.config.amounts import Memory
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
-from mlship.config.placement import Placement
+from mlship.config.serving import Seconds, Serving
 from mlship.config.texts import Dotted, Function, Header, Home, Inside, Name, Variable
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.image import Builder, Platform
-from mlship.domain.policy import Bound, PromotePolicy
+from mlship.domain.policy import Bound, ChallengerBounds, PromotePolicy
 
 Count = Annotated[int, Meta(ge=0)]
 Positive = Annotated[int, Meta(ge=1)]
 Percent = Annotated[int, Meta(ge=0, le=100)]
 Share = Annotated[float, Meta(gt=0, lt=1)]
-Seconds = Annotated[float, Meta(ge=0)]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -290,7 +288,7 @@ class ImageConfig(_Section, frozen=True):
     ] = ()
 
 
-class TargetConfig(Placement, frozen=True):
+class TargetConfig(Serving, frozen=True):
     """A place where releases run."""
 
     port: Annotated[
@@ -313,22 +311,13 @@ class TargetConfig(Placement, frozen=True):
             "with `load_balancer`, a number from 0 to 99"
         ),
     ] = None
-    ready_seconds: Annotated[
-        Seconds, Meta(description="time limit for replicas to become ready")
-    ] = 60.0
-    drain_seconds: Annotated[
-        Seconds, Meta(description="time limit for open requests when a replica stops")
-    ] = 10.0
-    memory: Annotated[
-        Memory | None,
-        Meta(
-            description="memory limit of each process of a replica, of what it allocates itself "
-            "(RLIMIT_DATA); Linux only; kind local only, see kubernetes.memory; default: no limit"
-        ),
-    ] = None
     warm_minutes: Annotated[
         Seconds, Meta(description="how long a former champion keeps running before `retire`")
     ] = 60.0
+    challenger_bounds: Annotated[
+        ChallengerBounds,
+        Meta(description="when `mlship watch` takes a challenger off traffic; production only"),
+    ] = ChallengerBounds()
 
 
 class ReportConfig(_Section, frozen=True):

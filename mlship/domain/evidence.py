@@ -43,6 +43,7 @@ Step = (
         "reconcile",
         "adopt",
         "evaluate",
+        "watch",
         "erase",
         "prune",
         "approve",

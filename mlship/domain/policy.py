@@ -72,3 +72,28 @@ class PromotePolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_age_hours: Annotated[
         Annotated[float, Meta(gt=0)], Meta(description="an older evaluation does not count")
     ] = 24.0
+
+
+class ChallengerBounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When `mlship watch` takes a challenger off traffic; the champion never is."""
+
+    errors: Annotated[
+        Annotated[float, Meta(ge=0, le=1)] | None,
+        Meta(
+            description="by how much the share of its requests that fail, or that another release "
+            "has to answer, may be above the champion's; 0.02 is 2 %; null: no bound"
+        ),
+    ] = 0.02
+    slower: Annotated[
+        Annotated[float, Meta(ge=1)] | None,
+        Meta(
+            description="its p99 may be so many times the champion's, and 10 ms more in any case; "
+            "null: no bound"
+        ),
+    ] = 2.0
+    min_requests: Annotated[
+        Annotated[int, Meta(ge=1)], Meta(description="requests of each of them that are required")
+    ] = 100
+    seconds: Annotated[
+        Annotated[float, Meta(gt=0)], Meta(description="how far back requests are compared")
+    ] = 60.0

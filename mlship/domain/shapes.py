@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mlship.domain import checks, digests, facts, removal
+from mlship.domain import checks, digests, facts, removal, watch
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Completed, Facts, Number, Part, Timed
 from mlship.errors import IntegrityError
@@ -27,6 +27,7 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
         "reconcile": facts.Drifted,
         "adopt": facts.Drifted,
         "evaluate": facts.Evaluated,
+        "watch": watch.Watched,
         "erase": removal.Erased,
         "prune": removal.Pruned,
         "approve": facts.Approved,

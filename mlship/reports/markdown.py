@@ -14,6 +14,7 @@ from mlship.domain import checks, digests
 from mlship.domain.attachments import FILES_MOST
 from mlship.domain.facts import Evaluated, Tested, Trained, Verified
 from mlship.domain.suites import SuiteRun
+from mlship.domain.watch import Watched
 from mlship.reports import (
     attachments,
     comparison,
@@ -21,6 +22,7 @@ from mlship.reports import (
     formatting,
     matrix,
     outcomes,
+    requests,
     training,
 )
 from mlship.reports.formatting import SENTENCES, escaped, folded, interval, number, signed, table
@@ -72,6 +74,7 @@ def parts(
         Part("data changes", comparison.data(report.tested)),
         Part("gates", _gates(report.gates)),
         Part("outcomes", _evaluated(report.evaluated)),
+        Part("requests", _watched(report.watched)),
         Part("the container", _contained(report.image)),
         Part("the workload on staging", _verified(report.verified)),
         Part("tests", _suites(report.suites)),
@@ -168,6 +171,15 @@ def _evaluated(evaluated: Evaluated | None) -> str:
     sentence = outcomes.sentence(evaluated)
     more = f"\n\n{sentence} ({escaped(evaluated.method)})." if sentence else ""
     return f"### On outcomes\n\n{text}{more}"
+
+
+def _watched(watched: Watched | None) -> str:
+    if watched is None:
+        return ""
+    champion = f"champion {escaped(watched.champion)}"
+    sides = watched.champion_side, watched.challenger_side
+    rows = requests.rows(champion, sides[0], "this release", sides[1])
+    return f"### On requests in production\n\n{table(requests.HEADER, rows)}"
 
 
 def _contained(image: Image | None) -> str:

@@ -32,6 +32,7 @@ from mlship.domain.policy import Occupied
 from mlship.domain.release import Release, is_name
 from mlship.domain.shapes import Shape
 from mlship.domain.suites import SuiteRun
+from mlship.domain.watch import Watched
 from mlship.errors import IntegrityError
 
 GATES: Final[tuple[Step, ...]] = (
@@ -40,6 +41,7 @@ GATES: Final[tuple[Step, ...]] = (
     "verify-staging-workload",
     "deploy-production",
     "evaluate",
+    "watch",
     "promote/gate",
 )
 """The steps with a gate, in the order of the pipeline."""
@@ -127,6 +129,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     image: Image | None = None
     verified: Verified | None = None
     evaluated: Evaluated | None = None
+    watched: Watched | None = None
     approvals: tuple[Approval, ...] = ()
     timeline: tuple[Moment, ...] = ()
 
@@ -201,6 +204,7 @@ def collect(
         image=Image(digest=image.digest, tested=contained) if image else None,
         verified=verified,
         evaluated=evaluated,
+        watched=_facts(last, "watch", Watched),
         approvals=_approvals(release, own),
         timeline=_timeline(own),
     )
@@ -331,7 +335,7 @@ def _gate(step: Step, record: Record) -> GateLine:
         case Judged() | Deployed() | GatePassed():
             lines = tuple(map(checks.line, facts.checks))
             return GateLine(name=step, verdict=verdict, reasons=lines, checks=facts.checks)
-        case Evaluated():
+        case Evaluated() | Watched():
             reasons = (facts.reason,) if facts.reason else ()
             return GateLine(name=step, verdict=verdict, reasons=reasons)
         case _:

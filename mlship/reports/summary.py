@@ -20,6 +20,7 @@ from mlship.domain.facts import (
     Waiting,
 )
 from mlship.domain.removal import Erased, Pruned
+from mlship.domain.watch import Watched
 from mlship.reports import formatting
 
 
@@ -84,6 +85,11 @@ def _(facts: Deployed) -> str:
 def _(facts: Waiting) -> str:
     turn = "its turn" if facts.policy == "queue" else "its place"
     return f"waits for {turn}: {facts.behind} is challenger"
+
+
+@_line.register
+def _(facts: Watched) -> str:
+    return facts.reason
 
 
 @_line.register

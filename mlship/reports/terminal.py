@@ -7,7 +7,8 @@ from mlship.domain import checks, digests
 from mlship.domain.evidence import Verdict
 from mlship.domain.facts import Evaluated, Tested, Trained, Verified
 from mlship.domain.suites import SuiteRun
-from mlship.reports import comparison, container, formatting, outcomes, training
+from mlship.domain.watch import Watched
+from mlship.reports import comparison, container, formatting, outcomes, requests, training
 from mlship.reports.formatting import SENTENCES, interval, number, short, signed
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
 
@@ -33,6 +34,7 @@ def show(report: Report, console: "Console") -> None:
     _data(report.tested, console)
     _gates(report.gates, console)
     _evaluated(report.evaluated, console)
+    _watched(report.watched, console)
     _contained(report.image, console)
     _verified(report.verified, console)
     _suites(report.suites, console)
@@ -127,6 +129,17 @@ def _evaluated(evaluated: Evaluated | None, console: "Console") -> None:
         _print(console, "On outcomes", outcomes.header(evaluated), rows)
     if sentence := outcomes.sentence(evaluated):
         _line(console, f"{sentence} ({evaluated.method})")
+
+
+def _watched(watched: Watched | None, console: "Console") -> None:
+    if watched is None:
+        return
+    champion, sides = (
+        f"champion {watched.champion}",
+        (watched.champion_side, watched.challenger_side),
+    )
+    rows = requests.rows(champion, sides[0], "this release", sides[1])
+    _print(console, "On requests in production", requests.HEADER, rows)
 
 
 def _contained(image: Image | None, console: "Console") -> None:

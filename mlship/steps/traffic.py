@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from mlship.domain.deployment import Route, slot_of
 from mlship.domain.history import History
+from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError
 from mlship.steps.drift import recorded_split
@@ -31,20 +32,40 @@ def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | Non
         pipeline = pipeline.under(PRODUCTION, fence)
         target = pipeline.target(PRODUCTION)
         records = pipeline.read()
-        champion, challenger = _roles(records.history)
-        slot = slot_of(challenger)
+        _, challenger = _roles(records.history)
         before = target.routes().split
-        share = _share(shares, before.share(slot))
-        copied = before.shadow == slot if shadow is None else shadow
-        facts = set_route(
-            target,
-            {champion: 100 - share, challenger: share},
-            challenger if copied else None,
-        )
-        after = target.routes()
-        if before != after.split or recorded_split(records) != after.split:
-            pipeline.learn(challenger, "traffic", "passed", facts, after=records)
-        return after
+        share = _share(shares, before.share(slot_of(challenger)))
+        return give(pipeline, records, share, shadow=shadow)
+
+
+def give(pipeline: Pipeline, records: Records, share: int, *, shadow: bool | None = None) -> Route:
+    """Give the challenger a share of the traffic and the champion the rest, and record it.
+
+    The caller holds the lock, and has read the records under it.
+
+    Args:
+        pipeline: of the holder of the lock.
+        records: of the ledger.
+        share: percent of the challenger.
+        shadow: whether the challenger gets a copy of all traffic; `None` keeps the setting.
+
+    Raises:
+        NotFoundError: production has no challenger, or a release is not ready.
+        ConflictError: the route was changed at the same time.
+    """
+    target = pipeline.target(PRODUCTION)
+    champion, challenger = _roles(records.history)
+    before = target.routes().split
+    copied = before.shadow == slot_of(challenger) if shadow is None else shadow
+    facts = set_route(
+        target,
+        {champion: 100 - share, challenger: share},
+        challenger if copied else None,
+    )
+    after = target.routes()
+    if before != after.split or recorded_split(records) != after.split:
+        pipeline.learn(challenger, "traffic", "passed", facts, after=records)
+    return after
 
 
 def _roles(history: History) -> tuple[Release, Release]:

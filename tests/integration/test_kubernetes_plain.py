@@ -12,6 +12,7 @@ import yaml
 
 from mlship.adapters.targets.kubernetes import review
 from mlship.adapters.targets.kubernetes.router_manifests import ROUTER
+from mlship.domain.counts import grown
 from mlship.domain.deployment import Plan, Split, slot_of
 from mlship.errors import NotFoundError, ProjectError
 from tests.docs.blocks import ROOT, blocks
@@ -66,7 +67,12 @@ def test_the_guides_role_is_enough_for_a_life_of_two_releases(
     least.deploy(TWO)
     least.route(dict(split.weights))
     assert slots_of(least, "same") in ({one}, {two})
+    before = least.target.counts()
     assert slots_of(least, *map(str, range(40))) == {one, two}
+    after = least.target.counts()
+    counted = [grown(before, after, slot) for slot in (one, two)]
+    assert all(growth.answered for growth in counted)
+    assert sum(growth.requests for growth in counted) == 200
     least.route({two: 100})
     least.target.remove(one)
     least.route({})

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import httpx
 import pytest
 
-from mlship.adapters.targets.envoy import limits, resources
+from mlship.adapters.targets.envoy import limits, resources, statistics
 from mlship.adapters.targets.kubernetes import (
     applied,
     router_drain,
@@ -28,6 +28,7 @@ from mlship.adapters.targets.kubernetes.routing import Placed
 from mlship.adapters.targets.local import envoy
 from mlship.config.project import TargetConfig
 from mlship.config.targets import KubernetesConfig
+from mlship.domain.counts import Look, grown
 from mlship.domain.deployment import Slot, Split
 from tests.harness.clusters import until
 from tests.harness.sockets import unused_port
@@ -282,6 +283,62 @@ def test_a_share_falls_back_where_nothing_is_answered(
     assert answering(running) == {"r1", "r2"}
     sides[Slot("r2")].resumed.clear()
     until(lambda: are_answered_at_once(running, "r1"))
+
+
+def test_the_port_of_the_probe_tells_what_was_counted_and_who_answered_for_whom(
+    running: Running, sides: dict[Slot, Side]
+) -> None:
+    before = counted(running)
+    answering(running, 100)
+    own = grown(before, after := counted(running), Slot("r2"))
+    assert (own.failed, own.elsewhere) == (0, 0)
+    assert own.requests == 100 - grown(before, after, Slot("r1")).requests > 0
+    sides[Slot("r2")].stop()
+    answering(running, 100)
+    lost = grown(after, counted(running), Slot("r2"))
+    assert (lost.answered, lost.elsewhere > 0) == (0, True)
+
+
+def test_times_of_requests_are_counted_after_a_few_seconds(
+    running: Running, sides: dict[Slot, Side]
+) -> None:
+    assert sides
+    before = counted(running)
+    answering(running, 50)
+    until(lambda: times(before, counted(running)) == 50)
+
+
+def times(before: Look, after: Look) -> int:
+    return sum(grown(before, after, Slot(slot)).timed for slot in ("r1", "r2"))
+
+
+def counted(running: Running) -> Look:
+    """Read the counts as `router_counts` does through the API server."""
+    pages = [
+        httpx.get(f"{running.probe}{path}", params=query).text
+        for path, query in (
+            (statistics.ADDRESSES, statistics.ADDRESSES_QUERY),
+            (statistics.TIMES, statistics.TIMES_QUERY),
+        )
+    ]
+    return {"pod/0": statistics.counts(*pages)}
+
+
+@pytest.mark.parametrize("path", ["/quitquitquit", "/drain_listeners", "/config_dump", "/"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_no_other_part_of_the_admin_interface_is_open(
+    running: Running, path: str, method: str
+) -> None:
+    answer = httpx.request(method, f"{running.probe}{path}")
+    assert (answer.status_code, answer.text) == (200, "")
+    assert answers(running.probe)
+    assert router_drain._ask(running.admin, "GET", "/ready").strip() == "LIVE"
+
+
+@pytest.mark.parametrize("path", [statistics.ADDRESSES, statistics.TIMES])
+def test_what_was_counted_can_only_be_read(running: Running, path: str) -> None:
+    assert httpx.post(f"{running.probe}{path}").text == ""
+    assert httpx.get(f"{running.probe}{path}").text != ""
 
 
 def are_answered_at_once(running: Running, slot: str) -> bool:

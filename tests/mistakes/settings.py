@@ -44,6 +44,17 @@ CONFIG = (
         hints="did you mean gates.promote.min_labels?",
     ),
     Mistake(
+        name="a bound of the challenger in percent",
+        do=replaced(
+            SETTINGS,
+            "{kind: local, challenger_weight: 50}",
+            "{kind: local, challenger_weight: 50, challenger_bounds: {errors: 2}}",
+        ),
+        code=2,
+        says="targets.production.challenger_bounds.errors",
+        hints="0.02 is 2 %",
+    ),
+    Mistake(
         name="an unknown key in the environment",
         environment={"MLSHIP_STORE__KIN": "directory"},
         code=2,

@@ -119,6 +119,22 @@ RELEASES = (
         hints="mlship deploy-production",
     ),
     Mistake(
+        name="watch with a look that is longer than half of what is compared",
+        on="shipped",
+        command=("watch", "--every", "60", "--seconds", "600"),
+        code=2,
+        says="--every 60 is too long",
+        hints="challenger_bounds.seconds",
+    ),
+    Mistake(
+        name="watch without a time",
+        on="shipped",
+        command=("watch", "--seconds", "0"),
+        code=2,
+        says="--every and --seconds must be above 0",
+        hints="seconds",
+    ),
+    Mistake(
         name="traffic that is no share",
         on="shipped",
         command=("traffic", "challenger=half"),

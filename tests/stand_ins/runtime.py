@@ -1,7 +1,8 @@
 """A stand-in for `mlship.runtime serve`: the same command line and answers, without a model.
 
 The bundle's folder may hold `stand-in.json`: {"fail": "words", "exit_code": 7, "refuses": "words",
-"never_ready": true, "abrupt": true, "drains": true, "start_seconds": 0.5, "answer_seconds": 0.05}.
+"never_ready": true, "abrupt": true, "drains": true, "start_seconds": 0.5, "answer_seconds": 0.05,
+"failing_of_ten": 3}.
 A POST with the header `poison` ends the process, and one with `allocate` takes so many bytes for a
 moment. Every other one is answered with what arrived,
 which is also written to a file of the process in the folder of the log. Told to end, one that
@@ -97,7 +98,9 @@ class Handler(BaseHTTPRequestHandler):
                 "headers": dict(self.headers.items()),
             }
             self.server.write(line)
-            self._answer(200 if self.server.is_ready() else 503, line)
+            is_failing = self.server.asked % 10 < self.server.behaviour.get("failing_of_ten", 0)
+            status = 500 if is_failing else 200
+            self._answer(status if self.server.is_ready() else 503, line)
         finally:
             with self.server.lock:
                 self.server.active -= 1

@@ -22,6 +22,7 @@ from mlship.adapters.targets.kubernetes.api import Api
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.config.project import TargetConfig
 from mlship.config.targets import KubernetesConfig
+from mlship.domain.counts import Counts
 from mlship.domain.deployment import Artifact, Revision, Slot, Split, slot_of
 from mlship.domain.digests import Digest
 from mlship.errors import (
@@ -328,3 +329,80 @@ def test_a_router_without_a_ready_replica_is_told() -> None:
     found["iris/pods"] = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": []}
     with pytest.raises(UnavailableError, match="load balancer of staging, has no ready replica"):
         router.Traffic(api(found), SCOPE, settings()).state()
+
+
+ADDRESSES = '{"cluster_statuses": [{"name": "r1", "host_statuses": []}]}'
+TIMES = '{"stats": []}'
+
+
+def pod(name: str, restarts: int, *, ready: bool = True) -> dict[str, Any]:
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    states = [{"restartCount": restarts}]
+    return {
+        "metadata": {"name": name},
+        "status": {"conditions": conditions, "containerStatuses": states},
+    }
+
+
+def counting(*pods: dict[str, Any], pages: dict[str, httpx.Response]) -> router.Traffic:
+    """Return the traffic of a router whose pods answer with these pages, by path."""
+
+    def server(request: httpx.Request) -> httpx.Response:
+        where = request.url.path.removeprefix("/api/v1/namespaces/iris/pods")
+        if where:
+            return pages[where]
+        listed = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": list(pods)}
+        return httpx.Response(200, json=listed)
+
+    reached = Access(name="context a", server="https://a", trust=ssl.create_default_context())
+    opened = Api(door_to(server, lambda _: None), reached, "iris")
+    return router.Traffic(opened, SCOPE, settings())
+
+
+def pages(*pods: str) -> dict[str, httpx.Response]:
+    texts = {"clusters": ADDRESSES, "stats": TIMES}
+    return {
+        f"/{name}:8081/proxy/{page}": httpx.Response(200, text=text)
+        for name in pods
+        for page, text in texts.items()
+    }
+
+
+def test_what_each_ready_pod_counted_has_a_name_that_changes_when_it_starts_again() -> None:
+    pods = pod("a", 0), pod("b", 2), pod("c", 0, ready=False)
+    assert counting(*pods, pages=pages("a", "b")).counts() == {
+        "a/0": {"r1": Counts()},
+        "b/2": {"r1": Counts()},
+    }
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        httpx.Response(200, text=""),
+        httpx.Response(200, text="{}"),
+        httpx.Response(503, text="upstream connect error"),
+        answer(403, "no", "Forbidden"),
+        answer(404, "no", "NotFound"),
+    ],
+    ids=["an earlier version", "no counts", "Envoy is away", "no right", "no pod"],
+)
+def test_a_pod_that_does_not_say_what_it_counted_makes_all_unknown(
+    answered: httpx.Response,
+) -> None:
+    given = {**pages("a", "b"), "/b:8081/proxy/clusters": answered}
+    traffic = counting(pod("a", 0), pod("b", 0), pages=given)
+    with pytest.raises(UnavailableError, match="pod b, the load balancer of staging") as caught:
+        traffic.counts()
+    assert "pods/proxy" in caught.value.hint
+
+
+def test_a_router_without_a_ready_pod_has_counted_nothing_that_is_known() -> None:
+    with pytest.raises(UnavailableError, match="has no ready replica"):
+        counting(pod("a", 0, ready=False), pages={}).counts()
+
+
+def test_a_gateway_does_not_say_what_it_counts() -> None:
+    own = KubernetesConfig(gateway="edge/shared")
+    with pytest.raises(ConfigError, match="is not mlship's"):
+        gateway.Traffic(api({}), SCOPE, own).counts()

@@ -19,6 +19,7 @@ from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.adapters.targets.kubernetes.slots import Slots, check_ready
 from mlship.config.project import TargetConfig
 from mlship.domain.clusters import Cluster
+from mlship.domain.counts import Look
 from mlship.domain.deployment import (
     Artifact,
     Change,
@@ -126,6 +127,11 @@ class ClustersTarget:
         """Return the split at the parent, and its address."""
         with self._parent.opened(self._scope) as opened:
             return self._traffic(opened, {}).route()
+
+    def counts(self) -> Look:
+        """Return what the parent has counted of requests: the port Counted."""
+        with self._parent.opened(self._scope) as opened:
+            return self._traffic(opened, {}).counts()
 
     def remove(self, slot: Slot) -> None:
         """Drain and stop a slot: remove it from the route, then its pods finish and end.

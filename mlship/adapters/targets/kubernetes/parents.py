@@ -11,9 +11,11 @@ from typing import NamedTuple, Protocol
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
+from mlship.domain.counts import Look
 from mlship.domain.deployment import Artifact, Change, Plan, Revision, Route, Slot, Split
 from mlship.domain.drift import Altered
 from mlship.domain.ports import Progress
+from mlship.errors import ConfigError
 
 
 class Prepared(Protocol):
@@ -53,6 +55,9 @@ class Traffic(Prepared, Protocol):
     def change(self, split: Split, expected: Revision, *, running: frozenset[Slot]) -> Revision:
         """Write a split by compare-and-set; return when it is applied."""
 
+    def counts(self) -> Look:
+        """Return what the load balancer has counted of requests; see `domain.counts.Counted`."""
+
     def reaches(self, slot: Slot) -> bool | None:
         """Return whether a slot is reached; `None` if that is unknown."""
 
@@ -73,7 +78,7 @@ class Traffic(Prepared, Protocol):
 
 
 class MadeByOthers:
-    """The part of `Prepared` for a load balancer that no deployment makes or changes."""
+    """The part of `Traffic` for a load balancer that no deployment makes or changes."""
 
     def changes(self, artifact: Artifact, *, is_new: bool) -> list[Change]:
         """Return what a deployment changes besides its slot: nothing."""
@@ -92,6 +97,16 @@ class MadeByOthers:
 
     def restore(self, former: Manifest | None) -> None:
         """Do nothing, for the same reason."""
+
+    def counts(self) -> Look:
+        """Refuse: each kind of such a load balancer reports elsewhere what it counts.
+
+        Raises:
+            ConfigError: always.
+        """
+        message = "the load balancer of the target is not mlship's: what it counts of requests "
+        hint = "see its own monitoring; `mlship traffic challenger=0` takes a challenger off"
+        raise ConfigError(f"{message}cannot be read", hint=hint)
 
 
 class Opened(NamedTuple):

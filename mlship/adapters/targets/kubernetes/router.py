@@ -18,6 +18,7 @@ from mlship.adapters.targets.kubernetes import (
     reach,
     reference,
     revisions,
+    router_counts,
     router_manifests,
     router_pods,
     router_routing,
@@ -35,6 +36,7 @@ from mlship.adapters.targets.kubernetes.router_manifests import (
 from mlship.adapters.targets.kubernetes.routing import Placed, Written
 from mlship.adapters.targets.kubernetes.waiting import Rollout, address_of, wait_for_address
 from mlship.config.project import TargetConfig
+from mlship.domain.counts import Look
 from mlship.domain.deployment import Artifact, Change, Revision, Route, Slot, Split
 from mlship.domain.drift import Altered
 from mlship.domain.ports import Progress
@@ -92,6 +94,10 @@ class Traffic:
         """Return what `prepare` would change. Nothing is written."""
         objects = self.objects(artifact, is_new=is_new)
         return [change for each in objects for change in difference.applied(self._api, each)]
+
+    def counts(self) -> Look:
+        """Return what the pods have counted of requests; see `router_counts.read`."""
+        return router_counts.read(self._api, self._scope)
 
     def check(self) -> None:
         """Check that the route may be changed, before a deployment.

@@ -8,7 +8,7 @@ import math
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from mlship.adapters.targets.envoy import limits, resources
+from mlship.adapters.targets.envoy import limits, resources, statistics
 from mlship.adapters.targets.kubernetes import manifests, network_policy, router_drain
 from mlship.adapters.targets.kubernetes.api import Kind, Manifest, new
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, PORT, SLOT, Scope
@@ -23,9 +23,10 @@ REPLICAS: Final = 2
 FILES: Final = PurePosixPath("/etc/mlship/router")
 ROUTES: Final = "routes.json"
 CLUSTERS: Final = "clusters.json"
+_ADMIN_CLUSTER = "admin"
 _ADMIN = "/tmp/admin.sock"  # noqa: S108 (in the pod, a volume of its own)
 _PORT = 8080
-_PROBE_PORT = 8081
+PROBE_PORT: Final = 8081
 _CPU = "100m"
 _MEMORY = "128Mi"
 _MEMORY_LIMIT = "512Mi"
@@ -88,10 +89,12 @@ def bootstrap() -> Manifest:
     """Return the configuration that Envoy starts with.
 
     It serves the route's requests, and on a port of its own the kubelet's probe: that listens
-    when the first route and its clusters are loaded.
+    when the first route and its clusters are loaded. That port, which the Service does not have,
+    also answers what Envoy has counted. No other part of the admin interface is open there.
     """
     answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
-    host = {"name": "probe", "domains": ["*"], "routes": [answer]}
+    routes = [*map(_counted, (statistics.ADDRESSES, statistics.TIMES)), answer]
+    host = {"name": "probe", "domains": ["*"], "routes": routes}
     probe = {
         "route_config": {"name": "probe", "virtual_hosts": [host]},
         "http_filters": [resources.router_filter()],
@@ -104,10 +107,33 @@ def bootstrap() -> Manifest:
         "static_resources": {
             "listeners": [
                 resources.listener("router", everywhere, _PORT, resources.routing(FILES / ROUTES)),
-                resources.listener("probe", everywhere, _PROBE_PORT, probe),
-            ]
+                resources.listener("probe", everywhere, PROBE_PORT, probe),
+            ],
+            "clusters": [_admin_cluster()],
         },
         "dynamic_resources": {"cds_config": resources.file_source(FILES / CLUSTERS)},
+    }
+
+
+def _counted(path: str) -> Manifest:
+    """Return the route to a page of the admin interface, for reading it."""
+    is_read = {"name": ":method", "string_match": {"exact": "GET"}}
+    return {
+        "match": {"path": path, "headers": [is_read]},
+        "route": {"cluster": _ADMIN_CLUSTER, "timeout": "5s"},
+    }
+
+
+def _admin_cluster() -> Manifest:
+    endpoint = {"endpoint": {"address": {"pipe": {"path": _ADMIN}}}}
+    return {
+        "name": _ADMIN_CLUSTER,
+        "connect_timeout": "1s",
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": _ADMIN_CLUSTER,
+            "endpoints": [{"lb_endpoints": [endpoint]}],
+        },
     }
 
 
@@ -137,7 +163,7 @@ def _container(config: TargetConfig, image: str) -> Manifest:
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "ports": [
             {"name": "http", "containerPort": _PORT, "protocol": "TCP"},
-            {"name": "probe", "containerPort": _PROBE_PORT, "protocol": "TCP"},
+            {"name": "probe", "containerPort": PROBE_PORT, "protocol": "TCP"},
         ],
         "resources": _resources(config),
         "securityContext": manifests.secured_container(),

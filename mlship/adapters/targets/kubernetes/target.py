@@ -19,6 +19,7 @@ from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.parents import Prepared
 from mlship.adapters.targets.kubernetes.slots import Slots, check_ready
 from mlship.config.project import TargetConfig
+from mlship.domain.counts import Look
 from mlship.domain.deployment import (
     Artifact,
     Change,
@@ -110,6 +111,11 @@ class KubernetesTarget:
         """Return the split in the cluster, and the Gateway's address."""
         with self._open() as api:
             return self._traffic(api).route()
+
+    def counts(self) -> Look:
+        """Return what the router has counted of requests: the port Counted."""
+        with self._open() as api:
+            return self._traffic(api).counts()
 
     def remove(self, slot: Slot) -> None:
         """Drain and stop a slot: remove it from the route, then its pods finish and end.

@@ -1,4 +1,4 @@
-"""Queries to Envoy's admin interface. Every function returns an empty value if Envoy does not run.
+"""Queries to Envoy's admin interface. If Envoy does not run, they return an empty value.
 
 The interface is a socket in the file system, which only the owner of the target may open: whoever
 opens it can end all traffic. An Envoy that an older version started has a port instead.
@@ -8,13 +8,18 @@ import http.client
 import os
 import socket
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import msgspec
 
+from mlship.adapters.targets.envoy import statistics
 from mlship.adapters.targets.local.loopback import HOST
+from mlship.domain.counts import Counts
+from mlship.domain.deployment import Slot
 
 _SECONDS = 1.0
 _SOCKET = "socket"
@@ -97,6 +102,17 @@ def active_requests(admin: Address) -> int:
     """Return the number of active client requests in Envoy; 0 if it does not run."""
     stats = _json(admin, "/stats?format=json&filter=^http.router.downstream_rq_active$")
     return sum(int(stat.get("value", 0)) for stat in stats.get("stats", []))
+
+
+def counts(admin: Address) -> Mapping[Slot, Counts]:
+    """Return what Envoy counted of requests, by slot.
+
+    Raises:
+        msgspec.DecodeError: it does not run, or gives no such answer.
+    """
+    addresses = f"{statistics.ADDRESSES}?{urlencode(statistics.ADDRESSES_QUERY)}"
+    times = f"{statistics.TIMES}?{urlencode(statistics.TIMES_QUERY)}"
+    return statistics.counts(_ask(admin, "GET", addresses), _ask(admin, "GET", times))
 
 
 def stop_listening(admin: Address) -> None:

@@ -22,6 +22,7 @@ from mlship.adapters.targets.local.state import Logging, Placement, Safeguards, 
 from mlship.config import amounts
 from mlship.config.project import TargetConfig
 from mlship.domain import api_keys, tls
+from mlship.domain.counts import Look
 from mlship.domain.deployment import Artifact, Deployment, Revision, Route, Slot, Split
 from mlship.domain.ports import Progress
 from mlship.domain.release import Release
@@ -185,6 +186,19 @@ class LocalTarget:
         if not wanted.stopped:
             self._await_end(slot)
         self._forget(slot)
+
+    def counts(self) -> Look:
+        """Return what Envoy has counted of requests, by slot: the port Counted."""
+        router = self._state.running().router
+        try:
+            if router is not None and router.process is not None:
+                process = router.process
+                name = f"{process.pid} since {process.started}"
+                return {name: admin.counts(router.admin)}
+        except msgspec.DecodeError:
+            pass
+        message = f"the router of {self._name} does not say what it has counted"
+        raise UnavailableError(message, hint=f"see {self._state.log('envoy')}")
 
     def down(self) -> tuple[str, ...]:
         """Stop replicas, router and supervisor; return what was stopped, for people.

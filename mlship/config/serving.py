@@ -1,0 +1,28 @@
+"""How the replicas of a target serve: their time limits, and what they may use."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from mlship.config.amounts import Memory
+from mlship.config.placement import Placement
+
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class Serving(Placement, frozen=True):
+    """A target's settings for each of its replicas."""
+
+    ready_seconds: Annotated[
+        Seconds, Meta(description="time limit for replicas to become ready")
+    ] = 60.0
+    drain_seconds: Annotated[
+        Seconds, Meta(description="time limit for open requests when a replica stops")
+    ] = 10.0
+    memory: Annotated[
+        Memory | None,
+        Meta(
+            description="memory limit of each process of a replica, of what it allocates itself "
+            "(RLIMIT_DATA); Linux only; kind local only, see kubernetes.memory; default: no limit"
+        ),
+    ] = None

@@ -1,0 +1,221 @@
+"""The decision of watch: what takes a challenger off, and what does not."""
+
+from datetime import timedelta
+
+import pytest
+
+from mlship.adapters.targets.envoy import statistics
+from mlship.domain.counts import Counts, Growth, Look, Tally, grown
+from mlship.domain.deployment import Slot
+from mlship.domain.policy import ChallengerBounds
+from mlship.domain.watch import Judgement, Period, judge, lower, recent
+from tests.harness.samples import NOON
+
+BOUNDS = ChallengerBounds()
+SLOT = Slot("r1")
+
+
+def growth(requests: int, failed: int = 0, elsewhere: int = 0, **times: int) -> Growth:
+    """Return a period; `times` are counts by milliseconds, such as `ms20=3`."""
+    by_time = {float(name.removeprefix("ms")): count for name, count in times.items()}
+    return Growth(
+        answered=requests - failed - elsewhere, failed=failed, elsewhere=elsewhere, times=by_time
+    )
+
+
+def judged(
+    champion: Growth, *challenger: Growth, bounds: ChallengerBounds = BOUNDS, alone: bool = False
+) -> Judgement:
+    """Decide on periods of ten seconds, in all of which the champion has the same requests."""
+    periods = [
+        Period(NOON + timedelta(seconds=10 * place), champion, each)
+        for place, each in enumerate(challenger)
+    ]
+    return judge(periods, bounds, alone=alone)
+
+
+WELL = growth(400)
+
+
+def test_a_challenger_that_fails_three_in_ten_is_beyond_the_bound() -> None:
+    judgement = judged(WELL, *[growth(50, failed=15)] * 3)
+    assert judgement.verdict == "failed"
+    assert "30 of 100" in judgement.reason
+    assert "0 of 1200" in judgement.reason
+    assert (judgement.challenger.requests, judgement.challenger.failed) == (150, 45)
+
+
+def test_requests_that_the_champion_answers_in_its_place_count_like_failures() -> None:
+    assert judged(WELL, *[growth(50, elsewhere=50)] * 3).verdict == "failed"
+
+
+@pytest.mark.parametrize(
+    "challenger",
+    [growth(50), growth(50, failed=1), growth(500, failed=10)],
+    ids=["none", "one of fifty", "as many as the bound"],
+)
+def test_a_challenger_within_the_bound_keeps_its_traffic(challenger: Growth) -> None:
+    assert judged(WELL, *[challenger] * 3).verdict == "passed"
+
+
+def test_one_bad_moment_does_not_decide() -> None:
+    bad = growth(200, failed=200, ms2000=200)
+    assert judged(growth(400, ms5=400), growth(60, ms5=60), bad, growth(60, ms5=60)).verdict == (
+        "passed"
+    )
+    assert judged(growth(400, ms5=400), growth(60, ms5=60), bad, bad).verdict == "failed"
+
+
+def test_one_period_never_decides() -> None:
+    assert judged(WELL, growth(1000, failed=1000)).verdict == "passed"
+
+
+def test_few_requests_of_either_decide_nothing() -> None:
+    few = judged(WELL, *[growth(33, failed=33)] * 3)
+    assert few.verdict == "undecided"
+    assert "1200 of the champion and 99 of the challenger" in few.reason
+    assert judged(growth(33), *[growth(50, failed=50)] * 3).verdict == "undecided"
+    assert judged(WELL).verdict == "undecided"
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
+def test_a_champion_that_fails_as_much_or_more_takes_nothing_off(share: float) -> None:
+    champion = growth(400, failed=int(400 * share))
+    assert judged(champion, *[growth(100, failed=30)] * 6).verdict == "passed"
+
+
+def test_a_challenger_with_all_traffic_is_compared_with_no_failures() -> None:
+    bad = [growth(100, failed=30, ms900=100)] * 3
+    assert judged(Growth(), *bad).verdict == "undecided"
+    assert judged(Growth(), *bad, alone=True).verdict == "failed"
+    assert judged(Growth(), *[growth(100, ms900=100)] * 3, alone=True).verdict == "passed"
+
+
+def test_a_slow_challenger_is_beyond_the_bound() -> None:
+    judgement = judged(growth(400, ms50=400), *[growth(100, ms50=80, ms120=20)] * 3)
+    assert judgement.verdict == "failed"
+    assert "40 of 200 requests of the challenger took 100 ms or more" in judgement.reason
+    assert judgement.challenger.p99_ms == 120
+
+
+@pytest.mark.parametrize(
+    ("champion", "challenger"),
+    [
+        (growth(400, ms50=400), growth(100, ms99=100)),
+        (growth(400, ms1=400), growth(100, ms10=100)),
+        (growth(400, ms50=390, ms300=10), growth(100, ms50=90, ms400=10)),
+        (growth(400, ms50=400), growth(100, ms50=99, ms900=1)),
+    ],
+    ids=["below twice", "10 ms are nothing", "both have a tail", "one in a hundred"],
+)
+def test_a_challenger_that_is_not_much_slower_keeps_its_traffic(
+    champion: Growth, challenger: Growth
+) -> None:
+    assert judged(champion, *[challenger] * 6).verdict == "passed"
+
+
+def test_a_bound_that_is_null_decides_nothing() -> None:
+    bad = [growth(100, failed=50, ms900=100)] * 3
+    quick = growth(400, ms5=400)
+    errors_only = ChallengerBounds(slower=None, errors=0.6)
+    assert judged(quick, *bad, bounds=errors_only).verdict == "passed"
+    assert judged(quick, *bad, bounds=ChallengerBounds(errors=None)).verdict == "failed"
+    assert judged(quick, *bad, bounds=ChallengerBounds(errors=None, slower=None)).verdict == (
+        "passed"
+    )
+
+
+def test_the_window_has_the_last_seconds() -> None:
+    periods = [Period(NOON + timedelta(seconds=10 * place), WELL, WELL) for place in range(20)]
+    assert recent(periods, BOUNDS) == tuple(periods[-6:])
+    assert recent([], BOUNDS) == ()
+
+
+def test_the_interval_of_a_share_is_wide_for_few_requests() -> None:
+    assert lower(0, 0) == 0
+    assert lower(0, 10) == pytest.approx(0)
+    assert lower(1, 10) < 0.02 < lower(10, 100) < lower(100, 1000) < 0.1
+
+
+def look(router: str = "one", **numbers: Tally) -> Look:
+    return {router: {SLOT: Counts(own=numbers)}}
+
+
+def tally(answered: int, failed: int = 0) -> Tally:
+    return Tally(answered=answered, failed=failed)
+
+
+def test_requests_between_two_looks_are_the_difference() -> None:
+    before, after = look(a=tally(10, 2), b=tally(5)), look(a=tally(30, 5), b=tally(5))
+    assert grown(before, after, SLOT) == Growth(answered=20, failed=3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        (look(a=tally(1000, 9)), look("two", a=tally(40, 8)), Growth()),
+        ({}, look(a=tally(1000, 900)), Growth()),
+        (look(a=tally(1000, 900)), {}, Growth()),
+        (look(a=tally(1000, 9)), look(a=tally(40, 9)), Growth(answered=40, failed=9)),
+        (look(a=tally(1000, 900), b=tally(3)), look(b=tally(4)), Growth(answered=1)),
+        (look(a=tally(3)), look(a=tally(3), b=tally(2, 1)), Growth(answered=2, failed=1)),
+        (look(), {"one": {}}, Growth()),
+    ],
+    ids=[
+        "the router was started again",
+        "it is new",
+        "it is gone",
+        "a replica was started again",
+        "a replica is gone",
+        "a replica is new",
+        "the slot is gone",
+    ],
+)
+def test_no_count_is_negative_or_of_another_time(
+    before: Look, after: Look, expected: Growth
+) -> None:
+    assert grown(before, after, SLOT) == expected
+
+
+def test_routers_are_added_up() -> None:
+    before = {**look("one", a=tally(1)), **look("two", a=tally(2))}
+    after = {**look("one", a=tally(4)), **look("two", a=tally(7)), **look("three", a=tally(99))}
+    assert grown(before, after, SLOT) == Growth(answered=8)
+
+
+ADDRESSES = """{"cluster_statuses": [
+ {"name": "r1", "added_via_api": true, "host_statuses": [
+  {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}}, "weight": 1, "stats": [
+   {"name": "cx_total", "value": "3"}, {"name": "rq_error", "value": "4"},
+   {"name": "rq_success", "value": "30"}, {"name": "rq_total", "value": "35"},
+   {"name": "rq_active", "type": "GAUGE"}]},
+  {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 2}}, "priority": 1,
+   "stats": [{"name": "rq_error"}, {"name": "rq_success", "value": "7"}]}]},
+ {"name": "r1.own", "host_statuses": []},
+ {"name": "r2"}]}"""
+TIMES = """{"stats": [{"histograms": {"supported_percentiles": [0, 25], "details": [
+ {"name": "cluster.r1.upstream_rq_time", "totals": [
+  {"lower_bound": 0, "width": 0, "count": 2}, {"lower_bound": 1.2e+02, "width": 10, "count": 5}],
+  "intervals": [], "percentiles": []}]}}]}"""
+
+
+def test_what_envoy_says_is_read() -> None:
+    """In the form of version 1.40, which leaves out zeros and the first priority."""
+    assert statistics.counts(ADDRESSES, TIMES) == {
+        "r1": Counts(
+            own={"127.0.0.1:1": tally(30, 4)}, elsewhere={"127.0.0.1:2": 7}, times={0: 2, 120: 5}
+        ),
+        "r2": Counts(),
+    }
+
+
+def test_an_envoy_without_requests_has_no_times() -> None:
+    found = statistics.counts('{"cluster_statuses": []}', '{"stats": []}')
+    assert found == {}
+
+
+def test_times_add_up_and_have_quantiles() -> None:
+    both = growth(3, ms1=1, ms5=2).plus(growth(1, ms900=1))
+    assert both.times == {1: 1, 5: 2, 900: 1}
+    assert [both.quantile(share) for share in (0.25, 0.5, 0.75, 0.99)] == [1, 5, 5, 900]
+    assert Growth().quantile(0.99) == 0

@@ -1,0 +1,363 @@
+"""watch on fakes: who is taken off, what is recorded, and what is not known."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import pytest
+
+from mlship.config.project import TargetConfig
+from mlship.domain import shapes
+from mlship.domain.counts import Counts, Look, Tally
+from mlship.domain.deployment import Revision, Slot, Split, slot_of
+from mlship.domain.evidence import Evidence, Record
+from mlship.domain.facts import Verified
+from mlship.domain.policy import ChallengerBounds, PromotePolicy
+from mlship.domain.ports import Target
+from mlship.domain.release import Release
+from mlship.domain.watch import Watched
+from mlship.errors import ConfigError, ConflictError, UnavailableError
+from mlship.reports import markdown
+from mlship.reports.report import collect
+from mlship.steps import test as testing
+from mlship.steps.approve import approve
+from mlship.steps.deploy import deploy_production, deploy_staging
+from mlship.steps.drift import recorded_split
+from mlship.steps.promote import promote
+from mlship.steps.status import status
+from mlship.steps.traffic import traffic
+from mlship.steps.train import train
+from mlship.steps.watch import Watch, watch
+from tests.fakes.ports import CONFIG, World, world
+from tests.fakes.target import FakeTarget
+
+
+class Counting(FakeTarget):
+    """A target that gets requests at each look, and answers them as told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.router = 1
+        self.failing: dict[Slot, float] = {}
+        self.is_silent = False
+        self.per_look = 100
+        self._counts: dict[Slot, Tally] = {}
+
+    def counts(self) -> Look:
+        for slot, weight in self.routes().split.weights.items():
+            requests = self.per_look * weight // 10
+            failed = int(requests * self.failing.get(slot, 0))
+            before = self._counts.get(slot, Tally())
+            self._counts[slot] = Tally(
+                answered=before.answered + requests - failed, failed=before.failed + failed
+            )
+        if self.is_silent:
+            raise UnavailableError("the router does not say what it has counted")
+        by_slot = {slot: Counts(own={"a": tally}) for slot, tally in self._counts.items()}
+        return {f"router {self.router}": by_slot}
+
+    def start_again(self) -> None:
+        self.router += 1
+        self._counts = {}
+
+
+class Duel:
+    """A champion, a challenger with 10 % of the traffic, and the world around them."""
+
+    def __init__(self, here: World) -> None:
+        self.here = here
+        self.target = Counting()
+        here.targets["production"] = self.target
+        self.champion, self.challenger = self._made("C=1"), self._made("C=2")
+        deploy_production(here.pipeline, self.champion)
+        deploy_production(here.pipeline, self.challenger)
+        self.pauses: list[float] = []
+        self.during: dict[int, Callable[[], object]] = {}
+
+    def _made(self, params: str) -> Release:
+        here = self.here
+        here.trainer.params = params
+        release = train(here.pipeline).evidence.release
+        testing.test(here.pipeline, release)
+        deploy_staging(here.pipeline, release)
+        here.pipeline.learn(release, "verify-staging-workload", "passed", Verified())
+        return release
+
+    def watch(self, seconds: float | None = 120, every: float = 10) -> Watch:
+        return watch(self.here.pipeline, every=every, seconds=seconds, pause=self.pause)
+
+    def pause(self, seconds: float) -> None:
+        """Let the time pass; do what a test wants before a look."""
+        self.pauses.append(seconds)
+        self.here.clock.now += timedelta(seconds=seconds)
+        self.during.get(len(self.pauses), lambda: None)()
+
+    def fail(self, release: Release, share: float) -> None:
+        self.target.failing[slot_of(release)] = share
+
+    def records(self, step: str) -> list[Record]:
+        return [each for each in self.here.pipeline.read() if each.evidence.step == step]
+
+    @property
+    def weights(self) -> Mapping[Slot, int]:
+        return self.target.routes().split.weights
+
+
+@pytest.fixture
+def duel(tmp_path: Path) -> Duel:
+    policy = PromotePolicy(metric="none", approvals=1)
+    gates = msgspec.structs.replace(CONFIG.gates, promote=policy)
+    return Duel(world(tmp_path, msgspec.structs.replace(CONFIG, gates=gates)))
+
+
+def test_a_challenger_that_fails_is_taken_off_and_the_reason_is_recorded(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    result = duel.watch()
+    assert result.verdict == "failed"
+    assert duel.weights == {slot_of(duel.champion): 100}
+    (record,) = duel.records("watch")
+    assert result.record == record
+    assert (record.evidence.release, record.evidence.verdict) == (duel.challenger, "failed")
+    facts = shapes.of(record, Watched)
+    assert (facts.champion, facts.share) == (str(duel.champion), 10)
+    assert facts.bounds == ChallengerBounds()
+    assert facts.challenger_side.failed == 0.3 * facts.challenger_side.requests
+    assert duel.records("traffic")
+    records = duel.here.pipeline.read()
+    assert recorded_split(records) == duel.target.routes().split
+    assert records.history.champion == duel.champion
+    assert records.history.challenger == duel.challenger
+    assert status(duel.here.pipeline).drift == ()
+
+
+def test_the_report_shows_why(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    reason = duel.watch().reason
+    report = collect(duel.challenger, duel.here.pipeline.read())
+    assert report.verdict == "failed"
+    assert ("watch", (reason,)) in [(gate.name, gate.reasons) for gate in report.gates]
+    text = markdown.render(report)
+    assert "### On requests in production" in text
+    assert "| this release | 200 | 60 | 0 |" in text
+
+
+def test_a_challenger_that_does_well_keeps_its_traffic_and_nothing_is_recorded(duel: Duel) -> None:
+    before = len(duel.here.pipeline.read())
+    result = duel.watch(seconds=60)
+    assert result.verdict == "passed"
+    assert duel.weights[slot_of(duel.challenger)] == 10
+    assert len(duel.here.pipeline.read()) == before
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_a_champion_that_fails_is_never_taken_off(duel: Duel, share: float) -> None:
+    duel.fail(duel.champion, share)
+    assert duel.watch(seconds=300).verdict == "passed"
+    assert duel.weights == {slot_of(duel.champion): 90, slot_of(duel.challenger): 10}
+    duel.fail(duel.challenger, 0.3)
+    assert duel.watch(seconds=300).verdict == "passed"
+
+
+def test_few_requests_decide_nothing(duel: Duel) -> None:
+    duel.fail(duel.challenger, 1.0)
+    duel.target.per_look = 10
+    result = duel.watch(seconds=600)
+    assert (result.verdict, result.record) == ("undecided", None)
+    assert "too few requests" in result.reason
+    assert duel.weights[slot_of(duel.challenger)] == 10
+
+
+def test_a_router_that_is_started_again_takes_nobody_off(duel: Duel) -> None:
+    duel.during = dict.fromkeys((3, 6, 9), duel.target.start_again)
+    assert duel.watch(seconds=120).verdict == "passed"
+    duel.fail(duel.challenger, 0.3)
+    assert duel.watch(seconds=120).verdict == "failed"
+
+
+def test_counts_that_are_lost_at_the_end_are_not_a_healthy_challenger(duel: Duel) -> None:
+    duel.during = {8: lambda: setattr(duel.target, "is_silent", True)}
+    with pytest.raises(UnavailableError, match=r"nothing is known .* does not say what it has"):
+        duel.watch(seconds=120)
+    assert duel.weights[slot_of(duel.challenger)] == 10
+    assert "looking again" in duel.here.progress.notes[-1]
+
+
+def test_counts_that_come_back_count(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    duel.target.is_silent = True
+    duel.during = {5: lambda: setattr(duel.target, "is_silent", False)}
+    result = duel.watch(seconds=120)
+    assert (result.verdict, result.missed) == ("failed", 5)
+
+
+def test_nobody_is_watched_without_a_challenger_with_traffic(duel: Duel) -> None:
+    traffic(duel.here.pipeline, {"challenger": 0})
+    result = duel.watch(seconds=None)
+    assert result.verdict == "undecided"
+    assert result.reason == "production has no challenger with traffic"
+    assert duel.pauses == []
+
+
+def test_a_watch_without_an_end_ends_with_the_traffic_of_the_challenger(duel: Duel) -> None:
+    duel.during = {30: lambda: traffic(duel.here.pipeline, {"challenger": 0})}
+    assert duel.watch(seconds=None).reason == "production has no challenger with traffic"
+    assert len(duel.pauses) == 30
+
+
+def test_a_promotion_in_between_wins(duel: Duel) -> None:
+    approve(duel.here.pipeline, duel.challenger, "grace@example.org")
+    duel.fail(duel.challenger, 0.3)
+    duel.during = {1: lambda: promote(duel.here.pipeline, duel.challenger)}
+    result = duel.watch(seconds=None)
+    assert result.record is None
+    assert duel.weights == {slot_of(duel.challenger): 100}
+    assert duel.records("watch") == []
+
+
+def test_a_promotion_between_the_look_and_the_lock_wins(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    approve(duel.here.pipeline, duel.challenger, "grace@example.org")
+    duel.fail(duel.challenger, 0.3)
+    counts = duel.target.counts
+
+    def promoting() -> Look:
+        if len(duel.pauses) == 2 and not duel.records("promote"):
+            promote(duel.here.pipeline, duel.challenger)
+        return counts()
+
+    monkeypatch.setattr(duel.target, "counts", promoting)
+    result = duel.watch(seconds=None)
+    assert result.reason == "production has no challenger with traffic"
+    assert duel.records("promote")
+    assert duel.records("watch") == []
+    assert duel.weights == {slot_of(duel.challenger): 100}
+
+
+def test_a_command_that_holds_the_lock_is_waited_for(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    duel.here.locks.held.add("production")
+    duel.during = {6: duel.here.locks.held.clear}
+    assert duel.watch(seconds=120).verdict == "failed"
+    assert len(duel.pauses) >= 6
+
+
+def test_a_lock_that_is_held_to_the_end_is_an_error(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    duel.here.locks.held.add("production")
+    with pytest.raises(ConflictError, match="being changed by another command"):
+        duel.watch(seconds=120)
+
+
+def test_a_champion_without_a_replica_gets_no_more_traffic(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    duel.target.kill(slot_of(duel.champion))
+    with pytest.raises(UnavailableError, match="has no ready replica"):
+        duel.watch(seconds=120)
+    assert duel.weights[slot_of(duel.challenger)] == 10
+    assert duel.records("watch") == []
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("step", ["watch", "route", "traffic"])
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+def test_a_watch_that_is_killed_is_finished_by_the_next_one(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, step: str, is_done: bool
+) -> None:
+    duel.fail(duel.challenger, 0.3)
+    before = len(duel.records("traffic"))
+    with monkeypatch.context() as patched:
+        kill(patched, duel, step, is_done=is_done)
+        with pytest.raises(KilledError):
+            duel.watch()
+    result = duel.watch()
+    assert duel.weights == {slot_of(duel.champion): 100}
+    assert len(duel.records("watch")) == 1
+    assert len(duel.records("traffic")) == before + 1
+    assert status(duel.here.pipeline).drift == ()
+    if (step, is_done) != ("traffic", True):
+        assert result.verdict == "failed"
+
+
+def kill(patched: pytest.MonkeyPatch, duel: Duel, step: str, *, is_done: bool) -> None:
+    """Let the process end before or after it wrote a record, or the route."""
+    append, route = duel.here.ledger.append, duel.target.route
+
+    def appending(evidence: Evidence, **options: Any) -> Record:
+        if evidence.step != step:
+            return append(evidence, **options)
+        if is_done:
+            append(evidence, **options)
+        raise KilledError
+
+    def routing(split: Split, *, expected: Revision) -> NoReturn:
+        if is_done:
+            route(split, expected=expected)
+        raise KilledError
+
+    if step == "route":
+        patched.setattr(duel.target, "route", routing)
+    else:
+        patched.setattr(duel.here.ledger, "append", appending)
+
+
+def test_a_challenger_that_got_its_traffic_back_is_watched_anew(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    duel.watch()
+    duel.fail(duel.challenger, 0.0)
+    traffic(duel.here.pipeline, {"challenger": 20})
+    result = duel.watch(seconds=60)
+    assert result.verdict == "passed"
+    assert duel.weights[slot_of(duel.challenger)] == 20
+    verdicts = [record.evidence.verdict for record in duel.records("watch")]
+    assert verdicts == ["failed", "passed"]
+    duel.watch(seconds=60)
+    assert len(duel.records("watch")) == 2
+
+
+def test_the_bounds_are_those_of_production(duel: Duel) -> None:
+    bounds = ChallengerBounds(errors=0.5)
+    production = TargetConfig(replicas=2, challenger_bounds=bounds)
+    config = duel.here.pipeline.config
+    targets = {**config.targets, "production": production}
+    duel.here.pipeline = dataclasses.replace(
+        duel.here.pipeline, config=msgspec.structs.replace(config, targets=targets)
+    )
+    duel.fail(duel.challenger, 0.3)
+    assert duel.watch().verdict == "passed"
+    duel.fail(duel.challenger, 0.8)
+    assert duel.watch().verdict == "failed"
+
+
+@pytest.mark.parametrize(
+    ("every", "seconds", "message"),
+    [
+        (0, 60, "must be above 0"),
+        (10, 0, "must be above 0"),
+        (float("nan"), 60, "must be above 0"),
+        (31, 60, "--every 31 is too long"),
+    ],
+)
+def test_times_that_decide_nothing_are_refused(
+    duel: Duel, every: float, seconds: float, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        duel.watch(seconds=seconds, every=every)
+
+
+def test_a_target_that_counts_nothing_is_refused(duel: Duel) -> None:
+    plain: Target = FakeTarget()
+    duel.here.targets["production"] = plain
+    with pytest.raises(ConfigError, match="not counted"):
+        duel.watch()
+
+
+def test_the_result_is_plain_data(duel: Duel) -> None:
+    assert json.loads(msgspec.json.encode(duel.watch(seconds=60)))["verdict"] == "passed"
