@@ -19,30 +19,10 @@ from mlship.config.backends import ObservationsConfig
 from mlship.config.explain import PREFIX, explained, fields_of, in_file, place_of, value_kind
 from mlship.config.project import Config, ModelConfig, TargetConfig
 from mlship.config.targets import AutoscaleConfig
+from mlship.config.variables import RESERVED
 from mlship.domain.bundle import UNSUPERVISED
 from mlship.domain.policy import PromotePolicy
 from mlship.errors import ConfigError
-
-RESERVED = {
-    "MLSHIP_ACCESS_LOG",
-    "MLSHIP_API_KEY",
-    "MLSHIP_CONFIG",
-    "MLSHIP_DEBUG",
-    "MLSHIP_HASH_KEY",
-    "MLSHIP_LOG",
-    "MLSHIP_LOG_COLUMNS",
-    "MLSHIP_REGISTRY_PASSWORD",
-    "MLSHIP_REGISTRY_USER",
-    "MLSHIP_REQUIRE_SERVICES",
-    "MLSHIP_SANITY_BUNDLE",
-    "MLSHIP_SANITY_CERTIFICATE",
-    "MLSHIP_SANITY_DATA",
-    "MLSHIP_SANITY_DESELECTED",
-    "MLSHIP_SANITY_ENDPOINT",
-    "MLSHIP_SLOT",
-    "MLSHIP_TRAIN_DATA",
-}
-
 
 _STAGING = ("errors", "mismatches", "p50_ms", "p99_ms")
 

@@ -26,3 +26,17 @@ class Serving(Placement, frozen=True):
             "(RLIMIT_DATA); Linux only; kind local only, see kubernetes.memory; default: no limit"
         ),
     ] = None
+    workers: Annotated[
+        Annotated[int, Meta(ge=1, le=256)],
+        Meta(
+            description="processes of each replica that compute; each loads the model, within "
+            "`kubernetes.memory` all of them"
+        ),
+    ] = 1
+    timeout_seconds: Annotated[
+        Annotated[float, Meta(gt=0, le=60)],
+        Meta(
+            description="time limit to compute a request; a client may send a shorter one in the "
+            "header mlship-timeout; the load balancer waits for 60 s"
+        ),
+    ] = 30.0

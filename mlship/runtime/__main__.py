@@ -179,7 +179,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "--shutdown-seconds", type=float, default=10.0, help="time limit to finish open requests"
     )
     serve.add_argument("--digest", default="", help="expected digest of the bundle")
-    _worker_options(serve, commands.add_parser("work", help="compute for a server, its parent"))
+    worker = commands.add_parser("work", help="compute for a server, its parent")
+    _worker_options(serve, worker, environment)
     offline = commands.add_parser(
         "predict", help="read rows from stdin and write outputs to stdout, as JSON"
     )
@@ -249,15 +250,23 @@ def _access_options(serve: argparse.ArgumentParser, environment: Mapping[str, st
     )
 
 
-def _worker_options(serve: argparse.ArgumentParser, worker: argparse.ArgumentParser) -> None:
+def _worker_options(
+    serve: argparse.ArgumentParser,
+    worker: argparse.ArgumentParser,
+    environment: Mapping[str, str],
+) -> None:
     serve.add_argument(
-        "--workers", type=_number, default=1, help="number of processes that compute"
+        "--workers",
+        type=_number,
+        default=environment.get("MLSHIP_WORKERS", "1"),
+        help="number of processes that compute; default: $MLSHIP_WORKERS, else 1",
     )
     serve.add_argument(
         "--timeout",
         type=_seconds,
-        default=30.0,
-        help="seconds until a request must be computed; the header mlship-timeout may shorten it",
+        default=environment.get("MLSHIP_TIMEOUT", "30"),
+        help="seconds until a request must be computed; the header mlship-timeout may shorten it; "
+        "default: $MLSHIP_TIMEOUT, else 30",
     )
     worker.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     worker.add_argument("--digest", default="", help="expected digest of the bundle")

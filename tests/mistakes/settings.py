@@ -55,6 +55,17 @@ CONFIG = (
         hints="0.02 is 2 %",
     ),
     Mistake(
+        name="a timeout that is longer than the load balancer waits",
+        do=replaced(
+            SETTINGS,
+            "{kind: local, challenger_weight: 50}",
+            "{kind: local, challenger_weight: 50, timeout_seconds: 90}",
+        ),
+        code=2,
+        says="targets.production.timeout_seconds",
+        hints="60 s",
+    ),
+    Mistake(
         name="an unknown key in the environment",
         environment={"MLSHIP_STORE__KIN": "directory"},
         code=2,

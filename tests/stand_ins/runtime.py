@@ -93,6 +93,8 @@ class Handler(BaseHTTPRequestHandler):
             line = {
                 "slot": self.server.options["slot"],
                 "pid": os.getpid(),
+                "workers": self.server.options.get("workers"),
+                "timeout": self.server.options.get("timeout"),
                 "host": self.headers["host"],
                 "id": self.headers.get("x-request-id"),
                 "headers": dict(self.headers.items()),

@@ -128,6 +128,19 @@ def test_api_keys_are_a_file_of_a_secret_without_which_a_server_does_not_start()
     assert "args" not in container()
 
 
+def test_workers_and_a_timeout_are_told_to_the_server_where_they_are_set() -> None:
+    config = TargetConfig(
+        kind="kubernetes", kubernetes=behind(env={"A": "1"}), workers=4, timeout_seconds=2.5
+    )
+    made = manifests.render(SCOPE, config, release("one"), IMAGE, ONE, 2)
+    (server,) = made[-1]["spec"]["template"]["spec"]["containers"]
+    variables = {one["name"]: one["value"] for one in server["env"]}
+    assert (variables["MLSHIP_WORKERS"], variables["MLSHIP_TIMEOUT"]) == ("4", "2.5")
+    kept = container(env={"MLSHIP_WORKERS": "2"})["env"]
+    assert {"name": "MLSHIP_WORKERS", "value": "2"} in kept
+    assert not any(one["name"] == "MLSHIP_WORKERS" for one in container()["env"])
+
+
 def test_metrics_have_a_port_that_no_service_has() -> None:
     ports = {one["name"]: one["containerPort"] for one in container()["ports"]}
     variables = {one["name"]: one["value"] for one in container()["env"]}

@@ -368,6 +368,12 @@ def _env(config: TargetConfig, slot: Slot) -> dict[str, str]:
     if config.access_log == "json":
         log["MLSHIP_ACCESS_LOG"] = "json"
     own = {"MLSHIP_METRICS_PORT": str(_METRICS_PORT), "MLSHIP_SLOT": slot}
+    # Only where it is set: a pod of an earlier version is not replaced for the defaults.
+    usual = TargetConfig()
+    if config.workers != usual.workers:
+        own["MLSHIP_WORKERS"] = str(config.workers)
+    if config.timeout_seconds != usual.timeout_seconds:
+        own["MLSHIP_TIMEOUT"] = f"{config.timeout_seconds:g}"
     return {**log, **dict(sorted(config.kubernetes.env.items())), **own}
 
 

@@ -73,8 +73,8 @@ class Readiness:
             self._progress.note(f"{self._slot}: {healthy} of {self._count} replicas ready")
             self._noted = healthy
         is_whole = healthy == self._count == len(replicas)
-        # Those with another setting of API keys are about to be replaced.
-        is_current = all(item.api_keys == self._wanted.api_keys for item in replicas)
+        # Those with other settings are about to be replaced.
+        is_current = all(item.is_current(self._wanted) for item in replicas)
         return is_whole and is_current and self._listens(running)
 
     def _listens(self, running: Running) -> bool:

@@ -103,12 +103,12 @@ class Replicas:
             for key, replica in self._known.items()
             if replica.slot == slot and replica.phase not in ("draining", "stopping")
         ]
-        fresh = [key for key in staying if self._known[key].api_keys == wanted.api_keys]
+        fresh = [key for key in staying if self._known[key].is_current(wanted)]
         # Keep ready replicas first, and of these the lowest numbers.
         fresh.sort(key=lambda key: (self._known[key].phase != "ready", key))
         ready = [key for key in fresh if self._known[key].phase == "ready"]
         former = [key for key in staying if key not in fresh]
-        # Those with another setting of API keys stay until others have taken their place.
+        # Those with other settings stay until others have taken their place.
         for key in [*fresh[count:], *(former if len(ready) >= count else ())]:
             self._release(key, at_once=not wanted.safeguards.draining)
         for _ in range(count - len(fresh)):
@@ -139,6 +139,8 @@ class Replicas:
             port=port,
             metrics=self._port,
             api_keys=wanted.api_keys,
+            workers=placement.workers,
+            timeout=placement.timeout,
             phase="starting",
             crashes=before.crashes if before else 0,
         )
@@ -268,6 +270,8 @@ def _command(slot: Slot, ports: tuple[int, int], placement: Placement, wanted: W
         "--metrics-port": str(metrics),
         "--log": wanted.log,
         "--shutdown-seconds": f"{wanted.drain_seconds:g}",
+        "--workers": str(placement.workers),
+        "--timeout": f"{placement.timeout:g}",
     }
     if wanted.spool:
         options["--spool"] = wanted.spool.folder

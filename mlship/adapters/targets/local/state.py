@@ -53,6 +53,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         bundle: the absolute path of the bundle's folder.
         artifact: the bundle's digest.
         release: the release's id; `name` is its name for people.
+        workers: of each replica, and `timeout` the seconds until a request must be computed.
     """
 
     bundle: str
@@ -60,6 +61,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     release: Digest
     name: str
     replicas: int
+    workers: int = 1
+    timeout: float = 30.0
 
 
 class Spooling(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +135,7 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
             code.
         problem: why it will never be ready, if it reports that.
         metrics: the port of its metrics; 0 if an older version started it.
-        api_keys: the file of API keys with which it was started.
+        api_keys: the file of API keys with which it was started; likewise `workers`, `timeout`.
     """
 
     slot: Slot
@@ -145,6 +148,15 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
     metrics: int = 0
     api_keys: str | None = None
+    workers: int = 1
+    timeout: float = 30.0
+
+    def is_current(self, wanted: Wanted) -> bool:
+        """Return whether it was started with the settings that its slot has now."""
+        placement = wanted.slots.get(self.slot)
+        own = (self.workers, self.timeout)
+        is_same = placement is None or (placement.workers, placement.timeout) == own
+        return is_same and self.api_keys == wanted.api_keys
 
 
 class Router(msgspec.Struct, frozen=True, kw_only=True):

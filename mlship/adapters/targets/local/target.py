@@ -104,6 +104,8 @@ class LocalTarget:
             release=release.id,
             name=str(release),
             replicas=replicas,
+            workers=self._config.workers,
+            timeout=self._config.timeout_seconds,
         )
         with self._state.changing():
             former = self._state.wanted()

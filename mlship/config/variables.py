@@ -1,0 +1,27 @@
+"""Variables of the environment that begin like settings, and are none."""
+
+from typing import Final
+
+RESERVED: Final = {
+    "MLSHIP_ACCESS_LOG",
+    "MLSHIP_API_KEY",
+    "MLSHIP_API_KEYS",
+    "MLSHIP_CONFIG",
+    "MLSHIP_DEBUG",
+    "MLSHIP_HASH_KEY",
+    "MLSHIP_LOG",
+    "MLSHIP_LOG_COLUMNS",
+    "MLSHIP_METRICS_PORT",
+    "MLSHIP_REGISTRY_PASSWORD",
+    "MLSHIP_REGISTRY_USER",
+    "MLSHIP_REQUIRE_SERVICES",
+    "MLSHIP_SANITY_BUNDLE",
+    "MLSHIP_SANITY_CERTIFICATE",
+    "MLSHIP_SANITY_DATA",
+    "MLSHIP_SANITY_DESELECTED",
+    "MLSHIP_SANITY_ENDPOINT",
+    "MLSHIP_SLOT",
+    "MLSHIP_TIMEOUT",
+    "MLSHIP_TRAIN_DATA",
+    "MLSHIP_WORKERS",
+}
