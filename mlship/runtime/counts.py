@@ -20,26 +20,32 @@ SECONDS: Final = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 """The buckets of times: from a quick answer to the deadline of requests."""
+ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 CLASSES: Final = 50
 """At most so many classes of an output have a count of their own."""
 OTHER: Final = "other"
 
 
 class Buckets:
-    """A histogram of times."""
+    """A histogram.
 
-    def __init__(self) -> None:
-        self._counts = [0] * (len(SECONDS) + 1)
+    Args:
+        bounds: the upper bounds of its buckets, ascending; a further one has the rest.
+    """
+
+    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Count one time."""
-        self._counts[bisect_left(SECONDS, seconds)] += 1
-        self._sum += seconds
+    def add(self, value: float) -> None:
+        """Count one value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
 
     def show(self, family: HistogramMetricFamily, *labels: str) -> None:
         """Add the histogram to a metric."""
-        names = [*map(str, SECONDS), "+Inf"]
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
         buckets = list(zip(names, accumulate(self._counts), strict=True))
         family.add_metric(labels, buckets, self._sum)
 
@@ -51,6 +57,7 @@ class Requests(Collector):
         self._counts: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._latencies: defaultdict[str, Buckets] = defaultdict(Buckets)
         self._waits = Buckets()
+        self._batches = Buckets(ROWS)
 
     def add(self, route: str, status: int, seconds: float) -> None:
         """Count one request."""
@@ -60,6 +67,10 @@ class Requests(Collector):
     def waited(self, seconds: float) -> None:
         """Count the wait of one request that was computed."""
         self._waits.add(seconds)
+
+    def sent(self, rows: int) -> None:
+        """Count rows that were sent to a worker together."""
+        self._batches.add(rows)
 
     def collect(self) -> Iterator[Metric]:
         """Return the metrics for the registry."""
@@ -82,10 +93,15 @@ class Requests(Collector):
         )
         self._waits.show(waits)
         yield waits
+        batches = HistogramMetricFamily(
+            "mlship_batch_rows", "Rows that were sent to a worker together."
+        )
+        self._batches.show(batches)
+        yield batches
 
 
-class Classes(Collector):
-    """Predictions by class, of outputs that have classes: never of numbers and texts.
+class Predictions(Collector):
+    """Predictions, and predictions by class of outputs that have classes: not numbers, not texts.
 
     Args:
         bundle: the manifest of what is served.
@@ -95,17 +111,25 @@ class Classes(Collector):
     def __init__(self, bundle: Bundle, labels: dict[str, str]) -> None:
         self._labels = labels
         self._names = {name: _names_of(known) for name, known in _classes(bundle).items()}
+        self._rows = {False: 0, True: 0}
         self._counts: defaultdict[tuple[str, str, bool], int] = defaultdict(int)
 
     def add(self, outputs: Sequence[Row], *, shadow: bool) -> None:
         """Count the rows of one request."""
+        self._rows[shadow] += len(outputs)
         counts = self._counts
         for name, names in self._names.items():
             for row in outputs:
                 counts[name, names.get(row.get(name), OTHER), shadow] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """Return the metric for the registry."""
+        """Return the metrics for the registry."""
+        predictions = CounterMetricFamily(
+            "mlship_predictions", "Predicted and logged rows.", labels=(*self._labels, "shadow")
+        )
+        for is_shadow, rows in self._rows.items():
+            predictions.add_metric((*self._labels.values(), str(is_shadow).lower()), rows)
+        yield predictions
         family = CounterMetricFamily(
             "mlship_predicted_classes",
             f"Predicted rows by class; at most {CLASSES} classes of an output, all else is other.",

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.registry import Collector
 
 from mlship.domain.bundle import Bundle, Row
 from mlship.runtime import refusals
-from mlship.runtime.counts import Classes, Requests
+from mlship.runtime.counts import Predictions, Requests
 from mlship.runtime.groups import Backlog
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024)
 
 
 class Metrics:
@@ -27,19 +26,12 @@ class Metrics:
     def __init__(self, bundle: Bundle, *, release: str, slot: str) -> None:
         self._registry = CollectorRegistry()
         self._requests = Requests()
-        self._classes = Classes(bundle, {"slot": slot, "release": release})
+        self._predictions = Predictions(bundle, {"slot": slot, "release": release})
         self._registry.register(self._requests)
-        self._registry.register(self._classes)
-        predictions = self._counter(
-            "mlship_predictions", "Predicted and logged rows.", "slot", "release", "shadow"
-        )
+        self._registry.register(self._predictions)
         labels = ("name", "release", "slot", "format")
         info = Gauge("mlship_model_info", "The served model.", labels, registry=self._registry)
         info.labels(bundle.name, release, slot, bundle.model.format).set(1)
-        self._of_slot = {
-            shadow: predictions.labels(slot, release, str(shadow).lower())
-            for shadow in (False, True)
-        }
         refused = self._counter(
             "mlship_refused",
             "Requests for predictions that got none, by reason: such as busy or restarting when "
@@ -52,12 +44,6 @@ class Metrics:
         )
         self._hung = self._counter(
             "mlship_workers_hung", "Workers that were ended because they did not answer."
-        )
-        self._rows = Histogram(
-            "mlship_batch_rows",
-            "Rows that were sent to a worker together.",
-            buckets=_ROWS,
-            registry=self._registry,
         )
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -104,13 +90,12 @@ class Metrics:
 
     def predicted(self, outputs: Sequence[Row], *, shadow: bool, waited: float) -> None:
         """Count the rows of one request, which waited for a worker for so many seconds."""
-        self._of_slot[shadow].inc(len(outputs))
-        self._classes.add(outputs, shadow=shadow)
+        self._predictions.add(outputs, shadow=shadow)
         self._requests.waited(waited)
 
     def sent(self, rows: int) -> None:
         """Count rows that were sent to a worker together."""
-        self._rows.observe(rows)
+        self._requests.sent(rows)
 
     def refused(self, reason: str) -> None:
         """Count a request that got no prediction."""

@@ -179,6 +179,21 @@ def test_a_wait_and_a_latency_are_in_the_bucket_that_holds_them(folder: Path) ->
         assert value(samples, f"{name}_sum") == pytest.approx(129.0204)
 
 
+def test_rows_are_counted_by_the_batch_in_which_they_were_sent() -> None:
+    metrics = metrics_of(iris_draft(Hooks()))
+    for rows in (1, 3, 2_000):
+        metrics.sent(rows)
+    samples = samples_of(metrics.text())
+    counts = {
+        le: value(samples, "mlship_batch_rows_bucket", le=le) for le in ("1.0", "4.0", "+Inf")
+    }
+    assert counts == {"1.0": 1, "4.0": 2, "+Inf": 3}
+    assert value(samples, "mlship_batch_rows_sum") == 2_004
+    assert value(samples, "mlship_predictions_total", shadow="true") == 0, (
+        "it is there from the start"
+    )
+
+
 def test_each_name_is_that_of_one_family_with_help(call: Call) -> None:
     call("POST", "/predict", SETOSA)
     families = list(text_string_to_metric_families(call("GET", "/metrics").body.decode()))
