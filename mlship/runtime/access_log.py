@@ -32,6 +32,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
         ms: from the arrival of the whole request to its response.
         queue_ms: of it, the wait for a worker.
         id: of the request; those of its predictions are `ID.0`, `ID.1` and so on.
+        key: the name of its API key, never the key.
         trace: the trace id of W3C's `traceparent`.
         reason: why there is no result, a word of `refusals`.
     """
@@ -44,6 +45,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fal
     queue_ms: float | None = None
     rows: int = 0
     id: str = ""
+    key: str = ""
     release: str
     slot: str
     trace: str = ""

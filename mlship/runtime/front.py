@@ -222,7 +222,7 @@ def _observers(options: Options, name: str, metrics: Metrics, service: Service) 
     later = asyncio.get_running_loop().call_later
     access_log = open_access_log(later) if options.access_log else None
     tracing = open_tracing(os.environ, name, options.identity, log)
-    observers = Observers(options.identity, metrics, access_log, tracing)
+    observers = Observers(options.identity, metrics, access_log, tracing, service.key_of)
     if observers.are_any:
         service.observe(observers.answered)
     return observers

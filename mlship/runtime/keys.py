@@ -56,9 +56,9 @@ class KeyFile(Collector):
         else:
             self._tell()
 
-    def knows(self, headers: Mapping[str, str]) -> bool:
-        """Return whether a request has a key of the file."""
-        return any(map(self._keys.name_of, _tokens(headers)))
+    def known(self, headers: Mapping[str, str]) -> str:
+        """Return the name of a request's key, without counting it; empty if it has no valid one."""
+        return next(filter(None, map(self._keys.name_of, _tokens(headers))), "")
 
     def name_of(self, headers: Mapping[str, str]) -> str:
         """Return the name of a request's key, and count the request.
@@ -66,11 +66,10 @@ class KeyFile(Collector):
         Raises:
             RefusedRequest: with status 401, if it has none, or one that is not in the file.
         """
+        if name := self.known(headers):
+            self._requests[name] += 1
+            return name
         tokens = _tokens(headers)
-        names = [name for token in tokens if (name := self._keys.name_of(token))]
-        if names:
-            self._requests[names[0]] += 1
-            return names[0]
         self._refused["wrong" if tokens else "missing"] += 1
         message = "the API key is not valid" if tokens else "the request has no API key"
         raise RefusedRequest(message, hint=_WRONG if tokens else _MISSING, status=401)

@@ -1,7 +1,7 @@
 """What hears of each response: the access log, and traces where a collector is configured."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
 from prometheus_client.core import CounterMetricFamily
@@ -28,6 +28,7 @@ class Observers(Collector):
         metrics: counts what no route has answered.
         access_log: gets a line for each request; `None` for none.
         tracing: makes spans of requests for predictions; `None` for none.
+        key_of: returns the name of a request's API key by its headers.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Observers(Collector):
         metrics: Metrics,
         access_log: AccessLog | None,
         tracing: Tracing | None = None,
+        key_of: Callable[[Mapping[str, str]], str] = lambda _: "",
     ) -> None:
         self._identity = identity
         self._metrics = metrics
         self._access_log = access_log
         self._tracing = tracing
+        self._key_of = key_of
         metrics.add(self)
 
     @property
@@ -67,6 +70,7 @@ class Observers(Collector):
                 queue_ms=round(exchange.waited * 1e3, 3) if exchange and computed else None,
                 rows=len(exchange.rows) if exchange else 0,
                 id=exchange.request_id if exchange else "",
+                key=self._key_of(request.headers),
                 release=self._identity.name,
                 slot=self._identity.slot,
                 trace=trace or trace_of(request.headers.get("traceparent", "")),

@@ -132,7 +132,11 @@ class Service:
 
     def admits(self, path: str, headers: Mapping[str, str]) -> bool:
         """Return whether a request would not be refused for its key."""
-        return self._keys is None or self._is_probe(path) or self._keys.knows(headers)
+        return self._keys is None or self._is_probe(path) or bool(self._keys.known(headers))
+
+    def key_of(self, headers: Mapping[str, str]) -> str:
+        """Return the name of a request's key; empty if none is required, or it has none."""
+        return self._keys.known(headers) if self._keys is not None else ""
 
     def _is_probe(self, path: str) -> bool:
         """Return whether a path says no more than whether the server is ready.

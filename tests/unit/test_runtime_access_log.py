@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,11 @@ class Output:
         return [json.loads(line) for line in b"".join(self.parts).splitlines()]
 
 
+def key_of(headers: Mapping[str, str]) -> str:
+    """Name the key in the header x-api-key."""
+    return {"secret": "web"}.get(headers.get("x-api-key", ""), "")
+
+
 class Timers:
     """Functions that an event loop would call later."""
 
@@ -61,7 +66,7 @@ class Watched:
         self.service: Service = service_of(folder, self.memory)
         self.service.warm_up(folder)
         self.log = AccessLog(LineWriter(self.output.write), self.timers.later)
-        self.observers = Observers(IDENTITY, self.service.metrics, self.log)
+        self.observers = Observers(IDENTITY, self.service.metrics, self.log, None, key_of)
         self.service.observe(self.observers.answered)
         self.call = caller(self.service)
 
@@ -81,6 +86,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def watched(folder: Path) -> Watched:
     return Watched(folder)
+
+
+def test_a_line_has_the_name_of_the_api_key_and_not_the_key(watched: Watched) -> None:
+    for key in ("secret", "wrong"):
+        watched.call("POST", "/predict", SETOSA, x_api_key=key)
+    known, other = watched.lines()
+    assert known["key"] == "web"
+    assert "key" not in other
+    assert b"secret" not in b"".join(watched.output.parts)
 
 
 def test_a_request_is_a_line_without_values_and_without_headers(watched: Watched) -> None:
