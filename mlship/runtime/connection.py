@@ -56,6 +56,8 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[tuple[Request, bool]] = deque()
         self._exchange: Exchange | None = None
+        self._repeated = messages.Repeated()
+        self._latest: Request | None = None
         self._is_busy = False
         self._is_last = False
         self._is_head = False
@@ -113,21 +115,15 @@ class Connection(asyncio.Protocol):
         if self.state in ("closing", "closed") or self._refusal is not None:
             self._drop(len(data))
             return
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            # After a request to close, llhttp takes more bytes for an error: they are dropped.
-            if not self._has_last():
-                self._refuse(
-                    400, f"the request is not valid HTTP/1.1: {error}", "correct the client"
-                )
-        else:
-            if self.state == "head":
-                self._head_size += len(data)
-                if self._head_size > HEAD_BYTES:
-                    self._refuse_head()
+        is_start = self.state == "idle"
+        is_free = is_start and not (self._is_busy or self._unread_since)
+        if is_free and (request := self._repeated.request(data)) is not None:
+            self._begin(request, is_last=False)
+            return
+        self._parse(data)
+        if is_start and self.state == "idle" and self._latest is not None:
+            self._repeated.keep(data, self._latest)
+        self._latest = None
 
     # What httptools calls, within `data_received`.
 
@@ -200,7 +196,7 @@ class Connection(asyncio.Protocol):
         """Begin the request, or let it wait for the one before."""
         if self._refusal is not None or self.state != "body":
             return
-        if self._parser.should_upgrade() and self._has_body():
+        if self._parser.should_upgrade() and messages.has_body(self._headers):
             return  # the body follows, by another parser
         path = messages.path_of(self._url)
         method = self._parser.get_method().decode("ascii")
@@ -209,6 +205,7 @@ class Connection(asyncio.Protocol):
         self._body = []
         self.state = "idle"
         is_last = not self._parser.should_keep_alive()
+        self._latest = None if is_last else request
         if self._is_busy or self._unread_since:
             self._waiting.append((request, is_last))
             if len(self._waiting) >= PIPELINED:
@@ -250,9 +247,7 @@ class Connection(asyncio.Protocol):
             return
         if (self._is_busy and self.state == "idle") or self._refusal is not None:
             return
-        allowed = _SECONDS[self.state]
-        if self.state == "body":
-            allowed += self._size / BODY_RATE
+        allowed = _SECONDS[self.state] + (self._size / BODY_RATE if self.state == "body" else 0.0)
         if self._waits_for_budget or now - self.since <= allowed:
             return
         if self.state in ("head", "body"):
@@ -271,6 +266,22 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
 
     # The rest.
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            # After a request to close, llhttp takes more bytes for an error: they are dropped.
+            if not self._has_last():
+                message = f"the request is not valid HTTP/1.1: {error}"
+                self._refuse(400, message, "correct the client")
+        else:
+            if self.state == "head":
+                self._head_size += len(data)
+                if self._head_size > HEAD_BYTES:
+                    self._refuse_head()
 
     def _next(self) -> None:
         """Begin the request that is next, or write the refusal that ends the connection."""
@@ -309,16 +320,11 @@ class Connection(asyncio.Protocol):
         self._next()
 
     def _refuse_head(self) -> None:
-        message = f"the headers are larger than {HEAD_BYTES:,} bytes"
-        self._refuse(431, message, "send fewer headers")
+        self._refuse(431, f"the headers are larger than {HEAD_BYTES:,} bytes", "send fewer headers")
 
     def _refuse_body(self) -> None:
         message = f"the body is larger than {BODY_BYTES:,} bytes"
         self._refuse(413, message, "send fewer rows per request")
-
-    def _has_body(self) -> bool:
-        headers = self._headers
-        return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
     def _has_last(self) -> bool:
         if self._waiting:
@@ -333,11 +339,8 @@ class Connection(asyncio.Protocol):
         """
         self._parser = httptools.HttpRequestParser(self)
         if self.state == "body":
-            kept = ("content-length", "transfer-encoding", "connection")
-            lines = [f"{name}: {self._headers[name]}" for name in kept if name in self._headers]
-            head = "\r\n".join(["POST / HTTP/1.1", *lines]).replace("upgrade", "x")
             self._is_resuming = True
-            self._parser.feed_data(f"{head}\r\n\r\n".encode("latin-1"))
+            self._parser.feed_data(messages.without_upgrade(self._headers))
         if rest:
             self.data_received(rest)
 

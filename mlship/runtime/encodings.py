@@ -26,7 +26,10 @@ def plain(request: Request) -> Request:
     """
     if len(request.body) > BODY_BYTES:
         raise http.too_large()
-    encoding = request.headers.get("content-encoding", "").strip().lower()
+    header = request.headers.get("content-encoding")
+    if header is None:
+        return request
+    encoding = header.strip().lower()
     if encoding in ("", "identity"):
         return request
     window = _WINDOWS.get(encoding)

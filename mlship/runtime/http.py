@@ -13,6 +13,7 @@ MAX_ROWS = 100_000
 """A body of few bytes a row, such as one of binary tensors, would otherwise need gigabytes."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
+_encode = msgspec.json.Encoder().encode
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,11 +53,11 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
 
 def of_json(value: Any, status: int = 200, *, reason: str = "", **headers: str) -> Response:
     """Return a value as a JSON response; underscores in header names become hyphens."""
-    named = {name.replace("_", "-"): text for name, text in headers.items()}
-    body = msgspec.json.encode(value)
-    return Response(
-        status=status, headers={"content-type": JSON, **named}, body=body, reason=reason
-    )
+    body = _encode(value)
+    response = Response(status=status, headers={"content-type": JSON}, body=body, reason=reason)
+    for name, text in headers.items():
+        response.headers[name.replace("_", "-")] = text
+    return response
 
 
 def of_fault(
@@ -111,6 +112,8 @@ def check_media(request: Request, *accepted: str) -> str:
         RefusedRequest: with status 415 if it is not one of the accepted ones.
     """
     header = request.headers.get("content-type") or accepted[0]
+    if header in accepted:
+        return header
     kind = header.partition(";")[0].strip().lower()
     if kind.endswith("+json"):
         kind = JSON
@@ -123,8 +126,8 @@ def check_media(request: Request, *accepted: str) -> str:
 
 def wants(request: Request, media: str) -> bool:
     """Return whether a request names a media type in `Accept`, and prefers it to JSON."""
-    header = request.headers.get("accept", "")
-    if media not in header.lower():
+    header = request.headers.get("accept")
+    if header is None or media not in header.lower():
         return False
     weights = qualities(header)
     return weights.get(media, 0.0) > weights.get(JSON, 0.0)
@@ -162,4 +165,6 @@ def decode_rows(body: bytes) -> list[Any]:
 def is_mirrored(headers: Mapping[str, str]) -> bool:
     """Return whether Envoy mirrored the request: it then appends `-shadow` to the host name."""
     host = headers.get("host", "")
+    if "-shadow" not in host:
+        return False
     return host.endswith("-shadow") or host.partition(":")[0].endswith("-shadow")

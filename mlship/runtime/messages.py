@@ -1,12 +1,13 @@
-"""The text around bodies in HTTP/1.1: names of headers, targets, and the head of a response."""
+"""The text around bodies in HTTP/1.1: heads of requests and of responses, names and targets."""
 
 import functools
+from collections.abc import Mapping
 from http import HTTPStatus
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
-from mlship.runtime.http import Response
+from mlship.runtime.http import Request, Response
 
 _LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _NAMES = {
@@ -14,6 +15,71 @@ _NAMES = {
     for name in ("Host", "host", "Content-Type", "content-type", "Content-Length", "content-length")
 }
 """The headers of every request, as most clients write them."""
+_KEPT_BYTES = 2_048
+_PIECE_BYTES = 65_536
+_SPECIAL = ("transfer-encoding", "expect", "upgrade")
+
+
+class Repeated:
+    """Knows requests again whose head is that of the one before, byte for byte.
+
+    Clients send the same head again and again on a connection that they keep. The parser has
+    accepted it and found where it ends, so what is in it needs no second look. Only requests that
+    arrive in one piece, with a body as long as the head says, are taken.
+    """
+
+    __slots__ = ("_head", "_request", "_size")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._size = 0
+        self._request: Request | None = None
+
+    def request(self, data: bytes) -> Request | None:
+        """Return the request in a piece of data that begins with the head; `None` if it does not.
+
+        Call it only where a request may begin.
+        """
+        known = self._request
+        if known is None or len(data) != self._size or not data.startswith(self._head):
+            return None
+        return Request(
+            method=known.method,
+            path=known.path,
+            headers=known.headers,
+            body=data[len(self._head) :],
+        )
+
+    def keep(self, data: bytes, request: Request) -> None:
+        """Keep the head of a request.
+
+        Args:
+            data: a piece at whose beginning a request began, and with whose end one ended.
+            request: the one that ended, after which the connection is kept.
+        """
+        size = data.find(b"\r\n\r\n") + 4
+        headers = request.headers
+        length = int(headers.get("content-length", "0"))
+        # With a second request in the piece, it is longer than the first head and the last body.
+        is_whole = len(data) == size + length
+        is_small = size <= _KEPT_BYTES and len(data) <= _PIECE_BYTES
+        if is_whole and is_small and not any(name in headers for name in _SPECIAL):
+            self._head = data[:size]
+            self._size = len(data)
+            self._request = Request(method=request.method, path=request.path, headers=headers)
+
+
+def has_body(headers: Mapping[str, str]) -> bool:
+    """Return whether a request with these headers has a body."""
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+def without_upgrade(headers: Mapping[str, str]) -> bytes:
+    """Return a head after which a parser reads the body of a request that offers an upgrade."""
+    kept = ("content-length", "transfer-encoding", "connection")
+    lines = [f"{name}: {headers[name]}" for name in kept if name in headers]
+    head = "\r\n".join(["POST / HTTP/1.1", *lines]).replace("upgrade", "x")
+    return f"{head}\r\n\r\n".encode("latin-1")
 
 
 def name_of(name: bytes) -> str:

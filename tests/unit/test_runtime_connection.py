@@ -144,6 +144,84 @@ def test_a_request_arrives_whole_however_it_is_cut(side: Side) -> None:
         assert request.headers == {"host": "x", "content-length": "2"}
 
 
+AFTER = {
+    "the same": POST,
+    "another body": POST.replace(b"{}", b"[]"),
+    "another path": POST.replace(b"predict", b"metrics"),
+    "another header": POST.replace(b"host: x", b"host: y"),
+    "no body": b"GET /docs HTTP/1.1\r\nhost: x\r\n\r\n",
+    "a longer body": POST.replace(b"length: 2", b"length: 3") + b" ",
+    "two at once": POST + POST,
+    "one and a half": POST + POST[:30],
+    "a body too long": POST + b"}",
+    "an end of a line more": POST + b"\r\n",
+    "an end of a line before": b"\r\n" + POST,
+    "ends of lines": b"\r\n\r\n",
+    "the last": POST.replace(b"host: x", b"host: x\r\nconnection: close"),
+    "no host": POST.replace(b"host: x\r\n", b""),
+    "two hosts": POST.replace(b"host: x", b"host: x\r\nhost: x"),
+    "chunked": b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    b"2\r\n{}\r\n0\r\n\r\n",
+    "an upgrade": POST.replace(b"host: x", b"host: x\r\nconnection: upgrade\r\nupgrade: h2c"),
+    "an expectation": POST.replace(b"host: x", b"host: x\r\nexpect: 100-continue"),
+    "no HTTP": b"HELLO\r\n\r\n",
+}
+"""Pieces that follow each other on a connection."""
+
+
+@pytest.mark.parametrize("first", AFTER)
+@pytest.mark.parametrize("second", AFTER)
+def test_what_was_sent_before_does_not_change_what_a_request_is(first: str, second: str) -> None:
+    """A head that is sent again is not parsed again; every other piece has to be."""
+
+    def of(*pieces: bytes, cut: int) -> list[tuple[str, str, Any, bytes]]:
+        """Return the requests in pieces, each answered before the next is sent."""
+        side = Side()
+        client = Client(side)
+        for piece in pieces:
+            for part in (piece[:cut], piece[cut:]):
+                client.send(part)
+            while side.active:
+                client.answer()
+        requests = [begun.request for begun in side.begun]
+        written = client.transport.written.replace(b"connection: close", b"connection: keep-alive")
+        ends = [("", "", client.statuses(), written)]
+        return [*((r.method, r.path, dict(r.headers), r.body) for r in requests), *ends]
+
+    pieces = (AFTER[first], AFTER[second], AFTER[second], POST)
+    # In two parts, which are never taken for a head that was sent before.
+    assert of(*pieces, cut=100_000) == of(*pieces, cut=5)
+
+
+def test_a_head_that_is_sent_again_is_not_parsed_again(side: Side, client: Client) -> None:
+    client.send(POST)
+    client.answer()
+    parser = client.connection._parser
+    client.connection._parser = None  # type: ignore[assignment]  # whoever parses, fails
+    client.send(POST.replace(b"{}", b"[]"))
+    client.answer()
+    assert [begun.request.body for begun in side.begun] == [b"{}", b"[]"]
+    assert side.begun[1].request.headers == {"host": "x", "content-length": "2"}
+    client.connection._parser = parser
+    client.send(POST[:-1])
+    client.check(11.0)
+    assert client.statuses() == [200, 200, 408], "half a request is none"
+
+
+@pytest.mark.parametrize(
+    ("header", "size"), [(b"a: " + b"b" * 2_000, 2), (b"a: b", 70_000), (b"expect: x", 2)]
+)
+def test_large_and_special_requests_are_not_kept(
+    side: Side, client: Client, header: bytes, size: int
+) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: x\r\n%b\r\ncontent-length: %d\r\n\r\n" % (header, size)
+    client.send(head + b"x" * size)
+    client.answer()
+    assert [len(begun.request.body) for begun in side.begun] == [size]
+    assert client.connection._repeated._request is None
+    assert client.connection._latest is None, "an idle connection has no body in memory"
+
+
 def test_a_response_has_its_length_and_its_date(client: Client) -> None:
     client.send(POST)
     client.answer("[1]", **{"content-type": "application/json"})
