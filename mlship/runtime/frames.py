@@ -19,6 +19,7 @@ _PLAIN = frozenset(
     + [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 )
 """numpy's types, in which only floats have a missing value."""
+_FLOATS = {float}
 
 
 def to_frame(rows: Sequence[Row], fields: Sequence[Field]) -> Any:
@@ -161,6 +162,19 @@ def plain(value: Any, name: str, row: int) -> Value:
         return value
     message = f"outputs[{row}].{name} has type {type(value).__name__}, which JSON does not have"
     raise ProjectError(message, hint="return only numbers, strings and booleans from the hook")
+
+
+def plain_values(values: list[Any], names: Sequence[str], row: int) -> list[Any]:
+    """Return the values of a row as `plain` returns each.
+
+    Raises:
+        ProjectError: one is not finite, or not a number, string or boolean.
+    """
+    # One look at all of them: a sum of floats is finite only if each of them is.
+    is_of_floats = len(values) == len(names) and set(map(type, values)) == _FLOATS
+    if is_of_floats and math.isfinite(sum(values)):
+        return values
+    return [plain(value, name, row) for name, value in zip(names, values, strict=True)]
 
 
 def to_matrix(rows: Sequence[Row], names: Sequence[str], dtype: str) -> Any:

@@ -2,9 +2,9 @@
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
@@ -16,6 +16,8 @@ from mlship.runtime.faults import Fault, RefusedRequest
 from mlship.runtime.formats import Computation, Raw
 from mlship.runtime.hooks import Hook
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused
+
+_T = TypeVar("_T")
 
 
 class Model:
@@ -35,6 +37,9 @@ class Model:
         self._names = [field.name for field in bundle.schema.inputs]
         self._heads = bundle.model.heads
         self._labels = {label: label for label in bundle.model.classes}
+        self._shares = tuple(probability_of(label) for label in bundle.model.classes)
+        if bundle.task == "anomaly":
+            self._shares = (bundles.SCORE,)
         self._nullable = {field.name for field in bundle.schema.outputs if field.nullable}
 
     @classmethod
@@ -85,10 +90,12 @@ class Model:
                 row, and the column if another value in that column alone would do.
             ProjectError: the model or a hook fails on any row.
         """
-        if not checked:
-            return []
+        return self._or_blame(self.together, checked) if checked else []
+
+    def _or_blame(self, compute: Callable[[Sequence[Row]], _T], checked: Sequence[Row]) -> _T:
+        """Return what is computed, or raise what `compute` raises."""
         try:
-            return self.together(checked)
+            return compute(checked)
         except ProjectError as error:
             refusal = blame.refusal_of(self.together, checked, self.bundle.schema, error)
             if refusal is None:
@@ -101,7 +108,7 @@ class Model:
         Whatever a hook or a library raises becomes an answer.
         """
         try:
-            return computed(self.compute(self.named(rows)))
+            return self._or_blame(self.table, self.named(rows))
         except RefusedRequest as refusal:
             return Refused(refusal.fault, refusal.status)
         except MlshipError as error:
@@ -161,6 +168,17 @@ class Model:
         frame = self._after(frames.to_frame(outputs, self._output_fields(outputs)))
         return self._postprocessed(frames.to_rows(frame))
 
+    def table(self, checked: Sequence[Row]) -> Computed:
+        """Return what `together` returns, with the names of the outputs once.
+
+        Raises:
+            RefusedRequest: a value has no form in its column's type.
+            ProjectError: the model or a hook failed, or rows have outputs of different names.
+        """
+        if self._after is None and not self._heads:
+            return self._table(self._modelled(self._preprocessed(checked)))
+        return computed(self.together(checked))
+
     def _preprocessed(self, checked: Sequence[Row]) -> formats.Data:
         if self._before is None:
             return checked
@@ -187,30 +205,29 @@ class Model:
     def _outputs(self, raw: Raw) -> list[Row]:
         if self._heads:
             return self._of_heads(raw)
-        target, classes = self.bundle.target, self.bundle.model.classes
+        return self._table(raw).outputs()
+
+    def _table(self, raw: Raw) -> Computed:
+        target = self.bundle.target
         if raw.probabilities is None:
-            return [
-                {target: self._label(value, number)}
-                for number, value in enumerate(raw.labels.tolist())
-            ]
+            labels = raw.labels.tolist()
+            return Computed(
+                (target,), [(self._label(value, number),) for number, value in enumerate(labels)]
+            )
         table = raw.probabilities.tolist()
         if raw.labels is None:
-            labels: list[Any] = [classes[row.index(max(row))] for row in table]
+            classes = self.bundle.model.classes
+            labels = [classes[row.index(max(row))] for row in table]
         else:
             labels = raw.labels.tolist()
-        names = [probability_of(label) for label in classes]
-        if self.bundle.task == "anomaly":
-            names = [bundles.SCORE]
-        return [
-            {
-                target: self._label(label, number),
-                **{
-                    name: frames.plain(value, name, number)
-                    for name, value in zip(names, row, strict=True)
-                },
-            }
-            for number, (label, row) in enumerate(zip(labels, table, strict=True))
-        ]
+        numbers = enumerate(zip(labels, table, strict=True))
+        return Computed(
+            (target, *self._shares),
+            [
+                [self._label(label, number), *frames.plain_values(row, self._shares, number)]
+                for number, (label, row) in numbers
+            ],
+        )
 
     def _of_heads(self, raw: Raw) -> list[Row]:
         columns: dict[str, list[Any]] = {}

@@ -20,7 +20,7 @@ from mlship.errors import MlshipError
 from mlship.runtime import golden, link, warmup
 from mlship.runtime.jobs import Answer, Computed
 from mlship.runtime.link import Answers, Failed, Loaded, Report, Unfit
-from mlship.runtime.model import Model, computed, internal
+from mlship.runtime.model import Model, internal
 
 _END_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
@@ -90,7 +90,7 @@ def _together(model: Model, jobs: Sequence[Sequence[Sequence[Any]]]) -> list[Ans
     """Compute jobs in one batch; if that fails each alone, so that each gets its own refusal."""
     if len(jobs) > 1:
         with contextlib.suppress(Exception):
-            together = computed(model.together(model.named([row for job in jobs for row in job])))
+            together = model.table(model.named([row for job in jobs for row in job]))
             rows = iter(together.rows)
             return [Computed(together.names, [next(rows) for _ in job]) for job in jobs]
     return [model.answer(job) for job in jobs]

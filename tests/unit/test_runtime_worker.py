@@ -1,7 +1,8 @@
 """What a worker computes, the messages of its link, and what it is measured for at its start."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +114,18 @@ def test_jobs_arrive_whole_and_the_end_is_told() -> None:
 class Stub:
     """A model of which the test says how long it takes and what it answers in batches."""
 
-    def __init__(self, one: float, each: float, shift: float = 0.0) -> None:
+    def __init__(
+        self, one: float, each: float, shift: float = 0.0, noise: Iterable[float] = ()
+    ) -> None:
         self.now = 0.0
         self._one, self._each, self._shift = one, each, shift
+        self._noise = cycle(noise or (0.0,))
 
     def check(self, rows: Sequence[Any]) -> list[Row]:
         return list(rows)
 
     def together(self, rows: Sequence[Row]) -> list[Row]:
-        self.now += self._one + self._each * len(rows)
+        self.now += self._one + self._each * len(rows) + next(self._noise)
         shift = self._shift if len(rows) > 2 else 0.0
         return [{"y": row["x"] + shift} for row in rows]  # type: ignore[operator]
 
@@ -137,6 +141,14 @@ def test_batches_are_used_where_they_pay_and_change_nothing() -> None:
     assert Stub(0.001, 0.0001, shift=1e-15).measured()[1] == 0, "other bits in larger batches"
     assert Stub(1.0, 0.1).measured()[1] == 0, "too slow to find out"
     assert Stub(0.03, 0.001).measured()[1] == 32, "up to what was measured"
+
+
+def test_other_work_of_the_machine_does_not_decide_whether_batches_are_used() -> None:
+    noise = (0.001, 0.0, 0.0007, 0.002, 0.0005, 0.0)
+    seconds, batch = Stub(0.0002, 0.0001, noise=noise).measured()
+    assert seconds == pytest.approx(0.0003)
+    assert batch == 64
+    assert Stub(0.0, 0.0003, noise=noise).measured()[1] == 0
 
 
 def test_outputs_of_other_types_are_not_the_same() -> None:
