@@ -26,9 +26,10 @@ from mlship.runtime.metrics_page import MetricsPage
 from mlship.runtime.observers import Observers, open_access_log
 from mlship.runtime.options import Options
 from mlship.runtime.pool import Pool
-from mlship.runtime.processes import Events, Spawned, Worker, WorkerProcess
+from mlship.runtime.processes import Events, Worker, WorkerProcess
 from mlship.runtime.service import Service
 from mlship.runtime.sinks import Sink
+from mlship.runtime.spawned import Spawned
 from mlship.runtime.tracing import open_tracing
 
 QUIET_SECONDS = 0.3

@@ -8,7 +8,7 @@ import msgspec
 
 from mlship.domain.digests import Digest
 from mlship.domain.private import Rule
-from mlship.runtime.processes import Spawned
+from mlship.runtime.spawned import Spawned
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):

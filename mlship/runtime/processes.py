@@ -1,25 +1,14 @@
 """Worker processes as the server sees them: started, asked, ended."""
 
 import asyncio
-import os
 import signal
-import socket
 import subprocess
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
-from mlship.domain import private
-from mlship.domain.digests import Digest
 from mlship.runtime import link
 from mlship.runtime.link import Frames, Report
-
-_OF_THE_SERVER = (
-    *(private.KEY, "MLSHIP_LOG", "PGPASSWORD", "PGPASSFILE"),
-    *("OTEL_EXPORTER_OTLP_HEADERS", "OTEL_EXPORTER_OTLP_TRACES_HEADERS"),
-)
-"""What a worker, and with it the code of a project, does not get to see."""
+from mlship.runtime.spawned import Spawned
 
 
 class Events(Protocol):
@@ -46,26 +35,6 @@ class Worker(Protocol):
 
     def check(self) -> None:
         """Find out whether it has ended."""
-
-
-class Spawned:
-    """A worker process, which may still have to be connected to the event loop."""
-
-    def __init__(
-        self, bundle: Path, expected: Digest | None, environment: Mapping[str, str]
-    ) -> None:
-        self.socket, theirs = socket.socketpair()
-        arguments = ["--bundle", str(bundle), "--digest", expected or ""]
-        arguments += ["--link", str(theirs.fileno()), "--server", str(os.getpid())]
-        with theirs:
-            # -P: a file in the working directory must not shadow a module.
-            self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mlship.runtime", "work", *arguments],
-                pass_fds=(theirs.fileno(),),
-                env={
-                    name: value for name, value in environment.items() if name not in _OF_THE_SERVER
-                },
-            )
 
 
 class WorkerProcess(asyncio.Protocol):

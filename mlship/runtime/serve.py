@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from mlship.domain import api_keys, private
 from mlship.domain import bundle as bundles
 from mlship.errors import ConfigError, UnavailableError
-from mlship.runtime import grpc_server
 from mlship.runtime.options import Options
 
 
@@ -37,6 +36,8 @@ def serve(options: Options) -> None:
         check_port(options.host, options.metrics_port)
     if options.grpc_port is not None:
         check_port(options.host, options.grpc_port)
+        from mlship.runtime import grpc_server
+
         grpc_server.check_installed()
     bundles.manifest(options.bundle, expected=options.expected)
     spawned = [options.spawn() for _ in range(options.workers)]
