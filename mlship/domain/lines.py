@@ -11,6 +11,7 @@ A line of a spool has the checksum first, then the row as it will be inserted in
 """
 
 import zlib
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, TypeAlias
 
@@ -21,6 +22,7 @@ from mlship.domain.prediction import Prediction
 _FIELD: Final = b',"crc":"'
 _END: Final = b'"}\n'
 _LENGTH: Final = len(_FIELD) + 8 + len(_END)
+_LINE: Final = b"%b" + _FIELD + b"%08x" + _END
 
 Inserted: TypeAlias = tuple[str, str, str, datetime, str, str, float, bool]
 """A prediction as it is inserted into a database; inputs and outputs are JSON."""
@@ -29,10 +31,10 @@ _encode = msgspec.json.Encoder().encode
 _inserted = msgspec.json.Decoder(Inserted)
 
 
-def line_of(prediction: Prediction) -> bytes:
-    """Return the line of a prediction, with its checksum and a newline."""
-    document = _encode(prediction)
-    return b"%b%b%b%b" % (document[:-1], _FIELD, checksum(document), _END)
+def lines_of(predictions: Iterable[Prediction]) -> bytes:
+    """Return the lines of predictions, each with its checksum and a newline."""
+    documents = [_encode(prediction) for prediction in predictions]
+    return b"".join([_LINE % (document[:-1], zlib.crc32(document)) for document in documents])
 
 
 def checksum(data: bytes) -> bytes:

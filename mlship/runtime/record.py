@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol, Self
 
-from mlship.domain.lines import line_of
+from mlship.domain.lines import lines_of
 from mlship.domain.prediction import Prediction
 from mlship.errors import UnavailableError
 from mlship.runtime.groups import Backlog, GroupCommit, Written
@@ -71,8 +71,7 @@ class Recorder:
         Raises:
             UnavailableError: the recorder is closed.
         """
-        lines = b"".join(map(line_of, predictions))
-        return self._commit.append(lines)
+        return self._commit.append(lines_of(predictions))
 
     def backlog(self) -> Backlog:
         """Return nothing: what is in the file is where it belongs."""

@@ -311,16 +311,18 @@ class Service:
     def _predictions(self, exchange: Exchange, ids: Sequence[str]) -> list[Prediction]:
         time = self._clock()
         latency_ms = round(exchange.seconds * 1e3, 4)
+        release, slot = self._identity.release, self._identity.slot
+        names, is_shadow = self._names, exchange.is_shadow
         return [
             Prediction(
                 id=id_,
-                release=self._identity.release,
-                slot=self._identity.slot,
+                release=release,
+                slot=slot,
                 time=time,
-                inputs=dict(zip(self._names, row, strict=True)),
+                inputs=dict(zip(names, row, strict=True)),
                 outputs=outputs,
                 latency_ms=latency_ms,
-                shadow=exchange.is_shadow,
+                shadow=is_shadow,
             )
             for id_, row, outputs in zip(ids, exchange.rows, exchange.outputs, strict=True)
         ]

@@ -15,7 +15,7 @@ import pytest
 from mlship.adapters.observations.directory import DirectoryObservations
 from mlship.adapters.observations.postgres import PostgresObservations
 from mlship.domain.digests import Digest
-from mlship.domain.lines import line_of
+from mlship.domain.lines import lines_of
 from mlship.domain.ports import Observations
 from mlship.domain.prediction import Outcome, Prediction, Taken
 from mlship.errors import ConflictError, IntegrityError, UnavailableError
@@ -150,7 +150,7 @@ def test_a_line_that_was_changed_is_named_and_others_are_still_traced(
 ) -> None:
     path = tmp_path / "champion" / "1.jsonl"
     path.parent.mkdir()
-    lines = [line_of(prediction(name)) for name in "abc"]
+    lines = [lines_of([prediction(name)]) for name in "abc"]
     path.write_bytes(b"".join(lines))
     assert names(folders) == ["a", "b", "c"]
     path.write_bytes(lines[0] + lines[1].replace(b"1.5", b"1.6") + lines[2])
@@ -171,9 +171,9 @@ def test_a_segment_that_a_former_version_began_is_read_and_its_checksums_count_f
 ) -> None:
     path = log(tmp_path / "champion", "1", prediction("a"))
     former = path.read_bytes()
-    path.write_bytes(former + line_of(prediction("b")))
+    path.write_bytes(former + lines_of([prediction("b")]))
     assert names(folders) == ["a", "b"]
-    path.write_bytes(line_of(prediction("b")) + former)
+    path.write_bytes(lines_of([prediction("b")]) + former)
     with pytest.raises(IntegrityError, match=r"1\.jsonl:2 was changed"):
         names(folders)
 

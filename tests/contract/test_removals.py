@@ -19,7 +19,7 @@ from mlship.adapters.observations.directory import DirectoryObservations
 from mlship.adapters.observations.postgres import PostgresObservations
 from mlship.adapters.observations.postgres_removal import PostgresRemovals
 from mlship.adapters.observations.removal import DirectoryRemovals, SpoolRemovals
-from mlship.domain.lines import line_of, spooled
+from mlship.domain.lines import lines_of, spooled
 from mlship.domain.ports import Observations
 from mlship.domain.prediction import Prediction
 from mlship.domain.removal import Condition, Removals, Removed, Selection
@@ -209,11 +209,11 @@ def test_no_byte_of_a_person_is_left_in_any_file(tmp_path: Path) -> None:
     place.write(of(ADA, "d"))
     place.write(of(BEN, "e"))
     first, *_, last = sorted((tmp_path / "predictions").rglob("*.jsonl"))
-    damaged = line_of(of(ADA, "x")).replace(b"1.5", b"1.6")
+    damaged = lines_of([of(ADA, "x")]).replace(b"1.5", b"1.6")
     with first.open("ab") as file:
         file.write(damaged)
     with last.open("ab") as file:
-        file.write(line_of(of(ADA, "torn"))[:-5])
+        file.write(lines_of([of(ADA, "torn")])[:-5])
     assert ADA.encode() in everything(tmp_path)
     removed = place.removals.remove(OF_ADA, OURS)
     assert removed.total == 4

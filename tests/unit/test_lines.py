@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from mlship.domain.digests import Digest
-from mlship.domain.lines import has_checksum, is_whole, line_of
+from mlship.domain.lines import has_checksum, is_whole, lines_of
 from mlship.domain.prediction import Prediction
 
 PREDICTION = Prediction(
@@ -21,12 +21,18 @@ PREDICTION = Prediction(
 
 
 def test_a_line_is_json_that_former_versions_read_too() -> None:
-    line = line_of(PREDICTION)
+    line = lines_of([PREDICTION])
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert msgspec.json.decode(line, type=Prediction) == PREDICTION
     assert has_checksum(line)
     assert is_whole(line)
+
+
+def test_lines_follow_each_other() -> None:
+    other = msgspec.structs.replace(PREDICTION, id="a.1")
+    assert lines_of([PREDICTION, other]) == lines_of([PREDICTION]) + lines_of([other])
+    assert lines_of([]) == b""
 
 
 def test_a_line_without_a_checksum_is_known_as_such() -> None:
@@ -36,7 +42,7 @@ def test_a_line_without_a_checksum_is_known_as_such() -> None:
 
 @pytest.mark.parametrize("bit", [0, 5])
 def test_no_bit_of_a_line_changes_unseen(bit: int) -> None:
-    line = line_of(PREDICTION)
+    line = lines_of([PREDICTION])
     for place in range(len(line)):
         changed = bytearray(line)
         changed[place] ^= 1 << bit
@@ -44,7 +50,7 @@ def test_no_bit_of_a_line_changes_unseen(bit: int) -> None:
 
 
 def test_no_part_of_a_line_is_missing_unseen() -> None:
-    line = line_of(PREDICTION)
+    line = lines_of([PREDICTION])
     for place in range(1, len(line)):
         assert not is_whole(line[place:])
         torn = line[:place] + line
