@@ -1,6 +1,7 @@
 """watch on fakes: who is taken off, what is recorded, and what is not known."""
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -9,7 +10,10 @@ from typing import Any, NoReturn
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
+from mlship.cli.main import app
+from mlship.cli.session import Session
 from mlship.config.project import TargetConfig
 from mlship.domain import shapes
 from mlship.domain.counts import Counts, Look, Tally
@@ -20,13 +24,14 @@ from mlship.domain.policy import ChallengerBounds, PromotePolicy
 from mlship.domain.ports import Target
 from mlship.domain.release import Release
 from mlship.domain.watch import Watched
-from mlship.errors import ConfigError, ConflictError, UnavailableError
+from mlship.errors import ConfigError, ConflictError, RefusedError, UnavailableError
 from mlship.reports import markdown
 from mlship.reports.report import collect
 from mlship.steps import test as testing
 from mlship.steps.approve import approve
 from mlship.steps.deploy import deploy_production, deploy_staging
 from mlship.steps.drift import recorded_split
+from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
 from mlship.steps.status import status
 from mlship.steps.traffic import traffic
@@ -357,6 +362,32 @@ def test_a_target_that_counts_nothing_is_refused(duel: Duel) -> None:
     duel.here.targets["production"] = plain
     with pytest.raises(ConfigError, match="not counted"):
         duel.watch()
+
+
+def test_the_command_prints_both_sides_and_has_an_exit_code_of_its_own(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def composed(_session: Session, **_options: object) -> Pipeline:
+        return duel.here.pipeline
+
+    monkeypatch.setattr(Session, "pipeline", composed)
+    monkeypatch.setitem(watch.__kwdefaults__ or {}, "pause", duel.pause)
+    run = functools.partial(CliRunner().invoke, app)
+    healthy = run(["watch", "--seconds", "60"])
+    assert healthy.exit_code == 0
+    assert f"watch {duel.challenger}: passed. 0 of " in healthy.output
+    assert json.loads(run(["--json", "watch", "--seconds", "60"]).output)["verdict"] == "passed"
+    duel.fail(duel.challenger, 0.3)
+    failed = run(["watch"])
+    assert isinstance(failed.exception, RefusedError)
+    assert failed.exception.exit_code == 3
+    assert "failed or were answered by another release" in failed.exception.message
+    assert f"champion {duel.champion}" in failed.output
+    nobody = run(["watch"])
+    assert (nobody.exit_code, nobody.output) == (
+        0,
+        f"watch {duel.challenger}: undecided. production has no challenger with traffic\n",
+    )
 
 
 def test_the_result_is_plain_data(duel: Duel) -> None:
