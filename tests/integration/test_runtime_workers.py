@@ -13,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from mlship.adapters.targets.local import probe
+from mlship.adapters.targets.local.observation import restarts_of
 from tests.harness.bundles import SETOSA
 from tests.integration import test_runtime_serve
 from tests.integration.test_runtime_serve import Serve, Served
@@ -76,6 +78,12 @@ def test_a_request_that_ends_the_worker_costs_itself_alone(serve: Serve) -> None
         assert (ready["restarts"], ready["hung"], ready["state"]) == (2, 0, "ready")
         assert ready["last_restart"] == "ended by signal SIGABRT"
         metrics = client.get("/metrics").text
+    answer = probe.ask(int(served.url.rpartition(":")[2]), seconds=5)
+    assert answer is not None
+    restarts = restarts_of({1: answer})
+    assert restarts is not None
+    assert (restarts.workers, restarts.hung) == (2, 0), "what status shows of a local target"
+    assert restarts.reasons == ("a worker of replica 1 ended by signal SIGABRT",)
     assert "mlship_worker_restarts_total 2.0" in metrics
     # The server counts, so that no count is lost with a worker.
     assert 'mlship_requests_total{route="/predict",status="200"} 2.0' in metrics
