@@ -1,7 +1,7 @@
 """Who may ask the releases of a target, and by which protocol."""
 
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -30,13 +30,6 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "default: all are"
         ),
     ] = None
-    access_log: Annotated[
-        Literal["off", "json"],
-        Meta(
-            description="a line of JSON for each request on the output of a replica, without "
-            "values of features; see `mlship guide watching`"
-        ),
-    ] = "off"
     tls: Annotated[
         TlsConfig | None,
         Meta(description="requests by https only (TLS 1.2 or later); kind local only"),

@@ -1,6 +1,6 @@
-"""How the replicas of a target serve: their time limits, and what they may use."""
+"""How the replicas of a target serve: their time limits, what they may use, and what they tell."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -40,3 +40,10 @@ class Serving(Placement, frozen=True):
             "header mlship-timeout; the load balancer waits for 60 s"
         ),
     ] = 30.0
+    access_log: Annotated[
+        Literal["off", "json"],
+        Meta(
+            description="a line of JSON for each request on the output of a replica, without "
+            "values of features; see `mlship guide watching`"
+        ),
+    ] = "off"
