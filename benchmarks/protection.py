@@ -206,8 +206,11 @@ def overload(seconds: float, *, is_protected: bool) -> str:
 async def _overload(url: str, pid: int, seconds: float) -> str:
     load = Load(url)
     began = time.monotonic()
-    capacity = 0.95 / SLEEP
-    await load.run(capacity, 10)
+    await load.run(1 / SLEEP, 10)
+    capacity = sum(a.status == "200" for a in load.answers) / (time.monotonic() - began)
+    await asyncio.sleep(3)
+    began = time.monotonic()
+    await load.run(0.9 * capacity, 10)
     before = usage.memory(pid)
     started = time.monotonic()
     await load.run(4 * capacity, seconds)
@@ -224,8 +227,8 @@ async def _overload(url: str, pid: int, seconds: float) -> str:
     usual = [a.seconds for a in calm if a.status == "200"]
     slow = [a.due - ended for a in after if a.status != "200" or a.seconds > 10 * SLEEP]
     return (
-        f"{kept:.1f} of {1 / SLEEP:.1f} answered a second; {counts(hard)}; "
-        f"p99 {percentile([a.seconds for a in good], 0.99):.0f} ms, at the rate that it bears "
+        f"{kept:.1f} answered a second, of {capacity:.1f} that it can; {counts(hard)}; "
+        f"p99 {percentile([a.seconds for a in good], 0.99):.0f} ms, at 0.9 of what it can "
         f"{percentile(usual, 0.99):.0f} ms; refusals p99 "
         f"{percentile([a.seconds for a in refused], 0.99):.0f} ms, "
         f"{sum(bool(a.retry_after) for a in refused)} of {len(refused)} with retry-after; "
