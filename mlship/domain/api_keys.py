@@ -94,7 +94,7 @@ def decoded(data: bytes, place: str) -> ApiKeys:
     """
     try:
         keys = msgspec.json.decode(data, type=ApiKeys)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigError(f"{place} is not a file of API keys: {error}", hint=_AGAIN) from error
     if twice := _repeated(keys.names):
         raise ConfigError(f"{place} has two keys {twice}", hint=_AGAIN)

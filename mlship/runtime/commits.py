@@ -35,12 +35,14 @@ class Turn:
         return self._error
 
     def end(self, error: BaseException | None) -> None:
-        """Call back once."""
-        if not self.is_done:
-            self.is_done = True
-            self._error = error
-            for callback in self._callbacks:
-                callback(self)
+        """Call back once; one that raises keeps no other from being called."""
+        if self.is_done:
+            return
+        self.is_done = True
+        self._error = error
+        with contextlib.ExitStack() as stack:
+            for callback in reversed(self._callbacks):
+                stack.callback(callback, self)
 
 
 class Commits:

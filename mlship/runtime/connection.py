@@ -58,9 +58,7 @@ class Connection(asyncio.Protocol):
         self._exchange: Exchange | None = None
         self._repeated = messages.Repeated()
         self._latest: Request | None = None
-        self._is_busy = False
-        self._is_last = False
-        self._is_head = False
+        self._is_busy = self._is_beginning = self._is_last = self._is_head = False
         self._refusal: Response | None = None
         self._unread_since = 0.0
         self._dropped = 0
@@ -75,8 +73,7 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._hosts = self._size = self._head_size = 0
         self._body: list[bytes] = []
-        self._wants_continue = False
-        self._is_stranger = False
+        self._wants_continue = self._is_stranger = False
 
     # What asyncio calls.
 
@@ -285,7 +282,8 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Begin the request that is next, or write the refusal that ends the connection."""
-        while not self._is_busy and not self._unread_since:
+        # A reply at once comes back here: the loop goes on, however many requests wait.
+        while not (self._is_busy or self._unread_since or self._is_beginning):
             if (transport := self._transport) is None or self.state == "closing":
                 return
             if not self._waiting:
@@ -296,7 +294,9 @@ class Connection(asyncio.Protocol):
                     self._send_continue()
                 return
             request, is_last = self._waiting.popleft()
+            self._is_beginning = True
             self._begin(request, is_last=is_last)
+            self._is_beginning = False
             if self._is_paused:
                 self._update_reading()
 
@@ -314,8 +314,7 @@ class Connection(asyncio.Protocol):
             self._server.refused(self._url, status)
         self._refusal = http.of_fault(Fault(message=message, hint=hint), status)
         self._body = []
-        self._wants_continue = False
-        self._is_head = False
+        self._wants_continue = self._is_head = False
         self._give_back()
         self._next()
 

@@ -37,7 +37,7 @@ class KeyFile(Collector):
     def __init__(self, path: Path, note: Callable[[str], None]) -> None:
         self._path = path
         self._note = note
-        self._version = _version_of(path)
+        self._version = self._tried = _version_of(path)
         self._keys = api_keys.read(path)
         self._requests: defaultdict[str, int] = defaultdict(int)
         self._refused: dict[Literal["missing", "wrong"], int] = {"missing": 0, "wrong": 0}
@@ -48,12 +48,17 @@ class KeyFile(Collector):
         version = _version_of(self._path)
         if version == self._version:
             return
-        self._version = version
+        is_new, self._tried = version != self._tried, version
         try:
             self._keys = api_keys.read(self._path)
         except ConfigError as error:
-            self._note(f"the API keys stay as they were: {error.message}")
+            if is_new:
+                self._note(f"the API keys stay as they were: {error.message}")
+            # One that could not be read is read again: it may be without a key that was removed.
+            if not isinstance(error.__cause__, OSError):
+                self._version = version
         else:
+            self._version = version
             self._tell()
 
     def known(self, headers: Mapping[str, str]) -> str:

@@ -87,14 +87,22 @@ def name_of(name: bytes) -> str:
     return _NAMES.get(name) or name.decode("latin-1").lower()
 
 
-@functools.lru_cache(maxsize=1_000)
 def path_of(url: bytes) -> str:
     """Return the decoded path of a request's target, which may name scheme and host."""
+    # What clients make up may be long: only paths such as those that there are take memory.
+    return _short_path_of(url) if len(url) <= _SHORT else _path_of(url)
+
+
+def _path_of(url: bytes) -> str:
     try:
         path = httptools.parse_url(url).path or b"/"
     except httptools.HttpParserInvalidURLError:
         path = url.partition(b"?")[0]
     return unquote_to_bytes(path).decode("utf-8", "replace")
+
+
+_SHORT = 256
+_short_path_of = functools.lru_cache(maxsize=1_000)(_path_of)
 
 
 def of_response(response: Response, date: bytes, *, is_last: bool, is_head: bool) -> bytes:

@@ -4,10 +4,12 @@ import asyncio
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from mlship.runtime import connection as module
+from mlship.runtime import messages
 from mlship.runtime.budget import Budget
 from mlship.runtime.connection import Connection
 from mlship.runtime.http import BODY_BYTES, Request, Response
@@ -252,6 +254,31 @@ def test_a_flood_of_requests_at_once_is_not_read_on(side: Side) -> None:
 
 
 CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+def test_a_flood_of_requests_is_answered_at_once_without_end(side: Side) -> None:
+    client = Client(side)
+
+    def begin(request: Request, connection: Connection) -> None:
+        side.active += 1
+        if side.begun:
+            connection.reply(Response(status=200, headers={}, body=b"{}"))
+        side.begun.append(Begun(request))
+
+    with mock.patch.object(side, "begin", begin):
+        client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 3_000)
+        assert client.statuses() == []
+        client.answer()
+    assert client.statuses() == [200] * 3_000
+    assert side.active == 0
+
+
+def test_paths_that_a_client_makes_up_are_not_kept() -> None:
+    before = messages._short_path_of.cache_info().currsize
+    for number in range(50):
+        made_up = b"/%F0%9F%98%80" * 100 + str(number).encode()
+        assert messages.path_of(made_up).startswith("/\U0001f600")
+    assert messages._short_path_of.cache_info().currsize == before
 
 
 def test_chunks_make_a_body_and_what_follows_them_is_no_header(side: Side) -> None:

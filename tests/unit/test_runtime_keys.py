@@ -296,7 +296,25 @@ def test_a_file_behind_a_link_is_followed(tmp_path: Path, notes: Notes) -> None:
     assert not keys.known({"x-api-key": WEB})
 
 
-@pytest.mark.parametrize("damage", ["gone", "half", "no keys", "twice"])
+def test_a_file_that_could_not_be_read_is_read_again(
+    keys: KeyFile, path: Path, notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(path, batch=BATCH)
+
+    def read(_: Path) -> ApiKeys:
+        raise ConfigError("Too many open files") from OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api_keys, "read", read)
+        keys.check()
+        keys.check()
+    assert keys.known({"x-api-key": WEB})
+    assert len(notes) == 2, "the same is not said twice"
+    keys.check()
+    assert not keys.known({"x-api-key": WEB}), "a key that was removed"
+
+
+@pytest.mark.parametrize("damage", ["gone", "half", "no keys", "no text", "twice"])
 def test_former_keys_stay_while_the_file_is_damaged(
     call: Call, keys: KeyFile, path: Path, notes: Notes, damage: str
 ) -> None:
@@ -308,6 +326,8 @@ def test_former_keys_stay_while_the_file_is_damaged(
             path.write_bytes(whole[: len(whole) // 2])
         case "no keys":
             path.write_bytes(b"[" * 100_000)
+        case "no text":
+            path.write_bytes(whole.replace(b'"batch"', b'"\xff"'))
         case _:
             path.write_bytes(whole.replace(b'"batch"', b'"web"'))
     with pytest.raises(ConfigError):
