@@ -260,7 +260,7 @@ class Pool:
             if slot.start_at is not None and slot.start_at <= now:
                 slot.start_at = None
                 slot.worker = self._start(slot)
-        for job in self._queue:
+        for job in tuple(self._queue):  # an answer may begin the next request
             if not job.is_done and now > job.deadline:
                 self._release(job)
                 self._late(job)
