@@ -72,7 +72,7 @@ class Slot:
     @property
     def is_free(self) -> bool:
         """Whether it can be sent jobs."""
-        return self.is_ready and not self.jobs
+        return self.is_ready and not self.jobs and not self.is_hung
 
     def reported(self, report: Report) -> None:
         """Pass a message on."""
@@ -356,7 +356,6 @@ class Pool:
 
     def _answered(self, slot: Slot, answers: list[Answer]) -> None:
         jobs, slot.jobs = slot.jobs, []
-        slot.is_hung = False
         slot.ends = 0
         rows = sum(len(job.rows) for job in jobs)
         seconds = (self._clock() - slot.sent) / max(1, rows)

@@ -322,6 +322,22 @@ def test_a_silent_worker_is_replaced_before_the_deadline_of_those_that_wait(worl
     )
 
 
+def test_a_worker_that_was_ended_gets_no_jobs_though_its_answer_is_read(world: World) -> None:
+    world.submit("late", seconds=1)
+    world.turn()
+    world.pass_time(1.1 + GRACE_SECONDS)
+    assert world.workers[0].is_killed
+    world.workers[0].answer()
+    world.submit("next")
+    world.turn()
+    assert world.workers[0].jobs == []
+    world.pass_time(0.1)
+    assert world.restarts == [True]
+    world.load()
+    world.workers[1].answer()
+    assert status_of(world, "next") == 200
+
+
 def test_a_free_worker_saves_a_silent_one(folder: Path) -> None:
     world = World(folder, workers=2)
     for worker in world.workers:
