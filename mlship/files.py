@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+Version = tuple[int, int, int]
+"""What changes with a file: its inode, its time in nanoseconds, its bytes."""
+
 
 def signed(text: str, by: str) -> str:
     """Return a text under a comment line with its author and its digest.
@@ -115,6 +118,16 @@ def temporary_folder(parent: Path, prefix: str) -> Iterator[Path]:
                 if folder.exists():
                     yield folder
                     return
+
+
+def version_of(path: Path) -> Version:
+    """Return what changes with a file, also behind a link, as volumes of Kubernetes have it.
+
+    Raises:
+        OSError: it cannot be found.
+    """
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from mlship import files
 from mlship.domain import api_keys
 from mlship.errors import ConfigError
 from mlship.runtime.faults import RefusedRequest
@@ -17,7 +18,6 @@ REALM = 'Bearer realm="mlship"'
 """The value of the header `www-authenticate` beside status 401."""
 _MISSING = "send it in the header `authorization: Bearer KEY`, or `x-api-key: KEY`"
 _WRONG = "check it, or ask whoever runs the model for one (`mlship api-keys add NAME`)"
-_Version = tuple[int, int, int]
 
 
 class KeyFile(Collector):
@@ -107,10 +107,9 @@ def _tokens(headers: Mapping[str, str]) -> list[str]:
     return [token for text in texts if (token := text.strip())]
 
 
-def _version_of(path: Path) -> _Version:
-    """Return what changes with the file, also behind a link, as volumes of Kubernetes have it."""
+def _version_of(path: Path) -> files.Version | None:
+    """Return the version of a file; `None` if there is none."""
     try:
-        status = path.stat()
+        return files.version_of(path)
     except OSError:
-        return 0, 0, 0
-    return status.st_ino, status.st_mtime_ns, status.st_size
+        return None

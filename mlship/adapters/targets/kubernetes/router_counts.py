@@ -6,7 +6,7 @@ from mlship.adapters.targets.envoy import statistics
 from mlship.adapters.targets.kubernetes import router_manifests
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.manifests import Scope
-from mlship.adapters.targets.kubernetes.pod_status import is_ready
+from mlship.adapters.targets.kubernetes.pod_status import is_ready, restarts
 from mlship.adapters.targets.kubernetes.router_manifests import PROBE_PORT
 from mlship.domain.counts import Counts, Look
 from mlship.domain.deployment import Slot
@@ -29,8 +29,7 @@ def read(api: Api, scope: Scope) -> Look:
 
 def _name(pod: Manifest) -> str:
     """Return a name that changes when the container starts again."""
-    states = pod["status"].get("containerStatuses") or ()
-    return f"{pod['metadata']['name']}/{sum(each.get('restartCount', 0) for each in states)}"
+    return f"{pod['metadata']['name']}/{restarts(pod)}"
 
 
 def _counts(api: Api, scope: Scope, pod: Manifest) -> dict[Slot, Counts]:

@@ -13,7 +13,7 @@ from mlship.adapters.targets.local.state import State, Tls
 from mlship.domain import digests, tls
 
 NAME = "router"
-_Version = tuple[tuple[int, int, int], ...]
+_Versions = tuple[files.Version, ...]
 
 
 class Certificates:
@@ -21,8 +21,8 @@ class Certificates:
 
     def __init__(self, state: State) -> None:
         self._path = state.certificate
-        self._written: tuple[Tls, _Version] | None = None
-        self._refused: _Version | None = None
+        self._written: tuple[Tls, _Versions] | None = None
+        self._refused: _Versions | None = None
 
     def step(self, wanted: Tls | None) -> None:
         """Copy the files if they have changed; without any, there is no copy.
@@ -36,13 +36,13 @@ class Certificates:
             self._written = None
             return
         paths = Path(wanted.certificate), Path(wanted.key)
-        version = tuple(map(_version_of, paths))
+        version = tuple(map(files.version_of, paths))
         if (wanted, version) == self._written or version == self._refused:
             return
         self._refused = version
         tls.check(*paths)
         certificate, key = (path.read_bytes() for path in paths)
-        if tuple(map(_version_of, paths)) == version:
+        if tuple(map(files.version_of, paths)) == version:
             self._refused = None
             files.write_atomically(self._path, secret(certificate, key), mode=0o600)
             self._written = wanted, version
@@ -60,8 +60,3 @@ def secret(certificate: bytes, key: bytes) -> bytes:
     kind = "extensions.transport_sockets.tls.v3.Secret"
     typed = {"@type": f"{TYPES}.{kind}"} | item
     return resources.text({"version_info": digests.of_bytes(certificate), "resources": [typed]})
-
-
-def _version_of(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_ino, status.st_mtime_ns, status.st_size
