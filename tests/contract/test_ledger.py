@@ -4,12 +4,14 @@ Then what only files can suffer; what MLflow alone can is in test_ledger_mlflow.
 """
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -301,6 +303,30 @@ def test_two_writers_at_once_lose_nothing_and_keep_one_line(tmp_path: Path) -> N
     assert actors == {f"{name}{number}" for name in "ab" for number in range(200)}
     assert len(records) == 400
     assert all(len(record.evidence.parents) == 1 for record in records[1:])
+
+
+def test_who_waits_for_the_lock_is_before_who_asks_later(tmp_path: Path) -> None:
+    with (tmp_path / ".lock").open("ab") as lock, (tmp_path / ".turn").open("ab") as turn:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = multiprocessing.get_context("fork").Process(
+            target=_append, args=(tmp_path, "waiting", 1)
+        )
+        waiting.start()
+        while _locks(turn):
+            fcntl.flock(turn, fcntl.LOCK_UN)
+            time.sleep(0.01)
+    _append(tmp_path, "later", 1)
+    waiting.join(60)
+    records = DirectoryLedger(tmp_path).records()
+    assert [record.evidence.actor for record in records] == ["waiting0", "later0"]
+
+
+def _locks(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def test_a_reader_beside_a_writer_never_sees_a_broken_chain(tmp_path: Path) -> None:
