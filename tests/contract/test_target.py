@@ -126,7 +126,8 @@ def staged(name: str, folder: Path) -> Iterator[Stage]:
         yield FakeStage()
         return
     if name.startswith("clusters"):
-        with at_once():
+        with pytest.MonkeyPatch.context() as patch:
+            at_once(patch)
             yield ClustersStage("iris/gateway" if name.endswith("gateway") else None)
         return
     if "kubernetes" in name:

@@ -8,11 +8,11 @@ import itertools
 import json
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import httpx
+import pytest
 
 from mlship.adapters.http.clients import Reach, open_client
 from mlship.adapters.http.retries import Patience
@@ -296,16 +296,17 @@ def kill_at_every_write(world: World, act: Callable[[], object]) -> int:
     raise AssertionError
 
 
-@contextmanager
-def at_once() -> Iterator[None]:
-    """Let a load balancer apply each route at once, and reach every slot."""
-    with ExitStack() as held:
-        held.enter_context(mock.patch.object(applied, "wait", return_value=True))
-        held.enter_context(mock.patch.object(router.Traffic, "reaches", return_value=True))
-        held.enter_context(mock.patch.object(gateway.Traffic, "reaches", return_value=True))
-        held.enter_context(mock.patch.object(reach, "ARRIVE_SECONDS", 0.3))
-        for pause in ("_WARM_SECONDS", "_PAUSE"):
-            held.enter_context(mock.patch.object(router, pause, 0.0))
-        for pause in ("_NUDGE_SECONDS", "_PAUSE"):
-            held.enter_context(mock.patch.object(router_pods, pause, 0.0))
-        yield
+def at_once(patch: pytest.MonkeyPatch) -> None:
+    """Let a load balancer apply each route at once, and reach every slot.
+
+    Args:
+        patch: the one of the test: what it replaces too is put back in the opposite order.
+    """
+    patch.setattr(applied, "wait", lambda *_: True)
+    patch.setattr(router.Traffic, "reaches", lambda *_: True)
+    patch.setattr(gateway.Traffic, "reaches", lambda *_: True)
+    patch.setattr(reach, "ARRIVE_SECONDS", 0.3)
+    for pause in ("_WARM_SECONDS", "_PAUSE"):
+        patch.setattr(router, pause, 0.0)
+    for pause in ("_NUDGE_SECONDS", "_PAUSE"):
+        patch.setattr(router_pods, pause, 0.0)

@@ -1,6 +1,6 @@
 """A target with a cluster for each side: where slots are, and what works while one is gone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -17,9 +17,8 @@ ONE, TWO, THREE = release("one"), release("two"), release("three")
 
 
 @pytest.fixture(autouse=True)
-def _at_once() -> Iterator[None]:
-    with at_once():
-        yield
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once(monkeypatch)
 
 
 @pytest.fixture

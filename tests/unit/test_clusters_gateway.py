@@ -1,6 +1,6 @@
 """A target with several clusters behind a Gateway: what leads to slots in other clusters."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 from unittest import mock
@@ -20,9 +20,8 @@ NAME = {made: f"iris-production-{slot_of(made)}" for made in (ONE, TWO, THREE)}
 
 
 @pytest.fixture(autouse=True)
-def _at_once() -> Iterator[None]:
-    with at_once():
-        yield
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once(monkeypatch)
 
 
 def new_world(*names: str, **settings: Any) -> World:

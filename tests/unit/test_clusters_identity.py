@@ -1,7 +1,7 @@
 """Clusters whose names in mlship.yaml were changed while releases run: nothing goes astray."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -22,9 +22,8 @@ STEPS: dict[str, Callable[[World], object]] = {
 
 
 @pytest.fixture(autouse=True)
-def _at_once() -> Iterator[None]:
-    with at_once():
-        yield
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once(monkeypatch)
 
 
 @pytest.fixture

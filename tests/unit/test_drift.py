@@ -1,7 +1,7 @@
 """Production that somebody changed by hand, in two clusters: told, refused, undone or accepted."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,23 +56,23 @@ class Shop(NamedTuple):
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:
     """Give champion ONE in blue, and challenger TWO in green with 10 %, fit to be promoted."""
     monkeypatch.setattr(compatibility, "checked", lambda *_: [])
-    with clusters.at_once():
-        world = clusters.World(replicas=2)
-        policy = PromotePolicy(min_labels=50, approvals=1)
-        gates = GatesConfig(promote=policy)
-        targets = {"production": world.target._config}
-        config = msgspec.structs.replace(ports.CONFIG, targets=targets, gates=gates)
-        here = ports.world(tmp_path, config)
-        here.targets["production"] = world.target
-        for made in (ONE, TWO):
-            prove(here, made)
-            deploy_production(here.pipeline, made)
-        here.pipeline.learn(TWO, "evaluate", "passed", better(), Saw(champion=ONE.id))
-        approve(here.pipeline, TWO, "grace@example.org")
-        yield Shop(here, world)
+    clusters.at_once(monkeypatch)
+    world = clusters.World(replicas=2)
+    policy = PromotePolicy(min_labels=50, approvals=1)
+    gates = GatesConfig(promote=policy)
+    targets = {"production": world.target._config}
+    config = msgspec.structs.replace(ports.CONFIG, targets=targets, gates=gates)
+    here = ports.world(tmp_path, config)
+    here.targets["production"] = world.target
+    for made in (ONE, TWO):
+        prove(here, made)
+        deploy_production(here.pipeline, made)
+    here.pipeline.learn(TWO, "evaluate", "passed", better(), Saw(champion=ONE.id))
+    approve(here.pipeline, TWO, "grace@example.org")
+    return Shop(here, world)
 
 
 def prove(here: ports.World, made: Release) -> None:
