@@ -352,7 +352,14 @@ class Encrypted(Local):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.certificate, self.private = folder / "certificate.pem", folder / "key.pem"
-        certificates.write(folder)
+        # A client that trusts the authority opens connections before and after a renewal.
+        self.trusted, self.authority = folder / "authority.pem", certificates.Authority()
+        self.authority.write(self.trusted)
+        self.renew()
+
+    def renew(self) -> bytes:
+        """Write another certificate, and return it."""
+        return certificates.write(self.folder, authority=self.authority)
 
     def target(self, *, keyed: bool) -> LocalTarget:
         own = TlsConfig(certificate=str(self.certificate), key=str(self.private))
@@ -401,13 +408,13 @@ def test_a_certificate_is_renewed_under_load_without_a_failure(encrypted: Encryp
         users=4,
     )
     answers: list[LoadResult] = []
-    generator = ProcessGenerator(key, encrypted.certificate)
+    generator = ProcessGenerator(key, encrypted.trusted)
     loading = threading.Thread(target=lambda: answers.append(generator.run(plan, lambda _: None)))
     loading.start()
     time.sleep(2)
     before = {replica.process.pid for replica in encrypted.state.running().replicas}
     router = encrypted.state.running().router
-    fresh = certificates.write(encrypted.folder)
+    fresh = encrypted.renew()
     supervision.until(lambda: encrypted.shown() == fresh, seconds=20, what="the new certificate")
     loading.join()
     assert (answers[0].answered, answers[0].errors) == (300, {})

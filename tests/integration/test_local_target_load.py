@@ -37,7 +37,7 @@ def test_changes_under_load_fail_no_request_but_without_safeguards(
             for _ in range(0 if is_guarded else 5):
                 if requests.failed:
                     break
-                local.deploy(ONE, **BEHAVIOUR)
+                local.target.deploy(ONE, local.artifact(one, **BEHAVIOUR), one, replicas=1)
                 local.route({one: 100})
                 change(local)
             time.sleep(0.3)

@@ -305,7 +305,8 @@ def test_times_of_requests_are_counted_after_a_few_seconds(
     assert sides
     before = counted(running)
     answering(running, 50)
-    until(lambda: times(before, counted(running)) == 50)
+    # Times of earlier requests may be counted in the same seconds.
+    until(lambda: times(before, counted(running)) >= 50)
 
 
 def times(before: Look, after: Look) -> int:
