@@ -32,6 +32,8 @@ images. Tests that need one cluster take the second one, which those that need t
 CLUSTERS = "TEST_CLUSTERS_STARTED"
 """Names the file that appears when clusters that are being started are up, or failed to start."""
 _CLUSTER_SECONDS = 45 * 60
+AGAIN = "TEST_AGAIN"
+"""Set where a test against real services that fails is run a second time; see decision 62."""
 
 
 def services(item: pytest.Item) -> set[str]:
@@ -59,6 +61,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = group(item)
         if name is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(name))
+        if os.environ.get(AGAIN) and ORDER[rank(item)] in ("integration", "contract"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
         if ORDER[rank(item)] != "unit" or item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.no_cover)
     items.sort(key=lambda item: (rank(item), not needs_cluster(item)))
@@ -76,6 +80,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     gc.freeze()
     gc.set_threshold(20_000)
     gc.enable()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show why tests failed that passed when they were run again: it may be a fault of mlship."""
+    again = terminalreporter.getreports("rerun")
+    if again:
+        terminalreporter.section("failed the first time")
+    for report in again:
+        terminalreporter.write_sep("_", report.head_line or report.nodeid)
+        terminalreporter.line(report.longreprtext)
 
 
 def needs_cluster(item: pytest.Item) -> bool:
