@@ -40,6 +40,13 @@ class Serving(Placement, frozen=True):
             "header mlship-timeout; the load balancer waits for 60 s"
         ),
     ] = 30.0
+    cache_rows: Annotated[
+        Annotated[int, Meta(ge=0, le=1_000_000)],
+        Meta(
+            description="rows whose outputs each replica keeps in memory, to answer them again "
+            "without the model; only for a model whose outputs follow from the row alone"
+        ),
+    ] = 0
     access_log: Annotated[
         Literal["off", "json"],
         Meta(

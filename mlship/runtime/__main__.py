@@ -17,6 +17,7 @@ from mlship.errors import ConfigError, MlshipError, RowError
 
 _MOST_WORKERS = 256
 _LONGEST = 86_400.0
+_MOST_CACHED = 1_000_000
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -84,6 +85,7 @@ def _serve(options: argparse.Namespace) -> int:
                 access_log=options.access_log == "json",
                 workers=options.workers,
                 timeout=options.timeout,
+                cache_rows=options.cache_rows,
             )
         )
     except MlshipError as error:
@@ -268,6 +270,13 @@ def _worker_options(
         help="seconds until a request must be computed; the header mlship-timeout may shorten it; "
         "default: $MLSHIP_TIMEOUT, else 30",
     )
+    serve.add_argument(
+        "--cache-rows",
+        type=_cache_rows,
+        default=environment.get("MLSHIP_CACHE_ROWS", "0"),
+        help="number of rows whose outputs are kept in memory, to answer them again without the "
+        "model; default: $MLSHIP_CACHE_ROWS, else 0",
+    )
     worker.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     worker.add_argument("--digest", default="", help="expected digest of the bundle")
     worker.add_argument("--link", type=int, required=True, help="file descriptor of the link")
@@ -285,6 +294,14 @@ def _number(text: str) -> int:
     number = int(text) if text.isdecimal() else 0
     if not 1 <= number <= _MOST_WORKERS:
         message = f"{text} is not a number from 1 to {_MOST_WORKERS}"
+        raise argparse.ArgumentTypeError(message)
+    return number
+
+
+def _cache_rows(text: str) -> int:
+    number = int(text) if text.isdecimal() else -1
+    if not 0 <= number <= _MOST_CACHED:
+        message = f"{text} is not a number from 0 to {_MOST_CACHED}"
         raise argparse.ArgumentTypeError(message)
     return number
 

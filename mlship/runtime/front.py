@@ -17,6 +17,7 @@ from mlship.domain import digests
 from mlship.errors import TimedOutError, UnavailableError
 from mlship.runtime import grpc_server, messages, metrics_page, ports
 from mlship.runtime.budget import Budget
+from mlship.runtime.cache import Cached
 from mlship.runtime.commits import Commits
 from mlship.runtime.connection import Connection
 from mlship.runtime.http import BODY_BYTES, Request, Response
@@ -187,8 +188,9 @@ async def _run(options: Options, spawned: list[Spawned], sink: Sink) -> float:
         watcher=Watching(metrics, log),
         soon=loop.call_soon,
     )
+    cache = Cached(pool, options.cache_rows, metrics.cached) if options.cache_rows else None
     service = Service(
-        pool,
+        cache or pool,
         options.identity,
         commits,
         clock=_now,

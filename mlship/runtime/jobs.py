@@ -74,6 +74,16 @@ class Job:
         self.queued = self.sent = 0.0
         self._finish = finish
 
+    def hear(self, listen: Callable[[Answer], None]) -> None:
+        """Have a function hear of the answer before it is passed on."""
+        finish = self._finish
+
+        def heard(answer: Answer) -> None:
+            listen(answer)
+            finish(answer)
+
+        self._finish = heard
+
     def finish(self, answer: Answer) -> None:
         """Pass the answer on, unless the job is done."""
         if not self.is_done:

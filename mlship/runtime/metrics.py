@@ -39,6 +39,9 @@ class Metrics:
             "reason",
         )
         self._of_reason = {reason: refused.labels(reason) for reason in refusals.REASONS}
+        self._cached = self._counter(
+            "mlship_cached_rows", "Rows whose outputs were in memory, and were not computed."
+        )
         self._restarts = self._counter(
             "mlship_worker_restarts", "Workers that were started again after they had ended."
         )
@@ -96,6 +99,10 @@ class Metrics:
     def sent(self, rows: int) -> None:
         """Count rows that were sent to a worker together."""
         self._requests.sent(rows)
+
+    def cached(self, rows: int) -> None:
+        """Count rows that were answered from memory."""
+        self._cached.inc(rows)
 
     def refused(self, reason: str) -> None:
         """Count a request that got no prediction."""

@@ -35,6 +35,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         shutdown_seconds: how long open requests may take after a signal to stop.
         workers: the number of processes that compute.
         timeout: the seconds until a request must be computed; a client may send a shorter time.
+        cache_rows: the number of rows whose outputs are kept in memory.
     """
 
     bundle: Path
@@ -54,6 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     shutdown_seconds: float
     workers: int = 1
     timeout: float = 30.0
+    cache_rows: int = 0
 
     def spawn(self) -> Spawned:
         """Start the process of a worker."""

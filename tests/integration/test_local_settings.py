@@ -47,6 +47,8 @@ def test_replicas_have_the_settings_and_are_replaced_without_a_failure(local: Pl
     before = {replica.process for replica in local.running.replicas}
     deploy(local, "one", replicas=2, workers=2, timeout_seconds=2.5)
     assert {replica.process for replica in local.running.replicas} == before
+    deploy(local, "one", replicas=2, workers=2, timeout_seconds=2.5, cache_rows=9)
+    assert not {replica.process for replica in local.running.replicas} & before
 
 
 def test_a_slot_keeps_its_replicas_until_it_is_deployed_itself(local: Place) -> None:

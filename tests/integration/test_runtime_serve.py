@@ -123,6 +123,20 @@ def test_it_serves_logs_and_ends_with_zero(serve: Serve) -> None:
     assert served.process.wait(10) == 0
 
 
+def test_a_row_that_is_kept_has_the_same_outputs_and_an_id_of_its_own(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLSHIP_CACHE_ROWS", "10")
+    served = serve()
+    answers = [httpx.post(f"{served.url}/predict", json=SETOSA).json() for _ in range(3)]
+    predictions = [answer["predictions"][0] for answer in answers]
+    ids = {prediction.pop("id") for prediction in predictions}
+    assert predictions == [predictions[0]] * 3
+    assert sorted(served.logged()) == sorted(ids)
+    assert len(ids) == 3
+    assert "mlship_cached_rows_total 2.0" in httpx.get(f"{served.url}/metrics").text
+
+
 def test_a_request_that_runs_when_it_is_told_to_stop_is_answered(serve: Serve) -> None:
     served = serve(preprocess=SLOW)
     with ThreadPoolExecutor(1) as pool, httpx.Client(base_url=served.url, timeout=10) as client:

@@ -128,14 +128,19 @@ def test_api_keys_are_a_file_of_a_secret_without_which_a_server_does_not_start()
     assert "args" not in container()
 
 
-def test_workers_and_a_timeout_are_told_to_the_server_where_they_are_set() -> None:
+def test_settings_of_replicas_are_told_to_the_server_where_they_are_set() -> None:
     config = TargetConfig(
-        kind="kubernetes", kubernetes=behind(env={"A": "1"}), workers=4, timeout_seconds=2.5
+        kind="kubernetes",
+        kubernetes=behind(env={"A": "1"}),
+        workers=4,
+        timeout_seconds=2.5,
+        cache_rows=9,
     )
     made = manifests.render(SCOPE, config, release("one"), IMAGE, ONE, 2)
     (server,) = made[-1]["spec"]["template"]["spec"]["containers"]
     variables = {one["name"]: one["value"] for one in server["env"]}
-    assert (variables["MLSHIP_WORKERS"], variables["MLSHIP_TIMEOUT"]) == ("4", "2.5")
+    own = [variables[f"MLSHIP_{name}"] for name in ("WORKERS", "TIMEOUT", "CACHE_ROWS")]
+    assert own == ["4", "2.5", "9"]
     kept = container(env={"MLSHIP_WORKERS": "2"})["env"]
     assert {"name": "MLSHIP_WORKERS", "value": "2"} in kept
     assert not any(one["name"] == "MLSHIP_WORKERS" for one in container()["env"])

@@ -374,6 +374,8 @@ def _env(config: TargetConfig, slot: Slot) -> dict[str, str]:
         own["MLSHIP_WORKERS"] = str(config.workers)
     if config.timeout_seconds != usual.timeout_seconds:
         own["MLSHIP_TIMEOUT"] = f"{config.timeout_seconds:g}"
+    if config.cache_rows != usual.cache_rows:
+        own["MLSHIP_CACHE_ROWS"] = str(config.cache_rows)
     return {**log, **dict(sorted(config.kubernetes.env.items())), **own}
 
 

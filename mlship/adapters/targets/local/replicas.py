@@ -141,6 +141,7 @@ class Replicas:
             api_keys=wanted.api_keys,
             workers=placement.workers,
             timeout=placement.timeout,
+            cache_rows=placement.cache_rows,
             phase="starting",
             crashes=before.crashes if before else 0,
         )
@@ -273,6 +274,8 @@ def _command(slot: Slot, ports: tuple[int, int], placement: Placement, wanted: W
         "--workers": str(placement.workers),
         "--timeout": f"{placement.timeout:g}",
     }
+    if placement.cache_rows:
+        options["--cache-rows"] = str(placement.cache_rows)
     if wanted.spool:
         options["--spool"] = wanted.spool.folder
         options["--spool-mb"] = str(wanted.spool.max_mb)

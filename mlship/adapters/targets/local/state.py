@@ -53,7 +53,8 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
         bundle: the absolute path of the bundle's folder.
         artifact: the bundle's digest.
         release: the release's id; `name` is its name for people.
-        workers: of each replica, and `timeout` the seconds until a request must be computed.
+        workers: of each replica; `timeout` is the seconds until a request must be computed, and
+            `cache_rows` the rows whose outputs are kept.
     """
 
     bundle: str
@@ -63,6 +64,7 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int
     workers: int = 1
     timeout: float = 30.0
+    cache_rows: int = 0
 
 
 class Spooling(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +137,8 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
             code.
         problem: why it will never be ready, if it reports that.
         metrics: the port of its metrics; 0 if an older version started it.
-        api_keys: the file of API keys with which it was started; likewise `workers`, `timeout`.
+        api_keys: the file of API keys with which it was started; likewise `workers`, `timeout`
+            and `cache_rows`.
     """
 
     slot: Slot
@@ -150,13 +153,16 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     api_keys: str | None = None
     workers: int = 1
     timeout: float = 30.0
+    cache_rows: int = 0
 
     def is_current(self, wanted: Wanted) -> bool:
         """Return whether it was started with the settings that its slot has now."""
         placement = wanted.slots.get(self.slot)
-        own = (self.workers, self.timeout)
-        is_same = placement is None or (placement.workers, placement.timeout) == own
-        return is_same and self.api_keys == wanted.api_keys
+        if placement is not None:
+            own = (self.workers, self.timeout, self.cache_rows)
+            if (placement.workers, placement.timeout, placement.cache_rows) != own:
+                return False
+        return self.api_keys == wanted.api_keys
 
 
 class Router(msgspec.Struct, frozen=True, kw_only=True):

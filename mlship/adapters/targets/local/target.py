@@ -106,6 +106,7 @@ class LocalTarget:
             replicas=replicas,
             workers=self._config.workers,
             timeout=self._config.timeout_seconds,
+            cache_rows=self._config.cache_rows,
         )
         with self._state.changing():
             former = self._state.wanted()
