@@ -10,8 +10,9 @@ rounds are printed. On a machine that does other things too, only the last figur
 - requests/s, the median and the 99th percentile of the latency
 - processor time a request: of all processes of the server, while wrk asks
 
-Then what can be reached at all: onnxruntime alone, and a durable log alone; and what a second
-worker gains. It fails if a response is not 200, or an acknowledged prediction is not in the log.
+Then what can be reached at all: onnxruntime alone, and a durable log alone; what a second worker
+gains; and what outputs that are kept in memory save. It fails if a response is not 200, or an
+acknowledged prediction is not in the log.
 
 The peers are installed into environments of their own below --cache, once, and are kept there.
 """
@@ -28,6 +29,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -120,6 +122,7 @@ def main() -> None:
             "starts": _starts(starts),
             "floors": _floors(folder),
             "workers": _workers(bench, options.rounds),
+            "kept": _kept(bench, options.rounds),
         }
     if options.json:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -344,6 +347,23 @@ def _workers(bench: Bench, rounds: int) -> dict[str, float]:
         f"\n{SLOW.name}, 32 rows: one worker {one:,.0f}/s, two {two:,.0f}/s, {two / one:.2f} times"
     )
     return {"one": one, "two": two, "ratio": two / one}
+
+
+def _kept(bench: Bench, rounds: int) -> dict[str, float]:
+    """Print and return microseconds of the processor a request, without and with kept outputs."""
+    keeping = replace(MLSHIP, variables=lambda _: {"MLSHIP_CACHE_ROWS": "1000"})
+    bench = bench._replace(servers={**bench.servers, keeping: bench.servers[MLSHIP]})
+    used: dict[Server, list[float]] = {MLSHIP: [], keeping: []}
+    for _ in range(rounds):
+        for server, measured in used.items():
+            with running(bench, server, SLOW) as target:
+                measured.append(measure(bench, server, [target], 1).processor)
+    computed, kept = (statistics.median(each) for each in used.values())
+    print(
+        f"\n{SLOW.name}, the same row: computed {computed:,.0f} us a request, kept {kept:,.0f} us, "
+        f"{computed / kept:.1f} times"
+    )
+    return {"computed": computed, "kept": kept, "ratio": computed / kept}
 
 
 if __name__ == "__main__":
