@@ -249,6 +249,7 @@ class Pool:
         now = self._clock()
         turn = min(_TURN_SECONDS, now - self._checked)
         self._checked = now
+        self._drop_late(now)
         is_short = bool(self._rows) and not any(slot.is_free for slot in self._slots)
         for slot in self._slots:
             if slot.worker is not None:
@@ -260,12 +261,6 @@ class Pool:
             if slot.start_at is not None and slot.start_at <= now:
                 slot.start_at = None
                 slot.worker = self._start(slot)
-        for job in tuple(self._queue):  # an answer may begin the next request
-            if not job.is_done and now > job.deadline:
-                self._release(job)
-                self._late(job)
-        while self._queue and self._queue[0].is_done:
-            self._queue.popleft()
 
     def close(self) -> None:
         """Let all workers end."""
@@ -285,6 +280,15 @@ class Pool:
             return 0.0
         computing = sum(len(job.rows) for slot in self._slots for job in slot.jobs)
         return (self._rows + computing) * self._row_seconds / ready
+
+    def _drop_late(self, now: float) -> None:
+        """Answer what is late in the queue: no worker is ended for a request that waits no more."""
+        for job in tuple(self._queue):  # an answer may begin the next request
+            if not job.is_done and now > job.deadline:
+                self._release(job)
+                self._late(job)
+        while self._queue and self._queue[0].is_done:
+            self._queue.popleft()
 
     def _check_jobs(self, slot: Slot, now: float) -> None:
         """Answer what is late in a worker, and end the worker if nothing else is in it."""

@@ -12,7 +12,7 @@ from mlship.errors import IntegrityError, ProjectError
 from mlship.runtime.faults import RefusedRequest
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
 from mlship.runtime.link import Answers, Failed, Loaded, Unfit
-from mlship.runtime.pool import GRACE_SECONDS, Pool
+from mlship.runtime.pool import GRACE_SECONDS, SILENT_SECONDS, Pool
 from mlship.runtime.processes import Events
 from tests.harness.bundles import iris_bundle
 
@@ -320,6 +320,23 @@ def test_a_silent_worker_is_replaced_before_the_deadline_of_those_that_wait(worl
     assert world.pool.health() == Health(
         is_ready=True, restarts=1, hung=1, last_restart="did not answer"
     )
+
+
+def test_a_silent_worker_is_not_ended_for_requests_whose_deadline_has_passed(
+    world: World,
+) -> None:
+    answer_one(world, "good")
+    world.submit("silent", seconds=60)
+    world.turn()
+    world.submit("impatient", seconds=SILENT_SECONDS)
+    for _ in range(round(SILENT_SECONDS * 10) - 1):
+        world.pass_time(0.1)
+    world.pass_time(0.2)
+    assert status_of(world, "impatient") == 504
+    assert "silent" not in world.answers
+    assert not world.workers[0].is_killed
+    world.workers[0].answer()
+    assert status_of(world, "silent") == 200
 
 
 def test_a_worker_that_was_ended_gets_no_jobs_though_its_answer_is_read(world: World) -> None:
