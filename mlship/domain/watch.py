@@ -13,7 +13,6 @@ Sources:
 
 import math
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 import msgspec
@@ -90,17 +89,21 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Period(NamedTuple):
-    """What happened between two looks."""
+    """What happened between two looks.
 
-    until: datetime
+    Attributes:
+        until: seconds of a clock that nobody sets.
+    """
+
+    until: float
     champion: Growth
     challenger: Growth
 
 
 def recent(periods: Sequence[Period], bounds: ChallengerBounds) -> tuple[Period, ...]:
     """Return the periods of the window: those that end in its seconds before the last one."""
-    first = periods[-1].until - timedelta(seconds=bounds.seconds) if periods else None
-    return tuple(period for period in periods if first is None or period.until > first)
+    first = periods[-1].until - bounds.seconds if periods else 0.0
+    return tuple(period for period in periods if period.until > first)
 
 
 def judge(periods: Sequence[Period], bounds: ChallengerBounds, *, alone: bool) -> Judgement:

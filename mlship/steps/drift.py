@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from mlship.domain import drift, shapes
 from mlship.domain.deployment import Slot, Split, slot_of
 from mlship.domain.drift import Altered, Guarded
+from mlship.domain.evidence import Record
 from mlship.domain.facts import Drifted, Routed
 from mlship.domain.records import Records
 from mlship.domain.release import Release
@@ -52,10 +53,16 @@ class Found(NamedTuple):
 
 def recorded_split(records: Records) -> Split | None:
     """Return the last recorded split; after a kill, the route may have a later one."""
+    record = split_record(records)
+    return None if record is None else shapes.of(record, Routed).split
+
+
+def split_record(records: Records) -> Record | None:
+    """Return the record of the last recorded split."""
     for record in reversed(records):
         facts = shapes.read(record)
         if isinstance(facts, Routed) and facts.split is not None:
-            return facts.split
+            return record
     return None
 
 

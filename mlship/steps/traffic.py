@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+from mlship.domain import shapes
 from mlship.domain.deployment import Route, slot_of
+from mlship.domain.evidence import Record
+from mlship.domain.facts import Routed
 from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
@@ -41,6 +44,9 @@ def traffic(pipeline: Pipeline, shares: Mapping[str, int], *, shadow: bool | Non
 def give(pipeline: Pipeline, records: Records, share: int, *, shadow: bool | None = None) -> Route:
     """Give the challenger a share of the traffic and the champion the rest, and record it.
 
+    The split that the route has already is recorded if it is not the last recorded one, or if a
+    decision of `watch` is undone: otherwise the next watch would carry that out.
+
     The caller holds the lock, and has read the records under it.
 
     Args:
@@ -63,9 +69,23 @@ def give(pipeline: Pipeline, records: Records, share: int, *, shadow: bool | Non
         challenger if copied else None,
     )
     after = target.routes()
-    if before != after.split or recorded_split(records) != after.split:
+    is_new = before != after.split or recorded_split(records) != after.split
+    if is_new or undone(records, challenger) is not None:
         pipeline.learn(challenger, "traffic", "passed", facts, after=records)
     return after
+
+
+def undone(records: Records, challenger: Release) -> Record | None:
+    """Return the decision of `watch` to take a challenger off that was not carried out.
+
+    A split that was recorded after it has carried it out, or is a later decision of a person.
+    """
+    for record in reversed(records):
+        if record.evidence.release == challenger and record.evidence.step == "watch":
+            return record if record.evidence.verdict == "failed" else None
+        if isinstance(shapes.read(record), Routed):
+            return None
+    return None
 
 
 def _roles(history: History) -> tuple[Release, Release]:

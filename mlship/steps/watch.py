@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from datetime import timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -11,13 +10,20 @@ from mlship.domain import shapes
 from mlship.domain.counts import Counted, Look, grown
 from mlship.domain.deployment import Split, slot_of
 from mlship.domain.evidence import Record, Saw, Verdict
-from mlship.domain.facts import Routed
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.watch import Judgement, Period, Side, Watched, judge, recent
-from mlship.errors import ConfigError, ConflictError, MlshipError, UnavailableError
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    MlshipError,
+    NotFoundError,
+    TimedOutError,
+    UnavailableError,
+)
+from mlship.steps.drift import split_record
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.traffic import give
+from mlship.steps.traffic import give, undone
 from mlship.steps.transition import changing
 
 
@@ -44,11 +50,12 @@ class Watch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Pair(NamedTuple):
-    """Who is watched, and the split in which it was found."""
+    """Who is watched, the split in which it was found, and the record of that split."""
 
     champion: Release
     challenger: Release
     split: Split
+    set_by: Record | None
 
     @property
     def share(self) -> int:
@@ -67,6 +74,7 @@ def watch(
     every: float = 10.0,
     seconds: float | None = None,
     pause: Callable[[float], None] = time.sleep,
+    timer: Callable[[], float] = time.monotonic,
 ) -> Watch:
     """Compare the challenger with the champion again and again, until one of these is true.
 
@@ -78,12 +86,15 @@ def watch(
         every: seconds between two looks.
         seconds: how long; `None` is without an end.
         pause: waits.
+        timer: returns seconds; setting the clock of the machine does not change them.
 
     Raises:
         ConfigError: the load balancer of production is not mlship's, or a number is not positive.
-        UnavailableError: at the end, the counts could not be read: nothing is known.
-        ConflictError: at the end, the challenger could not be taken off, because another command
-            was changing production.
+        UnavailableError: at the end, the counts could not be read: nothing is known. Or the
+            champion has no ready replica, so that the challenger keeps its traffic.
+        ConflictError: at the end, the challenger could not be taken off, or its pass not be
+            recorded, because another command was changing production.
+        TimedOutError: at the end, the load balancer did not take the route in time.
     """
     if not every > 0 or (seconds is not None and not seconds > 0):
         raise ConfigError("--every and --seconds must be above 0", hint="give a number of seconds")
@@ -97,7 +108,7 @@ def watch(
     if not isinstance(target, Counted):
         message = "the requests of production are not counted, so nothing can be compared"
         raise ConfigError(message, hint="let mlship bring the load balancer")
-    return _Watcher(pipeline, target, every, seconds, pause).run()
+    return _Watcher(pipeline, target, every, seconds, pause, timer).run()
 
 
 class _Watcher:
@@ -110,17 +121,21 @@ class _Watcher:
         every: float,
         seconds: float | None,
         pause: Callable[[float], None],
+        timer: Callable[[], float],
     ) -> None:
         self._pipeline = pipeline
         self._target = target
         self._bounds = pipeline.target_config(PRODUCTION).challenger_bounds
         self._every = every
         self._pause = pause
-        self._until = None if seconds is None else pipeline.clock() + timedelta(seconds=seconds)
+        self._timer = timer
+        self._until = None if seconds is None else timer() + seconds
         self._records = Records()
         self._pair: _Pair | None = None
         self._before: Look | None = None
         self._periods: tuple[Period, ...] = ()
+        self._beyond = ""
+        self._is_stale = False
         self._looks = 0
         self._missed = 0
 
@@ -128,11 +143,12 @@ class _Watcher:
         """Look until the watch ends."""
         while True:
             fault: MlshipError | None = None
+            self._beyond = ""
             try:
                 ended = self._step()
-            except (UnavailableError, ConflictError) as error:
+            except (UnavailableError, ConflictError, TimedOutError) as error:
                 fault = error
-                self._missed += isinstance(error, UnavailableError)
+                self._missed += isinstance(error, UnavailableError) and not self._beyond
                 self._pipeline.progress.note(f"{error.message}; looking again")
             else:
                 if ended is not None:
@@ -141,14 +157,15 @@ class _Watcher:
                 break
         if fault is None:
             return self._end()
-        hint = fault.hint or "look at `mlship status`, then run the command again"
-        message = f"nothing is known of the challenger at the end of the watch: {fault.message}"
-        raise type(fault)(message, hint=hint)
+        what = "nothing is known of the challenger at the end of the watch"
+        if self._beyond:
+            what = f"the challenger is beyond a bound ({self._beyond}) and keeps its traffic"
+        raise _told(fault, what) from fault
 
     def _step(self) -> Watch | None:
         """Look once; return how the watch ends, `None` if it goes on."""
         pair = self._find()
-        if pair is not None and (decision := _unfinished(self._records, pair.challenger)):
+        if pair is not None and (decision := undone(self._records, pair.challenger)):
             return self._take_off(pair, decision)
         if pair is None or not pair.share:
             return self._ended(pair, "production has no challenger with traffic")
@@ -156,14 +173,21 @@ class _Watcher:
         return self._take_off(pair, judgement) if judgement.verdict == "failed" else None
 
     def _find(self) -> _Pair | None:
-        """Return who is watched; the ledger is read again only if the split has changed."""
+        """Return who is watched.
+
+        The ledger is read again only if the split has changed, or somebody may have written to it.
+        What was seen is kept until the two have changed, or somebody has set their split.
+        """
         split = self._pipeline.target(PRODUCTION).routes().split
-        if self._pair is None or self._pair.split != split:
+        if self._pair is None or self._pair.split != split or self._is_stale:
             self._records = self._pipeline.read()
+            self._is_stale = False
             history = self._records.history
-            self._pair, self._before, self._periods = None, None, ()
+            pair, set_by = None, split_record(self._records)
             if history.champion is not None and history.challenger is not None:
-                self._pair = _Pair(history.champion, history.challenger, split)
+                pair = _Pair(history.champion, history.challenger, split, set_by)
+            if pair != self._pair:
+                self._pair, self._before, self._periods = pair, None, ()
         return self._pair
 
     def _look(self, pair: _Pair) -> Judgement:
@@ -172,7 +196,7 @@ class _Watcher:
         before, self._before = self._before, counts
         if before is not None:
             period = Period(
-                self._pipeline.clock(),
+                self._timer(),
                 grown(before, counts, slot_of(pair.champion)),
                 grown(before, counts, slot_of(pair.challenger)),
             )
@@ -188,21 +212,33 @@ class _Watcher:
         Raises:
             ConflictError: another command is changing production, or has changed it since.
             UnavailableError: the champion has no replica that is ready.
+            TimedOutError: the load balancer does not have the route in time.
         """
-        expected, self._pair = self._records, None
-        with changing(self._pipeline, expected) as (fenced, records):
+        record = decision if isinstance(decision, Record) else None
+        if isinstance(decision, Record):
+            facts = shapes.of(decision, Watched)
+        else:
+            facts = self._facts(pair, decision)
+        self._beyond = facts.reason
+        self._is_stale = True
+        with changing(self._pipeline, self._records) as (fenced, records):
+            _check_unchanged(fenced, pair, self._records, records)
             _check_ready(fenced, pair.champion)
-            if isinstance(decision, Record):
-                record = decision
-            else:
-                facts = self._facts(pair, decision)
+            if record is None:
                 record = _learn(fenced, pair, facts, "failed", records)
-            give(fenced, records.plus(record), 0)
-        facts = shapes.of(record, Watched)
+            try:
+                give(fenced, records.plus(record), 0)
+            except NotFoundError as error:
+                raise _not_ready(pair.champion) from error
         return self._watch(pair, facts, "failed", record)
 
     def _end(self) -> Watch:
-        """Return the result at the end of the time."""
+        """Return the result at the end of the time.
+
+        Raises:
+            ConflictError: a pass is to be recorded, and another command is changing production, or
+                has changed it since.
+        """
         pair = self._pair
         if pair is None:
             return self._ended(None, "nothing was compared")
@@ -210,10 +246,16 @@ class _Watcher:
         facts = self._facts(pair, judgement)
         last = self._records.latest("watch", pair.challenger)
         is_news = last is not None and last.evidence.verdict == "failed"
-        record = None
-        if is_news and judgement.verdict == "passed":
-            record = _learn(self._pipeline, pair, facts, "passed", self._pipeline.read())
+        record = self._pass(pair, facts) if is_news and judgement.verdict == "passed" else None
         return self._watch(pair, facts, judgement.verdict, record)
+
+    def _pass(self, pair: _Pair, facts: Watched) -> Record:
+        try:
+            with changing(self._pipeline, self._records) as (fenced, records):
+                _check_unchanged(fenced, pair, self._records, records)
+                return _learn(fenced, pair, facts, "passed", records)
+        except ConflictError as error:
+            raise _told(error, "the challenger is within its bounds, but not recorded") from error
 
     def _facts(self, pair: _Pair, judgement: Judgement) -> Watched:
         return Watched(
@@ -247,7 +289,7 @@ class _Watcher:
         """Wait until the next look; return whether there is one."""
         seconds = self._every
         if self._until is not None:
-            left = (self._until - self._pipeline.clock()).total_seconds()
+            left = self._until - self._timer()
             if left <= 0:
                 return False
             seconds = min(seconds, left)
@@ -255,14 +297,19 @@ class _Watcher:
         return True
 
 
-def _unfinished(records: Records, challenger: Release) -> Record | None:
-    """Return the decision to take a challenger off that was recorded and not carried out."""
-    for record in reversed(records):
-        if record.evidence.release == challenger and record.evidence.step == "watch":
-            return record if record.evidence.verdict == "failed" else None
-        if isinstance(shapes.read(record), Routed):
-            return None
-    return None
+def _check_unchanged(pipeline: Pipeline, pair: _Pair, before: Records, now: Records) -> None:
+    """Check under the lock that nobody has decided about the challenger since the last look.
+
+    Raises:
+        ConflictError: the split was set, or another watch has recorded a decision.
+    """
+    split = pipeline.target(PRODUCTION).routes().split
+    if (split, split_record(now)) != (pair.split, pair.set_by):
+        message = "the traffic split of production was set in the meantime"
+        raise ConflictError(message, hint="check `mlship traffic`")
+    if before.latest("watch", pair.challenger) != now.latest("watch", pair.challenger):
+        message = f"another watch has recorded a decision about {pair.challenger} in the meantime"
+        raise ConflictError(message, hint="check `mlship report challenger`")
 
 
 def _check_ready(pipeline: Pipeline, champion: Release) -> None:
@@ -273,10 +320,18 @@ def _check_ready(pipeline: Pipeline, champion: Release) -> None:
     """
     deployment = pipeline.target(PRODUCTION).inspect().get(slot_of(champion))
     if deployment is None or not deployment.ready:
-        message = (
-            f"the challenger keeps its traffic: {champion}, the champion, has no ready replica"
-        )
-        raise UnavailableError(message, hint="check `mlship status`")
+        raise _not_ready(champion)
+
+
+def _not_ready(champion: Release) -> UnavailableError:
+    message = f"{champion}, the champion, has no ready replica"
+    return UnavailableError(message, hint="check `mlship status`")
+
+
+def _told(fault: MlshipError, what: str) -> MlshipError:
+    """Return an error of the same kind that says what it means for the watch."""
+    hint = fault.hint or "look at `mlship status`, then run the command again"
+    return type(fault)(f"{what}: {fault.message}", hint=hint)
 
 
 def _learn(

@@ -1,7 +1,5 @@
 """The decision of watch: what takes a challenger off, and what does not."""
 
-from datetime import timedelta
-
 import pytest
 
 from mlship.adapters.targets.envoy import statistics
@@ -9,7 +7,6 @@ from mlship.domain.counts import Counts, Growth, Look, Tally, grown
 from mlship.domain.deployment import Slot
 from mlship.domain.policy import ChallengerBounds
 from mlship.domain.watch import Judgement, Period, judge, lower, recent
-from tests.harness.samples import NOON
 
 BOUNDS = ChallengerBounds()
 SLOT = Slot("r1")
@@ -27,10 +24,7 @@ def judged(
     champion: Growth, *challenger: Growth, bounds: ChallengerBounds = BOUNDS, alone: bool = False
 ) -> Judgement:
     """Decide on periods of ten seconds, in all of which the champion has the same requests."""
-    periods = [
-        Period(NOON + timedelta(seconds=10 * place), champion, each)
-        for place, each in enumerate(challenger)
-    ]
+    periods = [Period(10.0 * place, champion, each) for place, each in enumerate(challenger)]
     return judge(periods, bounds, alone=alone)
 
 
@@ -126,7 +120,7 @@ def test_a_bound_that_is_null_decides_nothing() -> None:
 
 
 def test_the_window_has_the_last_seconds() -> None:
-    periods = [Period(NOON + timedelta(seconds=10 * place), WELL, WELL) for place in range(20)]
+    periods = [Period(10.0 * place, WELL, WELL) for place in range(20)]
     assert recent(periods, BOUNDS) == tuple(periods[-6:])
     assert recent([], BOUNDS) == ()
 

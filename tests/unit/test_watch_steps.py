@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,14 +18,22 @@ from mlship.cli.session import Session
 from mlship.config.project import TargetConfig
 from mlship.domain import shapes
 from mlship.domain.counts import Counts, Look, Tally
-from mlship.domain.deployment import Revision, Slot, Split, slot_of
+from mlship.domain.deployment import Artifact, Revision, Slot, Split, slot_of
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.facts import Verified
 from mlship.domain.policy import ChallengerBounds, PromotePolicy
 from mlship.domain.ports import Target
 from mlship.domain.release import Release
 from mlship.domain.watch import Watched
-from mlship.errors import ConfigError, ConflictError, RefusedError, UnavailableError
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    MlshipError,
+    NotFoundError,
+    RefusedError,
+    TimedOutError,
+    UnavailableError,
+)
 from mlship.reports import markdown
 from mlship.reports.report import collect
 from mlship.steps import test as testing
@@ -62,7 +71,10 @@ class Counting(FakeTarget):
             )
         if self.is_silent:
             raise UnavailableError("the router does not say what it has counted")
-        by_slot = {slot: Counts(own={"a": tally}) for slot, tally in self._counts.items()}
+        by_slot = {
+            slot: Counts(own={"a": tally}, times={5.0: tally.answered + tally.failed})
+            for slot, tally in self._counts.items()
+        }
         return {f"router {self.router}": by_slot}
 
     def start_again(self) -> None:
@@ -82,6 +94,7 @@ class Duel:
         deploy_production(here.pipeline, self.challenger)
         self.pauses: list[float] = []
         self.during: dict[int, Callable[[], object]] = {}
+        self.passed = 0.0
 
     def _made(self, params: str) -> Release:
         here = self.here
@@ -93,11 +106,17 @@ class Duel:
         return release
 
     def watch(self, seconds: float | None = 120, every: float = 10) -> Watch:
-        return watch(self.here.pipeline, every=every, seconds=seconds, pause=self.pause)
+        return watch(
+            self.here.pipeline, every=every, seconds=seconds, pause=self.pause, timer=self.timer
+        )
+
+    def timer(self) -> float:
+        return self.passed
 
     def pause(self, seconds: float) -> None:
         """Let the time pass; do what a test wants before a look."""
         self.pauses.append(seconds)
+        self.passed += seconds
         self.here.clock.now += timedelta(seconds=seconds)
         self.during.get(len(self.pauses), lambda: None)()
 
@@ -267,6 +286,132 @@ def test_a_champion_without_a_replica_gets_no_more_traffic(duel: Duel) -> None:
     assert duel.records("watch") == []
 
 
+def test_what_was_seen_is_kept_while_another_command_holds_the_lock(duel: Duel) -> None:
+    """The requests end, so that a watch that began anew would have too few."""
+    duel.fail(duel.challenger, 0.3)
+    duel.here.locks.held.add("production")
+    duel.during = {
+        3: lambda: setattr(duel.target, "per_look", 0),
+        5: duel.here.locks.held.clear,
+    }
+    result = duel.watch(seconds=120)
+    assert (result.verdict, len(duel.pauses)) == ("failed", 5)
+    assert result.challenger_side.requests == 200
+
+
+def test_what_was_seen_is_kept_while_the_champion_is_not_ready(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    slot = slot_of(duel.champion)
+    deployment = duel.target.inspect()[slot]
+    duel.target.kill(slot)
+
+    def ready() -> None:
+        duel.target.deploy(
+            duel.champion,
+            Artifact(kind="bundle", digest=deployment.artifact, location=""),
+            slot,
+            replicas=2,
+        )
+
+    duel.during = {3: lambda: setattr(duel.target, "per_look", 0), 5: ready}
+    result = duel.watch(seconds=120)
+    assert (result.verdict, result.missed, len(duel.pauses)) == ("failed", 0, 5)
+    assert duel.weights == {slot: 100}
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [(NotFoundError, 4), (TimedOutError, 6)],
+    ids=["not ready at the last moment", "not applied in time"],
+)
+def test_a_route_that_cannot_be_changed_is_tried_again_and_recorded_once(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, error: type[MlshipError], exit_code: int
+) -> None:
+    duel.fail(duel.challenger, 0.3)
+
+    def refusing(split: Split, *, expected: Revision) -> NoReturn:
+        raise error("the route stays as it is", hint="look again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(duel.target, "route", refusing)
+        with pytest.raises(MlshipError, match=r"is beyond a bound .* keeps its traffic") as found:
+            duel.watch(seconds=60)
+    assert found.value.exit_code == exit_code
+    assert len(duel.records("watch")) == 1
+    assert duel.watch(seconds=60).verdict == "failed"
+    assert len(duel.records("watch")) == 1
+    assert duel.weights == {slot_of(duel.champion): 100}
+
+
+def test_a_failure_to_take_off_is_not_told_as_unknown_counts(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    duel.here.locks.held.add("production")
+    with pytest.raises(ConflictError, match="is beyond a bound") as found:
+        duel.watch(seconds=120)
+    assert "nothing is known" not in found.value.message
+    assert "of the challenger's requests" in found.value.message
+
+
+@pytest.mark.parametrize("share", [10, 40])
+def test_a_split_that_is_set_between_the_look_and_the_lock_wins(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, share: int
+) -> None:
+    """Also if it is the same one, set by a person who took the challenger off before."""
+    duel.fail(duel.challenger, 0.3)
+    counts = duel.target.counts
+
+    def changing() -> Look:
+        look = counts()
+        if len(duel.pauses) == 2:
+            traffic(duel.here.pipeline, {"challenger": 0})
+            traffic(duel.here.pipeline, {"challenger": share})
+            duel.target.failing = {}
+        return look
+
+    monkeypatch.setattr(duel.target, "counts", changing)
+    assert duel.watch(seconds=120).verdict == "passed"
+    assert duel.weights[slot_of(duel.challenger)] == share
+    assert duel.records("watch") == []
+
+
+@pytest.mark.parametrize("is_other_killed", [False, True])
+def test_of_two_watches_one_takes_the_challenger_off(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, is_other_killed: bool
+) -> None:
+    duel.fail(duel.challenger, 0.3)
+    counts = duel.target.counts
+    others: list[str] = []
+
+    def watching() -> Look:
+        look = counts()
+        if len(duel.pauses) == 2 and not others:
+            others.append("began")
+            with monkeypatch.context() as patched:
+                if is_other_killed:
+                    kill(patched, duel, "route", is_done=False)
+                with suppress(KilledError):
+                    others.append(duel.watch().verdict)
+        return look
+
+    monkeypatch.setattr(duel.target, "counts", watching)
+    result = duel.watch(seconds=300)
+    assert others == (["began"] if is_other_killed else ["began", "failed"])
+    assert result.verdict == ("failed" if is_other_killed else "undecided")
+    assert duel.weights == {slot_of(duel.champion): 100}
+    assert len(duel.records("watch")) == 1
+    assert status(duel.here.pipeline).drift == ()
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_is_set_changes_neither_the_window_nor_the_end(duel: Duel, hours: int) -> None:
+    duel.fail(duel.challenger, 0.015)
+    clock = duel.here.clock
+    duel.during = {9: lambda: setattr(clock, "now", clock.now + timedelta(hours=hours))}
+    result = duel.watch(seconds=300)
+    assert (result.verdict, len(duel.pauses)) == ("passed", 30)
+    assert result.challenger_side.requests == 600
+
+
 class KilledError(Exception):
     """The process ends here."""
 
@@ -327,6 +472,53 @@ def test_a_challenger_that_got_its_traffic_back_is_watched_anew(duel: Duel) -> N
     assert len(duel.records("watch")) == 2
 
 
+@pytest.mark.parametrize("step", ["watch", "route"])
+def test_a_person_decides_after_a_watch_that_was_killed(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """The split that the route has already is recorded too: it is a decision."""
+    duel.fail(duel.challenger, 0.3)
+    with monkeypatch.context() as patched:
+        kill(patched, duel, step, is_done=step == "watch")
+        with pytest.raises(KilledError):
+            duel.watch()
+    before = len(duel.records("traffic"))
+    traffic(duel.here.pipeline, {"challenger": 10})
+    assert len(duel.records("traffic")) == before + 1
+    duel.fail(duel.challenger, 0.0)
+    assert duel.watch(seconds=60).verdict == "passed"
+    assert duel.weights[slot_of(duel.challenger)] == 10
+    traffic(duel.here.pipeline, {"challenger": 10})
+    assert len(duel.records("traffic")) == before + 1
+
+
+def test_a_pass_is_recorded_under_the_lock(duel: Duel, monkeypatch: pytest.MonkeyPatch) -> None:
+    duel.fail(duel.challenger, 0.3)
+    duel.watch()
+    duel.fail(duel.challenger, 0.0)
+    traffic(duel.here.pipeline, {"challenger": 20})
+    append, held = duel.here.ledger.append, []
+
+    def appending(evidence: Evidence, **options: Any) -> Record:
+        held.append((evidence.step, evidence.verdict, set(duel.here.locks.held)))
+        return append(evidence, **options)
+
+    monkeypatch.setattr(duel.here.ledger, "append", appending)
+    assert duel.watch(seconds=60).verdict == "passed"
+    assert held == [("watch", "passed", {"production"})]
+
+
+def test_a_pass_that_cannot_be_recorded_is_an_error(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    duel.watch()
+    duel.fail(duel.challenger, 0.0)
+    traffic(duel.here.pipeline, {"challenger": 20})
+    duel.here.locks.held.add("production")
+    with pytest.raises(ConflictError, match=r"within its bounds.* not recorded: .* being changed"):
+        duel.watch(seconds=60)
+    assert [each.evidence.verdict for each in duel.records("watch")] == ["failed"]
+
+
 def test_the_bounds_are_those_of_production(duel: Duel) -> None:
     bounds = ChallengerBounds(errors=0.5)
     production = TargetConfig(replicas=2, challenger_bounds=bounds)
@@ -372,6 +564,7 @@ def test_the_command_prints_both_sides_and_has_an_exit_code_of_its_own(
 
     monkeypatch.setattr(Session, "pipeline", composed)
     monkeypatch.setitem(watch.__kwdefaults__ or {}, "pause", duel.pause)
+    monkeypatch.setitem(watch.__kwdefaults__ or {}, "timer", duel.timer)
     run = functools.partial(CliRunner().invoke, app)
     healthy = run(["watch", "--seconds", "60"])
     assert healthy.exit_code == 0
