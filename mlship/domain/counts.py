@@ -1,13 +1,11 @@
 """What routers count of the requests to each slot, and how much it grew between two looks."""
 
 from collections.abc import Mapping
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from mlship.domain.deployment import Slot
-
-_Key = TypeVar("_Key", str, float)
 
 
 class Tally(msgspec.Struct, frozen=True, kw_only=True):
@@ -126,7 +124,7 @@ def grown(before: Look, after: Look, slot: Slot) -> Growth:
             answered=sum(tally.answered for tally in tallies),
             failed=sum(tally.failed for tally in tallies),
             elsewhere=sum(_more(old.elsewhere, new.elsewhere).values()),
-            times=_more(old.times, new.times),
+            times=dict(_times(old.times, new.times)),
         )
         total = total.plus(one)
     return total
@@ -138,8 +136,15 @@ def _since(old: Tally, new: Tally) -> Tally:
     return Tally(answered=new.answered - old.answered, failed=new.failed - old.failed)
 
 
-def _more(old: Mapping[_Key, int], new: Mapping[_Key, int]) -> dict[_Key, int]:
+def _more(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:
     return {
         key: count - old.get(key, 0) if count >= old.get(key, 0) else count
         for key, count in new.items()
     }
+
+
+def _times(old: Mapping[float, int], new: Mapping[float, int]) -> Mapping[float, int]:
+    """Return the requests of each time. Counts that have become less began at 0 again, all."""
+    if any(new.get(milliseconds, 0) < count for milliseconds, count in old.items()):
+        return new
+    return {milliseconds: count - old.get(milliseconds, 0) for milliseconds, count in new.items()}

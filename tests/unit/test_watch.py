@@ -171,6 +171,14 @@ def test_no_count_is_negative_or_of_another_time(
     assert grown(before, after, SLOT) == expected
 
 
+def test_times_of_a_slot_that_was_removed_and_is_back_are_all_new() -> None:
+    before = {"one": {SLOT: Counts(times={5.0: 100, 900.0: 1})}}
+    after = {"one": {SLOT: Counts(times={5.0: 30, 900.0: 50})}}
+    assert grown(before, after, SLOT).times == {5.0: 30, 900.0: 50}
+    assert grown(before, {"one": {SLOT: Counts(times={7.0: 3})}}, SLOT).times == {7.0: 3}
+    assert grown(before, before, SLOT).timed == 0
+
+
 def test_routers_are_added_up() -> None:
     before = {**look("one", a=tally(1)), **look("two", a=tally(2))}
     after = {**look("one", a=tally(4)), **look("two", a=tally(7)), **look("three", a=tally(99))}
