@@ -92,7 +92,11 @@ class ChallengerBounds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         ),
     ] = 2.0
     min_requests: Annotated[
-        Annotated[int, Meta(ge=1)], Meta(description="requests of each of them that are required")
+        Annotated[int, Meta(ge=1)],
+        Meta(
+            description="requests of each of them that are required, without those of the "
+            "challenger's worst look"
+        ),
     ] = 100
     seconds: Annotated[
         Annotated[float, Meta(gt=0)], Meta(description="how far back requests are compared")

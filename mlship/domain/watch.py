@@ -4,6 +4,10 @@ Both bounds are on shares of requests: more than a share of them fails, or more 
 take longer than a time, which is the same as a p99 above it. A share of few requests says little,
 so the lower end of its interval has to be above the bound.
 
+The champion gets what the challenger loses. So nothing is decided in favour of a champion that
+loses clearly more requests, however slow or faulty the challenger is: failures are quick, and would
+make any model that computes look slow.
+
 Sources:
     Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
     American Statistical Association 22, 1927: the interval of a share.
@@ -78,7 +82,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """The decision on a window.
 
     Attributes:
-        verdict: `failed` if the challenger is beyond a bound, `undecided` with too few requests.
+        verdict: `failed` if the challenger is to be taken off; `undecided` with too few requests,
+            or if it is beyond a bound and the champion loses more.
         reason: one line for people.
     """
 
@@ -107,7 +112,7 @@ def recent(periods: Sequence[Period], bounds: ChallengerBounds) -> tuple[Period,
 
 
 def judge(periods: Sequence[Period], bounds: ChallengerBounds, *, alone: bool) -> Judgement:
-    """Decide whether the challenger is beyond a bound in a window.
+    """Decide whether the challenger is beyond a bound in a window, and the champion no worse.
 
     The period that is worst for the challenger does not count against it: one moment in which a
     node was busy is not a challenger that keeps failing. So there is no decision in one period.
@@ -118,19 +123,24 @@ def judge(periods: Sequence[Period], bounds: ChallengerBounds, *, alone: bool) -
         alone: whether the challenger has all traffic. Then it is compared with a champion that
             fails no request, and its speed with nothing.
     """
-    champion = _together([period.champion for period in periods])
+    champion = Growth() if alone else _together([period.champion for period in periods])
     challenger = [period.challenger for period in periods]
-    whole = _together(challenger)
+    whole, lasting = _together(challenger), _without_worst(challenger, lambda each: each.lost)
+    verdict: Verdict = "undecided"
+    reason = _few(champion, lasting, bounds, alone=alone)
+    if not reason:
+        speed = _Speed() if alone else _speed(champion, challenger, bounds)
+        beyond = "; ".join(filter(None, (_failing(champion, lasting, bounds), speed.slow)))
+        worse = "" if alone or not beyond else _worse(periods)
+        if worse:
+            reason = f"{beyond}; the challenger keeps its traffic, because {worse}"
+        elif not beyond and speed.unknown:
+            reason = speed.unknown
+        else:
+            verdict = "failed" if beyond else "passed"
+            reason = beyond or _within(champion, whole)
     sides = {"champion": Side.of(champion), "challenger": Side.of(whole)}
-    reason = _few(champion, whole, bounds, alone=alone)
-    if reason:
-        return Judgement(verdict="undecided", reason=reason, **sides)
-    failing = _failing(champion, _without_worst(challenger, lambda each: each.lost), bounds)
-    slow = "" if alone else _slow(champion, challenger, bounds)
-    reasons = [text for text in (failing, slow) if text]
-    if reasons:
-        return Judgement(verdict="failed", reason="; ".join(reasons), **sides)
-    return Judgement(verdict="passed", reason=_within(champion, whole), **sides)
+    return Judgement(verdict=verdict, reason=reason, **sides)
 
 
 def lower(count: int, total: int) -> float:
@@ -149,19 +159,27 @@ def _ends(count: int, total: int) -> tuple[float, float]:
     return max(0.0, (middle - reach) / whole), min(1.0, (middle + reach) / whole)
 
 
-def excess(champion: Growth, challenger: Growth) -> float:
-    """Return the lower end of how much larger the challenger's share of lost requests is."""
-    low = lower(challenger.lost, challenger.requests)
-    share = challenger.lost / challenger.requests if challenger.requests else 0.0
-    if not champion.requests:
+def excess(usual: tuple[int, int], other: tuple[int, int]) -> float:
+    """Return the lower end of how much larger the other share is than the usual one.
+
+    Args:
+        usual: a count and its total; a share of nothing is 0.
+        other: likewise.
+    """
+    share, low = _share(other), lower(*other)
+    if not usual[1]:
         return low
-    usual = champion.lost / champion.requests
-    high = _ends(champion.lost, champion.requests)[1]
-    return share - usual - math.hypot(share - low, high - usual)
+    return share - _share(usual) - math.hypot(share - low, _ends(*usual)[1] - _share(usual))
+
+
+def _share(part: tuple[int, int]) -> float:
+    count, total = part
+    return count / total if total else 0.0
 
 
 def _failing(champion: Growth, challenger: Growth, bounds: ChallengerBounds) -> str:
-    if bounds.errors is None or not excess(champion, challenger) > bounds.errors:
+    above = excess((champion.lost, champion.requests), (challenger.lost, challenger.requests))
+    if bounds.errors is None or not above > bounds.errors:
         return ""
     other = f", of the champion's {_lost(champion)}" if champion.requests else ""
     return (
@@ -170,18 +188,44 @@ def _failing(champion: Growth, challenger: Growth, bounds: ChallengerBounds) -> 
     )
 
 
-def _slow(champion: Growth, challenger: Sequence[Growth], bounds: ChallengerBounds) -> str:
+def _worse(periods: Sequence[Period]) -> str:
+    """Return that the champion loses clearly more, in the window or at its end; else nothing."""
+    for part, when in ((periods, ""), (periods[-1:], " since the last look")):
+        champion = _together([period.champion for period in part])
+        challenger = _together([period.challenger for period in part])
+        usual = challenger.lost, challenger.requests
+        if challenger.requests and excess(usual, (champion.lost, champion.requests)) > 0:
+            lost = f"{_lost(champion)}, the challenger {_lost(challenger)}"
+            return f"the champion loses more{when}: {lost}"
+    return ""
+
+
+class _Speed(NamedTuple):
+    """What is to be said of the challenger's speed: that it is slow, or that this is not known."""
+
+    slow: str = ""
+    unknown: str = ""
+
+
+def _speed(champion: Growth, challenger: Sequence[Growth], bounds: ChallengerBounds) -> _Speed:
     if bounds.slower is None:
-        return ""
+        return _Speed()
     usual = champion.quantile(QUANTILE)
     most = max(bounds.slower * usual, usual + LEAST_MS)
     rest = _without_worst(challenger, lambda each: each.slower_than(most))
+    needed = bounds.min_requests
+    if champion.timed < needed or rest.timed < needed:
+        return _Speed(
+            unknown=f"speed is not compared: the times of {champion.timed} requests of the "
+            f"champion and {rest.timed} of the challenger are known; each needs {needed}"
+        )
     slow = rest.slower_than(most)
-    if not lower(slow, rest.timed) > 1 - QUANTILE:
-        return ""
-    return (
-        f"{slow} of {rest.timed} requests of the challenger took {most:.4g} ms or more: its p99 is "
-        f"{rest.quantile(QUANTILE):.4g} ms, that of the champion {usual:.4g} ms"
+    above = excess((champion.slower_than(most), champion.timed), (slow, rest.timed))
+    if not lower(slow, rest.timed) > 1 - QUANTILE or not above > 0:
+        return _Speed()
+    return _Speed(
+        slow=f"{slow} of {rest.timed} requests of the challenger took {most:.4g} ms or more: its "
+        f"p99 is {rest.quantile(QUANTILE):.4g} ms, that of the champion {usual:.4g} ms"
     )
 
 
@@ -191,7 +235,7 @@ def _few(champion: Growth, challenger: Growth, bounds: ChallengerBounds, *, alon
         return ""
     return (
         f"too few requests: {champion.requests} of the champion and {challenger.requests} of the "
-        f"challenger in the last {bounds.seconds:g} s; each needs {needed}"
+        f"challenger in the last {bounds.seconds:g} s, without its worst look; each needs {needed}"
     )
 
 

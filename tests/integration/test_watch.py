@@ -144,7 +144,7 @@ def test_without_the_bound_the_same_challenger_goes_on_failing(
     config = msgspec.structs.replace(PRODUCTION, challenger_bounds=off)
     duel = Duel(local, config, challenger=BAD)
     with load(duel.endpoint) as requests:
-        result = duel.watch(seconds=8)
+        result = duel.watch(seconds=20)
     assert (result.verdict, result.record) == ("passed", None)
     assert duel.weights[slot_of(duel.challenger)] == 30
     assert requests.failed["500"] > 20
@@ -154,7 +154,7 @@ def test_without_the_bound_the_same_challenger_goes_on_failing(
 def test_a_bad_champion_takes_nobody_off(local: Place, champion: dict[str, Any]) -> None:
     duel = Duel(local, PRODUCTION, champion=champion)
     with load(duel.endpoint):
-        result = duel.watch(seconds=8)
+        result = duel.watch(seconds=20)
     assert result.verdict == "passed"
     assert duel.weights == {slot_of(duel.champion): 70, slot_of(duel.challenger): 30}
 

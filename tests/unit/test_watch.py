@@ -13,10 +13,13 @@ SLOT = Slot("r1")
 
 
 def growth(requests: int, failed: int = 0, elsewhere: int = 0, **times: int) -> Growth:
-    """Return a period; `times` are counts by milliseconds, such as `ms20=3`."""
+    """Return a period; `times` are counts by milliseconds, such as `ms20=3`, by default 5 ms."""
     by_time = {float(name.removeprefix("ms")): count for name, count in times.items()}
     return Growth(
-        answered=requests - failed - elsewhere, failed=failed, elsewhere=elsewhere, times=by_time
+        answered=requests - failed - elsewhere,
+        failed=failed,
+        elsewhere=elsewhere,
+        times=by_time or {5.0: requests},
     )
 
 
@@ -24,8 +27,11 @@ def judged(
     champion: Growth, *challenger: Growth, bounds: ChallengerBounds = BOUNDS, alone: bool = False
 ) -> Judgement:
     """Decide on periods of ten seconds, in all of which the champion has the same requests."""
-    periods = [Period(10.0 * place, champion, each) for place, each in enumerate(challenger)]
-    return judge(periods, bounds, alone=alone)
+    return judge(looks(champion, *challenger), bounds, alone=alone)
+
+
+def looks(champion: Growth, *challenger: Growth) -> list[Period]:
+    return [Period(10.0 * place, champion, each) for place, each in enumerate(challenger)]
 
 
 WELL = growth(400)
@@ -60,22 +66,101 @@ def test_one_bad_moment_does_not_decide() -> None:
     assert judged(growth(400, ms5=400), growth(60, ms5=60), bad, bad).verdict == "failed"
 
 
-def test_one_period_never_decides() -> None:
-    assert judged(WELL, growth(1000, failed=1000)).verdict == "passed"
+@pytest.mark.parametrize("failed", [0, 1000])
+def test_one_period_never_decides(failed: int) -> None:
+    assert judged(WELL, growth(1000, failed=failed)).verdict == "undecided"
 
 
 def test_few_requests_of_either_decide_nothing() -> None:
-    few = judged(WELL, *[growth(33, failed=33)] * 3)
+    few = judged(WELL, *[growth(33, failed=33)] * 4)
     assert few.verdict == "undecided"
-    assert "1200 of the champion and 99 of the challenger" in few.reason
+    assert "1600 of the champion and 99 of the challenger" in few.reason
     assert judged(growth(33), *[growth(50, failed=50)] * 3).verdict == "undecided"
     assert judged(WELL).verdict == "undecided"
+
+
+def test_requests_are_enough_without_the_worst_period_too() -> None:
+    """One of two requests is no share: the bad moment is what makes the rest look worse."""
+    judgement = judged(WELL, growth(150, failed=5), growth(2, failed=1))
+    assert judgement.verdict == "undecided"
+    assert "2 of the challenger" in judgement.reason
+    slow = judged(growth(400, ms5=400), growth(150, ms5=149, ms900=2), growth(150, ms900=1))
+    assert slow.verdict == "undecided"
+    assert "1 of the challenger" in slow.reason
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 1.0])
 def test_a_champion_that_fails_as_much_or_more_takes_nothing_off(share: float) -> None:
     champion = growth(400, failed=int(400 * share))
     assert judged(champion, *[growth(100, failed=30)] * 6).verdict == "passed"
+
+
+FAST_FAILURES = growth(400, failed=400, ms0=400)
+"""Errors of a release that does not compute anything."""
+
+
+@pytest.mark.parametrize(
+    ("champion", "reason"),
+    [
+        (FAST_FAILURES, "the champion loses more: 2400 of 2400, the challenger 0 of 600"),
+        (growth(400, failed=40, ms5=400), "the champion loses more: 240 of 2400"),
+    ],
+    ids=["all fail at once", "some fail"],
+)
+def test_a_slow_challenger_is_not_taken_off_in_favour_of_a_champion_that_fails(
+    champion: Growth, reason: str
+) -> None:
+    judgement = judged(champion, *[growth(100, ms90=100)] * 6)
+    assert judgement.verdict == "undecided"
+    assert "its p99 is 90 ms" in judgement.reason
+    assert "keeps its traffic" in judgement.reason
+    assert reason in judgement.reason
+
+
+def test_a_champion_that_has_begun_to_fail_gets_no_more_traffic() -> None:
+    bad = growth(100, failed=30)
+    periods = looks(WELL, *[bad] * 5)
+    assert judge(periods, BOUNDS, alone=False).verdict == "failed"
+    judgement = judge([*periods, Period(50.0, FAST_FAILURES, bad)], BOUNDS, alone=False)
+    assert judgement.verdict == "undecided"
+    assert "30 of 100" in judgement.reason
+    assert (
+        "the champion loses more since the last look: 400 of 400, the challenger 30 of 100"
+        in judgement.reason
+    )
+
+
+def test_speed_is_not_compared_with_few_times_of_either() -> None:
+    slow, fast = growth(100, ms90=100), growth(100, ms5=100)
+    untimed = growth(400, ms0=15)
+    for judgement in (judged(untimed, *[slow] * 6), judged(WELL, *[growth(100, ms5=10)] * 6)):
+        assert judgement.verdict == "undecided"
+        assert "speed is not compared" in judgement.reason
+    assert "90 requests of the champion" in judged(untimed, *[slow] * 6).reason
+    errors_only = ChallengerBounds(slower=None)
+    assert judged(untimed, *[slow] * 6, bounds=errors_only).verdict == "passed"
+    assert judged(WELL, *[fast] * 6).verdict == "passed"
+    failing = growth(100, failed=90, ms5=10)
+    assert judged(untimed, *[failing] * 6).verdict == "failed"
+
+
+def test_a_tail_that_the_few_requests_of_the_champion_do_not_show_is_not_slow() -> None:
+    """Both have 2 % of 500 ms; the champion's 100 requests happen to have one of them."""
+    champion = growth(50, ms5=49, ms500=1).plus(growth(50, ms5=50))
+    periods = [
+        Period(0.0, champion, growth(500, ms5=490, ms500=10)),
+        Period(10.0, Growth(), growth(500, ms5=490, ms500=10)),
+        Period(20.0, Growth(), growth(500, ms5=490, ms500=10)),
+    ]
+    assert champion.quantile(0.99) == 5
+    assert judge(periods, BOUNDS, alone=False).verdict == "passed"
+
+
+def test_late_requests_of_a_champion_without_traffic_excuse_nobody() -> None:
+    bad = [growth(100, failed=30)] * 3
+    late = growth(2, failed=2)
+    assert judged(late, *bad, alone=True).verdict == "failed"
+    assert "2 of" not in judged(late, *bad, alone=True).reason
 
 
 def test_a_challenger_with_all_traffic_is_compared_with_no_failures() -> None:
@@ -120,7 +205,7 @@ def test_a_bound_that_is_null_decides_nothing() -> None:
 
 
 def test_the_window_has_the_last_seconds() -> None:
-    periods = [Period(10.0 * place, WELL, WELL) for place in range(20)]
+    periods = looks(WELL, *[WELL] * 20)
     assert recent(periods, BOUNDS) == tuple(periods[-6:])
     assert recent([], BOUNDS) == ()
 
