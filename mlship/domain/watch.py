@@ -131,9 +131,9 @@ def judge(periods: Sequence[Period], bounds: ChallengerBounds, *, alone: bool) -
     if not reason:
         speed = _Speed() if alone else _speed(champion, challenger, bounds)
         beyond = "; ".join(filter(None, (_failing(champion, lasting, bounds), speed.slow)))
-        worse = "" if alone or not beyond else _worse(periods)
-        if worse:
-            reason = f"{beyond}; the challenger keeps its traffic, because {worse}"
+        why_not = worse(periods) if beyond and not alone else ""
+        if why_not:
+            reason = f"{beyond}; the challenger keeps its traffic, because {why_not}"
         elif not beyond and speed.unknown:
             reason = speed.unknown
         else:
@@ -188,7 +188,7 @@ def _failing(champion: Growth, challenger: Growth, bounds: ChallengerBounds) -> 
     )
 
 
-def _worse(periods: Sequence[Period]) -> str:
+def worse(periods: Sequence[Period]) -> str:
     """Return that the champion loses clearly more, in the window or at its end; else nothing."""
     for part, when in ((periods, ""), (periods[-1:], " since the last look")):
         champion = _together([period.champion for period in part])

@@ -12,7 +12,7 @@ from mlship.domain.deployment import Split, slot_of
 from mlship.domain.evidence import Record, Saw, Verdict
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.domain.watch import Judgement, Period, Side, Watched, judge, recent
+from mlship.domain.watch import Judgement, Period, Side, Watched, judge, recent, worse
 from mlship.errors import (
     ConfigError,
     ConflictError,
@@ -165,11 +165,14 @@ class _Watcher:
     def _step(self) -> Watch | None:
         """Look once; return how the watch ends, `None` if it goes on."""
         pair = self._find()
-        if pair is not None and (decision := undone(self._records, pair.challenger)):
-            return self._take_off(pair, decision)
-        if pair is None or not pair.share:
+        decision = undone(self._records, pair.challenger) if pair is not None else None
+        if pair is None or (not pair.share and decision is None):
             return self._ended(pair, "production has no challenger with traffic")
+        if decision is not None and not pair.share:
+            return self._take_off(pair, decision)
         judgement = self._look(pair)
+        if decision is not None and (pair.is_alone or not worse(self._periods)):
+            return self._take_off(pair, decision)
         return self._take_off(pair, judgement) if judgement.verdict == "failed" else None
 
     def _find(self) -> _Pair | None:

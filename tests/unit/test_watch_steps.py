@@ -343,6 +343,31 @@ def test_a_route_that_cannot_be_changed_is_tried_again_and_recorded_once(
     assert duel.weights == {slot_of(duel.champion): 100}
 
 
+def test_a_decision_that_was_not_carried_out_is_not_in_favour_of_a_champion_that_fails_now(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The champion was not ready at the last moment; then it is, and fails."""
+    duel.fail(duel.challenger, 0.3)
+    route, refused = duel.target.route, []
+
+    def routing(split: Split, *, expected: Revision) -> Revision:
+        if len(duel.pauses) < 4:
+            refused.append(split)
+            raise NotFoundError("no replica is ready", hint="look again")
+        return route(split, expected=expected)
+
+    monkeypatch.setattr(duel.target, "route", routing)
+    duel.during = {4: lambda: duel.fail(duel.champion, 0.5)}
+    result = duel.watch(seconds=50)
+    assert len(refused) == 2
+    assert result.verdict == "undecided"
+    assert "keeps its traffic, because the champion loses more" in result.reason
+    assert duel.weights[slot_of(duel.challenger)] == 10
+    duel.fail(duel.champion, 0.0)
+    assert duel.watch(seconds=300).verdict == "failed"
+    assert len(duel.records("watch")) == 1
+
+
 def test_a_failure_to_take_off_is_not_told_as_unknown_counts(duel: Duel) -> None:
     duel.fail(duel.challenger, 0.3)
     duel.here.locks.held.add("production")
