@@ -56,7 +56,7 @@ class Served:
 
     def wait(self) -> None:
         """Wait until the process answers at all, or is gone."""
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while self.process.poll() is None and time.monotonic() < until:
             try:
                 httpx.get(f"{self.url}/v2/health/live", timeout=1)
