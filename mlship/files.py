@@ -172,15 +172,18 @@ def is_private(path: Path) -> bool:
         return True
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
+def write_atomically(
+    path: Path, data: bytes, *, mode: int = 0o666, keeps_mode: bool = False
+) -> None:
     """Write a file atomically and durably.
 
     A reader sees the old contents or the new ones, also after a crash at any point.
 
     Args:
-        path: of the file.
+        path: of the file; a link is replaced.
         data: its new contents.
         mode: of the file, from which the umask takes away.
+        keeps_mode: whether a file that exists keeps its mode.
 
     Raises:
         OSError: the disk is full or the folder is not writable; the old file is unchanged.
@@ -189,6 +192,8 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o666) -> None:
     try:
         flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
         with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
+            if keeps_mode and path.exists():
+                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

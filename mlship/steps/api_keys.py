@@ -1,6 +1,9 @@
 """api-keys: add, list and remove the API keys of a target, in the file that its replicas read."""
 
+import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -50,11 +53,11 @@ def add(place: KeyPlace, name: str, now: datetime) -> str:
     Raises:
         ConfigError: the name is invalid, or the file is damaged.
         ConflictError: there is a key of this name.
-        UnavailableError: the file cannot be written.
+        UnavailableError: the file cannot be locked or written.
     """
     token = api_keys.new_token()
-    with files.locked(place.path.parent, waits=True):
-        _write(place.path, keys_in(place).with_key(name, token, now))
+    with _locked(place) as path:
+        _write(path, _keys_in(path).with_key(name, token, now))
     return token
 
 
@@ -64,10 +67,10 @@ def remove(place: KeyPlace, name: str) -> None:
     Raises:
         ConfigError: the file is damaged.
         NotFoundError: there is no key of this name.
-        UnavailableError: the file cannot be written.
+        UnavailableError: the file cannot be locked or written.
     """
-    with files.locked(place.path.parent, waits=True):
-        _write(place.path, keys_in(place).without(name))
+    with _locked(place) as path:
+        _write(path, _keys_in(path).without(name))
 
 
 def keys_in(place: KeyPlace) -> ApiKeys:
@@ -76,7 +79,7 @@ def keys_in(place: KeyPlace) -> ApiKeys:
     Raises:
         ConfigError: the file cannot be read.
     """
-    return api_keys.read(place.path) if place.path.exists() else ApiKeys()
+    return _keys_in(place.path)
 
 
 def openness(config: TargetConfig, name: str) -> tuple[str, str] | None:
@@ -99,9 +102,30 @@ def _apply(settings: TargetConfig, path: Path) -> str:
     )
 
 
+def _keys_in(path: Path) -> ApiKeys:
+    try:
+        return api_keys.read(path)
+    except ConfigError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return ApiKeys()
+        raise
+
+
+@contextmanager
+def _locked(place: KeyPlace) -> Iterator[Path]:
+    """Lock the folder of the file, behind links, and return where the file is."""
+    path = Path(os.path.realpath(place.path))
+    with files.locked(path.parent, waits=True) as is_locked:
+        if not is_locked:
+            message = f"cannot lock {path.parent}, the folder of the API keys"
+            hint = "create the folder, or move the file to a file system that has locks (flock)"
+            raise UnavailableError(message, hint=hint)
+        yield path
+
+
 def _write(path: Path, keys: ApiKeys) -> None:
     try:
-        files.write_atomically(path, keys.encoded())
+        files.write_atomically(path, keys.encoded(), keeps_mode=True)
     except OSError as error:
         message = f"cannot write the API keys to {path}: {error.strerror}"
         raise UnavailableError(message, hint="make its folder writable") from error

@@ -1,6 +1,10 @@
 """API keys as mlship writes them, its settings for them, and its own clients."""
 
 import json
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from mlship import files
 from mlship.adapters.targets.local.processes import Process
 from mlship.adapters.targets.local.replicas import discovery
 from mlship.adapters.targets.local.state import Replica
@@ -20,7 +25,7 @@ from mlship.domain import api_keys
 from mlship.domain.deployment import Slot
 from mlship.domain.environment import of_serving, of_supervisor, of_user_code
 from mlship.domain.workload import Request
-from mlship.errors import ConfigError, ConflictError, NotFoundError
+from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
 from mlship.steps import api_keys as steps
 from mlship.steps import replay
 from mlship.steps.api_keys import KeyPlace
@@ -93,6 +98,85 @@ def test_a_damaged_file_is_named_and_stays(place: KeyPlace, data: bytes) -> None
         with pytest.raises(ConfigError, match=r"api-keys\.json is not a file of API keys"):
             act(place)
     assert place.path.read_bytes() == data
+
+
+def test_a_file_behind_a_link_is_locked_and_written_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, linked = tmp_path / "shared" / "keys.json", tmp_path / "project" / "api-keys.json"
+    for file in (real, linked):
+        file.parent.mkdir()
+    linked.symlink_to("../shared/keys.json")
+    folders: list[Path] = []
+    locked = files.locked
+
+    def noted(folder: Path, *, waits: bool = False) -> AbstractContextManager[bool]:
+        folders.append(folder)
+        return locked(folder, waits=waits)
+
+    monkeypatch.setattr(files, "locked", noted)
+    token = steps.add(KeyPlace(path=linked), "web", NOON)
+    assert linked.is_symlink()
+    assert steps.keys_in(KeyPlace(path=real)).name_of(token) == "web"
+    steps.add(KeyPlace(path=real), "batch", NOON)
+    steps.remove(KeyPlace(path=linked), "web")
+    assert linked.is_symlink()
+    assert steps.keys_in(KeyPlace(path=linked)).names == ("batch",)
+    assert folders == [real.parent] * 3, "a command by the link waits for one without it"
+
+
+def test_a_folder_behind_a_link_is_locked(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "project").symlink_to(tmp_path / "shared")
+    place = KeyPlace(path=tmp_path / "project" / "api-keys.json")
+    steps.add(place, "web", NOON)
+    assert steps.keys_in(place).names == ("web",)
+
+
+def test_a_link_to_itself_is_refused_and_stays(place: KeyPlace) -> None:
+    place.path.symlink_to(place.path.name)
+    for act in (steps.keys_in, lambda place: steps.add(place, "web", NOON)):
+        with pytest.raises(ConfigError, match=r"cannot read the API keys in .*api-keys\.json"):
+            act(place)
+    assert place.path.is_symlink()
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664])
+def test_a_file_keeps_its_mode(place: KeyPlace, mode: int) -> None:
+    steps.add(place, "web", NOON)
+    place.path.chmod(mode)
+    before = os.umask(0o022)
+    try:
+        steps.add(place, "batch", NOON)
+        steps.remove(place, "web")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(place.path.stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_keys_are_not_written_without_a_lock(
+    place: KeyPlace, monkeypatch: pytest.MonkeyPatch, *, is_there: bool
+) -> None:
+    @contextmanager
+    def refused(_folder: Path, *, waits: bool = False) -> Iterator[bool]:
+        assert waits
+        yield False
+
+    if is_there:
+        steps.add(place, "web", NOON)
+        before = place.path.read_bytes()
+        monkeypatch.setattr(files, "locked", refused)
+    else:
+        place = KeyPlace(path=place.path.parent / "missing" / "api-keys.json")
+    acts = (lambda: steps.add(place, "batch", NOON), lambda: steps.remove(place, "web"))
+    for act in acts:
+        with pytest.raises(UnavailableError, match="cannot lock") as failure:
+            act()
+        assert str(place.path.parent) in failure.value.message
+        assert "create the folder" in failure.value.hint
+    if is_there:
+        assert place.path.read_bytes() == before
 
 
 @pytest.fixture
