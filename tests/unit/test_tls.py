@@ -101,6 +101,80 @@ def test_envoys_copy_is_renewed_only_with_a_pair_that_fits(tmp_path: Path) -> No
     assert not state.certificate.exists()
 
 
+class Refusing:
+    """`tls.check` that raises what the test says, and counts."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error: Exception | None = error
+        self.calls = 0
+
+    def __call__(self, _certificate: Path, _key: Path) -> None:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConfigError("clients would refuse c.pem: certificate is not yet valid"),
+        ConfigError("cannot read c.pem: Too many open files"),
+        OSError(24, "Too many open files"),
+    ],
+)
+def test_a_pair_is_tried_again_though_its_files_have_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    state, now, check = State(tmp_path / "target"), [0.0], Refusing(error)
+    state.envoy.mkdir(parents=True)
+    monkeypatch.setattr(tls, "check", check)
+    copies, text = Certificates(state, clock=lambda: now[0]), certificates.write(tmp_path)
+    with pytest.raises(type(error)):
+        copies.step(wanted(tmp_path))
+    for _ in range(60):
+        now[0] += 0.05
+        copies.step(wanted(tmp_path))
+    assert 2 <= check.calls <= 5, "it costs a handshake: about once a second, and told once"
+    check.error = ConfigError("clients would refuse c.pem: certificate has expired")
+    now[0] += 2
+    with pytest.raises(ConfigError, match="has expired"):
+        copies.step(wanted(tmp_path))
+    check.error = None
+    now[0] += 2
+    copies.step(wanted(tmp_path))
+    assert certificate_in(state) == text.decode()
+    now[0] += 2
+    calls = check.calls
+    copies.step(wanted(tmp_path))
+    assert check.calls == calls, "a copy that was written is not checked again"
+
+
+def test_a_file_that_is_missing_is_told_once(tmp_path: Path) -> None:
+    state = State(tmp_path / "target")
+    state.envoy.mkdir(parents=True)
+    copies, text = Certificates(state), certificates.write(tmp_path)
+    (tmp_path / "key.pem").rename(tmp_path / "away.pem")
+    with pytest.raises(FileNotFoundError, match=r"key\.pem"):
+        copies.step(wanted(tmp_path))
+    copies.step(wanted(tmp_path))
+    (tmp_path / "away.pem").rename(tmp_path / "key.pem")
+    copies.step(wanted(tmp_path))
+    assert certificate_in(state) == text.decode()
+    (tmp_path / "key.pem").unlink()
+    with pytest.raises(FileNotFoundError, match=r"key\.pem"):
+        copies.step(wanted(tmp_path))
+    assert certificate_in(state) == text.decode()
+
+
+def test_a_certificate_may_have_text_beside_it_in_any_encoding(tmp_path: Path) -> None:
+    state = State(tmp_path / "target")
+    state.envoy.mkdir(parents=True)
+    text = certificates.write(tmp_path)
+    (tmp_path / "certificate.pem").write_bytes("# Prüfstelle\n".encode("latin-1") + text)
+    Certificates(state).step(wanted(tmp_path))
+    assert certificate_in(state).endswith(text.decode())
+
+
 def certificate_in(state: State) -> str:
     (secret,) = json.loads(state.certificate.read_bytes())["resources"]
     assert secret["name"] == NAME

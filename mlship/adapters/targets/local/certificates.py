@@ -4,6 +4,8 @@ The user's two files are replaced one after the other. So they are copied into o
 when they fit together: Envoy never sees the half of a renewal.
 """
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from mlship import files
@@ -11,41 +13,65 @@ from mlship.adapters.targets.envoy import resources
 from mlship.adapters.targets.envoy.limits import TYPES
 from mlship.adapters.targets.local.state import State, Tls
 from mlship.domain import digests, tls
+from mlship.errors import ConfigError
 
 NAME = "router"
+RETRY_SECONDS = 1.0
+"""Until a refused pair of files is checked again, which costs a handshake."""
 _Versions = tuple[files.Version, ...]
 
 
 class Certificates:
     """Keeps Envoy's copy of a certificate and its key current."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._path = state.certificate
         self._written: tuple[Tls, _Versions] | None = None
-        self._refused: _Versions | None = None
+        self._refused: tuple[Tls, _Versions] | None = None
+        self._refused_at = 0.0
+        self._told = ""
 
     def step(self, wanted: Tls | None) -> None:
         """Copy the files if they have changed; without any, there is no copy.
 
+        Those that were refused are looked at again after a second: the reason may have been that
+        they could not be read, or that it was too early.
+
         Raises:
-            ConfigError: they do not fit together, once for each change; the former copy stays.
-            OSError: they cannot be read now, or the copy cannot be written.
+            ConfigError: they do not fit together, or clients would refuse them, once for each
+                reason; the former copy stays.
+            OSError: they cannot be read now, or the copy cannot be written; likewise once.
         """
         if wanted is None:
             self._path.unlink(missing_ok=True)
-            self._written = None
+            self._written = self._refused = None
+            self._told = ""
             return
+        try:
+            self._renew(wanted)
+        except (OSError, ConfigError) as error:
+            text = str(error)
+            if text != self._told:
+                self._told = text
+                raise
+
+    def _renew(self, wanted: Tls) -> None:
         paths = Path(wanted.certificate), Path(wanted.key)
         version = tuple(map(files.version_of, paths))
-        if (wanted, version) == self._written or version == self._refused:
+        if (wanted, version) == self._written:
+            self._refused, self._told = None, ""
             return
-        self._refused = version
+        now = self._clock()
+        if (wanted, version) == self._refused and now < self._refused_at + RETRY_SECONDS:
+            return
+        self._refused, self._refused_at = (wanted, version), now
         tls.check(*paths)
         certificate, key = (path.read_bytes() for path in paths)
+        self._refused = None
         if tuple(map(files.version_of, paths)) == version:
-            self._refused = None
             files.write_atomically(self._path, secret(certificate, key), mode=0o600)
-            self._written = wanted, version
+            self._written, self._told = (wanted, version), ""
 
 
 def secret(certificate: bytes, key: bytes) -> bytes:
@@ -53,10 +79,15 @@ def secret(certificate: bytes, key: bytes) -> bytes:
     item = {
         "name": NAME,
         "tls_certificate": {
-            "certificate_chain": {"inline_string": certificate.decode()},
-            "private_key": {"inline_string": key.decode()},
+            "certificate_chain": {"inline_string": _text(certificate)},
+            "private_key": {"inline_string": _text(key)},
         },
     }
     kind = "extensions.transport_sockets.tls.v3.Secret"
     typed = {"@type": f"{TYPES}.{kind}"} | item
     return resources.text({"version_info": digests.of_bytes(certificate), "resources": [typed]})
+
+
+def _text(data: bytes) -> str:
+    """Return a file in PEM as text; only what is beside the blocks may be no ASCII."""
+    return data.decode("ascii", errors="replace")
