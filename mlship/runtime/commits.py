@@ -75,7 +75,7 @@ class Commits:
         self._turn = None
         try:
             written = self._record.append(turn.predictions)
-        except UnavailableError as error:
+        except Exception as error:  # noqa: BLE001 (waiting requests must get any error)
             turn.end(error)
             return
         turn.predictions = []

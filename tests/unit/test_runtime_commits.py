@@ -17,8 +17,11 @@ class Log:
         self.appended: list[list[str]] = []
         self.written: list[Written] = []
         self.is_closed = False
+        self.fault: Exception | None = None
 
     def append(self, predictions: Sequence[Prediction]) -> Written:
+        if self.fault is not None:
+            raise self.fault
         if self.is_closed:
             raise UnavailableError("the prediction log is closed", hint="retry the request")
         self.appended.append([prediction.id for prediction in predictions])
@@ -82,5 +85,36 @@ def test_a_log_that_hangs_is_given_up_and_its_late_end_ignored() -> None:
         log.written[0].set_result(None)
         await turn()
         assert len(heard) == 1
+
+    asyncio.run(run())
+
+
+def test_any_error_of_the_log_reaches_each_request_of_its_turn_and_no_other() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        unhandled: list[object] = []
+        loop.set_exception_handler(lambda _loop, context: unhandled.append(context))
+        log = Log()
+        commits = Commits(log, loop)
+        heard: list[tuple[str, BaseException | None]] = []
+
+        def append(name: str) -> None:
+            commits.append([prediction(name)]).add_done_callback(
+                lambda turn: heard.append((name, turn.exception()))
+            )
+
+        fault = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+        log.fault = fault
+        append("a")
+        append("b")
+        await turn()
+        assert heard == [("a", fault), ("b", fault)]
+        log.fault = None
+        append("c")
+        await turn()
+        log.written[0].set_result(None)
+        await turn()
+        assert heard[2:] == [("c", None)]
+        assert unhandled == []
 
     asyncio.run(run())
