@@ -5,7 +5,6 @@ computed when its worker ended is not computed again: it may be what ended the w
 """
 
 import math
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Protocol, assert_never
@@ -16,12 +15,11 @@ from mlship.domain.digests import Digest
 from mlship.errors import MlshipError
 from mlship.runtime import refusals
 from mlship.runtime.faults import Fault, RefusedRequest
-from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused, Table
+from mlship.runtime.job_queue import JobQueue, refuse_late
+from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused
 from mlship.runtime.link import Answers, Failed, Loaded, Report, Unfit
 from mlship.runtime.processes import Events, Worker
 
-MESSAGE_SECONDS = 0.01
-"""Requests that take so long in total are sent together. One that ends the worker fails all."""
 GRACE_SECONDS = 1.0
 """A worker all of whose requests are so long past their deadline is hung."""
 SILENT_SECONDS = 3.0
@@ -120,8 +118,7 @@ class Pool:
         self._soon = soon
         self._clock = clock
         self._slots = [Slot(self) for _ in range(workers)]
-        self._queue: deque[Job] = deque()
-        self._rows = 0
+        self._queue = JobQueue()
         self._is_due = False
         self._row_seconds = 0.0
         self._load_seconds = 0.0
@@ -157,7 +154,6 @@ class Pool:
                 reason="" if is_ready else refusals.RESTARTING,
             )
         self._queue.append(job)
-        self._rows += len(job.rows)
         self._dispatch_soon()
 
     def cancel(self, job: Job) -> None:
@@ -165,7 +161,7 @@ class Pool:
         if not job.is_done and not job.is_sent:
             self._watcher.refused(refusals.GONE)
             job.is_done = True
-            self._release(job)
+            self._queue.drop(job)
 
     def health(self) -> Health:
         """Return whether a worker is ready, and what happened to others."""
@@ -179,7 +175,7 @@ class Pool:
 
     def queued(self) -> int:
         """Return the number of rows that wait."""
-        return self._rows
+        return self._queue.rows
 
     def in_flight(self) -> int:
         """Return the number of requests that are being computed."""
@@ -249,8 +245,8 @@ class Pool:
         now = self._clock()
         turn = min(_TURN_SECONDS, now - self._checked)
         self._checked = now
-        self._drop_late(now)
-        is_short = bool(self._rows) and not any(slot.is_free for slot in self._slots)
+        self._queue.check(now)  # no worker is ended for a request that waits no more
+        is_short = bool(self._queue.rows) and not any(slot.is_free for slot in self._slots)
         for slot in self._slots:
             if slot.worker is not None:
                 slot.worker.check()
@@ -275,26 +271,17 @@ class Pool:
         """Return the estimated seconds until a job that comes now is sent to a worker."""
         ready = sum(slot.is_ready for slot in self._slots)
         if not ready:
-            return self._load_seconds + self._rows * self._row_seconds
-        if not self._rows and any(slot.is_free for slot in self._slots):
+            return self._load_seconds + self._queue.rows * self._row_seconds
+        if not self._queue.rows and any(slot.is_free for slot in self._slots):
             return 0.0
         computing = sum(len(job.rows) for slot in self._slots for job in slot.jobs)
-        return (self._rows + computing) * self._row_seconds / ready
-
-    def _drop_late(self, now: float) -> None:
-        """Answer what is late in the queue: no worker is ended for a request that waits no more."""
-        for job in tuple(self._queue):  # an answer may begin the next request
-            if not job.is_done and now > job.deadline:
-                self._release(job)
-                self._late(job)
-        while self._queue and self._queue[0].is_done:
-            self._queue.popleft()
+        return (self._queue.rows + computing) * self._row_seconds / ready
 
     def _check_jobs(self, slot: Slot, now: float) -> None:
         """Answer what is late in a worker, and end the worker if nothing else is in it."""
         for job in slot.jobs:
             if not job.is_done and now > job.deadline:
-                self._late(job)
+                refuse_late(job)
         if slot.jobs and slot.worker is not None and not slot.is_hung:
             slot.is_hung = all(now > job.deadline + GRACE_SECONDS for job in slot.jobs)
             if slot.is_hung:
@@ -328,35 +315,12 @@ class Pool:
             if not self._queue:
                 return
             share = math.ceil(len(self._queue) / (len(free) - place))
-            slot.jobs = self._take(share)
+            slot.jobs = self._queue.take(share, self._row_seconds, self._clock())
             if slot.jobs and slot.worker is not None:
                 slot.sent = self._clock()
                 slot.silent = 0.0
                 slot.worker.send([job.rows for job in slot.jobs])
                 self._watcher.sent(sum(len(job.rows) for job in slot.jobs))
-
-    def _take(self, share: int) -> list[Job]:
-        """Return the next jobs: at most a share, and not more than a message may take."""
-        now = self._clock()
-        jobs: list[Job] = []
-        seconds = 0.0
-        while self._queue and len(jobs) < share:
-            job = self._queue[0]
-            seconds += len(job.rows) * self._row_seconds
-            if jobs and seconds > MESSAGE_SECONDS:
-                break
-            self._queue.popleft()
-            if job.is_done:
-                continue
-            if now > job.deadline:
-                self._release(job)
-                self._late(job)
-                continue
-            self._rows -= len(job.rows)
-            job.is_sent = True
-            job.sent = now
-            jobs.append(job)
-        return jobs
 
     def _answered(self, slot: Slot, answers: list[Answer]) -> None:
         jobs, slot.jobs = slot.jobs, []
@@ -368,15 +332,6 @@ class Pool:
             job.finish(_complete(answer, job))
         if self._queue:
             self._dispatch_soon()
-
-    def _release(self, job: Job) -> None:
-        """Forget the rows of a job that stays in the queue until its turn."""
-        self._rows -= len(job.rows)
-        job.rows = Table()
-
-    def _late(self, job: Job) -> None:
-        message = "the model did not answer before the deadline of the request"
-        job.finish(Refused(Fault(message=message, hint="retry later, or send fewer rows"), 504))
 
     def _tell(self, jobs: list[Job], reason: str, *, is_hung: bool) -> None:
         names = ", ".join(job.name for job in jobs)

@@ -1,0 +1,72 @@
+"""Jobs that wait for a worker, in their order: those that are late are answered, not computed."""
+
+from collections import deque
+
+from mlship.runtime.faults import Fault
+from mlship.runtime.jobs import Job, Refused, Table
+
+MESSAGE_SECONDS = 0.01
+"""Requests that take so long in total are sent together. One that ends the worker fails all."""
+
+
+class JobQueue:
+    """The jobs that wait. One that is dropped keeps its place, without its rows, until its turn.
+
+    Attributes:
+        rows: the number of rows that wait.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: deque[Job] = deque()
+        self.rows = 0
+
+    def __len__(self) -> int:
+        """Return the number of jobs, with those that were dropped."""
+        return len(self._jobs)
+
+    def append(self, job: Job) -> None:
+        """Let a job wait."""
+        self._jobs.append(job)
+        self.rows += len(job.rows)
+
+    def drop(self, job: Job) -> None:
+        """Forget the rows of a job that waits."""
+        self.rows -= len(job.rows)
+        job.rows = Table()
+
+    def check(self, now: float) -> None:
+        """Answer jobs that are late."""
+        for job in tuple(self._jobs):  # an answer may begin the next request
+            if not job.is_done and now > job.deadline:
+                self.drop(job)
+                refuse_late(job)
+        while self._jobs and self._jobs[0].is_done:
+            self._jobs.popleft()
+
+    def take(self, share: int, row_seconds: float, now: float) -> list[Job]:
+        """Return the next jobs: at most a share, and not more than a message may take."""
+        jobs: list[Job] = []
+        seconds = 0.0
+        while self._jobs and len(jobs) < share:
+            job = self._jobs[0]
+            seconds += len(job.rows) * row_seconds
+            if jobs and seconds > MESSAGE_SECONDS:
+                break
+            self._jobs.popleft()
+            if job.is_done:
+                continue
+            if now > job.deadline:
+                self.drop(job)
+                refuse_late(job)
+                continue
+            self.rows -= len(job.rows)
+            job.is_sent = True
+            job.sent = now
+            jobs.append(job)
+        return jobs
+
+
+def refuse_late(job: Job) -> None:
+    """Answer a job whose deadline has passed."""
+    message = "the model did not answer before the deadline of the request"
+    job.finish(Refused(Fault(message=message, hint="retry later, or send fewer rows"), 504))
