@@ -54,7 +54,11 @@ class Watcher(Protocol):
 
 
 class Slot:
-    """The place of one worker, and of those that follow it."""
+    """The place of one worker, and of those that follow it.
+
+    Attributes:
+        fault: why its worker cannot compute, as it told before it ends.
+    """
 
     def __init__(self, pool: "Pool") -> None:
         self.worker: Worker | None = None
@@ -65,6 +69,7 @@ class Slot:
         self.ends = 0
         self.start_at: float | None = None
         self.is_hung = False
+        self.fault = ""
         self._pool = pool
 
     @property
@@ -195,15 +200,15 @@ class Pool:
                     self._row_seconds = report.seconds
                 slot.is_ready = True
                 self._dispatch_soon()
+            case Unfit() if self._was_ready:
+                slot.fault = f"failed its check: {report.failure}"
             case Unfit():
                 self.failure = report.failure
+            case Failed() if self._was_ready:
+                slot.fault = f"could not load the model again: {report.message}"
             case Failed():
-                message = f"a worker cannot load the model again: {report.message}"
-                if self._was_ready:
-                    self._watcher.note(message)
-                else:
-                    kind = getattr(errors, report.error, MlshipError)
-                    self.error = kind(report.message, hint=report.hint)
+                kind = getattr(errors, report.error, MlshipError)
+                self.error = kind(report.message, hint=report.hint)
             case _:
                 assert_never(report)
 
@@ -220,12 +225,16 @@ class Pool:
                 message = f"the process of the model ended {reason} while it was loaded"
                 self.error = errors.ProjectError(message, hint="see its output above")
             return
-        self._tell(held if slot.is_hung else jobs, reason, is_hung=slot.is_hung)
+        fault, slot.fault = slot.fault, ""
+        if fault:
+            self._watcher.note(f"a worker {fault}; another is started")
+        else:
+            self._tell(held if slot.is_hung else jobs, reason, is_hung=slot.is_hung)
         for job in jobs:
             job.finish(_crashed(reason))
         self._restarts += 1
         self._hung += slot.is_hung
-        self._last_restart = "did not answer" if slot.is_hung else f"ended {reason}"
+        self._last_restart = fault or ("did not answer" if slot.is_hung else f"ended {reason}")
         self._watcher.restarted(hung=slot.is_hung)
         slot.is_hung = False
         # One that has answered is replaced at once: a request that ends it must not cost others

@@ -373,6 +373,8 @@ class Service:
         if state == "ready":
             return http.of_json(body)
         message = self.failure or f"the model is {state}"
+        if state == "restarting" and health.last_restart:
+            message += f": a worker {health.last_restart}"
         hint = "train again in the serving environment" if self.failure else "retry later"
         return http.of_json(body | http.error_body(Fault(message=message, hint=hint), path), 503)
 

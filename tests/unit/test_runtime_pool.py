@@ -431,6 +431,57 @@ def test_a_model_that_cannot_be_loaded_is_an_error_of_the_tree(folder: Path) -> 
     assert unfit.pool.error is None
 
 
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        (Unfit("golden example 0: other"), "failed its check: golden example 0: other"),
+        (
+            Failed("IntegrityError", "model.onnx has changed", "train again"),
+            "could not load the model again: model.onnx has changed",
+        ),
+    ],
+)
+def test_a_worker_that_cannot_compute_when_it_is_started_again_says_why_and_gets_no_jobs(
+    world: World, report: Unfit | Failed, says: str
+) -> None:
+    world.workers[0].events.ended("by signal SIGSEGV")
+    world.submit("a")
+    world.workers[1].events.reported(report)
+    world.turn()
+    assert world.workers[1].jobs == []
+    assert not world.pool.health().is_ready
+    assert world.pool.health().last_restart == "ended by signal SIGSEGV"
+    world.workers[1].events.ended("with code 0")
+    assert world.pool.health() == Health(is_ready=False, restarts=2, hung=0, last_restart=says)
+    assert world.notes[1:] == [f"a worker {says}; another is started"]
+    assert world.pool.failure == "", "the model was ready: another worker may be"
+    assert world.pool.error is None
+    world.pass_time(1)
+    world.workers[2].events.ended("with code 1")
+    assert world.pool.health().last_restart == "ended with code 1", "of this worker, not the last"
+    world.pass_time(5)
+    world.load()
+    world.workers[3].answer()
+    assert status_of(world, "a") == 200
+
+
+def test_a_worker_that_fails_its_check_costs_others_nothing(folder: Path) -> None:
+    world = World(folder, workers=2)
+    for worker in world.workers:
+        worker.events.reported(Loaded(0.001))
+    world.workers[0].events.ended("with code 1")
+    world.workers[2].events.reported(Unfit("golden example 0: other"))
+    world.workers[2].events.ended("with code 0")
+    for name in "abc":
+        world.submit(name)
+        world.turn()
+        world.workers[1].answer()
+        assert status_of(world, name) == 200
+    health = world.pool.health()
+    assert health.is_ready
+    assert health.last_restart == "failed its check: golden example 0: other"
+
+
 def test_a_model_that_returns_fewer_rows_is_an_error(world: World) -> None:
     world.submit("a", rows=2)
     world.turn()

@@ -7,6 +7,7 @@ import jsonschema
 import pytest
 
 from mlship.runtime.http import BODY_BYTES, Request
+from mlship.runtime.jobs import Health
 from mlship.runtime.model import Model
 from mlship.runtime.service import Service
 from tests.harness.bundles import CLASSES, COLUMNS, SETOSA, VIRGINICA, iris_bundle
@@ -238,6 +239,18 @@ def test_a_model_that_gives_other_outputs_than_when_made_does_not_become_ready(
     asked = Request(method="POST", path="/predict", headers={}, body=json.dumps(SETOSA).encode())
     assert service.handle(asked).status == 503
     assert memory.kept == []
+
+
+def test_readiness_says_why_no_worker_computes(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = "failed its check: golden example 0: species is 'setosa'"
+    health = Health(is_ready=False, restarts=1, last_restart=fault)
+    monkeypatch.setattr(service._model, "health", lambda: health)
+    response = service.handle(Request(method="GET", path="/v2/health/ready", headers={}))
+    body = json.loads(response.body)
+    assert (response.status, body["state"], body["last_restart"]) == (503, "restarting", fault)
+    assert body["error"] == f"the model is restarting: a worker {fault}; retry later"
 
 
 def test_metrics_count_requests_and_predictions(call: Call) -> None:
