@@ -1,6 +1,7 @@
 """Jobs that wait for a worker, in their order: those that are late are answered, not computed."""
 
 from collections import deque
+from collections.abc import Sequence
 
 from mlship.runtime.faults import Fault
 from mlship.runtime.jobs import Job, Refused, Table
@@ -28,6 +29,15 @@ class JobQueue:
         """Let a job wait."""
         self._jobs.append(job)
         self.rows += len(job.rows)
+
+    def put_back(self, jobs: Sequence[Job]) -> None:
+        """Let jobs that were taken wait again, before all others."""
+        for job in reversed(jobs):
+            if not job.is_done:
+                job.is_sent = False
+                job.sent = 0.0
+                self._jobs.appendleft(job)
+                self.rows += len(job.rows)
 
     def drop(self, job: Job) -> None:
         """Forget the rows of a job that waits."""

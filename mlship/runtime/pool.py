@@ -1,7 +1,7 @@
 """The pool of workers: a queue that is bounded by time, and workers that are replaced.
 
-A request that cannot be answered before its deadline is refused when it comes. One that was being
-computed when its worker ended is not computed again: it may be what ended the worker.
+A request that cannot be answered before its deadline is refused when it comes. One that may have
+been computed when its worker ended is not computed again: it may be what ended the worker.
 """
 
 import math
@@ -80,6 +80,10 @@ class Slot:
     def reported(self, report: Report) -> None:
         """Pass a message on."""
         self._pool.reported(self, report)
+
+    def lost(self, *, is_unread: bool) -> None:
+        """Pass on that it can be sent no more."""
+        self._pool.lost(self, is_unread=is_unread)
 
     def ended(self, reason: str) -> None:
         """Pass the end on."""
@@ -211,6 +215,17 @@ class Pool:
                 self.error = kind(report.message, hint=report.hint)
             case _:
                 assert_never(report)
+
+    def lost(self, slot: Slot, *, is_unread: bool) -> None:
+        """Send a worker no more jobs; give those that it has not read to another one.
+
+        Nothing was computed for these, so that they are not what ended it.
+        """
+        slot.is_ready = False
+        if is_unread and not slot.is_hung:
+            jobs, slot.jobs = slot.jobs, []
+            self._queue.put_back(jobs)
+            self._dispatch_soon()
 
     def ended(self, slot: Slot, reason: str) -> None:
         """Answer what an ended worker leaves, and start another."""

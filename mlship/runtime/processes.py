@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
@@ -16,6 +17,9 @@ class Events(Protocol):
 
     def reported(self, report: Report) -> None:
         """It has sent a message."""
+
+    def lost(self, *, is_unread: bool) -> None:
+        """It can be sent nothing more; whether it has surely not read all of the last message."""
 
     def ended(self, reason: str) -> None:
         """Its process has ended, such as `by signal SIGSEGV` or `with code 1`."""
@@ -50,6 +54,7 @@ class WorkerProcess(asyncio.Protocol):
         self._events = events
         self._frames = Frames()
         self._transport: asyncio.Transport | None = None
+        self._is_gone = False
         self.is_over = False
 
     async def connect(self) -> None:
@@ -67,9 +72,14 @@ class WorkerProcess(asyncio.Protocol):
         for report in self._frames.reports(data):
             self._events.reported(report)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's name)
-        """End a worker that has closed its link: it can be asked no more."""
+    def eof_received(self) -> None:
+        """Tell that the worker can be asked no more; asyncio closes the link in its next turn."""
+        self._lose(is_unread=False)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End a worker that has closed its link."""
         self._transport = None
+        self._lose(is_unread=_is_unread(exc))
         self.kill()
 
     def send(self, jobs: Sequence[Sequence[Sequence[Any]]]) -> None:
@@ -91,9 +101,15 @@ class WorkerProcess(asyncio.Protocol):
     def check(self) -> None:
         """Tell once that the process has ended."""
         code = self._process.poll()
-        if code is not None and not self.is_over:
-            self.close()
-            self._events.ended(_ending(code))
+        if code is None or self.is_over:
+            return
+        if self._transport is not None and not self._is_gone:
+            # The loop first reads what it has sent. A process that it left may keep the link open.
+            self._is_gone = True
+            self._lose(is_unread=False)
+            return
+        self.close()
+        self._events.ended(_ending(code))
 
     def wait(self, seconds: float) -> None:
         """Wait until a closed worker has ended; end it after these seconds."""
@@ -102,6 +118,20 @@ class WorkerProcess(asyncio.Protocol):
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _lose(self, *, is_unread: bool) -> None:
+        if not self.is_over:
+            self._events.lost(is_unread=is_unread)
+
+
+def _is_unread(error: Exception | None) -> bool:
+    """Return whether the end of a link shows that its other side has not read all that was sent.
+
+    The pipe is broken if a part could not be sent. Linux resets a connection of a socket pair if
+    the other side has closed it with something left to read, unix(7).
+    """
+    is_reset = sys.platform == "linux" and isinstance(error, ConnectionResetError)
+    return is_reset or isinstance(error, BrokenPipeError)
 
 
 def _ending(code: int) -> str:

@@ -108,6 +108,21 @@ def test_readiness_is_false_while_no_worker_is_ready(serve: Serve) -> None:
     assert children(served.process.pid) != [worker]
 
 
+def test_a_request_that_a_worker_has_not_read_when_it_ends_is_answered(serve: Serve) -> None:
+    served = serve(preprocess=POISON)
+    [worker] = children(served.process.pid)
+    os.kill(worker, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(httpx.post, f"{served.url}/predict", json=SETOSA, timeout=60)
+        in_flight = "mlship_in_flight 1.0"
+        until(lambda: in_flight in httpx.get(f"{served.url}/metrics").text)
+        os.kill(worker, signal.SIGKILL)
+        assert sent.result().status_code == 200
+    ready = httpx.get(f"{served.url}/v2/health/ready").json()
+    assert (ready["restarts"], ready["last_restart"]) == (1, "ended by signal SIGKILL")
+    assert len(served.logged()) == 1
+
+
 def test_a_hung_request_gets_504_and_its_worker_is_replaced(serve: Serve) -> None:
     served = serve(preprocess=POISON)
     with httpx.Client(base_url=served.url, timeout=30) as client, ThreadPoolExecutor(1) as pool:
