@@ -32,7 +32,7 @@ def client_context(certificate: Path) -> ssl.SSLContext:
             raise ConfigError(message, hint=_NEXT)
         context.load_verify_locations(cadata=block[0])
     except ssl.SSLError as error:
-        message = f"{certificate} is not a certificate: {_reason(error)}"
+        message = f"{certificate} is not a certificate: {reason_of(error)}"
         raise ConfigError(message, hint=_NEXT) from error
     return context
 
@@ -50,13 +50,21 @@ def check(certificate: Path, key: Path) -> None:
     try:
         server.load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, ValueError) as error:
-        message = f"{key} is not the key of {certificate}: {_reason(error)}"
+        message = f"{key} is not the key of {certificate}: {reason_of(error)}"
         raise ConfigError(message, hint=_NEXT) from error
     try:
         _shake_hands(server, client)
     except ssl.SSLError as error:
-        message = f"clients would refuse {certificate}: {_reason(error)}"
+        message = f"clients would refuse {certificate}: {reason_of(error)}"
         raise ConfigError(message, hint=f"renew it: {_NEXT}") from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return what TLS says of a failure, without the address or the host that it names."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message.partition(",")[0]
+    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+    return str(reason).replace("_", " ").lower()
 
 
 def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
@@ -81,10 +89,3 @@ def _text(path: Path) -> str:
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
         raise ConfigError(message, hint=_NEXT) from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message
-    reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-    return str(reason).replace("_", " ").lower()

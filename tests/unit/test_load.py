@@ -1,17 +1,23 @@
 """What a load test measures: histograms, the open loop on a virtual clock, and the search."""
 
 import asyncio
+import contextlib
+import errno
 import math
 import random
 import selectors
+import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
 import pytest
+from aiohttp.client_reqrep import ConnectionKey
 
 from mlship.adapters.load.share import Share
 from mlship.adapters.load.worker import Sender
+from mlship.domain import tls
 from mlship.domain.histogram import Histogram, bucket, highest
 from mlship.domain.load import (
     LoadPlan,
@@ -28,6 +34,7 @@ from mlship.domain.load import (
 from mlship.domain.rate_search import find_rate
 from mlship.errors import ConfigError, RefusedError, TimedOutError
 from tests.fakes.load import FakeGenerator
+from tests.harness import certificates
 
 PLAN = LoadPlan(
     url="http://127.0.0.1:1/predict",
@@ -195,6 +202,80 @@ def test_errors_count_by_kind_and_a_timeout_has_its_latency() -> None:
     assert late.total.requests == plan.count
     assert late.total.errors + late.answered == plan.count
     assert late.total.latency_ms["p100"] >= 500
+
+
+def refused(trusted: Path, served: Path, host: str = "") -> ssl.SSLError:
+    """Return why a client refuses a server's certificate."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(served / "certificate.pem", served / "key.pem")
+    client = tls.client_context(trusted / "certificate.pem")
+    client.check_hostname = bool(host)
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = client.wrap_bio(incoming, outgoing, server_hostname=host or None)
+    theirs = server.wrap_bio(outgoing, incoming, server_side=True)
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ours.do_handshake()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        theirs.do_handshake()
+    with pytest.raises(ssl.SSLError) as refusal:
+        ours.do_handshake()
+    return refusal.value
+
+
+def answered_without_tls() -> ssl.SSLError:
+    """Return why a client refuses the answer of a server that takes http."""
+    incoming = ssl.MemoryBIO()
+    client = ssl.create_default_context()
+    ours = client.wrap_bio(incoming, ssl.MemoryBIO(), server_hostname="a.example.org")
+    incoming.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+    with pytest.raises(ssl.SSLError) as refusal:
+        ours.do_handshake()
+    return refusal.value
+
+
+class Unreachable(Place):
+    """A session that gets no connection."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(0.001)
+        self._error = error
+
+    def post(self, url: str, **_: Any) -> Any:
+        key = ConnectionKey("127.0.0.1", 8443, True, True, None, None, None)
+        kind: type[aiohttp.ClientConnectorError]
+        kind = aiohttp.ClientConnectorSSLError
+        if isinstance(self._error, ssl.SSLCertVerificationError):
+            kind = aiohttp.ClientConnectorCertificateError
+        elif not isinstance(self._error, ssl.SSLError):
+            kind = aiohttp.ClientConnectorError
+        raise kind(key, self._error)
+
+
+def test_a_failure_of_tls_is_told_as_tls_says_it_without_an_address(tmp_path: Path) -> None:
+    own, other, old = (tmp_path / name for name in ("own", "other", "old"))
+    for folder in (own, other, old):
+        folder.mkdir()
+        certificates.write(folder)
+    certificates.write(old, since=-2 * certificates.DAY, until=-certificates.DAY)
+    for error, says in (
+        (refused(own, other), "self-signed certificate"),
+        (refused(old, old), "certificate has expired"),
+        (refused(own, own, "127.0.0.1"), "IP address mismatch"),
+        (refused(own, own, "a.example.org"), "Hostname mismatch"),
+        (answered_without_tls(), "wrong version number"),
+    ):
+        errors = measured(Unreachable(error), PLAN).errors
+        assert errors == {f"no connection: TLS: {says}": PLAN.count}, repr(error)
+
+
+def test_no_connection_has_the_text_of_the_system_or_the_name_of_the_error() -> None:
+    text = "Connect call failed ('127.0.0.1', 8443)"
+    for error, says in (
+        (ConnectionRefusedError(errno.ECONNREFUSED, text), "Connection refused"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (OSError(-2, "Name or service not known"), "Name or service not known"),
+    ):
+        assert measured(Unreachable(error), PLAN).errors == {f"no connection: {says}": PLAN.count}
 
 
 def test_a_generator_that_is_too_slow_is_late_itself() -> None:

@@ -8,6 +8,7 @@ import asyncio
 import os
 import select
 import selectors
+import ssl
 import sys
 import time
 from collections import Counter
@@ -128,9 +129,12 @@ class Sender:
 
 def _reason(error: OSError) -> str:
     """Return the same text for each error of a kind: asyncio's own text has the port."""
+    if isinstance(error, ssl.SSLError):  # its number is one of OpenSSL, not of the system
+        return f"TLS: {tls.reason_of(error)}"
     number = error.errno
     # The name of a host that is not known has a number below zero.
-    return os.strerror(number) if number and number > 0 else str(error.strerror or "unknown")
+    text = os.strerror(number) if number and number > 0 else error.strerror
+    return text or type(error).__name__
 
 
 class Precise(selectors.DefaultSelector):
