@@ -2,8 +2,10 @@
 
 import re
 import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mlship.errors import ConfigError
 
@@ -37,8 +39,10 @@ def client_context(certificate: Path) -> ssl.SSLContext:
     return context
 
 
-def check(certificate: Path, key: Path) -> None:
-    """Check that clients will accept a certificate with its key: by a handshake in memory.
+def check(certificate: Path, key: Path) -> datetime:
+    """Check that clients accept a certificate with its key, and return when it expires.
+
+    It is checked by a handshake in memory.
 
     Raises:
         ConfigError: a file cannot be read, the key is of another certificate, or the certificate
@@ -53,7 +57,7 @@ def check(certificate: Path, key: Path) -> None:
         message = f"{key} is not the key of {certificate}: {reason_of(error)}"
         raise ConfigError(message, hint=_NEXT) from error
     try:
-        _shake_hands(server, client)
+        return _expiry_by_handshake(server, client)
     except ssl.SSLError as error:
         message = f"clients would refuse {certificate}: {reason_of(error)}"
         raise ConfigError(message, hint=f"renew it: {_NEXT}") from error
@@ -67,7 +71,7 @@ def reason_of(error: Exception) -> str:
     return str(reason).replace("_", " ").lower()
 
 
-def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+def _expiry_by_handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> datetime:
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = [client.wrap_bio(to_client, to_server), server.wrap_bio(to_server, to_client, True)]  # noqa: FBT003 (ssl takes it by position)
     for _ in range(_STEPS):
@@ -78,7 +82,8 @@ def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
             except ssl.SSLWantReadError:
                 waiting.append(side)
         if not waiting:
-            return
+            peer: Mapping[str, Any] = sides[0].getpeercert() or {}
+            return datetime.fromtimestamp(ssl.cert_time_to_seconds(peer["notAfter"]), UTC)
     message = "the handshake does not end"
     raise ssl.SSLError(message)
 

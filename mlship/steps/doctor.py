@@ -6,17 +6,19 @@ import importlib.util
 import shlex
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Literal
 
 import msgspec
 
 from mlship import files
 from mlship.config import bounds, installation, requirements
+from mlship.config.access import TlsConfig
 from mlship.config.backends import is_server
 from mlship.config.installation import Installation
 from mlship.config.project import Config
 from mlship.config.repositories import BACKENDS, repository_of
-from mlship.domain import image
+from mlship.domain import image, tls
 from mlship.domain.clusters import Clustered
 from mlship.domain.commit import named
 from mlship.errors import ConfigError, MlshipError, UnavailableError
@@ -39,7 +41,8 @@ _EXTRAS = {
     "gcp": ("google.auth", "google.cloud.artifactregistry_v1", "google.cloud.container_v1"),
 }
 
-
+_RENEWAL = timedelta(days=14)
+"""A certificate that expires sooner is warned of."""
 _TRACKING = "MLFLOW_TRACKING_URI"
 _HERE_ALONE = f"kept on this machine, because {_TRACKING} is not set here"
 _SHARE = (
@@ -128,6 +131,8 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
         looks[f"target {name}"] = functools.partial(_target, pipeline, name, around)
         if pipeline.target_config(name).kind != "local":
             looks[f"access to {name}"] = functools.partial(_access, pipeline, name)
+        if (pair := pipeline.target_config(name).tls) is not None:
+            looks[f"certificate of {name}"] = functools.partial(_certificate, pipeline, pair)
     forge = _check("GitHub", around.forge)
     return [_check(name, look) for name, look in looks.items()] + ([forge] if forge.detail else [])
 
@@ -320,6 +325,15 @@ def _access(pipeline: Pipeline, name: str) -> str | Warned:
         return Warned(detail=detail, hint=hint)
     secret = pipeline.target_config(name).kubernetes.api_keys_secret
     return f"requests need an API key in Secret {secret}"
+
+
+def _certificate(pipeline: Pipeline, pair: TlsConfig) -> str | Warned:
+    until = tls.check(pipeline.root / pair.certificate, pipeline.root / pair.key)
+    day = f"{until:%Y-%m-%d %H:%M} UTC"
+    if until - pipeline.clock() > _RENEWAL:
+        return f"{pair.certificate} is valid until {day}"
+    hint = "renew it: replace both files; the load balancer takes them without a restart"
+    return Warned(detail=f"{pair.certificate} expires at {day}", hint=hint)
 
 
 def _target(pipeline: Pipeline, name: str, around: Surroundings) -> str:

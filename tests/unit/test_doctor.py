@@ -4,6 +4,7 @@ import dataclasses
 import importlib.machinery
 import importlib.util
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from mlship.adapters.forges.github.detect import look
+from mlship.config.access import TlsConfig
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.installation import Installation, Origin
 from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
@@ -22,10 +24,13 @@ from mlship.errors import NotFoundError, UnavailableError
 from mlship.steps.doctor import Check, Surroundings, doctor, extras_of
 from tests.fakes.ports import CONFIG, World, world
 from tests.fakes.registry import FakeRegistry
+from tests.harness import certificates
+from tests.harness.certificates import DAY
 from tests.harness.images import Project
 from tests.harness.workflows import SOURCE
 
 LOCAL = {"staging": TargetConfig(), "production": TargetConfig()}
+SECURED = TargetConfig(tls=TlsConfig(certificate="certificate.pem", key="key.pem"))
 CLUSTER = TargetConfig(kind="kubernetes")
 GKE = TargetConfig(kind="gke", gke=GkeConfig(project="p", location="l", cluster="c"))
 CLUSTERS = {"staging": CLUSTER, "production": CLUSTER}
@@ -87,6 +92,43 @@ def test_only_what_the_configuration_needs_is_looked_at(
     assert [name for name in found if name not in access] == [*ALWAYS, *also, *TARGETS]
     expected = {"observations", *access}
     assert {one.state for name, one in found.items() if name not in expected} == {"right"}
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "state", "says"),
+    [
+        (-DAY, 15 * DAY, "right", "certificate.pem is valid until "),
+        (-DAY, 13 * DAY, "warning", "certificate.pem expires at "),
+        (-2 * DAY, -DAY, "wrong", "certificate.pem: certificate has expired"),
+        (DAY, 2 * DAY, "wrong", "certificate.pem: certificate is not yet valid"),
+    ],
+)
+def test_the_certificate_of_a_local_target_is_looked_at(
+    here: World, since: timedelta, until: timedelta, state: str, says: str
+) -> None:
+    certificates.write(here.pipeline.root, since=since, until=until)
+    here.clock.now = datetime.now(UTC)
+    found = checks(here, targets=LOCAL | {"production": SECURED})
+    told = found["certificate of production"]
+    assert (told.state, told.exit_code) == (state, 2 if state == "wrong" else 0)
+    assert says in told.detail
+    assert ("renew it" in told.hint) == (state != "right")
+    assert "certificate of staging" not in found
+
+
+def test_a_certificate_whose_key_does_not_fit_is_wrong(here: World) -> None:
+    root = here.pipeline.root
+    certificates.write(root)
+    other = (root / "key.pem").read_bytes()
+    certificates.write(root)
+    (root / "key.pem").write_bytes(other)
+    told = checks(here, targets=LOCAL | {"production": SECURED})["certificate of production"]
+    assert told.state == "wrong"
+    assert "key.pem is not the key of" in told.detail
+    (root / "key.pem").unlink()
+    told = checks(here, targets=LOCAL | {"production": SECURED})["certificate of production"]
+    assert told.state == "wrong"
+    assert "cannot read" in told.detail
 
 
 def test_who_may_ask_a_target_in_a_cluster_is_told(here: World) -> None:
