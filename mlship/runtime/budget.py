@@ -1,48 +1,60 @@
 """Room in memory for large bodies, which all connections share."""
 
 from collections import deque
-from typing import Protocol
+from collections.abc import Callable
 
 
-class Taker(Protocol):
-    """Waits for room."""
+class Room:
+    """Room for one body.
 
-    def granted(self) -> None:
-        """Go on: the room is there."""
+    Attributes:
+        size: in bytes.
+        is_granted: whether it is there; until then, whoever asked for it waits.
+    """
+
+    __slots__ = ("granted", "is_granted", "size")
+
+    def __init__(self, size: int, granted: Callable[[], None]) -> None:
+        self.size = size
+        self.granted = granted
+        self.is_granted = False
 
 
 class Budget:
     """Grants room in the order in which it was asked for.
 
     Args:
-        size: the room in bytes. A single taker gets more if nobody else has any.
+        size: the room in bytes. A single body gets more if there is no other.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._used = 0
-        self._waiting: deque[tuple[Taker, int]] = deque()
+        self._waiting: deque[Room] = deque()
 
-    def take(self, taker: Taker, size: int) -> bool:
-        """Take room; if it returns false, `taker.granted` is called once there is room."""
+    def take(self, size: int, granted: Callable[[], None]) -> Room:
+        """Take room; if it is not granted at once, `granted` is called when it is."""
+        room = Room(size, granted)
         if not self._waiting and self._fits(size):
-            self._used += size
-            return True
-        self._waiting.append((taker, size))
-        return False
-
-    def give(self, taker: Taker, size: int) -> None:
-        """Give room back, or give up the place of one that waits."""
-        for place, (other, _) in enumerate(self._waiting):
-            if other is taker:
-                del self._waiting[place]
-                break
+            self._grant(room)
         else:
-            self._used -= size
-        while self._waiting and self._fits(self._waiting[0][1]):
-            following, wanted = self._waiting.popleft()
-            self._used += wanted
+            self._waiting.append(room)
+        return room
+
+    def give(self, room: Room) -> None:
+        """Give room back, or give up the place of one that waits."""
+        if room.is_granted:
+            self._used -= room.size
+        else:
+            self._waiting.remove(room)
+        while self._waiting and self._fits(self._waiting[0].size):
+            following = self._waiting.popleft()
+            self._grant(following)
             following.granted()
+
+    def _grant(self, room: Room) -> None:
+        room.is_granted = True
+        self._used += room.size
 
     def _fits(self, size: int) -> bool:
         return self._used == 0 or self._used + size <= self._size

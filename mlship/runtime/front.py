@@ -119,7 +119,7 @@ class Front:
 
     def open(self) -> int:
         """Return the number of open requests, with those that are still arriving."""
-        arriving = sum(connection.state in ("head", "body") for connection in self._connections)
+        arriving = sum(connection.is_receiving for connection in self._connections)
         return self.active + arriving
 
     def close(self) -> None:

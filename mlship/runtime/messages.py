@@ -74,11 +74,21 @@ def has_body(headers: Mapping[str, str]) -> bool:
     return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
-def without_upgrade(headers: Mapping[str, str]) -> bytes:
-    """Return a head after which a parser reads the body of a request that offers an upgrade."""
-    kept = ("content-length", "transfer-encoding", "connection")
+def without_upgrade(
+    method: bytes, version: str, headers: Mapping[str, str], *, is_last: bool
+) -> bytes:
+    """Return a head after which a parser reads the body of a request that offers an upgrade.
+
+    Args:
+        method: of the request.
+        version: of HTTP, such as `1.1`.
+        headers: of the request.
+        is_last: whether its client wants the connection closed.
+    """
+    kept = ("content-length", "transfer-encoding")
     lines = [f"{name}: {headers[name]}" for name in kept if name in headers]
-    head = "\r\n".join(["POST / HTTP/1.1", *lines]).replace("upgrade", "x")
+    lines.append(f"connection: {'close' if is_last else 'keep-alive'}")
+    head = "\r\n".join([f"{method.decode('ascii')} / HTTP/{version}", *lines])
     return f"{head}\r\n\r\n".encode("latin-1")
 
 

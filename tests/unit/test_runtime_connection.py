@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 
 from mlship.runtime import connection as module
-from mlship.runtime import messages
+from mlship.runtime import messages, request_reader
 from mlship.runtime.budget import Budget
 from mlship.runtime.connection import Connection
 from mlship.runtime.http import BODY_BYTES, Request, Response
@@ -24,8 +24,14 @@ class Transport(asyncio.BaseTransport):
         self.is_reading = True
         self.is_ended = False
         self.is_closed = False
+        self.is_aborted = False
+        self.unsent = 0
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def write(self, data: bytes) -> None:
+        assert not self.is_ended, "nothing follows the end"
         self.written += data
 
     def pause_reading(self) -> None:
@@ -44,7 +50,11 @@ class Transport(asyncio.BaseTransport):
         self.is_closed = True
 
     def abort(self) -> None:
-        self.is_closed = True
+        self.is_closed = self.is_aborted = True
+
+
+def all_room_is_there(side: "Side") -> bool:
+    return side.budget.take(BODY_BYTES, mock.Mock()).is_granted
 
 
 class Begun:
@@ -108,6 +118,7 @@ class Client:
         self.connection.reply(Response(status=200, headers=dict(headers), body=text.encode()))
 
     def check(self, seconds: float) -> None:
+        self.connection.check(self.side.now)  # a server does so twice a second
         self.side.now += seconds
         self.connection.check(self.side.now)
 
@@ -198,13 +209,13 @@ def test_what_was_sent_before_does_not_change_what_a_request_is(first: str, seco
 def test_a_head_that_is_sent_again_is_not_parsed_again(side: Side, client: Client) -> None:
     client.send(POST)
     client.answer()
-    parser = client.connection._parser
-    client.connection._parser = None  # type: ignore[assignment]  # whoever parses, fails
+    parser = client.connection._reader._parser
+    client.connection._reader._parser = None  # type: ignore[assignment]  # whoever parses, fails
     client.send(POST.replace(b"{}", b"[]"))
     client.answer()
     assert [begun.request.body for begun in side.begun] == [b"{}", b"[]"]
     assert side.begun[1].request.headers == {"host": "x", "content-length": "2"}
-    client.connection._parser = parser
+    client.connection._reader._parser = parser
     client.send(POST[:-1])
     client.check(11.0)
     assert client.statuses() == [200, 200, 408], "half a request is none"
@@ -220,8 +231,8 @@ def test_large_and_special_requests_are_not_kept(
     client.send(head + b"x" * size)
     client.answer()
     assert [len(begun.request.body) for begun in side.begun] == [size]
-    assert client.connection._repeated._request is None
-    assert client.connection._latest is None, "an idle connection has no body in memory"
+    assert client.connection._reader.repeated._request is None
+    assert client.connection._reader._latest is None, "an idle connection has no body in memory"
 
 
 def test_a_response_has_its_length_and_its_date(client: Client) -> None:
@@ -422,7 +433,7 @@ def test_a_body_that_is_too_large_is_answered_and_the_rest_dropped(
         client.send(b" " * 1_000_000)
     assert client.transport.is_closed
     assert side.begun == []
-    assert side.budget.take(client.connection, BODY_BYTES), "its room was given back"
+    assert all_room_is_there(side), "its room was given back"
 
 
 def test_headers_that_are_too_large_are_refused(side: Side) -> None:
@@ -440,7 +451,7 @@ def test_headers_that_are_too_large_are_refused(side: Side) -> None:
 def test_slow_headers_and_slow_bodies_are_cut_off(side: Side) -> None:
     client = Client(side)
     client.send(b"POST / HTTP/1.1\r\nhost: x\r\n")
-    client.check(module.HEAD_SECONDS - 0.1)
+    client.check(request_reader.HEAD_SECONDS - 0.1)
     client.send(b"a: b\r\n")
     assert client.statuses() == []
     client.check(0.2)
@@ -519,6 +530,7 @@ def test_a_client_that_does_not_read_is_not_read_from(client: Client) -> None:
     client.connection.resume_writing()
     assert len(client.side.begun) == 2
     client.connection.pause_writing()
+    client.transport.unsent = 1
     client.check(module.WRITE_SECONDS + 1)
     assert client.transport.is_closed
 
@@ -538,4 +550,257 @@ def test_large_bodies_wait_for_room_and_are_not_slow_meanwhile(side: Side) -> No
     assert second.transport.is_reading
     second.send(b" " * 5_900_000)
     assert len(side.begun) == 2
-    assert Budget.take(side.budget, second.connection, BODY_BYTES), "all room is there again"
+    assert all_room_is_there(side), "all room is there again"
+
+
+UPGRADE = b"GET /%d HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
+
+
+def test_offers_of_another_protocol_in_one_piece_are_all_ignored(side: Side) -> None:
+    client = Client(side)
+    client.send(b"".join(UPGRADE % number for number in range(3_000)))
+    for number in range(3_000):
+        assert side.begun[number].request.path == f"/{number}"
+        client.answer()
+    assert client.statuses() == [200] * 3_000
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "HEAD"])
+def test_an_offer_of_another_protocol_keeps_the_method(side: Side, method: str) -> None:
+    client = Client(side)
+    offer = b"host: x\r\nconnection: Upgrade\r\nupgrade: h2c"
+    client.send(POST.replace(b"host: x", offer).replace(b"POST", method.encode()) + POST)
+    client.answer()
+    requests = [begun.request for begun in side.begun]
+    assert [request.method for request in requests] == [method, "POST"]
+    assert [request.body for request in requests] == [b"{}", b"{}"]
+
+
+@pytest.mark.parametrize(
+    ("data", "is_last"),
+    [
+        (POST.replace(b"1.1", b"1.0"), True),
+        (POST.replace(b"host: x", b"host: x\r\nconnection: close"), True),
+        (POST.replace(b"1.1\r\n", b"1.0\r\nconnection: keep-alive\r\n"), False),
+        (POST, False),
+    ],
+)
+def test_an_offer_of_another_protocol_keeps_whether_the_connection_is_kept(
+    side: Side, data: bytes, is_last: bool
+) -> None:
+    client = Client(side)
+    client.send(data.replace(b"host: x", b"host: x\r\nconnection: Upgrade\r\nupgrade: h2c"))
+    client.answer()
+    assert client.statuses() == [200]
+    assert client.transport.is_ended is is_last
+
+
+SIZES = {"one header": b"a: %b\r\n" % (b"b" * 38_000), "many": b"abc: defgh\r\n" * 3_000}
+
+
+@pytest.mark.parametrize("headers", SIZES.values(), ids=list(SIZES))
+@pytest.mark.parametrize("size", [100, 1_000, 20_000, 100_000])
+def test_headers_are_counted_once_however_they_are_cut(
+    side: Side, headers: bytes, size: int
+) -> None:
+    client = Client(side)
+    data = POST + b"GET /2 HTTP/1.1\r\nhost: x\r\n" + headers + b"\r\n"
+    for place in range(0, len(data), size):
+        client.send(data[place : place + size])
+    client.answer()
+    client.answer()
+    assert client.statuses() == [200, 200]
+
+
+@pytest.mark.parametrize("size", [100, 1_000, 20_000, 200_000])
+def test_many_small_headers_are_too_large_however_they_are_cut(side: Side, size: int) -> None:
+    client = Client(side)
+    data = b"GET / HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 12_000 + b"\r\n"
+    for place in range(0, len(data), size):
+        client.send(data[place : place + size])
+    assert client.statuses() == [431]
+    assert side.begun == []
+
+
+@pytest.mark.parametrize("piece", [b"a: " + b"b" * 1_000, b"a: b\r\n" * 200], ids=["one", "many"])
+def test_headers_after_the_body_are_bounded(side: Side, piece: bytes) -> None:
+    client = Client(side)
+    client.send(CHUNKED + b"2\r\n{}\r\n0\r\n")
+    for _ in range(70):
+        client.send(piece)
+    assert client.statuses() == [431]
+
+
+def test_the_end_of_a_large_body_does_not_count_for_the_next_headers(side: Side) -> None:
+    client = Client(side)
+    head = POST.replace(b"length: 2", b"length: 300000").removesuffix(b"{}")
+    client.send(head + b" " * 200_000)
+    client.send(b" " * 100_000 + head[:-2])
+    client.send(b"\r\n")
+    assert client.statuses() == []
+    assert len(side.begun) == 1
+
+
+@pytest.mark.parametrize("is_pipelined", [False, True])
+def test_a_connection_that_was_refused_is_closed(side: Side, is_pipelined: bool) -> None:
+    client = Client(side)
+    client.send((POST if is_pipelined else b"") + b"nonsense\r\n\r\n")
+    if is_pipelined:
+        client.check(module.LINGER_SECONDS + 0.1)
+        assert not client.transport.is_closed, "a response is due before the refusal"
+        client.answer()
+    client.check(module.LINGER_SECONDS - 0.1)
+    assert not client.transport.is_closed
+    client.check(0.2)
+    assert client.transport.is_closed
+
+
+def test_nothing_is_read_after_the_last_response(side: Side) -> None:
+    """The rest of the piece in which a request came has more of them."""
+    client = Client(side)
+
+    def begin(request: Request, connection: Connection) -> None:
+        side.active += 1
+        side.begun.append(Begun(request))
+        connection.reply(Response(status=413, headers={"connection": "close"}, body=b"{}"))
+
+    with mock.patch.object(side, "begin", begin):
+        client.send(POST * 3)
+    assert len(side.begun) == 1
+    assert client.statuses() == [413]
+    client.check(module.LINGER_SECONDS + 0.1)
+    assert client.transport.is_closed
+
+
+def body_of_refusal(client: Client) -> bytes:
+    body: bytes = client.transport.written.rpartition(b"\r\n\r\n")[2]
+    return body
+
+
+HEAD = b"HEAD /%d HTTP/1.1\r\nhost: x\r\n\r\n"
+
+
+def test_a_refusal_has_the_form_of_its_own_request(side: Side) -> None:
+    after, before, itself = Client(side), Client(side), Client(side)
+    after.send(HEAD % 1 + HEAD % 2 + b"nonsense\r\n\r\n")
+    after.answer()
+    after.answer()
+    assert after.statuses() == [200, 200, 400]
+    assert body_of_refusal(after), "it does not answer HEAD"
+    before.send(HEAD % 1 + b"nonsense\r\n\r\n")
+    before.answer("a body")
+    assert b"a body" not in before.transport.written
+    itself.send(b"HEAD / HTTP/1.1\r\nhost: x\r\nhost: y\r\n\r\n")
+    assert itself.statuses() == [400]
+    assert not body_of_refusal(itself)
+
+
+def test_a_client_is_not_slow_while_the_server_does_not_read(side: Side) -> None:
+    client = Client(side)
+    client.send(POST * module.PIPELINED + POST + POST[:30])
+    assert not client.transport.is_reading
+    client.check(60)
+    for _ in range(module.PIPELINED + 1):
+        client.answer()
+    client.check(request_reader.HEAD_SECONDS - 0.1)
+    client.send(POST[30:])
+    client.answer()
+    assert client.statuses() == [200] * (module.PIPELINED + 2)
+    client.send(POST[:30])
+    client.check(request_reader.HEAD_SECONDS + 0.1)
+    assert client.statuses()[-1] == 408
+
+
+def test_a_client_is_not_slow_while_it_waits_to_be_told_to_send(side: Side) -> None:
+    client = Client(side)
+    head = b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n"
+    client.send(POST + head)
+    client.check(60)
+    client.answer()
+    assert client.statuses() == [200, 100]
+    client.check(request_reader.BODY_SECONDS - 0.1)
+    client.send(b"{}")
+    client.answer()
+    assert client.statuses() == [200, 100, 200]
+
+
+def test_a_slow_but_steady_reader_gets_a_large_response(client: Client) -> None:
+    client.send(POST)
+    client.connection.pause_writing()
+    client.transport.unsent = 10_000_000
+    client.answer(connection="close")
+    while client.transport.unsent:
+        client.check(module.WRITE_SECONDS - 1)
+        assert not client.transport.is_closed
+        client.transport.unsent = max(0, client.transport.unsent - 100_000)
+    client.connection.resume_writing()
+    client.check(0.5)
+    client.check(module.LINGER_SECONDS - 1)
+    assert not client.transport.is_closed
+    client.check(2)
+    assert client.transport.is_closed
+
+
+@pytest.mark.parametrize(("is_paused", "step"), [(True, 0), (True, 100), (False, 0)])
+def test_a_client_that_reads_next_to_nothing_is_cut_off(
+    client: Client, is_paused: bool, step: int
+) -> None:
+    client.send(POST)
+    if is_paused:
+        client.connection.pause_writing()
+    client.transport.unsent = 50_000
+    client.answer()
+    for _ in range(4):
+        client.check(module.WRITE_SECONDS / 3)
+        client.transport.unsent -= step
+    assert client.transport.is_aborted
+
+
+def test_bodies_that_wait_for_their_turn_take_room(side: Side) -> None:
+    client, other = Client(side), Client(side)
+    large = POST.replace(b"length: 2", b"length: 6000000").removesuffix(b"{}") + b" " * 6_000_000
+    client.send(POST)
+    client.send(large)
+    other.send(large[:100_000])
+    assert not other.transport.is_reading, "a body of 6 MB waits"
+    client.send(large[:100_000])
+    assert not client.transport.is_reading
+    client.answer()
+    assert other.transport.is_reading, "it has begun"
+    other.connection.connection_lost(None)
+    assert client.transport.is_reading
+    client.send(large[100_000:])
+    client.answer()
+    client.answer()
+    assert client.statuses() == [200, 200, 200]
+    assert all_room_is_there(side)
+
+
+@pytest.mark.parametrize("end", ["lost", "eof", "last"])
+def test_bodies_that_are_never_begun_give_their_room_back(side: Side, end: str) -> None:
+    client = Client(side)
+    large = POST.replace(b"length: 2", b"length: 6000000").removesuffix(b"{}") + b" " * 6_000_000
+    client.send(POST + large)
+    if end == "lost":
+        client.connection.connection_lost(None)
+    elif end == "eof":
+        client.connection.eof_received()
+    else:
+        client.answer(connection="close")
+    assert len(side.begun) == 1
+    assert all_room_is_there(side)
+
+
+def test_a_body_that_ends_before_there_is_room_does_not_stop_the_connection(side: Side) -> None:
+    first, second = Client(side), Client(side)
+    first.send(POST.replace(b"length: 2", b"length: 6000000") + b" " * 100_000)
+    second.send(POST.replace(b"length: 2", b"length: 7000000") + b" " * 100_000)
+    second.connection.connection_lost(None)
+    third = Client(side)
+    body = b" " * 100_000
+    third.send(CHUNKED + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    third.answer()
+    assert third.transport.is_reading
+    third.send(POST)
+    third.answer()
+    assert third.statuses() == [200, 200]
