@@ -13,6 +13,7 @@ from mlship.runtime.http import BODY_BYTES, Request, Response
 _WINDOWS: Final = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """zlib's name for each format: a gzip file, or a zlib stream, which HTTP calls deflate."""
 _MEMBERS: Final = 1_000
+_PIECE_BYTES: Final = 65_536
 MIN_BYTES: Final = 1_000
 """A shorter response fits into one packet, compressed or not."""
 
@@ -56,19 +57,28 @@ def compressed(response: Response, request: Request) -> Response:
 def _decompressed(body: bytes, window: int, encoding: str) -> bytes:
     parts: list[bytes] = []
     room = BODY_BYTES
-    while body:
+    members = 0
+    place = 0
+    # A gzip file may have several members.
+    while place < len(body) and (not members or window == _WINDOWS["gzip"]):
+        members += 1
+        if members > _MEMBERS:
+            message = f"the body has more than {_MEMBERS:,} gzip members"
+            raise RefusedRequest(message, hint="compress it as a whole", status=413)
         stream = zlib.decompressobj(window)
-        try:
-            parts.append(stream.decompress(body, room + 1))
-        except zlib.error as error:
-            raise _damaged(encoding, str(error)) from None
-        room -= len(parts[-1])
-        if room < 0 or len(parts) > _MEMBERS:
-            raise http.too_large()
-        if not stream.eof:
-            raise _damaged(encoding, "it is not complete")
-        # A gzip file may have several members.
-        body = stream.unused_data if window == _WINDOWS["gzip"] else b""
+        while not stream.eof:
+            # In pieces: zlib copies what is left of a piece for each member that ends in it.
+            piece = body[place : place + _PIECE_BYTES]
+            if not piece:
+                raise _damaged(encoding, "it is not complete")
+            try:
+                parts.append(stream.decompress(piece, room + 1))
+            except zlib.error as error:
+                raise _damaged(encoding, str(error)) from None
+            room -= len(parts[-1])
+            if room < 0:
+                raise http.too_large()
+            place += len(piece) - len(stream.unused_data)
     return b"".join(parts)
 
 

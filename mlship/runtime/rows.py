@@ -15,6 +15,8 @@ _EXPECTED: Mapping[Kind, str] = {
     "boolean": "true or false",
 }
 _INTEGER_LIMIT = 2**63
+_NAME_LENGTH = 80
+"""What of a received name is compared with known ones, and told: a client may send megabytes."""
 
 
 def check(rows: Sequence[Any], schema: Schema) -> list[Row]:
@@ -64,7 +66,8 @@ def _unknown(value: Value, field: Field) -> tuple[str, str] | None:
     known = field.categories or (field.choices if field.is_closed else ())
     if known and value not in known:
         texts = [str(choice) for choice in known]
-        near = difflib.get_close_matches(str(value), texts, n=1, cutoff=0.5)
+        received = str(value)[:_NAME_LENGTH]
+        near = difflib.get_close_matches(received, texts, n=1, cutoff=0.5)
         message = f"{field.name} {_describe(value)} is not a value that the model knows"
         some = f"known values: {', '.join(texts[:20])}"
         return message, f"did you mean {near[0]}?" if near else some
@@ -113,15 +116,15 @@ def _is_whole(value: Any) -> bool:
 
 
 def _wrong_columns(row: dict[str, Any], schema: Schema, number: int) -> RefusedRequest:
-    names = [field.name for field in schema.inputs]
+    names = {field.name: None for field in schema.inputs}
     missing = [name for name in names if name not in row]
-    unknown = [str(name) for name in row if name not in names]
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], missing or names, n=1, cutoff=0.5)
+    unknown = next((str(name)[:_NAME_LENGTH] for name in row if name not in names), None)
+    if unknown is not None:
+        near = difflib.get_close_matches(unknown, missing or names, n=1, cutoff=0.5)
         known = f"valid columns: {', '.join(names)}"
         hint = f"did you mean {near[0]}?" if near else known
-        message = f"unknown column {unknown[0][:80]}"
-        return RefusedRequest(message, row=number, column=unknown[0][:80], hint=hint)
+        message = f"unknown column {unknown}"
+        return RefusedRequest(message, row=number, column=unknown, hint=hint)
     message = f"missing column {missing[0]}"
     return RefusedRequest(message, row=number, column=missing[0], hint=_example(schema))
 

@@ -1,6 +1,7 @@
 """The forms of rows and predictions: JSON as MLflow, SageMaker and V1 have it, and CSV."""
 
 import csv
+import gc
 import io
 import json
 import math
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mlship.runtime import http
 from mlship.runtime.http import MAX_ROWS
 from tests.harness import mixed
 from tests.harness.served import FRESH, Call, Memory, caller, error_of, service_of
@@ -225,3 +227,13 @@ def test_pings_say_whether_the_model_is_ready(folder: Path, memory: Memory) -> N
     assert error_of(refused)["message"] == "the model is starting"
     service.warm_up(folder)
     assert [call("GET", path).status for path in ("/ping", "/health")] == [200, 200]
+
+
+def test_there_is_no_search_for_garbage_while_a_body_is_decoded() -> None:
+    """Millions of lists would be searched again and again while they are made, for seconds."""
+    assert gc.isenabled()
+    assert http.decoded(lambda body: (gc.isenabled(), body), b"x") == (False, b"x")
+    assert gc.isenabled()
+    with pytest.raises(ZeroDivisionError):
+        http.decoded(lambda _: 1 // 0, b"")
+    assert gc.isenabled()

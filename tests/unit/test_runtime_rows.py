@@ -1,5 +1,7 @@
+import difflib
 import math
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -84,3 +86,24 @@ def test_an_unknown_column_names_the_nearest() -> None:
 def test_a_row_that_is_no_object_is_refused() -> None:
     with pytest.raises(RefusedRequest, match="a row must be an object, not 3"):
         check([3], SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"colour" * 1_000_000: 1},
+        {"length": 1.5, "count": 2, "colour": "red" * 1_000_000, "open": True},
+    ],
+    ids=["a name", "a value"],
+)
+def test_what_a_client_made_up_is_cut_before_it_is_compared(row: dict[str, Any]) -> None:
+    """Comparing a text of megabytes with known ones takes seconds, in which nobody is answered."""
+    colour = Field(name="colour", kind="text", categories=("red", "green"))
+    schema = Schema(inputs=(*SCHEMA.inputs[:2], colour, SCHEMA.inputs[3]), outputs=())
+    nearest = difflib.get_close_matches
+    with (
+        mock.patch("difflib.get_close_matches", side_effect=nearest) as compared,
+        pytest.raises(RefusedRequest),
+    ):
+        check([row], schema)
+    assert [len(call.args[0]) <= 100 for call in compared.call_args_list] == [True]

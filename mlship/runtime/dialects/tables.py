@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ _NUMBER: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE: Final = re.compile(r"[+-]?\d{1,19}", re.ASCII)
 _BOOLEANS: Final = {"true": True, "false": False}
 _CONSTANTS: Final = {"NaN": None, "Infinity": math.inf, "-Infinity": -math.inf}
+_decode: Final = partial(json.loads, parse_constant=_CONSTANTS.__getitem__)
 
 
 def of_split(split: Any, place: str) -> list[dict[str, Any]]:
@@ -161,7 +163,7 @@ def decode(body: bytes) -> dict[str, Any]:
         RefusedRequest: it is not one.
     """
     try:
-        value = msgspec.json.decode(body)
+        value = http.decoded(msgspec.json.decode, body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         value = _beyond_json(body)
         if value is None:
@@ -177,9 +179,9 @@ def _beyond_json(body: bytes) -> Any:
     if not any(word in body for word in (b"NaN", b"Infinity")):
         return None
     try:
-        value = json.loads(body, parse_constant=lambda word: _CONSTANTS[word])
+        value = http.decoded(_decode, body)
         # It reads halves of surrogate pairs, too, which are no text that can be written.
-        json.dumps(value, ensure_ascii=False).encode()
+        msgspec.json.encode(value)
     except (ValueError, RecursionError):
         return None
     return value
