@@ -328,7 +328,9 @@ async def _serve(
     grpc = None
     if options.grpc_port is not None:
         service.enable_grpc()
-        grpc = await grpc_server.start(front.answer, options.host, options.grpc_port)
+        grpc = await grpc_server.start(
+            front.answer, service.admits, options.host, options.grpc_port
+        )
         log(f"{options.identity.name} at {options.host}:{options.grpc_port} by gRPC")
     log(f"{options.identity.name} at http://{options.host}:{options.port}/docs")
     await stop.wait()

@@ -1,10 +1,11 @@
 """The gRPC server of a replica: each method is a request of the same Service.
 
 What a method says of the server and of the model is the page of the same meaning; `ModelInfer` is a
-route with a dialect of its own. So checks, ids, log and metrics are those of HTTP.
+route with a dialect of its own. So checks, ids, log and metrics are those of HTTP. The message of a
+call without a valid API key is not read, and the number of calls at once is bounded.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,10 @@ from mlship.runtime.dialects.v2_grpc import MEDIA, ROUTE
 from mlship.runtime.http import BODY_BYTES, Request, Response
 
 Answer = Callable[[Request], Awaitable[Response]]
+Admits = Callable[[str, Mapping[str, str]], bool]
+
+CALLS: Final = 256
+"""With so many calls at once, more are refused: each may have a message of `BODY_BYTES`."""
 
 _PAGES: Final[Mapping[str, tuple[str, str]]] = {
     "ServerLive": ("GET", "/v2/health/live"),
@@ -27,6 +32,8 @@ _PAGES: Final[Mapping[str, tuple[str, str]]] = {
     "RepositoryIndex": ("POST", "/v2/repository/index"),
 }
 """The page that answers a method; `{model}` is the path of the model in the request."""
+_PROBES: Final = ("ServerLive", "ServerReady", "ModelReady")
+"""These need no API key."""
 _WRAPPED: Final = {"ModelConfig": "config", "RepositoryIndex": "models"}
 """The field of a response that has the whole page."""
 _HEADERS: Final = ("x-request-id", "traceparent", "tracestate", "authorization", "x-api-key")
@@ -58,11 +65,12 @@ def check_installed() -> None:
         raise UnavailableError(message, hint=hint) from error
 
 
-async def start(answer: Answer, host: str, port: int) -> Any:
+async def start(answer: Answer, admits: Admits, host: str, port: int) -> Any:
     """Listen on a port; return the server, which has `stop(seconds)`.
 
     Args:
         answer: answers one request, and never raises.
+        admits: returns whether a request with this path and these headers has a valid API key.
         host: the address to listen on.
         port: 0 takes a free one.
 
@@ -72,14 +80,13 @@ async def start(answer: Answer, host: str, port: int) -> Any:
     import grpc
 
     server = grpc.aio.server(
-        options=[("grpc.max_receive_message_length", BODY_BYTES), ("grpc.so_reuseport", 1)]
+        options=[
+            ("grpc.max_receive_message_length", BODY_BYTES),
+            ("grpc.so_reuseport", 1),
+        ],
+        maximum_concurrent_rpcs=CALLS,
     )
-    methods = {name: _page(name, answer, *page) for name, page in _PAGES.items()}
-    methods["ModelInfer"] = _infer(answer)
-    handlers = {
-        name: grpc.unary_unary_rpc_method_handler(method) for name, method in methods.items()
-    }
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    server.add_generic_rpc_handlers((_Methods(answer, admits),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         server.add_insecure_port(address)
@@ -90,9 +97,55 @@ async def start(answer: Answer, host: str, port: int) -> Any:
     return server
 
 
+class _Methods:
+    """The methods of the service; gRPC asks for one before it reads the message of a call."""
+
+    def __init__(self, answer: Answer, admits: Admits) -> None:
+        import grpc
+
+        self._admits = admits
+        methods = {name: _page(name, answer, *page) for name, page in _PAGES.items()}
+        methods["ModelInfer"] = _infer(answer)
+        self._handlers = {
+            f"/{SERVICE}/{name}": grpc.unary_unary_rpc_method_handler(method)
+            for name, method in methods.items()
+        }
+        pages = {**_PAGES, "ModelInfer": ("POST", ROUTE)}
+        # A handler of a stream reads a message only when it asks for one.
+        self._closed = {}
+        for name in pages.keys() - set(_PROBES):
+            method, path = pages[name]
+            path = path.format(model="/v2/models")
+            refusal = grpc.stream_unary_rpc_method_handler(_refusal(answer, method, path))
+            self._closed[f"/{SERVICE}/{name}"] = (path, refusal)
+
+    def service(self, call: Any) -> Any:
+        """Return the handler of a call; `None` if there is no such method."""
+        if call.method in self._closed:
+            path, refusal = self._closed[call.method]
+            if not self._admits(path, _known(call.invocation_metadata)):
+                return refusal
+        return self._handlers.get(call.method)
+
+
+def _refusal(answer: Answer, method: str, path: str) -> Callable[[Any, Any], Awaitable[bytes]]:
+    """Return what answers a call that has no valid API key, without its message."""
+    import grpc
+
+    async def refuse(_: Any, context: Any) -> bytes:
+        headers = _known(context.invocation_metadata())
+        response = await answer(Request(method=method, path=path, headers=headers))
+        if response.status == 200:  # its key was added meanwhile
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the API keys changed; try again")
+        await _abort(context, response)
+        return b""
+
+    return refuse
+
+
 def _infer(answer: Answer) -> Callable[[bytes, Any], Awaitable[bytes]]:
     async def infer(body: bytes, context: Any) -> bytes:
-        headers = {**_known(context), "content-type": MEDIA}
+        headers = {**_known(context.invocation_metadata()), "content-type": MEDIA}
         request = Request(method="POST", path=ROUTE, headers=headers, body=body)
         response = await answer(request)
         await context.send_initial_metadata(
@@ -124,7 +177,8 @@ def _page(
             await context.abort(
                 grpc.StatusCode.INVALID_ARGUMENT, f"the body is not a {name}Request"
             )
-        response = await answer(Request(method=method, path=place, headers=_known(context)))
+        headers = _known(context.invocation_metadata())
+        response = await answer(Request(method=method, path=place, headers=headers))
         document = msgspec.json.decode(response.body)
         if response.status != 200 and not (name.endswith("Ready") and "ready" in document):
             await _abort(context, response)
@@ -137,9 +191,9 @@ def _page(
     return page
 
 
-def _known(context: Any) -> dict[str, str]:
+def _known(metadata: Iterable[tuple[str, Any]] | None) -> dict[str, str]:
     """Return the metadata of a call that are headers of a request, too."""
-    sent = {name.lower(): str(value) for name, value in context.invocation_metadata() or ()}
+    sent = {name.lower(): str(value) for name, value in metadata or ()}
     return {name: sent[name] for name in _HEADERS if name in sent}
 
 

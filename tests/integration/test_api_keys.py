@@ -274,6 +274,18 @@ def test_grpc_has_the_same_keys(server: Server) -> None:
     assert "authorization: Bearer" in refused.value.details()
 
 
+def test_the_message_of_a_stranger_is_not_read(server: Server) -> None:
+    """One that is too large would be refused for its size, once its length is read."""
+    infer = server.channel.unary_unary(f"/{SERVICE}/ModelInfer")
+    codes = []
+    for key in ("wrong", server.key):
+        with pytest.raises(grpc.RpcError) as refused:
+            infer(bytes(10_000_001), timeout=20, metadata=[("x-api-key", key)])
+        codes.append(refused.value.code().name)
+    assert codes == ["UNAUTHENTICATED", "RESOURCE_EXHAUSTED"]
+    assert code_of(server, "ServerMetadata", ("x-api-key", server.key)) == "OK"
+
+
 def test_a_stranger_learns_nothing_from_paths_methods_or_headers(server: Server) -> None:
     paths = ("/predict", "/predict?x=1", "/PREDICT", "/%70redict", "//predict", "/nothing")
     with httpx.Client(base_url=server.url) as client:

@@ -1,9 +1,11 @@
 """The gRPC server as a process: its calls, its refusals, its bounds."""
 
+import asyncio
 import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ import msgspec
 import pytest
 
 from mlship.domain.prediction import Prediction
+from mlship.runtime import grpc_server
 from mlship.runtime.dialects.grpc_messages import SERVICE, messages
+from mlship.runtime.http import Request, Response
 from tests.harness import mixed
 
 ID = "6f1c3f0e-8a1b-4c1d-9e2f-0123456789ab"
@@ -160,6 +164,42 @@ def test_a_compressed_message_is_bounded_by_its_size(
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     peak = _peak_kb(process.pid)
     assert peak < 500_000, f"{peak} KB: the message was decompressed as a whole"
+
+
+def test_calls_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_server, "CALLS", 8)
+    assert asyncio.run(_codes_of_calls(20)) == {"OK": 8, "RESOURCE_EXHAUSTED": 12}
+
+
+async def _codes_of_calls(count: int) -> Counter[str]:
+    """Return how many of the calls at once had each code.
+
+    None is answered before all that are more than the server takes are refused.
+    """
+    port = free_port()
+    ended = asyncio.Event()
+    refused: list[str] = []
+
+    async def answer(_: Request) -> Response:
+        await ended.wait()
+        return Response(status=200, headers={}, body=b'{"live": true}')
+
+    async def code(method: Any) -> str:
+        try:
+            await method(b"", wait_for_ready=True, timeout=60)
+        except grpc.aio.AioRpcError as error:
+            refused.append(str(error.code().name))
+            if len(refused) == count - grpc_server.CALLS:
+                ended.set()
+            return refused[-1]
+        return "OK"
+
+    server = await grpc_server.start(answer, lambda _path, _headers: True, "127.0.0.1", port)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        method = channel.unary_unary(f"/{SERVICE}/ServerLive")
+        codes = await asyncio.gather(*(code(method) for _ in range(count)))
+    await server.stop(0)
+    return Counter(codes)
 
 
 def _peak_kb(pid: int) -> int:
