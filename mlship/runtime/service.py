@@ -27,6 +27,7 @@ from mlship.runtime.jobs import Answer, Computer, Job, Refused
 from mlship.runtime.keys import REALM, KeyFile
 from mlship.runtime.metrics import Metrics
 from mlship.runtime.options import Identity
+from mlship.runtime.readiness import Readiness
 from mlship.runtime.record import Record
 from mlship.runtime.statistics import Statistics
 
@@ -244,7 +245,7 @@ class Service:
             allowed = ("POST",) if path == _INDEX else ("GET", "HEAD")
             if request.method not in allowed:
                 return self._not_allowed(request, path, ", ".join(allowed), started)
-            response = encodings.compressed(self._pages[path](), request)
+            response = encodings.compressed(self._shown(path, request.headers), request)
             if request.method == "HEAD":
                 length = {"content-length": str(len(response.body))}
                 response = msgspec.structs.replace(
@@ -254,6 +255,13 @@ class Service:
         bundle = self._model.bundle
         hint = f"the model is {bundle.name}, version {self._version}; see /docs"
         raise RefusedRequest(f"path {path[:200]} not found", hint=hint, status=404)
+
+    def _shown(self, path: str, headers: Mapping[str, str]) -> Response:
+        """Return the page of a path; without a valid key, a probe says no more than it must."""
+        show = self._pages[path]
+        if self._keys is not None and show == self._ready and not self._keys.known(headers):
+            return self._ready(is_stranger=True)
+        return show()
 
     def _not_allowed(self, request: Request, path: str, allow: str, started: float) -> Pending:
         message = f"method {request.method[:20]} is not allowed for {path}"
@@ -356,27 +364,12 @@ class Service:
                 pass
         return self._new_id()
 
-    def _ready(self, path: str = "/v2/") -> Response:
+    def _ready(self, path: str = "/v2/", *, is_stranger: bool = False) -> Response:
         health = self._model.health()
         state = self.state if health.is_ready or self.state != "ready" else "restarting"
-        body = {
-            "name": self._model.bundle.name,
-            "ready": state == "ready",
-            "state": state,
-            "release": self._identity.release,
-            "slot": self._identity.slot,
-            "bundle": self._model.digest,
-            "restarts": health.restarts,
-            "hung": health.hung,
-            "last_restart": health.last_restart,
-        }
-        if state == "ready":
-            return http.of_json(body)
-        message = self.failure or f"the model is {state}"
-        if state == "restarting" and health.last_restart:
-            message += f": a worker {health.last_restart}"
-        hint = "train again in the serving environment" if self.failure else "retry later"
-        return http.of_json(body | http.error_body(Fault(message=message, hint=hint), path), 503)
+        ids = (self._model.bundle.name, self._model.digest)
+        readiness = Readiness(health, state, self.failure)
+        return readiness.response(self._identity, ids, path, is_stranger=is_stranger)
 
     def _metadata(self) -> Response:
         ids = (self._identity.release, self._model.digest)

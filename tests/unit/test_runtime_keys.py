@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -14,6 +15,7 @@ from mlship.domain.api_keys import ApiKeys, new_token
 from mlship.errors import ConfigError
 from mlship.runtime.dialects.v2_grpc import MEDIA, ROUTE
 from mlship.runtime.http import Request, Response
+from mlship.runtime.jobs import Health
 from mlship.runtime.keys import KeyFile
 from mlship.runtime.metrics_page import MetricsPage
 from mlship.runtime.service import Service
@@ -154,6 +156,25 @@ def test_no_path_but_probes_is_answered_without_a_key(
 @pytest.mark.parametrize("route", PROBES)
 def test_probes_need_no_key(call: Call, route: str) -> None:
     assert call("GET", route).status == 200
+
+
+@pytest.mark.parametrize("route", [route for route in PROBES if route != "/v2/health/live"])
+def test_probes_tell_no_text_of_the_model_without_a_key(
+    call: Call, service: Service, route: str
+) -> None:
+    health = Health(is_ready=True, restarts=2, hung=1, last_restart="was ended by a request")
+    with mock.patch.object(service._model, "health", return_value=health):
+        for headers in ({}, {"x_api_key": "wrong"}):
+            body = json.loads(call("GET", route, **headers).body)
+            assert (body["ready"], body["restarts"], body["last_restart"]) == (True, 2, "")
+        body = json.loads(call("GET", route, x_api_key=WEB).body)
+        assert body["last_restart"] == "was ended by a request"
+    service.settle("golden example 3: price is 250000.0")
+    response = call("GET", route)
+    assert response.status == 503
+    assert b"250000" not in response.body
+    assert b"the log of the replica has the reason" in response.body
+    assert b"250000" in call("GET", route, x_api_key=WEB).body
 
 
 def test_every_path_of_the_service_is_open_or_closed_in_a_test(call: Call) -> None:
