@@ -16,6 +16,8 @@ SHARED = FOUNDATION | {"mlship.domain", "mlship.config"}
 RUNTIME = FOUNDATION | {"mlship.domain", "mlship.runtime"}
 ENVOY = "mlship.adapters.targets.envoy"
 """What the parent load balancers of several targets share."""
+REPLICA = "mlship.adapters.targets.replica"
+"""What a replica says of itself, wherever it runs."""
 DOORS = {"mlship.adapters.http", "mlship.adapters.mlflow"}
 REGISTRY = "mlship.adapters.images.registry"
 ARTIFACTS = {"mlship.adapters.artifacts"}
@@ -28,8 +30,8 @@ EXCEPTIONS = {
         "mlship.adapters.targets.gke",
         "mlship.adapters.targets.kubernetes",
     },
-    "mlship.adapters.targets.kubernetes": {ENVOY},
-    "mlship.adapters.targets.local": {ENVOY},
+    "mlship.adapters.targets.kubernetes": {ENVOY, REPLICA},
+    "mlship.adapters.targets.local": {ENVOY, REPLICA},
 }
 """What adapters may import of others, beside the doors."""
 
@@ -51,10 +53,13 @@ ARROWS: dict[str, set[str]] = {
     "mlship.adapters.observations": SHARED | {"mlship.adapters.observations"},
     "mlship.adapters.stores": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.stores"},
     "mlship.adapters.targets.envoy": SHARED | {ENVOY},
-    "mlship.adapters.targets.local": SHARED | DOORS | {"mlship.adapters.targets.local", ENVOY},
+    REPLICA: SHARED,
+    "mlship.adapters.targets.local": SHARED
+    | DOORS
+    | {"mlship.adapters.targets.local", ENVOY, REPLICA},
     "mlship.adapters.targets.kubernetes": SHARED
     | DOORS
-    | {"mlship.adapters.targets.kubernetes", ENVOY},
+    | {"mlship.adapters.targets.kubernetes", ENVOY, REPLICA},
     "mlship.adapters.targets.gke": SHARED
     | DOORS
     | {"mlship.adapters.targets.gke", "mlship.adapters.targets.kubernetes"},

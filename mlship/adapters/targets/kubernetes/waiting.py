@@ -15,6 +15,7 @@ from mlship.adapters.targets.kubernetes.pod_status import (
     of_deployment,
     staying,
 )
+from mlship.adapters.targets.replica import Answer
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Slot
 from mlship.domain.ports import Progress
@@ -50,17 +51,6 @@ _HINTS: dict[Fault, str] = {
     "quota": "ask the cluster's administrator for more quota, or request less",
     "probe": "raise ready_seconds if it only needs more time",
 }
-
-
-class _Fault(msgspec.Struct, frozen=True):
-    message: str = ""
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    """The response of a replica at /v2/health/ready."""
-
-    state: str = ""
-    error: _Fault = _Fault()
 
 
 class _NegStatus(msgspec.Struct, frozen=True):
@@ -160,13 +150,13 @@ class Rollout:
         """Return the trouble with the pod's own response; final if it reports that it failed."""
         try:
             body = self._api.text(trouble.pod, "proxy/v2/health/ready")
-            answer = msgspec.json.decode(body, type=_Answer)
+            answer = msgspec.json.decode(body, type=Answer)
         except (UnavailableError, msgspec.DecodeError):
             # Without permission to ask the pod, or without an answer, use the kubelet's events.
             text = self._last_warning(trouble.pod) if is_over else ""
             return msgspec.structs.replace(trouble, text=text or trouble.text)
-        text = f"it is {answer.state}: {answer.error.message}".rstrip(": ")
         is_final = answer.state == "failed"
+        text = f"it is {answer.state}: {answer.problem}" if is_final else f"it is {answer.state}"
         return msgspec.structs.replace(trouble, text=text, is_final=is_final)
 
     def _last_warning(self, pod: str) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from threading import Thread
 
 from mlship.adapters.targets.local import loopback, probe, processes
-from mlship.adapters.targets.local.probe import Answer
 from mlship.adapters.targets.local.state import Placement, Replica, Running, Wanted
+from mlship.adapters.targets.replica import Answer
 from mlship.domain.deployment import Deployment, Restarts, Slot
 from mlship.domain.digests import Digest
 
