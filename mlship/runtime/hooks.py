@@ -33,7 +33,7 @@ def open_code(code: Path) -> None:
 
 
 class Hook:
-    """A function of the user: from a DataFrame to a DataFrame with the same number of rows."""
+    """A function of the user: from a DataFrame to a DataFrame with a row for each row."""
 
     def __init__(self, name: str, function: Function, code: Path) -> None:
         self._name = name
@@ -62,22 +62,48 @@ class Hook:
         """Apply the function to a DataFrame; the index of the result is reset.
 
         Raises:
-            ProjectError: it raised, or did not return a DataFrame with the same number of rows.
+            ProjectError: it raised, or did not return a DataFrame with the same rows in order.
         """
-        import pandas as pd
-
         try:
             result = self._function(frame.copy())
         except (Exception, SystemExit) as error:
             message = f"the hook {self._name} failed: {_blame(error, self._code)}"
             raise ProjectError(message, hint="correct the hook, and train again") from error
-        if not isinstance(result, pd.DataFrame) or len(result) != len(frame):
-            returned = (
-                f"{len(result)} rows" if isinstance(result, pd.DataFrame) else type(result).__name__
-            )
-            message = f"the hook {self._name} returned {returned} for {len(frame)} rows"
-            raise ProjectError(message, hint="return a DataFrame with one row for each input row")
-        return result.reset_index(drop=True)
+        return checked(result, frame, f"the hook {self._name}")
+
+
+def checked(result: Any, frame: Any, hook: str) -> Any:
+    """Return what a hook made of a DataFrame with a plain index, with the index reset.
+
+    A DataFrame keeps the index of its rows when it is sorted or put together from parts: so the
+    index tells that rows are in other places, where each would get the answer of another one.
+
+    Raises:
+        ProjectError: it is no DataFrame of as many rows, or its rows are in another order.
+    """
+    import pandas as pd
+
+    if not isinstance(result, pd.DataFrame) or len(result) != len(frame):
+        rows = f"{len(result)} rows" if isinstance(result, pd.DataFrame) else type(result).__name__
+        message = f"{hook} returned {rows} for {len(frame)} rows"
+        raise ProjectError(message, hint="return a DataFrame with one row for each input row")
+    index = result.index
+    # An index with a name is a column that the hook chose, and a plain one may have been reset:
+    # neither says anything of places.
+    if index.name is None and not index.equals(frame.index) and _is_permuted(index):
+        message = f"{hook} returned the rows in another order"
+        hint = "return them as they came: end the hook with `.sort_index()`"
+        raise ProjectError(message, hint=hint)
+    return result.reset_index(drop=True)
+
+
+def _is_permuted(index: Any) -> bool:
+    """Tell whether an index has each number from 0 once, but not in this order."""
+    import pandas as pd
+
+    if not pd.api.types.is_integer_dtype(index.dtype) or index.is_monotonic_increasing:
+        return False
+    return bool(index.sort_values().equals(pd.RangeIndex(len(index))))
 
 
 def load(bundle: Path, hooks: Hooks) -> tuple[Hook | None, Hook | None]:

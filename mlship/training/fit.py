@@ -17,6 +17,7 @@ from mlship.config.commands import TRAINING_ROWS
 from mlship.config.project import Config
 from mlship.domain.bundle import Field
 from mlship.errors import ProjectError
+from mlship.runtime.hooks import checked
 from mlship.training import heldout, script
 from mlship.training.blame import blame, called, hint_of_missing, one_process
 from mlship.training.columns import fields_of
@@ -108,16 +109,12 @@ def call_hook(root: Path, name: str, function: Function, frame: pd.DataFrame) ->
     """Return what a hook makes of a DataFrame, with a plain index.
 
     Raises:
-        ProjectError: it raised, or returned something else or another number of rows.
+        ProjectError: it raised, or returned something else, or other rows than it was given.
     """
     result = called(root, name, lambda: function(frame.copy()))
-    if not isinstance(result, pd.DataFrame) or len(result) != len(frame):
-        got = f"{len(result)} rows" if isinstance(result, pd.DataFrame) else type(result).__name__
-        message = f"{name} returned {got} for {len(frame)} rows"
-        raise ProjectError(message, hint="return a DataFrame with a row for each row given")
-    result = result.reset_index(drop=True)
-    result.columns = [str(column) for column in result.columns]
-    return result
+    prepared: pd.DataFrame = checked(result, frame, name)
+    prepared.columns = [str(column) for column in prepared.columns]
+    return prepared
 
 
 def fit(

@@ -260,6 +260,16 @@ def test_hooks_shape_what_goes_in_and_comes_out(tmp_path: Path) -> None:
         ),
         ("def preprocess(rows):\n    return rows.head(1)", "", "returned 1 rows for 2 rows"),
         ("def preprocess(rows):\n    return None", "", "returned NoneType for 2 rows"),
+        (
+            "def preprocess(rows):\n    return rows.iloc[::-1]",
+            "",
+            "the hook shaping:preprocess returned the rows in another order",
+        ),
+        (
+            IDENTITY,
+            "def postprocess(o):\n    return o.sort_values('probability_setosa')",
+            "the hook shaping:postprocess returned the rows in another order",
+        ),
         ("def preprocess(rows):\n    exit(1)", "", "failed: SystemExit"),
         ("def preprocess(rows):\n    return rows[['sepal_width']]", "", "has no column sepal_len"),
         (
@@ -286,6 +296,22 @@ def test_a_hook_that_fails_is_named_with_its_line(
     iris_bundle(tmp_path / "iris", preprocess=preprocess, postprocess=postprocess)
     with pytest.raises(ProjectError, match=message):
         Loaded.load(tmp_path / "iris", None).predict([SETOSA, VIRGINICA])
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "rows.index[::-1].rename('place')",
+        "range(5, 5 + len(rows))",
+        "[0] * len(rows)",
+        "['b', 'a']",
+    ],
+)
+def test_a_hook_may_give_rows_an_index_of_its_own(tmp_path: Path, index: str) -> None:
+    preprocess = f"def preprocess(rows):\n    return rows.set_axis({index}, axis=0)"
+    iris_bundle(tmp_path / "iris", preprocess=preprocess)
+    answers = Loaded.load(tmp_path / "iris", None).predict([SETOSA, VIRGINICA])
+    assert [row["species"] for row in answers] == ["setosa", "virginica"]
 
 
 def test_a_hook_that_cannot_be_imported_is_named(tmp_path: Path) -> None:

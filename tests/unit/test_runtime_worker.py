@@ -32,6 +32,11 @@ def postprocess(rows):
     return rows
 """
 
+SORTED = """
+def preprocess(rows):
+    return rows.sort_values("petal_length", kind="stable")
+"""
+
 
 @pytest.fixture(scope="module")
 def picky(tmp_path_factory: pytest.TempPathFactory) -> Model:
@@ -51,6 +56,16 @@ def test_each_job_gets_its_own_answer(picky: Model, batch: int) -> None:
     assert names == [["setosa"], ["virginica", "setosa"], 400, ["virginica"]]
     assert isinstance(answers[2], Refused)
     assert answers[2].fault.field == "rows[1].sepal_length"
+
+
+def test_a_hook_that_sorts_rows_gives_no_job_the_answer_of_another_one(tmp_path: Path) -> None:
+    iris_bundle(tmp_path / "iris", preprocess=SORTED)
+    first, second, both = worker.answers(Model.load(tmp_path / "iris", None), [[B], [A], [B, A]], 4)
+    assert isinstance(first, Computed)
+    assert isinstance(second, Computed)
+    assert [first.rows[0][0], second.rows[0][0]] == ["virginica", "setosa"]
+    assert isinstance(both, Refused)
+    assert "in another order" in both.fault.message
 
 
 def test_nan_from_a_hook_or_a_model_is_an_error_of_its_row(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import pandas as pd
 import pytest
 
 from mlship.adapters.checkout.children import Ended, Fault, answer_of
@@ -38,6 +39,11 @@ MISTAKES = {
     ),
     "nothing": ("return None", "returned NoneType for 63 rows"),
     "fewer rows": ("return rows[:2]", "returned 2 rows for 63 rows"),
+    # The first rows, which are prepared alone too, stay in their places.
+    "parts": (
+        "return pd.concat([rows[:3], rows[10:], rows[3:10].assign(length=0.0)])",
+        "returned the rows in another order",
+    ),
     "raises": ("return rows.lenght", r"pipeline_\d+\.py:4: AttributeError"),
     "target": ("return rows.assign(species='rose')", "returns a column species"),
 }
@@ -49,6 +55,12 @@ def test_preprocess_that_serving_could_not_repeat_is_refused(name: str, tmp_path
     with pytest.raises(ProjectError, match=said) as caught:
         prepared(tmp_path, body)
     assert caught.value.hint
+
+
+def test_preprocess_may_reset_an_index(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"length": [1.0, 2.0, 3.0]}, index=[2, 0, 1])
+    for hook in (pd.DataFrame.copy, lambda frame: frame.reset_index(drop=True)):
+        assert list(fit.call_hook(tmp_path, "own:pre", hook, rows)["length"]) == [1.0, 2.0, 3.0]
 
 
 def test_preprocess_may_not_change_the_data_of_others(tmp_path: Path) -> None:
