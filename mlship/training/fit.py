@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ from mlship.training.columns import fields_of
 from mlship.training.data import Data, nearest
 
 Function = Callable[..., Any]
+_BACKWARDS: Final = 200
+"""So many held-out rows are prepared a second time, in the opposite order."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
 
     Raises:
         ProjectError: it raises, returns no DataFrame of as many rows, or makes of one row
-            something else than of the same row among others.
+            something else than of the same row among others or in another place.
     """
     if hook is None:
         return Prepared(train=data.train, test=data.test, columns=data.fields)
@@ -93,7 +95,12 @@ def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
         alone = call_hook(root, hook, function, data.test.iloc[[number]].reset_index(drop=True))
         if list(alone.columns) != list(train.columns):
             raise _uneven(hook, "a row alone", list(train.columns), list(alone.columns))
-        _check_alike(hook, test.iloc[[number]].reset_index(drop=True), alone)
+        _check_alike(hook, test.iloc[[number]], alone, "a row alone")
+    # Backwards: a hook that sorts its rows, or puts parts of them together, gives others then.
+    places = np.unique(np.linspace(0, len(test) - 1, _BACKWARDS).astype(int))[::-1]
+    back = call_hook(root, hook, function, data.test.iloc[places].reset_index(drop=True))
+    for number, place in enumerate(places):
+        _check_alike(hook, test.iloc[[place]], back.iloc[[number]], "a row in another place")
     return Prepared(train=train, test=test, columns=fields_of(pd.concat([train, test])))
 
 
@@ -166,13 +173,14 @@ def _uneven(hook: str, where: str, wanted: list[str], got: list[str]) -> Project
     return ProjectError(message, hint=hint)
 
 
-def _check_alike(hook: str, among: pd.DataFrame, alone: pd.DataFrame) -> None:
+def _check_alike(hook: str, among: pd.DataFrame, alone: pd.DataFrame, where: str) -> None:
     for name in among.columns:
         one, other = among[name].iloc[0], alone[name].iloc[0]
         if not _is_same(one, other):
-            message = f"{hook} returns {name} = {other} for a row alone, and {one} "
+            message = f"{hook} returns {name} = {other} for {where}, and {one} "
             message += "for the same row among others"
-            hint = "compute a row's features from that row only; fit the rest inside the model"
+            hint = "compute a row's features from that row only, and return the rows in the order "
+            hint += "in which they came; fit the rest inside the model"
             raise ProjectError(message, hint=hint)
 
 

@@ -44,6 +44,14 @@ MISTAKES = {
         "return pd.concat([rows[:3], rows[10:], rows[3:10].assign(length=0.0)])",
         "returned the rows in another order",
     ),
+    "parts without an index": (
+        "return pd.concat([rows[:3], rows[10:], rows[3:10]], ignore_index=True)",
+        "for a row in another place",
+    ),
+    "sorted": (
+        "return rows.sort_values('length', ignore_index=True)",
+        "for a row (alone|in another place)",
+    ),
     "raises": ("return rows.lenght", r"pipeline_\d+\.py:4: AttributeError"),
     "target": ("return rows.assign(species='rose')", "returns a column species"),
 }
