@@ -18,11 +18,17 @@ from mlship.adapters.targets.kubernetes import (
     manifests,
     pod_status,
     routing,
+    waiting,
 )
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import Api, door
 from mlship.adapters.targets.kubernetes.manifests import Scope
-from mlship.adapters.targets.kubernetes.pod_status import is_rolled_out, of_deployment, of_pod
+from mlship.adapters.targets.kubernetes.pod_status import (
+    Fault,
+    is_rolled_out,
+    of_deployment,
+    of_pod,
+)
 from mlship.config.layers import from_yaml, resolve
 from mlship.config.project import TargetConfig
 from mlship.config.targets import AutoscaleConfig, GkeConfig, KubernetesConfig
@@ -368,7 +374,7 @@ def pod(state: dict[str, Any], restarts: int = 0, **more: Any) -> dict[str, Any]
     return {"metadata": {"name": "iris-1"}, "status": {"containerStatuses": [one]}}
 
 
-def waiting(reason: str, message: str = "") -> dict[str, Any]:
+def held(reason: str, message: str = "") -> dict[str, Any]:
     return {"waiting": {"reason": reason, "message": message}}
 
 
@@ -387,29 +393,29 @@ KILLED = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
 @pytest.mark.parametrize(
     ("found", "fault", "words", "is_final"),
     [
-        (pod(waiting("ErrImagePull", "iris: not found")), "image", "not found", True),
-        (pod(waiting("ImagePullBackOff", "i/o timeout")), "image", "i/o timeout", False),
-        (pod(waiting("CreateContainerConfigError", "no secret")), "settings", "no secret", True),
+        (pod(held("ErrImagePull", "iris: not found")), "image", "not found", True),
+        (pod(held("ImagePullBackOff", "i/o timeout")), "fetch", "i/o timeout", False),
+        (pod(held("CreateContainerConfigError", "no secret")), "settings", "no secret", True),
         (
-            pod(waiting("CreateContainerConfigError", "failed to sync secret cache: timed out")),
+            pod(held("CreateContainerConfigError", "failed to sync secret cache: timed out")),
             "settings",
             "failed to sync",
             False,
         ),
         (pod(ENDED), "crash", "exit code 3:\nno such column", False),
         (
-            pod(waiting("ErrImagePull", "failed to authorize: 401 Unauthorized")),
+            pod(held("ErrImagePull", "failed to authorize: 401 Unauthorized")),
             "pull",
             "401",
             True,
         ),
         (
-            pod(waiting("ImagePullBackOff", "pull access denied, repository does not exist")),
+            pod(held("ImagePullBackOff", "pull access denied, repository does not exist")),
             "pull",
             "access denied",
             True,
         ),
-        (pod(waiting("CrashLoopBackOff"), 2, lastState=ENDED), "crash", "no such column", True),
+        (pod(held("CrashLoopBackOff"), 2, lastState=ENDED), "crash", "no such column", True),
         (pod({"running": {}}, 2, lastState=ENDED), "crash", "no such column", False),
         (pod(KILLED), "memory", "more memory", True),
         (pod({"running": {}}), "probe", "not ready", False),
@@ -425,7 +431,7 @@ def test_the_reason_is_told_and_whether_waiting_helps(
 
 
 def test_a_pod_that_is_being_made_or_ready_has_no_trouble() -> None:
-    assert of_pod(pod(waiting("ContainerCreating"))) is None
+    assert of_pod(pod(held("ContainerCreating"))) is None
     ready = pod({"running": {}})
     ready["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
     assert of_pod(ready) is None
@@ -443,6 +449,61 @@ def test_the_gravest_trouble_is_told_first() -> None:
     assert trouble is not None
     assert trouble.is_final
     assert "exceeded quota" in trouble.text
+
+
+ENDING = (
+    'pods "a" is forbidden: unable to create new content in namespace iris because it is being '
+    "terminated"
+)
+
+
+@pytest.mark.parametrize(
+    ("message", "fault", "is_final", "hint"),
+    [
+        ('pods "a" is forbidden: exceeded quota: small', "quota", True, "more quota"),
+        (
+            'pods "a" is forbidden: maximum memory usage per Container is 1Gi, but limit is 2Gi',
+            "quota",
+            True,
+            "request less",
+        ),
+        (ENDING, "namespace", True, "create it with its Role"),
+        (
+            'pods "a" is forbidden: violates PodSecurity "restricted:latest": seccompProfile',
+            "policy",
+            True,
+            "allow these pods",
+        ),
+        ('admission webhook "a.b.c" denied the request: sign it', "policy", True, "allow these"),
+        (
+            "ValidatingAdmissionPolicy 'a' with binding 'a' denied request: sign it",
+            "policy",
+            True,
+            "allow these pods",
+        ),
+        (
+            'pods "a" is forbidden: error looking up service account iris/default: not found',
+            "creation",
+            False,
+            "kubectl describe replicaset",
+        ),
+        (
+            'Internal error occurred: failed calling webhook "a.b.c": connection refused',
+            "creation",
+            False,
+            "kubectl describe replicaset",
+        ),
+    ],
+)
+def test_what_keeps_pods_from_being_created_has_a_next_step_of_its_own(
+    message: str, fault: Fault, is_final: bool, hint: str
+) -> None:
+    failed = {"type": "ReplicaFailure", "status": "True", "message": message}
+    trouble = of_deployment({"metadata": {}, "status": {"conditions": [failed]}}, [])
+    assert trouble is not None
+    assert (trouble.fault, trouble.is_final) == (fault, is_final)
+    assert message in trouble.text
+    assert hint in waiting.HINTS[trouble.fault]
 
 
 def answer(code: int, message: str = "", reason: str = "Failure") -> httpx.Response:
@@ -488,6 +549,7 @@ def answer(code: int, message: str = "", reason: str = "Failure") -> httpx.Respo
             NotFoundError,
             "no namespace iris",
         ),
+        (answer(403, ENDING), "ConfigMap a", UnavailableError, "namespace iris is being deleted"),
         (answer(404), "HTTPRoute a", UnavailableError, "no Gateway API"),
         (answer(409, "the object has been modified"), "Lease a", ConflictError, "modified"),
         (answer(422, "memory: Invalid value"), "Deployment a", ConfigError, "Invalid value"),

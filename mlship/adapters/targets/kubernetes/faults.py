@@ -31,6 +31,7 @@ _CAN = re.compile(
     r'User "(?P<user>[^"]*)" cannot (?P<verb>\w+) resource "(?P<resource>[^"]+)"'
     r'(?: in API group "(?P<group>[^"]*)")?(?:.* in the namespace "(?P<namespace>[^"]*)")?'
 )
+_ENDING = re.compile(r"new content in namespace (\S+) because it is being terminated")
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -110,6 +111,11 @@ def unreachable(error: NoAnswerError, cluster: str, server: str) -> MlshipError:
 
 
 def _forbidden(said: str, cluster: str, what: str) -> MlshipError:
+    ending = _ENDING.search(said)
+    if ending:
+        message = f"{cluster}: namespace {ending[1]} is being deleted"
+        hint = f"wait until it is gone, `kubectl create namespace {ending[1]}` with its Role, then "
+        return UnavailableError(message, hint=f"{hint}run the command again")
     match = _CAN.search(said)
     if match is None:
         message = f"{cluster} forbids {what}: {said}"

@@ -71,7 +71,26 @@ _UNUSABLE = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPul
 _LATE = "failed to sync"
 """The start of a busy node's message that it has not read a Secret yet; it retries."""
 
-Fault = Literal["image", "pull", "settings", "crash", "memory", "place", "quota", "probe"]
+_ENDING = "because it is being terminated"
+_DENIED = ("violates PodSecurity", "denied the request", "denied request")
+_LIMITED = ("exceeded quota", "failed quota", " usage per ", " limit to request ratio per ")
+_UNKNOWN_ACCOUNT = "error looking up service account"
+"""In the message of a namespace that was just made: the cluster still adds the account."""
+
+Fault = Literal[
+    "image",
+    "pull",
+    "fetch",
+    "settings",
+    "crash",
+    "memory",
+    "place",
+    "quota",
+    "policy",
+    "namespace",
+    "creation",
+    "probe",
+]
 
 
 class Trouble(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,13 +116,22 @@ def of_deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Trouble | N
     """
     failure = condition(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
-        message = failure.get("message", "")
-        is_forbidden = "forbidden" in message
-        return Trouble(
-            pod="", fault="quota", text=f"cannot create pods: {message}", is_final=is_forbidden
-        )
+        return _of_creation(failure.get("message", ""))
     troubles = [trouble for pod in pods if (trouble := of_pod(pod))]
     return min(troubles, key=lambda trouble: not trouble.is_final, default=None)
+
+
+def _of_creation(message: str) -> Trouble:
+    """Return why a cluster creates no pods."""
+    fault: Fault = "creation"
+    if _ENDING in message:
+        fault = "namespace"
+    elif any(words in message for words in _DENIED):
+        fault = "policy"
+    elif any(words in message for words in _LIMITED):
+        fault = "quota"
+    is_final = fault != "creation" or ("forbidden" in message and _UNKNOWN_ACCOUNT not in message)
+    return Trouble(pod="", fault=fault, text=f"cannot create pods: {message}", is_final=is_final)
 
 
 def of_pod(pod: Manifest) -> Trouble | None:
@@ -131,18 +159,24 @@ def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
         text, is_late = f"{reason}: {message}", message.startswith(_LATE)
         return Trouble(pod=pod, fault="settings", text=text, is_final=not is_late)
     if "Image" in reason:
-        is_missing = any(words in message for words in _NO_IMAGE)
-        text = f"cannot pull image {container['image']}: {message or reason}"
-        # Docker Hub's message is the same for a missing image and for one without access.
-        if any(words in message.lower() for words in _NO_RIGHT):
-            return Trouble(pod=pod, fault="pull", text=text, is_final=True)
-        return Trouble(pod=pod, fault="image", text=text, is_final=is_missing)
+        return _of_pull(pod, container["image"], message or reason)
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if ended:
         return _of_end(pod, container, ended)
     if "running" in state:
         return Trouble(pod=pod, fault="probe", text="it is running but not ready")
     return None
+
+
+def _of_pull(pod: str, image: str, said: str) -> Trouble:
+    """Return why a node does not have the image."""
+    text = f"cannot pull image {image}: {said}"
+    # Docker Hub's message is the same for a missing image and for one without access.
+    if any(words in said.lower() for words in _NO_RIGHT):
+        return Trouble(pod=pod, fault="pull", text=text, is_final=True)
+    if any(words in said for words in _NO_IMAGE):
+        return Trouble(pod=pod, fault="image", text=text, is_final=True)
+    return Trouble(pod=pod, fault="fetch", text=text)
 
 
 def _last(text: str) -> str:

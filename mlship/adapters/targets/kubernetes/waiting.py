@@ -39,16 +39,23 @@ _FINAL: Final[dict[Fault, type[MlshipError]]] = {
     "crash": ProjectError,
     "memory": ProjectError,
     "quota": UnavailableError,
+    "policy": UnavailableError,
+    "namespace": UnavailableError,
+    "creation": UnavailableError,
     "probe": ProjectError,
 }
-_HINTS: dict[Fault, str] = {
+HINTS: dict[Fault, str] = {
     "image": "push the image to the registry, or correct image.repository",
     "pull": "set kubernetes.image_pull_secret to a Secret with credentials of the registry",
+    "fetch": "check that the nodes of this cluster reach the registry, and that it has the image",
     "settings": "correct kubernetes.env_from_secret, or create what is missing",
     "crash": "run the image locally: `docker run --read-only IMAGE`; its last lines are above",
     "memory": "raise kubernetes.memory of the target, or make the model smaller",
-    "place": "lower kubernetes.cpu or kubernetes.memory, or add nodes",
+    "place": "lower kubernetes.cpu or kubernetes.memory, add nodes, or `kubectl uncordon` one",
     "quota": "ask the cluster's administrator for more quota, or request less",
+    "policy": "ask the cluster's administrator to allow these pods, or use another namespace",
+    "namespace": "wait until it is gone, create it with its Role, then run the command again",
+    "creation": "see `kubectl describe replicaset`; ask the cluster's administrator",
     "probe": "raise ready_seconds if it only needs more time",
 }
 
@@ -110,7 +117,7 @@ class Rollout:
                 time.sleep(_PAUSE)
                 continue
             if trouble and trouble.is_final:
-                raise _FINAL[trouble.fault](self._text(trouble), hint=_HINTS[trouble.fault])
+                raise _FINAL[trouble.fault](self._text(trouble), hint=HINTS[trouble.fault])
             if is_over:
                 raise self._timed_out(deployment, pods, trouble)
             time.sleep(_PAUSE)
@@ -180,8 +187,8 @@ class Rollout:
         text = f"{ready} of {wanted} replicas ready after {self._seconds:g} s"
         if trouble is None:
             message = f"{self._slot} of {self._scope.target}: {text}"
-            return TimedOutError(message, hint=_HINTS["probe"])
-        return TimedOutError(f"{self._text(trouble)}; {text}", hint=_HINTS[trouble.fault])
+            return TimedOutError(message, hint=HINTS["probe"])
+        return TimedOutError(f"{self._text(trouble)}; {text}", hint=HINTS[trouble.fault])
 
 
 def wait_for_address(api: Api, name: str, seconds: float, hint: str) -> None:
