@@ -8,7 +8,14 @@ from mlship.adapters.targets.kubernetes import router
 from mlship.domain.clusters import Clustered
 from mlship.domain.deployment import Plan, Split, slot_of
 from mlship.domain.ports import Declarative
-from mlship.errors import ConfigError, ConflictError, NotFoundError, UnavailableError
+from mlship.domain.release import Release
+from mlship.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    ProjectError,
+    UnavailableError,
+)
 from tests.fakes.cluster import IMAGE, SCOPE, FakeApiServer, World, at_once, kill_at_every_write
 from tests.harness.places import Notes
 from tests.harness.samples import release
@@ -209,6 +216,15 @@ def test_a_slot_with_traffic_is_not_removed(world: World) -> None:
     with pytest.raises(ConflictError, match="still gets traffic"):
         world.target.remove(slot_of(TWO))
     assert slot_of(TWO) in world.target.inspect()
+
+
+@pytest.mark.parametrize(("made", "cluster"), [(ONE, "blue"), (TWO, "green")])
+def test_a_replica_that_does_not_start_is_told_with_its_cluster(
+    world: World, made: Release, cluster: str
+) -> None:
+    world.servers[cluster].broken.add(IMAGE.location)
+    with pytest.raises(ProjectError, match=f"of production in cluster {cluster}, pod .* exiting"):
+        world.deploy(made, replicas=3)
 
 
 def test_a_route_at_another_revision_is_not_changed(world: World) -> None:

@@ -99,7 +99,7 @@ class Slots:
             traffic.prepare(plan.artifact, is_new="Deployment" not in before)
             for manifest in rendered:
                 self._api.apply(reference.kept(self._api, manifest))
-            Rollout(self._api, self._scope, self._config, plan.slot, self._progress).wait()
+            self._roll_out(plan.slot)
             if self._entry is not None:
                 self._wait_for_entry(plan.slot)
             traffic.wait(self._progress)
@@ -186,6 +186,10 @@ class Slots:
         if current is None or most is None:
             return replicas
         return min(max(replicas, int(current["spec"]["replicas"])), max(most, replicas))
+
+    def _roll_out(self, slot: Slot) -> None:
+        config, cluster = self._config, self._cluster
+        Rollout(self._api, self._scope, config, slot, self._progress, cluster=cluster).wait()
 
     def _wait_for_entry(self, slot: Slot) -> None:
         hint = "see `kubectl describe service`: the cluster may have no load balancers, and the "

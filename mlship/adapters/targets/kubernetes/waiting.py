@@ -79,12 +79,25 @@ class Rollout:
         progress: Progress,
         *,
         instance: str = "",
+        cluster: str = "",
     ) -> None:
-        """Store what to wait for; `instance` is the label of its pods, if not the target's."""
+        """Store what to wait for.
+
+        Args:
+            api: of the namespace.
+            scope: of the target.
+            config: of the target, in this cluster.
+            slot: that is rolled out.
+            progress: hears how many replicas are ready.
+            instance: the label of its pods, if not the target's.
+            cluster: its name in mlship.yaml, if the target has several.
+        """
         self._labels = {INSTANCE: instance or scope.name, SLOT: slot}
         self._api = api
         self._scope = scope
         self._slot = slot
+        where = f" in cluster {cluster}" if cluster else ""
+        self._name = f"{slot} of {scope.target}{where}"
         self._seconds = config.ready_seconds
         self._progress = progress
         self._noted = ""
@@ -178,7 +191,7 @@ class Rollout:
 
     def _text(self, trouble: Trouble) -> str:
         who = f", pod {trouble.pod}" if trouble.pod else ""
-        return f"{self._slot} of {self._scope.target}{who}: {trouble.text}"
+        return f"{self._name}{who}: {trouble.text}"
 
     def _timed_out(
         self, deployment: Manifest, pods: list[Manifest], trouble: Trouble | None
@@ -186,7 +199,7 @@ class Rollout:
         wanted, ready = deployment["spec"]["replicas"], sum(is_ready(pod) for pod in pods)
         text = f"{ready} of {wanted} replicas ready after {self._seconds:g} s"
         if trouble is None:
-            message = f"{self._slot} of {self._scope.target}: {text}"
+            message = f"{self._name}: {text}"
             return TimedOutError(message, hint=HINTS["probe"])
         return TimedOutError(f"{self._text(trouble)}; {text}", hint=HINTS[trouble.fault])
 
