@@ -56,6 +56,7 @@ class FakeApiServer:
     def __init__(self, name: str, address: str = "") -> None:
         self.name = name
         self.answers = True
+        self.gives_addresses = True
         self.objects: dict[tuple[str, str], dict[str, Any]] = {}
         self.writes: list[str] = []
         self.access = Access(
@@ -158,7 +159,8 @@ class FakeApiServer:
             counts = ("replicas", "updatedReplicas", "availableReplicas")
             status = dict.fromkeys(counts, body["spec"]["replicas"])
             status["observedGeneration"] = self._version
-        if plural == "services" and body["spec"].get("type") == "LoadBalancer":
+        is_balanced = plural == "services" and body["spec"].get("type") == "LoadBalancer"
+        if is_balanced and self.gives_addresses:
             known = self.objects.get((plural, metadata["name"]), {}).get("status", {})
             given = {"loadBalancer": {"ingress": [{"ip": f"10.0.0.{self._version}"}]}}
             status = known if "loadBalancer" in known else given
@@ -239,7 +241,9 @@ class World:
         config = TargetConfig(
             kind="kubernetes",
             kubernetes=KubernetesConfig(
-                namespace="iris", service="ClusterIP", gateway=self._gateway
+                namespace="iris",
+                service=settings.pop("service", "ClusterIP"),
+                gateway=self._gateway,
             ),
             clusters=clusters,
             **settings,

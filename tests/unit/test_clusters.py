@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mlship.adapters.targets.kubernetes import router
+from mlship.adapters.targets.kubernetes import router, waiting
 from mlship.domain.clusters import Clustered
 from mlship.domain.deployment import Plan, Split, slot_of
 from mlship.domain.ports import Declarative
@@ -216,6 +216,34 @@ def test_a_slot_with_traffic_is_not_removed(world: World) -> None:
     with pytest.raises(ConflictError, match="still gets traffic"):
         world.target.remove(slot_of(TWO))
     assert slot_of(TWO) in world.target.inspect()
+
+
+class Cloud:
+    """A clock which sleep alone moves, and addresses that come after two minutes of it."""
+
+    def __init__(self, server: FakeApiServer) -> None:
+        self._server = server
+        self._now = 0.0
+        server.gives_addresses = False
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+        if self._now >= 120:
+            for (plural, _), each in self._server.objects.items():
+                if plural == "services" and each["spec"]["type"] == "LoadBalancer":
+                    each["status"] = {"loadBalancer": {"ingress": [{"ip": "10.0.0.1"}]}}
+
+
+@pytest.mark.parametrize("slow", ["blue", "green"])
+def test_an_address_may_come_after_two_minutes(monkeypatch: pytest.MonkeyPatch, slow: str) -> None:
+    world = World(service="LoadBalancer")
+    monkeypatch.setattr(waiting, "time", Cloud(world.servers[slow]))
+    world.deploy(ONE)
+    world.route((ONE, 100))
+    assert world.deploy(TWO).ready == 1
 
 
 @pytest.mark.parametrize(("made", "cluster"), [(ONE, "blue"), (TWO, "green")])

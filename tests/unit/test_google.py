@@ -13,7 +13,7 @@ from google.auth.exceptions import DefaultCredentialsError
 from mlship import wire
 from mlship.adapters.targets import gke
 from mlship.adapters.targets.google import GoogleParent, url_map
-from mlship.adapters.targets.kubernetes import ClustersTarget, slots
+from mlship.adapters.targets.kubernetes import ClustersTarget, waiting
 from mlship.adapters.targets.kubernetes.manifests import NEG, Scope
 from mlship.adapters.targets.kubernetes.waiting import address_of
 from mlship.config.targets import KubernetesConfig, LoadBalancerConfig
@@ -401,7 +401,7 @@ def test_a_cluster_that_makes_no_groups_is_named(
     empty: GoogleWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty.servers["blue"].makes_groups = False  # type: ignore[attr-defined]
-    monkeypatch.setattr(slots, "_ADDRESS_SECONDS", 0.0)
+    monkeypatch.setattr(waiting, "_ADDRESS_SECONDS", 0.0)
     empty.target = empty.again(ready_seconds=0.1)
     with pytest.raises(TimedOutError, match="has no address") as caught:
         empty.deploy(ONE)

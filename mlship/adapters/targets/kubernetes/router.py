@@ -129,7 +129,7 @@ class Traffic:
         """Wait until the router is rolled out and has an address.
 
         Raises:
-            as `Rollout.wait`; TimedOutError: its Service got no address within `ready_seconds`.
+            as `Rollout.wait`; TimedOutError: its Service got no address; see `wait_for_address`.
         """
         instance = instance_of(self._scope)
         rollout = Rollout(self._api, self._scope, self._config, ROUTER, progress, instance=instance)

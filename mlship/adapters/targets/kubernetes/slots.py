@@ -18,8 +18,6 @@ from mlship.errors import ConflictError, MlshipError, NotFoundError, TimedOutErr
 _SCALED: tuple[Kind, ...] = ("HorizontalPodAutoscaler", "Deployment")
 _PAUSE = 0.2
 _END_SECONDS = 30.0
-_ADDRESS_SECONDS = 180.0
-"""Clouds take one or two minutes to give a Service an address."""
 
 
 class Slots:
@@ -197,8 +195,7 @@ class Slots:
         if self._entry is not None and NEG in self._entry:
             hint = "see `kubectl describe service`: GKE makes network endpoint groups (NEGs) in "
             hint += "VPC-native clusters with the add-on HttpLoadBalancing"
-        seconds = max(self._config.ready_seconds, _ADDRESS_SECONDS)
-        wait_for_address(self._api, self._scope.object(slot), seconds, hint)
+        wait_for_address(self._api, self._scope.object(slot), self._config.ready_seconds, hint)
 
     def _restore(self, slot: Slot, before: dict[Kind, Manifest], close: Callable[[], None]) -> None:
         """Undo a failed deploy: remove a new slot, restore an existing one."""

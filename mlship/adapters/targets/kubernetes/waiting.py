@@ -32,6 +32,8 @@ from mlship.errors import (
 _NEG_STATUS: Final = "cloud.google.com/neg-status"
 _EXPOSED: Final = "exposed_ports"
 _PAUSE = 0.3
+_ADDRESS_SECONDS = 180.0
+"""Clouds take one or two minutes to give a Service an address."""
 _FINAL: Final[dict[Fault, type[MlshipError]]] = {
     "image": NotFoundError,
     "pull": UnavailableError,
@@ -208,8 +210,10 @@ def wait_for_address(api: Api, name: str, seconds: float, hint: str) -> None:
     """Wait until a Service has an address.
 
     Raises:
-        TimedOutError: not within so many seconds; with the hint.
+        TimedOutError: not within so many seconds, or three minutes if these are less; with the
+            hint.
     """
+    seconds = max(seconds, _ADDRESS_SECONDS)
     deadline = time.monotonic() + seconds
     while not ((service := api.get("Service", name)) and address_of(service)):
         if time.monotonic() >= deadline:
