@@ -1,5 +1,6 @@
 """Compressed bodies of requests and responses, by gzip and deflate."""
 
+import codecs
 import gzip
 import zlib
 from typing import Final
@@ -19,7 +20,9 @@ MIN_BYTES: Final = 1_000
 
 
 def plain(request: Request) -> Request:
-    """Return the request with its body decompressed.
+    """Return the request with its body decompressed, and without the mark of UTF-8.
+
+    Editors and .NET write the mark (U+FEFF) before a text.
 
     Raises:
         RefusedRequest: with status 413 if the body is larger than `BODY_BYTES`, before or after;
@@ -28,16 +31,16 @@ def plain(request: Request) -> Request:
     if len(request.body) > BODY_BYTES:
         raise http.too_large()
     header = request.headers.get("content-encoding")
-    if header is None:
-        return request
-    encoding = header.strip().lower()
-    if encoding in ("", "identity"):
-        return request
-    window = _WINDOWS.get(encoding)
-    if window is None:
-        message = f"the content encoding is {encoding[:40]}, expected gzip or deflate"
-        raise RefusedRequest(message, hint="send the body uncompressed, or by gzip", status=415)
-    return msgspec.structs.replace(request, body=_decompressed(request.body, window, encoding))
+    if header is not None and (encoding := header.strip().lower()) not in ("", "identity"):
+        window = _WINDOWS.get(encoding)
+        if window is None:
+            message = f"the content encoding is {encoding[:40]}, expected gzip or deflate"
+            raise RefusedRequest(message, hint="send the body uncompressed, or by gzip", status=415)
+        body = _decompressed(request.body, window, encoding)
+        request = msgspec.structs.replace(request, body=body)
+    if request.body.startswith(codecs.BOM_UTF8):
+        request = msgspec.structs.replace(request, body=request.body[len(codecs.BOM_UTF8) :])
+    return request
 
 
 def compressed(response: Response, request: Request) -> Response:

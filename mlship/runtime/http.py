@@ -14,6 +14,7 @@ MAX_ROWS = 100_000
 """A body of few bytes a row, such as one of binary tensors, would otherwise need gigabytes."""
 JSON = "application/json"
 BINARY = "application/octet-stream"
+_UTF_8 = {"utf-8", "utf8", "us-ascii", "ascii"}
 _encode = msgspec.json.Encoder().encode
 
 
@@ -110,18 +111,24 @@ def check_media(request: Request, *accepted: str) -> str:
     """Return the media type of the body; JSON, the first one, if the request names none.
 
     Raises:
-        RefusedRequest: with status 415 if it is not one of the accepted ones.
+        RefusedRequest: with status 415 if it is not one of the accepted ones, or not in UTF-8.
     """
     header = request.headers.get("content-type") or accepted[0]
     if header in accepted:
         return header
-    kind = header.partition(";")[0].strip().lower()
+    kind, _, parameters = header.lower().partition(";")
+    kind = kind.strip()
     if kind.endswith("+json"):
         kind = JSON
     if kind not in accepted:
         message = f"the content type is {kind[:80]}, expected {' or '.join(accepted)}"
         hint = f"send JSON with the header `content-type: {JSON}`"
         raise RefusedRequest(message, hint=hint, status=415)
+    for parameter in parameters.split(";"):
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip(' "') not in _UTF_8:
+            message = f"the charset of the body is {value.strip()[:40]}, expected utf-8"
+            raise RefusedRequest(message, hint="send the body in UTF-8", status=415)
     return kind
 
 

@@ -153,22 +153,18 @@ class RequestReader:
             self._is_resuming = False
             return
         headers = self._headers
-        version = self._parser.get_http_version()
+        is_old = self._parser.get_http_version() == "1.0"
         if self._head_size > HEAD_BYTES:
             self._refuse_head()
-        elif self._hosts > 1 or (self._hosts == 0 and version != "1.0"):
-            self._refuse(400, "the request needs exactly one header `host`", "correct the client")
-        elif version == "1.0" and "transfer-encoding" in headers:
-            self._refuse(400, "HTTP/1.0 has no transfer-encoding", "send a content-length")
-        elif self._parser.get_method() == b"CONNECT":
-            self._refuse(405, "method CONNECT is not allowed", "send requests to this server only")
+        elif (fault := self._fault(is_old=is_old)) is not None:
+            self._refuse(*fault)
         elif int(headers.get("content-length", "0")) > BODY_BYTES:
             self._refuse_body()
         else:
             self.state = "body"
             self.since = self._time()
             self._is_stranger = not self._admits(self.url, headers)
-            if headers.get("expect", "").lower() == "100-continue" and version != "1.0":
+            if headers.get("expect", "").lower() == "100-continue" and not is_old:
                 self.wants_continue = True
                 self._receiver.continue_soon()
 
@@ -233,6 +229,19 @@ class RequestReader:
             self._unseen = 0 if is_seen else self._unseen + len(data)
             if self._head_size + self._unseen > HEAD_BYTES:
                 self._refuse_head()
+
+    def _fault(self, *, is_old: bool) -> tuple[int, str, str] | None:
+        """Return status, message and hint for headers of which nothing is answered."""
+        coding = self._headers.get("transfer-encoding")
+        if self._hosts > 1 or (self._hosts == 0 and not is_old):
+            return 400, "the request needs exactly one header `host`", "correct the client"
+        if coding is not None and is_old:
+            return 400, "HTTP/1.0 has no transfer-encoding", "send a content-length"
+        if coding is not None and coding.strip().lower() != "chunked":
+            return 501, "the transfer coding is not `chunked`", "send a content-length, or chunks"
+        if self._parser.get_method() == b"CONNECT":
+            return 405, "method CONNECT is not allowed", "send requests to this server only"
+        return None
 
     def _decline_upgrade(self) -> None:
         """Read on after headers that offer another protocol, which a server may ignore.

@@ -113,6 +113,16 @@ def test_csv_is_read_by_the_kinds_of_its_columns(call: Call, memory: Memory, pat
     assert with_mark.status == 200
 
 
+@pytest.mark.parametrize("path", ["/predict", "/invocations"])
+def test_json_may_begin_with_the_mark_of_utf_8(call: Call, path: str) -> None:
+    body = json.dumps({"instances": ROWS} if path == "/invocations" else ROWS).encode()
+    for media in ("application/json", 'Application/JSON; Charset="UTF-8"'):
+        answer = call("POST", path, b"\xef\xbb\xbf" + body, content_type=media)
+        assert answer.status == 200
+    twice = call("POST", path, b"\xef\xbb\xbf" * 2 + body)
+    assert twice.status == 400
+
+
 @pytest.mark.parametrize(
     ("accept", "is_csv"),
     [

@@ -113,6 +113,8 @@ def test_a_bad_request_names_the_field(
         ("POST", "/predict", b" " * (BODY_BYTES + 1), {}, 413),
         ("POST", "/predict", b"a=1", {"content_type": "application/x-www-form-urlencoded"}, 415),
         ("POST", "/predict", b"{}", {"content_type": "application/octet-stream"}, 415),
+        ("POST", "/predict", b"{}", {"content_type": "text/csv; charset=latin-1"}, 415),
+        ("POST", "/predict", b"{}", {"content_type": 'application/json; q=1; charset="x"'}, 415),
     ],
 )
 def test_what_is_not_served_is_refused_in_json(
