@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree as ET
 from xml.etree.ElementTree import Element, SubElement
 
+from mlship.domain import api_keys
 from mlship.domain.load import LoadPlan
 
 _USERS: Final = 100
@@ -50,9 +51,12 @@ export const options = {
 };
 
 const bodies = $bodies;
+const headers = { 'content-type': 'application/json' };
+if (__ENV.$key) {
+  headers.authorization = `Bearer $${__ENV.$key}`;
+}
 
-export default function () {
-  const headers = { 'content-type': 'application/json'$header };
+export default function () {$header
   http.post($url, bodies[__ITER % bodies.length], { headers, timeout: '${timeout}s' });
 }
 """)
@@ -60,7 +64,7 @@ export default function () {
 
 def _k6(plan: LoadPlan, path: Path) -> dict[Path, str]:
     name = json.dumps(plan.user_header)
-    header = f", [{name}]: String(__VU % {_USERS})" if plan.user_header else ""
+    header = f"\n  headers[{name}] = String(__VU % {_USERS});" if plan.user_header else ""
     text = _K6.substitute(
         file=path.name,
         rate=max(1, round(plan.rate * 60)),
@@ -68,6 +72,7 @@ def _k6(plan: LoadPlan, path: Path) -> dict[Path, str]:
         users=plan.users,
         bodies=json.dumps(plan.bodies, indent=2),
         header=header,
+        key=api_keys.KEY,
         url=json.dumps(plan.url),
         timeout=f"{plan.timeout:g}",
     )
@@ -84,6 +89,7 @@ target is slow, and latencies do not include the time that other requests would 
 """
 
 import itertools
+import os
 
 from locust import FastHttpUser, constant_throughput, task
 
@@ -99,6 +105,8 @@ class Caller(FastHttpUser):
     def on_start(self):
         self.bodies = itertools.cycle(BODIES)
         self.headers = {"content-type": "application/json"$header}
+        if key := os.environ.get("$key"):
+            self.headers["authorization"] = f"Bearer {key}"
 
     @task
     def predict(self):
@@ -119,6 +127,7 @@ def _locust(plan: LoadPlan, path: Path) -> dict[Path, str]:
         timeout=repr(plan.timeout),
         header=f", {plan.user_header!r}: next(NAMES)" if plan.user_header else "",
         path=repr(url.path),
+        key=api_keys.KEY,
     )
     return {path: text}
 
@@ -171,6 +180,7 @@ def _jmeter_rows(members: Element, name: str) -> None:
 def _jmeter_headers(members: Element, plan: LoadPlan) -> None:
     headers = _element(members, "HeaderManager", "HeaderPanel", "headers")
     values = {"content-type": "application/json"}
+    values["authorization"] = f"Bearer ${{__P({api_keys.KEY},none)}}"
     if plan.user_header:
         values[plan.user_header] = f"${{__Random(0,{_USERS - 1})}}"
     entries = SubElement(headers, "collectionProp", name="HeaderManager.headers")

@@ -290,6 +290,7 @@ def test_the_plan_of_jmeter_has_the_same_rate_requests_and_headers() -> None:
     assert texts["HTTPSampler.path"] == "/predict"
     assert texts["HTTPSampler.port"] == "9"
     assert {each.text for each in root.iter("stringProp") if each.get("name") == "Header.name"} == {
+        "authorization",
         "content-type",
         "x-user",
     }
