@@ -1,10 +1,8 @@
 """watch on a local target: Envoy counts real requests, and a bad challenger loses its traffic."""
 
-import dataclasses
 import os
 import signal
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +10,20 @@ import httpx
 import msgspec
 import pytest
 
-from mlship.adapters.targets.local import LocalTarget, supervision
-from mlship.adapters.targets.local.state import Logging
+from mlship.adapters.targets.local import supervision
 from mlship.config.project import TargetConfig
 from mlship.domain import shapes
 from mlship.domain.counts import grown
-from mlship.domain.deployment import Artifact, Deployment, Slot, slot_of
-from mlship.domain.facts import Verified
+from mlship.domain.deployment import slot_of
 from mlship.domain.policy import ChallengerBounds
-from mlship.domain.release import Release
 from mlship.domain.watch import Watched
 from mlship.errors import UnavailableError
-from mlship.steps import test as testing
-from mlship.steps.deploy import deploy_production, deploy_staging
 from mlship.steps.status import status
 from mlship.steps.traffic import traffic
-from mlship.steps.train import train
-from mlship.steps.watch import Watch, watch
-from tests.fakes.ports import CONFIG, World, world
+from tests.harness import clusters
+from tests.harness.duels import Duel, InCluster, Local
 from tests.harness.load import load
-from tests.harness.places import STAND_IN, Place, place
+from tests.harness.places import Place, place
 
 BOUNDS = ChallengerBounds(min_requests=40)
 PRODUCTION = TargetConfig(
@@ -39,63 +31,9 @@ PRODUCTION = TargetConfig(
 )
 
 
-class Behaving(LocalTarget):
-    """A local target whose next replicas behave as told."""
-
-    def __init__(self, local: Place, config: TargetConfig) -> None:
-        logs = Logging(place=str(local.folder / "log"))
-        super().__init__(
-            "production", local.folder / "target", config, logs, local.notes, runtime=STAND_IN
-        )
-        self._local = local
-        self.behaviour: dict[str, Any] = {}
-
-    def deploy(
-        self, release: Release, artifact: Artifact, slot: Slot, *, replicas: int
-    ) -> Deployment:
-        location = self._local.artifact(slot, **self.behaviour).location
-        behaving = msgspec.structs.replace(artifact, location=location)
-        return super().deploy(release, behaving, slot, replicas=replicas)
-
-
-class Duel:
-    """A champion and a challenger on a local target, which behave as told."""
-
-    def __init__(
-        self,
-        local: Place,
-        config: TargetConfig,
-        champion: dict[str, Any] | None = None,
-        challenger: dict[str, Any] | None = None,
-    ) -> None:
-        targets = {**CONFIG.targets, "production": config}
-        self.here: World = world(local.folder, msgspec.structs.replace(CONFIG, targets=targets))
-        self.here.pipeline = dataclasses.replace(
-            self.here.pipeline, clock=lambda: datetime.now(UTC)
-        )
-        self.target = Behaving(local, config)
-        self.here.targets["production"] = self.target
-        self.champion = self._deployed("C=1", champion or {})
-        self.challenger = self._deployed("C=2", challenger or {})
-        self.endpoint = self.target.routes().endpoint
-
-    def _deployed(self, params: str, behaviour: dict[str, Any]) -> Release:
-        here = self.here
-        here.trainer.params = params
-        release = train(here.pipeline).evidence.release
-        testing.test(here.pipeline, release)
-        deploy_staging(here.pipeline, release)
-        here.pipeline.learn(release, "verify-staging-workload", "passed", Verified())
-        self.target.behaviour = behaviour
-        deploy_production(here.pipeline, release)
-        return release
-
-    def watch(self, seconds: float) -> Watch:
-        return watch(self.here.pipeline, every=1, seconds=seconds)
-
-    @property
-    def weights(self) -> dict[Slot, int]:
-        return self.target.routes().split.weights
+def duel_on(local: Place, config: TargetConfig = PRODUCTION, **behaviour: dict[str, Any]) -> Duel:
+    """Give a champion and a challenger on a local target, which behave as told."""
+    return Duel(local.folder, config, Local(local, config), **behaviour)
 
 
 @pytest.fixture
@@ -116,7 +54,7 @@ SLOW = {"answer_seconds": 0.25}
 def test_a_bad_challenger_is_taken_off_and_costs_nobody_anything_then(
     local: Place, challenger: dict[str, Any], reason: str
 ) -> None:
-    duel = Duel(local, PRODUCTION, challenger=challenger)
+    duel = duel_on(local, challenger=challenger)
     with load(duel.endpoint):
         result = duel.watch(seconds=60)
     assert (result.verdict, duel.weights) == ("failed", {slot_of(duel.champion): 100})
@@ -142,7 +80,7 @@ def test_without_the_bound_the_same_challenger_goes_on_failing(
     local: Place, off: ChallengerBounds
 ) -> None:
     config = msgspec.structs.replace(PRODUCTION, challenger_bounds=off)
-    duel = Duel(local, config, challenger=BAD)
+    duel = duel_on(local, config, challenger=BAD)
     with load(duel.endpoint) as requests:
         result = duel.watch(seconds=20)
     assert (result.verdict, result.record) == ("passed", None)
@@ -152,7 +90,7 @@ def test_without_the_bound_the_same_challenger_goes_on_failing(
 
 @pytest.mark.parametrize("champion", [BAD, SLOW], ids=["failing", "slow"])
 def test_a_bad_champion_takes_nobody_off(local: Place, champion: dict[str, Any]) -> None:
-    duel = Duel(local, PRODUCTION, champion=champion)
+    duel = duel_on(local, champion=champion)
     with load(duel.endpoint):
         result = duel.watch(seconds=20)
     assert result.verdict == "passed"
@@ -160,7 +98,7 @@ def test_a_bad_champion_takes_nobody_off(local: Place, champion: dict[str, Any])
 
 
 def test_a_challenger_without_a_replica_is_taken_off_though_no_request_fails(local: Place) -> None:
-    duel = Duel(local, PRODUCTION)
+    duel = duel_on(local)
     slot = slot_of(duel.challenger)
     (local.folder / "bundles" / slot / "stand-in.json").write_text('{"fail": "no memory"}')
     for replica in local.running.replicas:
@@ -174,7 +112,7 @@ def test_a_challenger_without_a_replica_is_taken_off_though_no_request_fails(loc
 
 
 def test_copies_of_requests_are_not_counted(local: Place) -> None:
-    duel = Duel(local, PRODUCTION, challenger=BAD)
+    duel = duel_on(local, challenger=BAD)
     traffic(duel.here.pipeline, {"challenger": 1}, shadow=True)
     before = duel.target.counts()
     with httpx.Client() as client:
@@ -186,7 +124,7 @@ def test_copies_of_requests_are_not_counted(local: Place) -> None:
 
 
 def test_a_router_that_was_killed_counts_from_zero_under_another_name(local: Place) -> None:
-    duel = Duel(local, PRODUCTION)
+    duel = duel_on(local)
     with httpx.Client() as client:
         for _ in range(50):
             client.post(duel.endpoint, json={})
@@ -212,8 +150,22 @@ def answers(endpoint: str) -> bool:
 
 
 def test_a_target_that_is_down_is_not_healthy(local: Place) -> None:
-    duel = Duel(local, PRODUCTION)
-    duel.target.down()
+    duel = duel_on(local)
+    local.target.down()
     with pytest.raises(UnavailableError, match="nothing is known"):
         duel.watch(seconds=2)
     assert duel.weights[slot_of(duel.challenger)] == 30
+
+
+@pytest.mark.service("cluster")
+def test_a_bad_challenger_is_taken_off_in_a_cluster(tmp_path: Path) -> None:
+    with clusters.cluster(is_plain=True) as found:
+        duel = Duel(tmp_path, PRODUCTION, InCluster(found), challenger=BAD)
+        with load(duel.endpoint) as requests:
+            result = duel.watch(seconds=60)
+        assert (result.verdict, duel.weights) == ("failed", {slot_of(duel.champion): 100})
+        assert requests.failed["500"] > 5
+        with load(duel.endpoint) as later:
+            supervision.until(lambda: len(later.acknowledged) > 50, seconds=20, what="answers")
+        assert later.failed == {}
+        assert status(duel.here.pipeline).drift == ()
