@@ -9,9 +9,9 @@ import multiprocessing
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -306,7 +306,7 @@ def test_two_writers_at_once_lose_nothing_and_keep_one_line(tmp_path: Path) -> N
 
 
 def test_who_waits_for_the_lock_is_before_who_asks_later(tmp_path: Path) -> None:
-    with (tmp_path / ".lock").open("ab") as lock, (tmp_path / ".turn").open("ab") as turn:
+    with (tmp_path / ".lock").open("ab") as lock, opened(tmp_path) as turn:
         fcntl.flock(lock, fcntl.LOCK_EX)
         waiting = multiprocessing.get_context("fork").Process(
             target=_append, args=(tmp_path, "waiting", 1)
@@ -321,9 +321,16 @@ def test_who_waits_for_the_lock_is_before_who_asks_later(tmp_path: Path) -> None
     assert [record.evidence.actor for record in records] == ["waiting0", "later0"]
 
 
-def _locks(file: IO[bytes]) -> bool:
+@contextmanager
+def opened(folder: Path) -> Iterator[int]:
+    handle = os.open(folder, os.O_RDONLY)
+    yield handle
+    os.close(handle)
+
+
+def _locks(handle: int) -> bool:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

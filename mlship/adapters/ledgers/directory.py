@@ -2,7 +2,6 @@
 
     <folder>/3f/3f9a0c....json    a record, written atomically
     <folder>/.lock                held while a record is appended
-    <folder>/.turn                held by the writer that gets the lock next
     <folder>/3f/.3f9a....tmp      left by a killed writer, removed an hour later
 
 The lock only keeps the chain linear. If it is not available (a shared drive without locks, a
@@ -16,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 import msgspec
 
@@ -29,7 +28,6 @@ from mlship.errors import IntegrityError, UnavailableError
 
 _RECORD: Final = re.compile(r"[0-9a-f]{64}\.json")
 _LOCK: Final = ".lock"
-_TURN: Final = ".turn"
 _LOCK_ATTEMPTS: Final = 500
 _LOCK_PAUSE: Final = 0.01
 _LEFTOVER_SECONDS: Final = 3600.0
@@ -169,26 +167,29 @@ def _foreign(path: str) -> IntegrityError:
 def _alone(folder: Path) -> Iterator[None]:
     """Hold the lock; continue without it if it is not free within a few seconds.
 
-    Who waits for the lock holds the turn. So a writer that appends one record after another lets
-    others in between: it would lock again before they look.
+    Who waits for the lock locks the folder itself. So a writer that appends one record after
+    another lets others in between: it would have the lock again before they look.
     """
     if sys.platform == "win32":
         yield
         return
     with (folder / _LOCK).open("ab") as lock:
-        with (folder / _TURN).open("ab") as turn:
+        turn = os.open(folder, os.O_RDONLY)
+        try:
             _wait_for(turn)
-            _wait_for(lock)
+            _wait_for(lock.fileno())
+        finally:
+            os.close(turn)
         yield
 
 
-def _wait_for(lock: IO[bytes]) -> None:
-    """Lock a file, unless that takes longer than a few seconds or is not possible there."""
+def _wait_for(handle: int) -> None:
+    """Lock what is open, unless that takes longer than a few seconds or is not possible there."""
     import fcntl
 
     for _ in range(_LOCK_ATTEMPTS):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(_LOCK_PAUSE)
         except OSError:
