@@ -21,9 +21,9 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
-from mlship.steps.drift import split_record
+from mlship.steps.drift import split_record, undone
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.traffic import give, undone
+from mlship.steps.traffic import give
 from mlship.steps.transition import changing
 
 

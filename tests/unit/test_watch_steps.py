@@ -36,6 +36,7 @@ from mlship.errors import (
 )
 from mlship.reports import markdown
 from mlship.reports.report import collect
+from mlship.steps import drift
 from mlship.steps import test as testing
 from mlship.steps.approve import approve
 from mlship.steps.deploy import deploy_production, deploy_staging
@@ -481,6 +482,44 @@ def kill(patched: pytest.MonkeyPatch, duel: Duel, step: str, *, is_done: bool) -
         patched.setattr(duel.target, "route", routing)
     else:
         patched.setattr(duel.here.ledger, "append", appending)
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+def test_a_watch_that_is_killed_at_the_route_leaves_no_drift(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, is_done: bool
+) -> None:
+    duel.fail(duel.challenger, 0.3)
+    with monkeypatch.context() as patched:
+        kill(patched, duel, "route", is_done=is_done)
+        with pytest.raises(KilledError):
+            duel.watch()
+    pipeline, weights = duel.here.pipeline, duel.weights
+    assert status(pipeline).drift == ()
+    assert drift.find(pipeline, pipeline.read()).lines == ()
+    drift.restore_split(pipeline, pipeline.read())
+    assert duel.weights == weights
+    champion, challenger = slot_of(duel.champion), slot_of(duel.challenger)
+    edited = Split(weights={champion: 50, challenger: 50})
+    duel.target.route(edited, expected=duel.target.routes().revision)
+    assert status(pipeline).drift != ()
+    drift.restore_split(pipeline, pipeline.read())
+    assert duel.weights == {champion: 100}
+
+
+def test_reconcile_gives_no_traffic_back_to_a_challenger_that_is_to_be_taken_off(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duel.fail(duel.challenger, 0.3)
+    with monkeypatch.context() as patched:
+        kill(patched, duel, "route", is_done=True)
+        with pytest.raises(KilledError):
+            duel.watch()
+    pipeline = duel.here.pipeline
+    duel.here.store.point("challenger", duel.champion)
+    records = pipeline.read()
+    assert drift.find(pipeline, records).lines
+    drift.settle(pipeline, records, "reconcile")
+    assert duel.weights == {slot_of(duel.champion): 100}
 
 
 def test_a_challenger_that_got_its_traffic_back_is_watched_anew(duel: Duel) -> None:
