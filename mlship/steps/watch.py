@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -25,6 +25,9 @@ from mlship.steps.drift import split_record, undone
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.traffic import give
 from mlship.steps.transition import changing
+
+_LEAST_PERIODS: Final = 2
+"""With fewer, `judge` decides nothing, because it leaves the worst one out."""
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +137,7 @@ class _Watcher:
         self._pair: _Pair | None = None
         self._before: Look | None = None
         self._periods: tuple[Period, ...] = ()
+        self._decision: Record | None = None
         self._beyond = ""
         self._is_stale = False
         self._looks = 0
@@ -157,23 +161,48 @@ class _Watcher:
                 break
         if fault is None:
             return self._end()
-        what = "nothing is known of the challenger at the end of the watch"
+        raise _told(fault, self._meaning()) from fault
+
+    def _meaning(self) -> str:
+        """Return what a fault at the end means for the challenger."""
         if self._beyond:
-            what = f"the challenger is beyond a bound ({self._beyond}) and keeps its traffic"
-        raise _told(fault, what) from fault
+            return f"the challenger is beyond a bound ({self._beyond}) and keeps its traffic"
+        if self._decision is not None:
+            reason = shapes.of(self._decision, Watched).reason
+            return f"the challenger was beyond a bound ({reason}) and is not taken off yet"
+        return "nothing is known of the challenger at the end of the watch"
 
     def _step(self) -> Watch | None:
         """Look once; return how the watch ends, `None` if it goes on."""
         pair = self._find()
         decision = undone(self._records, pair.challenger) if pair is not None else None
+        self._decision = decision
         if pair is None or (not pair.share and decision is None):
             return self._ended(pair, "production has no challenger with traffic")
         if decision is not None and not pair.share:
             return self._take_off(pair, decision)
         judgement = self._look(pair)
-        if decision is not None and (pair.is_alone or not worse(self._periods)):
-            return self._take_off(pair, decision)
+        if decision is not None:
+            return self._carry_out(pair, decision, judgement)
         return self._take_off(pair, judgement) if judgement.verdict == "failed" else None
+
+    def _carry_out(self, pair: _Pair, decision: Record, judgement: Judgement) -> Watch | None:
+        """Take the challenger off by a decision of before, unless there is a reason against it.
+
+        It may be old: nothing is done in one period, as with a new decision. If the challenger is
+        within its bounds, that is recorded at once, so that the decision is not carried out later.
+        """
+        if len(self._periods) < _LEAST_PERIODS:
+            return None
+        if judgement.verdict == "passed":
+            try:
+                self._pass(pair, self._facts(pair, judgement))
+            except ConflictError as error:
+                self._pipeline.progress.note(f"{error.message}; looking again")
+            return None
+        if not pair.is_alone and worse(self._periods):
+            return None
+        return self._take_off(pair, decision)
 
     def _find(self) -> _Pair | None:
         """Return who is watched.
@@ -229,6 +258,7 @@ class _Watcher:
             _check_ready(fenced, pair.champion)
             if record is None:
                 record = _learn(fenced, pair, facts, "failed", records)
+                self._decision = record
             try:
                 give(fenced, records.plus(record), 0)
             except NotFoundError as error:
@@ -256,9 +286,11 @@ class _Watcher:
         try:
             with changing(self._pipeline, self._records) as (fenced, records):
                 _check_unchanged(fenced, pair, self._records, records)
-                return _learn(fenced, pair, facts, "passed", records)
+                record = _learn(fenced, pair, facts, "passed", records)
         except ConflictError as error:
             raise _told(error, "the challenger is within its bounds, but not recorded") from error
+        self._records, self._decision = records.plus(record), None
+        return record
 
     def _facts(self, pair: _Pair, judgement: Judgement) -> Watched:
         return Watched(

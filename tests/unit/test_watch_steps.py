@@ -522,6 +522,65 @@ def test_reconcile_gives_no_traffic_back_to_a_challenger_that_is_to_be_taken_off
     assert duel.weights == {slot_of(duel.champion): 100}
 
 
+@pytest.fixture
+def decided(duel: Duel, monkeypatch: pytest.MonkeyPatch) -> Duel:
+    """Give a challenger that failed, and a watch that was killed before it took it off."""
+    duel.fail(duel.challenger, 0.3)
+    with monkeypatch.context() as patched:
+        kill(patched, duel, "route", is_done=False)
+        with pytest.raises(KilledError):
+            duel.watch()
+    duel.pauses.clear()
+    return duel
+
+
+def test_an_old_decision_is_not_carried_out_if_the_challenger_does_well(decided: Duel) -> None:
+    """Nor later, when there are too few requests to say so again."""
+    decided.fail(decided.challenger, 0.0)
+    decided.during = {4: lambda: setattr(decided.target, "per_look", 1)}
+    result = decided.watch(seconds=200)
+    assert (result.verdict, result.record) == ("undecided", None)
+    assert decided.weights[slot_of(decided.challenger)] == 10
+    verdicts = [record.evidence.verdict for record in decided.records("watch")]
+    assert verdicts == ["failed", "passed"]
+    assert status(decided.here.pipeline).drift == ()
+
+
+def test_an_old_decision_is_not_withdrawn_while_another_command_holds_the_lock(
+    decided: Duel,
+) -> None:
+    decided.fail(decided.challenger, 0.0)
+    decided.here.locks.held.add("production")
+    with pytest.raises(ConflictError, match="is within its bounds, but not recorded"):
+        decided.watch(seconds=60)
+    decided.here.locks.held.clear()
+    assert decided.weights[slot_of(decided.challenger)] == 10
+    assert decided.watch(seconds=60).verdict == "passed"
+    assert len(decided.records("watch")) == 2
+
+
+def test_an_old_decision_is_not_in_favour_of_a_champion_that_fails_now(decided: Duel) -> None:
+    decided.fail(decided.champion, 0.5)
+    assert decided.watch(seconds=60).verdict != "failed"
+    assert decided.weights[slot_of(decided.challenger)] == 10
+
+
+def test_an_old_decision_is_carried_out_with_few_requests(decided: Duel) -> None:
+    decided.target.per_look = 1
+    assert decided.watch(seconds=60).verdict == "failed"
+    assert len(decided.pauses) == 2
+    assert decided.weights == {slot_of(decided.champion): 100}
+
+
+def test_a_decision_that_is_not_carried_out_is_told_where_nothing_is_counted(
+    decided: Duel,
+) -> None:
+    decided.target.is_silent = True
+    with pytest.raises(UnavailableError, match=r"was beyond a bound .* not taken off yet") as found:
+        decided.watch(seconds=60)
+    assert "nothing is known" not in found.value.message
+
+
 def test_a_challenger_that_got_its_traffic_back_is_watched_anew(duel: Duel) -> None:
     duel.fail(duel.challenger, 0.3)
     duel.watch()
