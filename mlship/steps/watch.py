@@ -350,10 +350,15 @@ def _check_unchanged(pipeline: Pipeline, pair: _Pair, before: Records, now: Reco
 def _check_ready(pipeline: Pipeline, champion: Release) -> None:
     """Check that the champion can take the traffic.
 
+    Of a cluster that did not answer at once, nothing is known: setting the route asks it for
+    longer, and its error has the name of the cluster.
+
     Raises:
         UnavailableError: it cannot; a challenger that fails less is better than nobody.
     """
     deployment = pipeline.target(PRODUCTION).inspect().get(slot_of(champion))
+    if deployment is not None and not deployment.observed:
+        return
     if deployment is None or not deployment.ready:
         raise _not_ready(champion)
 

@@ -18,7 +18,7 @@ from mlship.cli.session import Session
 from mlship.config.project import TargetConfig
 from mlship.domain import shapes
 from mlship.domain.counts import Counts, Look, Tally
-from mlship.domain.deployment import Artifact, Revision, Slot, Split, slot_of
+from mlship.domain.deployment import Artifact, Deployment, Revision, Slot, Split, slot_of
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.facts import Verified
 from mlship.domain.policy import ChallengerBounds, PromotePolicy
@@ -285,6 +285,35 @@ def test_a_champion_without_a_replica_gets_no_more_traffic(duel: Duel) -> None:
         duel.watch(seconds=120)
     assert duel.weights[slot_of(duel.challenger)] == 10
     assert duel.records("watch") == []
+
+
+@pytest.mark.parametrize("is_back", [True, False])
+def test_a_champion_in_a_cluster_that_did_not_answer_at_once_is_asked_again(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, is_back: bool
+) -> None:
+    """A look at all clusters asks each once, and setting the route for longer."""
+    duel.fail(duel.challenger, 0.3)
+    inspect = duel.target.inspect
+
+    def unobserved() -> Mapping[Slot, Deployment]:
+        return {
+            slot: msgspec.structs.replace(each, ready=0, observed=False)
+            for slot, each in inspect().items()
+        }
+
+    def unreachable(split: Split, *, expected: Revision) -> NoReturn:
+        raise UnavailableError("cluster blue of production does not answer", hint="look again")
+
+    monkeypatch.setattr(duel.target, "inspect", unobserved)
+    if is_back:
+        assert duel.watch(seconds=60).verdict == "failed"
+        assert duel.weights == {slot_of(duel.champion): 100}
+        return
+    monkeypatch.setattr(duel.target, "route", unreachable)
+    with pytest.raises(UnavailableError, match="cluster blue of production does not") as found:
+        duel.watch(seconds=60)
+    assert "no ready replica" not in found.value.message
+    assert duel.weights[slot_of(duel.challenger)] == 10
 
 
 def test_what_was_seen_is_kept_while_another_command_holds_the_lock(duel: Duel) -> None:
