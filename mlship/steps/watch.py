@@ -200,7 +200,7 @@ class _Watcher:
             except ConflictError as error:
                 self._pipeline.progress.note(f"{error.message}; looking again")
             return None
-        if not pair.is_alone and worse(self._periods):
+        if judgement.verdict != "failed" and not pair.is_alone and worse(self._periods):
             return None
         return self._take_off(pair, decision)
 

@@ -117,6 +117,30 @@ def test_a_slow_challenger_is_not_taken_off_in_favour_of_a_champion_that_fails(
     assert reason in judgement.reason
 
 
+def test_a_champion_that_loses_a_few_requests_does_not_protect_a_slow_challenger() -> None:
+    champion, slow = growth(9000, failed=45, ms5=8955), growth(1000, ms500=1000)
+    judgement = judged(champion, *[slow] * 6)
+    assert judgement.verdict == "failed"
+    assert "its p99 is 500 ms" in judgement.reason
+    assert judgement.champion.failed == 270
+    strict = ChallengerBounds(errors=0.001)
+    assert judged(champion, *[slow] * 6, bounds=strict).verdict == "undecided"
+    assert judged(champion, *[slow] * 6, bounds=ChallengerBounds(errors=None)).verdict == (
+        "undecided"
+    )
+    many = growth(9000, failed=450, ms5=8550)
+    assert judged(many, *[slow] * 6).verdict == "undecided"
+
+
+def test_few_failures_of_the_champion_protect_a_challenger_that_fails_itself() -> None:
+    """It is beyond the bound in the window; since the last look, the champion loses 0.5 % more."""
+    periods = looks(growth(9000), *[growth(1000, failed=100)] * 5)
+    last = Period(50.0, growth(9000, failed=45), growth(6000))
+    judgement = judge([*periods, last], BOUNDS, alone=False)
+    assert judgement.verdict == "undecided"
+    assert "the champion loses more since the last look: 45 of 9000" in judgement.reason
+
+
 def test_a_champion_that_has_begun_to_fail_gets_no_more_traffic() -> None:
     bad = growth(100, failed=30)
     periods = looks(WELL, *[bad] * 5)

@@ -58,6 +58,7 @@ class Counting(FakeTarget):
         super().__init__()
         self.router = 1
         self.failing: dict[Slot, float] = {}
+        self.milliseconds: dict[Slot, float] = {}
         self.is_silent = False
         self.per_look = 100
         self._counts: dict[Slot, Tally] = {}
@@ -73,7 +74,10 @@ class Counting(FakeTarget):
         if self.is_silent:
             raise UnavailableError("the router does not say what it has counted")
         by_slot = {
-            slot: Counts(own={"a": tally}, times={5.0: tally.answered + tally.failed})
+            slot: Counts(
+                own={"a": tally},
+                times={self.milliseconds.get(slot, 5.0): tally.answered + tally.failed},
+            )
             for slot, tally in self._counts.items()
         }
         return {f"router {self.router}": by_slot}
@@ -592,6 +596,20 @@ def test_an_old_decision_is_not_in_favour_of_a_champion_that_fails_now(decided: 
     decided.fail(decided.champion, 0.5)
     assert decided.watch(seconds=60).verdict != "failed"
     assert decided.weights[slot_of(decided.challenger)] == 10
+
+
+def test_an_old_decision_about_a_slow_challenger_is_carried_out_beside_few_failures(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duel.target.per_look = 10_000
+    duel.target.milliseconds[slot_of(duel.challenger)] = 500.0
+    duel.fail(duel.champion, 0.005)
+    with monkeypatch.context() as patched:
+        kill(patched, duel, "route", is_done=False)
+        with pytest.raises(KilledError):
+            duel.watch()
+    assert duel.watch(seconds=60).verdict == "failed"
+    assert duel.weights == {slot_of(duel.champion): 100}
 
 
 def test_an_old_decision_is_carried_out_with_few_requests(decided: Duel) -> None:
