@@ -225,7 +225,9 @@ class _Watcher:
     def _look(self, pair: _Pair) -> Judgement:
         counts = self._target.counts()
         self._looks += 1
-        before, self._before = self._before, counts
+        before = self._before
+        # A router that is not ready at one look is compared with its last counts when it is back.
+        self._before = {**(before or {}), **counts}
         if before is not None:
             period = Period(
                 self._timer(),

@@ -60,6 +60,7 @@ class Counting(FakeTarget):
         self.failing: dict[Slot, float] = {}
         self.milliseconds: dict[Slot, float] = {}
         self.is_silent = False
+        self.is_unready = False
         self.per_look = 100
         self._counts: dict[Slot, Tally] = {}
 
@@ -73,6 +74,8 @@ class Counting(FakeTarget):
             )
         if self.is_silent:
             raise UnavailableError("the router does not say what it has counted")
+        if self.is_unready:
+            return {"another router": {}}
         by_slot = {
             slot: Counts(
                 own={"a": tally},
@@ -205,6 +208,15 @@ def test_a_router_that_is_started_again_takes_nobody_off(duel: Duel) -> None:
     assert duel.watch(seconds=120).verdict == "passed"
     duel.fail(duel.challenger, 0.3)
     assert duel.watch(seconds=120).verdict == "failed"
+
+
+def test_a_router_that_is_not_ready_at_a_look_is_counted_at_the_next(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    hide = functools.partial(setattr, duel.target, "is_unready")
+    duel.during = {look: functools.partial(hide, look % 2 == 1) for look in range(1, 13)}
+    result = duel.watch(seconds=120)
+    assert result.verdict == "failed"
+    assert (len(duel.pauses), result.challenger_side.requests) == (4, 400)
 
 
 def test_counts_that_are_lost_at_the_end_are_not_a_healthy_challenger(duel: Duel) -> None:
