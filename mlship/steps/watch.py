@@ -94,7 +94,8 @@ def watch(
     Raises:
         ConfigError: the load balancer of production is not mlship's, or a number is not positive.
         UnavailableError: at the end, the counts could not be read: nothing is known. Or the
-            champion has no ready replica, so that the challenger keeps its traffic.
+            champion has no ready replica, so that the challenger keeps its traffic. Or the route
+            without the challenger is written, and was not seen to be applied.
         ConflictError: at the end, the challenger could not be taken off, or its pass not be
             recorded, because another command was changing production.
         TimedOutError: at the end, the load balancer did not take the route in time.
@@ -166,11 +167,25 @@ class _Watcher:
     def _meaning(self) -> str:
         """Return what a fault at the end means for the challenger."""
         if self._beyond:
-            return f"the challenger is beyond a bound ({self._beyond}) and keeps its traffic"
-        if self._decision is not None:
+            found, but = f"is beyond a bound ({self._beyond})", " and keeps its traffic"
+        elif self._decision is not None:
             reason = shapes.of(self._decision, Watched).reason
-            return f"the challenger was beyond a bound ({reason}) and is not taken off yet"
-        return "nothing is known of the challenger at the end of the watch"
+            found, but = f"was beyond a bound ({reason})", " and is not taken off yet"
+        else:
+            return "nothing is known of the challenger at the end of the watch"
+        if self._is_written():
+            but = "; the route without it is written, not confirmed"
+        return f"the challenger {found}{but}"
+
+    def _is_written(self) -> bool:
+        """Return whether the route as it is written sends the challenger nothing."""
+        if self._pair is None:
+            return False
+        try:
+            split = self._pipeline.target(PRODUCTION).routes().split
+        except MlshipError:
+            split = self._pair.split
+        return not split.share(slot_of(self._pair.challenger))
 
     def _step(self) -> Watch | None:
         """Look once; return how the watch ends, `None` if it goes on."""

@@ -389,6 +389,27 @@ def test_a_route_that_cannot_be_changed_is_tried_again_and_recorded_once(
     assert duel.weights == {slot_of(duel.champion): 100}
 
 
+@pytest.mark.parametrize("seconds", [20, 60], ids=["at the last look", "before it"])
+def test_a_route_that_is_written_and_not_confirmed_is_told_as_that(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    duel.fail(duel.challenger, 0.3)
+    route = duel.target.route
+
+    def unconfirmed(split: Split, *, expected: Revision) -> NoReturn:
+        route(split, expected=expected)
+        raise UnavailableError("the router still answers by the former route", hint="look again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(duel.target, "route", unconfirmed)
+        with pytest.raises(UnavailableError, match="written, not confirmed: the router") as found:
+            duel.watch(seconds=seconds)
+    assert "keeps its traffic" not in found.value.message
+    assert duel.weights == {slot_of(duel.champion): 100}
+    assert duel.watch(seconds=60).verdict == "failed"
+    assert len(duel.records("watch")) == 1
+
+
 def test_a_decision_that_was_not_carried_out_is_not_in_favour_of_a_champion_that_fails_now(
     duel: Duel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
