@@ -46,7 +46,7 @@ class Connection(asyncio.Protocol):
         self._time = clock.time
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._reader = RequestReader(self, server.admits, clock.time)
+        self._reader = RequestReader(self, server.knows, clock.time)
         self._since = clock.time()
         self._waiting: deque[_Waiting] = deque()
         self._exchange: Exchange | None = None

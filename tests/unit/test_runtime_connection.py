@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any
 from unittest import mock
@@ -89,7 +90,7 @@ class Side:
     def lost(self, connection: Connection) -> None:
         self.connections.remove(connection)
 
-    def admits(self, _: bytes, headers: Mapping[str, str]) -> bool:
+    def knows(self, headers: Mapping[str, str]) -> bool:
         return headers.get("x-api-key", "right") == "right"
 
     def refused(self, url: bytes, status: int) -> None:
@@ -297,6 +298,30 @@ def test_chunks_make_a_body_and_what_follows_them_is_no_header(side: Side) -> No
     client.send(CHUNKED + b"2\r\n[1\r\n1\r\n]\r\n0\r\nmlship-timeout: 9\r\n\r\n")
     assert side.begun[0].request.body == b"[1]"
     assert "mlship-timeout" not in side.begun[0].request.headers
+
+
+def test_a_request_whose_body_was_not_waited_for_gets_no_100_continue(side: Side) -> None:
+    client = Client(side)
+    post = b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 0\r\n\r\n"
+    client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" + post)
+    client.answer()
+    client.answer()
+    assert client.statuses() == [200, 200]
+
+
+def test_a_body_of_small_pieces_takes_no_more_memory_than_its_bytes(side: Side) -> None:
+    client = Client(side)
+    client.send(CHUNKED)
+    tracemalloc.start()
+    try:
+        for _ in range(1_000):
+            client.send(b"2\r\n[]\r\n" * 20)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 100_000
+    client.send(b"0\r\n\r\n")
+    assert side.begun[0].request.body == b"[]" * 20_000
 
 
 @pytest.mark.parametrize("coding", [b"gzip, chunked", b"xchunked"])
