@@ -80,6 +80,15 @@ class Side:
         self.refusals: list[tuple[bytes, int]] = []
         self.active = 0
         self.connections: list[Connection] = []
+        self.later: list[Callable[[], None]] = []
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.later.append(call)
+
+    def turn(self) -> None:
+        """Let what was put off happen, as in the next turns of the event loop."""
+        while self.later:
+            self.later.pop(0)()
 
     def time(self) -> float:
         return self.now
@@ -281,6 +290,9 @@ def test_a_flood_of_requests_is_answered_at_once_without_end(side: Side) -> None
         client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 3_000)
         assert client.statuses() == []
         client.answer()
+        side.later.pop(0)()
+        assert client.statuses() == [200] * 3, "others have their turn after each"
+        side.turn()
     assert client.statuses() == [200] * 3_000
     assert side.active == 0
 
@@ -574,7 +586,7 @@ def test_large_bodies_wait_for_room_and_are_not_slow_meanwhile(side: Side) -> No
     first.send(head + b" " * 100_000)
     second.send(head + b" " * 100_000)
     assert (first.transport.is_reading, second.transport.is_reading) == (True, False)
-    second.check(60)
+    second.check(9)
     assert second.statuses() == []
     small = Client(side)
     small.send(POST)
@@ -584,6 +596,19 @@ def test_large_bodies_wait_for_room_and_are_not_slow_meanwhile(side: Side) -> No
     second.send(b" " * 5_900_000)
     assert len(side.begun) == 2
     assert all_room_is_there(side), "all room is there again"
+
+
+def test_a_large_body_for_which_there_is_no_room_is_told_to_come_later(side: Side) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 6000000\r\n\r\n"
+    first, second = Client(side), Client(side)
+    first.send(head + b" " * 100_000)
+    second.send(head + b" " * 100_000)
+    second.check(11)
+    assert (second.statuses(), second.transport.is_ended) == ([503], True)
+    assert "no room" in second.error()
+    first.send(b" " * 5_900_000)
+    assert len(side.begun) == 1
+    assert all_room_is_there(side)
 
 
 UPGRADE = b"GET /%d HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"
