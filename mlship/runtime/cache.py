@@ -72,7 +72,10 @@ class Cached:
     def _keep(self, keys: Sequence[bytes], answer: Answer) -> None:
         if not isinstance(answer, Computed):
             return
-        self._names = answer.names
+        if answer.names != self._names:
+            # A hook may name the outputs of one row otherwise than those of another.
+            self._outputs.clear()
+            self._names = answer.names
         for key, outputs in zip(keys, answer.rows, strict=True):
             if len(key) <= KEY_BYTES:
                 self._outputs.pop(key, None)

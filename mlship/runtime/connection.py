@@ -23,6 +23,8 @@ WRITE_BYTES = 65_536
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 256 << 20
 """What is read and dropped after the last response: closing with unread bytes resets."""
+ROOM_SECONDS = 10.0
+"""How long a large body waits for room in memory, before its client is told to retry."""
 PIPELINED = 16
 """With so many requests that wait for their turn, no more are read."""
 
@@ -44,13 +46,15 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: Server, clock: "asyncio.AbstractEventLoop") -> None:
         self._time = clock.time
+        self._soon = clock.call_soon
         self._server = server
         self._transport: asyncio.Transport | None = None
-        self._reader = RequestReader(self, server.admits, clock.time)
+        self._reader = RequestReader(self, server.knows, clock.time)
         self._since = clock.time()
         self._waiting: deque[_Waiting] = deque()
         self._exchange: Exchange | None = None
         self._is_busy = self._is_beginning = self._is_last = self._is_head = False
+        self._is_resting = False
         self._refusal: Response | None = None
         self._is_refusing_head = False
         self._is_closing = False
@@ -60,6 +64,7 @@ class Connection(asyncio.Protocol):
         self._dropped = 0
         self._is_paused = False
         self._room: Room | None = None
+        self._room_since = 0.0
 
     @property
     def is_receiving(self) -> bool:
@@ -104,7 +109,7 @@ class Connection(asyncio.Protocol):
             self._drop(len(data))
         elif (
             reader.state == "idle"
-            and not (self._is_busy or self._is_unread)
+            and not (self._is_busy or self._is_unread or self._is_resting)
             and (request := reader.repeated.request(data)) is not None
         ):
             self._begin(request, is_last=False)
@@ -116,7 +121,7 @@ class Connection(asyncio.Protocol):
     def received(self, request: Request, *, is_last: bool) -> None:
         """Begin a request, or let it wait for the one before."""
         room, self._room = self._room, None
-        if self._is_busy or self._is_unread:
+        if self._is_busy or self._is_unread or self._is_resting:
             self._waiting.append(_Waiting(request, is_last, room))
             if len(self._waiting) >= PIPELINED:
                 self._update_reading()
@@ -137,6 +142,7 @@ class Connection(asyncio.Protocol):
     def take_room(self, size: int) -> None:
         """Take room for the body that is arriving; read on when it is there."""
         self._room = self._server.budget.take(size, self._update_reading)
+        self._room_since = self._time()
         if not self._room.is_granted:
             self._update_reading()
 
@@ -172,6 +178,9 @@ class Connection(asyncio.Protocol):
         if self._is_closing:
             if now - self._since > LINGER_SECONDS:
                 self.abort()
+        elif self._room is not None and not self._room.is_granted:
+            if now - self._room_since > ROOM_SECONDS:
+                self.refuse(503, "there is no room for a large body", "retry later")
         elif self._is_paused or self._reader.wants_continue or self._refusal is not None:
             return  # it waits for the server
         elif late := self._reader.lateness(now):
@@ -204,34 +213,40 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Begin the request that is next, or write the refusal that ends the connection."""
-        # A reply at once comes back here: the loop goes on, however many requests wait.
-        while not (self._is_busy or self._is_unread or self._is_beginning or self._is_closing):
-            if (transport := self._transport) is None:
-                return
-            if not self._waiting:
-                if self._refusal is not None:
-                    is_head = self._is_refusing_head
-                    self._write(transport, self._refusal, is_last=True, is_head=is_head)
-                    self._close()
-                elif self._reader.wants_continue:
-                    self.continue_soon()
-                return
+        is_free = not (self._is_busy or self._is_unread or self._is_beginning or self._is_resting)
+        if not is_free or self._is_closing or (transport := self._transport) is None:
+            return
+        if self._waiting:
             following = self._waiting.popleft()
-            self._is_beginning = True
             self._begin(following.request, is_last=following.is_last)
-            self._is_beginning = False
             if following.room is not None:
                 self._give_back(following.room)
             if self._is_paused:
                 self._update_reading()
+        elif self._refusal is not None:
+            is_head = self._is_refusing_head
+            self._write(transport, self._refusal, is_last=True, is_head=is_head)
+            self._close()
+        elif self._reader.wants_continue:
+            self.continue_soon()
 
     def _begin(self, request: Request, *, is_last: bool) -> None:
         self._is_last = is_last
-        self._is_busy = True
+        self._is_busy = self._is_beginning = True
         self._is_head = request.method == "HEAD"
         exchange = self._server.begin(request, self)
+        self._is_beginning = False
         if self._is_busy:
             self._exchange = exchange
+        else:
+            # It was answered at once, which may have taken long. However many more have arrived,
+            # others have their turn first.
+            self._is_resting = True
+            self._soon(self._rested)
+
+    def _rested(self) -> None:
+        self._is_resting = False
+        self._next()
 
     def _abandon(self) -> None:
         if self._is_busy:

@@ -1,5 +1,8 @@
 """Errors of requests: a value for the client, and an exception that carries it."""
 
+import contextlib
+import sys
+import traceback
 from http import HTTPStatus
 
 import msgspec
@@ -19,6 +22,12 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str
     field: str = ""
     hint: str = ""
+
+
+def show(error: BaseException) -> None:
+    """Write a traceback to stderr, if there is room for it: requests matter more."""
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error, file=sys.stderr)
 
 
 class RefusedRequest(Exception):  # noqa: N818 (the error is the client's)

@@ -1,6 +1,7 @@
 """The server: the event loop with its connections, the pool of workers, and the log."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ import uvloop
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.errors import TimedOutError, UnavailableError
-from mlship.runtime import grpc_server, messages, metrics_page, ports
+from mlship.runtime import grpc_server, metrics_page, ports
 from mlship.runtime.budget import Budget
 from mlship.runtime.cache import Cached
 from mlship.runtime.commits import Commits
@@ -82,9 +83,9 @@ class Front:
         """Forget a connection."""
         self._connections.discard(connection)
 
-    def admits(self, url: bytes, headers: Mapping[str, str]) -> bool:
-        """Return whether a request would not be refused for its API key."""
-        return self._service.admits(messages.path_of(url), headers)
+    def knows(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a client has a valid API key, or needs none."""
+        return self._service.knows(headers)
 
     def begin(self, request: Request, connection: ports.Connection) -> ports.Exchange | None:
         """Answer a request."""
@@ -361,9 +362,10 @@ async def _drained(front: Front, seconds: float) -> bool:
 
 
 def log(text: str) -> None:
-    """Show a line to the operator."""
-    sys.stderr.write(f"mlship: {text}\n")
-    sys.stderr.flush()
+    """Show a line to the operator, if there is room for it: requests matter more."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"mlship: {text}\n")
+        sys.stderr.flush()
 
 
 def _ids() -> Iterator[str]:

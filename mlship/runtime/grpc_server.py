@@ -5,6 +5,7 @@ route with a dialect of its own. So checks, ids, log and metrics are those of HT
 call without a valid API key is not read, and the number of calls at once is bounded.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ Admits = Callable[[str, Mapping[str, str]], bool]
 
 CALLS: Final = 256
 """With so many calls at once, more are refused: each may have a message of `BODY_BYTES`."""
+MESSAGE_SECONDS = 10.0
+"""How long a message may take to arrive: without an end, calls that send none would take all."""
 
 _PAGES: Final[Mapping[str, tuple[str, str]]] = {
     "ServerLive": ("GET", "/v2/health/live"),
@@ -107,11 +110,10 @@ class _Methods:
         methods = {name: _page(name, answer, *page) for name, page in _PAGES.items()}
         methods["ModelInfer"] = _infer(answer)
         self._handlers = {
-            f"/{SERVICE}/{name}": grpc.unary_unary_rpc_method_handler(method)
+            f"/{SERVICE}/{name}": grpc.stream_unary_rpc_method_handler(_with_message(method))
             for name, method in methods.items()
         }
         pages = {**_PAGES, "ModelInfer": ("POST", ROUTE)}
-        # A handler of a stream reads a message only when it asks for one.
         self._closed = {}
         for name in pages.keys() - set(_PROBES):
             method, path = pages[name]
@@ -126,6 +128,29 @@ class _Methods:
             if not self._admits(path, _known(call.invocation_metadata)):
                 return refusal
         return self._handlers.get(call.method)
+
+
+def _with_message(
+    method: Callable[[bytes, Any], Awaitable[bytes]],
+) -> Callable[[Any, Any], Awaitable[bytes]]:
+    """Return a method that reads its message within a time.
+
+    It is that of a stream, which asks for a message: one of a single message is not called before
+    that has arrived. On the wire, they are the same.
+    """
+    import grpc
+
+    async def called(_: Any, context: Any) -> bytes:
+        try:
+            message = await asyncio.wait_for(context.read(), MESSAGE_SECONDS)
+        except TimeoutError:
+            text = f"the message did not arrive within {MESSAGE_SECONDS:g} seconds"
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, text)
+        if message is grpc.aio.EOF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no message")
+        return await method(message, context)
+
+    return called
 
 
 def _refusal(answer: Answer, method: str, path: str) -> Callable[[Any, Any], Awaitable[bytes]]:

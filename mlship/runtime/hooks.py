@@ -65,7 +65,7 @@ class Hook:
             ProjectError: it raised, or did not return a DataFrame with the same rows in order.
         """
         try:
-            result = self._function(frame.copy())
+            result = self._function(frame.reset_index(drop=True))
         except (Exception, SystemExit) as error:
             message = f"the hook {self._name} failed: {_blame(error, self._code)}"
             raise ProjectError(message, hint="correct the hook, and train again") from error

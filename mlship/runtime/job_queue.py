@@ -34,6 +34,7 @@ class JobQueue:
         """Let jobs that were taken wait again, before all others."""
         for job in reversed(jobs):
             if not job.is_done:
+                job.is_repeated = True
                 job.is_sent = False
                 job.sent = 0.0
                 self._jobs.appendleft(job)

@@ -53,24 +53,44 @@ class Job:
         deadline: the time of the monotonic clock after which nobody waits for the answer.
         finish: gets the answer, once.
         name: the id of the request.
+        limit: the latest deadline that the server allows; a client may have set an earlier one.
 
     Attributes:
         is_sent: whether its computation may have begun.
         is_done: whether it needs no answer any more.
         queued: the monotonic time when it came; 0 for a model in this process.
         sent: the monotonic time when it was sent to a worker; 0 if it was not.
+        is_repeated: whether a worker has ended before it had read it.
     """
 
-    __slots__ = ("_finish", "deadline", "is_done", "is_sent", "name", "queued", "rows", "sent")
+    __slots__ = (
+        "_finish",
+        "deadline",
+        "is_done",
+        "is_repeated",
+        "is_sent",
+        "limit",
+        "name",
+        "queued",
+        "rows",
+        "sent",
+    )
 
     def __init__(
-        self, rows: Table, deadline: float, finish: Callable[[Answer], None], name: str
+        self,
+        rows: Table,
+        deadline: float,
+        finish: Callable[[Answer], None],
+        name: str,
+        limit: float = 0.0,
     ) -> None:
         self.rows = rows
         self.deadline = deadline
+        self.limit = max(limit, deadline)
         self.name = name
         self.is_sent = False
         self.is_done = False
+        self.is_repeated = False
         self.queued = self.sent = 0.0
         self._finish = finish
 
@@ -83,6 +103,12 @@ class Job:
             finish(answer)
 
         self._finish = heard
+
+    def drop(self) -> None:
+        """Need no answer any more, and let go of the request that it leads to."""
+        self.is_done = True
+        self.rows = Table()
+        self._finish = _nothing
 
     def finish(self, answer: Answer) -> None:
         """Pass the answer on, unless the job is done."""

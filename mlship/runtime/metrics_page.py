@@ -21,9 +21,9 @@ class MetricsPage:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    def admits(self, _path: str, _headers: Mapping[str, str]) -> bool:
-        """Return true: API keys are for requests to the model."""
-        return True
+    def knows(self, _headers: Mapping[str, str]) -> bool:
+        """Return false: no request for metrics needs a body, so that none is kept."""
+        return False
 
     def begin(self, request: Request, reply: Callable[[Response], None]) -> None:
         """Answer a request at once."""

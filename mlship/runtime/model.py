@@ -1,7 +1,5 @@
 """A loaded bundle: the only code path from rows to predictions, for HTTP, batch and training."""
 
-import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +10,7 @@ from mlship.domain.bundle import Bundle, Head, Row, Value, probability_of
 from mlship.domain.digests import Digest
 from mlship.errors import MlshipError, ProjectError
 from mlship.runtime import blame, formats, frames, heads, hooks, rows
-from mlship.runtime.faults import Fault, RefusedRequest
+from mlship.runtime.faults import Fault, RefusedRequest, show
 from mlship.runtime.formats import Computation, Raw
 from mlship.runtime.hooks import Hook
 from mlship.runtime.jobs import Answer, Computed, Health, Job, Refused
@@ -302,5 +300,5 @@ def computed(outputs: Sequence[Row]) -> Computed:
 
 def internal(error: Exception) -> Refused:
     """Return the answer for an error that nobody expects, whose traceback goes to stderr."""
-    traceback.print_exception(error, file=sys.stderr)
+    show(error)
     return Refused(Fault(message=f"internal error: {type(error).__name__}"), 500)

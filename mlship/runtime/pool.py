@@ -169,8 +169,8 @@ class Pool:
         """Drop a job that waits; nobody hears of it."""
         if not job.is_done and not job.is_sent:
             self._watcher.refused(refusals.GONE)
-            job.is_done = True
             self._queue.drop(job)
+            job.drop()
 
     def health(self) -> Health:
         """Return whether a worker is ready, and what happened to others."""
@@ -219,12 +219,14 @@ class Pool:
     def lost(self, slot: Slot, *, is_unread: bool) -> None:
         """Send a worker no more jobs; give those that it has not read to another one.
 
-        Nothing was computed for these, so that they are not what ended it.
+        Nothing was computed for these, so that they are hardly what ended it. But a worker without
+        memory ends while it reads: what two of them have not read is given to no third one.
         """
         slot.is_ready = False
         if is_unread and not slot.is_hung:
-            jobs, slot.jobs = slot.jobs, []
-            self._queue.put_back(jobs)
+            again = [job for job in slot.jobs if not job.is_repeated]
+            slot.jobs = [job for job in slot.jobs if job.is_repeated]
+            self._queue.put_back(again)
             self._dispatch_soon()
 
     def ended(self, slot: Slot, reason: str) -> None:
@@ -241,12 +243,12 @@ class Pool:
                 self.error = errors.ProjectError(message, hint="see its output above")
             return
         fault, slot.fault = slot.fault, ""
+        for job in jobs:
+            job.finish(_crashed(reason))
         if fault:
             self._watcher.note(f"a worker {fault}; another is started")
         else:
             self._tell(held if slot.is_hung else jobs, reason, is_hung=slot.is_hung)
-        for job in jobs:
-            job.finish(_crashed(reason))
         self._restarts += 1
         self._hung += slot.is_hung
         self._last_restart = fault or ("did not answer" if slot.is_hung else f"ended {reason}")
@@ -256,7 +258,7 @@ class Pool:
         # the time of a pause.
         slot.ends += 1
         if slot.ends == 1:
-            slot.worker = self._start(slot)
+            self._start_in(slot)
         else:
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(slot.ends - 2, 10))
             slot.start_at = self._clock() + pause
@@ -279,8 +281,7 @@ class Pool:
             if is_short and self._is_silent(slot):
                 self._end_silent(slot)
             if slot.start_at is not None and slot.start_at <= now:
-                slot.start_at = None
-                slot.worker = self._start(slot)
+                self._start_in(slot)
 
     def close(self) -> None:
         """Let all workers end."""
@@ -290,6 +291,15 @@ class Pool:
                 slot.worker.close()
 
     # The rest.
+
+    def _start_in(self, slot: Slot) -> None:
+        """Start a worker, or try again later where the machine has no room for a process now."""
+        slot.start_at = None
+        try:
+            slot.worker = self._start(slot)
+        except OSError as error:
+            self._watcher.note(f"a worker cannot be started: {error.strerror}; it is tried again")
+            slot.start_at = self._clock() + LONGEST_PAUSE
 
     def _wait(self) -> float:
         """Return the estimated seconds until a job that comes now is sent to a worker."""
@@ -307,7 +317,10 @@ class Pool:
             if not job.is_done and now > job.deadline:
                 refuse_late(job)
         if slot.jobs and slot.worker is not None and not slot.is_hung:
-            slot.is_hung = all(now > job.deadline + GRACE_SECONDS for job in slot.jobs)
+            # Not by the deadline of a client, who may have sent much work with little time. And not
+            # by the clock alone: while this loop stood still, the answer may have come.
+            is_late = all(now > job.limit + GRACE_SECONDS for job in slot.jobs)
+            slot.is_hung = is_late and slot.silent > GRACE_SECONDS
             if slot.is_hung:
                 slot.worker.kill()
 

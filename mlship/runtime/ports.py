@@ -24,8 +24,8 @@ class Connection(Protocol):
 class Answers(Protocol):
     """What answers the requests of a server."""
 
-    def admits(self, path: str, headers: Mapping[str, str]) -> bool:
-        """Return whether a request would not be refused for its API key."""
+    def knows(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a client has a valid API key, or needs none."""
 
     def begin(self, request: Request, reply: Callable[[Response], None]) -> Exchange | None:
         """Answer a request, at once or later; return what can be cancelled."""
@@ -48,8 +48,8 @@ class Server(Protocol):
     def lost(self, connection: Any, /) -> None:
         """Forget a connection."""
 
-    def admits(self, url: bytes, headers: Mapping[str, str]) -> bool:
-        """Return whether a request would not be refused for its API key: its body is kept."""
+    def knows(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a client has a valid API key, or needs none: its body is kept."""
 
     def refused(self, url: bytes, status: int, /) -> None:
         """Count what is refused before it is a request."""

@@ -46,7 +46,8 @@ class RequestReader:
 
     Args:
         receiver: gets the requests.
-        admits: returns whether a request with this target and these headers has a valid API key.
+        knows: returns whether a client with these headers has a valid API key, or needs none. What
+            others send takes no memory: they are refused, or ask a probe, which needs no body.
         time: returns the time of the event loop.
 
     Attributes:
@@ -62,7 +63,7 @@ class RequestReader:
     def __init__(
         self,
         receiver: Receiver,
-        admits: Callable[[bytes, Mapping[str, str]], bool],
+        knows: Callable[[Mapping[str, str]], bool],
         time: Callable[[], float],
     ) -> None:
         self.state: State = "idle"
@@ -71,7 +72,7 @@ class RequestReader:
         self.repeated = messages.Repeated()
         self._receiver = receiver
         self._refuse = receiver.refuse
-        self._admits = admits
+        self._knows = knows
         self._time = time
         self._parser = httptools.HttpRequestParser(self)
         self._latest: Request | None = None
@@ -85,7 +86,7 @@ class RequestReader:
         self.wants_continue = False
         self._headers: dict[str, str] = {}
         self._hosts = self._head_size = 0
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._is_stranger = False
 
     # What the connection calls.
@@ -103,7 +104,7 @@ class RequestReader:
         self.is_stopped = True
         self.state = "idle"
         self.wants_continue = False
-        self._body = []
+        self._body = b""
 
     def is_head(self) -> bool:
         """Return whether the request that is arriving is of the method HEAD."""
@@ -163,7 +164,7 @@ class RequestReader:
         else:
             self.state = "body"
             self.since = self._time()
-            self._is_stranger = not self._admits(self.url, headers)
+            self._is_stranger = not self._knows(headers)
             if headers.get("expect", "").lower() == "100-continue" and not is_old:
                 self.wants_continue = True
                 self._receiver.continue_soon()
@@ -180,7 +181,13 @@ class RequestReader:
             return
         if self._is_stranger:
             return  # what nobody may ask takes no memory
-        self._body.append(body)
+        if not self._body:
+            self._body = body
+        else:
+            # Not a list of pieces: those of a few bytes would take many times the memory.
+            if isinstance(self._body, bytes):
+                self._body = bytearray(self._body)
+            self._body += body
         if self.size > _SMALL_BYTES >= had:
             self._receiver.take_room(int(self._headers.get("content-length", BODY_BYTES)))
 
@@ -192,15 +199,16 @@ class RequestReader:
         if self._parser.should_upgrade() and messages.has_body(self._headers):
             self._is_upgrade_last = is_last
             return  # the body follows, by another parser
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        body = bytes(self._body)  # which copies nothing if it came in one piece
         request = Request(
             method=self._parser.get_method().decode("ascii"),
             path=messages.path_of(self.url),
             headers=self._headers,
             body=body,
         )
-        self._body = []
+        self._body = b""
         self.state = "idle"
+        self.wants_continue = False
         self._latest = None if is_last else request
         if is_last:
             self.is_stopped = True

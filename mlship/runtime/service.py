@@ -1,8 +1,6 @@
 """The service of a model: it answers requests, for the server and for tests in process."""
 
 import re
-import sys
-import traceback
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -21,7 +19,7 @@ from mlship.runtime import decoder, encodings, http, metrics_page, openapi, page
 from mlship.runtime.dialects import Call, Predictions, descriptions, v2_grpc
 from mlship.runtime.dialects.routes import routes
 from mlship.runtime.exchange import Answered, Exchange, Reply
-from mlship.runtime.faults import Fault, RefusedRequest
+from mlship.runtime.faults import Fault, RefusedRequest, show
 from mlship.runtime.http import Pending, Request, Response
 from mlship.runtime.jobs import Answer, Computer, Job, Refused
 from mlship.runtime.keys import REALM, KeyFile
@@ -133,7 +131,11 @@ class Service:
 
     def admits(self, path: str, headers: Mapping[str, str]) -> bool:
         """Return whether a request would not be refused for its key."""
-        return self._keys is None or self._is_probe(path) or bool(self._keys.known(headers))
+        return self.knows(headers) or self._is_probe(path)
+
+    def knows(self, headers: Mapping[str, str]) -> bool:
+        """Return whether a client has a valid key, or needs none."""
+        return self._keys is None or bool(self._keys.known(headers))
 
     def key_of(self, headers: Mapping[str, str]) -> str:
         """Return the name of a request's key; empty if none is required, or it has none."""
@@ -208,7 +210,7 @@ class Service:
         if isinstance(error, MlshipError):
             status = 503 if isinstance(error, UnavailableError) else 500
             return http.of_error(error, status, path)
-        traceback.print_exception(error, file=sys.stderr)
+        show(error)
         fault = Fault(message=f"internal error: {type(error).__name__}")
         return http.of_fault(fault, 500, path)
 
@@ -272,10 +274,11 @@ class Service:
     def _predict(
         self, call: Call, request: Request, at: tuple[str, float], reply: Reply
     ) -> Exchange:
-        deadline = monotonic() + self._seconds(request)
+        now = monotonic()
+        deadline, limit = now + self._seconds(request), now + self._timeout
         rows = decoder.check(call.rows, self._model.bundle.schema)
         exchange = Exchange(request, self._request_id(request), call, at, reply)
-        job = Job(rows, deadline, partial(self._computed, exchange), exchange.request_id)
+        job = Job(rows, deadline, partial(self._computed, exchange), exchange.request_id, limit)
         exchange.submit(self._model, job, rows)
         return exchange
 

@@ -1,6 +1,7 @@
 """The user's functions, found and called: preprocess, train, postprocess."""
 
 import importlib
+import math
 import os
 import random
 import sys
@@ -99,8 +100,9 @@ def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
     # Backwards: a hook that sorts its rows, or puts parts of them together, gives others then.
     places = np.unique(np.linspace(0, len(test) - 1, _BACKWARDS).astype(int))[::-1]
     back = call_hook(root, hook, function, data.test.iloc[places].reset_index(drop=True))
-    for number, place in enumerate(places):
-        _check_alike(hook, test.iloc[[place]], back.iloc[[number]], "a row in another place")
+    if list(back.columns) != list(train.columns):
+        raise _uneven(hook, "fewer rows", list(train.columns), list(back.columns))
+    _check_alike(hook, test.iloc[places], back, "a row in another place")
     return Prepared(train=train, test=test, columns=fields_of(pd.concat([train, test])))
 
 
@@ -118,7 +120,7 @@ def call_hook(root: Path, name: str, function: Function, frame: pd.DataFrame) ->
     Raises:
         ProjectError: it raised, or returned something else, or other rows than it was given.
     """
-    result = called(root, name, lambda: function(frame.copy()))
+    result = called(root, name, lambda: function(frame.reset_index(drop=True)))
     prepared: pd.DataFrame = checked(result, frame, name)
     prepared.columns = [str(column) for column in prepared.columns]
     return prepared
@@ -173,20 +175,38 @@ def _uneven(hook: str, where: str, wanted: list[str], got: list[str]) -> Project
     return ProjectError(message, hint=hint)
 
 
-def _check_alike(hook: str, among: pd.DataFrame, alone: pd.DataFrame, where: str) -> None:
-    for name in among.columns:
-        one, other = among[name].iloc[0], alone[name].iloc[0]
-        if not _is_same(one, other):
-            message = f"{hook} returns {name} = {other} for {where}, and {one} "
-            message += "for the same row among others"
+def _check_alike(hook: str, among: pd.DataFrame, other: pd.DataFrame, where: str) -> None:
+    """Refuse a hook that makes something else of the same rows elsewhere."""
+    for place, name in enumerate(among.columns):
+        one, two = among.iloc[:, place], other.iloc[:, place]
+        differing = np.flatnonzero(~_are_same(one, two))
+        if len(differing):
+            message = f"{hook} returns {name} = {two.iloc[differing[0]]} for {where}, and "
+            message += f"{one.iloc[differing[0]]} for the same row among others"
             hint = "compute a row's features from that row only, and return the rows in the order "
             hint += "in which they came; fit the rest inside the model"
             raise ProjectError(message, hint=hint)
 
 
+def _are_same(one: pd.Series, two: pd.Series) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return for each pair of values whether it is the same, but for the order of a sum."""
+    both = (one.to_numpy(), two.to_numpy())
+    kinds = {values.dtype.kind for values in both}
+    if kinds <= set("iub"):
+        return np.asarray(both[0] == both[1])
+    if kinds <= set("iubf"):
+        is_wide = min(values.dtype.itemsize for values in both if values.dtype.kind == "f") >= 8
+        relative, absolute = (1e-9, 1e-12) if is_wide else (1e-4, 1e-6)
+        return np.asarray(np.isclose(*both, rtol=relative, atol=absolute, equal_nan=True))
+    return np.array([_is_same(*pair) for pair in zip(one, two, strict=True)], dtype=bool)
+
+
 def _is_same(one: Any, other: Any) -> bool:
-    if pd.isna(one) and pd.isna(other):
-        return True
-    if isinstance(one, float | np.floating) and isinstance(other, float | np.floating):
-        return bool(np.isclose(one, other, rtol=1e-9, atol=1e-12))
-    return bool(one == other)
+    try:
+        if one == other or (pd.isna(one) and pd.isna(other)):
+            return True
+        both_are_floats = all(isinstance(each, float | np.floating) for each in (one, other))
+        return both_are_floats and math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    except (TypeError, ValueError):
+        # A list or an array, or the missing value of pandas beside another value.
+        return repr(one) == repr(other)

@@ -171,6 +171,33 @@ def test_calls_at_once_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asyncio.run(_codes_of_calls(20)) == {"OK": 8, "RESOURCE_EXHAUSTED": 12}
 
 
+def test_calls_that_send_no_message_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_server, "CALLS", 4)
+    monkeypatch.setattr(grpc_server, "MESSAGE_SECONDS", 2.0)
+    asyncio.run(_wait_for_silent_calls(4))
+
+
+async def _wait_for_silent_calls(count: int) -> None:
+    async def answer(_: Request) -> Response:
+        return Response(status=200, headers={}, body=b'{"live": true}')
+
+    port = free_port()
+    server = await grpc_server.start(answer, lambda *_: True, "127.0.0.1", port)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        path = f"/{SERVICE}/ServerLive"
+        silent = [channel.stream_unary(path)() for _ in range(count)]
+        for each in silent:
+            await each.wait_for_connection()
+        live = channel.unary_unary(path)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await live(b"", timeout=20)
+        assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for each in silent:
+            assert await each.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert await live(b"", timeout=20)
+    await server.stop(0)
+
+
 async def _codes_of_calls(count: int) -> Counter[str]:
     """Return how many of the calls at once had each code.
 

@@ -112,6 +112,18 @@ def test_the_row_that_was_not_asked_for_the_longest_time_goes_first() -> None:
     assert len(world.cached._outputs) == 2
 
 
+def test_rows_whose_outputs_have_other_names_are_not_mixed() -> None:
+    world = World()
+    world.ask(1)
+    answers = world.begin(2)
+    world.job.finish(Computed(("b", "a"), [("B", "A")]))
+    world.model.waiting = []
+    assert answers == [Computed(("b", "a"), [("B", "A")])]
+    again = world.begin(1)
+    world.job.finish(Computed(NAMES, [("1",)]))
+    assert again == [Computed(NAMES, [("1",)])]
+
+
 def test_a_large_row_is_not_kept() -> None:
     world = World()
     for value in ("a" * (KEY_BYTES + 1), "b"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import Callable, Mapping
 from typing import Any
 from unittest import mock
@@ -79,6 +80,15 @@ class Side:
         self.refusals: list[tuple[bytes, int]] = []
         self.active = 0
         self.connections: list[Connection] = []
+        self.later: list[Callable[[], None]] = []
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        self.later.append(call)
+
+    def turn(self) -> None:
+        """Let what was put off happen, as in the next turns of the event loop."""
+        while self.later:
+            self.later.pop(0)()
 
     def time(self) -> float:
         return self.now
@@ -89,7 +99,7 @@ class Side:
     def lost(self, connection: Connection) -> None:
         self.connections.remove(connection)
 
-    def admits(self, _: bytes, headers: Mapping[str, str]) -> bool:
+    def knows(self, headers: Mapping[str, str]) -> bool:
         return headers.get("x-api-key", "right") == "right"
 
     def refused(self, url: bytes, status: int) -> None:
@@ -280,6 +290,9 @@ def test_a_flood_of_requests_is_answered_at_once_without_end(side: Side) -> None
         client.send(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 3_000)
         assert client.statuses() == []
         client.answer()
+        side.later.pop(0)()
+        assert client.statuses() == [200] * 3, "others have their turn after each"
+        side.turn()
     assert client.statuses() == [200] * 3_000
     assert side.active == 0
 
@@ -297,6 +310,30 @@ def test_chunks_make_a_body_and_what_follows_them_is_no_header(side: Side) -> No
     client.send(CHUNKED + b"2\r\n[1\r\n1\r\n]\r\n0\r\nmlship-timeout: 9\r\n\r\n")
     assert side.begun[0].request.body == b"[1]"
     assert "mlship-timeout" not in side.begun[0].request.headers
+
+
+def test_a_request_whose_body_was_not_waited_for_gets_no_100_continue(side: Side) -> None:
+    client = Client(side)
+    post = b"POST / HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 0\r\n\r\n"
+    client.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n" + post)
+    client.answer()
+    client.answer()
+    assert client.statuses() == [200, 200]
+
+
+def test_a_body_of_small_pieces_takes_no_more_memory_than_its_bytes(side: Side) -> None:
+    client = Client(side)
+    client.send(CHUNKED)
+    tracemalloc.start()
+    try:
+        for _ in range(1_000):
+            client.send(b"2\r\n[]\r\n" * 20)
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 100_000
+    client.send(b"0\r\n\r\n")
+    assert side.begun[0].request.body == b"[]" * 20_000
 
 
 @pytest.mark.parametrize("coding", [b"gzip, chunked", b"xchunked"])
@@ -549,7 +586,7 @@ def test_large_bodies_wait_for_room_and_are_not_slow_meanwhile(side: Side) -> No
     first.send(head + b" " * 100_000)
     second.send(head + b" " * 100_000)
     assert (first.transport.is_reading, second.transport.is_reading) == (True, False)
-    second.check(60)
+    second.check(9)
     assert second.statuses() == []
     small = Client(side)
     small.send(POST)
@@ -559,6 +596,19 @@ def test_large_bodies_wait_for_room_and_are_not_slow_meanwhile(side: Side) -> No
     second.send(b" " * 5_900_000)
     assert len(side.begun) == 2
     assert all_room_is_there(side), "all room is there again"
+
+
+def test_a_large_body_for_which_there_is_no_room_is_told_to_come_later(side: Side) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 6000000\r\n\r\n"
+    first, second = Client(side), Client(side)
+    first.send(head + b" " * 100_000)
+    second.send(head + b" " * 100_000)
+    second.check(11)
+    assert (second.statuses(), second.transport.is_ended) == ([503], True)
+    assert "no room" in second.error()
+    first.send(b" " * 5_900_000)
+    assert len(side.begun) == 1
+    assert all_room_is_there(side)
 
 
 UPGRADE = b"GET /%d HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n"

@@ -369,6 +369,7 @@ def test_bodies_of_strangers_are_known_before_they_are_read(service: Service) ->
     assert not service.admits("/predict", {"x-api-key": "wrong"})
     assert service.admits("/predict", {"x-api-key": WEB})
     assert service.admits("/v2/health/ready", {})
+    assert not service.knows({}), "a probe needs no body"
     assert metric(service, "mlship_unauthorized", 'reason="missing"') == 0
 
 

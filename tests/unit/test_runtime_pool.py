@@ -1,5 +1,8 @@
 """The pool: its queue, its deadlines, and workers that end or hang, on workers of the test."""
 
+import errno
+import os
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -296,6 +299,77 @@ def test_a_hung_worker_is_replaced_when_all_it_computes_is_late(world: World) ->
     )
 
 
+def test_a_client_without_patience_ends_no_worker(world: World) -> None:
+    job = Job(Table([(0.0,)] * 5_000), world.now + 0.001, lambda _: None, "much", world.now + 30)
+    world.pool.submit(job)
+    world.turn()
+    for _ in range(50):
+        world.pass_time(0.5)
+    assert job.is_done
+    assert not world.workers[0].is_killed
+    for _ in range(20):
+        world.pass_time(0.5)
+    assert world.restarts == [True], "it hangs by what the server allows"
+
+
+def test_a_worker_is_not_hung_because_the_machine_stood_still(world: World) -> None:
+    world.submit("a", seconds=2)
+    world.turn()
+    world.pass_time(60)
+    assert status_of(world, "a") == 504
+    assert not world.workers[0].is_killed
+    world.workers[0].answer()
+    answer_one(world, "b")
+    assert world.restarts == []
+
+
+def test_what_two_workers_did_not_read_is_given_to_no_third_one(world: World) -> None:
+    world.submit("large")
+    world.turn()
+    for worker in range(2):
+        world.workers[worker].events.lost(is_unread=True)
+        world.workers[worker].events.ended("by signal SIGKILL")
+        world.pass_time(0.5)
+        world.load()
+    assert status_of(world, "large") == 500
+    answer_one(world, "other")
+    assert len(world.workers) == 3
+
+
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Events) -> Fake:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.pool, "_start", full)
+        world.workers[0].events.ended("by signal SIGKILL")
+        assert "cannot be started: Resource temporarily unavailable" in world.notes[-1]
+        world.pass_time(6)
+    world.pass_time(6)
+    world.load()
+    answer_one(world, "a")
+
+
+def test_what_a_dropped_job_leads_to_is_let_go(world: World) -> None:
+    class Exchange:
+        def heard(self, answer: Answer) -> None:
+            raise AssertionError
+
+    world.submit("first")
+    world.turn()
+    exchange = Exchange()
+    known = weakref.ref(exchange)
+    job = Job(Table([(0.0,)]), world.now + 30, exchange.heard, "gone")
+    world.pool.submit(job)
+    world.pool.cancel(job)
+    del exchange
+    assert known() is None
+    world.workers[0].answer()
+    answer_one(world, "next")
+
+
 def test_a_silent_worker_is_replaced_before_the_deadline_of_those_that_wait(world: World) -> None:
     answer_one(world, "good")
     world.submit("silent")
@@ -342,7 +416,8 @@ def test_a_silent_worker_is_not_ended_for_requests_whose_deadline_has_passed(
 def test_a_worker_that_was_ended_gets_no_jobs_though_its_answer_is_read(world: World) -> None:
     world.submit("late", seconds=1)
     world.turn()
-    world.pass_time(1.1 + GRACE_SECONDS)
+    for _ in range(5):
+        world.pass_time(0.5)
     assert world.workers[0].is_killed
     world.workers[0].answer()
     world.submit("next")

@@ -52,6 +52,10 @@ MISTAKES = {
         "return rows.sort_values('length', ignore_index=True)",
         "for a row (alone|in another place)",
     ),
+    "lists": (
+        "return rows.assign(both=[[a, b] for a, b in zip(rows.length, rows.width)])",
+        "column both holds values of type list",
+    ),
     "raises": ("return rows.lenght", r"pipeline_\d+\.py:4: AttributeError"),
     "target": ("return rows.assign(species='rose')", "returns a column species"),
 }
@@ -198,3 +202,25 @@ def test_the_hint_of_a_killed_training_fits_its_signal(
     with pytest.raises(ProjectError) as caught:
         answer_of(tmp_path / "none", ended, "train", int)
     assert hint in caught.value.hint
+
+
+HARMLESS = {
+    "float32": "return pd.DataFrame(rows[['length', 'width']].to_numpy('float32') @ "
+    "np.random.default_rng(0).normal(size=(2, 8)).astype('float32'))",
+    "missing": "return rows.assign(length=rows.length.astype('Float64').where(rows.length > 2))",
+    "words": "return rows.assign(length=rows.length.astype('string'))",
+    "twice": "return pd.concat([rows, rows], axis=1).set_axis([*'abcdef'], axis=1)",
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_preprocess_of_each_row_by_itself_is_taken_whatever_it_returns(
+    name: str, tmp_path: Path
+) -> None:
+    assert len(prepared(tmp_path, HARMLESS[name]).train) == 63
+
+
+def test_a_value_in_place_of_a_missing_one_is_a_difference(tmp_path: Path) -> None:
+    body = "return rows.assign(length=rows.length.round().astype('Int64').shift())"
+    with pytest.raises(ProjectError, match="returns length = "):
+        prepared(tmp_path, body)
