@@ -14,10 +14,18 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         answered: with a status below 500.
         failed: with a status from 500 on, without an answer in time, or by a broken connection.
+        ended: all requests that are over, also those that the client gave up before an answer;
+            those that failed because no connection was made are not among them.
     """
 
     answered: int = 0
     failed: int = 0
+    ended: int = 0
+
+    @property
+    def given_up(self) -> int:
+        """Requests that ended without an answer or a failure: their clients did not wait."""
+        return max(0, self.ended - self.answered - self.failed)
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +67,7 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         answered: by its replicas, with a status below 500.
-        failed: by its replicas.
+        failed: by its replicas, or given up by the client before they answered.
         elsewhere: requests that replicas of other slots got in its place.
         times: how many requests took how long, by milliseconds rounded down to two digits.
     """
@@ -122,7 +130,7 @@ def grown(before: Look, after: Look, slot: Slot) -> Growth:
         tallies = [_since(old.own.get(name, Tally()), tally) for name, tally in new.own.items()]
         one = Growth(
             answered=sum(tally.answered for tally in tallies),
-            failed=sum(tally.failed for tally in tallies),
+            failed=sum(tally.failed + tally.given_up for tally in tallies),
             elsewhere=sum(_more(old.elsewhere, new.elsewhere).values()),
             times=dict(_times(old.times, new.times)),
         )
@@ -131,9 +139,18 @@ def grown(before: Look, after: Look, slot: Slot) -> Growth:
 
 
 def _since(old: Tally, new: Tally) -> Tally:
+    """Return the requests since a look.
+
+    `ended` is the difference of two numbers of the router that are read one after the other, so it
+    may be less than before by a few: only the others tell that a replica was started again.
+    """
     if new.answered < old.answered or new.failed < old.failed:
         return new
-    return Tally(answered=new.answered - old.answered, failed=new.failed - old.failed)
+    return Tally(
+        answered=new.answered - old.answered,
+        failed=new.failed - old.failed,
+        ended=new.ended - old.ended,
+    )
 
 
 def _more(old: Mapping[str, int], new: Mapping[str, int]) -> dict[str, int]:

@@ -5,8 +5,8 @@ take longer than a time, which is the same as a p99 above it. A share of few req
 so the lower end of its interval has to be above the bound.
 
 The champion gets what the challenger loses. So nothing is decided in favour of a champion that
-loses clearly more requests, however slow or faulty the challenger is: failures are quick, and would
-make any model that computes look slow.
+loses clearly more requests: failures are quick, and would make any model that computes look slow.
+Against a slow challenger, it may lose more by the bound of failures: few do not change its speed.
 
 Sources:
     Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
@@ -131,7 +131,8 @@ def judge(periods: Sequence[Period], bounds: ChallengerBounds, *, alone: bool) -
     if not reason:
         speed = _Speed() if alone else _speed(champion, challenger, bounds)
         beyond = "; ".join(filter(None, (_failing(champion, lasting, bounds), speed.slow)))
-        why_not = worse(periods) if beyond and not alone else ""
+        margin = (bounds.errors or 0.0) if speed.slow else 0.0
+        why_not = worse(periods, margin) if beyond and not alone else ""
         if why_not:
             reason = f"{beyond}; the challenger keeps its traffic, because {why_not}"
         elif not beyond and speed.unknown:
@@ -188,13 +189,18 @@ def _failing(champion: Growth, challenger: Growth, bounds: ChallengerBounds) -> 
     )
 
 
-def worse(periods: Sequence[Period]) -> str:
-    """Return that the champion loses clearly more, in the window or at its end; else nothing."""
+def worse(periods: Sequence[Period], margin: float = 0.0) -> str:
+    """Return that the champion loses clearly more, in the window or at its end; else nothing.
+
+    Args:
+        periods: of the window.
+        margin: the share of its requests by which it may lose more.
+    """
     for part, when in ((periods, ""), (periods[-1:], " since the last look")):
         champion = _together([period.champion for period in part])
         challenger = _together([period.challenger for period in part])
         usual = challenger.lost, challenger.requests
-        if challenger.requests and excess(usual, (champion.lost, champion.requests)) > 0:
+        if challenger.requests and excess(usual, (champion.lost, champion.requests)) > margin:
             lost = f"{_lost(champion)}, the challenger {_lost(challenger)}"
             return f"the champion loses more{when}: {lost}"
     return ""

@@ -66,6 +66,45 @@ def split_record(records: Records) -> Record | None:
     return None
 
 
+def undone(records: Records, challenger: Release) -> Record | None:
+    """Return the decision of `watch` to take a challenger off that was not carried out.
+
+    A split that was recorded after it has carried it out, or is a later decision of a person.
+    """
+    for record in reversed(records):
+        if record.evidence.release == challenger and record.evidence.step == "watch":
+            return record if record.evidence.verdict == "failed" else None
+        if isinstance(shapes.read(record), Routed):
+            return None
+    return None
+
+
+def due_split(records: Records) -> Split | None:
+    """Return the split that production should have.
+
+    It is the last recorded one, without the challenger if a decision of `watch` to take it off was
+    not carried out.
+    """
+    split, history = recorded_split(records), records.history
+    champion, challenger = history.champion, history.challenger
+    if split is None or champion is None or challenger is None:
+        return split
+    if undone(records, challenger) is None:
+        return split
+    return Split(weights={slot_of(champion): 100}, shadow=split.shadow)
+
+
+def of_split(records: Records, observed: Split) -> list[str]:
+    """Compare the traffic split with the ledger.
+
+    While a decision of `watch` is being carried out, or after a kill in it, neither the split
+    before nor the one after it is drift.
+    """
+    if observed == due_split(records):
+        return []
+    return drift.of_split(records.history, recorded_split(records), observed)
+
+
 def find(pipeline: Pipeline, records: Records) -> Found:
     """Return the drift of production. Clusters that do not answer are left out; nothing is changed.
 
@@ -82,7 +121,7 @@ def find(pipeline: Pipeline, records: Records) -> Found:
     expected = {slot_of(each) for each in (history.champion, history.challenger) if each}
     return Found(
         altered=altered,
-        split=tuple(drift.of_split(history, recorded_split(records), route.split)),
+        split=tuple(of_split(records, route.split)),
         slots=tuple(drift.of_slots(history, deployments, route)),
         aliases=aliases,
         missing=frozenset(expected - set(deployments)),
@@ -119,12 +158,12 @@ def settle(pipeline: Pipeline, records: Records, on_drift: OnDrift) -> Records:
 
 
 def restore_split(pipeline: Pipeline, records: Records) -> None:
-    """Write the recorded split, if the route has another one; the caller holds the lock.
+    """Write the split that is due, if the route has drifted; the caller holds the lock.
 
     Raises:
         IntegrityError: the route cannot be read, nor written over.
     """
-    target, split = pipeline.target(PRODUCTION), recorded_split(records)
+    target, split = pipeline.target(PRODUCTION), due_split(records)
     if split is None:
         return
     try:
@@ -135,7 +174,7 @@ def restore_split(pipeline: Pipeline, records: Records) -> None:
         pipeline.progress.note(f"writing the route as recorded: {error}")
         target.rewrite(split)
         return
-    lines = drift.of_split(records.history, split, route.split)
+    lines = of_split(records, route.split)
     if lines:
         pipeline.progress.note(f"writing the route as recorded: {'; '.join(lines)}")
         target.route(split, expected=route.revision)
@@ -149,7 +188,7 @@ def reconcile(pipeline: Pipeline, records: Records, found: Found) -> Records:
         TimedOutError: a release did not become ready.
     """
     target, history = pipeline.target(PRODUCTION), records.history
-    split = recorded_split(records)
+    split = due_split(records)
     if not found.is_readable and split is not None and isinstance(target, Guarded):
         target.rewrite(split)
     _redeploy(pipeline, records, found)

@@ -13,7 +13,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, ConflictError
 from mlship.steps.deploy import blocking, check_fitness, check_role, share, shares
-from mlship.steps.drift import recorded_split
+from mlship.steps.drift import due_split
 from mlship.steps.generation import check_generation
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.transition import split_of
@@ -143,7 +143,7 @@ def _in_production(pipeline: Pipeline, release: Release, records: Records) -> Pl
     split: Split | None
     if role in ("champion", "challenger", "former champion"):
         # The release is in the route already, and the split may have changed since.
-        split = recorded_split(records)
+        split = due_split(records)
     else:
         split = split_of(*shares(release, history.champion, config))
     return Plan(

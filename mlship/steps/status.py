@@ -16,7 +16,6 @@ from mlship.domain.drift import (
     of_aliases,
     of_clusters,
     of_route,
-    of_split,
     unfinished,
 )
 from mlship.domain.evidence import Record
@@ -25,7 +24,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
 from mlship.errors import IntegrityError, MlshipError, UnavailableError
-from mlship.steps.drift import recorded_split
+from mlship.steps.drift import of_split
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.replay import answering
 
@@ -211,7 +210,7 @@ def _look(
         drift += of_clusters(name, clusters, deployments, target.reached())
     roles = records.history if name == PRODUCTION else History()
     if name == PRODUCTION:
-        drift += of_split(roles, recorded_split(records), route.split)
+        drift += of_split(records, route.split)
         drift += of_route(roles, deployments, route)
     names = {release.id: release for release in records.releases}
     return _Looked(

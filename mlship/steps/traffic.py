@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping
 
-from mlship.domain import shapes
 from mlship.domain.deployment import Route, slot_of
-from mlship.domain.evidence import Record
-from mlship.domain.facts import Routed
 from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, NotFoundError
-from mlship.steps.drift import recorded_split
+from mlship.steps.drift import recorded_split, undone
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.transition import set_route
 
@@ -73,19 +70,6 @@ def give(pipeline: Pipeline, records: Records, share: int, *, shadow: bool | Non
     if is_new or undone(records, challenger) is not None:
         pipeline.learn(challenger, "traffic", "passed", facts, after=records)
     return after
-
-
-def undone(records: Records, challenger: Release) -> Record | None:
-    """Return the decision of `watch` to take a challenger off that was not carried out.
-
-    A split that was recorded after it has carried it out, or is a later decision of a person.
-    """
-    for record in reversed(records):
-        if record.evidence.release == challenger and record.evidence.step == "watch":
-            return record if record.evidence.verdict == "failed" else None
-        if isinstance(shapes.read(record), Routed):
-            return None
-    return None
 
 
 def _roles(history: History) -> tuple[Release, Release]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -21,10 +21,13 @@ from mlship.errors import (
     TimedOutError,
     UnavailableError,
 )
-from mlship.steps.drift import split_record
+from mlship.steps.drift import split_record, undone
 from mlship.steps.pipeline import PRODUCTION, Pipeline
-from mlship.steps.traffic import give, undone
+from mlship.steps.traffic import give
 from mlship.steps.transition import changing
+
+_LEAST_PERIODS: Final = 2
+"""With fewer, `judge` decides nothing, because it leaves the worst one out."""
 
 
 class Watch(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +94,8 @@ def watch(
     Raises:
         ConfigError: the load balancer of production is not mlship's, or a number is not positive.
         UnavailableError: at the end, the counts could not be read: nothing is known. Or the
-            champion has no ready replica, so that the challenger keeps its traffic.
+            champion has no ready replica, so that the challenger keeps its traffic. Or the route
+            without the challenger is written, and was not seen to be applied.
         ConflictError: at the end, the challenger could not be taken off, or its pass not be
             recorded, because another command was changing production.
         TimedOutError: at the end, the load balancer did not take the route in time.
@@ -134,6 +138,7 @@ class _Watcher:
         self._pair: _Pair | None = None
         self._before: Look | None = None
         self._periods: tuple[Period, ...] = ()
+        self._decision: Record | None = None
         self._beyond = ""
         self._is_stale = False
         self._looks = 0
@@ -157,23 +162,62 @@ class _Watcher:
                 break
         if fault is None:
             return self._end()
-        what = "nothing is known of the challenger at the end of the watch"
+        raise _told(fault, self._meaning()) from fault
+
+    def _meaning(self) -> str:
+        """Return what a fault at the end means for the challenger."""
         if self._beyond:
-            what = f"the challenger is beyond a bound ({self._beyond}) and keeps its traffic"
-        raise _told(fault, what) from fault
+            found, but = f"is beyond a bound ({self._beyond})", " and keeps its traffic"
+        elif self._decision is not None:
+            reason = shapes.of(self._decision, Watched).reason
+            found, but = f"was beyond a bound ({reason})", " and is not taken off yet"
+        else:
+            return "nothing is known of the challenger at the end of the watch"
+        if self._is_written():
+            but = "; the route without it is written, not confirmed"
+        return f"the challenger {found}{but}"
+
+    def _is_written(self) -> bool:
+        """Return whether the route as it is written sends the challenger nothing."""
+        if self._pair is None:
+            return False
+        try:
+            split = self._pipeline.target(PRODUCTION).routes().split
+        except MlshipError:
+            split = self._pair.split
+        return not split.share(slot_of(self._pair.challenger))
 
     def _step(self) -> Watch | None:
         """Look once; return how the watch ends, `None` if it goes on."""
         pair = self._find()
         decision = undone(self._records, pair.challenger) if pair is not None else None
+        self._decision = decision
         if pair is None or (not pair.share and decision is None):
             return self._ended(pair, "production has no challenger with traffic")
         if decision is not None and not pair.share:
             return self._take_off(pair, decision)
         judgement = self._look(pair)
-        if decision is not None and (pair.is_alone or not worse(self._periods)):
-            return self._take_off(pair, decision)
+        if decision is not None:
+            return self._carry_out(pair, decision, judgement)
         return self._take_off(pair, judgement) if judgement.verdict == "failed" else None
+
+    def _carry_out(self, pair: _Pair, decision: Record, judgement: Judgement) -> Watch | None:
+        """Take the challenger off by a decision of before, unless there is a reason against it.
+
+        It may be old: nothing is done in one period, as with a new decision. If the challenger is
+        within its bounds, that is recorded at once, so that the decision is not carried out later.
+        """
+        if len(self._periods) < _LEAST_PERIODS:
+            return None
+        if judgement.verdict == "passed":
+            try:
+                self._pass(pair, self._facts(pair, judgement))
+            except ConflictError as error:
+                self._pipeline.progress.note(f"{error.message}; looking again")
+            return None
+        if judgement.verdict != "failed" and not pair.is_alone and worse(self._periods):
+            return None
+        return self._take_off(pair, decision)
 
     def _find(self) -> _Pair | None:
         """Return who is watched.
@@ -196,7 +240,9 @@ class _Watcher:
     def _look(self, pair: _Pair) -> Judgement:
         counts = self._target.counts()
         self._looks += 1
-        before, self._before = self._before, counts
+        before = self._before
+        # A router that is not ready at one look is compared with its last counts when it is back.
+        self._before = {**(before or {}), **counts}
         if before is not None:
             period = Period(
                 self._timer(),
@@ -229,6 +275,7 @@ class _Watcher:
             _check_ready(fenced, pair.champion)
             if record is None:
                 record = _learn(fenced, pair, facts, "failed", records)
+                self._decision = record
             try:
                 give(fenced, records.plus(record), 0)
             except NotFoundError as error:
@@ -256,9 +303,11 @@ class _Watcher:
         try:
             with changing(self._pipeline, self._records) as (fenced, records):
                 _check_unchanged(fenced, pair, self._records, records)
-                return _learn(fenced, pair, facts, "passed", records)
+                record = _learn(fenced, pair, facts, "passed", records)
         except ConflictError as error:
             raise _told(error, "the challenger is within its bounds, but not recorded") from error
+        self._records, self._decision = records.plus(record), None
+        return record
 
     def _facts(self, pair: _Pair, judgement: Judgement) -> Watched:
         return Watched(
@@ -318,10 +367,15 @@ def _check_unchanged(pipeline: Pipeline, pair: _Pair, before: Records, now: Reco
 def _check_ready(pipeline: Pipeline, champion: Release) -> None:
     """Check that the champion can take the traffic.
 
+    Of a cluster that did not answer at once, nothing is known: setting the route asks it for
+    longer, and its error has the name of the cluster.
+
     Raises:
         UnavailableError: it cannot; a challenger that fails less is better than nobody.
     """
     deployment = pipeline.target(PRODUCTION).inspect().get(slot_of(champion))
+    if deployment is not None and not deployment.observed:
+        return
     if deployment is None or not deployment.ready:
         raise _not_ready(champion)
 

@@ -117,6 +117,30 @@ def test_a_slow_challenger_is_not_taken_off_in_favour_of_a_champion_that_fails(
     assert reason in judgement.reason
 
 
+def test_a_champion_that_loses_a_few_requests_does_not_protect_a_slow_challenger() -> None:
+    champion, slow = growth(9000, failed=45, ms5=8955), growth(1000, ms500=1000)
+    judgement = judged(champion, *[slow] * 6)
+    assert judgement.verdict == "failed"
+    assert "its p99 is 500 ms" in judgement.reason
+    assert judgement.champion.failed == 270
+    strict = ChallengerBounds(errors=0.001)
+    assert judged(champion, *[slow] * 6, bounds=strict).verdict == "undecided"
+    assert judged(champion, *[slow] * 6, bounds=ChallengerBounds(errors=None)).verdict == (
+        "undecided"
+    )
+    many = growth(9000, failed=450, ms5=8550)
+    assert judged(many, *[slow] * 6).verdict == "undecided"
+
+
+def test_few_failures_of_the_champion_protect_a_challenger_that_fails_itself() -> None:
+    """It is beyond the bound in the window; since the last look, the champion loses 0.5 % more."""
+    periods = looks(growth(9000), *[growth(1000, failed=100)] * 5)
+    last = Period(50.0, growth(9000, failed=45), growth(6000))
+    judgement = judge([*periods, last], BOUNDS, alone=False)
+    assert judgement.verdict == "undecided"
+    assert "the champion loses more since the last look: 45 of 9000" in judgement.reason
+
+
 def test_a_champion_that_has_begun_to_fail_gets_no_more_traffic() -> None:
     bad = growth(100, failed=30)
     periods = looks(WELL, *[bad] * 5)
@@ -220,8 +244,8 @@ def look(router: str = "one", **numbers: Tally) -> Look:
     return {router: {SLOT: Counts(own=numbers)}}
 
 
-def tally(answered: int, failed: int = 0) -> Tally:
-    return Tally(answered=answered, failed=failed)
+def tally(answered: int, failed: int = 0, ended: int = 0) -> Tally:
+    return Tally(answered=answered, failed=failed, ended=ended)
 
 
 def test_requests_between_two_looks_are_the_difference() -> None:
@@ -256,6 +280,45 @@ def test_no_count_is_negative_or_of_another_time(
     assert grown(before, after, SLOT) == expected
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "failed"),
+    [
+        (tally(10, 2, 12), tally(30, 5, 75), 43),
+        (tally(10, 2, 12), tally(30, 5, 35), 3),
+        (tally(10, 2, 12), tally(10, 9, 12), 7),
+        (tally(10, 2, 12), tally(10, 9, 15), 7),
+        (tally(10, 9, 12), tally(10, 9, 19), 7),
+        (tally(10, 2, 13), tally(10, 2, 12), 0),
+        (tally(900, 9, 909), tally(3, 0, 5), 2),
+    ],
+    ids=[
+        "clients gave up, some answers failed",
+        "every request got an answer or failed",
+        "connections were refused",
+        "clients gave up, and others were refused in the same period",
+        "connections were refused before the first look",
+        "a request ended while the numbers were read",
+        "the replica was started again",
+    ],
+)
+def test_requests_that_clients_gave_up_have_failed(
+    before: Tally, after: Tally, failed: int
+) -> None:
+    assert grown(look(a=before), look(a=after), SLOT).failed == failed
+
+
+def test_a_challenger_that_hangs_is_beyond_the_bound_though_clients_do_not_wait() -> None:
+    """Envoy counts neither an answer nor an error then; clients of the champion give up too."""
+    per_look = {"champion": tally(392, 0, 400), "challenger": tally(10, 0, 60)}
+    growths = {side: grown(look(a=Tally()), look(a=each), SLOT) for side, each in per_look.items()}
+    judgement = judged(growths["champion"], *[growths["challenger"]] * 4)
+    assert judgement.verdict == "failed"
+    assert "150 of 180" in judgement.reason
+    errors_only = ChallengerBounds(slower=None)
+    both = judged(growths["champion"], *[growths["champion"]] * 4, bounds=errors_only)
+    assert both.verdict == "passed"
+
+
 def test_times_of_a_slot_that_was_removed_and_is_back_are_all_new() -> None:
     before = {"one": {SLOT: Counts(times={5.0: 100, 900.0: 1})}}
     after = {"one": {SLOT: Counts(times={5.0: 30, 900.0: 50})}}
@@ -274,8 +337,8 @@ ADDRESSES = """{"cluster_statuses": [
  {"name": "r1", "added_via_api": true, "host_statuses": [
   {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 1}}, "weight": 1, "stats": [
    {"name": "cx_total", "value": "3"}, {"name": "rq_error", "value": "4"},
-   {"name": "rq_success", "value": "30"}, {"name": "rq_total", "value": "35"},
-   {"name": "rq_active", "type": "GAUGE"}]},
+   {"name": "rq_success", "value": "30"}, {"name": "rq_total", "value": "38"},
+   {"name": "rq_active", "type": "GAUGE", "value": "3"}]},
   {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 2}}, "priority": 1,
    "stats": [{"name": "rq_error"}, {"name": "rq_success", "value": "7"}]}]},
  {"name": "r1.own", "host_statuses": []},
@@ -290,7 +353,9 @@ def test_what_envoy_says_is_read() -> None:
     """In the form of version 1.40, which leaves out zeros and the first priority."""
     assert statistics.counts(ADDRESSES, TIMES) == {
         "r1": Counts(
-            own={"127.0.0.1:1": tally(30, 4)}, elsewhere={"127.0.0.1:2": 7}, times={0: 2, 120: 5}
+            own={"127.0.0.1:1": tally(30, 4, 35)},
+            elsewhere={"127.0.0.1:2": 7},
+            times={0: 2, 120: 5},
         ),
         "r2": Counts(),
     }

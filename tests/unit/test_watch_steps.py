@@ -18,7 +18,7 @@ from mlship.cli.session import Session
 from mlship.config.project import TargetConfig
 from mlship.domain import shapes
 from mlship.domain.counts import Counts, Look, Tally
-from mlship.domain.deployment import Artifact, Revision, Slot, Split, slot_of
+from mlship.domain.deployment import Artifact, Deployment, Revision, Slot, Split, slot_of
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.facts import Verified
 from mlship.domain.policy import ChallengerBounds, PromotePolicy
@@ -36,6 +36,7 @@ from mlship.errors import (
 )
 from mlship.reports import markdown
 from mlship.reports.report import collect
+from mlship.steps import drift
 from mlship.steps import test as testing
 from mlship.steps.approve import approve
 from mlship.steps.deploy import deploy_production, deploy_staging
@@ -57,7 +58,9 @@ class Counting(FakeTarget):
         super().__init__()
         self.router = 1
         self.failing: dict[Slot, float] = {}
+        self.milliseconds: dict[Slot, float] = {}
         self.is_silent = False
+        self.is_unready = False
         self.per_look = 100
         self._counts: dict[Slot, Tally] = {}
 
@@ -71,8 +74,13 @@ class Counting(FakeTarget):
             )
         if self.is_silent:
             raise UnavailableError("the router does not say what it has counted")
+        if self.is_unready:
+            return {"another router": {}}
         by_slot = {
-            slot: Counts(own={"a": tally}, times={5.0: tally.answered + tally.failed})
+            slot: Counts(
+                own={"a": tally},
+                times={self.milliseconds.get(slot, 5.0): tally.answered + tally.failed},
+            )
             for slot, tally in self._counts.items()
         }
         return {f"router {self.router}": by_slot}
@@ -202,6 +210,15 @@ def test_a_router_that_is_started_again_takes_nobody_off(duel: Duel) -> None:
     assert duel.watch(seconds=120).verdict == "failed"
 
 
+def test_a_router_that_is_not_ready_at_a_look_is_counted_at_the_next(duel: Duel) -> None:
+    duel.fail(duel.challenger, 0.3)
+    hide = functools.partial(setattr, duel.target, "is_unready")
+    duel.during = {look: functools.partial(hide, look % 2 == 1) for look in range(1, 13)}
+    result = duel.watch(seconds=120)
+    assert result.verdict == "failed"
+    assert (len(duel.pauses), result.challenger_side.requests) == (4, 400)
+
+
 def test_counts_that_are_lost_at_the_end_are_not_a_healthy_challenger(duel: Duel) -> None:
     duel.during = {8: lambda: setattr(duel.target, "is_silent", True)}
     with pytest.raises(UnavailableError, match=r"nothing is known .* does not say what it has"):
@@ -286,6 +303,35 @@ def test_a_champion_without_a_replica_gets_no_more_traffic(duel: Duel) -> None:
     assert duel.records("watch") == []
 
 
+@pytest.mark.parametrize("is_back", [True, False])
+def test_a_champion_in_a_cluster_that_did_not_answer_at_once_is_asked_again(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, is_back: bool
+) -> None:
+    """A look at all clusters asks each once, and setting the route for longer."""
+    duel.fail(duel.challenger, 0.3)
+    inspect = duel.target.inspect
+
+    def unobserved() -> Mapping[Slot, Deployment]:
+        return {
+            slot: msgspec.structs.replace(each, ready=0, observed=False)
+            for slot, each in inspect().items()
+        }
+
+    def unreachable(split: Split, *, expected: Revision) -> NoReturn:
+        raise UnavailableError("cluster blue of production does not answer", hint="look again")
+
+    monkeypatch.setattr(duel.target, "inspect", unobserved)
+    if is_back:
+        assert duel.watch(seconds=60).verdict == "failed"
+        assert duel.weights == {slot_of(duel.champion): 100}
+        return
+    monkeypatch.setattr(duel.target, "route", unreachable)
+    with pytest.raises(UnavailableError, match="cluster blue of production does not") as found:
+        duel.watch(seconds=60)
+    assert "no ready replica" not in found.value.message
+    assert duel.weights[slot_of(duel.challenger)] == 10
+
+
 def test_what_was_seen_is_kept_while_another_command_holds_the_lock(duel: Duel) -> None:
     """The requests end, so that a watch that began anew would have too few."""
     duel.fail(duel.challenger, 0.3)
@@ -341,6 +387,27 @@ def test_a_route_that_cannot_be_changed_is_tried_again_and_recorded_once(
     assert duel.watch(seconds=60).verdict == "failed"
     assert len(duel.records("watch")) == 1
     assert duel.weights == {slot_of(duel.champion): 100}
+
+
+@pytest.mark.parametrize("seconds", [20, 60], ids=["at the last look", "before it"])
+def test_a_route_that_is_written_and_not_confirmed_is_told_as_that(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    duel.fail(duel.challenger, 0.3)
+    route = duel.target.route
+
+    def unconfirmed(split: Split, *, expected: Revision) -> NoReturn:
+        route(split, expected=expected)
+        raise UnavailableError("the router still answers by the former route", hint="look again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(duel.target, "route", unconfirmed)
+        with pytest.raises(UnavailableError, match="written, not confirmed: the router") as found:
+            duel.watch(seconds=seconds)
+    assert "keeps its traffic" not in found.value.message
+    assert duel.weights == {slot_of(duel.champion): 100}
+    assert duel.watch(seconds=60).verdict == "failed"
+    assert len(duel.records("watch")) == 1
 
 
 def test_a_decision_that_was_not_carried_out_is_not_in_favour_of_a_champion_that_fails_now(
@@ -481,6 +548,117 @@ def kill(patched: pytest.MonkeyPatch, duel: Duel, step: str, *, is_done: bool) -
         patched.setattr(duel.target, "route", routing)
     else:
         patched.setattr(duel.here.ledger, "append", appending)
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+def test_a_watch_that_is_killed_at_the_route_leaves_no_drift(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch, is_done: bool
+) -> None:
+    duel.fail(duel.challenger, 0.3)
+    with monkeypatch.context() as patched:
+        kill(patched, duel, "route", is_done=is_done)
+        with pytest.raises(KilledError):
+            duel.watch()
+    pipeline, weights = duel.here.pipeline, duel.weights
+    assert status(pipeline).drift == ()
+    assert drift.find(pipeline, pipeline.read()).lines == ()
+    drift.restore_split(pipeline, pipeline.read())
+    assert duel.weights == weights
+    champion, challenger = slot_of(duel.champion), slot_of(duel.challenger)
+    edited = Split(weights={champion: 50, challenger: 50})
+    duel.target.route(edited, expected=duel.target.routes().revision)
+    assert status(pipeline).drift != ()
+    drift.restore_split(pipeline, pipeline.read())
+    assert duel.weights == {champion: 100}
+
+
+def test_reconcile_gives_no_traffic_back_to_a_challenger_that_is_to_be_taken_off(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duel.fail(duel.challenger, 0.3)
+    with monkeypatch.context() as patched:
+        kill(patched, duel, "route", is_done=True)
+        with pytest.raises(KilledError):
+            duel.watch()
+    pipeline = duel.here.pipeline
+    duel.here.store.point("challenger", duel.champion)
+    records = pipeline.read()
+    assert drift.find(pipeline, records).lines
+    drift.settle(pipeline, records, "reconcile")
+    assert duel.weights == {slot_of(duel.champion): 100}
+
+
+@pytest.fixture
+def decided(duel: Duel, monkeypatch: pytest.MonkeyPatch) -> Duel:
+    """Give a challenger that failed, and a watch that was killed before it took it off."""
+    duel.fail(duel.challenger, 0.3)
+    with monkeypatch.context() as patched:
+        kill(patched, duel, "route", is_done=False)
+        with pytest.raises(KilledError):
+            duel.watch()
+    duel.pauses.clear()
+    return duel
+
+
+def test_an_old_decision_is_not_carried_out_if_the_challenger_does_well(decided: Duel) -> None:
+    """Nor later, when there are too few requests to say so again."""
+    decided.fail(decided.challenger, 0.0)
+    decided.during = {4: lambda: setattr(decided.target, "per_look", 1)}
+    result = decided.watch(seconds=200)
+    assert (result.verdict, result.record) == ("undecided", None)
+    assert decided.weights[slot_of(decided.challenger)] == 10
+    verdicts = [record.evidence.verdict for record in decided.records("watch")]
+    assert verdicts == ["failed", "passed"]
+    assert status(decided.here.pipeline).drift == ()
+
+
+def test_an_old_decision_is_not_withdrawn_while_another_command_holds_the_lock(
+    decided: Duel,
+) -> None:
+    decided.fail(decided.challenger, 0.0)
+    decided.here.locks.held.add("production")
+    with pytest.raises(ConflictError, match="is within its bounds, but not recorded"):
+        decided.watch(seconds=60)
+    decided.here.locks.held.clear()
+    assert decided.weights[slot_of(decided.challenger)] == 10
+    assert decided.watch(seconds=60).verdict == "passed"
+    assert len(decided.records("watch")) == 2
+
+
+def test_an_old_decision_is_not_in_favour_of_a_champion_that_fails_now(decided: Duel) -> None:
+    decided.fail(decided.champion, 0.5)
+    assert decided.watch(seconds=60).verdict != "failed"
+    assert decided.weights[slot_of(decided.challenger)] == 10
+
+
+def test_an_old_decision_about_a_slow_challenger_is_carried_out_beside_few_failures(
+    duel: Duel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    duel.target.per_look = 10_000
+    duel.target.milliseconds[slot_of(duel.challenger)] = 500.0
+    duel.fail(duel.champion, 0.005)
+    with monkeypatch.context() as patched:
+        kill(patched, duel, "route", is_done=False)
+        with pytest.raises(KilledError):
+            duel.watch()
+    assert duel.watch(seconds=60).verdict == "failed"
+    assert duel.weights == {slot_of(duel.champion): 100}
+
+
+def test_an_old_decision_is_carried_out_with_few_requests(decided: Duel) -> None:
+    decided.target.per_look = 1
+    assert decided.watch(seconds=60).verdict == "failed"
+    assert len(decided.pauses) == 2
+    assert decided.weights == {slot_of(decided.champion): 100}
+
+
+def test_a_decision_that_is_not_carried_out_is_told_where_nothing_is_counted(
+    decided: Duel,
+) -> None:
+    decided.target.is_silent = True
+    with pytest.raises(UnavailableError, match=r"was beyond a bound .* not taken off yet") as found:
+        decided.watch(seconds=60)
+    assert "nothing is known" not in found.value.message
 
 
 def test_a_challenger_that_got_its_traffic_back_is_watched_anew(duel: Duel) -> None:

@@ -2,6 +2,10 @@
 
 The share of a slot is a cluster, see `routes`. Its addresses of priority 0 are the slot's own,
 those of further priorities answer in its place. Copies of requests are in its second cluster.
+
+`rq_total` counts attempts that got a connection, `rq_active` those that are open. An attempt whose
+client goes away is in neither `rq_success` nor `rq_error` then; a connection that is refused is in
+`rq_error` alone.
 Source: https://www.envoyproxy.io/docs/envoy/latest/operations/admin
 """
 
@@ -115,5 +119,6 @@ def _counts(cluster: _Cluster, times: dict[float, int]) -> Counts:
         if host.priority:
             elsewhere[name] = answered + failed
         else:
-            own[name] = Tally(answered=answered, failed=failed)
+            ended = numbers.get("rq_total", 0) - numbers.get("rq_active", 0)
+            own[name] = Tally(answered=answered, failed=failed, ended=ended)
     return Counts(own=own, elsewhere=elsewhere, times=times)
