@@ -182,7 +182,11 @@ class FakeApiServer:
             self.objects["pods", f"{name}-{number}"] = {
                 "kind": "Pod",
                 "apiVersion": "v1",
-                "metadata": {"name": f"{name}-{number}", **template["metadata"]},
+                "metadata": {
+                    "name": f"{name}-{number}",
+                    "uid": f"{self._version}-{number}",
+                    **template["metadata"],
+                },
                 "spec": {"terminationGracePeriodSeconds": 0},
                 "status": {
                     "phase": "Running",

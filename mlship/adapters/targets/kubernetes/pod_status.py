@@ -41,8 +41,14 @@ def is_rolled_out(deployment: Manifest) -> bool:
     """
     status, wanted = deployment.get("status", {}), deployment["spec"]["replicas"]
     counts = [status.get(name, 0) for name in ("replicas", "updatedReplicas", "availableReplicas")]
-    is_current = status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
-    return is_current and counts == [wanted, wanted, wanted]
+    return _is_observed(deployment) and counts == [wanted, wanted, wanted]
+
+
+def _is_observed(deployment: Manifest) -> bool:
+    """Return whether the status is about the current spec."""
+    observed: int = deployment.get("status", {}).get("observedGeneration", 0)
+    generation: int = deployment["metadata"].get("generation", 0)
+    return observed >= generation
 
 
 def restarts(pod: Manifest) -> int:
@@ -99,26 +105,85 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pod: its name; empty if no pod was created.
         is_final: waiting longer does not help.
+        is_former: it was there before the change that is waited for, and may end with it.
     """
 
     pod: str
     fault: Fault
     text: str
     is_final: bool = False
+    is_former: bool = False
 
 
-def of_deployment(deployment: Manifest, pods: Sequence[Manifest]) -> Trouble | None:
+class Before(msgspec.Struct, frozen=True):
+    """What a Deployment had before a change, which the change may repair.
+
+    Its pods stay until others are ready, and a condition stays for minutes.
+
+    Attributes:
+        pods: the uids of its pods.
+        hashes: the labels by which its ReplicaSets tell their pods.
+        template: of its pods.
+        failure: its condition ReplicaFailure; empty if it had none.
+    """
+
+    pods: frozenset[str] = frozenset()
+    hashes: frozenset[str] = frozenset()
+    template: Manifest = {}
+    failure: Mapping[str, Any] = {}
+
+    def has(self, pod: Manifest, deployment: Manifest) -> bool:
+        """Return whether a pod was there, or has another template than the Deployment has now.
+
+        A change of the template and of the number of replicas first adds pods of the former one.
+        """
+        if pod["metadata"].get("uid") in self.pods:
+            return True
+        return _hash(pod) in self.hashes and deployment["spec"]["template"] != self.template
+
+
+def _hash(pod: Manifest) -> str:
+    found: str = (pod["metadata"].get("labels") or {}).get("pod-template-hash", "")
+    return found
+
+
+def before(deployment: Manifest, pods: Sequence[Manifest]) -> Before:
+    """Return what a Deployment has now, before a change."""
+    return Before(
+        pods=frozenset(pod["metadata"]["uid"] for pod in pods),
+        hashes=frozenset(filter(None, map(_hash, pods))),
+        template=deployment["spec"]["template"],
+        failure=condition(deployment, "ReplicaFailure"),
+    )
+
+
+def of_deployment(
+    deployment: Manifest, pods: Sequence[Manifest], known: Before | None = None
+) -> Trouble | None:
     """Return the most serious trouble of a Deployment; `None` if nothing is wrong yet.
 
     Args:
         deployment: as the API gave it.
         pods: those of its pods that are to stay.
+        known: what it had before a change; trouble of that is not final.
     """
+    known = known or Before()
+    is_observed = _is_observed(deployment)
+    troubles = []
     failure = condition(deployment, "ReplicaFailure")
     if failure.get("status") == "True":
-        return _of_creation(failure.get("message", ""))
-    troubles = [trouble for pod in pods if (trouble := of_pod(pod))]
-    return min(troubles, key=lambda trouble: not trouble.is_final, default=None)
+        trouble = _of_creation(failure.get("message", ""))
+        is_new = is_observed and failure != known.failure
+        troubles.append(trouble if is_new else _former(trouble))
+    for pod in pods:
+        if found := of_pod(pod):
+            is_new = is_observed and not known.has(pod, deployment)
+            troubles.append(found if is_new else _former(found))
+    return min(troubles, key=lambda each: (not each.is_final, each.is_former), default=None)
+
+
+def _former(trouble: Trouble) -> Trouble:
+    return msgspec.structs.replace(trouble, is_final=False, is_former=True)
 
 
 def _of_creation(message: str) -> Trouble:

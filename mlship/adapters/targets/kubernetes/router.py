@@ -15,6 +15,7 @@ from mlship.adapters.targets.kubernetes import (
     by_hand,
     difference,
     network_policy,
+    pod_status,
     reach,
     reference,
     revisions,
@@ -72,6 +73,7 @@ class Traffic:
         self._scope = scope
         self._config = config
         self._places = places
+        self._before: pod_status.Before | None = None
         self._name = name_of(scope)
         self._kinds = router_manifests.kinds(config)
 
@@ -121,6 +123,9 @@ class Traffic:
                 self._api.create(first)
             except ConflictError:
                 self.read()
+        if (running := self.running()) is not None:
+            pods = self._api.list("Pod", router_manifests.selector_of(self._scope))
+            self._before = pod_status.before(running, pods)
         for manifest in rendered:
             self._api.apply(reference.kept(self._api, manifest))
         network_policy.retract(self._api, self._config, self._name)
@@ -132,8 +137,15 @@ class Traffic:
             as `Rollout.wait`; TimedOutError: its Service got no address; see `wait_for_address`.
         """
         instance = instance_of(self._scope)
-        rollout = Rollout(self._api, self._scope, self._config, ROUTER, progress, instance=instance)
-        rollout.wait()
+        Rollout(
+            self._api,
+            self._scope,
+            self._config,
+            ROUTER,
+            progress,
+            before=self._before,
+            instance=instance,
+        ).wait()
         hint = "see `kubectl describe service`: the cluster may have no load balancers; "
         hint += "then set kubernetes.service: ClusterIP, or kubernetes.gateway"
         wait_for_address(self._api, self._name, self._config.ready_seconds, hint)

@@ -4,11 +4,17 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from mlship.adapters.targets.kubernetes import difference, manifests, observation, reference
+from mlship.adapters.targets.kubernetes import (
+    difference,
+    manifests,
+    observation,
+    pod_status,
+    reference,
+)
 from mlship.adapters.targets.kubernetes.api import Api, Kind, Manifest
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, NEG, SLOT, Scope
 from mlship.adapters.targets.kubernetes.parents import Prepared
-from mlship.adapters.targets.kubernetes.pod_status import is_leaving
+from mlship.adapters.targets.kubernetes.pod_status import Before, is_leaving
 from mlship.adapters.targets.kubernetes.waiting import Rollout, address_of, wait_for_address
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Artifact, Change, Deployment, Plan, Slot
@@ -92,12 +98,12 @@ class Slots:
         traffic.check()
         before = self._before(plan.slot)
         self._fit(rendered, plan, before.get("Deployment"))
-        former = traffic.running()
+        former, known = traffic.running(), self._known(plan.slot, before.get("Deployment"))
         try:
             traffic.prepare(plan.artifact, is_new="Deployment" not in before)
             for manifest in rendered:
                 self._api.apply(reference.kept(self._api, manifest))
-            self._roll_out(plan.slot)
+            self._roll_out(plan.slot, known)
             if self._entry is not None:
                 self._wait_for_entry(plan.slot)
             traffic.wait(self._progress)
@@ -144,7 +150,7 @@ class Slots:
         name = self._scope.object(slot)
         for kind in reversed(manifests.kinds(self._config)):
             self._api.delete(kind, name)
-        labels = {INSTANCE: self._scope.name, SLOT: slot}
+        labels = self._labels(slot)
         patience = 0.0
         deadline = time.monotonic() + _END_SECONDS
         while (pods := self._api.list("Pod", labels)) or self._api.get("Deployment", name):
@@ -185,9 +191,25 @@ class Slots:
             return replicas
         return min(max(replicas, int(current["spec"]["replicas"])), max(most, replicas))
 
-    def _roll_out(self, slot: Slot) -> None:
-        config, cluster = self._config, self._cluster
-        Rollout(self._api, self._scope, config, slot, self._progress, cluster=cluster).wait()
+    def _known(self, slot: Slot, deployment: Manifest | None) -> Before | None:
+        """Return what is there before a slot is written: it may be what is to be repaired."""
+        if deployment is None:
+            return None
+        return pod_status.before(deployment, self._api.list("Pod", self._labels(slot)))
+
+    def _roll_out(self, slot: Slot, before: Before | None) -> None:
+        Rollout(
+            self._api,
+            self._scope,
+            self._config,
+            slot,
+            self._progress,
+            before=before,
+            cluster=self._cluster,
+        ).wait()
+
+    def _labels(self, slot: Slot) -> dict[str, str]:
+        return {INSTANCE: self._scope.name, SLOT: slot}
 
     def _wait_for_entry(self, slot: Slot) -> None:
         hint = "see `kubectl describe service`: the cluster may have no load balancers, and the "

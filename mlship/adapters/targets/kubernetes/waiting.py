@@ -8,6 +8,7 @@ import msgspec
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, NEG, SLOT, Scope
 from mlship.adapters.targets.kubernetes.pod_status import (
+    Before,
     Fault,
     Trouble,
     is_ready,
@@ -80,6 +81,7 @@ class Rollout:
         slot: Slot,
         progress: Progress,
         *,
+        before: Before | None = None,
         instance: str = "",
         cluster: str = "",
     ) -> None:
@@ -91,6 +93,7 @@ class Rollout:
             config: of the target, in this cluster.
             slot: that is rolled out.
             progress: hears how many replicas are ready.
+            before: what the slot had before it was written, if it existed.
             instance: the label of its pods, if not the target's.
             cluster: its name in mlship.yaml, if the target has several.
         """
@@ -98,6 +101,7 @@ class Rollout:
         self._api = api
         self._scope = scope
         self._slot = slot
+        self._before = before
         where = f" in cluster {cluster}" if cluster else ""
         self._name = f"{slot} of {scope.target}{where}"
         self._seconds = config.ready_seconds
@@ -106,6 +110,8 @@ class Rollout:
 
     def wait(self) -> None:
         """Wait until all replicas of the slot are as they are written, and ready.
+
+        Trouble from before the slot was written is an error only at the end of the time.
 
         Raises:
             TimedOutError: not within the target's `ready_seconds`; the message says why.
@@ -147,7 +153,7 @@ class Rollout:
     def _is_done(self, deployment: Manifest, pods: list[Manifest]) -> bool:
         wanted = deployment["spec"]["replicas"]
         ready = sum(is_ready(pod) for pod in pods)
-        trouble = of_deployment(deployment, pods)
+        trouble = of_deployment(deployment, pods, self._before)
         why = f" ({_line(trouble.text)})" if trouble and trouble.fault != "probe" else ""
         note = f"{self._slot}: {ready} of {wanted} replicas ready{why}"
         if note != self._noted:
@@ -159,7 +165,7 @@ class Rollout:
         self, deployment: Manifest, pods: list[Manifest], *, is_over: bool
     ) -> Trouble | None:
         """Return what is wrong, with details from the pod itself where the API has none."""
-        trouble = of_deployment(deployment, pods)
+        trouble = of_deployment(deployment, pods, self._before)
         if trouble is None:
             name = next((pod["metadata"]["name"] for pod in pods if not is_ready(pod)), "")
             text = self._last_warning(name) if is_over and name else ""
@@ -169,7 +175,7 @@ class Rollout:
         return trouble
 
     def _asked(self, trouble: Trouble, *, is_over: bool) -> Trouble:
-        """Return the trouble with the pod's own response; final if it reports that it failed."""
+        """Return the trouble with the pod's own response; a new pod's failure is final."""
         try:
             body = self._api.text(trouble.pod, "proxy/v2/health/ready")
             answer = msgspec.json.decode(body, type=Answer)
@@ -177,8 +183,9 @@ class Rollout:
             # Without permission to ask the pod, or without an answer, use the kubelet's events.
             text = self._last_warning(trouble.pod) if is_over else ""
             return msgspec.structs.replace(trouble, text=text or trouble.text)
-        is_final = answer.state == "failed"
-        text = f"it is {answer.state}: {answer.problem}" if is_final else f"it is {answer.state}"
+        has_failed = answer.state == "failed"
+        text = f"it is {answer.state}: {answer.problem}" if has_failed else f"it is {answer.state}"
+        is_final = has_failed and not trouble.is_former
         return msgspec.structs.replace(trouble, text=text, is_final=is_final)
 
     def _last_warning(self, pod: str) -> str:
@@ -193,7 +200,8 @@ class Rollout:
 
     def _text(self, trouble: Trouble) -> str:
         who = f", pod {trouble.pod}" if trouble.pod else ""
-        return f"{self._name}{who}: {trouble.text}"
+        since = " (from before this command)" if trouble.is_former else ""
+        return f"{self._name}{who}{since}: {trouble.text}"
 
     def _timed_out(
         self, deployment: Manifest, pods: list[Manifest], trouble: Trouble | None
