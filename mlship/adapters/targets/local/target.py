@@ -81,8 +81,8 @@ class LocalTarget:
 
         Raises:
             ConflictError: the slot holds another artifact.
-            ConfigError: the file of API keys cannot be read, or clients would refuse the
-                certificate.
+            ConfigError: replicas must start, and the file of API keys cannot be read; or clients
+                would refuse the certificate, and the router has no former one.
             TimedOutError: they were not ready within `ready_seconds`.
             ProjectError: they keep exiting; the message has the end of their log.
             UnavailableError: Envoy is not installed, or the port is in use.
@@ -94,10 +94,6 @@ class LocalTarget:
             message = f"target {self._name}: replicas is {replicas}"
             raise ConfigError(message, hint="set replicas to 1 or more")
         envoy.program()
-        if self._config.api_keys is not None:
-            api_keys.read(Path(self._config.api_keys))
-        if self._config.tls is not None:
-            tls.check(Path(self._config.tls.certificate), Path(self._config.tls.key))
         placement = Placement(
             bundle=str(Path(artifact.location).absolute()),
             artifact=artifact.digest,
@@ -113,6 +109,8 @@ class LocalTarget:
             before = former.slots.get(slot) if former else None
             self._check_artifact(slot, before, placement)
             wanted = _with(self._settings(former), slot, placement)
+            self._check_keys(slot, wanted)
+            self._check_certificate(former, wanted)
             routing.ensure(self._state)
             self._state.want(wanted)
         seconds = self._config.ready_seconds
@@ -257,6 +255,44 @@ class LocalTarget:
         if before and before.replicas and before.artifact != after.artifact:
             message = f"slot {slot} of {self._name} holds {before.artifact}, not {after.artifact}"
             raise ConflictError(message, hint="a slot runs one artifact: remove it first")
+
+    def _check_keys(self, slot: Slot, wanted: Wanted) -> None:
+        """Check the file of API keys; replicas that run keep the former ones, which is noted.
+
+        A damaged file must not refuse a rollback to a slot that runs.
+
+        Raises:
+            ConfigError: the file cannot be read, and replicas must start with it.
+        """
+        if wanted.api_keys is None:
+            return
+        try:
+            api_keys.read(Path(wanted.api_keys))
+        except ConfigError as error:
+            running = [
+                item
+                for item in self._state.running().replicas
+                if item.slot == slot and item.is_current(wanted) and is_alive(item.process)
+            ]
+            if len(running) < wanted.slots[slot].replicas:
+                raise
+            self._progress.note(f"{slot}: the former API keys stay: {error.message}")
+
+    def _check_certificate(self, former: Wanted | None, wanted: Wanted) -> None:
+        """Check the certificate; a router that runs keeps the former one, which is noted.
+
+        Raises:
+            ConfigError: clients would refuse it, and the router has no former one.
+        """
+        if wanted.tls is None:
+            return
+        try:
+            tls.check(Path(wanted.tls.certificate), Path(wanted.tls.key))
+        except ConfigError as error:
+            is_kept = former is not None and former.tls is not None and not former.stopped
+            if not (is_kept and self._state.certificate.exists()):
+                raise
+            self._progress.note(f"the former certificate stays: {error.message}")
 
     def _check_ready(self, split: Split) -> None:
         needed = {slot for slot, weight in split.weights.items() if weight}
