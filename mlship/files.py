@@ -173,7 +173,7 @@ def is_private(path: Path) -> bool:
 
 
 def write_atomically(
-    path: Path, data: bytes, *, mode: int = 0o666, keeps_mode: bool = False
+    path: Path, data: bytes, *, mode: int = 0o666, keeps_access: bool = False
 ) -> None:
     """Write a file atomically and durably.
 
@@ -183,16 +183,19 @@ def write_atomically(
         path: of the file; a link is replaced.
         data: its new contents.
         mode: of the file, from which the umask takes away.
-        keeps_mode: whether a file that exists keeps its mode.
+        keeps_access: whether a file that exists keeps its owner, its group and its mode, so that
+            who could read it still can.
 
     Raises:
-        OSError: the disk is full or the folder is not writable; the old file is unchanged.
+        OSError: the disk is full, the folder is not writable, or the owner cannot be kept; the old
+            file is unchanged.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
         with os.fdopen(os.open(temporary, flags, mode), "wb") as file:
-            if keeps_mode and path.exists():
+            if keeps_access and path.exists():
+                _keep_access(path.stat(), file.fileno())
                 temporary.chmod(stat.S_IMODE(path.stat().st_mode))
             file.write(data)
             file.flush()
@@ -204,6 +207,18 @@ def write_atomically(
         error.filename = error.filename or str(path)
         raise
     sync_folder(path.parent)
+
+
+def _keep_access(former: os.stat_result, handle: int) -> None:
+    """Give a file the owner and the group of a former one; on Windows, all have the same."""
+    own = os.fstat(handle)
+    if (own.st_uid, own.st_gid) == (former.st_uid, former.st_gid):
+        return
+    try:
+        os.fchown(handle, former.st_uid, former.st_gid)
+    except PermissionError as error:
+        owner = f"user {former.st_uid} and group {former.st_gid}"
+        raise PermissionError(error.errno, f"cannot keep its owner, {owner}") from error
 
 
 def remove_leftovers(path: Path) -> None:

@@ -17,6 +17,7 @@ from mlship.domain.api_keys import ApiKeys
 from mlship.errors import ConfigError, UnavailableError
 
 OPEN: Final = "it answers whoever reaches its load balancer"
+_NEXT: Final = "run the command as the owner of the file, and make its folder writable"
 
 
 class KeyPlace(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,7 +126,7 @@ def _locked(place: KeyPlace) -> Iterator[Path]:
 
 def _write(path: Path, keys: ApiKeys) -> None:
     try:
-        files.write_atomically(path, keys.encoded(), keeps_mode=True)
+        files.write_atomically(path, keys.encoded(), keeps_access=True)
     except OSError as error:
         message = f"cannot write the API keys to {path}: {error.strerror}"
-        raise UnavailableError(message, hint="make its folder writable") from error
+        raise UnavailableError(message, hint=_NEXT) from error

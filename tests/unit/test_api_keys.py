@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -152,6 +153,46 @@ def test_a_file_keeps_its_mode(place: KeyPlace, mode: int) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE(place.path.stat().st_mode) == mode
+
+
+@pytest.fixture
+def owners(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Let another user than the owner run the command; return who was made an owner."""
+    made: list[tuple[int, int]] = []
+
+    def status(handle: int) -> SimpleNamespace:
+        own = os.stat(handle)
+        return SimpleNamespace(st_uid=own.st_uid + 1, st_gid=own.st_gid + 1)
+
+    monkeypatch.setattr(os, "fstat", status)
+    monkeypatch.setattr(os, "fchown", lambda _handle, *owner: made.append(owner))
+    return made
+
+
+def test_a_file_keeps_its_owner(place: KeyPlace, owners: list[tuple[int, int]]) -> None:
+    steps.add(place, "web", NOON)
+    assert owners == [], "a new file is of who writes it"
+    before = place.path.stat()
+    steps.remove(place, "web")
+    assert owners == [(before.st_uid, before.st_gid)]
+
+
+@pytest.mark.usefixtures("owners")
+def test_a_file_whose_owner_cannot_be_kept_is_not_written(
+    place: KeyPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps.add(place, "web", NOON)
+    before = place.path.read_bytes()
+
+    def refused(*_: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refused)
+    with pytest.raises(UnavailableError, match="cannot keep its owner, user ") as failure:
+        steps.remove(place, "web")
+    assert "as the owner of the file" in failure.value.hint
+    assert place.path.read_bytes() == before
+    assert list(place.path.parent.glob(".*.tmp")) == []
 
 
 @pytest.mark.parametrize("is_there", [True, False])
