@@ -39,7 +39,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ApiKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys that a server accepts. Without any, it answers nobody."""
 
-    keys: tuple[ApiKey, ...] = ()
+    keys: tuple[ApiKey, ...]
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -108,7 +108,7 @@ def _keys_in(path: Path) -> ApiKeys:
         return api_keys.read(path)
     except ConfigError as error:
         if isinstance(error.__cause__, FileNotFoundError):
-            return ApiKeys()
+            return ApiKeys(keys=())
         raise
 
 

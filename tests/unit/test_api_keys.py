@@ -88,6 +88,7 @@ def test_a_name_may_stand_in_logs_and_metrics(place: KeyPlace, name: str) -> Non
         b"",
         b"{}x",
         b"[]",
+        b"{}",
         b'{"keys": [{"name": "web", "sha256": "abc", "added": "2026-11-27T12:00:00Z"}]}',
         b'{"keys": [{"name": "web", "token": "secret"}]}',
         b"[" * 100_000,

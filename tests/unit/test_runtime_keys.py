@@ -76,7 +76,7 @@ class Notes(list[str]):
 
 def put(path: Path, **tokens: str) -> None:
     """Write a file of keys in place of the former one."""
-    keys = ApiKeys()
+    keys = ApiKeys(keys=())
     for name, token in tokens.items():
         keys = keys.with_key(name, token, DAY)
     other = path.with_suffix(".new")
