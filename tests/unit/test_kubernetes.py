@@ -430,6 +430,33 @@ def test_the_reason_is_told_and_whether_waiting_helps(
     assert words in trouble.text
 
 
+NAMED = "reg.example:5000/forbidden/authorization-model:1@sha256:" + "a" * 64
+MANIFEST = "https://reg.example:5000/v2/forbidden/authorization-model/manifests/1"
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [
+        (f'failed to do request: Head "{MANIFEST}": dial tcp: i/o timeout', "fetch"),
+        (f"failed to do request: Head {MANIFEST}: dial tcp: i/o timeout", "fetch"),
+        (f'failed to resolve reference "{NAMED}": {NAMED}: not found', "image"),
+        (f"manifest for {NAMED} not found: manifest unknown", "image"),
+        ("initializing source docker://forbidden/authorization-model:1: i/o timeout", "fetch"),
+        ("no such host: /forbidden/authorization-model", "fetch"),
+        (f'unexpected status from HEAD request to "{MANIFEST}": 403 Forbidden', "pull"),
+        (f'failed to resolve "{NAMED}": authorization failed: no basic auth', "pull"),
+        ("access to authorization-model-2 was refused: unauthorized", "pull"),
+    ],
+)
+def test_the_name_of_an_image_is_no_reason(message: str, fault: str) -> None:
+    found = pod(held("ImagePullBackOff", message))
+    found["status"]["containerStatuses"][0]["image"] = NAMED
+    trouble = of_pod(found)
+    assert trouble is not None
+    assert (trouble.fault, trouble.is_final) == (fault, fault != "fetch")
+    assert message in trouble.text
+
+
 def test_a_pod_that_is_being_made_or_ready_has_no_trouble() -> None:
     assert of_pod(pod(held("ContainerCreating"))) is None
     ready = pod({"running": {}})

@@ -1,7 +1,8 @@
 """When a pod and a Deployment count as ready, and why they are not. Pure functions."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -72,6 +73,8 @@ _CRASHES = 3
 _LINES = 15
 _NO_IMAGE = ("not found", "manifest unknown", "name unknown", "NAME_UNKNOWN", "MANIFEST_UNKNOWN")
 _NO_RIGHT = ("unauthorized", "no basic auth", "authorization", "access denied", "forbidden")
+_NAMES: Final = r'https?://\S+|"[^"\s]*"'
+"""URLs, and what is quoted and has no space."""
 _UNUSABLE = ("CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull")
 
 _LATE = "failed to sync"
@@ -235,13 +238,24 @@ def _of_container(pod: str, container: Mapping[str, Any]) -> Trouble | None:
 
 def _of_pull(pod: str, image: str, said: str) -> Trouble:
     """Return why a node does not have the image."""
-    text = f"cannot pull image {image}: {said}"
+    text, reason = f"cannot pull image {image}: {said}", _without_names(said, image)
     # Docker Hub's message is the same for a missing image and for one without access.
-    if any(words in said.lower() for words in _NO_RIGHT):
+    if any(words in reason.lower() for words in _NO_RIGHT):
         return Trouble(pod=pod, fault="pull", text=text, is_final=True)
-    if any(words in said for words in _NO_IMAGE):
+    if any(words in reason for words in _NO_IMAGE):
         return Trouble(pod=pod, fault="image", text=text, is_final=True)
     return Trouble(pod=pod, fault="fetch", text=text)
+
+
+def _without_names(said: str, image: str) -> str:
+    """Return a message without the names in it, which may have words that look like a reason."""
+    repository = re.sub(r"(:[^:/@]*)?(@.*)?$", "", image)
+    # Registries name a repository without their host.
+    path = re.sub(r"^[^/]*[.:][^/]*/|^localhost/", "", repository)
+    rest = re.sub(_NAMES, " ", said)
+    for name in (image, repository, path):
+        rest = re.sub(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", " ", rest)
+    return rest
 
 
 def _last(text: str) -> str:
