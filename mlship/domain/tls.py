@@ -10,6 +10,8 @@ from typing import Any, Final
 from mlship.errors import ConfigError
 
 _BLOCK: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+_LOCKED: Final = re.compile("^(-----BEGIN ENCRYPTED|Proc-Type: 4,ENCRYPTED)", re.MULTILINE)
+"""A key with a password, in PKCS #8 and in the form before it."""
 _STEPS: Final = 10
 _NEXT: Final = "put a valid certificate and its key there, in PEM and without a password"
 
@@ -45,12 +47,14 @@ def check(certificate: Path, key: Path) -> datetime:
     It is checked by a handshake in memory.
 
     Raises:
-        ConfigError: a file cannot be read, the key is of another certificate, or the certificate
-            has expired or is not valid yet.
+        ConfigError: a file cannot be read, the key has a password or is of another certificate, or
+            the certificate has expired or is not valid yet.
     """
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     client = client_context(certificate)
-    _text(key)
+    if _LOCKED.search(_text(key)):
+        message = f"{key} has a password"
+        raise ConfigError(message, hint=f"remove it: `openssl pkey -in {key} -out NEW.pem`")
     try:
         server.load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, ValueError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from mlship.adapters.targets.local import envoy
 from mlship.adapters.targets.local.certificates import NAME, Certificates
@@ -63,6 +64,23 @@ def test_the_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_bytes(other)
     with pytest.raises(ConfigError, match=r"key\.pem is not the key of .*certificate\.pem"):
         tls.check(*pair(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "form", [serialization.PrivateFormat.PKCS8, serialization.PrivateFormat.TraditionalOpenSSL]
+)
+def test_a_key_with_a_password_is_named_as_that(
+    tmp_path: Path, form: serialization.PrivateFormat
+) -> None:
+    certificates.write(tmp_path)
+    plain = serialization.load_pem_private_key((tmp_path / "key.pem").read_bytes(), None)
+    locked = plain.private_bytes(
+        serialization.Encoding.PEM, form, serialization.BestAvailableEncryption(b"secret")
+    )
+    (tmp_path / "key.pem").write_bytes(locked)
+    with pytest.raises(ConfigError, match=r"key\.pem has a password") as refused:
+        tls.check(*pair(tmp_path))
+    assert "openssl pkey" in refused.value.hint
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\x00", b"-----BEGIN CERTIFICATE-----\n"])
