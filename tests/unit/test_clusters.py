@@ -255,6 +255,12 @@ def test_a_replica_that_does_not_start_is_told_with_its_cluster(
         world.deploy(made, replicas=3)
 
 
+def test_a_load_balancer_that_does_not_start_is_told_with_its_cluster(world: World) -> None:
+    world.servers["blue"].broken.add(str(IMAGE.router))
+    with pytest.raises(ProjectError, match=r"router of production in cluster blue, pod .* exiting"):
+        world.deploy(ONE)
+
+
 def test_a_route_at_another_revision_is_not_changed(world: World) -> None:
     before = world.target.routes().revision
     world.route((ONE, 80), (TWO, 20))

@@ -159,6 +159,19 @@ def test_a_broken_router_is_repaired_by_a_deployment(monkeypatch: pytest.MonkeyP
     assert deploy(server, gateway=None).ready == 1
 
 
+def test_a_router_without_enough_memory_has_a_next_step_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = Surging(router_manifests.name_of(SCOPE))
+    monkeypatch.setattr(waiting, "time", server)
+    deploy(server, gateway=None)
+    server.fate = KILLED
+    with pytest.raises(ProjectError, match=r"router of production, pod .*: it used more") as caught:
+        deploy(server, gateway=None)
+    assert "model" not in caught.value.hint
+    assert "kubernetes.gateway" in caught.value.hint
+
+
 def test_a_new_pod_that_fails_is_told_at_once_though_the_former_one_fails_too(
     server: Surging,
 ) -> None:

@@ -140,7 +140,7 @@ class Member:
 
     def _traffic(self, api: Api, scope: Scope, places: Mapping[Slot, Placed]) -> Traffic:
         if self.config.kubernetes.gateway is None:
-            return router.Traffic(api, scope, self.config, places)
+            return router.Traffic(api, scope, self.config, places, cluster=self.name)
         return gateway.Traffic(api, scope, self.config.kubernetes, places)
 
 

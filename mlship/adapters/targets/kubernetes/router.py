@@ -60,6 +60,8 @@ class Traffic:
         scope: Scope,
         config: TargetConfig,
         places: Mapping[Slot, Placed] | None = None,
+        *,
+        cluster: str = "",
     ) -> None:
         """Store what is needed; nothing is requested.
 
@@ -68,11 +70,13 @@ class Traffic:
             scope: of the target.
             config: of the target, in that cluster.
             places: where slots were observed, if the target has several clusters.
+            cluster: its name in mlship.yaml, if the target has several.
         """
         self._api = api
         self._scope = scope
         self._config = config
         self._places = places
+        self._cluster = cluster
         self._before: pod_status.Before | None = None
         self._name = name_of(scope)
         self._kinds = router_manifests.kinds(config)
@@ -145,6 +149,7 @@ class Traffic:
             progress,
             before=self._before,
             instance=instance,
+            cluster=self._cluster,
         ).wait()
         hint = "see `kubectl describe service`: the cluster may have no load balancers; "
         hint += "then set kubernetes.service: ClusterIP, or kubernetes.gateway"

@@ -16,6 +16,7 @@ from mlship.adapters.targets.kubernetes.pod_status import (
     of_deployment,
     staying,
 )
+from mlship.adapters.targets.kubernetes.router_manifests import ROUTER
 from mlship.adapters.targets.replica import Answer
 from mlship.config.project import TargetConfig
 from mlship.domain.deployment import Slot
@@ -61,6 +62,13 @@ HINTS: dict[Fault, str] = {
     "creation": "see `kubectl describe replicaset`; ask the cluster's administrator",
     "probe": "raise ready_seconds if it only needs more time",
 }
+_ROUTER_HINTS: Final[dict[Fault, str]] = {
+    **HINTS,
+    "memory": "run the command again; if it recurs, set kubernetes.gateway to a Gateway",
+    "place": "add nodes, or `kubectl uncordon` one",
+    "quota": "ask the cluster's administrator for more quota",
+}
+"""Of mlship's own load balancer: the target's amounts are not those of its pods."""
 
 
 class _NegStatus(msgspec.Struct, frozen=True):
@@ -102,6 +110,7 @@ class Rollout:
         self._scope = scope
         self._slot = slot
         self._before = before
+        self._hints = _ROUTER_HINTS if slot == ROUTER else HINTS
         where = f" in cluster {cluster}" if cluster else ""
         self._name = f"{slot} of {scope.target}{where}"
         self._seconds = config.ready_seconds
@@ -138,7 +147,7 @@ class Rollout:
                 time.sleep(_PAUSE)
                 continue
             if trouble and trouble.is_final:
-                raise _FINAL[trouble.fault](self._text(trouble), hint=HINTS[trouble.fault])
+                raise _FINAL[trouble.fault](self._text(trouble), hint=self._hints[trouble.fault])
             if is_over:
                 raise self._timed_out(deployment, pods, trouble)
             time.sleep(_PAUSE)
@@ -210,8 +219,8 @@ class Rollout:
         text = f"{ready} of {wanted} replicas ready after {self._seconds:g} s"
         if trouble is None:
             message = f"{self._name}: {text}"
-            return TimedOutError(message, hint=HINTS["probe"])
-        return TimedOutError(f"{self._text(trouble)}; {text}", hint=HINTS[trouble.fault])
+            return TimedOutError(message, hint=self._hints["probe"])
+        return TimedOutError(f"{self._text(trouble)}; {text}", hint=self._hints[trouble.fault])
 
 
 def wait_for_address(api: Api, name: str, seconds: float, hint: str) -> None:
