@@ -25,6 +25,8 @@ for _name, _value in WAITING.items():
 TESTS = Path(__file__).parent
 ORDER = ("integration", "contract", "docs", "architecture", "unit")
 """The folders in the order in which their tests begin: short tests fill the gaps at the end."""
+REAL = ("integration", "contract")
+"""Their tests need processes, clocks and sockets, if not a service."""
 SECOND = "second cluster"
 LANES = {"two clusters": "cluster", "cluster": SECOND, "docker": "docker"}
 """The group of a service that one test at a time uses: clusters of one node, an engine that loses
@@ -61,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         name = group(item)
         if name is not None and item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(name))
-        if os.environ.get(AGAIN) and ORDER[rank(item)] in ("integration", "contract"):
+        if os.environ.get(AGAIN) and (ORDER[rank(item)] in REAL or services(item)):
             item.add_marker(pytest.mark.flaky(reruns=1))
         if ORDER[rank(item)] != "unit" or item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.no_cover)

@@ -9,6 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+# mypy without its cache takes minutes beside other tests.
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("command", ["ruff check .", "ruff format --check .", "mypy"])
 def test_the_code_is_clean(command: str) -> None:
     done = subprocess.run(
