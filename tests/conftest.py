@@ -53,7 +53,7 @@ def group(item: pytest.Item) -> str | None:
         return lanes[0]
     folder, *_, file = item.path.relative_to(TESTS).parts
     # Their modules share a server or a trained project; those of other folders share nothing slow.
-    return file if folder in ("integration", "contract") else None
+    return file if folder in REAL else None
 
 
 @pytest.hookimpl(tryfirst=True)

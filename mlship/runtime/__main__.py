@@ -5,7 +5,7 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -259,7 +259,7 @@ def _worker_options(
 ) -> None:
     serve.add_argument(
         "--workers",
-        type=_number,
+        type=_number(1, _MOST_WORKERS),
         default=environment.get("MLSHIP_WORKERS", "1"),
         help="number of processes that compute; default: $MLSHIP_WORKERS, else 1",
     )
@@ -272,7 +272,7 @@ def _worker_options(
     )
     serve.add_argument(
         "--cache-rows",
-        type=_cache_rows,
+        type=_number(0, _MOST_CACHED),
         default=environment.get("MLSHIP_CACHE_ROWS", "0"),
         help="number of rows whose outputs are kept in memory, to answer them again without the "
         "model; default: $MLSHIP_CACHE_ROWS, else 0",
@@ -290,20 +290,17 @@ def _access_log(text: str) -> str:
     return text
 
 
-def _number(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if not 1 <= number <= _MOST_WORKERS:
-        message = f"{text} is not a number from 1 to {_MOST_WORKERS}"
-        raise argparse.ArgumentTypeError(message)
-    return number
+def _number(least: int, most: int) -> Callable[[str], int]:
+    """Return what reads a whole number within bounds, of which none is below 0."""
 
+    def read(text: str) -> int:
+        number = int(text) if text.isdecimal() else -1
+        if not least <= number <= most:
+            message = f"{text} is not a number from {least} to {most}"
+            raise argparse.ArgumentTypeError(message)
+        return number
 
-def _cache_rows(text: str) -> int:
-    number = int(text) if text.isdecimal() else -1
-    if not 0 <= number <= _MOST_CACHED:
-        message = f"{text} is not a number from 0 to {_MOST_CACHED}"
-        raise argparse.ArgumentTypeError(message)
-    return number
+    return read
 
 
 def _seconds(text: str) -> float:

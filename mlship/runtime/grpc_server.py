@@ -2,7 +2,8 @@
 
 What a method says of the server and of the model is the page of the same meaning; `ModelInfer` is a
 route with a dialect of its own. So checks, ids, log and metrics are those of HTTP. The message of a
-call without a valid API key is not read, and the number of calls at once is bounded.
+call without a valid API key is not read, unless it is a probe. The number of calls at once is
+bounded.
 """
 
 import asyncio

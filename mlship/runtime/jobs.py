@@ -107,7 +107,6 @@ class Job:
     def drop(self) -> None:
         """Need no answer any more, and let go of the request that it leads to."""
         self.is_done = True
-        self.rows = Table()
         self._finish = _nothing
 
     def finish(self, answer: Answer) -> None:

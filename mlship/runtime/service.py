@@ -261,7 +261,7 @@ class Service:
     def _shown(self, path: str, headers: Mapping[str, str]) -> Response:
         """Return the page of a path; without a valid key, a probe says no more than it must."""
         show = self._pages[path]
-        if self._keys is not None and show == self._ready and not self._keys.known(headers):
+        if show == self._ready and not self.knows(headers):
             return self._ready(is_stranger=True)
         return show()
 

@@ -179,8 +179,8 @@ def _jmeter_rows(members: Element, name: str) -> None:
 
 def _jmeter_headers(members: Element, plan: LoadPlan) -> None:
     headers = _element(members, "HeaderManager", "HeaderPanel", "headers")
-    values = {"content-type": "application/json"}
-    values["authorization"] = f"Bearer ${{__P({api_keys.KEY},none)}}"
+    key = f"${{__P({api_keys.KEY},none)}}"
+    values = {"content-type": "application/json", "authorization": f"Bearer {key}"}
     if plan.user_header:
         values[plan.user_header] = f"${{__Random(0,{_USERS - 1})}}"
     entries = SubElement(headers, "collectionProp", name="HeaderManager.headers")

@@ -86,22 +86,19 @@ def prepare(root: Path, data: Data, hook: str | None) -> Prepared:
     function = find(root, hook)
     train = call_hook(root, hook, function, data.train)
     test = call_hook(root, hook, function, data.test)
-    if list(train.columns) != list(test.columns):
-        raise _uneven(hook, "the held-out rows", list(train.columns), list(test.columns))
+    _check_columns(hook, "the held-out rows", train, test)
     taken = next((name for name in data.names if name in train.columns), None)
     if taken is not None:
         message = f"{hook} returns a column {taken}, which is the target"
         raise ProjectError(message, hint="give it another name")
     for number in range(min(3, len(test))):
         alone = call_hook(root, hook, function, data.test.iloc[[number]].reset_index(drop=True))
-        if list(alone.columns) != list(train.columns):
-            raise _uneven(hook, "a row alone", list(train.columns), list(alone.columns))
+        _check_columns(hook, "a row alone", train, alone)
         _check_alike(hook, test.iloc[[number]], alone, "a row alone")
     # Backwards: a hook that sorts its rows, or puts parts of them together, gives others then.
     places = np.unique(np.linspace(0, len(test) - 1, _BACKWARDS).astype(int))[::-1]
     back = call_hook(root, hook, function, data.test.iloc[places].reset_index(drop=True))
-    if list(back.columns) != list(train.columns):
-        raise _uneven(hook, "fewer rows", list(train.columns), list(back.columns))
+    _check_columns(hook, "fewer rows", train, back)
     _check_alike(hook, test.iloc[places], back, "a row in another place")
     return Prepared(train=train, test=test, columns=fields_of(pd.concat([train, test])))
 
@@ -167,12 +164,16 @@ def _with_targets(features: pd.DataFrame, data: Data, *, as_file: bool) -> pd.Da
     return frame
 
 
-def _uneven(hook: str, where: str, wanted: list[str], got: list[str]) -> ProjectError:
+def _check_columns(hook: str, where: str, train: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Refuse a hook that makes other columns of other rows."""
+    wanted, got = list(train.columns), list(other.columns)
+    if wanted == got:
+        return
     odd = [name for name in wanted if name not in got] + [n for n in got if n not in wanted]
     what = f"column {odd[0]} on one side only" if odd else "another order of columns"
     message = f"{hook} returns other columns for {where} than for the training rows: {what}"
     hint = "return the same columns for any rows: encode inside the model, not with get_dummies"
-    return ProjectError(message, hint=hint)
+    raise ProjectError(message, hint=hint)
 
 
 def _check_alike(hook: str, among: pd.DataFrame, other: pd.DataFrame, where: str) -> None:
