@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from mlship.domain.environment import WAITING
+from mlship.domain.environment import waiting
 
 # To search thousands of tests and their modules for garbage takes half of the time of a collection.
 gc.disable()
 
 # As in processes that mlship starts: threads that spin while they wait for work would take the
 # cores from the other workers. Libraries read these variables when they are loaded.
-for _name, _value in WAITING.items():
-    os.environ.setdefault(_name, _value)
+os.environ.update(waiting(os.environ))
 
 TESTS = Path(__file__).parent
 ORDER = ("integration", "contract", "docs", "architecture", "unit")

@@ -35,6 +35,7 @@ _PYTHON: Final = _names(
 _COMPUTING: Final = _names(
     "OMP_NUM_THREADS OMP_THREAD_LIMIT OMP_DYNAMIC OMP_PROC_BIND OMP_PLACES OMP_SCHEDULE "
     "OMP_WAIT_POLICY KMP_AFFINITY KMP_BLOCKTIME KMP_DUPLICATE_LIB_OK GOMP_CPU_AFFINITY "
+    "GOMP_SPINCOUNT "
     "OPENBLAS_NUM_THREADS OPENBLAS_THREAD_TIMEOUT OPENBLAS_CORETYPE MKL_NUM_THREADS MKL_DYNAMIC "
     "BLIS_NUM_THREADS VECLIB_MAXIMUM_THREADS NUMEXPR_NUM_THREADS NUMEXPR_MAX_THREADS "
     "NUMBA_NUM_THREADS LOKY_MAX_CPU_COUNT JOBLIB_TEMP_FOLDER MALLOC_ARENA_MAX "
@@ -72,10 +73,18 @@ _HASHES: Final = frozenset({private.KEY})
 _OUTPUT: Final = {"PYTHONIOENCODING": "utf-8:backslashreplace"}
 """What such a process writes is read as UTF-8, and print() in a hook must not fail a request."""
 
-WAITING: Final = {"OMP_WAIT_POLICY": "PASSIVE", "OPENBLAS_THREAD_TIMEOUT": "16"}
-"""Unless somebody sets them: threads of OpenMP and OpenBLAS sleep while they wait for work, these
-after 2**16 cycles. By default they spin (OpenBLAS for 2**26 cycles after each call), which takes
-the processor from other threads where processes share few cores, or a container has a limit."""
+WAITING: Final = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "400",
+    "OPENBLAS_THREAD_TIMEOUT": "16",
+}
+"""Unless somebody sets them: threads of OpenMP and OpenBLAS soon sleep while they wait for work.
+
+By default they spin (GNU's OpenMP 300,000 times, OpenBLAS for 2**26 cycles), which takes the
+processor from other threads where processes share few cores, or a container has a limit. Threads
+that sleep at once make a gradient boosting a third slower on an idle machine; 400 turns do not, and
+take little from others (`benchmarks/waiting.py`).
+"""
 
 _SERVING: Final = _SYSTEM | _PYTHON | _COMPUTING
 _WORKING: Final = _SERVING | _NETWORK | _CACHES
@@ -123,4 +132,17 @@ def _kept(environment: Mapping[str, str], names: frozenset[str]) -> dict[str, st
         # Proxies are written in small letters, too; on Windows case means nothing.
         if name in names or name.upper() in names
     }
-    return WAITING | kept | _OUTPUT
+    return waiting(kept) | kept | _OUTPUT
+
+
+def waiting(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what to set beside an environment so that waiting threads sleep, unless it says.
+
+    A count of turns would undo a policy that somebody chose, which it goes before.
+    """
+    has_policy = "OMP_WAIT_POLICY" in environment
+    return {
+        name: value
+        for name, value in WAITING.items()
+        if name not in environment and not (has_policy and name == "GOMP_SPINCOUNT")
+    }

@@ -14,7 +14,7 @@ from pathlib import Path
 from mlship.domain.environment import WAITING
 from tests.harness import warm
 
-AT_IMPORT = ("PYTHON", "LC_", "LANG", "OMP_", "OPENBLAS_", "MKL_")
+AT_IMPORT = ("PYTHON", "LC_", "LANG", "OMP_", "GOMP_", "OPENBLAS_", "MKL_")
 """What begins so is read when Python starts or a library is imported."""
 PASSED = (
     *("PYTHONPATH", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),

@@ -26,6 +26,7 @@ USUAL = {
     "LC_ALL": "C.UTF-8",
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "400",
     "OPENBLAS_THREAD_TIMEOUT": "16",
     "COVERAGE_PROCESS_CONFIG": "x",
     "PYTHONIOENCODING": "utf-8:backslashreplace",
@@ -38,10 +39,13 @@ ALL = {**CREDENTIALS, **USUAL, **PROXIES, **DATABASE, "PYTHONIOENCODING": "ascii
 def test_threads_sleep_while_they_wait_unless_somebody_says_otherwise() -> None:
     for variables in (of_user_code({}), of_serving({}), of_supervisor({})):
         assert variables["OMP_WAIT_POLICY"] == "PASSIVE"
+        assert variables["GOMP_SPINCOUNT"] == "400"
         assert variables["OPENBLAS_THREAD_TIMEOUT"] == "16"
     chosen = {"OMP_WAIT_POLICY": "ACTIVE", "OPENBLAS_THREAD_TIMEOUT": "26"}
     for variables in (of_user_code(chosen), of_serving(chosen), of_supervisor(chosen)):
         assert variables.items() >= chosen.items()
+        assert "GOMP_SPINCOUNT" not in variables, "it would go before the policy"
+    assert of_serving({"GOMP_SPINCOUNT": "5"})["GOMP_SPINCOUNT"] == "5"
 
 
 def test_user_code_may_reach_the_network_and_gets_no_credentials() -> None:
