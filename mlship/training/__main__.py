@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from threadpoolctl import threadpool_info
 
 from mlship import files
 from mlship.adapters.checkout import datafiles, repository
@@ -140,6 +141,8 @@ def _forked(descriptor: int) -> tuple[list[str], Loaded]:
 
     import mlship.training.train  # noqa: F401 (the same)
 
+    # threadpoolctl resolves the path of each library and remembers it; the forks find it done.
+    threadpool_info()
     # None of it is garbage: neither an import nor a fork searches it.
     gc.freeze()
     gc.enable()
