@@ -6,6 +6,7 @@ scikit-learn. Every file is verified against the manifest before it is loaded.
 
 import copy
 import pickle
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -175,7 +176,7 @@ def _load_skops(path: Path, model: Model, task: Task) -> Computation:
         message = f"{path.name} contains parts that are not trusted: {trust.described(foreign)}"
         hint = "train again; the manifest names the project's own types, and those of model.trust"
         raise IntegrityError(message, hint=hint)
-    return _estimator(trust.load(data, parts), model, task)
+    return _in_one_thread(_estimator(trust.load(data, parts), model, task))
 
 
 def _load_pickle(path: Path, model: Model, task: Task) -> Computation:
@@ -183,9 +184,27 @@ def _load_pickle(path: Path, model: Model, task: Task) -> Computation:
     if path.suffix == ".joblib":
         import joblib
 
-        return _estimator(joblib.load(path), model, task)
+        return _in_one_thread(_estimator(joblib.load(path), model, task))
     with path.open("rb") as file:
-        return _estimator(pickle.load(file), model, task)  # noqa: S301 (see above)
+        estimator = pickle.load(file)  # noqa: S301 (see above)
+    return _in_one_thread(_estimator(estimator, model, task))
+
+
+def _in_one_thread(compute: Computation) -> Computation:
+    """Return a computation that starts no threads or processes for `n_jobs` of its estimator.
+
+    They take longer than a request's rows do, the processors have workers already, and sums of
+    threads depend on which ends first. Other threads, of OpenMP and BLAS, are not concerned.
+    """
+    joblib = sys.modules.get("joblib")
+    if joblib is None:
+        return compute
+
+    def computed(data: Data) -> Raw:
+        with joblib.parallel_config("sequential"):
+            return compute(data)
+
+    return computed
 
 
 def _estimator(estimator: Any, model: Model, task: Task) -> Computation:

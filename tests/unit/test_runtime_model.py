@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import joblib
 import lightgbm
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle, Field, Hooks, Model, Schema
 from mlship.domain.digests import Digest
 from mlship.errors import IntegrityError, ProjectError
-from mlship.runtime import golden
+from mlship.runtime import formats, golden
 from mlship.runtime.model import Model as Loaded
 from tests.harness.bundles import (
     CLASSES,
@@ -189,6 +190,23 @@ def test_a_pickle_is_loaded_where_the_manifest_names_it(tmp_path: Path) -> None:
     (tmp_path / "model" / "m.pkl").write_bytes(pickle.dumps(estimator))
     model = iris_in(tmp_path, model_of("pickle", "m.pkl"))
     assert [row["species"] for row in model.predict([SETOSA, VIRGINICA])] == ["setosa", "virginica"]
+
+
+class Threads:
+    """A regression whose answer is the number of threads that it may have for `n_jobs=2`."""
+
+    def predict(self, rows: Any) -> Any:
+        """Return it for each row."""
+        return np.full(len(rows), joblib.effective_n_jobs(2))
+
+
+def test_an_estimator_starts_no_threads_of_its_own_for_a_request(tmp_path: Path) -> None:
+    assert Threads().predict(NUMBERS[:1]) == [2]
+    joblib.dump(Threads(), tmp_path / "m.joblib")
+    model = model_of("pickle", "m.joblib")
+    compute = formats.load(tmp_path / "m.joblib", model, "regression")
+    assert compute([SETOSA, VIRGINICA]).labels.tolist() == [1, 1]
+    assert joblib.effective_n_jobs(2) == 2, "only while it computes"
 
 
 def test_a_pickle_named_as_another_format_is_not_unpickled(tmp_path: Path) -> None:

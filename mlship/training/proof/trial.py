@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 
@@ -130,10 +131,12 @@ def prepared(original: Original, data: Data, prepare: Prepare | None) -> Trial:
     rows = probes.make(data.train, data.test, data.fields, known, numbers)
     own_rows = None if prepare else original.estimator
     is_exact = parts.has_trees(original.estimator)
-    more = boundaries.make(labels_of, own_rows, data.train, data.fields, is_exact=is_exact)
-    if more is not None:
-        rows += more
-    answers = ask(predict, rows.frame)
+    # Threads or processes of the model's own (`n_jobs`) take longer than a few rows do.
+    with joblib.parallel_config("sequential"):
+        more = boundaries.make(labels_of, own_rows, data.train, data.fields, is_exact=is_exact)
+        if more is not None:
+            rows += more
+        answers = ask(predict, rows.frame)
     fields = contract.learnt(data.fields, rows, answers, known)
     return Trial(
         original=original,
