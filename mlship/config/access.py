@@ -32,7 +32,10 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
     tls: Annotated[
         TlsConfig | None,
-        Meta(description="requests by https only (TLS 1.2 or later); kind local only"),
+        Meta(
+            description="requests by https only (TLS 1.2 or later); kind local only, in a cluster "
+            "see `kubernetes.tls_secret`"
+        ),
     ] = None
 
 
@@ -47,17 +50,21 @@ def absolute(target: _Target, root: Path) -> _Target:
     return replace(target, api_keys=str(root / keys) if keys is not None else None, tls=tls)
 
 
-def check(key: str, target: Access, *, secret: str | None, tls_is_at: str) -> None:
+def check(
+    key: str, target: Access, *, secret: str | None, tls_secret: str | None, tls_is_at: str | None
+) -> None:
     """Check the settings of a target in a cluster, whose pods see no file of this machine.
 
     Args:
         key: of the target, `targets.production`.
         target: its settings.
         secret: its `kubernetes.api_keys_secret`.
-        tls_is_at: what has the certificate instead of `tls`.
+        tls_secret: its `kubernetes.tls_secret`.
+        tls_is_at: what has the certificate; `None` if it is mlship's own load balancer.
 
     Raises:
-        ConfigError: it has a file of API keys and no Secret, or a certificate.
+        ConfigError: it has a file of API keys and no Secret, a certificate in files, or one in a
+            Secret for a load balancer that is not mlship's own.
     """
     if target.api_keys is not None and secret is None:
         message = f"mlship.yaml: {key}.api_keys: its pods get the file from a Secret, and none is "
@@ -65,5 +72,11 @@ def check(key: str, target: Access, *, secret: str | None, tls_is_at: str) -> No
         raise ConfigError(f"{message}named", hint=hint)
     if target.tls is not None:
         message = f"mlship.yaml: {key}.tls: only targets of kind local have it; in a cluster, "
-        hint = "remove it; see `mlship guide api-keys`"
-        raise ConfigError(f"{message}{tls_is_at} has the certificate", hint=hint)
+        message += f"{tls_is_at or 'the Secret in kubernetes.tls_secret'} has the certificate"
+        raise ConfigError(message, hint="remove it; see `mlship guide api-keys`")
+    if tls_secret is not None and tls_is_at is not None:
+        message = (
+            f"mlship.yaml: {key}.kubernetes.tls_secret: it is for mlship's own load balancer; "
+        )
+        message += f"here, {tls_is_at} has the certificate"
+        raise ConfigError(message, hint="remove it; see `mlship guide api-keys`")

@@ -357,7 +357,7 @@ def _check_target(key: str, target: TargetConfig) -> None:
         raise ConfigError(message, hint=f"remove it, or {key}.kubernetes.gateway")
     if target.port:
         message = f"mlship.yaml: {key}.port: only targets of kind local have a port"
-        raise ConfigError(message, hint="remove it; a cluster's load balancer has port 80")
+        raise ConfigError(message, hint="remove it; a cluster's load balancer has port 80 or 443")
     _check_scale(key, target)
 
 

@@ -88,14 +88,15 @@ class Placement(Access, msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     def in_cluster(self, name: str) -> Self:
         """Return the target as if it were one of its clusters alone."""
-        cluster = self.clusters[name]
+        cluster, is_parent = self.clusters[name], name == self.parent_cluster
         own = replace(
             self.kubernetes,
             context=cluster.context,
             kubeconfig=cluster.kubeconfig or self.kubernetes.kubeconfig,
             namespace=cluster.namespace or self.kubernetes.namespace,
-            # Above all clusters is one Gateway, in the parent's.
-            gateway=self.kubernetes.gateway if name == self.parent_cluster else None,
+            # Above all clusters is one Gateway or router, in the parent's.
+            gateway=self.kubernetes.gateway if is_parent else None,
+            tls_secret=self.kubernetes.tls_secret if is_parent else None,
         )
         alone: dict[str, Any] = {"clusters": {}, "parent": None, "load_balancer": None}
         return replace(self, kubernetes=own, gke=cluster.gke, **alone)
@@ -136,12 +137,15 @@ def check_access(key: str, target: Placement) -> None:
     Raises:
         ConfigError: see `access.check`.
     """
-    above = "an Ingress in front of mlship's own load balancer"
+    above = None
     if target.load_balancer is not None:
         above = "the target HTTPS proxy of the load balancer"
     elif target.kubernetes.gateway is not None:
         above = f"the listener of Gateway {target.kubernetes.gateway}"
-    access.check(key, target, secret=target.kubernetes.api_keys_secret, tls_is_at=above)
+    own = target.kubernetes
+    access.check(
+        key, target, secret=own.api_keys_secret, tls_secret=own.tls_secret, tls_is_at=above
+    )
 
 
 def _check_target(key: str, target: Placement) -> None:

@@ -140,6 +140,21 @@ class KubernetesConfig(_Section, frozen=True):
             "one of them are answered; default: all are"
         ),
     ] = None
+    tls_secret: Annotated[
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(?!\n)$",
+                extra={"form": "the name of a Secret, such as iris-tls"},
+            ),
+        ]
+        | None,
+        Meta(
+            description="Secret of type kubernetes.io/tls: mlship's own load balancer takes "
+            "requests by https only (TLS 1.2 or later), on port 443; not with `gateway`; default: "
+            "HTTP on port 80"
+        ),
+    ] = None
     spool_claim: Annotated[
         str | None,
         Meta(

@@ -33,7 +33,7 @@ from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.publishing import Comments
 from mlship.domain.pullrequest import Posted, PullRequest, Reviews
 from mlship.domain.release import Release
-from mlship.domain.scores import Scores, Suite, TestRun, Trained
+from mlship.domain.scores import Scores, Server, Suite, TestRun, Trained
 from mlship.domain.versions import Alias, Run, Version
 
 
@@ -250,8 +250,8 @@ class Trainer(Protocol):
 class Tester(Protocol):
     """Runs the user's tests."""
 
-    def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
-        """Run a suite with a `client` of the bundle or the endpoint; `None` if there is none."""
+    def test(self, suite: Suite, *, bundle: Path | None, server: Server | None) -> TestRun | None:
+        """Run a suite with a `client` of the bundle or the server; `None` if there is none."""
 
 
 class Predictor(Protocol):

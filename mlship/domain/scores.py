@@ -1,6 +1,7 @@
 """Values of training and testing: results, and scores on held-out data."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -10,6 +11,13 @@ from mlship.domain.inputs import Opened
 from mlship.domain.profiles import Profile
 
 Suite = Literal["unit", "sanity"]
+
+
+class Server(NamedTuple):
+    """Whom the client of a suite asks; by https it trusts the certificate only, if there is one."""
+
+    url: str
+    certificate: Path | None = None
 
 
 class Trained(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,10 +2,11 @@
 
 import re
 import ssl
+import tempfile
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from mlship.errors import ConfigError
 
@@ -13,7 +14,28 @@ _BLOCK: Final = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-
 _LOCKED: Final = re.compile("^(-----BEGIN ENCRYPTED|Proc-Type: 4,ENCRYPTED)", re.MULTILINE)
 """A key with a password, in PKCS #8 and in the form before it."""
 _STEPS: Final = 10
+RENEWAL: Final = timedelta(days=14)
+"""A certificate that expires sooner is warned of."""
 _NEXT: Final = "put a valid certificate and its key there, in PEM and without a password"
+
+
+@runtime_checkable
+class Certified(Protocol):
+    """A target whose load balancer may have its certificate from elsewhere than local files."""
+
+    def certificate(self) -> bytes | None:
+        """Return it in PEM, before those that issued it; `None` if it speaks HTTP.
+
+        Raises:
+            NotFoundError, ConfigError: there is none where the settings say.
+        """
+
+    def check_certificate(self) -> datetime | None:
+        """Check that clients accept it, and return when it expires; `None` if it speaks HTTP.
+
+        Raises:
+            NotFoundError, ConfigError: as above, and as `check`.
+        """
 
 
 def client_context(certificate: Path) -> ssl.SSLContext:
@@ -24,19 +46,28 @@ def client_context(certificate: Path) -> ssl.SSLContext:
     Raises:
         ConfigError: the file has no certificate.
     """
+    return context_of(_text(certificate), str(certificate))
+
+
+def context_of(text: str, name: str) -> ssl.SSLContext:
+    """Return the same for a text in PEM; `name` is what errors call it.
+
+    Raises:
+        ConfigError: it has no certificate.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = False
     # The certificate need not be one that issues others.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     try:
-        block = _BLOCK.search(_text(certificate))
+        block = _BLOCK.search(text)
         if block is None:
-            message = f"{certificate} has no certificate in PEM"
+            message = f"{name} has no certificate in PEM"
             raise ConfigError(message, hint=_NEXT)
         context.load_verify_locations(cadata=block[0])
     except ssl.SSLError as error:
-        message = f"{certificate} is not a certificate: {reason_of(error)}"
+        message = f"{name} is not a certificate: {reason_of(error)}"
         raise ConfigError(message, hint=_NEXT) from error
     return context
 
@@ -50,20 +81,38 @@ def check(certificate: Path, key: Path) -> datetime:
         ConfigError: a file cannot be read, the key has a password or is of another certificate, or
             the certificate has expired or is not valid yet.
     """
+    return _checked(certificate, key, str(certificate), str(key))
+
+
+def check_pair(certificate: bytes, key: bytes, name: str) -> datetime:
+    """Check the same of what is in a Secret; `name` is what errors call that.
+
+    Raises:
+        ConfigError: as `check`.
+    """
+    # Python's ssl takes a key from a file only. Nobody else may enter this folder.
+    with tempfile.TemporaryDirectory(prefix="mlship-tls-") as folder:
+        files = Path(folder, "tls.crt"), Path(folder, "tls.key")
+        for path, content in zip(files, (certificate, key), strict=True):
+            path.write_bytes(content)
+        return _checked(*files, f"tls.crt of {name}", f"tls.key of {name}")
+
+
+def _checked(certificate: Path, key: Path, certificate_name: str, key_name: str) -> datetime:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    client = client_context(certificate)
+    client = context_of(_text(certificate), certificate_name)
     if _LOCKED.search(_text(key)):
-        message = f"{key} has a password"
-        raise ConfigError(message, hint=f"remove it: `openssl pkey -in {key} -out NEW.pem`")
+        message = f"{key_name} has a password"
+        raise ConfigError(message, hint="remove it: `openssl pkey -in KEY -out NEW.pem`")
     try:
         server.load_cert_chain(certificate, key, password="")
     except (ssl.SSLError, ValueError) as error:
-        message = f"{key} is not the key of {certificate}: {reason_of(error)}"
+        message = f"{key_name} is not the key of {certificate_name}: {reason_of(error)}"
         raise ConfigError(message, hint=_NEXT) from error
     try:
         return _expiry_by_handshake(server, client)
     except ssl.SSLError as error:
-        message = f"clients would refuse {certificate}: {reason_of(error)}"
+        message = f"clients would refuse {certificate_name}: {reason_of(error)}"
         raise ConfigError(message, hint=f"renew it: {_NEXT}") from error
 
 

@@ -21,7 +21,7 @@ from mlship.domain.facts import Contained, Containerized, PushedImage
 from mlship.domain.ports import Engine
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.domain.scores import TestRun
+from mlship.domain.scores import Server, TestRun
 from mlship.domain.suites import SuiteRun
 from mlship.domain.workload import Request, WorkloadResult
 from mlship.errors import ConfigError, IntegrityError, UnavailableError
@@ -205,7 +205,7 @@ class _Examination:
         findings.result = workload.judge(requests, replies, offline)
         findings.checks += _as_offline(self._release, findings.result)
         pipeline.progress.note("sanity tests on the container")
-        findings.run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
+        findings.run = pipeline.tester.test("sanity", bundle=None, server=Server(endpoint))
         if findings.run is not None:
             findings.checks.append(gates.on_tests(findings.run))
         for name, status in replay.refusals(endpoint, _row(requests), self._transport).items():

@@ -6,14 +6,12 @@ import importlib.util
 import shlex
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from typing import Literal
 
 import msgspec
 
 from mlship import files
 from mlship.config import bounds, installation, requirements
-from mlship.config.access import TlsConfig
 from mlship.config.backends import is_server
 from mlship.config.installation import Installation
 from mlship.config.project import Config
@@ -21,6 +19,7 @@ from mlship.config.repositories import BACKENDS, repository_of
 from mlship.domain import image, tls
 from mlship.domain.clusters import Clustered
 from mlship.domain.commit import named
+from mlship.domain.tls import Certified
 from mlship.errors import ConfigError, MlshipError, UnavailableError
 from mlship.steps.api_keys import openness
 from mlship.steps.deploy import KEEP, LOST
@@ -41,8 +40,6 @@ _EXTRAS = {
     "gcp": ("google.auth", "google.cloud.artifactregistry_v1", "google.cloud.container_v1"),
 }
 
-_RENEWAL = timedelta(days=14)
-"""A certificate that expires sooner is warned of."""
 _TRACKING = "MLFLOW_TRACKING_URI"
 _HERE_ALONE = f"kept on this machine, because {_TRACKING} is not set here"
 _SHARE = (
@@ -131,8 +128,8 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
         looks[f"target {name}"] = functools.partial(_target, pipeline, name, around)
         if pipeline.target_config(name).kind != "local":
             looks[f"access to {name}"] = functools.partial(_access, pipeline, name)
-        if (pair := pipeline.target_config(name).tls) is not None:
-            looks[f"certificate of {name}"] = functools.partial(_certificate, pipeline, pair)
+        if _is_encrypted(pipeline, name):
+            looks[f"certificate of {name}"] = functools.partial(_certificate, pipeline, name)
     forge = _check("GitHub", around.forge)
     return [_check(name, look) for name, look in looks.items()] + ([forge] if forge.detail else [])
 
@@ -327,13 +324,30 @@ def _access(pipeline: Pipeline, name: str) -> str | Warned:
     return f"requests need an API key in Secret {secret}"
 
 
-def _certificate(pipeline: Pipeline, pair: TlsConfig) -> str | Warned:
-    until = tls.check(pipeline.root / pair.certificate, pipeline.root / pair.key)
+def _is_encrypted(pipeline: Pipeline, name: str) -> bool:
+    config = pipeline.target_config(name)
+    return config.tls is not None or (
+        config.kind != "local" and config.kubernetes.tls_secret is not None
+    )
+
+
+def _certificate(pipeline: Pipeline, name: str) -> str | Warned:
+    config = pipeline.target_config(name)
+    if (pair := config.tls) is not None:
+        what, both = pair.certificate, "both files"
+        until = tls.check(pipeline.root / pair.certificate, pipeline.root / pair.key)
+    else:
+        what, both = f"Secret {config.kubernetes.tls_secret}", "what it has"
+        target = pipeline.target(name)
+        checked = target.check_certificate() if isinstance(target, Certified) else None
+        if checked is None:
+            return f"{what} is not used"
+        until = checked
     day = f"{until:%Y-%m-%d %H:%M} UTC"
-    if until - pipeline.clock() > _RENEWAL:
-        return f"{pair.certificate} is valid until {day}"
-    hint = "renew it: replace both files; the load balancer takes them without a restart"
-    return Warned(detail=f"{pair.certificate} expires at {day}", hint=hint)
+    if until - pipeline.clock() > tls.RENEWAL:
+        return f"{what} is valid until {day}"
+    hint = f"renew it: replace {both}; the load balancer takes it without a restart"
+    return Warned(detail=f"{what} expires at {day}", hint=hint)
 
 
 def _target(pipeline: Pipeline, name: str, around: Surroundings) -> str:

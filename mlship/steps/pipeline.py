@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
+from mlship import files
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
 from mlship.domain import digests, history, home, shapes
@@ -37,6 +38,7 @@ from mlship.domain.ports import (
 from mlship.domain.records import Records
 from mlship.domain.release import Release, find
 from mlship.domain.removal import Removals
+from mlship.domain.tls import Certified
 from mlship.errors import IntegrityError, NotFoundError
 from mlship.steps.fenced import FencedLedger, FencedStore
 
@@ -247,11 +249,29 @@ class Pipeline:
         return any(each.kind != "local" and each.kubernetes.gateway is None for each in targets)
 
     def certificate(self, target: str) -> Path | None:
-        """Return the file with the certificate of a target on this machine; `None` for others."""
+        """Return a file with the certificate of mlship's own load balancer; `None` without TLS.
+
+        One of a Secret is kept in the state.
+
+        Raises:
+            NotFoundError, ConfigError, UnavailableError: the Secret cannot be used.
+        """
         settings = self.config.targets.get(target)
-        if settings is None or settings.tls is None:
+        if settings is None:
             return None
-        return self.root / settings.tls.certificate
+        if settings.tls is not None:
+            return self.root / settings.tls.certificate
+        if settings.kind == "local" or settings.kubernetes.tls_secret is None:
+            return None
+        made = self.target(target)
+        text = made.certificate() if isinstance(made, Certified) else None
+        if text is None:
+            return None
+        path = self.state / "certificates" / f"{target}.pem"
+        files.make_private(self.state)
+        files.make_private(path.parent)
+        files.write_atomically(path, text)
+        return path
 
     def loses_predictions(self) -> bool:
         """Return whether predictions of production are stored only in its pods."""

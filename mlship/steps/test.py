@@ -143,7 +143,7 @@ def _tests(pipeline: Pipeline, folder: Path) -> list[TestRun]:
     suites: tuple[Suite, ...] = ("unit", "sanity")
     for suite in suites:
         pipeline.progress.note(f"{suite} tests")
-        run = pipeline.tester.test(suite, bundle=folder, endpoint=None)
+        run = pipeline.tester.test(suite, bundle=folder, server=None)
         if run is not None:
             runs.append(run)
     return runs

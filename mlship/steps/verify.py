@@ -17,7 +17,7 @@ from mlship.domain.facts import Verified
 from mlship.domain.policy import Bound
 from mlship.domain.records import Records
 from mlship.domain.release import Release
-from mlship.domain.scores import Golden, TestRun
+from mlship.domain.scores import Golden, Server, TestRun
 from mlship.domain.suites import SuiteRun
 from mlship.domain.workload import Reply, Request, WorkloadResult
 from mlship.errors import ConflictError, ProjectError, RowError
@@ -72,7 +72,7 @@ def verify(
     offline = _offline(pipeline, folder, requests)
     result = workload.judge(requests, _replayed(pipeline, requests, endpoint, certificate), offline)
     pipeline.progress.note("sanity tests on staging")
-    run = pipeline.tester.test("sanity", bundle=None, endpoint=endpoint)
+    run = pipeline.tester.test("sanity", bundle=None, server=Server(endpoint, certificate))
     decision = checks.decide(
         [*checkout.warnings(release, differs), *_checks(pipeline, release, result, run)]
     )

@@ -7,8 +7,10 @@ is answered, as by a cluster that is gone.
 import itertools
 import json
 import ssl
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -85,6 +87,18 @@ class FakeApiServer:
                 "listeners": [{"protocol": "HTTP", "port": 80}],
             },
             "status": {"addresses": [{"value": "10.0.1.1"}]},
+        }
+
+    def keep_certificate(self, folder: Path, name: str, kind: str = "kubernetes.io/tls") -> None:
+        """Add a Secret with the certificate and the key in a folder; see `harness.certificates`."""
+        files = {"tls.crt": folder / "certificate.pem", "tls.key": folder / "key.pem"}
+        data = {key: b64encode(file.read_bytes()).decode() for key, file in files.items()}
+        self.objects["secrets", name] = {
+            "kind": "Secret",
+            "apiVersion": "v1",
+            "type": kind,
+            "metadata": {"name": name},
+            "data": data,
         }
 
     def names(self, plural: str) -> set[str]:
@@ -248,6 +262,7 @@ class World:
                 namespace="iris",
                 service=settings.pop("service", "ClusterIP"),
                 gateway=self._gateway,
+                tls_secret=settings.pop("tls_secret", None),
             ),
             clusters=clusters,
             **settings,

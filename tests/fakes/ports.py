@@ -18,7 +18,7 @@ from mlship.domain.ports import Target
 from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.profiles import Profile
 from mlship.domain.removal import Removed, Selection
-from mlship.domain.scores import Scores, Slices, Suite, TestRun, Trained
+from mlship.domain.scores import Scores, Server, Slices, Suite, TestRun, Trained
 from mlship.errors import ConflictError
 from mlship.steps.pipeline import Pipeline
 from tests.fakes.engine import FakeEngine
@@ -145,7 +145,7 @@ class FakeTester:
     def __init__(self) -> None:
         self.failed = 0
 
-    def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
+    def test(self, suite: Suite, *, bundle: Path | None, server: Server | None) -> TestRun | None:
         return TestRun(suite=suite, passed=3, failed=self.failed, skipped=0, seconds=0.1)
 
 

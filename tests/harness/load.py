@@ -1,5 +1,6 @@
 """Requests at a constant rate, sent when they are due, whatever became of those before."""
 
+import ssl
 import threading
 import time
 from collections import Counter
@@ -15,11 +16,12 @@ from mlship.steps.replay import kept
 class Load:
     """Sends requests; `answers` counts them by status, or by the name of the error."""
 
-    def __init__(self, url: str, rate: float) -> None:
+    def __init__(self, url: str, rate: float, trust: ssl.SSLContext | bool) -> None:
         self.answers: Counter[str] = Counter()
         self.acknowledged: list[str] = []
         self._url = url
         self._rate = rate
+        self._trust = trust
         self._ended = threading.Event()
 
     @property
@@ -37,7 +39,8 @@ class Load:
             self.answers[type(error).__name__] += 1
 
     def run(self) -> None:
-        with httpx.Client(timeout=10, limits=kept()) as client, ThreadPoolExecutor(32) as pool:
+        asking = httpx.Client(timeout=10, limits=kept(), verify=self._trust)
+        with asking as client, ThreadPoolExecutor(32) as pool:
             due = time.monotonic()
             while not self._ended.is_set():
                 pool.submit(self.send, client)
@@ -49,9 +52,9 @@ class Load:
 
 
 @contextmanager
-def load(url: str, rate: float = 100) -> Iterator[Load]:
+def load(url: str, rate: float = 100, trust: ssl.SSLContext | bool = True) -> Iterator[Load]:
     """Send requests while the block runs; all are answered or failed when it is left."""
-    made = Load(url, rate)
+    made = Load(url, rate, trust)
     thread = threading.Thread(target=made.run)
     thread.start()
     try:

@@ -14,7 +14,7 @@ from mlship.adapters.checkout.tester import PytestTester
 from mlship.config import layers
 from mlship.config.project import Config
 from mlship.domain import gates
-from mlship.domain.scores import TestRun
+from mlship.domain.scores import Server, TestRun
 from mlship.errors import ConfigError, ProjectError
 from tests.harness.projects import config
 
@@ -23,13 +23,13 @@ def run(root: Path, text: str, file: str = "test_x.py") -> TestRun:
     folder = root / "tests" / "unit"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / file).write_text(text)
-    found = PytestTester(root, config()).test("unit", bundle=None, endpoint=None)
+    found = PytestTester(root, config()).test("unit", bundle=None, server=None)
     assert found is not None
     return found
 
 
 def test_no_folder_is_no_suite(tmp_path: Path) -> None:
-    assert PytestTester(tmp_path, config()).test("unit", bundle=None, endpoint=None) is None
+    assert PytestTester(tmp_path, config()).test("unit", bundle=None, server=None) is None
 
 
 @pytest.mark.parametrize("named", ["checks", ["checks", "absent.py"]])
@@ -41,7 +41,7 @@ def test_named_path_that_is_not_there_is_refused(named: Any, tmp_path: Path) -> 
     tester = PytestTester(tmp_path, with_tests(named))
     path = named[-1] if isinstance(named, list) else named
     with pytest.raises(ConfigError, match=f"tests.unit names {path}, which is not in"):
-        tester.test("unit", bundle=None, endpoint=None)
+        tester.test("unit", bundle=None, server=None)
 
 
 def test_files_and_folders_may_be_named_and_each_must_have_tests(tmp_path: Path) -> None:
@@ -52,11 +52,11 @@ def test_files_and_folders_may_be_named_and_each_must_have_tests(tmp_path: Path)
     inherited = "from shared import Base\nclass TestIt(Base): pass\n"
     (folder / "test_it.py").write_text(inherited)
     named = ["test_model.py", "./checks.v2/"]
-    found = PytestTester(tmp_path, with_tests(named)).test("unit", bundle=None, endpoint=None)
+    found = PytestTester(tmp_path, with_tests(named)).test("unit", bundle=None, server=None)
     assert found is not None
     assert (found.passed, found.failures) == (2, ())
     (folder / "test_it.py").write_text("def helper(): pass\n")
-    found = PytestTester(tmp_path, with_tests(named)).test("unit", bundle=None, endpoint=None)
+    found = PytestTester(tmp_path, with_tests(named)).test("unit", bundle=None, server=None)
     assert found is not None
     assert (found.passed, found.failures) == (1, ("no tests in ./checks.v2/",))
 
@@ -110,14 +110,14 @@ def test_tests_leave_nothing_that_makes_the_tree_dirty_or_it_is_told(tmp_path: P
         subprocess.run(["git", *argv], cwd=tmp_path, check=True)
     notes: list[str] = []
     tester = PytestTester(tmp_path, config(), notes.append)
-    found = tester.test("unit", bundle=None, endpoint=None)
+    found = tester.test("unit", bundle=None, server=None)
     assert found is not None
     assert found.failed == 1
     assert changes(tmp_path) == ()
     assert notes == []
     # The control: what a test writes itself is seen.
     (folder / "test_x.py").write_text("def test_x():\n    open('made.html', 'w').close()\n")
-    tester.test("unit", bundle=None, endpoint=None)
+    tester.test("unit", bundle=None, server=None)
     assert notes == ["the tests wrote made.html: commit it, or add it to .gitignore"]
 
 
@@ -184,7 +184,7 @@ def test_sanity_tests_are_told_what_to_test(tmp_path: Path) -> None:
         "    assert os.environ['MLSHIP_SANITY_ENDPOINT'] == 'http://127.0.0.1:1'\n"
     )
     tester = PytestTester(tmp_path, config())
-    found = tester.test("sanity", bundle=tmp_path / "made", endpoint="http://127.0.0.1:1")
+    found = tester.test("sanity", bundle=tmp_path / "made", server=Server("http://127.0.0.1:1"))
     assert found is not None
     assert (found.passed, found.failures) == (1, ())
 
@@ -195,7 +195,7 @@ def test_no_pytest_is_an_error_with_what_to_install(
     (tmp_path / "tests" / "unit").mkdir(parents=True)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ProjectError, match="need pytest") as caught:
-        PytestTester(tmp_path, config()).test("unit", bundle=None, endpoint=None)
+        PytestTester(tmp_path, config()).test("unit", bundle=None, server=None)
     assert caught.value.hint == "pip install pytest"
 
 

@@ -68,7 +68,7 @@ def test_training_hooks_and_tests_get_no_credentials(tmp_path: Path) -> None:
     settings = config(preprocess="pipeline:preprocess", environment=["DATA_KEY"])
     bundle = tmp_path / ".mlship/bundle"
     ChildTrainer(tmp_path, settings, Notes()).train(bundle)
-    tested = PytestTester(tmp_path, settings).test("unit", bundle=None, endpoint=None)
+    tested = PytestTester(tmp_path, settings).test("unit", bundle=None, server=None)
     assert tested is not None
     assert tested.failures == ()
     for name in ("trained.json", "tested.json"):

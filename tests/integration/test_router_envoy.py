@@ -4,6 +4,7 @@ import functools
 import http.server
 import re
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -21,6 +22,7 @@ from mlship.adapters.targets.kubernetes import (
     router_drain,
     router_manifests,
     router_routing,
+    router_tls,
 )
 from mlship.adapters.targets.kubernetes.applied import Asked
 from mlship.adapters.targets.kubernetes.manifests import Scope
@@ -30,6 +32,7 @@ from mlship.config.project import TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain.counts import Look, grown
 from mlship.domain.deployment import Slot, Split
+from tests.harness import certificates
 from tests.harness.clusters import until
 from tests.harness.sockets import unused_port
 
@@ -43,6 +46,7 @@ class Running(NamedTuple):
     probe: str
     admin: str
     folder: Path
+    start: int
 
     def write(
         self, split: Split, sides: "dict[Slot, Side] | None" = None, *, only: str = ""
@@ -73,20 +77,28 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def router(folder: Path) -> Iterator[Running]:
-    port, probe = unused_port(), unused_port()
+def router(folder: Path, volume: Path | None = None) -> Iterator[Running]:
+    """Run a router; with TLS, its certificate is in the folder of a volume."""
+    port, probe, start = unused_port(), unused_port(), unused_port()
     found = Running(
-        url=f"http://127.0.0.1:{port}",
+        url=f"http{'s' if volume else ''}://127.0.0.1:{port}",
         probe=f"http://127.0.0.1:{probe}",
         admin=str(folder / "admin.sock"),
         folder=folder,
+        start=start,
     )
     found.write(NOBODY)
-    text = resources.text(router_manifests.bootstrap()).decode()
+    text = resources.text(router_manifests.bootstrap(is_encrypted=volume is not None)).decode()
+    secured = (
+        ("/etc/mlship/tls", str(volume)),
+        ('"port_value": 8443', f'"port_value": {port}'),
+        ('"port_value": 8082', f'"port_value": {start}'),
+    )
+    plain = (('"port_value": 8080', f'"port_value": {port}'),)
     for written, here in (
+        *(secured if volume else plain),
         (str(router_manifests.FILES), str(folder)),
         ("/tmp/admin.sock", found.admin),  # noqa: S108 (in the pod, a volume of its own)
-        ('"port_value": 8080', f'"port_value": {port}'),
         ('"port_value": 8081', f'"port_value": {probe}'),
     ):
         assert written in text
@@ -443,3 +455,70 @@ def test_a_body_that_is_too_large_is_answered_with_413_and_reaches_no_replica(
     assert answer.status_code == 413
     assert sum(side.predictions for side in sides.values()) == 0
     assert answering(running) == {"r1", "r2"}
+
+
+class Volume:
+    """The volume of a router's Secret, whose files a kubelet replaces by renaming one link."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self._made = folder / "tls", folder / "made"
+        self._count = 0
+        for each in (self.path, self._made):
+            each.mkdir()
+        template = {
+            "metadata": {"labels": {}},
+            "spec": {"containers": [{"volumeMounts": []}], "volumes": []},
+        }
+        annotations = router_tls.mounted(template, "iris-tls")["metadata"]["annotations"]
+        self._file = annotations[router_tls.ANNOTATION].replace("/etc/mlship/tls", str(self.path))
+
+    def renew(self, *, fits: bool = True) -> bytes:
+        """Replace the certificate and its key, and return the certificate."""
+        self._count += 1
+        text = certificates.write(self._made)
+        if not fits:
+            certificates.write(self._made)
+        own = self.path / f"..{self._count}"
+        own.mkdir()
+        (own / "tls.crt").write_bytes(text)
+        (own / "tls.key").write_bytes((self._made / "key.pem").read_bytes())
+        (own / "certificate.json").write_text(self._file)
+        (self.path / "..data_tmp").symlink_to(own.name)
+        (self.path / "..data_tmp").rename(self.path / "..data")
+        for file in own.iterdir():
+            if not (self.path / file.name).is_symlink():
+                (self.path / file.name).symlink_to(f"..data/{file.name}")
+        return text
+
+
+def shown(url: str) -> bytes:
+    """Return the certificate that a client gets."""
+    where = httpx.URL(url)
+    return ssl.get_server_certificate((where.host, where.port or 443), timeout=10).encode()
+
+
+def test_a_renewed_certificate_is_taken_if_its_key_fits(tmp_path: Path) -> None:
+    volume = Volume(tmp_path)
+    first = volume.renew()
+    with router(tmp_path, volume.path) as running:
+        start = f"https://127.0.0.1:{running.start}"
+        assert (shown(running.url), shown(start)) == (first, first)
+        with pytest.raises(httpx.TransportError):
+            httpx.get(running.url.replace("https", "http"))
+        second = volume.renew()
+        until(lambda: shown(running.url) == second)
+        volume.renew(fits=False)
+        until(lambda: running.number("sds.router.key_rotation_failed") > 0)
+        assert shown(running.url) == second
+        third = volume.renew()
+        until(lambda: shown(running.url) == third)
+
+
+def test_without_a_certificate_that_works_the_startup_probe_fails(tmp_path: Path) -> None:
+    volume = Volume(tmp_path)
+    volume.renew(fits=False)
+    with router(tmp_path, volume.path) as running:
+        assert answers(running.probe), "the probe without TLS would call the pod ready"
+        for url in (running.url, f"https://127.0.0.1:{running.start}"):
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                shown(url)

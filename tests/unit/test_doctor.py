@@ -20,10 +20,11 @@ from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
 from mlship.config.targets import GkeConfig, KubernetesConfig
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.policy import Bound
-from mlship.errors import NotFoundError, UnavailableError
+from mlship.errors import MlshipError, NotFoundError, UnavailableError
 from mlship.steps.doctor import Check, Surroundings, doctor, extras_of
 from tests.fakes.ports import CONFIG, World, world
 from tests.fakes.registry import FakeRegistry
+from tests.fakes.target import FakeTarget
 from tests.harness import certificates
 from tests.harness.certificates import DAY
 from tests.harness.images import Project
@@ -129,6 +130,45 @@ def test_a_certificate_whose_key_does_not_fit_is_wrong(here: World) -> None:
     told = checks(here, targets=LOCAL | {"production": SECURED})["certificate of production"]
     assert told.state == "wrong"
     assert "cannot read" in told.detail
+
+
+class Encrypted(FakeTarget):
+    """A target in a cluster whose certificate is in a Secret."""
+
+    def __init__(self, until: datetime | MlshipError) -> None:
+        super().__init__()
+        self.until = until
+
+    def certificate(self) -> bytes | None:
+        return b""
+
+    def check_certificate(self) -> datetime | None:
+        if isinstance(self.until, MlshipError):
+            raise self.until
+        return self.until
+
+
+@pytest.mark.parametrize(
+    ("until", "state", "says"),
+    [
+        (15 * DAY, "right", "Secret iris-tls is valid until "),
+        (13 * DAY, "warning", "Secret iris-tls expires at "),
+        (NotFoundError("context a has no Secret iris-tls", hint="create it"), "wrong", "has no "),
+    ],
+)
+def test_the_certificate_in_a_secret_is_looked_at(
+    here: World, until: timedelta | MlshipError, state: str, says: str
+) -> None:
+    now = here.pipeline.clock()
+    target = Encrypted(until if isinstance(until, MlshipError) else now + until)
+    here.targets["production"] = target
+    secured = TargetConfig(
+        kind="kubernetes", kubernetes=KubernetesConfig(tls_secret="iris-tls", api_keys_secret="k")
+    )
+    found = checks(here, targets=LOCAL | {"production": secured})
+    told = found["certificate of production"]
+    assert (told.state, says in told.detail) == (state, True)
+    assert bool(told.hint) == (state != "right")
 
 
 def test_who_may_ask_a_target_in_a_cluster_is_told(here: World) -> None:

@@ -21,6 +21,8 @@ from tests.harness import certificates
 YEAR = timedelta(days=365)
 CLUSTERS = """{a: {gke: {project: p, location: l, cluster: a}},
     b: {gke: {project: p, location: l, cluster: b}}}"""
+OF_SECRET = "kubernetes: {tls_secret: t}"
+GOOGLE = "{url_map: m, address: 'https://x'}"
 PROJECT = """
 name: iris
 data: {train: train.csv, test: test.csv}
@@ -221,7 +223,7 @@ def listener_of(bootstrap: bytes) -> Any:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ("kind: kubernetes, kubernetes: {context: k}", "an Ingress in front of"),
+        ("kind: kubernetes, kubernetes: {context: k}", "the Secret in kubernetes.tls_secret has"),
         ("kind: kubernetes, kubernetes: {context: k, gateway: a/b}", "listener of Gateway a/b"),
         (
             f"kind: gke, load_balancer: {{url_map: m, address: 'https://x'}}, clusters: {CLUSTERS}",
@@ -234,6 +236,37 @@ def test_a_target_in_a_cluster_is_told_what_has_the_certificate(settings: str, s
         resolve([from_yaml(PROJECT % settings, "mlship.yaml")])
     assert "targets.production.tls: only targets of kind local" in refused.value.message
     assert resolve([from_yaml(PROJECT % "kind: local", "mlship.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (
+            "kind: kubernetes, kubernetes: {context: k, tls_secret: t, gateway: a/b}",
+            "listener of Gateway a/b",
+        ),
+        (
+            f"kind: gke, {OF_SECRET}, load_balancer: {GOOGLE}, clusters: {CLUSTERS}",
+            "the target HTTPS proxy of the load balancer",
+        ),
+    ],
+)
+def test_a_secret_is_for_mlships_own_load_balancer(settings: str, says: str) -> None:
+    text = PROJECT.replace("tls: {certificate: c.pem, key: k.pem}, ", "") % settings
+    with pytest.raises(ConfigError, match=says) as refused:
+        resolve([from_yaml(text, "mlship.yaml")])
+    assert "targets.production.kubernetes.tls_secret" in refused.value.message
+    own = text.replace(", gateway: a/b", "").replace(f"load_balancer: {GOOGLE}, ", "")
+    config = resolve([from_yaml(own, "mlship.yaml")]).config
+    assert config.targets["production"].kubernetes.tls_secret == "t"
+
+
+def test_of_several_clusters_that_of_the_parent_has_the_secret() -> None:
+    settings = f"kind: gke, clusters: {CLUSTERS}, parent: b, kubernetes: {{tls_secret: t}}"
+    text = PROJECT.replace("tls: {certificate: c.pem, key: k.pem}, ", "") % settings
+    target = resolve([from_yaml(text, "mlship.yaml")]).config.targets["production"]
+    found = [target.in_cluster(name).kubernetes.tls_secret for name in ("a", "b")]
+    assert found == [None, "t"]
 
 
 def test_paths_are_relative_to_the_project(tmp_path: Path) -> None:

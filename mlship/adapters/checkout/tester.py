@@ -17,7 +17,7 @@ from mlship.config.check_files import PYTEST_SETTINGS
 from mlship.config.project import Config
 from mlship.domain import api_keys, environment
 from mlship.domain.commit import unwanted
-from mlship.domain.scores import Suite, TestRun
+from mlship.domain.scores import Server, Suite, TestRun
 from mlship.errors import ConfigError, ProjectError
 
 BUNDLE = "MLSHIP_SANITY_BUNDLE"
@@ -42,7 +42,7 @@ class PytestTester:
         self._config = config
         self._note = note
 
-    def test(self, suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun | None:
+    def test(self, suite: Suite, *, bundle: Path | None, server: Server | None) -> TestRun | None:
         """Run a suite; `None` where the project names none and has no folder `tests/SUITE`.
 
         A file that cannot be imported counts as a failed test, and so does each path without
@@ -65,7 +65,7 @@ class PytestTester:
         variables["PYTHONPATH"] = _path_with(self._root)
         variables[DATA] = msgspec.json.encode(self._config.data).decode()
         variables |= {BUNDLE: str(bundle.absolute())} if bundle else {}
-        variables |= self._to_ask(endpoint) if endpoint else {}
+        variables |= _to_ask(server) if server else {}
         begun, before = time.monotonic(), self._changes()
         with children.full_disk_named("the temporary folder"), _temporary() as place:
             variables |= _elsewhere(variables, Path(place))
@@ -84,16 +84,6 @@ class PytestTester:
             self._note(f"the tests wrote {unwanted(left)}")
         counted = _counted(suite, paths, seconds, cases, ended)
         return msgspec.structs.replace(counted, deselected=missed, wrote=tuple(left))
-
-    def _to_ask(self, endpoint: str) -> dict[str, str]:
-        """Return the variables by which tests ask staging, or another server in its place."""
-        variables = {ENDPOINT: endpoint}
-        if key := os.environ.get(api_keys.KEY):
-            variables[api_keys.KEY] = key
-        staging = self._config.targets.get("staging")
-        if staging is not None and staging.tls is not None and _is_here(endpoint):
-            variables[CERTIFICATE] = str(self._root / staging.tls.certificate)
-        return variables
 
     def _paths(self, suite: Suite) -> tuple[str, ...]:
         paths = self._config.tests.paths(suite)
@@ -145,9 +135,14 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory()
 
 
-def _is_here(endpoint: str) -> bool:
-    """Return whether an endpoint is that of a local target."""
-    return endpoint.startswith("https://127.0.0.1:")
+def _to_ask(server: Server) -> dict[str, str]:
+    """Return the variables by which tests ask a server."""
+    variables = {ENDPOINT: server.url}
+    if key := os.environ.get(api_keys.KEY):
+        variables[api_keys.KEY] = key
+    if server.certificate is not None:
+        variables[CERTIFICATE] = str(server.certificate.absolute())
+    return variables
 
 
 def _path_with(root: Path) -> str:

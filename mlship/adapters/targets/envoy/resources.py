@@ -44,6 +44,7 @@ _USER_TIMEOUT: Final = {
 """Source: tcp(7), and the numbers of Linux."""
 _OPTIONS = "extensions.upstreams.http.v3.HttpProtocolOptions"
 _TLS = "extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+_CERTIFICATE = "extensions.transport_sockets.tls.v3.Secret"
 _MANAGER = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 
 
@@ -79,6 +80,29 @@ def listener(name: str, host: str, port: int, manager: dict[str, Any]) -> dict[s
         "per_connection_buffer_limit_bytes": limits.BUFFER_BYTES,
         "filter_chains": [{"filters": [chain]}],
     }
+
+
+def secret(
+    name: str,
+    version: str,
+    certificate: dict[str, Any],
+    key: dict[str, Any],
+    watched: PurePath | None = None,
+) -> bytes:
+    """Return the file with a certificate for `encrypted`.
+
+    Args:
+        name: of the certificate in the file.
+        version: of the file.
+        certificate: the text in PEM, `inline_string`, or the file that has it, `filename`.
+        key: the same of its key.
+        watched: a folder; both files are read again when something in it is renamed.
+    """
+    pair: dict[str, Any] = {"certificate_chain": certificate, "private_key": key}
+    if watched is not None:
+        pair["watched_directory"] = {"path": str(watched)}
+    item = {"@type": f"{TYPES}.{_CERTIFICATE}", "name": name, "tls_certificate": pair}
+    return text({"version_info": version, "resources": [item]})
 
 
 def encrypted(listener: dict[str, Any], name: str, secret: PurePath) -> dict[str, Any]:

@@ -13,7 +13,7 @@ observation.py    what is observed to run: each pod is looked at
 gateway.py        the route at a Gateway: compare-and-set, and waiting until proxies apply it
 routing.py        the HTTPRoute object: the source of truth for traffic
 router.py         the same without a Gateway: mlship's own Envoy, and the route that it reads
-router_*.py       its objects, its ConfigMap, and the hook that drains it
+router_*.py       its objects, its ConfigMap, its certificate, and the hook that drains it
 entries.py        what leads from a Gateway to slots in other clusters
 reach.py          whether the load balancer of several clusters reaches a slot
 revisions.py      compare-and-set of a route, at a Gateway or not

@@ -3,7 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from mlship.adapters.targets.kubernetes import entries, gateway, network_policy, router
+from mlship.adapters.targets.kubernetes import (
+    entries,
+    gateway,
+    network_policy,
+    router,
+    router_tls,
+)
 from mlship.adapters.targets.kubernetes.access import Access
 from mlship.adapters.targets.kubernetes.api import PLACES, Api, Kind, connected, new
 from mlship.adapters.targets.kubernetes.manifests import Scope, kinds
@@ -94,7 +100,8 @@ def of(
     own = own | network_policy.RIGHTS if settings.network_policy else own
     own = own if balances else {}
     gateways = (settings.gateway or "").partition("/")[0]
-    _check_rights(api, gateways, _RIGHTS | own | (_CHECKS if checked else {}))
+    secret = settings.tls_secret or "" if balances else ""
+    _check_rights(api, gateways, _RIGHTS | own | (_CHECKS if checked else {}), secret)
     # A dry run shows whether the namespace exists, without the right to read namespaces.
     api.apply(new("Service", {"name": scope.name}, {"ports": [{"port": 80}]}), dry_run=True)
     allowed = f"{api.cluster} allows deployments to namespace {api.namespace}"
@@ -109,25 +116,32 @@ def of(
     return f"{allowed}; load balancer {router.Traffic(api, scope, config).state()}"
 
 
-def _check_rights(api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]]) -> None:
+def _check_rights(
+    api: Api, gateways: str, rights: Mapping[Kind, tuple[str, ...]], secret: str
+) -> None:
     """Check each right.
 
     Args:
         api: of the target's namespace.
         gateways: the namespace of the Gateway; empty without one.
         rights: verbs by kind.
+        secret: the one of a certificate; empty without one.
     """
-    wanted: list[tuple[Kind, str, str]] = [
-        (kind, verb, api.namespace) for kind, verbs in rights.items() for verb in verbs
+    wanted: list[tuple[Kind, str, str, str]] = [
+        (kind, verb, api.namespace, "") for kind, verbs in rights.items() for verb in verbs
     ]
     if gateways:
-        wanted.append(("Gateway", "get", gateways))
+        wanted.append(("Gateway", "get", gateways, ""))
+    if secret:
+        # The Role names it, so that no other Secret can be read.
+        wanted += [("Secret", verb, api.namespace, secret) for verb in router_tls.RIGHTS["Secret"]]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         allowed = list(pool.map(lambda right: api.may(*right), wanted))
     denied: dict[str, list[str]] = {}
-    for (kind, verb, namespace), is_allowed in zip(wanted, allowed, strict=True):
+    for (kind, verb, namespace, name), is_allowed in zip(wanted, allowed, strict=True):
         if not is_allowed:
-            denied.setdefault(f"{PLACES[kind].plural} in {namespace}", []).append(verb)
+            what = f"{PLACES[kind].plural} {name}".strip()
+            denied.setdefault(f"{what} in {namespace}", []).append(verb)
     if denied:
         listed = "; ".join(f"{', '.join(verbs)} {what}" for what, verbs in denied.items())
         message = f"{api.cluster} forbids: {listed}"

@@ -27,6 +27,7 @@ Kind = Literal[
     "NetworkPolicy",
     "Pod",
     "PodDisruptionBudget",
+    "Secret",
     "Service",
 ]
 Manifest = dict[str, Any]
@@ -53,6 +54,7 @@ PLACES: dict[Kind, Place] = {
     "NetworkPolicy": Place("networking.k8s.io/v1", "networkpolicies"),
     "Pod": Place("v1", "pods"),
     "PodDisruptionBudget": Place("policy/v1", "poddisruptionbudgets"),
+    "Secret": Place("v1", "secrets"),
     "Service": Place("v1", "services"),
 }
 
@@ -194,11 +196,15 @@ class Api:
         if response.status_code != 404 or faults.status(response) is None:
             self._decoded(response, f"{kind} {name}", kind, answers.Answer)
 
-    def may(self, kind: Kind, verb: str, namespace: str) -> bool:
-        """Return whether a verb is allowed for all objects of a kind. Nothing is written."""
+    def may(self, kind: Kind, verb: str, namespace: str, name: str = "") -> bool:
+        """Return whether a verb is allowed for an object of a kind, or for all without a name.
+
+        Nothing is written.
+        """
         place = PLACES[kind]
         attributes = {"verb": verb, "resource": place.plural, "namespace": namespace}
         attributes["group"] = place.version.rpartition("/")[0]
+        attributes |= {"name": name} if name else {}
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",

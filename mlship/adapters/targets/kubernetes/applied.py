@@ -1,5 +1,6 @@
 """Waits until the proxies apply a route: their answers name it."""
 
+import ssl
 import time
 from collections.abc import Callable
 from typing import Final
@@ -28,6 +29,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
         unnamed_seconds: how long answers may have no name, before that counts as settled.
         hint: for the error that answers name another route.
         nudge: called until answers name the route.
+        trust: returns the trusted certificates, if they are not the system's.
     """
 
     url: str
@@ -38,6 +40,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     unnamed_seconds: float = 5.0
     hint: str
     nudge: Callable[[], None] = lambda: None
+    trust: Callable[[], ssl.SSLContext] | None = None
 
 
 def wait(asked: Asked, name: str) -> bool:
@@ -53,7 +56,7 @@ def wait(asked: Asked, name: str) -> bool:
     heard, agreeing = started, 0
     # A connection each: another one may be another proxy's.
     headers = {"Connection": "close", **({"Host": asked.host} if asked.host else {})}
-    with open_client(Reach(), timeout=httpx.Timeout(_ASK_SECONDS)) as client:
+    with open_client(Reach(trust=asked.trust), timeout=httpx.Timeout(_ASK_SECONDS)) as client:
         while time.monotonic() - started < asked.seconds:
             asked.nudge()
             try:

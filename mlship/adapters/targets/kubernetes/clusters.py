@@ -7,10 +7,11 @@ the clusters only that it concerns: one that is gone does not keep the others fr
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 
 import msgspec
 
-from mlship.adapters.targets.kubernetes import by_hand, difference, manifests
+from mlship.adapters.targets.kubernetes import by_hand, difference, manifests, router_tls
 from mlship.adapters.targets.kubernetes.directory import Directory
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.adapters.targets.kubernetes.members import Member
@@ -132,6 +133,22 @@ class ClustersTarget:
         """Return what the parent has counted of requests: the port Counted."""
         with self._parent.opened(self._scope) as opened:
             return self._traffic(opened, {}).counts()
+
+    def certificate(self) -> bytes | None:
+        """Return the certificate of mlship's own load balancer: the port Certified."""
+        secret = self._config.kubernetes.tls_secret
+        if secret is None:
+            return None
+        with self._members[self._config.parent_cluster].connected() as api:
+            return router_tls.read(api, secret).certificate
+
+    def check_certificate(self) -> datetime | None:
+        """Check it, and return when it expires: the port Certified."""
+        secret = self._config.kubernetes.tls_secret
+        if secret is None:
+            return None
+        with self._members[self._config.parent_cluster].connected() as api:
+            return router_tls.expiry(api, secret)
 
     def remove(self, slot: Slot) -> None:
         """Drain and stop a slot: remove it from the route, then its pods finish and end.

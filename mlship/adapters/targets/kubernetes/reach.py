@@ -1,5 +1,6 @@
 """Whether a target's load balancer reaches a slot, whatever the slot's share is."""
 
+import ssl
 import time
 from collections.abc import Callable
 from typing import Final
@@ -18,17 +19,23 @@ _REACH_SECONDS = 5.0
 _PAUSE = 0.2
 
 
-def answer_of(url: str, slot: Slot, host: str | None = None) -> httpx.Response | None:
+def answer_of(
+    url: str,
+    slot: Slot,
+    host: str | None = None,
+    trust: Callable[[], ssl.SSLContext] | None = None,
+) -> httpx.Response | None:
     """Return the answer to the question whether a slot is ready; `None` without any.
 
     Args:
         url: of the target's requests.
         slot: that is asked for.
         host: the host name of requests, if it is not that of the URL.
+        trust: returns the trusted certificates, if they are not the system's.
     """
     headers = {routes.SLOT: slot, **({"Host": host} if host else {})}
     try:
-        with open_client(Reach(), timeout=httpx.Timeout(_REACH_SECONDS)) as client:
+        with open_client(Reach(trust=trust), timeout=httpx.Timeout(_REACH_SECONDS)) as client:
             return client.get(f"{url}{READY}", headers=headers)
     except httpx.HTTPError:
         return None

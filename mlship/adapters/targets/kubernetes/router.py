@@ -23,6 +23,7 @@ from mlship.adapters.targets.kubernetes import (
     router_manifests,
     router_pods,
     router_routing,
+    router_tls,
     routing,
 )
 from mlship.adapters.targets.kubernetes.api import Api, Manifest
@@ -79,6 +80,7 @@ class Traffic:
         self._cluster = cluster
         self._before: pod_status.Before | None = None
         self._name = name_of(scope)
+        self._secret = config.kubernetes.tls_secret
         self._kinds = router_manifests.kinds(config)
 
     def objects(self, artifact: Artifact, *, is_new: bool) -> list[Manifest]:
@@ -111,8 +113,10 @@ class Traffic:
         Raises:
             ConflictError: it is another project's, or an HTTPRoute has the traffic.
             IntegrityError: it is not a route that mlship wrote.
+            NotFoundError, ConfigError: clients would refuse its certificate; see `router_tls`.
         """
         self.read()
+        router_tls.check(self._api, self._secret, self.running)
 
     def prepare(self, artifact: Artifact, *, is_new: bool) -> None:
         """Apply the router; its first route has no slot. The arguments are those of `objects`.
@@ -130,7 +134,8 @@ class Traffic:
         if (running := self.running()) is not None:
             pods = self._api.list("Pod", router_manifests.selector_of(self._scope))
             self._before = pod_status.before(running, pods)
-        for manifest in rendered:
+        service, *others = rendered
+        for manifest in (router_tls.open_during(self._api, service), *others):
             self._api.apply(reference.kept(self._api, manifest))
         network_policy.retract(self._api, self._config, self._name)
 
@@ -154,6 +159,8 @@ class Traffic:
         hint = "see `kubectl describe service`: the cluster may have no load balancers; "
         hint += "then set kubernetes.service: ClusterIP, or kubernetes.gateway"
         wait_for_address(self._api, self._name, self._config.ready_seconds, hint)
+        router_tls.close_former(self._api, router_manifests.service(self._scope, self._config))
+        router_tls.tell(self._api, self._secret, progress)
 
     def running(self) -> Manifest | None:
         """Return the Deployment of the router, to restore it after a failure."""
@@ -208,9 +215,7 @@ class Traffic:
 
         It is empty before the first deployment, and as long as the Service has no address.
         """
-        address = self._address()
-        own = self._config.kubernetes
-        return f"http://{own.host or address}{own.path.rstrip('/')}" if address else ""
+        return self._url(self._config.kubernetes.host)
 
     def state(self) -> str:
         """Return the endpoint and how many replicas are ready, for people.
@@ -253,11 +258,10 @@ class Traffic:
 
     def reaches(self, slot: Slot) -> bool | None:
         """Return whether the router reaches a slot; `None` if the router cannot be asked."""
-        address, own = self._address(), self._config.kubernetes
-        if not address:
+        if not (url := self._url()):
             return None
-        url = f"http://{address}{own.path.rstrip('/')}"
-        answer = reach.answer_of(url, slot, own.host)
+        trust = router_tls.trust(self._api, self.running)
+        answer = reach.answer_of(url, slot, self._config.kubernetes.host, trust)
         return None if answer is None else answer.is_success
 
     def planned(self, split: Split, *, running: frozenset[Slot]) -> list[Change]:
@@ -346,16 +350,15 @@ class Traffic:
 
         Pods are not written to where the route was there before and all answers name it.
         """
-        address = self._address()
-        if not address:
+        if not (url := self._url()):
             return False
         hint = "see `kubectl describe pod --selector app.kubernetes.io/instance="
         hint += f"{instance_of(self._scope)}`, then run it again"
-        own = self._config.kubernetes
         nudges = router_pods.Nudges(self._api, self._scope, written.name, is_new=is_new)
         asked = Asked(
-            url=f"http://{address}{own.path.rstrip('/')}",
-            host=own.host,
+            url=url,
+            host=self._config.kubernetes.host,
+            trust=router_tls.trust(self._api, self.running),
             agreeing=_AGREEING,
             settle_seconds=_SETTLE_SECONDS,
             hint=hint,
@@ -365,10 +368,13 @@ class Traffic:
         nudges.finish()
         return is_heard
 
-    def _address(self) -> str:
-        """Return the address of the Service; empty if it has none, or does not exist."""
+    def _url(self, host: str | None = None) -> str:
+        """Return the URL of requests; empty as long as the Service has no address."""
         service = self._api.get("Service", self._name)
-        return address_of(service) if service else ""
+        if service is None or not (address := address_of(service)):
+            return ""
+        scheme = router_tls.scheme(service, self.running)
+        return f"{scheme}://{host or address}{self._config.kubernetes.path.rstrip('/')}"
 
     def _check_no_gateway(self) -> None:
         """Refuse a target whose traffic a Gateway has: it would be moved silently.

@@ -9,7 +9,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from mlship.adapters.targets.envoy import limits, resources, statistics
-from mlship.adapters.targets.kubernetes import manifests, network_policy, router_drain
+from mlship.adapters.targets.kubernetes import (
+    manifests,
+    network_policy,
+    router_drain,
+    router_tls,
+)
 from mlship.adapters.targets.kubernetes.api import Kind, Manifest, new
 from mlship.adapters.targets.kubernetes.manifests import INSTANCE, PORT, SLOT, Scope
 from mlship.config.project import TargetConfig
@@ -26,7 +31,12 @@ CLUSTERS: Final = "clusters.json"
 _ADMIN_CLUSTER = "admin"
 _ADMIN = "/tmp/admin.sock"  # noqa: S108 (in the pod, a volume of its own)
 _PORT = 8080
+_TLS_PORT = 8443
 PROBE_PORT: Final = 8081
+_START = "start"
+_START_PORT = 8082
+HTTPS_PORT: Final = 443
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 (in a pod)
 _CPU = "100m"
 _MEMORY = "128Mi"
 _MEMORY_LIMIT = "512Mi"
@@ -68,29 +78,48 @@ def render(scope: Scope, config: TargetConfig, artifact: Artifact) -> list[Manif
         message = f"target {scope.target} names no Gateway, and the registry has no router image"
         hint = "run `mlship push-to-registry`, which pushes it beside the image of the release; "
         raise NotFoundError(message, hint=hint + "or set kubernetes.gateway")
-    own = config.kubernetes
     selector = selector_of(scope)
-    metadata = {"name": name_of(scope), "namespace": own.namespace, "labels": labels_of(scope)}
-    port = {"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}
+    metadata = _metadata(scope, config)
     template = {
         "metadata": {"labels": metadata["labels"]},
         "spec": _pod(scope, config, artifact.router, selector),
     }
+    if (secret := config.kubernetes.tls_secret) is not None:
+        template = router_tls.mounted(template, secret)
     specs: dict[str, Manifest] = {
-        "Service": {"type": own.service, "selector": selector, "ports": [port]},
         "PodDisruptionBudget": manifests.budget(selector),
         "Deployment": manifests.deployment(config, selector, template, REPLICAS),
         network_policy.KIND: network_policy.spec(scope, selector),
     }
-    return [new(kind, metadata, specs[kind]) for kind in kinds(config)]
+    others = [new(kind, metadata, specs[kind]) for kind in kinds(config) if kind in specs]
+    return [service(scope, config), *others]
 
 
-def bootstrap() -> Manifest:
+def service(scope: Scope, config: TargetConfig) -> Manifest:
+    """Return the Service of a router. A client that speaks the other scheme finds no port."""
+    own = config.kubernetes
+    port = {"name": router_tls.HTTP, "port": PORT}
+    if own.tls_secret is not None:
+        port = {"name": router_tls.HTTPS, "port": HTTPS_PORT}
+    port |= {"targetPort": port["name"], "protocol": "TCP"}
+    spec = {"type": own.service, "selector": selector_of(scope), "ports": [port]}
+    return new("Service", _metadata(scope, config), spec)
+
+
+def _metadata(scope: Scope, config: TargetConfig) -> Manifest:
+    namespace = config.kubernetes.namespace
+    return {"name": name_of(scope), "namespace": namespace, "labels": labels_of(scope)}
+
+
+def bootstrap(*, is_encrypted: bool = False) -> Manifest:
     """Return the configuration that Envoy starts with.
 
     It serves the route's requests, and on a port of its own the kubelet's probe: that listens
     when the first route and its clusters are loaded. That port, which the Service does not have,
     also answers what Envoy has counted. No other part of the admin interface is open there.
+
+    With TLS, one more port answers the startup probe, with the same certificate. If Envoy cannot
+    use that, it opens all ports nevertheless, and closes each connection to those with TLS.
     """
     answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
     routes = [*map(_counted, (statistics.ADDRESSES, statistics.TIMES)), answer]
@@ -99,20 +128,36 @@ def bootstrap() -> Manifest:
         "route_config": {"name": "probe", "virtual_hosts": [host]},
         "http_filters": [resources.router_filter()],
     }
-    everywhere = "0.0.0.0"  # noqa: S104 (in a pod)
     return {
         "node": {"id": "mlship", "cluster": "mlship"},
         "admin": {"address": {"pipe": {"path": _ADMIN, "mode": 0o600}}},
         "overload_manager": limits.overload(),
         "static_resources": {
             "listeners": [
-                resources.listener("router", everywhere, _PORT, resources.routing(FILES / ROUTES)),
-                resources.listener("probe", everywhere, PROBE_PORT, probe),
+                *_of_requests(is_encrypted=is_encrypted),
+                resources.listener("probe", _EVERYWHERE, PROBE_PORT, probe),
             ],
             "clusters": [_admin_cluster()],
         },
         "dynamic_resources": {"cds_config": resources.file_source(FILES / CLUSTERS)},
     }
+
+
+def _of_requests(*, is_encrypted: bool) -> list[Manifest]:
+    """Return the listener of requests, and with TLS that of the startup probe."""
+    routing = resources.routing(FILES / ROUTES)
+    if not is_encrypted:
+        return [resources.listener("router", _EVERYWHERE, _PORT, routing)]
+    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
+    host = {"name": "start", "domains": ["*"], "routes": [answer]}
+    start = {
+        "route_config": {"name": "start", "virtual_hosts": [host]},
+        "http_filters": [resources.router_filter()],
+    }
+    return [
+        router_tls.encrypted(resources.listener("router", _EVERYWHERE, _TLS_PORT, routing)),
+        router_tls.encrypted(resources.listener("start", _EVERYWHERE, _START_PORT, start)),
+    ]
 
 
 def _counted(path: str) -> Manifest:
@@ -147,13 +192,14 @@ def _pod(scope: Scope, config: TargetConfig, image: str, selector: dict[str, str
 
 def _container(config: TargetConfig, image: str) -> Manifest:
     own = config.kubernetes
+    is_encrypted = own.tls_secret is not None
     container: dict[str, Any] = {
         "name": ROUTER,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "args": [
             "--config-yaml",
-            resources.text(bootstrap()).decode(),
+            resources.text(bootstrap(is_encrypted=is_encrypted)).decode(),
             "--disable-hot-restart",
             "--concurrency",
             "2",
@@ -162,8 +208,8 @@ def _container(config: TargetConfig, image: str) -> Manifest:
         ],
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "ports": [
-            {"name": "http", "containerPort": _PORT, "protocol": "TCP"},
-            {"name": "probe", "containerPort": PROBE_PORT, "protocol": "TCP"},
+            {"name": name, "containerPort": port, "protocol": "TCP"}
+            for name, port in _ports(is_encrypted=is_encrypted).items()
         ],
         "resources": _resources(config),
         "securityContext": manifests.secured_container(),
@@ -171,7 +217,9 @@ def _container(config: TargetConfig, image: str) -> Manifest:
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the pod, a volume of its own)
             {"name": "route", "mountPath": str(FILES), "readOnly": True},
         ],
-        "startupProbe": _probe(1, max(1, math.ceil(config.ready_seconds))),
+        "startupProbe": _probe(
+            1, max(1, math.ceil(config.ready_seconds)), is_encrypted=is_encrypted
+        ),
         "readinessProbe": _probe(1, 2),
         "livenessProbe": _probe(10, 3),
     }
@@ -183,9 +231,17 @@ def _container(config: TargetConfig, image: str) -> Manifest:
     return container
 
 
-def _probe(every: int, failures: int) -> Manifest:
+def _ports(*, is_encrypted: bool) -> dict[str, int]:
+    if is_encrypted:
+        return {router_tls.HTTPS: _TLS_PORT, _START: _START_PORT, "probe": PROBE_PORT}
+    return {router_tls.HTTP: _PORT, "probe": PROBE_PORT}
+
+
+def _probe(every: int, failures: int, *, is_encrypted: bool = False) -> Manifest:
+    """Return a probe; by TLS, the kubelet accepts any certificate that works."""
+    port, scheme = (_START, "HTTPS") if is_encrypted else ("probe", "HTTP")
     return {
-        "httpGet": {"path": "/", "port": "probe", "scheme": "HTTP"},
+        "httpGet": {"path": "/", "port": port, "scheme": scheme},
         "periodSeconds": every,
         "timeoutSeconds": 2,
         "failureThreshold": failures,

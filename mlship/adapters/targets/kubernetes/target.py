@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 
 from mlship.adapters.targets.kubernetes import (
     by_hand,
@@ -11,6 +12,7 @@ from mlship.adapters.targets.kubernetes import (
     router,
     router_manifests,
     router_routing,
+    router_tls,
     routing,
 )
 from mlship.adapters.targets.kubernetes.access import Access
@@ -116,6 +118,22 @@ class KubernetesTarget:
         """Return what the router has counted of requests: the port Counted."""
         with self._open() as api:
             return self._traffic(api).counts()
+
+    def certificate(self) -> bytes | None:
+        """Return the certificate of mlship's own load balancer: the port Certified."""
+        secret = self._config.kubernetes.tls_secret
+        if secret is None:
+            return None
+        with self._open() as api:
+            return router_tls.read(api, secret).certificate
+
+    def check_certificate(self) -> datetime | None:
+        """Check it, and return when it expires: the port Certified."""
+        secret = self._config.kubernetes.tls_secret
+        if secret is None:
+            return None
+        with self._open() as api:
+            return router_tls.expiry(api, secret)
 
     def remove(self, slot: Slot) -> None:
         """Drain and stop a slot: remove it from the route, then its pods finish and end.

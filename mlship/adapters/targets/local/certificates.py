@@ -10,7 +10,6 @@ from pathlib import Path
 
 from mlship import files
 from mlship.adapters.targets.envoy import resources
-from mlship.adapters.targets.envoy.limits import TYPES
 from mlship.adapters.targets.local.state import State, Tls
 from mlship.domain import digests, tls
 from mlship.errors import ConfigError
@@ -76,16 +75,12 @@ class Certificates:
 
 def secret(certificate: bytes, key: bytes) -> bytes:
     """Return the file for Envoy: a resource of its secret discovery service."""
-    item = {
-        "name": NAME,
-        "tls_certificate": {
-            "certificate_chain": {"inline_string": _text(certificate)},
-            "private_key": {"inline_string": _text(key)},
-        },
-    }
-    kind = "extensions.transport_sockets.tls.v3.Secret"
-    typed = {"@type": f"{TYPES}.{kind}"} | item
-    return resources.text({"version_info": digests.of_bytes(certificate), "resources": [typed]})
+    return resources.secret(
+        NAME,
+        digests.of_bytes(certificate),
+        {"inline_string": _text(certificate)},
+        {"inline_string": _text(key)},
+    )
 
 
 def _text(data: bytes) -> str:
