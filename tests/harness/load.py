@@ -15,11 +15,12 @@ from mlship.steps.replay import kept
 class Load:
     """Sends requests; `answers` counts them by status, or by the name of the error."""
 
-    def __init__(self, url: str, rate: float) -> None:
+    def __init__(self, url: str, rate: float, patience: float) -> None:
         self.answers: Counter[str] = Counter()
         self.acknowledged: list[str] = []
         self._url = url
         self._rate = rate
+        self._patience = patience
         self._ended = threading.Event()
 
     @property
@@ -37,7 +38,10 @@ class Load:
             self.answers[type(error).__name__] += 1
 
     def run(self) -> None:
-        with httpx.Client(timeout=10, limits=kept()) as client, ThreadPoolExecutor(32) as pool:
+        with (
+            httpx.Client(timeout=self._patience, limits=kept()) as client,
+            ThreadPoolExecutor(32) as pool,
+        ):
             due = time.monotonic()
             while not self._ended.is_set():
                 pool.submit(self.send, client)
@@ -49,9 +53,15 @@ class Load:
 
 
 @contextmanager
-def load(url: str, rate: float = 100) -> Iterator[Load]:
-    """Send requests while the block runs; all are answered or failed when it is left."""
-    made = Load(url, rate)
+def load(url: str, rate: float = 100, patience: float = 10) -> Iterator[Load]:
+    """Send requests while the block runs; all are answered or failed when it is left.
+
+    Args:
+        url: gets them.
+        rate: a second.
+        patience: the seconds after which a client gives up.
+    """
+    made = Load(url, rate, patience)
     thread = threading.Thread(target=made.run)
     thread.start()
     try:
