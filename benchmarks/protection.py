@@ -359,7 +359,7 @@ async def _body(host: str, port: int, number: int) -> str:
 def idle(count: int, *, is_protected: bool) -> str:
     """Use connections again shortly before the server closes them."""
     seconds = IDLE_SECONDS if is_protected else REUSED_SECONDS - 0.05
-    patch = f"from mlship.runtime import connection; connection._SECONDS['idle'] = {seconds}"
+    patch = f"from mlship.runtime import connection; connection.IDLE_SECONDS = {seconds}"
     with serving(patch=patch) as (url, _):
         return asyncio.run(_idle(url, count))
 

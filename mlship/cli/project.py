@@ -96,7 +96,8 @@ def serve(
     pipeline = options.pipeline()
     chosen = pipeline.release(release)
     folder = pipeline.bundle(chosen)
-    output.line(f"{chosen} on http://127.0.0.1:{port}/docs")
+    # The server tells its address itself, when it listens there.
+    output.line(f"starting {chosen}; Ctrl-C ends it")
     sys.stdout.flush()
     flags = {
         "--bundle": str(folder),

@@ -325,7 +325,8 @@ async def _serve(
         service.move_metrics()
         servers.append(await _listening(apart, options.host, options.metrics_port))
         log(f"metrics at http://{options.host}:{options.metrics_port}{metrics_page.PATH}")
-    servers.append(await _listening(front, options.host, options.port))
+    listening = await _listening(front, options.host, options.port)
+    servers.append(listening)
     grpc = None
     if options.grpc_port is not None:
         service.enable_grpc()
@@ -333,7 +334,9 @@ async def _serve(
             front.answer, service.admits, options.host, options.grpc_port
         )
         log(f"{options.identity.name} at {options.host}:{options.grpc_port} by gRPC")
-    log(f"{options.identity.name} at http://{options.host}:{options.port}/docs")
+    # Port 0 has become a free one.
+    port = listening.sockets[0].getsockname()[1]
+    log(f"{options.identity.name} at http://{options.host}:{port}/docs")
     await stop.wait()
     deadline = time.monotonic() + options.shutdown_seconds
     service.drain()

@@ -45,8 +45,14 @@ def work(bundle: Path, expected: Digest | None, handle: int, parent: int) -> Non
         connection.sendall(link.of_report(report))
         if model is None:
             return
+        own = os.getpid()
         while (jobs := link.receive(connection)) is not None:
-            connection.sendall(message_of(answers(model, jobs, batch)))
+            message = message_of(answers(model, jobs, batch))
+            if os.getpid() != own:
+                # A fork that a hook or the model made has come back too. Its answers would be
+                # taken for those to other requests.
+                os._exit(1)
+            connection.sendall(message)
 
 
 def _load(bundle: Path, expected: Digest | None) -> tuple[Model | None, Report, int]:

@@ -16,11 +16,14 @@ from mlship.steps.replay import kept
 class Load:
     """Sends requests; `answers` counts them by status, or by the name of the error."""
 
-    def __init__(self, url: str, rate: float, trust: ssl.SSLContext | bool) -> None:
+    def __init__(
+        self, url: str, rate: float, patience: float, trust: ssl.SSLContext | bool
+    ) -> None:
         self.answers: Counter[str] = Counter()
         self.acknowledged: list[str] = []
         self._url = url
         self._rate = rate
+        self._patience = patience
         self._trust = trust
         self._ended = threading.Event()
 
@@ -39,8 +42,10 @@ class Load:
             self.answers[type(error).__name__] += 1
 
     def run(self) -> None:
-        asking = httpx.Client(timeout=10, limits=kept(), verify=self._trust)
-        with asking as client, ThreadPoolExecutor(32) as pool:
+        with (
+            httpx.Client(timeout=self._patience, limits=kept(), verify=self._trust) as client,
+            ThreadPoolExecutor(32) as pool,
+        ):
             due = time.monotonic()
             while not self._ended.is_set():
                 pool.submit(self.send, client)
@@ -52,9 +57,18 @@ class Load:
 
 
 @contextmanager
-def load(url: str, rate: float = 100, trust: ssl.SSLContext | bool = True) -> Iterator[Load]:
-    """Send requests while the block runs; all are answered or failed when it is left."""
-    made = Load(url, rate, trust)
+def load(
+    url: str, rate: float = 100, patience: float = 10, trust: ssl.SSLContext | bool = True
+) -> Iterator[Load]:
+    """Send requests while the block runs; all are answered or failed when it is left.
+
+    Args:
+        url: gets them.
+        rate: a second.
+        patience: the seconds after which a client gives up.
+        trust: which certificates a client trusts.
+    """
+    made = Load(url, rate, patience, trust)
     thread = threading.Thread(target=made.run)
     thread.start()
     try:

@@ -94,7 +94,7 @@ def test_a_deployment_and_a_renewal_fail_no_request(place: Encrypted) -> None:
     with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
         httpx.get(f"{url}/v2/health/live")
     routers = place.routers()
-    with load(f"{url}/predict", 50, place.trust) as requests:
+    with load(f"{url}/predict", 50, trust=place.trust) as requests:
         two = place.deploy(TWO, replicas=2, **BEHAVIOUR)
         place.route({one: 50, two: 50})
         place.route({two: 100})
@@ -119,7 +119,7 @@ def test_tls_is_switched_on_and_off_without_losing_an_accepted_request(place: En
     artifact = place.artifact(one, **BEHAVIOUR)
     for target, trust in ((secured, True), (place.plain, place.trust)):
         former = place.url
-        with load(f"{former}/predict", 50, trust) as requests:
+        with load(f"{former}/predict", 50, trust=trust) as requests:
             time.sleep(1)
             target.deploy(ONE, artifact, one, replicas=2)
             time.sleep(1)
@@ -160,7 +160,10 @@ def test_a_certificate_that_does_not_work_leaves_what_runs(place: Encrypted) -> 
     target = place.again(ready_seconds=15, drain_seconds=4)
     artifact = place.artifact(slot_of(TWO), **BEHAVIOUR)
     # Other settings replace the pods of the load balancer, and the new ones cannot start.
-    with load(f"{place.url}/predict", 50, place.trust) as requests, pytest.raises(MlshipError):
+    with (
+        load(f"{place.url}/predict", 50, trust=place.trust) as requests,
+        pytest.raises(MlshipError),
+    ):
         target.deploy(TWO, artifact, slot_of(TWO), replicas=1)
     assert requests.failed == {}, requests.answers
     assert place.shown() == {first}

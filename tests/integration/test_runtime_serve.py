@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -83,6 +84,7 @@ class Served:
 
 
 Serve = Callable[..., Served]
+ADDRESS = re.compile(r"iris@abababababab at http://127\.0\.0\.1:(\d+)/docs")
 
 
 @pytest.fixture
@@ -121,6 +123,22 @@ def test_it_serves_logs_and_ends_with_zero(serve: Serve) -> None:
     assert httpx.get(f"{served.url}/", follow_redirects=True).url.path == "/docs"
     served.process.terminate()
     assert served.process.wait(10) == 0
+
+
+def test_a_free_port_is_told_when_it_listens(tmp_path: Path) -> None:
+    bundle = tmp_path / "iris"
+    iris_bundle(bundle)
+    served = Served(tmp_path, bundle, 0)
+    try:
+        until = time.monotonic() + 60
+        while (found := ADDRESS.search(served.errors.read_text())) is None:
+            assert time.monotonic() < until, "no address was told"
+            time.sleep(0.02)
+        assert found[1] != "0"
+        assert httpx.get(f"http://127.0.0.1:{found[1]}/v2/health/ready").status_code == 200
+    finally:
+        served.process.kill()
+        served.process.wait(10)
 
 
 def test_a_row_that_is_kept_has_the_same_outputs_and_an_id_of_its_own(

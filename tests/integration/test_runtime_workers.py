@@ -96,6 +96,38 @@ def test_a_request_that_ends_the_worker_costs_itself_alone(serve: Serve) -> None
     assert len(served.logged()) == 2, "what was not answered is not logged"
 
 
+FORKING = """
+import os
+def preprocess(rows):
+    if (rows.sepal_length == 88.0).any():
+        os.fork()
+    return rows
+"""
+
+
+def test_a_fork_that_comes_back_from_a_hook_answers_nobody(serve: Serve) -> None:
+    served = serve(preprocess=FORKING)
+    with httpx.Client(base_url=served.url, timeout=30) as client:
+
+        def answer(length: float) -> object:
+            [prediction] = client.post("/predict", json=row(length)).json()["predictions"]
+            return {name: prediction[name] for name in prediction if name != "id"}
+
+        expected = {length: answer(length) for length in (4.0, 7.0, 88.0)}
+        lengths = ([4.0, 7.0] * 4 + [88.0]) * 10
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(answer, lengths))
+        assert answers == [expected[length] for length in lengths]
+        assert client.get("/v2/health/ready").json()["restarts"] == 0
+    [worker] = children(served.process.pid)
+    until(lambda: all(map(is_over, children(worker))))
+
+
+def is_over(pid: int) -> bool:
+    """Return whether a process has ended, and nobody has asked for its exit code yet."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 def test_readiness_is_false_while_no_worker_is_ready(serve: Serve) -> None:
     served = serve(preprocess=POISON)
     [worker] = children(served.process.pid)

@@ -97,6 +97,17 @@ def test_a_bad_champion_takes_nobody_off(local: Place, champion: dict[str, Any])
     assert duel.weights == {slot_of(duel.champion): 70, slot_of(duel.challenger): 30}
 
 
+def test_a_challenger_for_which_clients_do_not_wait_is_taken_off(local: Place) -> None:
+    duel = duel_on(local, challenger={"answer_seconds": 30})
+    with load(duel.endpoint, patience=0.3) as requests:
+        result = duel.watch(seconds=60)
+    assert (result.verdict, duel.weights) == ("failed", {slot_of(duel.champion): 100})
+    assert requests.failed.keys() == {"ReadTimeout"}
+    with load(duel.endpoint, patience=5) as requests:
+        supervision.until(lambda: len(requests.acknowledged) > 50, seconds=20, what="answers")
+    assert requests.failed == {}
+
+
 def test_a_challenger_without_a_replica_is_taken_off_though_no_request_fails(local: Place) -> None:
     duel = duel_on(local)
     slot = slot_of(duel.challenger)
