@@ -92,6 +92,7 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
         trial, tried, lambda outputs: _outputs(making, outputs), _slacks(making, trial.answers)
     )
     replies.check(expected, answers)
+    _check_alone(making)
     golden = replies.golden(making.original, expected, answers)
     lines = b"".join(msgspec.json.encode(line) + b"\n" for line in golden)
     (folder / bundles.GOLDEN).write_bytes(lines)
@@ -100,6 +101,20 @@ def seal(making: Making, folder: Path, predictor: Predictor) -> Digest:
         served[number] = answer.outputs
     measured = _measured(making, draft, truth, served)
     return bundles.seal(folder, msgspec.structs.replace(draft, metrics=digests.plain(measured)))
+
+
+def _check_alone(making: Making) -> None:
+    """Refuse a model that answers a row otherwise without others: no replica would be ready.
+
+    Raises:
+        ProjectError: it does.
+    """
+    different = trials.differing_alone(making.converted.trial, making.data.test)
+    for row, what in different.items():
+        message = f"the model of {making.config.model.source} answers held-out row {row + 1} "
+        message += f"otherwise if it is asked that row alone: {what}"
+        hint = "a row's answer must depend on that row only: see `mlship guide your-own-model`"
+        raise ProjectError(message, hint=hint)
 
 
 def _slacks(making: Making, answers: Answers) -> Sequence[Mapping[str, float]]:

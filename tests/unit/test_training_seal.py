@@ -136,5 +136,44 @@ def test_what_answers_held_out_rows_ends_with_a_form_that_does_not_pass(
     assert [child._process for child in started] == [None] * len(started)
 
 
+ALONE = """
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+
+class Own(ClassifierMixin, BaseEstimator):
+    def fit(self, X, y):
+        self.inner_ = LogisticRegression().fit(X, y)
+        self.classes_ = self.inner_.classes_
+        return self
+
+    def predict_proba(self, X):
+        if len(X) == 1:
+            ALONE
+        return self.inner_.predict_proba(X)
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+def train(data, params):
+    return Own().fit(data[["length", "width"]], data.species)
+"""
+
+
+@pytest.mark.parametrize(
+    ("alone", "message"),
+    [
+        ("return self.inner_.predict_proba(X)[:, ::-1]", r"alone: it (gives a prob|answers)"),
+        ("X.iloc[1]", r"alone: it refuses \(IndexError"),
+    ],
+)
+def test_a_model_that_answers_a_row_otherwise_alone_is_refused(
+    alone: str, message: str, tmp_path: Path
+) -> None:
+    code = ALONE.replace("ALONE", alone)
+    module = project(tmp_path, code, flowers(200)[["length", "width", "species"]])
+    with pytest.raises(ProjectError, match=rf"answers held-out row 1 otherwise .*{message}"):
+        train(request(tmp_path, config(module=module)), InProcess())
+
+
 def failed(model: Model) -> dict[int, str]:
     return {0: "it differs"} if model.format == "onnx" else {}

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import joblib
 import numpy as np
@@ -25,9 +25,11 @@ from mlship.training.proof.answers import (
     differing,
     outputs_of,
 )
-from mlship.training.proof.probes import Probes
+from mlship.training.proof.probes import Probes, spread
 
 Prepare = Callable[[pd.DataFrame], pd.DataFrame]
+
+_ALONE: Final = 5
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,34 @@ def held_out(
     form = form_of(model, compute, trial.prepare)
     takes_rows = trial.prepare is None
     return ask(lambda frame: form(rows_of(frame) if takes_rows else frame), rows, numbers)
+
+
+def differing_alone(trial: Trial, rows: pd.DataFrame) -> dict[int, str]:
+    """Return held-out rows that the original answers otherwise without others, and how.
+
+    Requests have one row more often than many, and all its other answers are to many.
+
+    Args:
+        trial: has the original, the hook `preprocess` and the answers to all held-out rows.
+        rows: all held-out rows, of which some are asked.
+    """
+    original, prepare = trial.original, trial.prepare
+    different: dict[int, str] = {}
+
+    def predict(frame: pd.DataFrame) -> Outputs:
+        return original.predict(frame if prepare is None else prepare(frame))
+
+    with joblib.parallel_config("sequential"):
+        for number in spread(len(rows), _ALONE).tolist():
+            numbers = np.array([number])
+            try:
+                found = ask(predict, rows, numbers)
+            except Exception as error:  # noqa: BLE001 (whatever a hook or the model's library raises)
+                different[number] = f"it refuses ({type(error).__name__}: {str(error)[:300]})"
+                continue
+            wanted = trial.of_held_out
+            different |= differing(original.task, original.heads, wanted, found, numbers)
+    return different
 
 
 def form_of(
