@@ -6,6 +6,7 @@
     |       +-- RowError        2   a row of a request does not fit the model
     +-- RefusedError            3   a gate or a policy refused
     +-- UnavailableError        4   a backend, a disk or a port cannot be used now
+    |   +-- CredentialsError    4   a cluster does not accept the credentials
     +-- NotFoundError           5   the named object does not exist
     +-- TimedOutError           6   the operation did not finish in time
     +-- IntegrityError          7   content does not match its digest
@@ -80,6 +81,10 @@ class UnavailableError(MlshipError):
     """A backend, a disk or a port is unavailable; a retry may succeed."""
 
     exit_code = 4
+
+
+class CredentialsError(UnavailableError):
+    """A cluster does not accept the credentials; a retry succeeds after a new login."""
 
 
 class NotFoundError(MlshipError):

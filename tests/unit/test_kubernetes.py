@@ -37,6 +37,7 @@ from mlship.domain.digests import Digest
 from mlship.errors import (
     ConfigError,
     ConflictError,
+    CredentialsError,
     IntegrityError,
     MlshipError,
     NotFoundError,
@@ -542,11 +543,11 @@ def answer(code: int, message: str = "", reason: str = "Failure") -> httpx.Respo
 @pytest.mark.parametrize(
     ("given", "what", "kind", "words"),
     [
-        (answer(401, "Unauthorized"), "Pod a", UnavailableError, "the credentials"),
+        (answer(401, "Unauthorized"), "Pod a", CredentialsError, "the credentials"),
         (
             answer(403, 'pods is forbidden: User "system:anonymous" cannot list resource "pods"'),
             "Pods",
-            UnavailableError,
+            CredentialsError,
             "the credentials",
         ),
         (

@@ -1,6 +1,6 @@
 """A broken slot is repaired by another deployment: what was there before is no verdict on it."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -12,7 +12,14 @@ from mlship.config.project import TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import digests
 from mlship.domain.deployment import Deployment, Plan, slot_of
-from mlship.errors import ProjectError, TimedOutError, UnavailableError
+from mlship.errors import (
+    ConflictError,
+    CredentialsError,
+    MlshipError,
+    ProjectError,
+    TimedOutError,
+    UnavailableError,
+)
 from tests.fakes.cluster import IMAGE, SCOPE, FakeApiServer
 from tests.harness.places import Notes
 from tests.harness.samples import release
@@ -232,3 +239,39 @@ def test_a_status_from_before_the_change_has_no_final_trouble() -> None:
     trouble = pod_status.of_deployment(deployment, [])
     assert trouble is not None
     assert trouble.is_final
+
+
+class Guarded:
+    """An API server that refuses so many looks in turn; then the slot is not there any more."""
+
+    def __init__(self, refusals: int, error: type[UnavailableError]) -> None:
+        self.looks = 0
+        self.refusals = refusals
+        self.error = error
+
+    def get(self, kind: str, name: str) -> None:
+        self.looks += 1
+        if self.looks <= self.refusals:
+            raise self.error("context a refuses", hint="log in again")
+
+
+@pytest.mark.parametrize(
+    ("refusals", "error", "told"),
+    [
+        (30, CredentialsError, CredentialsError),
+        (3, CredentialsError, ConflictError),
+        (30, UnavailableError, ConflictError),
+    ],
+)
+def test_credentials_that_end_during_a_rollout_are_told_before_its_time_is_over(
+    server: Surging,
+    refusals: int,
+    error: type[UnavailableError],
+    told: type[MlshipError],
+) -> None:
+    guarded = Guarded(refusals, error)
+    config = TargetConfig(ready_seconds=20)
+    rollout = waiting.Rollout(cast("Api", guarded), SCOPE, config, SLOT, Notes())
+    with pytest.raises(told):
+        rollout.wait()
+    assert guarded.looks <= refusals + 1

@@ -10,6 +10,7 @@ from mlship.adapters.http.door import NoAnswerError
 from mlship.errors import (
     ConfigError,
     ConflictError,
+    CredentialsError,
     MlshipError,
     NotFoundError,
     UnavailableError,
@@ -65,7 +66,7 @@ def refused(response: httpx.Response, cluster: str, what: str, kind: str = "") -
         message = f"{cluster} does not accept the credentials"
         hint = "log in again; `kubectl auth whoami` with the same context shows more; of users "
         hint += "with one name in several files of KUBECONFIG, the first counts"
-        return UnavailableError(message, hint=hint)
+        return CredentialsError(message, hint=hint)
     if code == 403:
         return _forbidden(details, cluster, what)
     missing = re.match(r'namespaces "([^"]+)" not found', details)

@@ -24,6 +24,7 @@ from mlship.domain.ports import Progress
 from mlship.errors import (
     ConfigError,
     ConflictError,
+    CredentialsError,
     MlshipError,
     NotFoundError,
     ProjectError,
@@ -34,6 +35,8 @@ from mlship.errors import (
 _NEG_STATUS: Final = "cloud.google.com/neg-status"
 _EXPOSED: Final = "exposed_ports"
 _PAUSE = 0.3
+_REFUSALS = 10
+"""So many looks in a row may be refused: a server that starts may not know a credential yet."""
 _ADDRESS_SECONDS = 180.0
 """Clouds take one or two minutes to give a Service an address."""
 _FINAL: Final[dict[Fault, type[MlshipError]]] = {
@@ -130,9 +133,11 @@ class Rollout:
             ConfigError: the settings name a Secret that does not exist, or no image.
             UnavailableError: pods cannot be created, the nodes may not pull the image, or the
                 cluster stopped answering.
+            CredentialsError: the cluster does not accept the credentials any more.
             ConflictError: the slot was removed meanwhile.
         """
         deadline = time.monotonic() + self._seconds
+        refusals = 0
         while True:
             is_over = time.monotonic() >= deadline
             try:
@@ -140,12 +145,14 @@ class Rollout:
                 if self._is_done(deployment, pods):
                     return
                 trouble = self._trouble(deployment, pods, is_over=is_over)
-            except UnavailableError:
+            except UnavailableError as error:
                 # An API server may restart, for example during an upgrade.
-                if is_over:
+                refusals = refusals + 1 if isinstance(error, CredentialsError) else 0
+                if is_over or refusals >= _REFUSALS:
                     raise
                 time.sleep(_PAUSE)
                 continue
+            refusals = 0
             if trouble and trouble.is_final:
                 raise _FINAL[trouble.fault](self._text(trouble), hint=self._hints[trouble.fault])
             if is_over:
