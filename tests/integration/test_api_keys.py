@@ -1,5 +1,6 @@
 """API keys and certificates of real servers: under load, over gRPC, and metrics apart."""
 
+import codecs
 import json
 import signal
 import socket
@@ -433,6 +434,14 @@ def test_a_certificate_is_renewed_under_load_without_a_failure(encrypted: Encryp
     assert ask(20) == {200}
     assert {replica.process.pid for replica in encrypted.state.running().replicas} == before
     assert encrypted.state.running().router == router
+
+
+def test_a_certificate_that_begins_with_a_byte_order_mark_is_served(encrypted: Encrypted) -> None:
+    own = encrypted.certificate.read_bytes()
+    encrypted.certificate.write_bytes(codecs.BOM_UTF8 + own)
+    add(encrypted.keys, "web")
+    encrypted.deploy(keyed=True)
+    assert encrypted.shown() == own
 
 
 def test_only_tls_1_2_or_later_is_spoken(encrypted: Encrypted) -> None:

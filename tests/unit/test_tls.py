@@ -1,5 +1,6 @@
 """Certificates of a local target: which are refused, and what clients trust."""
 
+import codecs
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -186,13 +187,22 @@ def test_a_file_that_is_missing_is_told_once(tmp_path: Path) -> None:
     assert certificate_in(state) == text.decode()
 
 
-def test_a_certificate_may_have_text_beside_it_in_any_encoding(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "beside", ["# Prüfstelle\n".encode("latin-1"), codecs.BOM_UTF8, b"subject=CN = iris\r\n"]
+)
+def test_envoy_gets_only_the_blocks_of_files_in_pem(tmp_path: Path, beside: bytes) -> None:
     state = State(tmp_path / "target")
     state.envoy.mkdir(parents=True)
+    issuer = certificates.write(tmp_path)
     text = certificates.write(tmp_path)
-    (tmp_path / "certificate.pem").write_bytes("# Prüfstelle\n".encode("latin-1") + text)
+    certificate, key = pair(tmp_path)
+    certificate.write_bytes(beside + text + beside + issuer)
+    own = key.read_bytes()
+    key.write_bytes(beside + own)
     Certificates(state).step(wanted(tmp_path))
-    assert certificate_in(state).endswith(text.decode())
+    assert certificate_in(state) == (text + issuer).decode()
+    (secret,) = json.loads(state.certificate.read_bytes())["resources"]
+    assert secret["tls_certificate"]["private_key"]["inline_string"] == own.decode()
 
 
 def certificate_in(state: State) -> str:

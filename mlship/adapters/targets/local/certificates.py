@@ -4,9 +4,11 @@ The user's two files are replaced one after the other. So they are copied into o
 when they fit together: Envoy never sees the half of a renewal.
 """
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from mlship import files
 from mlship.adapters.targets.envoy import resources
@@ -17,6 +19,7 @@ from mlship.errors import ConfigError
 NAME = "router"
 RETRY_SECONDS = 1.0
 """Until a refused pair of files is checked again, which costs a handshake."""
+_BLOCK: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 _Versions = tuple[files.Version, ...]
 
 
@@ -84,5 +87,9 @@ def secret(certificate: bytes, key: bytes) -> bytes:
 
 
 def _text(data: bytes) -> str:
-    """Return a file in PEM as text; only what is beside the blocks may be no ASCII."""
-    return data.decode("ascii", errors="replace")
+    """Return the blocks of a file in PEM, without what is beside them.
+
+    `tls.check` skips it, but Envoy refuses a file that begins with a byte order mark.
+    """
+    text = data.decode("ascii", errors="replace")
+    return "".join(f"{block[0]}\n" for block in _BLOCK.finditer(text))
