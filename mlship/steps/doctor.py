@@ -6,6 +6,7 @@ import importlib.util
 import shlex
 import stat
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from mlship.config.backends import is_server
 from mlship.config.installation import Installation
 from mlship.config.project import Config
 from mlship.config.repositories import BACKENDS, repository_of
-from mlship.domain import image, tls
+from mlship.domain import api_keys, image, tls
 from mlship.domain.clusters import Clustered
 from mlship.domain.commit import named
 from mlship.domain.tls import Certified
@@ -128,6 +129,8 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
         looks[f"target {name}"] = functools.partial(_target, pipeline, name, around)
         if pipeline.target_config(name).kind != "local":
             looks[f"access to {name}"] = functools.partial(_access, pipeline, name)
+        elif (keys := pipeline.target_config(name).api_keys) is not None:
+            looks[f"API keys of {name}"] = functools.partial(_keys, pipeline.root / keys, name)
         if _is_encrypted(pipeline, name):
             looks[f"certificate of {name}"] = functools.partial(_certificate, pipeline, name)
     forge = _check("GitHub", around.forge)
@@ -322,6 +325,14 @@ def _access(pipeline: Pipeline, name: str) -> str | Warned:
         return Warned(detail=detail, hint=hint)
     secret = pipeline.target_config(name).kubernetes.api_keys_secret
     return f"requests need an API key in Secret {secret}"
+
+
+def _keys(path: Path, target: str) -> str | Warned:
+    names = api_keys.read(path).names
+    if not names:
+        hint = f"mlship api-keys add NAME --target {target}"
+        return Warned(detail=f"{path.name} has no key, so that nobody is answered", hint=hint)
+    return f"{path.name} has the keys {', '.join(names)}"
 
 
 def _is_encrypted(pipeline: Pipeline, name: str) -> bool:

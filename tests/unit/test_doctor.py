@@ -19,6 +19,7 @@ from mlship.config.installation import Installation, Origin
 from mlship.config.project import GatesConfig, ImageConfig, TargetConfig
 from mlship.config.targets import GkeConfig, KubernetesConfig
 from mlship.config.workflows import WorkflowsConfig
+from mlship.domain.api_keys import ApiKeys
 from mlship.domain.policy import Bound
 from mlship.errors import MlshipError, NotFoundError, UnavailableError
 from mlship.steps.doctor import Check, Surroundings, doctor, extras_of
@@ -32,6 +33,7 @@ from tests.harness.workflows import SOURCE
 
 LOCAL = {"staging": TargetConfig(), "production": TargetConfig()}
 SECURED = TargetConfig(tls=TlsConfig(certificate="certificate.pem", key="key.pem"))
+WEB = ApiKeys(keys=()).with_key("web", "token", datetime(2026, 1, 1, tzinfo=UTC))
 CLUSTER = TargetConfig(kind="kubernetes")
 GKE = TargetConfig(kind="gke", gke=GkeConfig(project="p", location="l", cluster="c"))
 CLUSTERS = {"staging": CLUSTER, "production": CLUSTER}
@@ -115,6 +117,27 @@ def test_the_certificate_of_a_local_target_is_looked_at(
     assert says in told.detail
     assert ("renew it" in told.hint) == (state != "right")
     assert "certificate of staging" not in found
+
+
+@pytest.mark.parametrize(
+    ("content", "state", "says"),
+    [
+        (None, "wrong", "cannot read the API keys in "),
+        (b"{}", "wrong", "api-keys.json is not a file of API keys"),
+        (b'{"keys": []}', "warning", "api-keys.json has no key, so that nobody is answered"),
+        (WEB.encoded(), "right", "api-keys.json has the keys web"),
+    ],
+)
+def test_the_api_keys_of_a_local_target_are_looked_at(
+    here: World, content: bytes | None, state: str, says: str
+) -> None:
+    if content is not None:
+        (here.pipeline.root / "api-keys.json").write_bytes(content)
+    found = checks(here, targets=LOCAL | {"production": TargetConfig(api_keys="api-keys.json")})
+    told = found["API keys of production"]
+    assert (told.state, told.exit_code) == (state, 2 if state == "wrong" else 0)
+    assert says in told.detail
+    assert "API keys of staging" not in found
 
 
 def test_a_certificate_whose_key_does_not_fit_is_wrong(here: World) -> None:
