@@ -72,6 +72,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
         cluster: where it runs, if the target has several clusters.
         observed: false if that cluster does not answer; then `ready` and `wanted` say nothing.
         restarts: what was started again in its replicas; `None` if nothing of it is known.
+        supervised: false if nothing starts its processes again when they end.
     """
 
     slot: Slot
@@ -83,6 +84,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str = ""
     observed: bool = True
     restarts: Restarts | None = None
+    supervised: bool = True
 
 
 class Split(msgspec.Struct, frozen=True, kw_only=True):

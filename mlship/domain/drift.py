@@ -101,6 +101,21 @@ def of_route(history: History, deployments: Mapping[Slot, Deployment], route: Ro
     ]
 
 
+def of_supervision(target: str, deployments: Mapping[Slot, Deployment], release: str) -> list[str]:
+    """Tell that the supervisor of a target on this machine was killed.
+
+    Args:
+        target: its name.
+        deployments: what runs there.
+        release: that can be deployed again, which starts the supervisor.
+    """
+    if all(deployment.supervised for deployment in deployments.values()):
+        return []
+    fix = f"run `mlship deploy-{target} {release}` to start it"
+    text = f"the supervisor of {target} is not running, so that nothing starts again what ends"
+    return [f"{text}: {fix}"]
+
+
 def of_split(history: History, recorded: Split | None, observed: Split) -> list[str]:
     """Compare the traffic split with the last one in the ledger.
 

@@ -16,6 +16,7 @@ from mlship.domain.drift import (
     of_aliases,
     of_clusters,
     of_route,
+    of_supervision,
     unfinished,
 )
 from mlship.domain.evidence import Record
@@ -213,11 +214,12 @@ def _look(
     if isinstance(target, Clustered):
         clusters = tuple(target.clusters())
         drift += of_clusters(name, clusters, deployments, target.reached())
+    names = {release.id: release for release in records.releases}
     roles = records.history if name == PRODUCTION else History()
+    drift += of_supervision(name, deployments, _again(name, deployments, names))
     if name == PRODUCTION:
         drift += of_split(records, route.split)
         drift += of_route(roles, deployments, route)
-    names = {release.id: release for release in records.releases}
     return _Looked(
         seen=_seen(name, deployments, route, names, roles, aliases, answers),
         drift=drift,
@@ -225,6 +227,14 @@ def _look(
         clusters=clusters,
         unanswered=None if answers is None else answers.get("", 0),
     )
+
+
+def _again(
+    name: str, deployments: Mapping[Slot, Deployment], names: Mapping[Digest, Release]
+) -> str:
+    """Return how a command names a release that runs in a target."""
+    known = [str(names[each.release]) for each in deployments.values() if each.release in names]
+    return "champion" if name == PRODUCTION or not known else known[0]
 
 
 def _reigns(history: History) -> tuple[dict[str, Any], ...]:

@@ -51,6 +51,11 @@ class FakeTarget:
         """Make no replica of a slot ready."""
         self._slots[slot] = msgspec.structs.replace(self._slots[slot], ready=0, detail="killed")
 
+    def unsupervise(self) -> None:
+        """Say that nothing starts again what ends."""
+        for slot, found in self._slots.items():
+            self._slots[slot] = msgspec.structs.replace(found, supervised=False)
+
     def restart(self, slot: Slot, restarts: Restarts) -> None:
         """Say what was started again in a slot."""
         self._slots[slot] = msgspec.structs.replace(self._slots[slot], restarts=restarts)

@@ -92,8 +92,10 @@ def test_without_a_supervisor_traffic_flows_and_the_next_deploy_takes_over(local
     assert ask(local).status_code == 200
     observed = local.target.inspect()[slot]
     assert (observed.ready, observed.wanted) == (1, 2)
+    assert not observed.supervised
     assert "supervisor is not running" in observed.detail
     local.deploy(ONE, replicas=2)
+    assert local.target.inspect()[slot].supervised
     assert local.router.process == router
     assert local.running.replicas[1:] == tuple(others)
 

@@ -6,14 +6,23 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlship.adapters.targets.local import envoy, routing
+from mlship.adapters.targets.local import envoy, observation, routing
 from mlship.adapters.targets.local.processes import Process
-from mlship.adapters.targets.local.state import Phase, Placement, Replica, State, Wanted
+from mlship.adapters.targets.local.state import (
+    Phase,
+    Placement,
+    Replica,
+    Running,
+    State,
+    Wanted,
+)
 from mlship.domain import digests
 from mlship.domain.deployment import Slot, Split
 from mlship.errors import IntegrityError, UnavailableError
 
 ONE, TWO = Slot("rone"), Slot("rtwo")
+DIGEST = digests.of_bytes(b"")
+PLACEMENT = Placement(bundle="/b", artifact=DIGEST, release=DIGEST, name="iris@1", replicas=2)
 
 
 @pytest.fixture
@@ -87,10 +96,8 @@ def test_a_replica_that_drains_stays_known_but_gets_nothing_new() -> None:
 
 
 def test_what_is_wanted_is_read_back(state: State) -> None:
-    digest = digests.of_bytes(b"")
-    placement = Placement(bundle="/b", artifact=digest, release=digest, name="iris@1", replicas=2)
     wanted = Wanted(
-        port=1, stopped=False, log="/l", program=("a", "b"), drain_seconds=1, slots={ONE: placement}
+        port=1, stopped=False, log="/l", program=("a", "b"), drain_seconds=1, slots={ONE: PLACEMENT}
     )
     assert state.wanted() is None
     state.want(wanted)
@@ -98,6 +105,19 @@ def test_what_is_wanted_is_read_back(state: State) -> None:
     state.slots.write_bytes(msgspec.json.encode({"port": "no"}))
     with pytest.raises(IntegrityError, match=r"slots\.json"):
         state.wanted()
+
+
+@pytest.mark.parametrize(
+    ("stopped", "supervised", "told"),
+    [(False, True, True), (False, False, False), (True, False, True)],
+)
+def test_only_a_target_that_was_stopped_needs_no_supervisor(
+    *, stopped: bool, supervised: bool, told: bool
+) -> None:
+    slots = {ONE: PLACEMENT}
+    wanted = Wanted(port=1, stopped=stopped, log="/l", program=("a",), drain_seconds=1, slots=slots)
+    seen = observation.deployments(wanted, Running(), supervised=supervised)
+    assert seen[ONE].supervised == told
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

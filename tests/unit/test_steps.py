@@ -376,6 +376,20 @@ def test_a_second_challenger_waits_or_replaces(here: World) -> None:
     assert here.pipeline.read().history.challenger == third
 
 
+def test_a_killed_supervisor_is_told_although_all_replicas_are_ready(here: World) -> None:
+    first, _ = proven_duel(here)
+    deploy_staging(here.pipeline, first)
+    assert not status(here.pipeline).drift
+    for target in here.targets.values():
+        assert isinstance(target, FakeTarget)
+        target.unsupervise()
+    text = "the supervisor of {0} is not running, so that nothing starts again what ends: run "
+    assert set(status(here.pipeline).drift) == {
+        text.format("production") + "`mlship deploy-production champion` to start it",
+        text.format("staging") + f"`mlship deploy-staging {first}` to start it",
+    }
+
+
 @pytest.mark.parametrize("policy", ["wait", "queue"])
 def test_a_release_waits_for_the_challengers_place(here: World, policy: Occupied) -> None:
     first, second = proven_duel(here)

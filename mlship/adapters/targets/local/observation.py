@@ -25,6 +25,7 @@ def deployments(wanted: Wanted, running: Running, *, supervised: bool) -> dict[S
             answers,
             note=note,
             router=router,
+            supervised=supervised or wanted.stopped,
         )
         for slot, placement in sorted(wanted.slots.items())
         if placement.replicas or any(replica.slot == slot for replica in running.replicas)
@@ -70,6 +71,7 @@ def _deployment(
     *,
     note: str,
     router: str,
+    supervised: bool,
 ) -> Deployment:
     staying = [item for item in replicas if item.phase not in ("draining", "stopping")]
     by_number = {item.number: answers.get(item.process.pid) for item in staying}
@@ -90,6 +92,7 @@ def _deployment(
         wanted=placement.replicas,
         detail="; ".join(text for text in (router, *([] if is_whole else reasons)) if text),
         restarts=restarts_of(by_number),
+        supervised=supervised,
     )
 
 
