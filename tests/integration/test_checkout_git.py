@@ -1,5 +1,6 @@
 """What git says of a project: the commit, and what makes it dirty."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -385,6 +386,13 @@ def test_code_of_a_script_in_an_ignored_repository_is_named(root: Path) -> None:
     assert left_out(root, by_script) == ["lib/model.py", "src/beside.py"]
     git(root, "add", "--force", "src")
     assert left_out(root, by_script) == ["lib/model.py"]
+
+
+def test_code_with_a_name_that_no_record_can_have_is_named(root: Path) -> None:
+    (root / os.fsdecode(b"odd\xff.py")).write_text("x = 1\n")
+    git(root, "add", "-A")
+    with pytest.raises(ProjectError, match=r"the name of the file odd\\xff\.py is not UTF-8"):
+        files_of(root, config())
 
 
 def committed(root: Path, subject: str) -> str:

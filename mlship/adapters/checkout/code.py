@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from importlib.metadata import Distribution
@@ -37,7 +38,8 @@ def files_of(root: Path, config: Config) -> dict[str, Digest]:
     its tests; its requirements.txt; and the files that `model.include` names.
 
     Raises:
-        ProjectError: there is no git or no repository, or an included file is missing.
+        ProjectError: there is no git or no repository, an included file is missing, or the name
+            of a file is not UTF-8.
     """
     tests = [root / path for path in (*config.tests.paths("unit"), *config.tests.paths("sanity"))]
     listed = [
@@ -47,7 +49,21 @@ def files_of(root: Path, config: Config) -> dict[str, Digest]:
     ]
     files = {path.relative_to(root).as_posix(): path for path in listed}
     files |= dict(included(root, config.model.include))
+    for name in files:
+        _check_name(name)
     return {name: digests.of_file(path) for name, path in sorted(files.items())}
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that no record can have, because it is not UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise ProjectError(
+            f"the name of the file {shown} is not UTF-8, and a release names its files",
+            hint="rename it, and commit",
+        ) from error
 
 
 def ignored(root: Path, read: Iterable[str]) -> tuple[str, ...]:
