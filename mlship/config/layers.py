@@ -63,6 +63,15 @@ def resolve(layers: Sequence[Layer]) -> Resolved:
         return Resolved(config=config, origins=origins)
 
 
+def hint_of_unread(error: Exception) -> str:
+    """Return what to do about a settings file that could not be read."""
+    if isinstance(error, UnicodeDecodeError):
+        return "save it as UTF-8 text"
+    if isinstance(error, IsADirectoryError):
+        return "rename this folder, then `mlship init`"
+    return "let it be a file that you may read"
+
+
 def from_yaml(text: str, name: str) -> Layer:
     """Return the layer of a YAML text.
 

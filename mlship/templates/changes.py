@@ -69,6 +69,21 @@ def check_folder(folder: Path, hint: str = "name a new or an empty folder") -> N
             raise ConfigError(f"{place} is not a folder", hint=hint)
 
 
+def check_not_of_git(folder: Path) -> None:
+    """Refuse a folder in which git keeps a repository: a bare one, or `.git`.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if (folder / "HEAD").is_file() and all(
+        (folder / each).is_dir() for each in ("objects", "refs")
+    ):
+        raise ConfigError(
+            f"{folder.resolve()} is where git keeps a repository, and has no files of the project",
+            hint="`git clone` it, or `git worktree add` a folder, and run `mlship init` there",
+        )
+
+
 def changes_of(
     folder: Path,
     name: str,

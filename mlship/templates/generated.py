@@ -1,6 +1,8 @@
 """Generated files: their texts, and whether somebody edited one since it was written."""
 
 from codecs import BOM_UTF8
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 from mlship.config.requirements import REQUIREMENTS
@@ -10,6 +12,10 @@ _IGNORED: Final = ".gitignore"
 
 NEEDED: Final = (".dockerignore", _IGNORED, REQUIREMENTS)
 """The files that a project with an mlship.yaml gets besides the workflows."""
+
+PIPELINE: Final = "pipeline.py"
+MODULE_AND_TEST: Final = (PIPELINE, "tests/unit/test_pipeline.py")
+"""The module of a new project and its test, for which a package of this name leaves no place."""
 
 FORMER = {
     REQUIREMENTS: (
@@ -36,3 +42,15 @@ def data_of(text: str, like: bytes) -> bytes:
 def is_untouched(name: str, text: str) -> bool:
     """Return whether a file is as a version of mlship wrote it."""
     return workflows.is_untouched(text) or text in FORMER.get(name, ())
+
+
+def beside_package(folder: Path, contents: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files of a new project without the module that a package of its name rules out."""
+    if not has_package(folder):
+        return dict(contents)
+    return {name: data for name, data in contents.items() if name not in MODULE_AND_TEST}
+
+
+def has_package(folder: Path) -> bool:
+    """Return whether a folder has modules in a folder with the name of `PIPELINE`."""
+    return any((folder / PIPELINE.removesuffix(".py")).rglob("*.py"))

@@ -35,12 +35,13 @@ from mlship.templates.changes import (
     Change,
     Way,
     check_folder,
+    check_not_of_git,
     forced_names,
     place_of,
     shown,
     write,
 )
-from mlship.templates.generated import NEEDED, is_untouched, text_of
+from mlship.templates.generated import NEEDED, beside_package, is_untouched, text_of
 from mlship.templates.imports import Required
 from mlship.templates.names import Workflow
 from mlship.templates.site import CONFIG, Site, all_changes, copies, site_of, upgrade_of
@@ -149,7 +150,7 @@ def plan(
     changes += _replaced(folder, contents) if is_new else []
     _check_edited(folder, changes, site.present)
     written = _written(site, rendered, changes)
-    notes = steps.of_found(found) if is_new else []
+    notes = steps.of_new(folder, contents, found) if is_new else []
     notes += steps.of_environment(folder, changes, needs)
     notes += steps.of_installation(installed, source)
     notes += [*steps.of_others(others, config), *steps.of_data(kept, config)]
@@ -223,6 +224,7 @@ def _project(
     needs: Required | None,
 ) -> dict[str, bytes]:
     """Return the files of the project: all for a new one, a few beside what is there already."""
+    check_not_of_git(folder)
     if example:
         return shipped.files(f"{example}_example")
     contents = _skeleton()
@@ -232,6 +234,8 @@ def _project(
     contents[CONFIG] = existing.settings(found, name, contents[CONFIG].decode()).encode()
     if found.training is not None:
         contents = {name: contents[name] for name in (*NEEDED, _SANITY, CONFIG)}
+    else:
+        contents = beside_package(folder, contents)
     if needs is not None:
         contents[REQUIREMENTS] = imports.text_of(needs.lines).encode()
     return {
@@ -253,8 +257,9 @@ def _skeleton() -> dict[str, bytes]:
 
 
 def _is_new(folder: Path) -> bool:
-    """Return whether a folder has no mlship.yaml of a person's: none, or that of the skeleton."""
-    return not (folder / CONFIG).exists() or _name_in_skeleton(folder) != ""
+    """Return whether a folder has no mlship.yaml of a person's: none, an empty or a skeleton's."""
+    path = folder / CONFIG
+    return not path.exists() or sources.has(path, b"") or _name_in_skeleton(folder) != ""
 
 
 def _name_in_skeleton(folder: Path) -> str:
@@ -293,7 +298,9 @@ def _config(
         data = files.read_regular(path, _LARGEST) if is_kept else contents[CONFIG]
         text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", hint="save it as UTF-8") from error
+        raise ConfigError(
+            f"cannot read {path}: {error}", hint=layers.hint_of_unread(error)
+        ) from error
     return layers.resolve([layers.from_yaml(text, CONFIG), *above]).config
 
 

@@ -16,6 +16,7 @@ from mlship.domain.commit import Repository, named
 from mlship.domain.storage import Kept
 from mlship.templates import existing, workflows
 from mlship.templates.changes import WRITTEN, Change
+from mlship.templates.generated import PIPELINE, has_package
 from mlship.templates.imports import Required
 from mlship.templates.names import Workflow
 from mlship.templates.site import Site
@@ -50,6 +51,23 @@ def of_found(found: existing.Found) -> list[str]:
         f"{name} is a notebook, and mlship runs scripts: `jupyter nbconvert --to script "
         f"{shlex.quote(name)}`, let the script save its model, then `mlship init` again"
         for name in found.notebooks[:1]
+    ]
+
+
+def of_new(folder: Path, contents: Mapping[str, bytes], found: existing.Found) -> list[str]:
+    """Return next steps about what a new project's folder had before."""
+    told = of_found(found)
+    return told if found.training else [*told, *_of_package(folder, contents)]
+
+
+def _of_package(folder: Path, contents: Mapping[str, bytes]) -> list[str]:
+    """Say why a folder with modules got no module of the same name, and what to do."""
+    if PIPELINE in contents or not has_package(folder):
+        return []
+    name = PIPELINE.removesuffix(".py")
+    told = f"{PIPELINE} was not written, since `import {name}` means the folder {name} here"
+    return [
+        f"{told}: write `train` into a module of yours, and name it in {_CONFIG} as model.train"
     ]
 
 

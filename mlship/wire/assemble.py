@@ -19,7 +19,14 @@ from mlship.adapters.forges.github.forge import GitHubForge
 from mlship.adapters.targets.local.locks import FileLocks
 from mlship.config import projects
 from mlship.config.check_files import check_files
-from mlship.config.layers import Resolved, from_environment, from_flags, from_yaml, resolve
+from mlship.config.layers import (
+    Resolved,
+    from_environment,
+    from_flags,
+    from_yaml,
+    hint_of_unread,
+    resolve,
+)
 from mlship.config.project import Config
 from mlship.domain import api_keys
 from mlship.domain.commit import named
@@ -49,7 +56,7 @@ def read(path: Path, environment: Mapping[str, str], flags: Sequence[str]) -> Re
             f"{path.name} not found in {path.resolve().parent}", hint=_next_action(path)
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}", hint="save it as UTF-8 text") from error
+        raise ConfigError(f"cannot read {path}: {error}", hint=hint_of_unread(error)) from error
     return resolve([from_yaml(text, path.name), from_environment(environment), from_flags(flags)])
 
 

@@ -656,3 +656,36 @@ def test_a_pipe_in_the_place_of_a_file_is_refused(name: str, tmp_path: Path) -> 
     os.mkfifo(tmp_path / name)
     with pytest.raises(ConfigError, match=name):
         project.plan(tmp_path, None, installed=INSTALLED)
+
+
+def test_a_package_called_pipeline_gets_no_module_beside_it(tmp_path: Path) -> None:
+    repository(tmp_path, **{"pipeline/load.py": "ROWS = 1\n"})
+    planned = project.plan(tmp_path, None, installed=INSTALLED)
+    names = {change.name for change in planned.changes}
+    assert names.isdisjoint({"pipeline.py", "tests/unit/test_pipeline.py"})
+    assert any("pipeline.py was not written" in step for step in planned.next)
+
+
+def test_an_empty_mlship_yaml_is_filled(tmp_path: Path) -> None:
+    repository(tmp_path, **{"train.py": SCRIPT, "data/train.csv": "a,churned\n", "mlship.yaml": ""})
+    planned = project.plan(tmp_path, None, installed=INSTALLED)
+    assert "command: python train.py" in planned.proposed
+    assert "mlship.yaml" in planned.names("update")
+
+
+@pytest.mark.parametrize("name", ["HEAD", "other"])
+def test_the_folder_in_which_git_keeps_a_repository_is_refused(name: str, tmp_path: Path) -> None:
+    repository(tmp_path, **{name: "", "objects/a": "", "refs/a": ""})
+    if name != "HEAD":
+        assert project.plan(tmp_path, None, installed=INSTALLED).changes
+        return
+    with pytest.raises(ConfigError, match="where git keeps a repository") as caught:
+        project.plan(tmp_path, None, installed=INSTALLED)
+    assert "git clone" in str(caught.value.hint)
+
+
+def test_a_folder_called_mlship_yaml_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mlship.yaml").mkdir()
+    with pytest.raises(ConfigError, match="cannot read") as caught:
+        project.plan(tmp_path, None, installed=INSTALLED)
+    assert caught.value.hint == "rename this folder, then `mlship init`"
