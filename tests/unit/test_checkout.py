@@ -14,7 +14,7 @@ from mlship.domain.evidence import Record, Saw
 from mlship.domain.facts import Checked, Tested, Verified
 from mlship.domain.inputs import Opened
 from mlship.domain.release import Release
-from mlship.domain.scores import Suite, TestRun
+from mlship.domain.scores import Server, Suite, TestRun
 from mlship.errors import RefusedError
 from mlship.steps import run as runs
 from mlship.steps.deploy import deploy_production
@@ -133,7 +133,7 @@ def test_what_the_training_read_elsewhere_in_the_repository_is_that_of_the_commi
 def test_what_the_tests_wrote_may_be_there_afterwards(
     here: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def writes(suite: Suite, *, bundle: Path | None, endpoint: str | None) -> TestRun:
+    def writes(suite: Suite, *, bundle: Path | None, server: Server | None) -> TestRun:
         return TestRun(
             suite=suite,
             passed=1,
