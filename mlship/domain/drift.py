@@ -159,10 +159,16 @@ def of_slots(history: History, deployments: Mapping[Slot, Deployment], route: Ro
 
 def _strays(history: History, deployments: Mapping[Slot, Deployment]) -> list[str]:
     return [
-        f"slot {slot} runs a release that is not in production according to the ledger"
+        f"slot {slot}{_where(deployment)} runs a release that is not in production according to "
+        "the ledger"
         for slot, deployment in deployments.items()
         if history.role(deployment.release) in ABSENT
     ]
+
+
+def _where(deployment: Deployment) -> str:
+    """Return ` in CLUSTER`, if its target has several clusters."""
+    return f" in {deployment.cluster}" if deployment.cluster else ""
 
 
 def _named(history: History) -> list[tuple[Release, str]]:

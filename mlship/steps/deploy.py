@@ -9,6 +9,7 @@ import msgspec
 from mlship.config.project import TargetConfig
 from mlship.domain import checks, gates, shapes
 from mlship.domain.checks import Check
+from mlship.domain.clusters import Clustered
 from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import TRANSITIONS, Record, Saw, Step
 from mlship.domain.facts import Aliased, Deployed, Displaced, Routed, Staged, Waiting
@@ -350,7 +351,7 @@ def share(role: Alias, config: TargetConfig) -> tuple[int, int]:
 
 
 def _restored(pipeline: Pipeline, release: Release, records: Records) -> Record:
-    """Restore replicas and the route as recorded in the ledger, if they were lost."""
+    """Restore replicas, the route of the ledger, and what leads to a cluster, if they were lost."""
     target, config = pipeline.target(PRODUCTION), pipeline.target_config(PRODUCTION)
     history = records.history
     is_champion = history.champion == release
@@ -358,6 +359,10 @@ def _restored(pipeline: Pipeline, release: Release, records: Records) -> Record:
     ready(pipeline, release, replicas, records)
     if is_champion and not target.routes().split.weights:
         set_route(target, {release: 100})
+    elif isinstance(target, Clustered) and not target.reached().get(slot_of(release), True):
+        # What leads to its cluster may be missing, or its address may have changed.
+        current = target.routes()
+        target.route(current.split, expected=current.revision)
     pipeline.store.point("champion" if is_champion else "challenger", release)
     steps: Collection[Step] = TRANSITIONS if is_champion else ("deploy-production",)
     record = next(

@@ -114,6 +114,15 @@ def test_deploying_again_follows_an_address_that_has_changed(world: World) -> No
     assert addresses(world) == {NAME[TWO]: [entry_of(world, TWO)]}
 
 
+def test_an_entry_that_was_deleted_comes_back_with_the_same_route(world: World) -> None:
+    before = addresses(world)
+    for plural in ("endpointslices", "services"):
+        del world.servers["blue"].objects[plural, NAME[TWO]]
+        world.route((ONE, 90), (TWO, 10))
+        assert addresses(world) == before
+        assert NAME[TWO] in world.servers["blue"].names("services")
+
+
 def test_writing_the_same_again_writes_nothing(world: World) -> None:
     before = [len(server.writes) for server in world.servers.values()]
     world.route((ONE, 90), (TWO, 10))

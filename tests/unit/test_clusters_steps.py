@@ -8,10 +8,11 @@ import pytest
 
 from mlship.cli import status_view
 from mlship.domain.clusters import Cluster
-from mlship.domain.deployment import Artifact, Deployment, Slot, slot_of
+from mlship.domain.deployment import Artifact, Deployment, Revision, Slot, Split, slot_of
 from mlship.domain.release import Release
 from mlship.errors import UnavailableError
 from mlship.steps import doctor as doctors
+from mlship.steps.deploy import deploy_production
 from mlship.steps.replay import answering
 from mlship.steps.retire import retire
 from mlship.steps.rollback import rollback
@@ -104,6 +105,26 @@ def test_status_tells_a_slot_that_the_parent_does_not_reach(
     target.unreached = {slot_of(second)}
     (line,) = status(here.pipeline).drift
     assert f"does not reach {slot_of(second)} in green" in line
+
+
+def test_the_deployment_of_a_slot_that_is_not_reached_writes_the_route_again(
+    here: World, target: TwoClusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, challenger = duel(here)
+    written: list[Split] = []
+
+    def route(split: Split, *, expected: Revision) -> Revision:
+        written.append(split)
+        target.unreached.clear()
+        return expected
+
+    monkeypatch.setattr(target, "route", route)
+    before = target.routes().split
+    deploy_production(here.pipeline, challenger)
+    assert written == []
+    target.unreached = {slot_of(challenger)}
+    deploy_production(here.pipeline, challenger)
+    assert written == [before]
 
 
 def test_a_rollback_leaves_a_cluster_that_is_gone_alone(here: World, target: TwoClusters) -> None:

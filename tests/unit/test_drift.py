@@ -180,7 +180,7 @@ TOLD: dict[Change, str] = {
     deleted_slot: f"Deployment {name_of(TWO)} in green: is missing",
     deleted_service: f"Service {name_of(TWO)} in green: is missing",
     own_route: f"ConfigMap {ROUTER} in blue: was edited, and mlship cannot read it",
-    own_slot: f"slot {slot_of(release('three'))} runs a release that is not in production",
+    own_slot: f"slot {slot_of(release('three'))} in green runs a release that is not in production",
     router: f"Deployment {ROUTER} in blue: spec.replicas is 0, not 2",
 }
 NEVER: tuple[Change, ...] = (
