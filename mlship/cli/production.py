@@ -233,8 +233,9 @@ def retire(
 ) -> None:
     """Drain, stop and archive a release.
 
-    The release can be a challenger or a former champion, but not the champion. While predictions
-    are in spools of its pods only, it is refused: they would be lost.
+    The release can be a challenger or a former champion, but not the champion; or one whose slot
+    a failed deployment left. While predictions are in spools of its pods only, it is refused: they
+    would be lost.
 
     Example: mlship retire
     """

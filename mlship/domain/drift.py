@@ -4,7 +4,7 @@ Each is one line for people with the difference and, if there is one, the comman
 Pure functions, and the port that finds what was changed by hand.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
@@ -92,12 +92,24 @@ def of_aliases(history: History, versions: Sequence[Version]) -> list[str]:
     return drift
 
 
-def of_route(history: History, deployments: Mapping[Slot, Deployment], route: Route) -> list[str]:
-    """Compare the deployments and the traffic split with the roles."""
+def of_route(
+    history: History,
+    deployments: Mapping[Slot, Deployment],
+    route: Route,
+    releases: Iterable[Release],
+) -> list[str]:
+    """Compare the deployments and the traffic split with the roles.
+
+    Args:
+        history: of production.
+        deployments: what runs there.
+        route: to them.
+        releases: all of the ledger.
+    """
     return [
         *_not_running(history, deployments),
         *_misrouted(history, deployments, route),
-        *_strays(history, deployments),
+        *_strays(history, deployments, releases),
     ]
 
 
@@ -141,10 +153,16 @@ def of_split(history: History, recorded: Split | None, observed: Split) -> list[
     return found
 
 
-def of_slots(history: History, deployments: Mapping[Slot, Deployment], route: Route) -> list[str]:
+def of_slots(
+    history: History,
+    deployments: Mapping[Slot, Deployment],
+    route: Route,
+    releases: Iterable[Release],
+) -> list[str]:
     """Return what somebody must have done to slots: removed, created, or given traffic.
 
-    A slot whose cluster does not answer, or whose pods are not ready, is another matter.
+    A slot whose cluster does not answer, or whose pods are not ready, is another matter. Arguments
+    as of `of_route`.
     """
     return [
         *(
@@ -153,17 +171,24 @@ def of_slots(history: History, deployments: Mapping[Slot, Deployment], route: Ro
             if release is not None and slot_of(release) not in deployments
         ),
         *_misrouted(history, deployments, route),
-        *_strays(history, deployments),
+        *_strays(history, deployments, releases),
     ]
 
 
-def _strays(history: History, deployments: Mapping[Slot, Deployment]) -> list[str]:
-    return [
-        f"slot {slot}{_where(deployment)} runs a release that is not in production according to "
-        "the ledger"
-        for slot, deployment in deployments.items()
-        if history.role(deployment.release) in ABSENT
-    ]
+def _strays(
+    history: History, deployments: Mapping[Slot, Deployment], releases: Iterable[Release]
+) -> list[str]:
+    """Tell slots of releases without a role, such as one that a failed deployment left."""
+    names = {release.id: release for release in releases}
+    found = []
+    for slot, deployment in deployments.items():
+        if history.role(deployment.release) in ABSENT:
+            text = f"slot {slot}{_where(deployment)} runs a release that is not in production "
+            text += "according to the ledger"
+            release = names.get(deployment.release)
+            fix = f": run `mlship retire {release}` to remove it" if release else ""
+            found.append(text + fix)
+    return found
 
 
 def _where(deployment: Deployment) -> str:

@@ -122,7 +122,7 @@ def find(pipeline: Pipeline, records: Records) -> Found:
     return Found(
         altered=altered,
         split=tuple(of_split(records, route.split)),
-        slots=tuple(drift.of_slots(history, deployments, route)),
+        slots=tuple(drift.of_slots(history, deployments, route, records.releases)),
         aliases=aliases,
         missing=frozenset(expected - set(deployments)),
     )

@@ -7,6 +7,7 @@ from typing import Final
 from mlship.domain import shapes
 from mlship.domain.clusters import Clustered
 from mlship.domain.deployment import Role, slot_of
+from mlship.domain.drift import ABSENT
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Aliased, Archived, Removed, Retired, Routed
 from mlship.domain.history import History
@@ -16,7 +17,7 @@ from mlship.domain.release import Release
 from mlship.errors import MlshipError, NotFoundError, RefusedError, UnavailableError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
 from mlship.steps.spooled import WAIT_SECONDS, check_delivered
-from mlship.steps.transition import SubStep, carry_out, changing, set_route
+from mlship.steps.transition import SubStep, carry_out, changing, recorded, set_route
 
 _FORMER: Final[Role] = "former champion"
 
@@ -33,8 +34,9 @@ def retire(
 
     Args:
         pipeline: the project.
-        release: a challenger, a former champion or a release on standby. By default the oldest
-            former champion; right after a retirement, the default changes nothing.
+        release: a challenger, a former champion or a release on standby; or one that is not in
+            production, but whose slot was left there. By default the oldest former champion; right
+            after a retirement, the default changes nothing.
         expected: the records read when the release was chosen; by default the ledger is read now.
         early: do not keep a former champion for `warm_minutes`.
         lose_spooled: also if predictions in its pods are not in the database yet.
@@ -61,16 +63,24 @@ def retire(
                 )
             release = history.former[0]
         role = history.role(release)
-        if role == "retired":
+        is_left = role in ABSENT and _is_left(fenced, release, records)
+        if role == "retired" and not is_left:
             record = records.latest("retire", release)
             if record is not None:
                 fenced.progress.note(f"{release} is already retired")
                 return record
-        _check(fenced, release, history, early=early)
+        if not is_left:
+            _check(fenced, release, history, early=early)
         _check_answers(fenced, release)
         if not lose_spooled:
             check_delivered(fenced, release)
         return _retire(fenced, release, records, lose_spooled=lose_spooled)
+
+
+def _is_left(pipeline: Pipeline, release: Release, records: Records) -> bool:
+    """Return whether a slot is there, or its retirement was interrupted, although no role is."""
+    begun = bool(recorded("retire", release, records))
+    return begun or slot_of(release) in pipeline.target(PRODUCTION).inspect()
 
 
 def _was_former_champion(last: Record) -> bool:
@@ -114,22 +124,11 @@ def _retire(
 ) -> Record:
     target = pipeline.target(PRODUCTION)
     history = records.history
-    champion = history.champion
-
-    def route() -> Routed:
-        split = target.routes().split
-        slot = slot_of(release)
-        if champion and (split.share(slot) or split.shadow == slot):
-            remaining = {
-                running: split.share(slot_of(running))
-                for running in (history.challenger, *history.standby)
-                if running and running != release
-            }
-            return set_route(target, {champion: 100 - sum(remaining.values()), **remaining})
-        return Routed(weights=split.weights, shadow=split.shadow)
+    is_left = history.role(release) in ABSENT
 
     def alias() -> Aliased:
-        if history.challenger == release:
+        # A deployment that was cut off may have set it for a release that is no challenger.
+        if history.challenger == release or (is_left and history.challenger is None):
             pipeline.store.point("challenger", None)
         return Aliased()
 
@@ -141,11 +140,13 @@ def _retire(
         return Removed(slot=slot_of(release))
 
     def archive() -> Archived:
-        pipeline.store.archive(release, archived=True)
+        # Its deployment may have been cut off before it had a version.
+        if not is_left or release.id in {found.release for found in pipeline.store.versions()}:
+            pipeline.store.archive(release, archived=True)
         return Archived(archived=str(release))
 
     substeps = [
-        SubStep("retire/route", route),
+        SubStep("retire/route", lambda: _without(target, release, history)),
         SubStep("retire/alias", alias),
         SubStep("retire/remove", remove),
         SubStep("retire/archive", archive),
@@ -154,6 +155,19 @@ def _retire(
     record = carry_out(pipeline, release, "retire", substeps, lambda: facts, records)
     _note_empty_clusters(pipeline, target)
     return record
+
+
+def _without(target: Target, release: Release, history: History) -> Routed:
+    """Give the traffic of a release, and of copies, to the champion."""
+    split, slot = target.routes().split, slot_of(release)
+    if history.champion and (split.share(slot) or split.shadow == slot):
+        remaining = {
+            running: split.share(slot_of(running))
+            for running in (history.challenger, *history.standby)
+            if running and running != release
+        }
+        return set_route(target, {history.champion: 100 - sum(remaining.values()), **remaining})
+    return Routed(weights=split.weights, shadow=split.shadow)
 
 
 def _note_empty_clusters(pipeline: Pipeline, target: Target) -> None:

@@ -219,7 +219,7 @@ def _look(
     drift += of_supervision(name, deployments, _again(name, deployments, names))
     if name == PRODUCTION:
         drift += of_split(records, route.split)
-        drift += of_route(roles, deployments, route)
+        drift += of_route(roles, deployments, route, records.releases)
     return _Looked(
         seen=_seen(name, deployments, route, names, roles, aliases, answers),
         drift=drift,

@@ -577,6 +577,25 @@ def test_retiring_a_challenger_gives_its_traffic_back(here: World) -> None:
     assert aliases(here) == {"champion": first.id}
 
 
+def test_a_slot_that_a_failed_deployment_left_is_retired(here: World) -> None:
+    first, second = duel(here)
+    third = made(here, "C=3")
+    production = here.targets["production"]
+    with pytest.raises(NotFoundError, match="is not running in production"):
+        retire(here.pipeline, third)
+    artifact = here.pipeline.artifact(third, "production", here.pipeline.read())
+    production.deploy(third, artifact, slot_of(third), replicas=1)
+    (line,) = status(here.pipeline).drift
+    assert line.endswith(f"run `mlship retire {third}` to remove it")
+    retire(here.pipeline, third)
+    assert set(production.inspect()) == {slot_of(first), slot_of(second)}
+    assert aliases(here) == {"champion": first.id, "challenger": second.id}
+    assert status(here.pipeline).drift == ()
+    records = len(here.pipeline.read())
+    retire(here.pipeline, third)
+    assert len(here.pipeline.read()) == records
+
+
 def test_the_champion_is_not_retired(here: World) -> None:
     first, _ = duel(here)
     with pytest.raises(RefusedError, match="is champion"):
