@@ -255,6 +255,32 @@ class Guarded:
             raise self.error("context a refuses", hint="log in again")
 
 
+def test_an_address_that_is_waited_for_is_noted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Service:
+        cluster = "cluster here"
+        asked = 0
+
+        def get(self, kind: str, name: str) -> dict[str, Any]:
+            assert (kind, name) == ("Service", "iris")
+            self.asked += 1
+            ingress = [{"ip": "10.0.0.7"}] if self.asked > 3 else []
+            return {
+                "spec": {"type": "LoadBalancer"},
+                "status": {"loadBalancer": {"ingress": ingress}},
+            }
+
+    monkeypatch.setattr(waiting, "_PAUSE", 0.0)
+    notes = Notes()
+    waiting.wait_for_address(cast("Api", Service()), "iris", 60, "", notes)
+    (line,) = notes.lines
+    assert "Service iris of cluster here has no address yet" in line
+    notes.lines.clear()
+    there = Service()
+    there.asked = 3
+    waiting.wait_for_address(cast("Api", there), "iris", 60, "", notes)
+    assert notes.lines == []
+
+
 @pytest.mark.parametrize(
     ("refusals", "error", "told"),
     [

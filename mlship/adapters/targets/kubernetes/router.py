@@ -158,7 +158,7 @@ class Traffic:
         ).wait()
         hint = "see `kubectl describe service`: the cluster may have no load balancers; "
         hint += "then set kubernetes.service: ClusterIP, or kubernetes.gateway"
-        wait_for_address(self._api, self._name, self._config.ready_seconds, hint)
+        wait_for_address(self._api, self._name, self._config.ready_seconds, hint, progress)
         router_tls.close_former(self._api, router_manifests.service(self._scope, self._config))
         router_tls.tell(self._api, self._secret, progress)
 

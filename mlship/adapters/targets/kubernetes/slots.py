@@ -217,7 +217,8 @@ class Slots:
         if self._entry is not None and NEG in self._entry:
             hint = "see `kubectl describe service`: GKE makes network endpoint groups (NEGs) in "
             hint += "VPC-native clusters with the add-on HttpLoadBalancing"
-        wait_for_address(self._api, self._scope.object(slot), self._config.ready_seconds, hint)
+        name, seconds = self._scope.object(slot), self._config.ready_seconds
+        wait_for_address(self._api, name, seconds, hint, self._progress)
 
     def _restore(self, slot: Slot, before: dict[Kind, Manifest], close: Callable[[], None]) -> None:
         """Undo a failed deploy: remove a new slot, restore an existing one."""

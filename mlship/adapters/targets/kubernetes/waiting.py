@@ -230,8 +230,8 @@ class Rollout:
         return TimedOutError(f"{self._text(trouble)}; {text}", hint=self._hints[trouble.fault])
 
 
-def wait_for_address(api: Api, name: str, seconds: float, hint: str) -> None:
-    """Wait until a Service has an address.
+def wait_for_address(api: Api, name: str, seconds: float, hint: str, progress: Progress) -> None:
+    """Wait until a Service has an address, and note that it has none yet.
 
     Raises:
         TimedOutError: not within so many seconds, or three minutes if these are less; with the
@@ -239,7 +239,12 @@ def wait_for_address(api: Api, name: str, seconds: float, hint: str) -> None:
     """
     seconds = max(seconds, _ADDRESS_SECONDS)
     deadline = time.monotonic() + seconds
+    is_noted = False
     while not ((service := api.get("Service", name)) and address_of(service)):
+        if not is_noted:
+            is_noted = True
+            text = f"Service {name} of {api.cluster} has no address yet"
+            progress.note(f"{text}; waiting for it, at most {seconds:g} s")
         if time.monotonic() >= deadline:
             message = f"Service {name} of {api.cluster} has no address after {seconds:g} s"
             raise TimedOutError(message, hint=hint)
