@@ -36,6 +36,7 @@ PROBE_PORT: Final = 8081
 _START = "start"
 _START_PORT = 8082
 HTTPS_PORT: Final = 443
+_ANSWER: Final = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 (in a pod)
 _CPU = "100m"
 _MEMORY = "128Mi"
@@ -121,13 +122,8 @@ def bootstrap(*, is_encrypted: bool = False) -> Manifest:
     With TLS, one more port answers the startup probe, with the same certificate. If Envoy cannot
     use that, it opens all ports nevertheless, and closes each connection to those with TLS.
     """
-    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
-    routes = [*map(_counted, (statistics.ADDRESSES, statistics.TIMES)), answer]
-    host = {"name": "probe", "domains": ["*"], "routes": routes}
-    probe = {
-        "route_config": {"name": "probe", "virtual_hosts": [host]},
-        "http_filters": [resources.router_filter()],
-    }
+    routes = [*map(_counted, (statistics.ADDRESSES, statistics.TIMES)), _ANSWER]
+    probe = _manager("probe", routes)
     return {
         "node": {"id": "mlship", "cluster": "mlship"},
         "admin": {"address": {"pipe": {"path": _ADMIN, "mode": 0o600}}},
@@ -148,16 +144,20 @@ def _of_requests(*, is_encrypted: bool) -> list[Manifest]:
     routing = resources.routing(FILES / ROUTES)
     if not is_encrypted:
         return [resources.listener("router", _EVERYWHERE, _PORT, routing)]
-    answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200}}
-    host = {"name": "start", "domains": ["*"], "routes": [answer]}
-    start = {
-        "route_config": {"name": "start", "virtual_hosts": [host]},
-        "http_filters": [resources.router_filter()],
-    }
+    start = _manager("start", [_ANSWER])
     return [
         router_tls.encrypted(resources.listener("router", _EVERYWHERE, _TLS_PORT, routing)),
         router_tls.encrypted(resources.listener("start", _EVERYWHERE, _START_PORT, start)),
     ]
+
+
+def _manager(name: str, routes: list[Manifest]) -> Manifest:
+    """Return what answers a listener of Envoy's own, that of a probe, by some routes."""
+    host = {"name": name, "domains": ["*"], "routes": routes}
+    return {
+        "route_config": {"name": name, "virtual_hosts": [host]},
+        "http_filters": [resources.router_filter()],
+    }
 
 
 def _counted(path: str) -> Manifest:
