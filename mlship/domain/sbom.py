@@ -40,7 +40,7 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
         installed: what is installed in it, by platform.
         release: the release in the image.
         bundle: its manifest.
-        trained: the facts of its training, and `time` when it was recorded.
+        trained: the facts of its training, and `time` when it was recorded, if it is known.
     """
 
     image: Image
@@ -48,7 +48,7 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
     release: Release
     bundle: Bundle
     trained: Trained
-    time: datetime
+    time: datetime | None
 
 
 def sbom(material: Material) -> bytes:
@@ -69,7 +69,6 @@ def sbom(material: Material) -> bytes:
         "specVersion": "1.6",
         "version": 1,
         "metadata": {
-            "timestamp": material.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             "tools": {
                 "components": [{"type": "application", "name": "mlship", "version": __version__}]
             },
@@ -82,6 +81,9 @@ def sbom(material: Material) -> bytes:
         ],
         "compositions": [{"aggregate": "incomplete", "assemblies": [_IMAGE, _BASE]}],
     }
+    if material.time is not None:
+        time = material.time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        document["metadata"]["timestamp"] = time
     number = uuid.uuid5(uuid.NAMESPACE_URL, digests.of_value(document))
     return digests.canonical_json(document | {"serialNumber": number.urn})
 

@@ -23,9 +23,11 @@ from tests.harness.images import MANIFEST
 WITHOUT_API, WITH_API = 0, 2
 
 
-def a_registry(lists: int = WITHOUT_API) -> tuple[FakeRegistry, Reference]:
+def a_registry(
+    lists: int = WITHOUT_API, fake: FakeRegistry | None = None
+) -> tuple[FakeRegistry, Reference]:
     """Return a registry with one image, and the image by digest."""
-    fake = FakeRegistry()
+    fake = fake or FakeRegistry()
     fake.lists = lists
     image = json.dumps({"schemaVersion": 2, "mediaType": MANIFEST, "layers": []}).encode()
     fake.manifests["iris"] = {digest_of(image): (image, MANIFEST)}
@@ -202,6 +204,24 @@ def test_a_refused_list_is_replaced_by_the_tag(status: int) -> None:
     digest = opened(fake, image).attach(sbom("a"))
     assert index_of(fake, image) == [digest]
     assert texts(fake, image) == ["a"]
+
+
+class ListsNothing(FakeRegistry):
+    """A registry that answers the request for the list as if it had the API."""
+
+    def _referrers(self, request: httpx.Request, name: str, digest: str) -> httpx.Response:
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": []}
+        return httpx.Response(200, json=index)
+
+
+def test_an_empty_list_of_a_registry_without_the_api_is_not_believed() -> None:
+    fake, image = a_registry(fake=ListsNothing())
+    digest = opened(fake, image).attach(sbom("a"))
+    assert index_of(fake, image) == [digest]
+    assert texts(fake, image) == ["a"]
+    written = fake.requests["PUT"]
+    opened(fake, image).attach(sbom("a"))
+    assert fake.requests["PUT"] == written
 
 
 def test_a_tag_that_may_not_be_changed_is_named() -> None:

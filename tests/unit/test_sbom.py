@@ -176,7 +176,7 @@ def test_a_distribution_in_two_places_and_platforms_is_one_component() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        {"trained": Trained()},
+        {"trained": Trained(), "time": None},
         {"bundle": msgspec.structs.replace(BUNDLE, files={}, metrics={}, task="clustering")},
         {"installed": {}},
     ],

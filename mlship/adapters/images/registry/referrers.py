@@ -102,7 +102,8 @@ class RegistryReferrers:
         if any(listed.digest == entry.digest for listed in by_api or ()):
             return entry.digest
         own = self._image.tagged(f"{self._own_tags}{_digits(entry.digest)}")
-        if by_api is None and not self._missing(self._index(), entry, must_have=own.tag):
+        # Some registries answer the request for the list, but list nothing.
+        if not by_api and not self._missing(self._index(), entry, must_have=own.tag):
             return entry.digest
         for blob in (_EMPTY, document.data):
             self._registry.bring(self._image.repository, _content(blob))
