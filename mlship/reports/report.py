@@ -141,6 +141,10 @@ class _Image(NamedTuple):
     record: Record | None
     attached: tuple[str, ...]
 
+    def reported(self, tested: Contained | None) -> Image:
+        """Return the image for the report, with its container test."""
+        return Image(digest=self.digest, tested=tested, attached=self.attached)
+
 
 _MEETS: Final[Mapping[Occupied, str]] = {
     "wait": "after the merge, this release waits for its place",
@@ -204,9 +208,7 @@ def collect(
         trained=trained,
         differing=_differing(trained, history.champion, records),
         tested=tested,
-        image=Image(digest=image.digest, tested=contained, attached=image.attached)
-        if image
-        else None,
+        image=image.reported(contained) if image else None,
         verified=verified,
         evaluated=evaluated,
         watched=_facts(last, "watch", Watched),

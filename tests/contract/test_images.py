@@ -173,4 +173,5 @@ def test_what_is_installed_is_told_for_each_platform(
     installed = images.inventory(image)
     assert installed.keys() == {each.platform for each in image.platforms}
     assert all(inventory.distributions for inventory in installed.values())
+    images.push(image)
     assert reopen().inventory(image) == installed
