@@ -9,7 +9,6 @@ from mlship.domain.digests import Digest
 from mlship.domain.image import Reference
 
 CYCLONEDX: Final = "application/vnd.cyclonedx+json"
-IN_TOTO: Final = "application/vnd.in-toto+json"
 DSSE: Final = "application/vnd.dsse.envelope.v1+json"
 """The media type of a signed document, whatever is signed."""
 

@@ -7,11 +7,12 @@ from mlship import files
 from mlship.domain import bundle as bundles
 from mlship.domain import digests, provenance, shapes
 from mlship.domain.digests import Digest
+from mlship.domain.dsse import IN_TOTO
 from mlship.domain.evidence import PREDICATE_TYPE, Record, Step, encode
 from mlship.domain.facts import Containerized, Trained
 from mlship.domain.image import Image, Reference
 from mlship.domain.records import Records
-from mlship.domain.referrers import CYCLONEDX, IN_TOTO, PREDICATE, Document
+from mlship.domain.referrers import CYCLONEDX, DSSE, PREDICATE, Document
 from mlship.domain.release import Release
 from mlship.domain.sbom import Material, sbom
 from mlship.errors import ConflictError, NotFoundError, UnavailableError
@@ -128,19 +129,21 @@ def _records(pipeline: Pipeline, release: Release, records: Records) -> dict[str
         step = record.evidence.step
         if step not in _ATTESTED or record.evidence.release != release:
             continue
-        data = encode(record.evidence)
+        envelope = record.envelope
+        data = envelope.data if envelope else encode(record.evidence)
         name = f"{step} {digests.short(record.digest)}"
         if digests.of_bytes(data) != record.digest:
             pipeline.progress.note(f"{name} has the form of another version: not attached")
             continue
-        documents[name] = _statement(data, PREDICATE_TYPE)
+        kind = DSSE if envelope else IN_TOTO
+        documents[name] = _statement(data, PREDICATE_TYPE, media_type=kind)
     return documents
 
 
-def _statement(data: bytes, predicate: str) -> Document:
-    return Document(
-        artifact_type=IN_TOTO, media_type=IN_TOTO, data=data, annotations={PREDICATE: predicate}
-    )
+def _statement(data: bytes, predicate: str, media_type: str = IN_TOTO) -> Document:
+    """Return an in-toto Statement to attach: bare, or in an envelope with its signature."""
+    notes = {PREDICATE: predicate}
+    return Document(artifact_type=IN_TOTO, media_type=media_type, data=data, annotations=notes)
 
 
 def _sbom(pipeline: Pipeline, release: Release, image: Image, records: Records) -> bytes:

@@ -11,9 +11,10 @@ import pytest
 
 from mlship.adapters.images.engine.builds import EngineBuild
 from mlship.domain import digests
+from mlship.domain.dsse import IN_TOTO
 from mlship.domain.image import reference
 from mlship.domain.ports import Images
-from mlship.domain.referrers import CYCLONEDX, IN_TOTO, Document
+from mlship.domain.referrers import CYCLONEDX, Document
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError, NotFoundError
 from tests.fakes.docker import FakeBuild

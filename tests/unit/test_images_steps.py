@@ -15,11 +15,11 @@ from mlship.config.targets import KubernetesConfig
 from mlship.domain import digests, shapes
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import PREDICATE_TYPE as EVIDENCE
-from mlship.domain.evidence import Record
+from mlship.domain.evidence import Record, encode
 from mlship.domain.facts import PushedImage
 from mlship.domain.image import Reference
 from mlship.domain.provenance import PREDICATE_TYPE as SLSA
-from mlship.domain.referrers import CYCLONEDX, PREDICATE, Document
+from mlship.domain.referrers import CYCLONEDX, DSSE, PREDICATE, Document
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from mlship.steps.approve import approve
@@ -279,6 +279,28 @@ def test_records_of_tests_and_approvals_are_attached_as_the_ledger_has_them(
     records = len(there.ledger.records())
     push(there.pipeline, release)
     assert len(there.ledger.records()) == records
+
+
+class Ada:
+    """A signer whose signature nobody verifies here."""
+
+    key = digests.of_bytes(b"ada")
+
+    def sign(self, message: bytes) -> bytes:
+        return digests.of_bytes(message).encode()
+
+
+def test_a_signed_record_is_attached_with_its_signature(made: tuple[World, Release]) -> None:
+    there, release = made
+    bare = check(there.pipeline, release)
+    data = encode(bare.evidence, Ada())
+    there.ledger.stored[digests.of_bytes(data)] = data
+    del there.ledger.stored[bare.digest]
+    facts, digest = shipped(there, release)
+    attached = there.images.documents[digest].values()
+    (record,) = [each for each in attached if each.annotations.get(PREDICATE) == EVIDENCE]
+    assert (record.data, record.media_type) == (data, DSSE)
+    assert facts.attached
 
 
 def test_a_registry_that_refuses_documents_gets_the_image_and_the_next_push_attaches_them(

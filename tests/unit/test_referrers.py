@@ -13,8 +13,9 @@ from mlship.adapters.http.clients import Reach
 from mlship.adapters.images.registry.client import Exchange
 from mlship.adapters.images.registry.referrers import RegistryReferrers
 from mlship.adapters.images.registry.registry import Registry
+from mlship.domain.dsse import IN_TOTO
 from mlship.domain.image import Reference, reference
-from mlship.domain.referrers import CYCLONEDX, IN_TOTO, Document
+from mlship.domain.referrers import CYCLONEDX, Document
 from mlship.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from tests.fakes.registry import INDEX, FakeRegistry, digest_of
 from tests.fakes.timing import patient
