@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlship.cli import output
-from mlship.cli.options import DryRun, Older, ReleaseName, Render, preview
+from mlship.cli.options import DryRun, FromPullRequest, Older, ReleaseName, Render, preview
 from mlship.cli.session import session
 from mlship.domain import shapes
 from mlship.domain.facts import Evaluated, Withdrawn
@@ -150,10 +150,12 @@ def promote(
         bool,
         typer.Option("--adopt", help="First record production as it is, if that was changed."),
     ] = False,
+    number: FromPullRequest = None,
 ) -> None:
     """Make the challenger the champion.
 
-    Moves traffic and the alias in the model registry. The old champion keeps running, so that a
+    Reads the reviews again, on GitHub: an approval counts if its review is still as it was. Moves
+    traffic and the alias in the model registry. The old champion keeps running, so that a
     rollback is fast. If production is not as recorded, because somebody changed it by hand, nothing
     is promoted without --reconcile or --adopt. What runs another image cannot be adopted.
 
@@ -173,6 +175,7 @@ def promote(
         chosen(pipeline, release, records),
         records,
         on_drift="reconcile" if reconcile else "adopt" if adopt else "refuse",
+        number=number,
     )
     output.record(record, json=options.json)
 
@@ -319,20 +322,6 @@ def evaluate(context: typer.Context) -> None:
     output.record(record, json=options.json, refuse=record.evidence.verdict == "failed")
 
 
-def _number_of_pull(text: str) -> int:
-    """Parse the number of a pull request, which people type into a form of GitHub.
-
-    Raises:
-        ConfigError: it is not a number.
-    """
-    if not re.fullmatch("[1-9][0-9]{0,17}", text):
-        raise ConfigError(
-            f"invalid pull request number: {text[:80]!r}",
-            hint="give the number after the #, such as 7",
-        )
-    return int(text)
-
-
 def approve(
     context: typer.Context,
     release: ReleaseName = None,
@@ -340,15 +329,7 @@ def approve(
         str | None, typer.Option(help="The email of the approver. Default: git's user.email.")
     ] = None,
     comment: Annotated[str, typer.Option(help="A comment to record.")] = "",
-    number: Annotated[
-        int | None,
-        typer.Option(
-            "--from-pull-request",
-            metavar="N",
-            parser=_number_of_pull,
-            help="Use the approvals in the reviews of this pull request.",
-        ),
-    ] = None,
+    number: FromPullRequest = None,
 ) -> None:
     """Record an approval of a release.
 

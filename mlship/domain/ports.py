@@ -1,6 +1,6 @@
 """Ports: what steps need from the outside. Protocols of at most five methods.
 
-Others are in `mlship.domain.publishing`, `mlship.domain.fence` and `mlship.domain.clusters`.
+Others are in `mlship.domain.publishing`, `pullrequest`, `fence` and `clusters`.
 Adapters implement them. A method raises only errors of `mlship.errors`, and a method that changes
 something is idempotent.
 """
@@ -31,7 +31,7 @@ from mlship.domain.inputs import Inputs
 from mlship.domain.lineage import Lineage
 from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.publishing import Comments
-from mlship.domain.pullrequest import Posted, PullRequest, Reviews
+from mlship.domain.pullrequest import Posted, PullRequest, Reviewing
 from mlship.domain.release import Release
 from mlship.domain.scores import Scores, Server, Suite, TestRun, Trained
 from mlship.domain.versions import Alias, Run, Version
@@ -275,7 +275,7 @@ class Predictor(Protocol):
         """
 
 
-class Forge(Comments, Protocol):
+class Forge(Comments, Reviewing, Protocol):
     """Pull requests of the repository, their comments and reviews. Errors as in `Comments`."""
 
     def get(self, number: int) -> PullRequest:
@@ -291,9 +291,6 @@ class Forge(Comments, Protocol):
             RefusedError: `head` has no commits that `base` lacks.
             NotFoundError: there is no such branch.
         """
-
-    def reviews(self, number: int) -> Reviews:
-        """Return the last decision of each account; a comment is not a decision."""
 
 
 class Images(Protocol):
