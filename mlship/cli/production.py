@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from mlship.cli import output
@@ -101,26 +102,42 @@ def traffic(
         bool | None,
         typer.Option("--shadow/--no-shadow", help="Mirror all traffic to the challenger."),
     ] = None,
+    override: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHY", help="Give more than configured without the gate; WHY is recorded."
+        ),
+    ] = None,
 ) -> None:
     """Show or set the traffic split in production.
 
+    More for the challenger than `targets.production.challenger_weight` needs what a promotion
+    needs: evaluation and approvals. An override of that is shown in red by `mlship status` and in
+    reports, until the share is back or the release was promoted.
+
     Example: mlship traffic challenger=20
     """
+    from mlship.domain.history import overridden
+    from mlship.reports.override import sentence
     from mlship.steps.traffic import traffic as set_traffic
 
     options = session(context)
     pipeline = options.pipeline()
-    route = set_traffic(pipeline, _shares(shares or []), shadow=shadow)
-    history = pipeline.read().history
+    route = set_traffic(pipeline, _shares(shares or []), shadow=shadow, override=override)
+    records = pipeline.read()
+    history = records.history
+    found = overridden(history.challenger, records) if history.challenger else None
     deployments = pipeline.target("production").inspect()
     rows = []
     for slot, deployment in deployments.items():
         share = "shadow" if route.split.shadow == slot else f"{route.split.share(slot)} %"
         rows.append((slot, history.role(deployment.release) or "none", share))
     if options.json:
-        output.as_json(route)
-    else:
-        output.table(route.endpoint, ("slot", "role", "traffic"), rows)
+        output.as_json({**msgspec.structs.asdict(route), "override": found})
+        return
+    output.table(route.endpoint, ("slot", "role", "traffic"), rows)
+    if found:
+        output.alarm(sentence(found))
 
 
 def _shares(texts: list[str]) -> dict[str, int]:

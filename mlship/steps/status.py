@@ -20,12 +20,13 @@ from mlship.domain.drift import (
     unfinished,
 )
 from mlship.domain.evidence import Record
-from mlship.domain.history import History
+from mlship.domain.history import History, overridden
+from mlship.domain.override import Overridden
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
 from mlship.errors import IntegrityError, MlshipError, UnavailableError
-from mlship.steps.drift import of_split
+from mlship.steps.drift import due_split, of_split
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.replay import answering
 
@@ -110,6 +111,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         clusters: of each target that has several.
         unanswered: how many requests no release answered, by target, if some were sent.
         void: records that do not count, oldest first.
+        override: by which the challenger has more traffic than configured, if there is one.
     """
 
     name: str
@@ -125,6 +127,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     undelivered: tuple[str, ...] = ()
     void: tuple[Void, ...] = ()
     silent: dict[str, Silence] = {}
+    override: Overridden | None = None
 
 
 class _Looked(NamedTuple):
@@ -182,6 +185,7 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         undelivered=_undelivered(pipeline, records),
         void=tuple(Void.of(record) for record in records.void),
         silent=silent,
+        override=overridden(history.challenger, records) if history.challenger else None,
     )
 
 
@@ -219,7 +223,7 @@ def _look(
     drift += of_supervision(name, deployments, _again(name, deployments, names))
     if name == PRODUCTION:
         drift += of_split(records, route.split)
-        drift += of_route(roles, deployments, route, records.releases)
+        drift += of_route(roles, deployments, route, records.releases, due_split(records))
     return _Looked(
         seen=_seen(name, deployments, route, names, roles, aliases, answers),
         drift=drift,

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from mlship.domain.deployment import slot_of
 from mlship.domain.evidence import Saw, Step
 from mlship.domain.facts import Approved
 from mlship.domain.policy import PromotePolicy
@@ -14,6 +15,7 @@ from mlship.errors import ConfigError, MlshipError, NotFoundError, RefusedError,
 from mlship.steps.approve import approve, approve_from_pull_request
 from mlship.steps.deploy import deploy_production
 from mlship.steps.promote import promote
+from mlship.steps.traffic import traffic
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
 from tests.harness.samples import better, nothing
@@ -206,6 +208,18 @@ def test_after_a_kill_behind_the_route_no_forge_is_needed(
     here.forge.fault = AWAY
     promote(here.pipeline, release)
     assert is_champion(here, release)
+
+
+def test_more_traffic_reads_the_reviews_as_a_promotion_does(here: World) -> None:
+    release = challenger(here)
+    with pytest.raises(RefusedError, match="0 of 1 approvals"):
+        traffic(here.pipeline, {"challenger": 60})
+    here.forge.latest[1] = (GOOD,)
+    traffic(here.pipeline, {"challenger": 60})
+    assert here.targets["production"].routes().split.share(slot_of(release)) == 60
+    assert len(recorded(here, "approve")) == 1
+    heads = here.pipeline.read().heads
+    assert heads == (here.ledger.records()[-1].digest,), "the chain has no fork"
 
 
 def test_the_number_of_a_pull_request_is_the_end_of_its_page() -> None:
