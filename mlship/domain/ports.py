@@ -1,6 +1,7 @@
 """Ports: what steps need from the outside. Protocols of at most five methods.
 
-Others are in `publishing`, `fence`, `clusters`, `referrers` and `inventory` of `mlship.domain`.
+Others are in `publishing`, `pullrequest`, `fence`, `clusters`, `referrers` and `inventory` of
+`mlship.domain`.
 Adapters implement them. A method raises only errors of `mlship.errors`, and a method that changes
 something is idempotent.
 """
@@ -32,7 +33,7 @@ from mlship.domain.inventory import Inventories
 from mlship.domain.lineage import Lineage
 from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.publishing import Comments
-from mlship.domain.pullrequest import Posted, PullRequest, Reviews
+from mlship.domain.pullrequest import Posted, PullRequest, Reviewing
 from mlship.domain.referrers import Referrers
 from mlship.domain.release import Release
 from mlship.domain.scores import Scores, Server, Suite, TestRun, Trained
@@ -277,7 +278,7 @@ class Predictor(Protocol):
         """
 
 
-class Forge(Comments, Protocol):
+class Forge(Comments, Reviewing, Protocol):
     """Pull requests of the repository, their comments and reviews. Errors as in `Comments`."""
 
     def get(self, number: int) -> PullRequest:
@@ -293,9 +294,6 @@ class Forge(Comments, Protocol):
             RefusedError: `head` has no commits that `base` lacks.
             NotFoundError: there is no such branch.
         """
-
-    def reviews(self, number: int) -> Reviews:
-        """Return the last decision of each account; a comment is not a decision."""
 
 
 class Images(Referrers, Inventories, Protocol):

@@ -27,7 +27,8 @@ from mlship.domain.facts import (
     Trained,
     Verified,
 )
-from mlship.domain.history import History, fold, latest
+from mlship.domain.history import History, fold, latest, overridden
+from mlship.domain.override import Overridden
 from mlship.domain.policy import Occupied
 from mlship.domain.release import Release, is_name
 from mlship.domain.shapes import Shape
@@ -111,6 +112,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         staging: the URL of staging; empty if the release was not deployed there.
         production: what a merge of the release meets there: another challenger; empty for none.
         differing: the files that its training read and that the champion's read otherwise.
+        override: by which it has more traffic than configured, if there is one.
     """
 
     title: str
@@ -134,6 +136,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     watched: Watched | None = None
     approvals: tuple[Approval, ...] = ()
     timeline: tuple[Moment, ...] = ()
+    override: Overridden | None = None
 
 
 class _Image(NamedTuple):
@@ -184,7 +187,6 @@ def collect(
         last["test-container"] = image.record
     contained = _facts(last, "test-container", Contained)
     verified = _facts(last, "verify-staging-workload", Verified)
-    evaluated = _facts(last, "evaluate", Evaluated)
     deployed, staged = (
         _facts(last, "deploy-production", Deployed),
         _facts(last, "deploy-staging", Staged),
@@ -210,10 +212,11 @@ def collect(
         tested=tested,
         image=image.reported(contained) if image else None,
         verified=verified,
-        evaluated=evaluated,
+        evaluated=_facts(last, "evaluate", Evaluated),
         watched=_facts(last, "watch", Watched),
         approvals=_approvals(release, own),
         timeline=_timeline(own),
+        override=overridden(release, records),
     )
 
 

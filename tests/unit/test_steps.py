@@ -606,7 +606,7 @@ def test_the_champion_is_not_retired(here: World) -> None:
 
 def test_traffic_is_set_by_role(here: World) -> None:
     first, second = duel(here)
-    traffic(here.pipeline, {"challenger": 35})
+    traffic(here.pipeline, {"challenger": 35}, override="a drill")
     assert weights(here) == {slot_of(first): 65, slot_of(second): 35}
     with pytest.raises(ConfigError):
         traffic(here.pipeline, {"challenger": 101})
