@@ -2,8 +2,8 @@
 
 A long history (releases are trained, tested, deployed, evaluated, approved, promoted, rolled back,
 retired) is written as signed records of realistic size: into a folder, and into an MLflow database,
-which with --server is also read through a tracking server. With --registry, it is also written into the
-container registry at localhost:5000, and read by a machine that has read it before and by a new
+which with --server is also read through a tracking server. With --registry, it is also written into
+the container registry at localhost:5000, and read by a machine that has read it before and by a new
 one. Then `mlship status --json` runs in a new process, and its time is measured: that of the CPU
 (user and system), and in all.
 
