@@ -19,6 +19,7 @@ from mlship.cli import (
     build,
     evidence,
     guide,
+    images,
     inspect,
     load,
     output,
@@ -126,6 +127,7 @@ for _name, _command in (
     app.command(_name)(_command)
 
 
+app.add_typer(images.app, name="images")
 app.add_typer(predictions.app, name="predictions")
 app.add_typer(api_keys.app, name="api-keys")
 
