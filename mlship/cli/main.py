@@ -128,6 +128,7 @@ for _name, _command in (
 
 
 app.add_typer(images.app, name="images")
+app.add_typer(images.bundles, name="bundles")
 app.add_typer(predictions.app, name="predictions")
 app.add_typer(api_keys.app, name="api-keys")
 

@@ -46,6 +46,7 @@ Step = (
         "watch",
         "erase",
         "prune",
+        "prune-images",
         "approve",
         "withdraw-approval",
         "await-production",

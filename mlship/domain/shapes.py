@@ -30,6 +30,7 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
         "watch": watch.Watched,
         "erase": removal.Erased,
         "prune": removal.Pruned,
+        "prune-images": removal.PrunedImages,
         "approve": facts.Approved,
         "withdraw-approval": facts.Withdrawn,
         "await-production": facts.Waiting,

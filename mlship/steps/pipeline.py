@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol
 from mlship import files
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
-from mlship.domain import digests, history, home, shapes
+from mlship.domain import digests, history, home, retention, shapes
 from mlship.domain.commit import Commit, named
 from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
@@ -316,7 +316,8 @@ class Pipeline:
         """Return the artifact of a release for a target: its bundle, or its pushed image.
 
         Raises:
-            NotFoundError: the target runs images, and the release has none in a registry.
+            NotFoundError: the target runs images, and the release has none in a registry, or no
+                longer.
         """
         if self.target_config(target).kind == "local":
             folder = self.bundle(release)
@@ -326,6 +327,11 @@ class Pipeline:
             raise NotFoundError(
                 f"{release} has no image in a registry, and target {target} runs images",
                 hint=f"run `mlship containerize {release}` and `mlship push-to-registry {release}`",
+            )
+        if retention.is_removed(records, pushed):
+            raise NotFoundError(
+                f"`mlship images prune` removed the image of {release} from the registry",
+                hint=f"run `mlship push-to-registry {release}`, which builds the same one again",
             )
         image = shapes.of(pushed, PushedImage)
         return Artifact(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from mlship.domain import shapes
+from mlship.domain import retention, shapes
 from mlship.domain.evidence import Record, Saw, Step
 from mlship.domain.facts import Containerized, PushedImage
 from mlship.domain.image import Image
@@ -52,7 +52,7 @@ def push(
     pushed = pipeline.images().push(image)
     router = _pushed_router(pipeline, image)
     before = records.latest(STEP, release)
-    if before is not None:
+    if before is not None and not retention.is_removed(records, before):
         known = shapes.of(before, PushedImage)
         if (known.reference, known.router) == (pushed.reference, router):
             return before

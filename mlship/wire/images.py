@@ -1,10 +1,12 @@
-"""What the commands `images` need beside a pipeline's ports."""
+"""What the commands `images` and `bundles` need beside a pipeline's ports."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mlship.config.project import Config
 from mlship.domain.bases import Bases, SettingsFile
+from mlship.domain.retention import ImageRepository
 
 
 def bases(config: Config, environment: Mapping[str, str]) -> Bases:
@@ -20,3 +22,17 @@ def settings_file(path: Path) -> SettingsFile:
     from mlship.adapters.checkout.settings_file import GitSettingsFile
 
     return GitSettingsFile(path)
+
+
+@contextmanager
+def repository(config: Config, environment: Mapping[str, str]) -> Iterator[ImageRepository]:
+    """Give the project's repository, to remove images from it; close its connections in the end.
+
+    Raises:
+        ConfigError: no repository is configured.
+    """
+    from mlship.adapters.images.registry.registries import Registries
+    from mlship.adapters.images.registry.removal import RegistryImages
+
+    with closing(Registries(config.image, environment)) as registries:
+        yield RegistryImages(registries)

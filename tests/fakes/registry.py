@@ -6,6 +6,7 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import httpx
 
@@ -28,6 +29,8 @@ class FakeRegistry:
         page: so many tags are in one answer, all where it is 0; `link` is before the next path.
         late: tags that are there, and that lists do not have yet.
         hides: who may only read is denied a repository that does not exist.
+        deletes: whether manifests can be removed; `untagged` as in Google's registry, only without
+            a tag.
         password: asked for where it is set; `user` is who may come in, and push if `pushes`.
     """
 
@@ -47,6 +50,7 @@ class FakeRegistry:
         self.page, self.link = 0, ""
         self.late: set[str] = set()
         self.hides = False
+        self.deletes: Literal["yes", "untagged", "no"] = "yes"
 
     @property
     def transport(self) -> httpx.MockTransport:
@@ -130,12 +134,30 @@ class FakeRegistry:
             stored = (data, request.headers["Content-Type"])
             kept[match["rest"]] = kept[digest_of(data)] = stored
             return httpx.Response(201)
+        if request.method == "DELETE" and self.deletes == "no":
+            return httpx.Response(405, json={"errors": [{"code": "UNSUPPORTED"}]})
         if match["rest"] not in kept:
             return httpx.Response(404, json={"errors": [{"code": "MANIFEST_UNKNOWN"}]})
+        if request.method == "DELETE":
+            return self._delete(kept, match["rest"])
         data, kind = kept[match["rest"]]
         data = data + b" " if self.lies else data
         headers = {"Content-Type": kind, "Docker-Content-Digest": digest_of(data)}
         return httpx.Response(200, headers=headers, content=data)
+
+    def _delete(self, kept: dict[str, tuple[bytes, str]], wanted: str) -> httpx.Response:
+        tags = [name for name in kept if kept[name] == kept[wanted] and ":" not in name]
+        if ":" not in wanted:
+            # Docker's registry removes no tags before version 3.
+            if self.deletes == "yes":
+                return httpx.Response(400, json={"errors": [{"code": "DIGEST_INVALID"}]})
+            del kept[wanted]
+            return httpx.Response(202)
+        if tags and self.deletes == "untagged":
+            return httpx.Response(400, json={"errors": [{"code": "GOOGLE_MANIFEST_DANGLING_TAG"}]})
+        for name in (wanted, *tags):
+            del kept[name]
+        return httpx.Response(202)
 
     def _blob(self, request: httpx.Request, match: "re.Match[str]") -> httpx.Response:
         data = self.blobs.get(match["name"], {}).get(match["rest"])

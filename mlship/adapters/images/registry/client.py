@@ -146,6 +146,7 @@ class Exchange:
         name, _, actions = scope.split(maxsplit=1)[0].removeprefix("repository:").rpartition(":")
         action: Literal["push", "pull"] = "push" if "push" in actions else "pull"
         what = "push to" if action == "push" else "pull from"
+        what = "deletion in" if "delete" in actions else what
         message = f"{self.host} denied the {what} {name}{details}"
         hint = faults.log_in(self.host, action)
         if is_google(self.host):
