@@ -115,7 +115,8 @@ class _Upload:
             headers["Content-Range"] = f"{offset}-{size - 1}"
         ask = self._ask("PATCH", place, lambda: self._content.read(offset), headers)
         try:
-            answer = self._exchange.send(ask, repeat="never")
+            # Repeated only if the registry did not act on it: then it has no byte of it.
+            answer = self._exchange.send(ask, repeat="idempotent")
         except UnavailableError as error:
             if not isinstance(error.__cause__, NoAnswerError):
                 raise
