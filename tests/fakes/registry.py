@@ -186,6 +186,7 @@ class FakeRegistry:
         if digest_of(bytes(got)) != request.url.params["digest"]:
             return httpx.Response(400, json={"errors": [{"code": "DIGEST_INVALID"}]})
         self.put(name, bytes(got))
+        del self.uploads[number]
         return httpx.Response(201)
 
     def _begin(self, request: httpx.Request, name: str) -> httpx.Response:

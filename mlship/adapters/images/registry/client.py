@@ -42,8 +42,13 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DENIED: Final = (401, 403)
-PATIENCE: Final = Patience(deadline=240, attempts=5, first=0.5, longest=8, longest_asked=60)
-"""A registry that asks for a longer pause is an error."""
+PATIENCE: Final = Patience(
+    deadline=240, attempts=10, first=0.5, longest=8, longest_asked=60, unreached=10
+)
+"""A registry that asks for a longer pause is an error.
+
+A push has some 30 requests. With 5 attempts, one push in 14 failed where 3 requests in 10 do.
+"""
 READING: Final = Patience(deadline=30, attempts=4, longest=4, longest_asked=10)
 """For commands that only read."""
 _STORING: Final = httpx.Timeout(60.0, connect=10.0)
