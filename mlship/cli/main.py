@@ -21,6 +21,8 @@ from mlship.cli import (
     guide,
     images,
     inspect,
+    keys,
+    ledger,
     load,
     output,
     predictions,
@@ -131,6 +133,8 @@ app.add_typer(images.app, name="images")
 app.add_typer(images.bundles, name="bundles")
 app.add_typer(predictions.app, name="predictions")
 app.add_typer(api_keys.app, name="api-keys")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

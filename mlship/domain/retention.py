@@ -87,7 +87,8 @@ def needed(
     """
     reasons: dict[Digest, str] = {}
     last: dict[Digest, datetime] = {}
-    for record in records:
+    # Whoever signed a record: it is a reason to keep something.
+    for record in (*records, *(each.record for each in records.untrusted)):
         if record.evidence.step not in _OF_REMOVAL:
             release = record.evidence.release.id
             last[release] = max(record.evidence.time, last.get(release, record.evidence.time))

@@ -39,6 +39,7 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release, find
 from mlship.domain.removal import Removals
 from mlship.domain.tls import Certified
+from mlship.domain.trust import UNSIGNED, Signatures, check_trusted
 from mlship.errors import IntegrityError, NotFoundError
 from mlship.steps.fenced import FencedLedger, FencedStore
 
@@ -66,6 +67,7 @@ class Pipeline:
         overridden: the settings that an option or a variable sets, not mlship.yaml.
         target: returns the target with a name.
         fence: of the lock that is held, see `under`.
+        signatures: who signs the records of the ledger, and whose records count.
         api_key: for requests to a target; empty for none.
         images: returns the image builder, loaded by the steps that need it.
         engine: connects to the container engine, for the step that needs it.
@@ -98,6 +100,7 @@ class Pipeline:
     shares_ledger: bool = False
     overridden: tuple[str, ...] = ()
     fence: Fence = KERNEL
+    signatures: Signatures = UNSIGNED
     api_key: str = dataclasses.field(default="", repr=False)
 
     def under(self, held: str, lock: Fence) -> "Pipeline":
@@ -129,9 +132,11 @@ class Pipeline:
 
         Raises:
             ConflictError: it has records of another project of this name.
+            IntegrityError: it has records of this project, and none of them is trusted.
         """
         records = self.look(known)
         home.check_records(records.others, self.config.name, self.home)
+        check_trusted(records.listed, records.untrusted)
         return records
 
     def look(self, known: Records | None = None) -> Records:
@@ -139,11 +144,21 @@ class Pipeline:
         if known is not None:
             return known
         kept = tuple(self.ledger.records())
+        untrusted = self.signatures.sift
         return (
-            Records.of(kept, self.config.name, self.home)
+            Records.of(kept, self.config.name, self.home, untrusted)
             if self.shares_ledger
-            else Records.alone(kept)
+            else Records.alone(kept, untrusted)
         )
+
+    def check_may(self, *steps: Step) -> None:
+        """Check that records of these steps will count, before anything is done for them.
+
+        Raises:
+            ConfigError: this machine has no key, or `trust` in mlship.yaml does not let its signer
+                say so.
+        """
+        self.signatures.check_may(steps, self.clock())
 
     def learn(
         self,
@@ -164,7 +179,11 @@ class Pipeline:
             facts: the results, in the shape of the step.
             saw: the digests of the step's inputs.
             after: the records that the step has read; by default the ledger is read again.
+
+        Raises:
+            ConfigError: the record would not count, see `check_may`; nothing was added.
         """
+        self.check_may(step)
         evidence = Evidence(
             release=release,
             step=step,
