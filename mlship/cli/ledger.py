@@ -1,32 +1,51 @@
 """`mlship ledger`: which records of the ledger count: verify, sign."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
 
 from mlship.cli import output
 from mlship.cli.session import session
-from mlship.errors import ConfigError, IntegrityError
+from mlship.errors import ConfigError, IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
     from mlship.steps.ledger import Contents
+
+_MOST: Final = 1_000_000
+"""Bytes of a checkpoint."""
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Show which records of the ledger count, or sign old ones: verify, sign.",
+    help="Show which records of the ledger count, or sign old ones: verify, checkpoint, sign.",
 )
 
 
 @app.command("verify")
-def verify(context: typer.Context) -> None:
+def verify(
+    context: typer.Context,
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--checkpoint",
+            metavar="FILE",
+            help="Check that nothing is gone that `mlship ledger checkpoint` has seen. May be "
+            "repeated.",
+        ),
+    ] = None,
+    forget: Annotated[
+        bool,
+        typer.Option("--forget", help="Forget what this machine has seen of the ledger before."),
+    ] = False,
+) -> None:
     """Verify the chain of records and their signatures.
 
     Shows who signed them, and which do not count, with the reasons. The exit code is 7 if there
-    are such.
+    are such, or if records are gone that this machine or a checkpoint has seen.
 
     Example: mlship ledger verify
     """
@@ -34,7 +53,11 @@ def verify(context: typer.Context) -> None:
 
     options = session(context)
     pipeline = options.pipeline(purpose="read")
+    if forget:
+        pipeline.signatures.memory.keep(())
     found = steps.contents(pipeline)
+    for path in checkpoints or ():
+        steps.compare(pipeline, _read(path))
     if options.json and not found.untrusted:
         output.as_json(found)
         return
@@ -49,6 +72,20 @@ def verify(context: typer.Context) -> None:
             "keys in `trust.signers`, or find out who can write to the ledger",
             facts=msgspec.structs.asdict(found),
         )
+
+
+@app.command("checkpoint")
+def checkpoint(context: typer.Context) -> None:
+    """Print what the ledger has now, signed, to be kept where it cannot be changed with it.
+
+    With it, `verify` finds that the newest records were removed, also on another machine.
+
+    Example: mlship ledger checkpoint > checkpoint.json
+    """
+    from mlship.steps import ledger as steps
+
+    pipeline = session(context).pipeline(purpose="read")
+    output.json_text(steps.seal(pipeline).decode())
 
 
 @app.command("sign")
@@ -81,6 +118,16 @@ def sign(
             pipeline.progress.note("nothing was taken over")
             raise typer.Exit(1)
     output.record(steps.sign(pipeline, records), json=options.json)
+
+
+def _read(path: Path) -> bytes:
+    from mlship import files
+
+    try:
+        return files.read_regular(path, _MOST)
+    except OSError as error:
+        message = f"cannot read the checkpoint {path}: {error.strerror}"
+        raise NotFoundError(message, hint="`mlship ledger checkpoint` prints one") from error
 
 
 def _show(found: "Contents") -> None:

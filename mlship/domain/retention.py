@@ -13,6 +13,7 @@ from mlship.domain.facts import PushedImage
 from mlship.domain.image import Reference, reference
 from mlship.domain.records import Records
 from mlship.domain.removal import Item, PrunedImages
+from mlship.errors import NotFoundError
 
 _OF_REMOVAL: frozenset[Step] = frozenset({"erase", "prune", "prune-images"})
 """Steps that do not show that their release is in use."""
@@ -135,6 +136,21 @@ def begun(records: Iterable[Record], repository: str) -> Sequence[Item]:
             if facts.repository == repository:
                 items = facts.removed if record.evidence.verdict == "undecided" else ()
     return items
+
+
+def pushed_image(records: Iterable[Record], push: Record) -> PushedImage:
+    """Return the image of a push, which is in its registry as far as the ledger knows.
+
+    Raises:
+        NotFoundError: it was removed since.
+    """
+    if is_removed(records, push):
+        release = push.evidence.release
+        raise NotFoundError(
+            f"`mlship images prune` removed the image of {release} from the registry",
+            hint=f"run `mlship push-to-registry {release}`, which builds the same one again",
+        )
+    return shapes.of(push, PushedImage)
 
 
 def is_removed(records: Iterable[Record], push: Record) -> bool:

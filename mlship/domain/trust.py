@@ -16,8 +16,9 @@ from typing import Final, Literal, get_args
 import msgspec
 
 from mlship.domain import digests
+from mlship.domain.checkpoint import FORGETFUL, Memory
 from mlship.domain.digests import Digest
-from mlship.domain.dsse import Signing
+from mlship.domain.dsse import Envelope, Signing
 from mlship.domain.evidence import Claim, Record, Step
 from mlship.domain.facts import Facts
 from mlship.errors import ConfigError, IntegrityError
@@ -62,8 +63,11 @@ _SUBJECT_INFO: Final = bytes.fromhex("302a300506032b6570032100")
 _CLOCKS: Final = timedelta(hours=1)
 """How far the clocks of two machines may be apart."""
 
-Verify = Callable[[Sequence[tuple[str, Record]]], Container[Digest]]
-"""Returns those of some records whose signature is by the public key beside them (see `KEY`)."""
+Sealed = tuple[str, Digest, Envelope]
+"""A public key (see `KEY`), and an envelope with the digest of its bytes."""
+
+Verify = Callable[[Sequence[Sealed]], Container[Digest]]
+"""Returns the digests of those envelopes whose signature is by the key beside them."""
 
 Sift = Callable[[Sequence[Record], Container[Digest]], Mapping[Digest, str]]
 """`sift` for a trust: returns those records of a project that do not count, and why."""
@@ -101,7 +105,7 @@ OPEN: Final = Trust()
 """Every record counts, as nobody is named who signs."""
 
 
-def unverified(_signed: Sequence[tuple[str, Record]]) -> Container[Digest]:
+def unverified(_signed: Sequence[Sealed]) -> Container[Digest]:
     """The port `Verify` where no signature is looked at, and none is valid."""
     return ()
 
@@ -114,11 +118,13 @@ class Signatures:
         signing: signs them; `None` if nobody gave this machine a key.
         trust: returns whose records count. The first record that a machine signs makes its key.
         verify: checks signatures.
+        memory: what this machine has seen of the ledger.
     """
 
     signing: Signing | None = None
     trust: Callable[[], Trust] = lambda: OPEN
     verify: Verify = unverified
+    memory: Memory = FORGETFUL
 
     def sift(self, records: Sequence[Record], own: Container[Digest]) -> Mapping[Digest, str]:
         """Return the records that do not count, see `sift`."""
@@ -248,9 +254,9 @@ def sift(
         return {}
     signers = {key_id(signer.key): signer for signer in trust.signers}
     signed = [
-        (signers[record.signer].key, record)
+        (signers[record.signer].key, record.digest, record.envelope)
         for record in records
-        if record.digest in own and record.signer in signers
+        if record.envelope is not None and record.digest in own and record.signer in signers
     ]
     judge = _Judge(records, signers, verify(signed), unsigned=trust.unsigned)
     reasons: dict[Digest, str] = {}

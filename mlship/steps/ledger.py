@@ -4,11 +4,14 @@ from collections import Counter
 
 import msgspec
 
+from mlship.domain import checkpoint, digests, evidence, home
+from mlship.domain.checkpoint import Checkpoint
 from mlship.domain.digests import Digest
+from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Record
 from mlship.domain.records import Records
 from mlship.domain.trust import WHOLE, SignedLedger, Untrusted, key_id
-from mlship.errors import ConfigError, NotFoundError
+from mlship.errors import ConfigError, IntegrityError, NotFoundError
 from mlship.steps.ignored import Doubted
 from mlship.steps.pipeline import Pipeline
 
@@ -55,6 +58,67 @@ def contents(pipeline: Pipeline) -> Contents:
     )
 
 
+def seal(pipeline: Pipeline) -> bytes:
+    """Return a signed checkpoint of a project's ledger, to keep elsewhere.
+
+    Raises:
+        ConfigError: this machine has no key.
+        NotFoundError: the ledger has no record that counts.
+    """
+    records = pipeline.read()
+    if not records:
+        message = "the ledger has no record of this project"
+        raise NotFoundError(message, hint="run `mlship run`, then make a checkpoint")
+    found = Checkpoint(
+        name=pipeline.config.name,
+        home=pipeline.home,
+        records=len(records),
+        heads=evidence.heads(records.listed),
+        time=pipeline.clock(),
+    )
+    return checkpoint.seal(found, _signing(pipeline))
+
+
+def compare(pipeline: Pipeline, data: bytes) -> Checkpoint:
+    """Check that a ledger still has what it had at a checkpoint; return the checkpoint.
+
+    Raises:
+        IntegrityError: records are gone; or the checkpoint is of another project, or nobody whom
+            `trust` names signed it.
+    """
+    data = data.strip()
+    found, envelope = checkpoint.read(data)
+    if (found.name, found.home) != (pipeline.config.name, pipeline.home):
+        message = f"the checkpoint is of project {found.name[:80]!r} {home.shown(found.home[:200])}"
+        raise IntegrityError(message, hint="give one of this project")
+    key, digest = envelope.signatures[0].keyid, digests.of_bytes(data)
+    signer = next(
+        (each for each in pipeline.signatures.trust().signers if key_id(each.key) == key), None
+    )
+    if signer is None:
+        short = digests.short(key)
+        message = f"the checkpoint is signed with key {short}, which `trust` does not name"
+        raise IntegrityError(message, hint="do not rely on it; `mlship keys show` prints your key")
+    if digest not in pipeline.signatures.verify([(signer.key, digest, envelope)]):
+        message = f"the signature of the checkpoint is not one of signer {signer.name}"
+        raise IntegrityError(message, hint="do not rely on it")
+    records = pipeline.look()
+    doubted = [each.record for each in records.untrusted]
+    known = [record.digest for record in (*records, *records.void, *doubted)]
+    who = f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC"
+    hint = "restore the ledger from a backup, and find out who can write to it"
+    checkpoint.check(found.heads, known, who, hint)
+    return found
+
+
+def _signing(pipeline: Pipeline) -> Signing:
+    signing = pipeline.signatures.signing
+    if signing is None:
+        message = "this machine has no key to sign for a shared ledger with"
+        raise ConfigError(message, hint="set MLSHIP_SIGNING_KEY, or run `mlship keys new`")
+    return signing
+
+
 def unsigned(records: Records) -> list[Untrusted]:
     """Return the records that do not count only because nobody signed them."""
     return [each for each in records.untrusted if each.record.envelope is None]
@@ -77,8 +141,6 @@ def sign(pipeline: Pipeline, records: Records) -> Record:
         raise NotFoundError(f"{message}: nothing to take over", hint="nothing needs to be done")
     facts = SignedLedger(records=len(found))
     last = found[-1].record.evidence.release
-    if pipeline.signatures.signing is None:
-        message = "this machine has no key to sign records of a shared ledger with"
-        raise ConfigError(message, hint="set MLSHIP_SIGNING_KEY, or run `mlship keys new`")
+    _signing(pipeline)
     pipeline.check_may(*WHOLE)
     return pipeline.learn(last, "sign-ledger", "passed", facts, after=records)

@@ -10,12 +10,12 @@ from typing import Any, Final, Literal, Protocol
 from mlship import files
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
-from mlship.domain import digests, history, home, retention, shapes
+from mlship.domain import checkpoint, digests, evidence, history, home, retention, shapes
 from mlship.domain.commit import Commit, named
 from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
-from mlship.domain.facts import Facts, PushedImage
+from mlship.domain.facts import Facts
 from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.gates import ContainerTest
 from mlship.domain.inputs import Inputs
@@ -45,6 +45,10 @@ from mlship.steps.fenced import FencedLedger, FencedStore
 
 STAGING: Final = "staging"
 PRODUCTION: Final = "production"
+_FORGET: Final = (
+    "restore them, and find out who can write to the ledger; if you restored it from a backup "
+    "yourself, run `mlship ledger verify --forget`"
+)
 
 
 class Targets(Protocol):
@@ -143,13 +147,23 @@ class Pipeline:
         """Return what `read` returns, also beside another project of this name."""
         if known is not None:
             return known
+        memory = self.signatures.memory
+        # First what this machine has seen: another command may append while the ledger is read.
+        seen = memory.seen()
         kept = tuple(self.ledger.records())
-        untrusted = self.signatures.sift
-        return (
-            Records.of(kept, self.config.name, self.home, untrusted)
+        # Whoever deletes a ledger of their own begins anew.
+        if kept or self.shares_ledger:
+            checkpoint.check(seen, (each.digest for each in kept), "this machine", _FORGET)
+        sift = self.signatures.sift
+        records = (
+            Records.of(kept, self.config.name, self.home, sift)
             if self.shares_ledger
-            else Records.alone(kept, untrusted)
+            else Records.alone(kept, sift)
         )
+        heads = evidence.heads(records.listed)
+        if frozenset(heads) != seen:
+            memory.keep(heads)
+        return records
 
     def check_may(self, *steps: Step) -> None:
         """Check that records of these steps will count, before anything is done for them.
@@ -184,7 +198,7 @@ class Pipeline:
             ConfigError: the record would not count, see `check_may`; nothing was added.
         """
         self.check_may(step)
-        evidence = Evidence(
+        made = Evidence(
             release=release,
             step=step,
             verdict=verdict,
@@ -195,7 +209,9 @@ class Pipeline:
             home=self.home,
             fence=self.fence.number,
         )
-        return self.ledger.append(evidence, after=None if after is None else after.heads)
+        record = self.ledger.append(made, after=None if after is None else after.heads)
+        self.signatures.memory.keep([record.digest])
+        return record
 
     def release(self, reference: str | None = None, records: Records | None = None) -> Release:
         """Return the release of a reference: a name, a role, or by default the current commit.
@@ -335,8 +351,7 @@ class Pipeline:
         """Return the artifact of a release for a target: its bundle, or its pushed image.
 
         Raises:
-            NotFoundError: the target runs images, and the release has none in a registry, or no
-                longer.
+            NotFoundError: the target runs images, and the release has none in a registry.
         """
         if self.target_config(target).kind == "local":
             folder = self.bundle(release)
@@ -347,12 +362,7 @@ class Pipeline:
                 f"{release} has no image in a registry, and target {target} runs images",
                 hint=f"run `mlship containerize {release}` and `mlship push-to-registry {release}`",
             )
-        if retention.is_removed(records, pushed):
-            raise NotFoundError(
-                f"`mlship images prune` removed the image of {release} from the registry",
-                hint=f"run `mlship push-to-registry {release}`, which builds the same one again",
-            )
-        image = shapes.of(pushed, PushedImage)
+        image = retention.pushed_image(records, pushed)
         return Artifact(
             kind="image",
             digest=digests.parse(image.digest),

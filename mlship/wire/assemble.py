@@ -105,7 +105,7 @@ def assemble(
 
     shared = backends.shares_ledger(config, root)
     store = backends.store(config, home, state, environment, progress, purpose)
-    signatures = signing.signatures(config, environment, shared=shared)
+    signatures = signing.signatures(config, environment, root, home, shared=shared)
     ahead = backends.ahead(config, store)
     trainer = ChildTrainer(root, config, progress, ahead.prepare)
     return Pipeline(

@@ -1,13 +1,15 @@
 """Who signs the records of a command, and whose records it counts."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from mlship.adapters.keys import VARIABLE, Keys, MachineSigning, Verifier
+from mlship.adapters.keys import VARIABLE, Keys, MachineSigning, UserMemory, Verifier
 from mlship.config import trust as settings
 from mlship.config.project import Config
+from mlship.domain.checkpoint import FORGETFUL
 from mlship.domain.digests import Digest
 from mlship.domain.dsse import Signing
 from mlship.domain.trust import OPEN, Signatures, Signer, Trust, key_id
@@ -56,21 +58,31 @@ def trust(config: Config, environment: Mapping[str, str], *, shared: bool) -> Tr
     return Trust(signers=(*named, *here), unsigned=bool(unsigned))
 
 
-def signatures(config: Config, environment: Mapping[str, str], *, shared: bool) -> Signatures:
+def signatures(
+    config: Config, environment: Mapping[str, str], root: Path, home: str, *, shared: bool
+) -> Signatures:
     """Return who signs the records of a command, and whose records it counts.
 
     Args:
         config: of the project.
         environment: the environment variables.
+        root: the project's folder.
+        home: of the project.
         shared: whether other machines write to the ledger, too.
 
     Raises:
         ConfigError: the key cannot be read.
     """
+    where = (config.ledger.uri, config.store.uri, None if shared else str(root.resolve()))
+    ledger = (config.name, home, config.ledger.kind, *where)
+    # One in a registry remembers by itself, and its lists may be late. One of which unsigned
+    # records count is another job's data, and each run has another one.
+    forgets = config.ledger.kind == "registry" or config.trust.unsigned
     return Signatures(
         signing=_signing(config, environment, shared=shared),
         trust=lambda: trust(config, environment, shared=shared),
         verify=Verifier(environment),
+        memory=FORGETFUL if forgets else UserMemory(environment, ledger),
     )
 
 

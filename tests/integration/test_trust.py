@@ -1,8 +1,9 @@
 """Whose records count, on the command line: forged ones, old ones, and keys."""
 
 import os
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,88 @@ def test_first_use_needs_no_ceremony(desk: Desk) -> None:
     assert desk.said("status")["untrusted"] == []
     desk.write("train", desk.here)
     assert desk.said("ledger", "verify")["signed"] == {"this machine": 1}
+
+
+def test_newest_records_that_were_removed_are_missed_by_the_machine_that_saw_them(
+    desk: Desk,
+) -> None:
+    desk.duel(desk.here)
+    assert desk.mlship("ledger", "verify").returncode == 0
+    removed = newest(desk)
+    removed.unlink()
+    for command in (("status",), ("report", str(CHALLENGER)), ("promote", "challenger")):
+        done = desk.mlship(*command)
+        assert done.returncode == 7
+        assert f"this machine has seen {removed.name[:12]}" in done.stderr
+    assert desk.mlship("ledger", "verify", "--forget").returncode == 0
+    assert desk.mlship("report", str(CHALLENGER)).returncode == 0
+
+
+def test_a_ledger_that_goes_on_from_an_older_record_is_missed(desk: Desk) -> None:
+    desk.duel(desk.here)
+    assert desk.mlship("ledger", "verify").returncode == 0
+    newest(desk).unlink()
+    desk.write("train", desk.here)
+    assert "were removed" in desk.mlship("status").stderr
+
+
+def test_who_deletes_a_ledger_of_their_own_begins_anew(desk: Desk) -> None:
+    desk.duel(desk.here)
+    assert desk.mlship("ledger", "verify").returncode == 0
+    shutil.rmtree(desk.folder / ".mlship")
+    assert desk.mlship("status").returncode == 0
+    desk.write("train", desk.here)
+    assert desk.said("ledger", "verify")["records"] == 1
+
+
+def test_a_checkpoint_tells_another_machine_what_is_gone(desk: Desk, tmp_path: Path) -> None:
+    desk.duel(desk.here)
+    kept = tmp_path / "checkpoint.json"
+    kept.write_text(desk.mlship("ledger", "checkpoint").stdout)
+    given = ("ledger", "verify", "--checkpoint", str(kept))
+    assert desk.mlship(*given).returncode == 0
+    newest(desk).unlink()
+    elsewhere = {"XDG_STATE_HOME": str(tmp_path / "other machine")}
+    assert desk.mlship("ledger", "verify", **elsewhere).returncode == 0
+    done = desk.mlship(*given, **elsewhere)
+    assert done.returncode == 7
+    assert "were removed: a checkpoint of" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace('"sig":"', '"sig":"AAAA'), "is not one of signer this machine"),
+        (lambda text: text.replace("checkpoint", "other"), "not a checkpoint"),
+        (lambda text: text[:-9], "not a signed record"),
+        (lambda _: "", "not a signed record"),
+        (lambda text: text.replace("sha256:", "sha256:0", 1), "which `trust` does not name"),
+    ],
+    ids=["signature", "type", "cut off", "empty", "key"],
+)
+def test_a_checkpoint_that_was_changed_is_not_relied_on(
+    desk: Desk, tmp_path: Path, change: Callable[[str], str], message: str
+) -> None:
+    desk.duel(desk.here)
+    kept = tmp_path / "checkpoint.json"
+    kept.write_text(desk.mlship("ledger", "checkpoint").stdout)
+    assert desk.mlship("ledger", "verify", "--checkpoint", str(kept)).returncode == 0
+    kept.write_text(change(kept.read_text()))
+    done = desk.mlship("ledger", "verify", "--checkpoint", str(kept))
+    assert done.returncode == 7
+    assert message in done.stderr
+
+
+def test_a_checkpoint_of_another_project_is_refused(desk: Desk, tmp_path: Path) -> None:
+    desk.duel(desk.here)
+    kept = tmp_path / "checkpoint.json"
+    kept.write_text(desk.mlship("ledger", "checkpoint", "--set", "home=a//b").stdout)
+    done = desk.mlship("ledger", "verify", "--checkpoint", str(kept))
+    assert done.returncode == 7
+    assert "the checkpoint is of project" in done.stderr
+
+
+def newest(desk: Desk) -> Path:
+    """Return the file of the last record."""
+    last = DirectoryLedger(desk.ledger).records()[-1].digest.removeprefix("sha256:")
+    return desk.ledger / last[:2] / f"{last}.json"

@@ -14,7 +14,7 @@ from mlship.domain import dsse, evidence, trust
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Step
 from mlship.domain.records import Records
-from mlship.domain.trust import Scope, Signer, Trust, key_id
+from mlship.domain.trust import Scope, Sealed, Signer, Trust, key_id
 from mlship.errors import ConfigError, ConflictError, IntegrityError
 from tests.harness.samples import NOON, release
 from tests.harness.signing import key
@@ -48,13 +48,17 @@ def said(
     return evidence.decode(evidence.encode(made, by))
 
 
-def verified(signed: Sequence[tuple[str, Record]]) -> set[Digest]:
+def verified(signed: Sequence[Sealed]) -> set[Digest]:
     return {
-        record.digest
-        for public, record in signed
-        if record.envelope
-        and verify(public, record.envelope.message, record.envelope.signatures[0].sig)
+        digest
+        for public, digest, envelope in signed
+        if verify(public, envelope.message, envelope.signatures[0].sig)
     }
+
+
+def sealed(public: str, record: Record) -> Sealed:
+    assert record.envelope
+    return public, record.digest, record.envelope
 
 
 def reasons(
@@ -408,19 +412,19 @@ def test_what_is_no_public_key_is_refused(text: str) -> None:
 
 def test_a_signature_is_verified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record, environment = said("train", CI), {"HOME": str(tmp_path)}
-    assert record.digest in Verifier(environment)([(CI.public, record)])
+    assert record.digest in Verifier(environment)([sealed(CI.public, record)])
     asked: list[bytes] = []
     monkeypatch.setattr(
         "mlship.adapters.keys.verified.verify", lambda *given: asked.append(given[1])
     )
-    assert record.digest in Verifier(environment)([(CI.public, record)])
+    assert record.digest in Verifier(environment)([sealed(CI.public, record)])
     assert asked == []
 
 
 def test_a_wrong_signature_is_never_kept(tmp_path: Path) -> None:
     wrong = forged(said("promote", OPS), lambda it: _signed(it, bytes(64)))
     for _ in range(2):
-        assert wrong.digest not in Verifier({"HOME": str(tmp_path)})([(OPS.public, wrong)])
+        assert wrong.digest not in Verifier({"HOME": str(tmp_path)})([sealed(OPS.public, wrong)])
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 33, b"x" * 31])
@@ -431,7 +435,7 @@ def test_what_was_verified_may_be_cut_off_or_lost(tmp_path: Path, content: bytes
     path.chmod(0o600)
     record, environment = said("train", CI), {"HOME": str(tmp_path)}
     for _ in range(2):
-        assert record.digest in Verifier(environment)([(CI.public, record)])
+        assert record.digest in Verifier(environment)([sealed(CI.public, record)])
     assert len(path.read_bytes()) % 32 == 0
 
 
@@ -441,4 +445,4 @@ def test_what_others_may_write_is_not_believed(tmp_path: Path) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes.fromhex(wrong.digest.removeprefix("sha256:")))
     path.chmod(0o666)
-    assert wrong.digest not in Verifier({"HOME": str(tmp_path)})([(OPS.public, wrong)])
+    assert wrong.digest not in Verifier({"HOME": str(tmp_path)})([sealed(OPS.public, wrong)])

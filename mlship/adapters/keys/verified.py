@@ -15,7 +15,7 @@ from mlship import files
 from mlship.adapters.keys.ed25519 import verify
 from mlship.adapters.keys.places import of_user
 from mlship.domain.digests import Digest
-from mlship.domain.evidence import Record
+from mlship.domain.trust import Sealed
 
 _BYTES: Final = 32
 _MOST: Final = 1_000_000 * _BYTES
@@ -31,17 +31,17 @@ class Verifier:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._path = of_user(environment, "XDG_STATE_HOME", ".local/state") / "verified"
 
-    def __call__(self, signed: Sequence[tuple[str, Record]]) -> Container[Digest]:
-        """Return those of some records whose signature is by the public key beside them."""
+    def __call__(self, signed: Sequence[Sealed]) -> Container[Digest]:
+        """Return the digests of those envelopes whose signature is by the key beside them."""
         known = self._known() if signed else frozenset()
-        valid = {record.digest for _, record in signed if _raw(record) in known}
+        valid = {digest for _, digest, _ in signed if _raw(digest) in known}
         fresh = [
-            record
-            for public, record in signed
-            if record.digest not in valid and _is_valid(public, record)
+            digest
+            for public, digest, envelope in signed
+            if digest not in valid and verify(public, envelope.message, envelope.signatures[0].sig)
         ]
         self._keep(fresh)
-        return valid | {record.digest for record in fresh}
+        return valid.union(fresh)
 
     def _known(self) -> frozenset[bytes]:
         try:
@@ -53,12 +53,12 @@ class Verifier:
         whole = len(data) - len(data) % _BYTES
         return frozenset(data[start : start + _BYTES] for start in range(0, whole, _BYTES))
 
-    def _keep(self, records: Sequence[Record]) -> None:
-        """Add records; begin anew where a write was cut off, or the file has grown large.
+    def _keep(self, fresh: Sequence[Digest]) -> None:
+        """Add digests; begin anew where a write was cut off, or the file has grown large.
 
         Without it nothing is wrong but the time that it takes.
         """
-        if not records:
+        if not fresh:
             return
         with suppress(OSError):
             files.make_private(self._path.parent)
@@ -67,15 +67,10 @@ class Verifier:
                 size = os.fstat(handle).st_size
                 if size % _BYTES or size > _MOST:
                     os.ftruncate(handle, 0)
-                os.write(handle, b"".join(map(_raw, records)))
+                os.write(handle, b"".join(map(_raw, fresh)))
             finally:
                 os.close(handle)
 
 
-def _raw(record: Record) -> bytes:
-    return bytes.fromhex(record.digest.removeprefix("sha256:"))
-
-
-def _is_valid(public: str, record: Record) -> bool:
-    envelope = record.envelope
-    return envelope is not None and verify(public, envelope.message, envelope.signatures[0].sig)
+def _raw(digest: Digest) -> bytes:
+    return bytes.fromhex(digest.removeprefix("sha256:"))
