@@ -187,11 +187,13 @@ def _contained(image: Image | None) -> str:
         return ""
     title = escaped(container.title(image.digest, image.tested))
     text = f"### Container test\n\nThe {title}"
+    names = escaped(container.attached(image.attached))
+    attached = f"\n\n{names}." if names else ""
     if image.tested is None:
-        return f"{text}."
+        return f"{text}.{attached}"
     cells = container.cells(image.tested)
     text += f":\n\n{table(list(cells), [[escaped(cell, 40) for cell in cells.values()]])}"
-    return text + _differed(image.tested.differences)
+    return text + attached + _differed(image.tested.differences)
 
 
 def _verified(verified: Verified | None) -> str:

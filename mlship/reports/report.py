@@ -80,10 +80,12 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         tested: the container test of this image; `None` if it was not tested.
+        attached: the names of the documents at the image in the registry, such as `sbom`.
     """
 
     digest: Digest
     tested: Contained | None = None
+    attached: tuple[str, ...] = ()
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,6 +139,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class _Image(NamedTuple):
     digest: Digest
     record: Record | None
+    attached: tuple[str, ...]
+
+    def reported(self, tested: Contained | None) -> Image:
+        """Return the image for the report, with its container test."""
+        return Image(digest=self.digest, tested=tested, attached=self.attached)
 
 
 _MEETS: Final[Mapping[Occupied, str]] = {
@@ -201,7 +208,7 @@ def collect(
         trained=trained,
         differing=_differing(trained, history.champion, records),
         tested=tested,
-        image=Image(digest=image.digest, tested=contained) if image else None,
+        image=image.reported(contained) if image else None,
         verified=verified,
         evaluated=evaluated,
         watched=_facts(last, "watch", Watched),
@@ -303,15 +310,17 @@ def _metrics(tested: Tested) -> tuple[MetricLine, ...]:
 
 def _image(own: Sequence[Record]) -> _Image | None:
     """Return the latest image, with the record of its container test."""
-    digest = Digest("")
+    digest, attached = Digest(""), tuple[str, ...]()
     for record in own:
         facts = shapes.read(record)
         if isinstance(facts, Containerized | PushedImage):
             digest = facts.digest
+            attached = tuple(facts.attached) if isinstance(facts, PushedImage) else ()
     if not digest:
         return None
     of_image = (record for record in own if record.evidence.saw.image == digest)
-    return _Image(digest=digest, record=latest(of_image, "test-container"))
+    tested = latest(of_image, "test-container")
+    return _Image(digest=digest, record=tested, attached=attached)
 
 
 def _suites(

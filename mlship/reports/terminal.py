@@ -146,13 +146,16 @@ def _contained(image: Image | None, console: "Console") -> None:
     if image is None:
         return
     title = container.title(image.digest, image.tested)
+    attached = container.attached(image.attached)
     if image.tested is None:
         console.print()
         _line(console, title)
-        return
-    cells = container.cells(image.tested)
-    _print(console, f"Container test: {title}", list(cells), [list(cells.values())])
-    for line in image.tested.differences:
+    else:
+        cells = container.cells(image.tested)
+        _print(console, f"Container test: {title}", list(cells), [list(cells.values())])
+    if attached:
+        _line(console, attached)
+    for line in image.tested.differences if image.tested else ():
         _line(console, line)
 
 
