@@ -19,6 +19,7 @@ from mlship.cli import (
     build,
     evidence,
     guide,
+    images,
     inspect,
     keys,
     ledger,
@@ -128,6 +129,8 @@ for _name, _command in (
     app.command(_name)(_command)
 
 
+app.add_typer(images.app, name="images")
+app.add_typer(images.bundles, name="bundles")
 app.add_typer(predictions.app, name="predictions")
 app.add_typer(api_keys.app, name="api-keys")
 app.add_typer(ledger.app, name="ledger")

@@ -47,6 +47,7 @@ Step = (
         "watch",
         "erase",
         "prune",
+        "prune-images",
         "sign-ledger",
         "approve",
         "withdraw-approval",

@@ -1,9 +1,9 @@
-"""Removal of logged predictions and their outcomes: of a person, or of those that are too old."""
+"""Removal of logged predictions and their outcomes, and of images that nothing needs."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -11,6 +11,9 @@ from mlship.domain.bundle import Row, Value
 from mlship.domain.digests import Digest
 from mlship.domain.facts import Facts
 from mlship.domain.prediction import Prediction, Spool
+
+Kind = Literal["image", "load balancer", "dependencies", "bundle"]
+"""What a prune removes."""
 
 
 class Condition(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +132,37 @@ class Pruned(Facts, frozen=True):
     before: datetime | None = None
     predictions: dict[Digest, int] = msgspec.field(default_factory=dict)
     outcomes: int = 0
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that is removed, or would be.
+
+    Attributes:
+        name: its release; for dependencies, their tag.
+        parts: digests of manifests that only its index has.
+        size: in bytes; 0 if it is not known.
+    """
+
+    kind: Kind
+    name: str
+    digest: Digest
+    parts: tuple[Digest, ...] = ()
+    size: int = 0
+
+
+class PrunedImages(Facts, frozen=True):
+    """The facts of `images prune`.
+
+    There is one record before the removal, with the verdict `undecided`, and one after it.
+
+    Attributes:
+        repository: from which they were removed.
+        keep_days: releases with later evidence were kept.
+    """
+
+    repository: str = ""
+    keep_days: int = 0
+    removed: tuple[Item, ...] = ()
 
 
 class Removals(Protocol):

@@ -30,6 +30,7 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
         "watch": watch.Watched,
         "erase": removal.Erased,
         "prune": removal.Pruned,
+        "prune-images": removal.PrunedImages,
         "sign-ledger": trust.SignedLedger,
         "approve": facts.Approved,
         "withdraw-approval": facts.Withdrawn,

@@ -19,7 +19,7 @@ from mlship.domain.facts import (
     Verified,
     Waiting,
 )
-from mlship.domain.removal import Erased, Pruned
+from mlship.domain.removal import Erased, Pruned, PrunedImages
 from mlship.domain.watch import Watched
 from mlship.reports import formatting
 
@@ -101,6 +101,11 @@ def _(facts: Erased) -> str:
 def _(facts: Pruned) -> str:
     text = f"{sum(facts.predictions.values())} predictions, {facts.outcomes} outcomes"
     return f"{text}, before {facts.before:%Y-%m-%d}" if facts.before else text
+
+
+@_line.register
+def _(facts: PrunedImages) -> str:
+    return f"{len(facts.removed)} removed from {facts.repository}"
 
 
 @_line.register

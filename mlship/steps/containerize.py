@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from mlship.domain import digests, shapes
+from mlship.domain import bases, digests, shapes
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Saw, Step
 from mlship.domain.facts import Containerized, PushedImage
@@ -40,6 +40,8 @@ def containerize(pipeline: Pipeline, release: Release, records: Records | None =
     if before and base and _is_settled(before, pushed, extension):
         pipeline.progress.note("the image is already in the registry")
         return before
+    if movable := bases.unpinned(base_name):
+        pipeline.progress.note(f"{movable}; {bases.PIN}")
     pipeline.progress.note("building the image")
     image = pipeline.images().build(release, folder, base=base)
     write_sbom(pipeline, release, image, records)

@@ -9,7 +9,7 @@ from mlship.config import bounds, installation, requirements
 from mlship.config.backends import is_server
 from mlship.config.project import Config
 from mlship.config.repositories import BACKENDS, repository_of
-from mlship.domain import api_keys, image, tls
+from mlship.domain import api_keys, bases, image, tls
 from mlship.domain.clusters import Clustered
 from mlship.domain.commit import named
 from mlship.domain.tls import Certified
@@ -50,6 +50,7 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
     }
     if runs_images or pipeline.config.image.repository is not None:
         looks["registry"] = around.registry
+        looks["base image"] = lambda: _base(pipeline.config.image.base)
     if needs_engine(pipeline):
         looks["engine"] = around.engine
     for name in targets:
@@ -213,6 +214,11 @@ def _keys(path: Path, target: str) -> str | Warned:
         hint = f"mlship api-keys add NAME --target {target}"
         return Warned(detail=f"{path.name} has no key, so that nobody is answered", hint=hint)
     return f"{path.name} has the keys {', '.join(names)}"
+
+
+def _base(base: str) -> str | Warned:
+    movable = bases.unpinned(base)
+    return Warned(detail=movable, hint=bases.PIN) if movable else f"{base} is pinned"
 
 
 def _is_encrypted(pipeline: Pipeline, name: str) -> bool:

@@ -10,12 +10,12 @@ from typing import Any, Final, Literal, Protocol
 from mlship import files
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
-from mlship.domain import checkpoint, digests, evidence, history, home, shapes
+from mlship.domain import checkpoint, digests, evidence, history, home, retention, shapes
 from mlship.domain.commit import Commit, named
 from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record, Saw, Step, Verdict
-from mlship.domain.facts import Facts, PushedImage
+from mlship.domain.facts import Facts
 from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.gates import ContainerTest
 from mlship.domain.inputs import Inputs
@@ -362,7 +362,7 @@ class Pipeline:
                 f"{release} has no image in a registry, and target {target} runs images",
                 hint=f"run `mlship containerize {release}` and `mlship push-to-registry {release}`",
             )
-        image = shapes.of(pushed, PushedImage)
+        image = retention.pushed_image(records, pushed)
         return Artifact(
             kind="image",
             digest=digests.parse(image.digest),

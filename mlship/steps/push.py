@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from mlship.domain import shapes
+from mlship.domain import retention, shapes
 from mlship.domain.evidence import Record, Saw, Step
 from mlship.domain.facts import Containerized, PushedImage
 from mlship.domain.image import Image, reference
@@ -56,7 +56,7 @@ def push(
     router = _pushed_router(pipeline, image)
     attached = attach(pipeline, release, image, reference(pushed.reference), records)
     before = records.latest(STEP, release)
-    if before is not None:
+    if before is not None and not retention.is_removed(records, before):
         known = shapes.of(before, PushedImage)
         is_same = (known.reference, known.router) == (pushed.reference, router)
         if is_same and attached.items() <= known.attached.items():

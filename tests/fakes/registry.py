@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import httpx
 
@@ -31,6 +32,9 @@ class FakeRegistry:
         page: so many tags are in one answer, all where it is 0; `link` is before the next path.
         late: tags that are there, and that lists do not have yet.
         hides: who may only read is denied a repository that does not exist.
+        deletes: whether manifests can be removed; `untagged` as in Google's registry, only without
+            a tag.
+
         lists: the Referrers API, with so many referrers in one answer; 0 for a registry without it.
         refuses: the status of requests for referrers, where it is set.
         compares: a manifest is only replaced by who names the one that is there, with If-Match.
@@ -54,6 +58,8 @@ class FakeRegistry:
         self.page, self.link = 0, ""
         self.late: set[str] = set()
         self.hides = False
+        self.deletes: Literal["yes", "untagged", "no"] = "yes"
+
         self.lists, self.refuses, self.compares = 0, 0, False
         self.before: Callable[[httpx.Request], None] = lambda _: None
 
@@ -153,13 +159,31 @@ class FakeRegistry:
             return httpx.Response(
                 201, headers={"OCI-Subject": subject["digest"]} if subject else {}
             )
+        if request.method == "DELETE" and self.deletes == "no":
+            return httpx.Response(405, json={"errors": [{"code": "UNSUPPORTED"}]})
         if match["rest"] not in kept:
             return httpx.Response(404, json={"errors": [{"code": "MANIFEST_UNKNOWN"}]})
+        if request.method == "DELETE":
+            return self._delete(kept, match["rest"])
         data, kind = kept[match["rest"]]
         data = data + b" " if self.lies else data
         headers = {"Content-Type": kind, "Docker-Content-Digest": digest_of(data)}
         headers["ETag"] = f'"{digest_of(data)}"'
         return httpx.Response(200, headers=headers, content=data)
+
+    def _delete(self, kept: dict[str, tuple[bytes, str]], wanted: str) -> httpx.Response:
+        tags = [name for name in kept if kept[name] == kept[wanted] and ":" not in name]
+        if ":" not in wanted:
+            # Docker's registry removes no tags before version 3.
+            if self.deletes == "yes":
+                return httpx.Response(400, json={"errors": [{"code": "DIGEST_INVALID"}]})
+            del kept[wanted]
+            return httpx.Response(202)
+        if tags and self.deletes == "untagged":
+            return httpx.Response(400, json={"errors": [{"code": "GOOGLE_MANIFEST_DANGLING_TAG"}]})
+        for name in (wanted, *tags):
+            del kept[name]
+        return httpx.Response(202)
 
     def _referrers(self, request: httpx.Request, name: str, digest: str) -> httpx.Response:
         if self.refuses or not self.lists:
@@ -206,6 +230,7 @@ class FakeRegistry:
         if digest_of(bytes(got)) != request.url.params["digest"]:
             return httpx.Response(400, json={"errors": [{"code": "DIGEST_INVALID"}]})
         self.put(name, bytes(got))
+        del self.uploads[number]
         return httpx.Response(201)
 
     def _begin(self, request: httpx.Request, name: str) -> httpx.Response:

@@ -19,6 +19,7 @@ import pytest
 from mlship.adapters.checkout import lock
 from mlship.adapters.images.local import LocalImages
 from mlship.adapters.images.registry.registries import Registries
+from mlship.adapters.images.registry.removal import RegistryImages
 from mlship.config.project import ImageConfig
 from mlship.domain import bundle as bundles
 from mlship.domain.image import Image, Reference, reference
@@ -279,3 +280,20 @@ def test_a_reference_that_was_pushed_is_by_digest(repository: str, tmp_path: Pat
         repository=repository.partition("/")[2],
         digest=image.digest,
     )
+
+
+def test_an_image_is_removed_and_the_others_of_its_repository_stay(
+    repository: str, tmp_path: Path
+) -> None:
+    project = Project(tmp_path, None, repository=repository)
+    built = []
+    for text in ("one", "two"):
+        release, bundle = project.another(text)
+        built.append(project.images.build(release, bundle, base=None))
+        project.images.push(built[-1])
+    with closing(Registries(ImageConfig(repository=repository), {})) as registries:
+        place = RegistryImages(registries)
+        place.remove(built[0].digest, [built[0].tag])
+        place.remove(built[0].digest, [built[0].tag])
+        assert [place.find(image.digest) is None for image in built] == [True, False]
+        assert [image.tag in place.tags() for image in built] == [False, True]

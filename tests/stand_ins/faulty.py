@@ -48,6 +48,11 @@ class Fault:
 
 
 KINDS = ("429 seconds", "429 date", "500", "503", "reset", "lost", "truncated")
+ALL_KINDS = (*KINDS, "502", "slow")
+_SLOW_PIECE, _SLOW_PAUSE = 100, 0.1
+"""Bytes, and seconds after each of them: 1 kB/s."""
+_SLOW_MOST = 20_000
+"""So many bytes pass a slow connection before it ends."""
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -55,7 +60,8 @@ class Storm:
     """Trouble by chance, as of a server that is overloaded behind a proxy.
 
     Of the kinds, `reset` closes the connection before the server gets the request, and `lost`
-    after it has acted on it; `truncated` ends in the middle of the answer's body.
+    after it has acted on it; `truncated` ends in the middle of the answer's body; `slow` passes 1
+    kB/s in both directions, and ends after 20 s.
 
     Attributes:
         share: of the requests that meet it.
@@ -197,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
             case "429 date":
                 until = email.utils.formatdate(time.time() + 2, usegmt=True)
                 self._answer(Fault(status=429, headers={"Retry-After": until}))
-            case "500" | "503":
+            case "500" | "502" | "503":
                 self._answer(Fault(status=int(kind), body="<html>"))
             case "reset":
                 self._reset()
@@ -235,7 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         connection = self._connection()
         try:
             is_chunked = has_body and "Content-Length" not in self.headers
-            body = self._body() if has_body else None
+            pieces = self._slowed(self._body()) if kind == "slow" else self._body()
+            body = pieces if has_body else None
             connection.request(self.command, self.path, body, headers, encode_chunked=is_chunked)
             answer = connection.getresponse()
             match kind:
@@ -245,7 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
                 case "truncated":
                     self._truncate(answer)
                 case _:
-                    self._give(answer)
+                    self._give(answer, is_slow=kind == "slow")
         finally:
             connection.close()
 
@@ -266,7 +273,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[: len(data) // 2])
         self.close_connection = True
 
-    def _give(self, answer: http.client.HTTPResponse) -> None:
+    def _slowed(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Yield bytes at 1 kB/s; end the connection where they are too many."""
+        passed = 0
+        for piece in pieces:
+            for start in range(0, len(piece), _SLOW_PIECE):
+                yield piece[start : start + _SLOW_PIECE]
+                passed += _SLOW_PIECE
+                if passed >= _SLOW_MOST or self.proxy.over.wait(_SLOW_PAUSE):
+                    self._reset()
+                    raise ConnectionResetError
+
+    def _give(self, answer: http.client.HTTPResponse, *, is_slow: bool = False) -> None:
         self.send_response(answer.status)
         for name, value in answer.getheaders():
             if name.lower() not in _HOP:
@@ -276,7 +294,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
-        while piece := answer.read(_PIECE):
+        pieces: Iterator[bytes] = iter(lambda: answer.read(_PIECE), b"")
+        for piece in self._slowed(pieces) if is_slow else pieces:
             self.wfile.write(piece)
 
     def _body(self) -> Iterator[bytes]:

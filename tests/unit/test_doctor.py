@@ -82,19 +82,27 @@ def checks(here: World, around: Surroundings = WELL, **changes: Any) -> dict[str
     return {one.name: one for one in doctor(pipeline, around)}
 
 
+@pytest.mark.parametrize(("digest", "state"), [("", "warning"), (f"@sha256:{'a' * 64}", "right")])
+def test_a_base_image_that_can_move_is_warned_of(here: World, digest: str, state: str) -> None:
+    image = msgspec.structs.replace(PUSHED, base=f"python:3.11-slim{digest}")
+    check = checks(here, targets=LOCAL, image=image)["base image"]
+    assert check.state == state
+    assert ("mlship images update" in check.hint) == (state == "warning")
+
+
 @pytest.mark.parametrize(
     ("changes", "also"),
     [
         ({"targets": LOCAL}, []),
         ({"targets": {}}, []),
-        ({"targets": LOCAL, "image": PUSHED}, ["registry"]),
-        ({"targets": CLUSTERS}, ["registry", "engine"]),
-        ({"targets": CLUSTERS, "gates": GatesConfig(container=False)}, ["registry"]),
+        ({"targets": LOCAL, "image": PUSHED}, ["registry", "base image"]),
+        ({"targets": CLUSTERS}, ["registry", "base image", "engine"]),
+        ({"targets": CLUSTERS, "gates": GatesConfig(container=False)}, ["registry", "base image"]),
         (
             {"targets": CLUSTERS, "gates": GatesConfig(container=False), "image": BY_DOCKER},
-            ["registry", "engine"],
+            ["registry", "base image", "engine"],
         ),
-        ({"targets": LOCAL | {"production": GKE}}, ["registry", "engine"]),
+        ({"targets": LOCAL | {"production": GKE}}, ["registry", "base image", "engine"]),
     ],
 )
 def test_only_what_the_configuration_needs_is_looked_at(
@@ -103,7 +111,7 @@ def test_only_what_the_configuration_needs_is_looked_at(
     found = checks(here, **changes)
     access = [name for name in found if name.startswith("access to ")]
     assert [name for name in found if name not in access] == [*ALWAYS, *also, *TARGETS]
-    expected = {"observations", "signatures", *access}
+    expected = {"observations", "signatures", "base image", *access}
     assert {one.state for name, one in found.items() if name not in expected} == {"right"}
 
 

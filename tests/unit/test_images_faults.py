@@ -12,7 +12,7 @@ from mlship.adapters.images.registry.client import Ask, Exchange
 from mlship.adapters.images.registry.uploads import Content, upload
 from mlship.domain import digests
 from mlship.errors import ConflictError, MlshipError, UnavailableError
-from tests.fakes.timing import patient
+from tests.fakes.timing import passing
 
 ASK = Ask(method="GET", url="/v2/iris/manifests/1", scope="repository:iris:pull")
 
@@ -20,7 +20,7 @@ ASK = Ask(method="GET", url="/v2/iris/manifests/1", scope="repository:iris:pull"
 def exchange(answer: Callable[[httpx.Request], httpx.Response], waits: list[float]) -> Exchange:
     transport = httpx.MockTransport(answer)
     return Exchange(
-        "localhost:5000", lambda: None, reach=Reach(transport=transport), timing=patient(waits)
+        "localhost:5000", lambda: None, reach=Reach(transport=transport), timing=passing(waits)
     )
 
 

@@ -15,7 +15,7 @@ from mlship.adapters.images.registry.uploads import Content
 from mlship.domain.image import is_google, reference
 from mlship.errors import ConfigError, IntegrityError, NotFoundError, UnavailableError
 from tests.fakes.registry import FakeRegistry, digest_of
-from tests.fakes.timing import patient
+from tests.fakes.timing import passing, patient
 
 DATA = bytes(range(256)) * 12_000
 
@@ -151,7 +151,7 @@ def test_a_registry_that_is_down_is_named(waits: list[float]) -> None:
         "localhost:5000",
         lambda: None,
         reach=Reach(transport=httpx.MockTransport(refuse)),
-        timing=patient(waits),
+        timing=passing(waits),
     )
     with pytest.raises(UnavailableError, match=r"localhost:5000 does not answer.*refused"):
         Registry(exchange).manifest(reference("localhost:5000/iris:1"))

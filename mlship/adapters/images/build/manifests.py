@@ -40,6 +40,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     config: Descriptor
     layers: tuple[Descriptor, ...]
+    annotations: dict[str, str] | None = None
 
 
 class _Where(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     architecture: str
     os: str
     rootfs: _RootFs
+    created: str | None = None
     variant: str | None = None
     config: Process | None = None
     history: tuple[dict[str, Any], ...] | None = None

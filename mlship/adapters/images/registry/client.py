@@ -42,12 +42,21 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 DENIED: Final = (401, 403)
-PATIENCE: Final = Patience(deadline=240, attempts=5, first=0.5, longest=8, longest_asked=60)
-"""A registry that asks for a longer pause is an error."""
+PATIENCE: Final = Patience(
+    deadline=240, attempts=10, first=0.5, longest=8, longest_asked=60, unreached=10
+)
+"""A registry that asks for a longer pause is an error.
+
+A push has some 30 requests. With 5 attempts, one push in 14 failed where 3 requests in 10 do.
+"""
 READING: Final = Patience(deadline=30, attempts=4, longest=4, longest_asked=10)
 """For commands that only read."""
 _STORING: Final = httpx.Timeout(60.0, connect=10.0)
 """Storing a body may take a registry longer than other requests."""
+_REDIRECTS: Final = 10
+_SAFE: Final = ("GET", "HEAD")
+_SAME_METHOD: Final = (307, 308)
+"""Redirects that leave method and body as they are (RFC 9110, section 15.4)."""
 _LOCAL = {"localhost", "127.0.0.1", "[::1]"}
 
 
@@ -146,6 +155,7 @@ class Exchange:
         name, _, actions = scope.split(maxsplit=1)[0].removeprefix("repository:").rpartition(":")
         action: Literal["push", "pull"] = "push" if "push" in actions else "pull"
         what = "push to" if action == "push" else "pull from"
+        what = "deletion in" if "delete" in actions else what
         message = f"{self.host} denied the {what} {name}{details}"
         hint = faults.log_in(self.host, action)
         if is_google(self.host):
@@ -154,10 +164,10 @@ class Exchange:
 
     def _authorized(self, ask: Ask) -> httpx.Response:
         url = self.url.join(ask.url)
-        is_own = (url.scheme, url.host, url.port) == (self.url.scheme, self.url.host, self.url.port)
-        authorization = self._headers.get(ask.scope) if is_own else None
-        response = self._once(ask, url, authorization)
-        if response.status_code != 401 or not is_own:
+        authorization = self._headers.get(ask.scope)
+        response = self._followed(ask, url, authorization)
+        # Another host, to which the registry redirected, is not to be told a password.
+        if response.status_code != 401 or not self._is_own(response.url):
             return response
         wanted = challenge(response.headers.get("WWW-Authenticate", ""))
         with self._lock:
@@ -166,7 +176,38 @@ class Exchange:
             if not is_known and not (wanted and self._log_in(wanted, ask.scope)):
                 return response
         response.close()
-        return self._once(ask, url, self._headers[ask.scope])
+        return self._followed(ask, url, self._headers[ask.scope])
+
+    def _is_own(self, url: httpx.URL) -> bool:
+        own = self.url
+        return (url.scheme, url.host, url.port) == (own.scheme, own.host, own.port)
+
+    def _followed(self, ask: Ask, url: httpx.URL, authorization: str | None) -> httpx.Response:
+        """Send a request, and follow redirects; only the registry itself gets credentials.
+
+        Unlike httpx, it sends a body that is streamed again.
+
+        Raises:
+            UnavailableError: a URL without TLS follows one with TLS.
+        """
+        for _ in range(_REDIRECTS):
+            self._check_tls(url)
+            authorization = authorization if self._is_own(url) else None
+            response = self._once(ask, url, authorization)
+            if not response.has_redirect_location or (
+                ask.method not in _SAFE and response.status_code not in _SAME_METHOD
+            ):
+                return response
+            response.close()
+            url = response.url.join(response.headers["Location"])
+        raise httpx.TooManyRedirects(f"more than {_REDIRECTS} redirects")
+
+    def _check_tls(self, url: httpx.URL) -> None:
+        if self.url.scheme == "https" and url.scheme == "http" and not is_loopback(url.host):
+            message = f"{self.host} returned a URL without TLS: {url.copy_with(query=None)}"
+            hint = "nothing was sent there; a proxy in front of the registry must set "
+            hint += "X-Forwarded-Proto, or the registry must know its own address"
+            raise UnavailableError(message, hint=hint)
 
     def _once(self, ask: Ask, url: httpx.URL, authorization: str | None) -> httpx.Response:
         own = {"Authorization": authorization} if authorization else {}
@@ -178,7 +219,7 @@ class Exchange:
             content=self._counted(ask.body),
             timeout=SILENCE if ask.body is None else _STORING,
         )
-        return client.send(request, stream=ask.stream, follow_redirects=True)
+        return client.send(request, stream=ask.stream)
 
     def _counted(self, body: Body) -> bytes | Iterable[bytes] | None:
         if body is None:

@@ -7,7 +7,7 @@ from typing import Literal
 import httpx
 import msgspec
 
-from mlship.adapters.http.door import NoAnswerError
+from mlship.adapters.http.door import NoAnswerError, tried
 from mlship.adapters.images.registry import faults
 from mlship.adapters.images.registry.client import Ask, Exchange
 from mlship.domain.digests import Digest
@@ -115,7 +115,8 @@ class _Upload:
             headers["Content-Range"] = f"{offset}-{size - 1}"
         ask = self._ask("PATCH", place, lambda: self._content.read(offset), headers)
         try:
-            answer = self._exchange.send(ask, repeat="never")
+            # Repeated only if the registry did not act on it: then it has no byte of it.
+            answer = self._exchange.send(ask, repeat="idempotent")
         except UnavailableError as error:
             if not isinstance(error.__cause__, NoAnswerError):
                 raise
@@ -141,7 +142,9 @@ class _Upload:
         answer = self._exchange.send(self._ask("PUT", named, rest, _OCTETS))
         if answer.status_code in (201, 204):
             return True
-        if answer.status_code in (404, 416):
+        # What was sent before the request was repeated may have been kept, and is now too much.
+        if answer.status_code in (404, 416) or (answer.status_code == 400 and tried(answer)):
+            self.said = faults.words(answer)[1]
             return False
         raise self._exchange.failure(answer, self._what)
 
