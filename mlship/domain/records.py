@@ -70,8 +70,9 @@ class Records(Sequence[Record]):
         reasons = sift(kept, own)
         trusted = own - reasons.keys()
         void = fence.void(kept, trusted)
+        counted = trusted - void
         return cls(
-            listed=tuple(each for each in kept if each.digest in trusted - void),
+            listed=tuple(each for each in kept if each.digest in counted),
             others=others,
             void=tuple(each for each in kept if each.digest in void),
             untrusted=tuple(
