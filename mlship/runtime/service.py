@@ -35,6 +35,8 @@ _INDEX = "/v2/repository/index"
 TIMEOUT = "mlship-timeout"
 """The header with the seconds that a client waits."""
 TIMEOUT_SECONDS = 30.0
+_ROW_BYTES, _VALUE_BYTES = 128, 64
+"""What a row and a number in it take in memory at most until they are computed."""
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
@@ -279,6 +281,7 @@ class Service:
         rows = decoder.check(call.rows, self._model.bundle.schema)
         exchange = Exchange(request, self._request_id(request), call, at, reply)
         job = Job(rows, deadline, partial(self._computed, exchange), exchange.request_id, limit)
+        job.size = len(request.body) + len(rows) * (_ROW_BYTES + _VALUE_BYTES * len(self._names))
         exchange.submit(self._model, job, rows)
         return exchange
 
