@@ -20,6 +20,8 @@ from mlship.cli import (
     evidence,
     guide,
     inspect,
+    keys,
+    ledger,
     load,
     output,
     predictions,
@@ -128,6 +130,8 @@ for _name, _command in (
 
 app.add_typer(predictions.app, name="predictions")
 app.add_typer(api_keys.app, name="api-keys")
+app.add_typer(ledger.app, name="ledger")
+app.add_typer(keys.app, name="keys")
 
 
 def main() -> None:

@@ -45,9 +45,21 @@ both on stderr. The exit code is the kind of the error. With `--json`, it also p
 `error`, `message`, `hint` and `exit_code` on stdout. Exit code 0 means success. Invalid arguments
 exit with 2, like invalid settings. With `--debug`, the command prints the traceback instead.
 """
-_NAMES = {"targets": "NAME", "clusters": "CLUSTER", "test": "METRIC", "staging": "METRIC"}
+_NAMES = {
+    "targets": "NAME",
+    "clusters": "CLUSTER",
+    "test": "METRIC",
+    "staging": "METRIC",
+    "signers": "NAME",
+}
 """What stands for the names of a mapping's sections, by the key of the mapping."""
-_WORDS = {"StrType": "text", "BoolType": "boolean", "AnyType": "anything", "StructType": "mapping"}
+_WORDS = {
+    "StrType": "text",
+    "BoolType": "boolean",
+    "AnyType": "anything",
+    "StructType": "mapping",
+    "DateTimeType": "time",
+}
 
 
 def pages() -> dict[str, str]:

@@ -8,7 +8,10 @@ from mlship.domain import digests
 _FEW: Final = 5
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlship.domain.deployment import Restarts
+    from mlship.steps.ignored import Doubted, Void
     from mlship.steps.status import Status
 
 
@@ -98,23 +101,48 @@ def _clusters(result: "Status") -> None:
             output.line(f"{target}: cluster {cluster.name} is {cluster.place}{what}")
 
 
+def described(record: "Void | Doubted") -> str:
+    """Return what a record that does not count says, for people."""
+    time = f"{record.time:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{record.step} of {record.release}, by {record.by} at {time}"
+
+
 def _void(result: "Status", *, everything: bool) -> None:
     """Show records that do not count; the last few, if not all are asked for."""
     if not result.void:
         return
-    shown = result.void if everything else result.void[-_FEW:]
     output.line(
         f"{len(result.void)} records do not count: they were written by a command that had been "
         "stopped, after another one had taken over its lock. Nothing needs to be done"
     )
-    for void in shown:
-        time = f"{void.time:%Y-%m-%d %H:%M:%S} UTC"
-        output.line(
-            f"  {void.step} of {void.release}, by {void.by} at {time}, holder {void.holder} of the "
-            f"lock (record {digests.short(void.record)})"
-        )
-    if len(shown) < len(result.void):
-        output.line(f"  and {len(result.void) - len(shown)} before; see `mlship status --all`")
+    lines = [
+        f"{described(void)}, holder {void.holder} of the lock (record {digests.short(void.record)})"
+        for void in result.void
+    ]
+    _last(lines, "mlship status --all", everything=everything)
+
+
+def _untrusted(result: "Status", *, everything: bool) -> None:
+    """Show records that are not trusted; the last few, if not all are asked for."""
+    if not result.untrusted:
+        return
+    output.line(
+        f"{len(result.untrusted)} records do not count, as nobody signed them who may say so. If "
+        "you did not expect them, find out who can write to the ledger"
+    )
+    lines = [
+        f"{described(each)} (record {digests.short(each.record)}): {each.reason}"
+        for each in result.untrusted
+    ]
+    _last(lines, "mlship ledger verify", everything=everything)
+
+
+def _last(lines: "Sequence[str]", command: str, *, everything: bool) -> None:
+    shown = lines if everything else lines[-_FEW:]
+    for line in shown:
+        output.line(f"  {line}")
+    if len(shown) < len(lines):
+        output.line(f"  and {len(lines) - len(shown)} before; see `{command}`")
 
 
 def _remarks(result: "Status", *, everything: bool) -> None:
@@ -125,6 +153,7 @@ def _remarks(result: "Status", *, everything: bool) -> None:
     for text in result.undelivered:
         output.line(text)
     _void(result, everything=everything)
+    _untrusted(result, everything=everything)
     for drift in result.drift:
         output.line(f"drift: {drift}")
 

@@ -12,6 +12,7 @@ from msgspec import Meta
 from mlship.config.backends import LedgerConfig, ObservationsConfig, StoreConfig
 from mlship.config.serving import Seconds, Serving
 from mlship.config.texts import Dotted, Function, Header, Home, Inside, Name, Variable
+from mlship.config.trust import TrustConfig
 from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.image import Builder, Platform
 from mlship.domain.policy import Bound, ChallengerBounds, PromotePolicy
@@ -367,6 +368,7 @@ class Config(_Section, frozen=True):
     )
     store: StoreConfig = StoreConfig()
     ledger: LedgerConfig = LedgerConfig()
+    trust: TrustConfig = TrustConfig()
     observations: ObservationsConfig = ObservationsConfig()
     report: ReportConfig = ReportConfig()
     workflows: WorkflowsConfig = WorkflowsConfig()

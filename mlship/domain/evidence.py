@@ -1,8 +1,9 @@
 """Evidence: the result of one step for a release, appended to a ledger and never edited.
 
-Its JSON is an in-toto Statement (https://in-toto.io/Statement/v1), so that it can be signed and
-attached to an image unchanged. Each record has the digests of its parents, the records before it.
-Two concurrent writers may fork the chain; a missing parent means tampering.
+Its JSON is an in-toto Statement (https://in-toto.io/Statement/v1), in a DSSE envelope with the
+signature of who says it, so that it can be attached to an image unchanged. Without a key it is the
+bare Statement. Each record has the digests of its parents, the records before it. Two concurrent
+writers may fork the chain; a missing parent means tampering.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +13,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 import msgspec
 
 from mlship import __version__
-from mlship.domain import digests
+from mlship.domain import digests, dsse
 from mlship.domain.digests import Digest
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError
@@ -46,6 +47,7 @@ Step = (
         "watch",
         "erase",
         "prune",
+        "sign-ledger",
         "approve",
         "withdraw-approval",
         "await-production",
@@ -130,10 +132,20 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Evidence in a ledger, with the digest of its bytes."""
+    """Evidence in a ledger, with the digest of its bytes.
+
+    Attributes:
+        envelope: with its signature, which `mlship.domain.trust` verifies; `None` if unsigned.
+    """
 
     digest: Digest
     evidence: Evidence
+    envelope: dsse.Envelope | None = None
+
+    @property
+    def signer(self) -> Digest:
+        """The id of the key that signed it, as the envelope says; empty if unsigned."""
+        return self.envelope.signatures[0].keyid if self.envelope else Digest("")
 
 
 class _Subject(msgspec.Struct, frozen=True):
@@ -175,8 +187,28 @@ class _Unknown(msgspec.Struct, frozen=True):
 _STATEMENT: Final = msgspec.json.Decoder(_Statement)
 
 
-def encode(evidence: Evidence) -> bytes:
-    """Return evidence as an in-toto Statement in canonical JSON; non-finite facts become text."""
+class _Predicated(msgspec.Struct, frozen=True):
+    parents: tuple[Digest, ...] = ()
+
+
+class _Linked(msgspec.Struct, frozen=True):
+    """The part of a Statement that names the parents of a record."""
+
+    predicate: _Predicated
+
+
+def encode(evidence: Evidence, by: dsse.Signing | None = None) -> bytes:
+    """Return evidence as a record: a Statement in an envelope, or bare if nobody signs it.
+
+    The Statement is canonical JSON; non-finite facts become text.
+
+    Raises:
+        ConfigError: the key cannot be read.
+    """
+    return dsse.seal(_statement(evidence), by) if by else _statement(evidence)
+
+
+def _statement(evidence: Evidence) -> bytes:
     release = evidence.release
     subjects = (
         _Subject(str(release), {"sha256": release.id.removeprefix("sha256:")}),
@@ -199,16 +231,18 @@ def encode(evidence: Evidence) -> bytes:
 
 
 def decode(data: bytes) -> Record:
-    """Return the evidence of a Statement with the digest of its bytes.
+    """Return the evidence of a record with the digest of its bytes. Its signature is not verified.
 
     Raises:
-        IntegrityError: the bytes are not such a Statement, its subject is another release, or a
-            newer version of mlship wrote a step that this version does not know.
+        IntegrityError: the bytes are no Statement in an envelope or without one, its subject is
+            another release, or a newer version of mlship wrote a step that this version does not
+            know.
     """
+    envelope, payload = _opened(data)
     try:
-        statement = _STATEMENT.decode(data)
+        statement = _STATEMENT.decode(payload)
     except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
-        raise _unreadable(data, error) from error
+        raise _unreadable(payload, error) from error
     predicate = statement.predicate
     subject = statement.subject[0].digest.get("sha256") if statement.subject else None
     if subject != predicate.release.id.removeprefix("sha256:"):
@@ -227,7 +261,31 @@ def decode(data: bytes) -> Record:
         fence=predicate.fence or 0,
         parents=predicate.parents,
     )
-    return Record(digest=digests.of_bytes(data), evidence=evidence)
+    return Record(digest=digests.of_bytes(data), evidence=evidence, envelope=envelope)
+
+
+def parents(data: bytes) -> tuple[Digest, ...]:
+    """Return the parents that a record names; none if the bytes are no record."""
+    try:
+        named = msgspec.json.decode(_opened(data)[1], type=_Linked).predicate.parents
+        return tuple(map(digests.parse, named))
+    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, IntegrityError):
+        return ()
+
+
+def _opened(data: bytes) -> tuple[dsse.Envelope | None, bytes]:
+    """Return the envelope of a record, if it has one, and its Statement.
+
+    Raises:
+        IntegrityError: it is another envelope, or one of something else.
+    """
+    if not dsse.is_envelope(data):
+        return None, data
+    envelope = dsse.read(data)
+    if envelope.payloadType != dsse.IN_TOTO:
+        message = f"a record of the ledger is {envelope.payloadType[:80]!r}, not {dsse.IN_TOTO}"
+        raise IntegrityError(message, hint="restore the ledger from a backup")
+    return envelope, envelope.payload
 
 
 def _unreadable(data: bytes, error: Exception) -> IntegrityError:
@@ -246,7 +304,7 @@ def _unreadable(data: bytes, error: Exception) -> IntegrityError:
 def heads(records: Iterable[Record]) -> tuple[Digest, ...]:
     """Return the digests of the records without children, sorted."""
     known = {record.digest: record.evidence.parents for record in records}
-    named = {parent for parents in known.values() for parent in parents}
+    named = {parent for each in known.values() for parent in each}
     return tuple(sorted(set(known) - named))
 
 

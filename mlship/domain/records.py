@@ -14,6 +14,7 @@ from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record, Step
 from mlship.domain.history import History
 from mlship.domain.release import Release
+from mlship.domain.trust import Sift, Untrusted, everything
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,20 +26,23 @@ class Records(Sequence[Record]):
         others: those of other projects in the same ledger. They are parents of new records, and
             nothing else of them counts.
         void: those of a process that had lost its lock, see `mlship.domain.fence`; likewise.
+        untrusted: those that nobody signed who may say so, see `mlship.domain.trust`; likewise.
     """
 
     listed: tuple[Record, ...] = ()
     others: tuple[Record, ...] = ()
     void: tuple[Record, ...] = ()
+    untrusted: tuple[Untrusted, ...] = ()
 
     @classmethod
-    def of(cls, kept: Iterable[Record], name: str, own: str) -> "Records":
+    def of(cls, kept: Iterable[Record], name: str, own: str, sift: Sift = everything) -> "Records":
         """Return the records of a project, apart from those of others in the same ledger.
 
         Args:
             kept: all records of the ledger.
             name: of the project.
             own: its home.
+            sift: finds the records that are not trusted.
         """
         kept = tuple(kept)
         is_own = {
@@ -47,27 +51,41 @@ class Records(Sequence[Record]):
             for record in kept
         }
         others = tuple(record for record in kept if not is_own[record.digest])
-        return cls._valid(kept, frozenset(each for each in is_own if is_own[each]), others)
+        return cls._valid(kept, frozenset(each for each in is_own if is_own[each]), others, sift)
 
     @classmethod
-    def alone(cls, kept: Iterable[Record]) -> "Records":
+    def alone(cls, kept: Iterable[Record], sift: Sift = everything) -> "Records":
         """Return the records of a ledger that only one project uses."""
         kept = tuple(kept)
-        return cls._valid(kept, frozenset(record.digest for record in kept), ())
+        return cls._valid(kept, frozenset(record.digest for record in kept), (), sift)
 
     @classmethod
     def _valid(
-        cls, kept: tuple[Record, ...], own: frozenset[Digest], others: tuple[Record, ...]
+        cls,
+        kept: tuple[Record, ...],
+        own: frozenset[Digest],
+        others: tuple[Record, ...],
+        sift: Sift,
     ) -> "Records":
-        void = fence.void(kept, own)
-        listed = tuple(each for each in kept if each.digest in own and each.digest not in void)
-        return cls(listed, others, tuple(record for record in kept if record.digest in void))
+        reasons = sift(kept, own)
+        trusted = own - reasons.keys()
+        void = fence.void(kept, trusted)
+        return cls(
+            listed=tuple(each for each in kept if each.digest in trusted - void),
+            others=others,
+            void=tuple(each for each in kept if each.digest in void),
+            untrusted=tuple(
+                Untrusted(record=each, reason=reasons[each.digest])
+                for each in kept
+                if each.digest in reasons
+            ),
+        )
 
     def plus(self, *added: Record) -> "Records":
         """Return these records and those that were appended after them, each once."""
         known = {record.digest for record in self.listed}
         fresh = (record for record in added if record.digest not in known)
-        return Records((*self.listed, *fresh), self.others, self.void)
+        return dataclasses.replace(self, listed=(*self.listed, *fresh))
 
     @cached_property
     def history(self) -> History:
@@ -77,7 +95,8 @@ class Records(Sequence[Record]):
     @cached_property
     def heads(self) -> tuple[Digest, ...]:
         """The records without children: the parents of the next record."""
-        return evidence.heads((*self.listed, *self.others, *self.void))
+        refused = (each.record for each in self.untrusted)
+        return evidence.heads((*self.listed, *self.others, *self.void, *refused))
 
     @cached_property
     def releases(self) -> tuple[Release, ...]:

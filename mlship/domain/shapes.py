@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mlship.domain import checks, digests, facts, removal, watch
+from mlship.domain import checks, digests, facts, removal, trust, watch
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Completed, Facts, Number, Part, Timed
 from mlship.errors import IntegrityError
@@ -30,6 +30,7 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
         "watch": watch.Watched,
         "erase": removal.Erased,
         "prune": removal.Pruned,
+        "sign-ledger": trust.SignedLedger,
         "approve": facts.Approved,
         "withdraw-approval": facts.Withdrawn,
         "await-production": facts.Waiting,

@@ -1,20 +1,12 @@
 """doctor: check the project and every configured backend. It changes nothing."""
 
-import dataclasses
 import functools
 import importlib.util
-import shlex
-import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
-import msgspec
-
-from mlship import files
 from mlship.config import bounds, installation, requirements
 from mlship.config.backends import is_server
-from mlship.config.installation import Installation
 from mlship.config.project import Config
 from mlship.config.repositories import BACKENDS, repository_of
 from mlship.domain import api_keys, image, tls
@@ -22,10 +14,10 @@ from mlship.domain.clusters import Clustered
 from mlship.domain.commit import named
 from mlship.domain.tls import Certified
 from mlship.errors import ConfigError, MlshipError, UnavailableError
+from mlship.steps import doctor_backends as backends
 from mlship.steps.api_keys import openness
-from mlship.steps.deploy import KEEP, LOST
+from mlship.steps.diagnosis import Check, Look, Surroundings, Warned
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
-from mlship.steps.removal import unfinished
 from mlship.steps.train import STAYS_OUT
 
 _EXTRAS = {
@@ -41,72 +33,6 @@ _EXTRAS = {
     "gcp": ("google.auth", "google.cloud.artifactregistry_v1", "google.cloud.container_v1"),
 }
 
-_TRACKING = "MLFLOW_TRACKING_URI"
-_HERE_ALONE = f"kept on this machine, because {_TRACKING} is not set here"
-_SHARE = (
-    f"export {_TRACKING}=https://HOST of the server that all share, or set store.uri in "
-    "mlship.yaml; without a server: kind registry for ledger and store (`mlship guide "
-    "without-a-server`)"
-)
-_BY = (
-    "in mlship.yaml, set `kind: mlflow` under ledger for a tracking server, or `kind: registry` "
-    "under ledger and store (`mlship guide without-a-server`)"
-)
-
-
-class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of one check.
-
-    Attributes:
-        state: `warning` if everything works, but something may be lost.
-        hint: the next action if the state is not `right`.
-        exit_code: of the error that a step would end with; 0 if the state is not `wrong`.
-    """
-
-    name: str
-    state: Literal["right", "warning", "wrong"]
-    detail: str
-    hint: str = ""
-    exit_code: int = 0
-
-
-class Warned(msgspec.Struct, frozen=True, kw_only=True):
-    """A warning, with the next action."""
-
-    detail: str
-    hint: str
-
-
-Look = Callable[[], str | Warned]
-"""One check; it raises an error of mlship if something is wrong."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """The checks that need more than the pipeline's ports. Each returns one line of text.
-
-    Attributes:
-        installed: how mlship was installed, and where jobs can install it from.
-        functions: how many functions mlship.yaml names; all of them are in the project's source.
-        heads: checks that the data parse and have the target, as far as their first lines show.
-        ignored: the settings, training code, tests and data that git ignores.
-        workflows: the texts of the repository's workflows, by their path in it.
-        registry: whether images can be pushed, as far as it is known without a push.
-        engine: which container engine responds.
-        cluster: whether a target's cluster has all that the target needs, and permits it.
-        forge: the GitHub repository, and whether there is a token; empty if there is none.
-    """
-
-    installed: Callable[[], Installation]
-    functions: Callable[[], int]
-    heads: Callable[[], None]
-    ignored: Callable[[], Sequence[str]]
-    workflows: Callable[[], Mapping[str, str]]
-    registry: Callable[[], str]
-    engine: Callable[[], str]
-    cluster: Callable[[str], str]
-    forge: Callable[[], str]
-
 
 def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
     """Return the result of every check, each problem with a hint. Nothing is changed."""
@@ -117,9 +43,10 @@ def doctor(pipeline: Pipeline, around: Surroundings) -> list[Check]:
         "packages": lambda: _packages(pipeline),
         "git": lambda: _git(pipeline),
         "data and code": lambda: _inputs(pipeline, around),
-        "ledger": lambda: _ledger(pipeline, around),
-        "observations": lambda: _observations(pipeline),
-        "store": lambda: _store(pipeline, around),
+        "ledger": lambda: backends.ledger(pipeline, around),
+        "signatures": lambda: backends.signatures(pipeline),
+        "observations": lambda: backends.observations(pipeline),
+        "store": lambda: backends.store(pipeline, around),
     }
     if runs_images or pipeline.config.image.repository is not None:
         looks["registry"] = around.registry
@@ -270,53 +197,6 @@ def _inputs(pipeline: Pipeline, around: Surroundings) -> str | Warned:
             hint="take it out of .gitignore and commit it; keep data with DVC or at an address",
         )
     return text
-
-
-def _ledger(pipeline: Pipeline, around: Surroundings) -> str | Warned:
-    config, text = pipeline.config, f"{len(pipeline.ledger.records())} records, the chain is whole"
-    if config.ledger.uri or config.ledger.kind == "registry" or not _shares(pipeline, around):
-        return text
-    if config.ledger.kind == "mlflow":
-        is_named = config.store.kind == "mlflow" and config.store.uri
-        return text if is_named else Warned(detail=f"{text}; {_HERE_ALONE}", hint=_SHARE)
-    return Warned(detail=f"{text}; evidence is kept in this folder, and jobs share none", hint=_BY)
-
-
-def _store(pipeline: Pipeline, around: Surroundings) -> str | Warned:
-    config, text = pipeline.config, f"{len(pipeline.store.versions())} versions"
-    if config.store.kind == "registry" or config.store.uri or not _shares(pipeline, around):
-        return text
-    if config.store.kind == "mlflow":
-        return Warned(detail=f"{text}; {_HERE_ALONE}", hint=_SHARE)
-    return Warned(detail=f"{text}; models are kept in this folder, and jobs share none", hint=_BY)
-
-
-def _shares(pipeline: Pipeline, around: Surroundings) -> bool:
-    """Return whether the project's jobs, and other people, need a store and a ledger in common."""
-    config = pipeline.config
-    kinds = {pipeline.target_config(name).kind for name in (STAGING, PRODUCTION)}
-    by_server, in_cluster = config.ledger.kind == "mlflow", kinds != {"local"}
-    if by_server and in_cluster:
-        return True  # whoever else deploys to the cluster has to know what runs there
-    wants = by_server or in_cluster or config.store.kind == "registry"
-    return wants and any(_TRACKING in text for text in around.workflows().values())
-
-
-def _observations(pipeline: Pipeline) -> str | Warned:
-    records = pipeline.look()
-    outcomes = f"{len(pipeline.observations.outcomes(records.ids))} outcomes"
-    if broken := unfinished(records):
-        begun = broken[0].evidence
-        detail = f"an erasure by {begun.actor} at {begun.time:%Y-%m-%d %H:%M} UTC did not end"
-        hint = "run the same `mlship predictions erase` again"
-        return Warned(detail=f"{outcomes}; {detail}", hint=hint)
-    if pipeline.loses_predictions():
-        return Warned(detail=f"{outcomes}; {LOST}", hint=KEEP)
-    if not files.is_private(pipeline.state):
-        mode = f"{stat.S_IMODE(pipeline.state.stat().st_mode):04o}"
-        detail = f"{outcomes}; other users of this machine may enter {pipeline.state} ({mode})"
-        return Warned(detail=detail, hint=f"chmod 700 {shlex.quote(str(pipeline.state))}")
-    return outcomes
 
 
 def _access(pipeline: Pipeline, name: str) -> str | Warned:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, Protocol
 from mlship import files
 from mlship.config.project import Config, TargetConfig
 from mlship.domain import bundle as bundles
-from mlship.domain import digests, history, home, shapes
+from mlship.domain import checkpoint, digests, evidence, history, home, shapes
 from mlship.domain.commit import Commit, named
 from mlship.domain.deployment import Artifact, TargetName
 from mlship.domain.digests import Digest
@@ -39,11 +39,16 @@ from mlship.domain.records import Records
 from mlship.domain.release import Release, find
 from mlship.domain.removal import Removals
 from mlship.domain.tls import Certified
+from mlship.domain.trust import UNSIGNED, Signatures, check_trusted
 from mlship.errors import IntegrityError, NotFoundError
 from mlship.steps.fenced import FencedLedger, FencedStore
 
 STAGING: Final = "staging"
 PRODUCTION: Final = "production"
+_FORGET: Final = (
+    "restore them, and find out who can write to the ledger; if you restored it from a backup "
+    "yourself, run `mlship ledger verify --forget`"
+)
 
 
 class Targets(Protocol):
@@ -66,6 +71,7 @@ class Pipeline:
         overridden: the settings that an option or a variable sets, not mlship.yaml.
         target: returns the target with a name.
         fence: of the lock that is held, see `under`.
+        signatures: who signs the records of the ledger, and whose records count.
         api_key: for requests to a target; empty for none.
         images: returns the image builder, loaded by the steps that need it.
         engine: connects to the container engine, for the step that needs it.
@@ -98,6 +104,7 @@ class Pipeline:
     shares_ledger: bool = False
     overridden: tuple[str, ...] = ()
     fence: Fence = KERNEL
+    signatures: Signatures = UNSIGNED
     api_key: str = dataclasses.field(default="", repr=False)
 
     def under(self, held: str, lock: Fence) -> "Pipeline":
@@ -129,21 +136,43 @@ class Pipeline:
 
         Raises:
             ConflictError: it has records of another project of this name.
+            IntegrityError: it has records of this project, and none of them is trusted.
         """
         records = self.look(known)
         home.check_records(records.others, self.config.name, self.home)
+        check_trusted(records.listed, records.untrusted)
         return records
 
     def look(self, known: Records | None = None) -> Records:
         """Return what `read` returns, also beside another project of this name."""
         if known is not None:
             return known
+        memory = self.signatures.memory
+        # First what this machine has seen: another command may append while the ledger is read.
+        seen = memory.seen()
         kept = tuple(self.ledger.records())
-        return (
-            Records.of(kept, self.config.name, self.home)
+        # Whoever deletes a ledger of their own begins anew.
+        if kept or self.shares_ledger:
+            checkpoint.check(seen, (each.digest for each in kept), "this machine", _FORGET)
+        sift = self.signatures.sift
+        records = (
+            Records.of(kept, self.config.name, self.home, sift)
             if self.shares_ledger
-            else Records.alone(kept)
+            else Records.alone(kept, sift)
         )
+        heads = evidence.heads(records.listed)
+        if frozenset(heads) != seen:
+            memory.keep(heads)
+        return records
+
+    def check_may(self, *steps: Step) -> None:
+        """Check that records of these steps will count, before anything is done for them.
+
+        Raises:
+            ConfigError: this machine has no key, or `trust` in mlship.yaml does not let its signer
+                say so.
+        """
+        self.signatures.check_may(steps, self.clock())
 
     def learn(
         self,
@@ -164,8 +193,12 @@ class Pipeline:
             facts: the results, in the shape of the step.
             saw: the digests of the step's inputs.
             after: the records that the step has read; by default the ledger is read again.
+
+        Raises:
+            ConfigError: the record would not count, see `check_may`; nothing was added.
         """
-        evidence = Evidence(
+        self.check_may(step)
+        made = Evidence(
             release=release,
             step=step,
             verdict=verdict,
@@ -176,7 +209,9 @@ class Pipeline:
             home=self.home,
             fence=self.fence.number,
         )
-        return self.ledger.append(evidence, after=None if after is None else after.heads)
+        record = self.ledger.append(made, after=None if after is None else after.heads)
+        self.signatures.memory.keep([record.digest])
+        return record
 
     def release(self, reference: str | None = None, records: Records | None = None) -> Release:
         """Return the release of a reference: a name, a role, or by default the current commit.

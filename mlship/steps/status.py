@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,13 +18,13 @@ from mlship.domain.drift import (
     of_supervision,
     unfinished,
 )
-from mlship.domain.evidence import Record
 from mlship.domain.history import History
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
 from mlship.errors import IntegrityError, MlshipError, UnavailableError
 from mlship.steps.drift import of_split
+from mlship.steps.ignored import Doubted, Void
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.replay import answering
 
@@ -61,34 +60,6 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     restarts: Restarts | None = None
 
 
-class Void(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that does not count: its writer had lost the lock when it wrote it.
-
-    Attributes:
-        holder: the number of its writer, lower than that of the one who took over.
-    """
-
-    record: Digest
-    step: str
-    release: str
-    by: str
-    time: datetime
-    holder: int
-
-    @classmethod
-    def of(cls, record: Record) -> "Void":
-        """Return what people want to know of a record."""
-        evidence = record.evidence
-        return cls(
-            record=record.digest,
-            step=evidence.step,
-            release=str(evidence.release),
-            by=evidence.actor,
-            time=evidence.time,
-            holder=evidence.fence,
-        )
-
-
 class Silence(msgspec.Struct, frozen=True, kw_only=True):
     """Why a target cannot be asked, and the next action."""
 
@@ -109,7 +80,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         others: other projects with records in the same ledger, which are not used.
         clusters: of each target that has several.
         unanswered: how many requests no release answered, by target, if some were sent.
-        void: records that do not count, oldest first.
+        void: records that do not count, oldest first; `untrusted` ones likewise.
     """
 
     name: str
@@ -124,6 +95,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     unanswered: dict[str, int] = {}
     undelivered: tuple[str, ...] = ()
     void: tuple[Void, ...] = ()
+    untrusted: tuple[Doubted, ...] = ()
     silent: dict[str, Silence] = {}
 
 
@@ -181,6 +153,7 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         },
         undelivered=_undelivered(pipeline, records),
         void=tuple(Void.of(record) for record in records.void),
+        untrusted=tuple(Doubted.of(each) for each in records.untrusted),
         silent=silent,
     )
 

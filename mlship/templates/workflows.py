@@ -73,6 +73,7 @@ class Settings(NamedTuple):
         comment_needs: arguments of the installer in the job that comments.
         shares: whether jobs share a ledger. One that runs unreviewed code has no access to it.
         claims: whether what it says is recorded there.
+        signs: whether records are signed, with a key that jobs get as a secret.
         public: whether what the project knows may be in artifacts of a public repository.
         own_secrets: whether steps of the user name secrets.
         ledger_needs: arguments of the installer in jobs of a pull request that use the ledger.
@@ -104,6 +105,7 @@ class Settings(NamedTuple):
     schedule: str
     shares: bool
     claims: bool
+    signs: bool
     public: bool
     own_secrets: bool
     ledger_needs: tuple[str, ...]
@@ -157,6 +159,7 @@ def settings_of(
         shares=shares,
         # Who may write records to a registry may push images there.
         claims=shares and config.workflows.claims and config.ledger.kind != "registry",
+        signs=shares and bool(config.trust.signers),
         public=config.workflows.public_data,
         own_secrets=bool(config.workflows.steps.secrets),
         ledger_needs=mlship["ledger"],

@@ -34,7 +34,7 @@ from mlship.domain.fence import KERNEL, Fence, Locks
 from mlship.domain.ports import Progress, Target
 from mlship.errors import ConfigError
 from mlship.steps.pipeline import Pipeline
-from mlship.wire import backends, observations
+from mlship.wire import backends, observations, signing
 from mlship.wire.backends import Purpose
 
 if TYPE_CHECKING:
@@ -103,7 +103,9 @@ def assemble(
             return backends.local_target(name, config, state, progress)
         return backends.cluster_target(name, config, home, progress, environment, fence)
 
+    shared = backends.shares_ledger(config, root)
     store = backends.store(config, home, state, environment, progress, purpose)
+    signatures = signing.signatures(config, environment, root, home, shared=shared)
     ahead = backends.ahead(config, store)
     trainer = ChildTrainer(root, config, progress, ahead.prepare)
     return Pipeline(
@@ -117,7 +119,7 @@ def assemble(
         trainer=trainer,
         tester=PytestTester(root, config, progress.note),
         predictor=ChildPredictor(),
-        ledger=backends.ledger(config, state, environment, progress, purpose),
+        ledger=backends.ledger(config, state, environment, progress, purpose, signatures.signing),
         locks=_EachTargets(config, state, user, environment),
         store=store,
         observations=observations.observations(config, home, state, environment),
@@ -129,7 +131,8 @@ def assemble(
         before_training=trainer.start,
         load_ahead=ahead.load,
         home=home,
-        shares_ledger=backends.shares_ledger(config, root),
+        shares_ledger=shared,
+        signatures=signatures,
         overridden=tuple(overridden),
         api_key=environment.get(api_keys.KEY, ""),
     )

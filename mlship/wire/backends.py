@@ -15,6 +15,7 @@ from mlship.config import access
 from mlship.config.project import Config, TargetConfig
 from mlship.config.repositories import Backend, repository_of
 from mlship.domain import digests
+from mlship.domain.dsse import Signing
 from mlship.domain.fence import KERNEL, Fence
 from mlship.domain.home import UNKNOWN
 from mlship.domain.ports import Engine, Images, Ledger, Progress, Store
@@ -274,26 +275,37 @@ def ledger(
     environment: Mapping[str, str],
     progress: Progress,
     purpose: Purpose = "change",
+    by: Signing | None = None,
 ) -> Ledger:
-    """Return the ledger: a folder, MLflow, or a container registry."""
+    """Return the ledger: a folder, MLflow, or a container registry.
+
+    Args:
+        config: of the project.
+        state: mlship's own folder in it.
+        environment: the environment variables.
+        progress: receives progress notes.
+        purpose: what the command does.
+        by: signs the records; `None` for records without a signature.
+    """
     match config.ledger.kind:
         case "registry":
             from mlship.adapters.ledgers.registry import RegistryLedger
 
             shared = _artifacts(config, "ledger", state, environment, progress, purpose)
-            return RegistryLedger(shared, packs=config.ledger.writes == "shared")
+            return RegistryLedger(shared, packs=config.ledger.writes == "shared", by=by)
         case "directory":
             from mlship.adapters.ledgers.directory import DirectoryLedger
 
             folder = state.parent / config.ledger.uri if config.ledger.uri else state / "ledger"
-            return DirectoryLedger(folder)
+            return DirectoryLedger(folder, by)
         case "mlflow":
             from mlship.adapters.ledgers.mlflow import MlflowLedger
 
             of_store = config.store.uri if config.store.kind == "mlflow" else None
             uri = _absolute(config.ledger.uri or of_store or _MLFLOW, state.parent)
             artifacts = state / "mlflow-artifacts"
-            return MlflowLedger(uri, config.name, artifacts, environment, _patience(purpose))
+            patience = _patience(purpose)
+            return MlflowLedger(uri, config.name, artifacts, environment, patience, by)
 
 
 def _artifacts(

@@ -8,7 +8,7 @@ from pathlib import Path
 from mlship import wire
 from mlship.adapters.checkout import code, functions, git, heads
 from mlship.adapters.checkout.repository import ignored_workflows
-from mlship.steps.doctor import Surroundings
+from mlship.steps.diagnosis import Surroundings
 from mlship.steps.pipeline import Pipeline
 
 

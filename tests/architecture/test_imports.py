@@ -49,6 +49,7 @@ ARROWS: dict[str, set[str]] = {
     "mlship.adapters.checkout": SHARED | {"mlship.adapters.checkout"},
     "mlship.adapters.forges": SHARED | DOORS | {"mlship.adapters.forges"},
     "mlship.adapters.images": SHARED | DOORS | {"mlship.adapters.images"},
+    "mlship.adapters.keys": SHARED | {"mlship.adapters.keys"},
     "mlship.adapters.ledgers": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.ledgers"},
     "mlship.adapters.observations": SHARED | {"mlship.adapters.observations"},
     "mlship.adapters.stores": SHARED | DOORS | ARTIFACTS | {"mlship.adapters.stores"},
@@ -85,6 +86,7 @@ ARROWS: dict[str, set[str]] = {
 
 VENDORS = {
     "aiohttp",
+    "cryptography",
     "docker",
     "envoy",
     "google",

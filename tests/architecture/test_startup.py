@@ -12,6 +12,7 @@ from mlship.domain import digests
 from mlship.domain.prediction import Prediction
 from tests.fakes.store import tiny_bundle
 from tests.harness.samples import NOON, record, release
+from tests.harness.signing import HERE
 
 HEAVY = {"mlflow", "numpy", "pandas", "sklearn", "onnxruntime", "uvloop", "matplotlib"}
 HEAVY |= {"google", "grpc", "opentelemetry"}
@@ -88,7 +89,7 @@ def test_report_and_trace_load_nothing_heavy(tmp_path: Path, arguments: tuple[st
     (state / "bundles").mkdir()
     (state / "bundle").rename(state / "bundles" / digests.short(digest))
     trained = msgspec.structs.replace(release(), bundle=digest)
-    DirectoryLedger(state / "ledger").append(record(trained, "train").evidence)
+    DirectoryLedger(state / "ledger", HERE).append(record(trained, "train").evidence)
     prediction = Prediction(
         id="p.0",
         release=trained.id,

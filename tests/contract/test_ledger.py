@@ -13,19 +13,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from mlship.adapters.ledgers import directory
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.adapters.ledgers.mlflow import MlflowLedger
 from mlship.adapters.ledgers.registry import RegistryLedger
-from mlship.domain import digests
+from mlship.domain import digests, dsse
 from mlship.domain.evidence import Step, encode, heads
 from mlship.domain.ports import Ledger
 from mlship.errors import IntegrityError, UnavailableError
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.store import FakeLedger, tiny_evidence
 from tests.harness.artifacts import Place, real_place
+from tests.harness.signing import HERE
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -50,25 +52,25 @@ def reopen(request: pytest.FixtureRequest, tmp_path: Path, database: Path) -> Ca
             fake = FakeLedger()
             return lambda: fake
         case "directory":
-            return lambda: DirectoryLedger(tmp_path / "deep" / "ledger")
+            return lambda: DirectoryLedger(tmp_path / "deep" / "ledger", HERE)
         case "mlflow-sqlite":
             uri = f"sqlite:///{database}"
-            return lambda: MlflowLedger(uri, name, database.parent / "art ifacts", {})
+            return lambda: MlflowLedger(uri, name, database.parent / "art ifacts", {}, by=HERE)
         case "registry's fake":
             place = Place(FakeRegistry(), name)
-            return lambda: RegistryLedger(place.artifacts(tmp_path / "cache"))
+            return lambda: RegistryLedger(place.artifacts(tmp_path / "cache"), by=HERE)
         case "registry":
             place = real_place(name)
-            return lambda: RegistryLedger(place.artifacts(tmp_path / "cache"))
+            return lambda: RegistryLedger(place.artifacts(tmp_path / "cache"), by=HERE)
         case _:
             uri = request.getfixturevalue("mlflow_server")
-            return lambda: MlflowLedger(uri, name, tmp_path / "unused", {})
+            return lambda: MlflowLedger(uri, name, tmp_path / "unused", {}, by=HERE)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Give the folder of a ledger with three records."""
-    ledger = DirectoryLedger(tmp_path / "ledger")
+    ledger = DirectoryLedger(tmp_path / "ledger", HERE)
     steps: tuple[Step, ...] = ("train", "test", "promote")
     for minute, step in enumerate(steps):
         ledger.append(tiny_evidence(step, minute=minute))
@@ -154,7 +156,9 @@ def test_a_fork_is_joined_by_the_next_record(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", ["train", "test", "promote"])
 def test_an_edited_byte_is_named(folder: Path, step: str) -> None:
     path = file_of(folder, step)
-    path.write_bytes(path.read_bytes().replace(b"ada@", b"eve@"))
+    envelope = dsse.read(path.read_bytes())
+    payload = envelope.payload.replace(b"ada@", b"eve@")
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(envelope, payload=payload)))
     with pytest.raises(IntegrityError, match=path.name):
         DirectoryLedger(folder).records()
     with pytest.raises(IntegrityError, match=path.name):

@@ -14,6 +14,7 @@ import msgspec
 
 from mlship.adapters.ledgers.directory import DirectoryLedger
 from mlship.domain.evidence import Record, Saw, Step
+from tests.harness.signing import HERE
 from tests.mistakes.mistake import Mistake, Start, changes, faults
 from tests.mistakes.project import Project
 from tests.mistakes.starts import Met, Starts
@@ -139,7 +140,7 @@ def meet_remote(
 
 def proven(project: Project, *steps: Step) -> None:
     """Have the ledger say that the project's one release passed these steps."""
-    ledger = DirectoryLedger(project.folder / ".mlship" / "ledger")
+    ledger = DirectoryLedger(project.folder / ".mlship" / "ledger", HERE)
     made = ledger.records()[0].evidence
     for step in steps:
         ledger.append(msgspec.structs.replace(made, step=step, facts={}, saw=Saw()))

@@ -22,7 +22,8 @@ from mlship.config.workflows import WorkflowsConfig
 from mlship.domain.api_keys import ApiKeys
 from mlship.domain.policy import Bound
 from mlship.errors import MlshipError, NotFoundError, UnavailableError
-from mlship.steps.doctor import Check, Surroundings, doctor, extras_of
+from mlship.steps.diagnosis import Check, Surroundings
+from mlship.steps.doctor import doctor, extras_of
 from tests.fakes.ports import CONFIG, World, world
 from tests.fakes.registry import FakeRegistry
 from tests.fakes.target import FakeTarget
@@ -55,7 +56,16 @@ WELL = Surroundings(
     cluster=lambda name: f"context {name} lets us",
     forge=lambda: "",
 )
-ALWAYS = ["installation", "packages", "git", "data and code", "ledger", "observations", "store"]
+ALWAYS = [
+    "installation",
+    "packages",
+    "git",
+    "data and code",
+    "ledger",
+    "signatures",
+    "observations",
+    "store",
+]
 TARGETS = ["target staging", "target production"]
 
 
@@ -93,7 +103,7 @@ def test_only_what_the_configuration_needs_is_looked_at(
     found = checks(here, **changes)
     access = [name for name in found if name.startswith("access to ")]
     assert [name for name in found if name not in access] == [*ALWAYS, *also, *TARGETS]
-    expected = {"observations", *access}
+    expected = {"observations", "signatures", *access}
     assert {one.state for name, one in found.items() if name not in expected} == {"right"}
 
 

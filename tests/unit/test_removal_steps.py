@@ -16,7 +16,8 @@ from mlship.domain.release import Release
 from mlship.domain.removal import Condition, Erased, Selection
 from mlship.errors import ConfigError, NotFoundError, RefusedError
 from mlship.steps.deploy import deploy_production
-from mlship.steps.doctor import Warned, _observations
+from mlship.steps.diagnosis import Warned
+from mlship.steps.doctor_backends import observations
 from mlship.steps.evaluate import evaluate
 from mlship.steps.removal import erase, prune, unfinished
 from tests.fakes.ports import CONFIG, World, world
@@ -133,7 +134,7 @@ def test_an_erasure_that_broke_off_is_gone_on_with_by_the_same_selection_only(he
     with pytest.raises(Killed):
         erase(here.pipeline, OF_ADA)
     here.removals.broken = None
-    warning = _observations(here.pipeline)
+    warning = observations(here.pipeline)
     assert isinstance(warning, Warned)
     assert "an erasure by ada at 2026-03-01 12:" in warning.detail
     erase(here.pipeline, Selection(where=(Condition(column="email", text="ben@example.org"),)))

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from mlship.config.backends import LedgerConfig
+from mlship.config.trust import SignerConfig, TrustConfig
 from mlship.domain.storage import storage
 from mlship.templates import workflows
 from tests.harness.workflows import PROJECTS, SOURCE, committed, config, rendered
@@ -104,6 +105,12 @@ def test_this_repositorys_own_jobs_are_in_the_table_too() -> None:
         assert held(jobs["report"]).secrets == frozenset()
 
 
+SIGN = {
+    *("develop.yml", "main.yml", "evaluate.yml", "promote.yml", "rollback.yml", "retire.yml"),
+}
+"""The workflows whose jobs run reviewed code, or none of the project's."""
+
+
 def shared(**settings: Any) -> dict[str, str]:
     """Return the workflows of a project whose jobs share a ledger."""
     given = config("one machine")
@@ -114,6 +121,19 @@ def shared(**settings: Any) -> dict[str, str]:
     )
 
 
+def test_only_jobs_of_reviewed_code_get_the_key_of_a_signer() -> None:
+    given = config("one machine")
+    ledger = LedgerConfig(kind="mlflow", uri="https://mlflow.example.org")
+    trust = TrustConfig(signers={"ci": SignerConfig(key=f"ed25519:{'A' * 43}=")})
+    changed = msgspec.structs.replace(given, ledger=ledger, trust=trust)
+    texts = workflows.render(changed, SOURCE, "", "")
+    with_key = {name for name, text in texts.items() if "secrets.MLSHIP_SIGNING_KEY" in text}
+    assert not any("MLSHIP_SIGNING_KEY" in text for text in shared().values())
+    for jobs in reviewed(texts):
+        assert "MLSHIP_SIGNING_KEY" not in str(jobs)
+    assert with_key == {name for name in texts if name.split("/")[-1] in SIGN}
+
+
 def test_the_job_with_the_code_keeps_evidence_to_itself_whatever_the_settings_say() -> None:
     for jobs in reviewed(shared()):
         assert jobs["report"]["env"] == {
@@ -121,6 +141,7 @@ def test_the_job_with_the_code_keeps_evidence_to_itself_whatever_the_settings_sa
             "MLSHIP_LEDGER__URI": "null",
             "MLSHIP_STORE__KIND": "directory",
             "MLSHIP_STORE__URI": "null",
+            "MLSHIP_TRUST__UNSIGNED": "true",
         }
         assert "vars." not in str(jobs["report"])
 

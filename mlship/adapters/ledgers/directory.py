@@ -23,6 +23,7 @@ from mlship import files
 from mlship.adapters.ledgers.chain import Chain
 from mlship.domain import digests
 from mlship.domain.digests import Digest
+from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Evidence, Record, decode, encode, heads
 from mlship.errors import IntegrityError, UnavailableError
 
@@ -45,10 +46,14 @@ class DirectoryLedger:
     """Stores evidence in a folder, which is created with the first record.
 
     A file is read again only if its size or its modification time has changed.
+
+    Args:
+        folder: of the records.
+        by: signs the records; `None` for records without a signature.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, by: Signing | None = None) -> None:
+        self._folder, self._by = folder, by
         self._chain: Chain[_Stored] = Chain(
             self._look, lambda stored: stored.data, lambda digest: str(self._path(digest))
         )
@@ -68,7 +73,7 @@ class DirectoryLedger:
             self._folder.mkdir(parents=True, exist_ok=True)
             with _alone(self._folder):
                 parents = heads(self.records()) if after is None else tuple(after)
-                data = encode(msgspec.structs.replace(evidence, parents=parents))
+                data = encode(msgspec.structs.replace(evidence, parents=parents), self._by)
                 record = decode(data)
                 self._write(record.digest, data)
                 self._sweep()

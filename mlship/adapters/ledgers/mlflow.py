@@ -24,6 +24,7 @@ from mlship.adapters.ledgers.mlflow_runs import LibraryRuns, NewRun, Runs, Serve
 from mlship.adapters.mlflow.rest import PATIENCE
 from mlship.domain import digests
 from mlship.domain.digests import Digest
+from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Evidence, Record, decode, encode, heads
 from mlship.errors import IntegrityError, UnavailableError, shown
 
@@ -42,6 +43,7 @@ class MlflowLedger:
         environ: the environment variables, with credentials and other `MLFLOW_*` settings; by
             default those of the process.
         patience: how long a tracking server is waited for.
+        by: signs the records; `None` for records without a signature.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class MlflowLedger:
         artifacts: Path,
         environ: Mapping[str, str] | None = None,
         patience: Patience = PATIENCE,
+        by: Signing | None = None,
     ) -> None:
+        self._by = by
         environ = os.environ if environ is None else environ
         experiment = f"{name}-ledger"
         self._where = f"experiment {experiment} of MLflow at {shown(uri)}"
@@ -81,7 +85,7 @@ class MlflowLedger:
             IntegrityError: the chain is broken, or MLflow returns another record than it was sent.
         """
         parents = heads(self.records()) if after is None else tuple(after)
-        data = encode(msgspec.structs.replace(evidence, parents=parents))
+        data = encode(msgspec.structs.replace(evidence, parents=parents), self._by)
         record = decode(data)
         try:
             stored = self._runs.write(as_run(record, data))

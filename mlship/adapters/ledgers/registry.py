@@ -8,8 +8,7 @@ registry cannot prevent that a tag is moved or deleted, but the chain of digests
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
-from typing import Final
+from contextlib import closing
 
 import msgspec
 
@@ -18,21 +17,10 @@ from mlship.adapters.artifacts.collection import Collection
 from mlship.adapters.ledgers.chain import Chain
 from mlship.domain import digests
 from mlship.domain.digests import Digest
+from mlship.domain.dsse import Signing
 from mlship.domain.evidence import Evidence, Record, decode, encode, heads
+from mlship.domain.evidence import parents as parents_of
 from mlship.errors import IntegrityError
-
-
-class _Predicate(msgspec.Struct, frozen=True):
-    parents: tuple[Digest, ...] = ()
-
-
-class _Linked(msgspec.Struct, frozen=True):
-    """The part of a record that names its parents."""
-
-    predicate: _Predicate
-
-
-_LINKED: Final = msgspec.json.Decoder(_Linked)
 
 
 class RegistryLedger:
@@ -41,10 +29,13 @@ class RegistryLedger:
     Args:
         artifacts: the documents of the project.
         packs: whether records that are added may be packed.
+        by: signs the records; `None` for records without a signature.
     """
 
-    def __init__(self, artifacts: Artifacts, *, packs: bool = True) -> None:
-        self._artifacts = artifacts
+    def __init__(
+        self, artifacts: Artifacts, *, packs: bool = True, by: Signing | None = None
+    ) -> None:
+        self._artifacts, self._by = artifacts, by
         self._collection = Collection(artifacts, "record", packs=packs)
         self._chain: Chain[bytes] = Chain(
             self._look,
@@ -67,7 +58,7 @@ class RegistryLedger:
         """
         with closing(self._artifacts):
             parents = heads(self._chain.records()) if after is None else tuple(after)
-            data = encode(msgspec.structs.replace(evidence, parents=parents))
+            data = encode(msgspec.structs.replace(evidence, parents=parents), self._by)
             record = decode(data)
             self._collection.add(data)
         return record
@@ -100,8 +91,4 @@ class RegistryLedger:
 
 def _parents(stored: Mapping[Digest, bytes]) -> frozenset[Digest]:
     """Return the parents of all records; what is no record has none, and is refused later."""
-    named: set[Digest] = set()
-    for data in stored.values():
-        with suppress(msgspec.DecodeError, RecursionError, IntegrityError):
-            named.update(map(digests.parse, _LINKED.decode(data).predicate.parents))
-    return frozenset(named)
+    return frozenset(parent for data in stored.values() for parent in parents_of(data))

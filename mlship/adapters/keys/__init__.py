@@ -1,0 +1,8 @@
+"""Keys that sign evidence: files outside of the project, or a variable of the environment."""
+
+from mlship.adapters.keys.ed25519 import PrivateKey
+from mlship.adapters.keys.memory import UserMemory
+from mlship.adapters.keys.places import VARIABLE, Keys, MachineSigning
+from mlship.adapters.keys.verified import Verifier
+
+__all__ = ["VARIABLE", "Keys", "MachineSigning", "PrivateKey", "UserMemory", "Verifier"]

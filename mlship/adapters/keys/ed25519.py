@@ -1,0 +1,93 @@
+"""Ed25519 keys (RFC 8032), by the package cryptography, which is imported when one is used."""
+
+import base64
+from typing import TYPE_CHECKING, Final
+
+from mlship.domain.digests import Digest
+from mlship.domain.trust import key_id
+from mlship.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+_SIGNATURE: Final = 64
+"""Bytes of a signature."""
+
+
+class PrivateKey:
+    """The port Signing with a private key in memory.
+
+    Args:
+        pem: the private key as PKCS #8 in PEM, without a password.
+        where: it is from, for errors.
+
+    Attributes:
+        public: the public key, as `mlship.domain.trust.KEY`.
+        key: its id.
+
+    Raises:
+        ConfigError: it is another kind of key, or none.
+    """
+
+    def __init__(self, pem: bytes, where: str) -> None:
+        self._private = _loaded(pem, where)
+        self.public = f"ed25519:{_encoded(self._private.public_key().public_bytes_raw())}"
+        self.key: Digest = key_id(self.public)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the signature of a message."""
+        return self._private.sign(message)
+
+
+def generate() -> bytes:
+    """Return a new private key as PKCS #8 in PEM, without a password."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    return Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+
+def verify(public: str, message: bytes, signature: bytes) -> bool:
+    """Return whether a public key, as `mlship.domain.trust.KEY`, made the signature of a message.
+
+    Raises:
+        ConfigError: it is no public key.
+    """
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if len(signature) != _SIGNATURE:
+        return False
+    key_id(public)
+    raw = base64.b64decode(public.removeprefix("ed25519:"))
+    try:
+        Ed25519PublicKey.from_public_bytes(raw).verify(signature, message)
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _loaded(pem: bytes, where: str) -> "Ed25519PrivateKey":
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    hint = "`mlship keys new` makes a key"
+    try:
+        private = load_pem_private_key(pem, password=None)
+    except TypeError as error:
+        message = f"the key in {where} is protected by a password, which nobody can type here"
+        raise ConfigError(message, hint=hint) from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{where} has no private key in PEM", hint=hint) from error
+    if not isinstance(private, Ed25519PrivateKey):
+        raise ConfigError(f"the key in {where} is not an Ed25519 key", hint=hint)
+    return private
+
+
+def _encoded(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()

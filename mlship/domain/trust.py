@@ -1,0 +1,352 @@
+"""Trust: which signer's records count, and for what.
+
+A record is a claim until somebody who may make it has signed it. `sift` reads the records of a
+project, parents before children, and says of each one that does not count why not.
+"""
+
+import base64
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import MappingProxyType
+from typing import Final, Literal, get_args
+
+import msgspec
+
+from mlship.domain import digests
+from mlship.domain.checkpoint import FORGETFUL, Memory
+from mlship.domain.digests import Digest
+from mlship.domain.dsse import Envelope, Signing
+from mlship.domain.evidence import Claim, Record, Step
+from mlship.domain.facts import Facts
+from mlship.errors import ConfigError, IntegrityError
+
+Scope = Literal["build", "staging", "production", "approve"]
+"""What a signer may say: that a release was made and tested, that staging verified it, what happens
+in production, and that a person approves."""
+
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+
+KEY: Final = r"^ed25519:[A-Za-z0-9+/]{43}=(?!\n)$"
+"""A public key: its 32 bytes, in base64."""
+
+_BUILD: Final[tuple[Step, ...]] = (
+    *("train", "test"),
+    *("containerize", "test-container", "push-to-registry"),
+)
+_STAGING: Final[tuple[Step, ...]] = (
+    "deploy-staging",
+    "verify-staging-workload",
+    "open-release-pr",
+)
+_APPROVE: Final[tuple[Step, ...]] = ("approve", "withdraw-approval")
+
+SCOPE_OF: Final[Mapping[Step, Scope]] = MappingProxyType(
+    {
+        **dict.fromkeys(_BUILD, "build"),
+        **dict.fromkeys(_STAGING, "staging"),
+        **dict.fromkeys(_APPROVE, "approve"),
+    }
+)
+"""Whose word each step is; `scope_of` knows the others: they are about production."""
+
+WHOLE: Final[tuple[Step, ...]] = ("train", "deploy-staging", "sign-ledger", "approve")
+"""A step of each scope: who may say all of them may say everything."""
+
+_CLAIMS: Final = frozenset(get_args(Claim))
+
+_SUBJECT_INFO: Final = bytes.fromhex("302a300506032b6570032100")
+"""What stands before the 32 bytes of an Ed25519 key in its DER form (RFC 8410)."""
+
+_CLOCKS: Final = timedelta(hours=1)
+"""How far the clocks of two machines may be apart."""
+
+Sealed = tuple[str, Digest, Envelope]
+"""A public key (see `KEY`), and an envelope with the digest of its bytes."""
+
+Verify = Callable[[Sequence[Sealed]], Container[Digest]]
+"""Returns the digests of those envelopes whose signature is by the key beside them."""
+
+Sift = Callable[[Sequence[Record], Container[Digest]], Mapping[Digest, str]]
+"""`sift` for a trust: returns those records of a project that do not count, and why."""
+
+
+class Signer(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody whose records count.
+
+    Attributes:
+        name: for people.
+        key: the public one, as in `KEY`.
+        may: what the signer's records may be about.
+        until: records of a later time do not count; `None` for no end.
+    """
+
+    name: str
+    key: str
+    may: frozenset[Scope] = frozenset(SCOPES)
+    until: datetime | None = None
+
+
+class Trust(msgspec.Struct, frozen=True, kw_only=True):
+    """Which records of a ledger count.
+
+    Attributes:
+        signers: whose records count.
+        unsigned: whether a record that nobody signed counts, too.
+    """
+
+    signers: tuple[Signer, ...] = ()
+    unsigned: bool = True
+
+
+OPEN: Final = Trust()
+"""Every record counts, as nobody is named who signs."""
+
+
+def unverified(_signed: Sequence[Sealed]) -> Container[Digest]:
+    """The port `Verify` where no signature is looked at, and none is valid."""
+    return ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Signatures:
+    """Who signs the records of a command, and whose records it counts.
+
+    Attributes:
+        signing: signs them; `None` if nobody gave this machine a key.
+        trust: returns whose records count. The first record that a machine signs makes its key.
+        verify: checks signatures.
+        memory: what this machine has seen of the ledger.
+    """
+
+    signing: Signing | None = None
+    trust: Callable[[], Trust] = lambda: OPEN
+    verify: Verify = unverified
+    memory: Memory = FORGETFUL
+
+    def sift(self, records: Sequence[Record], own: Container[Digest]) -> Mapping[Digest, str]:
+        """Return the records that do not count, see `sift`."""
+        return sift(records, own, self.trust(), self.verify)
+
+    def check_may(self, steps: Iterable[Step], now: datetime) -> None:
+        """Check that records of these steps will count, before anything is done for them.
+
+        Raises:
+            ConfigError: they will not: this machine has no key, or `trust` in mlship.yaml does not
+                let its signer say so.
+        """
+        key = self.signing.key if self.signing else None
+        check_may(steps, key, self.trust(), now)
+
+
+UNSIGNED: Final = Signatures()
+"""Nothing is signed, and every record counts."""
+
+
+class SignedLedger(Facts, frozen=True):
+    """The facts of `sign-ledger`.
+
+    Attributes:
+        records: how many unsigned records before it count by its signer's word.
+    """
+
+    records: int = 0
+
+
+class Untrusted(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that does not count, and why."""
+
+    record: Record
+    reason: str
+
+
+def key_id(public: str) -> Digest:
+    """Return the id of a public key: the SHA-256 of its DER form, as other tools compute it.
+
+    Raises:
+        ConfigError: it is no public key.
+    """
+    if not re.fullmatch(KEY, public):
+        raise ConfigError(f"{public[:80]!r} is no public key", hint="`mlship keys show` prints one")
+    raw = base64.b64decode(public.removeprefix("ed25519:"))
+    return Digest("sha256:" + hashlib.sha256(_SUBJECT_INFO + raw).hexdigest())
+
+
+def everything(_records: Sequence[Record], _own: Container[Digest]) -> Mapping[Digest, str]:
+    """The port `Sift` where every record counts."""
+    return {}
+
+
+def scope_of(step: Step) -> Scope:
+    """Return what a record of a step is about."""
+    return SCOPE_OF.get(step, "production")
+
+
+def check_may(steps: Iterable[Step], key: Digest | None, trust: Trust, now: datetime) -> None:
+    """Check that records of these steps count if they are signed with a key.
+
+    Args:
+        steps: of the records.
+        key: its id; `None` if nothing is signed.
+        trust: whose records count.
+        now: the time.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    wanted = [step for step in steps if step not in _CLAIMS]
+    if not wanted or (trust.unsigned and (key is None or not trust.signers)):
+        return
+    show = "`mlship keys show` prints what `trust.signers` in mlship.yaml needs"
+    if key is None:
+        message = "only signed records count (`trust` in mlship.yaml), and there is no key here"
+        raise ConfigError(message, hint="set MLSHIP_SIGNING_KEY, or run `mlship keys new`")
+    signer = next((each for each in trust.signers if key_id(each.key) == key), None)
+    if signer is None:
+        message = f"records are signed with key {digests.short(key)}, which `trust` does not name"
+        raise ConfigError(message, hint=show)
+    if signer.until is not None and now > signer.until:
+        message = f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
+        raise ConfigError(message, hint="make another key with `mlship keys new`")
+    for step in wanted:
+        if scope_of(step) not in signer.may:
+            scope = scope_of(step)
+            message = f"signer {signer.name} may not say {step}: `may` has no {scope}"
+            raise ConfigError(
+                message, hint=f"add {scope} to trust.signers.{signer.name}.may, or use another key"
+            )
+
+
+def check_trusted(trusted: Sequence[Record], untrusted: Sequence[Untrusted]) -> None:
+    """Check that a project has records that count, if it has records at all.
+
+    Without this, a project whose ledger was written before records were signed, or by another
+    machine, would be taken for a new one.
+
+    Raises:
+        IntegrityError: it has some, and none counts.
+    """
+    if trusted or not untrusted:
+        return
+    count = "its only record" if len(untrusted) == 1 else f"none of its {len(untrusted)} records"
+    counts = "does not count" if len(untrusted) == 1 else "counts"
+    message = f"the ledger is not trusted: {count} {counts}; {untrusted[-1].reason}"
+    unsigned = any(each.record.envelope is None for each in untrusted)
+    hint = "if you trust what `mlship ledger verify` shows, run `mlship ledger sign` once"
+    named = "name the key in `trust.signers`; `mlship ledger verify` shows whose records there are"
+    raise IntegrityError(message, hint=hint if unsigned else named)
+
+
+def sift(
+    records: Sequence[Record], own: Container[Digest], trust: Trust, verify: Verify
+) -> dict[Digest, str]:
+    """Return the records that do not count, with the reasons.
+
+    Args:
+        records: of a ledger, parents before children.
+        own: those of the project; others are judged by their own projects.
+        trust: who may say what.
+        verify: checks signatures.
+    """
+    if trust.unsigned and not trust.signers:
+        return {}
+    signers = {key_id(signer.key): signer for signer in trust.signers}
+    signed = [
+        (signers[record.signer].key, record.digest, record.envelope)
+        for record in records
+        if record.envelope is not None and record.digest in own and record.signer in signers
+    ]
+    judge = _Judge(records, signers, verify(signed), unsigned=trust.unsigned)
+    reasons: dict[Digest, str] = {}
+    for record in records:
+        reason = judge.reason(record) if record.digest in own else ""
+        if reason:
+            reasons[record.digest] = reason
+        judge.note(record, counts=not reason)
+    return reasons
+
+
+class _Judge:
+    """Decides on records, parents before children.
+
+    It knows the latest time that each record and those before it name, of those that count: the
+    holder of a key that has ended may give a record an earlier time, but not put it before records
+    that others have read.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        signers: Mapping[Digest, Signer],
+        valid: Container[Digest],
+        *,
+        unsigned: bool,
+    ) -> None:
+        self._signers, self._valid, self._unsigned = signers, valid, unsigned
+        self._latest: dict[Digest, datetime] = {}
+        self._seen: set[bytes] = set()
+        self._taken = self._taken_over(records)
+
+    def reason(self, record: Record) -> str:
+        """Return why a record does not count; empty if it does."""
+        if record.envelope is None:
+            # No gate counts a claim, and the job that makes it holds no key.
+            counts = self._unsigned or record.evidence.step in _CLAIMS
+            return "" if counts or record.digest in self._taken else "it is not signed"
+        if record.envelope.payload in self._seen:
+            return "it is a copy of another record"
+        return self._refused(record)
+
+    def note(self, record: Record, *, counts: bool) -> None:
+        """Take a record in that was judged."""
+        evidence = record.evidence
+        times = [self._latest[each] for each in evidence.parents if each in self._latest]
+        if counts:
+            times.append(evidence.time)
+            if record.envelope is not None:
+                self._seen.add(record.envelope.payload)
+        if times:
+            self._latest[record.digest] = max(times)
+
+    def _refused(self, record: Record) -> str:
+        """Return what is wrong with the signature of a record, or with its signer."""
+        signer = self._signers.get(record.signer)
+        if signer is None:
+            key = digests.short(record.signer)
+            return f"it is signed with key {key}, which `trust` does not name"
+        if record.digest not in self._valid:
+            return f"the signature is not one of signer {signer.name}"
+        if scope_of(record.evidence.step) not in signer.may:
+            return f"signer {signer.name} may not say {record.evidence.step}"
+        if signer.until is not None and self._ended(record, signer.until):
+            return f"the key of signer {signer.name} ended at {signer.until:%Y-%m-%d %H:%M} UTC"
+        return ""
+
+    def _ended(self, record: Record, until: datetime) -> bool:
+        evidence = record.evidence
+        before = (self._latest[each] for each in evidence.parents if each in self._latest)
+        return evidence.time > until or any(time > until + _CLOCKS for time in before)
+
+    def _taken_over(self, records: Iterable[Record]) -> frozenset[Digest]:
+        """Return the records before one of `sign-ledger`, by a signer who may say everything."""
+        known = {record.digest: record.evidence.parents for record in records}
+        pending = [
+            parent
+            for record in records
+            if record.evidence.step == "sign-ledger" and self._may_take_over(record)
+            for parent in record.evidence.parents
+        ]
+        taken: set[Digest] = set()
+        while pending:
+            digest = pending.pop()
+            if digest not in taken:
+                taken.add(digest)
+                pending += known.get(digest, ())
+        return frozenset(taken)
+
+    def _may_take_over(self, record: Record) -> bool:
+        if record.envelope is None or self._refused(record):
+            return False
+        return self._signers[record.signer].may >= set(SCOPES)

@@ -1,0 +1,146 @@
+"""ledger: which records count and which do not, and taking over those that nobody signed."""
+
+from collections import Counter
+
+import msgspec
+
+from mlship.domain import checkpoint, digests, evidence, home
+from mlship.domain.checkpoint import Checkpoint
+from mlship.domain.digests import Digest
+from mlship.domain.dsse import Signing
+from mlship.domain.evidence import Record
+from mlship.domain.records import Records
+from mlship.domain.trust import WHOLE, SignedLedger, Untrusted, key_id
+from mlship.errors import ConfigError, IntegrityError, NotFoundError
+from mlship.steps.ignored import Doubted
+from mlship.steps.pipeline import Pipeline
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """What a project has in its ledger.
+
+    Attributes:
+        records: how many count.
+        void: how many do not, because their writer had lost its lock.
+        signed: how many of those that count were signed, by the name of the signer.
+        unsigned: how many of those that count were not.
+        untrusted: the records that do not count.
+        heads: the last records.
+    """
+
+    records: int
+    void: int
+    signed: dict[str, int]
+    unsigned: int
+    untrusted: tuple[Doubted, ...]
+    heads: tuple[Digest, ...]
+
+
+def contents(pipeline: Pipeline) -> Contents:
+    """Return what a project has in its ledger. The whole chain is read and verified.
+
+    Raises:
+        IntegrityError: a record was changed or removed.
+        UnavailableError: the ledger cannot be read.
+    """
+    records = pipeline.look()
+    names = {key_id(signer.key): signer.name for signer in pipeline.signatures.trust().signers}
+    signed = Counter(
+        names.get(record.signer, record.signer) for record in records if record.envelope
+    )
+    return Contents(
+        records=len(records),
+        void=len(records.void),
+        signed=dict(sorted(signed.items())),
+        unsigned=sum(record.envelope is None for record in records),
+        untrusted=tuple(map(Doubted.of, records.untrusted)),
+        heads=records.heads,
+    )
+
+
+def seal(pipeline: Pipeline) -> bytes:
+    """Return a signed checkpoint of a project's ledger, to keep elsewhere.
+
+    Raises:
+        ConfigError: this machine has no key.
+        NotFoundError: the ledger has no record that counts.
+    """
+    records = pipeline.read()
+    if not records:
+        message = "the ledger has no record of this project"
+        raise NotFoundError(message, hint="run `mlship run`, then make a checkpoint")
+    found = Checkpoint(
+        name=pipeline.config.name,
+        home=pipeline.home,
+        records=len(records),
+        heads=evidence.heads(records.listed),
+        time=pipeline.clock(),
+    )
+    return checkpoint.seal(found, _signing(pipeline))
+
+
+def compare(pipeline: Pipeline, data: bytes) -> Checkpoint:
+    """Check that a ledger still has what it had at a checkpoint; return the checkpoint.
+
+    Raises:
+        IntegrityError: records are gone; or the checkpoint is of another project, or nobody whom
+            `trust` names signed it.
+    """
+    data = data.strip()
+    found, envelope = checkpoint.read(data)
+    if (found.name, found.home) != (pipeline.config.name, pipeline.home):
+        message = f"the checkpoint is of project {found.name[:80]!r} {home.shown(found.home[:200])}"
+        raise IntegrityError(message, hint="give one of this project")
+    key, digest = envelope.signatures[0].keyid, digests.of_bytes(data)
+    signer = next(
+        (each for each in pipeline.signatures.trust().signers if key_id(each.key) == key), None
+    )
+    if signer is None:
+        short = digests.short(key)
+        message = f"the checkpoint is signed with key {short}, which `trust` does not name"
+        raise IntegrityError(message, hint="do not rely on it; `mlship keys show` prints your key")
+    if digest not in pipeline.signatures.verify([(signer.key, digest, envelope)]):
+        message = f"the signature of the checkpoint is not one of signer {signer.name}"
+        raise IntegrityError(message, hint="do not rely on it")
+    records = pipeline.look()
+    doubted = [each.record for each in records.untrusted]
+    known = [record.digest for record in (*records, *records.void, *doubted)]
+    who = f"a checkpoint of {found.time:%Y-%m-%d %H:%M} UTC"
+    hint = "restore the ledger from a backup, and find out who can write to it"
+    checkpoint.check(found.heads, known, who, hint)
+    return found
+
+
+def _signing(pipeline: Pipeline) -> Signing:
+    signing = pipeline.signatures.signing
+    if signing is None:
+        message = "this machine has no key to sign for a shared ledger with"
+        raise ConfigError(message, hint="set MLSHIP_SIGNING_KEY, or run `mlship keys new`")
+    return signing
+
+
+def unsigned(records: Records) -> list[Untrusted]:
+    """Return the records that do not count only because nobody signed them."""
+    return [each for each in records.untrusted if each.record.envelope is None]
+
+
+def sign(pipeline: Pipeline, records: Records) -> Record:
+    """Take over all records that nobody signed; return the record that says so.
+
+    Args:
+        pipeline: of the project.
+        records: that somebody has looked at; what was added since is not taken over.
+
+    Raises:
+        NotFoundError: there are none.
+        ConfigError: records are not signed here, or by a signer who may not say everything.
+    """
+    found = unsigned(records)
+    if not found:
+        message = "every record is signed" if len(records) else "the ledger has no record"
+        raise NotFoundError(f"{message}: nothing to take over", hint="nothing needs to be done")
+    facts = SignedLedger(records=len(found))
+    last = found[-1].record.evidence.release
+    _signing(pipeline)
+    pipeline.check_may(*WHOLE)
+    return pipeline.learn(last, "sign-ledger", "passed", facts, after=records)

@@ -1,0 +1,121 @@
+"""Who signs the records of a command, and whose records it counts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from mlship.adapters.keys import VARIABLE, Keys, MachineSigning, UserMemory, Verifier
+from mlship.config import trust as settings
+from mlship.config.project import Config
+from mlship.domain.checkpoint import FORGETFUL
+from mlship.domain.digests import Digest
+from mlship.domain.dsse import Signing
+from mlship.domain.trust import OPEN, Signatures, Signer, Trust, key_id
+from mlship.errors import NotFoundError
+
+THIS_MACHINE: Final = "this machine"
+
+
+class OwnKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key that signs records here.
+
+    Attributes:
+        name: for it in mlship.yaml.
+        public: the public key.
+        id: of the key, as records have it.
+        where: the file or the variable with the private key.
+        trusted: the names of the signers who have it.
+    """
+
+    name: str
+    public: str
+    id: Digest
+    where: str
+    trusted: tuple[str, ...] = ()
+
+
+def _signing(config: Config, environment: Mapping[str, str], *, shared: bool) -> Signing | None:
+    """Return what signs records; `None` for a shared ledger if nobody gave this machine a key."""
+    keys = Keys(config.name, environment)
+    return keys.own() or (None if shared else MachineSigning(keys))
+
+
+def trust(config: Config, environment: Mapping[str, str], *, shared: bool) -> Trust:
+    """Return whose records count: a ledger of this machine's own trusts this machine, too.
+
+    Raises:
+        ConfigError: a key of this machine cannot be read.
+    """
+    named = settings.signers(config.trust)
+    unsigned = config.trust.unsigned
+    if shared:
+        return Trust(signers=named, unsigned=not named if unsigned is None else unsigned)
+    here = tuple(
+        Signer(name=THIS_MACHINE, key=key) for key in Keys(config.name, environment).public()
+    )
+    return Trust(signers=(*named, *here), unsigned=bool(unsigned))
+
+
+def signatures(
+    config: Config, environment: Mapping[str, str], root: Path, home: str, *, shared: bool
+) -> Signatures:
+    """Return who signs the records of a command, and whose records it counts.
+
+    Args:
+        config: of the project.
+        environment: the environment variables.
+        root: the project's folder.
+        home: of the project.
+        shared: whether other machines write to the ledger, too.
+
+    Raises:
+        ConfigError: the key cannot be read.
+    """
+    where = (config.ledger.uri, config.store.uri, None if shared else str(root.resolve()))
+    ledger = (config.name, home, config.ledger.kind, *where)
+    # One in a registry remembers by itself, and its lists may be late. One of which unsigned
+    # records count is another job's data, and each run has another one.
+    forgets = config.ledger.kind == "registry" or config.trust.unsigned
+    return Signatures(
+        signing=_signing(config, environment, shared=shared),
+        trust=lambda: trust(config, environment, shared=shared),
+        verify=Verifier(environment),
+        memory=FORGETFUL if forgets else UserMemory(environment, ledger),
+    )
+
+
+def new(config: Config, environment: Mapping[str, str]) -> OwnKey:
+    """Make a key for a project.
+
+    Raises:
+        ConflictError: there is one.
+        UnavailableError: its folder cannot be written.
+    """
+    keys = Keys(config.name, environment)
+    return _own(config, keys.new().public, str(keys.project))
+
+
+def own(config: Config, environment: Mapping[str, str], *, shared: bool) -> OwnKey:
+    """Return the key that signs records here.
+
+    Raises:
+        NotFoundError: none does.
+        ConfigError: it cannot be read.
+    """
+    keys = Keys(config.name, environment)
+    for key, where in ((keys.own(), keys.where), (keys.of_machine(), str(keys.machine))):
+        if key is not None and (where != str(keys.machine) or not shared):
+            trusted = trust(config, environment, shared=shared)
+            return _own(config, key.public, where, trusted)
+    message = "this machine has no key of its own yet: it is made with the first record"
+    if shared:
+        message = "records of this project's shared ledger are not signed here: there is no key"
+    raise NotFoundError(message, hint=f"run `mlship keys new`, or set {VARIABLE}")
+
+
+def _own(config: Config, public: str, where: str, trusted: Trust = OPEN) -> OwnKey:
+    names = tuple(signer.name for signer in trusted.signers if signer.key == public)
+    name = names[0] if names and names[0] in config.trust.signers else "ci"
+    return OwnKey(name=name, public=public, id=key_id(public), where=where, trusted=names)
