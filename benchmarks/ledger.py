@@ -1,9 +1,9 @@
 """The CPU time of `mlship status` on a large ledger, compared with a small one.
 
 A long history (releases are trained, tested, deployed, evaluated, approved, promoted, rolled back,
-retired) is written as records of realistic size: into a folder, and into an MLflow database, which
-with --server is also read through a tracking server. With --registry, it is also written into the
-container registry at localhost:5000, and read by a machine that has read it before and by a new
+retired) is written as signed records of realistic size: into a folder, and into an MLflow database,
+which with --server is also read through a tracking server. With --registry, it is also written into
+the container registry at localhost:5000, and read by a machine that has read it before and by a new
 one. Then `mlship status --json` runs in a new process, and its time is measured: that of the CPU
 (user and system), and in all.
 
@@ -44,6 +44,7 @@ from mlship.domain.evidence import Record, decode, encode  # noqa: E402
 from mlship.domain.image import reference  # noqa: E402
 from mlship.domain.release import Release  # noqa: E402
 from tests.harness import tracking  # noqa: E402
+from tests.harness.signing import HERE  # noqa: E402
 
 LIMIT: Final = 1.0
 RUNS: Final = 5
@@ -92,7 +93,8 @@ def story() -> Iterator[tuple[Record, bytes]]:
                     release=another(evidence.release, turn),
                     time=evidence.time + turn * span,
                     parents=parents,
-                )
+                ),
+                HERE,
             )
             record = decode(data)
             parents = (record.digest,)
@@ -143,7 +145,7 @@ def in_database(project: Path, stored: Stored) -> None:
     database = project / ".mlship" / "mlflow.db"
     uri = f"sqlite:///{database}"
     configure(project, f"{{kind: mlflow, uri: {uri!r}}}")
-    MlflowLedger(uri, "iris", project / ".mlship" / "files", {}).append(
+    MlflowLedger(uri, "iris", project / ".mlship" / "files", {}, by=HERE).append(
         stored[0][0].evidence, after=()
     )
     with closing(sqlite3.connect(database)) as connection, connection:
@@ -192,10 +194,13 @@ def status(project: Path, *, profile: bool, forgets: bool = False) -> tuple[floa
     environ = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }
+    seen = project / ".mlship" / "seen"
+    environ["XDG_STATE_HOME"] = str(seen)
     seconds, passed = [], []
     for _ in range(RUNS + 1):
         if forgets:
             shutil.rmtree(project / ".mlship" / "registry", ignore_errors=True)
+            shutil.rmtree(seen, ignore_errors=True)
         began = time.monotonic()
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, *program[-4:]]

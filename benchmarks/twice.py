@@ -95,7 +95,7 @@ def play(ours: Shop) -> Iterator[Twice]:
     for command in _PROOF:
         ours.done(*command)
     yield ours.twice("deploy-production")
-    yield ours.twice("traffic", "challenger=50")
+    yield ours.twice("traffic", "challenger=50", "--override", "a measurement")
     endpoint = ours.pipeline().target("production").routes().endpoint
     outcomes = ours.folder / ".mlship" / "outcomes.csv"
     with outcomes.open("w", newline="") as file:

@@ -159,6 +159,7 @@ def trace(
         )
         for record in result.evidence
     ]
+    rows += [(f"attached: {name}", digest) for name, digest in result.attached.items()]
     if result.reproduced is not None:
         rows.append(("reproduced", f"the same: {result.reproduced}"))
     output.table("", ("field", "value"), rows)

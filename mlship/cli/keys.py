@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Make or show the keys that sign evidence: new, show.",
+    help="Keys that sign evidence: new, show.",
 )
 
 

@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Show which records of the ledger count, or sign old ones: verify, checkpoint, sign.",
+    help="Check the ledger: verify, checkpoint, sign.",
 )
 
 

@@ -1,5 +1,6 @@
-"""Arguments and options of several commands: RELEASE, --dry-run, --render."""
+"""Arguments and options of several commands: RELEASE, --dry-run, --render, --from-pull-request."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,21 @@ from mlship.errors import ConfigError
 
 if TYPE_CHECKING:
     from mlship.domain.deployment import Change, TargetName
+
+
+def _number_of_pull(text: str) -> int:
+    """Parse the number of a pull request, which people type into a form of GitHub.
+
+    Raises:
+        ConfigError: it is not a number.
+    """
+    if not re.fullmatch("[1-9][0-9]{0,17}", text):
+        raise ConfigError(
+            f"invalid pull request number: {text[:80]!r}",
+            hint="give the number after the #, such as 7",
+        )
+    return int(text)
+
 
 ReleaseName = Annotated[
     str | None,
@@ -40,6 +56,15 @@ Render = Annotated[
 Older = Annotated[
     bool,
     typer.Option("--older", help="Deploy it although a later release was deployed since."),
+]
+FromPullRequest = Annotated[
+    int | None,
+    typer.Option(
+        "--from-pull-request",
+        metavar="N",
+        parser=_number_of_pull,
+        help="Use the approvals in the reviews of this pull request.",
+    ),
 ]
 _STYLES = {"+": "green", "-": "red", "@": "cyan"}
 

@@ -68,6 +68,14 @@ def line(text: str) -> None:
     print(inert(visible(text)))
 
 
+def alarm(text: str) -> None:
+    """Print a line of a result in red, if the terminal has colours."""
+    from rich.text import Text
+
+    shown = Text(visible(text), style="red")
+    drawn(lambda console: console.print(shown, soft_wrap=True))
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; cells are plain text without markup."""
     from mlship.reports import terminal

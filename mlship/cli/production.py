@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from mlship.cli import output
-from mlship.cli.options import DryRun, Older, ReleaseName, Render, preview
+from mlship.cli.options import DryRun, FromPullRequest, Older, ReleaseName, Render, preview
 from mlship.cli.session import session
 from mlship.domain import shapes
 from mlship.domain.facts import Evaluated, Withdrawn
@@ -100,26 +101,42 @@ def traffic(
         bool | None,
         typer.Option("--shadow/--no-shadow", help="Mirror all traffic to the challenger."),
     ] = None,
+    override: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHY", help="Give more than configured without the gate; WHY is recorded."
+        ),
+    ] = None,
 ) -> None:
     """Show or set the traffic split in production.
 
+    More for the challenger than `targets.production.challenger_weight` needs what a promotion
+    needs: evaluation and approvals. An override of that is shown in red by `mlship status` and in
+    reports, until the share is back or the release was promoted.
+
     Example: mlship traffic challenger=20
     """
+    from mlship.domain.history import overridden
+    from mlship.reports.override import sentence
     from mlship.steps.traffic import traffic as set_traffic
 
     options = session(context)
     pipeline = options.pipeline()
-    route = set_traffic(pipeline, _shares(shares or []), shadow=shadow)
-    history = pipeline.read().history
+    route = set_traffic(pipeline, _shares(shares or []), shadow=shadow, override=override)
+    records = pipeline.read()
+    history = records.history
+    found = overridden(history.challenger, records) if history.challenger else None
     deployments = pipeline.target("production").inspect()
     rows = []
     for slot, deployment in deployments.items():
         share = "shadow" if route.split.shadow == slot else f"{route.split.share(slot)} %"
         rows.append((slot, history.role(deployment.release) or "none", share))
     if options.json:
-        output.as_json(route)
-    else:
-        output.table(route.endpoint, ("slot", "role", "traffic"), rows)
+        output.as_json({**msgspec.structs.asdict(route), "override": found})
+        return
+    output.table(route.endpoint, ("slot", "role", "traffic"), rows)
+    if found:
+        output.alarm(sentence(found))
 
 
 def _shares(texts: list[str]) -> dict[str, int]:
@@ -149,10 +166,12 @@ def promote(
         bool,
         typer.Option("--adopt", help="First record production as it is, if that was changed."),
     ] = False,
+    number: FromPullRequest = None,
 ) -> None:
     """Make the challenger the champion.
 
-    Moves traffic and the alias in the model registry. The old champion keeps running, so that a
+    Reads the reviews again, on GitHub: an approval counts if its review is still as it was. Moves
+    traffic and the alias in the model registry. The old champion keeps running, so that a
     rollback is fast. If production is not as recorded, because somebody changed it by hand, nothing
     is promoted without --reconcile or --adopt. What runs another image cannot be adopted.
 
@@ -172,6 +191,7 @@ def promote(
         chosen(pipeline, release, records),
         records,
         on_drift="reconcile" if reconcile else "adopt" if adopt else "refuse",
+        number=number,
     )
     output.record(record, json=options.json)
 
@@ -318,20 +338,6 @@ def evaluate(context: typer.Context) -> None:
     output.record(record, json=options.json, refuse=record.evidence.verdict == "failed")
 
 
-def _number_of_pull(text: str) -> int:
-    """Parse the number of a pull request, which people type into a form of GitHub.
-
-    Raises:
-        ConfigError: it is not a number.
-    """
-    if not re.fullmatch("[1-9][0-9]{0,17}", text):
-        raise ConfigError(
-            f"invalid pull request number: {text[:80]!r}",
-            hint="give the number after the #, such as 7",
-        )
-    return int(text)
-
-
 def approve(
     context: typer.Context,
     release: ReleaseName = None,
@@ -339,15 +345,7 @@ def approve(
         str | None, typer.Option(help="The email of the approver. Default: git's user.email.")
     ] = None,
     comment: Annotated[str, typer.Option(help="A comment to record.")] = "",
-    number: Annotated[
-        int | None,
-        typer.Option(
-            "--from-pull-request",
-            metavar="N",
-            parser=_number_of_pull,
-            help="Use the approvals in the reviews of this pull request.",
-        ),
-    ] = None,
+    number: FromPullRequest = None,
 ) -> None:
     """Record an approval of a release.
 

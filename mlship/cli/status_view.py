@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mlship.cli import output
 from mlship.domain import digests
+from mlship.reports import override
 
 _FEW: Final = 5
 
@@ -21,6 +22,8 @@ def show_status(result: "Status", *, everything: bool) -> None:
         output.table("", *running(result))
     elif not result.silent:
         output.line("nothing is running; to deploy the current commit, run `mlship run`")
+    if result.override:
+        output.alarm(override.sentence(result.override))
     for target, endpoint in result.endpoints.items():
         if endpoint:
             output.line(f"{target}: {endpoint}/docs")

@@ -283,6 +283,13 @@ class ImageConfig(_Section, frozen=True):
     source: Annotated[
         str | None, Meta(description="URL of the source code, for the image's label")
     ] = None
+    attach: Annotated[
+        Literal["try", "require", "off"],
+        Meta(
+            description="SBOM, provenance and records at the pushed image: `try` goes on where a "
+            "registry refuses them, `require` fails"
+        ),
+    ] = "try"
     insecure: Annotated[
         tuple[str, ...],
         Meta(description="registries to use without TLS, as host:port; localhost is always one"),

@@ -1,15 +1,17 @@
 """The valid approvals of a release, and the number of people who certainly gave them.
 
 A fold over evidence. `approve` records an approval, from a review or by hand; `withdraw-approval`
-withdraws an approval by the same person from the same pull request.
+withdraws an approval by the same person from the same pull request. A promotion counts one that
+came from a review only if the review was read again.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from mlship.domain import shapes
+from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Approved, Trained, Withdrawn
 from mlship.domain.history import latest
@@ -78,3 +80,19 @@ def approvers(release: Release, records: Sequence[Record]) -> Approvers:
             names.setdefault(person(name), name)
     addresses = sum("@" in key for key in names)
     return Approvers(names=tuple(names.values()), count=max(addresses, len(names) - addresses))
+
+
+def counted(records: Sequence[Record], confirmed: Collection[Digest] = ()) -> list[Record]:
+    """Return the records without the approvals from reviews that were not read again.
+
+    Args:
+        records: of the ledger.
+        confirmed: the records of approvals whose reviews are as they were.
+    """
+    return [
+        record
+        for record in records
+        if record.evidence.step != "approve"
+        or record.digest in confirmed
+        or not shapes.of(record, Approved).url
+    ]

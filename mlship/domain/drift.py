@@ -97,6 +97,7 @@ def of_route(
     deployments: Mapping[Slot, Deployment],
     route: Route,
     releases: Iterable[Release],
+    due: Split | None = None,
 ) -> list[str]:
     """Compare the deployments and the traffic split with the roles.
 
@@ -105,10 +106,11 @@ def of_route(
         deployments: what runs there.
         route: to them.
         releases: all of the ledger.
+        due: the split that was recorded; the champion may have nothing in it.
     """
     return [
         *_not_running(history, deployments),
-        *_misrouted(history, deployments, route),
+        *_misrouted(history, deployments, route, due),
         *_strays(history, deployments, releases),
     ]
 
@@ -158,6 +160,7 @@ def of_slots(
     deployments: Mapping[Slot, Deployment],
     route: Route,
     releases: Iterable[Release],
+    due: Split | None = None,
 ) -> list[str]:
     """Return what somebody must have done to slots: removed, created, or given traffic.
 
@@ -170,7 +173,7 @@ def of_slots(
             for role, release in roles(history).items()
             if release is not None and slot_of(release) not in deployments
         ),
-        *_misrouted(history, deployments, route),
+        *_misrouted(history, deployments, route, due),
         *_strays(history, deployments, releases),
     ]
 
@@ -251,7 +254,9 @@ def _not_running(history: History, deployments: Mapping[Slot, Deployment]) -> li
     return drift
 
 
-def _misrouted(history: History, deployments: Mapping[Slot, Deployment], route: Route) -> list[str]:
+def _misrouted(
+    history: History, deployments: Mapping[Slot, Deployment], route: Route, due: Split | None
+) -> list[str]:
     drift = []
     known = {slot_of(release): role for release, role in _named(history)}
     for slot, weight in route.split.weights.items():
@@ -260,7 +265,7 @@ def _misrouted(history: History, deployments: Mapping[Slot, Deployment], route: 
         if weight and role not in ("champion", "challenger"):
             described = f"is {role}" if role else "has no role in the ledger"
             drift.append(f"the route sends {weight} % to {slot}, which {described}")
-    champion = history.champion
-    if champion and route.split.weights and not route.split.share(slot_of(champion)):
+    champion, split = history.champion, route.split
+    if champion and split.weights and split != due and not split.share(slot_of(champion)):
         drift.append(f"the route sends no traffic to champion {champion}")
     return drift

@@ -51,6 +51,11 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         """The bytes that were signed."""
         return encoded(self.payloadType, self.payload)
 
+    @property
+    def data(self) -> bytes:
+        """The envelope as JSON: the bytes that were read."""
+        return _written(self.payloadType, self.payload, self.signatures)
+
 
 _ENVELOPE: Final = msgspec.json.Decoder(Envelope)
 

@@ -177,7 +177,7 @@ class PushedImage(Timed, frozen=True):
 
     Attributes:
         size: in compressed bytes, as `sent`; `there` and `mounted` count layers that were not sent.
-        router: the image of mlship's load balancer by digest; empty if no target needs it.
+        router: the load balancer by digest, if a target needs it; `attached` documents by name.
     """
 
     reference: str = ""
@@ -188,6 +188,7 @@ class PushedImage(Timed, frozen=True):
     there: int = 0
     mounted: int = 0
     router: str = ""
+    attached: dict[str, Digest] = {}
 
 
 class Contained(Checked, frozen=True):

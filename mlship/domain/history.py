@@ -8,11 +8,12 @@ import msgspec
 
 from mlship.domain import shapes
 from mlship.domain.commit import Commit
-from mlship.domain.deployment import Role
+from mlship.domain.deployment import Role, slot_of
 from mlship.domain.digests import Digest
 from mlship.domain.evidence import TRANSITIONS, Record, Step
-from mlship.domain.facts import Deployed, Trained, Waiting
+from mlship.domain.facts import Deployed, Routed, Trained, Waiting
 from mlship.domain.inputs import Inputs, made, matches
+from mlship.domain.override import Overridden, Weighted
 from mlship.domain.release import Release
 
 
@@ -123,6 +124,41 @@ def latest(records: Iterable[Record], step: Step, release: Release | None = None
         if record.evidence.step == step and release in (None, record.evidence.release):
             last = record
     return last
+
+
+def overridden(release: Release, records: Iterable[Record]) -> Overridden | None:
+    """Return the override by which a release has more traffic than configured, if there is one.
+
+    It ends with a split that gives the release no more than is configured then, or that the gate
+    allowed, and with its promotion.
+    """
+    found: Overridden | None = None
+    slot = slot_of(release)
+    for record in records:
+        evidence = record.evidence
+        if evidence.step == "promote" and evidence.release == release:
+            found = None
+        if not issubclass(shapes.SHAPES[evidence.step], Routed):
+            continue
+        split = shapes.of(record, Routed).split
+        if split is None:
+            continue
+        share = split.share(slot)
+        facts = shapes.of(record, Weighted) if evidence.step == "traffic" else Weighted()
+        if facts.override and evidence.release == release:
+            found = Overridden(
+                release=str(release),
+                share=share,
+                configured=facts.configured or 0,
+                by=facts.override.by,
+                why=facts.override.why,
+                time=evidence.time,
+            )
+        elif found is not None:
+            most = found.configured if facts.configured is None else facts.configured
+            is_over = share <= most or bool(facts.checks)
+            found = None if is_over else msgspec.structs.replace(found, share=share)
+    return found
 
 
 def _after(history: History, record: Record) -> History:

@@ -1,6 +1,7 @@
 """Ports: what steps need from the outside. Protocols of at most five methods.
 
-Others are in `mlship.domain.publishing`, `mlship.domain.fence` and `mlship.domain.clusters`.
+Others are in `publishing`, `pullrequest`, `fence`, `clusters`, `referrers` and `inventory` of
+`mlship.domain`.
 Adapters implement them. A method raises only errors of `mlship.errors`, and a method that changes
 something is idempotent.
 """
@@ -28,10 +29,12 @@ from mlship.domain.digests import Digest
 from mlship.domain.evidence import Evidence, Record
 from mlship.domain.image import Image, Pushed
 from mlship.domain.inputs import Inputs
+from mlship.domain.inventory import Inventories
 from mlship.domain.lineage import Lineage
 from mlship.domain.prediction import Answer, Outcome, Prediction, Spool, Taken
 from mlship.domain.publishing import Comments
-from mlship.domain.pullrequest import Posted, PullRequest, Reviews
+from mlship.domain.pullrequest import Posted, PullRequest, Reviewing
+from mlship.domain.referrers import Referrers
 from mlship.domain.release import Release
 from mlship.domain.scores import Scores, Server, Suite, TestRun, Trained
 from mlship.domain.versions import Alias, Run, Version
@@ -275,7 +278,7 @@ class Predictor(Protocol):
         """
 
 
-class Forge(Comments, Protocol):
+class Forge(Comments, Reviewing, Protocol):
     """Pull requests of the repository, their comments and reviews. Errors as in `Comments`."""
 
     def get(self, number: int) -> PullRequest:
@@ -292,11 +295,8 @@ class Forge(Comments, Protocol):
             NotFoundError: there is no such branch.
         """
 
-    def reviews(self, number: int) -> Reviews:
-        """Return the last decision of each account; a comment is not a decision."""
 
-
-class Images(Protocol):
+class Images(Referrers, Inventories, Protocol):
     """Builds container images from bundles and pushes them. Images are identified by digest."""
 
     def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
@@ -308,10 +308,8 @@ class Images(Protocol):
 
         Raises:
             ConfigError: the base does not exist, or is for another platform or Python.
-            ProjectError: a requirement has no build for the platform, or an instruction of the
-                user failed.
-            UnavailableError: a registry, the package index or the Docker engine does not respond,
-                or denies access.
+            ProjectError: a requirement has no build, or an instruction of the user fails.
+            UnavailableError: a registry, package index or engine does not respond or denies access.
         """
 
     def router(self, *, base: Digest) -> Image:

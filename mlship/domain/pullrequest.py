@@ -1,7 +1,9 @@
-"""Values of a forge: pull requests, mlship's comment, and reviews."""
+"""Values of a forge: pull requests, mlship's comment, and reviews with their port."""
 
+import re
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal, Protocol
 
 import msgspec
 
@@ -9,6 +11,8 @@ State = Literal["open", "closed", "merged"]
 Decision = Literal["approved", "changes requested", "dismissed"]
 Change = Literal["created", "updated", "unchanged"]
 
+
+_NUMBER: Final = re.compile(r"/pull/([1-9][0-9]{0,17})$")
 
 _CML_ESCAPES = str.maketrans({letter: f"\\{letter}" for letter in "_*[<"})
 
@@ -107,3 +111,29 @@ class Reviews(msgspec.Struct, frozen=True, kw_only=True):
     authors: tuple[str, ...]
     contents: tuple[str, ...]
     latest: tuple[Review, ...]
+
+
+def number_of(url: str) -> int | None:
+    """Return the number of the pull request with a page; `None` if the URL is of something else."""
+    match = _NUMBER.search(url)
+    return int(match[1]) if match else None
+
+
+class Reviewing(Protocol):
+    """The reviews of pull requests, which are read again when a release is promoted.
+
+    Raises:
+        ConfigError: there is no token, or it may not read.
+        NotFoundError: there is no such pull request.
+        UnavailableError: the forge does not respond.
+    """
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether the environment names a repository and has a token; nothing is sent."""
+
+    def containing(self, commit: str) -> Sequence[int]:
+        """Return the pull requests, open or merged, that contain a commit, the newest first."""
+
+    def reviews(self, number: int) -> Reviews:
+        """Return the last decision of each account; a comment is not a decision."""

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from mlship.domain import checks, digests, facts, removal, trust, watch
+from mlship.domain import checks, digests, facts, override, removal, trust, watch
 from mlship.domain.evidence import Record, Step
 from mlship.domain.facts import Completed, Facts, Number, Part, Timed
 from mlship.errors import IntegrityError
@@ -23,7 +23,7 @@ SHAPES: Final[Mapping[Step, type[Facts]]] = MappingProxyType(
         "deploy-staging": facts.Staged,
         "verify-staging-workload": facts.Verified,
         "open-release-pr": facts.Proposed,
-        "traffic": facts.Routed,
+        "traffic": override.Weighted,
         "reconcile": facts.Drifted,
         "adopt": facts.Drifted,
         "evaluate": facts.Evaluated,

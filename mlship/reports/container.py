@@ -1,5 +1,7 @@
 """The text of the container test in a report, for all formats."""
 
+from collections.abc import Sequence
+
 from mlship.domain.facts import Contained
 from mlship.reports.formatting import MISSING, megabytes, number, seconds
 
@@ -22,3 +24,8 @@ def title(digest: str, tested: Contained | None) -> str:
     """Return the name of the image, and whether it was tested."""
     name = digest.removeprefix("sha256:")[:12]
     return f"image {name}" + ("" if tested else ": not tested in a container")
+
+
+def attached(names: Sequence[str]) -> str:
+    """Return which documents the registry has with an image; empty if there are none."""
+    return f"Attached to the image: {', '.join(names)}" if names else ""

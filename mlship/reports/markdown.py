@@ -13,6 +13,7 @@ from urllib.parse import quote, urlsplit
 from mlship.domain import checks, digests
 from mlship.domain.attachments import FILES_MOST
 from mlship.domain.facts import Evaluated, Tested, Trained, Verified
+from mlship.domain.override import Overridden
 from mlship.domain.suites import SuiteRun
 from mlship.domain.watch import Watched
 from mlship.reports import (
@@ -22,6 +23,7 @@ from mlship.reports import (
     formatting,
     matrix,
     outcomes,
+    override,
     requests,
     training,
 )
@@ -63,6 +65,7 @@ def parts(
     heading = f"## {formatting.EMOJI[report.verdict]} {escaped(report.title)}: {report.verdict}"
     all_parts = [
         Part("the verdict", f"{heading}\n\n{escaped(report.summary)}"),
+        Part("the override", _overridden(report.override)),
         Part("production", escaped(report.production)),
         Part("links", _links(report, run)),
         Part("the training", _training(report)),
@@ -86,6 +89,13 @@ def parts(
         Part("the timeline", _timeline(report.timeline), is_detail=True),
     ]
     return [part for part in all_parts if part.text]
+
+
+def _overridden(overridden: Overridden | None) -> str:
+    """Return an override as an alert, which GitHub shows in red."""
+    if overridden is None:
+        return ""
+    return f"> [!CAUTION]\n> {escaped(override.sentence(overridden), 1_000)}"
 
 
 def _links(report: Report, run: str) -> str:
@@ -187,11 +197,13 @@ def _contained(image: Image | None) -> str:
         return ""
     title = escaped(container.title(image.digest, image.tested))
     text = f"### Container test\n\nThe {title}"
+    names = escaped(container.attached(image.attached))
+    attached = f"\n\n{names}." if names else ""
     if image.tested is None:
-        return f"{text}."
+        return f"{text}.{attached}"
     cells = container.cells(image.tested)
     text += f":\n\n{table(list(cells), [[escaped(cell, 40) for cell in cells.values()]])}"
-    return text + _differed(image.tested.differences)
+    return text + attached + _differed(image.tested.differences)
 
 
 def _verified(verified: Verified | None) -> str:

@@ -27,7 +27,8 @@ from mlship.domain.facts import (
     Trained,
     Verified,
 )
-from mlship.domain.history import History, fold, latest
+from mlship.domain.history import History, fold, latest, overridden
+from mlship.domain.override import Overridden
 from mlship.domain.policy import Occupied
 from mlship.domain.release import Release, is_name
 from mlship.domain.shapes import Shape
@@ -80,10 +81,12 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         tested: the container test of this image; `None` if it was not tested.
+        attached: the names of the documents at the image in the registry, such as `sbom`.
     """
 
     digest: Digest
     tested: Contained | None = None
+    attached: tuple[str, ...] = ()
 
 
 class Moment(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +112,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         staging: the URL of staging; empty if the release was not deployed there.
         production: what a merge of the release meets there: another challenger; empty for none.
         differing: the files that its training read and that the champion's read otherwise.
+        override: by which it has more traffic than configured, if there is one.
     """
 
     title: str
@@ -132,11 +136,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     watched: Watched | None = None
     approvals: tuple[Approval, ...] = ()
     timeline: tuple[Moment, ...] = ()
+    override: Overridden | None = None
 
 
 class _Image(NamedTuple):
     digest: Digest
     record: Record | None
+    attached: tuple[str, ...]
+
+    def reported(self, tested: Contained | None) -> Image:
+        """Return the image for the report, with its container test."""
+        return Image(digest=self.digest, tested=tested, attached=self.attached)
 
 
 _MEETS: Final[Mapping[Occupied, str]] = {
@@ -177,7 +187,6 @@ def collect(
         last["test-container"] = image.record
     contained = _facts(last, "test-container", Contained)
     verified = _facts(last, "verify-staging-workload", Verified)
-    evaluated = _facts(last, "evaluate", Evaluated)
     deployed, staged = (
         _facts(last, "deploy-production", Deployed),
         _facts(last, "deploy-staging", Staged),
@@ -201,12 +210,13 @@ def collect(
         trained=trained,
         differing=_differing(trained, history.champion, records),
         tested=tested,
-        image=Image(digest=image.digest, tested=contained) if image else None,
+        image=image.reported(contained) if image else None,
         verified=verified,
-        evaluated=evaluated,
+        evaluated=_facts(last, "evaluate", Evaluated),
         watched=_facts(last, "watch", Watched),
         approvals=_approvals(release, own),
         timeline=_timeline(own),
+        override=overridden(release, records),
     )
 
 
@@ -303,15 +313,17 @@ def _metrics(tested: Tested) -> tuple[MetricLine, ...]:
 
 def _image(own: Sequence[Record]) -> _Image | None:
     """Return the latest image, with the record of its container test."""
-    digest = Digest("")
+    digest, attached = Digest(""), tuple[str, ...]()
     for record in own:
         facts = shapes.read(record)
         if isinstance(facts, Containerized | PushedImage):
             digest = facts.digest
+            attached = tuple(facts.attached) if isinstance(facts, PushedImage) else ()
     if not digest:
         return None
     of_image = (record for record in own if record.evidence.saw.image == digest)
-    return _Image(digest=digest, record=latest(of_image, "test-container"))
+    tested = latest(of_image, "test-container")
+    return _Image(digest=digest, record=tested, attached=attached)
 
 
 def _suites(

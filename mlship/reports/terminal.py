@@ -8,7 +8,15 @@ from mlship.domain.evidence import Verdict
 from mlship.domain.facts import Evaluated, Tested, Trained, Verified
 from mlship.domain.suites import SuiteRun
 from mlship.domain.watch import Watched
-from mlship.reports import comparison, container, formatting, outcomes, requests, training
+from mlship.reports import (
+    comparison,
+    container,
+    formatting,
+    outcomes,
+    override,
+    requests,
+    training,
+)
 from mlship.reports.formatting import SENTENCES, interval, number, short, signed
 from mlship.reports.report import Approval, GateLine, Image, MetricLine, Moment, Report
 
@@ -26,6 +34,8 @@ def show(report: Report, console: "Console") -> None:
 
     console.print(Text.assemble(marked(report.verdict), " ", (short(report.title), "bold")))
     console.print(Text(short(report.summary)))
+    if report.override:
+        console.print(Text(short(override.sentence(report.override), 1_000), style="red"))
     told = training.sentence(report.release, report.trained, report.tested, report.differing)
     if told:
         console.print(Text(short(told, 1_500)))
@@ -146,13 +156,16 @@ def _contained(image: Image | None, console: "Console") -> None:
     if image is None:
         return
     title = container.title(image.digest, image.tested)
+    attached = container.attached(image.attached)
     if image.tested is None:
         console.print()
         _line(console, title)
-        return
-    cells = container.cells(image.tested)
-    _print(console, f"Container test: {title}", list(cells), [list(cells.values())])
-    for line in image.tested.differences:
+    else:
+        cells = container.cells(image.tested)
+        _print(console, f"Container test: {title}", list(cells), [list(cells.values())])
+    if attached:
+        _line(console, attached)
+    for line in image.tested.differences if image.tested else ():
         _line(console, line)
 
 

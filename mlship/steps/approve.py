@@ -1,5 +1,7 @@
 """approve: record a person's approval of one release, or its withdrawal."""
 
+from typing import NamedTuple
+
 import msgspec
 
 from mlship.domain import approvals
@@ -28,6 +30,22 @@ class Approvals(msgspec.Struct, frozen=True, kw_only=True):
     left_out: tuple[str, ...]
     people: tuple[str, ...]
     count: int
+
+
+class Taken(NamedTuple):
+    """What the reviews of a pull request say of a release, as it was recorded.
+
+    Attributes:
+        given: the evidence of each approval that counts.
+        withdrawn: the evidence of each earlier approval that is no longer valid.
+        left_out: a line for each review that does not count, with the reason.
+        records: those of the ledger, with the new ones.
+    """
+
+    given: tuple[Record, ...]
+    withdrawn: tuple[Record, ...]
+    left_out: tuple[str, ...]
+    records: Records
 
 
 def approve(
@@ -87,10 +105,29 @@ def approve_from_pull_request(
         RefusedError: the release still has fewer approvals than `gates.promote.approvals`; the
             facts list the reviews that do not count, and why.
     """
-    reviews = pipeline.forge.reviews(number)
-    read = pipeline.read(records)
-    withdrawn = _withdraw(pipeline, release, reviews, read)
-    records = read.plus(*withdrawn)
+    taken = take(pipeline, release, pipeline.forge.reviews(number), pipeline.read(records))
+    approvers = approvals.approvers(release, taken.records)
+    needed = pipeline.config.gates.promote.approvals
+    if approvers.count < needed:
+        raise RefusedError(
+            f"{approvers.count} of {needed} approvals of {release}; pull request {number}: "
+            + ("; ".join(taken.left_out) or "nobody else has reviewed it"),
+            hint=f"ask for a review of commit {release.commit[:12]}, then run the command again",
+            facts={"left_out": taken.left_out, "people": approvers.names},
+        )
+    return Approvals(
+        given=taken.given,
+        withdrawn=taken.withdrawn,
+        left_out=taken.left_out,
+        people=approvers.names,
+        count=approvers.count,
+    )
+
+
+def take(pipeline: Pipeline, release: Release, reviews: Reviews, records: Records) -> Taken:
+    """Record what the reviews of a pull request say of a release, each approval once."""
+    withdrawn = _withdraw(pipeline, release, reviews, records)
+    records = records.plus(*withdrawn)
     given: list[Record] = []
     left_out: list[str] = []
     for review in reviews.latest:
@@ -108,22 +145,7 @@ def approve_from_pull_request(
         else:
             given.append(record)
             records = records.plus(record)
-    approvers = approvals.approvers(release, records)
-    needed = pipeline.config.gates.promote.approvals
-    if approvers.count < needed:
-        raise RefusedError(
-            f"{approvers.count} of {needed} approvals of {release}; pull request {number}: "
-            + ("; ".join(left_out) or "nobody else has reviewed it"),
-            hint=f"ask for a review of commit {release.commit[:12]}, then run the command again",
-            facts={"left_out": left_out, "people": approvers.names},
-        )
-    return Approvals(
-        given=tuple(given),
-        withdrawn=tuple(withdrawn),
-        left_out=tuple(left_out),
-        people=approvers.names,
-        count=approvers.count,
-    )
+    return Taken(tuple(given), tuple(withdrawn), tuple(left_out), records)
 
 
 def _withdraw(
@@ -146,6 +168,10 @@ def _withdraw(
 def _objection(review: Review, reviews: Reviews, release: Release) -> str:
     """Return why a review does not count as an approval; empty if it counts."""
     authors = {author.casefold() for author in reviews.authors}
+    elsewhere = f"reviewed commit {review.commit[:12]}; the release is from {release.commit[:12]}"
+    if review.commit == release.commit:
+        now = reviews.pull.commit[:12]
+        elsewhere = f"reviewed commit {release.commit[:12]}; the pull request is at {now} now"
     checks = [
         (review.decision == "approved", review.decision),
         (review.by.casefold() not in authors, "is an author of the pull request"),
@@ -153,7 +179,7 @@ def _objection(review: Review, reviews: Reviews, release: Release) -> str:
         (review.may_write, "may not push to the repository"),
         (
             review.commit == reviews.pull.commit and release.commit in reviews.contents,
-            f"reviewed commit {review.commit[:12]}; the release is from {release.commit[:12]}",
+            elsewhere,
         ),
     ]
     return next((reason for holds, reason in checks if not holds), "")

@@ -10,6 +10,7 @@ from mlship.domain.facts import Containerized, PushedImage
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError
+from mlship.steps.attest import write_sbom
 from mlship.steps.pipeline import Pipeline
 
 STEP: Final[Step] = "containerize"
@@ -41,6 +42,7 @@ def containerize(pipeline: Pipeline, release: Release, records: Records | None =
         return before
     pipeline.progress.note("building the image")
     image = pipeline.images().build(release, folder, base=base)
+    write_sbom(pipeline, release, image, records)
     if before is not None and shapes.of(before, Containerized).digest == image.digest:
         return before
     seconds = round((pipeline.clock() - started).total_seconds(), 3)

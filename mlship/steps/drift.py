@@ -8,6 +8,7 @@ from mlship.domain.deployment import Slot, Split, slot_of
 from mlship.domain.drift import Altered, Guarded
 from mlship.domain.evidence import Record
 from mlship.domain.facts import Drifted, Routed
+from mlship.domain.override import Override, Weighted
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, IntegrityError, RefusedError
@@ -122,7 +123,9 @@ def find(pipeline: Pipeline, records: Records) -> Found:
     return Found(
         altered=altered,
         split=tuple(of_split(records, route.split)),
-        slots=tuple(drift.of_slots(history, deployments, route, records.releases)),
+        slots=tuple(
+            drift.of_slots(history, deployments, route, records.releases, due_split(records))
+        ),
         aliases=aliases,
         missing=frozenset(expected - set(deployments)),
     )
@@ -226,10 +229,23 @@ def adopt(pipeline: Pipeline, records: Records, found: Found) -> Records:
     # Written anew as mlship writes it, with the weights that it has.
     target.route(route.split, expected=route.revision)
     if found.split:
-        facts = Routed(weights=route.split.weights, shadow=route.split.shadow)
-        subject = _subject(records)
-        records = records.plus(pipeline.learn(subject, "traffic", "passed", facts, after=records))
+        records = records.plus(_adopted(pipeline, records, route.split))
     return _recorded(pipeline, records, "adopt", found)
+
+
+def _adopted(pipeline: Pipeline, records: Records, split: Split) -> Record:
+    """Record a split that somebody made by hand; more than configured, that is an override."""
+    configured = pipeline.target_config(PRODUCTION).challenger_weight
+    challenger, before = records.history.challenger, recorded_split(records) or split
+    slot = slot_of(challenger) if challenger else None
+    override = None
+    if slot is not None and split.share(slot) > max(configured, before.share(slot)):
+        override = Override(by=pipeline.actor, why="adopted: the split was changed by hand")
+    facts = Weighted(
+        weights=split.weights, shadow=split.shadow, configured=configured, override=override
+    )
+    subject = challenger or _subject(records)
+    return pipeline.learn(subject, "traffic", "passed", facts, after=records)
 
 
 def _redeploy(pipeline: Pipeline, records: Records, found: Found) -> None:

@@ -6,10 +6,11 @@ from typing import Final
 from mlship.domain import shapes
 from mlship.domain.evidence import Record, Saw, Step
 from mlship.domain.facts import Containerized, PushedImage
-from mlship.domain.image import Image
+from mlship.domain.image import Image, reference
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError, NotFoundError
+from mlship.steps.attest import attach
 from mlship.steps.containerize import STEP as CONTAINERIZE
 from mlship.steps.containerize import recorded_base
 from mlship.steps.pipeline import Pipeline
@@ -35,8 +36,10 @@ def push(
         records: the records that the command has read; by default the ledger is read.
 
     Returns:
-        The evidence `push-to-registry`, with the reference by digest and the number of bytes
-        sent. An image that is in the registry already is neither pushed nor recorded twice.
+        The evidence `push-to-registry`, with the reference by digest, the number of bytes sent and
+        what is attached to the image: SBOM, provenance, and the records of tests and approvals.
+        An image that is in the registry already is not pushed twice, nor is it recorded twice
+        unless there is more to attach than before.
 
     Raises:
         NotFoundError: the release has no image yet, or Docker built it on another machine.
@@ -51,10 +54,12 @@ def push(
     pipeline.progress.note(f"pushing {image.name}:{image.tag}")
     pushed = pipeline.images().push(image)
     router = _pushed_router(pipeline, image)
+    attached = attach(pipeline, release, image, reference(pushed.reference), records)
     before = records.latest(STEP, release)
     if before is not None:
         known = shapes.of(before, PushedImage)
-        if (known.reference, known.router) == (pushed.reference, router):
+        is_same = (known.reference, known.router) == (pushed.reference, router)
+        if is_same and attached.items() <= known.attached.items():
             return before
     facts = PushedImage(
         reference=pushed.reference,
@@ -65,6 +70,7 @@ def push(
         there=pushed.there,
         mounted=pushed.mounted,
         router=router,
+        attached=attached,
         seconds=round((pipeline.clock() - started).total_seconds(), 3),
     )
     return pipeline.learn(release, STEP, "passed", facts, Saw(image=pushed.digest), after=records)

@@ -18,12 +18,13 @@ from mlship.domain.drift import (
     of_supervision,
     unfinished,
 )
-from mlship.domain.history import History
+from mlship.domain.history import History, overridden
+from mlship.domain.override import Overridden
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.domain.versions import Version
 from mlship.errors import IntegrityError, MlshipError, UnavailableError
-from mlship.steps.drift import of_split
+from mlship.steps.drift import due_split, of_split
 from mlship.steps.ignored import Doubted, Void
 from mlship.steps.pipeline import PRODUCTION, STAGING, Pipeline
 from mlship.steps.replay import answering
@@ -81,6 +82,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
         clusters: of each target that has several.
         unanswered: how many requests no release answered, by target, if some were sent.
         void: records that do not count, oldest first; `untrusted` ones likewise.
+        override: by which the challenger has more traffic than configured, if there is one.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     void: tuple[Void, ...] = ()
     untrusted: tuple[Doubted, ...] = ()
     silent: dict[str, Silence] = {}
+    override: Overridden | None = None
 
 
 class _Looked(NamedTuple):
@@ -155,6 +158,7 @@ def status(pipeline: Pipeline, ask: int = 0) -> Status:
         void=tuple(Void.of(record) for record in records.void),
         untrusted=tuple(Doubted.of(each) for each in records.untrusted),
         silent=silent,
+        override=overridden(history.challenger, records) if history.challenger else None,
     )
 
 
@@ -192,7 +196,7 @@ def _look(
     drift += of_supervision(name, deployments, _again(name, deployments, names))
     if name == PRODUCTION:
         drift += of_split(records, route.split)
-        drift += of_route(roles, deployments, route, records.releases)
+        drift += of_route(roles, deployments, route, records.releases, due_split(records))
     return _Looked(
         seen=_seen(name, deployments, route, names, roles, aliases, answers),
         drift=drift,

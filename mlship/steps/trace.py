@@ -9,8 +9,9 @@ from mlship.domain import bundle as bundles
 from mlship.domain import private, shapes
 from mlship.domain.bundle import Row
 from mlship.domain.commit import Commit
+from mlship.domain.digests import Digest
 from mlship.domain.evidence import Record
-from mlship.domain.facts import Trained
+from mlship.domain.facts import PushedImage, Trained
 from mlship.domain.history import fold
 from mlship.domain.notation import literal
 from mlship.domain.prediction import Outcome, Prediction
@@ -31,6 +32,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
         commit: of the training code, if the training is in the ledger.
         version: the number in the model registry, empty if it is not registered.
         evidence: all records of the release, oldest first.
+        attached: the documents at its image in the registry, by name: SBOM, provenance, records.
         reproduced: the outputs computed again from the bundle, if requested.
         differences: between both outputs; empty if they are the same.
     """
@@ -45,6 +47,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
     model: dict[str, Any]
     version: str
     evidence: tuple[Record, ...]
+    attached: dict[str, Digest] = {}
     reproduced: Row | None = None
     differences: tuple[str, ...] = ()
 
@@ -103,7 +106,7 @@ def _trace(
     release: Release,
     records: Records,
 ) -> Trace:
-    trained = records.latest("train", release)
+    trained, pushed = (records.latest(step, release) for step in ("train", "push-to-registry"))
     manifest = bundles.read(pipeline.bundle(release), expected=release.bundle)
     outcomes = pipeline.observations.outcomes(records.ids)
     numbers = [
@@ -122,6 +125,7 @@ def _trace(
         model={"format": manifest.model.format, "task": manifest.task, "metrics": manifest.metrics},
         version=numbers[-1] if numbers else "",
         evidence=tuple(record for record in records if record.evidence.release == release),
+        attached=shapes.of(pushed, PushedImage).attached if pushed else {},
     )
 
 

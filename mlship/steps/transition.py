@@ -24,14 +24,10 @@ from mlship.steps.pipeline import PRODUCTION, Pipeline
 
 
 class SubStep(NamedTuple):
-    """One idempotent part of a transition: its step, and a function that returns its facts.
-
-    With `once`, a sub-step that was recorded as passed is not run again.
-    """
+    """One idempotent part of a transition: its step, and a function that returns its facts."""
 
     step: Step
     act: Callable[[], Part]
-    once: bool = False
 
 
 @contextmanager
@@ -93,8 +89,6 @@ def carry_out(
     known = recorded(step, release, records)
     pipeline.load_ahead()
     for substep in substeps:
-        if substep.once and substep.step in known:
-            continue
         pipeline.progress.note(substep.step.partition("/")[2])
         part = msgspec.structs.replace(substep.act(), operation=current)
         if substep.step not in known:

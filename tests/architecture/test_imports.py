@@ -252,7 +252,7 @@ def test_the_top_holds_few_things() -> None:
 
 
 def test_a_port_has_at_most_five_methods() -> None:
-    files = [PACKAGE / "domain" / name for name in ("ports.py", "publishing.py")]
+    files = [PACKAGE / "domain" / name for name in ("ports.py", "publishing.py", "pullrequest.py")]
     for node in (node for file in files for node in ast.parse(file.read_text()).body):
         if isinstance(node, ast.ClassDef):
             methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]

@@ -161,6 +161,14 @@ def test_a_pull_request_is_found_by_its_branch_or_by_its_commit(place: Place) ->
     assert place.forge.get(number) == found
 
 
+def test_pull_requests_are_found_by_any_commit_in_them(place: Place) -> None:
+    assert place.forge.is_set_up
+    assert list(place.forge.containing(DEVELOP)) == []
+    number = place.pull()
+    assert list(place.forge.containing(DEVELOP)) == [number]
+    assert list(place.forge.containing("9" * 40)) == [], "it was never pushed"
+
+
 def test_a_branchs_name_is_data(place: Place) -> None:
     place.branch(BRANCH, LATER)
     number = place.pull(BRANCH)
@@ -311,8 +319,23 @@ def test_after_a_merge_that_brought_nothing_else_the_merge_is_what_was_seen(
     kept |= {"state": "closed", "merged_at": github.state.now(), "merge_commit_sha": merged}
     assert github.forge.reviews(number).contents == (DEVELOP, merged)
     assert github.forge.get(number).state == "merged"
+    assert list(github.forge.containing(merged)) == [number]
     github.state.repository(REPOSITORY)["commits"][merged]["tree"] = "e" * 40
     assert github.forge.reviews(number).contents == (DEVELOP,)
+
+
+def test_a_pull_request_that_was_closed_without_a_merge_contains_nothing(
+    github: GitHubPlace,
+) -> None:
+    number = github.pull()
+    github.state.data["pulls"][0]["state"] = "closed"
+    assert list(github.forge.containing(DEVELOP)) == []
+    assert github.forge.get(number).state == "closed"
+
+
+@pytest.mark.parametrize("name", ["GITHUB_REPOSITORY", "GITHUB_TOKEN"])
+def test_without_a_repository_or_a_token_no_forge_is_set_up(github: GitHubPlace, name: str) -> None:
+    assert not github.opened("job", **{name: ""}).is_set_up
 
 
 def test_who_opened_and_who_wrote_the_last_commit_are_both_authors(github: GitHubPlace) -> None:

@@ -11,7 +11,10 @@ import pytest
 
 from mlship.adapters.images.engine.builds import EngineBuild
 from mlship.domain import digests
+from mlship.domain.dsse import IN_TOTO
+from mlship.domain.image import reference
 from mlship.domain.ports import Images
+from mlship.domain.referrers import CYCLONEDX, Document
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError, NotFoundError
 from tests.fakes.docker import FakeBuild
@@ -138,3 +141,38 @@ def test_a_saved_image_is_taken_in_again_and_no_other_file_is(
         images.load(other, file)
     with pytest.raises(NotFoundError):
         images.load(image, tmp_path / "nothing.tar")
+
+
+def test_a_document_is_attached_once_and_found_with_its_bytes(
+    reopen: Callable[[], Images], made: tuple[Release, Path]
+) -> None:
+    images = reopen()
+    pushed = reference(images.push(images.build(*made, base=None)).reference)
+    bill = Document(artifact_type=CYCLONEDX, media_type=CYCLONEDX, data=b"{}")
+    digest = images.attach(pushed, bill)
+    assert reopen().attach(pushed, bill) == digest
+    (found,) = reopen().attached(pushed, CYCLONEDX)
+    assert (found.digest, found.document) == (digest, bill)
+    assert reopen().attached(pushed, IN_TOTO) == []
+
+
+def test_an_image_that_was_not_pushed_gets_no_document(
+    reopen: Callable[[], Images], made: tuple[Release, Path]
+) -> None:
+    images = reopen()
+    image = images.build(*made, base=None)
+    bill = Document(artifact_type=CYCLONEDX, media_type=CYCLONEDX, data=b"{}")
+    with pytest.raises(NotFoundError):
+        images.attach(reference(f"{image.name}@{image.digest}"), bill)
+
+
+def test_what_is_installed_is_told_for_each_platform(
+    reopen: Callable[[], Images], made: tuple[Release, Path]
+) -> None:
+    images = reopen()
+    image = images.build(*made, base=None)
+    installed = images.inventory(image)
+    assert installed.keys() == {each.platform for each in image.platforms}
+    assert all(inventory.distributions for inventory in installed.values())
+    images.push(image)
+    assert reopen().inventory(image) == installed

@@ -25,6 +25,7 @@ PROMISED = {
     "first-promotion": [
         "the chain is whole",
         "challenger, 20 %",
+        "gets 50 % of the traffic, and 20 % are configured",
         "1200 new outcomes",
         *(f"\n{step} iris@" for step in ("evaluate", "approve", "promote", "rollback", "retire")),
         "former champion",

@@ -63,7 +63,7 @@ def problem(call: str) -> str:
         else:
             plain.append(word)
     command = plain[0] if plain else ""
-    is_group = command in ("predictions", "api-keys")
+    is_group = command in {name.split()[0] for name in commands() if " " in name}
     if command == "COMMAND" or (is_group and not plain[1:]):
         return ""
     command = " ".join(plain[:2]) if is_group else command

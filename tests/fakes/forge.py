@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from mlship.domain.pullrequest import Posted, PullRequest, Review, Reviews
-from mlship.errors import ConfigError, NotFoundError, RefusedError
+from mlship.errors import ConfigError, MlshipError, NotFoundError, RefusedError
 
 
 class FakeForge:
@@ -19,6 +19,8 @@ class FakeForge:
         contents: further commits with the content of a pull request's last one, by number.
         authors: who wrote a pull request's last commit, by number.
         may_write: whether the token may.
+        is_set_up: whether the environment has what is needed.
+        fault: raised by whatever reads reviews.
         writes: what was changed, in order.
     """
 
@@ -30,6 +32,8 @@ class FakeForge:
         self.contents: dict[int, tuple[str, ...]] = {}
         self.authors: dict[int, tuple[str, ...]] = {}
         self.may_write = True
+        self.is_set_up = True
+        self.fault: MlshipError | None = None
         self.writes: list[str] = []
 
     def get(self, number: int) -> PullRequest:
@@ -76,7 +80,19 @@ class FakeForge:
         self.writes.append("comment")
         return Posted(url=url, change="updated" if is_known else "created")
 
+    def containing(self, commit: str) -> list[int]:
+        if self.fault is not None:
+            raise self.fault
+        return [
+            pull.number
+            for pull in reversed(self.pulls.values())
+            if pull.state != "closed"
+            and commit in (pull.commit, *self.contents.get(pull.number, ()))
+        ]
+
     def reviews(self, number: int) -> Reviews:
+        if self.fault is not None:
+            raise self.fault
         pull = self.get(number)
         return Reviews(
             pull=pull,

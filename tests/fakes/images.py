@@ -1,11 +1,23 @@
 """Images in memory: a small honest stand-in for the port."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlship.domain import bundle as bundles
 from mlship.domain import digests
 from mlship.domain.digests import Digest
-from mlship.domain.image import Builder, Image, Layer, PlatformImage, Pushed, Reference, Role
+from mlship.domain.image import (
+    Builder,
+    Image,
+    Layer,
+    Platform,
+    PlatformImage,
+    Pushed,
+    Reference,
+    Role,
+)
+from mlship.domain.inventory import Distribution, Inventory
+from mlship.domain.referrers import Document, Referrer
 from mlship.domain.release import Release
 from mlship.errors import IntegrityError, NotFoundError
 
@@ -13,7 +25,12 @@ BASE = Reference(registry="localhost:5000", repository="library/python")
 
 
 class FakeImages:
-    """Builds by digests alone. `base` is what the base's name means now; a test may move it."""
+    """Builds by digests alone. `base` is what the base's name means now; a test may move it.
+
+    Attributes:
+        documents: what is attached to each image of the registry.
+        refuses: is raised where something shall be attached, if it is set.
+    """
 
     def __init__(self) -> None:
         self.base = digests.of_bytes(b"base")
@@ -22,6 +39,8 @@ class FakeImages:
         self.registry: dict[Digest, Image] = {}
         self.builder: Builder = "oci"
         self.kept: set[Digest] = set()
+        self.documents: dict[Digest, dict[Digest, Document]] = {}
+        self.refuses: Exception | None = None
 
     def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
         bundles.read(bundle, expected=release.bundle)
@@ -83,6 +102,27 @@ class FakeImages:
         if archive.read_text() != image.digest:
             raise IntegrityError(f"{archive} holds another image", hint="bring the right one")
         self.kept.add(image.digest)
+
+    def inventory(self, image: Image) -> Mapping[Platform, Inventory]:
+        pip = Distribution(name="pip", version="24.0", path="usr/lib/pip-24.0.dist-info/METADATA")
+        return {each.platform: Inventory(distributions=(pip,)) for each in image.platforms}
+
+    def attach(self, image: Reference, document: Document) -> Digest:
+        if self.refuses is not None:
+            raise self.refuses
+        if image.digest not in self.registry or image.digest is None:
+            raise NotFoundError(f"{image} does not exist", hint="push it")
+        digest = digests.of_value(document)
+        self.documents.setdefault(image.digest, {})[digest] = document
+        return digest
+
+    def attached(self, image: Reference, artifact_type: str) -> Sequence[Referrer]:
+        documents = self.documents.get(image.digest or Digest(""), {})
+        return [
+            Referrer(digest=digest, document=document)
+            for digest, document in documents.items()
+            if document.artifact_type == artifact_type
+        ]
 
     @staticmethod
     def _layer(role: Role, digest: Digest) -> Layer:

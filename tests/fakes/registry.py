@@ -3,13 +3,16 @@
 import base64
 import hashlib
 import itertools
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 import httpx
 
+INDEX = "application/vnd.oci.image.index.v1+json"
 _PATH = re.compile(r"/v2/(?P<name>.+?)/(?P<kind>manifests|blobs/uploads|blobs)/(?P<rest>[^/]*)$")
+_REFERRERS = re.compile(r"/v2/(?P<name>.+?)/referrers/(?P<digest>sha256:[0-9a-f]{64})$")
 Handler = Callable[[httpx.Request, "re.Match[str]"], httpx.Response]
 
 
@@ -28,6 +31,10 @@ class FakeRegistry:
         page: so many tags are in one answer, all where it is 0; `link` is before the next path.
         late: tags that are there, and that lists do not have yet.
         hides: who may only read is denied a repository that does not exist.
+        lists: the Referrers API, with so many referrers in one answer; 0 for a registry without it.
+        refuses: the status of requests for referrers, where it is set.
+        compares: a manifest is only replaced by who names the one that is there, with If-Match.
+        before: is called before each request is answered, as a request of another client may be.
         password: asked for where it is set; `user` is who may come in, and push if `pushes`.
     """
 
@@ -47,6 +54,8 @@ class FakeRegistry:
         self.page, self.link = 0, ""
         self.late: set[str] = set()
         self.hides = False
+        self.lists, self.refuses, self.compares = 0, 0, False
+        self.before: Callable[[httpx.Request], None] = lambda _: None
 
     @property
     def transport(self) -> httpx.MockTransport:
@@ -55,6 +64,7 @@ class FakeRegistry:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests[request.method] += 1
         self.log.append(f"{request.method} {request.url.path}")
+        self.before(request)
         if request.url.path == "/token":
             return self._token(request)
         if self.answers:
@@ -63,8 +73,14 @@ class FakeRegistry:
         denied = self._denied(request)
         if denied is not None:
             return denied
+        return self._answer(request)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/tags/list"):
             return self._tags(request)
+        match = _REFERRERS.match(request.url.path)
+        if match is not None:
+            return self._referrers(request, match["name"], match["digest"])
         match = _PATH.match(request.url.path)
         if match is None:
             return httpx.Response(404)
@@ -127,15 +143,41 @@ class FakeRegistry:
         kept = self.manifests.setdefault(match["name"], {})
         if request.method == "PUT":
             data = request.read()
+            named = request.headers.get("If-Match", "").strip('"')
+            there = kept.get(match["rest"])
+            if self.compares and named and named != (digest_of(there[0]) if there else ""):
+                return httpx.Response(412)
             stored = (data, request.headers["Content-Type"])
             kept[match["rest"]] = kept[digest_of(data)] = stored
-            return httpx.Response(201)
+            subject = json.loads(data).get("subject") if self.lists else None
+            return httpx.Response(
+                201, headers={"OCI-Subject": subject["digest"]} if subject else {}
+            )
         if match["rest"] not in kept:
             return httpx.Response(404, json={"errors": [{"code": "MANIFEST_UNKNOWN"}]})
         data, kind = kept[match["rest"]]
         data = data + b" " if self.lies else data
         headers = {"Content-Type": kind, "Docker-Content-Digest": digest_of(data)}
+        headers["ETag"] = f'"{digest_of(data)}"'
         return httpx.Response(200, headers=headers, content=data)
+
+    def _referrers(self, request: httpx.Request, name: str, digest: str) -> httpx.Response:
+        if self.refuses or not self.lists:
+            return httpx.Response(self.refuses or 404)
+        listed = []
+        for own, (data, kind) in sorted(self.manifests.get(name, {}).items()):
+            manifest = json.loads(data)
+            if own.startswith("sha256:") and manifest.get("subject", {}).get("digest") == digest:
+                entry = {"mediaType": kind, "digest": own, "size": len(data)}
+                listed.append(entry | {"artifactType": manifest["artifactType"]})
+        first = int(request.url.params.get("from", "0"))
+        page = listed[first : first + self.lists]
+        index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": page}
+        answer = httpx.Response(200, json=index, headers={"Content-Type": INDEX})
+        if first + self.lists < len(listed):
+            place = f"{self.link}{request.url.path}?from={first + self.lists}"
+            answer.headers["Link"] = f'<{place}>; rel="next"'
+        return answer
 
     def _blob(self, request: httpx.Request, match: "re.Match[str]") -> httpx.Response:
         data = self.blobs.get(match["name"], {}).get(match["rest"])

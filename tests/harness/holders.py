@@ -25,8 +25,8 @@ from mlship import wire
 from mlship.adapters.targets.kubernetes.manifests import Scope
 from mlship.cli.progress import Lines
 from mlship.domain.deployment import Slot, Split, slot_of
-from mlship.domain.facts import Routed
 from mlship.domain.fence import KERNEL, Fence
+from mlship.domain.override import Weighted
 from mlship.domain.records import Records
 from mlship.errors import ConflictError
 from mlship.steps.pipeline import PRODUCTION, Pipeline
@@ -146,7 +146,7 @@ def _change(pipeline: Pipeline, percent: int, records: Records, fence: Fence) ->
     """
     target, (one, two) = pipeline.target(PRODUCTION), records.releases[:2]
     split = Split(weights={slot_of(one): 100 - percent, slot_of(two): percent})
-    facts = Routed(weights=split.weights)
+    facts = Weighted(weights=split.weights)
     found: list[Records] = []
     refusals: list[ConflictError] = []
     for act in (

@@ -38,16 +38,23 @@ LAYER = gzip.compress(b"the base's archive" * 1000, mtime=0)
 
 
 def base_image(
-    fake: FakeRegistry, machine: str = "amd64", environment: Mapping[str, str] | None = None
+    fake: FakeRegistry,
+    machine: str = "amd64",
+    environment: Mapping[str, str] | None = None,
+    archive: bytes | None = None,
 ) -> tuple[bytes, str]:
-    """Put an image for a machine into a registry's library/python; return manifest and digest."""
-    layer = fake.put("library/python", LAYER)
+    """Put an image for a machine into a registry's library/python; return manifest and digest.
+
+    Its layer is an archive, or bytes that are none.
+    """
+    content = LAYER if archive is None else gzip.compress(archive, mtime=0)
+    layer = fake.put("library/python", content)
     pairs = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **(environment or {})}
     config = {
         "architecture": machine,
         "os": "linux",
         "config": {"Env": [f"{k}={v}" for k, v in pairs.items()], "Cmd": ["python3"]},
-        "rootfs": {"type": "layers", "diff_ids": [digest_of(gzip.decompress(LAYER))]},
+        "rootfs": {"type": "layers", "diff_ids": [digest_of(gzip.decompress(content))]},
         "history": [{"created_by": "debootstrap"}],
     }
     data = json.dumps(config).encode()
@@ -63,7 +70,7 @@ def base_image(
             {
                 "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
                 "digest": layer,
-                "size": len(LAYER),
+                "size": len(content),
             }
         ],
     }

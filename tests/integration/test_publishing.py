@@ -25,7 +25,7 @@ from mlship.errors import ConfigError, UnavailableError
 from tests.harness import commands
 from tests.harness.pictures import png
 from tests.harness.samples import NOON, release
-from tests.harness.signing import HERE
+from tests.harness.signing import at
 from tests.stand_ins import github_git
 from tests.stand_ins.github import serving
 from tests.stand_ins.github_state import State
@@ -99,7 +99,7 @@ class Desk:
             ("verify-staging-workload", "passed", {"requests": 3}),
         ]
         found = msgspec.structs.replace(release(), commit=self.sha)
-        ledger = DirectoryLedger(self.folder / ".mlship" / "ledger", HERE)
+        ledger = DirectoryLedger(self.folder / ".mlship" / "ledger", at(self.temporary))
         for step, verdict, facts in steps:
             ledger.append(
                 Evidence(

@@ -171,8 +171,7 @@ def test_what_a_person_types_into_a_form_is_an_argument_and_no_more(here: Here) 
     event = hostile.by_hand(release=LINE, pull_request=LINE)
     found = ran(here.runner, "promote.yml", "workflow_dispatch", event)
     assert found.code != 0
-    assert not found.steps["approve"]
-    assert "promote" not in found.steps
+    assert not found.steps["promote"]
     assert "invalid pull request number" in found.log
     here.nothing_ran(found)
     found = ran(here.runner, "evaluate.yml", "workflow_dispatch", event)

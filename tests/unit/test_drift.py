@@ -235,6 +235,17 @@ def test_a_change_by_hand_may_be_accepted(change: Change, shop: Shop) -> None:
     assert steps.count("adopt") == 1
 
 
+def test_more_than_configured_that_was_set_by_hand_is_accepted_as_an_override(shop: Shop) -> None:
+    weights(shop)
+    promote(shop.here.pipeline, ONE, on_drift="adopt")
+    found = status(shop.here.pipeline).override
+    assert found is not None
+    assert (found.release, found.share, found.configured) == (str(TWO), 40, 10)
+    assert found.why == "adopted: the split was changed by hand"
+    promote(shop.here.pipeline, TWO)
+    assert status(shop.here.pipeline).override is None
+
+
 @pytest.mark.parametrize("change", NEVER, ids=lambda each: each.__name__)
 def test_what_was_never_tested_is_not_accepted(change: Change, shop: Shop) -> None:
     change(shop)

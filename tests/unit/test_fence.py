@@ -9,7 +9,7 @@ import pytest
 
 from mlship.domain import digests, evidence
 from mlship.domain.evidence import Record, Step
-from mlship.domain.facts import Routed
+from mlship.domain.override import Weighted
 from mlship.domain.records import Records
 from mlship.domain.release import Release
 from mlship.errors import ConflictError
@@ -126,7 +126,7 @@ def test_status_lists_what_does_not_count(here: World) -> None:
     fence = FakeFence(here.locks, "production")
     fence.number = 5
     stale = dataclasses.replace(here.pipeline, fence=fence, actor="bob at laptop")
-    lost = stale.learn(challenger, "traffic", "passed", Routed(weights={}), after=before)
+    lost = stale.learn(challenger, "traffic", "passed", Weighted(weights={}), after=before)
     (found,) = status(here.pipeline).void
     assert (found.record, found.step, found.release) == (lost.digest, "traffic", str(challenger))
     assert (found.by, found.holder) == ("bob at laptop", 5)

@@ -1,8 +1,10 @@
 """containerize and push-to-registry on fakes: what they record, and what they do not do twice."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -11,13 +13,20 @@ from mlship.cli import output
 from mlship.config.project import ImageConfig, TargetConfig
 from mlship.config.targets import KubernetesConfig
 from mlship.domain import digests, shapes
-from mlship.domain.evidence import Record
+from mlship.domain.digests import Digest
+from mlship.domain.evidence import PREDICATE_TYPE as EVIDENCE
+from mlship.domain.evidence import Record, encode
 from mlship.domain.facts import PushedImage
+from mlship.domain.image import Reference
+from mlship.domain.provenance import PREDICATE_TYPE as SLSA
+from mlship.domain.referrers import CYCLONEDX, DSSE, PREDICATE, Document
 from mlship.domain.release import Release
-from mlship.errors import ConflictError, IntegrityError, NotFoundError
+from mlship.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
+from mlship.steps.approve import approve
 from mlship.steps.containerize import containerize, hand_over
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.push import push
+from mlship.steps.test import test as check
 from mlship.steps.train import train
 from tests.fakes.ports import CONFIG, World, world
 
@@ -226,3 +235,151 @@ def test_a_release_that_was_pushed_before_gets_its_router_recorded(
     config = msgspec.structs.replace(there.pipeline.config, targets=targets)
     plain = dataclasses.replace(there.pipeline, config=config)
     assert shapes.of(push(plain, release), PushedImage).router
+
+
+def documents(there: World, digest: Digest) -> dict[str, bytes]:
+    """Return what is attached to an image, by what it is about."""
+    found = there.images.documents.get(digest, {}).values()
+    return {each.annotations.get(PREDICATE, each.artifact_type): each.data for each in found}
+
+
+def shipped(there: World, release: Release) -> tuple[PushedImage, Digest]:
+    """Build and push an image; return what was recorded, and its digest."""
+    containerize(there.pipeline, release)
+    facts = shapes.of(push(there.pipeline, release), PushedImage)
+    return facts, facts.digest
+
+
+def test_a_push_attaches_sbom_and_provenance_of_the_image(made: tuple[World, Release]) -> None:
+    there, release = made
+    facts, digest = shipped(there, release)
+    attached = documents(there, digest)
+    assert set(attached) == {CYCLONEDX, SLSA}
+    bill, statement = json.loads(attached[CYCLONEDX]), json.loads(attached[SLSA])
+    hexadecimal = digest.removeprefix("sha256:")
+    assert bill["metadata"]["component"]["hashes"][0]["content"] == hexadecimal
+    assert statement["subject"][0]["digest"]["sha256"] == hexadecimal
+    assert set(facts.attached) == {"sbom", "provenance"}
+    assert set(facts.attached.values()) == set(there.images.documents[digest])
+
+
+def test_records_of_tests_and_approvals_are_attached_as_the_ledger_has_them(
+    made: tuple[World, Release],
+) -> None:
+    there, release = made
+    tested = check(there.pipeline, release)
+    facts, digest = shipped(there, release)
+    assert documents(there, digest)[EVIDENCE] == there.ledger.stored[tested.digest]
+    assert f"test {digests.short(tested.digest)}" in facts.attached
+    approved = approve(there.pipeline, release, by="ada")
+    later = shapes.of(push(there.pipeline, release), PushedImage)
+    assert later.attached.keys() - facts.attached.keys() == {
+        f"approve {digests.short(approved.digest)}"
+    }
+    records = len(there.ledger.records())
+    push(there.pipeline, release)
+    assert len(there.ledger.records()) == records
+
+
+class Ada:
+    """A signer whose signature nobody verifies here."""
+
+    key = digests.of_bytes(b"ada")
+
+    def sign(self, message: bytes) -> bytes:
+        return digests.of_bytes(message).encode()
+
+
+def test_a_signed_record_is_attached_with_its_signature(made: tuple[World, Release]) -> None:
+    there, release = made
+    bare = check(there.pipeline, release)
+    data = encode(bare.evidence, Ada())
+    there.ledger.stored[digests.of_bytes(data)] = data
+    del there.ledger.stored[bare.digest]
+    facts, digest = shipped(there, release)
+    attached = there.images.documents[digest].values()
+    (record,) = [each for each in attached if each.annotations.get(PREDICATE) == EVIDENCE]
+    assert (record.data, record.media_type) == (data, DSSE)
+    assert facts.attached
+
+
+def test_a_registry_that_refuses_documents_gets_the_image_and_the_next_push_attaches_them(
+    made: tuple[World, Release],
+) -> None:
+    there, release = made
+    there.images.refuses = UnavailableError("localhost:5000 answered 405", hint="ask")
+    facts, digest = shipped(there, release)
+    assert facts.attached == {}
+    assert digest in there.images.registry
+    assert any("answered 405" in note for note in there.progress.notes)
+    there.images.refuses = None
+    assert set(shapes.of(push(there.pipeline, release), PushedImage).attached) == {
+        "sbom",
+        "provenance",
+    }
+
+
+def with_attach(there: World, attach: Literal["try", "require", "off"]) -> Pipeline:
+    image = msgspec.structs.replace(there.pipeline.config.image, attach=attach)
+    config = msgspec.structs.replace(there.pipeline.config, image=image)
+    return dataclasses.replace(there.pipeline, config=config)
+
+
+def test_required_documents_fail_the_push_and_it_can_be_run_again(
+    made: tuple[World, Release],
+) -> None:
+    there, release = made
+    pipeline = with_attach(there, "require")
+    containerize(pipeline, release)
+    there.images.refuses = UnavailableError("localhost:5000 answered 405", hint="ask")
+    with pytest.raises(UnavailableError, match="answered 405"):
+        push(pipeline, release)
+    there.images.refuses = None
+    facts = shapes.of(push(pipeline, release), PushedImage)
+    assert set(documents(there, facts.digest)) == {CYCLONEDX, SLSA}
+
+
+def test_a_damaged_layer_is_no_refusal(made: tuple[World, Release]) -> None:
+    there, release = made
+    containerize(there.pipeline, release)
+    there.images.refuses = IntegrityError("layer has other bytes", hint="ask")
+    with pytest.raises(IntegrityError):
+        push(there.pipeline, release)
+
+
+def test_nothing_is_attached_where_that_is_off(made: tuple[World, Release]) -> None:
+    there, release = made
+    pipeline = with_attach(there, "off")
+    containerize(pipeline, release)
+    facts = shapes.of(push(pipeline, release), PushedImage)
+    assert (facts.attached, there.images.documents) == ({}, {})
+    assert not (pipeline.state / "sboms").exists()
+
+
+def test_a_build_leaves_the_sbom_that_the_push_attaches(made: tuple[World, Release]) -> None:
+    there, release = made
+    facts, digest = shipped(there, release)
+    path = there.pipeline.state / "sboms" / f"{digests.short(digest)}.cdx.json"
+    assert path.read_bytes() == documents(there, digest)[CYCLONEDX]
+    assert facts.attached
+
+
+def test_a_push_that_is_killed_between_two_documents_is_completed(
+    made: tuple[World, Release], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, release = made
+    containerize(there.pipeline, release)
+    attach, attached = there.images.attach, list[Document]()
+
+    def killed(image: Reference, document: Document) -> Digest:
+        if attached:
+            raise KeyboardInterrupt
+        attached.append(document)
+        return attach(image, document)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(there.images, "attach", killed)
+        with pytest.raises(KeyboardInterrupt):
+            push(there.pipeline, release)
+    facts = shapes.of(push(there.pipeline, release), PushedImage)
+    assert set(there.images.documents[facts.digest]) == set(facts.attached.values())

@@ -185,7 +185,7 @@ def test_the_files_of_production_have_the_split_that_the_ledger_speaks_of(here: 
     assert route(one) == shown({one: 100})
     assert route(two) == shown({one: 90, two: 10})
     deploy_production(here.pipeline, two)
-    traffic(here.pipeline, {"challenger": 25})
+    traffic(here.pipeline, {"challenger": 25}, override="a drill")
     assert route(two) == route(one) == shown({one: 75, two: 25})
 
 

@@ -606,6 +606,15 @@ def test_what_an_image_showed_in_a_container_is_told_everywhere() -> None:
     assert told["tested"]["memory"] == "512m"
 
 
+@pytest.mark.parametrize("of_container", [[], [contained(ONE)]])
+def test_what_is_attached_to_an_image_is_told_everywhere(of_container: list[Record]) -> None:
+    attached = {"sbom": OTHER, "provenance": OTHER}
+    pushed = records([("push-to-registry", "passed", {"digest": ONE, "attached": attached})])
+    found = collect(RELEASE, [*imaged(ONE), *of_container, *pushed])
+    for text in (html(markdown.render(found)), in_terminal(found)):
+        assert "Attached to the image: provenance, sbom" in text
+
+
 @pytest.mark.parametrize("step", ["containerize", "push-to-registry"])
 def test_an_image_that_never_ran_is_told_and_the_test_of_another_is_not_its_own(step: Step) -> None:
     for before in ([], [contained(OTHER)]):

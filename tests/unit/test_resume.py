@@ -109,6 +109,12 @@ def retirement_of_the_challenger(here: World) -> Act:
 
 def split(here: World) -> Act:
     challenger(here)(here.pipeline)
+    return lambda pipeline: traffic(pipeline, {"challenger": 35}, override="a drill")
+
+
+def split_that_the_gate_allows(here: World) -> Act:
+    challenger(here)(here.pipeline)
+    won(here, here.pipeline.release("challenger"))
     return lambda pipeline: traffic(pipeline, {"challenger": 35})
 
 
@@ -123,6 +129,7 @@ SCENES: tuple[Scene, ...] = (
     retirement,
     retirement_of_the_challenger,
     split,
+    split_that_the_gate_allows,
 )
 
 

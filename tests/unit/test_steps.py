@@ -36,11 +36,13 @@ from mlship.reports.summary import summary
 from mlship.steps import test as testing
 from mlship.steps import verify
 from mlship.steps.approve import approve
+from mlship.steps.containerize import containerize
 from mlship.steps.deploy import deploy_next, deploy_production, deploy_staging
 from mlship.steps.evaluate import evaluate
 from mlship.steps.feedback import Received, feedback
 from mlship.steps.pipeline import Pipeline
 from mlship.steps.promote import promote
+from mlship.steps.push import push
 from mlship.steps.retire import retire
 from mlship.steps.rollback import prospect, rollback
 from mlship.steps.status import status
@@ -604,7 +606,7 @@ def test_the_champion_is_not_retired(here: World) -> None:
 
 def test_traffic_is_set_by_role(here: World) -> None:
     first, second = duel(here)
-    traffic(here.pipeline, {"challenger": 35})
+    traffic(here.pipeline, {"challenger": 35}, override="a drill")
     assert weights(here) == {slot_of(first): 65, slot_of(second): 35}
     with pytest.raises(ConfigError):
         traffic(here.pipeline, {"challenger": 101})
@@ -833,6 +835,11 @@ def test_a_prediction_leads_to_all_that_is_behind_it(here: World) -> None:
     assert (found.release, found.role) == (first, "champion")
     assert found.outcome is not None
     assert [record.evidence.step for record in found.evidence][:2] == ["train", "test"]
+    assert found.attached == {}
+    containerize(here.pipeline, first)
+    push(here.pipeline, first)
+    found = trace(here.pipeline, here.observations.made[0].id)
+    assert {"sbom", "provenance"} <= found.attached.keys()
     here.predictor.shift = 0.5
     with pytest.raises(IntegrityError, match=r"score is 1\.5, was 1\.0"):
         trace(here.pipeline, here.observations.made[0].id, reproduce=True)

@@ -98,9 +98,9 @@ def test_a_script_with_an_events_text_in_it_would_be_found() -> None:
         "${{ github.head_ref }}",
         "${{ format('{0}', github.ref_name) }}",
     ):
-        assert foreign(text.replace('mlship promote -- "$RELEASE"', f"mlship promote {evil}"))
-    for loose in ('mlship promote "$RELEASE"', "mlship promote -- $RELEASE"):
-        assert bare(text.replace('mlship promote -- "$RELEASE"', loose))
+        assert foreign(text.replace('-- "$RELEASE"', evil))
+    for loose in ('"$RELEASE"', "-- $RELEASE"):
+        assert bare(text.replace('-- "$RELEASE"', loose))
     assert bare(text.replace('request="$PULL', 'request "$PULL'))
 
 

@@ -401,7 +401,11 @@ def test_a_key_of_another_kind_or_with_a_password_is_named() -> None:
         PrivateKey(locked, "the file")
 
 
-@pytest.mark.parametrize("text", ["", "ed25519:", "ed25519:AAAA", "rsa:x", CI.public + "\n", "é"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "ed25519:", "ed25519:AAAA", "rsa:x", CI.public + "\n", "é"],
+    ids=["nothing", "no bytes", "three bytes", "another kind", "a further line", "not ASCII"],
+)
 def test_what_is_no_public_key_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is no public key"):
         key_id(text)

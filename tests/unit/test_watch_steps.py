@@ -456,7 +456,7 @@ def test_a_split_that_is_set_between_the_look_and_the_lock_wins(
         look = counts()
         if len(duel.pauses) == 2:
             traffic(duel.here.pipeline, {"challenger": 0})
-            traffic(duel.here.pipeline, {"challenger": share})
+            traffic(duel.here.pipeline, {"challenger": share}, override="a drill")
             duel.target.failing = {}
         return look
 
@@ -665,7 +665,7 @@ def test_a_challenger_that_got_its_traffic_back_is_watched_anew(duel: Duel) -> N
     duel.fail(duel.challenger, 0.3)
     duel.watch()
     duel.fail(duel.challenger, 0.0)
-    traffic(duel.here.pipeline, {"challenger": 20})
+    traffic(duel.here.pipeline, {"challenger": 20}, override="a drill")
     result = duel.watch(seconds=60)
     assert result.verdict == "passed"
     assert duel.weights[slot_of(duel.challenger)] == 20
@@ -699,7 +699,7 @@ def test_a_pass_is_recorded_under_the_lock(duel: Duel, monkeypatch: pytest.Monke
     duel.fail(duel.challenger, 0.3)
     duel.watch()
     duel.fail(duel.challenger, 0.0)
-    traffic(duel.here.pipeline, {"challenger": 20})
+    traffic(duel.here.pipeline, {"challenger": 20}, override="a drill")
     append, held = duel.here.ledger.append, []
 
     def appending(evidence: Evidence, **options: Any) -> Record:
@@ -715,7 +715,7 @@ def test_a_pass_that_cannot_be_recorded_is_an_error(duel: Duel) -> None:
     duel.fail(duel.challenger, 0.3)
     duel.watch()
     duel.fail(duel.challenger, 0.0)
-    traffic(duel.here.pipeline, {"challenger": 20})
+    traffic(duel.here.pipeline, {"challenger": 20}, override="a drill")
     duel.here.locks.held.add("production")
     with pytest.raises(ConflictError, match=r"within its bounds.* not recorded: .* being changed"):
         duel.watch(seconds=60)

@@ -1,21 +1,25 @@
 """The images of this machine: one builder and one publisher over the same layout."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mlship.adapters.images.build import router
 from mlship.adapters.images.build.builder import ImageBuilder, ResolvedBase, VerifiedBundle
 from mlship.adapters.images.build.image_layers import ImageLayers
+from mlship.adapters.images.build.installed import Installed
 from mlship.adapters.images.build.layout import Layout
 from mlship.adapters.images.build.manifests import Base
 from mlship.adapters.images.publisher import Publisher
+from mlship.adapters.images.registry.referrers import RegistryReferrers
 from mlship.adapters.images.registry.registries import Registries
 from mlship.config.project import ImageConfig
 from mlship.domain import bundle as bundles
 from mlship.domain.bundle import Bundle
 from mlship.domain.digests import Digest
-from mlship.domain.image import Image, Pushed, reference
+from mlship.domain.image import Image, Platform, Pushed, Reference, reference
+from mlship.domain.inventory import Inventory
+from mlship.domain.referrers import Document, Referrer
 from mlship.domain.release import Release
 from mlship.errors import ConfigError, UnavailableError
 
@@ -47,6 +51,7 @@ class LocalImages:
         self._builder = builder
         self._publisher = publisher
         self._layers = layers
+        self._installed = Installed(layout, registries)
 
     def build(self, release: Release, bundle: Path, *, base: Digest | None) -> Image:
         """Build the image of a release, or return it if it exists; see `ports.Images`."""
@@ -99,6 +104,21 @@ class LocalImages:
     def load(self, image: Image, archive: Path) -> None:
         """Load a file that `save` wrote; see `ports.Images`."""
         self._publisher.load(image, archive)
+
+    def inventory(self, image: Image) -> Mapping[Platform, Inventory]:
+        """Return what is installed in a built image, by platform; see `ports.Images`."""
+        with self._writing(f"the list of what is installed in {image.name}"):
+            return {each.platform: self._installed.of(image, each) for each in image.platforms}
+
+    def attach(self, image: Reference, document: Document) -> Digest:
+        """Attach a document to an image of a registry; see `ports.Images`."""
+        with closing(self._registries):
+            return RegistryReferrers(self._registries.of(image), image).attach(document)
+
+    def attached(self, image: Reference, artifact_type: str) -> Sequence[Referrer]:
+        """Return the documents attached to an image; see `ports.Images`."""
+        with closing(self._registries):
+            return RegistryReferrers(self._registries.of(image), image).attached(artifact_type)
 
 
 def _check_python(base: Base, manifest: Bundle) -> None:

@@ -43,6 +43,12 @@ class Connection:
 
         return self._timing or Timing()
 
+    @property
+    def is_set_up(self) -> bool:
+        """Whether the environment names a repository and has a token."""
+        names = ("GITHUB_REPOSITORY", "GITHUB_TOKEN")
+        return all(self._environment.get(name, "").strip() for name in names)
+
     @functools.cached_property
     def rest(self) -> "Rest":
         """The client of the API.

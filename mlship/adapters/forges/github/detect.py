@@ -19,5 +19,5 @@ def look(environment: Mapping[str, str], remote: str) -> str:
         return ""
     if environment.get("GITHUB_TOKEN", "").strip():
         return f"repository {repository}, GITHUB_TOKEN is set"
-    needs = "comments, open-release-pr and approve --from-pull-request need it"
+    needs = "comments, open-release-pr and reviews need it"
     return f"repository {repository}; GITHUB_TOKEN is not set: {needs}"

@@ -4,7 +4,7 @@ The server, the repository and the token come from the environment variables GIT
 GITHUB_REPOSITORY and GITHUB_TOKEN, as in a GitHub job.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -78,11 +78,9 @@ class GitHubForge:
         if branch:
             pulls = self._listed(branch, base)
         if not pulls and commit:
-            purpose = Purpose(f"list the pull requests of commit {commit[:12]}", _READ)
-            path = f"{self._path}/commits/{quote(commit, safe='')}/pulls"
             pulls = [
                 pull
-                for pull in self._rest.pages(path, {}, purpose, models.Pull)
+                for pull in self._with(commit)
                 if pull.state == "open" and base in ("", pull.base.ref)
             ]
         newest = max(pulls, key=lambda pull: pull.number, default=None)
@@ -113,6 +111,27 @@ class GitHubForge:
             if attempt or "already exists" not in response.message():
                 break
         raise _not_opened(response, head, base)
+
+    @property
+    def is_set_up(self) -> bool:
+        """Whether the environment names a repository and has a token; nothing is sent."""
+        return self._connection.is_set_up
+
+    def containing(self, commit: str) -> list[int]:
+        """Return the pull requests, open or merged, that contain a commit, the newest first.
+
+        A commit that was not pushed is in none. Of a merged one, GitHub knows only the commits that
+        are in the default branch.
+        """
+        if self._commit(commit) is None:
+            return []
+        pulls = [pull for pull in self._with(commit) if pull.state == "open" or pull.merged_at]
+        return sorted((pull.number for pull in pulls), reverse=True)
+
+    def _with(self, commit: str) -> Iterator[models.Pull]:
+        purpose = Purpose(f"list the pull requests of commit {commit[:12]}", _READ)
+        path = f"{self._path}/commits/{quote(commit, safe='')}/pulls"
+        return self._rest.pages(path, {}, purpose, models.Pull)
 
     def _edit(self, pull: models.Pull, wanted: Mapping[str, str]) -> Posted:
         if (pull.title, _lines(pull.body)) == (wanted["title"], _lines(wanted["body"])):

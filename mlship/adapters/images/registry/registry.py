@@ -84,8 +84,11 @@ class Registry:
         stored = self.manifest(reference)
         return stored.digest if stored else None
 
-    def put_manifest(self, reference: Reference, data: bytes, media_type: str) -> None:
+    def put_manifest(self, reference: Reference, data: bytes, media_type: str) -> bool:
         """Write a manifest under a tag or its digest, and read the digest back.
+
+        Returns:
+            Whether the registry says that it lists the manifest under its subject.
 
         Raises:
             UnavailableError: the registry does not answer, or denies access.
@@ -106,6 +109,7 @@ class Registry:
         if stored != digests.of_bytes(data):
             message = f"{reference} was written, but the registry returned {stored}"
             raise IntegrityError(message, hint="another process may write this tag; push again")
+        return "OCI-Subject" in response.headers
 
     def has_blob(self, repository: str, digest: Digest) -> bool:
         """Return whether a repository has a blob.
@@ -158,7 +162,7 @@ class Registry:
                 message = f"{self.exchange.host} lists more than {_MOST_TAGS} tags of {repository}"
                 raise UnavailableError(message, hint="use another repository")
             # A list that goes round brings nothing new.
-            place = self._next(response) if is_new else None
+            place = self.next_page(response) if is_new else None
         return list(tags)
 
     def _page(self, place: httpx.URL, repository: str) -> httpx.Response:
@@ -183,15 +187,21 @@ class Registry:
             message = f"{self.exchange.url} is not a container registry"
             raise UnavailableError(message, hint="correct image.repository") from error
 
-    def _next(self, response: httpx.Response) -> httpx.URL | None:
-        """Return the URL of the next page; pages of other servers are not asked for."""
+    def next_page(self, response: httpx.Response) -> httpx.URL | None:
+        """Return the URL of the next page of a list; pages of other servers are not asked for.
+
+        Raises:
+            UnavailableError: the next page is on another server.
+        """
         link = response.links.get("next", {}).get("url")
         if not link:
             return None
         place = response.url.join(link)
         own = self.exchange.url
         if (place.scheme, place.host, place.port) != (own.scheme, own.host, own.port):
-            message = f"{self.exchange.host} names another server for its tags: {place.host}"
+            message = (
+                f"{self.exchange.host} names another server for the rest of a list: {place.host}"
+            )
             raise UnavailableError(message, hint="ask the registry's operator")
         return place
 

@@ -1,0 +1,71 @@
+"""Documents attached to an image in its registry, such as its SBOM: OCI referrers."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from mlship.domain.digests import Digest
+from mlship.domain.image import Reference
+
+CYCLONEDX: Final = "application/vnd.cyclonedx+json"
+DSSE: Final = "application/vnd.dsse.envelope.v1+json"
+"""The media type of a signed document, whatever is signed."""
+
+PREDICATE: Final = "in-toto.io/predicate-type"
+"""The annotation that says what an in-toto Statement is about."""
+
+LARGEST: Final = 32 << 20
+"""The largest document, in bytes."""
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A document to attach to an image; `data` is stored unchanged.
+
+    Attributes:
+        artifact_type: what it is, by which it is found; also where `data` is signed.
+        media_type: of `data`.
+        annotations: for those who list what is attached; nobody verifies them.
+    """
+
+    artifact_type: str
+    media_type: str
+    data: bytes
+    annotations: dict[str, str] = {}
+
+
+class Referrer(msgspec.Struct, frozen=True, kw_only=True):
+    """A document that was read from a registry: all of it is untrusted.
+
+    Attributes:
+        digest: of the manifest that attaches it.
+    """
+
+    digest: Digest
+    document: Document
+
+
+class Referrers(Protocol):
+    """The documents attached to images. Methods raise UnavailableError if the registry refuses."""
+
+    def attach(self, image: Reference, document: Document) -> Digest:
+        """Attach a document to an image of a registry; return the digest of its manifest.
+
+        A document that is attached already is not written again. Documents that others attach at
+        the same time stay.
+
+        Args:
+            image: by digest.
+            document: the document.
+
+        Raises:
+            NotFoundError: the registry does not have the image.
+            ConflictError: the registry does not allow the list of documents to be changed.
+        """
+
+    def attached(self, image: Reference, artifact_type: str) -> Sequence[Referrer]:
+        """Return the documents of one type that are attached to an image.
+
+        Raises:
+            IntegrityError: one has another digest, size or image than it is listed with.
+        """
